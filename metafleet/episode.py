@@ -1,0 +1,72 @@
+"""The few-shot problem: an episode with its support and its query set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from metafleet.errors import DataError
+
+META_TRAIN = "meta_train"
+META_VAL = "meta_val"
+META_TEST = "meta_test"
+SPLITS = (META_TRAIN, META_VAL, META_TEST)
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleSet:
+    """Examples with their targets.
+
+    Attributes:
+        inputs: modality name -> float tensor [n, ...]; every modality has the same n.
+        targets: [n] int64 in [0, n_way) for classification, [n, d] float for regression.
+    """
+
+    inputs: Mapping[str, Tensor]
+    targets: Tensor
+
+    def __post_init__(self) -> None:
+        for modality, values in self.inputs.items():
+            if values.shape[0] != self.targets.shape[0]:
+                raise DataError(
+                    f"modality {modality!r} has {values.shape[0]} examples but there are "
+                    f"{self.targets.shape[0]} targets; every modality needs one row per target"
+                )
+
+    def __len__(self) -> int:
+        return int(self.targets.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One few-shot problem: adapt on ``support``, be judged on ``query``.
+
+    Attributes:
+        support: k_shot examples of each class (ordered by class), or the support points.
+        query: n_query examples of each class (ordered by class), or the query points.
+        n_way: number of classes; 0 for regression.
+    """
+
+    support: ExampleSet
+    query: ExampleSet
+    n_way: int
+
+    @property
+    def is_regression(self) -> bool:
+        """True when targets are real values, not classes."""
+        return self.n_way == 0
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeShape:
+    """How large an episode is.
+
+    Attributes:
+        n_way: classes in an episode, >= 2; 0 for regression.
+        k_shot: support examples of each class (support points for regression), >= 1.
+        n_query: query examples of each class (query points for regression), >= 1.
+    """
+
+    n_way: int
+    k_shot: int
+    n_query: int

@@ -1,0 +1,111 @@
+"""Every deliberate error, as one tree.
+
+    MetafleetError
+    ├── ConfigError (ValueError)          a setting, option or configuration file is wrong
+    ├── DataError                         data are missing, damaged or do not fit
+    │   ├── DataMissingError              not on this machine; the message says how to get them
+    │   └── DataCorruptError              bytes differ from what was promised
+    ├── NumericsError (ArithmeticError)   a loss or gradient is not finite
+    ├── ContractError                     a message or blob is not what the sender promised
+    │   ├── ProtocolMismatchError         sender and receiver speak different versions
+    │   ├── SignatureError                the deployment key does not match
+    │   └── StaleError                    the step is closed or the epoch is old
+    ├── TransientError                    may succeed if repeated
+    │   ├── BlobMissingError              a blob expired or is not there yet
+    │   └── BrokerUnavailableError        Redis cannot be reached
+    ├── FleetError                        the fleet cannot finish a step
+    │   ├── RunLeasedError                another orchestrator owns the run
+    │   ├── FencedError                   another orchestrator took the run over
+    │   ├── ShardQuarantinedError         a shard failed on every attempt
+    │   └── FingerprintError              a worker's arithmetic differs from the run's
+    ├── DatabaseError                     the database refuses, is missing or out of date
+    ├── RunNotFoundError (LookupError)    no run has the requested id
+    └── CheckpointError                   a checkpoint is missing, damaged or cannot be written
+
+Each takes one string, the finished message: what happened with the value, what was expected,
+what to do. (One argument keeps every error picklable, which Celery's pool needs.)
+"""
+
+
+class MetafleetError(Exception):
+    """Root of every deliberate error; built from one string, the finished message."""
+
+
+class ConfigError(MetafleetError, ValueError):
+    """A setting, option or configuration file is wrong."""
+
+
+class DataError(MetafleetError):
+    """Data are missing, damaged or do not fit what was asked of them."""
+
+
+class DataMissingError(DataError):
+    """Data are not on this machine; the message says how to get them."""
+
+
+class DataCorruptError(DataError):
+    """Bytes differ from what was promised (checksum, header, truncated file)."""
+
+
+class NumericsError(MetafleetError, ArithmeticError):
+    """A loss or gradient is not finite."""
+
+
+class ContractError(MetafleetError):
+    """A message or blob is not what its sender promised."""
+
+
+class ProtocolMismatchError(ContractError):
+    """Sender and receiver speak different protocol versions."""
+
+
+class SignatureError(ContractError):
+    """A signature does not match the deployment key."""
+
+
+class StaleError(ContractError):
+    """The step is closed or the epoch is old: the work is no longer wanted."""
+
+
+class TransientError(MetafleetError):
+    """May succeed if repeated; the only class that is retried."""
+
+
+class BlobMissingError(TransientError):
+    """A blob expired, was deleted, or is not there yet."""
+
+
+class BrokerUnavailableError(TransientError):
+    """Redis cannot be reached or does not answer."""
+
+
+class FleetError(MetafleetError):
+    """The fleet cannot finish a step."""
+
+
+class RunLeasedError(FleetError):
+    """Another orchestrator owns the run."""
+
+
+class FencedError(FleetError):
+    """Another orchestrator took the run over."""
+
+
+class ShardQuarantinedError(FleetError):
+    """A shard failed on every attempt it was allowed."""
+
+
+class FingerprintError(FleetError):
+    """A worker's arithmetic differs from the run's."""
+
+
+class DatabaseError(MetafleetError):
+    """The database refuses, is missing or is out of date."""
+
+
+class RunNotFoundError(MetafleetError, LookupError):
+    """No run has the requested id."""
+
+
+class CheckpointError(MetafleetError):
+    """A checkpoint is missing, damaged or cannot be written."""

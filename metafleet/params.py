@@ -1,0 +1,51 @@
+"""Named tensors: what is learned, what travels, and the digest that names it."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Params = dict[str, Tensor]
+"""Name -> tensor; names are sorted wherever order could matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetaState:
+    """What the outer loop learns.
+
+    Attributes:
+        params: tensors the meta-gradient is taken for.
+        buffers: tensors averaged, not differentiated: batch-norm running statistics. Empty for
+            models without any.
+    """
+
+    params: Params
+    buffers: Params
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Hash names, dtypes, shapes and bytes to a sha256 hex digest, in order of name."""
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        sha.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def flatten_state(state: MetaState) -> Params:
+    """Join params and buffers under the names they travel and are stored under."""
+    return {f"params.{n}": t for n, t in state.params.items()} | {
+        f"buffers.{n}": t for n, t in state.buffers.items()
+    }
+
+
+def unflatten_state(tensors: Mapping[str, Tensor]) -> MetaState:
+    """Undo ``flatten_state``."""
+    params = {n.removeprefix("params."): t for n, t in tensors.items() if n.startswith("params.")}
+    buffers = {
+        n.removeprefix("buffers."): t for n, t in tensors.items() if n.startswith("buffers.")
+    }
+    return MetaState(params, buffers)
