@@ -1,0 +1,102 @@
+"""Where things are: the deployment's settings, read once from the environment.
+
+Precedence: command line > environment > the stack file written by ``metafleet up`` > default.
+This module alone reads ``os.environ``.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from metafleet.errors import ConfigError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One deployment. Secrets are kept out of ``repr``.
+
+    Attributes:
+        home: METAFLEET_HOME; runs, prepared data and the default database live here.
+        database_url: METAFLEET_DATABASE_URL; SQLAlchemy URL, default SQLite under ``home``.
+        broker_url: METAFLEET_BROKER_URL; Redis that carries messages; None when there is none.
+        blobs_url: METAFLEET_BLOBS_URL; Redis that carries tensors; default: the broker.
+        data_dir: METAFLEET_DATA_DIR; prepared and downloaded data, default ``home/data``.
+        signing_key: METAFLEET_SIGNING_KEY; HMAC key shared by orchestrator and workers; "" turns
+            signatures off.
+        device: METAFLEET_DEVICE; what workers compute on: auto, cpu or cuda.
+        allowed_packages: METAFLEET_ALLOWED_PACKAGES; comma-separated packages of the user whose
+            learners and models a worker may build, beyond the built-in ones.
+    """
+
+    home: Path
+    database_url: str = field(repr=False)
+    broker_url: str | None = field(repr=False)
+    blobs_url: str | None = field(repr=False)
+    data_dir: Path
+    signing_key: str = field(repr=False)
+    device: str
+    allowed_packages: tuple[str, ...]
+
+    @property
+    def runs_dir(self) -> Path:
+        """Where checkpoints are: one folder for each run."""
+        return self.home / "runs"
+
+    @property
+    def stack_file(self) -> Path:
+        """Where ``metafleet up`` says how to reach the embedded stack."""
+        return self.home / "stack.json"
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read the environment (or ``environ`` in its place), then the stack file, then defaults.
+
+        Raises:
+            ConfigError: a variable or the stack file holds something unusable.
+        """
+        env = os.environ if environ is None else environ
+        home = Path(env.get("METAFLEET_HOME") or "~/.metafleet").expanduser().absolute()
+        stack = _read_stack_file(home / "stack.json")
+        broker_url = env.get("METAFLEET_BROKER_URL") or stack.get("broker_url")
+        device = env.get("METAFLEET_DEVICE") or "auto"
+        if device not in DEVICES:
+            raise ConfigError(f"METAFLEET_DEVICE={device!r}; expected one of {', '.join(DEVICES)}")
+        packages = env.get("METAFLEET_ALLOWED_PACKAGES", "")
+        return cls(
+            home=home,
+            database_url=env.get("METAFLEET_DATABASE_URL") or f"sqlite:///{home}/metafleet.db",
+            broker_url=broker_url,
+            blobs_url=env.get("METAFLEET_BLOBS_URL") or stack.get("blobs_url") or broker_url,
+            data_dir=Path(env.get("METAFLEET_DATA_DIR") or home / "data").expanduser().absolute(),
+            signing_key=env.get("METAFLEET_SIGNING_KEY") or stack.get("signing_key", ""),
+            device=device,
+            allowed_packages=tuple(p.strip() for p in packages.split(",") if p.strip()),
+        )
+
+
+def _read_stack_file(path: Path) -> dict[str, str]:
+    try:
+        stack = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the stack file {path} cannot be read ({error}); delete it and start `metafleet up`"
+        ) from error
+    if not isinstance(stack, dict):
+        raise ConfigError(f"the stack file {path} is not a JSON object; delete it")
+    return stack
+
+
+def redact_url(url: str) -> str:
+    """Hide the password of a URL, for messages and logs."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    netloc = parts.netloc.replace(f":{parts.password}@", ":***@", 1)
+    return urlunsplit(parts._replace(netloc=netloc))

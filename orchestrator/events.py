@@ -1,0 +1,95 @@
+"""What a run tells whoever watches it: progress bars, logs, JSON streams, tests."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run begins, or goes on from a checkpoint.
+
+    Attributes:
+        run_id: the run's id in the database.
+        name: the run's name.
+        first_step: outer steps already done (0 for a new run).
+        n_steps: outer steps in all.
+    """
+
+    run_id: int
+    name: str
+    first_step: int
+    n_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """One outer step was committed.
+
+    Attributes:
+        step: outer step, from 1.
+        loss: mean query loss over the meta-batch.
+        accuracy: mean query accuracy in [0, 1]; None for regression.
+        grad_norm: Euclidean norm of the mean meta-gradient before clipping.
+        lr: outer learning rate of this step.
+        episodes: episodes in the meta-batch.
+        step_s: wall seconds of the step.
+        workers_alive: workers seen within the last few seconds.
+        retries: shards sent more than once in this step.
+    """
+
+    step: int
+    loss: float
+    accuracy: float | None
+    grad_norm: float
+    lr: float
+    episodes: int
+    step_s: float
+    workers_alive: int
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationDone:
+    """Episodes of one split were judged.
+
+    Attributes:
+        split: meta_train, meta_val or meta_test.
+        label: what was judged: "trained", "initialisation" or "nearest_prototype".
+        step: outer step the state comes from.
+        episodes: number of episodes, n.
+        loss, loss_ci95: mean loss and the half width 1.96 * std / sqrt(n) of its interval.
+        accuracy, accuracy_ci95: the same for accuracy in [0, 1]; None for regression.
+        batch_norm: batch-norm mode of the judged model; "none" without batch norm.
+        is_best: True when this is the best validation so far.
+    """
+
+    split: str
+    label: str
+    step: int
+    episodes: int
+    loss: float
+    loss_ci95: float
+    accuracy: float | None
+    accuracy_ci95: float | None
+    batch_norm: str
+    is_best: bool = False
+
+
+class Observer(Protocol):
+    """Somebody watching a run. Called from the orchestrator's thread; must not block."""
+
+    def on_start(self, event: RunStarted) -> None:
+        """Take note that the run begins or goes on."""
+        ...
+
+    def on_step(self, event: StepDone) -> None:
+        """Take note of a committed outer step."""
+        ...
+
+    def on_evaluation(self, event: EvaluationDone) -> None:
+        """Take note of a validation or a test."""
+        ...
+
+    def on_notice(self, text: str) -> None:
+        """Take note of something a person should know, such as a pause for want of workers."""
+        ...
