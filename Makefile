@@ -1,0 +1,80 @@
+# The commands of this repository. `make demo` needs Python 3.11+ and nothing else installed.
+#
+#   PYTHON=...       the interpreter the virtual environment is made with
+#   TORCH_INDEX=...  a package index to take PyTorch from as well, such as the one of its CPU builds
+#   PIP_ARGS=...     anything else for pip
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo install test lint format types layers check constraints clean
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check install -c constraints.txt \
+	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(PIP_ARGS)
+PYTEST_ARGS ?=
+
+help: ## say what there is
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+demo: $(VENV)/.installed ## meta-train and test on a small fleet on this machine, start to end
+	@$(PY) -m orchestrator demo
+
+install: $(VENV)/.installed ## make .venv with all that running needs
+
+test: $(VENV)/.installed-dev ## run every test
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev ## style and format
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: $(VENV)/.installed-dev ## mend style and format in place
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+types: $(VENV)/.installed-dev ## mypy, strict
+	$(PY) -m mypy
+
+layers: $(VENV)/.installed-dev ## which package may import which
+	@$(PY) -c 'import sys; from importlinter.cli import lint_imports_command as c; sys.exit(c())'
+
+check: test lint types layers ## what CI runs
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(MAKE) --no-print-directory venv
+	@echo "installing into $(VENV) (once; PyTorch is large) ..."
+	@$(PIP) setuptools
+	@$(PIP) --no-build-isolation -e '.[all]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
+	@$(MAKE) --no-print-directory venv
+	@echo "installing into $(VENV) (once; PyTorch is large) ..."
+	@$(PIP) setuptools
+	@$(PIP) --no-build-isolation -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+# a half-made environment (no pip in it) is made anew
+.PHONY: venv
+venv:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found (python3 is $$(python3 -V 2>&1 | tail -n 1)); install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "PYTHON=$(PYTHON) does not run or is older than 3.11; name another: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module; install it (Debian and Ubuntu: apt install python3-venv), or name another interpreter: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
+
+# every dependency pinned, without local labels such as +cpu and without what only CUDA builds bring
+constraints: ## pin the newest dependencies that fit pyproject.toml
+	rm -rf build/constraints
+	"$(PYTHON)" -m venv build/constraints
+	build/constraints/bin/python -m pip --disable-pip-version-check install -q $(PIP_ARGS) setuptools '.[dev]'
+	build/constraints/bin/python -m pip freeze --all --exclude pip --exclude metafleet \
+		| sed -E 's/\+[A-Za-z0-9.]+$$//' | grep -vE '^(nvidia|cuda|triton)' > constraints.new
+	mv constraints.new constraints.txt
+	rm -rf build/constraints
+
+clean: ## delete the virtual environment, caches and builds; runs and data stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
