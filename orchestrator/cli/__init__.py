@@ -1,1 +1,1 @@
-"""orchestrator/cli"""
+"""The `metafleet` command."""

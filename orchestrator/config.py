@@ -1,0 +1,224 @@
+"""An experiment's configuration: TOML in, one checked and frozen value out.
+
+Every problem is one line that names the input, the key, the value and what was expected; all of
+them are reported together, in one ConfigError.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from metafleet.episode import SPLITS, EpisodeShape
+from metafleet.errors import ConfigError, MetafleetError
+from metafleet.workload import WorkloadSpec
+from orchestrator import config_options
+from orchestrator.config_problems import Blame, describe, raise_problems
+from orchestrator.config_source import apply_overrides, read_toml
+
+if TYPE_CHECKING:
+    from metafleet.sampling import EpisodeSource
+
+MAX_SEED = 2**63 - 1
+"""The largest seed every database can hold in one integer column."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class EpisodeOverride(_Section):
+    """Fields of an episode's shape that one split has otherwise."""
+
+    n_way: int | None = Field(default=None, ge=0)
+    k_shot: int | None = Field(default=None, ge=1)
+    n_query: int | None = Field(default=None, ge=1)
+
+
+class Episodes(_Section):
+    """Shape of the episodes: n_way 0 is regression."""
+
+    n_way: int = Field(ge=0)
+    k_shot: int = Field(ge=1)
+    n_query: int = Field(ge=1)
+    meta_train: EpisodeOverride = EpisodeOverride()
+    meta_val: EpisodeOverride = EpisodeOverride()
+    meta_test: EpisodeOverride = EpisodeOverride()
+
+    @model_validator(mode="after")
+    def _check_n_way(self) -> Self:
+        for split in SPLITS:
+            if (n_way := self.shape(split).n_way) == 1:
+                raise ValueError(
+                    f"n_way={n_way} in split {split!r}; expected an integer >= 2, "
+                    "or 0 for regression"
+                )
+        return self
+
+    def shape(self, split: str) -> EpisodeShape:
+        """Give the shape of one split's episodes."""
+        own: EpisodeOverride = getattr(self, split)
+        return EpisodeShape(
+            n_way=self.n_way if own.n_way is None else own.n_way,
+            k_shot=self.k_shot if own.k_shot is None else own.k_shot,
+            n_query=self.n_query if own.n_query is None else own.n_query,
+        )
+
+
+class Outer(_Section):
+    """The outer loop: how many steps, how large, which optimiser and schedule."""
+
+    steps: int = Field(ge=1)
+    meta_batch_size: int = Field(ge=1)
+    optimiser: Literal["adam", "sgd"] = "adam"
+    lr: float = Field(default=1e-3, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip_norm: float = Field(default=0.0, ge=0)
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    warmup_steps: int = Field(default=0, ge=0)
+    step_every: int = Field(default=0, ge=0)
+    step_gamma: float = Field(default=0.5, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.momentum and self.optimiser != "sgd":
+            raise ValueError(
+                f"momentum={self.momentum} has no meaning with optimiser={self.optimiser!r}; "
+                "expected momentum=0.0, or optimiser='sgd'"
+            )
+        if self.schedule == "step" and not self.step_every:
+            raise ValueError("step_every=0 with schedule='step'; expected an integer >= 1")
+        if self.warmup_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps} exceeds steps={self.steps}; lower warmup_steps"
+            )
+        return self
+
+
+class Validation(_Section):
+    """When and how to validate; every=0 is never, patience=0 is no early stopping."""
+
+    every: int = Field(default=0, ge=0)
+    episodes: int = Field(default=200, ge=2)
+    patience: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_patience(self) -> Self:
+        if self.patience and not self.every:
+            raise ValueError(
+                f"patience={self.patience} with every=0 never validates; "
+                "expected every >= 1, or patience=0"
+            )
+        return self
+
+
+class Test(_Section):
+    """The test after training, and whether baselines are judged beside it."""
+
+    __test__ = False  # tells pytest that this is no test class
+
+    episodes: int = Field(default=600, ge=2)
+    baselines: bool = True
+
+
+class Engine(_Section):
+    """How the work is cut and guarded; only episodes_per_job and device touch the arithmetic."""
+
+    episodes_per_job: int = Field(default=4, ge=1)
+    device: Literal["cpu", "cuda"] = "cpu"
+    numerics: Literal["strict", "relaxed"] = "strict"
+    policy: Literal["strict"] = "strict"
+    max_attempts: int = Field(default=3, ge=1)
+    checkpoint_every: int = Field(default=25, ge=1)
+    step_deadline_s: float = Field(default=600.0, gt=0)
+
+
+class ExperimentConfig(_Section):
+    """One experiment, checked: made by ``load`` or ``from_json``, never changed."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$",
+        json_schema_extra={
+            "expected": "a letter, then up to 63 letters, digits, dots, dashes or underscores"
+        },
+    )
+    description: str = ""
+    seed: int = Field(default=1, ge=0, le=MAX_SEED)
+    data: dict[str, Any]
+    episodes: Episodes
+    model: dict[str, Any]
+    learner: dict[str, Any]
+    outer: Outer
+    validation: Validation = Validation()
+    test: Test = Test()
+    engine: Engine = Engine()
+    _blame: Blame = PrivateAttr(default_factory=lambda: Blame("configuration"))
+
+    @classmethod
+    def load(cls, path: Path, overrides: Sequence[str] = ()) -> "ExperimentConfig":
+        """Read a TOML file, lay ``--set`` overrides over it, and check everything but the data.
+
+        Raises:
+            ConfigError: one line for each problem.
+        """
+        tree, overridden = apply_overrides(read_toml(path), overrides)
+        return cls._check(tree, Blame(str(path), overridden))
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any], origin: str = "stored configuration") -> Self:
+        """Rebuild what ``to_json`` wrote; ``origin`` names it in messages.
+
+        Raises:
+            ConfigError: the mapping is no valid configuration.
+        """
+        return cls._check(dict(tree), Blame(origin))
+
+    @classmethod
+    def _check(cls, tree: Mapping[str, Any], blame: Blame) -> Self:
+        try:
+            config = cls.model_validate(tree)
+        except ValidationError as error:
+            raise ConfigError("\n".join(describe(error, cls, blame))) from error
+        raise_problems(config_options.problems(config.data, config.model, config.learner, blame))
+        config._blame = blame
+        return config
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain JSON values, defaults included, for the runs.config column."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def with_seed(self, seed: int) -> "ExperimentConfig":
+        """Give the same experiment with another seed."""
+        copy = self.model_copy(update={"seed": seed})
+        return type(self)._check(copy.to_json(), Blame("--seeds"))
+
+    def shapes(self) -> dict[str, EpisodeShape]:
+        """Give the shape of every split's episodes."""
+        return {split: self.episodes.shape(split) for split in SPLITS}
+
+    def workload_spec(self, data_digest: str) -> WorkloadSpec:
+        """Give what workers need to know to do this experiment's arithmetic."""
+        return WorkloadSpec(
+            seed=self.seed,
+            data=self.data,
+            data_digest=data_digest,
+            episodes=self.shapes(),
+            model=self.model,
+            learner=self.learner,
+        )
+
+    def check_source(self, source: "EpisodeSource") -> None:
+        """Check every split's episodes against the opened data.
+
+        Raises:
+            ConfigError: one line for each split whose episodes the data cannot fill.
+        """
+        lines = []
+        for split, shape in self.shapes().items():
+            try:
+                source.check(split, shape)
+            except MetafleetError as error:
+                lines.append(self._blame.line("episodes", f": {error}"))
+        raise_problems(lines)

@@ -1,0 +1,139 @@
+"""What is wrong with a configuration, as one line a problem."""
+
+import datetime
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from metafleet.errors import ConfigError
+
+_TYPE_NAMES: tuple[tuple[type, str], ...] = (
+    (bool, "a boolean"),
+    (int, "an integer"),
+    (float, "a float"),
+    (str, "a string"),
+    (list, "an array"),
+    (dict, "a section"),
+    (datetime.date, "a date"),
+    (datetime.time, "a time"),
+)
+_NUMBERS = {"integer": "an integer", "number": "a number"}
+_BOUNDS = {
+    "minimum": ">=",
+    "exclusiveMinimum": ">",
+    "maximum": "<=",
+    "exclusiveMaximum": "<",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """Says which input a key came from: the file, or an override on the command line.
+
+    No part of a configuration's value: all are equal.
+    """
+
+    origin: str = field(compare=False)
+    overridden: frozenset[str] = field(default=frozenset(), compare=False)
+
+    def line(self, key: str, text: str) -> str:
+        """Write one problem: the input, the key, what is wrong and what was expected."""
+        prefix = f"{key}."
+        overridden = any(k == key or k.startswith(prefix) for k in self.overridden)
+        source = "--set" if overridden else self.origin
+        return f"{source}: {key}{text}"
+
+
+def raise_problems(lines: Sequence[str]) -> None:
+    """Raise one ConfigError that holds every line; return when there are none."""
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def describe(error: ValidationError, model: type[BaseModel], blame: Blame) -> list[str]:
+    """Turn pydantic's findings into lines, in order of key."""
+    return [_describe_one(details, model, blame) for details in error.errors(include_url=False)]
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Offer the nearest known word, or all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(names)}"
+
+
+def type_name(value: object) -> str:
+    """Name a TOML value's type, with its article."""
+    return next((name for kind, name in _TYPE_NAMES if isinstance(value, kind)), "no TOML value")
+
+
+def shown(value: object) -> str:
+    """Write a value short enough for one line."""
+    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _describe_one(details: ErrorDetails, model: type[BaseModel], blame: Blame) -> str:
+    path = tuple(str(part) for part in details["loc"])
+    key = ".".join(path)
+    if details["type"] == "value_error":
+        return blame.line(key, f"{': ' if key else ''}{details['ctx']['error']}")
+    if details["type"] == "extra_forbidden":
+        siblings = _properties(model, path[:-1])
+        return blame.line(key, f" is not a known key; {suggest(path[-1], siblings)}")
+    expected = _expectation(_property(model, path))
+    if details["type"] == "missing":
+        return blame.line(key, f" is missing; expected {expected}")
+    value = details["input"]
+    kind = "" if _is_in_range_type(details) else f" is {type_name(value)}"
+    return blame.line(key, f"={shown(value)}{kind}; expected {expected}")
+
+
+def _is_in_range_type(details: ErrorDetails) -> bool:
+    return not details["type"].endswith("_type")
+
+
+def _property(model: type[BaseModel], path: Sequence[str]) -> Mapping[str, Any]:
+    return _properties(model, path[:-1]).get(path[-1], {})
+
+
+def _properties(model: type[BaseModel], path: Sequence[str]) -> Mapping[str, Any]:
+    schema = model.model_json_schema()
+    node: Mapping[str, Any] = schema
+    for part in path:
+        node = _resolve(node.get("properties", {}).get(part, {}), schema)
+    properties: Mapping[str, Any] = node.get("properties", {})
+    return {name: _resolve(value, schema) for name, value in properties.items()}
+
+
+def _resolve(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    concrete: list[Mapping[str, Any]] = [
+        option for option in node.get("anyOf", ()) if option.get("type") != "null"
+    ]
+    if concrete:
+        node = concrete[0]
+    if "$ref" in node:
+        name = node["$ref"].rsplit("/", 1)[-1]
+        target: Mapping[str, Any] = schema["$defs"][name]
+        return target
+    return node
+
+
+def _expectation(node: Mapping[str, Any]) -> str:
+    if "expected" in node:
+        return str(node["expected"])
+    if "const" in node:
+        return repr(node["const"])
+    if "enum" in node:
+        return f"one of: {', '.join(node['enum'])}"
+    kind = node.get("type")
+    if kind in _NUMBERS:
+        bounds = [f"{sign} {node[name]}" for name, sign in _BOUNDS.items() if name in node]
+        return f"{_NUMBERS[kind]} {' and '.join(bounds)}".rstrip()
+    return {"boolean": "true or false", "object": "a section", "string": "a string"}.get(
+        str(kind), "another value"
+    )

@@ -1,0 +1,98 @@
+"""From a TOML file and ``--set`` overrides to one nested mapping, unjudged."""
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from metafleet.errors import ConfigError
+from orchestrator.config_problems import type_name
+
+Tree = dict[str, Any]
+
+
+def read_toml(path: Path) -> Tree:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, not UTF-8 or not TOML; says the line.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} does not exist; {_nearby(path)}") from error
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error.strerror}); expected a TOML file"
+        ) from error
+    try:
+        return tomllib.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            f"{path} line {line}: byte 0x{raw[error.start]:02x} is not UTF-8; "
+            "save the file as UTF-8"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def _nearby(path: Path) -> str:
+    try:
+        names = sorted(p.name for p in path.parent.glob("*.toml"))
+    except OSError:
+        names = []
+    near = difflib.get_close_matches(path.name, names, n=1)
+    if near:
+        return f"did you mean {path.with_name(near[0])}?"
+    return "expected a TOML file such as experiments/demo.toml"
+
+
+def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
+    """Split ``a.b=value`` into its path and its TOML value; what is not TOML is a bare string.
+
+    Raises:
+        ConfigError: there is no ``=`` or no key before it.
+    """
+    key, equals, value = text.partition("=")
+    path = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(path):
+        raise ConfigError(
+            f"--set {text!r} is no assignment; expected key=value, like outer.lr=0.01"
+        )
+    return path, _parse_value(value.strip())
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if parsed.keys() == {"value"} else text
+
+
+def apply_overrides(tree: Tree, overrides: Sequence[str]) -> tuple[Tree, frozenset[str]]:
+    """Lay overrides over ``tree`` (unchanged); returns the new tree and the dotted keys set.
+
+    Raises:
+        ConfigError: an override is no assignment, or goes through a key that is no section.
+    """
+    keys = set()
+    for text in overrides:
+        path, value = parse_override(text)
+        tree = _with_value(tree, path, value)
+        keys.add(".".join(path))
+    return tree, frozenset(keys)
+
+
+def _with_value(tree: Tree, path: tuple[str, ...], value: Any) -> Tree:
+    first, rest = path[0], path[1:]
+    if not rest:
+        return {**tree, first: value}
+    inner = tree.get(first, {})
+    if not isinstance(inner, dict):
+        raise ConfigError(
+            f"--set: {first}.{rest[0]} cannot be set: {first} is {type_name(inner)}, not a section"
+        )
+    return {**tree, first: _with_value(inner, rest, value)}
