@@ -1,0 +1,140 @@
+"""Where tensors travel: blobs named by their content, in Redis or in a shared directory."""
+
+import contextlib
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote, urlsplit
+
+from contracts.connections import Client, connect, redis_errors
+from metafleet.errors import BlobMissingError, ConfigError
+
+CHUNK_BYTES = 32 * 2**20
+"""Largest single Redis value: beyond it client buffers and replication suffer."""
+
+
+class BlobStore(Protocol):
+    """Immutable bytes by key, for a while."""
+
+    def put(self, key: str, data: bytes, *, ttl_s: float) -> None:
+        """Store ``data``; visible whole or not at all."""
+        ...
+
+    def get(self, key: str, n_bytes: int) -> bytes:
+        """Fetch exactly ``n_bytes`` bytes.
+
+        Raises:
+            BlobMissingError: nothing of that length is there (expired, deleted, not yet there).
+        """
+        ...
+
+    def delete(self, key: str, n_bytes: int) -> None:
+        """Remove a blob; no error when it is gone."""
+        ...
+
+
+def open_blob_store(url: str) -> BlobStore:
+    """Choose the store by URL: redis://, rediss://, unix:// or file:///shared/directory."""
+    scheme = urlsplit(url).scheme
+    if scheme in ("redis", "rediss", "unix"):
+        return RedisBlobStore(url)
+    if scheme == "file":
+        return DirectoryBlobStore(Path(urlsplit(url).path))
+    raise ConfigError(
+        f"METAFLEET_BLOBS_URL has scheme {scheme!r}; expected redis://, rediss:// or file:///path"
+    )
+
+
+def _missing(key: str, n_bytes: int) -> BlobMissingError:
+    return BlobMissingError(
+        f"blob {key} of {n_bytes} bytes is not in the store; it expired or was deleted"
+    )
+
+
+class RedisBlobStore:
+    """Blobs in Redis, in chunks of at most 32 MiB. Thread-safe."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._client: Client = connect(url)
+
+    def put(self, key: str, data: bytes, *, ttl_s: float) -> None:
+        """Store ``data``; the last chunk is written last, so a part never looks whole."""
+        view = memoryview(data)
+        with redis_errors(self._url):
+            for index, chunk_key in enumerate(self._chunk_keys(key, len(data))):
+                chunk = view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+                self._client.set(chunk_key, chunk, px=int(ttl_s * 1000))
+
+    def get(self, key: str, n_bytes: int) -> bytes:
+        """Fetch all chunks in one round trip each; lengths are checked before joining."""
+        with redis_errors(self._url):
+            chunks = [self._client.get(name) for name in self._chunk_keys(key, n_bytes)]
+        found = [chunk for chunk in chunks if isinstance(chunk, bytes)]
+        if len(found) < len(chunks) or sum(map(len, found)) != n_bytes:
+            raise _missing(key, n_bytes)
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    def delete(self, key: str, n_bytes: int) -> None:
+        """Remove all chunks, freeing memory off Redis's main thread."""
+        with redis_errors(self._url):
+            self._client.unlink(*self._chunk_keys(key, n_bytes))
+
+    @staticmethod
+    def _chunk_keys(key: str, n_bytes: int) -> list[str]:
+        n_chunks = max(1, -(-n_bytes // CHUNK_BYTES))
+        return [key] if n_chunks == 1 else [f"{key}:{index}" for index in range(n_chunks)]
+
+
+class DirectoryBlobStore:
+    """Blobs as files of a directory that all hosts share. Safe for many processes."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._next_sweep_s = 0.0
+
+    def put(self, key: str, data: bytes, *, ttl_s: float) -> None:
+        """Write to a temporary file, stamp its expiry as its modification time, rename."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._sweep()
+        handle, name = tempfile.mkstemp(dir=self._directory, prefix=".part-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            expiry_s = time.time() + ttl_s
+            os.utime(name, (expiry_s, expiry_s))
+            os.replace(name, self._path(key))
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            raise
+
+    def get(self, key: str, n_bytes: int) -> bytes:
+        """Read the file, when it is of the promised length."""
+        path = self._path(key)
+        try:
+            if path.stat().st_size == n_bytes:
+                return path.read_bytes()
+        except FileNotFoundError:
+            pass
+        raise _missing(key, n_bytes)
+
+    def delete(self, key: str, n_bytes: int) -> None:
+        """Remove the file."""
+        self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self._directory / quote(key, safe="")
+
+    def _sweep(self) -> None:
+        """Once a minute, remove what expired."""
+        now_s = time.time()
+        if now_s < self._next_sweep_s:
+            return
+        self._next_sweep_s = now_s + 60
+        for path in self._directory.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < now_s - 60:
+                    path.unlink()

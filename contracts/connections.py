@@ -1,0 +1,82 @@
+"""Redis clients with time-outs everywhere, and Redis errors in our own words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from contracts.settings import Settings, redact_url
+from metafleet.errors import BrokerUnavailableError, ConfigError
+
+SOCKET_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 5.0
+Client = redis.Redis
+
+
+def require_broker_url(settings: Settings) -> str:
+    """Return the broker's URL.
+
+    Raises:
+        ConfigError: no broker is configured and no embedded stack is running.
+    """
+    if not settings.broker_url:
+        raise ConfigError(
+            "no Redis is configured: start `metafleet up` in another terminal, "
+            "or set METAFLEET_BROKER_URL=redis://:password@host:6379/0"
+        )
+    return settings.broker_url
+
+
+def connect(url: str, *, socket_timeout_s: float = SOCKET_TIMEOUT_S, retries: int = 1) -> Client:
+    """Make a client; connects on first use. One retry hides a connection that went stale.
+
+    Raises:
+        ConfigError: ``url`` is not a Redis URL.
+    """
+    try:
+        return redis.Redis.from_url(
+            url,
+            socket_timeout=socket_timeout_s,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_keepalive=True,
+            health_check_interval=15,
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
+            retry_on_error=[redis.exceptions.ConnectionError],
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"{redact_url(url)!r} is not a Redis URL ({error}); "
+            "expected redis://:password@host:port/0 or rediss://..."
+        ) from error
+
+
+@contextmanager
+def redis_errors(url: str) -> Iterator[None]:
+    """Turn Redis's errors into ours: one line that names the server and the remedy."""
+    shown = redact_url(url)
+    try:
+        yield
+    except redis.exceptions.AuthenticationError as error:
+        raise ConfigError(
+            f"Redis at {shown} refused the password ({error}); check METAFLEET_BROKER_URL"
+        ) from error
+    except redis.exceptions.TimeoutError as error:
+        raise BrokerUnavailableError(
+            f"Redis at {shown} does not answer ({error}); is it overloaded or frozen?"
+        ) from error
+    except redis.exceptions.OutOfMemoryError as error:
+        raise BrokerUnavailableError(
+            f"Redis at {shown} is out of memory ({error}); raise its maxmemory"
+        ) from error
+    except (redis.exceptions.ConnectionError, redis.exceptions.BusyLoadingError) as error:
+        raise BrokerUnavailableError(
+            f"Redis at {shown} cannot be reached ({error}); is it running?"
+        ) from error
+    except redis.exceptions.ResponseError as error:
+        if "NOAUTH" in str(error) or "WRONGPASS" in str(error):
+            raise ConfigError(
+                f"Redis at {shown} wants a password ({error}); set it in METAFLEET_BROKER_URL"
+            ) from error
+        raise

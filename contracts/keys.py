@@ -1,0 +1,88 @@
+"""Names of everything kept in Redis; every key has a TTL.
+
+The run's uid stands in braces, so that all keys of one run hash to one slot and a Lua script may
+touch several of them on a Redis cluster too.
+"""
+
+from dataclasses import dataclass
+
+KEY_PREFIX = "mf:"
+WORKERS_SEEN = f"{KEY_PREFIX}workers:seen"
+WORKERS_INFO = f"{KEY_PREFIX}workers:info"
+
+
+def queue_of(device: str) -> str:
+    """Name the Celery queue whose workers compute on ``device``: "cpu" or "cuda"."""
+    return "inner.gpu" if device == "cuda" else "inner.cpu"
+
+
+def queue_list(queue: str) -> str:
+    """Name the Redis list behind a Celery queue."""
+    return f"{KEY_PREFIX}{queue}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunKeys:
+    """Keys that belong to one run, by uid."""
+
+    run: str
+
+    @property
+    def _root(self) -> str:
+        return f"{KEY_PREFIX}{{{self.run}}}"
+
+    @property
+    def epoch(self) -> str:
+        """Fencing epoch; grows at every take-over."""
+        return f"{self._root}:epoch"
+
+    @property
+    def lease(self) -> str:
+        """Owner of the run, while it renews."""
+        return f"{self._root}:lease"
+
+    def plan(self, digest: str) -> str:
+        """Name the blob that describes the run's work."""
+        return f"{self._root}:plan:{digest}"
+
+    def state(self, digest: str) -> str:
+        """Name the blob that holds one version of the meta-learned state."""
+        return f"{self._root}:state:{digest}"
+
+    def closed(self, stream: str) -> str:
+        """Name the number of the last closed step of a stream."""
+        return f"{self._root}:{stream}:closed"
+
+    def step(self, stream: str, step: int) -> "StepKeys":
+        """Name the keys of one step."""
+        return StepKeys(f"{self._root}:{stream}:{step}")
+
+
+@dataclass(frozen=True, slots=True)
+class StepKeys:
+    """Keys that live as long as one step is open."""
+
+    root: str
+
+    @property
+    def started(self) -> str:
+        """Hash "shard:attempt" -> who started it; an attempt starts at most once."""
+        return f"{self.root}:started"
+
+    @property
+    def done(self) -> str:
+        """Hash shard -> the committed result; the first commit wins."""
+        return f"{self.root}:done"
+
+    @property
+    def replies(self) -> str:
+        """List of committed results, to be waited on; ``done`` is the truth."""
+        return f"{self.root}:replies"
+
+    def lease(self, shard: int, attempt: int) -> str:
+        """Name the lease that a worker renews while it computes an attempt."""
+        return f"{self.root}:lease:{shard}:{attempt}"
+
+    def blob(self, shard: int, attempt: int) -> str:
+        """Name the blob that holds an attempt's summed gradient."""
+        return f"{self.root}:blob:{shard}:{attempt}"

@@ -1,0 +1,42 @@
+"""HMAC-SHA256 signatures over messages, with the deployment's key.
+
+A message carries the sha256 of the tensors it speaks of, so a signed message vouches for them too.
+"""
+
+import hashlib
+import hmac
+import json
+from typing import TypeVar
+
+from contracts.job import InnerLoopJob, ShardResult
+from metafleet.errors import SignatureError
+
+_M = TypeVar("_M", InnerLoopJob, ShardResult)
+
+
+def sign(message: _M, key: str) -> _M:
+    """Return ``message`` with its signature; unchanged when ``key`` is empty."""
+    return message.model_copy(update={"signature": _signature(message, key)}) if key else message
+
+
+def verify(message: InnerLoopJob | ShardResult, key: str) -> None:
+    """Check a signature; everything passes when ``key`` is empty.
+
+    Raises:
+        SignatureError: unsigned, or signed with another key.
+    """
+    if not key:
+        return
+    if not hmac.compare_digest(message.signature, _signature(message, key)):
+        what = "has a wrong signature" if message.signature else "is not signed"
+        raise SignatureError(
+            f"a {type(message).__name__} for run={message.run} step={message.step} {what}; "
+            "set the same METAFLEET_SIGNING_KEY on orchestrator and workers"
+        )
+
+
+def _signature(message: InnerLoopJob | ShardResult, key: str) -> str:
+    wire = message.to_wire()
+    del wire["signature"]
+    text = json.dumps(wire, sort_keys=True, separators=(",", ":"))
+    return hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()
