@@ -1,0 +1,74 @@
+"""The Celery app, with the settings that keep it a safe carrier of hints.
+
+Why each setting is as it is: design notes in docs/engine.md.
+"""
+
+from celery import Celery
+from kombu.entity import Queue
+
+from contracts.connections import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
+from contracts.keys import KEY_PREFIX, queue_of
+
+LONGEST_JOB_S = 600
+"""Beyond it Celery may deliver a job again; the ledger drops the second delivery."""
+
+_PUBLISH_RETRY = {
+    "max_retries": 3,
+    "interval_start": 0.1,
+    "interval_step": 0.2,
+    "interval_max": 0.5,
+}
+
+
+def make_app(broker_url: str) -> Celery:
+    """Make a Celery app over ``broker_url``; connects on first use, reads no environment."""
+    app = Celery("metafleet", broker=broker_url, set_as_current=False)
+    cpu, gpu = queue_of("cpu"), queue_of("cuda")
+    app.conf.update(
+        # accepting pickle is remote code execution, even if we never send it
+        task_serializer="json",
+        accept_content=["json"],
+        result_accept_content=["json"],
+        # results travel by the ledger: Celery's result backend copies and publishes each of them
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_queues=[Queue(cpu), Queue(gpu)],
+        task_default_queue=cpu,
+        task_create_missing_queues=False,
+        # at-least-once as a backstop; attempts are counted by the ledger before running, so a job
+        # that kills its worker cannot loop
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_acks_on_failure=True,
+        task_acks_on_timeout=True,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        broker_transport_options={
+            "visibility_timeout": max(120, 4 * LONGEST_JOB_S),
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "health_check_interval": 5,
+            "socket_timeout": SOCKET_TIMEOUT_S,
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "socket_keepalive": True,
+            "global_keyprefix": KEY_PREFIX,
+        },
+        # never give up on a broker that is away; never wait for ever on one that hangs
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_pool_acquire_timeout=30,
+        task_publish_retry_policy=_PUBLISH_RETRY,
+        # a blip must not kill a job whose result does not depend on the acknowledgement
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        # forked children break CUDA and inherit torch's threads; a spawned one imports torch first
+        worker_pool_start_method="spawn",
+        worker_proc_alive_timeout=60,
+        worker_max_tasks_per_child=1000,
+        task_time_limit=3 * LONGEST_JOB_S,
+        task_soft_time_limit=2 * LONGEST_JOB_S,
+        worker_send_task_events=True,
+        task_send_sent_event=False,
+        worker_hijack_root_logger=False,
+        task_track_started=False,
+    )
+    return app

@@ -1,0 +1,225 @@
+"""The ledger in Redis: who owns a run, which attempts started, which shards are done.
+
+Celery's messages may vanish, come twice or come late; this is what decides. Each transition is one
+Lua script, so that no two processes can see it half done. All times are Redis's own.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal, cast
+
+from contracts.connections import Client
+from contracts.job import InnerLoopJob
+from contracts.keys import RunKeys
+
+STEP_TTL_MS: Final = 3_600_000
+RUN_TTL_MS: Final = 24 * 3_600_000
+
+# Race prevented: two orchestrators that both see the lease free. Also refuses an epoch that is not
+# newer than the one in Redis: its orchestrator was overtaken between database and here.
+_TAKE_OVER = """
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return {'held', owner, redis.call('PTTL', KEYS[1])} end
+local epoch = tonumber(redis.call('GET', KEYS[2]) or '-1')
+if epoch >= tonumber(ARGV[2]) then return {'fenced', tostring(epoch), 0} end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+return {'ok', '', 0}
+"""
+
+# Race prevented: renewing a lease that expired and was taken by another. A missing epoch means that
+# Redis came back empty: everything must be sent again.
+_RENEW_RUN = """
+local epoch = redis.call('GET', KEYS[2])
+if not epoch then return 'empty' end
+if epoch ~= ARGV[2] then return 'fenced' end
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return 'fenced' end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
+return 'ok'
+"""
+
+# Race prevented: releasing a lease that another has taken since.
+_RELEASE_RUN = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 'ok'
+"""
+
+# Races prevented: the same attempt delivered to two workers (or twice to one: Celery redelivers);
+# a late message of a closed step or of a fenced-out orchestrator; a retry of this call after a lost
+# answer (same nonce: 'ok' again). Returns what to do and the microseconds since sending.
+_START = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'stale', 0} end
+if tonumber(redis.call('GET', KEYS[2]) or '-1') >= tonumber(ARGV[2]) then return {'closed', 0} end
+if redis.call('HEXISTS', KEYS[4], ARGV[3]) == 1 then return {'done', 0} end
+local field = ARGV[3] .. ':' .. ARGV[4]
+if redis.call('HSETNX', KEYS[3], field, ARGV[5]) == 0
+   and redis.call('HGET', KEYS[3], field) ~= ARGV[5] then return {'taken', 0} end
+redis.call('PEXPIRE', KEYS[3], ARGV[7])
+redis.call('SET', KEYS[5], ARGV[5], 'PX', ARGV[6])
+local t = redis.call('TIME')
+return {'ok', math.floor(t[1] * 1000000 + t[2] - tonumber(ARGV[8]))}
+"""
+
+# Race prevented: reviving the lease of an attempt that the orchestrator has already given up; and
+# computing on for a step that is closed. 0 tells the worker that nobody waits for it any more.
+_RENEW_JOB = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if tonumber(redis.call('GET', KEYS[2]) or '-1') >= tonumber(ARGV[2]) then return 0 end
+if redis.call('HEXISTS', KEYS[3], ARGV[3]) == 1 then return 0 end
+if redis.call('GET', KEYS[4]) ~= ARGV[4] then return 0 end
+redis.call('PEXPIRE', KEYS[4], ARGV[5])
+return 1
+"""
+
+# Race prevented: two attempts of one shard that both finish. The first one counts; a repeated call
+# after a lost answer finds its own result and is told 'ok'. The hash is the truth, the list only
+# wakes the orchestrator: a reply lost between pop and arrival is found again in the hash.
+_COMMIT = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'stale' end
+if tonumber(redis.call('GET', KEYS[2]) or '-1') >= tonumber(ARGV[2]) then return 'closed' end
+if redis.call('HSETNX', KEYS[3], ARGV[3], ARGV[4]) == 0 then
+  if redis.call('HGET', KEYS[3], ARGV[3]) == ARGV[4] then return 'ok' end
+  return 'done'
+end
+redis.call('RPUSH', KEYS[4], ARGV[4])
+redis.call('PEXPIRE', KEYS[3], ARGV[5])
+redis.call('PEXPIRE', KEYS[4], ARGV[5])
+redis.call('DEL', KEYS[5])
+return 'ok'
+"""
+
+# Race prevented: withdrawing a result that is not the one found to be bad.
+_REOPEN = """
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
+return 'ok'
+"""
+
+# Race prevented: a worker that commits while the step's keys are deleted: after 'closed' is set no
+# commit gets through, so nothing is left behind. A fenced-out orchestrator closes nothing.
+_CLOSE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'fenced' end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
+return 'ok'
+"""
+
+RunStatus = Literal["ok", "held", "fenced", "empty"]
+StartStatus = Literal["ok", "stale", "closed", "done", "taken"]
+CommitStatus = Literal["ok", "stale", "closed", "done"]
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """Answer to a claim on a run: ok, held (by ``holder`` for ``remaining_ms``) or fenced."""
+
+    status: RunStatus
+    holder: str
+    remaining_ms: int
+
+
+class RunLedger:
+    """The orchestrator's side: owns one run under one epoch. Thread-safe."""
+
+    def __init__(self, client: Client, run: str, owner: str) -> None:
+        self._keys = RunKeys(run)
+        self._owner = owner
+        self._take_over = client.register_script(_TAKE_OVER)
+        self._renew = client.register_script(_RENEW_RUN)
+        self._release = client.register_script(_RELEASE_RUN)
+        self._reopen = client.register_script(_REOPEN)
+        self._close = client.register_script(_CLOSE)
+
+    def take_over(self, epoch: int, *, lease_ms: int) -> TakeOver:
+        """Claim the run at ``epoch``, which must be newer than any before."""
+        status, holder, remaining_ms = self._take_over(
+            keys=[self._keys.lease, self._keys.epoch],
+            args=[self._owner, epoch, lease_ms, RUN_TTL_MS],
+        )
+        return TakeOver(cast(RunStatus, _text(status)), _text(holder), int(remaining_ms))
+
+    def renew(self, epoch: int, *, lease_ms: int) -> RunStatus:
+        """Keep the run; tells when Redis lost it or another took it."""
+        status = self._renew(
+            keys=[self._keys.lease, self._keys.epoch],
+            args=[self._owner, epoch, lease_ms, RUN_TTL_MS],
+        )
+        return cast(RunStatus, _text(status))
+
+    def release(self) -> None:
+        """Give the run up, so that another need not wait for the lease to end."""
+        self._release(keys=[self._keys.lease], args=[self._owner])
+
+    def reopen(self, stream: str, step: int, *, shard: int, result: bytes) -> None:
+        """Withdraw a committed result that turned out to be bad."""
+        self._reopen(keys=[self._keys.step(stream, step).done], args=[shard, result])
+
+    def close_step(self, epoch: int, stream: str, step: int) -> RunStatus:
+        """Refuse every later commit of the step and forget its keys."""
+        keys = self._keys.step(stream, step)
+        status = self._close(
+            keys=[
+                self._keys.epoch,
+                self._keys.closed(stream),
+                keys.started,
+                keys.done,
+                keys.replies,
+            ],
+            args=[epoch, step, RUN_TTL_MS],
+        )
+        return cast(RunStatus, _text(status))
+
+
+class JobLedger:
+    """The worker's side: one attempt of one shard. Thread-safe."""
+
+    def __init__(self, client: Client, job: InnerLoopJob, nonce: str) -> None:
+        run = RunKeys(job.run)
+        step = run.step(job.stream, job.step)
+        self._job, self._nonce = job, nonce
+        self._epoch, self._closed = run.epoch, run.closed(job.stream)
+        self._started, self._done, self._replies = step.started, step.done, step.replies
+        self._lease = step.lease(job.shard, job.attempt)
+        self._start = client.register_script(_START)
+        self._renew = client.register_script(_RENEW_JOB)
+        self._commit = client.register_script(_COMMIT)
+
+    def start(self) -> tuple[StartStatus, float]:
+        """Take the attempt's lease. Returns what to do and the seconds it was queued."""
+        job = self._job
+        status, waited_us = self._start(
+            keys=[self._epoch, self._closed, self._started, self._done, self._lease],
+            args=[
+                job.epoch,
+                job.step,
+                job.shard,
+                job.attempt,
+                self._nonce,
+                job.lease_ms,
+                STEP_TTL_MS,
+                job.sent_us,
+            ],
+        )
+        return cast(StartStatus, _text(status)), max(0.0, int(waited_us) / 1e6)
+
+    def renew(self) -> bool:
+        """Keep the lease; False when nobody waits for this attempt any more."""
+        job = self._job
+        renewed = self._renew(
+            keys=[self._epoch, self._closed, self._done, self._lease],
+            args=[job.epoch, job.step, job.shard, self._nonce, job.lease_ms],
+        )
+        return bool(renewed)
+
+    def commit(self, result: str) -> CommitStatus:
+        """Hand in the result; the first one of a shard counts."""
+        job = self._job
+        status = self._commit(
+            keys=[self._epoch, self._closed, self._done, self._replies, self._lease],
+            args=[job.epoch, job.step, job.shard, result, STEP_TTL_MS],
+        )
+        return cast(CommitStatus, _text(status))
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

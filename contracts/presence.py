@@ -1,0 +1,89 @@
+"""Which workers are there: each says so every two seconds, by Redis's clock."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Final, cast
+
+from contracts.connections import Client
+from contracts.keys import WORKERS_INFO, WORKERS_SEEN
+
+BEAT_INTERVAL_S: Final = 2.0
+ALIVE_WITHIN_S: Final = 6.0
+_FORGET_AFTER_S: Final = 600
+
+_BEAT = f"""
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - {_FORGET_AFTER_S})) do
+  redis.call('ZREM', KEYS[1], name)
+  redis.call('HDEL', KEYS[2], name)
+end
+redis.call('EXPIRE', KEYS[1], {_FORGET_AFTER_S})
+redis.call('EXPIRE', KEYS[2], {_FORGET_AFTER_S})
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """One Celery worker.
+
+    Attributes:
+        name: its Celery node name.
+        host, pid: where it runs.
+        device: what it computes on, such as "cpu".
+        queues: the Celery queues it listens to.
+        protocol: its message protocol version.
+        version: its metafleet version.
+        fingerprint: its numerics fingerprint.
+        last_seen_s: seconds since its last sign of life.
+    """
+
+    name: str
+    host: str
+    pid: int
+    device: str
+    queues: tuple[str, ...]
+    protocol: int
+    version: str
+    fingerprint: str
+    last_seen_s: float = 0.0
+
+    @property
+    def is_alive(self) -> bool:
+        """True when it was heard of within the last few seconds."""
+        return self.last_seen_s <= ALIVE_WITHIN_S
+
+
+def announce(client: Client, worker: WorkerInfo) -> None:
+    """Give a sign of life, and forget workers that gave none for ten minutes."""
+    info = asdict(worker)
+    del info["last_seen_s"]
+    client.eval(_BEAT, 2, WORKERS_SEEN, WORKERS_INFO, worker.name, json.dumps(info))
+
+
+def withdraw(client: Client, name: str) -> None:
+    """Say good-bye, so that nobody counts on this worker."""
+    client.zrem(WORKERS_SEEN, name)
+    client.hdel(WORKERS_INFO, name)
+
+
+def list_workers(client: Client) -> list[WorkerInfo]:
+    """List the workers heard of within ten minutes, by name."""
+    seconds, microseconds = client.time()
+    now_s = seconds + microseconds / 1e6
+    scores = cast(list[tuple[bytes, float]], client.zrange(WORKERS_SEEN, 0, -1, withscores=True))
+    seen = {name.decode(): max(0.0, now_s - score) for name, score in scores}
+    hashed = cast(dict[bytes, bytes], client.hgetall(WORKERS_INFO))
+    infos = {name.decode(): json.loads(text) for name, text in hashed.items()}
+    return [
+        WorkerInfo(
+            **{**infos[name], "queues": tuple(infos[name]["queues"])}, last_seen_s=seen[name]
+        )
+        for name in sorted(seen.keys() & infos.keys())
+    ]
+
+
+def count_alive(client: Client, queue: str) -> int:
+    """Count the living workers that listen to ``queue``."""
+    return sum(w.is_alive and queue in w.queues for w in list_workers(client))
