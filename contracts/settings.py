@@ -31,6 +31,8 @@ class Settings:
         device: METAFLEET_DEVICE; what workers compute on: auto, cpu or cuda.
         allowed_packages: METAFLEET_ALLOWED_PACKAGES; comma-separated packages of the user whose
             learners and models a worker may build, beyond the built-in ones.
+        heartbeat_dir: METAFLEET_HEARTBEAT_DIR; each worker touches a file here every two seconds,
+            default ``home/heartbeats``.
     """
 
     home: Path
@@ -41,6 +43,7 @@ class Settings:
     signing_key: str = field(repr=False)
     device: str
     allowed_packages: tuple[str, ...]
+    heartbeat_dir: Path
 
     @property
     def runs_dir(self) -> Path:
@@ -76,6 +79,9 @@ class Settings:
             signing_key=env.get("METAFLEET_SIGNING_KEY") or stack.get("signing_key", ""),
             device=device,
             allowed_packages=tuple(p.strip() for p in packages.split(",") if p.strip()),
+            heartbeat_dir=Path(
+                env.get("METAFLEET_HEARTBEAT_DIR") or home / "heartbeats"
+            ).expanduser(),
         )
 
 

@@ -1,0 +1,24 @@
+"""What ``celery -A workers.app worker`` loads: the only module that works at import.
+
+celery -A workers.app worker --loglevel INFO --without-gossip --without-mingle
+"""
+
+import sys
+
+from contracts.celery_app import make_app
+from contracts.connections import require_broker_url
+from contracts.settings import Settings
+from metafleet.device import prepare_process, resolve_device
+from metafleet.errors import MetafleetError
+from workers import tasks
+from workers.lifecycle import Lifecycle
+
+__all__ = ["app", "tasks"]
+
+try:
+    settings = Settings.load()
+    app = make_app(require_broker_url(settings))
+    prepare_process(resolve_device(settings.device))
+    Lifecycle(app, settings).connect()
+except MetafleetError as error:
+    sys.exit(f"error: {error}")

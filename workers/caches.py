@@ -1,0 +1,92 @@
+"""What a worker process keeps between jobs: workloads by plan, states by version."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from contracts.blobs import BlobStore
+from contracts.codec import Schema, check_digest, decode_tensors
+from contracts.connections import Client
+from contracts.job import InnerLoopJob
+from contracts.keys import RunKeys
+from metafleet.errors import BlobMissingError
+from metafleet.params import MetaState, unflatten_state
+from metafleet.workload import Workload, WorkloadSpec
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class RecentlyUsed(Generic[K, V]):
+    """The ``size`` values used last. Not thread-safe."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: OrderedDict[K, V] = OrderedDict()
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        """Return the value of ``key``, made by ``make`` when it is not there."""
+        if key not in self._values:
+            while len(self._values) >= self._size:  # free memory before taking more
+                self._values.popitem(last=False)
+            self._values[key] = make()
+        self._values.move_to_end(key)
+        return self._values[key]
+
+
+class WorkloadCache:
+    """Workloads rebuilt from plans: building reads data and takes seconds, so a few are kept."""
+
+    def __init__(
+        self, client: Client, *, data_dir: Path, device: str, allowed_packages: tuple[str, ...]
+    ) -> None:
+        self._client = client
+        self._data_dir = data_dir
+        self._device = device
+        self._allowed_packages = allowed_packages
+        self._workloads: RecentlyUsed[str, Workload] = RecentlyUsed(4)
+
+    def get(self, job: InnerLoopJob) -> Workload:
+        """Return the workload of the job's plan.
+
+        Raises:
+            BlobMissingError: the plan is not in Redis.
+            ContractError, ConfigError, DataError: it cannot be rebuilt here.
+        """
+        return self._workloads.get(job.plan, lambda: self._build(job))
+
+    def _build(self, job: InnerLoopJob) -> Workload:
+        text = self._client.get(RunKeys(job.run).plan(job.plan))
+        if not isinstance(text, bytes):
+            raise BlobMissingError(f"the plan of run={job.run} is not in Redis; it expired")
+        check_digest(text, job.plan, what=f"the plan of run={job.run}")
+        return Workload.build(
+            WorkloadSpec.from_json(json.loads(text)),
+            data_dir=self._data_dir,
+            device=self._device,
+            allowed_packages=self._allowed_packages,
+        )
+
+
+class StateCache:
+    """Meta-learned states by version: a step's shards on one worker fetch the state once."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+        self._states: RecentlyUsed[str, MetaState] = RecentlyUsed(3)
+
+    def get(self, job: InnerLoopJob, schema: Schema) -> MetaState:
+        """Return the state the job asks for, checked against the model's ``schema``.
+
+        Raises:
+            BlobMissingError: it is not in the blob store.
+            ContractError: it is damaged or does not fit the model.
+        """
+        return self._states.get(job.state, lambda: self._fetch(job, schema))
+
+    def _fetch(self, job: InnerLoopJob, schema: Schema) -> MetaState:
+        data = self._blobs.get(RunKeys(job.run).state(job.state), job.state_bytes)
+        check_digest(data, job.state, what=f"the state of {job.label}")
+        return unflatten_state(decode_tensors(data, schema))

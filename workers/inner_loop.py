@@ -1,0 +1,187 @@
+"""One job from message to committed result."""
+
+import hashlib
+import logging
+import os
+import random
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from typing import TypeVar
+
+from contracts.blobs import BlobStore, open_blob_store
+from contracts.codec import encode_tensors
+from contracts.connections import connect, redis_errors, require_broker_url
+from contracts.job import InnerLoopJob, ShardResult, parse_job
+from contracts.keys import RunKeys
+from contracts.ledger import JobLedger
+from contracts.settings import Settings
+from contracts.signing import sign, verify
+from metafleet.device import describe_device, prepare_process, resolve_device
+from metafleet.errors import (
+    BrokerUnavailableError,
+    FingerprintError,
+    MetafleetError,
+    TransientError,
+)
+from metafleet.fingerprint import fingerprint_text
+from metafleet.params import MetaState, flatten_state
+from metafleet.workload import Workload
+from workers.caches import StateCache, WorkloadCache
+from workers.lease import LeaseKeeper
+
+log = logging.getLogger(__name__)
+
+BLOB_TTL_S = 900.0
+_PATIENCE_S = 60.0
+"""How long a finished result is worth trying to hand in while Redis is away."""
+
+T = TypeVar("T")
+
+
+class InnerLoopRunner:
+    """Runs jobs in this process, one at a time; keeps workloads and states between them."""
+
+    def __init__(self, settings: Settings) -> None:
+        device = resolve_device(settings.device)
+        prepare_process(device)
+        self._url = require_broker_url(settings)
+        self._key = settings.signing_key
+        self._client = connect(self._url)
+        self._blobs: BlobStore = open_blob_store(settings.blobs_url or self._url)
+        self._workloads = WorkloadCache(
+            self._client,
+            data_dir=settings.data_dir,
+            device=device,
+            allowed_packages=settings.allowed_packages,
+        )
+        self._states = StateCache(self._blobs)
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._device = describe_device(device)
+        self._fingerprint = fingerprint_text(device)
+
+    def run(self, wire: object) -> str:
+        """Check, compute and commit one job. Returns what became of it, for Flower.
+
+        Safe to repeat: the ledger lets each attempt start once and each shard count once.
+
+        Raises:
+            ContractError: the message is not a job of a trusted orchestrator of this version.
+            BrokerUnavailableError: Redis stayed away; the orchestrator will send the job again.
+        """
+        job = parse_job(wire)
+        verify(job, self._key)
+        ledger = JobLedger(self._client, job, nonce=f"{self._worker}/{uuid.uuid4().hex}")
+        status, queue_wait_s = self._persist(ledger.start)
+        if status != "ok":
+            log.info("%s dropped: %s", job.label, status)
+            return f"dropped: {status}"
+        started_s = time.monotonic()
+        with LeaseKeeper(ledger, job) as lease:
+            result = self._compute(job, queue_wait_s, lambda: lease.is_unwanted)
+            compute_s = time.monotonic() - started_s
+            result = sign(result.model_copy(update={"compute_s": compute_s}), self._key)
+            committed = self._persist(lambda: ledger.commit(result.model_dump_json()))
+        if committed != "ok" and result.blob_bytes:
+            self._blobs.delete(self._blob_key(job), result.blob_bytes)
+        outcome = result.status if committed == "ok" else f"late: {committed}"
+        log.info("%s %s after %.3f s", job.label, outcome, compute_s)
+        return f"{outcome} {compute_s:.2f}s" + (f" {result.error}" if result.error else "")
+
+    def _compute(
+        self, job: InnerLoopJob, queue_wait_s: float, is_unwanted: Callable[[], bool]
+    ) -> ShardResult:
+        result = ShardResult(
+            run=job.run,
+            epoch=job.epoch,
+            stream=job.stream,
+            step=job.step,
+            shard=job.shard,
+            attempt=job.attempt,
+            status="ok",
+            worker=self._worker,
+            device=self._device,
+            fingerprint=self._fingerprint,
+            queue_wait_s=queue_wait_s,
+        )
+        try:
+            self._check_fingerprint(job)
+            workload = self._workloads.get(job)
+            state = self._states.get(job, workload.schema())
+            return result.model_copy(update=self._work(job, workload, state))
+        except FingerprintError as error:
+            return result.model_copy(update={"status": "refused", "error": str(error)})
+        except MetafleetError as error:
+            log.warning("%s failed: %s", job.label, error)
+            return result.model_copy(
+                update={
+                    "status": "failed",
+                    "error": f"{type(error).__name__}: {error}",
+                    "is_retryable": isinstance(error, TransientError),
+                }
+            )
+        except Exception as error:  # a bug, or memory ran out: another worker may fare better
+            log.exception("%s failed", job.label)
+            return result.model_copy(
+                update={
+                    "status": "failed",
+                    "error": f"{type(error).__name__}: {error}"[:500],
+                    "is_retryable": True,
+                }
+            )
+
+    def _work(self, job: InnerLoopJob, workload: Workload, state: MetaState) -> dict[str, object]:
+        if job.kind == "evaluate":
+            metrics = workload.evaluate(
+                state,
+                split=job.split,
+                step=job.episode_step,
+                first_episode=job.first_episode,
+                n_episodes=job.n_episodes,
+            )
+            blob = b""
+        else:
+            gradient = workload.gradient(
+                state,
+                split=job.split,
+                step=job.episode_step,
+                first_episode=job.first_episode,
+                n_episodes=job.n_episodes,
+            )
+            metrics = gradient.metrics
+            blob = encode_tensors(flatten_state(MetaState(gradient.grads, gradient.buffers)))
+            self._persist(lambda: self._blobs.put(self._blob_key(job), blob, ttl_s=BLOB_TTL_S))
+        return {
+            "losses": tuple(m.loss for m in metrics),
+            "accuracies": tuple(m.accuracy for m in metrics if m.accuracy is not None),
+            "blob_sha256": hashlib.sha256(blob).hexdigest() if blob else "",
+            "blob_bytes": len(blob),
+        }
+
+    def _check_fingerprint(self, job: InnerLoopJob) -> None:
+        if job.fingerprint not in ("", self._fingerprint):
+            raise FingerprintError(
+                f"worker {self._worker} computes as {self._fingerprint} but the run as "
+                f"{job.fingerprint}; pin ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY on every "
+                'host, or set engine.numerics="relaxed"'
+            )
+
+    @staticmethod
+    def _blob_key(job: InnerLoopJob) -> str:
+        return RunKeys(job.run).step(job.stream, job.step).blob(job.shard, job.attempt)
+
+    def _persist(self, call: Callable[[], T]) -> T:
+        """Call until Redis answers, with backoff, for at most a minute."""
+        give_up_s = time.monotonic() + _PATIENCE_S
+        pause_s = 0.1
+        while True:
+            try:
+                with redis_errors(self._url):
+                    return call()
+            except BrokerUnavailableError as error:
+                if time.monotonic() + pause_s > give_up_s:
+                    raise
+                log.warning("%s; trying again in %.1f s", error, pause_s)
+                time.sleep(pause_s * random.uniform(0.5, 1.5))
+                pause_s = min(2 * pause_s, 3.0)

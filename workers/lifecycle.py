@@ -1,0 +1,63 @@
+"""What happens when a Celery worker starts, gets ready and stops."""
+
+import os
+import socket
+from typing import Any
+
+from celery import Celery, signals
+
+from contracts.job import PROTOCOL_VERSION
+from contracts.keys import queue_of
+from contracts.presence import WorkerInfo
+from contracts.settings import Settings
+from metafleet.device import describe_device, prepare_process, resolve_device
+from metafleet.fingerprint import fingerprint_text
+from metafleet.version import code_version
+from workers.presence import PresenceThread
+
+
+class Lifecycle:
+    """Ties one worker's signals to its settings."""
+
+    def __init__(self, app: Celery, settings: Settings) -> None:
+        self._app, self._settings = app, settings
+        self._device = resolve_device(settings.device)
+        self._presence: PresenceThread | None = None
+
+    def connect(self) -> None:
+        """Listen to Celery's signals."""
+        signals.celeryd_after_setup.connect(self._choose_queues, weak=False)
+        signals.worker_process_init.connect(self._prepare, weak=False)
+        signals.worker_ready.connect(self._say_hello, weak=False)
+        signals.worker_shutdown.connect(self._say_goodbye, weak=False)
+
+    def _choose_queues(self, **_: Any) -> None:
+        """Without ``-Q``, listen to the queue of the device alone."""
+        queues = self._app.amqp.queues
+        if set(queues.consume_from) >= {queue_of("cpu"), queue_of("cuda")}:
+            queues.select([queue_of(self._device)])
+
+    def _prepare(self, **_: Any) -> None:
+        prepare_process(self._device)
+
+    def _say_hello(self, sender: Any, **_: Any) -> None:
+        name = str(sender.hostname)
+        self._presence = PresenceThread(
+            str(self._settings.broker_url),
+            WorkerInfo(
+                name=name,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                device=describe_device(self._device),
+                queues=tuple(sorted(self._app.amqp.queues.consume_from)),
+                protocol=PROTOCOL_VERSION,
+                version=code_version(),
+                fingerprint=fingerprint_text(self._device),
+            ),
+            self._settings.heartbeat_dir / f"{name}-{os.getpid()}",
+        )
+        self._presence.start()
+
+    def _say_goodbye(self, **_: Any) -> None:
+        if self._presence is not None:
+            self._presence.stop()

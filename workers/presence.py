@@ -1,0 +1,52 @@
+"""Signs of life of one Celery worker: in Redis for the orchestrator, a file for health checks."""
+
+import logging
+import threading
+from pathlib import Path
+
+import redis
+
+from contracts.connections import connect
+from contracts.presence import BEAT_INTERVAL_S, WorkerInfo, announce, withdraw
+
+log = logging.getLogger(__name__)
+
+
+class PresenceThread:
+    """A thread of the worker's main process that says every two seconds that it is there.
+
+    The file's modification time is the last beat that Redis took, so that a health check sees a
+    worker that lost its broker as unhealthy without starting Python.
+    """
+
+    def __init__(self, url: str, worker: WorkerInfo, heartbeat_file: Path) -> None:
+        self._client = connect(url)
+        self._worker = worker
+        self._file = heartbeat_file
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="presence", daemon=True)
+
+    def start(self) -> None:
+        """Begin to give signs of life."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Say good-bye."""
+        self._ended.set()
+        self._thread.join()
+        self._file.unlink(missing_ok=True)
+        try:
+            withdraw(self._client, self._worker.name)
+        except redis.RedisError as error:
+            log.warning("could not say good-bye to Redis: %s", error)
+
+    def _beat(self) -> None:
+        while True:
+            try:
+                announce(self._client, self._worker)
+                self._file.touch()
+            except (redis.RedisError, OSError) as error:
+                log.warning("no sign of life given: %s", error)
+            if self._ended.wait(BEAT_INTERVAL_S):
+                return

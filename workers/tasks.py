@@ -1,0 +1,22 @@
+"""The Celery task: a name, and a call."""
+
+import functools
+from typing import Any
+
+from celery import shared_task
+
+from contracts.job import INNER_LOOP
+from contracts.settings import Settings
+from workers.inner_loop import InnerLoopRunner
+
+
+@functools.cache
+def get_runner() -> InnerLoopRunner:
+    """Return this process's runner; pool processes make theirs at their first job."""
+    return InnerLoopRunner(Settings.load())
+
+
+@shared_task(name=INNER_LOOP, ignore_result=True)  # type: ignore[untyped-decorator]
+def inner_loop(job: dict[str, Any]) -> str:
+    """Compute one shard; what became of it goes to the ledger, and this line to Flower."""
+    return get_runner().run(job)
