@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test lint format types layers check constraints clean
+.PHONY: help demo install test lint format types layers check env constraints clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
@@ -43,6 +43,13 @@ layers: $(VENV)/.installed-dev ## which package may import which
 
 check: test lint types layers ## what CI runs
 
+env: ## write .env for docker compose, with new random passwords
+	@test ! -e .env || { echo ".env is there already; delete it for new passwords" >&2; exit 1; }
+	@umask 077; while IFS= read -r line; do case "$$line" in \
+		*_PASSWORD=|*_KEY=) echo "$$line$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')" ;; \
+		*) echo "$$line" ;; esac; done < .env.example > .env
+	@echo "wrote .env"
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(MAKE) --no-print-directory venv
 	@echo "installing into $(VENV) (once; PyTorch is large) ..."
@@ -60,7 +67,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 # a half-made environment (no pip in it) is made anew
 .PHONY: venv
 venv:
-	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found (python3 is $$(python3 -V 2>&1 | tail -n 1)); install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found (python3 says: $$(python3 -V 2>&1 || true)); install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "PYTHON=$(PYTHON) does not run or is older than 3.11; name another: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module; install it (Debian and Ubuntu: apt install python3-venv), or name another interpreter: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
