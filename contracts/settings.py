@@ -85,6 +85,26 @@ class Settings:
         )
 
 
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Give this process's environment to a worker process, with these settings in place of its own.
+
+    Workers hold no database credentials, so the database URL is left out.
+    """
+    wanted = {
+        "METAFLEET_HOME": str(settings.home),
+        "METAFLEET_BROKER_URL": settings.broker_url,
+        "METAFLEET_BLOBS_URL": settings.blobs_url,
+        "METAFLEET_DATA_DIR": str(settings.data_dir),
+        "METAFLEET_SIGNING_KEY": settings.signing_key,
+        "METAFLEET_DEVICE": settings.device,
+        "METAFLEET_HEARTBEAT_DIR": str(settings.heartbeat_dir),
+        "METAFLEET_ALLOWED_PACKAGES": ",".join(settings.allowed_packages),
+    }
+    inherited = {name: value for name, value in os.environ.items() if name not in wanted}
+    inherited.pop("METAFLEET_DATABASE_URL", None)
+    return inherited | {name: value for name, value in wanted.items() if value}
+
+
 def _read_stack_file(path: Path) -> dict[str, str]:
     try:
         stack = json.loads(path.read_text())

@@ -24,6 +24,9 @@ MAX_SEED = 2**63 - 1
 """The largest seed every database can hold in one integer column."""
 
 
+_FREE_FORM = ("data", "model", "learner")
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -157,14 +160,31 @@ class ExperimentConfig(_Section):
     _blame: Blame = PrivateAttr(default_factory=lambda: Blame("configuration"))
 
     @classmethod
-    def load(cls, path: Path, overrides: Sequence[str] = ()) -> "ExperimentConfig":
-        """Read a TOML file, lay ``--set`` overrides over it, and check everything but the data.
+    def load(
+        cls, path: Path, overrides: Sequence[str] = (), *, allowed_packages: Sequence[str] = ()
+    ) -> Self:
+        """Read a TOML file, lay ``--set`` overrides over it, and check all but the data.
+
+        Args:
+            path: the file.
+            overrides: assignments such as "outer.lr=0.01".
+            allowed_packages: packages of the user whose learners and models may be imported.
 
         Raises:
             ConfigError: one line for each problem.
         """
         tree, overridden = apply_overrides(read_toml(path), overrides)
-        return cls._check(tree, Blame(str(path), overridden))
+        blame = Blame(str(path), overridden)
+        lines = []
+        try:
+            config = cls.model_validate(tree)
+        except ValidationError as error:
+            lines = describe(error, cls, blame)
+        free_form = {s: tree[s] for s in _FREE_FORM if isinstance(tree.get(s), dict)}
+        lines += config_options.problems(free_form, blame, allowed_packages=allowed_packages)
+        raise_problems(lines)
+        config._blame = blame
+        return config
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any], origin: str = "stored configuration") -> Self:
@@ -173,15 +193,11 @@ class ExperimentConfig(_Section):
         Raises:
             ConfigError: the mapping is no valid configuration.
         """
-        return cls._check(dict(tree), Blame(origin))
-
-    @classmethod
-    def _check(cls, tree: Mapping[str, Any], blame: Blame) -> Self:
+        blame = Blame(origin)
         try:
             config = cls.model_validate(tree)
         except ValidationError as error:
             raise ConfigError("\n".join(describe(error, cls, blame))) from error
-        raise_problems(config_options.problems(config.data, config.model, config.learner, blame))
         config._blame = blame
         return config
 
@@ -189,10 +205,13 @@ class ExperimentConfig(_Section):
         """Give plain JSON values, defaults included, for the runs.config column."""
         return self.model_dump(mode="json", exclude_none=True)
 
-    def with_seed(self, seed: int) -> "ExperimentConfig":
-        """Give the same experiment with another seed."""
-        copy = self.model_copy(update={"seed": seed})
-        return type(self)._check(copy.to_json(), Blame("--seeds"))
+    def with_seed(self, seed: int) -> Self:
+        """Give the same experiment with another seed.
+
+        Raises:
+            ConfigError: the seed is out of range.
+        """
+        return self.from_json({**self.to_json(), "seed": seed}, self._blame.origin)
 
     def shapes(self) -> dict[str, EpisodeShape]:
         """Give the shape of every split's episodes."""

@@ -1,21 +1,43 @@
-"""Checks the free-form sections [data], [model] and [learner] against what is registered."""
+"""Checks the sections [data], [model] and [learner] against what is registered."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metafleet.data.registry import validate_options
+from metafleet.errors import MetafleetError
+from metafleet.learners.registry import learner_options
+from metafleet.models.registry import model_options
 from orchestrator.config_problems import Blame
+
+Options = Mapping[str, Any]
 
 
 def problems(
-    data: Mapping[str, Any],
-    model: Mapping[str, Any],
-    learner: Mapping[str, Any],
-    blame: Blame,
+    sections: Mapping[str, Options], blame: Blame, *, allowed_packages: Sequence[str]
 ) -> list[str]:
-    """List what is wrong with the three sections, one line each."""
-    sections = {"data": data, "model": model, "learner": learner}
-    return [
-        blame.line(f"{section}.name", " is missing; expected a string")
-        for section, options in sections.items()
-        if "name" not in options
-    ]
+    """List what is wrong with the three sections, one line each.
+
+    Args:
+        sections: the options of "data", "model" and "learner".
+        blame: says which input an option came from.
+        allowed_packages: packages of the user whose learners and models may be imported.
+    """
+    lines = []
+    for section, options in sections.items():
+        if "name" not in options:
+            lines.append(blame.line(f"{section}.name", " is missing; expected a string"))
+            continue
+        try:
+            _validate(section, options, allowed_packages)
+        except MetafleetError as error:
+            lines.append(f"{blame.source(section)}: {error}")
+    return lines
+
+
+def _validate(section: str, options: Options, allowed_packages: Sequence[str]) -> None:
+    if section == "data":
+        validate_options(options)
+    elif section == "model":
+        model_options(options, allowed_packages=allowed_packages)
+    else:
+        learner_options(options, allowed_packages=allowed_packages)

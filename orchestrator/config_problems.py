@@ -40,12 +40,15 @@ class Blame:
     origin: str = field(compare=False)
     overridden: frozenset[str] = field(default=frozenset(), compare=False)
 
-    def line(self, key: str, text: str) -> str:
-        """Write one problem: the input, the key, what is wrong and what was expected."""
+    def source(self, key: str) -> str:
+        """Name the input that ``key``, or anything below it, came from."""
         prefix = f"{key}."
         overridden = any(k == key or k.startswith(prefix) for k in self.overridden)
-        source = "--set" if overridden else self.origin
-        return f"{source}: {key}{text}"
+        return "--set" if overridden else self.origin
+
+    def line(self, key: str, text: str) -> str:
+        """Write one problem: the input, the key, what is wrong and what was expected."""
+        return f"{self.source(key)}: {key}{text}"
 
 
 def raise_problems(lines: Sequence[str]) -> None:
@@ -118,8 +121,7 @@ def _resolve(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str,
         node = concrete[0]
     if "$ref" in node:
         name = node["$ref"].rsplit("/", 1)[-1]
-        target: Mapping[str, Any] = schema["$defs"][name]
-        return target
+        node = schema["$defs"][name]
     return node
 
 

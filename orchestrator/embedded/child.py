@@ -1,0 +1,137 @@
+"""One supervised process: started in its own session, restarted with backoff, killed whole."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_STEADY_AFTER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """What to run.
+
+    Attributes:
+        label: its name in messages and of its log file.
+        argv: the command; never holds a secret, because anyone may list processes.
+        environment: the process's whole environment.
+        log_path: receives its output.
+        folder: its working directory.
+        stdin: bytes written to its standard input, which is then closed.
+    """
+
+    label: str
+    argv: Sequence[str]
+    environment: Mapping[str, str] = field(repr=False)
+    log_path: Path
+    folder: Path
+    stdin: bytes = field(default=b"", repr=False)
+
+
+class Child:
+    """Keeps one process running. Not thread-safe: one supervisor's loop owns it."""
+
+    def __init__(self, spec: ChildSpec) -> None:
+        self.spec = spec
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_at = 0.0
+        self._deaths = 0
+        self._due_at: float | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id; None while it is down."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start the process; its log goes on where the last one ended."""
+        with self.spec.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.spec.argv,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self.spec.environment,
+                cwd=self.spec.folder,
+                start_new_session=True,
+                # safe: the supervisor has one thread; without it a SIGKILLed supervisor would
+                # leave its children behind
+                preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 - one thread, see above
+            )
+        self._started_at = time.monotonic()
+        self._due_at = None
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):  # it died at once: ``tick`` will say so
+                self._process.stdin.write(self.spec.stdin)
+                self._process.stdin.close()
+
+    def tick(self) -> str | None:
+        """Notice a death and start again when it is due; returns what a person should know."""
+        now = time.monotonic()
+        if self._process is None:
+            if self._due_at is not None and now >= self._due_at:
+                self.start()
+            return None
+        status = self._process.poll()
+        if status is None:
+            return None
+        self._signal_group(signal.SIGKILL)
+        self._process = None
+        self._deaths = 1 if now - self._started_at >= _STEADY_AFTER_S else self._deaths + 1
+        delay_s = _BACKOFF_S[min(self._deaths, len(_BACKOFF_S)) - 1]
+        self._due_at = now + delay_s
+        return (
+            f"{self.spec.label} died ({describe_exit(status)}); starting it again in "
+            f"{delay_s:g} s, log: {self.spec.log_path}"
+        )
+
+    def terminate(self) -> None:
+        """Ask the process to stop, and start it no more."""
+        self._due_at = None
+        self._signal_group(signal.SIGTERM)
+
+    def wait_or_kill(self, deadline: float) -> None:
+        """Wait until ``deadline`` (monotonic seconds), then kill whatever is left of its group."""
+        if self._process is None:
+            return
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        self._signal_group(signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
+    def _signal_group(self, signum: int) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for zombies
+                os.killpg(self._process.pid, signum)
+
+
+def describe_exit(status: int) -> str:
+    """Say how a process ended: its exit status, or the signal's name."""
+    if status >= 0:
+        return f"exit status {status}"
+    with suppress(ValueError):
+        return signal.Signals(-status).name
+    return f"signal {-status}"
+
+
+def _die_with_parent(parent: int) -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)  # loaded before the fork, where loading is safe
+
+    def in_child() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # the parent died before prctl
+            os._exit(1)
+
+    return in_child

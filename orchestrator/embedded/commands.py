@@ -1,0 +1,106 @@
+"""The processes of a stack: their command lines, configurations and environments."""
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import orchestrator
+from contracts.keys import queue_of
+from contracts.settings import Settings, child_environment
+from orchestrator.embedded.child import ChildSpec
+from orchestrator.embedded.server_binary import ServerBinary
+
+HOST = "127.0.0.1"
+IMPORT_ROOT = Path(orchestrator.__file__).parent.parent
+"""Where the packages are imported from; children start here, so that no folder of the user's that
+happens to be called ``workers`` or ``db`` can take their place."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackSecrets:
+    """What only this stack's processes may know."""
+
+    password: str = field(repr=False)
+    signing_key: str = field(repr=False)
+    flower_password: str = field(repr=False)
+
+
+def stack_settings(settings: Settings, port: int, secrets: StackSecrets) -> Settings:
+    """Point settings at a stack: messages and tensors in two databases of one server."""
+    # TCP, not a Unix socket: Celery and redis-py spell those URLs differently, and a socket's path
+    # must stay under 104 bytes
+    server = f"redis://:{secrets.password}@{HOST}:{port}"
+    return replace(
+        settings,
+        broker_url=f"{server}/0",
+        blobs_url=f"{server}/1",
+        signing_key=secrets.signing_key,
+    )
+
+
+def server_spec(
+    binary: ServerBinary, settings: Settings, *, port: int, password: str, logs_dir: Path
+) -> ChildSpec:
+    """Describe the server; its configuration, with the password, goes in by standard input."""
+    configuration = "\n".join(
+        (
+            f"bind {HOST}",
+            f"port {port}",
+            f"requirepass {password}",
+            "protected-mode yes",
+            "daemonize no",
+            'save ""',  # the ledger survives an empty server; a dump would only grow stale
+            "appendonly no",
+            "maxmemory-policy noeviction",
+            "",
+        )
+    )
+    return ChildSpec(
+        label="redis",
+        argv=(str(binary.path), "-"),
+        environment=child_environment(settings),
+        log_path=logs_dir / "redis.log",
+        folder=logs_dir,
+        stdin=configuration.encode(),
+    )
+
+
+def worker_spec(index: int, settings: Settings, logs_dir: Path) -> ChildSpec:
+    """Describe one CPU worker: a process with the ``solo`` pool, torch imported once."""
+    name = f"cpu{index}"
+    argv = (
+        *(sys.executable, "-m", "celery", "-A", "workers.app", "worker"),
+        *("--pool", "solo", "-n", f"{name}@%h", "-Q", queue_of("cpu")),
+        *("--without-gossip", "--without-mingle", "--loglevel", "INFO"),
+    )
+    # a machine with a GPU must not turn the workers of a laptop's CPU queue into GPU workers
+    cpu_settings = replace(settings, device="cpu")
+    return ChildSpec(
+        label=f"worker {name}",
+        argv=argv,
+        environment=child_environment(cpu_settings),
+        log_path=logs_dir / f"worker-{name}.log",
+        folder=IMPORT_ROOT,
+    )
+
+
+def flower_spec(
+    settings: Settings, *, port: int, secrets: StackSecrets, logs_dir: Path
+) -> ChildSpec:
+    """Describe Flower: read-only, on this machine alone, its password in the environment."""
+    argv = (
+        *(sys.executable, "-m", "celery", "-A", "workers.app", "flower"),
+        *(f"--address={HOST}", f"--port={port}", "--read-only=True"),
+        *("--max-tasks=5000", "--max-workers=500", "--purge-offline-workers=300"),
+        # workers send events anyway; asking for them needs remote control, which stays off
+        "--enable-events=False",
+        "--tasks-columns=name,uuid,state,args,received,runtime,worker",
+    )
+    basic_auth = {"FLOWER_BASIC_AUTH": f"metafleet:{secrets.flower_password}"}
+    return ChildSpec(
+        label="flower",
+        argv=argv,
+        environment=child_environment(settings) | basic_auth,
+        log_path=logs_dir / "flower.log",
+        folder=IMPORT_ROOT,
+    )

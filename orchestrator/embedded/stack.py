@@ -1,0 +1,166 @@
+"""The owner's side of an embedded stack: start it, hear of it, stop it."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from contracts.settings import Settings, child_environment
+from metafleet.errors import FleetError
+from orchestrator.embedded.commands import IMPORT_ROOT
+from orchestrator.embedded.stack_file import SUPERVISOR_MODULE, require_no_stack
+
+_STOP_WITHIN_S = 20.0
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StackOrder:
+    """What stack to start.
+
+    Attributes:
+        n_workers: CPU worker processes, >= 0.
+        logs_dir: receives one log for each process.
+        is_public: write the stack file, so that other terminals find the stack.
+        flower: run Flower too.
+    """
+
+    n_workers: int
+    logs_dir: Path
+    is_public: bool
+    flower: bool = False
+
+
+class EmbeddedStack:
+    """A running stack; a context manager that leaves no process behind.
+
+    Args:
+        settings: where home and data are.
+        order: what to start.
+        notify: told what a person should know, such as a worker that died; called from another
+            thread.
+    """
+
+    def __init__(self, settings: Settings, order: StackOrder, notify: Notify) -> None:
+        self._base = settings
+        self._order = order
+        self._notify = notify
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._settled = threading.Event()
+        self._ended = threading.Event()
+        self._ready: dict[str, Any] = {}
+        self._failure = "the stack's supervisor ended before it was ready"
+        self._is_stopping = False
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that lead to this stack."""
+        return replace(
+            self._base,
+            broker_url=self._ready["broker_url"],
+            blobs_url=self._ready["blobs_url"],
+            signing_key=self._ready["signing_key"],
+        )
+
+    @property
+    def flower(self) -> tuple[str, str] | None:
+        """Flower's URL and password; None without Flower."""
+        url = self._ready.get("flower_url")
+        return (url, self._ready["flower_password"]) if url else None
+
+    @property
+    def has_ended(self) -> bool:
+        """True when the supervisor is gone."""
+        return self._ended.is_set()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _start(self) -> None:
+        self._base.home.mkdir(parents=True, exist_ok=True)
+        self._order.logs_dir.mkdir(parents=True, exist_ok=True)
+        stack_file = self._base.stack_file if self._order.is_public else None
+        if stack_file is not None:
+            require_no_stack(stack_file)
+        order = {
+            "n_workers": self._order.n_workers,
+            "logs_dir": str(self._order.logs_dir),
+            "stack_file": str(stack_file) if stack_file else None,
+            "flower": self._order.flower,
+        }
+        log_path = self._order.logs_dir / "supervisor.log"
+        with log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", SUPERVISOR_MODULE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=child_environment(self._base),
+                cwd=IMPORT_ROOT,
+                start_new_session=True,  # Ctrl-C is for the owner, who then stops the stack
+            )
+        self._reader = threading.Thread(target=self._read_events, daemon=True, name="stack-events")
+        self._reader.start()
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it ended already: the reader knows
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
+        self._settled.wait()
+        if not self._ready:
+            raise FleetError(f"{self._failure} (log: {log_path})")
+
+    def _read_events(self) -> None:
+        assert self._process is not None and self._process.stdout is not None
+        for line in self._process.stdout:
+            event = json.loads(line)
+            if event["event"] == "ready":
+                self._ready = event
+                self._settled.set()
+            elif event["event"] == "failed":
+                self._failure = event["text"]
+                if self._ready:
+                    self._notify(self._failure)
+            elif event["event"] == "notice" and not self._is_stopping:
+                self._notify(event["text"])
+        self._ended.set()
+        self._settled.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the supervisor's end; True when it came."""
+        return self._ended.wait(timeout_s)
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+        process = self._process
+        if process is None or process.stdin is None:
+            return
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        try:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_STOP_WITHIN_S)
+        finally:  # out of patience, the owner's or ours; on Linux its children die with it
+            process.kill()
+            process.wait()
+            if self._reader is not None:
+                self._reader.join(1.0)
