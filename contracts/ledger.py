@@ -4,6 +4,7 @@ Celery's messages may vanish, come twice or come late; this is what decides. Eac
 Lua script, so that no two processes can see it half done. All times are Redis's own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
@@ -14,8 +15,17 @@ from contracts.keys import RunKeys
 STEP_TTL_MS: Final = 3_600_000
 RUN_TTL_MS: Final = 24 * 3_600_000
 
-# Race prevented: two orchestrators that both see the lease free. Also refuses an epoch that is not
-# newer than the one in Redis: its orchestrator was overtaken between database and here.
+# Race prevented: two orchestrators that both see the lease free. Only the one that gets it may then
+# raise the epoch in the database, so that a loser can't fence out the winner there.
+_CLAIM = """
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return {'held', owner, redis.call('PTTL', KEYS[1])} end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return {'ok', '', 0}
+"""
+
+# Race prevented: the lease ran out and was claimed by another between claim and this. Also refuses
+# an epoch that is not newer than the one in Redis: its orchestrator was overtaken.
 _TAKE_OVER = """
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then return {'held', owner, redis.call('PTTL', KEYS[1])} end
@@ -110,7 +120,7 @@ CommitStatus = Literal["ok", "stale", "closed", "done"]
 
 
 @dataclass(frozen=True, slots=True)
-class TakeOver:
+class Claim:
     """Answer to a claim on a run: ok, held (by ``holder`` for ``remaining_ms``) or fenced."""
 
     status: RunStatus
@@ -124,19 +134,25 @@ class RunLedger:
     def __init__(self, client: Client, run: str, owner: str) -> None:
         self._keys = RunKeys(run)
         self._owner = owner
+        self._claim = client.register_script(_CLAIM)
         self._take_over = client.register_script(_TAKE_OVER)
         self._renew = client.register_script(_RENEW_RUN)
         self._release = client.register_script(_RELEASE_RUN)
         self._reopen = client.register_script(_REOPEN)
         self._close = client.register_script(_CLOSE)
 
-    def take_over(self, epoch: int, *, lease_ms: int) -> TakeOver:
-        """Claim the run at ``epoch``, which must be newer than any before."""
-        status, holder, remaining_ms = self._take_over(
+    def claim(self, *, lease_ms: int) -> Claim:
+        """Take the run's lease, unless another orchestrator holds it."""
+        answer = self._claim(keys=[self._keys.lease], args=[self._owner, lease_ms])
+        return _claim_from(answer)
+
+    def take_over(self, epoch: int, *, lease_ms: int) -> Claim:
+        """Begin ``epoch``, which must be newer than any before, under a lease just claimed."""
+        answer = self._take_over(
             keys=[self._keys.lease, self._keys.epoch],
             args=[self._owner, epoch, lease_ms, RUN_TTL_MS],
         )
-        return TakeOver(cast(RunStatus, _text(status)), _text(holder), int(remaining_ms))
+        return _claim_from(answer)
 
     def renew(self, epoch: int, *, lease_ms: int) -> RunStatus:
         """Keep the run; tells when Redis lost it or another took it."""
@@ -223,3 +239,8 @@ class JobLedger:
 
 def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _claim_from(answer: Sequence[object]) -> Claim:
+    status, holder, remaining_ms = answer
+    return Claim(cast(RunStatus, _text(status)), _text(holder), int(str(remaining_ms)))

@@ -6,10 +6,10 @@ This module alone reads ``os.environ``.
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from metafleet.errors import ConfigError
 
@@ -120,9 +120,7 @@ def _read_stack_file(path: Path) -> dict[str, str]:
 
 
 def redact_url(url: str) -> str:
-    """Hide the password of a URL, for messages and logs."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    netloc = parts.netloc.replace(f":{parts.password}@", ":***@", 1)
-    return urlunsplit(parts._replace(netloc=netloc))
+    """Hide the password of a URL, for messages and logs; any text will do, a broken URL too."""
+    # not urlsplit: an unescaped "/" or "#" in a password would make it part of the path
+    hidden = re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", url, count=1)
+    return re.sub(r"([?&]password=)[^&#]*", r"\1***", hidden, flags=re.IGNORECASE)

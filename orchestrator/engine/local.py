@@ -1,0 +1,96 @@
+"""The engine without a fleet: every shard in this process, one after the other."""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+from metafleet.device import describe_device, prepare_process
+from metafleet.fingerprint import fingerprint_text
+from metafleet.learners.base import EpisodeMetrics
+from metafleet.params import MetaState, Params, flatten_state
+from metafleet.reduction import TreeReducer
+from metafleet.workload import Workload, WorkloadSpec
+from orchestrator.engine.step import JobFacts, Shard, StepOutcome, StepRequest, cut
+
+
+class LocalDispatcher:
+    """Computes shards here, cut and summed just as the fleet does."""
+
+    def __init__(
+        self,
+        spec: WorkloadSpec,
+        *,
+        episodes_per_job: int,
+        data_dir: Path,
+        device: str,
+        allowed_packages: tuple[str, ...] = (),
+    ) -> None:
+        prepare_process(device)
+        self._workload = Workload.build(
+            spec, data_dir=data_dir, device=device, allowed_packages=allowed_packages
+        )
+        self._episodes_per_job = episodes_per_job
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._device = describe_device(device)
+        self._fingerprint = fingerprint_text(device)
+
+    @property
+    def fingerprint(self) -> str:
+        """Numerics fingerprint of this process."""
+        return self._fingerprint
+
+    def run_step(self, request: StepRequest) -> StepOutcome:
+        """Work through one step; see ``Dispatcher``."""
+        shards = cut(request.n_episodes, self._episodes_per_job)
+        reducer = TreeReducer(len(shards)) if request.kind == "gradient" else None
+        metrics: list[EpisodeMetrics] = []
+        jobs: list[JobFacts] = []
+        for shard in shards:
+            started_s = time.monotonic()
+            sums, shard_metrics = self._compute(request, shard)
+            if reducer is not None:
+                reducer.add(shard.index, sums)
+            metrics.extend(shard_metrics)
+            jobs.append(
+                JobFacts(
+                    shard=shard.index,
+                    attempt=0,
+                    worker=self._worker,
+                    device=self._device,
+                    queue_wait_s=0.0,
+                    compute_s=time.monotonic() - started_s,
+                    payload_bytes=0,
+                    episodes=shard.n_episodes,
+                )
+            )
+        return StepOutcome(
+            sums=reducer.result() if reducer is not None else {},
+            metrics=tuple(metrics),
+            jobs=tuple(jobs),
+            retries=0,
+            workers_alive=1,
+        )
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _compute(
+        self, request: StepRequest, shard: Shard
+    ) -> tuple[Params, tuple[EpisodeMetrics, ...]]:
+        if request.kind == "evaluate":
+            return {}, self._workload.evaluate(
+                request.state,
+                split=request.split,
+                step=request.episode_step,
+                first_episode=shard.first_episode,
+                n_episodes=shard.n_episodes,
+            )
+        gradient = self._workload.gradient(
+            request.state,
+            split=request.split,
+            step=request.episode_step,
+            first_episode=shard.first_episode,
+            n_episodes=shard.n_episodes,
+        )
+        return flatten_state(MetaState(gradient.grads, gradient.buffers)), gradient.metrics

@@ -1,0 +1,111 @@
+"""One step: what is asked for, how it is cut, and what came out."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from contracts.job import Kind
+from metafleet.learners.base import EpisodeMetrics
+from metafleet.params import MetaState, Params
+
+
+@dataclass(frozen=True, slots=True)
+class StepRequest:
+    """Episodes to be worked through with one version of the state.
+
+    Attributes:
+        stream: the sequence this step belongs to; steps of a stream are numbered upwards.
+        step: its number, >= 0.
+        kind: "gradient" for a sum of meta-gradients, "evaluate" for metrics alone.
+        split: where episodes come from.
+        episode_step: the step that episode seeds are drawn for.
+        n_episodes: how many, >= 1.
+        state: the meta-learned state they start from.
+    """
+
+    stream: str
+    step: int
+    kind: Kind
+    split: str
+    episode_step: int
+    n_episodes: int
+    state: MetaState
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A range of a step's episodes, computed as one job."""
+
+    index: int
+    first_episode: int
+    n_episodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """How one shard was done.
+
+    Attributes:
+        shard, attempt: which, and on which attempt it was done.
+        worker, device: by whom ("host:pid") and on what.
+        queue_wait_s, compute_s: seconds in the queue and of computing.
+        payload_bytes: bytes of the returned sum.
+        episodes: number of episodes.
+    """
+
+    shard: int
+    attempt: int
+    worker: str
+    device: str
+    queue_wait_s: float
+    compute_s: float
+    payload_bytes: int
+    episodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """A finished step.
+
+    Attributes:
+        sums: flattened state-shaped sums over all episodes; empty for "evaluate".
+        metrics: one for each episode, in order of episode.
+        jobs: one for each shard, in order.
+        retries: attempts beyond the first, over all shards.
+        workers_alive: workers known to be alive at the end.
+    """
+
+    sums: Params
+    metrics: tuple[EpisodeMetrics, ...]
+    jobs: tuple[JobFacts, ...]
+    retries: int
+    workers_alive: int
+
+
+class Dispatcher(Protocol):
+    """Gets steps done. The same request gives the same bits from every implementation."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Numerics fingerprint of those who computed; "" while none has."""
+        ...
+
+    def run_step(self, request: StepRequest) -> StepOutcome:
+        """Work through one step.
+
+        Raises:
+            NumericsError: a loss or gradient is not finite.
+            FleetError: the fleet cannot finish it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the run."""
+        ...
+
+
+def cut(n_episodes: int, episodes_per_job: int) -> tuple[Shard, ...]:
+    """Cut episodes into shards by configuration alone, never by the number of workers."""
+    return tuple(
+        Shard(index, first, min(episodes_per_job, n_episodes - first))
+        for index, first in enumerate(range(0, n_episodes, episodes_per_job))
+    )
