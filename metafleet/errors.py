@@ -19,6 +19,7 @@
     │   ├── ShardQuarantinedError         a shard failed on every attempt
     │   └── FingerprintError              a worker's arithmetic differs from the run's
     ├── DatabaseError                     the database refuses, is missing or out of date
+    │   └── DatabaseUnavailableError      the database is away, locked or full; it may pass
     ├── RunNotFoundError (LookupError)    no run has the requested id
     └── CheckpointError                   a checkpoint is missing, damaged or cannot be written
 
@@ -101,6 +102,10 @@ class FingerprintError(FleetError):
 
 class DatabaseError(MetafleetError):
     """The database refuses, is missing or is out of date."""
+
+
+class DatabaseUnavailableError(DatabaseError):
+    """The database is away, locked or full; the same call may succeed later."""
 
 
 class RunNotFoundError(MetafleetError, LookupError):

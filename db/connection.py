@@ -1,0 +1,144 @@
+"""Engines from URLs: SQLite made strict, PostgreSQL given time limits."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from contracts.settings import redact_url
+from metafleet.errors import DatabaseError
+
+EXPECTED_URL = "expected sqlite:///PATH or postgresql://USER:PASSWORD@HOST:5432/NAME"
+READ_ONLY = "metafleet_read_only"
+BUSY_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 5
+_DRIVERS = {
+    "sqlite": "sqlite+pysqlite",
+    "sqlite+pysqlite": "sqlite+pysqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+}
+# a frozen owner of a lock is cut off before those who wait for the lock give up
+_POSTGRES_LIMITS = "SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '45s'"
+
+
+def parse_url(url: str) -> URL:
+    """Read a database URL and choose its driver.
+
+    Raises:
+        DatabaseError: it is no URL, or not one of the databases we support.
+    """
+    shown = redact_url(url)
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise DatabaseError(f"database URL {shown!r} cannot be read; {EXPECTED_URL}") from error
+    driver = _DRIVERS.get(parsed.drivername)
+    if driver is None:
+        raise DatabaseError(
+            f"database URL {shown!r} names {parsed.drivername!r}, which is not supported; "
+            f"{EXPECTED_URL}"
+        )
+    parsed = parsed.set(drivername=driver)
+    if is_sqlite(parsed) and (not parsed.database or ":memory:" in parsed.database):
+        raise DatabaseError(
+            f"database URL {shown!r} names no file, and a database in memory is gone with its "
+            "connection; expected sqlite:///PATH"
+        )
+    return parsed
+
+
+def is_sqlite(url: URL) -> bool:
+    """Claim that the URL names an SQLite file."""
+    return url.get_backend_name() == "sqlite"
+
+
+def sqlite_path(url: URL) -> Path:
+    """Return the file an SQLite URL names."""
+    return Path(url.database or "").absolute()
+
+
+def make_engine(url: URL, *, enforce_foreign_keys: bool = True) -> Engine:
+    """Make an engine; nothing is opened yet.
+
+    Args:
+        url: from ``parse_url``.
+        enforce_foreign_keys: False only while a migration rebuilds SQLite tables.
+
+    Raises:
+        DatabaseError: the driver is not installed, or an option of the URL is unknown.
+    """
+    try:
+        if is_sqlite(url):
+            return _sqlite_engine(url, enforce_foreign_keys)
+        return _postgres_engine(url)
+    except ModuleNotFoundError as error:
+        raise DatabaseError(
+            f"the driver {error.name!r} for {url.get_backend_name()} is not installed; "
+            "run pip install 'metafleet[postgres]'"
+        ) from error
+    except (ArgumentError, TypeError, ValueError) as error:
+        shown = redact_url(url.render_as_string(hide_password=True))
+        raise DatabaseError(f"database URL {shown!r}: {error}; {EXPECTED_URL}") from error
+
+
+def _sqlite_engine(url: URL, enforce_foreign_keys: bool) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None})
+
+    @event.listens_for(engine, "connect")
+    def make_strict(connection: Any, record: Any) -> None:
+        # isolation_level=None stops the driver from guessing where transactions begin: it would
+        # begin none before SAVEPOINT, and a released savepoint would survive a later rollback
+        cursor = connection.cursor()
+        _use_write_ahead_log(cursor)
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.execute(f"PRAGMA foreign_keys = {'ON' if enforce_foreign_keys else 'OFF'}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # a write that starts as a read fails at once when somebody else wrote in between;
+        # IMMEDIATE waits its turn instead
+        read_only = connection.get_execution_options().get(READ_ONLY, False)
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _use_write_ahead_log(cursor: Any) -> None:
+    """Switch to WAL; the switch ignores the busy timeout, so two first openers need a retry."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except Exception as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _postgres_engine(url: URL) -> Engine:
+    limits = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+        "application_name": "metafleet",
+    }
+    arguments = {name: value for name, value in limits.items() if name not in url.query}
+    engine = create_engine(
+        url, connect_args=arguments, pool_pre_ping=True, pool_size=2, max_overflow=4
+    )
+
+    @event.listens_for(engine, "connect")
+    def set_limits(connection: Any, record: Any) -> None:
+        was_autocommit = connection.autocommit
+        connection.autocommit = True
+        connection.execute(_POSTGRES_LIMITS)
+        connection.autocommit = was_autocommit
+
+    return engine

@@ -1,0 +1,1 @@
+"""Alembic's migrations: one revision per change of the tables."""

@@ -1,0 +1,243 @@
+"""What the database hands upwards and takes: frozen values, never ORM rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+
+class RunStatus(StrEnum):
+    """Where a run is in its life."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Claim that nobody works on the run any more (it may still be resumed)."""
+        return self not in (RunStatus.CREATED, RunStatus.RUNNING, RunStatus.PAUSED)
+
+
+def utc_now() -> datetime:
+    """Return this instant in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRecord:
+    """A named group of runs."""
+
+    id: int
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run to be added.
+
+    Attributes:
+        experiment: name of the experiment; made when it is new.
+        name: the run's name; several runs may share it.
+        seed: 0 <= seed < 2**64.
+        n_steps: outer steps in all.
+        config: the whole configuration, as JSON.
+        code_version, package_versions: what computed it.
+        data_digest: hash of the data and its splits.
+        fingerprint: numerics fingerprint.
+        host: machine of the orchestrator.
+    """
+
+    experiment: str
+    name: str
+    seed: int
+    n_steps: int
+    config: Mapping[str, Any]
+    code_version: str = ""
+    package_versions: Mapping[str, str] = field(default_factory=dict)
+    data_digest: str = ""
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """One run as it is in the database.
+
+    Attributes:
+        id, uid: number and short text that name the run; the text is unique over databases.
+        epoch: fencing epoch; only the orchestrator that holds it may write.
+        steps_done: outer steps committed.
+        started_at, finished_at: first start and last end, UTC; None before.
+        checkpoint_sha256: digest of the newest checkpoint; None before the first.
+        error: why the run failed or was interrupted; None otherwise.
+
+    The other attributes are those of ``NewRun``.
+    """
+
+    id: int
+    uid: str
+    experiment_id: int
+    experiment: str
+    name: str
+    seed: int
+    status: RunStatus
+    config: Mapping[str, Any]
+    code_version: str
+    package_versions: Mapping[str, str]
+    data_digest: str
+    fingerprint: Mapping[str, str]
+    host: str
+    epoch: int
+    steps_done: int
+    n_steps: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    checkpoint_sha256: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OuterStepRecord:
+    """One committed outer step.
+
+    Attributes:
+        step: from 1.
+        loss: mean query loss; NaN is kept.
+        accuracy: in [0, 1]; None for regression.
+        grad_norm: norm of the mean meta-gradient before clipping.
+        lr: outer learning rate of this step.
+        episodes: episodes that went into the mean.
+        workers_alive: workers seen in the last seconds.
+        retries: shards sent more than once.
+        degraded: True when the step was committed without all its shards.
+    """
+
+    step: int
+    loss: float
+    accuracy: float | None
+    grad_norm: float
+    lr: float
+    episodes: int
+    step_s: float
+    workers_alive: int = 0
+    retries: int = 0
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """One shard of one step: the attempt that counted, or the last one that failed.
+
+    Attributes:
+        stream: what the job was for, such as "meta_train" or "meta_val"; at most 32 characters.
+        step: outer step, from 1.
+        shard: index in the step, from 0.
+        attempt: from 1.
+        outcome: "ok", or the kind of failure.
+        queue_wait_s: seconds from dispatch to start; NaN when unknown.
+        compute_s: seconds of work; NaN when unknown.
+        payload_bytes: size of the result's blob.
+    """
+
+    stream: str
+    step: int
+    shard: int
+    attempt: int
+    worker: str
+    device: str
+    outcome: str
+    queue_wait_s: float
+    compute_s: float
+    payload_bytes: int
+    episodes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerJobs:
+    """What one worker did for a run."""
+
+    worker: str
+    device: str
+    jobs: int
+    episodes: int
+    compute_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTotals:
+    """What all workers did for a run; failed jobs count in ``jobs`` and ``failed``."""
+
+    jobs: int
+    failed: int
+    retried: int
+    episodes: int
+    queue_wait_s: float
+    compute_s: float
+    payload_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRecord:
+    """Episodes of one split, judged at one step.
+
+    Attributes:
+        step: outer step the judged state comes from.
+        split: at most 32 characters.
+        label: "trained", "initialisation", "nearest_prototype" ...; at most 64 characters.
+        episodes: how many, n.
+        loss_ci95, accuracy_ci95: half width of the 95 % interval.
+        accuracy: in [0, 1]; None for regression.
+        batch_norm: batch-norm mode of the judged model.
+        is_best: True when this was the best validation until then.
+        created_at: UTC; a replay keeps the first time.
+    """
+
+    step: int
+    split: str
+    label: str
+    episodes: int
+    loss: float
+    loss_ci95: float
+    accuracy: float | None
+    accuracy_ci95: float | None
+    batch_norm: str
+    is_best: bool = False
+    created_at: datetime = field(default_factory=utc_now, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRecord:
+    """A checkpoint on disk; ``created_at`` is UTC and a replay keeps the first time."""
+
+    step: int
+    path: str
+    sha256: str
+    size_bytes: int
+    created_at: datetime = field(default_factory=utc_now, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaStatus:
+    """How the database's tables compare with what this code needs.
+
+    Attributes:
+        revision: the database's revision; None when it has none of our tables.
+        head: the revision this code needs.
+        is_current: both are the same.
+        is_newer: the database was upgraded by a newer version of the code.
+        has_tables: the database holds tables, ours or others'.
+    """
+
+    revision: str | None
+    head: str
+    is_current: bool
+    is_newer: bool
+    has_tables: bool

@@ -1,0 +1,17 @@
+"""Repositories: one noun each, over one session; they flush, the caller commits."""
+
+from db.repositories.checkpoints import CheckpointRepository
+from db.repositories.evaluations import EvaluationRepository
+from db.repositories.experiments import ExperimentRepository
+from db.repositories.jobs import JobRepository
+from db.repositories.outer_steps import OuterStepRepository
+from db.repositories.runs import RunRepository
+
+__all__ = [
+    "CheckpointRepository",
+    "EvaluationRepository",
+    "ExperimentRepository",
+    "JobRepository",
+    "OuterStepRepository",
+    "RunRepository",
+]

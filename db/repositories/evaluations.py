@@ -1,0 +1,53 @@
+"""Evaluations: validations and tests."""
+
+from collections.abc import Iterable
+
+from sqlalchemy.orm import Session
+
+from db.models import Evaluation
+from db.records import EvaluationRecord
+from db.rowmap import select_fields, to_record, to_row
+from db.upsert import upsert
+
+_TABLE = Evaluation.metadata.tables["evaluations"]
+
+
+class EvaluationRepository:
+    """Evaluations of runs. Flushes only: the caller owns the transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def upsert_many(
+        self, run_id: int, records: Iterable[EvaluationRecord], *, overwrite: bool = True
+    ) -> None:
+        """Write evaluations; one that is there is replaced but keeps its ``created_at``."""
+        rows = [to_row(run_id, record) for record in records]
+        upsert(self._session, _TABLE, rows, overwrite=overwrite, keep=["created_at"])
+
+    def list(
+        self, run_id: int, *, split: str | None = None, label: str | None = None
+    ) -> tuple[EvaluationRecord, ...]:
+        """Return evaluations in the order of step, split and label."""
+        table = _TABLE.c
+        query = (
+            select_fields(_TABLE, EvaluationRecord)
+            .where(table.run_id == run_id)
+            .order_by(table.step, table.split, table.label, table.episodes)
+        )
+        if split is not None:
+            query = query.where(table.split == split)
+        if label is not None:
+            query = query.where(table.label == label)
+        return tuple(to_record(EvaluationRecord, row) for row in self._session.execute(query))
+
+    def find_best(self, run_id: int) -> EvaluationRecord | None:
+        """Return the newest validation that was the best until then, or None."""
+        query = (
+            select_fields(_TABLE, EvaluationRecord)
+            .where(_TABLE.c.run_id == run_id, _TABLE.c.is_best)
+            .order_by(_TABLE.c.step.desc())
+            .limit(1)
+        )
+        row = self._session.execute(query).one_or_none()
+        return None if row is None else to_record(EvaluationRecord, row)

@@ -1,0 +1,49 @@
+"""Outer steps: the learning curve."""
+
+from collections.abc import Iterable
+
+from sqlalchemy.orm import Session
+
+from db.models import OuterStep
+from db.records import OuterStepRecord
+from db.rowmap import select_fields, to_record, to_row
+from db.upsert import upsert
+
+_TABLE = OuterStep.metadata.tables["outer_steps"]
+
+
+class OuterStepRepository:
+    """Outer steps of runs. Flushes only: the caller owns the transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def upsert_many(
+        self, run_id: int, records: Iterable[OuterStepRecord], *, overwrite: bool = True
+    ) -> None:
+        """Write steps; one that is there is replaced, or kept when ``overwrite`` is False."""
+        rows = [to_row(run_id, record) for record in records]
+        upsert(self._session, _TABLE, rows, overwrite=overwrite)
+
+    def list(
+        self, run_id: int, *, after_step: int = 0, limit: int | None = None
+    ) -> tuple[OuterStepRecord, ...]:
+        """Return steps in order, those after ``after_step``."""
+        query = (
+            select_fields(_TABLE, OuterStepRecord)
+            .where(_TABLE.c.run_id == run_id, _TABLE.c.step > after_step)
+            .order_by(_TABLE.c.step)
+            .limit(limit)
+        )
+        return tuple(to_record(OuterStepRecord, row) for row in self._session.execute(query))
+
+    def find_last(self, run_id: int) -> OuterStepRecord | None:
+        """Return the newest step, or None before the first."""
+        query = (
+            select_fields(_TABLE, OuterStepRecord)
+            .where(_TABLE.c.run_id == run_id)
+            .order_by(_TABLE.c.step.desc())
+            .limit(1)
+        )
+        row = self._session.execute(query).one_or_none()
+        return None if row is None else to_record(OuterStepRecord, row)

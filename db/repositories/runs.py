@@ -1,0 +1,241 @@
+"""Runs: what was asked, where it stands, and who may write it."""
+
+import secrets
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, select, update
+from sqlalchemy.orm import Session
+
+from db.models import Experiment, Run
+from db.records import NewRun, RunRecord, RunStatus, utc_now
+from db.repositories.experiments import ExperimentRepository, check_name
+from db.upsert import upsert
+from metafleet.errors import ConfigError, FencedError, RunNotFoundError
+from metafleet.seeds import MAX_SEED
+
+LATEST = "latest"
+MAX_ID = 2**31 - 1
+_TABLE = Run.metadata.tables["runs"]
+_EXPERIMENTS = Experiment.metadata.tables["experiments"]
+# no vowels and no look-alikes: no words, nothing to misread; a letter first, so it is no number
+_FIRST = "bcdfghjkmnpqrstvwxz"
+_REST = _FIRST + "23456789"
+_UID_LENGTH = 8
+
+
+class RunRepository:
+    """Runs. Flushes only: the caller owns the transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def add(self, new: NewRun) -> RunRecord:
+        """Add a run in status ``created``, and its experiment when that is new.
+
+        Raises:
+            ConfigError: a name or the seed is not one the database can keep.
+        """
+        check_name(new.name, "run")
+        if not 0 <= new.seed <= MAX_SEED:
+            raise ConfigError(f"seed={new.seed}; expected 0 <= seed <= {MAX_SEED}")
+        experiment = ExperimentRepository(self._session).get_or_add(new.experiment)
+        row = {
+            "experiment_id": experiment.id,
+            "name": new.name,
+            "seed": new.seed,
+            "status": RunStatus.CREATED.value,
+            "config": dict(new.config),
+            "code_version": new.code_version,
+            "package_versions": dict(new.package_versions),
+            "data_digest": new.data_digest,
+            "fingerprint": dict(new.fingerprint),
+            "host": new.host,
+            "n_steps": new.n_steps,
+            "created_at": utc_now(),
+        }
+        while True:
+            uid = secrets.choice(_FIRST) + "".join(
+                secrets.choice(_REST) for _ in range(_UID_LENGTH - 1)
+            )
+            if self._find_by(_TABLE.c.uid == uid) is None:
+                upsert(self._session, _TABLE, [{**row, "uid": uid}], keys=["uid"], overwrite=False)
+                return self.get(uid)
+
+    def get(self, ref: int | str) -> RunRecord:
+        """Return a run by id, uid, name (the newest of that name) or "latest".
+
+        Raises:
+            RunNotFoundError: there is none; the message says what there is.
+        """
+        found = self.find(ref)
+        if found is None:
+            raise RunNotFoundError(self._not_found(ref))
+        return found
+
+    def find(self, ref: int | str) -> RunRecord | None:
+        """Return a run as ``get`` does, or None."""
+        if ref == LATEST:
+            return self._find_by(None)
+        number = _as_id(ref)
+        found = None if number is None else self._find_by(_TABLE.c.id == number)
+        if found is None and isinstance(ref, str) and "\0" not in ref:
+            found = self._find_by(_TABLE.c.uid == ref) or self._find_by(_TABLE.c.name == ref)
+        return found
+
+    def list(
+        self,
+        *,
+        limit: int | None = 20,
+        status: RunStatus | None = None,
+        experiment: str | None = None,
+    ) -> tuple[RunRecord, ...]:
+        """Return runs, newest first.
+
+        Args:
+            limit: at most so many; None for all.
+            status: only runs in this status.
+            experiment: only runs of the experiment of this name.
+        """
+        query = _select_runs().order_by(_TABLE.c.id.desc()).limit(limit)
+        if status is not None:
+            query = query.where(_TABLE.c.status == status.value)
+        if experiment is not None:
+            query = query.where(_EXPERIMENTS.c.name == experiment)
+        return tuple(_to_record(row) for row in self._session.execute(query))
+
+    def mark_status(
+        self,
+        run_id: int,
+        status: RunStatus,
+        *,
+        error: str | None = None,
+        epoch: int | None = None,
+    ) -> None:
+        """Set the status, the error that goes with it, and the times of start and end.
+
+        Args:
+            run_id: which run.
+            status: what it is now.
+            error: why; without it an earlier error is cleared.
+            epoch: write only while the run is at this epoch.
+
+        Raises:
+            RunNotFoundError: no such run.
+            FencedError: the run is at another epoch.
+        """
+        now = utc_now()
+        values: dict[str, Any] = {"status": status.value, "error": error}
+        if status is RunStatus.RUNNING:
+            values["started_at"] = func.coalesce(_TABLE.c.started_at, now)
+        values["finished_at"] = now if status.is_final else None
+        self._update(run_id, epoch, values)
+
+    def set_progress(
+        self,
+        run_id: int,
+        *,
+        steps_done: int | None = None,
+        checkpoint_sha256: str | None = None,
+        epoch: int | None = None,
+    ) -> None:
+        """Set how far the run is; what is None stays as it is. Raises as ``mark_status`` does."""
+        given = {"steps_done": steps_done, "checkpoint_sha256": checkpoint_sha256}
+        values = {name: value for name, value in given.items() if value is not None}
+        if values:
+            self._update(run_id, epoch, values)
+
+    def set_origin(self, run_id: int, *, host: str, fingerprint: dict[str, str]) -> None:
+        """Write down where the run goes on and with which arithmetic."""
+        self._update(run_id, None, {"host": host, "fingerprint": fingerprint})
+
+    def next_epoch(self, run_id: int) -> int:
+        """Take the run over: raise its epoch by one and return it; no two callers get the same.
+
+        Raises:
+            RunNotFoundError: no such run.
+        """
+        epoch = self._raise_epoch(_TABLE.c.id == run_id)
+        if epoch is None:
+            raise RunNotFoundError(self._not_found(run_id))
+        return epoch
+
+    def claim(self, run_id: int, *, seen_epoch: int) -> int:
+        """Take the run over unless somebody else did since its epoch was ``seen_epoch``.
+
+        Raises:
+            FencedError: somebody did.
+            RunNotFoundError: no such run.
+        """
+        epoch = self._raise_epoch(_TABLE.c.id == run_id, _TABLE.c.epoch == seen_epoch)
+        if epoch is None:
+            raise self._fenced(run_id, seen_epoch)
+        return epoch
+
+    def hold(self, run_id: int, *, epoch: int) -> None:
+        """Make sure that the run is at ``epoch``, and stays so until the transaction ends.
+
+        Raises:
+            FencedError: it is at another epoch.
+            RunNotFoundError: no such run.
+        """
+        query = select(_TABLE.c.epoch).where(_TABLE.c.id == run_id).with_for_update()
+        if self._session.scalar(query) != epoch:
+            raise self._fenced(run_id, epoch)
+
+    def _raise_epoch(self, *conditions: ColumnElement[bool]) -> int | None:
+        statement = update(_TABLE).where(*conditions).values(epoch=_TABLE.c.epoch + 1)
+        epoch: int | None = self._session.scalar(statement.returning(_TABLE.c.epoch))
+        return epoch
+
+    def _update(self, run_id: int, epoch: int | None, values: dict[str, Any]) -> None:
+        statement = update(_TABLE).where(_TABLE.c.id == run_id).values(values)
+        if epoch is not None:
+            statement = statement.where(_TABLE.c.epoch == epoch)
+        changed = self._session.scalar(statement.returning(_TABLE.c.id))
+        if changed is None:
+            raise self._fenced(run_id, epoch)
+
+    def _find_by(self, condition: ColumnElement[bool] | None) -> RunRecord | None:
+        query = _select_runs().order_by(_TABLE.c.id.desc()).limit(1)
+        if condition is not None:
+            query = query.where(condition)
+        row = self._session.execute(query).one_or_none()
+        return None if row is None else _to_record(row)
+
+    def _fenced(self, run_id: int, epoch: int | None) -> FencedError | RunNotFoundError:
+        current = self._session.scalar(select(_TABLE.c.epoch).where(_TABLE.c.id == run_id))
+        if current is None:
+            return RunNotFoundError(self._not_found(run_id))
+        return FencedError(
+            f"run {run_id} is at epoch {current}, not {epoch}; another orchestrator took it over, "
+            "so this one stops writing"
+        )
+
+    def _not_found(self, ref: int | str) -> str:
+        count = self._session.scalar(select(func.count()).select_from(_TABLE))
+        newest = self._find_by(None)
+        if newest is None:
+            return f"no run {ref!r}: there are no runs yet; start one with `metafleet submit`"
+        return (
+            f"no run {ref!r} among {count}; expected an id, a uid, a name or {LATEST!r}: the "
+            f"newest is {newest.id} ({newest.uid}, {newest.name!r}); `metafleet runs list` has more"
+        )
+
+
+def _as_id(ref: int | str) -> int | None:
+    if isinstance(ref, str) and not (ref.isascii() and ref.isdigit() and len(ref) <= 10):
+        return None
+    number = int(ref)
+    return number if 0 < number <= MAX_ID else None
+
+
+def _select_runs() -> Select[Any]:
+    return select(_TABLE, _EXPERIMENTS.c.name.label("experiment")).join(
+        _EXPERIMENTS, _TABLE.c.experiment_id == _EXPERIMENTS.c.id
+    )
+
+
+def _to_record(row: Any) -> RunRecord:
+    fields = dict(row._mapping)
+    fields["status"] = RunStatus(fields["status"])
+    return RunRecord(**fields)

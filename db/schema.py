@@ -1,0 +1,123 @@
+"""The tables' revision: what it is, and how to bring it up to date."""
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import URL, Connection, inspect, text
+
+from db.connection import is_sqlite, make_engine, parse_url, sqlite_path
+from db.failures import shown, translated
+from db.records import SchemaStatus
+from metafleet.errors import DatabaseError
+
+REVISIONS = ("0001",)
+"""Every revision this code knows, oldest first; the last is the one it needs."""
+
+_ADVISORY_LOCK = 0x6D657461  # "meta": any number nobody else on the server takes
+
+
+def status(url: str) -> SchemaStatus:
+    """Read the revision of a database, changing nothing.
+
+    Raises:
+        DatabaseError: the database cannot be reached or read.
+    """
+    parsed = parse_url(url)
+    if is_sqlite(parsed) and not sqlite_path(parsed).exists():
+        return _status_of(None, has_tables=False)
+    engine = make_engine(parsed)
+    try:
+        with translated(parsed), engine.connect() as connection:
+            return read_status(connection)
+    finally:
+        engine.dispose()
+
+
+def upgrade(url: str) -> SchemaStatus:
+    """Bring the tables to the revision this code needs; a second process waits and does nothing.
+
+    An SQLite file and its folder are made when they are missing.
+
+    Raises:
+        DatabaseError: the database cannot be reached, may not be changed, or is newer.
+    """
+    parsed = parse_url(url)
+    if is_sqlite(parsed):
+        _make_folder(parsed)
+    engine = make_engine(parsed, enforce_foreign_keys=False)
+    try:
+        with translated(parsed), engine.begin() as connection:
+            return _upgrade_locked(connection, parsed)
+    finally:
+        engine.dispose()
+
+
+def read_status(connection: Connection) -> SchemaStatus:
+    """Read the revision over an open connection."""
+    tables = inspect(connection).get_table_names()
+    if "alembic_version" not in tables:
+        return _status_of(None, has_tables=bool(tables))
+    revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return _status_of(revision, has_tables=True)
+
+
+def refuse_newer(found: SchemaStatus, url: URL) -> None:
+    """Raise DatabaseError when the tables are from a later version of this code."""
+    if found.is_newer:
+        raise DatabaseError(
+            f"database {shown(url)} is at revision {found.revision!r}, newer than this version's "
+            f"{found.head!r}; install the version of metafleet that upgraded it"
+        )
+
+
+def alembic_config(connection: Connection | None = None) -> Config:
+    """Point Alembic at the migrations inside this package."""
+    config = Config()
+    config.set_main_option("script_location", "db:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _upgrade_locked(connection: Connection, url: URL) -> SchemaStatus:
+    # SQLite is locked by BEGIN IMMEDIATE already; both databases roll a failed migration back
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    found = read_status(connection)
+    refuse_newer(found, url)
+    if found.is_current:
+        return found
+    command.upgrade(alembic_config(connection), "head")
+    if connection.dialect.name == "sqlite":
+        _refuse_broken_references(connection, url)
+    return read_status(connection)
+
+
+def _refuse_broken_references(connection: Connection, url: URL) -> None:
+    broken = connection.execute(text("PRAGMA foreign_key_check")).first()
+    if broken is not None:
+        raise DatabaseError(
+            f"database {shown(url)}: a row of {broken[0]!r} refers to nothing after the upgrade; "
+            "nothing was changed, please report it"
+        )
+
+
+def _make_folder(url: URL) -> None:
+    folder = sqlite_path(url).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseError(
+            f"database {shown(url)}: the folder {folder} cannot be made ({error.strerror}); "
+            "choose another in METAFLEET_DATABASE_URL or METAFLEET_HOME"
+        ) from error
+
+
+def _status_of(revision: str | None, *, has_tables: bool) -> SchemaStatus:
+    head = REVISIONS[-1]
+    return SchemaStatus(
+        revision=revision,
+        head=head,
+        is_current=revision == head,
+        is_newer=revision is not None and revision not in REVISIONS,
+        has_tables=has_tables,
+    )

@@ -1,0 +1,91 @@
+"""Column types that keep a value the same on SQLite and PostgreSQL."""
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import DateTime, Dialect, Double, String, Text
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant, stored as UTC; SQLite drops the zone, so it is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn an instant of any zone into UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"time {value.isoformat()} has no zone; pass datetime.now(UTC)")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give the instant back in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Real(TypeDecorator[float]):
+    """A float64 that may be NaN: SQLite turns NaN into NULL, so NULL stands for it everywhere."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
+        """Store NaN as NULL."""
+        return None if value is None or math.isnan(value) else float(value)
+
+    def process_result_value(self, value: float | None, dialect: Dialect) -> float:
+        """Read NULL as NaN."""
+        return math.nan if value is None else value
+
+
+class Seed(TypeDecorator[int]):
+    """An integer in [0, 2**64), kept as decimal text: both databases stop at 2**63."""
+
+    impl = String(20)
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:
+        """Write the decimal digits."""
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> int | None:
+        """Read the decimal digits."""
+        return None if value is None else int(value)
+
+
+class Line(TypeDecorator[str]):
+    """Text a worker or a machine chose: cut to its length, without the NUL PostgreSQL refuses.
+
+    For descriptions only. Cutting a row's key could make two rows one, so what comes from a
+    person is checked before it gets here.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.length = length
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Drop NULs and what is too long."""
+        if value is None:
+            return None
+        return str(value).replace("\0", "")[: self.length]
+
+
+class LongText(TypeDecorator[str]):
+    """Text of any length without the NUL PostgreSQL refuses."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any | None, dialect: Dialect) -> str | None:
+        """Drop NULs."""
+        return None if value is None else str(value).replace("\0", "")
