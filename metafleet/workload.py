@@ -5,17 +5,31 @@ dispatcher and the Celery workers call the same ``gradient`` and ``evaluate``, s
 is computed cannot change what comes out.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from metafleet.episode import EpisodeShape
+import torch
+from torch import Tensor
+
+from metafleet.episode import Episode, EpisodeShape, ExampleSet
+from metafleet.errors import ConfigError, ContractError, DataCorruptError, NumericsError
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
-from metafleet.params import MetaState
+from metafleet.learners.registry import build_learner
+from metafleet.models.registry import model_factory
+from metafleet.options import parse_options
+from metafleet.params import MetaState, Params, flatten_state
+from metafleet.problem import Problem
+from metafleet.seeds import MAX_SEED, CounterRng
+
+if TYPE_CHECKING:
+    from metafleet.sampling import EpisodeSource
 
 Options = Mapping[str, Any]
 """JSON values by name. Always holds "name", which the registry of its kind knows."""
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +51,230 @@ class WorkloadSpec:
     episodes: Mapping[str, EpisodeShape]
     model: Options
     learner: Options
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values that ``from_json`` takes back."""
+        return {
+            "seed": self.seed,
+            "data": dict(self.data),
+            "data_digest": self.data_digest,
+            "episodes": {split: asdict(shape) for split, shape in self.episodes.items()},
+            "model": dict(self.model),
+            "learner": dict(self.learner),
+        }
+
+    @classmethod
+    def from_json(cls, values: object) -> "WorkloadSpec":
+        """Read what ``to_json`` wrote; the options are checked by ``Workload.build``.
+
+        Raises:
+            ContractError: it is not the description of a workload.
+            ConfigError: the shape of an episode has an unknown or wrong field.
+        """
+        keys = set(cls.__dataclass_fields__)
+        if not isinstance(values, Mapping) or set(values) != keys:
+            found = sorted(values) if isinstance(values, Mapping) else type(values).__name__
+            raise ContractError(f"workload holds {found}; expected the keys {sorted(keys)}")
+        seed = values["seed"]
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+            raise ContractError(f"workload has seed={seed!r}; expected an integer in [0, 2**64)")
+        if not isinstance(values["data_digest"], str):
+            raise ContractError(f"workload has data_digest={values['data_digest']!r}; not a text")
+        for key in ("data", "episodes", "model", "learner"):
+            if not isinstance(values[key], Mapping):
+                raise ContractError(f"workload has {key}={values[key]!r}; expected an object")
+        return cls(
+            seed=seed,
+            data=values["data"],
+            data_digest=values["data_digest"],
+            episodes={
+                split: _read_shape(split, shape) for split, shape in values["episodes"].items()
+            },
+            model=values["model"],
+            learner=values["learner"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A learner, and the episodes it meets. Keeps no state: every call is a function of its input.
+
+    Attributes:
+        spec: what it was built from.
+        learner: the learner.
+        source: where episodes come from.
+        device: torch device that computes, such as "cpu" or "cuda".
+    """
+
+    spec: WorkloadSpec
+    learner: Learner
+    source: "EpisodeSource"
+    device: str
+
+    @classmethod
+    def build(
+        cls,
+        spec: WorkloadSpec,
+        *,
+        data_dir: Path,
+        device: str = "cpu",
+        allowed_packages: Sequence[str] = (),
+    ) -> "Workload":
+        """Open the data and bind learner and model to them; nothing is cached here.
+
+        Args:
+            spec: what to build.
+            data_dir: folder of the prepared data.
+            device: torch device to compute on.
+            allowed_packages: top-level packages of the user whose learners and models, named
+                "package.module:Class", may be imported.
+
+        Raises:
+            ConfigError: a name or option is wrong or does not fit the data.
+            DataMissingError: the data are not in ``data_dir``.
+            DataCorruptError: they are not the data the run began with.
+        """
+        from metafleet.data import registry as datasets
+
+        found = datasets.data_digest(spec.data, data_dir)
+        if found != spec.data_digest:
+            raise DataCorruptError(
+                f"data {spec.data.get('name')!r} in {data_dir} have digest {found[:12]}, the run "
+                f"began with {spec.data_digest[:12]}; prepare the same version of the data"
+            )
+        return cls.bind(
+            spec,
+            datasets.open_source(spec.data, data_dir),
+            device=device,
+            allowed_packages=allowed_packages,
+        )
+
+    @classmethod
+    def bind(
+        cls,
+        spec: WorkloadSpec,
+        source: "EpisodeSource",
+        *,
+        device: str = "cpu",
+        allowed_packages: Sequence[str] = (),
+    ) -> "Workload":
+        """Build on an open source; ``spec.data`` and ``spec.data_digest`` are not looked at.
+
+        Raises:
+            ConfigError: a name or option is wrong or does not fit the source.
+        """
+        for split, shape in spec.episodes.items():
+            source.check(split, shape)
+        problem = Problem(source.modalities, source.target_dim, spec.episodes)
+        make_model = model_factory(spec.model, problem, allowed_packages=allowed_packages)
+        learner = build_learner(
+            spec.learner, problem, make_model, allowed_packages=allowed_packages
+        )
+        return cls(spec, learner, source, device)
+
+    @property
+    def batch_norm(self) -> str:
+        """Batch norm mode of what is learned, to print with every result."""
+        return self.learner.batch_norm
+
+    def init_state(self) -> MetaState:
+        """Draw the state training starts from, on the CPU."""
+        return self.learner.init_state(self.spec.seed)
+
+    def schema(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Return name -> (dtype such as "float32", shape) of ``flatten_state(init_state())``."""
+        return {
+            name: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+            for name, tensor in flatten_state(self.init_state()).items()
+        }
+
+    def sample(self, *, split: str, step: int, index: int) -> Episode:
+        """Draw one episode; it depends on the run's seed and these three numbers alone."""
+        shape = self.spec.episodes.get(split)
+        if shape is None:
+            known = ", ".join(map(repr, self.spec.episodes))
+            raise ConfigError(f"split={split!r} has no episodes in this run; expected {known}")
+        return self.source.sample(split, shape, CounterRng(self.spec.seed, split, step, index))
+
+    def gradient(
+        self, state: MetaState, *, split: str, step: int, first_episode: int, n_episodes: int
+    ) -> MetaGradient:
+        """Sum the meta-gradients of episodes first_episode, first_episode + 1, ..., in that order.
+
+        Returns:
+            The sum, on the CPU.
+
+        Raises:
+            NumericsError: a loss or gradient is not finite; names the episode.
+        """
+        here = self._on_device(state)
+        grads: Params = {}
+        buffers: Params = {}
+        metrics: list[EpisodeMetrics] = []
+        for gradient in self._each(
+            lambda episode: self.learner.episode_gradient(here, episode),
+            split=split,
+            step=step,
+            indices=range(first_episode, first_episode + n_episodes),
+        ):
+            _add_to(grads, gradient.grads)
+            _add_to(buffers, gradient.buffers)
+            metrics.extend(gradient.metrics)
+        return MetaGradient(_move(grads, "cpu"), _move(buffers, "cpu"), tuple(metrics))
+
+    def evaluate(
+        self, state: MetaState, *, split: str, step: int, first_episode: int, n_episodes: int
+    ) -> tuple[EpisodeMetrics, ...]:
+        """Judge episodes first_episode, first_episode + 1, ..., in that order.
+
+        Raises:
+            NumericsError: a loss is not finite; names the episode.
+        """
+        here = self._on_device(state)
+        return tuple(
+            self._each(
+                lambda episode: self.learner.evaluate(here, episode),
+                split=split,
+                step=step,
+                indices=range(first_episode, first_episode + n_episodes),
+            )
+        )
+
+    def _each(
+        self, work: Callable[[Episode], ResultT], *, split: str, step: int, indices: range
+    ) -> Iterator[ResultT]:
+        for index in indices:
+            episode = self._episode_on_device(self.sample(split=split, step=step, index=index))
+            try:
+                yield work(episode)
+            except NumericsError as error:
+                raise NumericsError(f"{split} step={step} episode={index}: {error}") from error
+
+    def _on_device(self, state: MetaState) -> MetaState:
+        return MetaState(_move(state.params, self.device), _move(state.buffers, self.device))
+
+    def _episode_on_device(self, episode: Episode) -> Episode:
+        support, query = (
+            ExampleSet(_move(part.inputs, self.device), part.targets.to(self.device))
+            for part in (episode.support, episode.query)
+        )
+        return Episode(support, query, episode.n_way)
+
+
+def _read_shape(split: object, values: object) -> EpisodeShape:
+    if not isinstance(values, Mapping):
+        raise ContractError(f"episodes of {split!r} are {values!r}; expected an object")
+    return parse_options(EpisodeShape, values, where=f"episodes of {split!r}")
+
+
+def _move(tensors: Mapping[str, Tensor], device: str) -> Params:
+    return {name: tensor.to(torch.device(device)) for name, tensor in tensors.items()}
+
+
+def _add_to(total: Params, term: Mapping[str, Tensor]) -> None:
+    """Add ``term`` in place; the first term becomes the total."""
+    for name, tensor in term.items():
+        if name in total:
+            total[name] += tensor
+        else:
+            total[name] = tensor

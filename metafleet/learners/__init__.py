@@ -1,1 +1,1 @@
-"""metafleet/learners"""
+"""Meta-learning algorithms, and the registry that names them."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor
 
 from metafleet.episode import Episode, ExampleSet
+from metafleet.models.base import ModelFactory
 from metafleet.params import MetaState, Params
+from metafleet.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,11 @@ class MetaGradient:
 class Learner(Protocol):
     """A meta-learning algorithm bound to a model. Stateless: all state is passed in."""
 
+    @property
+    def batch_norm(self) -> str:
+        """Whose statistics normalise whom, to print with every result; "none" without any."""
+        ...
+
     def init_state(self, seed: int) -> MetaState:
         """Draw the initial state; the same seed gives the same bits."""
         ...
@@ -61,4 +68,19 @@ class Learner(Protocol):
         self, state: MetaState, support: ExampleSet, inputs: Mapping[str, Tensor], n_way: int
     ) -> Tensor:
         """Adapt to ``support`` and predict ``inputs``: logits [n, n_way], or values [n, d]."""
+        ...
+
+
+class LearnerClass(Learner, Protocol):
+    """What the registry holds: options, and a way to build from them."""
+
+    Options: ClassVar[type]
+
+    @classmethod
+    def build(cls, options: Any, problem: Problem, make_model: ModelFactory) -> Self:
+        """Bind the learner to the data and to a model.
+
+        Raises:
+            ConfigError: the options do not fit the data.
+        """
         ...

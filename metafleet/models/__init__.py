@@ -1,1 +1,1 @@
-"""metafleet/models"""
+"""Networks as functions of named parameters, and the registry that names them."""

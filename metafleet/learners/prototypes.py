@@ -1,0 +1,53 @@
+"""Class prototypes and distances to them."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from metafleet.errors import ConfigError, DataError
+from metafleet.problem import Problem
+
+
+def class_means(features: Tensor, targets: Tensor, n_way: int) -> Tensor:
+    """Return the mean feature of each class, [n_way, d].
+
+    Args:
+        features: [n, d].
+        targets: [n] int64 in [0, n_way), in any order.
+        n_way: number of classes.
+
+    Raises:
+        DataError: a class has no example.
+
+    Source: Snell et al. 2017, arXiv:1703.05175, eq. 1.
+    """
+    # a product with one-hot rows adds in the same order on every device; index_add_ may not
+    membership = F.one_hot(targets, n_way).to(features.dtype)
+    counts = membership.sum(dim=0)
+    if not bool((counts > 0).all()):
+        absent = torch.nonzero(counts == 0).flatten().tolist()
+        raise DataError(
+            f"the support set has no example of class {absent[0]} of {n_way}; "
+            "give at least one of each class"
+        )
+    return (membership.T @ features) / counts[:, None]
+
+
+def squared_distances(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Return squared Euclidean distances [n, n_way] of features [n, d] to prototypes [n_way, d]."""
+    products = features @ prototypes.T
+    squares = features.square().sum(dim=1)[:, None] + prototypes.square().sum(dim=1)
+    return squares - 2.0 * products
+
+
+def require_classification(problem: Problem, learner: str) -> None:
+    """Refuse regression data.
+
+    Raises:
+        ConfigError: the targets are not classes.
+    """
+    if problem.is_regression:
+        raise ConfigError(
+            f"learner {learner!r} classifies but the data have target_dim={problem.target_dim}; "
+            "choose learner 'maml' or data with classes"
+        )

@@ -1,0 +1,127 @@
+"""The four-block convolutional network of few-shot learning."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from metafleet.errors import ConfigError
+from metafleet.models.batch_norm import MODES, BatchNormMode, Normalise, initial_buffers
+from metafleet.models.init import fan_in_uniform, glorot_uniform
+from metafleet.options import require
+from metafleet.params import Params
+from metafleet.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Conv4Options:
+    """Options of ``Conv4``.
+
+    Attributes:
+        channels: filters in each block, >= 1.
+        n_blocks: blocks, each halving height and width, >= 1.
+        modality: which modality to look at; its examples are [channels, height, width].
+        batch_norm: "transductive", "support", "running" or "none"; see ``models/batch_norm.py``.
+    """
+
+    channels: int = 64
+    n_blocks: int = 4
+    modality: str = "image"
+    batch_norm: BatchNormMode = "transductive"
+
+    def __post_init__(self) -> None:
+        require(self.channels >= 1, "channels", self.channels, "1 or more")
+        require(self.n_blocks >= 1, "n_blocks", self.n_blocks, "1 or more")
+        known = ", ".join(map(repr, MODES))
+        require(self.batch_norm in MODES, "batch_norm", self.batch_norm, f"one of {known}")
+
+
+class Conv4:
+    """Blocks of 3x3 convolution, batch norm, ReLU and 2x2 max pooling, and perhaps a linear head.
+
+    With a head the outputs are [n, n_outputs]; without, the flattened last block [n, d].
+
+    Source: Vinyals et al. 2016, arXiv:1606.04080, section 4.1; Finn et al. 2017,
+    arXiv:1703.03400, section 5.2.
+    """
+
+    Options: ClassVar[type] = Conv4Options
+
+    def __init__(
+        self, options: Conv4Options, *, in_shape: tuple[int, int, int], n_outputs: int | None
+    ) -> None:
+        in_channels, height, width = in_shape
+        scale = 2**options.n_blocks
+        if min(height, width) < scale:
+            raise ConfigError(
+                f"n_blocks={options.n_blocks} halves height and width so often that "
+                f"{height}x{width} vanishes; expected images of {scale}x{scale} or more, "
+                "or fewer blocks"
+            )
+        self._options = options
+        self._in_channels = in_channels
+        self._n_features = options.channels * (height // scale) * (width // scale)
+        self._n_outputs = n_outputs
+        self._layers = tuple(f"block{i}" for i in range(options.n_blocks))
+
+    @classmethod
+    def build(cls, options: Conv4Options, problem: Problem, n_outputs: int | None) -> Self:
+        """Fit the network to the images of ``problem``."""
+        shape = problem.modalities.get(options.modality)
+        if shape is None:
+            known = ", ".join(map(repr, sorted(problem.modalities)))
+            raise ConfigError(f"modality={options.modality!r}; the data have {known}")
+        if len(shape) != 3:
+            raise ConfigError(
+                f"modality={options.modality!r} has examples of shape {shape}; "
+                "model 'conv4' expects (channels, height, width)"
+            )
+        return cls(options, in_shape=(shape[0], shape[1], shape[2]), n_outputs=n_outputs)
+
+    @property
+    def batch_norm(self) -> str:
+        """How batch norm gets its statistics."""
+        return self._options.batch_norm
+
+    def init_params(self, seed: int) -> Params:
+        """Draw Glorot weights; batch norm starts as the identity."""
+        channels = self._options.channels
+        params: Params = {}
+        for i, layer in enumerate(self._layers):
+            fan_in = self._in_channels if i == 0 else channels
+            weight = glorot_uniform(seed, i, (channels, fan_in, 3, 3))
+            params[f"{layer}.conv.weight"] = weight
+            # batch norm subtracts any bias again, so a convolution has one only without it
+            if self.batch_norm == "none":
+                params[f"{layer}.conv.bias"] = weight.new_zeros(channels)
+            else:
+                params[f"{layer}.norm.scale"] = weight.new_ones(channels)
+                params[f"{layer}.norm.shift"] = weight.new_zeros(channels)
+        if self._n_outputs is not None:
+            n_in, n_out, first = self._n_features, self._n_outputs, len(self._layers)
+            params["head.weight"] = fan_in_uniform(seed, first, (n_out, n_in), fan_in=n_in)
+            params["head.bias"] = fan_in_uniform(seed, first + 1, (n_out,), fan_in=n_in)
+        return params
+
+    def init_buffers(self) -> Params:
+        """Return running means of 0 and variances of 1 when batch_norm is "running"."""
+        return initial_buffers(self.batch_norm, dict.fromkeys(self._layers, self._options.channels))
+
+    def forward(
+        self, params: Mapping[str, Tensor], inputs: Mapping[str, Tensor], norm: Normalise
+    ) -> Tensor:
+        """Map images [n, c, h, w] to outputs [n, n_outputs] or embeddings [n, d]."""
+        x = inputs[self._options.modality]
+        has_norm = self.batch_norm != "none"
+        for layer in self._layers:
+            x = F.conv2d(x, params[f"{layer}.conv.weight"], params.get(f"{layer}.conv.bias"), 1, 1)
+            if has_norm:
+                x = norm(layer, x, params[f"{layer}.norm.scale"], params[f"{layer}.norm.shift"])
+            # the same as pooling after ReLU, which is monotone, for a quarter of its work
+            x = F.relu(F.max_pool2d(x, 2))
+        features = x.flatten(1)
+        if self._n_outputs is None:
+            return features
+        return F.linear(features, params["head.weight"], params["head.bias"])

@@ -1,0 +1,33 @@
+"""Initial values drawn from the run's seed alone; torch's global generators are left alone."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from metafleet.seeds import CounterRng
+
+
+def glorot_uniform(seed: int, index: int, shape: tuple[int, ...]) -> Tensor:
+    """Draw a weight [out, in, ...] from U(-b, b), b = sqrt(6 / (fan_in + fan_out)).
+
+    Args:
+        seed: the run's seed.
+        index: position of the tensor in its model; each has a stream of its own.
+        shape: shape of the weight.
+
+    Source: Glorot and Bengio 2010, eq. 16; what MAML's own code uses for convolutions.
+    """
+    receptive = math.prod(shape[2:])
+    return _uniform(seed, index, shape, math.sqrt(6.0 / ((shape[0] + shape[1]) * receptive)))
+
+
+def fan_in_uniform(seed: int, index: int, shape: tuple[int, ...], *, fan_in: int) -> Tensor:
+    """Draw a weight or bias from U(-b, b), b = 1 / sqrt(fan_in), as ``torch.nn.Linear`` does."""
+    return _uniform(seed, index, shape, 1.0 / math.sqrt(fan_in))
+
+
+def _uniform(seed: int, index: int, shape: tuple[int, ...], bound: float) -> Tensor:
+    generator = torch.Generator().manual_seed(CounterRng(seed, "init", index=index).torch_seed())
+    unit = torch.rand(shape, generator=generator, dtype=torch.float32)
+    return (2.0 * unit - 1.0) * bound

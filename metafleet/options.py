@@ -1,0 +1,89 @@
+"""Options: frozen dataclasses filled from plain JSON values, with every mistake named.
+
+Each learner and model states its options as a standard dataclass; other layers may read the fields
+and types from it (``dataclasses.fields``, ``typing.get_type_hints``) to check a configuration.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from metafleet.errors import ConfigError
+
+OptionsT = TypeVar("OptionsT")
+
+
+def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str) -> OptionsT:
+    """Fill ``cls`` from JSON values; lists become tuples and whole numbers floats where asked.
+
+    Args:
+        cls: a dataclass whose fields are bool, int, float, str, Literal, tuple[T, ...] or None.
+        values: option -> value; "name" is skipped, it chose ``cls``.
+        where: who the options belong to, for messages, such as "learner 'maml'".
+
+    Raises:
+        ConfigError: an option is unknown, missing, or of another type or range.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type] # is a dataclass
+    given = {name: value for name, value in values.items() if name != "name"}
+    for name in given:
+        if name not in fields:
+            known = ", ".join(sorted(fields)) or "none"
+            raise ConfigError(f"{where} has no option {name!r}; its options are: {known}")
+    for name, field in fields.items():
+        if name not in given and _is_required(field):
+            raise ConfigError(f"{where} needs the option {name!r}; add it")
+    try:
+        return cls(**{name: _convert(name, given[name], hints[name]) for name in given})
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def require(holds: bool, option: str, value: object, expected: str) -> None:
+    """Refuse an option out of range.
+
+    Raises:
+        ConfigError: ``holds`` is false; names the option, its value and what was expected.
+    """
+    if not holds:
+        raise ConfigError(f"{option}={value!r}; expected {expected}")
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
+
+
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _convert_optional(name, value, hint)
+    if origin is typing.Literal:
+        choices = typing.get_args(hint)
+        require(value in choices, name, value, f"one of {', '.join(map(repr, choices))}")
+        return value
+    if origin is tuple:
+        is_list = isinstance(value, Sequence) and not isinstance(value, str)
+        require(is_list, name, value, "a list")
+        return tuple(_convert(name, item, typing.get_args(hint)[0]) for item in value)
+    if hint is float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        require(is_number and math.isfinite(value), name, value, "a finite number")
+        return float(value)
+    is_right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    require(is_right, name, value, _ARTICLES.get(hint, f"a {hint.__name__}"))
+    return value
+
+
+def _convert_optional(name: str, value: Any, hint: Any) -> Any:
+    if value is None:
+        return None
+    (inner,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
+    return _convert(name, value, inner)
+
+
+_ARTICLES = {int: "a whole number", bool: "true or false", str: "a text"}

@@ -1,0 +1,60 @@
+"""What a learner must fit: the data's shapes and the episodes it will meet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from metafleet.episode import EpisodeShape
+from metafleet.errors import ConfigError
+from metafleet.options import require
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The shapes of a run's data and episodes.
+
+    Attributes:
+        modalities: modality -> shape of one example.
+        target_dim: values to predict for each example; 0 for classification.
+        episodes: split -> shape of its episodes.
+    """
+
+    modalities: Mapping[str, tuple[int, ...]]
+    target_dim: int
+    episodes: Mapping[str, EpisodeShape]
+
+    def __post_init__(self) -> None:
+        for split, shape in self.episodes.items():
+            where = f" in {split!r}"
+            require(shape.k_shot >= 1, "k_shot", shape.k_shot, f"1 or more{where}")
+            require(shape.n_query >= 1, "n_query", shape.n_query, f"1 or more{where}")
+            if self.is_regression and shape.n_way != 0:
+                raise ConfigError(
+                    f"n_way={shape.n_way} in {split!r} but the data are regression; set n_way=0"
+                )
+            if not self.is_regression and shape.n_way < 2:
+                raise ConfigError(
+                    f"n_way={shape.n_way} in {split!r} but the data are classification; "
+                    "expected 2 or more"
+                )
+
+    @property
+    def is_regression(self) -> bool:
+        """True when targets are real values, not classes."""
+        return self.target_dim > 0
+
+    def fixed_outputs(self, learner: str) -> int:
+        """Return how many outputs a head of fixed size needs, the same in every split.
+
+        Raises:
+            ConfigError: splits differ in n_way.
+        """
+        if self.is_regression:
+            return self.target_dim
+        n_ways = {split: shape.n_way for split, shape in self.episodes.items()}
+        if len(set(n_ways.values())) != 1:
+            found = ", ".join(f"{split} has n_way={n}" for split, n in n_ways.items())
+            raise ConfigError(
+                f"learner {learner!r} learns an output layer of fixed size, but {found or 'none'}; "
+                "give every split the same n_way or choose a learner such as 'protonet'"
+            )
+        return next(iter(n_ways.values()))
