@@ -49,13 +49,17 @@ class RunKeys:
         """Name the blob that holds one version of the meta-learned state."""
         return f"{self._root}:state:{digest}"
 
-    def closed(self, stream: str) -> str:
-        """Name the number of the last closed step of a stream."""
-        return f"{self._root}:{stream}:closed"
+    def closed(self, stream: str, *, epoch: int) -> str:
+        """Name the number of the last closed step of a stream.
 
-    def step(self, stream: str, step: int) -> "StepKeys":
+        By epoch, like all that belongs to a step: an orchestrator that goes on from a checkpoint
+        opens steps again that its predecessor had closed, or had left half done.
+        """
+        return f"{self._root}:{stream}:e{epoch}:closed"
+
+    def step(self, stream: str, step: int, *, epoch: int) -> "StepKeys":
         """Name the keys of one step."""
-        return StepKeys(f"{self._root}:{stream}:{step}")
+        return StepKeys(f"{self._root}:{stream}:e{epoch}:{step}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Final, Literal, cast
 
 from contracts.connections import Client
 from contracts.job import InnerLoopJob
-from contracts.keys import RunKeys
+from contracts.keys import RunKeys, StepKeys
 
 STEP_TTL_MS: Final = 3_600_000
 RUN_TTL_MS: Final = 24 * 3_600_000
@@ -166,17 +166,17 @@ class RunLedger:
         """Give the run up, so that another need not wait for the lease to end."""
         self._release(keys=[self._keys.lease], args=[self._owner])
 
-    def reopen(self, stream: str, step: int, *, shard: int, result: bytes) -> None:
+    def reopen(self, step: StepKeys, *, shard: int, result: bytes) -> None:
         """Withdraw a committed result that turned out to be bad."""
-        self._reopen(keys=[self._keys.step(stream, step).done], args=[shard, result])
+        self._reopen(keys=[step.done], args=[shard, result])
 
     def close_step(self, epoch: int, stream: str, step: int) -> RunStatus:
         """Refuse every later commit of the step and forget its keys."""
-        keys = self._keys.step(stream, step)
+        keys = self._keys.step(stream, step, epoch=epoch)
         status = self._close(
             keys=[
                 self._keys.epoch,
-                self._keys.closed(stream),
+                self._keys.closed(stream, epoch=epoch),
                 keys.started,
                 keys.done,
                 keys.replies,
@@ -191,9 +191,9 @@ class JobLedger:
 
     def __init__(self, client: Client, job: InnerLoopJob, nonce: str) -> None:
         run = RunKeys(job.run)
-        step = run.step(job.stream, job.step)
+        step = run.step(job.stream, job.step, epoch=job.epoch)
         self._job, self._nonce = job, nonce
-        self._epoch, self._closed = run.epoch, run.closed(job.stream)
+        self._epoch, self._closed = run.epoch, run.closed(job.stream, epoch=job.epoch)
         self._started, self._done, self._replies = step.started, step.done, step.replies
         self._lease = step.lease(job.shard, job.attempt)
         self._start = client.register_script(_START)

@@ -21,9 +21,10 @@ from contracts.signing import sign, verify
 from metafleet.device import describe_device, prepare_process, resolve_device
 from metafleet.errors import (
     BrokerUnavailableError,
+    ConfigError,
+    DataError,
     FingerprintError,
-    MetafleetError,
-    TransientError,
+    NumericsError,
 )
 from metafleet.fingerprint import fingerprint_text
 from metafleet.params import MetaState, flatten_state
@@ -78,8 +79,8 @@ class InnerLoopRunner:
             log.info("%s dropped: %s", job.label, status)
             return f"dropped: {status}"
         started_s = time.monotonic()
-        with LeaseKeeper(ledger, job) as lease:
-            result = self._compute(job, queue_wait_s, lambda: lease.is_unwanted)
+        with LeaseKeeper(ledger, job):
+            result = self._compute(job, queue_wait_s)
             compute_s = time.monotonic() - started_s
             result = sign(result.model_copy(update={"compute_s": compute_s}), self._key)
             committed = self._persist(lambda: ledger.commit(result.model_dump_json()))
@@ -89,9 +90,7 @@ class InnerLoopRunner:
         log.info("%s %s after %.3f s", job.label, outcome, compute_s)
         return f"{outcome} {compute_s:.2f}s" + (f" {result.error}" if result.error else "")
 
-    def _compute(
-        self, job: InnerLoopJob, queue_wait_s: float, is_unwanted: Callable[[], bool]
-    ) -> ShardResult:
+    def _compute(self, job: InnerLoopJob, queue_wait_s: float) -> ShardResult:
         result = ShardResult(
             run=job.run,
             epoch=job.epoch,
@@ -105,31 +104,23 @@ class InnerLoopRunner:
             fingerprint=self._fingerprint,
             queue_wait_s=queue_wait_s,
         )
+        update: dict[str, object]
         try:
             self._check_fingerprint(job)
             workload = self._workloads.get(job)
             state = self._states.get(job, workload.schema())
             return result.model_copy(update=self._work(job, workload, state))
-        except FingerprintError as error:
-            return result.model_copy(update={"status": "refused", "error": str(error)})
-        except MetafleetError as error:
-            log.warning("%s failed: %s", job.label, error)
-            return result.model_copy(
-                update={
-                    "status": "failed",
-                    "error": f"{type(error).__name__}: {error}",
-                    "is_retryable": isinstance(error, TransientError),
-                }
-            )
-        except Exception as error:  # a bug, or memory ran out: another worker may fare better
+        except (FingerprintError, DataError, ConfigError) as error:
+            # this worker cannot; one with the data, the package or the processor may
+            update = {"status": "refused", "error": f"{self._worker}: {error}"}
+        except NumericsError as error:  # the same numbers everywhere
+            update = {"status": "failed", "error": str(error), "is_retryable": False}
+        except Exception as error:  # a lost blob, a bug, no memory: another try may fare better
             log.exception("%s failed", job.label)
-            return result.model_copy(
-                update={
-                    "status": "failed",
-                    "error": f"{type(error).__name__}: {error}"[:500],
-                    "is_retryable": True,
-                }
-            )
+            text = f"{self._worker}: {type(error).__name__}: {error}"
+            update = {"status": "failed", "error": text[:500], "is_retryable": True}
+        log.warning("%s %s: %s", job.label, update["status"], update["error"])
+        return result.model_copy(update=update)
 
     def _work(self, job: InnerLoopJob, workload: Workload, state: MetaState) -> dict[str, object]:
         if job.kind == "evaluate":
@@ -169,7 +160,8 @@ class InnerLoopRunner:
 
     @staticmethod
     def _blob_key(job: InnerLoopJob) -> str:
-        return RunKeys(job.run).step(job.stream, job.step).blob(job.shard, job.attempt)
+        step = RunKeys(job.run).step(job.stream, job.step, epoch=job.epoch)
+        return step.blob(job.shard, job.attempt)
 
     def _persist(self, call: Callable[[], T]) -> T:
         """Call until Redis answers, with backoff, for at most a minute."""

@@ -21,7 +21,6 @@ class Collector:
     Args:
         request: the step.
         shards: how it was cut.
-        keys: the step's Redis keys.
         blobs: where sums are fetched from.
         schema: what a sum must look like: names, dtypes and shapes of the flattened state.
     """
@@ -31,18 +30,17 @@ class Collector:
         request: StepRequest,
         shards: tuple[Shard, ...],
         *,
-        keys: StepKeys,
         blobs: BlobStore,
         schema: Schema,
     ) -> None:
-        self._request, self._shards, self._keys = request, shards, keys
+        self._request, self._shards = request, shards
         self._blobs, self._schema = blobs, schema
         self._reducer = TreeReducer(len(shards)) if request.kind == "gradient" else None
         self._metrics: dict[int, tuple[EpisodeMetrics, ...]] = {}
         self._jobs: dict[int, JobFacts] = {}
 
-    def add(self, result: ShardResult) -> None:
-        """Check an "ok" result, fetch its sum and add it.
+    def add(self, result: ShardResult, keys: StepKeys) -> None:
+        """Check an "ok" result, fetch its sum by the step's ``keys`` and add it.
 
         Raises:
             ContractError: it is not what was asked for, or damaged; nothing was added.
@@ -51,7 +49,7 @@ class Collector:
         shard = self._shard_of(result)
         metrics = _metrics_of(result, shard)
         if self._reducer is not None:
-            sums = self._fetch(result)
+            sums = self._fetch(result, keys)
             self._reducer.add(shard.index, sums)
         self._metrics[shard.index] = metrics
         self._jobs[shard.index] = JobFacts(
@@ -88,13 +86,13 @@ class Collector:
             raise ContractError(f"shard={result.shard} of a step of {len(self._shards)} shards")
         return self._shards[result.shard]
 
-    def _fetch(self, result: ShardResult) -> Params:
+    def _fetch(self, result: ShardResult, keys: StepKeys) -> Params:
         limit = _encoded_limit(self._schema)
         if not 0 < result.blob_bytes <= limit:
             raise ContractError(
                 f"a sum of {result.blob_bytes} bytes was declared, the model allows up to {limit}"
             )
-        key = self._keys.blob(result.shard, result.attempt)
+        key = keys.blob(result.shard, result.attempt)
         data = self._blobs.get(key, result.blob_bytes)
         check_digest(data, result.blob_sha256, what=f"the sum of shard {result.shard}")
         sums = decode_tensors(data, self._schema)
@@ -120,7 +118,7 @@ def _encoded_limit(schema: Schema) -> int:
         torch.Size(shape).numel() * getattr(torch, dtype).itemsize
         for dtype, shape in schema.values()
     )
-    return tensors + sum(len(name.encode()) + 512 for name in schema) + 4096
+    return int(tensors) + sum(len(name.encode()) + 512 for name in schema) + 4096
 
 
 def _check_finite(sums: Mapping[str, torch.Tensor], result: ShardResult) -> None:

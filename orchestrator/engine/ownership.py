@@ -45,6 +45,11 @@ class Ownership:
         self._thread = threading.Thread(target=self._beat, name="run-lease", daemon=True)
 
     @property
+    def ledger(self) -> RunLedger:
+        """The run's ledger."""
+        return self._ledger
+
+    @property
     def epoch(self) -> int:
         """The epoch under which this orchestrator sends jobs."""
         return self._epoch

@@ -1,0 +1,247 @@
+"""The engine over a fleet: Celery carries hints, the ledger in Redis decides, this loop watches."""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from contracts.blobs import open_blob_store
+from contracts.codec import Schema
+from contracts.connections import connect, redis_errors, require_broker_url
+from contracts.keys import RunKeys, queue_list, queue_of
+from contracts.settings import Settings
+from metafleet.errors import BrokerUnavailableError, FleetError
+from metafleet.workload import WorkloadSpec
+from orchestrator.engine.broadcast import Broadcast
+from orchestrator.engine.open_step import OpenStep
+from orchestrator.engine.ownership import Ownership
+from orchestrator.engine.publisher import Publisher
+from orchestrator.engine.step import StepOutcome, StepRequest, cut
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+REVIEW_EVERY_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetOptions:
+    """How the fleet is used; from the ``[engine]`` table.
+
+    Attributes:
+        episodes_per_job: episodes in a shard, >= 1.
+        device: "cpu" or "cuda": which queue.
+        is_strict: refuse workers whose numerics fingerprint differs.
+        max_attempts: how often a shard may fail or lose its worker, >= 1.
+        step_deadline_s: longest time for one step while workers are there, > 0.
+        job_deadline_s: longest time for one job, > 0.
+    """
+
+    episodes_per_job: int
+    device: str
+    is_strict: bool
+    max_attempts: int
+    step_deadline_s: float
+    job_deadline_s: float = 300.0
+
+
+class FleetDispatcher:
+    """Sends a step's shards to Celery workers and adds up what comes back.
+
+    Args:
+        settings: where broker and blobs are, and the signing key.
+        run: the run's uid.
+        spec: the run's work.
+        schema: names, dtypes and shapes of the flattened state.
+        options: how the fleet is used.
+        next_epoch: raises the run's fencing epoch in the database and returns it.
+        notify: told what a person should know: pauses, lost connections.
+        fingerprint: the run's numerics fingerprint when it goes on; "" adopts the first worker's.
+
+    Not thread-safe.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a seam of its own
+        self,
+        settings: Settings,
+        run: str,
+        spec: WorkloadSpec,
+        *,
+        schema: Schema,
+        options: FleetOptions,
+        next_epoch: Callable[[], int],
+        notify: Callable[[str], None],
+        fingerprint: str = "",
+    ) -> None:
+        self._url = require_broker_url(settings)
+        self._options, self._schema, self._notify = options, schema, notify
+        self._key = settings.signing_key
+        self._keys = RunKeys(run)
+        self._queue = queue_of(options.device)
+        self._client = connect(self._url)
+        self._blobs = open_blob_store(settings.blobs_url or self._url)
+        self._broadcast = Broadcast(self._client, self._blobs, run, spec)
+        self._publisher = Publisher(self._url, queue=self._queue, signing_key=self._key)
+        self._owner = Ownership(self._url, run, queue=self._queue, next_epoch=next_epoch)
+        self._fingerprint = fingerprint
+        self._owner.take()
+
+    @property
+    def fingerprint(self) -> str:
+        """Numerics fingerprint of the run's workers; "" before the first result."""
+        return self._fingerprint
+
+    @property
+    def epoch(self) -> int:
+        """The fencing epoch under which this orchestrator works."""
+        return self._owner.epoch
+
+    def run_step(self, request: StepRequest) -> StepOutcome:
+        """Work through one step; see ``Dispatcher``.
+
+        Raises:
+            FencedError: another orchestrator took the run over.
+            ShardQuarantinedError: a shard failed too often.
+            FleetError: the step deadline passed.
+            NumericsError: a loss or gradient is not finite.
+        """
+        step = OpenStep(
+            request,
+            cut(request.n_episodes, self._options.episodes_per_job),
+            keys=self._keys,
+            queue_list=queue_list(self._queue),
+            client=self._client,
+            blobs=self._blobs,
+            ledger=self._owner.ledger,
+            schema=self._schema,
+            signing_key=self._key,
+            max_attempts=self._options.max_attempts,
+        )
+        try:
+            self._finish(step)
+        finally:  # also when it fails or is interrupted: what is still queued is then dropped
+            self._close(step)
+        return step.outcome(self._owner.workers_alive)
+
+    def close(self) -> None:
+        """Withdraw the run's blobs and give its lease up; quiet when Redis is away."""
+        try:
+            with redis_errors(self._url):
+                self._broadcast.withdraw()
+        except BrokerUnavailableError as error:
+            log.warning("blobs of the run will have to expire: %s", error)
+        self._owner.release()
+        self._publisher.close()
+
+    def _finish(self, step: OpenStep) -> None:
+        self._persist(lambda: self._send(step, step.book.open_shards))
+        deadline = _Deadline(self._options.step_deadline_s, self._notify, self._queue)
+        next_review_s = time.monotonic() + REVIEW_EVERY_S
+        while not step.book.is_complete:
+            wait_s = max(0.01, next_review_s - time.monotonic())
+            self._persist(lambda w=wait_s: self._take_in(step, w))  # type: ignore[misc]
+            if time.monotonic() >= next_review_s:
+                deadline.check(step.name, self._owner.workers_alive)
+                self._persist(lambda: self._review(step))
+                next_review_s = time.monotonic() + REVIEW_EVERY_S
+
+    def _send(self, step: OpenStep, shards: list[int]) -> None:
+        if not shards:
+            return
+        step.move_to(self._owner.epoch)
+        version, n_bytes = self._broadcast.publish(step.request.state)
+        jobs = step.jobs(
+            shards,
+            plan=self._broadcast.plan,
+            state=version,
+            state_bytes=n_bytes,
+            fingerprint=self._fingerprint if self._options.is_strict else "",
+            deadline_s=self._options.job_deadline_s,
+        )
+        self._publisher.send(jobs)
+
+    def _take_in(self, step: OpenStep, wait_s: float) -> None:
+        for result in step.wait(wait_s):
+            if result.status == "ok" and not self._accepts(result.fingerprint):
+                step.withdraw(result, f"{result.worker} computes otherwise: {result.fingerprint}")
+                continue
+            step.take(result, workers_alive=self._owner.workers_alive)
+
+    def _accepts(self, fingerprint: str) -> bool:
+        if not self._fingerprint:
+            self._fingerprint = fingerprint
+        return fingerprint == self._fingerprint or not self._options.is_strict
+
+    def _review(self, step: OpenStep) -> None:
+        if not self._owner.check():
+            self._notify("Redis came back empty: sending the open shards again")
+            self._restore(step)
+            return
+        due = step.review(workers_alive=self._owner.workers_alive)
+        if due:
+            log.warning("%s: sending shards %s again", step.name, due)
+            self._broadcast.invalidate()  # what was lost may be the blob, not the message
+            self._send(step, due)
+
+    def _restore(self, step: OpenStep) -> None:
+        self._owner.take()
+        self._broadcast.invalidate()
+        self._send(step, step.book.open_shards)
+
+    def _close(self, step: OpenStep) -> None:
+        try:
+            with redis_errors(self._url):
+                step.close()
+        except BrokerUnavailableError as error:
+            log.warning("the keys of %s will have to expire: %s", step.name, error)
+
+    def _persist(self, call: Callable[[], T]) -> T:
+        """Call until Redis answers: with backoff, telling once, for as long as it takes."""
+        pause_s, told = 0.1, False
+        while True:
+            try:
+                with redis_errors(self._url):
+                    result = call()
+            except BrokerUnavailableError as error:
+                if not told:
+                    self._notify(f"{error} Waiting for it to come back.")
+                    told = True
+                time.sleep(pause_s * random.uniform(0.5, 1.5))
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            else:
+                if told:
+                    self._notify("Redis is back: going on")
+                return result
+
+
+class _Deadline:
+    """Time spent on a step while there were workers; a pause for want of them does not count."""
+
+    def __init__(self, limit_s: float, notify: Callable[[str], None], queue: str) -> None:
+        self._limit_s, self._notify, self._queue = limit_s, notify, queue
+        self._spent_s, self._last_s = 0.0, time.monotonic()
+        self._is_paused = False
+
+    def check(self, step_name: str, workers_alive: int) -> None:
+        now_s = time.monotonic()
+        if workers_alive:
+            self._spent_s += now_s - self._last_s
+        self._last_s = now_s
+        if workers_alive == 0 and not self._is_paused:
+            self._notify(
+                f"paused: no worker listens to {self._queue}; start one with "
+                f"`celery -A workers.app worker -Q {self._queue}`"
+            )
+        elif workers_alive and self._is_paused:
+            self._notify(f"going on: {workers_alive} worker(s) there")
+        self._is_paused = workers_alive == 0
+        if self._spent_s > self._limit_s:
+            raise FleetError(
+                f"{step_name} is not done after {self._spent_s:.0f} s "
+                f"(engine.step_deadline_s={self._limit_s:g}); add workers or raise it, then "
+                "continue with `metafleet runs resume`"
+            )

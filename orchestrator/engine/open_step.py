@@ -1,0 +1,223 @@
+"""One open step of the fleet: its jobs out, its results in, and what Redis shows of the rest."""
+
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+from contracts.blobs import BlobStore
+from contracts.codec import Schema
+from contracts.connections import Client
+from contracts.job import InnerLoopJob, ShardResult, parse_result
+from contracts.keys import RunKeys
+from contracts.ledger import RunLedger
+from contracts.signing import verify
+from metafleet.errors import BlobMissingError, ContractError, NumericsError, StaleError
+from orchestrator.engine.collector import Collector
+from orchestrator.engine.shard_book import FleetView, ShardBook
+from orchestrator.engine.step import Shard, StepOutcome, StepRequest
+
+log = logging.getLogger(__name__)
+
+JOB_LEASE_MS = 3000
+_MAX_RESULT_BYTES = 4 * 2**20
+
+
+class OpenStep:
+    """The life of one step between sending and closing. Not thread-safe."""
+
+    def __init__(  # noqa: PLR0913 - the step's surroundings, named one by one
+        self,
+        request: StepRequest,
+        shards: tuple[Shard, ...],
+        *,
+        keys: RunKeys,
+        queue_list: str,
+        client: Client,
+        blobs: BlobStore,
+        ledger: RunLedger,
+        schema: Schema,
+        signing_key: str,
+        max_attempts: int,
+    ) -> None:
+        self.request = request
+        self.name = f"{request.stream} step {request.step}"
+        self.book = ShardBook(self.name, len(shards), max_attempts)
+        self._shards, self._run_keys = shards, keys
+        self._epoch = -1
+        self._keys = keys.step(request.stream, request.step, epoch=-1)
+        self._queue_list, self._client, self._ledger = queue_list, client, ledger
+        self._signing_key = signing_key
+        self._collector = Collector(request, shards, blobs=blobs, schema=schema)
+        self._raws: dict[int, bytes] = {}
+
+    def move_to(self, epoch: int) -> None:
+        """Go on under ``epoch``: results of an older one are not taken any more."""
+        self._epoch = epoch
+        self._keys = self._run_keys.step(self.request.stream, self.request.step, epoch=epoch)
+
+    def jobs(
+        self,
+        shards: Iterable[int],
+        *,
+        plan: str,
+        state: str,
+        state_bytes: int,
+        fingerprint: str,
+        deadline_s: float,
+    ) -> list[InnerLoopJob]:
+        """Open a new attempt of each of ``shards`` and describe it."""
+        seconds, microseconds = self._client.time()
+        return [
+            InnerLoopJob(
+                run=self._run_keys.run,
+                epoch=self._epoch,
+                stream=self.request.stream,
+                step=self.request.step,
+                shard=index,
+                n_shards=len(self._shards),
+                attempt=self.book.next_attempt(index),
+                kind=self.request.kind,
+                split=self.request.split,
+                episode_step=self.request.episode_step,
+                first_episode=self._shards[index].first_episode,
+                n_episodes=self._shards[index].n_episodes,
+                plan=plan,
+                state=state,
+                state_bytes=state_bytes,
+                fingerprint=fingerprint,
+                lease_ms=JOB_LEASE_MS,
+                deadline_s=deadline_s,
+                sent_us=seconds * 1_000_000 + microseconds,
+            )
+            for index in shards
+        ]
+
+    def wait(self, timeout_s: float) -> Iterator[ShardResult]:
+        """Wait for results, then yield all that are there and sound."""
+        first = cast(
+            tuple[bytes, bytes] | None, self._client.blpop([self._keys.replies], timeout=timeout_s)
+        )
+        if first is None:
+            return
+        more = cast(list[bytes] | None, self._client.lpop(self._keys.replies, 256))
+        for raw in [first[1], *(more or [])]:
+            yield from self._parse(raw)
+
+    def take(self, result: ShardResult, *, workers_alive: int) -> None:
+        """Count a result, or arrange for another attempt.
+
+        Raises:
+            NumericsError: a loss or gradient was not finite: so it would be everywhere.
+            ShardQuarantinedError, FleetError: no further attempt is allowed.
+        """
+        if self.book.is_done(result.shard):
+            return
+        now_s = time.monotonic()
+        if result.status == "ok":
+            self._add(result)
+            return
+        self._withdraw_quietly(result)
+        if result.status == "refused":
+            self.book.mark_refused(
+                result.shard, result.error, now_s=now_s, workers_alive=workers_alive
+            )
+        elif result.is_retryable:
+            self.book.mark_failed(result.shard, result.error, now_s=now_s)
+        else:
+            raise NumericsError(f"{self.name}, shard {result.shard}: {result.error}")
+
+    def withdraw(self, result: ShardResult, reason: str) -> None:
+        """Refuse a committed result; its shard is open again."""
+        log.warning("%s: result of shard %d refused: %s", self.name, result.shard, reason)
+        self._withdraw_quietly(result)
+        if not self.book.is_done(result.shard):
+            self.book.mark_failed(result.shard, reason, now_s=time.monotonic())
+
+    def review(self, *, workers_alive: int) -> list[int]:
+        """Look at Redis: take in results whose wake-up was lost, return shards due to be sent."""
+        view, has_replies = self._look(workers_alive)
+        stranded = sorted(view.committed & set(self.book.open_shards))
+        if stranded and not has_replies:
+            self._recover(stranded, workers_alive)
+        return self.book.review(view, now_s=time.monotonic())
+
+    def close(self) -> None:
+        """Refuse every later commit, forget the step's keys."""
+        self._ledger.close_step(self._epoch, self.request.stream, self.request.step)
+
+    def outcome(self, workers_alive: int) -> StepOutcome:
+        """Sum up the finished step."""
+        return StepOutcome(
+            sums=self._collector.sums(),
+            metrics=self._collector.metrics(),
+            jobs=self._collector.jobs(),
+            retries=self.book.retries,
+            workers_alive=workers_alive,
+        )
+
+    def _add(self, result: ShardResult) -> None:
+        try:
+            self._collector.add(result, self._keys)
+        except (ContractError, BlobMissingError) as error:
+            self.withdraw(result, f"{type(error).__name__}: {error}")
+        else:
+            self.book.mark_done(result.shard)
+
+    def _recover(self, shards: list[int], workers_alive: int) -> None:
+        """Take in results that are in the hash alone: popped but never arrived, or unsound."""
+        raws = cast(list[bytes | None], self._client.hmget(self._keys.done, list(map(str, shards))))
+        for shard, raw in zip(shards, raws, strict=True):
+            if raw is None:
+                continue
+            results = list(self._parse(raw))
+            for result in results:
+                self.take(result, workers_alive=workers_alive)
+            if not results:
+                self._ledger.reopen(self._keys, shard=shard, result=raw)
+                self.book.mark_failed(shard, "its result was unsound", now_s=time.monotonic())
+
+    def _parse(self, raw: bytes) -> Iterator[ShardResult]:
+        try:
+            if len(raw) > _MAX_RESULT_BYTES:
+                raise ContractError(f"a result of {len(raw)} bytes; at most {_MAX_RESULT_BYTES}")
+            result = parse_result(json.loads(raw))
+            verify(result, self._signing_key)
+            if (result.run, result.epoch) != (self._run_keys.run, self._epoch):
+                raise StaleError(f"a result of run={result.run} epoch={result.epoch}")
+            if result.shard >= len(self._shards):
+                raise ContractError(f"shard={result.shard} of {len(self._shards)} shards")
+        except (ContractError, ValueError) as error:
+            log.warning("%s: a result was refused: %s", self.name, error)
+            return
+        self._raws[result.shard] = raw
+        yield result
+
+    def _withdraw_quietly(self, result: ShardResult) -> None:
+        self._ledger.reopen(self._keys, shard=result.shard, result=self._raws[result.shard])
+
+    def _look(self, workers_alive: int) -> tuple[FleetView, bool]:
+        """Read started, leases, results and queue as of one moment; and whether replies wait."""
+        attempts = self.book.open_attempts()
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.hkeys(self._keys.started)
+        pipeline.hkeys(self._keys.done)
+        pipeline.llen(self._queue_list)
+        pipeline.llen(self._keys.replies)
+        for shard, attempt in attempts:
+            pipeline.exists(self._keys.lease(shard, attempt))
+        started, done, queued, waiting, *leases = pipeline.execute()
+        view = FleetView(
+            started={_shard_attempt(field) for field in started},
+            leased={pair for pair, exists in zip(attempts, leases, strict=True) if exists},
+            committed={int(field) for field in done},
+            is_queue_empty=queued == 0,
+            workers_alive=workers_alive,
+        )
+        return view, waiting > 0
+
+
+def _shard_attempt(field: bytes) -> tuple[int, int]:
+    shard, attempt = field.split(b":")
+    return int(shard), int(attempt)
