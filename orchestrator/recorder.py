@@ -1,0 +1,345 @@
+"""The recorder: a thread that writes a run's rows while the training goes on."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from db.engine import Database
+from db.records import (
+    CheckpointRecord,
+    EvaluationRecord,
+    JobRecord,
+    OuterStepRecord,
+    RunStatus,
+)
+from db.repositories import RunRepository
+from metafleet.errors import DatabaseError, DatabaseUnavailableError, MetafleetError
+from orchestrator.rows import EpochRow, Row, StatusChange, write_rows
+from orchestrator.spill import SpillFile
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderLimits:
+    """How much may wait, and for how long.
+
+    Attributes:
+        max_rows: rows in memory before they go to the spill file.
+        batch_rows: rows in one transaction.
+        linger_s: how long a first row waits for company; what ``kill -9`` may cost.
+        first_retry_s, last_retry_s: pauses between attempts while the database is away; doubled
+            from the first to the last.
+    """
+
+    max_rows: int = 10_000
+    batch_rows: int = 1_000
+    linger_s: float = 0.25
+    first_retry_s: float = 0.2
+    last_retry_s: float = 5.0
+
+
+class Recorder:
+    """Writes rows of one run off the hot path: none is lost, none is there twice.
+
+    Rows wait in memory and are written in batches. While the database is away they go on waiting,
+    then go to the spill file, from where they are replayed in order when it is back, or by the
+    next recorder of the run. ``flush`` bounds what a crash can cost.
+
+    Thread-safe. A context manager that closes itself.
+
+    Args:
+        database: open; the recorder does not close it.
+        run_id: the run.
+        epoch: the fencing epoch this orchestrator holds; rows are written only while the run is
+            at it.
+        spill_path: file for rows that cannot be written; one for each run, the same at each start.
+        limits: how much may wait.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        run_id: int,
+        *,
+        epoch: int,
+        spill_path: Path,
+        limits: RecorderLimits | None = None,
+    ) -> None:
+        self._database = database
+        self._run_id = run_id
+        self._epoch = epoch
+        self._limits = limits or RecorderLimits()
+        self._spill_file = SpillFile(spill_path)
+        self._changed = threading.Condition()
+        # everything below is read and written under the condition's lock
+        self._buffer: deque[EpochRow] = deque()
+        self._batch: list[EpochRow] = []  # older than the buffer: being written right now
+        self._batch_is_spilled = False
+        self._is_urgent = False
+        self._is_closing = False
+        self._failure: MetafleetError | None = None
+        self._away_since: float | None = None
+        self._away_reason = ""
+        self._spill_refusal: OSError | None = None
+        self._thread = threading.Thread(target=self._work, name=f"recorder-{run_id}", daemon=True)
+        self._thread.start()
+
+    def record_step(self, step: OuterStepRecord, jobs: Sequence[JobRecord] = ()) -> None:
+        """Record a committed outer step and its jobs.
+
+        Raises:
+            FencedError: another orchestrator took the run over.
+            DatabaseError: the database refuses for good; the rows are in the spill file.
+        """
+        self._add((step, *jobs))
+
+    def record_jobs(self, jobs: Sequence[JobRecord]) -> None:
+        """Record jobs beside outer steps, such as those of a validation; raises the same."""
+        self._add(jobs)
+
+    def record_evaluation(self, evaluation: EvaluationRecord) -> None:
+        """Record a validation or a test; raises as ``record_step`` does."""
+        self._add((evaluation,))
+
+    def record_checkpoint(self, checkpoint: CheckpointRecord) -> None:
+        """Record a checkpoint that is on the disk; raises as ``record_step`` does."""
+        self._add((checkpoint,))
+
+    def record_status(self, status: RunStatus, *, error: str | None = None) -> None:
+        """Record a change of the run's status, in order with the other rows."""
+        self._add((StatusChange(status=status, error=error),))
+
+    @property
+    def status(self) -> str | None:
+        """One line when something is wrong, for whoever watches; None when all is well."""
+        with self._changed:
+            if self._failure is not None:
+                return str(self._failure)
+            if self._away_since is None:
+                return None
+            away_s = time.monotonic() - self._away_since
+            text = f"database away for {away_s:.0f} s: {self._n_open()} rows waiting"
+            if not self._spill_file.is_empty():
+                text += f", more in {self._spill_file.path}"
+            if self._spill_refusal is not None:
+                text += f", which cannot be written ({self._spill_refusal.strerror})"
+            return f"{text}; {self._away_reason}"
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Make what was recorded so far safe from a crash of this process.
+
+        Args:
+            timeout_s: how long to wait for the database; none while it is known to be away.
+
+        Returns:
+            True when all is in the database, False when rows are in the spill file.
+
+        Raises:
+            FencedError: another orchestrator took the run over.
+            DatabaseError: the database refuses for good, or neither it nor the file takes rows.
+        """
+        with self._changed:
+            self._is_urgent = True
+            self._changed.notify_all()
+            self._changed.wait_for(self._is_settled, timeout_s)
+            self._is_urgent = False
+            self._raise_failure()
+            if self._n_open():
+                self._spill()
+            if self._n_open() and self._spill_refusal is not None:
+                raise DatabaseError(
+                    f"{self._n_open()} rows of run {self._run_id} can be written neither to the "
+                    f"database {self._database.url} nor to {self._spill_file.path} "
+                    f"({self._spill_refusal.strerror}); make room, or mend the database"
+                ) from self._spill_refusal
+            return self._spill_file.is_empty()
+
+    def close(self, timeout_s: float = 10.0) -> bool:
+        """Flush and stop; harmless when done twice. Returns and raises as ``flush`` does."""
+        try:
+            return self.flush(timeout_s)
+        finally:
+            with self._changed:
+                self._is_closing = True
+                self._changed.notify_all()
+            self._thread.join(timeout=1.0)  # a hung server may hold it; its rows are spilled
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except MetafleetError as failure:
+            if error is None:
+                raise
+            logger.warning("run=%d %s", self._run_id, failure)  # the first error matters more
+
+    # --- the caller's side
+
+    def _add(self, rows: Iterable[Row]) -> None:
+        with self._changed:
+            self._raise_failure()
+            self._buffer.extend(EpochRow(self._epoch, row) for row in rows)
+            if len(self._buffer) >= 2 * self._limits.max_rows:
+                self._spill()  # the thread should have done it; a hung server holds it
+            self._changed.notify_all()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise type(self._failure)(str(self._failure)) from self._failure
+
+    def _n_open(self) -> int:
+        return len(self._buffer) + (0 if self._batch_is_spilled else len(self._batch))
+
+    def _is_settled(self) -> bool:
+        is_written = not self._n_open() and self._spill_file.is_empty()
+        return is_written or self._failure is not None or self._away_since is not None
+
+    def _spill(self) -> None:
+        """Move all open rows to the file, oldest first; where it refuses they stay in memory."""
+        batch = [] if self._batch_is_spilled else self._batch
+        try:
+            self._spill_file.append([*batch, *self._buffer])
+        except OSError as error:
+            if self._spill_refusal is None:
+                logger.warning("run=%d spill file: %s", self._run_id, error)
+            self._spill_refusal = error
+            return
+        self._spill_refusal = None
+        self._batch_is_spilled = bool(self._batch)
+        self._buffer.clear()
+
+    # --- the thread's side
+
+    def _work(self) -> None:
+        pause_s = self._limits.first_retry_s
+        while self._wait_for_work():
+            try:
+                self._write_next()
+            except DatabaseUnavailableError as error:
+                self._note_away(error)
+                self._pause(pause_s)
+                pause_s = min(2 * pause_s, self._limits.last_retry_s)
+            except MetafleetError as error:
+                self._fail(error)
+                return
+            except Exception as error:  # a thread that dies in silence would lose rows
+                logger.exception("run=%d recorder", self._run_id)
+                self._fail(DatabaseError(f"rows of run {self._run_id} cannot be written: {error}"))
+                return
+            else:
+                pause_s = self._limits.first_retry_s
+                self._note_back()
+
+    def _wait_for_work(self) -> bool:
+        """Wait for rows, and a little longer for more; False when it is time to stop."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closing or self._has_work())
+            if self._is_closing:
+                return False
+            self._changed.wait_for(self._is_pressing, self._limits.linger_s)
+            return not self._is_closing
+
+    def _has_work(self) -> bool:
+        return bool(self._batch or self._buffer) or not self._spill_file.is_empty()
+
+    def _is_pressing(self) -> bool:
+        is_full = len(self._buffer) >= self._limits.batch_rows
+        return self._is_urgent or self._is_closing or is_full or bool(self._batch)
+
+    def _write_next(self) -> None:
+        """Write the oldest rows there are: a failed batch, then the file, then the buffer."""
+        if not self._batch:
+            self._replay()
+            with self._changed:
+                n_rows = min(len(self._buffer), self._limits.batch_rows)
+                self._batch = [self._buffer.popleft() for _ in range(n_rows)]
+        if self._batch:
+            write_rows(self._database, self._run_id, self._batch, epoch=self._epoch)
+        with self._changed:
+            self._batch, self._batch_is_spilled = [], False
+            self._changed.notify_all()
+
+    def _replay(self) -> None:
+        if self._spill_file.is_empty():
+            return
+        with self._spill_file.replaying(self._limits.batch_rows) as batches:
+            for items in batches:
+                write_rows(self._database, self._run_id, items, epoch=self._epoch)
+
+    def _note_away(self, error: DatabaseUnavailableError) -> None:
+        with self._changed:
+            if self._away_since is None:
+                logger.warning("run=%d %s", self._run_id, error)
+                self._away_since = time.monotonic()
+            self._away_reason = str(error)
+            self._forget_spilled_batch()
+            self._changed.notify_all()
+
+    def _note_back(self) -> None:
+        with self._changed:
+            if self._away_since is not None:
+                away_s = time.monotonic() - self._away_since
+                logger.info("run=%d database back after %.1f s", self._run_id, away_s)
+                self._away_since = None
+                self._changed.notify_all()
+
+    def _pause(self, pause_s: float) -> None:
+        deadline = time.monotonic() + pause_s
+        with self._changed:
+            while not self._is_closing and (left_s := deadline - time.monotonic()) > 0:
+                if self._n_open() >= self._limits.max_rows and self._spill_refusal is None:
+                    self._spill()
+                self._changed.wait(left_s)
+            self._spill_refusal = None  # try the file again after each pause
+            self._forget_spilled_batch()
+
+    def _forget_spilled_batch(self) -> None:
+        if self._batch_is_spilled:  # the file has it
+            self._batch, self._batch_is_spilled = [], False
+
+    def _fail(self, error: MetafleetError) -> None:
+        with self._changed:
+            n_rows = self._n_open()
+            self._spill()
+            fate = "lost" if self._n_open() else f"kept in {self._spill_file.path}"
+            text = f"{error} ({n_rows} rows are {fate})" if n_rows else str(error)
+            self._failure = type(error)(text)
+            self._failure.__cause__ = error
+            self._changed.notify_all()
+
+
+def replay_spill(database: Database, run_id: int, spill_path: Path) -> int:
+    """Write rows that a run left in its spill file; for a run nobody works on.
+
+    Returns:
+        how many rows were in the file.
+
+    Raises:
+        FencedError: somebody took the run over meanwhile.
+        DatabaseError: the database is away or refuses; the file stays.
+    """
+    spill_file = SpillFile(spill_path)
+    if spill_file.is_empty():
+        return 0
+    with database.session(read_only=True) as session:
+        epoch = RunRepository(session).get(run_id).epoch
+    n_rows = 0
+    with spill_file.replaying(RecorderLimits().batch_rows) as batches:
+        for items in batches:
+            write_rows(database, run_id, items, epoch=epoch)
+            n_rows += len(items)
+    return n_rows

@@ -1,0 +1,133 @@
+"""Rows on their way to the database: what they are, as JSON lines, and how a batch is written."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from db.engine import Database
+from db.records import (
+    CheckpointRecord,
+    EvaluationRecord,
+    JobRecord,
+    OuterStepRecord,
+    RunStatus,
+)
+from db.repositories import (
+    CheckpointRepository,
+    EvaluationRepository,
+    JobRepository,
+    OuterStepRepository,
+    RunRepository,
+)
+
+LINE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusChange:
+    """The run's new status, and why."""
+
+    status: RunStatus
+    error: str | None = None
+
+
+Row = OuterStepRecord | JobRecord | EvaluationRecord | CheckpointRecord | StatusChange
+
+_REPOSITORIES = (
+    (OuterStepRecord, OuterStepRepository),
+    (JobRecord, JobRepository),
+    (EvaluationRecord, EvaluationRepository),
+    (CheckpointRecord, CheckpointRepository),
+)
+_TYPES: dict[str, type[Any]] = {
+    "outer_step": OuterStepRecord,
+    "job": JobRecord,
+    "evaluation": EvaluationRecord,
+    "checkpoint": CheckpointRecord,
+    "status": StatusChange,
+}
+_KINDS = {row_type: kind for kind, row_type in _TYPES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """A row and the fencing epoch it was recorded in."""
+
+    epoch: int
+    row: Row
+
+
+def to_line(item: EpochRow) -> str:
+    """Write a row as one line of JSON, line feed included."""
+    fields = dataclasses.asdict(item.row)
+    document = {"v": LINE_VERSION, "epoch": item.epoch, "kind": _KINDS[type(item.row)]}
+    return json.dumps({**document, "row": fields}, default=_plain) + "\n"
+
+
+def from_line(line: str) -> EpochRow | None:
+    """Read a line; None when it was torn by a crash or is of another version."""
+    try:
+        document = json.loads(line)
+        if document["v"] != LINE_VERSION:
+            return None
+        fields = document["row"]
+        if "created_at" in fields:
+            fields["created_at"] = datetime.fromisoformat(fields["created_at"])
+        if "status" in fields:
+            fields["status"] = RunStatus(fields["status"])
+        return EpochRow(int(document["epoch"]), _TYPES[document["kind"]](**fields))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def write_rows(database: Database, run_id: int, items: Sequence[EpochRow], *, epoch: int) -> None:
+    """Write rows in one transaction, provided that the run still is at ``epoch``.
+
+    Writing the same rows again changes nothing. Rows of an earlier epoch fill gaps, but never
+    replace what a later owner of the run wrote, nor touch the run's status and progress.
+
+    Raises:
+        FencedError: the run is at another epoch; nothing was written.
+        RunNotFoundError: there is no such run.
+        DatabaseError: the database is away or refuses; nothing was written.
+    """
+    with database.session() as session:
+        RunRepository(session).hold(run_id, epoch=epoch)
+        for written_in, group in groupby(items, key=attrgetter("epoch")):
+            is_own = written_in == epoch
+            rows = [item.row for item in group]
+            for row_type, repository in _REPOSITORIES:
+                chosen: list[Any] = [row for row in rows if type(row) is row_type]
+                repository(session).upsert_many(run_id, chosen, overwrite=is_own)
+            if is_own:
+                _write_progress(session, run_id, rows)
+
+
+def _write_progress(session: Session, run_id: int, rows: Iterable[Row]) -> None:
+    steps_done: int | None = None
+    sha256: str | None = None
+    change: StatusChange | None = None
+    for row in rows:
+        if isinstance(row, OuterStepRecord):
+            steps_done = row.step
+        elif isinstance(row, CheckpointRecord):
+            sha256 = row.sha256
+        elif isinstance(row, StatusChange):
+            change = row
+    runs = RunRepository(session)
+    runs.set_progress(run_id, steps_done=steps_done, checkpoint_sha256=sha256)
+    if change is not None:
+        runs.mark_status(run_id, change.status, error=change.error)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
