@@ -1,1 +1,1 @@
-"""metafleet/data"""
+"""Data sets: where episodes come from. The only part of the core that decodes files."""

@@ -1,0 +1,109 @@
+"""Which characters are classes, what their script is, and which are one shape under two names.
+
+Latin A, Greek Alpha and Cyrillic A are drawn alike. As two classes of one split they would be a
+riddle without an answer, and in a test split they would not be unseen. So of two look-alikes only
+the first is kept: meta_train before meta_val before meta_test, then by code point. Two characters
+look alike when, in at least half of the faces that draw both, their rasters correlate by more than
+0.97 (other split) or 0.99 (same split; accents on a letter must not merge).
+"""
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from metafleet.episode import META_TEST, META_TRAIN, META_VAL
+
+SPLIT_OF_SCRIPT: Mapping[str, str] = {
+    "Latin": META_TRAIN,
+    "Cyrillic": META_TRAIN,
+    "Common": META_TRAIN,
+    "Greek": META_VAL,
+    "Armenian": META_TEST,
+    "Georgian": META_TEST,
+    "Lao": META_TEST,
+}
+_SPLIT_RANK = {META_TRAIN: 0, META_VAL: 1, META_TEST: 2}
+_OTHER_SPLIT_COSINE = 0.97
+_SAME_SPLIT_COSINE = 0.99
+
+Images = npt.NDArray[np.uint8]
+Flags = npt.NDArray[np.bool_]
+
+
+def candidates(faces: Iterable[Iterable[int]], *, min_faces: int) -> list[int]:
+    """List the code points that enough of ``faces`` have and that leave ink, sorted."""
+    counts: dict[int, int] = {}
+    for codes in faces:
+        for code in codes:
+            counts[code] = counts.get(code, 0) + 1
+    return sorted(
+        code
+        for code, count in counts.items()
+        if count >= min_faces and unicodedata.category(chr(code))[0] not in "CZ"
+    )
+
+
+def script_of(code: int) -> str:
+    """Return the script a character's Unicode name begins with; "Common" for signs and marks."""
+    first = unicodedata.name(chr(code), "").split(" ", 1)[0].capitalize()
+    return first if first in SPLIT_OF_SCRIPT else "Common"
+
+
+def class_name(code: int) -> str:
+    """Return such as "U+0416 CYRILLIC CAPITAL LETTER ZHE"."""
+    return f"U+{code:04X} {unicodedata.name(chr(code), '')}".rstrip()
+
+
+def distinct_drawings(images: Images, drawn: Flags) -> Flags:
+    """Unmark blank drawings, and those equal to an earlier face's drawing of the same character.
+
+    Args:
+        images: [characters, faces, height, width].
+        drawn: [characters, faces].
+    """
+    kept = drawn & images.any(axis=(2, 3))
+    for row, marks in enumerate(kept):
+        seen = set()
+        for face in np.flatnonzero(marks):
+            pixels = images[row, face].tobytes()
+            if pixels in seen:
+                kept[row, face] = False
+            seen.add(pixels)
+    return kept
+
+
+def without_look_alikes(codes: Sequence[int], images: Images, drawn: Flags) -> list[int]:
+    """Return the rows of ``codes`` that are kept, sorted."""
+    rank = np.array([_SPLIT_RANK[SPLIT_OF_SCRIPT[script_of(code)]] for code in codes])
+    order = np.lexsort((np.array(codes), rank))
+    alike = _look_alikes(images[order], drawn[order], rank[order])
+    kept: list[int] = []
+    for position in range(len(order)):
+        if not alike[position, kept].any():
+            kept.append(position)
+    return sorted(int(order[position]) for position in kept)
+
+
+def _look_alikes(images: Images, drawn: Flags, rank: npt.NDArray[np.int_]) -> Flags:
+    """Compare all pairs in all faces: bool [characters, characters].
+
+    Grey values are cut to 4 bits, so that sums of products are whole numbers below 2**24: exact in
+    float32, hence equal on every machine.
+    """
+    n_characters, n_faces = drawn.shape
+    same_split = rank[:, None] == rank[None, :]
+    limit = np.where(same_split, _SAME_SPLIT_COSINE, _OTHER_SPLIT_COSINE).astype(np.float32) ** 2
+    balance = np.zeros((n_characters, n_characters), np.int8)  # faces that say yes minus no
+    shared = np.zeros((n_characters, n_characters), np.bool_)
+    for face in range(n_faces):
+        rows = np.flatnonzero(drawn[:, face])
+        pixels = (images[rows, face].reshape(len(rows), -1) >> 4).astype(np.float32)
+        dots = pixels @ pixels.T
+        norms = dots.diagonal()
+        cells = np.ix_(rows, rows)
+        is_alike = dots * dots > limit[cells] * norms[:, None] * norms[None, :]
+        balance[cells] += np.where(is_alike, 1, -1).astype(np.int8)
+        shared[cells] = True
+    return shared & (balance >= 0)

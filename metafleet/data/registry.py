@@ -1,0 +1,97 @@
+"""The data sets by name: what configurations may ask for.
+
+Each function takes ``options``: JSON values with "name" choosing the data set, as in a
+configuration's ``[data]`` table.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from metafleet.data.base import DataSet, DataSummary, Progress
+from metafleet.data.glyphs import Glyphs
+from metafleet.data.prepared import PreparedData
+from metafleet.data.sinusoid import Sinusoid
+from metafleet.errors import ConfigError
+from metafleet.options import parse_options
+from metafleet.sampling import EpisodeSource
+
+Options = Mapping[str, Any]
+DATASETS: Mapping[str, DataSet] = {d.name: d for d in (Glyphs(), Sinusoid())}
+
+
+def validate_options(options: Options) -> Any:
+    """Check name, options, types and ranges; return the data set's own options object.
+
+    Raises:
+        ConfigError: names the option, its value and what was expected.
+    """
+    return _resolve(options)[1]
+
+
+def prepare(
+    options: Options, data_dir: Path, progress: Progress | None = None
+) -> PreparedData | None:
+    """Download and prepare what is missing; None for data that are computed.
+
+    Safe to repeat and to run in several processes at once.
+
+    Raises:
+        ConfigError: the options are wrong.
+        DataError: the download failed, the data are damaged or cannot be written.
+    """
+    dataset, parsed = _resolve(options)
+    return dataset.prepare(parsed, data_dir, progress)
+
+
+def open_source(options: Options, data_dir: Path) -> EpisodeSource:
+    """Open the data for sampling; prepares them first where that needs no download.
+
+    Raises:
+        ConfigError: the options are wrong.
+        DataMissingError: the data are not on this machine; the message says how to get them.
+        DataCorruptError: they are damaged and cannot be rebuilt.
+    """
+    dataset, parsed = _resolve(options)
+    return dataset.open_source(parsed, data_dir)
+
+
+def data_digest(options: Options, data_dir: Path) -> str:
+    """Return the sha256 of the chosen modalities and the split. Quick once prepared.
+
+    Raises:
+        ConfigError, DataMissingError, DataCorruptError: as ``open_source``.
+    """
+    dataset, parsed = _resolve(options)
+    return dataset.digest(parsed, data_dir)
+
+
+def summarise(options: Options, data_dir: Path) -> DataSummary:
+    """Count what is there, for people.
+
+    Raises:
+        ConfigError, DataMissingError, DataCorruptError: as ``open_source``.
+    """
+    dataset, parsed = _resolve(options)
+    return dataset.summarise(parsed, data_dir)
+
+
+def is_ready(options: Options, data_dir: Path) -> bool:
+    """Tell whether the data can be opened without downloading anything.
+
+    Raises:
+        ConfigError: the options are wrong.
+    """
+    dataset, parsed = _resolve(options)
+    return dataset.is_ready(parsed, data_dir)
+
+
+def _resolve(options: Options) -> tuple[DataSet, Any]:
+    known = ", ".join(sorted(DATASETS))
+    if "name" not in options:
+        raise ConfigError(f"the data set has no name; add name = one of: {known}")
+    name = options["name"]
+    dataset = DATASETS.get(name) if isinstance(name, str) else None
+    if dataset is None:
+        raise ConfigError(f"there is no data set {name!r}; expected one of: {known}")
+    return dataset, parse_options(dataset.Options, options, where=f"data set {name!r}")

@@ -1,0 +1,74 @@
+"""Pen sequences: the path of a pen as 64 points, whatever number it was recorded with.
+
+A stroke sequence is [64, 3]: x, y in the canvas's unit square (y down), and 1 in the third column
+at the last point of each stroke. Every drawing's last point ends a stroke, so a sequence without
+any 1 means "this item has no strokes"; such a sequence is all zeros (``has_strokes``).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+N_POINTS = 64
+MAX_STROKES = 16
+Points = npt.NDArray[np.float64]
+Strokes = npt.NDArray[Any]
+
+
+def has_strokes(strokes: Tensor) -> Tensor:
+    """Tell which of [..., 64, 3] are real: bool [...]."""
+    return strokes[..., 2].amax(dim=-1) > 0
+
+
+def resample(polylines: Sequence[Points]) -> npt.NDArray[np.float32]:
+    """Spread ``N_POINTS`` points over polylines [n, 2] by arc length, in drawing order.
+
+    Every stroke keeps its first and its last point; of more than ``MAX_STROKES`` the longest are
+    kept. A stroke without length takes two equal points.
+    """
+    lengths = [_arc(line) for line in polylines]
+    totals = np.round([arc[-1] for arc in lengths], 9)  # equal contours must tie everywhere
+    kept = sorted(np.argsort(-totals, kind="stable")[:MAX_STROKES].tolist())
+    counts = _share(totals[kept], N_POINTS)
+    sequence = np.zeros((N_POINTS, 3), np.float32)
+    end = 0
+    for index, count in zip(kept, counts, strict=True):
+        start, end = end, end + count
+        along = lengths[index][-1] * (np.arange(count) / (count - 1))
+        sequence[start:end, 0] = np.interp(along, lengths[index], polylines[index][:, 0])
+        sequence[start:end, 1] = np.interp(along, lengths[index], polylines[index][:, 1])
+        sequence[end - 1, 2] = 1.0
+    return sequence
+
+
+def rotate(strokes: Strokes, quarter_turns: int) -> Strokes:
+    """Turn [..., 3] counter-clockwise about the canvas's centre, as ``np.rot90`` turns an image.
+
+    Missing sequences stay all zeros.
+    """
+    x, y, pen = strokes[..., 0], strokes[..., 1], strokes[..., 2]
+    for _ in range(quarter_turns % 4):
+        x, y = y, 1 - x
+    turned = np.stack([x, y, pen], axis=-1).astype(strokes.dtype)
+    missing = ~strokes[..., 2].any(axis=-1)
+    turned[missing] = 0
+    return turned
+
+
+def _arc(line: Points) -> Points:
+    steps = np.diff(line, axis=0)
+    return np.concatenate([[0.0], np.cumsum(np.sqrt((steps * steps).sum(axis=1)))])
+
+
+def _share(totals: Points, n_points: int) -> list[int]:
+    """Give each stroke 2 points and the rest in proportion, largest remainders first."""
+    free = n_points - 2 * len(totals)
+    whole = float(totals.sum())
+    ideal = totals * (free / whole) if whole > 0 else np.full(len(totals), free / len(totals))
+    extra = np.floor(ideal).astype(int)
+    order = np.argsort(-(np.round(ideal - extra, 6)), kind="stable")
+    extra[order[: free - int(extra.sum())]] += 1
+    return [2 + int(count) for count in extra]

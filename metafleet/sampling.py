@@ -1,0 +1,199 @@
+"""N-way K-shot sampling: an episode is a function of its address and nothing else.
+
+The address is the ``CounterRng`` (run seed, split, outer step, episode). The order of draws is part
+of the format, since another order would give other bits for the same address:
+
+1. ``n_way`` different classes, ``rng.sample``, out of the split's classes that have at least
+   ``k_shot + n_query`` items, in the data set's order of classes;
+2. for each drawn class in turn, ``k_shot + n_query`` different items, ``rng.sample``: the first
+   ``k_shot`` are its support, the rest its query.
+
+A class with fewer items than an episode needs is never drawn for that shape of episode.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import Episode, EpisodeShape, ExampleSet
+from metafleet.errors import ConfigError
+from metafleet.seeds import CounterRng
+
+
+class EpisodeSource(Protocol):
+    """Where episodes come from. Reads only; safe to share between threads."""
+
+    @property
+    def modalities(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of one example in each modality, decoded to float32."""
+        ...
+
+    @property
+    def target_dim(self) -> int:
+        """Values to predict for each example; 0 for classification."""
+        ...
+
+    def n_classes(self, split: str) -> int:
+        """Return the number of classes in ``split``; 0 for regression."""
+        ...
+
+    def check(self, split: str, shape: EpisodeShape) -> None:
+        """Refuse a shape that ``split`` cannot fill.
+
+        Raises:
+            ConfigError: names the shape, what the split has, and what to lower.
+        """
+        ...
+
+    def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
+        """Draw the episode that ``rng`` addresses.
+
+        Raises:
+            ConfigError: as ``check``.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Modality:
+    """One kind of data of every item.
+
+    Attributes:
+        shape: shape of one decoded example.
+        gather: row numbers -> float32 tensor [len(rows), *shape], a copy.
+    """
+
+    shape: tuple[int, ...]
+    gather: Callable[[Sequence[int]], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRows:
+    """Where one class lies: rows [start, start + count) of every modality."""
+
+    start: int
+    count: int
+
+
+class ClassEpisodeSource:
+    """Classification episodes from items that are sorted by class.
+
+    Args:
+        modalities: what an example consists of; its order is the order of ``inputs``.
+        splits: split -> its classes, in an order that never changes.
+        name: the data set's name, for messages.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        splits: Mapping[str, Sequence[ClassRows]],
+        *,
+        name: str,
+    ) -> None:
+        self._modalities = dict(modalities)
+        self._splits = {split: tuple(classes) for split, classes in splits.items()}
+        self._name = name
+        self._eligible: dict[tuple[str, int], tuple[ClassRows, ...]] = {}
+        self._targets: dict[tuple[int, int], Tensor] = {}
+
+    @property
+    def modalities(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of one example in each modality, decoded to float32."""
+        return {name: modality.shape for name, modality in self._modalities.items()}
+
+    @property
+    def target_dim(self) -> int:
+        """Return 0: targets are classes."""
+        return 0
+
+    def n_classes(self, split: str) -> int:
+        """Return the number of classes in ``split``."""
+        return len(self._classes(split))
+
+    def check(self, split: str, shape: EpisodeShape) -> None:
+        """Refuse a shape that ``split`` cannot fill."""
+        check_counts(shape)
+        classes = self._classes(split)
+        if shape.n_way < 2:
+            raise ConfigError(
+                f"n_way={shape.n_way} but data set {self._name!r} is classification; "
+                "expected 2 or more"
+            )
+        if shape.n_way > len(classes):
+            raise ConfigError(
+                f"n_way={shape.n_way} but split {split!r} of {self._name!r} has {len(classes)} "
+                "classes; lower n_way or pick another split"
+            )
+        need = shape.k_shot + shape.n_query
+        eligible = self._eligible_classes(split, need)
+        if shape.n_way > len(eligible):
+            most = max(rows.count for rows in classes)
+            raise ConfigError(
+                f"k_shot + n_query = {need} items for each of n_way={shape.n_way} classes, but "
+                f"split {split!r} of {self._name!r} has {len(eligible)} classes so large "
+                f"(the largest has {most} items); lower n_query, k_shot or n_way"
+            )
+
+    def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
+        """Draw the episode that ``rng`` addresses, support and query ordered by class."""
+        need = shape.k_shot + shape.n_query
+        eligible = self._eligible_classes(split, need)
+        if len(eligible) < max(shape.n_way, 2) or shape.k_shot < 1 or shape.n_query < 1:
+            self.check(split, shape)
+        support: list[int] = []
+        query: list[int] = []
+        for drawn in rng.sample(len(eligible), shape.n_way):
+            rows = eligible[drawn]
+            items = [rows.start + item for item in rng.sample(rows.count, need)]
+            support += items[: shape.k_shot]
+            query += items[shape.k_shot :]
+        n_support = len(support)
+        inputs = {name: m.gather(support + query) for name, m in self._modalities.items()}
+        return Episode(
+            support=ExampleSet(
+                {name: values[:n_support] for name, values in inputs.items()},
+                self._class_targets(shape.n_way, shape.k_shot),
+            ),
+            query=ExampleSet(
+                {name: values[n_support:] for name, values in inputs.items()},
+                self._class_targets(shape.n_way, shape.n_query),
+            ),
+            n_way=shape.n_way,
+        )
+
+    def _classes(self, split: str) -> tuple[ClassRows, ...]:
+        try:
+            return self._splits[split]
+        except KeyError:
+            known = ", ".join(self._splits)
+            raise ConfigError(
+                f"data set {self._name!r} has no split {split!r}; its splits are: {known}"
+            ) from None
+
+    def _eligible_classes(self, split: str, need: int) -> tuple[ClassRows, ...]:
+        key = (split, need)
+        if key not in self._eligible:
+            classes = self._classes(split)
+            self._eligible[key] = tuple(rows for rows in classes if rows.count >= need)
+        return self._eligible[key]
+
+    def _class_targets(self, n_way: int, per_class: int) -> Tensor:
+        key = (n_way, per_class)
+        if key not in self._targets:
+            self._targets[key] = torch.arange(n_way).repeat_interleave(per_class)
+        return self._targets[key].clone()  # [n_way * per_class], the caller's own
+
+
+def check_counts(shape: EpisodeShape) -> None:
+    """Refuse an episode without support or without query.
+
+    Raises:
+        ConfigError: ``k_shot`` or ``n_query`` is below 1.
+    """
+    for option, value in (("k_shot", shape.k_shot), ("n_query", shape.n_query)):
+        if value < 1:
+            raise ConfigError(f"{option}={value}; expected 1 or more")
