@@ -2,34 +2,41 @@
 
 Needs torch and numpy alone. Everything a program of one process needs is here; the fleet is in the
 packages ``contracts``, ``workers``, ``orchestrator`` and ``db``.
+
+A name is imported when it is first used: importing torch takes more than a second, which commands
+that only look at the database or at Redis should not pay.
 """
 
-from metafleet.episode import (
-    META_TEST,
-    META_TRAIN,
-    META_VAL,
-    SPLITS,
-    Episode,
-    EpisodeShape,
-    ExampleSet,
-)
-from metafleet.errors import ConfigError, DataError, MetafleetError, NumericsError
-from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
-from metafleet.learners.maml import Maml, MamlOptions
-from metafleet.learners.nearest_prototype import NearestPrototype, NearestPrototypeOptions
-from metafleet.learners.protonet import Protonet, ProtonetOptions
-from metafleet.learners.registry import LEARNERS, build_learner
-from metafleet.models.base import Model, ModelFactory
-from metafleet.models.batch_norm import average_buffers
-from metafleet.models.conv4 import Conv4, Conv4Options
-from metafleet.models.mlp import Mlp, MlpOptions
-from metafleet.models.registry import MODELS, model_factory
-from metafleet.params import MetaState, Params, digest, flatten_state, unflatten_state
-from metafleet.problem import Problem
-from metafleet.reduction import TreeReducer
-from metafleet.seeds import CounterRng
-from metafleet.summary import Summary, summarise
-from metafleet.workload import Workload, WorkloadSpec
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metafleet.episode import (
+        META_TEST,
+        META_TRAIN,
+        META_VAL,
+        SPLITS,
+        Episode,
+        EpisodeShape,
+        ExampleSet,
+    )
+    from metafleet.errors import ConfigError, DataError, MetafleetError, NumericsError
+    from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
+    from metafleet.learners.maml import Maml, MamlOptions
+    from metafleet.learners.nearest_prototype import NearestPrototype, NearestPrototypeOptions
+    from metafleet.learners.protonet import Protonet, ProtonetOptions
+    from metafleet.learners.registry import LEARNERS, build_learner
+    from metafleet.models.base import Model, ModelFactory
+    from metafleet.models.batch_norm import average_buffers
+    from metafleet.models.conv4 import Conv4, Conv4Options
+    from metafleet.models.mlp import Mlp, MlpOptions
+    from metafleet.models.registry import MODELS, model_factory
+    from metafleet.params import MetaState, Params, digest, flatten_state, unflatten_state
+    from metafleet.problem import Problem
+    from metafleet.reduction import TreeReducer
+    from metafleet.seeds import CounterRng
+    from metafleet.summary import Summary, summarise
+    from metafleet.workload import Workload, WorkloadSpec
 
 __all__ = [
     "LEARNERS",
@@ -76,3 +83,87 @@ __all__ = [
     "summarise",
     "unflatten_state",
 ]
+
+_NAMES = {
+    "metafleet.episode": (
+        "Episode",
+        "EpisodeShape",
+        "ExampleSet",
+        "META_TEST",
+        "META_TRAIN",
+        "META_VAL",
+        "SPLITS",
+    ),
+    "metafleet.errors": (
+        "ConfigError",
+        "DataError",
+        "MetafleetError",
+        "NumericsError",
+    ),
+    "metafleet.learners.base": (
+        "EpisodeMetrics",
+        "Learner",
+        "MetaGradient",
+    ),
+    "metafleet.learners.maml": (
+        "Maml",
+        "MamlOptions",
+    ),
+    "metafleet.learners.nearest_prototype": (
+        "NearestPrototype",
+        "NearestPrototypeOptions",
+    ),
+    "metafleet.learners.protonet": (
+        "Protonet",
+        "ProtonetOptions",
+    ),
+    "metafleet.learners.registry": (
+        "LEARNERS",
+        "build_learner",
+    ),
+    "metafleet.models.base": (
+        "Model",
+        "ModelFactory",
+    ),
+    "metafleet.models.batch_norm": ("average_buffers",),
+    "metafleet.models.conv4": (
+        "Conv4",
+        "Conv4Options",
+    ),
+    "metafleet.models.mlp": (
+        "Mlp",
+        "MlpOptions",
+    ),
+    "metafleet.models.registry": (
+        "MODELS",
+        "model_factory",
+    ),
+    "metafleet.params": (
+        "MetaState",
+        "Params",
+        "digest",
+        "flatten_state",
+        "unflatten_state",
+    ),
+    "metafleet.problem": ("Problem",),
+    "metafleet.reduction": ("TreeReducer",),
+    "metafleet.seeds": ("CounterRng",),
+    "metafleet.summary": (
+        "Summary",
+        "summarise",
+    ),
+    "metafleet.workload": (
+        "Workload",
+        "WorkloadSpec",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
