@@ -1,0 +1,24 @@
+"""Ready experiment configurations; they are installed with the packages."""
+
+import difflib
+from pathlib import Path
+
+from metafleet.errors import ConfigError
+
+FOLDER = Path(__file__).parent
+
+
+def find_experiment(wanted: Path) -> Path:
+    """Resolve a path to a file, or the bare name of a ready experiment, such as "demo".
+
+    Raises:
+        ConfigError: there is neither; says what there is.
+    """
+    if wanted.suffix or wanted.parent != Path() or wanted.exists():
+        return wanted
+    names = sorted(path.stem for path in FOLDER.glob("*.toml"))
+    if wanted.name in names:
+        return FOLDER / f"{wanted.name}.toml"
+    near = difflib.get_close_matches(wanted.name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"expected a file, or {', '.join(names)}"
+    raise ConfigError(f"there is no experiment {wanted.name!r}; {hint}")

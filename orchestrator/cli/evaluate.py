@@ -1,0 +1,47 @@
+"""`metafleet evaluate`: judge the state a run has learned."""
+
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+
+from db.repositories.runs import RunRepository
+from metafleet.episode import META_TEST, SPLITS
+from orchestrator.cli.context import echo_json, load_settings, open_database, require_broker
+from orchestrator.cli.execution import evaluation_table
+from orchestrator.cli.progress import watching
+from orchestrator.config import ExperimentConfig
+from orchestrator.launch import evaluate_run
+
+
+@click.command()
+@click.argument("run")
+@click.option("--split", type=click.Choice(SPLITS), default=META_TEST, show_default=True)
+@click.option("--episodes", type=click.IntRange(min=2), default=1000, show_default=True)
+@click.option("--in-process", is_flag=True, help="Compute here, without Redis and workers.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def evaluate(run: str, split: str, episodes: int, in_process: bool, as_json: bool) -> None:
+    r"""Judge what RUN has learned on fresh episodes of a split, with a 95 % interval.
+
+    \b
+    metafleet evaluate latest --split meta_test --episodes 1000
+    """
+    settings = load_settings()
+    with open_database(settings) as database:
+        with database.session(read_only=True) as session:
+            record = RunRepository(session).get(run)
+        if not in_process:
+            require_broker(settings)
+        with watching() as observer:
+            found = evaluate_run(
+                *(database, settings, record.id),
+                split=split,
+                episodes=episodes,
+                in_process=in_process,
+                observer=observer,
+            )
+    if as_json:
+        echo_json({"run_id": record.id, "uid": record.uid} | asdict(found))
+        return
+    config = ExperimentConfig.from_json(record.config)
+    Console().print(evaluation_table((found,), config))

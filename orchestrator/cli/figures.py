@@ -1,0 +1,64 @@
+"""How figures are written for people."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+from metafleet.errors import ConfigError
+
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def percent(share: float | None, ci95: float | None = None) -> str:
+    """Write a share in [0, 1], and the half width of its 95 % interval: "98.12 ± 0.31 %"."""
+    if share is None:
+        return "-"
+    if ci95 is None:
+        return f"{100 * share:.2f} %"
+    return f"{100 * share:.2f} ± {100 * ci95:.2f} %"
+
+
+def plus_minus(value: float, ci95: float) -> str:
+    """Write a value with the half width of its 95 % interval."""
+    return f"{value:.4f} ± {ci95:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as a person would: "4.2 s", "3 min 07 s", "2 h 05 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def sparkline(values: Sequence[float], width: int = 40) -> str:
+    """Draw values as a row of at most ``width`` bars, each the mean of its share of them."""
+    finite = [v for v in values if math.isfinite(v)]
+    if not finite:
+        return ""
+    n_bars = min(width, len(finite))
+    edges = [round(i * len(finite) / n_bars) for i in range(n_bars + 1)]
+    means = [sum(finite[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
+    low, high = min(means), max(means)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[round((mean - low) * scale)] for mean in means)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read seeds such as "1,2,3".
+
+    Raises:
+        ConfigError: something is no whole number, or comes twice.
+    """
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"--seeds {text!r} holds something else than whole numbers; expected 1,2,3"
+        ) from error
+    if len(set(seeds)) != len(seeds):
+        raise ConfigError(f"--seeds {text!r} names a seed twice; expected different seeds")
+    return seeds

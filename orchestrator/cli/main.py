@@ -1,0 +1,123 @@
+"""The `metafleet` command: its table of commands, and how it ends."""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from contracts.settings import Settings
+from metafleet.errors import MetafleetError
+from orchestrator.cli.lazy_group import LazyCommand, lazy_group
+
+EXIT_ERROR = 1
+EXIT_CRASH = 70  # sysexits.h: an internal software error
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+_COMMANDS = {
+    "demo": LazyCommand("orchestrator.cli.demo:demo", "Meta-train on a small fleet right here."),
+    "submit": LazyCommand("orchestrator.cli.submit:submit", "Run an experiment file."),
+    "runs": LazyCommand("orchestrator.cli.runs:runs", "List, show and resume runs."),
+    "evaluate": LazyCommand("orchestrator.cli.evaluate:evaluate", "Judge a trained run."),
+    "workers": LazyCommand("orchestrator.cli.workers:workers", "Show the fleet's workers."),
+    "data": LazyCommand("orchestrator.cli.data:data", "List, prepare and inspect data sets."),
+    "up": LazyCommand("orchestrator.cli.up:up", "Run a Redis server and workers on this machine."),
+    "db": LazyCommand("orchestrator.cli.database:database", "Check and upgrade the database."),
+    "doctor": LazyCommand(
+        "orchestrator.cli.doctor:doctor", "Say what is wrong and how to mend it."
+    ),
+}
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: end as after Ctrl-C, with another exit status."""
+
+
+@click.group(cls=lazy_group(_COMMANDS), context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="metafleet", prog_name="metafleet")
+def cli() -> None:
+    """Meta-learning over a fleet of Celery workers, reproducible to the bit.
+
+    Start with `metafleet demo`, or with `metafleet up` in one terminal and `metafleet submit FILE`
+    in another.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; nobody sees a traceback."""
+    signal.signal(signal.SIGTERM, _on_terminate)
+    try:
+        result = cli.main(args=arguments, prog_name="metafleet", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        return _fail(_usage_message(error), error.exit_code)
+    except (click.Abort, KeyboardInterrupt) as error:
+        return _interrupted(error)
+    except BrokenPipeError:
+        return _quiet_exit()
+    except MetafleetError as error:
+        return _fail(str(error), EXIT_ERROR)
+    except Exception as error:
+        return _crashed(error)
+    return result if isinstance(result, int) else 0
+
+
+def _on_terminate(signum: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _fail(message: str, status: int) -> int:
+    for line in message.splitlines():
+        click.echo(f"error: {line}", err=True)
+    return status
+
+
+def _usage_message(error: click.ClickException) -> str:
+    message = error.format_message().rstrip(".")
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{message}; see `{error.ctx.command_path} --help`"
+    return message
+
+
+def _interrupted(error: BaseException) -> int:
+    cause = error.__cause__ if isinstance(error, click.Abort) else error
+    for note in getattr(cause, "__notes__", ()):
+        click.echo(note, err=True)
+    click.echo("interrupted", err=True)
+    return EXIT_TERMINATED if isinstance(cause, Terminated) else EXIT_INTERRUPTED
+
+
+def _quiet_exit() -> int:
+    # the reader of our output is gone; without this Python complains once more when it flushes
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_ERROR
+
+
+def _crashed(error: Exception) -> int:
+    where = _write_crash_log(error)
+    text = str(error).replace("\n", " ")
+    return _fail(
+        f"metafleet itself failed: {type(error).__name__}: {text:.200} ({where}); please report it",
+        EXIT_CRASH,
+    )
+
+
+def _write_crash_log(error: Exception) -> str:
+    report = "".join(traceback.format_exception(error))
+    try:
+        folder = Settings.load().home
+    except MetafleetError:
+        folder = Path.cwd()
+    path = folder / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(report)
+    except OSError as failure:
+        return f"the traceback could not be written to {path}: {failure.strerror}"
+    return f"traceback in {path}"

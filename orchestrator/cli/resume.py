@@ -1,0 +1,27 @@
+"""`metafleet runs resume`: go on where a run stopped."""
+
+import click
+
+from db.repositories.runs import RunRepository
+from orchestrator.cli.context import load_settings, open_database, require_broker
+from orchestrator.cli.execution import execute_watched, show_report
+
+
+@click.command("resume")
+@click.argument("run")
+@click.option("--in-process", is_flag=True, help="Compute here, without Redis and workers.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+def resume(run: str, in_process: bool, as_json: bool) -> None:
+    r"""Go on with RUN from its last checkpoint, as if it had never stopped.
+
+    \b
+    metafleet runs resume latest
+    """
+    settings = load_settings()
+    with open_database(settings) as database:
+        with database.session(read_only=True) as session:
+            record = RunRepository(session).get(run)
+        if not in_process:
+            require_broker(settings)
+        report = execute_watched(database, settings, record, in_process=in_process)
+    show_report(record, report, as_json=as_json)

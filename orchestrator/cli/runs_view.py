@@ -1,0 +1,221 @@
+"""`metafleet runs list` and `metafleet runs show`."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.orm import Session
+
+from db.records import (
+    CheckpointRecord,
+    EvaluationRecord,
+    JobTotals,
+    OuterStepRecord,
+    RunRecord,
+    RunStatus,
+    WorkerJobs,
+)
+from db.repositories.checkpoints import CheckpointRepository
+from db.repositories.evaluations import EvaluationRepository
+from db.repositories.jobs import JobRepository
+from db.repositories.outer_steps import OuterStepRepository
+from db.repositories.runs import RunRepository
+from orchestrator.cli.context import echo_json, load_settings, open_database
+from orchestrator.cli.figures import duration, percent, plus_minus, sparkline
+
+_STYLES = {
+    RunStatus.FINISHED: "green",
+    RunStatus.FAILED: "red",
+    RunStatus.INTERRUPTED: "yellow",
+    RunStatus.RUNNING: "cyan",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """All there is about a run."""
+
+    run: RunRecord
+    steps: tuple[OuterStepRecord, ...]
+    evaluations: tuple[EvaluationRecord, ...]
+    workers: tuple[WorkerJobs, ...]
+    jobs: JobTotals
+    checkpoint: CheckpointRecord | None
+
+    @classmethod
+    def read(cls, session: Session, ref: str) -> "RunView":
+        """Read a run by id, uid, name or "latest"; raises RunNotFoundError."""
+        run = RunRepository(session).get(ref)
+        return cls(
+            run=run,
+            steps=OuterStepRepository(session).list(run.id),
+            evaluations=EvaluationRepository(session).list(run.id),
+            workers=JobRepository(session).count_by_worker(run.id),
+            jobs=JobRepository(session).totals(run.id),
+            checkpoint=CheckpointRepository(session).find_last(run.id),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Give JSON values; not-a-number becomes null."""
+        view = asdict(self.run) | {
+            "workers": {worker.worker: worker.jobs for worker in self.workers},
+            "jobs": asdict(self.jobs),
+            "checkpoint": asdict(self.checkpoint) if self.checkpoint else None,
+            "evaluations": [asdict(evaluation) for evaluation in self.evaluations],
+            "steps": [asdict(step) for step in self.steps],
+        }
+        cleaned: dict[str, Any] = _without_nan(view)
+        return cleaned
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
+
+
+@click.command("list")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def list_runs(limit: int, as_json: bool) -> None:
+    r"""List runs, newest first.
+
+    \b
+    metafleet runs list --limit 5
+    """
+    with open_database(load_settings()) as database, database.session(read_only=True) as session:
+        found = RunRepository(session).list(limit=limit)
+    if as_json:
+        echo_json([_without_nan(asdict(run)) for run in found])
+    elif found:
+        Console().print(_runs_table(found))
+    else:
+        click.echo("no runs yet; start one with `metafleet submit FILE`, or `metafleet demo`")
+
+
+def _runs_table(found: tuple[RunRecord, ...]) -> Table:
+    table = Table("id", "uid", "name", "seed", "status", "steps", "created (UTC)")
+    for run in found:
+        style = _STYLES.get(run.status, "")
+        table.add_row(
+            *(str(run.id), run.uid, run.name, str(run.seed)),
+            f"[{style}]{run.status}[/]" if style else str(run.status),
+            f"{run.steps_done}/{run.n_steps}",
+            f"{run.created_at:%Y-%m-%d %H:%M:%S}",
+        )
+    return table
+
+
+@click.command("show")
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
+def show_run(run: str, as_json: bool) -> None:
+    r"""Show RUN: an id, a uid, a name or `latest`.
+
+    \b
+    metafleet runs show latest --json
+    """
+    with open_database(load_settings()) as database, database.session(read_only=True) as session:
+        view = RunView.read(session, run)
+    if as_json:
+        echo_json(view.to_json())
+        return
+    console = Console()
+    console.print(_facts(view))
+    if view.evaluations:
+        console.print(_evaluations(view))
+    if view.workers:
+        console.print(_workers(view))
+
+
+def _facts(view: RunView) -> Table:
+    run = view.run
+    table = Table(title=f"run {run.id} · {run.uid} · {run.name}", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    style = _STYLES.get(run.status, "default")
+    rows = {
+        "status": f"[{style}]{run.status}[/], {run.steps_done} of {run.n_steps} outer steps",
+        "error": run.error,
+        "experiment": f"{run.experiment}, seed {run.seed}",
+        "what": _what(run),
+        "learning": _learning(view),
+        "jobs": _jobs(view.jobs),
+        "checkpoint": f"{view.checkpoint.path} (step {view.checkpoint.step})"
+        if view.checkpoint
+        else None,
+        "sha256": run.checkpoint_sha256,
+        "versions": ", ".join(
+            [
+                f"metafleet {run.code_version}",
+                *(f"{n} {v}" for n, v in run.package_versions.items()),
+            ]
+        ),
+        "data": run.data_digest,
+        "host": run.host,
+        "started": f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC" if run.started_at else None,
+    }
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, value)
+    return table
+
+
+def _what(run: RunRecord) -> str:
+    episodes = run.config.get("episodes", {})
+    parts = (
+        run.config.get(section, {}).get("name", "?") for section in ("learner", "model", "data")
+    )
+    return f"{', '.join(parts)}; n_way={episodes.get('n_way')} k_shot={episodes.get('k_shot')}"
+
+
+def _learning(view: RunView) -> str | None:
+    if not view.steps:
+        return None
+    last = view.steps[-1]
+    lines = [f"loss     {sparkline([s.loss for s in view.steps])} {last.loss:.4f}"]
+    accuracies = [s.accuracy for s in view.steps if s.accuracy is not None]
+    if accuracies:
+        lines.append(f"accuracy {sparkline(accuracies)} {percent(accuracies[-1])}")
+    total_s = sum(step.step_s for step in view.steps)
+    if total_s > 0:
+        speed = sum(step.episodes for step in view.steps) / total_s
+        lines.append(f"{duration(total_s)} of outer steps, {speed:.0f} episodes/s")
+    return "\n".join(lines)
+
+
+def _jobs(jobs: JobTotals) -> str | None:
+    if not jobs.jobs:
+        return None
+    return (
+        f"{jobs.jobs} ({jobs.failed} failed, {jobs.retried} sent again), "
+        f"{duration(jobs.compute_s)} of computing, {jobs.payload_bytes / 1e6:.1f} MB of gradients"
+    )
+
+
+def _evaluations(view: RunView) -> Table:
+    table = Table("split", "judged", "step", "episodes", "accuracy (95 %)", "loss (95 %)", "")
+    for e in view.evaluations:
+        table.add_row(
+            *(e.split, e.label, str(e.step), str(e.episodes)),
+            *(percent(e.accuracy, e.accuracy_ci95), plus_minus(e.loss, e.loss_ci95)),
+            "best" if e.is_best else "",
+        )
+    table.caption = f"batch norm: {', '.join(sorted({e.batch_norm for e in view.evaluations}))}"
+    return table
+
+
+def _workers(view: RunView) -> Table:
+    table = Table("worker", "device", "jobs", "episodes", "computing")
+    for worker in view.workers:
+        table.add_row(
+            *(worker.worker, worker.device, str(worker.jobs), str(worker.episodes)),
+            duration(worker.compute_s),
+        )
+    return table

@@ -1,0 +1,68 @@
+"""`metafleet up`: the embedded stack in the foreground."""
+
+import os
+import time
+
+import click
+
+from contracts.connections import connect, redis_errors
+from contracts.presence import list_workers
+from contracts.settings import Settings
+from metafleet.errors import FleetError, MetafleetError
+from orchestrator.cli.context import load_settings, notify
+from orchestrator.embedded.stack import EmbeddedStack, StackOrder
+
+_LOOK_EVERY_S = 2.0
+
+
+@click.command()
+@click.option(
+    "--workers",
+    "n_workers",
+    type=click.IntRange(min=0, max=1024),
+    default=lambda: os.cpu_count() or 2,
+    show_default="one for each CPU",
+    help="Worker processes; 0 for those who start their own.",
+)
+@click.option("--flower", is_flag=True, help="Run Flower too: a web page of workers and jobs.")
+def up(n_workers: int, flower: bool) -> None:
+    r"""Run a private Redis server and workers on this machine, until Ctrl-C.
+
+    \b
+    metafleet up --workers 2 --flower
+    """
+    settings = load_settings()
+    order = StackOrder(n_workers, settings.home / "logs", is_public=True, flower=flower)
+    notify("starting; Ctrl-C stops everything")
+    try:
+        with EmbeddedStack(settings, order, notify) as stack:
+            _introduce(stack, settings)
+            _watch(stack, n_workers)
+    finally:
+        notify("stopped")
+
+
+def _introduce(stack: EmbeddedStack, settings: Settings) -> None:
+    click.echo(f"home {settings.home}, logs in {settings.home / 'logs'}")
+    click.echo("other terminals find this stack by themselves: `metafleet submit FILE`")
+    if stack.flower:
+        url, password = stack.flower
+        click.echo(f"Flower: {url} (user metafleet, password {password}, shown this once)")
+
+
+def _watch(stack: EmbeddedStack, n_workers: int) -> None:
+    """Say how many workers are there whenever that changes."""
+    url = stack.settings.broker_url
+    assert url is not None
+    last_alive = -1
+    with connect(url) as client:
+        while not stack.wait(_LOOK_EVERY_S if last_alive == n_workers else 0.3):
+            try:
+                with redis_errors(url):
+                    alive = sum(worker.is_alive for worker in list_workers(client))
+            except MetafleetError:
+                continue  # the supervisor says that the server died, and starts it again
+            if alive != last_alive:
+                last_alive = alive
+                click.echo(f"{time.strftime('%H:%M:%S')} {alive} of {n_workers} workers are ready")
+    raise FleetError("the stack ended by itself; see supervisor.log among its logs")

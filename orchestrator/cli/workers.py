@@ -1,0 +1,44 @@
+"""`metafleet workers`: who is there."""
+
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from contracts.presence import WorkerInfo, list_workers
+from orchestrator.cli.context import echo_json, load_settings, open_broker
+
+_HINT = (
+    "no workers; start some with `metafleet up --workers 2`, or on any machine that reaches Redis "
+    "with `celery -A workers.app worker`"
+)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def workers(as_json: bool) -> None:
+    r"""Show the workers heard of within the last ten minutes.
+
+    \b
+    metafleet workers --json
+    """
+    with open_broker(load_settings()) as client:
+        found = list_workers(client)
+    if as_json:
+        echo_json([asdict(worker) | {"is_alive": worker.is_alive} for worker in found])
+    elif found:
+        Console().print(_table(found))
+    else:
+        click.echo(_HINT)
+
+
+def _table(found: list[WorkerInfo]) -> Table:
+    table = Table("worker", "pid", "device", "queues", "version", "protocol", "last seen")
+    for worker in found:
+        table.add_row(
+            *(worker.name, str(worker.pid), worker.device, ", ".join(worker.queues)),
+            *(worker.version, str(worker.protocol), f"{worker.last_seen_s:.0f} s ago"),
+            style=None if worker.is_alive else "dim",
+        )
+    return table
