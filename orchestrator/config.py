@@ -6,19 +6,17 @@ them are reported together, in one ConfigError.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from metafleet.episode import SPLITS, EpisodeShape
 from metafleet.errors import ConfigError, MetafleetError
-from metafleet.workload import WorkloadSpec
+from metafleet.sampling import EpisodeSource
+from metafleet.workload import Workload, WorkloadSpec
 from orchestrator import config_options
 from orchestrator.config_problems import Blame, describe, raise_problems
 from orchestrator.config_source import apply_overrides, read_toml
-
-if TYPE_CHECKING:
-    from metafleet.sampling import EpisodeSource
 
 MAX_SEED = 2**63 - 1
 """The largest seed every database can hold in one integer column."""
@@ -228,16 +226,21 @@ class ExperimentConfig(_Section):
             learner=self.learner,
         )
 
-    def check_source(self, source: "EpisodeSource") -> None:
-        """Check every split's episodes against the opened data.
+    def check_source(self, source: EpisodeSource, *, allowed_packages: Sequence[str] = ()) -> None:
+        """Check every split's episodes, the model and the learner against the opened data.
 
         Raises:
-            ConfigError: one line for each split whose episodes the data cannot fill.
+            ConfigError: one line for each split whose episodes the data cannot fill; else the
+                reason why model or learner do not fit.
         """
         lines = []
         for split, shape in self.shapes().items():
             try:
                 source.check(split, shape)
             except MetafleetError as error:
-                lines.append(self._blame.line("episodes", f": {error}"))
+                lines.append(f"{self._blame.source('episodes')}: {error}")
         raise_problems(lines)
+        try:
+            Workload.bind(self.workload_spec(""), source, allowed_packages=allowed_packages)
+        except ConfigError as error:
+            raise ConfigError(f"{self._blame.origin}: {error}") from error

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metafleet.data.registry import validate_options
 from metafleet.errors import MetafleetError
 from metafleet.learners.registry import learner_options
 from metafleet.models.registry import model_options
@@ -35,8 +36,6 @@ def problems(
 
 def _validate(section: str, options: Options, allowed_packages: Sequence[str]) -> None:
     if section == "data":
-        from metafleet.data.registry import validate_options
-
         validate_options(options)
     elif section == "model":
         model_options(options, allowed_packages=allowed_packages)

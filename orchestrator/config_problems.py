@@ -104,7 +104,7 @@ def _property(model: type[BaseModel], path: Sequence[str]) -> Mapping[str, Any]:
     return _properties(model, path[:-1]).get(path[-1], {})
 
 
-def _properties(model: type[BaseModel], path: Sequence[str]) -> Mapping[str, Any]:
+def _properties(model: type[BaseModel], path: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
     schema = model.model_json_schema()
     node: Mapping[str, Any] = schema
     for part in path:

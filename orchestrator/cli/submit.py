@@ -54,7 +54,8 @@ def submit(
     wanted = parse_seeds(seeds) if seeds else (config.seed,)
     for seed in wanted:
         config.with_seed(seed)
-    config.check_source(open_source(config.data, settings.data_dir))
+    source = open_source(config.data, settings.data_dir)
+    config.check_source(source, allowed_packages=settings.allowed_packages)
     if not in_process:
         require_broker(settings)
     with open_database(settings) as database:
