@@ -1,0 +1,267 @@
+import dataclasses
+
+import pytest
+import torch
+
+from metafleet.episode import Episode, EpisodeShape, ExampleSet
+from metafleet.errors import ConfigError, DataError, NumericsError
+from metafleet.learners.objective import meta_gradient
+from metafleet.learners.registry import LEARNERS, build_learner, learner_options
+from metafleet.models.registry import model_factory
+from metafleet.params import MetaState, digest
+from metafleet.problem import Problem
+
+from .few_shot import (
+    TINY_CONV4,
+    TINY_MLP,
+    classification_episode,
+    make_learner,
+    random_state,
+    regression_episode,
+)
+
+MAML = {"name": "maml", "inner_lr": 0.3, "inner_steps": 2}
+PROTONET = {"name": "protonet"}
+NEAREST = {"name": "nearest_prototype"}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def relabelled(episode: Episode, permutation: torch.Tensor) -> Episode:
+    support, query = (
+        ExampleSet(part.inputs, permutation[part.targets])
+        for part in (episode.support, episode.query)
+    )
+    return Episode(support, query, episode.n_way)
+
+
+def test_relabelling_the_classes_permutes_the_head_of_maml_and_nothing_else() -> None:
+    episode = classification_episode(seed=6)
+    learner = make_learner(episode, model=TINY_CONV4, learner=MAML)
+    state = random_state(learner)
+    permutation = torch.tensor([2, 0, 1])
+    inverse = torch.argsort(permutation)
+    heads = {n: p[inverse] for n, p in state.params.items() if n.startswith("head.")}
+    permuted = MetaState(state.params | heads, state.buffers)
+
+    found = learner.episode_gradient(permuted, relabelled(episode, permutation))
+
+    expected = learner.episode_gradient(state, episode)
+    assert found.metrics[0].loss == pytest.approx(expected.metrics[0].loss, rel=1e-12)
+    for name, value in expected.grads.items():
+        moved = value[inverse] if name.startswith("head.") else value
+        torch.testing.assert_close(found.grads[name], moved, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("learner", [PROTONET, NEAREST], ids=lambda o: o["name"])
+def test_relabelling_the_classes_permutes_the_logits_of_prototypes(
+    learner: dict[str, object],
+) -> None:
+    episode = classification_episode(seed=6)
+    built = make_learner(episode, model=TINY_CONV4, learner=learner)
+    state = random_state(built)
+    permutation = torch.tensor([1, 2, 0])
+    other = relabelled(episode, permutation)
+
+    logits = built.predict(state, episode.support, episode.query.inputs, 3)
+    permuted = built.predict(state, other.support, other.query.inputs, 3)
+
+    assert float(logits.std()) > 0
+    torch.testing.assert_close(permuted[:, permutation], logits)
+    assert built.evaluate(state, other).accuracy == built.evaluate(state, episode).accuracy
+
+
+@pytest.mark.parametrize("learner", [MAML, PROTONET, NEAREST], ids=lambda o: o["name"])
+def test_the_order_of_examples_does_not_matter(learner: dict[str, object]) -> None:
+    episode = classification_episode(seed=7)
+    built = make_learner(episode, model=TINY_CONV4, learner=learner)
+    state = random_state(built)
+    order = torch.tensor([3, 1, 5, 0, 4, 2])
+    support, query = (
+        ExampleSet({n: v[order] for n, v in part.inputs.items()}, part.targets[order])
+        for part in (episode.support, episode.query)
+    )
+
+    found = built.evaluate(state, Episode(support, query, 3))
+
+    assert found.loss == pytest.approx(built.evaluate(state, episode).loss, rel=1e-10)
+
+
+@pytest.mark.parametrize("learner", [MAML, PROTONET], ids=lambda o: o["name"])
+def test_evaluation_equals_training_in_all_but_running_batch_norm(
+    learner: dict[str, object],
+) -> None:
+    episode = classification_episode(seed=9)
+    for batch_norm in ("transductive", "support", "none"):
+        built = make_learner(
+            episode, model=TINY_CONV4 | {"batch_norm": batch_norm}, learner=learner
+        )
+        state = random_state(built)
+        assert built.batch_norm == batch_norm
+        judged = built.evaluate(state, episode)
+        trained = built.episode_gradient(state, episode).metrics[0]
+        assert judged.loss == pytest.approx(trained.loss, rel=1e-12)
+        assert judged.accuracy == trained.accuracy
+
+
+def test_the_state_and_the_global_generator_are_left_alone() -> None:
+    episode = classification_episode(seed=10)
+    for learner in (MAML, PROTONET):
+        before = torch.random.get_rng_state()
+        built = make_learner(episode, model=TINY_CONV4, learner=learner)
+        state = random_state(built)
+        digests = digest(state.params)
+        built.episode_gradient(state, episode)
+        built.evaluate(state, episode)
+        assert digest(state.params) == digests
+        assert not any(p.requires_grad for p in state.params.values())
+        assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_learners_work_where_the_caller_switched_gradients_off() -> None:
+    episode = classification_episode(seed=11)
+    built = make_learner(episode, model=TINY_CONV4, learner=MAML)
+    state = random_state(built)
+    expected = digest(built.episode_gradient(state, episode).grads)
+    with torch.no_grad():
+        assert digest(built.episode_gradient(state, episode).grads) == expected
+
+
+def test_more_inner_steps_in_evaluation_lower_the_support_loss() -> None:
+    episode = classification_episode(seed=12)
+    few, many = (
+        make_learner(episode, model=TINY_MLP, learner=MAML | {"inner_steps_eval": steps})
+        for steps in (1, 20)
+    )
+    state = random_state(few)
+    as_query = Episode(episode.support, episode.support, 3)
+
+    assert many.evaluate(state, as_query).loss < few.evaluate(state, as_query).loss
+    assert digest(many.episode_gradient(state, episode).grads) == digest(
+        few.episode_gradient(state, episode).grads
+    )
+
+
+def test_protonet_takes_other_n_ways_than_it_was_trained_with() -> None:
+    problem = Problem(
+        {"image": (2, 8, 8)},
+        0,
+        {"meta_train": EpisodeShape(6, 1, 2), "meta_test": EpisodeShape(3, 1, 2)},
+    )
+    learner = build_learner(PROTONET, problem, model_factory(TINY_CONV4, problem))
+    state = random_state(learner)
+    for n_way in (6, 3):
+        episode = classification_episode(EpisodeShape(n_way, 1, 2))
+        assert learner.predict(state, episode.support, episode.query.inputs, n_way).shape == (
+            2 * n_way,
+            n_way,
+        )
+
+
+def test_maml_refuses_splits_that_differ_in_n_way() -> None:
+    problem = Problem(
+        {"image": (2, 8, 8)},
+        0,
+        {"meta_train": EpisodeShape(6, 1, 2), "meta_test": EpisodeShape(3, 1, 2)},
+    )
+    with pytest.raises(ConfigError, match="meta_train has n_way=6, meta_test has n_way=3"):
+        build_learner(MAML, problem, model_factory(TINY_CONV4, problem))
+
+
+def test_nearest_prototype_joins_all_modalities_and_has_nothing_to_learn() -> None:
+    modalities = {"b": (2, 3), "a": (4,)}
+    episode = classification_episode(modalities=modalities, seed=13)
+    learner = make_learner(episode, model=TINY_MLP, learner=NEAREST)
+    state = learner.init_state(1)
+    support = torch.cat([episode.support.inputs["a"], episode.support.inputs["b"].flatten(1)], 1)
+    query = torch.cat([episode.query.inputs["a"], episode.query.inputs["b"].flatten(1)], 1)
+    prototypes = support.reshape(3, 2, -1).mean(dim=1)
+
+    logits = learner.predict(state, episode.support, episode.query.inputs, 3)
+
+    torch.testing.assert_close(logits, -(torch.cdist(query, prototypes) ** 2))
+    gradient = learner.episode_gradient(state, episode)
+    assert (state.params, gradient.grads, gradient.buffers) == ({}, {}, {})
+    assert gradient.metrics[0].accuracy == learner.evaluate(state, episode).accuracy
+    assert learner.batch_norm == "none"
+
+
+@pytest.mark.parametrize("learner", [PROTONET, NEAREST], ids=lambda o: o["name"])
+def test_prototypes_refuse_regression(learner: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="target_dim=2"):
+        make_learner(regression_episode(), model=TINY_MLP, learner=learner)
+
+
+def test_a_class_without_support_is_named() -> None:
+    episode = classification_episode(seed=14)
+    learner = make_learner(episode, model=TINY_CONV4, learner=PROTONET)
+    support = ExampleSet(episode.support.inputs, torch.tensor([0, 0, 0, 2, 2, 2]))
+    with pytest.raises(DataError, match="no example of class 1 of 3"):
+        learner.predict(random_state(learner), support, episode.query.inputs, 3)
+
+
+def test_a_diverging_adaptation_names_the_inner_step_and_inner_lr() -> None:
+    episode = regression_episode(dtype=torch.float32)
+    learner = make_learner(episode, model=TINY_MLP, learner=MAML | {"inner_lr": 1e18})
+    state = random_state(learner, dtype=torch.float32)
+    for call in (learner.episode_gradient, learner.evaluate):
+        with pytest.raises(NumericsError, match=r"inner step 2 of 2 with inner_lr=1e\+18"):
+            call(state, episode)
+
+
+@pytest.mark.parametrize("learner", [MAML, PROTONET, NEAREST], ids=lambda o: o["name"])
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_inputs_that_are_not_finite_never_give_a_gradient(
+    learner: dict[str, object], poison: float
+) -> None:
+    episode = classification_episode(seed=15)
+    episode.query.inputs["image"][1, 0, 0, 0] = poison
+    built = make_learner(episode, model=TINY_CONV4, learner=learner)
+    state = random_state(built)
+    for call in (built.episode_gradient, built.evaluate):
+        with pytest.raises(NumericsError, match=r"is nan|is inf"):
+            call(state, episode)
+
+
+def test_a_gradient_that_is_not_finite_is_named_even_when_the_loss_is() -> None:
+    params = {"fine": torch.ones(2, requires_grad=True), "root": torch.zeros(2, requires_grad=True)}
+    loss = (params["fine"] + params["root"].sqrt()).sum()
+    with pytest.raises(NumericsError, match=r"gradient of 'root' is not finite .* loss is 2\.0"):
+        meta_gradient(loss, params)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "mamml"}, "unknown learner 'mamml'; expected one of 'maml'"),
+        ({}, "learner name=None; expected one of"),
+        ({"name": "maml", "inner_lr": 0.0}, "learner 'maml': inner_lr=0.0; expected more than 0"),
+        ({"name": "maml", "inner_lr": float("nan")}, "inner_lr=nan; expected a finite number"),
+        ({"name": "maml", "inner_lr": "0.4"}, "inner_lr='0.4'; expected a finite number"),
+        ({"name": "maml", "inner_steps": 0}, "inner_steps=0; expected 1 or more"),
+        ({"name": "maml", "inner_steps": 1.5}, "inner_steps=1.5; expected a whole number"),
+        ({"name": "maml", "inner_steps": True}, "inner_steps=True; expected a whole number"),
+        ({"name": "maml", "inner_steps_eval": 0}, "inner_steps_eval=0; expected 1 or more"),
+        ({"name": "maml", "first_order": 1}, "first_order=1; expected true or false"),
+        ({"name": "maml", "steps": 3}, "has no option 'steps'; its options are: first_order, "),
+        ({"name": "protonet", "lr": 3}, "has no option 'lr'; its options are: none"),
+    ],
+)
+def test_a_wrong_learner_option_is_named_with_what_was_expected(
+    options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        learner_options(options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_learner_states_its_options_as_a_frozen_dataclass() -> None:
+    for name, learner in LEARNERS.items():
+        assert dataclasses.is_dataclass(learner.Options)
+        defaults = learner_options({"name": name})[1]
+        assert defaults == learner.Options()
+        assert learner.Options.__dataclass_params__.frozen  # type: ignore[attr-defined]

@@ -1,0 +1,195 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import grad
+
+from metafleet.episode import Episode, EpisodeShape
+from metafleet.learners.base import Learner
+from metafleet.params import MetaState, Params
+
+from .few_shot import (
+    TINY_CONV4,
+    TINY_MLP,
+    classification_episode,
+    make_learner,
+    random_state,
+    regression_episode,
+)
+
+BATCH_NORMS = ("transductive", "support", "running", "none")
+MAML = {"name": "maml", "inner_lr": 0.3, "inner_steps": 2}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def slope(learner: Learner, state: MetaState, episode: Episode, direction: Params) -> float:
+    """Differentiate the query loss along ``direction`` by central differences."""
+    step = 1e-7  # short: MAML is not even continuous where a ReLU or a maximum switches
+
+    def loss(sign: float) -> float:
+        moved = {n: p + sign * step * direction[n] for n, p in state.params.items()}
+        return learner.episode_gradient(MetaState(moved, state.buffers), episode).metrics[0].loss
+
+    return (loss(1.0) - loss(-1.0)) / (2.0 * step)
+
+
+def assert_matches_finite_differences(learner: Learner, episode: Episode) -> None:
+    state = random_state(learner)
+    grads = learner.episode_gradient(state, episode).grads
+    assert all(float(g.abs().max()) > 1e-5 for g in grads.values())
+    assert grads.keys() == state.params.keys()
+
+    generator = torch.Generator().manual_seed(5)
+    for name in state.params:  # one direction a tensor: none can hide behind a larger one
+        direction = {n: torch.zeros_like(p) for n, p in state.params.items()}
+        direction[name] = torch.randn(
+            state.params[name].shape, generator=generator, dtype=torch.float64
+        )
+        expected = slope(learner, state, episode, direction)
+        found = float((grads[name] * direction[name]).sum())
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6), name
+
+
+@pytest.mark.parametrize("batch_norm", BATCH_NORMS)
+@pytest.mark.parametrize("learner", [MAML, {"name": "protonet"}], ids=lambda o: o["name"])
+def test_conv4_gradients_match_finite_differences(
+    learner: dict[str, object], batch_norm: str
+) -> None:
+    episode = classification_episode()
+    model = TINY_CONV4 | {"batch_norm": batch_norm}
+    assert_matches_finite_differences(make_learner(episode, model=model, learner=learner), episode)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mlp_gradients_match_finite_differences(seed: int) -> None:
+    episode = classification_episode(seed=seed)
+    assert_matches_finite_differences(make_learner(episode, model=TINY_MLP, learner=MAML), episode)
+
+
+def test_regression_gradients_match_finite_differences() -> None:
+    episode = regression_episode()
+    assert_matches_finite_differences(make_learner(episode, model=TINY_MLP, learner=MAML), episode)
+
+
+def mlp_by_hand(params: Params, x: Tensor) -> Tensor:
+    x = torch.clamp(x.reshape(len(x), -1) @ params["layer0.weight"].T + params["layer0.bias"], 0)
+    x = torch.clamp(x @ params["layer1.weight"].T + params["layer1.bias"], 0)
+    return x @ params["layer2.weight"].T + params["layer2.bias"]
+
+
+def conv4_by_hand(params: Params, x: Tensor, *, has_norm: bool) -> Tensor:
+    """The same network from its definition: unfolded windows, pooling after ReLU."""
+    for layer in ("block0", "block1"):
+        n, _, height, width = x.shape
+        windows = F.unfold(x, 3, padding=1)  # [n, c * 9, h * w]
+        x = (params[f"{layer}.conv.weight"].flatten(1) @ windows).reshape(n, -1, height, width)
+        if has_norm:
+            mean = x.mean(dim=(0, 2, 3), keepdim=True)
+            spread = ((x - mean) ** 2).mean(dim=(0, 2, 3), keepdim=True)
+            x = (x - mean) / torch.sqrt(spread + 1e-5)
+            x = x * params[f"{layer}.norm.scale"][:, None, None]
+            x = x + params[f"{layer}.norm.shift"][:, None, None]
+        else:
+            x = x + params[f"{layer}.conv.bias"][:, None, None]
+        x = torch.clamp(x, 0).unfold(2, 2, 2).unfold(3, 2, 2).amax(dim=(4, 5))
+    x = x.flatten(1)
+    return x @ params["head.weight"].T + params["head.bias"] if "head.weight" in params else x
+
+
+def loss_by_hand(logits: Tensor, targets: Tensor) -> Tensor:
+    picked = logits[torch.arange(len(targets)), targets]
+    return (torch.logsumexp(logits, dim=1) - picked).mean()
+
+
+@pytest.mark.parametrize("model", ["mlp", "transductive", "none"])
+def test_second_order_maml_equals_gradients_of_gradients_by_torch_func(model: str) -> None:
+    episode = classification_episode(seed=3)
+    options = TINY_MLP if model == "mlp" else TINY_CONV4 | {"batch_norm": model}
+    learner = make_learner(episode, model=options, learner=MAML)
+    state = random_state(learner)
+
+    def forward(params: Params, x: Tensor) -> Tensor:
+        if model == "mlp":
+            return mlp_by_hand(params, x)
+        return conv4_by_hand(params, x, has_norm=model != "none")
+
+    def support_loss(params: Params) -> Tensor:
+        outputs = forward(params, episode.support.inputs["image"])
+        return loss_by_hand(outputs, episode.support.targets)
+
+    def query_loss_after_adaptation(params: Params) -> Tensor:
+        for _ in range(2):
+            step = grad(support_loss)(params)
+            params = {n: p - 0.3 * step[n] for n, p in params.items()}
+        outputs = forward(params, episode.query.inputs["image"])
+        return loss_by_hand(outputs, episode.query.targets)
+
+    expected = grad(query_loss_after_adaptation)(state.params)
+    found = learner.episode_gradient(state, episode)
+
+    assert found.metrics[0].loss == pytest.approx(float(query_loss_after_adaptation(state.params)))
+    for name, value in expected.items():
+        assert bool((value != 0).any())
+        torch.testing.assert_close(found.grads[name], value, rtol=1e-8, atol=1e-11)
+
+
+def test_first_order_maml_is_the_query_gradient_at_the_adapted_parameters() -> None:
+    episode = regression_episode(target_dim=1, seed=2)
+    first = make_learner(episode, model=TINY_MLP, learner=MAML | {"first_order": True})
+    second = make_learner(episode, model=TINY_MLP, learner=MAML)
+    state = random_state(first)
+
+    def loss(params: Params, part: str) -> Tensor:
+        examples = getattr(episode, part)
+        return ((mlp_by_hand(params, examples.inputs["x"]) - examples.targets) ** 2).mean()
+
+    adapted = state.params
+    for _ in range(2):
+        step = grad(loss)(adapted, "support")
+        adapted = {n: p - 0.3 * step[n] for n, p in adapted.items()}
+    expected = grad(loss)(adapted, "query")
+
+    found = first.episode_gradient(state, episode).grads
+    with_curvature = second.episode_gradient(state, episode).grads
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-8, atol=1e-11)
+        assert float((found[name] - with_curvature[name]).norm()) > 1e-3 * float(value.norm())
+
+
+def test_protonet_equals_snells_equations() -> None:
+    shape = EpisodeShape(n_way=4, k_shot=3, n_query=2)
+    episode = classification_episode(shape, seed=4)
+    learner = make_learner(episode, model=TINY_CONV4, learner={"name": "protonet"})
+    state = random_state(learner)
+
+    def query_loss(params: Params) -> Tensor:
+        images = torch.cat([episode.support.inputs["image"], episode.query.inputs["image"]])
+        embedded = conv4_by_hand(params, images, has_norm=True)
+        support, query = embedded.split([len(episode.support), len(episode.query)])
+        prototypes = torch.stack([support[3 * k : 3 * k + 3].mean(dim=0) for k in range(4)])
+        distances = ((query[:, None] - prototypes[None]) ** 2).sum(dim=2)
+        return loss_by_hand(-distances, episode.query.targets)
+
+    expected = grad(query_loss)(state.params)
+    found = learner.episode_gradient(state, episode)
+
+    assert found.metrics[0].loss == pytest.approx(float(query_loss(state.params)))
+    for name, value in expected.items():
+        assert bool((value != 0).any())
+        torch.testing.assert_close(found.grads[name], value, rtol=1e-8, atol=1e-11)
+
+
+def test_meta_gradients_lower_the_query_loss() -> None:
+    episode = classification_episode(seed=8)
+    learner = make_learner(episode, model=TINY_CONV4, learner=MAML)
+    state = random_state(learner)
+
+    before = learner.episode_gradient(state, episode)
+    moved = {n: p - 0.01 * before.grads[n] for n, p in state.params.items()}
+    after = learner.episode_gradient(MetaState(moved, state.buffers), episode)
+
+    assert after.metrics[0].loss < before.metrics[0].loss
