@@ -27,6 +27,14 @@ _DTYPES = {
 }
 
 
+def schema_of(tensors: Mapping[str, Tensor]) -> Schema:
+    """Describe named tensors: what ``decode_tensors`` needs to check others against."""
+    return {
+        name: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+        for name, tensor in tensors.items()
+    }
+
+
 def encode_tensors(tensors: Mapping[str, Tensor]) -> bytes:
     """Encode named tensors; the same tensors give the same bytes."""
     return save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})

@@ -24,40 +24,45 @@ class Broadcast:
     and the same state is stored once however many steps use it.
     """
 
-    def __init__(self, client: Client, blobs: BlobStore, run: str, spec: WorkloadSpec) -> None:
+    def __init__(self, client: Client, blobs: BlobStore, run: str) -> None:
         self._client, self._blobs = client, blobs
         self._keys = RunKeys(run)
-        self._plan_text = json.dumps(spec.to_json(), sort_keys=True, allow_nan=False).encode()
-        self.plan = hashlib.sha256(self._plan_text).hexdigest()
-        self._versions: OrderedDict[str, bytes] = OrderedDict()
-        self._published: set[str] = set()
+        self._versions: OrderedDict[str, int] = OrderedDict()
+        self._plans: set[str] = set()
 
-    def publish(self, state: MetaState) -> tuple[str, int]:
-        """Make plan and state available; returns the state's sha256 and length."""
+    def publish_plan(self, spec: WorkloadSpec) -> str:
+        """Make a plan available; returns its sha256."""
+        text = json.dumps(spec.to_json(), sort_keys=True, allow_nan=False).encode()
+        plan = hashlib.sha256(text).hexdigest()
+        if plan not in self._plans:
+            self._client.set(self._keys.plan(plan), text, px=RUN_TTL_MS)
+            self._plans.add(plan)
+        return plan
+
+    def publish_state(self, state: MetaState) -> tuple[str, int]:
+        """Make a state available; returns its sha256 and length."""
         data = encode_tensors(flatten_state(state))
         version = hashlib.sha256(data).hexdigest()
-        self._versions[version] = data
-        self._versions.move_to_end(version)
-        if not self._published:
-            self._client.set(self._keys.plan(self.plan), self._plan_text, px=RUN_TTL_MS)
-        if version not in self._published:
+        if version not in self._versions:
             self._blobs.put(self._keys.state(version), data, ttl_s=_STATE_TTL_S)
-            self._published.add(version)
+        self._versions[version] = len(data)
+        self._versions.move_to_end(version)
         while len(self._versions) > _KEPT_VERSIONS:
             self._forget(next(iter(self._versions)))
         return version, len(data)
 
     def invalidate(self) -> None:
-        """Note that Redis lost everything: publish again at the next call."""
-        self._published.clear()
+        """Note that Redis may have lost everything: publish again at the next call."""
+        self._plans.clear()
+        self._versions.clear()
 
     def withdraw(self) -> None:
-        """Delete every version and the plan."""
+        """Delete every version and every plan."""
         for version in list(self._versions):
             self._forget(version)
-        self._client.delete(self._keys.plan(self.plan))
+        for plan in self._plans:
+            self._client.delete(self._keys.plan(plan))
 
     def _forget(self, version: str) -> None:
-        n_bytes = len(self._versions.pop(version))
-        self._published.discard(version)
+        n_bytes = self._versions.pop(version)
         self._blobs.delete(self._keys.state(version), n_bytes)

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import torch
 
 from contracts.blobs import BlobStore
-from contracts.codec import Schema, check_digest, decode_tensors
+from contracts.codec import Schema, check_digest, decode_tensors, schema_of
 from contracts.job import ShardResult
 from contracts.keys import StepKeys
 from metafleet.errors import ContractError, StaleError
 from metafleet.learners.base import EpisodeMetrics
-from metafleet.params import Params
+from metafleet.params import Params, flatten_state
 from metafleet.reduction import TreeReducer
 from orchestrator.engine.step import JobFacts, Shard, StepRequest
 
@@ -22,7 +22,6 @@ class Collector:
         request: the step.
         shards: how it was cut.
         blobs: where sums are fetched from.
-        schema: what a sum must look like: names, dtypes and shapes of the flattened state.
     """
 
     def __init__(
@@ -31,10 +30,10 @@ class Collector:
         shards: tuple[Shard, ...],
         *,
         blobs: BlobStore,
-        schema: Schema,
     ) -> None:
         self._request, self._shards = request, shards
-        self._blobs, self._schema = blobs, schema
+        self._blobs = blobs
+        self._schema = schema_of(flatten_state(request.state))  # a sum is shaped like the state
         self._reducer = TreeReducer(len(shards)) if request.kind == "gradient" else None
         self._metrics: dict[int, tuple[EpisodeMetrics, ...]] = {}
         self._jobs: dict[int, JobFacts] = {}

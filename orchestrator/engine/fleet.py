@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from contracts.blobs import open_blob_store
-from contracts.codec import Schema
 from contracts.connections import connect, redis_errors, require_broker_url
 from contracts.keys import RunKeys, queue_list, queue_of
 from contracts.settings import Settings
 from metafleet.errors import BrokerUnavailableError, FleetError
-from metafleet.workload import WorkloadSpec
 from orchestrator.engine.broadcast import Broadcast
 from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.ownership import Ownership
@@ -55,8 +53,6 @@ class FleetDispatcher:
     Args:
         settings: where broker and blobs are, and the signing key.
         run: the run's uid.
-        spec: the run's work.
-        schema: names, dtypes and shapes of the flattened state.
         options: how the fleet is used.
         next_epoch: raises the run's fencing epoch in the database and returns it.
         notify: told what a person should know: pauses, lost connections.
@@ -65,26 +61,24 @@ class FleetDispatcher:
     Not thread-safe.
     """
 
-    def __init__(  # noqa: PLR0913 - each is a seam of its own
+    def __init__(
         self,
         settings: Settings,
         run: str,
-        spec: WorkloadSpec,
         *,
-        schema: Schema,
         options: FleetOptions,
         next_epoch: Callable[[], int],
         notify: Callable[[str], None],
         fingerprint: str = "",
     ) -> None:
         self._url = require_broker_url(settings)
-        self._options, self._schema, self._notify = options, schema, notify
+        self._options, self._notify = options, notify
         self._key = settings.signing_key
         self._keys = RunKeys(run)
         self._queue = queue_of(options.device)
         self._client = connect(self._url)
         self._blobs = open_blob_store(settings.blobs_url or self._url)
-        self._broadcast = Broadcast(self._client, self._blobs, run, spec)
+        self._broadcast = Broadcast(self._client, self._blobs, run)
         self._publisher = Publisher(self._url, queue=self._queue, signing_key=self._key)
         self._owner = Ownership(self._url, run, queue=self._queue, next_epoch=next_epoch)
         self._fingerprint = fingerprint
@@ -111,13 +105,12 @@ class FleetDispatcher:
         """
         step = OpenStep(
             request,
-            cut(request.n_episodes, self._options.episodes_per_job),
+            cut(request, self._options.episodes_per_job),
             keys=self._keys,
             queue_list=queue_list(self._queue),
             client=self._client,
             blobs=self._blobs,
             ledger=self._owner.ledger,
-            schema=self._schema,
             signing_key=self._key,
             max_attempts=self._options.max_attempts,
         )
@@ -153,10 +146,11 @@ class FleetDispatcher:
         if not shards:
             return
         step.move_to(self._owner.epoch)
-        version, n_bytes = self._broadcast.publish(step.request.state)
+        plan = self._broadcast.publish_plan(step.request.spec)
+        version, n_bytes = self._broadcast.publish_state(step.request.state)
         jobs = step.jobs(
             shards,
-            plan=self._broadcast.plan,
+            plan=plan,
             state=version,
             state_bytes=n_bytes,
             fingerprint=self._fingerprint if self._options.is_strict else "",

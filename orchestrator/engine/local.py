@@ -1,5 +1,6 @@
 """The engine without a fleet: every shard in this process, one after the other."""
 
+import functools
 import os
 import socket
 import time
@@ -19,7 +20,6 @@ class LocalDispatcher:
 
     def __init__(
         self,
-        spec: WorkloadSpec,
         *,
         episodes_per_job: int,
         data_dir: Path,
@@ -27,9 +27,10 @@ class LocalDispatcher:
         allowed_packages: tuple[str, ...] = (),
     ) -> None:
         prepare_process(device)
-        self._workload = Workload.build(
-            spec, data_dir=data_dir, device=device, allowed_packages=allowed_packages
+        self._build = functools.partial(
+            Workload.build, data_dir=data_dir, device=device, allowed_packages=allowed_packages
         )
+        self._workloads: list[Workload] = []
         self._episodes_per_job = episodes_per_job
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._device = describe_device(device)
@@ -42,7 +43,7 @@ class LocalDispatcher:
 
     def run_step(self, request: StepRequest) -> StepOutcome:
         """Work through one step; see ``Dispatcher``."""
-        shards = cut(request.n_episodes, self._episodes_per_job)
+        shards = cut(request, self._episodes_per_job)
         reducer = TreeReducer(len(shards)) if request.kind == "gradient" else None
         metrics: list[EpisodeMetrics] = []
         jobs: list[JobFacts] = []
@@ -78,15 +79,16 @@ class LocalDispatcher:
     def _compute(
         self, request: StepRequest, shard: Shard
     ) -> tuple[Params, tuple[EpisodeMetrics, ...]]:
+        workload = self._workload(request.spec)
         if request.kind == "evaluate":
-            return {}, self._workload.evaluate(
+            return {}, workload.evaluate(
                 request.state,
                 split=request.split,
                 step=request.episode_step,
                 first_episode=shard.first_episode,
                 n_episodes=shard.n_episodes,
             )
-        gradient = self._workload.gradient(
+        gradient = workload.gradient(
             request.state,
             split=request.split,
             step=request.episode_step,
@@ -94,3 +96,11 @@ class LocalDispatcher:
             n_episodes=shard.n_episodes,
         )
         return flatten_state(MetaState(gradient.grads, gradient.buffers)), gradient.metrics
+
+    def _workload(self, spec: WorkloadSpec) -> Workload:
+        """Build a workload once; a run has a few: its own, and its baselines'."""
+        for workload in self._workloads:
+            if workload.spec == spec:
+                return workload
+        self._workloads.append(self._build(spec))
+        return self._workloads[-1]

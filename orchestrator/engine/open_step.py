@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from typing import cast
 
 from contracts.blobs import BlobStore
-from contracts.codec import Schema
 from contracts.connections import Client
 from contracts.job import InnerLoopJob, ShardResult, parse_result
 from contracts.keys import RunKeys
@@ -37,7 +36,6 @@ class OpenStep:
         client: Client,
         blobs: BlobStore,
         ledger: RunLedger,
-        schema: Schema,
         signing_key: str,
         max_attempts: int,
     ) -> None:
@@ -49,7 +47,7 @@ class OpenStep:
         self._keys = keys.step(request.stream, request.step, epoch=-1)
         self._queue_list, self._client, self._ledger = queue_list, client, ledger
         self._signing_key = signing_key
-        self._collector = Collector(request, shards, blobs=blobs, schema=schema)
+        self._collector = Collector(request, shards, blobs=blobs)
         self._raws: dict[int, bytes] = {}
 
     def move_to(self, epoch: int) -> None:

@@ -6,6 +6,7 @@ from typing import Protocol
 from contracts.job import Kind
 from metafleet.learners.base import EpisodeMetrics
 from metafleet.params import MetaState, Params
+from metafleet.workload import WorkloadSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class StepRequest:
         split: where episodes come from.
         episode_step: the step that episode seeds are drawn for.
         n_episodes: how many, >= 1.
+        spec: the work: data, model, learner.
         state: the meta-learned state they start from.
     """
 
@@ -28,6 +30,7 @@ class StepRequest:
     split: str
     episode_step: int
     n_episodes: int
+    spec: WorkloadSpec
     state: MetaState
 
 
@@ -103,9 +106,18 @@ class Dispatcher(Protocol):
         ...
 
 
-def cut(n_episodes: int, episodes_per_job: int) -> tuple[Shard, ...]:
-    """Cut episodes into shards by configuration alone, never by the number of workers."""
+_MOST_EVALUATION_SHARDS = 64
+
+
+def cut(request: StepRequest, episodes_per_job: int) -> tuple[Shard, ...]:
+    """Cut a step into shards by configuration alone, never by the number of workers.
+
+    Evaluations, which add nothing up, take more episodes at a time where there are many.
+    """
+    n_episodes, size = request.n_episodes, episodes_per_job
+    if request.kind == "evaluate":
+        size = max(size, -(-n_episodes // _MOST_EVALUATION_SHARDS))
     return tuple(
-        Shard(index, first, min(episodes_per_job, n_episodes - first))
-        for index, first in enumerate(range(0, n_episodes, episodes_per_job))
+        Shard(index, first, min(size, n_episodes - first))
+        for index, first in enumerate(range(0, n_episodes, size))
     )

@@ -1,0 +1,1 @@
+"""The outer loop: steps, optimiser, validation, checkpoints."""
