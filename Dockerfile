@@ -31,6 +31,7 @@ COPY contracts contracts
 COPY workers workers
 COPY db db
 COPY orchestrator orchestrator
+COPY experiments experiments
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM python:3.11-slim-bookworm

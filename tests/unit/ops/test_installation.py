@@ -8,7 +8,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[3]
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
-PACKAGES = ("metafleet", "contracts", "workers", "orchestrator", "db")
+PACKAGES = ("metafleet", "contracts", "workers", "orchestrator", "db", "experiments")
 
 
 def pins() -> dict[str, str]:
