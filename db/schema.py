@@ -1,5 +1,7 @@
 """The tables' revision: what it is, and how to bring it up to date."""
 
+import os.path
+
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, Connection, inspect, text
@@ -22,7 +24,8 @@ def status(url: str) -> SchemaStatus:
         DatabaseError: the database cannot be reached or read.
     """
     parsed = parse_url(url)
-    if is_sqlite(parsed) and not sqlite_path(parsed).exists():
+    # os.path, because Path.exists raises where a folder may not be entered
+    if is_sqlite(parsed) and not os.path.exists(sqlite_path(parsed)):
         return _status_of(None, has_tables=False)
     engine = make_engine(parsed)
     try:

@@ -1,0 +1,3 @@
+"""Servers and databases that tests may ask for; each is private to the test run."""
+
+pytest_plugins = ["tests.postgres", "tests.databases"]

@@ -1,0 +1,112 @@
+"""The migrations make exactly what the models say, and travel inside the package."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, inspect, text
+
+from db.connection import make_engine, parse_url
+from db.engine import Database, status, upgrade
+from db.models import Base
+from db.schema import REVISIONS, alembic_config
+from metafleet.errors import DatabaseError
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/a folder/50%/metafleet.db"
+
+
+def test_every_revision_is_known_and_the_last_is_the_head() -> None:
+    scripts = ScriptDirectory.from_config(alembic_config())
+
+    known = [script.revision for script in scripts.walk_revisions()]
+    assert tuple(reversed(known)) == REVISIONS
+    assert scripts.get_current_head() == REVISIONS[-1]
+
+
+def test_migrations_and_models_are_equal(url: str) -> None:
+    upgrade(url)
+
+    assert schema_differences(make_engine(parse_url(url))) == []
+
+
+def test_a_downgrade_leaves_nothing(url: str) -> None:
+    upgrade(url)
+    engine = make_engine(parse_url(url))
+    with engine.begin() as connection:
+        command.downgrade(alembic_config(connection), "base")
+
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+
+
+def test_a_missing_database_is_told_from_an_empty_a_current_and_a_newer_one(url: str) -> None:
+    assert not status(url).has_tables and not Path(url.removeprefix("sqlite:///")).exists()
+    assert upgrade(url).is_current
+    assert status(url) == upgrade(url)
+
+    with create_engine(url).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert status(url).is_newer
+    for call in (upgrade, Database.open):
+        with pytest.raises(DatabaseError, match=r"revision '9999', newer .* install the version"):
+            call(url)
+
+
+def test_a_failed_migration_leaves_the_database_as_it_was(url: str) -> None:
+    engine = make_engine(parse_url(url))
+    Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE evaluations (mine TEXT)"))
+
+    with pytest.raises(DatabaseError, match="table evaluations already exists; use an empty"):
+        upgrade(url)
+    assert inspect(engine).get_table_names() == ["evaluations"]
+    with pytest.raises(DatabaseError, match="holds tables, but not metafleet's"):
+        Database.open(url)
+
+
+def test_an_older_database_is_opened_only_on_request(url: str) -> None:
+    upgrade(url)
+    with create_engine(url).begin() as connection:
+        connection.execute(text("DELETE FROM alembic_version"))
+
+    with pytest.raises(DatabaseError, match="not metafleet's"):
+        Database.open(url)
+    with Database.open(url, require_current=False) as database:
+        assert database.status().revision is None
+
+
+def test_an_installed_wheel_brings_its_migrations(tmp_path: Path) -> None:
+    wheels, site = tmp_path / "wheels", tmp_path / "site"
+    _run("pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(wheels), str(ROOT))
+    [wheel] = wheels.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+
+    program = (
+        f"import sys; sys.path.insert(0, {str(site)!r})\n"
+        "import db.engine\n"
+        f"assert db.engine.__file__.startswith({str(site)!r}), db.engine.__file__\n"
+        f"assert db.engine.upgrade('sqlite:///{tmp_path}/x.db').is_current\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, timeout=60)
+
+
+def schema_differences(engine: Engine) -> list[object]:
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, Base.metadata))
+
+
+def _run(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", *arguments], check=True, timeout=120)
