@@ -77,6 +77,7 @@ class Recorder:
         self._epoch = epoch
         self._limits = limits or RecorderLimits()
         self._spill_file = SpillFile(spill_path)
+        self._writing = threading.Lock()  # held while rows are written or the epoch is raised
         self._changed = threading.Condition()
         # everything below is read and written under the condition's lock
         self._buffer: deque[EpochRow] = deque()
@@ -115,6 +116,19 @@ class Recorder:
     def record_status(self, status: RunStatus, *, error: str | None = None) -> None:
         """Record a change of the run's status, in order with the other rows."""
         self._add((StatusChange(status=status, error=error),))
+
+    def raise_epoch(self) -> int:
+        """Begin a new epoch of the run, unless another orchestrator has: then FencedError.
+
+        Rows recorded from now on belong to the new epoch. Waits for a batch that is being written.
+        """
+        with self._writing:
+            with self._database.session() as session:
+                epoch = RunRepository(session).claim(self._run_id, seen_epoch=self._epoch)
+            with self._changed:
+                self._raise_failure()
+                self._epoch = epoch
+        return epoch
 
     @property
     def status(self) -> str | None:
@@ -228,7 +242,8 @@ class Recorder:
         pause_s = self._limits.first_retry_s
         while self._wait_for_work():
             try:
-                self._write_next()
+                with self._writing:
+                    self._write_next()
             except DatabaseUnavailableError as error:
                 self._note_away(error)
                 self._pause(pause_s)

@@ -1,0 +1,201 @@
+"""From a configuration to finished runs."""
+
+import platform
+import socket
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+from contracts.settings import Settings
+from db.engine import Database
+from db.records import NewRun, RunRecord, RunStatus
+from db.repositories import EvaluationRepository, JobRepository, RunRepository
+from metafleet.data import registry as datasets
+from metafleet.errors import CheckpointError
+from metafleet.version import code_version
+from metafleet.workload import Workload
+from orchestrator.config import ExperimentConfig
+from orchestrator.events import EvaluationDone, Observer
+from orchestrator.run_session import RunSession, open_dispatcher, read_checkpoint_of
+from orchestrator.training.evaluation import Judgement, evaluation_record, judge_state
+
+_PACKAGES = ("torch", "numpy", "celery", "kombu", "redis", "sqlalchemy", "safetensors", "pillow")
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What became of a run.
+
+    Attributes:
+        run_id: its id.
+        status: "finished".
+        steps: outer steps done.
+        checkpoint_sha256: digest of the final checkpoint's tensors.
+        evaluations: the tests on unseen classes, baselines beside them.
+        workers: who computed its jobs.
+        wall_s: seconds this execution took.
+    """
+
+    run_id: int
+    status: str
+    steps: int
+    checkpoint_sha256: str
+    evaluations: tuple[EvaluationDone, ...]
+    workers: tuple[str, ...]
+    wall_s: float
+
+
+def create_runs(
+    database: Database,
+    settings: Settings,
+    config: ExperimentConfig,
+    *,
+    seeds: Sequence[int],
+    name: str | None = None,
+) -> list[RunRecord]:
+    """Check that the experiment can be built, then record one run for each seed.
+
+    Raises:
+        ConfigError: model, learner and data do not fit each other; nothing was recorded.
+        DataMissingError: the data are not on this machine.
+    """
+    data_digest = datasets.data_digest(config.data, settings.data_dir)
+    Workload.build(
+        config.workload_spec(data_digest),
+        data_dir=settings.data_dir,
+        allowed_packages=settings.allowed_packages,
+    )
+    versions = _package_versions()
+    with database.session() as session:
+        repository = RunRepository(session)
+        return [
+            repository.add(
+                NewRun(
+                    experiment=config.name,
+                    name=name or config.name,
+                    seed=seed,
+                    n_steps=config.outer.steps,
+                    config=config.with_seed(seed).to_json(),
+                    code_version=code_version(),
+                    package_versions=versions,
+                    data_digest=data_digest,
+                    host=socket.gethostname(),
+                )
+            )
+            for seed in seeds
+        ]
+
+
+def execute_run(
+    database: Database,
+    settings: Settings,
+    run_id: int,
+    *,
+    in_process: bool,
+    observer: Observer,
+    relaxed: bool = False,
+) -> RunReport:
+    """Train a run to its end and test it; goes on from its newest checkpoint if it has one.
+
+    The run's status follows what happens: running, then finished, failed or interrupted.
+
+    Args:
+        database: open.
+        settings: where broker, data and checkpoints are.
+        run_id: the run.
+        in_process: compute here, without a fleet; the same bits.
+        observer: watches.
+        relaxed: go on although the arithmetic differs from what the run began with.
+
+    Raises:
+        RunLeasedError: somebody else is running it.
+        MetafleetError: whatever stopped it; the last checkpoint stays, and the run can go on.
+    """
+    started_s = time.monotonic()
+    with database.session(read_only=True) as session:
+        run = RunRepository(session).get(run_id)
+    session_of_run = RunSession(
+        database, settings, run, in_process=in_process, observer=observer, relaxed=relaxed
+    )
+    with session_of_run as running:
+        trained = running.train()
+        evaluations = running.test(trained)
+    with database.session(read_only=True) as session:
+        by_worker = JobRepository(session).count_by_worker(run_id)
+    return RunReport(
+        run_id=run_id,
+        status=RunStatus.FINISHED.value,
+        steps=trained.steps_done,
+        checkpoint_sha256=trained.stored.sha256,
+        evaluations=tuple(evaluations),
+        workers=tuple(sorted({entry.worker for entry in by_worker})),
+        wall_s=time.monotonic() - started_s,
+    )
+
+
+def evaluate_run(  # noqa: PLR0913 - options of one command
+    database: Database,
+    settings: Settings,
+    run_id: int,
+    *,
+    split: str,
+    episodes: int,
+    in_process: bool,
+    observer: Observer,
+) -> EvaluationDone:
+    """Judge a run's best (else newest) state on a split, and record the result.
+
+    Raises:
+        CheckpointError: the run has no checkpoint yet.
+        ConfigError: the split has no such episodes.
+    """
+    with database.session(read_only=True) as session:
+        run = RunRepository(session).get(run_id)
+    config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
+    found = read_checkpoint_of(settings, run)
+    if found is None:
+        raise CheckpointError(
+            f"run {run.id} has no checkpoint to evaluate; "
+            f"continue it with `metafleet runs resume {run.id}`"
+        )
+    progress, state = found.progress, found.best or found.state
+    spec = config.workload_spec(run.data_digest)
+    workload = Workload.build(
+        spec, data_dir=settings.data_dir, allowed_packages=settings.allowed_packages
+    )
+    dispatcher = open_dispatcher(
+        settings,
+        config,
+        f"{run.uid}-evaluate-{uuid.uuid4().hex[:8]}",
+        in_process=in_process,
+        next_epoch=lambda: 0,  # a name of its own: nobody can contend for it
+        notify=observer.on_notice,
+    )
+    try:
+        judgement = Judgement(
+            split,
+            "trained",
+            step=progress.best_step if found.best else progress.step,
+            n_episodes=episodes,
+            batch_norm=workload.batch_norm,
+        )
+        done, _ = judge_state(dispatcher, spec, state, judgement, stream="evaluate")
+    finally:
+        dispatcher.close()
+    with database.session() as session:
+        EvaluationRepository(session).upsert_many(run.id, [evaluation_record(done)])
+    observer.on_evaluation(done)
+    return done
+
+
+def _package_versions() -> dict[str, str]:
+    """List the versions of Python and of the packages that matter to a result."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
