@@ -1,6 +1,6 @@
 """What a data set is, and what ``metafleet data inspect`` says of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +10,10 @@ from metafleet.sampling import EpisodeSource
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, amount done, amount in all); 0 in all: not known."""
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +117,4 @@ class DataSet(Protocol):
 
     def summarise(self, options: Any, data_dir: Path) -> DataSummary:
         """Count what is there."""
-        ...
-
-    def split_classes(self, options: Any, data_dir: Path) -> Mapping[str, Sequence[str]]:
-        """Return the names of the classes of each split, in the order of sampling."""
         ...

@@ -18,19 +18,18 @@ import numpy as np
 
 from metafleet.data import glyph_classes
 from metafleet.data.arrays import data_digest, open_classes, summarise_classes
-from metafleet.data.base import DataSummary, Progress
+from metafleet.data.base import DataSummary, Progress, no_progress
 from metafleet.data.glyph_faces import FACES, SIDE, Face, font_folder
 from metafleet.data.prepared import (
     ClassInfo,
     Content,
     PreparedData,
     find_or_prepare,
-    find_prepared,
     folder_of,
 )
 from metafleet.data.strokes import N_POINTS
 from metafleet.episode import SPLITS
-from metafleet.errors import DataCorruptError, DataMissingError
+from metafleet.errors import DataMissingError
 from metafleet.options import require
 from metafleet.sampling import ClassEpisodeSource
 
@@ -86,7 +85,7 @@ class Glyphs:
     ) -> PreparedData:
         """Draw everything, unless that was done before."""
         folder = self._folder(options, data_dir)
-        return find_or_prepare(folder, lambda: _draw_all(options, progress or _silent))
+        return find_or_prepare(folder, lambda: _draw_all(options, progress or no_progress))
 
     def open_source(self, options: GlyphsOptions, data_dir: Path) -> ClassEpisodeSource:
         """Open the glyphs, drawing them first if need be."""
@@ -103,17 +102,6 @@ class Glyphs:
         prepared = self.prepare(options, data_dir)
         about = (self.name, self.licence, self.origin)
         return summarise_classes(prepared, options.modalities, _splits(prepared), about=about)
-
-    def split_classes(self, options: GlyphsOptions, data_dir: Path) -> dict[str, list[str]]:
-        """Return the names of the classes of each split, by code point."""
-        return _splits(self.prepare(options, data_dir))
-
-    def find(self, options: GlyphsOptions, data_dir: Path) -> PreparedData | None:
-        """Return what is prepared already; None when nothing sound is."""
-        try:
-            return find_prepared(self._folder(options, data_dir))
-        except DataCorruptError:
-            return None
 
     def _folder(self, options: GlyphsOptions, data_dir: Path) -> Path:
         recipe = {"recipe": _RECIPE_VERSION, "min_faces": options.min_faces, **_versions()}
@@ -188,7 +176,3 @@ def _class_info(code: int, marks: Any) -> ClassInfo:
     return ClassInfo(
         glyph_classes.class_name(code), glyph_classes.script_of(code), int(marks.sum())
     )
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Report nothing."""

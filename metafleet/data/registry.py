@@ -10,6 +10,7 @@ from typing import Any
 
 from metafleet.data.base import DataSet, DataSummary, Progress
 from metafleet.data.glyphs import Glyphs
+from metafleet.data.omniglot import Omniglot
 from metafleet.data.prepared import PreparedData
 from metafleet.data.sinusoid import Sinusoid
 from metafleet.errors import ConfigError
@@ -17,7 +18,7 @@ from metafleet.options import parse_options
 from metafleet.sampling import EpisodeSource
 
 Options = Mapping[str, Any]
-DATASETS: Mapping[str, DataSet] = {d.name: d for d in (Glyphs(), Sinusoid())}
+DATASETS: Mapping[str, DataSet] = {d.name: d for d in (Glyphs(), Omniglot(), Sinusoid())}
 
 
 def validate_options(options: Options) -> Any:

@@ -6,7 +6,7 @@ Source: Finn et al. 2017, arXiv:1703.03400, section 5.1.
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -149,10 +149,6 @@ class Sinusoid:
             modalities={MODALITY: ModalitySummary((1,), 0)},
             facts={option: str(value) for option, value in asdict(options).items()},
         )
-
-    def split_classes(self, options: SinusoidOptions, data_dir: Path) -> dict[str, Sequence[str]]:
-        """Return no classes for every split."""
-        return {split: () for split in SPLITS}
 
 
 def _between(low: float, high: float, rng: CounterRng) -> float:
