@@ -28,7 +28,7 @@ def write_stack_file(path: Path, stack: Mapping[str, Any]) -> None:
             json.dump(stack, file)
         os.link(name, path)
     except FileExistsError as error:
-        raise ConfigError(_taken(path, _read(path))) from error
+        raise ConfigError(_taken(path, read_stack(path))) from error
     finally:
         os.unlink(name)
 
@@ -39,30 +39,25 @@ def require_no_stack(path: Path) -> None:
     Raises:
         ConfigError: a stack runs already.
     """
-    stack = _read(path)
+    stack = read_stack(path)
     if stack is not None:
         raise ConfigError(_taken(path, stack))
 
 
-def discard_stale_stack(path: Path, notify: Callable[[str], None]) -> None:
-    """Delete the stack file of a supervisor that is gone, and say so."""
-    stack = _read(path)
-    if stack is None or stack.get("host") != socket.gethostname():
-        return
-    if not _is_supervisor(stack.get("pid")):
-        path.unlink(missing_ok=True)
-        notify(f"{path} was left by a stack that no longer runs (pid {stack.get('pid')}); deleted")
-
-
-def _read(path: Path) -> dict[str, Any] | None:
+def read_stack(path: Path) -> dict[str, Any] | None:
+    """Read the stack file; None when it is missing or damaged (Settings.load names the latter)."""
     try:
         stack = json.loads(path.read_text())
     except (OSError, ValueError):
-        return None  # missing, or damaged: Settings.load names the latter
+        return None
     return stack if isinstance(stack, dict) else None
 
 
-def _is_supervisor(pid: object) -> bool:
+def is_alive(stack: Mapping[str, Any]) -> bool:
+    """Claim that the stack's supervisor runs; on another host nobody can tell, so it does."""
+    pid = stack.get("pid")
+    if stack.get("host") != socket.gethostname():
+        return True
     if not isinstance(pid, int):
         return False
     try:
@@ -72,6 +67,14 @@ def _is_supervisor(pid: object) -> bool:
         return True
     except psutil.Error:
         return False
+
+
+def discard_stale_stack(path: Path, notify: Callable[[str], None]) -> None:
+    """Delete the stack file of a supervisor that is gone, and say so."""
+    stack = read_stack(path)
+    if stack is not None and not is_alive(stack):
+        path.unlink(missing_ok=True)
+        notify(f"{path} was left by a stack that no longer runs (pid {stack.get('pid')}); deleted")
 
 
 def _taken(path: Path, stack: Mapping[str, Any] | None) -> str:

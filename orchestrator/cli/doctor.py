@@ -1,0 +1,41 @@
+"""`metafleet doctor`: what is wrong and how to mend it."""
+
+from dataclasses import asdict
+
+import click
+
+from contracts.settings import Settings
+from orchestrator.cli.context import echo_json
+from orchestrator.doctor.finding import Finding, Severity
+from orchestrator.doctor.machine import examine_machine
+from orchestrator.doctor.services import examine_services
+
+_COLOURS = {Severity.OK: "green", Severity.WARN: "yellow", Severity.FAIL: "red"}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of findings.")
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    r"""Look at this machine, Redis, the database, the workers and the data.
+
+    Exit status 1 when something keeps experiments from running.
+
+    \b
+    metafleet doctor
+    """
+    settings = Settings.load()
+    findings = [*examine_machine(settings), *examine_services(settings)]
+    if as_json:
+        echo_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            _show(finding)
+    if any(finding.severity is Severity.FAIL for finding in findings):
+        ctx.exit(1)
+
+
+def _show(finding: Finding) -> None:
+    mark = click.style(f"{finding.severity:<4}", fg=_COLOURS[finding.severity], bold=True)
+    remedy = f"; {finding.remedy}" if finding.remedy else ""
+    click.echo(f"{mark} {finding.topic}: {finding.text}{remedy}")

@@ -1,0 +1,56 @@
+"""One thing the doctor looked at."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from metafleet.errors import MetafleetError
+
+
+class Severity(StrEnum):
+    """How bad a finding is: only ``FAIL`` keeps experiments from running."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found.
+
+    Attributes:
+        topic: what was looked at, such as "redis".
+        severity: how bad it is.
+        text: what was found.
+        remedy: what to do about it; "" when nothing.
+    """
+
+    topic: str
+    severity: Severity
+    text: str
+    remedy: str = ""
+
+
+def ok(topic: str, text: str) -> Finding:
+    """Make a finding that needs nothing."""
+    return Finding(topic, Severity.OK, text)
+
+
+def warn(topic: str, text: str, remedy: str) -> Finding:
+    """Make a finding that should be looked at."""
+    return Finding(topic, Severity.WARN, text, remedy)
+
+
+def fail(topic: str, text: str, remedy: str) -> Finding:
+    """Make a finding that keeps experiments from running."""
+    return Finding(topic, Severity.FAIL, text, remedy)
+
+
+def examine(topic: str, check: Callable[[], list[Finding]]) -> list[Finding]:
+    """Run one check; an error of ours becomes a finding, its last clause the remedy."""
+    try:
+        return check()
+    except MetafleetError as error:
+        text, _, remedy = str(error).rpartition("; ")
+        return [fail(topic, text, remedy) if text else fail(topic, remedy, "see above")]

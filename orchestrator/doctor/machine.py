@@ -1,0 +1,93 @@
+"""Checks of this machine: versions, devices, disk, data, the embedded stack."""
+
+import platform
+import shutil
+from pathlib import Path
+
+import torch
+
+from contracts.settings import Settings
+from metafleet.data.registry import DATASETS, is_ready
+from metafleet.device import describe_device, resolve_device
+from metafleet.errors import ConfigError
+from metafleet.version import code_version
+from orchestrator.doctor.finding import Finding, examine, fail, ok, warn
+from orchestrator.embedded.server_binary import find_server
+from orchestrator.embedded.stack_file import is_alive, read_stack
+
+_GIB = 1 << 30
+_ENOUGH_BYTES = 2 * _GIB
+_TOO_LITTLE_BYTES = _GIB // 4
+
+
+def examine_machine(settings: Settings) -> list[Finding]:
+    """Look at everything that needs no server."""
+    checks = {
+        "versions": lambda: [_versions()],
+        "device": lambda: [_device(settings)],
+        "home": lambda: [_home(settings.home)],
+        "data": lambda: _data(settings),
+        "stack": lambda: [_stack(settings)],
+    }
+    return [finding for topic, check in checks.items() for finding in examine(topic, check)]
+
+
+def _versions() -> Finding:
+    return ok(
+        "versions",
+        f"metafleet {code_version()}, Python {platform.python_version()}, torch "
+        f"{torch.__version__}",
+    )
+
+
+def _device(settings: Settings) -> Finding:
+    device = resolve_device(settings.device)
+    return ok("device", f"workers started here compute on {describe_device(device)}")
+
+
+def _home(home: Path) -> Finding:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        probe = home / ".doctor"
+        probe.write_bytes(b"x")
+        probe.unlink()
+        free = shutil.disk_usage(home).free
+    except OSError as error:
+        return fail(
+            "home", f"{home} cannot be written ({error.strerror})", "set METAFLEET_HOME elsewhere"
+        )
+    text = f"{home} has {free / _GIB:.1f} GiB free"
+    if free < _TOO_LITTLE_BYTES:
+        return fail("home", text, "free some space, or set METAFLEET_HOME to another disk")
+    if free < _ENOUGH_BYTES:
+        return warn("home", text, "checkpoints and data may not fit; free some space")
+    return ok("home", text)
+
+
+def _data(settings: Settings) -> list[Finding]:
+    findings = []
+    for name in DATASETS:
+        if is_ready({"name": name}, settings.data_dir):
+            findings.append(ok("data", f"{name} is ready"))
+        else:
+            findings.append(
+                warn("data", f"{name} is not here", f"`metafleet data prepare {name}` gets it")
+            )
+    return findings
+
+
+def _stack(settings: Settings) -> Finding:
+    stack = read_stack(settings.stack_file)
+    if stack is not None and is_alive(stack):
+        return ok("stack", f"an embedded stack runs here (pid {stack.get('pid')})")
+    if stack is not None:
+        return warn(
+            "stack",
+            f"{settings.stack_file} was left by a stack that no longer runs",
+            "delete it; any other command does so too",
+        )
+    try:
+        binary = find_server()
+    except ConfigError as error:
+        return warn("stack", str(error), "without it `metafleet up` and `demo` cannot start")
+    return ok("stack", f"`metafleet up` would run {binary.path} {binary.version}")
