@@ -5,7 +5,7 @@ and types from it (``dataclasses.fields``, ``typing.get_type_hints``) to check a
 """
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,9 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         return tuple(_convert(name, item, typing.get_args(hint)[0]) for item in value)
     if hint is float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        require(is_number and math.isfinite(value), name, value, "a finite number")
+        # unlike math.isfinite, this takes whole numbers too large for a float
+        is_finite = is_number and abs(value) <= sys.float_info.max
+        require(is_finite, name, value, "a finite number")
         return float(value)
     is_right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     require(is_right, name, value, _ARTICLES.get(hint, f"a {hint.__name__}"))

@@ -6,93 +6,28 @@ is computed cannot change what comes out.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from metafleet.episode import Episode, EpisodeShape, ExampleSet
-from metafleet.errors import ConfigError, ContractError, DataCorruptError, NumericsError
+from metafleet.data import registry as datasets
+from metafleet.episode import Episode, ExampleSet
+from metafleet.errors import ConfigError, DataCorruptError, NumericsError
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.registry import build_learner
 from metafleet.models.registry import model_factory
-from metafleet.options import parse_options
 from metafleet.params import MetaState, Params, flatten_state
 from metafleet.problem import Problem
-from metafleet.seeds import MAX_SEED, CounterRng
+from metafleet.sampling import EpisodeSource
+from metafleet.seeds import CounterRng
+from metafleet.workload_spec import WorkloadSpec
 
-if TYPE_CHECKING:
-    from metafleet.sampling import EpisodeSource
-
-Options = Mapping[str, Any]
-"""JSON values by name. Always holds "name", which the registry of its kind knows."""
+__all__ = ["Workload", "WorkloadSpec"]
 
 ResultT = TypeVar("ResultT")
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadSpec:
-    """Everything that decides the arithmetic of a run; plain JSON values only.
-
-    Attributes:
-        seed: the run's seed; episodes and the initial state come from it.
-        data: data set name and options.
-        data_digest: sha256 of the prepared data and split; workers refuse other data.
-        episodes: split -> shape of its episodes.
-        model: model name and options.
-        learner: learner name and options.
-    """
-
-    seed: int
-    data: Options
-    data_digest: str
-    episodes: Mapping[str, EpisodeShape]
-    model: Options
-    learner: Options
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values that ``from_json`` takes back."""
-        return {
-            "seed": self.seed,
-            "data": dict(self.data),
-            "data_digest": self.data_digest,
-            "episodes": {split: asdict(shape) for split, shape in self.episodes.items()},
-            "model": dict(self.model),
-            "learner": dict(self.learner),
-        }
-
-    @classmethod
-    def from_json(cls, values: object) -> "WorkloadSpec":
-        """Read what ``to_json`` wrote; the options are checked by ``Workload.build``.
-
-        Raises:
-            ContractError: it is not the description of a workload.
-            ConfigError: the shape of an episode has an unknown or wrong field.
-        """
-        keys = set(cls.__dataclass_fields__)
-        if not isinstance(values, Mapping) or set(values) != keys:
-            found = sorted(values) if isinstance(values, Mapping) else type(values).__name__
-            raise ContractError(f"workload holds {found}; expected the keys {sorted(keys)}")
-        seed = values["seed"]
-        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
-            raise ContractError(f"workload has seed={seed!r}; expected an integer in [0, 2**64)")
-        if not isinstance(values["data_digest"], str):
-            raise ContractError(f"workload has data_digest={values['data_digest']!r}; not a text")
-        for key in ("data", "episodes", "model", "learner"):
-            if not isinstance(values[key], Mapping):
-                raise ContractError(f"workload has {key}={values[key]!r}; expected an object")
-        return cls(
-            seed=seed,
-            data=values["data"],
-            data_digest=values["data_digest"],
-            episodes={
-                split: _read_shape(split, shape) for split, shape in values["episodes"].items()
-            },
-            model=values["model"],
-            learner=values["learner"],
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +43,7 @@ class Workload:
 
     spec: WorkloadSpec
     learner: Learner
-    source: "EpisodeSource"
+    source: EpisodeSource
     device: str
 
     @classmethod
@@ -134,8 +69,6 @@ class Workload:
             DataMissingError: the data are not in ``data_dir``.
             DataCorruptError: they are not the data the run began with.
         """
-        from metafleet.data import registry as datasets
-
         found = datasets.data_digest(spec.data, data_dir)
         if found != spec.data_digest:
             raise DataCorruptError(
@@ -153,7 +86,7 @@ class Workload:
     def bind(
         cls,
         spec: WorkloadSpec,
-        source: "EpisodeSource",
+        source: EpisodeSource,
         *,
         device: str = "cpu",
         allowed_packages: Sequence[str] = (),
@@ -259,12 +192,6 @@ class Workload:
             for part in (episode.support, episode.query)
         )
         return Episode(support, query, episode.n_way)
-
-
-def _read_shape(split: object, values: object) -> EpisodeShape:
-    if not isinstance(values, Mapping):
-        raise ContractError(f"episodes of {split!r} are {values!r}; expected an object")
-    return parse_options(EpisodeShape, values, where=f"episodes of {split!r}")
 
 
 def _move(tensors: Mapping[str, Tensor], device: str) -> Params:

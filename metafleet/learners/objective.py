@@ -1,6 +1,6 @@
 """What every learner minimises, reports and refuses: losses, metrics, non-finite values."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,7 @@ def meta_gradient(loss: Tensor, params: Mapping[str, Tensor]) -> Params:
         NumericsError: a gradient is not finite.
     """
     grads = torch.autograd.grad(loss, list(params.values()))
-    named = {n: g.contiguous() for n, g in zip(params, grads, strict=True)}
+    named = dict(zip(params, _apart(grads), strict=True))
     for name, grad in named.items():
         if not bool(torch.isfinite(grad).all()):
             raise NumericsError(
@@ -53,6 +53,19 @@ def meta_gradient(loss: Tensor, params: Mapping[str, Tensor]) -> Params:
                 "lower the learning rates or check the inputs"
             )
     return named
+
+
+def _apart(grads: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield contiguous tensors that share no memory, which autograd does not promise.
+
+    Sums are added in place; two names on one tensor would be added twice.
+    """
+    taken = set()
+    for grad in grads:
+        own = grad.contiguous()
+        place = own.untyped_storage().data_ptr()
+        yield own.clone() if place in taken else own
+        taken.add(place)
 
 
 def require_finite_losses(losses: Iterable[Tensor], *, inner_lr: float) -> None:

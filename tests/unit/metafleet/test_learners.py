@@ -233,6 +233,19 @@ def test_a_gradient_that_is_not_finite_is_named_even_when_the_loss_is() -> None:
         meta_gradient(loss, params)
 
 
+def test_gradients_that_autograd_puts_in_one_tensor_are_taken_apart() -> None:
+    params = {name: torch.rand(3, requires_grad=True) for name in ("a", "b")}
+    loss = (params["a"] + params["b"]).square().sum()
+    raw = torch.autograd.grad(loss, list(params.values()), retain_graph=True)
+    assert raw[0].data_ptr() == raw[1].data_ptr()
+
+    grads = meta_gradient(loss, params)
+
+    assert grads["a"].data_ptr() != grads["b"].data_ptr()
+    assert torch.equal(grads["a"], raw[0])
+    assert torch.equal(grads["b"], raw[1])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

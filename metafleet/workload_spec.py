@@ -1,0 +1,82 @@
+"""A run's work as plain JSON: everything that decides its arithmetic."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from metafleet.episode import EpisodeShape
+from metafleet.errors import ContractError
+from metafleet.options import parse_options
+from metafleet.seeds import MAX_SEED
+
+Options = Mapping[str, Any]
+"""JSON values by name. Always holds "name", which the registry of its kind knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSpec:
+    """Everything that decides the arithmetic of a run; plain JSON values only.
+
+    Attributes:
+        seed: the run's seed; episodes and the initial state come from it.
+        data: data set name and options.
+        data_digest: sha256 of the prepared data and split; workers refuse other data.
+        episodes: split -> shape of its episodes.
+        model: model name and options.
+        learner: learner name and options.
+    """
+
+    seed: int
+    data: Options
+    data_digest: str
+    episodes: Mapping[str, EpisodeShape]
+    model: Options
+    learner: Options
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values that ``from_json`` takes back."""
+        return {
+            "seed": self.seed,
+            "data": dict(self.data),
+            "data_digest": self.data_digest,
+            "episodes": {split: asdict(shape) for split, shape in self.episodes.items()},
+            "model": dict(self.model),
+            "learner": dict(self.learner),
+        }
+
+    @classmethod
+    def from_json(cls, values: object) -> "WorkloadSpec":
+        """Read what ``to_json`` wrote; the options are checked by ``Workload.build``.
+
+        Raises:
+            ContractError: it is not the description of a workload.
+            ConfigError: the shape of an episode has an unknown or wrong field.
+        """
+        keys = set(cls.__dataclass_fields__)
+        if not isinstance(values, Mapping) or set(values) != keys:
+            found = sorted(values) if isinstance(values, Mapping) else type(values).__name__
+            raise ContractError(f"workload holds {found}; expected the keys {sorted(keys)}")
+        seed = values["seed"]
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+            raise ContractError(f"workload has seed={seed!r}; expected an integer in [0, 2**64)")
+        if not isinstance(values["data_digest"], str):
+            raise ContractError(f"workload has data_digest={values['data_digest']!r}; not a text")
+        for key in ("data", "episodes", "model", "learner"):
+            if not isinstance(values[key], Mapping):
+                raise ContractError(f"workload has {key}={values[key]!r}; expected an object")
+        return cls(
+            seed=seed,
+            data=values["data"],
+            data_digest=values["data_digest"],
+            episodes={
+                split: _read_shape(split, shape) for split, shape in values["episodes"].items()
+            },
+            model=values["model"],
+            learner=values["learner"],
+        )
+
+
+def _read_shape(split: object, values: object) -> EpisodeShape:
+    if not isinstance(values, Mapping):
+        raise ContractError(f"episodes of {split!r} are {values!r}; expected an object")
+    return parse_options(EpisodeShape, values, where=f"episodes of {split!r}")
