@@ -97,7 +97,8 @@ class CheckpointFolder:
         sha256 = checkpoint.sha256
         progress = json.dumps(asdict(checkpoint.progress))
         data = save(
-            {name: tensor.contiguous() for name, tensor in checkpoint.tensors().items()},
+            # copies: right after a validation, ``best`` and ``state`` are the same tensors
+            {name: tensor.clone() for name, tensor in checkpoint.tensors().items()},
             metadata={"format": _FORMAT, "progress": progress, "sha256": sha256},
         )
         path = self._folder / f"step-{checkpoint.progress.step:09d}.safetensors"

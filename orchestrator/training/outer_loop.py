@@ -60,7 +60,7 @@ class OuterLoop:
         batch_norm: the model's batch-norm mode, named with every result.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a seam of its own
         self,
         config: ExperimentConfig,
         spec: WorkloadSpec,
