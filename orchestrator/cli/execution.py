@@ -1,5 +1,6 @@
 """Executing one run while somebody watches, and reporting what came of it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,18 +20,27 @@ from orchestrator.launch import RunReport, execute_run
 
 
 def execute_watched(
-    database: Database, settings: Settings, run: RunRecord, *, in_process: bool
+    database: Database,
+    settings: Settings,
+    run: RunRecord,
+    *,
+    in_process: bool,
+    relaxed: bool = False,
+    resume_flags: Sequence[str] = (),
 ) -> RunReport:
     """Run, or go on with, one run; Ctrl-C leaves it interrupted and says how to go on."""
     try:
         with watching() as observer:
-            return execute_run(database, settings, run.id, in_process=in_process, observer=observer)
+            return execute_run(
+                *(database, settings, run.id),
+                in_process=in_process,
+                observer=observer,
+                relaxed=relaxed,
+            )
     except KeyboardInterrupt as interrupt:
-        flag = " --in-process" if in_process else ""
-        interrupt.add_note(
-            f"run {run.id} can go on where its last checkpoint is: "
-            f"`metafleet runs resume {run.id}{flag}`"
-        )
+        flags = resume_flags or (("--in-process",) if in_process else ())
+        command = " ".join(("metafleet runs resume", str(run.id), *flags))
+        interrupt.add_note(f"run {run.id} can go on from its last checkpoint: `{command}`")
         raise
 
 

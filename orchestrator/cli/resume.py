@@ -10,8 +10,11 @@ from orchestrator.cli.execution import execute_watched, show_report
 @click.command("resume")
 @click.argument("run")
 @click.option("--in-process", is_flag=True, help="Compute here, without Redis and workers.")
+@click.option(
+    "--relaxed", is_flag=True, help="Go on although versions or CPU would give other bits."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
-def resume(run: str, in_process: bool, as_json: bool) -> None:
+def resume(run: str, in_process: bool, relaxed: bool, as_json: bool) -> None:
     r"""Go on with RUN from its last checkpoint, as if it had never stopped.
 
     \b
@@ -23,5 +26,5 @@ def resume(run: str, in_process: bool, as_json: bool) -> None:
             record = RunRepository(session).get(run)
         if not in_process:
             require_broker(settings)
-        report = execute_watched(database, settings, record, in_process=in_process)
+        report = execute_watched(database, settings, record, in_process=in_process, relaxed=relaxed)
     show_report(record, report, as_json=as_json)

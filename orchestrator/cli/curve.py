@@ -1,0 +1,41 @@
+"""`metafleet runs curve`: the learning curve as a picture."""
+
+from pathlib import Path
+
+import click
+
+from contracts.settings import Settings
+from db.engine import Database
+from orchestrator.cli.context import load_settings, open_database
+from orchestrator.cli.runs_view import RunView
+from orchestrator.curve import draw_learning_curve
+
+
+@click.command("curve")
+@click.argument("run")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The PNG to write.")
+def curve(run: str, output: Path | None) -> None:
+    r"""Draw RUN's learning curve; by default beside its checkpoints.
+
+    \b
+    metafleet runs curve latest --output curve.png
+    """
+    settings = load_settings()
+    with open_database(settings) as database:
+        click.echo(str(write_curve(database, settings, run, output)))
+
+
+def write_curve(
+    database: Database, settings: Settings, ref: str, output: Path | None = None
+) -> Path:
+    """Draw a run's learning curve and return where it is.
+
+    Raises:
+        RunNotFoundError: there is no such run.
+        ConfigError: there is nothing to draw yet, or nothing to draw with.
+    """
+    with database.session(read_only=True) as session:
+        view = RunView.read(session, ref)
+    path = output or settings.runs_dir / view.run.uid / "curve.png"
+    draw_learning_curve(path, view.run, view.steps, view.evaluations)
+    return path

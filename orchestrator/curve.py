@@ -1,0 +1,192 @@
+"""The learning curve of a run, as a picture."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from db.records import EvaluationRecord, OuterStepRecord, RunRecord
+from metafleet.episode import META_TEST, META_VAL
+from metafleet.errors import ConfigError
+from orchestrator.config import ExperimentConfig
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TRAIN, _VALIDATION, _TEST, _INK = "#4477aa", "#ee7733", "#117733", "#444444"
+_BASELINES = {
+    "nearest_prototype": "nearest prototype on raw features",
+    "initialisation": "without meta-training",
+}
+_WINDOW_SHARE = 20
+_Values = Callable[[EvaluationRecord], tuple[float, float]]
+
+
+def draw_learning_curve(
+    path: Path,
+    run: RunRecord,
+    steps: Sequence[OuterStepRecord],
+    evaluations: Sequence[EvaluationRecord],
+) -> None:
+    """Draw training, validations with their intervals, test and baselines; written whole.
+
+    Raises:
+        ConfigError: matplotlib is not installed, or there are no steps to draw.
+    """
+    try:
+        # an optional package: commands that draw nothing must work without it
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(
+            f"the learning curve needs matplotlib ({error}); pip install 'metafleet[data]'"
+        ) from error
+    if not steps:
+        raise ConfigError(f"run {run.id} has no outer steps to draw yet; train it first")
+    config = ExperimentConfig.from_json(run.config)
+    is_classification = steps[-1].accuracy is not None
+    n_panels = 2 if is_classification else 1
+    figure = Figure(figsize=(8.0, 3.0 + 2.8 * n_panels), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(n_panels, 1, sharex=True, squeeze=False)[:, 0]
+    if is_classification:
+        _draw_accuracy(panels[0], config, steps, evaluations)
+    _draw_loss(panels[-1], steps, evaluations, with_baselines=not is_classification)
+    figure.suptitle(_title(run, config), fontsize=12, x=0.02, ha="left")
+    panels[-1].set_xlabel("outer step")
+    _write_whole(path, lambda file: figure.savefig(file, format="png"))
+
+
+def _draw_accuracy(
+    axes: "Axes",
+    config: ExperimentConfig,
+    steps: Sequence[OuterStepRecord],
+    evaluations: Sequence[EvaluationRecord],
+) -> None:
+    def values(e: EvaluationRecord) -> tuple[float, float]:
+        return 100 * (e.accuracy or 0.0), 100 * (e.accuracy_ci95 or 0.0)
+
+    curve = [100 * step.accuracy for step in steps if step.accuracy is not None]
+    _draw_training(axes, [step.step for step in steps if step.accuracy is not None], curve)
+    _draw_evaluations(axes, evaluations, values)
+    _draw_baselines(axes, evaluations, values, "{:.1f} %")
+    n_way = config.episodes.shape(META_TEST).n_way
+    _draw_line(axes, 100 / n_way, f"chance: {100 / n_way:.0f} %")
+    axes.set_ylabel("query accuracy (%)")
+    axes.set_ylim(0, 101)
+    _finish(axes, "lower right")
+
+
+def _draw_loss(
+    axes: "Axes",
+    steps: Sequence[OuterStepRecord],
+    evaluations: Sequence[EvaluationRecord],
+    *,
+    with_baselines: bool,
+) -> None:
+    def values(e: EvaluationRecord) -> tuple[float, float]:
+        return e.loss, e.loss_ci95
+
+    _draw_training(axes, [step.step for step in steps], [step.loss for step in steps])
+    _draw_evaluations(axes, evaluations, values)
+    if with_baselines:
+        _draw_baselines(axes, evaluations, values, "{:.3g}")
+    axes.set_yscale("log")
+    axes.set_ylabel("query loss")
+    _finish(axes, "upper right")
+
+
+def _draw_training(axes: "Axes", xs: Sequence[int], ys: Sequence[float]) -> None:
+    axes.plot(xs, ys, color=_TRAIN, alpha=0.2, linewidth=0.8)
+    axes.plot(xs, smooth(ys), color=_TRAIN, linewidth=2, label="meta-training, smoothed")
+
+
+def smooth(values: Sequence[float]) -> list[float]:
+    """Average each value with its neighbours: a centred window of a twentieth of the run."""
+    half = max(1, len(values) // _WINDOW_SHARE // 2)
+    sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(np.asarray(values, dtype=float)))])
+    counts = np.concatenate([[0], np.cumsum(np.isfinite(values))])
+    low = np.maximum(np.arange(len(values)) - half, 0)
+    high = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    means = (sums[high] - sums[low]) / np.maximum(counts[high] - counts[low], 1)
+    return [float(mean) for mean in means]
+
+
+def _draw_evaluations(
+    axes: "Axes", evaluations: Sequence[EvaluationRecord], values: _Values
+) -> None:
+    for split, colour, marker, label in (
+        (META_VAL, _VALIDATION, "o", "meta-validation, 95 % interval"),
+        (META_TEST, _TEST, "D", "meta-test, 95 % interval"),
+    ):
+        chosen = [e for e in evaluations if e.split == split and e.label == "trained"]
+        if not chosen:
+            continue
+        chosen.sort(key=lambda e: e.step)
+        means, halves = zip(*(values(e) for e in chosen), strict=True)
+        axes.errorbar(
+            [e.step for e in chosen],
+            means,
+            yerr=halves,
+            fmt=f"{marker}-" if split == META_VAL else marker,
+            color=colour,
+            markersize=5 if split == META_VAL else 8,
+            linewidth=1,
+            capsize=3,
+            label=label,
+            zorder=4,
+        )
+
+
+def _draw_baselines(
+    axes: "Axes", evaluations: Sequence[EvaluationRecord], values: _Values, form: str
+) -> None:
+    for e in evaluations:
+        if e.split == META_TEST and e.label in _BASELINES:
+            value = values(e)[0]
+            _draw_line(axes, value, f"{_BASELINES[e.label]}: {form.format(value)}")
+
+
+def _draw_line(axes: "Axes", y: float, text: str) -> None:
+    axes.axhline(y, color=_INK, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
+    axes.annotate(
+        text,
+        xy=(0.01, y),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        fontsize=8.5,
+        color=_INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
+    )
+
+
+def _finish(axes: "Axes", place: Literal["lower right", "upper right"]) -> None:
+    axes.grid(True, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc=place, fontsize=8.5, frameon=True, edgecolor="none", framealpha=0.85)
+    axes.margins(x=0.02)
+
+
+def _title(run: RunRecord, config: ExperimentConfig) -> str:
+    shape = config.episodes.shape(META_TEST)
+    ways = f"{shape.n_way}-way " if shape.n_way else ""
+    what = f"{config.learner['name']} on {config.data['name']}, {ways}{shape.k_shot}-shot"
+    return f"run {run.id} {run.name}: {what} (seed {run.seed})"
+
+
+def _write_whole(path: Path, write: Callable[[str], None]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".curve-", suffix=".png")
+    os.close(handle)
+    try:
+        write(name)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
