@@ -1,77 +1,12 @@
-"""What a data set is, and what ``metafleet data inspect`` says of it."""
+"""What a data set is."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from metafleet.data.class_data import ClassData
 from metafleet.data.prepared import PreparedData
+from metafleet.data.summary import DataSummary, Progress
 from metafleet.sampling import EpisodeSource
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, amount done, amount in all); 0 in all: not known."""
-
-
-def no_progress(stage: str, done: int, total: int) -> None:
-    """Report nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class SplitSummary:
-    """What one split holds.
-
-    Attributes:
-        classes: number of classes.
-        items: number of items over all its classes.
-        fewest_items, most_items: over its classes; k_shot + n_query can be at most ``most_items``.
-        groups: group (script, alphabet) -> number of classes.
-    """
-
-    classes: int
-    items: int
-    fewest_items: int
-    most_items: int
-    groups: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class ModalitySummary:
-    """What one modality holds.
-
-    Attributes:
-        shape: shape of one example.
-        items: items that have it; the others are all zeros.
-    """
-
-    shape: tuple[int, ...]
-    items: int
-
-
-@dataclass(frozen=True, slots=True)
-class DataSummary:
-    """What is known of a data set with given options.
-
-    Attributes:
-        name: the data set's name.
-        digest: sha256 of the chosen modalities and the split; runs record it.
-        split_sha256: sha256 of the split alone; "" where splits are not lists of classes.
-        location: folder of the prepared data; None when nothing is stored.
-        licence: under which the data come.
-        origin: where the data come from, and how to get them.
-        splits: split -> its classes; empty for regression.
-        modalities: modality -> what is there, also those not chosen.
-        facts: further facts to print, such as versions and counts of what was left out.
-    """
-
-    name: str
-    digest: str
-    split_sha256: str
-    location: Path | None
-    licence: str
-    origin: str
-    splits: Mapping[str, SplitSummary]
-    modalities: Mapping[str, ModalitySummary]
-    facts: Mapping[str, str]
 
 
 class DataSet(Protocol):
@@ -100,6 +35,12 @@ class DataSet(Protocol):
         Raises:
             DataError: the download failed, or the data are damaged.
         """
+        ...
+
+    def open_classes(
+        self, options: Any, data_dir: Path, progress: Progress | None = None
+    ) -> ClassData | None:
+        """Open arrays, classes and splits; None for regression. Raises as ``open_source``."""
         ...
 
     def open_source(self, options: Any, data_dir: Path) -> EpisodeSource:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from metafleet.data.base import Progress
 from metafleet.data.locking import exclusive
+from metafleet.data.summary import Progress
 from metafleet.errors import DataCorruptError, DataError
 
 _CHUNK_BYTES = 1 << 16

@@ -9,7 +9,6 @@ FreeType: they are part of the cache's key, and the data digest covers the array
 
 import importlib.metadata
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from metafleet.data import glyph_classes
-from metafleet.data.arrays import data_digest, open_classes, summarise_classes
-from metafleet.data.base import DataSummary, Progress, no_progress
+from metafleet.data.class_data import ClassData
 from metafleet.data.glyph_faces import FACES, SIDE, Face, font_folder
 from metafleet.data.prepared import (
     ClassInfo,
@@ -28,6 +26,7 @@ from metafleet.data.prepared import (
     folder_of,
 )
 from metafleet.data.strokes import N_POINTS
+from metafleet.data.summary import DataSummary, Progress, no_progress
 from metafleet.episode import SPLITS
 from metafleet.errors import DataMissingError
 from metafleet.options import require
@@ -49,18 +48,10 @@ class GlyphsOptions:
     min_faces: int = 8
 
     def __post_init__(self) -> None:
-        require_modalities(self.modalities)
+        is_sound = len(self.modalities) > 0 and len(set(self.modalities)) == len(self.modalities)
+        expected = "one or more different modalities"
+        require(is_sound, "modalities", list(self.modalities), expected)
         require(2 <= self.min_faces <= 16, "min_faces", self.min_faces, "2 to 16")
-
-
-def require_modalities(modalities: Sequence[str]) -> None:
-    """Refuse an empty list and repetitions.
-
-    Raises:
-        ConfigError: names the list.
-    """
-    is_sound = len(modalities) > 0 and len(set(modalities)) == len(modalities)
-    require(is_sound, "modalities", list(modalities), "one or more different modalities")
 
 
 class Glyphs:
@@ -87,21 +78,25 @@ class Glyphs:
         folder = self._folder(options, data_dir)
         return find_or_prepare(folder, lambda: _draw_all(options, progress or no_progress))
 
-    def open_source(self, options: GlyphsOptions, data_dir: Path) -> ClassEpisodeSource:
+    def open_classes(
+        self, options: GlyphsOptions, data_dir: Path, progress: Progress | None = None
+    ) -> ClassData:
         """Open the glyphs, drawing them first if need be."""
-        prepared = self.prepare(options, data_dir)
-        return open_classes(prepared, options.modalities, _splits(prepared), name=self.name)
+        prepared = self.prepare(options, data_dir, progress)
+        return ClassData(self.name, prepared, _splits(prepared), options.modalities)
+
+    def open_source(self, options: GlyphsOptions, data_dir: Path) -> ClassEpisodeSource:
+        """Open the glyphs for sampling."""
+        return self.open_classes(options, data_dir).open_source()
 
     def digest(self, options: GlyphsOptions, data_dir: Path) -> str:
         """Return the sha256 of the chosen modalities and the split."""
-        prepared = self.prepare(options, data_dir)
-        return data_digest(prepared, options.modalities, _splits(prepared))
+        return self.open_classes(options, data_dir).digest()
 
     def summarise(self, options: GlyphsOptions, data_dir: Path) -> DataSummary:
         """Count classes and drawings."""
-        prepared = self.prepare(options, data_dir)
-        about = (self.name, self.licence, self.origin)
-        return summarise_classes(prepared, options.modalities, _splits(prepared), about=about)
+        data = self.open_classes(options, data_dir)
+        return data.summarise(licence=self.licence, origin=self.origin)
 
     def _folder(self, options: GlyphsOptions, data_dir: Path) -> Path:
         recipe = {"recipe": _RECIPE_VERSION, "min_faces": options.min_faces, **_versions()}

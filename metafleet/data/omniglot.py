@@ -11,8 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from metafleet.data.arrays import data_digest, open_classes, summarise_classes
-from metafleet.data.base import DataSummary, Progress, no_progress
+from metafleet.data.class_data import ClassData
 from metafleet.data.download import RemoteFile, download
 from metafleet.data.omniglot_classes import CHARACTERS, N_DRAWERS, alphabet_of, split_characters
 from metafleet.data.omniglot_readers import Drawings, Source, find_source
@@ -27,6 +26,7 @@ from metafleet.data.prepared import (
     hash_array,
 )
 from metafleet.data.strokes import rotate
+from metafleet.data.summary import DataSummary, Progress, no_progress
 from metafleet.errors import DataCorruptError, DataMissingError
 from metafleet.options import require
 from metafleet.sampling import ClassEpisodeSource
@@ -131,21 +131,25 @@ class Omniglot:
                 download(remote, data_dir / self.name, progress=progress)
         return self._open(options, data_dir, progress)
 
-    def open_source(self, options: OmniglotOptions, data_dir: Path) -> ClassEpisodeSource:
+    def open_classes(
+        self, options: OmniglotOptions, data_dir: Path, progress: Progress | None = None
+    ) -> ClassData:
         """Open the drawings, preparing them first if they only need to be read."""
-        prepared = self._open(options, data_dir, no_progress)
-        return open_classes(prepared, options.modalities, _splits(options), name=self.name)
+        prepared = self._open(options, data_dir, progress or no_progress)
+        return ClassData(self.name, prepared, _splits(options), options.modalities)
+
+    def open_source(self, options: OmniglotOptions, data_dir: Path) -> ClassEpisodeSource:
+        """Open the drawings for sampling."""
+        return self.open_classes(options, data_dir).open_source()
 
     def digest(self, options: OmniglotOptions, data_dir: Path) -> str:
         """Return the sha256 of the chosen modalities and the split."""
-        prepared = self._open(options, data_dir, no_progress)
-        return data_digest(prepared, options.modalities, _splits(options))
+        return self.open_classes(options, data_dir).digest()
 
     def summarise(self, options: OmniglotOptions, data_dir: Path) -> DataSummary:
         """Count classes and drawings."""
-        prepared = self._open(options, data_dir, no_progress)
-        about = (self.name, self.licence, self.origin)
-        return summarise_classes(prepared, options.modalities, _splits(options), about=about)
+        data = self.open_classes(options, data_dir)
+        return data.summarise(licence=self.licence, origin=self.origin)
 
     def _open(self, options: OmniglotOptions, data_dir: Path, progress: Progress) -> PreparedData:
         place = self._locate(options, data_dir)

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from metafleet.data.archive import SafeZip
-from metafleet.data.base import Progress
 from metafleet.data.download import hash_file
 from metafleet.data.omniglot_classes import CHARACTERS, N_DRAWERS
 from metafleet.data.strokes import N_POINTS, resample
+from metafleet.data.summary import Progress
 from metafleet.errors import DataCorruptError, DataMissingError
 
 N_DRAWINGS = len(CHARACTERS) * N_DRAWERS

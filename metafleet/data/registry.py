@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metafleet.data.base import DataSet, DataSummary, Progress
+from metafleet.data.base import DataSet
 from metafleet.data.glyphs import Glyphs
 from metafleet.data.omniglot import Omniglot
 from metafleet.data.prepared import PreparedData
 from metafleet.data.sinusoid import Sinusoid
+from metafleet.data.summary import DataSummary, Progress
 from metafleet.errors import ConfigError
 from metafleet.options import parse_options
 from metafleet.sampling import EpisodeSource
@@ -75,6 +76,34 @@ def summarise(options: Options, data_dir: Path) -> DataSummary:
     """
     dataset, parsed = _resolve(options)
     return dataset.summarise(parsed, data_dir)
+
+
+def verify(options: Options, data_dir: Path) -> None:
+    """Read every prepared byte and compare it with its sha256.
+
+    Raises:
+        DataCorruptError: something differs; or as ``open_source``.
+    """
+    dataset, parsed = _resolve(options)
+    data = dataset.open_classes(parsed, data_dir)
+    if data is not None:
+        data.prepared.verify()
+
+
+def draw_sheet(options: Options, data_dir: Path, path: Path) -> None:
+    """Write a PNG that shows a few classes of each split, each item's modalities side by side.
+
+    Raises:
+        ConfigError: the data set has nothing to draw.
+        DataError: ``path`` cannot be written; or as ``open_source``.
+    """
+    from metafleet.data.sheet import write_sheet  # noqa: PLC0415 - needs Pillow
+
+    dataset, parsed = _resolve(options)
+    data = dataset.open_classes(parsed, data_dir)
+    if data is None:
+        raise ConfigError(f"data set {dataset.name!r} has no pictures; leave --sheet out")
+    write_sheet(data, path)
 
 
 def is_ready(options: Options, data_dir: Path) -> bool:

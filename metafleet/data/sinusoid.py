@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from metafleet.data.base import DataSummary, ModalitySummary, Progress
+from metafleet.data.summary import DataSummary, ModalitySummary, Progress
 from metafleet.episode import SPLITS, Episode, EpisodeShape, ExampleSet
 from metafleet.errors import ConfigError
 from metafleet.options import require
@@ -126,6 +126,11 @@ class Sinusoid:
         self, options: SinusoidOptions, data_dir: Path, progress: Progress | None = None
     ) -> None:
         """Do nothing."""
+
+    def open_classes(
+        self, options: SinusoidOptions, data_dir: Path, progress: Progress | None = None
+    ) -> None:
+        """Return None: regression has no classes."""
 
     def open_source(self, options: SinusoidOptions, data_dir: Path) -> SinusoidSource:
         """Make the source."""
