@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from db.records import (
 )
 from db.repositories import RunRepository
 from metafleet.errors import DatabaseError, DatabaseUnavailableError, MetafleetError
+from orchestrator.open_rows import OpenRows
 from orchestrator.rows import EpochRow, Row, StatusChange, write_rows
 from orchestrator.spill import SpillFile
 
@@ -76,19 +76,17 @@ class Recorder:
         self._run_id = run_id
         self._epoch = epoch
         self._limits = limits or RecorderLimits()
-        self._spill_file = SpillFile(spill_path)
+        self._writing = threading.Lock()  # held while rows are written, or the epoch is raised
+        self._first_epoch = epoch
         self._writing = threading.Lock()  # held while rows are written or the epoch is raised
         self._changed = threading.Condition()
         # everything below is read and written under the condition's lock
-        self._buffer: deque[EpochRow] = deque()
-        self._batch: list[EpochRow] = []  # older than the buffer: being written right now
-        self._batch_is_spilled = False
+        self._rows = OpenRows(SpillFile(spill_path))
         self._is_urgent = False
         self._is_closing = False
         self._failure: MetafleetError | None = None
         self._away_since: float | None = None
         self._away_reason = ""
-        self._spill_refusal: OSError | None = None
         self._thread = threading.Thread(target=self._work, name=f"recorder-{run_id}", daemon=True)
         self._thread.start()
 
@@ -139,11 +137,11 @@ class Recorder:
             if self._away_since is None:
                 return None
             away_s = time.monotonic() - self._away_since
-            text = f"database away for {away_s:.0f} s: {self._n_open()} rows waiting"
-            if not self._spill_file.is_empty():
-                text += f", more in {self._spill_file.path}"
-            if self._spill_refusal is not None:
-                text += f", which cannot be written ({self._spill_refusal.strerror})"
+            text = f"database away for {away_s:.0f} s: {self._rows.n_in_memory} rows waiting"
+            if not self._rows.file.is_empty():
+                text += f", more in {self._rows.file.path}"
+            if self._rows.refusal is not None:
+                text += f", {self._rows.file.path} cannot be written: {self._rows.refusal.strerror}"
             return f"{text}; {self._away_reason}"
 
     def flush(self, timeout_s: float = 5.0) -> bool:
@@ -165,15 +163,10 @@ class Recorder:
             self._changed.wait_for(self._is_settled, timeout_s)
             self._is_urgent = False
             self._raise_failure()
-            if self._n_open():
-                self._spill()
-            if self._n_open() and self._spill_refusal is not None:
-                raise DatabaseError(
-                    f"{self._n_open()} rows of run {self._run_id} can be written neither to the "
-                    f"database {self._database.url} nor to {self._spill_file.path} "
-                    f"({self._spill_refusal.strerror}); make room, or mend the database"
-                ) from self._spill_refusal
-            return self._spill_file.is_empty()
+            if self._rows.n_in_memory:
+                self._rows.spill()
+                self._raise_refusal()
+            return self._rows.file.is_empty()
 
     def close(self, timeout_s: float = 10.0) -> bool:
         """Flush and stop; harmless when done twice. Returns and raises as ``flush`` does."""
@@ -206,35 +199,26 @@ class Recorder:
     def _add(self, rows: Iterable[Row]) -> None:
         with self._changed:
             self._raise_failure()
-            self._buffer.extend(EpochRow(self._epoch, row) for row in rows)
-            if len(self._buffer) >= 2 * self._limits.max_rows:
-                self._spill()  # the thread should have done it; a hung server holds it
+            self._rows.add(EpochRow(self._epoch, row) for row in rows)
+            if self._rows.n_buffered >= 2 * self._limits.max_rows:
+                self._rows.spill()  # the thread should have done it; a hung server holds it
             self._changed.notify_all()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise type(self._failure)(str(self._failure)) from self._failure
 
-    def _n_open(self) -> int:
-        return len(self._buffer) + (0 if self._batch_is_spilled else len(self._batch))
+    def _raise_refusal(self) -> None:
+        if self._rows.n_in_memory and self._rows.refusal is not None:
+            raise DatabaseError(
+                f"{self._rows.n_in_memory} rows of run {self._run_id} can be written neither to "
+                f"the database {self._database.url} nor to {self._rows.file.path} "
+                f"({self._rows.refusal.strerror}); make room, or mend the database"
+            ) from self._rows.refusal
 
     def _is_settled(self) -> bool:
-        is_written = not self._n_open() and self._spill_file.is_empty()
-        return is_written or self._failure is not None or self._away_since is not None
-
-    def _spill(self) -> None:
-        """Move all open rows to the file, oldest first; where it refuses they stay in memory."""
-        batch = [] if self._batch_is_spilled else self._batch
-        try:
-            self._spill_file.append([*batch, *self._buffer])
-        except OSError as error:
-            if self._spill_refusal is None:
-                logger.warning("run=%d spill file: %s", self._run_id, error)
-            self._spill_refusal = error
-            return
-        self._spill_refusal = None
-        self._batch_is_spilled = bool(self._batch)
-        self._buffer.clear()
+        is_over = self._failure is not None or self._away_since is not None
+        return is_over or self._rows.are_none()
 
     # --- the thread's side
 
@@ -269,31 +253,28 @@ class Recorder:
             return not self._is_closing
 
     def _has_work(self) -> bool:
-        return bool(self._batch or self._buffer) or not self._spill_file.is_empty()
+        return bool(self._rows.batch) or not self._rows.are_none()
 
     def _is_pressing(self) -> bool:
-        is_full = len(self._buffer) >= self._limits.batch_rows
-        return self._is_urgent or self._is_closing or is_full or bool(self._batch)
+        is_full = self._rows.n_buffered >= self._limits.batch_rows
+        return self._is_urgent or self._is_closing or is_full or bool(self._rows.batch)
 
     def _write_next(self) -> None:
         """Write the oldest rows there are: a failed batch, then the file, then the buffer."""
-        if not self._batch:
-            self._replay()
+        if not self._rows.batch:
+            self._rows.replay(self._write, batch_rows=self._limits.batch_rows)
             with self._changed:
-                n_rows = min(len(self._buffer), self._limits.batch_rows)
-                self._batch = [self._buffer.popleft() for _ in range(n_rows)]
-        if self._batch:
-            write_rows(self._database, self._run_id, self._batch, epoch=self._epoch)
+                self._rows.begin_batch(self._limits.batch_rows)
+        if self._rows.batch:
+            self._write(self._rows.batch)
         with self._changed:
-            self._batch, self._batch_is_spilled = [], False
+            self._rows.end_batch()
             self._changed.notify_all()
 
-    def _replay(self) -> None:
-        if self._spill_file.is_empty():
-            return
-        with self._spill_file.replaying(self._limits.batch_rows) as batches:
-            for items in batches:
-                write_rows(self._database, self._run_id, items, epoch=self._epoch)
+    def _write(self, items: list[EpochRow]) -> None:
+        write_rows(
+            self._database, self._run_id, items, epoch=self._epoch, own_from=self._first_epoch
+        )
 
     def _note_away(self, error: DatabaseUnavailableError) -> None:
         with self._changed:
@@ -301,7 +282,7 @@ class Recorder:
                 logger.warning("run=%d %s", self._run_id, error)
                 self._away_since = time.monotonic()
             self._away_reason = str(error)
-            self._forget_spilled_batch()
+            self._rows.drop_spilled_batch()
             self._changed.notify_all()
 
     def _note_back(self) -> None:
@@ -316,21 +297,17 @@ class Recorder:
         deadline = time.monotonic() + pause_s
         with self._changed:
             while not self._is_closing and (left_s := deadline - time.monotonic()) > 0:
-                if self._n_open() >= self._limits.max_rows and self._spill_refusal is None:
-                    self._spill()
+                if self._rows.n_in_memory >= self._limits.max_rows and not self._rows.refusal:
+                    self._rows.spill()
                 self._changed.wait(left_s)
-            self._spill_refusal = None  # try the file again after each pause
-            self._forget_spilled_batch()
-
-    def _forget_spilled_batch(self) -> None:
-        if self._batch_is_spilled:  # the file has it
-            self._batch, self._batch_is_spilled = [], False
+            self._rows.refusal = None  # try the file again after each pause
+            self._rows.drop_spilled_batch()
 
     def _fail(self, error: MetafleetError) -> None:
         with self._changed:
-            n_rows = self._n_open()
-            self._spill()
-            fate = "lost" if self._n_open() else f"kept in {self._spill_file.path}"
+            n_rows = self._rows.n_in_memory
+            self._rows.spill()
+            fate = "lost" if self._rows.n_in_memory else f"kept in {self._rows.file.path}"
             text = f"{error} ({n_rows} rows are {fate})" if n_rows else str(error)
             self._failure = type(error)(text)
             self._failure.__cause__ = error
@@ -347,14 +324,12 @@ def replay_spill(database: Database, run_id: int, spill_path: Path) -> int:
         FencedError: somebody took the run over meanwhile.
         DatabaseError: the database is away or refuses; the file stays.
     """
-    spill_file = SpillFile(spill_path)
-    if spill_file.is_empty():
+    rows = OpenRows(SpillFile(spill_path))
+    if rows.are_none():
         return 0
     with database.session(read_only=True) as session:
         epoch = RunRepository(session).get(run_id).epoch
-    n_rows = 0
-    with spill_file.replaying(RecorderLimits().batch_rows) as batches:
-        for items in batches:
-            write_rows(database, run_id, items, epoch=epoch)
-            n_rows += len(items)
-    return n_rows
+    return rows.replay(
+        lambda items: write_rows(database, run_id, items, epoch=epoch, own_from=epoch),
+        batch_rows=RecorderLimits().batch_rows,
+    )

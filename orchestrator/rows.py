@@ -87,11 +87,14 @@ def from_line(line: str) -> EpochRow | None:
         return None
 
 
-def write_rows(database: Database, run_id: int, items: Sequence[EpochRow], *, epoch: int) -> None:
+def write_rows(
+    database: Database, run_id: int, items: Sequence[EpochRow], *, epoch: int, own_from: int
+) -> None:
     """Write rows in one transaction, provided that the run still is at ``epoch``.
 
-    Writing the same rows again changes nothing. Rows of an earlier epoch fill gaps, but never
-    replace what a later owner of the run wrote, nor touch the run's status and progress.
+    Writing the same rows again changes nothing. Rows of an epoch before ``own_from``, when the run
+    had another owner, fill gaps, but never replace what a later owner wrote, nor touch the run's
+    status and progress.
 
     Raises:
         FencedError: the run is at another epoch; nothing was written.
@@ -101,7 +104,7 @@ def write_rows(database: Database, run_id: int, items: Sequence[EpochRow], *, ep
     with database.session() as session:
         RunRepository(session).hold(run_id, epoch=epoch)
         for written_in, group in groupby(items, key=attrgetter("epoch")):
-            is_own = written_in == epoch
+            is_own = written_in >= own_from
             rows = [item.row for item in group]
             for row_type, repository in _REPOSITORIES:
                 chosen: list[Any] = [row for row in rows if type(row) is row_type]

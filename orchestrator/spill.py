@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from itertools import islice
 from pathlib import Path
 
@@ -39,14 +40,12 @@ class SpillFile:
         """
         data = "".join(to_line(item) for item in items).encode()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock("append"), self.path.open("ab+") as file:
+        with self._lock("append"), self.path.open("ab+", buffering=0) as file:
             if _ends_torn(file.fileno()):
                 data = b"\n" + data
             start = file.seek(0, os.SEEK_END)
             try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                _write_all(file, data)
             except OSError:
                 # the rows stay in memory and come again; without this they would come twice
                 os.ftruncate(file.fileno(), start)
@@ -88,6 +87,13 @@ class SpillFile:
 
     def _lock(self, what: str, *, timeout_s: float = 10.0) -> FileLock:
         return FileLock(self.path.with_name(f"{self.path.name}.{what}.lock"), timeout=timeout_s)
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:  # a disk that fills up takes the first part without a word
+        left = left[file.write(left) :]
+    os.fsync(file.fileno())
 
 
 def _ends_torn(descriptor: int) -> bool:
