@@ -1,0 +1,135 @@
+"""Real Celery worker processes for tests, and the settings that lead to them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from contracts.connections import connect
+from contracts.presence import list_workers
+from contracts.settings import Settings, child_environment
+from tests.redis_server import RedisServer
+
+ROOT = Path(__file__).resolve().parent.parent
+READY_TIMEOUT_S = 60.0
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
+    """Poll ``condition``; fail naming ``what`` when it does not come true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout_s:.0f} s in vain: {what}")
+        time.sleep(0.02)
+
+
+class WorkerProcess:
+    """One ``celery worker`` process with the solo pool."""
+
+    def __init__(self, settings: Settings, name: str, *arguments: str) -> None:
+        self.name = name
+        self.log = settings.home / f"{name}.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "celery", "-A", "workers.app", "worker"),
+                    *("--pool", "solo", "-n", f"{name}@test", "-Q", "inner.cpu"),
+                    *("--without-gossip", "--without-mingle", "--loglevel", "INFO"),
+                    *arguments,
+                ],
+                env=child_environment(settings),
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, as the out-of-memory killer does."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.send(signal.SIGCONT)
+            self.kill()
+
+
+class Fleet:
+    """Settings with a Redis of their own, and the workers started on it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.workers: list[WorkerProcess] = []
+
+    def start(self, n_workers: int, *arguments: str) -> list[WorkerProcess]:
+        """Start workers and wait until each has given a sign of life."""
+        first = len(self.workers)
+        started = [
+            WorkerProcess(self.settings, f"cpu{first + i}", *arguments) for i in range(n_workers)
+        ]
+        self.workers += started
+        names = {f"{worker.name}@test" for worker in started}
+        try:
+            wait_until(lambda: names <= self.alive(), f"workers {names}", READY_TIMEOUT_S)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{started[0].log.read_text()[-3000:]}") from error
+        return started
+
+    def alive(self) -> set[str]:
+        with connect(str(self.settings.broker_url)) as client:
+            return {worker.name for worker in list_workers(client) if worker.is_alive}
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            worker.stop()
+
+
+@contextmanager
+def open_fleet(home: Path, url: str) -> Iterator[Fleet]:
+    home.mkdir(parents=True, exist_ok=True)
+    settings = replace(
+        Settings.load({"METAFLEET_HOME": str(home)}),
+        broker_url=url,
+        blobs_url=url,
+        signing_key="test-key",
+        device="cpu",
+    )
+    fleet = Fleet(settings)
+    try:
+        yield fleet
+    finally:
+        fleet.stop()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, redis_server: RedisServer) -> Iterator[Fleet]:
+    """A fleet without workers yet, on a Redis of its own that the test may break."""
+    with open_fleet(tmp_path / "home", redis_server.url) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def standing_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A fleet of two workers for tests that break nothing."""
+    server = RedisServer()
+    try:
+        with open_fleet(tmp_path_factory.mktemp("fleet") / "home", server.url) as opened:
+            opened.start(2)
+            yield opened
+    finally:
+        server.stop()

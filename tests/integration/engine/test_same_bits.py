@@ -1,0 +1,99 @@
+"""The promise: the same configuration and seed end with the same bits, whoever does the work."""
+
+import pytest
+
+from contracts.connections import connect
+from contracts.keys import RunKeys
+from tests.fleet import Fleet, wait_until
+from tests.runs import (
+    Watcher,
+    assert_every_shard_once,
+    config,
+    execute,
+    new_run,
+    read_run,
+    sigkill,
+    start_orchestrator,
+    undisturbed,
+)
+
+
+def test_one_worker_three_workers_and_this_process_agree(fleet: Fleet) -> None:
+    experiment = config()
+    expected = undisturbed(fleet.settings, experiment)
+
+    fleet.start(1)
+    alone = execute(fleet.settings, new_run(fleet.settings, experiment))
+    fleet.start(2)
+    run = new_run(fleet.settings, experiment)
+    together = execute(fleet.settings, run)
+
+    assert alone.checkpoint_sha256 == together.checkpoint_sha256 == expected
+    assert len(alone.workers) == 1
+    assert len(together.workers) > 1
+    assert_every_shard_once(fleet.settings, run, steps=12, shards=4)
+
+
+def test_another_seed_ends_elsewhere(standing_fleet: Fleet) -> None:
+    settings = standing_fleet.settings
+    first, second = config(), config().with_seed(4)
+
+    hashes = {execute(settings, new_run(settings, c)).checkpoint_sha256 for c in (first, second)}
+
+    assert len(hashes) == 2
+
+
+@pytest.mark.parametrize("kill_at_step", [1, 4, 7, 11])
+def test_an_orchestrator_killed_at_any_step_goes_on_to_the_same_bits(
+    standing_fleet: Fleet, kill_at_step: int
+) -> None:
+    settings = standing_fleet.settings
+    experiment = config(outer={"steps": 14})
+    expected = undisturbed(settings, experiment)
+    run = new_run(settings, experiment)
+    victim = start_orchestrator(settings, run)
+    wait_until(
+        lambda: read_run(settings, run).steps_done >= kill_at_step or victim.poll() is not None,
+        f"step {kill_at_step}",
+        60,
+    )
+    sigkill(victim)
+
+    watcher = Watcher()
+    wait_until(lambda: _lease_is_over(standing_fleet, run.uid), "the dead owner's lease", 20)
+    report = execute(settings, run, watcher=watcher)
+
+    assert report.checkpoint_sha256 == expected
+    assert watcher.started[0].first_step < 14 or kill_at_step >= 11
+    assert_every_shard_once(settings, run, steps=14, shards=4)
+    assert read_run(settings, run).status.value == "finished"
+
+
+def test_a_run_begun_in_this_process_goes_on_over_the_fleet(standing_fleet: Fleet) -> None:
+    settings = standing_fleet.settings
+    experiment = config()
+    run = new_run(settings, experiment)
+    watcher = _InterruptAt(6)
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(settings, run, in_process=True, watcher=watcher)
+    assert read_run(settings, run).status.value == "interrupted"
+    report = execute(settings, run)
+
+    assert report.checkpoint_sha256 == undisturbed(settings, experiment)
+
+
+class _InterruptAt(Watcher):
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._step = step
+
+    def on_step(self, event: object) -> None:
+        super().on_step(event)  # type: ignore[arg-type]
+        if len(self.steps) == self._step:
+            raise KeyboardInterrupt
+
+
+def _lease_is_over(fleet: Fleet, uid: str) -> bool:
+    with connect(str(fleet.settings.broker_url)) as client:
+        return client.exists(RunKeys(uid).lease) == 0

@@ -1,0 +1,139 @@
+"""Small experiments for tests, and ways to run them and look at what came out."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from contracts.settings import Settings, child_environment
+from db.engine import Database
+from db.records import JobRecord, RunRecord
+from db.repositories import JobRepository, OuterStepRepository, RunRepository
+from orchestrator.config import ExperimentConfig
+from orchestrator.events import EvaluationDone, RunStarted, StepDone
+from orchestrator.launch import RunReport, create_runs, execute_run
+from tests.fleet import ROOT
+
+SINUSOID: dict[str, Any] = {
+    "name": "sinusoid",
+    "seed": 3,
+    "data": {"name": "sinusoid"},
+    "episodes": {"n_way": 0, "k_shot": 5, "n_query": 5},
+    "model": {"name": "mlp", "hidden": [16, 16]},
+    "learner": {"name": "maml", "inner_lr": 0.01, "inner_steps": 2},
+    "outer": {"steps": 12, "meta_batch_size": 10, "lr": 0.01, "schedule": "cosine"},
+    "validation": {"every": 5, "episodes": 10},
+    "test": {"episodes": 10, "baselines": True},
+    "engine": {"episodes_per_job": 3, "checkpoint_every": 4},
+}
+
+
+def config(**sections: dict[str, Any]) -> ExperimentConfig:
+    """The sinusoid experiment, with keys of some sections replaced."""
+    tree = {**SINUSOID}
+    for name, section in sections.items():
+        tree[name] = {**tree.get(name, {}), **section}
+    return ExperimentConfig.from_json(tree)
+
+
+@dataclass
+class Watcher:
+    """An observer that remembers."""
+
+    steps: list[StepDone] = field(default_factory=list)
+    evaluations: list[EvaluationDone] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    started: list[RunStarted] = field(default_factory=list)
+
+    def on_start(self, event: RunStarted) -> None:
+        self.started.append(event)
+
+    def on_step(self, event: StepDone) -> None:
+        self.steps.append(event)
+
+    def on_evaluation(self, event: EvaluationDone) -> None:
+        self.evaluations.append(event)
+
+    def on_notice(self, text: str) -> None:
+        self.notices.append(text)
+
+
+def new_run(settings: Settings, experiment: ExperimentConfig) -> RunRecord:
+    with Database.open(settings.database_url) as database:
+        return create_runs(database, settings, experiment, seeds=[experiment.seed])[0]
+
+
+def execute(
+    settings: Settings, run: RunRecord, *, in_process: bool = False, watcher: Watcher | None = None
+) -> RunReport:
+    with Database.open(settings.database_url) as database:
+        return execute_run(
+            database, settings, run.id, in_process=in_process, observer=watcher or Watcher()
+        )
+
+
+def undisturbed(settings: Settings, experiment: ExperimentConfig) -> str:
+    """The sha256 that every execution of ``experiment`` must end with: run in this process."""
+    quiet = replace(settings, home=settings.home / "undisturbed", database_url=_sqlite(settings))
+    return execute(quiet, new_run(quiet, experiment), in_process=True).checkpoint_sha256
+
+
+def _sqlite(settings: Settings) -> str:
+    return f"sqlite:///{settings.home}/undisturbed.db"
+
+
+def resume_command(run: RunRecord) -> list[str]:
+    return [sys.executable, "-m", "orchestrator", "runs", "resume", str(run.id), "--json"]
+
+
+def start_orchestrator(settings: Settings, run: RunRecord) -> subprocess.Popen[bytes]:
+    """Run ``metafleet runs resume`` as a process of its own, to be killed."""
+    return subprocess.Popen(
+        resume_command(run),
+        env=child_environment(settings),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def sigkill(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def read_run(settings: Settings, run: RunRecord) -> RunRecord:
+    with (
+        Database.open(settings.database_url) as database,
+        database.session(read_only=True) as session,
+    ):
+        return RunRepository(session).get(run.id)
+
+
+def read_jobs(settings: Settings, run: RunRecord, stream: str = "train") -> Sequence[JobRecord]:
+    with (
+        Database.open(settings.database_url) as database,
+        database.session(read_only=True) as session,
+    ):
+        return JobRepository(session).list(run.id, stream=stream)
+
+
+def count_steps(settings: Settings, run: RunRecord) -> int:
+    with (
+        Database.open(settings.database_url) as database,
+        database.session(read_only=True) as session,
+    ):
+        return len(OuterStepRepository(session).list(run.id))
+
+
+def assert_every_shard_once(settings: Settings, run: RunRecord, *, steps: int, shards: int) -> None:
+    """Each (run, step, shard) has exactly one row, and each step one."""
+    jobs = read_jobs(settings, run)
+    assert sorted((job.step, job.shard) for job in jobs) == [
+        (step, shard) for step in range(1, steps + 1) for shard in range(shards)
+    ]
+    assert count_steps(settings, run) == steps
