@@ -9,6 +9,7 @@ FreeType: they are part of the cache's key, and the data digest covers the array
 
 import importlib.metadata
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from metafleet.data import glyph_classes
 from metafleet.data.class_data import ClassData
 from metafleet.data.glyph_faces import FACES, SIDE, Face, font_folder
 from metafleet.data.prepared import (
+    Array,
     ClassInfo,
     Content,
     PreparedData,
@@ -52,6 +54,11 @@ class GlyphsOptions:
         expected = "one or more different modalities"
         require(is_sound, "modalities", list(self.modalities), expected)
         require(2 <= self.min_faces <= 16, "min_faces", self.min_faces, "2 to 16")
+
+    @property
+    def needs_strokes(self) -> bool:
+        """True when the outlines are asked for."""
+        return "stroke" in self.modalities
 
 
 class Glyphs:
@@ -99,7 +106,12 @@ class Glyphs:
         return data.summarise(licence=self.licence, origin=self.origin)
 
     def _folder(self, options: GlyphsOptions, data_dir: Path) -> Path:
-        recipe = {"recipe": _RECIPE_VERSION, "min_faces": options.min_faces, **_versions()}
+        recipe = {
+            "recipe": _RECIPE_VERSION,
+            "min_faces": options.min_faces,
+            "strokes": options.needs_strokes,
+            **_versions(),
+        }
         return folder_of(data_dir, self.name, recipe)
 
 
@@ -148,15 +160,13 @@ def _draw_all(options: GlyphsOptions, progress: Progress) -> Content:
     )
     kept = enough[chosen]
     rows, columns = np.nonzero(distinct[kept])  # sorted by character, then by face
-    outlines = np.zeros((len(rows), N_POINTS, 3), np.float16)
-    for item in range(len(rows)):
-        if item % 1000 == 0:
-            progress("tracing outlines", item, len(rows))
-        outlines[item] = faces[columns[item]].outline(codes[kept[rows[item]]])
-    progress("tracing outlines", len(rows), len(rows))
+    arrays: dict[str, Array] = {"image": images[kept][rows, columns]}
+    if options.needs_strokes:
+        drawings = [(faces[c], codes[kept[r]]) for r, c in zip(rows, columns, strict=True)]
+        arrays["stroke"] = _trace(drawings, progress)
     return Content(
         classes=[_class_info(codes[row], distinct[row]) for row in kept],
-        arrays={"image": images[kept][rows, columns], "stroke": outlines},
+        arrays=arrays,
         present={},
         facts={
             **_versions(),
@@ -165,6 +175,16 @@ def _draw_all(options: GlyphsOptions, progress: Progress) -> Content:
             "left out: look like another character": str(len(enough) - len(kept)),
         },
     )
+
+
+def _trace(drawings: Sequence[tuple[Face, int]], progress: Progress) -> Array:
+    outlines = np.zeros((len(drawings), N_POINTS, 3), np.float16)
+    for item, (face, code) in enumerate(drawings):
+        if item % 1000 == 0:
+            progress("tracing outlines", item, len(drawings))
+        outlines[item] = face.outline(code)
+    progress("tracing outlines", len(drawings), len(drawings))
+    return outlines
 
 
 def _class_info(code: int, marks: Any) -> ClassInfo:

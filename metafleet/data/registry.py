@@ -4,6 +4,7 @@ Each function takes ``options``: JSON values with "name" choosing the data set, 
 configuration's ``[data]`` table.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,12 +94,17 @@ def verify(options: Options, data_dir: Path) -> None:
 def draw_sheet(options: Options, data_dir: Path, path: Path) -> None:
     """Write a PNG that shows a few classes of each split, each item's modalities side by side.
 
+    Modalities that are not chosen are shown too where they can be had without a download.
+
     Raises:
         ConfigError: the data set has nothing to draw.
         DataError: ``path`` cannot be written; or as ``open_source``.
     """
     from metafleet.data.sheet import write_sheet  # noqa: PLC0415 - needs Pillow
 
+    everything = dict(options) | {"modalities": ["image", "stroke"]}
+    if "modalities" in _option_names(options) and is_ready(everything, data_dir):
+        options = everything
     dataset, parsed = _resolve(options)
     data = dataset.open_classes(parsed, data_dir)
     if data is None:
@@ -114,6 +120,10 @@ def is_ready(options: Options, data_dir: Path) -> bool:
     """
     dataset, parsed = _resolve(options)
     return dataset.is_ready(parsed, data_dir)
+
+
+def _option_names(options: Options) -> set[str]:
+    return {field.name for field in dataclasses.fields(_resolve(options)[0].Options)}
 
 
 def _resolve(options: Options) -> tuple[DataSet, Any]:
