@@ -9,6 +9,7 @@ from db.repositories.runs import RunRepository
 from metafleet.episode import META_TEST, SPLITS
 from orchestrator.cli.context import echo_json, load_settings, open_database, require_broker
 from orchestrator.cli.execution import evaluation_table
+from orchestrator.cli.logs import log_to
 from orchestrator.cli.progress import watching
 from orchestrator.config import ExperimentConfig
 from orchestrator.launch import evaluate_run
@@ -32,6 +33,7 @@ def evaluate(run: str, split: str, episodes: int, in_process: bool, as_json: boo
             record = RunRepository(session).get(run)
         if not in_process:
             require_broker(settings)
+        log_to(settings.home / "logs")
         with watching() as observer:
             found = evaluate_run(
                 *(database, settings, record.id),

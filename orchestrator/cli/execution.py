@@ -13,6 +13,7 @@ from db.engine import Database
 from db.records import RunRecord
 from orchestrator.cli.context import echo_json
 from orchestrator.cli.figures import duration, percent, plus_minus
+from orchestrator.cli.logs import log_to
 from orchestrator.cli.progress import watching
 from orchestrator.config import ExperimentConfig
 from orchestrator.events import EvaluationDone
@@ -29,6 +30,7 @@ def execute_watched(
     resume_flags: Sequence[str] = (),
 ) -> RunReport:
     """Run, or go on with, one run; Ctrl-C leaves it interrupted and says how to go on."""
+    log_to(settings.home / "logs")
     try:
         with watching() as observer:
             return execute_run(

@@ -1,0 +1,29 @@
+"""Where a run's log goes: a file for details, standard error for what is wrong."""
+
+import logging
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+_FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
+_MAX_BYTES = 5_000_000
+
+
+class _OneLineFormatter(logging.Formatter):
+    """Leaves tracebacks to the file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the level and the message."""
+        return f"{record.levelname.lower()}: {record.getMessage()}"
+
+
+def log_to(folder: Path) -> None:
+    """Send all of this process's log to ``folder/orchestrator.log``, errors to the terminal too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = RotatingFileHandler(
+        folder / "orchestrator.log", maxBytes=_MAX_BYTES, backupCount=2, delay=True
+    )
+    file.setFormatter(logging.Formatter(_FORMAT))
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.ERROR)
+    terminal.setFormatter(_OneLineFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)
