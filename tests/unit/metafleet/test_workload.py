@@ -193,28 +193,49 @@ import json, sys
 from pathlib import Path
 import torch
 from metafleet import Workload, WorkloadSpec, digest
+from tests.unit.metafleet.few_shot import FakeSource
 torch.set_num_threads(1)
-junk = [torch.empty(1 + 97 * i) for i in range(int(sys.argv[3]))]  # another layout of memory
-spec = WorkloadSpec.from_json(json.loads(sys.argv[1]))
-workload = Workload.build(spec, data_dir=Path(sys.argv[2]))
-state = workload.init_state()
-for step in range(2):
-    shard = workload.gradient(state, split="meta_train", step=step, first_episode=0, n_episodes=3)
-print(digest(shard.grads))
+clutter = [torch.rand(1 + 97 * i) for i in range(60)]  # another layout of memory
+for spec in json.loads(sys.argv[1]):
+    spec = WorkloadSpec.from_json(spec)
+    if spec.data["name"] == "fake":
+        workload = Workload.bind(spec, FakeSource({"image": (1, 28, 28)}))
+    else:
+        workload = Workload.build(spec, data_dir=Path(sys.argv[2]))
+    state = workload.init_state()
+    for step in range(2):
+        shard = workload.gradient(
+            state, split="meta_train", step=step, first_episode=0, n_episodes=2
+        )
+    print(digest(shard.grads))
 """
 
 
 def test_other_processes_compute_the_same_bits(tmp_path: Path) -> None:
-    spec = sinusoid_spec(tmp_path)
-    workload = Workload.build(spec, data_dir=tmp_path)
-    here = workload.gradient(
-        workload.init_state(), split="meta_train", step=1, first_episode=0, n_episodes=3
-    )
+    conv4 = replace(SPEC, model={"name": "conv4", "channels": 16})
+    protonet = replace(conv4, learner={"name": "protonet"})
+    images = FakeSource({"image": (1, 28, 28)})
+    specs = [sinusoid_spec(tmp_path), conv4, protonet]
+    workloads = [
+        Workload.build(specs[0], data_dir=tmp_path),
+        *(Workload.bind(spec, images) for spec in specs[1:]),
+    ]
+    here = [
+        digest(
+            workload.gradient(
+                workload.init_state(), split="meta_train", step=1, first_episode=0, n_episodes=2
+            ).grads
+        )
+        for workload in workloads
+    ]
+    specs_json = json.dumps([spec.to_json() for spec in specs])
     there = subprocess.run(
-        [sys.executable, "-c", GRADIENT_DIGEST, json.dumps(spec.to_json()), tmp_path, "40"],
+        [sys.executable, "-c", GRADIENT_DIGEST, specs_json, tmp_path],
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
+        cwd=Path(__file__).parents[3],
     )
-    assert there.stdout.strip() == digest(here.grads)
+    assert there.stdout.split() == here
+    assert len(set(here)) == 3
