@@ -4,12 +4,12 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from db.records import EvaluationRecord, OuterStepRecord, RunRecord
-from metafleet.episode import META_TEST, META_VAL
+from metafleet.episode import META_TEST, META_TRAIN, META_VAL
 from metafleet.errors import ConfigError
 from orchestrator.config import ExperimentConfig
 
@@ -22,6 +22,8 @@ _BASELINES = {
     "initialisation": "without meta-training",
 }
 _WINDOW_SHARE = 20
+_LEGEND: dict[str, Any] = {"fontsize": 8.5, "edgecolor": "none", "framealpha": 0.85}
+_MARKS: dict[str, Any] = {"capsize": 3, "zorder": 4}
 _Values = Callable[[EvaluationRecord], tuple[float, float]]
 
 
@@ -40,6 +42,7 @@ def draw_learning_curve(
         # an optional package: commands that draw nothing must work without it
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(
             f"the learning curve needs matplotlib ({error}); pip install 'metafleet[data]'"
@@ -54,9 +57,10 @@ def draw_learning_curve(
     panels = figure.subplots(n_panels, 1, sharex=True, squeeze=False)[:, 0]
     if is_classification:
         _draw_accuracy(panels[0], config, steps, evaluations)
-    _draw_loss(panels[-1], steps, evaluations, with_baselines=not is_classification)
+    _draw_loss(panels[-1], config, steps, evaluations)
     figure.suptitle(_title(run, config), fontsize=12, x=0.02, ha="left")
     panels[-1].set_xlabel("outer step")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     _write_whole(path, lambda file: figure.savefig(file, format="png"))
 
 
@@ -69,39 +73,46 @@ def _draw_accuracy(
     def values(e: EvaluationRecord) -> tuple[float, float]:
         return 100 * (e.accuracy or 0.0), 100 * (e.accuracy_ci95 or 0.0)
 
-    curve = [100 * step.accuracy for step in steps if step.accuracy is not None]
-    _draw_training(axes, [step.step for step in steps if step.accuracy is not None], curve)
-    _draw_evaluations(axes, evaluations, values)
+    chosen = [(step.step, 100 * step.accuracy) for step in steps if step.accuracy is not None]
+    _draw_training(axes, config, *zip(*chosen, strict=True))
+    _draw_evaluations(axes, evaluations, values, "{:.1f} ± {:.1f} %")
     _draw_baselines(axes, evaluations, values, "{:.1f} %")
     n_way = config.episodes.shape(META_TEST).n_way
     _draw_line(axes, 100 / n_way, f"chance: {100 / n_way:.0f} %")
     axes.set_ylabel("query accuracy (%)")
-    axes.set_ylim(0, 101)
-    _finish(axes, "lower right")
+    axes.set_ylim(0, 102)
+    _finish(axes)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.1), **_LEGEND)
 
 
 def _draw_loss(
     axes: "Axes",
+    config: ExperimentConfig,
     steps: Sequence[OuterStepRecord],
     evaluations: Sequence[EvaluationRecord],
-    *,
-    with_baselines: bool,
 ) -> None:
     def values(e: EvaluationRecord) -> tuple[float, float]:
         return e.loss, e.loss_ci95
 
-    _draw_training(axes, [step.step for step in steps], [step.loss for step in steps])
-    _draw_evaluations(axes, evaluations, values)
-    if with_baselines:
-        _draw_baselines(axes, evaluations, values, "{:.3g}")
+    _draw_training(axes, config, [s.step for s in steps], [s.loss for s in steps])
+    _draw_evaluations(axes, evaluations, values, "{:.3g} ± {:.2g}")
     axes.set_yscale("log")
-    axes.set_ylabel("query loss")
-    _finish(axes, "upper right")
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter(lambda value, _: f"{value:g}")
+    axes.set_ylabel("query loss (log scale)")
+    _finish(axes)
+    if steps[-1].accuracy is None:
+        _draw_baselines(axes, evaluations, values, "{:.3g}")
+        axes.legend(loc="upper right", **_LEGEND)
 
 
-def _draw_training(axes: "Axes", xs: Sequence[int], ys: Sequence[float]) -> None:
-    axes.plot(xs, ys, color=_TRAIN, alpha=0.2, linewidth=0.8)
-    axes.plot(xs, smooth(ys), color=_TRAIN, linewidth=2, label="meta-training, smoothed")
+def _draw_training(
+    axes: "Axes", config: ExperimentConfig, xs: Sequence[int], ys: Sequence[float]
+) -> None:
+    shape = config.episodes.shape(META_TRAIN)
+    label = f"meta-training, {shape.n_way}-way" if shape.n_way else "meta-training"
+    axes.plot(xs, ys, color=_TRAIN, alpha=0.25, linewidth=0.8)
+    axes.plot(xs, smooth(ys), color=_TRAIN, linewidth=2, label=f"{label}, smoothed")
 
 
 def smooth(values: Sequence[float]) -> list[float]:
@@ -116,29 +127,25 @@ def smooth(values: Sequence[float]) -> list[float]:
 
 
 def _draw_evaluations(
-    axes: "Axes", evaluations: Sequence[EvaluationRecord], values: _Values
+    axes: "Axes", evaluations: Sequence[EvaluationRecord], values: _Values, form: str
 ) -> None:
-    for split, colour, marker, label in (
-        (META_VAL, _VALIDATION, "o", "meta-validation, 95 % interval"),
-        (META_TEST, _TEST, "D", "meta-test, 95 % interval"),
-    ):
-        chosen = [e for e in evaluations if e.split == split and e.label == "trained"]
-        if not chosen:
-            continue
-        chosen.sort(key=lambda e: e.step)
-        means, halves = zip(*(values(e) for e in chosen), strict=True)
+    trained = sorted((e for e in evaluations if e.label == "trained"), key=lambda e: e.step)
+    validations = [e for e in trained if e.split == META_VAL]
+    if validations:
+        means, halves = zip(*map(values, validations), strict=True)
         axes.errorbar(
-            [e.step for e in chosen],
-            means,
-            yerr=halves,
-            fmt=f"{marker}-" if split == META_VAL else marker,
-            color=colour,
-            markersize=5 if split == META_VAL else 8,
-            linewidth=1,
-            capsize=3,
-            label=label,
-            zorder=4,
+            *([e.step for e in validations], means, halves),
+            **(_MARKS | {"fmt": "o-", "color": _VALIDATION, "markersize": 4.5, "linewidth": 1}),
+            label="meta-validation, 95 % interval",
         )
+    for e in trained:
+        if e.split == META_TEST:
+            mean, half = values(e)
+            axes.errorbar(
+                *([e.step], [mean], [half]),
+                **(_MARKS | {"fmt": "D", "color": _TEST, "markersize": 7}),
+                label=f"meta-test: {form.format(mean, half)}",
+            )
 
 
 def _draw_baselines(
@@ -154,7 +161,8 @@ def _draw_line(axes: "Axes", y: float, text: str) -> None:
     axes.axhline(y, color=_INK, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
     axes.annotate(
         text,
-        xy=(0.01, y),
+        xy=(0.99, y),
+        ha="right",
         xycoords=("axes fraction", "data"),
         xytext=(0, 3),
         textcoords="offset points",
@@ -164,11 +172,10 @@ def _draw_line(axes: "Axes", y: float, text: str) -> None:
     )
 
 
-def _finish(axes: "Axes", place: Literal["lower right", "upper right"]) -> None:
+def _finish(axes: "Axes") -> None:
     axes.grid(True, color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc=place, fontsize=8.5, frameon=True, edgecolor="none", framealpha=0.85)
     axes.margins(x=0.02)
 
 

@@ -3,7 +3,6 @@
 from dataclasses import asdict
 
 import click
-from rich.console import Console
 
 from db.repositories.runs import RunRepository
 from metafleet.episode import META_TEST, SPLITS
@@ -11,6 +10,7 @@ from orchestrator.cli.context import echo_json, load_settings, open_database, re
 from orchestrator.cli.execution import evaluation_table
 from orchestrator.cli.logs import log_to
 from orchestrator.cli.progress import watching
+from orchestrator.cli.tables import show_table
 from orchestrator.config import ExperimentConfig
 from orchestrator.launch import evaluate_run
 
@@ -46,4 +46,4 @@ def evaluate(run: str, split: str, episodes: int, in_process: bool, as_json: boo
         echo_json({"run_id": record.id, "uid": record.uid} | asdict(found))
         return
     config = ExperimentConfig.from_json(record.config)
-    Console().print(evaluation_table((found,), config))
+    show_table(evaluation_table((found,), config))

@@ -5,16 +5,16 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from contracts.settings import Settings
 from db.engine import Database
 from db.records import RunRecord
 from orchestrator.cli.context import echo_json
-from orchestrator.cli.figures import duration, percent, plus_minus
+from orchestrator.cli.figures import LABELS, duration, percent, plus_minus
 from orchestrator.cli.logs import log_to
 from orchestrator.cli.progress import watching
+from orchestrator.cli.tables import make_table, show_table
 from orchestrator.config import ExperimentConfig
 from orchestrator.events import EvaluationDone
 from orchestrator.launch import RunReport, execute_run
@@ -62,7 +62,7 @@ def show_report(run: RunRecord, report: RunReport, *, as_json: bool) -> None:
     )
     if report.evaluations:
         config = ExperimentConfig.from_json(run.config)
-        Console().print(evaluation_table(report.evaluations, config))
+        show_table(evaluation_table(report.evaluations, config))
     click.echo(f"final state sha256 {report.checkpoint_sha256}")
     click.echo(f"more: metafleet runs show {run.id}")
 
@@ -71,28 +71,26 @@ def _describe_workers(workers: tuple[str, ...]) -> str:
     return f"by {len(workers)} worker processes" if len(workers) != 1 else f"by {workers[0]}"
 
 
-def evaluation_table(evaluations: tuple[EvaluationDone, ...], config: ExperimentConfig) -> Table:
-    """Lay evaluations out, with chance beside them for classification."""
-    splits = list(dict.fromkeys(e.split for e in evaluations))
-    table = Table(title=", ".join(_describe_split(split, config) for split in splits))
-    for heading in ("judged", "split", "step", "episodes"):
-        table.add_column(heading, justify="left" if heading in ("judged", "split") else "right")
-    is_classification = any(e.accuracy is not None for e in evaluations)
+def evaluation_table(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> Table:
+    """Lay the evaluations of one split out, what was trained last, chance first."""
+    split = evaluations[0].split
+    is_classification = evaluations[0].accuracy is not None
+    figures = ("accuracy (95 %)", "loss (95 %)")[0 if is_classification else 1 :]
+    table = make_table(
+        *("judged", *figures, "episodes", "batch norm"),
+        right=(*figures, "episodes"),
+        title=_describe_split(split, config),
+    )
     if is_classification:
-        table.add_column("accuracy (95 %)", justify="right")
-    table.add_column("loss (95 %)", justify="right")
-    table.add_column("batch norm")
-    for e in evaluations:
+        chance = percent(1 / config.episodes.shape(split).n_way)
+        table.add_row("chance", chance, "", "", "", style="dim")
+    for e in sorted(evaluations, key=lambda e: e.label == "trained"):
         accuracy = (percent(e.accuracy, e.accuracy_ci95),) if is_classification else ()
         table.add_row(
-            *(e.label, e.split, str(e.step), str(e.episodes), *accuracy),
-            *(plus_minus(e.loss, e.loss_ci95), e.batch_norm),
+            *(LABELS.get(e.label, e.label), *accuracy, plus_minus(e.loss, e.loss_ci95)),
+            *(str(e.episodes), e.batch_norm),
             style="bold" if e.label == "trained" else None,
         )
-    if is_classification:
-        for split in splits:
-            chance = percent(1 / config.episodes.shape(split).n_way)
-            table.add_row("chance", split, "", "", chance, "", "", style="dim")
     return table
 
 

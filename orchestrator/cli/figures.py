@@ -6,6 +6,13 @@ from collections.abc import Sequence
 
 from metafleet.errors import ConfigError
 
+LABELS = {
+    "trained": "meta-trained",
+    "initialisation": "initialisation, without meta-training",
+    "nearest_prototype": "nearest prototype on raw features",
+}
+"""What an evaluation's label means."""
+
 _BARS = "▁▂▃▄▅▆▇█"
 
 

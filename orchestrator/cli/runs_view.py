@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from sqlalchemy.orm import Session
 
@@ -23,7 +22,8 @@ from db.repositories.jobs import JobRepository
 from db.repositories.outer_steps import OuterStepRepository
 from db.repositories.runs import RunRepository
 from orchestrator.cli.context import echo_json, load_settings, open_database
-from orchestrator.cli.figures import duration, percent, plus_minus, sparkline
+from orchestrator.cli.figures import LABELS, duration, percent, plus_minus, sparkline
+from orchestrator.cli.tables import make_facts, make_table, show_table
 
 _STYLES = {
     RunStatus.FINISHED: "green",
@@ -94,13 +94,14 @@ def list_runs(limit: int, as_json: bool) -> None:
     if as_json:
         echo_json([_without_nan(asdict(run)) for run in found])
     elif found:
-        Console().print(_runs_table(found))
+        show_table(_runs_table(found))
     else:
         click.echo("no runs yet; start one with `metafleet submit FILE`, or `metafleet demo`")
 
 
 def _runs_table(found: tuple[RunRecord, ...]) -> Table:
-    table = Table("id", "uid", "name", "seed", "status", "steps", "created (UTC)")
+    headings = ("id", "uid", "name", "seed", "status", "steps", "created (UTC)")
+    table = make_table(*headings, right=("id", "seed", "steps"))
     for run in found:
         style = _STYLES.get(run.status, "")
         table.add_row(
@@ -126,21 +127,19 @@ def show_run(run: str, as_json: bool) -> None:
     if as_json:
         echo_json(view.to_json())
         return
-    console = Console()
-    console.print(_facts(view))
+    show_table(_facts(view))
     if view.evaluations:
-        console.print(_evaluations(view))
+        show_table(_evaluations(view))
     if view.workers:
-        console.print(_workers(view))
+        show_table(_workers(view))
 
 
 def _facts(view: RunView) -> Table:
     run = view.run
-    table = Table(title=f"run {run.id} · {run.uid} · {run.name}", show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
+    table = make_facts()
     style = _STYLES.get(run.status, "default")
     rows = {
+        "run": f"{run.id}  {run.uid}  {run.name}",
         "status": f"[{style}]{run.status}[/], {run.steps_done} of {run.n_steps} outer steps",
         "error": run.error,
         "experiment": f"{run.experiment}, seed {run.seed}",
@@ -200,19 +199,20 @@ def _jobs(jobs: JobTotals) -> str | None:
 
 
 def _evaluations(view: RunView) -> Table:
-    table = Table("split", "judged", "step", "episodes", "accuracy (95 %)", "loss (95 %)", "")
+    figures = ("step", "episodes", "accuracy (95 %)", "loss (95 %)")
+    table = make_table("split", "judged", *figures, "batch norm", "", right=figures)
     for e in view.evaluations:
         table.add_row(
-            *(e.split, e.label, str(e.step), str(e.episodes)),
+            *(e.split, LABELS.get(e.label, e.label), str(e.step), str(e.episodes)),
             *(percent(e.accuracy, e.accuracy_ci95), plus_minus(e.loss, e.loss_ci95)),
-            "best" if e.is_best else "",
+            *(e.batch_norm, "best" if e.is_best else ""),
         )
-    table.caption = f"batch norm: {', '.join(sorted({e.batch_norm for e in view.evaluations}))}"
     return table
 
 
 def _workers(view: RunView) -> Table:
-    table = Table("worker", "device", "jobs", "episodes", "computing")
+    figures = ("jobs", "episodes", "computing")
+    table = make_table("worker", "device", *figures, right=figures)
     for worker in view.workers:
         table.add_row(
             *(worker.worker, worker.device, str(worker.jobs), str(worker.episodes)),

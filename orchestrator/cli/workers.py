@@ -3,11 +3,11 @@
 from dataclasses import asdict
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from contracts.presence import WorkerInfo, list_workers
 from orchestrator.cli.context import echo_json, load_settings, open_broker
+from orchestrator.cli.tables import make_table, show_table
 
 _HINT = (
     "no workers; start some with `metafleet up --workers 2`, or on any machine that reaches Redis "
@@ -28,13 +28,13 @@ def workers(as_json: bool) -> None:
     if as_json:
         echo_json([asdict(worker) | {"is_alive": worker.is_alive} for worker in found])
     elif found:
-        Console().print(_table(found))
+        show_table(_table(found))
     else:
         click.echo(_HINT)
 
 
 def _table(found: list[WorkerInfo]) -> Table:
-    table = Table("worker", "pid", "device", "queues", "version", "protocol", "last seen")
+    table = make_table("worker", "pid", "device", "queues", "version", "protocol", "last seen")
     for worker in found:
         table.add_row(
             *(worker.name, str(worker.pid), worker.device, ", ".join(worker.queues)),

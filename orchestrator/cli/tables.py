@@ -1,0 +1,31 @@
+"""How tables look: compact, and never cut in a pipe."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+_PIPE_WIDTH = 200
+
+
+def make_table(*headings: str, right: tuple[str, ...] = (), title: str | None = None) -> Table:
+    """Make a table; the headings in ``right`` head columns of figures."""
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left", no_wrap=True)
+    return table
+
+
+def make_facts() -> Table:
+    """Make a table of names and values."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def show_table(table: Table) -> None:
+    """Print a table on standard output."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_PIPE_WIDTH)
+    console.print(table)
