@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -15,6 +16,10 @@ Schema = Mapping[str, tuple[str, tuple[int, ...]]]
 
 _HEADER_LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 8 * 2**20
+_UNREADABLE = (
+    *(ValueError, AttributeError, TypeError, KeyError, IndexError),
+    *(OverflowError, RecursionError),  # from 1e999, and from brackets nested without end
+)
 _DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -37,7 +42,7 @@ def schema_of(tensors: Mapping[str, Tensor]) -> Schema:
 
 def encode_tensors(tensors: Mapping[str, Tensor]) -> bytes:
     """Encode named tensors; the same tensors give the same bytes."""
-    return save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
+    return save({name: _apart(tensors[name]) for name in sorted(tensors)})
 
 
 def decode_tensors(data: bytes, schema: Schema) -> dict[str, Tensor]:
@@ -55,10 +60,10 @@ def decode_tensors(data: bytes, schema: Schema) -> dict[str, Tensor]:
         )
     for name, (dtype, shape) in schema.items():
         entry = header[name]
-        found = (_DTYPES.get(str(entry.get("dtype"))), tuple(entry.get("shape", ())))
-        if found != (dtype, shape):
+        found = (_DTYPES.get(str(entry.get("dtype"))), entry.get("shape"))
+        if found != (dtype, list(shape)):
             raise ContractError(
-                f"tensor {name!r} is {found[0]} {list(found[1])}; "
+                f"tensor {name!r} is {found[0]} {found[1]!r:.80}; "
                 f"the model has {dtype} {list(shape)}"
             )
     try:
@@ -77,6 +82,11 @@ def check_digest(data: bytes, sha256: str, *, what: str) -> None:
         )
 
 
+def _apart(tensor: Tensor) -> Tensor:
+    """Copy: safetensors refuses tensors that share memory, as tied parameters do."""
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+
 def _read_header(data: bytes) -> dict[str, Any]:
     n_header = int.from_bytes(data[:_HEADER_LENGTH_BYTES], "little")
     body = _HEADER_LENGTH_BYTES + n_header
@@ -88,8 +98,8 @@ def _read_header(data: bytes) -> dict[str, Any]:
         header = json.loads(data[_HEADER_LENGTH_BYTES:body])
         header.pop("__metadata__", None)
         ends = [int(entry["data_offsets"][1]) for entry in header.values()]
-    except (ValueError, AttributeError, TypeError, KeyError, IndexError) as error:
-        raise ContractError(f"the safetensors header cannot be read: {error!r}") from error
+    except _UNREADABLE as error:
+        raise ContractError(f"the safetensors header cannot be read: {error!r:.200}") from error
     if max(ends, default=0) != len(data) - body:
         raise ContractError(
             f"tensors take {max(ends, default=0)} bytes by their header but {len(data) - body} "

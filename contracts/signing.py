@@ -27,7 +27,8 @@ def verify(message: InnerLoopJob | ShardResult, key: str) -> None:
     """
     if not key:
         return
-    if not hmac.compare_digest(message.signature, _signature(message, key)):
+    # bytes: of texts, compare_digest takes ASCII alone and raises TypeError otherwise
+    if not hmac.compare_digest(message.signature.encode(), _signature(message, key).encode()):
         what = "has a wrong signature" if message.signature else "is not signed"
         raise SignatureError(
             f"a {type(message).__name__} for run={message.run} step={message.step} {what}; "

@@ -186,7 +186,7 @@ class OpenStep:
                 raise StaleError(f"a result of run={result.run} epoch={result.epoch}")
             if result.shard >= len(self._shards):
                 raise ContractError(f"shard={result.shard} of {len(self._shards)} shards")
-        except (ContractError, ValueError) as error:
+        except (ContractError, ValueError, RecursionError) as error:
             log.warning("%s: a result was refused: %s", self.name, error)
             return
         self._raws[result.shard] = raw
