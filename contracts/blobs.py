@@ -4,12 +4,14 @@ import contextlib
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote
 
 from contracts.connections import Client, connect, redis_errors
-from metafleet.errors import BlobMissingError, ConfigError
+from contracts.settings import redact_url
+from metafleet.errors import BlobMissingError, BrokerUnavailableError, ConfigError
 
 CHUNK_BYTES = 32 * 2**20
 """Largest single Redis value: beyond it client buffers and replication suffer."""
@@ -37,14 +39,21 @@ class BlobStore(Protocol):
 
 def open_blob_store(url: str) -> BlobStore:
     """Choose the store by URL: redis://, rediss://, unix:// or file:///shared/directory."""
-    scheme = urlsplit(url).scheme
+    scheme = url.partition("://")[0]
     if scheme in ("redis", "rediss", "unix"):
         return RedisBlobStore(url)
     if scheme == "file":
-        return DirectoryBlobStore(Path(urlsplit(url).path))
+        return DirectoryBlobStore(_directory_of(url))
     raise ConfigError(
-        f"METAFLEET_BLOBS_URL has scheme {scheme!r}; expected redis://, rediss:// or file:///path"
+        f"METAFLEET_BLOBS_URL={redact_url(url)!r}; expected redis://, rediss:// or file:///path"
     )
+
+
+def _directory_of(url: str) -> Path:
+    path = unquote(url.removeprefix("file://"))
+    if not path.startswith("/"):  # file://name/x would be the folder /x of a host called "name"
+        raise ConfigError(f"METAFLEET_BLOBS_URL={url!r} is not absolute; expected file:///path")
+    return Path(path)
 
 
 def _missing(key: str, n_bytes: int) -> BlobMissingError:
@@ -97,33 +106,43 @@ class DirectoryBlobStore:
 
     def put(self, key: str, data: bytes, *, ttl_s: float) -> None:
         """Write to a temporary file, stamp its expiry as its modification time, rename."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._sweep()
-        handle, name = tempfile.mkstemp(dir=self._directory, prefix=".part-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            expiry_s = time.time() + ttl_s
-            os.utime(name, (expiry_s, expiry_s))
-            os.replace(name, self._path(key))
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
-            raise
+        with self._directory_errors():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            handle, name = tempfile.mkstemp(dir=self._directory, prefix=".part-")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                expiry_s = time.time() + ttl_s
+                os.utime(name, (expiry_s, expiry_s))
+                os.replace(name, self._path(key))
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name)
+                raise
 
     def get(self, key: str, n_bytes: int) -> bytes:
         """Read the file, when it is of the promised length."""
         path = self._path(key)
-        try:
+        with self._directory_errors(), contextlib.suppress(FileNotFoundError):
             if path.stat().st_size == n_bytes:
                 return path.read_bytes()
-        except FileNotFoundError:
-            pass
         raise _missing(key, n_bytes)
 
     def delete(self, key: str, n_bytes: int) -> None:
         """Remove the file."""
-        self._path(key).unlink(missing_ok=True)
+        with self._directory_errors():
+            self._path(key).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _directory_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BrokerUnavailableError(
+                f"blob directory {self._directory} cannot be used ({error.strerror}); "
+                "is it mounted, writable and not full?"
+            ) from error
 
     def _path(self, key: str) -> Path:
         return self._directory / quote(key, safe="")
