@@ -45,11 +45,13 @@ def connect(url: str, *, socket_timeout_s: float = SOCKET_TIMEOUT_S, retries: in
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
             retry_on_error=[redis.exceptions.ConnectionError],
         )
-    except ValueError as error:
+    except ValueError:
+        # the cause is kept out: it quotes what stands before the first "/", part of a password that
+        # holds one
         raise ConfigError(
-            f"{redact_url(url)!r} is not a Redis URL ({error}); "
-            "expected redis://:password@host:port/0 or rediss://..."
-        ) from error
+            f"{redact_url(url)!r} is not a Redis URL; expected redis://:password@host:port/0 or "
+            "rediss://..., special characters of the password percent-encoded"
+        ) from None
 
 
 @contextmanager
