@@ -1,11 +1,14 @@
 """Which workers are there: each says so every two seconds, by Redis's clock."""
 
 import json
-from dataclasses import asdict, dataclass
+import logging
+from dataclasses import asdict, dataclass, fields
 from typing import Final, cast
 
 from contracts.connections import Client
 from contracts.keys import WORKERS_INFO, WORKERS_SEEN
+
+log = logging.getLogger(__name__)
 
 BEAT_INTERVAL_S: Final = 2.0
 ALIVE_WITHIN_S: Final = 6.0
@@ -55,6 +58,9 @@ class WorkerInfo:
         return self.last_seen_s <= ALIVE_WITHIN_S
 
 
+_FIELDS: Final = tuple(f.name for f in fields(WorkerInfo) if f.name != "last_seen_s")
+
+
 def announce(client: Client, worker: WorkerInfo) -> None:
     """Give a sign of life, and forget workers that gave none for ten minutes."""
     info = asdict(worker)
@@ -75,13 +81,20 @@ def list_workers(client: Client) -> list[WorkerInfo]:
     scores = cast(list[tuple[bytes, float]], client.zrange(WORKERS_SEEN, 0, -1, withscores=True))
     seen = {name.decode(): max(0.0, now_s - score) for name, score in scores}
     hashed = cast(dict[bytes, bytes], client.hgetall(WORKERS_INFO))
-    infos = {name.decode(): json.loads(text) for name, text in hashed.items()}
-    return [
-        WorkerInfo(
-            **{**infos[name], "queues": tuple(infos[name]["queues"])}, last_seen_s=seen[name]
-        )
-        for name in sorted(seen.keys() & infos.keys())
-    ]
+    infos = {name.decode(): text for name, text in hashed.items()}
+    workers = (_read_info(infos[name], seen[name]) for name in sorted(seen.keys() & infos.keys()))
+    return [worker for worker in workers if worker is not None]
+
+
+def _read_info(text: bytes, last_seen_s: float) -> WorkerInfo | None:
+    """Read what a worker says of itself, perhaps one of another version."""
+    try:
+        info = json.loads(text)
+        known = {name: info[name] for name in _FIELDS}
+        return WorkerInfo(**{**known, "queues": tuple(info["queues"])}, last_seen_s=last_seen_s)
+    except (ValueError, TypeError, KeyError) as error:
+        log.warning("a worker that says %.200r of itself is not counted: %r", text, error)
+        return None
 
 
 def count_alive(client: Client, queue: str) -> int:

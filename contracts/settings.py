@@ -13,6 +13,7 @@ from pathlib import Path
 
 from metafleet.errors import ConfigError
 
+_IN_STACK_FILE = ("broker_url", "blobs_url", "signing_key")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -63,7 +64,7 @@ class Settings:
             ConfigError: a variable or the stack file holds something unusable.
         """
         env = os.environ if environ is None else environ
-        home = Path(env.get("METAFLEET_HOME") or "~/.metafleet").expanduser().absolute()
+        home = _folder(env, "METAFLEET_HOME", "~/.metafleet")
         stack = _read_stack_file(home / "stack.json")
         broker_url = env.get("METAFLEET_BROKER_URL") or stack.get("broker_url")
         device = env.get("METAFLEET_DEVICE") or "auto"
@@ -75,13 +76,11 @@ class Settings:
             database_url=env.get("METAFLEET_DATABASE_URL") or f"sqlite:///{home}/metafleet.db",
             broker_url=broker_url,
             blobs_url=env.get("METAFLEET_BLOBS_URL") or stack.get("blobs_url") or broker_url,
-            data_dir=Path(env.get("METAFLEET_DATA_DIR") or home / "data").expanduser().absolute(),
+            data_dir=_folder(env, "METAFLEET_DATA_DIR", home / "data"),
             signing_key=env.get("METAFLEET_SIGNING_KEY") or stack.get("signing_key", ""),
             device=device,
             allowed_packages=tuple(p.strip() for p in packages.split(",") if p.strip()),
-            heartbeat_dir=Path(
-                env.get("METAFLEET_HEARTBEAT_DIR") or home / "heartbeats"
-            ).expanduser(),
+            heartbeat_dir=_folder(env, "METAFLEET_HEARTBEAT_DIR", home / "heartbeats"),
         )
 
 
@@ -105,6 +104,16 @@ def child_environment(settings: Settings) -> dict[str, str]:
     return inherited | {name: value for name, value in wanted.items() if value}
 
 
+def _folder(env: Mapping[str, str], name: str, default: str | Path) -> Path:
+    folder = env.get(name) or default
+    try:
+        return Path(folder).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{name}={str(folder)!r}: there is no such home directory; write the path out"
+        ) from error
+
+
 def _read_stack_file(path: Path) -> dict[str, str]:
     try:
         stack = json.loads(path.read_text())
@@ -116,7 +125,12 @@ def _read_stack_file(path: Path) -> dict[str, str]:
         ) from error
     if not isinstance(stack, dict):
         raise ConfigError(f"the stack file {path} is not a JSON object; delete it")
-    return stack
+    known = {name: stack[name] for name in _IN_STACK_FILE if stack.get(name)}
+    for name, value in known.items():
+        if not isinstance(value, str):
+            found = type(value).__name__  # not the value: it may be meant to be a secret
+            raise ConfigError(f"the stack file {path} has {found} {name}, not a text; delete it")
+    return known
 
 
 def redact_url(url: str) -> str:
