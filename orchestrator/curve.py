@@ -164,7 +164,8 @@ def _draw_line(axes: "Axes", y: float, text: str) -> None:
         xy=(0.99, y),
         ha="right",
         xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
+        # training ends above an accuracy's baselines and below a loss's: keep out of its way
+        xytext=(0, 4 if axes.get_yscale() == "log" else -11),
         textcoords="offset points",
         fontsize=8.5,
         color=_INK,

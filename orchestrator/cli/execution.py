@@ -76,25 +76,24 @@ def evaluation_table(evaluations: Sequence[EvaluationDone], config: ExperimentCo
     split = evaluations[0].split
     is_classification = evaluations[0].accuracy is not None
     figures = ("accuracy (95 %)", "loss (95 %)")[0 if is_classification else 1 :]
-    table = make_table(
-        *("judged", *figures, "episodes", "batch norm"),
-        right=(*figures, "episodes"),
-        title=_describe_split(split, config),
-    )
+    table = make_table("judged", *figures, right=figures, title=_describe(evaluations, config))
     if is_classification:
         chance = percent(1 / config.episodes.shape(split).n_way)
-        table.add_row("chance", chance, "", "", "", style="dim")
+        table.add_row("chance", chance, "", style="dim")
     for e in sorted(evaluations, key=lambda e: e.label == "trained"):
         accuracy = (percent(e.accuracy, e.accuracy_ci95),) if is_classification else ()
         table.add_row(
             *(LABELS.get(e.label, e.label), *accuracy, plus_minus(e.loss, e.loss_ci95)),
-            *(str(e.episodes), e.batch_norm),
             style="bold" if e.label == "trained" else None,
         )
     return table
 
 
-def _describe_split(split: str, config: ExperimentConfig) -> str:
-    shape = config.episodes.shape(split)
+def _describe(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> str:
+    last = max(evaluations, key=lambda e: e.label == "trained")
+    shape = config.episodes.shape(last.split)
     ways = f"{shape.n_way}-way " if shape.n_way else ""
-    return f"{split}: {ways}{shape.k_shot}-shot, {shape.n_query} query"
+    return (
+        f"{last.split}: {last.episodes} episodes, {ways}{shape.k_shot}-shot, "
+        f"{shape.n_query} query; batch norm {last.batch_norm}"
+    )

@@ -8,8 +8,8 @@ from metafleet.errors import ConfigError
 
 LABELS = {
     "trained": "meta-trained",
-    "initialisation": "initialisation, without meta-training",
-    "nearest_prototype": "nearest prototype on raw features",
+    "initialisation": "without meta-training",
+    "nearest_prototype": "nearest raw prototype",
 }
 """What an evaluation's label means."""
 

@@ -49,7 +49,7 @@ class Smoothed:
         if self._sums["seconds"] > 0:
             parts.append(f"{self._sums['episodes'] / self._sums['seconds']:.0f} episodes/s")
         workers = "1 worker" if event.workers_alive == 1 else f"{event.workers_alive} workers"
-        return "  ".join([*parts, workers])
+        return ", ".join([*parts, workers])
 
 
 def describe_evaluation(event: EvaluationDone) -> str:
@@ -84,7 +84,7 @@ class LineObserver:
         is_due = time.monotonic() - self._last_line_at >= _LINE_EVERY_S
         if is_due or event.step == self._n_steps:
             self._last_line_at = time.monotonic()
-            self._write(f"step {event.step}/{self._n_steps}  {self._smoothed.describe(event)}")
+            self._write(f"step {event.step}/{self._n_steps}: {self._smoothed.describe(event)}")
 
     def on_evaluation(self, event: EvaluationDone) -> None:
         """Write the evaluation."""
@@ -110,7 +110,7 @@ class BarObserver:
         """Set the bar up for the run."""
         self._progress.update(
             self._task,
-            description=f"run {event.run_id} {event.name}",
+            description=f"run {event.run_id}",
             total=event.n_steps,
             completed=event.first_step,
         )

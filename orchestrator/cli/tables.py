@@ -24,8 +24,8 @@ def make_facts() -> Table:
 
 
 def show_table(table: Table) -> None:
-    """Print a table on standard output."""
+    """Print a table on standard output; a narrow terminal wraps its lines, nothing is cut."""
     console = Console(highlight=False)
-    if not console.is_terminal:
+    if not console.is_terminal or console.width < console.measure(table).maximum:
         console = Console(highlight=False, width=_PIPE_WIDTH)
     console.print(table)
