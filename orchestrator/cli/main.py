@@ -51,10 +51,9 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; nobody sees a traceback."""
-    signal.signal(signal.SIGTERM, _on_terminate)
+    previous = signal.signal(signal.SIGTERM, _on_terminate)
     try:
-        result = cli.main(args=arguments, prog_name="metafleet", standalone_mode=False)
-        sys.stdout.flush()
+        return _run(arguments)
     except click.ClickException as error:
         return _fail(_usage_message(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
@@ -65,7 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), EXIT_ERROR)
     except Exception as error:
         return _crashed(error)
-    return result if isinstance(result, int) else 0
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    status = cli.main(args=arguments, prog_name="metafleet", standalone_mode=False)
+    sys.stdout.flush()  # here, where a reader that is gone can be handled
+    return status if isinstance(status, int) else 0
 
 
 def _on_terminate(signum: int, frame: FrameType | None) -> None:
