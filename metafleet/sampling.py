@@ -142,7 +142,7 @@ class ClassEpisodeSource:
         """Draw the episode that ``rng`` addresses, support and query ordered by class."""
         need = shape.k_shot + shape.n_query
         eligible = self._eligible_classes(split, need)
-        if len(eligible) < max(shape.n_way, 2) or shape.k_shot < 1 or shape.n_query < 1:
+        if not 2 <= shape.n_way <= len(eligible) or shape.k_shot < 1 or shape.n_query < 1:
             self.check(split, shape)
         support: list[int] = []
         query: list[int] = []

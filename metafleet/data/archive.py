@@ -40,6 +40,10 @@ class SafeZip:
             self._zip = zipfile.ZipFile(path)
         self.names = tuple(self._check(self._zip.infolist()))
 
+    def close(self) -> None:
+        """Close the file; nothing can be read afterwards."""
+        self._zip.close()
+
     def read(self, name: str) -> bytes:
         """Return one member's bytes, its CRC checked.
 

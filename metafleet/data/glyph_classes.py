@@ -93,13 +93,14 @@ def _look_alikes(images: Images, drawn: Flags, rank: npt.NDArray[np.int_]) -> Fl
     float32, hence equal on every machine.
     """
     n_characters, n_faces = drawn.shape
+    flat = images.reshape(n_characters, n_faces, images.shape[2] * images.shape[3])
     same_split = rank[:, None] == rank[None, :]
     limit = np.where(same_split, _SAME_SPLIT_COSINE, _OTHER_SPLIT_COSINE).astype(np.float32) ** 2
     balance = np.zeros((n_characters, n_characters), np.int8)  # faces that say yes minus no
     shared = np.zeros((n_characters, n_characters), np.bool_)
     for face in range(n_faces):
         rows = np.flatnonzero(drawn[:, face])
-        pixels = (images[rows, face].reshape(len(rows), -1) >> 4).astype(np.float32)
+        pixels = (flat[rows, face] >> 4).astype(np.float32)
         dots = pixels @ pixels.T
         norms = dots.diagonal()
         cells = np.ix_(rows, rows)

@@ -7,6 +7,7 @@ at most a quarter of a pixel and the outline fits its raster.
 """
 
 import importlib.util
+import io
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,10 +78,10 @@ class Face:
         from fontTools.ttLib import TTFont  # noqa: PLC0415 - only preparing needs the decoders
 
         self._path = path
-        self._table = TTFont(path, lazy=True)
-        self._glyphs = self._table["glyf"]
-        self._names: dict[int, str] = self._table.getBestCmap()
-        self._em: int = self._table["head"].unitsPerEm
+        table = TTFont(io.BytesIO(path.read_bytes()), lazy=True)  # keeps no file open
+        self._glyphs = table["glyf"]
+        self._names: dict[int, str] = table.getBestCmap()
+        self._em: int = table["head"].unitsPerEm
         self._fonts: dict[int, Any] = {}
 
     @property
@@ -97,6 +98,8 @@ class Face:
         """Draw characters the face ``draws``: grey values [n, 28, 28], ink 255."""
         from PIL import Image, ImageDraw  # noqa: PLC0415 - only preparing needs the decoders
 
+        if not codes:
+            return np.zeros((0, SIDE, SIDE), np.uint8)
         sheet = Image.new("L", (_CANVAS, _CANVAS * len(codes)))
         draw = ImageDraw.Draw(sheet)
         for row, code in enumerate(codes):

@@ -6,6 +6,7 @@
 - **npz**: ``omniglot_28x28_strokes64.npz``, the same pixels bit for bit, with strokes.
 """
 
+import contextlib
 import hashlib
 import io
 import re
@@ -104,8 +105,9 @@ def _zip_source(base: Path, images: list[Path]) -> Source:
     files = images + (strokes if has_strokes else [])
 
     def read(with_strokes: bool, progress: Progress) -> Drawings:
-        wanted = _zip_readers(strokes) if with_strokes else None
-        return _read_members(base, _zip_readers(images), wanted, progress)
+        with contextlib.ExitStack() as stack:
+            wanted = _zip_readers(strokes, stack) if with_strokes else None
+            return _read_members(base, _zip_readers(images, stack), wanted, progress)
 
     fingerprint = hashlib.sha256("".join(map(hash_file, files)).encode()).hexdigest()
     return Source("zip", has_strokes, fingerprint, read)
@@ -136,10 +138,10 @@ def _folder_readers(folders: Iterable[Path]) -> Readers:
     return {_drawing(path.as_posix()): path.read_bytes for path in _files(folders)}
 
 
-def _zip_readers(paths: Iterable[Path]) -> Readers:
+def _zip_readers(paths: Iterable[Path], stack: contextlib.ExitStack) -> Readers:
     readers: dict[Drawing, Callable[[], bytes]] = {}
     for path in paths:
-        archive = SafeZip(path)
+        archive = stack.enter_context(contextlib.closing(SafeZip(path)))
         for name in archive.names:
             if _MEMBER.search(name):
                 readers[_drawing(name)] = partial(archive.read, name)
@@ -172,7 +174,7 @@ def _read_members(
             progress("reading drawings", row, N_DRAWINGS)
         pixels[row] = _decode_png(drawing, images[drawing])
         if strokes is not None and paths is not None:
-            paths[row] = _decode_strokes(drawing, strokes[drawing])
+            paths[row] = decode_strokes(drawing, strokes[drawing])
     progress("reading drawings", N_DRAWINGS, N_DRAWINGS)
     return Drawings(pixels, paths)
 
@@ -198,8 +200,12 @@ def _decode_png(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.u
         ) from error
 
 
-def _decode_strokes(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.float32]:
-    """Read lines "x,y,milliseconds" between START and BREAK; y grows upwards from -105."""
+def decode_strokes(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.float32]:
+    """Read lines "x,y,milliseconds" between START and BREAK; y grows upwards from -105.
+
+    Raises:
+        DataCorruptError: the text is something else.
+    """
     lines: list[list[tuple[float, float]]] = [[]]
     try:
         for line in read().decode("ascii").split():
