@@ -1,0 +1,99 @@
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from metafleet.data.registry import DATASETS
+from metafleet.learners.registry import LEARNERS
+from metafleet.models.registry import MODELS
+from orchestrator.config import ExperimentConfig
+
+README = (Path(__file__).parents[3] / "README.md").read_text()
+BASELINES = {"nearest_prototype"}
+"""Learners with nothing to learn; the test judges them, nobody trains them."""
+
+
+def rows() -> list[list[str]]:
+    """Cells of every table row of the README; an empty first cell means: as above."""
+    table = []
+    first = ""
+    for line in README.splitlines():
+        if line.startswith("|"):
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            first = cells[0] or first
+            table.append([first, *cells[1:]])
+        else:
+            first = ""
+    return table
+
+
+def documented(owner: str) -> dict[str, str]:
+    """Key -> default of the rows of one table or option owner."""
+    found = {}
+    for cells in rows():
+        if cells[0] == owner and len(cells) == 4:
+            keys = re.findall(r"`(\w+)`", cells[1])
+            defaults = (
+                cells[2].split(", ") if len(keys) > 1 and cells[2] else [cells[2]] * len(keys)
+            )
+            found.update(zip(keys, defaults, strict=True))
+    return found
+
+
+def toml_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(toml_text, value)) + "]"
+    return repr(value)
+
+
+def sections() -> list[tuple[str, type[BaseModel]]]:
+    fields = ExperimentConfig.model_fields.items()
+    return [
+        (name, field.annotation)
+        for name, field in fields
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    ]
+
+
+@pytest.mark.parametrize(("name", "section"), sections(), ids=[name for name, _ in sections()])
+def test_the_table_of_keys_is_that_of_the_code(name: str, section: type[BaseModel]) -> None:
+    table = documented(f"`{name}`")
+
+    assert set(table) == set(section.model_fields)
+    for key, field in section.model_fields.items():
+        if key in ("meta_train", "meta_val", "meta_test"):
+            continue
+        expected = "-" if field.is_required() else f"`{toml_text(field.default)}`"
+        assert table[key] == expected, key
+
+
+def option_owners() -> list[tuple[str, type]]:
+    learners = {n: c for n, c in LEARNERS.items() if n not in BASELINES}
+    return [
+        *((f"data `{name}`", type(DATASETS[name]).Options) for name in DATASETS),
+        *((f"model `{name}`", MODELS[name].Options) for name in MODELS),
+        *((f"learner `{name}`", learners[name].Options) for name in learners),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("owner", "options"), option_owners(), ids=[owner for owner, _ in option_owners()]
+)
+def test_the_table_of_options_is_that_of_the_code(owner: str, options: type) -> None:
+    table = documented(owner)
+    fields = {field.name: field.default for field in dataclasses.fields(options)}
+
+    assert set(table) == set(fields)
+    for name, default in fields.items():
+        if default is None or table[name].endswith("...`"):
+            continue
+        assert table[name].replace(", ", ",").strip("`") == toml_text(default).replace(", ", ","), (
+            name
+        )
