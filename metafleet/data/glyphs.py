@@ -22,11 +22,10 @@ from metafleet.data.glyph_faces import FACES, SIDE, Face, font_folder
 from metafleet.data.prepared import (
     Array,
     ClassInfo,
-    Content,
     PreparedData,
-    find_or_prepare,
     folder_of,
 )
+from metafleet.data.preparing import Content, find_or_prepare
 from metafleet.data.strokes import N_POINTS
 from metafleet.data.summary import DataSummary, Progress, no_progress
 from metafleet.episode import SPLITS

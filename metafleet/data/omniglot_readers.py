@@ -8,7 +8,6 @@
 
 import contextlib
 import hashlib
-import io
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -23,19 +22,16 @@ import numpy.typing as npt
 from metafleet.data.archive import SafeZip
 from metafleet.data.download import hash_file
 from metafleet.data.omniglot_classes import CHARACTERS, N_DRAWERS
-from metafleet.data.strokes import N_POINTS, resample
+from metafleet.data.omniglot_decoding import SIDE, Drawing, decode_png, decode_strokes
+from metafleet.data.strokes import N_POINTS
 from metafleet.data.summary import Progress
 from metafleet.errors import DataCorruptError, DataMissingError
 
 N_DRAWINGS = len(CHARACTERS) * N_DRAWERS
-SIDE = 28
-_ORIGINAL_SIDE = 105
 _NPZ_NAME = "omniglot_28x28_strokes64.npz"
 _SETS = ("background", "evaluation")
 _MEMBER = re.compile(r"(?:^|/)([^/]+/character\d\d)/\d{4}_(\d\d)\.(?:png|txt)$")
 
-Drawing = tuple[str, int]
-"""("Alphabet/characterNN", drawer from 1)."""
 Readers = Mapping[Drawing, Callable[[], bytes]]
 
 
@@ -172,57 +168,11 @@ def _read_members(
     for row, drawing in enumerate(wanted):
         if row % 1000 == 0:
             progress("reading drawings", row, N_DRAWINGS)
-        pixels[row] = _decode_png(drawing, images[drawing])
+        pixels[row] = decode_png(drawing, images[drawing])
         if strokes is not None and paths is not None:
             paths[row] = decode_strokes(drawing, strokes[drawing])
     progress("reading drawings", N_DRAWINGS, N_DRAWINGS)
     return Drawings(pixels, paths)
-
-
-def _decode_png(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.uint8]:
-    try:
-        from PIL import Image  # noqa: PLC0415 - only reading PNGs needs the decoder
-    except ImportError as error:
-        raise DataMissingError(
-            "reading Omniglot's PNGs needs Pillow; run `pip install 'metafleet[data]'`"
-        ) from error
-    try:
-        with Image.open(io.BytesIO(read()), formats=["PNG"]) as image:
-            if image.size != (_ORIGINAL_SIDE, _ORIGINAL_SIDE):
-                raise ValueError(f"it is {image.size[0]}x{image.size[1]}, not 105x105")
-            inverted = 255 - np.asarray(image.convert("L"))
-        small = Image.fromarray(inverted).resize((SIDE, SIDE), Image.Resampling.BOX)
-        return np.asarray(small)
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow says SyntaxError of broken PNGs
-        raise DataCorruptError(
-            f"the image of {drawing[0]} by drawer {drawing[1]} cannot be read ({error}); "
-            "get the data again"
-        ) from error
-
-
-def decode_strokes(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.float32]:
-    """Read lines "x,y,milliseconds" between START and BREAK; y grows upwards from -105.
-
-    Raises:
-        DataCorruptError: the text is something else.
-    """
-    lines: list[list[tuple[float, float]]] = [[]]
-    try:
-        for line in read().decode("ascii").split():
-            if line == "BREAK":
-                lines.append([])
-            elif line != "START":
-                x, y, _ = line.split(",")
-                lines[-1].append((float(x) / _ORIGINAL_SIDE, -float(y) / _ORIGINAL_SIDE))
-        points = [np.array(stroke) for stroke in lines if stroke]
-        if not points or not all(np.isfinite(stroke).all() for stroke in points):
-            raise ValueError("no finite points")
-    except (OSError, ValueError) as error:
-        raise DataCorruptError(
-            f"the strokes of {drawing[0]} by drawer {drawing[1]} cannot be read ({error}); "
-            "get the data again"
-        ) from error
-    return resample(points)
 
 
 def _read_npz(path: Path, with_strokes: bool, progress: Progress) -> Drawings:

@@ -9,22 +9,18 @@ the data were made from and how, so other options or other sources never share a
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from metafleet.data.locking import exclusive
-from metafleet.errors import DataCorruptError, DataError, DataMissingError
+from metafleet.errors import DataCorruptError, DataMissingError
 
 FORMAT_VERSION = 1
-_INDEX = "index.json"
+INDEX = "index.json"
 _KEY_DIGITS = 16
 Array = npt.NDArray[Any]
 
@@ -61,23 +57,6 @@ class ArrayInfo:
     file_bytes: int
     sha256: str
     n_present: int
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What a preparation makes.
-
-    Attributes:
-        classes: in order of the rows.
-        arrays: modality -> array with as many rows as the classes have items.
-        present: modality -> items that have it; modalities not named are complete.
-        facts: further facts worth keeping, for people.
-    """
-
-    classes: Sequence[ClassInfo]
-    arrays: Mapping[str, Array]
-    present: Mapping[str, int]
-    facts: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,52 +116,17 @@ def find_prepared(folder: Path) -> PreparedData | None:
         DataCorruptError: it is damaged.
     """
     try:
-        text = (folder / _INDEX).read_text(encoding="utf-8")
+        text = (folder / INDEX).read_text(encoding="utf-8")
     except FileNotFoundError:
         if folder.exists():
-            raise _damaged(folder, f"it has no {_INDEX}") from None
+            raise _damaged(folder, f"it has no {INDEX}") from None
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise _damaged(folder / _INDEX, str(error)) from error
+        raise _damaged(folder / INDEX, str(error)) from error
     prepared = _parse_index(folder, text)
     for modality in prepared.arrays:
         prepared.load(modality)
     return prepared
-
-
-def find_or_prepare(folder: Path, make: Callable[[], Content]) -> PreparedData:
-    """Open ``folder``, or fill it with what ``make`` returns. Safe in concurrent processes.
-
-    A damaged folder is made anew.
-
-    Raises:
-        DataError: the folder cannot be written.
-    """
-    found = _find_sound(folder)
-    if found is not None:
-        return found
-    try:
-        with exclusive(folder.with_name(f".{folder.name}.lock")):
-            found = _find_sound(folder)
-            if found is not None:
-                return found
-            _write(folder, make())
-    except OSError as error:
-        raise DataError(
-            f"cannot write prepared data to {folder} ({error.strerror or error}); "
-            "free space there or set METAFLEET_DATA_DIR to another folder"
-        ) from error
-    written = find_prepared(folder)
-    if written is None:
-        raise DataError(f"{folder} vanished while it was prepared; prepare it again")
-    return written
-
-
-def _find_sound(folder: Path) -> PreparedData | None:
-    try:
-        return find_prepared(folder)
-    except DataCorruptError:
-        return None
 
 
 def hash_array(array: Array) -> str:
@@ -192,72 +136,12 @@ def hash_array(array: Array) -> str:
     return sha.hexdigest()
 
 
-def _write(folder: Path, content: Content) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        index: dict[str, Any] = {
-            "format": FORMAT_VERSION,
-            "classes": [[info.name, info.group, info.n_items] for info in content.classes],
-            "arrays": {
-                modality: asdict(_write_array(draft, modality, array, content))
-                for modality, array in content.arrays.items()
-            },
-            "facts": dict(content.facts),
-        }
-        index["checksum"] = _index_checksum(index)
-        _write_file(draft / _INDEX, json.dumps(index, ensure_ascii=False, indent=1).encode())
-        draft.chmod(0o755)  # mkdtemp's 0700 would hide a shared data folder from other users
-        _publish(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _write_array(draft: Path, modality: str, array: Array, content: Content) -> ArrayInfo:
-    n_items = sum(info.n_items for info in content.classes)
-    if array.shape[0] != n_items:
-        raise DataError(
-            f"modality {modality!r} has {array.shape[0]} rows but the classes have {n_items} items"
-        )
-    path = draft / f"{modality}.npy"
-    with path.open("wb") as handle:
-        np.save(handle, array, allow_pickle=False)
-        handle.flush()
-        os.fsync(handle.fileno())
-    return ArrayInfo(
-        dtype=array.dtype.name,
-        shape=array.shape,
-        file_bytes=path.stat().st_size,
-        sha256=hash_array(array),
-        n_present=content.present.get(modality, n_items),
-    )
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    with path.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def _publish(draft: Path, folder: Path) -> None:
-    if folder.exists():  # damaged, or made by a process whose lock we could not see
-        if _find_sound(folder) is not None:
-            return
-        shutil.rmtree(folder)
-    try:
-        draft.rename(folder)
-    except OSError:
-        if _find_sound(folder) is None:
-            raise
-
-
 def _parse_index(folder: Path, text: str) -> PreparedData:
-    path = folder / _INDEX
+    path = folder / INDEX
     try:
         index = json.loads(text)
         checksum = index.pop("checksum")
-        if checksum != _index_checksum(index):
+        if checksum != index_checksum(index):
             raise _damaged(path, "its checksum differs")
         return PreparedData(
             path=folder,
@@ -272,7 +156,8 @@ def _parse_index(folder: Path, text: str) -> PreparedData:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
 
 
-def _index_checksum(index: Mapping[str, Any]) -> str:
+def index_checksum(index: Mapping[str, Any]) -> str:
+    """Hash everything the index says but its checksum."""
     return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,13 +1,18 @@
 """Omniglot as it lies beside a development checkout."""
 
 import json
+import threading
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
+from metafleet.data import omniglot
+from metafleet.data.download import RemoteFile, hash_file
 from metafleet.data.omniglot_classes import CHARACTERS
-from metafleet.data.omniglot_readers import decode_strokes
+from metafleet.data.omniglot_decoding import decode_strokes
 from metafleet.data.registry import data_digest, open_source, prepare, summarise
 from metafleet.data.strokes import rotate
 from metafleet.episode import EpisodeShape
@@ -73,6 +78,29 @@ def test_what_was_prepared_outlives_its_original(data_dir):
 
     gone = {"name": "omniglot", "root": "/no/such/place"}
     assert data_digest(gone, data_dir) == data_digest({"name": "omniglot"}, data_dir) == digest
+
+
+def test_downloading_ends_with_the_same_data(tmp_path, monkeypatch):
+    folder = shared_data("omniglot", "rebuilt")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *args: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        files = tuple(
+            RemoteFile(p.name, f"{url}/{p.name}", p.stat().st_size, hash_file(p))
+            for p in sorted(folder.glob("images_*.zip"))
+        )
+        monkeypatch.setattr(omniglot, "IMAGE_FILES", files)
+        stages = set()
+        prepared = prepare({"name": "omniglot"}, tmp_path, lambda stage, *_: stages.add(stage))
+        server.shutdown()
+        thread.join()
+
+    assert prepared.facts["pixels are the official ones"] == "yes"
+    assert stages == {*(f"downloading {remote.name}" for remote in files), "reading drawings"}
+    assert open_source({"name": "omniglot"}, tmp_path).n_classes("meta_test") == 423
 
 
 def test_splits_have_digests_of_their_own(data_dir):

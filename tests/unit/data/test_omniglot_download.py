@@ -3,10 +3,11 @@ import dataclasses
 import pytest
 
 from metafleet.data import omniglot
+from metafleet.data.omniglot_files import IMAGE_FILES, STROKE_FILES
 from metafleet.data.registry import is_ready, prepare
 from metafleet.errors import DataCorruptError
 
-PINNED = omniglot.IMAGE_FILES + omniglot.STROKE_FILES
+PINNED = IMAGE_FILES + STROKE_FILES
 
 
 @pytest.fixture

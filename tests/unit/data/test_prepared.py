@@ -5,13 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metafleet.data.prepared import (
-    ClassInfo,
-    Content,
-    find_or_prepare,
-    find_prepared,
-    folder_of,
-)
+from metafleet.data.prepared import ClassInfo, find_prepared, folder_of
+from metafleet.data.preparing import Content, find_or_prepare
 from metafleet.errors import DataCorruptError, DataError, DataMissingError
 
 RECIPE = {"version": 1, "size": 3}
@@ -162,6 +157,14 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(DataError, match="METAFLEET_DATA_DIR") as caught:
         find_or_prepare(folder_of(tmp_path, "toy", RECIPE), make_content)
     assert "\n" not in str(caught.value)
+
+
+def test_an_original_that_cannot_be_read_is_not_taken_for_a_full_disk(tmp_path):
+    def make() -> Content:
+        raise PermissionError(13, "Permission denied", "original.png")
+
+    with pytest.raises(DataError, match=r"cannot read what toy-.* is made from"):
+        find_or_prepare(folder_of(tmp_path, "toy", RECIPE), make)
 
 
 def _prepare_counted(folder: Path, counts: Path, barrier) -> None:
