@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from metafleet.errors import ContractError, ProtocolMismatchError
 
@@ -10,9 +10,16 @@ PROTOCOL_VERSION = 1
 INNER_LOOP = "metafleet.inner_loop"
 """Name of the one Celery task."""
 
+
+def _encodable(text: str) -> str:
+    text.encode()  # half a surrogate pair, as in undecodable file names, can't be stored or sent on
+    return text
+
+
 Kind = Literal["gradient", "evaluate"]
 Status = Literal["ok", "failed", "refused"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Text = Annotated[str, AfterValidator(_encodable)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 
@@ -96,16 +103,16 @@ class ShardResult(_Message):
     shard: Count
     attempt: Count
     status: Status
-    worker: str
-    device: str
-    fingerprint: str
+    worker: Text
+    device: Text
+    fingerprint: Text
     queue_wait_s: float = 0.0
     compute_s: float = 0.0
     blob_sha256: str = ""
     blob_bytes: Count = 0
     losses: tuple[float, ...] = Field(default=(), strict=False)
     accuracies: tuple[float, ...] = Field(default=(), strict=False)
-    error: str = ""
+    error: Text = ""
     is_retryable: bool = False
 
 

@@ -118,7 +118,8 @@ class InnerLoopRunner:
         except Exception as error:  # a lost blob, a bug, no memory: another try may fare better
             log.exception("%s failed", job.label)
             text = f"{self._worker}: {type(error).__name__}: {error}"
-            update = {"status": "failed", "error": text[:500], "is_retryable": True}
+            update = {"status": "failed", "error": text, "is_retryable": True}
+        update["error"] = _sendable(str(update["error"]))
         log.warning("%s %s: %s", job.label, update["status"], update["error"])
         return result.model_copy(update=update)
 
@@ -177,3 +178,8 @@ class InnerLoopRunner:
                 log.warning("%s; trying again in %.1f s", error, pause_s)
                 time.sleep(pause_s * random.uniform(0.5, 1.5))
                 pause_s = min(2 * pause_s, 3.0)
+
+
+def _sendable(text: str) -> str:
+    """Shorten a message, and escape what UTF-8 cannot hold, such as parts of odd file names."""
+    return text[:1000].encode(errors="backslashreplace").decode()
