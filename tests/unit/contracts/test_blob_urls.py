@@ -1,0 +1,50 @@
+"""Which blob store a URL leads to."""
+
+from pathlib import Path
+
+import pytest
+
+from contracts.blobs import DirectoryBlobStore, RedisBlobStore, open_blob_store
+from metafleet.errors import BrokerUnavailableError, ConfigError
+
+
+@pytest.mark.parametrize("url", ["redis://host/0", "rediss://:pw@host:6380/1", "unix:///run/x"])
+def test_redis_urls_lead_to_redis_without_connecting(url: str) -> None:
+    assert isinstance(open_blob_store(url), RedisBlobStore)
+
+
+def test_a_file_url_leads_to_its_folder_spaces_and_all(tmp_path: Path) -> None:
+    folder = tmp_path / "with space"
+
+    store = open_blob_store(folder.as_uri())
+    store.put("key", b"data", ttl_s=60)
+
+    assert isinstance(store, DirectoryBlobStore)
+    assert [path.read_bytes() for path in folder.iterdir()] == [b"data"]
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "", "host:6379", "http://:geheim@host"])
+def test_other_urls_are_refused_naming_those_that_work(url: str) -> None:
+    with pytest.raises(ConfigError, match="expected redis://, rediss:// or file:///path") as caught:
+        open_blob_store(url)
+
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["file://", "file://folder/x", "file://./x"])
+def test_a_folder_that_is_not_absolute_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="is not absolute"):
+        open_blob_store(url)
+
+
+def test_a_folder_that_cannot_be_used_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    store = DirectoryBlobStore(tmp_path / "file")
+
+    for call in (
+        lambda: store.put("key", b"data", ttl_s=60),
+        lambda: store.get("key", 4),
+        lambda: store.delete("key", 4),
+    ):
+        with pytest.raises(BrokerUnavailableError, match=f"{tmp_path}/file cannot be used"):
+            call()
