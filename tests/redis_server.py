@@ -90,3 +90,13 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def standing_redis() -> Iterator[RedisServer]:
+    """One server for the tests that break nothing; each uses keys of its own."""
+    server = RedisServer()
+    try:
+        yield server
+    finally:
+        server.stop()
