@@ -209,7 +209,9 @@ class ExperimentConfig(_Section):
         Raises:
             ConfigError: the seed is out of range.
         """
-        return self.from_json({**self.to_json(), "seed": seed}, self._blame.origin)
+        other = self.from_json({**self.to_json(), "seed": seed}, "--seeds")
+        other._blame = self._blame
+        return other
 
     def shapes(self) -> dict[str, EpisodeShape]:
         """Give the shape of every split's episodes."""

@@ -1,0 +1,224 @@
+"""The command line's shape: helps, exit statuses, messages instead of tracebacks."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from metafleet.errors import DataError
+from orchestrator.cli import main as program
+from orchestrator.cli.lazy_group import LazyGroup
+from orchestrator.cli.main import cli, main
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("BROKER_URL", "BLOBS_URL", "DATABASE_URL", "DATA_DIR"):
+        monkeypatch.delenv(f"METAFLEET_{name}", raising=False)
+    monkeypatch.setenv("METAFLEET_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def commands(group: click.Group, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield (*prefix, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, (*prefix, name))
+
+
+ALL_COMMANDS = list(commands(cli))
+
+
+def resolve(path: tuple[str, ...]) -> click.Command:
+    command: click.Command = cli
+    for name in path:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), name)
+        assert found is not None
+        command = found
+    return command
+
+
+def test_the_promised_commands_are_there() -> None:
+    names = {" ".join(path) for path in ALL_COMMANDS}
+
+    assert names >= {
+        *("submit", "runs list", "runs show", "runs resume", "evaluate", "workers"),
+        *("data list", "data prepare", "data inspect", "db upgrade", "doctor", "up", "demo"),
+    }
+
+
+@pytest.mark.parametrize("path", ALL_COMMANDS, ids=" ".join)
+def test_every_command_has_help_and_every_option_says_what_it_does(
+    path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = resolve(path)
+
+    assert main([*path, "--help"]) == 0
+    assert "Usage: metafleet" in capsys.readouterr().out
+    assert command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not isinstance(parameter.type, click.Choice):
+            assert parameter.help or parameter.show_default, parameter.name
+
+
+@pytest.mark.parametrize("path", [p for p in ALL_COMMANDS if p[0] != "data"], ids=" ".join)
+def test_every_command_shows_an_example(path: tuple[str, ...]) -> None:
+    command = resolve(path)
+
+    if not isinstance(command, click.Group):
+        assert f"metafleet {' '.join(path)}" in (command.help or "")
+
+
+def test_a_lazy_group_says_what_its_commands_say() -> None:
+    context = click.Context(cli)
+    assert isinstance(cli, LazyGroup)
+
+    for name, lazy in cli.commands_by_name.items():
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert command.name == name
+        assert lazy.short_help.endswith(".")
+
+
+def test_an_unknown_command_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runz"]) == 2
+
+    error = capsys.readouterr().err
+    assert error.startswith("error: No such command 'runz'")
+    assert error.count("\n") == 1
+
+
+def test_an_unknown_option_is_one_line_that_points_to_the_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["runs", "list", "--limt", "3"]) == 2
+
+    error = capsys.readouterr().err
+    assert error.startswith("error: No such option '--limt'") or "--limt" in error
+    assert error.rstrip().endswith("see `metafleet runs list --help`")
+
+
+def test_an_unknown_run_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "show", "nobody"]) == 1
+
+    assert capsys.readouterr().err == (
+        "error: no run 'nobody': there are no runs yet; start one with `metafleet submit`\n"
+    )
+
+
+def test_without_runs_the_list_says_how_to_start_and_json_is_empty(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["runs", "list"]) == 0
+    assert "metafleet submit" in capsys.readouterr().out
+
+    assert main(["runs", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_workers_without_redis_say_how_to_get_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["workers"]) == 1
+
+    assert capsys.readouterr().err == (
+        "error: no Redis is configured: start `metafleet up` in another terminal, "
+        "or set METAFLEET_BROKER_URL=redis://:password@host:6379/0\n"
+    )
+
+
+def test_the_database_tells_its_revision(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    assert main(["db", "status"]) == 0
+    assert "empty; made on first use" in capsys.readouterr().out
+
+    assert main(["db", "upgrade", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["is_current"] is True
+    assert (home / "metafleet.db").is_file()
+
+
+def test_a_wrong_database_url_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METAFLEET_DATABASE_URL", "mysql://someone:secret@host/name")
+
+    assert main(["runs", "list"]) == 1
+
+    error = capsys.readouterr().err
+    assert error.startswith("error: database URL 'mysql://someone:***@host/name'")
+    assert error.count("\n") == 1
+
+
+def test_a_damaged_stack_file_is_one_line(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    home.mkdir()
+    (home / "stack.json").write_text("{")
+
+    assert main(["workers"]) == 1
+
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: the stack file {home}/stack.json cannot be read")
+    assert error.count("\n") == 1
+
+
+def test_seeds_that_are_no_numbers_or_repeat_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["submit", "sinusoid-maml", "--seeds", "1,x", "--in-process"]) == 1
+    assert "--seeds '1,x'" in capsys.readouterr().err
+
+    assert main(["submit", "sinusoid-maml", "--seeds", "2,2", "--in-process"]) == 1
+    assert "--seeds '2,2' names a seed twice" in capsys.readouterr().err
+
+    assert main(["submit", "sinusoid-maml", "--seeds", "-1", "--in-process"]) == 1
+    assert "--seeds: seed=-1; expected an integer >= 0" in capsys.readouterr().err
+
+
+def test_an_error_of_several_lines_is_marked_on_each(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "_run", _raising(DataError("first\nsecond")))
+
+    assert main([]) == 1
+    assert capsys.readouterr().err == "error: first\nerror: second\n"
+
+
+def test_a_bug_is_one_line_and_a_traceback_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    monkeypatch.setattr(program, "_run", _raising(ZeroDivisionError("by\nzero")))
+
+    assert main([]) == 70
+
+    (report,) = home.glob("crash-*.log")
+    error = capsys.readouterr().err
+    assert error == (
+        f"error: metafleet itself failed: ZeroDivisionError: by zero (traceback in {report}); "
+        "please report it\n"
+    )
+    assert "Traceback" in report.read_text()
+
+
+def test_an_interruption_shows_its_note_and_ends_with_130(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt = KeyboardInterrupt()
+    interrupt.add_note("run 3 can go on")
+    monkeypatch.setattr(program, "_run", _raising(interrupt))
+
+    assert main([]) == 130
+    assert capsys.readouterr().err == "run 3 can go on\ninterrupted\n"
+
+
+def test_a_termination_ends_with_143(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "_run", _raising(program.Terminated()))
+
+    assert main([]) == 143
+
+
+def _raising(error: BaseException) -> object:
+    def run(arguments: object) -> int:
+        raise error
+
+    return run
