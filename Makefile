@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test lint format types layers check env constraints clean
+.PHONY: help demo install test faults lint format types layers check env constraints clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
@@ -26,6 +26,9 @@ install: $(VENV)/.installed ## make .venv with all that running needs
 
 test: $(VENV)/.installed-dev ## run every test
 	$(PY) -m pytest $(PYTEST_ARGS)
+
+faults: $(VENV)/.installed-dev ## break workers, Redis and orchestrators; the bits must stay
+	$(PY) -m pytest tests/integration/engine $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev ## style and format
 	$(PY) -m ruff check .
