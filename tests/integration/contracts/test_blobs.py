@@ -52,7 +52,7 @@ class TestEveryBlobStore:
             store.get(key, n_bytes)
 
     def test_says_what_is_missing(self, store: BlobStore, key: str) -> None:
-        with pytest.raises(BlobMissingError, match="blob .*:blob:0:0 of 10 bytes"):
+        with pytest.raises(BlobMissingError, match=r"blob .*:blob:0:0 of 10 bytes"):
             store.get(key, 10)
 
     @pytest.mark.parametrize("n_bytes", [0, 9, 11, CHUNK_BYTES + 10])
