@@ -118,8 +118,10 @@ def _draw_training(
 def smooth(values: Sequence[float]) -> list[float]:
     """Average each value with its neighbours: a centred window of a twentieth of the run."""
     half = max(1, len(values) // _WINDOW_SHARE // 2)
-    sums = np.concatenate([[0.0], np.cumsum(np.nan_to_num(np.asarray(values, dtype=float)))])
-    counts = np.concatenate([[0], np.cumsum(np.isfinite(values))])
+    given = np.asarray(values, dtype=float)
+    is_finite = np.isfinite(given)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(is_finite, given, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(is_finite)])
     low = np.maximum(np.arange(len(values)) - half, 0)
     high = np.minimum(np.arange(len(values)) + half + 1, len(values))
     means = (sums[high] - sums[low]) / np.maximum(counts[high] - counts[low], 1)
