@@ -1,0 +1,286 @@
+"""The shard book: what is sent again, when, and when it is given up."""
+
+import random
+from collections.abc import Iterable
+
+import pytest
+
+from metafleet.errors import FleetError, ShardQuarantinedError
+from orchestrator.engine.shard_book import QUEUE_GRACE_S, REFUSAL_PAUSE_S, FleetView, ShardBook
+
+
+def sent_book(n_shards: int, max_attempts: int = 3) -> ShardBook:
+    """A book whose shards have all been sent once, in order."""
+    book = ShardBook("train step 12", n_shards, max_attempts)
+    for shard in range(n_shards):
+        assert book.next_attempt(shard) == 0
+    return book
+
+
+def view(
+    *,
+    started: Iterable[tuple[int, int]] = (),
+    leased: Iterable[tuple[int, int]] = (),
+    committed: Iterable[int] = (),
+    is_queue_empty: bool = False,
+    workers_alive: int = 2,
+) -> FleetView:
+    return FleetView(
+        started=set(started) | set(leased),
+        leased=set(leased),
+        committed=set(committed),
+        is_queue_empty=is_queue_empty,
+        workers_alive=workers_alive,
+    )
+
+
+def test_what_waits_in_the_queue_is_not_sent_again() -> None:
+    book = sent_book(3)
+
+    assert all(book.review(view(), now_s=now) == [] for now in range(0, 1000, 10))
+
+
+def test_what_is_being_computed_is_not_sent_again() -> None:
+    book = sent_book(2)
+    working = view(leased=[(0, 0), (1, 0)], is_queue_empty=True)
+
+    assert all(book.review(working, now_s=now) == [] for now in range(0, 1000, 10))
+
+
+def test_a_message_in_no_queue_is_lost_after_a_grace() -> None:
+    book = sent_book(2)
+    empty = view(leased=[(1, 0)], is_queue_empty=True)
+
+    assert book.review(empty, now_s=10.0) == []
+    assert book.review(empty, now_s=10.0 + QUEUE_GRACE_S - 0.01) == []
+    assert book.review(empty, now_s=10.0 + QUEUE_GRACE_S) == [0]
+
+
+def test_a_message_that_a_later_one_overtook_is_lost_though_the_queue_is_not_empty() -> None:
+    book = sent_book(3)
+    overtaken = view(leased=[(1, 0)])
+
+    assert book.review(overtaken, now_s=0.0) == []
+    assert book.review(overtaken, now_s=QUEUE_GRACE_S) == [0]
+
+
+def test_only_the_latest_attempt_of_a_shard_overtakes() -> None:
+    book = sent_book(2)
+    assert book.next_attempt(0) == 1
+    old_started = view(leased=[(0, 0)])
+
+    assert book.review(old_started, now_s=0.0) == []
+    assert book.review(old_started, now_s=100.0) == []
+
+
+def test_the_grace_begins_anew_when_the_message_may_be_there_after_all() -> None:
+    book = sent_book(1)
+    empty = view(is_queue_empty=True)
+
+    book.review(empty, now_s=0.0)
+    book.review(view(), now_s=1.0)
+
+    assert book.review(empty, now_s=2.0) == []
+    assert book.review(empty, now_s=2.0 + QUEUE_GRACE_S) == [0]
+
+
+def test_without_workers_nothing_counts_as_lost() -> None:
+    book = sent_book(2)
+    deserted = view(is_queue_empty=True, workers_alive=0)
+
+    assert all(book.review(deserted, now_s=now) == [] for now in range(0, 1000, 10))
+    assert book.review(view(is_queue_empty=True), now_s=1000.0) == []
+    assert book.review(view(is_queue_empty=True), now_s=1000.0 + QUEUE_GRACE_S) == [0, 1]
+
+
+def test_a_started_shard_without_a_lease_is_sent_again_at_once() -> None:
+    book = sent_book(2)
+
+    assert book.review(view(started=[(0, 0)], leased=[(1, 0)]), now_s=0.0) == [0]
+
+
+def test_a_lost_worker_counts_once_however_often_it_is_looked_at() -> None:
+    book = sent_book(1, max_attempts=2)
+    dead = view(started=[(0, 0)])
+
+    assert [book.review(dead, now_s=now) for now in (0.0, 1.0, 2.0)] == [[0], [0], [0]]
+    assert book.next_attempt(0) == 1
+    assert book.review(dead, now_s=3.0) == []
+
+
+def test_a_resent_shard_gets_a_grace_of_its_own() -> None:
+    book = sent_book(1)
+    empty = view(is_queue_empty=True)
+    book.review(empty, now_s=0.0)
+    assert book.review(empty, now_s=5.0) == [0]
+
+    book.next_attempt(0)
+
+    assert book.review(empty, now_s=5.1) == []
+    assert book.review(empty, now_s=5.1 + QUEUE_GRACE_S) == [0]
+
+
+def test_a_lost_message_never_counts_as_a_failure() -> None:
+    book = sent_book(1, max_attempts=1)
+    now_s = 0.0
+    for _ in range(10):
+        book.review(view(is_queue_empty=True), now_s=now_s)
+        now_s += QUEUE_GRACE_S
+        assert book.review(view(is_queue_empty=True), now_s=now_s) == [0]
+        book.next_attempt(0)
+
+
+def test_a_committed_shard_is_never_sent_again() -> None:
+    book = sent_book(2)
+    book.mark_failed(1, "its result was lost", now_s=0.0)
+    committed = view(started=[(0, 0)], committed=[0, 1], is_queue_empty=True)
+
+    assert all(book.review(committed, now_s=now) == [] for now in range(0, 100, 10))
+
+
+def test_a_failed_shard_is_sent_again_at_once() -> None:
+    book = sent_book(2)
+
+    book.mark_failed(1, "no memory", now_s=4.0)
+
+    assert book.review(view(started=[(1, 0)]), now_s=4.0) == [1]
+
+
+def test_a_shard_that_failed_too_often_is_given_up_with_every_reason() -> None:
+    book = sent_book(5, max_attempts=3)
+    book.mark_failed(4, "host:1: no memory", now_s=0.0)
+    book.mark_failed(4, "host:1: no memory", now_s=1.0)
+
+    with pytest.raises(ShardQuarantinedError) as caught:
+        book.mark_failed(4, "host:2: a bug", now_s=2.0)
+
+    assert str(caught.value) == (
+        "shard 4 of train step 12 failed 3 times (host:1: no memory; host:2: a bug); mend the "
+        "cause, then continue with `metafleet runs resume`"
+    )
+
+
+def test_a_shard_that_kills_its_workers_is_given_up() -> None:
+    book = sent_book(1, max_attempts=2)
+    assert book.review(view(started=[(0, 0)]), now_s=0.0) == [0]
+    book.next_attempt(0)
+
+    with pytest.raises(ShardQuarantinedError, match="its worker died or hung"):
+        book.review(view(started=[(0, 1)]), now_s=1.0)
+
+
+def test_failures_of_one_shard_do_not_count_for_another() -> None:
+    book = sent_book(2, max_attempts=2)
+
+    book.mark_failed(0, "a", now_s=0.0)
+    book.mark_failed(1, "b", now_s=0.0)
+
+    assert book.review(view(), now_s=0.0) == [0, 1]
+
+
+def test_a_refused_shard_is_offered_again_after_a_pause() -> None:
+    book = sent_book(1)
+
+    book.mark_refused(0, "other arithmetic", now_s=1.0, workers_alive=2)
+
+    begun = view(started=[(0, 0)])
+    assert book.review(begun, now_s=1.0) == []
+    assert book.review(begun, now_s=1.0 + REFUSAL_PAUSE_S) == [0]
+
+
+def test_refusals_are_no_failures_but_end_when_every_worker_must_have_refused() -> None:
+    book = sent_book(1, max_attempts=1)
+    for _ in range(3 + 2 * 2):
+        book.mark_refused(0, "host:1: other arithmetic", now_s=0.0, workers_alive=2)
+
+    with pytest.raises(FleetError, match="refused 8 times; host:1: other arithmetic") as caught:
+        book.mark_refused(0, "host:1: other arithmetic", now_s=0.0, workers_alive=2)
+
+    assert not isinstance(caught.value, ShardQuarantinedError)
+
+
+def test_a_shard_counts_once() -> None:
+    book = sent_book(3)
+
+    book.mark_done(1)
+    book.mark_done(1)
+
+    assert (book.open_shards, book.open_attempts()) == ([0, 2], [(0, 0), (2, 0)])
+    assert (book.is_done(1), book.is_complete) == (True, False)
+    book.mark_done(0)
+    book.mark_done(2)
+    assert book.is_complete
+    assert book.review(view(is_queue_empty=True), now_s=1e9) == []
+
+
+def test_retries_are_the_attempts_beyond_the_first() -> None:
+    book = ShardBook("train step 1", 3, 3)
+    assert book.retries == 0
+    for shard in (0, 1, 1, 1, 2):
+        book.next_attempt(shard)
+
+    assert book.retries == 2
+
+
+def test_shards_that_are_not_of_this_step_are_overlooked() -> None:
+    book = sent_book(1)
+
+    assert book.review(view(leased=[(7, 0)], committed=[9]), now_s=0.0) == []
+
+
+class LossyFleet:
+    """Two workers and a queue that lose, repeat and drop things at random."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.queue: list[tuple[int, int]] = []
+        self.started: set[tuple[int, int]] = set()
+        self.leased: set[tuple[int, int]] = set()
+        self.committed: set[int] = set()
+        self.commits: list[int] = []
+
+    def send(self, attempts: Iterable[tuple[int, int]]) -> None:
+        for attempt in attempts:
+            self.queue += [attempt] * self.random.choice([0, 1, 1, 1, 2])  # lost, fine, doubled
+
+    def work(self) -> None:
+        for running in sorted(self.leased):
+            if self.random.random() < 0.4:
+                self.leased.remove(running)
+                if self.random.random() < 0.7 and running[0] not in self.committed:  # or it died
+                    self.committed.add(running[0])
+                    self.commits.append(running[0])
+        while self.queue and len(self.leased) < 2:
+            attempt = self.queue.pop(0)
+            if attempt not in self.started and attempt[0] not in self.committed:
+                self.started.add(attempt)
+                self.leased.add(attempt)
+
+    def view(self) -> FleetView:
+        return view(
+            started=self.started,
+            leased=self.leased,
+            committed=self.committed,
+            is_queue_empty=not self.queue,
+        )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_fleet_that_loses_a_third_of_everything_still_does_every_shard_once(seed: int) -> None:
+    fleet = LossyFleet(seed)
+    book = ShardBook("train step 1", 8, max_attempts=50)
+    fleet.send((shard, book.next_attempt(shard)) for shard in range(8))
+
+    now_s = 0.0
+    while not book.is_complete:
+        fleet.work()
+        for shard in sorted(fleet.committed):
+            if fleet.random.random() < 0.8:  # some results come later than Redis shows them
+                book.mark_done(shard)
+        due = book.review(fleet.view(), now_s=now_s)
+        assert not set(due) & fleet.committed
+        fleet.send((shard, book.next_attempt(shard)) for shard in due)
+        now_s += 0.5
+        assert now_s < 500
+
+    assert sorted(fleet.commits) == list(range(8))
