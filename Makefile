@@ -75,11 +75,12 @@ venv:
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module; install it (Debian and Ubuntu: apt install python3-venv), or name another interpreter: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
 
-# every dependency pinned, without local labels such as +cpu and without what only CUDA builds bring
+# every dependency pinned, without local labels such as +cpu and without what only CUDA builds bring;
+# async-timeout is what redis needs on Python 3.11.0 to 3.11.2 alone
 constraints: ## pin the newest dependencies that fit pyproject.toml
 	rm -rf build/constraints
 	"$(PYTHON)" -m venv build/constraints
-	build/constraints/bin/python -m pip --disable-pip-version-check install -q $(PIP_ARGS) setuptools '.[dev]'
+	build/constraints/bin/python -m pip --disable-pip-version-check install -q $(PIP_ARGS) setuptools async-timeout '.[dev]'
 	build/constraints/bin/python -m pip freeze --all --exclude pip --exclude metafleet \
 		| sed -E 's/\+[A-Za-z0-9.]+$$//' | grep -vE '^(nvidia|cuda|triton)' > constraints.new
 	mv constraints.new constraints.txt
