@@ -66,7 +66,7 @@ class Bench:
         )
         return {job.shard: job for job in jobs}
 
-    def result(self, shard: int, **changes: Any) -> ShardResult:
+    def result(self, shard: int, /, **changes: Any) -> ShardResult:
         """A sound answer to the newest job of a shard, with its sum in the store."""
         attempt = self.jobs[shard].attempt
         losses = (0.5,) * SIZES[shard]
@@ -80,7 +80,7 @@ class Bench:
         assert worker.start()[0] == "ok"
         assert worker.commit(text) == "ok"
 
-    def answer(self, shard: int, **changes: Any) -> None:
+    def answer(self, shard: int, /, **changes: Any) -> None:
         self.commit(shard, sign(self.result(shard, **changes), KEY).model_dump_json())
 
     def take_in(self) -> list[int]:
