@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +33,9 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 30
 class WorkerProcess:
     """One ``celery worker`` process with the solo pool."""
 
-    def __init__(self, settings: Settings, name: str, *arguments: str) -> None:
+    def __init__(
+        self, settings: Settings, name: str, *arguments: str, environment: Mapping[str, str]
+    ) -> None:
         self.name = name
         self.log = settings.home / f"{name}.log"
         with self.log.open("ab") as log:
@@ -44,7 +46,7 @@ class WorkerProcess:
                     *("--without-gossip", "--without-mingle", "--loglevel", "INFO"),
                     *arguments,
                 ],
-                env=child_environment(settings),
+                env={**child_environment(settings), **environment},
                 cwd=ROOT,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -76,11 +78,16 @@ class Fleet:
         self.settings = settings
         self.workers: list[WorkerProcess] = []
 
-    def start(self, n_workers: int, *arguments: str) -> list[WorkerProcess]:
+    def start(
+        self, n_workers: int, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> list[WorkerProcess]:
         """Start workers and wait until each has given a sign of life."""
         first = len(self.workers)
         started = [
-            WorkerProcess(self.settings, f"cpu{first + i}", *arguments) for i in range(n_workers)
+            WorkerProcess(
+                self.settings, f"cpu{first + i}", *arguments, environment=environment or {}
+            )
+            for i in range(n_workers)
         ]
         self.workers += started
         names = {f"{worker.name}@test" for worker in started}

@@ -1,7 +1,6 @@
 """Sends jobs as Celery messages: ids only, and a line that reads well in Flower."""
 
 from collections.abc import Iterable
-from typing import Final
 
 from kombu.exceptions import OperationalError
 
@@ -11,9 +10,6 @@ from contracts.job import INNER_LOOP, InnerLoopJob
 from contracts.settings import redact_url
 from contracts.signing import sign
 from metafleet.errors import BrokerUnavailableError
-
-_EXPIRES_S: Final = 3600
-"""A message nobody takes for so long is dropped; the ledger sends the shard again."""
 
 
 class Publisher:
@@ -37,7 +33,8 @@ class Publisher:
                         args=(sign(job, self._key).to_wire(),),
                         queue=self._queue,
                         task_id=_task_id(job),
-                        expires=_EXPIRES_S,
+                        # no ``expires``: workers compare it with their own clocks, and a stale
+                        # message costs one look at the ledger
                         ignore_result=True,
                         argsrepr=job.label,
                         kwargsrepr="",

@@ -1,0 +1,87 @@
+"""Connections that are cut, slow, or dead without a word; a database that is away."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.faults.running import Running
+from tests.fleet import Fleet, open_fleet, wait_until
+from tests.postgres import PostgresServer
+from tests.redis_server import RedisServer
+from tests.tcp_proxy import TcpProxy
+
+
+@pytest.fixture
+def proxy(redis_server: RedisServer) -> Iterator[TcpProxy]:
+    proxy = TcpProxy(redis_server.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def far_fleet(
+    tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServer, proxy: TcpProxy
+) -> Iterator[Fleet]:
+    """Two workers and an orchestrator that all reach Redis through the proxy."""
+    url = redis_server.url.replace(f":{redis_server.port}/", f":{proxy.port}/")
+    with open_fleet(tmp_path_factory.mktemp("far") / "home", url) as fleet:
+        fleet.start(2)
+        yield fleet
+
+
+def test_connections_cut(far_fleet: Fleet, proxy: TcpProxy, expected: str) -> None:
+    running = Running(far_fleet.settings)
+
+    running.disturb(proxy.cut)
+
+    running.assert_undisturbed(expected, "every TCP connection cut", "connected again, went on")
+
+
+def test_connections_delayed(far_fleet: Fleet, proxy: TcpProxy, expected: str) -> None:
+    running = Running(far_fleet.settings)
+
+    def slow_down() -> None:
+        proxy.delay_s = 0.05
+
+    running.disturb(slow_down)
+    running.wait_for_step(5)
+    proxy.delay_s = 0.0
+
+    running.assert_undisturbed(expected, "every packet 50 ms late", "slower, nothing lost")
+
+
+def test_connections_half_open(far_fleet: Fleet, proxy: TcpProxy, expected: str) -> None:
+    running = Running(far_fleet.settings)
+
+    def silence() -> None:
+        proxy.is_silent = True
+
+    running.disturb(silence)
+    wait_until(lambda: running.watcher.notices, "the notice that Redis does not answer", 40)
+    proxy.is_silent = False
+    proxy.cut()
+
+    running.assert_undisturbed(expected, "connections half open", "timed out, connected again")
+    recovered_s = running.recovered_s()
+    assert recovered_s is not None and recovered_s < 60
+
+
+def test_the_database_away_during_a_run(
+    fleet: Fleet, postgres: PostgresServer, postgres_url: str, expected: str
+) -> None:
+    fleet.start(2)
+    running = Running(replace(fleet.settings, database_url=postgres_url))
+
+    def stop_and_go_on() -> None:
+        postgres.kill()
+        steps = len(running.watcher.steps)
+        try:
+            # the checkpoint's flush waits a while, then spills: steps go on without a database
+            running.wait_for_step(min(9, steps + 4))
+        finally:
+            postgres.start()
+
+    running.disturb(stop_and_go_on)
+
+    running.assert_undisturbed(expected, "database down", "trained on, rows written once later")

@@ -1,0 +1,111 @@
+"""Orchestrators that die in every phase of a step, and two of them on one run."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from contracts.connections import connect
+from contracts.keys import RunKeys
+from contracts.settings import Settings, child_environment
+from db.records import RunRecord
+from metafleet.errors import FencedError, RunLeasedError
+from tests.faults.running import EXPERIMENT, ROWS, SHARDS, STEPS, Row, Running
+from tests.fleet import ROOT, Fleet
+from tests.runs import assert_every_shard_once, execute, new_run
+
+# phase -> where the process kills itself: module, class, method, whether before or after it
+PHASES = {
+    "before publish": ("orchestrator.engine.publisher", "Publisher", "send", "before"),
+    "while waiting": ("orchestrator.engine.open_step", "OpenStep", "take", "before"),
+    "after reduce": ("orchestrator.engine.open_step", "OpenStep", "outcome", "after"),
+    "before checkpoint": (
+        "orchestrator.training.checkpoint",
+        "CheckpointFolder",
+        "write",
+        "before",
+    ),
+    "after checkpoint, before its row": (
+        "orchestrator.training.checkpoint",
+        "CheckpointFolder",
+        "write",
+        "after",
+    ),
+    "before the step's row": ("orchestrator.recorder", "Recorder", "record_step", "before"),
+}
+
+_SUICIDE = """
+import importlib, os, signal, sys
+module, name, method, when, nth = sys.argv[1:6]
+owner = getattr(importlib.import_module(module), name)
+original, calls = getattr(owner, method), 0
+def dying(*args, **kwargs):
+    global calls
+    calls += 1
+    if calls == int(nth) and when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = original(*args, **kwargs)
+    if calls == int(nth):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(owner, method, dying)
+from orchestrator.cli.main import main
+sys.exit(main(["runs", "resume", sys.argv[6], "--json"]))
+"""
+
+
+def _die(settings: Settings, run: RunRecord, phase: str, *, nth: int) -> None:
+    module, name, method, when = PHASES[phase]
+    command = [sys.executable, "-c", _SUICIDE, module, name, method, when, str(nth), str(run.id)]
+    died = subprocess.run(
+        command,
+        env=child_environment(settings) | {"METAFLEET_DATABASE_URL": settings.database_url},
+        cwd=ROOT,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert died.returncode == -9, died.stderr.decode()[-2000:]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_an_orchestrator_killed(standing_fleet: Fleet, expected: str, phase: str) -> None:
+    settings = standing_fleet.settings
+    run = new_run(settings, EXPERIMENT)
+    _die(settings, run, phase, nth=2)
+    killed_s = time.monotonic()
+    # do not wait for the dead owner's lease: what is measured is the way back to work
+    with connect(str(settings.broker_url)) as client:
+        client.delete(RunKeys(run.uid).lease)
+
+    running = Running(settings, run=run)
+    report = running.result()
+
+    recovered_s = running.watcher.committed_s[0] - killed_s if running.watcher.committed_s else 0.0
+    same = report.checkpoint_sha256 == expected
+    ROWS.append(Row(f"orchestrator killed {phase}", "resumed, replayed", recovered_s, same))
+    assert same
+    assert_every_shard_once(settings, run, steps=STEPS, shards=SHARDS)
+
+
+def test_a_second_orchestrator_on_the_same_host(standing_fleet: Fleet, expected: str) -> None:
+    running = Running(standing_fleet.settings)
+    running.wait_for_step(2)
+
+    with pytest.raises(RunLeasedError, match=f"run {running.run.id} is being run by another"):
+        execute(standing_fleet.settings, running.run)
+
+    running.assert_undisturbed(expected, "second orchestrator, same run", "refused with its owner")
+
+
+def test_an_orchestrator_whose_run_was_taken_over(standing_fleet: Fleet) -> None:
+    running = Running(standing_fleet.settings)
+    running.wait_for_step(2)
+
+    with connect(str(standing_fleet.settings.broker_url)) as client:
+        client.set(RunKeys(running.run.uid).epoch, 99, ex=60)
+
+    with pytest.raises(FencedError, match="taken over"):
+        running.result()
+    ROWS.append(Row("run taken over by another orchestrator", "fenced out, stopped", None, None))

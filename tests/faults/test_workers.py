@@ -1,0 +1,134 @@
+"""Workers that die, hang, crawl and leave."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.faults.running import Running
+from tests.fleet import Fleet, WorkerProcess, wait_until
+from tests.redis_server import RedisServer
+from tests.runs import read_jobs
+
+
+def test_a_worker_killed_in_a_job(fleet: Fleet, expected: str) -> None:
+    fleet.start(2)
+    running = Running(fleet.settings)
+
+    running.disturb(fleet.workers[0].kill)
+
+    running.assert_undisturbed(expected, "worker SIGKILLed mid-job", "shard sent again, same seed")
+
+
+def test_an_idle_worker_frozen_with_a_message_then_killed(fleet: Fleet, expected: str) -> None:
+    frozen, _ = fleet.start(2)
+    # blocked on the queue, it gets the next message from Redis and never wakes to start it
+    frozen.send(signal.SIGSTOP)
+    running = Running(fleet.settings)
+
+    running.disturb(frozen.kill, after_step=0)
+
+    running.assert_undisturbed(
+        expected, "idle worker frozen, job popped, killed", "message found lost, sent again"
+    )
+
+
+def test_a_worker_stopped_for_a_while_and_continued(fleet: Fleet, expected: str) -> None:
+    frozen, _ = fleet.start(2)
+    running = Running(fleet.settings)
+
+    running.disturb(lambda: frozen.send(signal.SIGSTOP))
+    wait_until(lambda: any(step.retries for step in running.watcher.steps), "another attempt")
+    frozen.send(signal.SIGCONT)
+
+    running.assert_undisturbed(
+        expected, "worker SIGSTOPped, later SIGCONT", "another attempt won, late result dropped"
+    )
+
+
+def test_a_slow_worker(fleet: Fleet, expected: str) -> None:
+    slow, _ = fleet.start(2)
+    running = Running(fleet.settings)
+    running.wait_for_step(2)
+
+    with _crawling(slow):
+        running.disturb(lambda: None)
+        running.result()
+
+    attempts = [job.attempt for job in read_jobs(fleet.settings, running.run)]
+    running.assert_undisturbed(expected, "worker a tenth as fast", "backups within the budget")
+    assert sum(attempts) - len(attempts) <= 10  # at most one a step
+
+
+def test_a_worker_asked_to_leave(fleet: Fleet, expected: str) -> None:
+    leaving, _ = fleet.start(2)
+    running = Running(fleet.settings)
+
+    running.disturb(lambda: leaving.send(signal.SIGTERM))
+    leaving.process.wait(30)
+
+    running.assert_undisturbed(expected, "SIGTERM to a worker", "ended its job and left")
+
+
+def test_all_workers_killed_and_one_started_later(fleet: Fleet, expected: str) -> None:
+    fleet.start(2)
+    running = Running(fleet.settings)
+
+    running.disturb(lambda: [worker.kill() for worker in fleet.workers])
+    wait_until(lambda: running.watcher.notices, "the notice that nobody is there")
+    fleet.start(1)
+
+    assert "celery -A workers.app worker" in running.watcher.notices[0]
+    running.assert_undisturbed(expected, "all workers gone, one comes", "paused, said so, went on")
+
+
+def test_no_workers_at_all(fleet: Fleet, expected: str) -> None:
+    running = Running(fleet.settings)
+    wait_until(lambda: running.watcher.notices, "the notice that nobody is there")
+
+    fleet.start(1)
+
+    assert "celery -A workers.app worker" in running.watcher.notices[0]
+    running.assert_undisturbed(expected, "no workers at all", "paused, said how to start one")
+
+
+def test_a_worker_whose_clock_is_a_day_ahead(
+    fleet: Fleet, redis_server: RedisServer, expected: str
+) -> None:
+    site = fleet.settings.home / "skew"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import time\n_time = time.time\ntime.time = lambda: _time() + 86_400\n"
+    )
+    fleet.start(1, environment={"PYTHONPATH": os.pathsep.join([str(site), _python_path()])})
+
+    running = Running(fleet.settings)
+
+    running.assert_undisturbed(expected, "worker's clock a day ahead", "nothing: no clock is read")
+
+
+def _python_path() -> str:
+    return os.environ.get("PYTHONPATH", "")
+
+
+@contextmanager
+def _crawling(worker: WorkerProcess) -> Iterator[None]:
+    """Let a process run a tenth of the time, in bursts that keep its leases alive."""
+    ended = threading.Event()
+
+    def crawl() -> None:
+        while not ended.is_set():
+            worker.send(signal.SIGSTOP)
+            ended.wait(0.45)
+            worker.send(signal.SIGCONT)
+            ended.wait(0.05)
+
+    thread = threading.Thread(target=crawl)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        worker.send(signal.SIGCONT)
