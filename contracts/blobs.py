@@ -9,9 +9,16 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, unquote
 
+from redis.exceptions import OutOfMemoryError
+
 from contracts.connections import Client, connect, redis_errors
 from contracts.settings import redact_url
-from metafleet.errors import BlobMissingError, BrokerUnavailableError, ConfigError
+from metafleet.errors import (
+    BlobMissingError,
+    BlobStoreFullError,
+    BrokerUnavailableError,
+    ConfigError,
+)
 
 CHUNK_BYTES = 32 * 2**20
 """Largest single Redis value: beyond it client buffers and replication suffer."""
@@ -75,7 +82,13 @@ class RedisBlobStore:
         with redis_errors(self._url):
             for index, chunk_key in enumerate(self._chunk_keys(key, len(data))):
                 chunk = view[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
-                self._client.set(chunk_key, chunk, px=int(ttl_s * 1000))
+                try:
+                    self._client.set(chunk_key, chunk, px=int(ttl_s * 1000))
+                except OutOfMemoryError as error:
+                    raise BlobStoreFullError(
+                        f"Redis at {redact_url(self._url)} is out of memory: {key} of {len(data)} "
+                        "bytes does not fit; raise its maxmemory, or make fewer and larger jobs"
+                    ) from error
 
     def get(self, key: str, n_bytes: int) -> bytes:
         """Fetch all chunks in one round trip each; lengths are checked before joining."""

@@ -42,8 +42,12 @@ def connect(url: str, *, socket_timeout_s: float = SOCKET_TIMEOUT_S, retries: in
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             socket_keepalive=True,
             health_check_interval=15,
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
-            retry_on_error=[redis.exceptions.ConnectionError],
+            # a time-out is not tried again here: each try would wait as long once more
+            retry=Retry(
+                ExponentialBackoff(cap=0.5, base=0.05),
+                retries,
+                supported_errors=(redis.exceptions.ConnectionError,),
+            ),
         )
     except ValueError:
         # the cause is kept out: it quotes what stands before the first "/", part of a password that

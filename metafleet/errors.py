@@ -12,6 +12,7 @@
     │   └── StaleError                    the step is closed or the epoch is old
     ├── TransientError                    may succeed if repeated
     │   ├── BlobMissingError              a blob expired or is not there yet
+    │   ├── BlobStoreFullError            a blob does not fit into the store
     │   └── BrokerUnavailableError        Redis cannot be reached
     ├── FleetError                        the fleet cannot finish a step
     │   ├── RunLeasedError                another orchestrator owns the run
@@ -74,6 +75,10 @@ class TransientError(MetafleetError):
 
 class BlobMissingError(TransientError):
     """A blob expired, was deleted, or is not there yet."""
+
+
+class BlobStoreFullError(TransientError):
+    """A blob does not fit into the blob store; the message names its key and length."""
 
 
 class BrokerUnavailableError(TransientError):

@@ -11,7 +11,7 @@ from contracts.blobs import open_blob_store
 from contracts.connections import connect, redis_errors, require_broker_url
 from contracts.keys import RunKeys, queue_list, queue_of
 from contracts.settings import Settings
-from metafleet.errors import BrokerUnavailableError, FleetError
+from metafleet.errors import BlobStoreFullError, BrokerUnavailableError, FleetError
 from orchestrator.engine.broadcast import Broadcast
 from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.ownership import Ownership
@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 REVIEW_EVERY_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 5.0
+_FULL_PATIENCE_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,15 +214,21 @@ class FleetDispatcher:
             log.warning("the keys of %s will have to expire: %s", step.name, error)
 
     def _persist(self, call: Callable[[], T]) -> T:
-        """Call until Redis answers: with backoff, telling once, for as long as it takes."""
+        """Call until Redis answers: with backoff, telling once, for as long as it takes.
+
+        A blob store that is full gets a while in which closed steps may expire, no longer.
+        """
         pause_s, told = 0.1, False
+        full_until_s = time.monotonic() + _FULL_PATIENCE_S
         while True:
             try:
                 with redis_errors(self._url):
                     result = call()
-            except BrokerUnavailableError as error:
+            except (BrokerUnavailableError, BlobStoreFullError) as error:
+                if isinstance(error, BlobStoreFullError) and time.monotonic() > full_until_s:
+                    raise
                 if not told:
-                    self._notify(f"{error} Waiting for it to come back.")
+                    self._notify(f"waiting: {error}")
                     told = True
                 time.sleep(pause_s * random.uniform(0.5, 1.5))
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -113,10 +113,14 @@ class Ownership:
         self._workers_alive = count_alive(self._client, self._queue)
 
     def _beat(self) -> None:
+        is_away = False
         while not self._ended.wait(_BEAT_S):
             try:
                 with redis_errors(self._url):
                     self._ledger.renew(self._epoch, lease_ms=RUN_LEASE_MS)
                     self._look()
+                is_away = False
             except BrokerUnavailableError as error:
-                log.warning("cannot renew the lease of run %s: %s", self._run, error)
+                if not is_away:
+                    log.warning("run=%s lease not renewed: %s", self._run, error)
+                is_away = True

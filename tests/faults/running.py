@@ -70,7 +70,7 @@ class Running:
         self.watcher = TimedWatcher()
         self._outcome: list[RunReport | BaseException] = []
         self._broken_s: float | None = None
-        self._thread = threading.Thread(target=self._execute)
+        self._thread = threading.Thread(target=self._execute, daemon=True)
         self._thread.start()
 
     def _execute(self) -> None:

@@ -10,7 +10,12 @@ import pytest
 
 from contracts.blobs import CHUNK_BYTES, BlobStore, DirectoryBlobStore, RedisBlobStore
 from contracts.connections import connect
-from metafleet.errors import BlobMissingError, BrokerUnavailableError, ConfigError
+from metafleet.errors import (
+    BlobMissingError,
+    BlobStoreFullError,
+    BrokerUnavailableError,
+    ConfigError,
+)
 from tests.fleet import wait_until
 from tests.redis_server import RedisServer
 
@@ -155,7 +160,9 @@ def test_a_full_redis_is_said_to_be_full() -> None:
     server = RedisServer("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
     try:
         store = RedisBlobStore(server.url)
-        with pytest.raises(BrokerUnavailableError, match="raise its maxmemory"):
+        with pytest.raises(
+            BlobStoreFullError, match=r"blob:\d of 1048576 bytes does not fit; raise its maxmemory"
+        ):
             for number in range(4):
                 store.put(f"blob:{number}", os.urandom(2**20), ttl_s=60)
     finally:
