@@ -28,7 +28,7 @@ test: $(VENV)/.installed-dev ## run every test
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 faults: $(VENV)/.installed-dev ## break workers, Redis and orchestrators; the bits must stay
-	$(PY) -m pytest tests/integration/engine $(PYTEST_ARGS)
+	$(PY) -m pytest tests/faults $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev ## style and format
 	$(PY) -m ruff check .
