@@ -34,6 +34,7 @@ class Settings:
             learners and models a worker may build, beyond the built-in ones.
         heartbeat_dir: METAFLEET_HEARTBEAT_DIR; each worker touches a file here every two seconds,
             default ``home/heartbeats``.
+        allows_chaos: METAFLEET_CHAOS; "1" lets `metafleet chaos` kill workers.
     """
 
     home: Path
@@ -45,6 +46,7 @@ class Settings:
     device: str
     allowed_packages: tuple[str, ...]
     heartbeat_dir: Path
+    allows_chaos: bool = False
 
     @property
     def runs_dir(self) -> Path:
@@ -81,6 +83,7 @@ class Settings:
             device=device,
             allowed_packages=tuple(p.strip() for p in packages.split(",") if p.strip()),
             heartbeat_dir=_folder(env, "METAFLEET_HEARTBEAT_DIR", home / "heartbeats"),
+            allows_chaos=env.get("METAFLEET_CHAOS") == "1",
         )
 
 

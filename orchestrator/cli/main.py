@@ -29,6 +29,7 @@ _COMMANDS = {
     "data": LazyCommand("orchestrator.cli.data:data", "List, prepare and inspect data sets."),
     "up": LazyCommand("orchestrator.cli.up:up", "Run a Redis server and workers on this machine."),
     "db": LazyCommand("orchestrator.cli.database:database", "Check and upgrade the database."),
+    "chaos": LazyCommand("orchestrator.cli.chaos:chaos", "Kill workers while a run goes on."),
     "doctor": LazyCommand(
         "orchestrator.cli.doctor:doctor", "Say what is wrong and how to mend it."
     ),
