@@ -1,0 +1,74 @@
+"""Jobs that kill their workers, and workers of another version."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from metafleet.errors import NumericsError, ShardQuarantinedError
+from tests.faults.running import EXPERIMENT, ROWS, Row, Running
+from tests.fleet import ROOT, Fleet, wait_until
+from tests.runs import config, read_run
+
+
+@pytest.fixture
+def poisoned(fleet: Fleet) -> Iterator[Fleet]:
+    """A pool whose children may die: the parent starts new ones."""
+    fleet.settings = replace(fleet.settings, allowed_packages=("tests",))
+    fleet.start(1, "--pool", "prefork", "--concurrency", "2")
+    yield fleet
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("exit", "its worker died or hung"),
+        ("segfault", "its worker died or hung"),
+        ("memory", "MemoryError: cannot allocate 4 TB"),
+    ],
+)
+def test_a_poison_job(poisoned: Fleet, way: str, reason: str) -> None:
+    learner = {"name": "tests.faults.poison:Poison", "way": way}
+    experiment = EXPERIMENT.model_copy(update={"learner": learner})
+    running = Running(poisoned.settings, experiment)
+
+    with pytest.raises(ShardQuarantinedError, match=f"failed 3 times .*{reason}"):
+        running.result()
+
+    assert read_run(poisoned.settings, running.run).status.value == "failed"
+    ROWS.append(Row(f"poison job: {way}", "quarantined after 3 attempts, reason named", None, None))
+
+
+def test_a_loss_that_is_not_finite(poisoned: Fleet) -> None:
+    learner = {"name": "tests.faults.poison:Poison", "way": "nan"}
+    running = Running(poisoned.settings, EXPERIMENT.model_copy(update={"learner": learner}))
+
+    with pytest.raises(NumericsError, match=r"train step 1.*query loss is nan"):
+        running.result()
+
+    ROWS.append(Row("loss becomes NaN", "stopped at once, step and reason named", None, None))
+
+
+def test_a_worker_of_another_version(fleet: Fleet, expected: str) -> None:
+    site = fleet.settings.home / "newer"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        "import contracts.job\ncontracts.job.PROTOCOL_VERSION = 99\n"
+    )
+    fleet.start(1, environment={"PYTHONPATH": str(site)})
+    running = Running(fleet.settings, config(**_experiment()))
+    wait_until(lambda: running.watcher.notices, "the notice that a worker cannot be used")
+    assert "protocol 99" in running.watcher.notices[0]
+    assert "protocol 1" in running.watcher.notices[0]
+
+    running.disturb(lambda: fleet.start(1), after_step=0)
+
+    running.assert_undisturbed(
+        expected, "worker of another version", "both versions named, work went elsewhere"
+    )
+
+
+def _experiment() -> dict[str, dict[str, object]]:
+    tree = EXPERIMENT.to_json()
+    return {name: tree[name] for name in ("outer", "learner", "validation", "test")}
