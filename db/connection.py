@@ -128,6 +128,7 @@ def _postgres_engine(url: URL) -> Engine:
         "keepalives_count": 3,
         "tcp_user_timeout": 20_000,
         "application_name": "metafleet",
+        "client_encoding": "utf8",  # a server of another encoding would hand out bytes
     }
     arguments = {name: value for name, value in limits.items() if name not in url.query}
     engine = create_engine(

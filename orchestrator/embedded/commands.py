@@ -94,7 +94,7 @@ def flower_spec(
         *("--max-tasks=5000", "--max-workers=500", "--purge-offline-workers=300"),
         # workers send events anyway; asking for them needs remote control, which stays off
         "--enable-events=False",
-        "--tasks-columns=name,uuid,state,args,received,runtime,worker",
+        "--tasks-columns=uuid,state,args,received,runtime,worker",
     )
     basic_auth = {"FLOWER_BASIC_AUTH": f"metafleet:{secrets.flower_password}"}
     return ChildSpec(

@@ -28,7 +28,7 @@ from tests.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[3]
 QUICK = RecorderLimits(max_rows=40, batch_rows=16, linger_s=0.01, last_retry_s=0.2)
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture
