@@ -97,6 +97,6 @@ def _read_info(text: bytes, last_seen_s: float) -> WorkerInfo | None:
         return None
 
 
-def count_alive(client: Client, queue: str) -> int:
-    """Count the living workers that listen to ``queue``."""
-    return sum(w.is_alive and queue in w.queues for w in list_workers(client))
+def list_alive(client: Client, queue: str) -> list[WorkerInfo]:
+    """List the living workers that listen to ``queue``, whatever their version."""
+    return [w for w in list_workers(client) if w.is_alive and queue in w.queues]

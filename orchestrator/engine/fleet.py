@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from contracts.blobs import open_blob_store
 from contracts.connections import connect, redis_errors, require_broker_url
+from contracts.job import PROTOCOL_VERSION
 from contracts.keys import RunKeys, queue_list, queue_of
 from contracts.settings import Settings
 from metafleet.errors import BlobStoreFullError, BrokerUnavailableError, FleetError
@@ -86,6 +87,7 @@ class FleetDispatcher:
         self._publisher = Publisher(self._url, queue=self._queue, signing_key=self._key)
         self._owner = Ownership(self._url, run, queue=self._queue, next_epoch=next_epoch)
         self._fingerprint = fingerprint
+        self._told_of: set[str] = set()
         self._owner.take()
 
     @property
@@ -142,11 +144,22 @@ class FleetDispatcher:
             wait_s = max(0.01, next_review_s - time.monotonic())
             self._persist(lambda w=wait_s: self._take_in(step, w))  # type: ignore[misc]
             if time.monotonic() >= next_review_s:
+                self._tell_of_strangers()
                 if deadline.has_passed(self._owner.workers_alive):
                     self._accept_part(step, deadline)
                     return
                 self._persist(lambda: self._review(step))
                 next_review_s = time.monotonic() + REVIEW_EVERY_S
+
+    def _tell_of_strangers(self) -> None:
+        for worker in self._owner.strangers:
+            if worker.name not in self._told_of:
+                self._told_of.add(worker.name)
+                self._notify(
+                    f"worker {worker.name} speaks protocol {worker.protocol}, this orchestrator "
+                    f"protocol {PROTOCOL_VERSION}: it drops its jobs, and they go elsewhere; run "
+                    "the same metafleet version there, or stop it"
+                )
 
     def _accept_part(self, step: OpenStep, deadline: "_Deadline") -> None:
         """Let the step end as it is, if the policy allows."""

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Final
 
 from contracts.connections import Client, connect, redis_errors
+from contracts.job import PROTOCOL_VERSION
 from contracts.keys import RunKeys
 from contracts.ledger import RunLedger
-from contracts.presence import count_alive
+from contracts.presence import WorkerInfo, list_alive
 from metafleet.errors import BrokerUnavailableError, FencedError, RunLeasedError
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class Ownership:
         owner = f"{socket.gethostname()}:{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._ledger = RunLedger(self._client, run, owner)
         self._epoch = -1
-        self._workers_alive = 0
+        self._workers: tuple[WorkerInfo, ...] = ()
+        self._strangers: tuple[WorkerInfo, ...] = ()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="run-lease", daemon=True)
 
@@ -57,7 +59,12 @@ class Ownership:
     @property
     def workers_alive(self) -> int:
         """Workers that listened to the queue at the last look, at most two seconds ago."""
-        return self._workers_alive
+        return len(self._workers)
+
+    @property
+    def strangers(self) -> tuple[WorkerInfo, ...]:
+        """Living workers of another protocol version, which can't do this run's jobs."""
+        return self._strangers
 
     def take(self) -> None:
         """Claim the run and begin a new epoch.
@@ -110,7 +117,9 @@ class Ownership:
             log.warning("the lease of run %s will have to run out: %s", self._run, error)
 
     def _look(self) -> None:
-        self._workers_alive = count_alive(self._client, self._queue)
+        alive = list_alive(self._client, self._queue)
+        self._workers = tuple(w for w in alive if w.protocol == PROTOCOL_VERSION)
+        self._strangers = tuple(w for w in alive if w.protocol != PROTOCOL_VERSION)
 
     def _beat(self) -> None:
         is_away = False
