@@ -8,7 +8,12 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from contracts.settings import Settings, redact_url
-from metafleet.errors import BrokerUnavailableError, ConfigError
+from metafleet.errors import (
+    BrokerUnavailableError,
+    ConfigError,
+    FleetError,
+    MetafleetError,
+)
 
 SOCKET_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
@@ -81,8 +86,19 @@ def redis_errors(url: str) -> Iterator[None]:
             f"Redis at {shown} cannot be reached ({error}); is it running?"
         ) from error
     except redis.exceptions.ResponseError as error:
-        if "NOAUTH" in str(error) or "WRONGPASS" in str(error):
-            raise ConfigError(
-                f"Redis at {shown} wants a password ({error}); put it into the URL"
-            ) from error
-        raise
+        raise _refusal(shown, error) from error
+
+
+def _refusal(shown: str, error: redis.exceptions.ResponseError) -> MetafleetError:
+    """Tell what a server's refusal means: wrong settings, a passing state, or neither."""
+    code = str(error).partition(" ")[0]
+    if code in ("NOAUTH", "WRONGPASS"):
+        return ConfigError(f"Redis at {shown} wants a password ({error}); put it into the URL")
+    if code == "NOPERM":
+        return ConfigError(
+            f"Redis at {shown} forbids its user a command ({error}); allow it all commands on keys "
+            "that begin with mf:"
+        )
+    if code in ("READONLY", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"):
+        return BrokerUnavailableError(f"Redis at {shown} takes no writes now ({error})")
+    return FleetError(f"Redis at {shown} refused a command ({error}); is it 6.2 or newer?")

@@ -25,11 +25,13 @@ return {'ok', '', 0}
 """
 
 # Race prevented: the lease ran out and was claimed by another between claim and this. Also refuses
-# an epoch that is not newer than the one in Redis: its orchestrator was overtaken.
+# an epoch that is not newer than the one in Redis: its orchestrator was overtaken. A repeated call
+# after a lost answer finds its own owner and epoch, and is told 'ok' again.
 _TAKE_OVER = """
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then return {'held', owner, redis.call('PTTL', KEYS[1])} end
 local epoch = tonumber(redis.call('GET', KEYS[2]) or '-1')
+if owner == ARGV[1] and epoch == tonumber(ARGV[2]) then return {'ok', '', 0} end
 if epoch >= tonumber(ARGV[2]) then return {'fenced', tostring(epoch), 0} end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])

@@ -135,6 +135,7 @@ class Engine(_Section):
     max_attempts: int = Field(default=3, ge=1)
     checkpoint_every: int = Field(default=25, ge=1)
     step_deadline_s: float = Field(default=600.0, gt=0)
+    job_deadline_s: float = Field(default=600.0, gt=0)
 
 
 class ExperimentConfig(_Section):

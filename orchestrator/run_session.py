@@ -13,10 +13,11 @@ from filelock import FileLock, Timeout
 from contracts.settings import Settings
 from db.engine import Database
 from db.records import RunRecord, RunStatus
-from db.repositories import RunRepository
-from metafleet.device import resolve_device
+from db.repositories import CheckpointRepository, RunRepository
+from metafleet.device import prepare_process, resolve_device
 from metafleet.episode import META_TEST
 from metafleet.errors import (
+    CheckpointError,
     DatabaseError,
     FencedError,
     FingerprintError,
@@ -24,6 +25,7 @@ from metafleet.errors import (
     NumericsError,
     RunLeasedError,
 )
+from metafleet.fingerprint import fingerprint as describe_arithmetic
 from metafleet.params import MetaState
 from metafleet.workload import Workload, WorkloadSpec
 from orchestrator.config import ExperimentConfig
@@ -42,6 +44,9 @@ from orchestrator.training.evaluation import (
 from orchestrator.training.outer_loop import OuterLoop, Trained
 
 log = logging.getLogger(__name__)
+
+_OUTER = "outer"
+"""Key of the orchestrator's own fingerprint beside that of the run's workers."""
 
 
 def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
@@ -71,6 +76,7 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
         is_strict=engine.numerics == "strict" and not relaxed,
         max_attempts=engine.max_attempts,
         step_deadline_s=engine.step_deadline_s,
+        job_deadline_s=engine.job_deadline_s,
         min_fraction=engine.min_fraction if engine.policy == "partial" else 1.0,
     )
     return FleetDispatcher(
@@ -119,7 +125,9 @@ class RunSession:
         self._database, self._settings, self._run = database, settings, run
         self._in_process, self._observer, self._relaxed = in_process, observer, relaxed
         self._config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
-        self._fingerprint = json.dumps(run.fingerprint, sort_keys=True) if run.fingerprint else ""
+        recorded = dict(run.fingerprint)
+        self._outer_fingerprint = recorded.pop(_OUTER, "")
+        self._fingerprint = json.dumps(recorded, sort_keys=True) if recorded else ""
         self._opened = ExitStack()
         self._recorder: Recorder | None = None
 
@@ -132,7 +140,8 @@ class RunSession:
                 data_dir=self._settings.data_dir,
                 allowed_packages=self._settings.allowed_packages,
             )
-            opening.callback(self._close_recorder)
+            prepare_process("cpu")  # the outer update's arithmetic, wherever the shards' is done
+            opening.push(self._close_recorder)
             self._dispatcher = self._open_dispatcher()
             opening.callback(self._dispatcher.close)
             self.recorder.record_status(RunStatus.RUNNING)
@@ -165,6 +174,7 @@ class RunSession:
         """Train to the end, from the newest checkpoint if there is one."""
         start = read_checkpoint_of(self._settings, self._run)
         if start is None:
+            self._require_no_checkpoint()
             start = Checkpoint(Progress(step=0), self._workload.init_state(), {}, None)
         self._observer.on_start(
             RunStarted(
@@ -184,6 +194,17 @@ class RunSession:
             batch_norm=self._workload.batch_norm,
         )
         return loop.run(start)
+
+    def _require_no_checkpoint(self) -> None:
+        """Refuse to begin anew where the database knows of a checkpoint: it is somewhere else."""
+        with self._database.session(read_only=True) as session:
+            last = CheckpointRepository(session).find_last(self._run.id)
+        if last is not None:
+            raise CheckpointError(
+                f"run {self._run.id} has a checkpoint of step {last.step} at {last.path}, which is "
+                f"not here; resume it on {self._run.host or 'the host it ran on'}, with the same "
+                "METAFLEET_HOME, or submit the experiment again to begin anew"
+            )
 
     def test(self, trained: Trained) -> list[EvaluationDone]:
         """Judge the trained state on meta-test, and the baselines beside it."""
@@ -238,16 +259,17 @@ class RunSession:
             fingerprint=self._fingerprint,
             relaxed=self._relaxed,
         )
-        is_strict = self._config.engine.numerics == "strict" and not self._relaxed
-        if is_strict and self._fingerprint and self._in_process:
-            self._require_same(dispatcher.fingerprint)
+        if self._config.engine.numerics == "strict" and not self._relaxed:
+            self._require_same(self._outer_fingerprint, _outer_fingerprint())
+            if self._in_process:
+                self._require_same(self._fingerprint, dispatcher.fingerprint)
         return dispatcher
 
-    def _require_same(self, fingerprint: str) -> None:
-        if fingerprint != self._fingerprint:
+    def _require_same(self, recorded: str, found: str) -> None:
+        if recorded not in ("", found):
             raise FingerprintError(
-                f"run {self._run.id} began with arithmetic {self._fingerprint}, this process has "
-                f"{fingerprint}; go on where it began, or give up the same bits with --relaxed"
+                f"run {self._run.id} began with arithmetic {recorded}, this process has {found}; "
+                "go on where it began, or give up the same bits with --relaxed"
             )
 
     def _next_epoch(self) -> int:
@@ -263,7 +285,7 @@ class RunSession:
         )
         return epoch
 
-    def _close_recorder(self) -> None:
+    def _close_recorder(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._recorder is None:
             return
         try:
@@ -272,8 +294,10 @@ class RunSession:
                     f"the database is away; rows wait in {self._settings.runs_dir / self._run.uid} "
                     f"until `metafleet runs resume {self._run.id}`"
                 )
-        except MetafleetError as error:
-            log.warning("run=%d %s", self._run.id, error)
+        except MetafleetError as failure:
+            if error is None:  # a run is not finished while its rows are lost
+                raise
+            log.warning("run=%d %s", self._run.id, failure)
 
     def _record_origin(self) -> bool:
         """Write down whose arithmetic this is; False when the database is away."""
@@ -282,13 +306,21 @@ class RunSession:
             try:
                 with self._database.session() as session:
                     RunRepository(session).set_origin(
-                        self._run.id, host=socket.gethostname(), fingerprint=json.loads(text)
+                        self._run.id,
+                        host=socket.gethostname(),
+                        fingerprint=json.loads(text) | {_OUTER: _outer_fingerprint()},
                     )
             except DatabaseError as error:
                 log.warning("run=%d origin not recorded yet: %s", self._run.id, error)
                 return False
             self._fingerprint = text
         return True
+
+
+def _outer_fingerprint() -> str:
+    """Describe the arithmetic of the outer update, which this process does on its CPU."""
+    found = describe_arithmetic("cpu")
+    return json.dumps({name: found[name] for name in ("torch", "code", "cpu", "probe")})
 
 
 class _OriginRecorder:

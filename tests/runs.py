@@ -10,7 +10,7 @@ from typing import Any
 
 from contracts.settings import Settings, child_environment
 from db.engine import Database
-from db.records import JobRecord, RunRecord
+from db.records import JobRecord, OuterStepRecord, RunRecord
 from db.repositories import JobRepository, OuterStepRepository, RunRepository
 from orchestrator.config import ExperimentConfig
 from orchestrator.events import EvaluationDone, RunStarted, StepDone
@@ -122,18 +122,23 @@ def read_jobs(settings: Settings, run: RunRecord, stream: str = "train") -> Sequ
         return JobRepository(session).list(run.id, stream=stream)
 
 
-def count_steps(settings: Settings, run: RunRecord) -> int:
+def read_steps(settings: Settings, run: RunRecord) -> Sequence[OuterStepRecord]:
     with (
         Database.open(settings.database_url) as database,
         database.session(read_only=True) as session,
     ):
-        return len(OuterStepRepository(session).list(run.id))
+        return OuterStepRepository(session).list(run.id)
 
 
 def assert_every_shard_once(settings: Settings, run: RunRecord, *, steps: int, shards: int) -> None:
-    """Each (run, step, shard) has exactly one row, and each step one."""
+    """Each (run, step, shard) has one row, and each step as many episodes as its shards together.
+
+    The rows alone could not show a shard counted twice: the second would replace the first. A step
+    counts the metrics that entered its mean.
+    """
     jobs = read_jobs(settings, run)
     assert sorted((job.step, job.shard) for job in jobs) == [
         (step, shard) for step in range(1, steps + 1) for shard in range(shards)
     ]
-    assert count_steps(settings, run) == steps
+    planned = ExperimentConfig.from_json(run.config).outer.meta_batch_size
+    assert [step.episodes for step in read_steps(settings, run)] == [planned] * steps

@@ -11,6 +11,7 @@ from contracts.blobs import open_blob_store
 from contracts.connections import connect, redis_errors, require_broker_url
 from contracts.job import PROTOCOL_VERSION
 from contracts.keys import RunKeys, queue_list, queue_of
+from contracts.ledger import RunStatus
 from contracts.settings import Settings
 from metafleet.errors import BlobStoreFullError, BrokerUnavailableError, FleetError
 from orchestrator.engine.broadcast import Broadcast
@@ -49,7 +50,7 @@ class FleetOptions:
     max_attempts: int
     step_deadline_s: float
     min_fraction: float = 1.0
-    job_deadline_s: float = 300.0
+    job_deadline_s: float = 600.0
 
 
 class FleetDispatcher:
@@ -88,6 +89,7 @@ class FleetDispatcher:
         self._owner = Ownership(self._url, run, queue=self._queue, next_epoch=next_epoch)
         self._fingerprint = fingerprint
         self._told_of: set[str] = set()
+        self._waited_s = 0.0
         self._owner.take()
 
     @property
@@ -122,30 +124,36 @@ class FleetDispatcher:
         )
         try:
             self._finish(step)
-        finally:  # also when it fails or is interrupted: what is still queued is then dropped
+        except BaseException:  # failed or interrupted: what is still queued is dropped
             self._close(step)
+            raise
+        if self._close(step) == "fenced":
+            self._persist(self._owner.check)
         return step.outcome(self._owner.workers_alive)
 
     def close(self) -> None:
         """Withdraw the run's blobs and give its lease up; quiet when Redis is away."""
-        try:
-            with redis_errors(self._url):
-                self._broadcast.withdraw()
-        except BrokerUnavailableError as error:
-            log.warning("blobs of the run will have to expire: %s", error)
+        if not self._owner.is_lost:  # blobs are named by content: they may be the new owner's too
+            try:
+                with redis_errors(self._url):
+                    self._broadcast.withdraw()
+            except BrokerUnavailableError as error:
+                log.warning("blobs of the run will have to expire: %s", error)
         self._owner.release()
         self._publisher.close()
 
     def _finish(self, step: OpenStep) -> None:
         self._persist(lambda: self._send(step, step.book.open_shards))
-        deadline = _Deadline(self._options.step_deadline_s, self._notify, self._queue)
+        deadline = _Deadline(
+            self._options.step_deadline_s, self._notify, self._queue, waited_s=self._waited_s
+        )
         next_review_s = time.monotonic() + REVIEW_EVERY_S
         while not step.book.is_complete:
             wait_s = max(0.01, next_review_s - time.monotonic())
             self._persist(lambda w=wait_s: self._take_in(step, w))  # type: ignore[misc]
             if time.monotonic() >= next_review_s:
                 self._tell_of_strangers()
-                if deadline.has_passed(self._owner.workers_alive):
+                if deadline.has_passed(self._owner.workers_alive, waited_s=self._waited_s):
                     self._accept_part(step, deadline)
                     return
                 self._persist(lambda: self._review(step))
@@ -219,12 +227,13 @@ class FleetDispatcher:
             step.book.mark_unsent(shard, now_s=time.monotonic())
         self._send(step, step.book.open_shards)
 
-    def _close(self, step: OpenStep) -> None:
+    def _close(self, step: OpenStep) -> RunStatus | None:
         try:
             with redis_errors(self._url):
-                step.close()
+                return step.close()
         except BrokerUnavailableError as error:
             log.warning("the keys of %s will have to expire: %s", step.name, error)
+            return None
 
     def _persist(self, call: Callable[[], T]) -> T:
         """Call until Redis answers: with backoff, telling once, for as long as it takes.
@@ -232,7 +241,8 @@ class FleetDispatcher:
         A blob store that is full gets a while in which closed steps may expire, no longer.
         """
         pause_s, told = 0.1, False
-        full_until_s = time.monotonic() + _FULL_PATIENCE_S
+        began_s = time.monotonic()
+        full_until_s = began_s + _FULL_PATIENCE_S
         while True:
             try:
                 with redis_errors(self._url):
@@ -247,25 +257,35 @@ class FleetDispatcher:
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
                 if told:
+                    self._waited_s += time.monotonic() - began_s
                     self._notify("Redis is back: going on")
                 return result
 
 
 class _Deadline:
-    """Time spent on a step while there were workers; a pause for want of them does not count."""
+    """Time spent on a step: pauses for want of workers or of Redis do not count."""
 
-    def __init__(self, limit_s: float, notify: Callable[[str], None], queue: str) -> None:
+    def __init__(
+        self, limit_s: float, notify: Callable[[str], None], queue: str, *, waited_s: float
+    ) -> None:
         self._limit_s, self._notify, self._queue = limit_s, notify, queue
         self._last_s = time.monotonic()
+        self._last_waited_s = waited_s
         self._is_paused = False
         self.spent_s = 0.0
 
-    def has_passed(self, workers_alive: int) -> bool:
-        """Count the time since the last call; tell people when workers go and come."""
+    def has_passed(self, workers_alive: int, *, waited_s: float) -> bool:
+        """Count the time since the last call; tell people when workers go and come.
+
+        Args:
+            workers_alive: workers there.
+            waited_s: seconds waited for Redis, in all.
+        """
         now_s = time.monotonic()
         if workers_alive:
-            self.spent_s += now_s - self._last_s
-        self._last_s = now_s
+            waited_since_s = waited_s - self._last_waited_s
+            self.spent_s += max(0.0, now_s - self._last_s - waited_since_s)
+        self._last_s, self._last_waited_s = now_s, waited_s
         if workers_alive == 0 and not self._is_paused:
             self._notify(
                 f"paused: no worker listens to {self._queue}; start one with "

@@ -10,7 +10,7 @@ from contracts.blobs import BlobStore
 from contracts.connections import Client
 from contracts.job import InnerLoopJob, ShardResult, parse_result
 from contracts.keys import RunKeys
-from contracts.ledger import RunLedger
+from contracts.ledger import RunLedger, RunStatus
 from contracts.signing import verify
 from metafleet.errors import BlobMissingError, ContractError, NumericsError, StaleError
 from orchestrator.engine.collector import Collector
@@ -144,9 +144,9 @@ class OpenStep:
             self._recover(stranded, workers_alive)
         return self.book.review(view, now_s=time.monotonic())
 
-    def close(self) -> None:
-        """Refuse every later commit, forget the step's keys."""
-        self._ledger.close_step(self._epoch, self.request.stream, self.request.step)
+    def close(self) -> RunStatus:
+        """Refuse every later commit, forget the step's keys; "fenced" when the run is another's."""
+        return self._ledger.close_step(self._epoch, self.request.stream, self.request.step)
 
     def outcome(self, workers_alive: int) -> StepOutcome:
         """Sum up the finished step."""

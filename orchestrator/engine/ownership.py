@@ -13,7 +13,7 @@ from contracts.job import PROTOCOL_VERSION
 from contracts.keys import RunKeys
 from contracts.ledger import RunLedger
 from contracts.presence import WorkerInfo, list_alive
-from metafleet.errors import BrokerUnavailableError, FencedError, RunLeasedError
+from metafleet.errors import BrokerUnavailableError, FencedError, FleetError, RunLeasedError
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ class Ownership:
         owner = f"{socket.gethostname()}:{os.getpid()}/{uuid.uuid4().hex[:8]}"
         self._ledger = RunLedger(self._client, run, owner)
         self._epoch = -1
+        self._failure: FleetError | None = None
+        self._is_lost = False
         self._workers: tuple[WorkerInfo, ...] = ()
         self._strangers: tuple[WorkerInfo, ...] = ()
         self._ended = threading.Event()
@@ -62,6 +64,11 @@ class Ownership:
         return len(self._workers)
 
     @property
+    def is_lost(self) -> bool:
+        """True when another orchestrator was found to have taken the run over."""
+        return self._is_lost
+
+    @property
     def strangers(self) -> tuple[WorkerInfo, ...]:
         """Living workers of another protocol version, which can't do this run's jobs."""
         return self._strangers
@@ -77,8 +84,9 @@ class Ownership:
         with redis_errors(self._url):
             claim = self._ledger.claim(lease_ms=RUN_LEASE_MS)
             if claim.status == "ok":
-                epoch = self._next_epoch()
-                claim = self._ledger.take_over(epoch, lease_ms=RUN_LEASE_MS)
+                # known before it is told: an answer lost on the way must not fence us out
+                self._epoch = self._next_epoch()
+                claim = self._ledger.take_over(self._epoch, lease_ms=RUN_LEASE_MS)
         if claim.status == "held":
             raise RunLeasedError(
                 f"run {self._run} is being run by {claim.holder.split('/')[0]}; stop that one, or "
@@ -86,9 +94,9 @@ class Ownership:
             )
         if claim.status == "fenced":
             raise FencedError(f"run {self._run} was taken over by another orchestrator; stopping")
-        self._epoch = epoch
         if not self._thread.is_alive():
-            self._look()
+            with redis_errors(self._url):
+                self._look()
             self._thread.start()
 
     def check(self) -> bool:
@@ -97,11 +105,14 @@ class Ownership:
         Raises:
             FencedError: another orchestrator has taken the run over.
         """
+        if self._failure is not None:
+            raise self._failure
         with redis_errors(self._url):
             found = self._client.get(RunKeys(self._run).epoch)
         if found is None:
             return False
-        if int(str(found, "ascii") if isinstance(found, bytes) else found) != self._epoch:
+        if found != str(self._epoch).encode():
+            self._is_lost = True
             raise FencedError(f"run {self._run} was taken over by another orchestrator; stopping")
         return True
 
@@ -133,3 +144,7 @@ class Ownership:
                 if not is_away:
                     log.warning("run=%s lease not renewed: %s", self._run, error)
                 is_away = True
+            except Exception as error:  # the lease will lapse: whoever works must hear of it
+                log.exception("run=%s lease", self._run)
+                self._failure = FleetError(f"the lease of run {self._run} is not kept: {error}")
+                return

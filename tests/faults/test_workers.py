@@ -6,18 +6,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.faults.running import Running
+from contracts.connections import connect
+from tests.faults.running import SHARDS, STEPS, Running
 from tests.fleet import Fleet, WorkerProcess, wait_until
 from tests.redis_server import RedisServer
 from tests.runs import read_jobs
 
 
 def test_a_worker_killed_in_a_job(fleet: Fleet, expected: str) -> None:
-    fleet.start(2)
+    victim, _ = fleet.start(2)
     running = Running(fleet.settings)
 
-    running.disturb(fleet.workers[0].kill)
+    running.disturb(lambda: _kill_in_a_job(fleet, victim))
 
+    assert running.result().steps == STEPS
+    assert any(step.retries for step in running.watcher.steps)
     running.assert_undisturbed(expected, "worker SIGKILLed mid-job", "shard sent again, same seed")
 
 
@@ -27,8 +30,10 @@ def test_an_idle_worker_frozen_with_a_message_then_killed(fleet: Fleet, expected
     frozen.send(signal.SIGSTOP)
     running = Running(fleet.settings)
 
-    running.disturb(frozen.kill, after_step=0)
+    running.disturb(lambda: _kill_once_it_holds_a_message(frozen, running), after_step=0)
 
+    assert running.result().steps == STEPS
+    assert any(step.retries for step in running.watcher.steps)
     running.assert_undisturbed(
         expected, "idle worker frozen, job popped, killed", "message found lost, sent again"
     )
@@ -106,6 +111,30 @@ def test_a_worker_whose_clock_is_a_day_ahead(
     running = Running(fleet.settings)
 
     running.assert_undisturbed(expected, "worker's clock a day ahead", "nothing: no clock is read")
+
+
+def _kill_in_a_job(fleet: Fleet, victim: WorkerProcess) -> None:
+    """Kill a worker while it holds the lease of an attempt."""
+    with connect(str(fleet.settings.broker_url)) as client:
+
+        def holds_a_lease() -> bool:
+            owners = [client.get(key) or b"" for key in client.scan_iter("*:lease:*")]
+            return any(f":{victim.pid}/".encode() in owner for owner in owners)
+
+        wait_until(holds_a_lease, "the victim in a job")
+        victim.kill()
+
+
+def _kill_once_it_holds_a_message(frozen: WorkerProcess, running: Running) -> None:
+    """The first step waits for the frozen worker's shard alone: then it has the message."""
+    with connect(str(running.settings.broker_url)) as client:
+        started = f"mf:{{{running.run.uid}}}:train:e1:1:started"
+
+        def only_one_is_missing() -> bool:
+            return int(client.hlen(started)) == SHARDS - 1 and client.llen("mf:inner.cpu") == 0
+
+        wait_until(only_one_is_missing, "all shards but the frozen worker's begun")
+        frozen.kill()
 
 
 def _python_path() -> str:

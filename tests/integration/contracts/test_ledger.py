@@ -125,11 +125,14 @@ class TestOwningARun:
         assert slow.take_over(5, lease_ms=LEASE_MS).holder == "quick"
         assert client.get(RunKeys(uid).epoch) is None
 
-    @pytest.mark.parametrize("epoch", [0, 1])
+    def test_a_take_over_whose_answer_was_lost_may_be_repeated(self, owner: RunLedger) -> None:
+        assert owner.take_over(2, lease_ms=LEASE_MS).status == "ok"
+        assert owner.take_over(2, lease_ms=LEASE_MS).status == "ok"
+
     def test_an_epoch_that_is_not_newer_is_fenced(
-        self, client: redis.Redis, uid: str, owner: RunLedger, epoch: int
+        self, client: redis.Redis, uid: str, owner: RunLedger
     ) -> None:
-        assert owner.take_over(epoch, lease_ms=LEASE_MS).status == "fenced"
+        assert owner.take_over(0, lease_ms=LEASE_MS).status == "fenced"
         assert client.get(RunKeys(uid).epoch) == b"1"
 
     def test_epochs_are_compared_as_numbers(
