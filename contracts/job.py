@@ -17,7 +17,7 @@ def _encodable(text: str) -> str:
 
 
 Kind = Literal["gradient", "evaluate"]
-Status = Literal["ok", "failed", "refused"]
+Status = Literal["ok", "failed", "refused", "missing"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Text = Annotated[str, AfterValidator(_encodable)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -87,7 +87,8 @@ class ShardResult(_Message):
 
     Attributes:
         run, epoch, stream, step, shard, attempt: as in the job.
-        status: ok, failed (an error) or refused (this worker must not compute it).
+        status: ok, failed (an error), refused (this worker must not compute it), or missing (what
+            it needs is not in the stores).
         worker, device: who computed it ("host:pid") and on what ("cpu", "cuda:0 NVIDIA ...").
         fingerprint: the worker's numerics fingerprint.
         queue_wait_s, compute_s: seconds between sending and starting, and of computing.

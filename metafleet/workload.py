@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from metafleet.data import registry as datasets
+from metafleet.cancellation import stop_if_unwanted
 from metafleet.episode import Episode, ExampleSet
 from metafleet.errors import ConfigError, DataCorruptError, NumericsError
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
@@ -177,6 +178,7 @@ class Workload:
         self, work: Callable[[Episode], ResultT], *, split: str, step: int, indices: range
     ) -> Iterator[ResultT]:
         for index in indices:
+            stop_if_unwanted()
             episode = self._episode_on_device(self.sample(split=split, step=step, index=index))
             try:
                 yield work(episode)

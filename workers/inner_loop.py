@@ -18,13 +18,16 @@ from contracts.keys import RunKeys
 from contracts.ledger import JobLedger
 from contracts.settings import Settings
 from contracts.signing import sign, verify
+from metafleet.cancellation import cancellable
 from metafleet.device import describe_device, prepare_process, resolve_device
 from metafleet.errors import (
+    BlobMissingError,
     BrokerUnavailableError,
     ConfigError,
     DataError,
     FingerprintError,
     NumericsError,
+    StaleError,
 )
 from metafleet.fingerprint import fingerprint_text
 from metafleet.params import MetaState, flatten_state
@@ -79,8 +82,12 @@ class InnerLoopRunner:
             log.info("%s dropped: %s", job.label, status)
             return f"dropped: {status}"
         started_s = time.monotonic()
-        with LeaseKeeper(ledger, job):
-            result = self._compute(job, queue_wait_s)
+        with LeaseKeeper(ledger, job) as lease, cancellable(lambda: lease.is_unwanted):
+            try:
+                result = self._compute(job, queue_wait_s)
+            except StaleError:
+                log.info("%s stopped: another attempt was first", job.label)
+                return "stopped: not wanted any more"
             compute_s = time.monotonic() - started_s
             result = sign(result.model_copy(update={"compute_s": compute_s}), self._key)
             committed = self._persist(lambda: ledger.commit(result.model_dump_json()))
@@ -110,6 +117,10 @@ class InnerLoopRunner:
             workload = self._workloads.get(job)
             state = self._states.get(job, workload.schema())
             return result.model_copy(update=self._work(job, workload, state))
+        except StaleError:
+            raise
+        except BlobMissingError as error:
+            update = {"status": "missing", "error": str(error)}
         except (FingerprintError, DataError, ConfigError) as error:
             # this worker cannot; one with the data, the package or the processor may
             update = {"status": "refused", "error": f"{self._worker}: {error}"}

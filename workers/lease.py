@@ -24,7 +24,13 @@ class LeaseKeeper:
         self._ledger, self._job = ledger, job
         self._interval_s = job.lease_ms / 1000 / 4
         self._ended = threading.Event()
+        self._unwanted = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    @property
+    def is_unwanted(self) -> bool:
+        """True when nobody waits for this attempt any more."""
+        return self._unwanted.is_set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -47,7 +53,7 @@ class LeaseKeeper:
                 return
             try:
                 if not self._ledger.renew():
-                    log.info("%s is not wanted any more", self._job.label)
+                    self._unwanted.set()
                     return
             except redis.RedisError as error:  # the next beat may get through
                 log.warning("%s cannot renew its lease: %s", self._job.label, error)

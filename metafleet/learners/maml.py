@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from metafleet.cancellation import stop_if_unwanted
 from metafleet.episode import Episode, ExampleSet
 from metafleet.learners.base import EpisodeMetrics, MetaGradient
 from metafleet.learners.objective import (
@@ -131,6 +132,7 @@ class Maml:
         """Return theta_k, still attached to ``theta``."""
         adapted, losses = theta, []
         for _ in range(inner_steps):
+            stop_if_unwanted()
             outputs = self._forward(adapted, support.inputs, norm.support)
             loss = mean_loss(outputs, support.targets, is_regression=self._is_regression)
             grads = torch.autograd.grad(loss, list(adapted.values()), create_graph=create_graph)

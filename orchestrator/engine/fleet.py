@@ -184,6 +184,8 @@ class FleetDispatcher:
     def _restore(self, step: OpenStep) -> None:
         self._owner.take()
         self._broadcast.invalidate()
+        for shard in step.book.open_shards:
+            step.book.mark_unsent(shard, now_s=time.monotonic())
         self._send(step, step.book.open_shards)
 
     def _close(self, step: OpenStep) -> None:

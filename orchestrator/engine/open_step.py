@@ -117,12 +117,15 @@ class OpenStep:
             self._add(result)
             return
         self._withdraw_quietly(result)
-        if result.status == "refused":
+        shard, attempt = result.shard, result.attempt
+        if result.status == "missing":
+            self.book.mark_unsent(shard, now_s=now_s)
+        elif result.status == "refused":
             self.book.mark_refused(
-                result.shard, result.error, now_s=now_s, workers_alive=workers_alive
+                shard, attempt, result.error, now_s=now_s, workers_alive=workers_alive
             )
         elif result.is_retryable:
-            self.book.mark_failed(result.shard, result.error, now_s=now_s)
+            self.book.mark_failed(shard, attempt, result.error, now_s=now_s)
         else:
             raise NumericsError(f"{self.name}, shard {result.shard}: {result.error}")
 
@@ -131,7 +134,7 @@ class OpenStep:
         log.warning("%s: result of shard %d refused: %s", self.name, result.shard, reason)
         self._withdraw_quietly(result)
         if not self.book.is_done(result.shard):
-            self.book.mark_failed(result.shard, reason, now_s=time.monotonic())
+            self.book.mark_failed(result.shard, result.attempt, reason, now_s=time.monotonic())
 
     def review(self, *, workers_alive: int) -> list[int]:
         """Look at Redis: take in results whose wake-up was lost, return shards due to be sent."""
@@ -161,7 +164,7 @@ class OpenStep:
         except (ContractError, BlobMissingError) as error:
             self.withdraw(result, f"{type(error).__name__}: {error}")
         else:
-            self.book.mark_done(result.shard)
+            self.book.mark_done(result.shard, compute_s=result.compute_s)
 
     def _recover(self, shards: list[int], workers_alive: int) -> None:
         """Take in results that are in the hash alone: popped but never arrived, or unsound."""
@@ -174,7 +177,7 @@ class OpenStep:
                 self.take(result, workers_alive=workers_alive)
             if not results:
                 self._ledger.reopen(self._keys, shard=shard, result=raw)
-                self.book.mark_failed(shard, "its result was unsound", now_s=time.monotonic())
+                self.book.mark_failed(shard, None, "its result was unsound", now_s=time.monotonic())
 
     def _parse(self, raw: bytes) -> Iterator[ShardResult]:
         try:
@@ -197,7 +200,7 @@ class OpenStep:
 
     def _look(self, workers_alive: int) -> tuple[FleetView, bool]:
         """Read started, leases, results and queue as of one moment; and whether replies wait."""
-        attempts = self.book.open_attempts()
+        attempts = self.book.live_attempts()
         pipeline = self._client.pipeline(transaction=True)
         pipeline.hkeys(self._keys.started)
         pipeline.hkeys(self._keys.done)

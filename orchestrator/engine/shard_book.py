@@ -1,5 +1,7 @@
-"""Accounts for every shard of one step: sent, started, lost, failed, done. No I/O, no clock."""
+"""Accounts for every shard of one step: sent, started, slow, lost, failed, done. No I/O, no clock."""
 
+import math
+import statistics
 from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,6 +13,18 @@ QUEUE_GRACE_S: Final = 1.5
 
 REFUSAL_PAUSE_S: Final = 0.25
 """How long to wait before offering a refused shard again, so that another worker gets it."""
+
+STRAGGLERS_AFTER: Final = 0.8
+"""Share of a step's shards that must be done before the slowest get a backup."""
+
+STRAGGLER_FACTOR: Final = 2.0
+"""A shard is slow when it takes so many times the median."""
+
+STRAGGLER_FLOOR_S: Final = 1.0
+"""No shard is slow before this: a backup of a short job costs more than it saves."""
+
+BACKUP_BUDGET: Final = 0.1
+"""Backups allowed in a step, as a share of its shards; at least one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +47,20 @@ class FleetView:
 
 
 @dataclass(slots=True)
-class _Entry:
-    attempt: int = -1
-    sequence: int = -1
-    is_done: bool = False
+class _Attempt:
+    """An attempt that may still bring a result."""
+
+    sequence: int
+    started_s: float | None = None
     missing_since_s: float | None = None
-    send_at_s: float | None = None
+
+
+@dataclass(slots=True)
+class _Shard:
+    live: dict[int, _Attempt] = field(default_factory=dict)
+    n_attempts: int = 0
+    is_done: bool = False
+    due_s: float | None = None
     refusals: int = 0
     reasons: list[str] = field(default_factory=list)
 
@@ -55,9 +77,13 @@ class ShardBook:
     def __init__(self, name: str, n_shards: int, max_attempts: int) -> None:
         self._name = name
         self._max_attempts = max_attempts
-        self._entries = [_Entry() for _ in range(n_shards)]
+        self._shards = [_Shard() for _ in range(n_shards)]
         self._n_sent = 0
         self._n_open = n_shards
+        self._backups_left = max(1, math.ceil(BACKUP_BUDGET * n_shards))
+        self._compute_s: list[float] = []
+        self.backups = 0
+        """Attempts sent because another was slow."""
 
     @property
     def is_complete(self) -> bool:
@@ -65,45 +91,60 @@ class ShardBook:
         return self._n_open == 0
 
     @property
+    def done_fraction(self) -> float:
+        """Share of the shards that are done, in [0, 1]."""
+        return 1.0 - self._n_open / len(self._shards)
+
+    @property
     def retries(self) -> int:
         """Attempts beyond the first, over all shards."""
-        return sum(max(0, entry.attempt) for entry in self._entries)
+        return sum(max(0, shard.n_attempts - 1) for shard in self._shards)
 
     @property
     def open_shards(self) -> list[int]:
         """Shards that are not done."""
-        return [index for index, entry in enumerate(self._entries) if not entry.is_done]
+        return [index for index, shard in enumerate(self._shards) if not shard.is_done]
 
-    def open_attempts(self) -> list[tuple[int, int]]:
-        """(shard, latest attempt) of the shards that are not done."""
-        return [(index, self._entries[index].attempt) for index in self.open_shards]
+    def live_attempts(self) -> list[tuple[int, int]]:
+        """(shard, attempt) that may still bring a result."""
+        return [(index, n) for index in self.open_shards for n in self._shards[index].live]
 
     def is_done(self, shard: int) -> bool:
         """Tell whether a shard has been counted."""
-        return self._entries[shard].is_done
+        return self._shards[shard].is_done
 
     def next_attempt(self, shard: int) -> int:
         """Open a new attempt of a shard, about to be sent; returns its number."""
-        entry = self._entries[shard]
-        entry.attempt += 1
-        entry.sequence = self._n_sent
-        entry.missing_since_s = entry.send_at_s = None
+        entry = self._shards[shard]
+        number = entry.n_attempts
+        entry.n_attempts += 1
+        entry.live[number] = _Attempt(self._n_sent)
+        entry.due_s = None
         self._n_sent += 1
-        return entry.attempt
+        return number
 
-    def mark_done(self, shard: int) -> None:
+    def mark_done(self, shard: int, *, compute_s: float = 0.0) -> None:
         """Count a shard; once."""
-        if not self._entries[shard].is_done:
-            self._entries[shard].is_done = True
+        entry = self._shards[shard]
+        if not entry.is_done:
+            entry.is_done = True
+            entry.live.clear()
             self._n_open -= 1
+            self._compute_s.append(compute_s)
 
-    def mark_failed(self, shard: int, reason: str, *, now_s: float) -> None:
-        """Note that an attempt failed; the shard is due again.
+    def mark_failed(self, shard: int, attempt: int | None, reason: str, *, now_s: float) -> None:
+        """Note that an attempt (None: whichever it was) failed.
+
+        The shard is due again unless another attempt lives.
 
         Raises:
             ShardQuarantinedError: it has failed as often as it may.
         """
-        entry = self._entries[shard]
+        entry = self._shards[shard]
+        if attempt is None:
+            entry.live.clear()
+        else:
+            entry.live.pop(attempt, None)
         entry.reasons.append(reason)
         if len(entry.reasons) >= self._max_attempts:
             raise ShardQuarantinedError(
@@ -111,21 +152,31 @@ class ShardBook:
                 f"({'; '.join(dict.fromkeys(entry.reasons))}); mend the cause, then "
                 "continue with `metafleet runs resume`"
             )
-        entry.send_at_s = now_s
+        if not entry.live:
+            entry.due_s = now_s
 
-    def mark_refused(self, shard: int, reason: str, *, now_s: float, workers_alive: int) -> None:
+    def mark_refused(
+        self, shard: int, attempt: int, reason: str, *, now_s: float, workers_alive: int
+    ) -> None:
         """Note that a worker must not compute a shard; it is offered to others.
 
         Raises:
             FleetError: as good as every worker has refused it.
         """
-        entry = self._entries[shard]
+        entry = self._shards[shard]
+        entry.live.pop(attempt, None)
         entry.refusals += 1
         if entry.refusals > 3 + 2 * workers_alive:
             raise FleetError(
                 f"shard {shard} of {self._name} was refused {entry.refusals} times; {reason}"
             )
-        entry.send_at_s = now_s + REFUSAL_PAUSE_S
+        if not entry.live:
+            entry.due_s = now_s + REFUSAL_PAUSE_S
+
+    def mark_unsent(self, shard: int, *, now_s: float) -> None:
+        """Note that what a shard needs was not there: due again, and nobody is to blame."""
+        self._shards[shard].live.clear()
+        self._shards[shard].due_s = now_s
 
     def review(self, view: FleetView, *, now_s: float) -> list[int]:
         """Compare with what Redis shows; returns the shards to be sent (again) now.
@@ -133,34 +184,54 @@ class ShardBook:
         Raises:
             ShardQuarantinedError: a shard lost its worker as often as it may.
         """
-        begun = [shard for shard, attempt in view.started if self._attempt(shard) == attempt]
-        newest_started = max((self._entries[shard].sequence for shard in begun), default=-1)
-        due = []
-        for shard in self.open_shards:
-            if shard in view.committed:
-                continue
-            entry = self._entries[shard]
-            if entry.send_at_s is None:
-                self._look_at(shard, view, newest_started, now_s)
-            if entry.send_at_s is not None and entry.send_at_s <= now_s:
-                due.append(shard)
-        return due
+        newest_started = max(
+            (attempt.sequence for pair in view.started if (attempt := self._find(*pair))),
+            default=-1,
+        )
+        waited_for = [index for index in self.open_shards if index not in view.committed]
+        for index in waited_for:
+            for number in list(self._shards[index].live):
+                self._look_at(index, number, view, newest_started, now_s=now_s)
+        due = [i for i in waited_for if (at := self._shards[i].due_s) is not None and at <= now_s]
+        return sorted(due + self._stragglers(waited_for, now_s))
 
-    def _attempt(self, shard: int) -> int:
-        return self._entries[shard].attempt if shard < len(self._entries) else -1
+    def _find(self, shard: int, attempt: int) -> _Attempt | None:
+        return self._shards[shard].live.get(attempt) if shard < len(self._shards) else None
 
-    def _look_at(self, shard: int, view: FleetView, newest_started: int, now_s: float) -> None:
-        entry = self._entries[shard]
-        latest = (shard, entry.attempt)
-        if latest in view.started:
-            if latest not in view.leased:
-                self.mark_failed(shard, "its worker died or hung", now_s=now_s)
+    def _look_at(
+        self, shard: int, number: int, view: FleetView, newest_started: int, *, now_s: float
+    ) -> None:
+        entry = self._shards[shard]
+        attempt = entry.live[number]
+        if (shard, number) in view.started:
+            attempt.started_s = now_s if attempt.started_s is None else attempt.started_s
+            if (shard, number) not in view.leased:
+                self.mark_failed(shard, number, "its worker died or hung", now_s=now_s)
             return
         # Queues are first in, first out: a message that a later one has overtaken is gone.
-        is_missing = view.is_queue_empty or newest_started > entry.sequence
+        is_missing = view.is_queue_empty or newest_started > attempt.sequence
         if not is_missing or view.workers_alive == 0:
-            entry.missing_since_s = None
-        elif entry.missing_since_s is None:
-            entry.missing_since_s = now_s
-        elif now_s - entry.missing_since_s >= QUEUE_GRACE_S:
-            entry.send_at_s = now_s
+            attempt.missing_since_s = None
+        elif attempt.missing_since_s is None:
+            attempt.missing_since_s = now_s
+        elif now_s - attempt.missing_since_s >= QUEUE_GRACE_S:
+            del entry.live[number]
+            if not entry.live:
+                entry.due_s = now_s
+
+    def _stragglers(self, waited_for: list[int], now_s: float) -> list[int]:
+        """Choose the slowest shards for a backup, within the step's budget."""
+        if self.done_fraction < STRAGGLERS_AFTER or not self._compute_s:
+            return []
+        limit_s = max(STRAGGLER_FLOOR_S, STRAGGLER_FACTOR * statistics.median(self._compute_s))
+        running = [
+            (attempt.started_s, index)
+            for index in waited_for
+            if len(self._shards[index].live) == 1
+            for attempt in self._shards[index].live.values()
+            if attempt.started_s is not None and now_s - attempt.started_s > limit_s
+        ]
+        chosen = [index for _, index in sorted(running)[: self._backups_left]]
+        self._backups_left -= len(chosen)
+        self.backups += len(chosen)
+        return chosen
