@@ -60,18 +60,30 @@ class TreeReducer:
             level, index, width = level + 1, index // 2, (width + 1) // 2
         self._waiting[level, index] = total
 
-    def result(self) -> Params:
-        """Return the sum over all shards.
+    def result(self, *, partial: bool = False) -> Params:
+        """Return the sum over all shards; over those that came, if ``partial``.
+
+        A partial sum depends on which shards came, but not on their order of arrival.
 
         Raises:
-            ContractError: a shard is missing.
+            ContractError: a shard is missing, or all are.
         """
+        if partial and self._added:
+            return self._join_what_is_there()
         if missing := self.missing:
             raise ContractError(
                 f"{len(missing)} of {self._n_shards} shards are missing, first {missing[0]}; "
                 "add every shard before the result"
             )
         (total,) = self._waiting.values()
+        return total
+
+    def _join_what_is_there(self) -> Params:
+        """Add what waits, from right to left: the order the tree would have it joined in."""
+        nodes = sorted(self._waiting, key=lambda node: node[1] << node[0], reverse=True)
+        total = self._waiting[nodes[0]]
+        for node in nodes[1:]:
+            total = _sum_in_place(self._waiting[node], total)
         return total
 
     def _check(self, shard: int, tensors: Mapping[str, Tensor]) -> None:

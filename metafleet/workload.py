@@ -13,8 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from metafleet.data import registry as datasets
 from metafleet.cancellation import stop_if_unwanted
+from metafleet.data import registry as datasets
 from metafleet.episode import Episode, ExampleSet
 from metafleet.errors import ConfigError, DataCorruptError, NumericsError
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient

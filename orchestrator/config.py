@@ -130,7 +130,8 @@ class Engine(_Section):
     episodes_per_job: int = Field(default=4, ge=1)
     device: Literal["cpu", "cuda"] = "cpu"
     numerics: Literal["strict", "relaxed"] = "strict"
-    policy: Literal["strict"] = "strict"
+    policy: Literal["strict", "partial"] = "strict"
+    min_fraction: float = Field(default=0.9, gt=0, le=1)
     max_attempts: int = Field(default=3, ge=1)
     checkpoint_every: int = Field(default=25, ge=1)
     step_deadline_s: float = Field(default=600.0, gt=0)

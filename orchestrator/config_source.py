@@ -58,9 +58,7 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
     key, equals, value = text.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     if not equals or not all(path):
-        raise ConfigError(
-            f"--set {text!r} assigns nothing; expected key=value, like outer.lr=0.01"
-        )
+        raise ConfigError(f"--set {text!r} assigns nothing; expected key=value, like outer.lr=0.01")
     return path, _parse_value(value.strip())
 
 

@@ -70,6 +70,7 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
         is_strict=engine.numerics == "strict" and not relaxed,
         max_attempts=engine.max_attempts,
         step_deadline_s=engine.step_deadline_s,
+        min_fraction=engine.min_fraction if engine.policy == "partial" else 1.0,
     )
     return FleetDispatcher(
         settings,

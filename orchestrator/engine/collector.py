@@ -63,16 +63,16 @@ class Collector:
         )
 
     def sums(self) -> Params:
-        """Return the sum over all shards; empty for an evaluation."""
-        return self._reducer.result() if self._reducer is not None else {}
+        """Return the sum over the shards that came; empty for an evaluation."""
+        return self._reducer.result(partial=True) if self._reducer is not None else {}
 
     def metrics(self) -> tuple[EpisodeMetrics, ...]:
-        """Return the metrics of all episodes, in order of episode."""
-        return tuple(m for shard in self._shards for m in self._metrics[shard.index])
+        """Return the metrics of the episodes that came, in order of episode."""
+        return tuple(m for index in sorted(self._metrics) for m in self._metrics[index])
 
     def jobs(self) -> tuple[JobFacts, ...]:
-        """Return how each shard was done, in order of shard."""
-        return tuple(self._jobs[shard.index] for shard in self._shards)
+        """Return how each shard that came was done, in order of shard."""
+        return tuple(self._jobs[index] for index in sorted(self._jobs))
 
     def _shard_of(self, result: ShardResult) -> Shard:
         request = self._request

@@ -35,6 +35,8 @@ class FleetOptions:
         device: "cpu" or "cuda": which queue.
         is_strict: refuse workers whose numerics fingerprint differs.
         max_attempts: how often a shard may fail or lose its worker, >= 1.
+        min_fraction: share of a gradient step's shards that must be there at its deadline, in
+            (0, 1]; 1.0 is the strict policy: all of them, or the run stops.
         step_deadline_s: longest time for one step while workers are there, > 0.
         job_deadline_s: longest time for one job, > 0.
     """
@@ -44,6 +46,7 @@ class FleetOptions:
     is_strict: bool
     max_attempts: int
     step_deadline_s: float
+    min_fraction: float = 1.0
     job_deadline_s: float = 300.0
 
 
@@ -138,9 +141,23 @@ class FleetDispatcher:
             wait_s = max(0.01, next_review_s - time.monotonic())
             self._persist(lambda w=wait_s: self._take_in(step, w))  # type: ignore[misc]
             if time.monotonic() >= next_review_s:
-                deadline.check(step.name, self._owner.workers_alive)
+                if deadline.has_passed(self._owner.workers_alive):
+                    self._accept_part(step, deadline)
+                    return
                 self._persist(lambda: self._review(step))
                 next_review_s = time.monotonic() + REVIEW_EVERY_S
+
+    def _accept_part(self, step: OpenStep, deadline: "_Deadline") -> None:
+        """Let the step end as it is, if the policy allows."""
+        is_allowed = step.request.kind == "gradient" and self._options.min_fraction < 1.0
+        done = step.book.done_fraction
+        if not is_allowed or done < self._options.min_fraction:
+            raise FleetError(
+                f"{step.name} has {done:.0%} of its shards after {deadline.spent_s:.0f} s "
+                f"(engine.step_deadline_s={self._options.step_deadline_s:g}); add workers or raise "
+                "it, then continue with `metafleet runs resume`"
+            )
+        self._notify(f"{step.name}: went on without shards {step.book.open_shards}")
 
     def _send(self, step: OpenStep, shards: list[int]) -> None:
         if not shards:
@@ -219,13 +236,15 @@ class _Deadline:
 
     def __init__(self, limit_s: float, notify: Callable[[str], None], queue: str) -> None:
         self._limit_s, self._notify, self._queue = limit_s, notify, queue
-        self._spent_s, self._last_s = 0.0, time.monotonic()
+        self._last_s = time.monotonic()
         self._is_paused = False
+        self.spent_s = 0.0
 
-    def check(self, step_name: str, workers_alive: int) -> None:
+    def has_passed(self, workers_alive: int) -> bool:
+        """Count the time since the last call; tell people when workers go and come."""
         now_s = time.monotonic()
         if workers_alive:
-            self._spent_s += now_s - self._last_s
+            self.spent_s += now_s - self._last_s
         self._last_s = now_s
         if workers_alive == 0 and not self._is_paused:
             self._notify(
@@ -235,9 +254,4 @@ class _Deadline:
         elif workers_alive and self._is_paused:
             self._notify(f"going on: {workers_alive} worker(s) there")
         self._is_paused = workers_alive == 0
-        if self._spent_s > self._limit_s:
-            raise FleetError(
-                f"{step_name} is not done after {self._spent_s:.0f} s "
-                f"(engine.step_deadline_s={self._limit_s:g}); add workers or raise it, then "
-                "continue with `metafleet runs resume`"
-            )
+        return self.spent_s > self._limit_s

@@ -156,6 +156,7 @@ class OpenStep:
             jobs=self._collector.jobs(),
             retries=self.book.retries,
             workers_alive=workers_alive,
+            missing_shards=tuple(self.book.open_shards),
         )
 
     def _add(self, result: ShardResult) -> None:

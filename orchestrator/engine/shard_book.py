@@ -1,4 +1,4 @@
-"""Accounts for every shard of one step: sent, started, slow, lost, failed, done. No I/O, no clock."""
+"""Accounts for every shard of one step: sent, started, slow, lost, failed, done. No I/O."""
 
 import math
 import statistics

@@ -75,6 +75,7 @@ class StepOutcome:
         jobs: one for each shard, in order.
         retries: attempts beyond the first, over all shards.
         workers_alive: workers known to be alive at the end.
+        missing_shards: shards left out at the step's deadline; empty unless the policy is partial.
     """
 
     sums: Params
@@ -82,6 +83,12 @@ class StepOutcome:
     jobs: tuple[JobFacts, ...]
     retries: int
     workers_alive: int
+    missing_shards: tuple[int, ...] = ()
+
+    @property
+    def is_degraded(self) -> bool:
+        """True when shards were left out."""
+        return bool(self.missing_shards)
 
 
 class Dispatcher(Protocol):

@@ -142,6 +142,7 @@ class OuterLoop:
             step_s=step_s,
             workers_alive=outcome.workers_alive,
             retries=outcome.retries,
+            degraded=outcome.is_degraded,
         )
         self._recorder.record_step(row, job_records(TRAIN_STREAM, step, outcome))
         self._observer.on_step(
