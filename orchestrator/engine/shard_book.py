@@ -64,6 +64,13 @@ class _Shard:
     refusals: int = 0
     reasons: list[str] = field(default_factory=list)
 
+    def forget(self, attempt: int | None) -> None:
+        """Expect nothing more of an attempt; of any, for None."""
+        if attempt is None:
+            self.live.clear()
+        else:
+            self.live.pop(attempt, None)
+
 
 class ShardBook:
     """The state of every shard of one step.
@@ -141,10 +148,7 @@ class ShardBook:
             ShardQuarantinedError: it has failed as often as it may.
         """
         entry = self._shards[shard]
-        if attempt is None:
-            entry.live.clear()
-        else:
-            entry.live.pop(attempt, None)
+        entry.forget(attempt)
         entry.reasons.append(reason)
         if len(entry.reasons) >= self._max_attempts:
             raise ShardQuarantinedError(
@@ -156,15 +160,17 @@ class ShardBook:
             entry.due_s = now_s
 
     def mark_refused(
-        self, shard: int, attempt: int, reason: str, *, now_s: float, workers_alive: int
+        self, shard: int, attempt: int | None, reason: str, *, now_s: float, workers_alive: int
     ) -> None:
-        """Note that a worker must not compute a shard; it is offered to others.
+        """Note that a worker must not compute an attempt (None: whichever it was).
+
+        The shard is offered to others after a pause.
 
         Raises:
             FleetError: as good as every worker has refused it.
         """
         entry = self._shards[shard]
-        entry.live.pop(attempt, None)
+        entry.forget(attempt)
         entry.refusals += 1
         if entry.refusals > 3 + 2 * workers_alive:
             raise FleetError(

@@ -6,7 +6,13 @@ from collections.abc import Iterable
 import pytest
 
 from metafleet.errors import FleetError, ShardQuarantinedError
-from orchestrator.engine.shard_book import QUEUE_GRACE_S, REFUSAL_PAUSE_S, FleetView, ShardBook
+from orchestrator.engine.shard_book import (
+    QUEUE_GRACE_S,
+    REFUSAL_PAUSE_S,
+    STRAGGLER_FLOOR_S,
+    FleetView,
+    ShardBook,
+)
 
 
 def sent_book(n_shards: int, max_attempts: int = 3) -> ShardBook:
@@ -132,7 +138,7 @@ def test_a_lost_message_never_counts_as_a_failure() -> None:
 
 def test_a_committed_shard_is_never_sent_again() -> None:
     book = sent_book(2)
-    book.mark_failed(1, "its result was lost", now_s=0.0)
+    book.mark_failed(1, None, "its result was lost", now_s=0.0)
     committed = view(started=[(0, 0)], committed=[0, 1], is_queue_empty=True)
 
     assert all(book.review(committed, now_s=now) == [] for now in range(0, 100, 10))
@@ -141,18 +147,18 @@ def test_a_committed_shard_is_never_sent_again() -> None:
 def test_a_failed_shard_is_sent_again_at_once() -> None:
     book = sent_book(2)
 
-    book.mark_failed(1, "no memory", now_s=4.0)
+    book.mark_failed(1, None, "no memory", now_s=4.0)
 
     assert book.review(view(started=[(1, 0)]), now_s=4.0) == [1]
 
 
 def test_a_shard_that_failed_too_often_is_given_up_with_every_reason() -> None:
     book = sent_book(5, max_attempts=3)
-    book.mark_failed(4, "host:1: no memory", now_s=0.0)
-    book.mark_failed(4, "host:1: no memory", now_s=1.0)
+    book.mark_failed(4, None, "host:1: no memory", now_s=0.0)
+    book.mark_failed(4, None, "host:1: no memory", now_s=1.0)
 
     with pytest.raises(ShardQuarantinedError) as caught:
-        book.mark_failed(4, "host:2: a bug", now_s=2.0)
+        book.mark_failed(4, None, "host:2: a bug", now_s=2.0)
 
     assert str(caught.value) == (
         "shard 4 of train step 12 failed 3 times (host:1: no memory; host:2: a bug); mend the "
@@ -172,8 +178,8 @@ def test_a_shard_that_kills_its_workers_is_given_up() -> None:
 def test_failures_of_one_shard_do_not_count_for_another() -> None:
     book = sent_book(2, max_attempts=2)
 
-    book.mark_failed(0, "a", now_s=0.0)
-    book.mark_failed(1, "b", now_s=0.0)
+    book.mark_failed(0, None, "a", now_s=0.0)
+    book.mark_failed(1, None, "b", now_s=0.0)
 
     assert book.review(view(), now_s=0.0) == [0, 1]
 
@@ -181,7 +187,7 @@ def test_failures_of_one_shard_do_not_count_for_another() -> None:
 def test_a_refused_shard_is_offered_again_after_a_pause() -> None:
     book = sent_book(1)
 
-    book.mark_refused(0, "other arithmetic", now_s=1.0, workers_alive=2)
+    book.mark_refused(0, None, "other arithmetic", now_s=1.0, workers_alive=2)
 
     begun = view(started=[(0, 0)])
     assert book.review(begun, now_s=1.0) == []
@@ -191,10 +197,10 @@ def test_a_refused_shard_is_offered_again_after_a_pause() -> None:
 def test_refusals_are_no_failures_but_end_when_every_worker_must_have_refused() -> None:
     book = sent_book(1, max_attempts=1)
     for _ in range(3 + 2 * 2):
-        book.mark_refused(0, "host:1: other arithmetic", now_s=0.0, workers_alive=2)
+        book.mark_refused(0, None, "host:1: other arithmetic", now_s=0.0, workers_alive=2)
 
     with pytest.raises(FleetError, match="refused 8 times; host:1: other arithmetic") as caught:
-        book.mark_refused(0, "host:1: other arithmetic", now_s=0.0, workers_alive=2)
+        book.mark_refused(0, None, "host:1: other arithmetic", now_s=0.0, workers_alive=2)
 
     assert not isinstance(caught.value, ShardQuarantinedError)
 
@@ -205,7 +211,7 @@ def test_a_shard_counts_once() -> None:
     book.mark_done(1)
     book.mark_done(1)
 
-    assert (book.open_shards, book.open_attempts()) == ([0, 2], [(0, 0), (2, 0)])
+    assert (book.open_shards, book.live_attempts()) == ([0, 2], [(0, 0), (2, 0)])
     assert (book.is_done(1), book.is_complete) == (True, False)
     book.mark_done(0)
     book.mark_done(2)
@@ -226,6 +232,63 @@ def test_shards_that_are_not_of_this_step_are_overlooked() -> None:
     book = sent_book(1)
 
     assert book.review(view(leased=[(7, 0)], committed=[9]), now_s=0.0) == []
+
+
+def slow_step(*, n_shards: int = 10, n_done: int = 8) -> ShardBook:
+    """A step whose first shards took half a second each; the others have just begun."""
+    book = sent_book(n_shards)
+    for shard in range(n_done):
+        book.mark_done(shard, compute_s=0.5)
+    slow = [(shard, 0) for shard in range(n_done, n_shards)]
+    assert book.review(view(leased=slow), now_s=0.0) == []
+    return book
+
+
+def test_the_slowest_shard_gets_a_backup_within_the_budget() -> None:
+    book = slow_step()
+    running = view(leased=[(8, 0), (9, 0)])
+
+    assert book.review(running, now_s=STRAGGLER_FLOOR_S) == []
+    assert book.review(running, now_s=STRAGGLER_FLOOR_S + 0.1) == [8]
+    assert book.next_attempt(8) == 1
+    assert book.review(running, now_s=100.0) == []
+    assert book.backups == 1
+
+
+def test_a_shard_is_slow_when_it_takes_twice_the_median() -> None:
+    book = sent_book(5)
+    for shard, compute_s in enumerate((1.0, 3.0, 3.0, 9.0)):
+        book.mark_done(shard, compute_s=compute_s)
+    running = view(leased=[(4, 0)])
+
+    assert book.review(running, now_s=0.0) == []
+    assert book.review(running, now_s=2 * 3.0 - 0.1) == []
+    assert book.review(running, now_s=2 * 3.0 + 0.1) == [4]
+
+
+def test_before_most_are_in_nothing_is_slow() -> None:
+    book = slow_step(n_done=7)
+
+    assert book.review(view(leased=[(7, 0), (8, 0), (9, 0)]), now_s=1000.0) == []
+
+
+def test_a_shard_with_a_backup_is_sent_again_only_when_both_attempts_are_lost() -> None:
+    book = slow_step()
+    assert book.review(view(leased=[(8, 0), (9, 0)]), now_s=10.0) == [8]
+    book.next_attempt(8)
+
+    one_left = view(started=[(8, 0), (8, 1)], leased=[(8, 1), (9, 0)])
+    assert book.review(one_left, now_s=20.0) == []
+    none_left = view(started=[(8, 0), (8, 1)], leased=[(9, 0)])
+    assert book.review(none_left, now_s=21.0) == [8]
+
+
+def test_what_lacked_its_parameters_is_sent_again_and_is_no_failure() -> None:
+    book = sent_book(2, max_attempts=1)
+
+    book.mark_unsent(0, now_s=5.0)
+
+    assert book.review(view(leased=[(1, 0)]), now_s=5.0) == [0]
 
 
 class LossyFleet:
