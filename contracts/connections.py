@@ -62,7 +62,7 @@ def redis_errors(url: str) -> Iterator[None]:
         yield
     except redis.exceptions.AuthenticationError as error:
         raise ConfigError(
-            f"Redis at {shown} refused the password ({error}); check METAFLEET_BROKER_URL"
+            f"Redis at {shown} refused the password ({error}); check the password in its URL"
         ) from error
     except redis.exceptions.TimeoutError as error:
         raise BrokerUnavailableError(
@@ -79,6 +79,6 @@ def redis_errors(url: str) -> Iterator[None]:
     except redis.exceptions.ResponseError as error:
         if "NOAUTH" in str(error) or "WRONGPASS" in str(error):
             raise ConfigError(
-                f"Redis at {shown} wants a password ({error}); set it in METAFLEET_BROKER_URL"
+                f"Redis at {shown} wants a password ({error}); put it into the URL"
             ) from error
         raise

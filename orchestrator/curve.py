@@ -42,7 +42,6 @@ def draw_learning_curve(
         # an optional package: commands that draw nothing must work without it
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
-        from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(
             f"the learning curve needs matplotlib ({error}); pip install 'metafleet[data]'"
@@ -60,7 +59,7 @@ def draw_learning_curve(
     _draw_loss(panels[-1], config, steps, evaluations)
     figure.suptitle(_title(run, config), fontsize=12, x=0.02, ha="left")
     panels[-1].set_xlabel("outer step")
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[-1].locator_params(axis="x", integer=True)
     _write_whole(path, lambda file: figure.savefig(file, format="png"))
 
 
@@ -96,9 +95,10 @@ def _draw_loss(
 
     _draw_training(axes, config, [s.step for s in steps], [s.loss for s in steps])
     _draw_evaluations(axes, evaluations, values, "{:.3g} ± {:.2g}")
-    axes.set_yscale("log")
-    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        set_formatter(lambda value, _: f"{value:g}")
+    axes.set_yscale("log", subs=[])
+    axes.yaxis.get_major_locator().set_params(subs=(1, 2, 3, 5))  # type: ignore[call-arg] # of a LogLocator
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(lambda value, _: "")
     axes.set_ylabel("query loss (log scale)")
     _finish(axes)
     if steps[-1].accuracy is None:

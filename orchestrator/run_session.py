@@ -21,6 +21,7 @@ from metafleet.errors import (
     FencedError,
     FingerprintError,
     MetafleetError,
+    NumericsError,
     RunLeasedError,
 )
 from metafleet.params import MetaState
@@ -189,8 +190,11 @@ class RunSession:
         results = [self._judge(self._spec, trained.state, "trained", trained.step)]
         if not self._config.test.baselines:
             return results
-        initial = self._workload.init_state()
-        results.append(self._judge(self._spec, initial, "initialisation", 0))
+        try:
+            initial = self._workload.init_state()
+            results.append(self._judge(self._spec, initial, "initialisation", 0))
+        except NumericsError as error:  # says something of the baseline, not of the trained state
+            self._observer.on_notice(f"the initialisation cannot be judged: {error}")
         if self._config.episodes.n_way > 0:
             raw = self._config.model_copy(update={"learner": {"name": "nearest_prototype"}})
             spec = raw.workload_spec(self._run.data_digest)

@@ -7,10 +7,9 @@ import click
 from db.repositories.runs import RunRepository
 from metafleet.episode import META_TEST, SPLITS
 from orchestrator.cli.context import echo_json, load_settings, open_database, require_broker
-from orchestrator.cli.execution import evaluation_table
+from orchestrator.cli.execution import show_evaluations
 from orchestrator.cli.logs import log_to
 from orchestrator.cli.progress import watching
-from orchestrator.cli.tables import show_table
 from orchestrator.config import ExperimentConfig
 from orchestrator.launch import evaluate_run
 
@@ -46,4 +45,4 @@ def evaluate(run: str, split: str, episodes: int, in_process: bool, as_json: boo
         echo_json({"run_id": record.id, "uid": record.uid} | asdict(found))
         return
     config = ExperimentConfig.from_json(record.config)
-    show_table(evaluation_table((found,), config))
+    show_evaluations((found,), config)

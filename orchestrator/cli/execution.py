@@ -5,7 +5,6 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.table import Table
 
 from contracts.settings import Settings
 from db.engine import Database
@@ -62,7 +61,7 @@ def show_report(run: RunRecord, report: RunReport, *, as_json: bool) -> None:
     )
     if report.evaluations:
         config = ExperimentConfig.from_json(run.config)
-        show_table(evaluation_table(report.evaluations, config))
+        show_evaluations(report.evaluations, config)
     click.echo(f"final state sha256 {report.checkpoint_sha256}")
     click.echo(f"more: metafleet runs show {run.id}")
 
@@ -71,12 +70,12 @@ def _describe_workers(workers: tuple[str, ...]) -> str:
     return f"by {len(workers)} worker processes" if len(workers) != 1 else f"by {workers[0]}"
 
 
-def evaluation_table(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> Table:
-    """Lay the evaluations of one split out, what was trained last, chance first."""
+def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> None:
+    """Print the evaluations of one split: chance first, what was trained last."""
     split = evaluations[0].split
     is_classification = evaluations[0].accuracy is not None
     figures = ("accuracy (95 %)", "loss (95 %)")[0 if is_classification else 1 :]
-    table = make_table("judged", *figures, right=figures, title=_describe(evaluations, config))
+    table = make_table("judged", *figures, right=figures)
     if is_classification:
         chance = percent(1 / config.episodes.shape(split).n_way)
         table.add_row("chance", chance, "", style="dim")
@@ -86,7 +85,8 @@ def evaluation_table(evaluations: Sequence[EvaluationDone], config: ExperimentCo
             *(LABELS.get(e.label, e.label), *accuracy, plus_minus(e.loss, e.loss_ci95)),
             style="bold" if e.label == "trained" else None,
         )
-    return table
+    click.secho(_describe(evaluations, config), bold=True)
+    show_table(table)
 
 
 def _describe(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> str:

@@ -7,9 +7,9 @@ from rich.table import Table
 _PIPE_WIDTH = 200
 
 
-def make_table(*headings: str, right: tuple[str, ...] = (), title: str | None = None) -> Table:
+def make_table(*headings: str, right: tuple[str, ...] = ()) -> Table:
     """Make a table; the headings in ``right`` head columns of figures."""
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    table = Table(box=box.SIMPLE_HEAD)
     for heading in headings:
         table.add_column(heading, justify="right" if heading in right else "left", no_wrap=True)
     return table

@@ -21,6 +21,7 @@ from metafleet.params import MetaState, Params, digest, flatten_state, unflatten
 
 _FORMAT: Final = "metafleet-checkpoint-1"
 _KEPT: Final = 3
+_PART: Final = ".part-"
 _GROUPS: Final = ("state", "moments", "best")
 
 
@@ -120,6 +121,8 @@ class CheckpointFolder:
         Raises:
             CheckpointError: there are checkpoints, and all of them are damaged.
         """
+        for torn in self._folder.glob(f"{_PART}*"):  # of a process that was killed while writing
+            torn.unlink(missing_ok=True)
         paths = self._paths()
         damage: list[str] = []
         for path in reversed(paths):
@@ -172,7 +175,7 @@ def _group(tensors: dict[str, Tensor], group: str) -> Params:
 
 
 def _write_atomically(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_PART)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
