@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from filelock import FileLock, Timeout
 
@@ -17,6 +17,7 @@ from db.repositories import RunRepository
 from metafleet.device import resolve_device
 from metafleet.episode import META_TEST
 from metafleet.errors import (
+    BrokerUnavailableError,
     DatabaseError,
     FencedError,
     FingerprintError,
@@ -32,6 +33,7 @@ from orchestrator.engine.local import LocalDispatcher
 from orchestrator.engine.step import Dispatcher
 from orchestrator.events import EvaluationDone, Observer, RunStarted, StepDone
 from orchestrator.recorder import Recorder
+from orchestrator.tenure import EpochWatch, Tenure
 from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, Progress
 from orchestrator.training.evaluation import (
     Judgement,
@@ -42,6 +44,12 @@ from orchestrator.training.evaluation import (
 from orchestrator.training.outer_loop import OuterLoop, Trained
 
 log = logging.getLogger(__name__)
+
+_FENCED_ENDS_WITHIN_S: Final = 5.0
+_INTERRUPTED: Final = {
+    RunStatus.INTERRUPTED: "interrupted; `metafleet runs resume` continues it",
+    RunStatus.CANCELLED: "cancelled",
+}
 
 
 def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
@@ -54,6 +62,8 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
     notify: Callable[[str], None],
     fingerprint: str = "",
     relaxed: bool = False,
+    check: Callable[[], None] = lambda: None,
+    is_granted: bool = False,
 ) -> Dispatcher:
     """Open the engine a run asks for: the fleet, or this process."""
     engine = config.engine
@@ -64,6 +74,7 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
             data_dir=settings.data_dir,
             device=resolve_device(engine.device),
             allowed_packages=settings.allowed_packages,
+            check=check,
         )
     options = FleetOptions(
         episodes_per_job=engine.episodes_per_job,
@@ -80,6 +91,8 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
         next_epoch=next_epoch,
         notify=notify,
         fingerprint=fingerprint,
+        check=check,
+        is_granted=is_granted,
     )
 
 
@@ -104,9 +117,10 @@ class RunSession:
         in_process: compute here, without a fleet.
         observer: watches.
         relaxed: go on although the arithmetic differs from what the run began with.
+        tenure: on whose behalf; an attached process's own by default.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the terms of one execution
         self,
         database: Database,
         settings: Settings,
@@ -115,7 +129,11 @@ class RunSession:
         in_process: bool,
         observer: Observer,
         relaxed: bool = False,
+        tenure: Tenure | None = None,
     ) -> None:
+        self._tenure = tenure or Tenure()
+        self._watch = EpochWatch(run.id, self._is_ours)
+        self._ended_well = False
         self._database, self._settings, self._run = database, settings, run
         self._in_process, self._observer, self._relaxed = in_process, observer, relaxed
         self._config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
@@ -136,6 +154,8 @@ class RunSession:
             self._dispatcher = self._open_dispatcher()
             opening.callback(self._dispatcher.close)
             self.recorder.record_status(RunStatus.RUNNING)
+            opening.callback(self._watch.stop)
+            self._watch.start()
             self._opened = opening.pop_all()
         return self
 
@@ -148,8 +168,12 @@ class RunSession:
         with self._opened:
             if not isinstance(error, FencedError):  # the run is another's now
                 try:
-                    status, text = _status_after(error)
+                    status, text = self._status_after(error)
                     self.recorder.record_status(status, error=text)
+                    self._ended_well = error is None
+                except FencedError:
+                    if error is None:
+                        raise
                 except MetafleetError as failure:
                     log.warning("run=%d status not recorded: %s", self._run.id, failure)
 
@@ -160,6 +184,9 @@ class RunSession:
             self._next_epoch()
         assert self._recorder is not None
         return self._recorder
+
+    def _is_ours(self) -> bool:
+        return self.recorder.is_current()
 
     def train(self) -> Trained:
         """Train to the end, from the newest checkpoint if there is one."""
@@ -220,8 +247,13 @@ class RunSession:
         folder = self._settings.runs_dir / self._run.uid
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            opening.enter_context(FileLock(folder / "lock", timeout=0))
+            wait_s = _FENCED_ENDS_WITHIN_S if self._tenure.is_granted else 0.0
+            opening.enter_context(FileLock(folder / "lock", timeout=wait_s))
         except Timeout as error:
+            if self._tenure.is_granted:
+                # frozen, perhaps; it is fenced out, and what it might still write are equal bytes
+                log.warning("run=%d an owner that was fenced out holds its lock", self._run.id)
+                return
             raise RunLeasedError(
                 f"run {self._run.id} is being run by another process of this host; stop that one "
                 "first, or wait for its end"
@@ -237,6 +269,8 @@ class RunSession:
             notify=self._observer.on_notice,
             fingerprint=self._fingerprint,
             relaxed=self._relaxed,
+            check=self._watch.check,
+            is_granted=self._tenure.is_granted,
         )
         is_strict = self._config.engine.numerics == "strict" and not self._relaxed
         if is_strict and self._fingerprint and self._in_process:
@@ -253,8 +287,7 @@ class RunSession:
     def _next_epoch(self) -> int:
         if self._recorder is not None:
             return self._recorder.raise_epoch()
-        with self._database.session() as session:
-            epoch = RunRepository(session).next_epoch(self._run.id)
+        epoch = self._first_epoch()
         self._recorder = Recorder(
             self._database,
             self._run.id,
@@ -262,6 +295,30 @@ class RunSession:
             spill_path=self._settings.runs_dir / self._run.uid / "rows.jsonl",
         )
         return epoch
+
+    def _first_epoch(self) -> int:
+        """Begin under the epoch that the queue granted, or take the run.
+
+        Race prevented: a run that was cancelled, or taken by somebody else, between reading its
+        row and now is at another epoch, and not begun.
+        """
+        with self._database.session() as session:
+            runs = RunRepository(session)
+            if self._tenure.epoch is None:
+                return runs.claim(
+                    self._run.id, seen_epoch=self._run.epoch, attach_to=self._tenure.owner
+                )
+            runs.hold(self._run.id, epoch=self._tenure.epoch)
+            return self._tenure.epoch
+
+    def _status_after(self, error: BaseException | None) -> tuple[RunStatus, str | None]:
+        if error is None:
+            return RunStatus.FINISHED, None
+        if isinstance(error, KeyboardInterrupt):
+            return self._tenure.after_interrupt, _INTERRUPTED.get(self._tenure.after_interrupt)
+        if isinstance(error, BrokerUnavailableError) and self._tenure.is_granted:
+            return RunStatus.QUEUED, str(error)  # it passes, and servers wait for it
+        return RunStatus.FAILED, str(error) or type(error).__name__
 
     def _close_recorder(self) -> None:
         if self._recorder is None:
@@ -273,6 +330,8 @@ class RunSession:
                     f"until `metafleet runs resume {self._run.id}`"
                 )
         except MetafleetError as error:
+            if isinstance(error, FencedError) and self._ended_well:
+                raise  # cancelled or taken over at the last moment: it did not finish here
             log.warning("run=%d %s", self._run.id, error)
 
     def _record_origin(self) -> bool:
@@ -306,11 +365,3 @@ class _OriginRecorder:
         if not self._is_recorded:
             self._is_recorded = self._record()
         self._observer.on_step(event)
-
-
-def _status_after(error: BaseException | None) -> tuple[RunStatus, str | None]:
-    if error is None:
-        return RunStatus.FINISHED, None
-    if isinstance(error, KeyboardInterrupt):
-        return RunStatus.INTERRUPTED, "interrupted; `metafleet runs resume` continues it"
-    return RunStatus.FAILED, str(error) or type(error).__name__

@@ -60,11 +60,13 @@ class FleetDispatcher:
         next_epoch: raises the run's fencing epoch in the database and returns it.
         notify: told what a person should know: pauses, lost connections.
         fingerprint: the run's numerics fingerprint when it goes on; "" adopts the first worker's.
+        check: called twice a second; raises when the run is to be left alone.
+        is_granted: the database decides whose the run is; see ``Ownership``.
 
     Not thread-safe.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the seams of a dispatcher
         self,
         settings: Settings,
         run: str,
@@ -73,7 +75,10 @@ class FleetDispatcher:
         next_epoch: Callable[[], int],
         notify: Callable[[str], None],
         fingerprint: str = "",
+        check: Callable[[], None] = lambda: None,
+        is_granted: bool = False,
     ) -> None:
+        self._check = check
         self._url = require_broker_url(settings)
         self._options, self._notify = options, notify
         self._key = settings.signing_key
@@ -83,7 +88,9 @@ class FleetDispatcher:
         self._blobs = open_blob_store(settings.blobs_url or self._url)
         self._broadcast = Broadcast(self._client, self._blobs, run)
         self._publisher = Publisher(self._url, queue=self._queue, signing_key=self._key)
-        self._owner = Ownership(self._url, run, queue=self._queue, next_epoch=next_epoch)
+        self._owner = Ownership(
+            *(self._url, run), queue=self._queue, next_epoch=next_epoch, is_granted=is_granted
+        )
         self._fingerprint = fingerprint
         self._owner.take()
 
@@ -138,6 +145,7 @@ class FleetDispatcher:
         deadline = _Deadline(self._options.step_deadline_s, self._notify, self._queue)
         next_review_s = time.monotonic() + REVIEW_EVERY_S
         while not step.book.is_complete:
+            self._check()
             wait_s = max(0.01, next_review_s - time.monotonic())
             self._persist(lambda w=wait_s: self._take_in(step, w))  # type: ignore[misc]
             if time.monotonic() >= next_review_s:
@@ -216,6 +224,7 @@ class FleetDispatcher:
         """Call until Redis answers: with backoff, telling once, for as long as it takes."""
         pause_s, told = 0.1, False
         while True:
+            self._check()
             try:
                 with redis_errors(self._url):
                     result = call()
