@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 _FENCED_ENDS_WITHIN_S: Final = 5.0
 _INTERRUPTED: Final = {
     RunStatus.INTERRUPTED: "interrupted; `metafleet runs resume` continues it",
-    RunStatus.CANCELLED: "cancelled",
 }
 
 

@@ -86,6 +86,11 @@ class RunQueue:
             self._held(run_id, owner), status=RunStatus.QUEUED.value, owner=None, error=error
         )
 
+    def give_all_back(self, *, owner: str) -> None:
+        """Put all that ``owner`` still has back into the queue."""
+        is_its = and_(_RUNS.c.owner == owner, _RUNS.c.status == RunStatus.RUNNING.value)
+        self._update(is_its, status=RunStatus.QUEUED.value, owner=None)
+
     def fail(self, run_id: int, *, owner: str, error: str) -> bool:
         """Mark a run as failed; False when ``owner`` does not have it any more."""
         return self._update(
@@ -146,4 +151,4 @@ class RunQueue:
 
     def _update(self, condition: ColumnElement[bool], **values: Any) -> bool:
         statement = update(_RUNS).where(condition).values(values).returning(_RUNS.c.id)
-        return self._session.scalar(statement) is not None
+        return bool(self._session.execute(statement).all())

@@ -213,7 +213,7 @@ class RunRepository:
                 "cancelled"
             )
         self._raise_epoch(_TABLE.c.id == run_id)
-        self.mark_status(run_id, RunStatus.CANCELLED, error="cancelled")
+        self.mark_status(run_id, RunStatus.CANCELLED)
         return run
 
     def get_epoch(self, run_id: int) -> int:

@@ -16,6 +16,7 @@ from orchestrator.engine.broadcast import Broadcast
 from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.ownership import Ownership
 from orchestrator.engine.publisher import Publisher
+from orchestrator.engine.queue_mark import QueueMark
 from orchestrator.engine.step import StepOutcome, StepRequest, cut
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REVIEW_EVERY_S: Final = 0.5
+SHARDS_PER_PROCESS: Final = 2
+"""Shards of a step that are queued or in work for each worker process: one at work, one waiting,
+so that nobody is idle. More would only keep the shards of other runs waiting behind them."""
+LEAST_WINDOW: Final = 4
 _LONGEST_PAUSE_S: Final = 5.0
 
 
@@ -91,6 +96,7 @@ class FleetDispatcher:
         self._owner = Ownership(
             *(self._url, run), queue=self._queue, next_epoch=next_epoch, is_granted=is_granted
         )
+        self._mark = QueueMark(self._client, queue_list(self._queue))
         self._fingerprint = fingerprint
         self._owner.take()
 
@@ -123,6 +129,7 @@ class FleetDispatcher:
             ledger=self._owner.ledger,
             signing_key=self._key,
             max_attempts=self._options.max_attempts,
+            mark=self._mark,
         )
         try:
             self._finish(step)
@@ -141,13 +148,14 @@ class FleetDispatcher:
         self._publisher.close()
 
     def _finish(self, step: OpenStep) -> None:
-        self._persist(lambda: self._send(step, step.book.open_shards))
+        self._persist(lambda: self._fill(step))
         deadline = _Deadline(self._options.step_deadline_s, self._notify, self._queue)
         next_review_s = time.monotonic() + REVIEW_EVERY_S
         while not step.book.is_complete:
             self._check()
             wait_s = max(0.01, next_review_s - time.monotonic())
             self._persist(lambda w=wait_s: self._take_in(step, w))  # type: ignore[misc]
+            self._persist(lambda: self._fill(step))
             if time.monotonic() >= next_review_s:
                 if deadline.has_passed(self._owner.workers_alive):
                     self._accept_part(step, deadline)
@@ -167,12 +175,19 @@ class FleetDispatcher:
             )
         self._notify(f"{step.name}: went on without shards {step.book.open_shards}")
 
+    def _fill(self, step: OpenStep) -> None:
+        """Send as many more shards as the fleet can have in hand, so that runs take turns."""
+        window = max(SHARDS_PER_PROCESS * self._owner.processes_alive, LEAST_WINDOW)
+        self._send(step, step.book.unsent_within(window))
+
     def _send(self, step: OpenStep, shards: list[int]) -> None:
         if not shards:
             return
         step.move_to(self._owner.epoch)
-        plan = self._broadcast.publish_plan(step.request.spec)
-        version, n_bytes = self._broadcast.publish_state(step.request.state)
+        if step.published is None:
+            plan = self._broadcast.publish_plan(step.request.spec)
+            step.published = (plan, *self._broadcast.publish_state(step.request.state))
+        plan, version, n_bytes = step.published
         jobs = step.jobs(
             shards,
             plan=plan,
@@ -203,15 +218,20 @@ class FleetDispatcher:
         due = step.review(workers_alive=self._owner.workers_alive)
         if due:
             log.warning("%s: sending shards %s again", step.name, due)
-            self._broadcast.invalidate()  # what was lost may be the blob, not the message
+            self._invalidate(step)  # what was lost may be the blob, not the message
             self._send(step, due)
 
     def _restore(self, step: OpenStep) -> None:
         self._owner.take()
-        self._broadcast.invalidate()
-        for shard in step.book.open_shards:
+        self._invalidate(step)
+        sent = step.book.sent_shards()
+        for shard in sent:
             step.book.mark_unsent(shard, now_s=time.monotonic())
-        self._send(step, step.book.open_shards)
+        self._send(step, sent)
+
+    def _invalidate(self, step: OpenStep) -> None:
+        self._broadcast.invalidate()
+        step.published = None
 
     def _close(self, step: OpenStep) -> None:
         try:

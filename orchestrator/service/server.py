@@ -164,7 +164,8 @@ class Server:
         elif run.status is RunStatus.QUEUED:
             self._tell("queued", f"is back in the queue: {run.error or 'interrupted'}", run)
         else:
-            self._tell(str(run.status), f"{run.status}: {run.error}", run)
+            why = f": {run.error}" if run.error else ""
+            self._tell(str(run.status), f"{run.status}{why}", run)
 
     def _stop(self) -> None:
         """Let every run write a checkpoint and go back to the queue.

@@ -10,7 +10,7 @@ import redis
 
 from contracts.connections import connect
 from contracts.keys import WORKERS_INFO, WORKERS_SEEN
-from contracts.presence import WorkerInfo, announce, count_alive, list_workers, withdraw
+from contracts.presence import WorkerInfo, announce, list_alive, list_workers, withdraw
 from tests.fleet import wait_until
 from tests.redis_server import RedisServer
 from workers.presence import PresenceThread
@@ -54,7 +54,7 @@ def test_workers_are_listed_by_name_and_counted_by_queue(client: redis.Redis) ->
     announce(client, replace(WORKER, name="both@host", queues=("inner.cpu", "inner.gpu")))
 
     assert [w.name for w in list_workers(client)] == ["both@host", "cpu0@host", "gpu0@host"]
-    assert (count_alive(client, "inner.cpu"), count_alive(client, "inner.gpu")) == (2, 2)
+    assert [len(list_alive(client, queue)) for queue in ("inner.cpu", "inner.gpu")] == [2, 2]
 
 
 def test_a_silent_worker_is_listed_but_not_counted(client: redis.Redis) -> None:
@@ -65,7 +65,7 @@ def test_a_silent_worker_is_listed_but_not_counted(client: redis.Redis) -> None:
 
     assert 29 <= found.last_seen_s < 40
     assert not found.is_alive
-    assert count_alive(client, "inner.cpu") == 0
+    assert list_alive(client, "inner.cpu") == []
 
 
 def test_a_worker_silent_for_ten_minutes_is_forgotten(client: redis.Redis) -> None:
@@ -125,7 +125,7 @@ def test_a_presence_thread_says_hello_and_good_bye(
 
     thread.start()
     wait_until(beat.exists, "the first beat", 10)
-    assert count_alive(client, "inner.cpu") == 1
+    assert len(list_alive(client, "inner.cpu")) == 1
     thread.stop()
 
     assert list_workers(client) == []
