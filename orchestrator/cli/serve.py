@@ -40,4 +40,6 @@ def _report(event: ServerEvent) -> None:
 def _report_json(event: ServerEvent) -> None:
     run = event.run
     about = {"run_id": run.id, "uid": run.uid, "name": run.name, "epoch": run.epoch} if run else {}
+    if event.pid:
+        about["pid"] = event.pid
     echo_json({"event": event.kind, **about, "text": event.text, "at": time.time()})

@@ -1,18 +1,19 @@
-"""What a server starts for each run; its arguments are run id, epoch, owner and the server's pid.
+"""What a server starts to execute one run: ``python -m orchestrator.service.executor``.
 
-It writes what becomes of the run into the run's row, where the server and everybody else reads
-it. When it dies without a word, the row still says that the server has the run.
+The first line of standard input is the order, as JSON; then it stays silent, and its end means that
+the server is gone. What becomes of the run is written into the run's row, where the server and
+everybody else reads it. When this process dies without a word, the row still says that the server
+has the run.
 """
 
+import json
 import logging
 import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Sequence
 from types import FrameType
-from typing import Final
+from typing import Any
 
 from contracts.settings import Settings
 from db.engine import Database
@@ -30,23 +31,28 @@ from orchestrator.tenure import Tenure
 
 log = logging.getLogger(__name__)
 
-_ORPHAN_LOOK_S: Final = 1.0
 
-
-def main(arguments: Sequence[str]) -> int:
-    """Execute the run; exit status 0 when its row says what became of it."""
+def main() -> None:
+    """Wait for the order and execute it; returns when the run's row says what became of it."""
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    run_id, epoch, owner, parent = (int(arguments[0]), int(arguments[1]), *arguments[2:4])
-    threading.Thread(target=_die_with, args=(int(parent),), daemon=True).start()
+    try:
+        line = _read_line()
+    except KeyboardInterrupt:
+        return  # never needed
+    if not line:
+        return
+    order = json.loads(line)
+    _write_to(order["log_path"])
+    threading.Thread(target=_die_with_server, name="server-watch", daemon=True).start()
     settings = Settings.load()
     with Database.open(settings.database_url) as database:
-        return _execute(database, settings, run_id, epoch=epoch, owner=owner)
+        _execute(database, settings, order)
 
 
-def _execute(database: Database, settings: Settings, run_id: int, *, epoch: int, owner: str) -> int:
-    tenure = Tenure(owner=owner, epoch=epoch, after_interrupt=RunStatus.QUEUED)
+def _execute(database: Database, settings: Settings, order: dict[str, Any]) -> None:
+    run_id, owner = int(order["run_id"]), str(order["owner"])
+    tenure = Tenure(owner=owner, epoch=int(order["epoch"]), after_interrupt=RunStatus.QUEUED)
     try:
         execute_run(
             *(database, settings, run_id), in_process=False, observer=LineObserver(), tenure=tenure
@@ -61,19 +67,37 @@ def _execute(database: Database, settings: Settings, run_id: int, *, epoch: int,
         log.error("run=%d %s", run_id, error)
         with database.session() as session:
             RunQueue(session).fail(run_id, owner=owner, error=str(error))
-    return 0
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _die_with(parent: int) -> None:
+def _read_line() -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(sys.stdin.fileno(), 1)  # unbuffered: the thread sees what follows
+        if not byte:
+            return b""
+        line += byte
+    return line
+
+
+def _write_to(path: str) -> None:
+    """Send all output of this process to the run's own log."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    os.close(descriptor)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+
+
+def _die_with_server() -> None:
     """End when the server is gone, where the kernel does not see to it."""
-    while os.getppid() == parent:
-        time.sleep(_ORPHAN_LOOK_S)
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

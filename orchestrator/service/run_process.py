@@ -1,5 +1,10 @@
-"""The process that executes one run for a server."""
+"""The process that executes one run for a server, started before there is a run.
 
+Importing torch takes seconds. A process that has done so already and waits for its order lets a run
+of a dead server go on at once.
+"""
+
+import json
 import os
 import signal
 import subprocess
@@ -17,23 +22,21 @@ EXECUTOR_MODULE = "orchestrator.service.executor"
 
 
 class RunProcess:
-    """One execution of one run, in its own session. Not thread-safe.
+    """One process in its own session, for one run. Not thread-safe.
 
     Args:
-        run: as it was taken: owned, and at the epoch that the process may use.
-        settings: where everything is.
+        settings: where everything is; it keeps them.
     """
 
-    def __init__(self, run: RunRecord, settings: Settings) -> None:
-        self.run = run
-        self.log_path = self._log_path(settings)
-        with self.log_path.open("ab") as log:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._logs_dir = settings.home / "logs"
+        self._logs_dir.mkdir(parents=True, exist_ok=True)
+        self._run: RunRecord | None = None
+        with (self._logs_dir / "executor.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", EXECUTOR_MODULE),
-                    *(str(run.id), str(run.epoch), str(run.owner), str(os.getpid())),
-                ],
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", EXECUTOR_MODULE],
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=orchestrator_environment(settings),
@@ -43,6 +46,36 @@ class RunProcess:
                 # behind that nobody watches
                 preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509 - one thread, see above
             )
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def run(self) -> RunRecord:
+        """The run it was given."""
+        assert self._run is not None
+        return self._run
+
+    @property
+    def log_path(self) -> Path:
+        """Receives what the run has to say."""
+        return self._logs_dir / f"run-{self.run.uid}.log"
+
+    def begin(self, run: RunRecord) -> None:
+        """Give the order to execute ``run``, which is owned and at the epoch that may be used."""
+        self._run = run
+        order = {
+            "run_id": run.id,
+            "epoch": run.epoch,
+            "owner": run.owner,
+            "log_path": str(self.log_path),
+        }
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it died at once: ``ended`` will say so
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()  # and stays open: its end means that the server is gone
 
     def ended(self) -> str | None:
         """Say how the process ended; None while it runs."""
@@ -59,13 +92,11 @@ class RunProcess:
             self._process.wait(max(0.0, deadline - time.monotonic()))
         self._signal(signal.SIGKILL)
         self._process.wait()
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
 
     def _signal(self, signum: int) -> None:
         if self._process.poll() is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signum)
-
-    def _log_path(self, settings: Settings) -> Path:
-        folder = settings.home / "logs"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"run-{self.run.uid}.log"

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _TICK_S: Final = 0.25
 _LOOK_EVERY_S: Final = 1.0
+_WARM_UP_EVERY_S: Final = 5.0
 _STOP_WITHIN_S: Final = 20.0
 
 
@@ -34,11 +35,13 @@ class ServerEvent:
             waiting, stopping or stopped.
         text: the same, for people.
         run: the run it is about; None when it is about the server.
+        pid: of the process that executes the run, when it begins.
     """
 
     kind: str
     text: str
     run: RunRecord | None = None
+    pid: int | None = None
 
 
 class Server:
@@ -63,7 +66,8 @@ class Server:
         self._max_runs = max_runs
         self.name = process_name()
         self._processes: list[RunProcess] = []
-        self._beat_at = self._look_at = 0.0
+        self._standby: RunProcess | None = None
+        self._beat_at = self._look_at = self._warm_up_at = 0.0
         # since when the database has answered without a break
         self._steady_since = time.monotonic()
         self._trouble = ""
@@ -89,6 +93,7 @@ class Server:
             if now_s >= self._beat_at:
                 self._beat()
             self._reap()
+            self._warm_up()
             if now_s >= self._look_at and len(self._processes) < self._max_runs:
                 # at once again after a run was taken: there may be more
                 self._look_at = 0.0 if self._take_next() else now_s + _LOOK_EVERY_S
@@ -128,18 +133,39 @@ class Server:
 
     def _begin(self, run: RunRecord, settings: Settings, predecessor: str | None) -> None:
         try:
-            process = RunProcess(run, settings)
+            process = self._ready_process(settings)
         except OSError as error:
             with self._database.session() as session:
                 RunQueue(session).note_death(run.id, owner=self.name, reason=str(error))
             self._tell("queued", f"its process cannot be started: {error}", run)
             return
         self._processes.append(process)
+        process.begin(run)
         at = f"epoch {run.epoch}, after step {run.steps_done} of {run.n_steps}"
         if predecessor is None:
-            self._tell("began", f"begins: {at}; log: {process.log_path}", run)
+            event = ServerEvent("began", f"begins: {at}; log: {process.log_path}", run, process.pid)
         else:
-            self._tell("took_over", f"taken over from {predecessor}, which died: {at}", run)
+            text = f"taken over from {predecessor}, which died: {at}; log: {process.log_path}"
+            event = ServerEvent("took_over", text, run, process.pid)
+        self._report(event)
+
+    def _warm_up(self) -> None:
+        """Keep a process ready while there is room for one more run."""
+        is_due = time.monotonic() >= self._warm_up_at
+        if self._standby is None and is_due and len(self._processes) < self._max_runs:
+            self._warm_up_at = time.monotonic() + _WARM_UP_EVERY_S
+            try:
+                self._standby = RunProcess(self._settings())
+            except OSError as error:
+                log.warning("no process could be started: %s", error)
+
+    def _ready_process(self, settings: Settings) -> RunProcess:
+        """Give the process that waits, if it lives and knows where everything is now."""
+        ready, self._standby = self._standby, None
+        if ready is not None and (ready.ended() is not None or ready.settings != settings):
+            ready.wait_or_kill(0.0)
+            ready = None
+        return ready or RunProcess(settings)
 
     def _reap(self) -> None:
         for process in list(self._processes):
@@ -180,7 +206,7 @@ class Server:
             for process in self._processes:
                 process.wait_or_kill(deadline)
         finally:
-            for process in self._processes:
+            for process in [*self._processes, *([self._standby] if self._standby else [])]:
                 process.wait_or_kill(0.0)
             self._give_back()
         self._tell("stopped", "stopped")
