@@ -184,6 +184,12 @@ class RunSession:
         assert self._recorder is not None
         return self._recorder
 
+    def _check(self) -> None:
+        """Stop where nothing is lost by it, when the run is to be left alone."""
+        self._watch.check()
+        if self._tenure.is_stopping():
+            raise KeyboardInterrupt
+
     def _is_ours(self) -> bool:
         return self.recorder.is_current()
 
@@ -268,7 +274,7 @@ class RunSession:
             notify=self._observer.on_notice,
             fingerprint=self._fingerprint,
             relaxed=self._relaxed,
-            check=self._watch.check,
+            check=self._check,
             is_granted=self._tenure.is_granted,
         )
         is_strict = self._config.engine.numerics == "strict" and not self._relaxed

@@ -31,11 +31,14 @@ class Tenure:
         epoch: the epoch at which the queue gave the run to this process's server; None when the
             process, attached, takes the run by itself.
         after_interrupt: what the run becomes when it is interrupted.
+        is_stopping: asked while a step is open, where an interrupt costs nothing: the state is
+            whole, and is stored.
     """
 
     owner: str = field(default_factory=process_name)
     epoch: int | None = None
     after_interrupt: RunStatus = RunStatus.INTERRUPTED
+    is_stopping: Callable[[], bool] = lambda: False
 
     @property
     def is_granted(self) -> bool:

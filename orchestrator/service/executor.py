@@ -34,25 +34,45 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Wait for the order and execute it; returns when the run's row says what became of it."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
-    try:
-        line = _read_line()
-    except KeyboardInterrupt:
-        return  # never needed
+    stop = _StopRequest()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, stop.on_signal)
+    line = _read_line()
     if not line:
-        return
+        return  # never needed
     order = json.loads(line)
     _write_to(order["log_path"])
     threading.Thread(target=_die_with_server, name="server-watch", daemon=True).start()
     settings = Settings.load()
     with Database.open(settings.database_url) as database:
-        _execute(database, settings, order)
+        _execute(database, settings, order, stop)
 
 
-def _execute(database: Database, settings: Settings, order: dict[str, Any]) -> None:
+class _StopRequest:
+    """Remembers a signal; an exception from its handler could come in the midst of an update."""
+
+    def __init__(self) -> None:
+        self._is_made = False
+
+    def on_signal(self, signum: int, frame: FrameType | None) -> None:
+        """Take note."""
+        self._is_made = True
+
+    def is_made(self) -> bool:
+        """Claim that the server wants the run back."""
+        return self._is_made
+
+
+def _execute(
+    database: Database, settings: Settings, order: dict[str, Any], stop: _StopRequest
+) -> None:
     run_id, owner = int(order["run_id"]), str(order["owner"])
-    tenure = Tenure(owner=owner, epoch=int(order["epoch"]), after_interrupt=RunStatus.QUEUED)
+    tenure = Tenure(
+        owner=owner,
+        epoch=int(order["epoch"]),
+        after_interrupt=RunStatus.QUEUED,
+        is_stopping=stop.is_made,
+    )
     try:
         execute_run(
             *(database, settings, run_id), in_process=False, observer=LineObserver(), tenure=tenure
@@ -67,10 +87,6 @@ def _execute(database: Database, settings: Settings, order: dict[str, Any]) -> N
         log.error("run=%d %s", run_id, error)
         with database.session() as session:
             RunQueue(session).fail(run_id, owner=owner, error=str(error))
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _read_line() -> bytes:

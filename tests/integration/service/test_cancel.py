@@ -17,7 +17,7 @@ from tests.fleet import wait_until
 from tests.integration.service.servers import command
 from tests.runs import Watcher, config, execute, new_run, read_run, undisturbed
 
-LONG = config(outer={"steps": 60}, learner={"inner_steps": 8}, validation={"every": 10})
+LONG = config(outer={"steps": 30}, validation={"every": 10})
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_cancelled_run_stops_stays_cancelled_and_can_be_resumed(settings: Sett
 
     stopped = read_run(settings, run)
     assert (stopped.status, stopped.owner) == (RunStatus.CANCELLED, None)
-    assert stopped.steps_done < 60
+    assert stopped.steps_done < 30
     report = execute(settings, run, in_process=True)
     assert report.checkpoint_sha256 == undisturbed(settings, LONG)
     assert read_run(settings, run).status is RunStatus.FINISHED
@@ -89,9 +89,9 @@ def test_an_attached_view_shows_each_step_and_evaluation_once(settings: Settings
         worker.join()
         report = report_of(database, ended)
 
-    assert [event.step for event in seen.steps] == list(range(1, 61))
+    assert [event.step for event in seen.steps] == list(range(1, 31))
     validations = [e.step for e in seen.evaluations if e.split == "meta_val"]
-    assert validations == [10, 20, 30, 40, 50, 60]
+    assert validations == [10, 20, 30]
     assert report.checkpoint_sha256 == undisturbed(settings, LONG)
     assert {e.label for e in report.evaluations} == {"trained", "initialisation"}
     assert any("executed by" in notice for notice in seen.notices)
@@ -123,7 +123,6 @@ def test_ctrl_c_leaves_the_runs_as_asked(
         first, second = RunRepository(session).list()
         assert [first.status, second.status] == [status, status]
         assert first.detached is (choice == "detach")
-        assert RunRepository(session).get(1).checkpoint_sha256 is not None
 
 
 def test_a_run_is_queued_without_any_redis(settings: Settings, tmp_path: Path) -> None:
