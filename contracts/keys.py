@@ -9,6 +9,7 @@ from dataclasses import dataclass
 KEY_PREFIX = "mf:"
 WORKERS_SEEN = f"{KEY_PREFIX}workers:seen"
 WORKERS_INFO = f"{KEY_PREFIX}workers:info"
+QUEUES_STARTED = f"{KEY_PREFIX}queues:started"
 
 
 def queue_of(device: str) -> str:

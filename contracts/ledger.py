@@ -38,6 +38,17 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
 return {'ok', '', 0}
 """
 
+# Race prevented: two servers of which the database's queue made one the owner, after the other fell
+# silent. The newer epoch wins at once; a lease still held belongs to an owner that the database has
+# fenced out, so nobody waits for it. An epoch that is not newer was itself overtaken.
+_SEIZE = """
+local epoch = tonumber(redis.call('GET', KEYS[2]) or '-1')
+if epoch >= tonumber(ARGV[2]) then return {'fenced', tostring(epoch), 0} end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+return {'ok', '', 0}
+"""
+
 # Race prevented: renewing a lease that expired and was taken by another. A missing epoch means that
 # Redis came back empty: everything must be sent again.
 _RENEW_RUN = """
@@ -138,6 +149,7 @@ class RunLedger:
         self._owner = owner
         self._claim = client.register_script(_CLAIM)
         self._take_over = client.register_script(_TAKE_OVER)
+        self._seize = client.register_script(_SEIZE)
         self._renew = client.register_script(_RENEW_RUN)
         self._release = client.register_script(_RELEASE_RUN)
         self._reopen = client.register_script(_REOPEN)
@@ -151,6 +163,14 @@ class RunLedger:
     def take_over(self, epoch: int, *, lease_ms: int) -> Claim:
         """Begin ``epoch``, which must be newer than any before, under a lease just claimed."""
         answer = self._take_over(
+            keys=[self._keys.lease, self._keys.epoch],
+            args=[self._owner, epoch, lease_ms, RUN_TTL_MS],
+        )
+        return _claim_from(answer)
+
+    def seize(self, epoch: int, *, lease_ms: int) -> Claim:
+        """Begin ``epoch``, granted by the database, whoever still holds the lease."""
+        answer = self._seize(
             keys=[self._keys.lease, self._keys.epoch],
             args=[self._owner, epoch, lease_ms, RUN_TTL_MS],
         )

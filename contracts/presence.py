@@ -40,6 +40,7 @@ class WorkerInfo:
         version: its metafleet version.
         fingerprint: its numerics fingerprint.
         last_seen_s: seconds since its last sign of life.
+        processes: how many jobs it computes at a time.
     """
 
     name: str
@@ -51,6 +52,7 @@ class WorkerInfo:
     version: str
     fingerprint: str
     last_seen_s: float = 0.0
+    processes: int = 1
 
     @property
     def is_alive(self) -> bool:
@@ -58,7 +60,9 @@ class WorkerInfo:
         return self.last_seen_s <= ALIVE_WITHIN_S
 
 
-_FIELDS: Final = tuple(f.name for f in fields(WorkerInfo) if f.name != "last_seen_s")
+_FIELDS: Final = tuple(
+    f.name for f in fields(WorkerInfo) if f.name not in ("last_seen_s", "processes")
+)
 
 
 def announce(client: Client, worker: WorkerInfo) -> None:
@@ -91,7 +95,11 @@ def _read_info(text: bytes, last_seen_s: float) -> WorkerInfo | None:
     try:
         info = json.loads(text)
         known = {name: info[name] for name in _FIELDS}
-        return WorkerInfo(**{**known, "queues": tuple(info["queues"])}, last_seen_s=last_seen_s)
+        return WorkerInfo(
+            **{**known, "queues": tuple(info["queues"])},
+            last_seen_s=last_seen_s,
+            processes=max(1, int(info.get("processes", 1))),
+        )
     except (ValueError, TypeError, KeyError) as error:
         log.warning("a worker that says %.200r of itself is not counted: %r", text, error)
         return None

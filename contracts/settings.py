@@ -107,6 +107,11 @@ def child_environment(settings: Settings) -> dict[str, str]:
     return inherited | {name: value for name, value in wanted.items() if value}
 
 
+def orchestrator_environment(settings: Settings) -> dict[str, str]:
+    """Give this process's environment to a process that reaches the database too."""
+    return child_environment(settings) | {"METAFLEET_DATABASE_URL": settings.database_url}
+
+
 def _folder(env: Mapping[str, str], name: str, default: str | Path) -> Path:
     folder = env.get(name) or default
     try:

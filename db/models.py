@@ -12,6 +12,7 @@ from sqlalchemy import (
     Index,
     MetaData,
     String,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -28,6 +29,7 @@ NAMING = {
 SPLIT_LENGTH = 32
 LABEL_LENGTH = 64
 NAME_LENGTH = 200
+OWNER_LENGTH = 255
 _STATUSES = ", ".join(f"'{status.value}'" for status in RunStatus)
 
 
@@ -78,6 +80,24 @@ class Run(Base):
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     checkpoint_sha256: Mapped[str | None] = mapped_column(String(64))
     error: Mapped[str | None] = mapped_column(LongText)
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    detached: Mapped[bool] = mapped_column(default=False, server_default=false())
+    owner: Mapped[str | None] = mapped_column(Line(OWNER_LENGTH))
+    deaths: Mapped[int] = mapped_column(default=0, server_default="0")
+    death_step: Mapped[int] = mapped_column(default=0, server_default="0")
+
+
+class Server(Base):
+    """A process that takes runs from the queue, and when it was last heard of."""
+
+    __tablename__ = "servers"
+
+    name: Mapped[str] = mapped_column(String(OWNER_LENGTH), primary_key=True)
+    host: Mapped[str] = mapped_column(Line(255))
+    pid: Mapped[int]
+    max_runs: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class OuterStep(Base):

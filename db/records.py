@@ -11,6 +11,7 @@ class RunStatus(StrEnum):
     """Where a run is in its life."""
 
     CREATED = "created"
+    QUEUED = "queued"
     RUNNING = "running"
     PAUSED = "paused"
     FINISHED = "finished"
@@ -21,7 +22,10 @@ class RunStatus(StrEnum):
     @property
     def is_final(self) -> bool:
         """Claim that nobody works on the run any more (it may still be resumed)."""
-        return self not in (RunStatus.CREATED, RunStatus.RUNNING, RunStatus.PAUSED)
+        return self not in _OPEN
+
+
+_OPEN = (RunStatus.CREATED, RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
 
 
 def utc_now() -> datetime:
@@ -52,6 +56,8 @@ class NewRun:
         data_digest: hash of the data and its splits.
         fingerprint: numerics fingerprint.
         host: machine of the orchestrator.
+        detached: leave it to a server: it begins its life in the queue.
+        priority: place in the queue; higher first.
     """
 
     experiment: str
@@ -64,6 +70,8 @@ class NewRun:
     data_digest: str = ""
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     host: str = ""
+    detached: bool = False
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +85,10 @@ class RunRecord:
         started_at, finished_at: first start and last end, UTC; None before.
         checkpoint_sha256: digest of the newest checkpoint; None before the first.
         error: why the run failed or was interrupted; None otherwise.
+        detached: a server executes it, and another takes over when that one dies.
+        owner: who executes it, "host:pid/..."; None when nobody does.
+        deaths: how often its process died without a word since ``death_step``, the newest
+            checkpoint at the time of the last death.
 
     The other attributes are those of ``NewRun``.
     """
@@ -102,6 +114,42 @@ class RunRecord:
     finished_at: datetime | None
     checkpoint_sha256: str | None
     error: str | None
+    priority: int = 0
+    detached: bool = False
+    owner: str | None = None
+    deaths: int = 0
+    death_step: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerRecord:
+    """A server: a process that takes runs from the queue.
+
+    Attributes:
+        name: unique, "host:pid/..."; the ``owner`` of its runs.
+        max_runs: how many runs it executes at a time.
+        started_at, seen_at: its start and its last sign of life, by the database's clock.
+    """
+
+    name: str
+    host: str
+    pid: int
+    max_runs: int
+    started_at: datetime
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenRun:
+    """A run that a server took from the queue.
+
+    Attributes:
+        run: as it is now: at a new epoch and owned by the server, or failed, if it was given up.
+        predecessor: the dead owner it was taken over from; None when it was queued.
+    """
+
+    run: RunRecord
+    predecessor: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@
     ├── FleetError                        the fleet cannot finish a step
     │   ├── RunLeasedError                another orchestrator owns the run
     │   ├── FencedError                   another orchestrator took the run over
+    │   ├── RunCancelledError             somebody cancelled the run
     │   ├── ShardQuarantinedError         a shard failed on every attempt
     │   └── FingerprintError              a worker's arithmetic differs from the run's
     ├── DatabaseError                     the database refuses, is missing or out of date
@@ -95,6 +96,10 @@ class RunLeasedError(FleetError):
 
 class FencedError(FleetError):
     """Another orchestrator took the run over."""
+
+
+class RunCancelledError(FleetError):
+    """Somebody cancelled the run while it was executed."""
 
 
 class ShardQuarantinedError(FleetError):

@@ -8,17 +8,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
+from sqlalchemy.orm import Session
+
 from contracts.settings import Settings
 from db.engine import Database
 from db.records import NewRun, RunRecord, RunStatus
-from db.repositories import EvaluationRepository, JobRepository, RunRepository
+from db.repositories import (
+    EvaluationRepository,
+    JobRepository,
+    RunRepository,
+    ServerRepository,
+)
 from metafleet.data import registry as datasets
-from metafleet.errors import CheckpointError
+from metafleet.errors import (
+    CheckpointError,
+    FencedError,
+    MetafleetError,
+    RunCancelledError,
+    RunLeasedError,
+)
 from metafleet.version import code_version
 from metafleet.workload import Workload
 from orchestrator.config import ExperimentConfig
 from orchestrator.events import EvaluationDone, Observer
 from orchestrator.run_session import RunSession, open_dispatcher, read_checkpoint_of
+from orchestrator.tenure import Tenure
 from orchestrator.training.evaluation import Judgement, evaluation_record, judge_state
 
 _PACKAGES = ("torch", "numpy", "celery", "kombu", "redis", "sqlalchemy", "safetensors", "pillow")
@@ -47,6 +61,19 @@ class RunReport:
     wall_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Queueing:
+    """How runs are queued.
+
+    Attributes:
+        detached: queue them now, for servers.
+        priority: their place in the queue, now or later; higher first.
+    """
+
+    detached: bool
+    priority: int = 0
+
+
 def create_runs(
     database: Database,
     settings: Settings,
@@ -54,13 +81,17 @@ def create_runs(
     *,
     seeds: Sequence[int],
     name: str | None = None,
+    queue: Queueing | None = None,
 ) -> list[RunRecord]:
     """Check that the experiment can be built, then record one run for each seed.
+
+    With ``queue`` the runs wait for a server; without, for a caller that executes them.
 
     Raises:
         ConfigError: model, learner and data do not fit each other; nothing was recorded.
         DataMissingError: the data are not on this machine.
     """
+    queue = queue or Queueing(detached=False)
     data_digest = datasets.data_digest(config.data, settings.data_dir)
     Workload.build(
         config.workload_spec(data_digest),
@@ -82,13 +113,15 @@ def create_runs(
                     package_versions=versions,
                     data_digest=data_digest,
                     host=socket.gethostname(),
+                    detached=queue.detached,
+                    priority=queue.priority,
                 )
             )
             for seed in seeds
         ]
 
 
-def execute_run(
+def execute_run(  # noqa: PLR0913 - options of one command
     database: Database,
     settings: Settings,
     run_id: int,
@@ -96,6 +129,7 @@ def execute_run(
     in_process: bool,
     observer: Observer,
     relaxed: bool = False,
+    tenure: Tenure | None = None,
 ) -> RunReport:
     """Train a run to its end and test it; goes on from its newest checkpoint if it has one.
 
@@ -108,20 +142,31 @@ def execute_run(
         in_process: compute here, without a fleet; the same bits.
         observer: watches.
         relaxed: go on although the arithmetic differs from what the run began with.
+        tenure: on whose behalf; by default this process takes the run for itself.
 
     Raises:
         RunLeasedError: somebody else is running it.
+        RunCancelledError: somebody cancelled it meanwhile.
         MetafleetError: whatever stopped it; the last checkpoint stays, and the run can go on.
     """
     started_s = time.monotonic()
     with database.session(read_only=True) as session:
         run = RunRepository(session).get(run_id)
+        if tenure is None:
+            _refuse_served(session, run)
     session_of_run = RunSession(
-        database, settings, run, in_process=in_process, observer=observer, relaxed=relaxed
+        *(database, settings, run),
+        in_process=in_process,
+        observer=observer,
+        relaxed=relaxed,
+        tenure=tenure,
     )
-    with session_of_run as running:
-        trained = running.train()
-        evaluations = running.test(trained)
+    try:
+        with session_of_run as running:
+            trained = running.train()
+            evaluations = running.test(trained)
+    except FencedError as error:
+        raise _why_fenced(database, run_id, error) from error
     with database.session(read_only=True) as session:
         by_worker = JobRepository(session).count_by_worker(run_id)
     return RunReport(
@@ -132,6 +177,31 @@ def execute_run(
         evaluations=tuple(evaluations),
         workers=tuple(sorted({entry.worker for entry in by_worker})),
         wall_s=time.monotonic() - started_s,
+    )
+
+
+def _refuse_served(session: Session, run: RunRecord) -> None:
+    """Leave a run alone that a living server executes."""
+    is_served = run.status is RunStatus.RUNNING and run.detached and run.owner is not None
+    if is_served and ServerRepository(session).is_alive(str(run.owner)):
+        raise RunLeasedError(
+            f"run {run.id} is being run by the server {run.owner}; watch it with `metafleet runs "
+            f"attach {run.id}`, or stop it with `metafleet runs cancel {run.id}`"
+        )
+
+
+def _why_fenced(database: Database, run_id: int, error: FencedError) -> MetafleetError:
+    """Tell a cancelled run from one that was taken over."""
+    try:
+        with database.session(read_only=True) as session:
+            run = RunRepository(session).get(run_id)
+    except MetafleetError:
+        return error
+    if run.status is not RunStatus.CANCELLED:
+        return error
+    return RunCancelledError(
+        f"run {run_id} was cancelled after step {run.steps_done}; "
+        f"`metafleet runs resume {run_id}` goes on from its last checkpoint"
     )
 
 

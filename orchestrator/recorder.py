@@ -128,6 +128,16 @@ class Recorder:
                 self._epoch = epoch
         return epoch
 
+    def is_current(self) -> bool:
+        """Ask the database whether the run still is at our epoch.
+
+        Raises:
+            DatabaseError: it cannot be asked now.
+        """
+        # under the lock: an epoch that we are raising ourselves is not another's
+        with self._writing, self._database.session(read_only=True) as session:
+            return RunRepository(session).get_epoch(self._run_id) == self._epoch
+
     @property
     def status(self) -> str | None:
         """One line when something is wrong, for whoever watches; None when all is well."""

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from filelock import FileLock, Timeout
 
@@ -17,6 +17,7 @@ from db.repositories import CheckpointRepository, RunRepository
 from metafleet.device import prepare_process, resolve_device
 from metafleet.episode import META_TEST
 from metafleet.errors import (
+    BrokerUnavailableError,
     CheckpointError,
     DatabaseError,
     FencedError,
@@ -34,6 +35,7 @@ from orchestrator.engine.local import LocalDispatcher
 from orchestrator.engine.step import Dispatcher
 from orchestrator.events import EvaluationDone, Observer, RunStarted, StepDone
 from orchestrator.recorder import Recorder
+from orchestrator.tenure import EpochWatch, Tenure
 from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, Progress
 from orchestrator.training.evaluation import (
     Judgement,
@@ -47,6 +49,10 @@ log = logging.getLogger(__name__)
 
 _OUTER = "outer"
 """Key of the orchestrator's own fingerprint beside that of the run's workers."""
+_FENCED_ENDS_WITHIN_S: Final = 5.0
+_INTERRUPTED: Final = {
+    RunStatus.INTERRUPTED: "interrupted; `metafleet runs resume` continues it",
+}
 
 
 def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
@@ -59,6 +65,8 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
     notify: Callable[[str], None],
     fingerprint: str = "",
     relaxed: bool = False,
+    check: Callable[[], None] = lambda: None,
+    is_granted: bool = False,
 ) -> Dispatcher:
     """Open the engine a run asks for: the fleet, or this process."""
     engine = config.engine
@@ -69,6 +77,7 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
             data_dir=settings.data_dir,
             device=resolve_device(engine.device),
             allowed_packages=settings.allowed_packages,
+            check=check,
         )
     options = FleetOptions(
         episodes_per_job=engine.episodes_per_job,
@@ -86,6 +95,8 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
         next_epoch=next_epoch,
         notify=notify,
         fingerprint=fingerprint,
+        check=check,
+        is_granted=is_granted,
     )
 
 
@@ -110,9 +121,10 @@ class RunSession:
         in_process: compute here, without a fleet.
         observer: watches.
         relaxed: go on although the arithmetic differs from what the run began with.
+        tenure: on whose behalf; an attached process's own by default.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the terms of one execution
         self,
         database: Database,
         settings: Settings,
@@ -121,7 +133,10 @@ class RunSession:
         in_process: bool,
         observer: Observer,
         relaxed: bool = False,
+        tenure: Tenure | None = None,
     ) -> None:
+        self._tenure = tenure or Tenure()
+        self._watch = EpochWatch(run.id, self._is_ours)
         self._database, self._settings, self._run = database, settings, run
         self._in_process, self._observer, self._relaxed = in_process, observer, relaxed
         self._config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
@@ -145,6 +160,8 @@ class RunSession:
             self._dispatcher = self._open_dispatcher()
             opening.callback(self._dispatcher.close)
             self.recorder.record_status(RunStatus.RUNNING)
+            opening.callback(self._watch.stop)
+            self._watch.start()
             self._opened = opening.pop_all()
         return self
 
@@ -154,13 +171,28 @@ class RunSession:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._opened:
-            if not isinstance(error, FencedError):  # the run is another's now
-                try:
-                    status, text = _status_after(error)
-                    self.recorder.record_status(status, error=text)
-                except MetafleetError as failure:
-                    log.warning("run=%d status not recorded: %s", self._run.id, failure)
+        ending = error
+        try:
+            self._record_end(error)
+        except FencedError as fenced:  # cancelled or taken over at the last moment
+            ending = error or fenced
+        if ending is None:
+            self._opened.__exit__(None, None, None)
+            return
+        self._opened.__exit__(type(ending), ending, ending.__traceback__)
+        if error is None:
+            raise ending
+
+    def _record_end(self, error: BaseException | None) -> None:
+        if isinstance(error, FencedError):
+            return  # the run is another's now
+        try:
+            status, text = self._status_after(error)
+            self.recorder.record_status(status, error=text)
+        except FencedError:
+            raise
+        except MetafleetError as failure:
+            log.warning("run=%d status not recorded: %s", self._run.id, failure)
 
     @property
     def recorder(self) -> Recorder:
@@ -169,6 +201,15 @@ class RunSession:
             self._next_epoch()
         assert self._recorder is not None
         return self._recorder
+
+    def _check(self) -> None:
+        """Stop where nothing is lost by it, when the run is to be left alone."""
+        self._watch.check()
+        if self._tenure.is_stopping():
+            raise KeyboardInterrupt
+
+    def _is_ours(self) -> bool:
+        return self.recorder.is_current()
 
     def train(self) -> Trained:
         """Train to the end, from the newest checkpoint if there is one."""
@@ -241,8 +282,13 @@ class RunSession:
         folder = self._settings.runs_dir / self._run.uid
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            opening.enter_context(FileLock(folder / "lock", timeout=0))
+            wait_s = _FENCED_ENDS_WITHIN_S if self._tenure.is_granted else 0.0
+            opening.enter_context(FileLock(folder / "lock", timeout=wait_s))
         except Timeout as error:
+            if self._tenure.is_granted:
+                # frozen, perhaps; it is fenced out, and what it might still write are equal bytes
+                log.warning("run=%d an owner that was fenced out holds its lock", self._run.id)
+                return
             raise RunLeasedError(
                 f"run {self._run.id} is being run by another process of this host; stop that one "
                 "first, or wait for its end"
@@ -258,6 +304,8 @@ class RunSession:
             notify=self._observer.on_notice,
             fingerprint=self._fingerprint,
             relaxed=self._relaxed,
+            check=self._check,
+            is_granted=self._tenure.is_granted,
         )
         if self._config.engine.numerics == "strict" and not self._relaxed:
             self._require_same(self._outer_fingerprint, _outer_fingerprint())
@@ -275,8 +323,7 @@ class RunSession:
     def _next_epoch(self) -> int:
         if self._recorder is not None:
             return self._recorder.raise_epoch()
-        with self._database.session() as session:
-            epoch = RunRepository(session).next_epoch(self._run.id)
+        epoch = self._first_epoch()
         self._recorder = Recorder(
             self._database,
             self._run.id,
@@ -284,6 +331,30 @@ class RunSession:
             spill_path=self._settings.runs_dir / self._run.uid / "rows.jsonl",
         )
         return epoch
+
+    def _first_epoch(self) -> int:
+        """Begin under the epoch that the queue granted, or take the run.
+
+        Race prevented: a run that was cancelled, or taken by somebody else, between reading its
+        row and now is at another epoch, and not begun.
+        """
+        with self._database.session() as session:
+            runs = RunRepository(session)
+            if self._tenure.epoch is None:
+                return runs.claim(
+                    self._run.id, seen_epoch=self._run.epoch, attach_to=self._tenure.owner
+                )
+            runs.hold(self._run.id, epoch=self._tenure.epoch)
+            return self._tenure.epoch
+
+    def _status_after(self, error: BaseException | None) -> tuple[RunStatus, str | None]:
+        if error is None:
+            return RunStatus.FINISHED, None
+        if isinstance(error, KeyboardInterrupt):
+            return self._tenure.after_interrupt, _INTERRUPTED.get(self._tenure.after_interrupt)
+        if isinstance(error, BrokerUnavailableError) and self._tenure.is_granted:
+            return RunStatus.QUEUED, str(error)  # it passes, and servers wait for it
+        return RunStatus.FAILED, str(error) or type(error).__name__
 
     def _close_recorder(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._recorder is None:
@@ -295,7 +366,7 @@ class RunSession:
                     f"until `metafleet runs resume {self._run.id}`"
                 )
         except MetafleetError as failure:
-            if error is None:  # a run is not finished while its rows are lost
+            if error is None:  # lost rows, cancelled or taken over at the last moment: not finished
                 raise
             log.warning("run=%d %s", self._run.id, failure)
 
@@ -338,11 +409,3 @@ class _OriginRecorder:
         if not self._is_recorded:
             self._is_recorded = self._record()
         self._observer.on_step(event)
-
-
-def _status_after(error: BaseException | None) -> tuple[RunStatus, str | None]:
-    if error is None:
-        return RunStatus.FINISHED, None
-    if isinstance(error, KeyboardInterrupt):
-        return RunStatus.INTERRUPTED, "interrupted; `metafleet runs resume` continues it"
-    return RunStatus.FAILED, str(error) or type(error).__name__

@@ -53,6 +53,7 @@ class Lifecycle:
                 protocol=PROTOCOL_VERSION,
                 version=code_version(),
                 fingerprint=fingerprint_text(self._device),
+                processes=int(sender.pool.num_processes or 1),
             ),
             self._settings.heartbeat_dir / f"{name}-{os.getpid()}",
         )

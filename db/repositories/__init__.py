@@ -5,7 +5,9 @@ from db.repositories.evaluations import EvaluationRepository
 from db.repositories.experiments import ExperimentRepository
 from db.repositories.jobs import JobRepository
 from db.repositories.outer_steps import OuterStepRepository
+from db.repositories.run_queue import RunQueue
 from db.repositories.runs import RunRepository
+from db.repositories.servers import ServerRepository
 
 __all__ = [
     "CheckpointRepository",
@@ -13,5 +15,7 @@ __all__ = [
     "ExperimentRepository",
     "JobRepository",
     "OuterStepRepository",
+    "RunQueue",
     "RunRepository",
+    "ServerRepository",
 ]

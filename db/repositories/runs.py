@@ -1,6 +1,7 @@
 """Runs: what was asked, where it stands, and who may write it."""
 
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, select, update
@@ -21,6 +22,7 @@ _EXPERIMENTS = Experiment.metadata.tables["experiments"]
 _FIRST = "bcdfghjkmnpqrstvwxz"
 _REST = _FIRST + "23456789"
 _UID_LENGTH = 8
+_NOTHING: Mapping[str, Any] = {}
 
 
 class RunRepository:
@@ -30,7 +32,7 @@ class RunRepository:
         self._session = session
 
     def add(self, new: NewRun) -> RunRecord:
-        """Add a run in status ``created``, and its experiment when that is new.
+        """Add a run in status ``created`` or ``queued``, and its experiment when that is new.
 
         Raises:
             ConfigError: a name or the seed is not one the database can keep.
@@ -43,7 +45,9 @@ class RunRepository:
             "experiment_id": experiment.id,
             "name": new.name,
             "seed": new.seed,
-            "status": RunStatus.CREATED.value,
+            "status": (RunStatus.QUEUED if new.detached else RunStatus.CREATED).value,
+            "detached": new.detached,
+            "priority": new.priority,
             "config": dict(new.config),
             "code_version": new.code_version,
             "package_versions": dict(new.package_versions),
@@ -113,6 +117,8 @@ class RunRepository:
     ) -> None:
         """Set the status, the error that goes with it, and the times of start and end.
 
+        A run that ends or goes back to the queue has no owner; from the queue on it is detached.
+
         Args:
             run_id: which run.
             status: what it is now.
@@ -127,6 +133,10 @@ class RunRepository:
         values: dict[str, Any] = {"status": status.value, "error": error}
         if status is RunStatus.RUNNING:
             values["started_at"] = func.coalesce(_TABLE.c.started_at, now)
+        if status is RunStatus.QUEUED:
+            values["detached"] = True
+        if status.is_final or status is RunStatus.QUEUED:
+            values["owner"] = None
         values["finished_at"] = now if status.is_final else None
         self._update(run_id, epoch, values)
 
@@ -159,17 +169,59 @@ class RunRepository:
             raise RunNotFoundError(self._not_found(run_id))
         return epoch
 
-    def claim(self, run_id: int, *, seen_epoch: int) -> int:
+    def claim(self, run_id: int, *, seen_epoch: int, attach_to: str | None = None) -> int:
         """Take the run over unless somebody else did since its epoch was ``seen_epoch``.
+
+        Args:
+            run_id: which run.
+            seen_epoch: its epoch as the caller knows it.
+            attach_to: name of the process that executes it from now on, out of servers' reach.
 
         Raises:
             FencedError: somebody did.
             RunNotFoundError: no such run.
         """
-        epoch = self._raise_epoch(_TABLE.c.id == run_id, _TABLE.c.epoch == seen_epoch)
+        epoch = self._raise_epoch(
+            *(_TABLE.c.id == run_id, _TABLE.c.epoch == seen_epoch),
+            values={"owner": attach_to, "detached": False} if attach_to else {},
+        )
         if epoch is None:
             raise self._fenced(run_id, seen_epoch)
         return epoch
+
+    def cancel(self, run_id: int) -> RunRecord:
+        """Stop a run: queued at once; running when its orchestrator finds itself fenced out.
+
+        The status and a new epoch come in one statement, so that no row of the orchestrator's,
+        a late "finished" above all, can be written after it.
+
+        Returns:
+            the run as it was; calling this again changes nothing.
+
+        Raises:
+            ConfigError: the run has ended already.
+            RunNotFoundError: no such run.
+        """
+        query = select(_TABLE.c.status).where(_TABLE.c.id == run_id).with_for_update()
+        self._session.scalar(query)
+        run = self.get(run_id)
+        if run.status is RunStatus.CANCELLED:
+            return run
+        if run.status.is_final:
+            raise ConfigError(
+                f"run {run_id} is {run.status} already; only a run that waits or runs can be "
+                "cancelled"
+            )
+        self._raise_epoch(_TABLE.c.id == run_id)
+        self.mark_status(run_id, RunStatus.CANCELLED)
+        return run
+
+    def get_epoch(self, run_id: int) -> int:
+        """Return the run's epoch; raises RunNotFoundError."""
+        epoch = self._session.scalar(select(_TABLE.c.epoch).where(_TABLE.c.id == run_id))
+        if epoch is None:
+            raise RunNotFoundError(self._not_found(run_id))
+        return int(epoch)
 
     def hold(self, run_id: int, *, epoch: int) -> None:
         """Make sure that the run is at ``epoch``, and stays so until the transaction ends.
@@ -182,8 +234,11 @@ class RunRepository:
         if self._session.scalar(query) != epoch:
             raise self._fenced(run_id, epoch)
 
-    def _raise_epoch(self, *conditions: ColumnElement[bool]) -> int | None:
-        statement = update(_TABLE).where(*conditions).values(epoch=_TABLE.c.epoch + 1)
+    def _raise_epoch(
+        self, *conditions: ColumnElement[bool], values: Mapping[str, Any] = _NOTHING
+    ) -> int | None:
+        raised = {**values, "epoch": _TABLE.c.epoch + 1}
+        statement = update(_TABLE).where(*conditions).values(raised)
         epoch: int | None = self._session.scalar(statement.returning(_TABLE.c.epoch))
         return epoch
 

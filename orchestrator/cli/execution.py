@@ -8,7 +8,7 @@ import click
 
 from contracts.settings import Settings
 from db.engine import Database
-from db.records import RunRecord
+from db.records import RunRecord, RunStatus
 from orchestrator.cli.context import echo_json
 from orchestrator.cli.figures import LABELS, duration, percent, plus_minus
 from orchestrator.cli.logs import log_to
@@ -17,9 +17,10 @@ from orchestrator.cli.tables import make_table, show_table
 from orchestrator.config import ExperimentConfig
 from orchestrator.events import EvaluationDone
 from orchestrator.launch import RunReport, execute_run
+from orchestrator.tenure import Tenure
 
 
-def execute_watched(
+def execute_watched(  # noqa: PLR0913 - options of several commands
     database: Database,
     settings: Settings,
     run: RunRecord,
@@ -27,8 +28,9 @@ def execute_watched(
     in_process: bool,
     relaxed: bool = False,
     resume_flags: Sequence[str] = (),
+    tenure: Tenure | None = None,
 ) -> RunReport:
-    """Run, or go on with, one run; Ctrl-C leaves it interrupted and says how to go on."""
+    """Run, or go on with, one run; Ctrl-C leaves it as ``tenure`` says, and says how to go on."""
     log_to(settings.home / "logs")
     try:
         with watching() as observer:
@@ -37,8 +39,15 @@ def execute_watched(
                 in_process=in_process,
                 observer=observer,
                 relaxed=relaxed,
+                tenure=tenure,
             )
     except KeyboardInterrupt as interrupt:
+        if tenure is not None and tenure.after_interrupt is RunStatus.QUEUED:
+            interrupt.add_note(
+                f"run {run.id} is left to servers (`metafleet serve`); watch it with "
+                f"`metafleet runs attach {run.id}`"
+            )
+            raise
         flags = resume_flags or (("--in-process",) if in_process else ())
         command = " ".join(("metafleet runs resume", str(run.id), *flags))
         interrupt.add_note(f"run {run.id} can go on from its last checkpoint: `{command}`")

@@ -23,7 +23,8 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 _COMMANDS = {
     "demo": LazyCommand("orchestrator.cli.demo:demo", "Meta-train on a small fleet right here."),
     "submit": LazyCommand("orchestrator.cli.submit:submit", "Run an experiment file."),
-    "runs": LazyCommand("orchestrator.cli.runs:runs", "List, show and resume runs."),
+    "serve": LazyCommand("orchestrator.cli.serve:serve", "Execute queued runs, until Ctrl-C."),
+    "runs": LazyCommand("orchestrator.cli.runs:runs", "List, show, attach, cancel, resume runs."),
     "evaluate": LazyCommand("orchestrator.cli.evaluate:evaluate", "Judge a trained run."),
     "workers": LazyCommand("orchestrator.cli.workers:workers", "Show the fleet's workers."),
     "data": LazyCommand("orchestrator.cli.data:data", "List, prepare and inspect data sets."),

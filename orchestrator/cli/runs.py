@@ -1,4 +1,4 @@
-"""`metafleet runs`: list, show, resume."""
+"""`metafleet runs`: list, show, attach, cancel, resume."""
 
 import click
 
@@ -8,13 +8,15 @@ _COMMANDS = {
     "list": LazyCommand("orchestrator.cli.runs_view:list_runs", "List runs, newest first."),
     "show": LazyCommand("orchestrator.cli.runs_view:show_run", "Show all there is about a run."),
     "curve": LazyCommand("orchestrator.cli.curve:curve", "Draw a run's learning curve."),
+    "attach": LazyCommand("orchestrator.cli.attach:attach", "Watch a run executed elsewhere."),
+    "cancel": LazyCommand("orchestrator.cli.cancel:cancel", "Stop a run, wherever it is."),
     "resume": LazyCommand("orchestrator.cli.resume:resume", "Go on with a run, bit for bit."),
 }
 
 
 @click.group(cls=lazy_group(_COMMANDS))
 def runs() -> None:
-    """List, show and resume runs.
+    """List, show, watch, cancel and resume runs.
 
     A RUN is an id, a uid, a name (the newest of that name) or `latest`.
     """

@@ -29,7 +29,9 @@ _STYLES = {
     RunStatus.FINISHED: "green",
     RunStatus.FAILED: "red",
     RunStatus.INTERRUPTED: "yellow",
+    RunStatus.CANCELLED: "yellow",
     RunStatus.RUNNING: "cyan",
+    RunStatus.QUEUED: "blue",
 }
 
 
@@ -101,7 +103,10 @@ def list_runs(limit: int, as_json: bool) -> None:
 
 def _runs_table(found: tuple[RunRecord, ...]) -> Table:
     headings = ("id", "uid", "name", "seed", "status", "steps", "created (UTC)")
-    table = make_table(*headings, right=("id", "seed", "steps"))
+    has_owners = any(run.owner for run in found)  # a column only while somebody is at work
+    table = make_table(
+        *headings, *(("owner",) if has_owners else ()), right=("id", "seed", "steps")
+    )
     for run in found:
         style = _STYLES.get(run.status, "")
         table.add_row(
@@ -109,8 +114,22 @@ def _runs_table(found: tuple[RunRecord, ...]) -> Table:
             f"[{style}]{run.status}[/]" if style else str(run.status),
             f"{run.steps_done}/{run.n_steps}",
             f"{run.created_at:%Y-%m-%d %H:%M:%S}",
+            *((_owner(run) or "",) if has_owners else ()),
         )
     return table
+
+
+def _owner(run: RunRecord) -> str | None:
+    """Name who executes the run, without what tells two processes of one pid apart."""
+    return run.owner.split("/")[0] if run.owner else None
+
+
+def _queue(run: RunRecord) -> str | None:
+    """Say what the queue knows of the run: of attached runs nothing."""
+    if not run.detached:
+        return None
+    deaths = f", its process died {run.deaths} times" if run.deaths else ""
+    return f"detached, priority {run.priority}{deaths}"
 
 
 @click.command("show")
@@ -142,6 +161,8 @@ def _facts(view: RunView) -> Table:
         "run": f"{run.id}  {run.uid}  {run.name}",
         "status": f"[{style}]{run.status}[/], {run.steps_done} of {run.n_steps} outer steps",
         "error": run.error,
+        "owner": f"{_owner(run)}, epoch {run.epoch}" if run.owner else None,
+        "queue": _queue(run),
         "experiment": f"{run.experiment}, seed {run.seed}",
         "what": _what(run),
         "learning": _learning(view),

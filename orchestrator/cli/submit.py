@@ -5,17 +5,30 @@ from pathlib import Path
 
 import click
 
-from contracts.settings import Settings
 from db.engine import Database
-from db.records import RunRecord
+from db.records import RunRecord, RunStatus
+from db.repositories import RunRepository, ServerRepository
 from experiments import find_experiment
 from metafleet.data.registry import open_source
 from metafleet.errors import MetafleetError
-from orchestrator.cli.context import load_settings, notify, open_database, require_broker
+from orchestrator.cli.context import (
+    echo_json,
+    load_settings,
+    notify,
+    open_database,
+    require_broker,
+)
 from orchestrator.cli.execution import execute_watched, show_report
 from orchestrator.cli.figures import parse_seeds
 from orchestrator.config import ExperimentConfig
-from orchestrator.launch import create_runs
+from orchestrator.launch import Queueing, create_runs
+from orchestrator.tenure import Tenure
+
+_AFTER_INTERRUPT = {
+    "keep": RunStatus.INTERRUPTED,
+    "detach": RunStatus.QUEUED,
+    "cancel": RunStatus.CANCELLED,
+}
 
 
 @click.command()
@@ -32,13 +45,32 @@ from orchestrator.launch import create_runs
 @click.option(
     "--in-process", is_flag=True, help="Compute here, without Redis and workers; the same bits."
 )
+@click.option("--detach", is_flag=True, help="Queue the runs for `metafleet serve`, and return.")
+@click.option(
+    "--priority",
+    type=click.IntRange(min=-1000, max=1000),
+    default=0,
+    show_default=True,
+    help="Place in the queue; higher first.",
+)
+@click.option(
+    "--on-interrupt",
+    type=click.Choice([*_AFTER_INTERRUPT]),
+    default="keep",
+    show_default=True,
+    help="On Ctrl-C: keep the run for `runs resume`, detach it to the queue, or cancel it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a run, as it ends.")
-def submit(
+def submit(  # noqa: PLR0913 - one for each option
     file: Path,
+    *,
     overrides: Sequence[str],
     seeds: str | None,
     name: str | None,
     in_process: bool,
+    detach: bool,
+    priority: int,
+    on_interrupt: str,
     as_json: bool,
 ) -> None:
     r"""Run the experiment that FILE describes: a path, or the name of one that came along.
@@ -46,7 +78,10 @@ def submit(
     \b
     metafleet submit experiments/sinusoid-maml.toml --set outer.steps=500
     metafleet submit omniglot-protonet --seeds 1,2,3
+    metafleet submit glyphs-maml --detach --priority 5
     """
+    if detach and in_process:
+        raise click.UsageError("--detach leaves the run to servers, which use the fleet")
     settings = load_settings()
     config = ExperimentConfig.load(
         find_experiment(file), overrides, allowed_packages=settings.allowed_packages
@@ -56,27 +91,55 @@ def submit(
         config.with_seed(seed)
     source = open_source(config.data, settings.data_dir)
     config.check_source(source, allowed_packages=settings.allowed_packages)
-    if not in_process:
+    if not in_process and not detach:  # a queue needs the database alone
         require_broker(settings)
+    queue = Queueing(detached=detach, priority=priority)
     with open_database(settings) as database:
-        runs = create_runs(database, settings, config, seeds=wanted, name=name)
-        _run_all(database, settings, runs, in_process=in_process, as_json=as_json)
+        runs = create_runs(database, settings, config, seeds=wanted, name=name, queue=queue)
+        if detach:
+            _show_queued(database, runs, as_json=as_json)
+            return
+        tenure = Tenure(after_interrupt=_AFTER_INTERRUPT[on_interrupt])
+        for index, run in enumerate(runs):
+            try:
+                report = execute_watched(
+                    database, settings, run, in_process=in_process, tenure=tenure
+                )
+            except (MetafleetError, KeyboardInterrupt) as error:
+                _settle_the_rest(database, runs[index + 1 :], error, tenure.after_interrupt)
+                raise
+            show_report(run, report, as_json=as_json)
 
 
-def _run_all(
-    database: Database,
-    settings: Settings,
-    runs: Sequence[RunRecord],
-    *,
-    in_process: bool,
-    as_json: bool,
+def _show_queued(database: Database, runs: Sequence[RunRecord], *, as_json: bool) -> None:
+    with database.session(read_only=True) as session:
+        servers = ServerRepository(session).list_alive()
+    for run in runs:
+        if as_json:
+            echo_json(
+                {"run_id": run.id, "uid": run.uid, "name": run.name, "seed": run.seed}
+                | {"status": run.status, "priority": run.priority, "servers": len(servers)}
+            )
+        else:
+            click.echo(
+                f"run {run.id} ({run.name}, seed {run.seed}) is queued; watch it with "
+                f"`metafleet runs attach {run.id}`"
+            )
+    if not servers:
+        notify("no server is there to take it: start `metafleet serve`")
+
+
+def _settle_the_rest(
+    database: Database, runs: Sequence[RunRecord], error: BaseException, after: RunStatus
 ) -> None:
-    for index, run in enumerate(runs):
-        try:
-            report = execute_watched(database, settings, run, in_process=in_process)
-        except (MetafleetError, KeyboardInterrupt):
-            left = ", ".join(str(other.id) for other in runs[index + 1 :])
-            if left:
-                notify(f"not begun: runs {left}; begin them with `metafleet runs resume ID`")
-            raise
-        show_report(run, report, as_json=as_json)
+    """Do with runs not begun what the interrupt does with the one at work."""
+    if not runs:
+        return
+    left = ", ".join(str(run.id) for run in runs)
+    if not isinstance(error, KeyboardInterrupt) or after is RunStatus.INTERRUPTED:
+        notify(f"not begun: runs {left}; begin them with `metafleet runs resume ID`")
+        return
+    with database.session() as session:
+        for run in runs:
+            RunRepository(session).mark_status(run.id, after, epoch=run.epoch)
+    notify(f"{after}: runs {left}")

@@ -10,6 +10,8 @@ from contracts.connections import Client, connect, redis_errors
 from contracts.job import PROTOCOL_VERSION
 from contracts.presence import WorkerInfo, list_workers
 from contracts.settings import Settings, redact_url
+from db.engine import Database
+from db.repositories import RunQueue, ServerRepository
 from db.schema import status
 from metafleet.version import code_version
 from orchestrator.doctor.finding import Finding, examine, fail, ok, warn
@@ -22,7 +24,10 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 def examine_services(settings: Settings) -> list[Finding]:
     """Look at the database, at Redis, and at the workers if Redis answers."""
-    return [*examine("database", lambda: [_database(settings)]), *_redis(settings)]
+    database = examine("database", lambda: [_database(settings)])
+    if all(finding.severity == "ok" for finding in database):
+        database += examine("queue", lambda: _queue(settings))
+    return [*database, *_redis(settings)]
 
 
 def _database(settings: Settings) -> Finding:
@@ -43,6 +48,23 @@ def _database(settings: Settings) -> Finding:
         f"{shown} is at revision {found.revision}, this version needs {found.head}",
         "run `metafleet db upgrade`",
     )
+
+
+def _queue(settings: Settings) -> list[Finding]:
+    if not status(settings.database_url).has_tables:
+        return []
+    with (
+        Database.open(settings.database_url) as database,
+        database.session(read_only=True) as session,
+    ):
+        servers = ServerRepository(session).list_alive()
+        n_waiting = RunQueue(session).count_waiting()
+    if n_waiting and not servers:
+        return [warn("queue", f"{n_waiting} queued runs, and no server", "start `metafleet serve`")]
+    if not servers:
+        return []
+    names = ", ".join(f"{server.host}:{server.pid}" for server in servers)
+    return [ok("queue", f"{n_waiting} runs wait; {len(servers)} servers: {names}")]
 
 
 def _redis(settings: Settings) -> list[Finding]:

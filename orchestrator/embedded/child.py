@@ -65,7 +65,7 @@ class Child:
                 start_new_session=True,
                 # safe: the supervisor has one thread; without it a SIGKILLed supervisor would
                 # leave its children behind
-                preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 - one thread, see above
+                preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509 - one thread, see above
             )
         self._started_at = time.monotonic()
         self._due_at = None
@@ -124,7 +124,11 @@ def describe_exit(status: int) -> str:
     return f"signal {-status}"
 
 
-def _die_with_parent(parent: int) -> Callable[[], None] | None:
+def die_with_parent(parent: int) -> Callable[[], None] | None:
+    """Give what a child of ``parent`` does first, so that it dies with it; None where it cannot.
+
+    For ``preexec_fn`` of a process with one thread.
+    """
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)  # loaded before the fork, where loading is safe

@@ -18,6 +18,7 @@ from orchestrator.engine.broadcast import Broadcast
 from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.ownership import Ownership
 from orchestrator.engine.publisher import Publisher
+from orchestrator.engine.queue_mark import QueueMark
 from orchestrator.engine.step import StepOutcome, StepRequest, cut
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REVIEW_EVERY_S: Final = 0.5
+SHARDS_PER_PROCESS: Final = 2
+"""Shards of a step that are queued or in work for each worker process: one at work, one waiting,
+so that nobody is idle. More would only keep the shards of other runs waiting behind them."""
+LEAST_WINDOW: Final = 4
 _LONGEST_PAUSE_S: Final = 5.0
 _FULL_PATIENCE_S: Final = 10.0
 
@@ -63,11 +68,13 @@ class FleetDispatcher:
         next_epoch: raises the run's fencing epoch in the database and returns it.
         notify: told what a person should know: pauses, lost connections.
         fingerprint: the run's numerics fingerprint when it goes on; "" adopts the first worker's.
+        check: called twice a second; raises when the run is to be left alone.
+        is_granted: the database decides whose the run is; see ``Ownership``.
 
     Not thread-safe.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the seams of a dispatcher
         self,
         settings: Settings,
         run: str,
@@ -76,7 +83,10 @@ class FleetDispatcher:
         next_epoch: Callable[[], int],
         notify: Callable[[str], None],
         fingerprint: str = "",
+        check: Callable[[], None] = lambda: None,
+        is_granted: bool = False,
     ) -> None:
+        self._check = check
         self._url = require_broker_url(settings)
         self._options, self._notify = options, notify
         self._key = settings.signing_key
@@ -86,7 +96,10 @@ class FleetDispatcher:
         self._blobs = open_blob_store(settings.blobs_url or self._url)
         self._broadcast = Broadcast(self._client, self._blobs, run)
         self._publisher = Publisher(self._url, queue=self._queue, signing_key=self._key)
-        self._owner = Ownership(self._url, run, queue=self._queue, next_epoch=next_epoch)
+        self._owner = Ownership(
+            *(self._url, run), queue=self._queue, next_epoch=next_epoch, is_granted=is_granted
+        )
+        self._mark = QueueMark(self._client, queue_list(self._queue))
         self._fingerprint = fingerprint
         self._told_of: set[str] = set()
         self._waited_s = 0.0
@@ -121,6 +134,7 @@ class FleetDispatcher:
             ledger=self._owner.ledger,
             signing_key=self._key,
             max_attempts=self._options.max_attempts,
+            mark=self._mark,
         )
         try:
             self._finish(step)
@@ -143,14 +157,16 @@ class FleetDispatcher:
         self._publisher.close()
 
     def _finish(self, step: OpenStep) -> None:
-        self._persist(lambda: self._send(step, step.book.open_shards))
+        self._persist(lambda: self._fill(step))
         deadline = _Deadline(
             self._options.step_deadline_s, self._notify, self._queue, waited_s=self._waited_s
         )
         next_review_s = time.monotonic() + REVIEW_EVERY_S
         while not step.book.is_complete:
+            self._check()
             wait_s = max(0.01, next_review_s - time.monotonic())
             self._persist(lambda w=wait_s: self._take_in(step, w))  # type: ignore[misc]
+            self._persist(lambda: self._fill(step))
             if time.monotonic() >= next_review_s:
                 self._tell_of_strangers()
                 if deadline.has_passed(self._owner.workers_alive, waited_s=self._waited_s):
@@ -181,12 +197,19 @@ class FleetDispatcher:
             )
         self._notify(f"{step.name}: went on without shards {step.book.open_shards}")
 
+    def _fill(self, step: OpenStep) -> None:
+        """Send as many more shards as the fleet can have in hand, so that runs take turns."""
+        window = max(SHARDS_PER_PROCESS * self._owner.processes_alive, LEAST_WINDOW)
+        self._send(step, step.book.unsent_within(window))
+
     def _send(self, step: OpenStep, shards: list[int]) -> None:
         if not shards:
             return
         step.move_to(self._owner.epoch)
-        plan = self._broadcast.publish_plan(step.request.spec)
-        version, n_bytes = self._broadcast.publish_state(step.request.state)
+        if step.published is None:
+            plan = self._broadcast.publish_plan(step.request.spec)
+            step.published = (plan, *self._broadcast.publish_state(step.request.state))
+        plan, version, n_bytes = step.published
         jobs = step.jobs(
             shards,
             plan=plan,
@@ -217,15 +240,20 @@ class FleetDispatcher:
         due = step.review(workers_alive=self._owner.workers_alive)
         if due:
             log.warning("%s: sending shards %s again", step.name, due)
-            self._broadcast.invalidate()  # what was lost may be the blob, not the message
+            self._invalidate(step)  # what was lost may be the blob, not the message
             self._send(step, due)
 
     def _restore(self, step: OpenStep) -> None:
         self._owner.take()
-        self._broadcast.invalidate()
-        for shard in step.book.open_shards:
+        self._invalidate(step)
+        sent = step.book.sent_shards()
+        for shard in sent:
             step.book.mark_unsent(shard, now_s=time.monotonic())
-        self._send(step, step.book.open_shards)
+        self._send(step, sent)
+
+    def _invalidate(self, step: OpenStep) -> None:
+        self._broadcast.invalidate()
+        step.published = None
 
     def _close(self, step: OpenStep) -> RunStatus | None:
         try:
@@ -244,6 +272,7 @@ class FleetDispatcher:
         began_s = time.monotonic()
         full_until_s = began_s + _FULL_PATIENCE_S
         while True:
+            self._check()
             try:
                 with redis_errors(self._url):
                     result = call()

@@ -4,6 +4,7 @@ import functools
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from metafleet.device import describe_device, prepare_process
@@ -16,7 +17,15 @@ from orchestrator.engine.step import JobFacts, Shard, StepOutcome, StepRequest, 
 
 
 class LocalDispatcher:
-    """Computes shards here, cut and summed just as the fleet does."""
+    """Computes shards here, cut and summed just as the fleet does.
+
+    Args:
+        episodes_per_job: episodes in a shard, >= 1.
+        data_dir: where the data are.
+        device: what to compute on.
+        allowed_packages: packages of the user that may be imported.
+        check: called before each shard; raises when the run is to be left alone.
+    """
 
     def __init__(
         self,
@@ -25,8 +34,10 @@ class LocalDispatcher:
         data_dir: Path,
         device: str,
         allowed_packages: tuple[str, ...] = (),
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         prepare_process(device)
+        self._check = check
         self._build = functools.partial(
             Workload.build, data_dir=data_dir, device=device, allowed_packages=allowed_packages
         )
@@ -48,6 +59,7 @@ class LocalDispatcher:
         metrics: list[EpisodeMetrics] = []
         jobs: list[JobFacts] = []
         for shard in shards:
+            self._check()
             started_s = time.monotonic()
             sums, shard_metrics = self._compute(request, shard)
             if reducer is not None:

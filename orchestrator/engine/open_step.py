@@ -14,6 +14,7 @@ from contracts.ledger import RunLedger, RunStatus
 from contracts.signing import verify
 from metafleet.errors import BlobMissingError, ContractError, NumericsError, StaleError
 from orchestrator.engine.collector import Collector
+from orchestrator.engine.queue_mark import QueueMark
 from orchestrator.engine.shard_book import FleetView, ShardBook
 from orchestrator.engine.step import Shard, StepOutcome, StepRequest
 
@@ -38,7 +39,12 @@ class OpenStep:
         ledger: RunLedger,
         signing_key: str,
         max_attempts: int,
+        mark: QueueMark | None = None,
     ) -> None:
+        self.published: tuple[str, str, int] | None = None
+        """Plan, version and length of the state that workers can fetch; None before."""
+        self._mark = mark or QueueMark(client, queue_list)
+        self._sent_us: dict[tuple[int, int], int] = {}
         self.request = request
         self.name = f"{request.stream} step {request.step}"
         self.book = ShardBook(self.name, len(shards), max_attempts)
@@ -67,7 +73,8 @@ class OpenStep:
     ) -> list[InnerLoopJob]:
         """Open a new attempt of each of ``shards`` and describe it."""
         seconds, microseconds = self._client.time()
-        return [
+        sent_us = seconds * 1_000_000 + microseconds
+        jobs = [
             InnerLoopJob(
                 run=self._run_keys.run,
                 epoch=self._epoch,
@@ -75,7 +82,7 @@ class OpenStep:
                 step=self.request.step,
                 shard=index,
                 n_shards=len(self._shards),
-                attempt=self.book.next_attempt(index),
+                attempt=self.book.next_attempt(index, sent_us=sent_us),
                 kind=self.request.kind,
                 split=self.request.split,
                 episode_step=self.request.episode_step,
@@ -87,10 +94,12 @@ class OpenStep:
                 fingerprint=fingerprint,
                 lease_ms=JOB_LEASE_MS,
                 deadline_s=deadline_s,
-                sent_us=seconds * 1_000_000 + microseconds,
+                sent_us=sent_us,
             )
             for index in shards
         ]
+        self._sent_us.update({(job.shard, job.attempt): sent_us for job in jobs})
+        return jobs
 
     def wait(self, timeout_s: float) -> Iterator[ShardResult]:
         """Wait for results, then yield all that are there and sound."""
@@ -110,6 +119,7 @@ class OpenStep:
             NumericsError: a loss or gradient was not finite: so it would be everywhere.
             ShardQuarantinedError, FleetError: no further attempt is allowed.
         """
+        self._mark.note(self._sent_us.get((result.shard, result.attempt), 0))
         if self.book.is_done(result.shard):
             return
         now_s = time.monotonic()
@@ -146,6 +156,7 @@ class OpenStep:
 
     def close(self) -> RunStatus:
         """Refuse every later commit, forget the step's keys; "fenced" when the run is another's."""
+        self._mark.publish()
         return self._ledger.close_step(self._epoch, self.request.stream, self.request.step)
 
     def outcome(self, workers_alive: int) -> StepOutcome:
@@ -210,12 +221,17 @@ class OpenStep:
         for shard, attempt in attempts:
             pipeline.exists(self._keys.lease(shard, attempt))
         started, done, queued, waiting, *leases = pipeline.execute()
+        pairs = {_shard_attempt(field) for field in started}
+        for pair in pairs:
+            self._mark.note(self._sent_us.get(pair, 0))
+        self._mark.publish()
         view = FleetView(
-            started={_shard_attempt(field) for field in started},
+            started=pairs,
             leased={pair for pair, exists in zip(attempts, leases, strict=True) if exists},
             committed={int(field) for field in done},
             is_queue_empty=queued == 0,
             workers_alive=workers_alive,
+            newest_started_us=self._mark.read(),
         )
         return view, waiting > 0
 

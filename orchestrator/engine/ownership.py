@@ -32,10 +32,20 @@ class Ownership:
         run: the run's uid.
         queue: the Celery queue whose workers are counted.
         next_epoch: raises the run's epoch in the database and returns it.
+        is_granted: the database decides whose the run is, so nobody's lease is waited for.
     """
 
-    def __init__(self, url: str, run: str, *, queue: str, next_epoch: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        url: str,
+        run: str,
+        *,
+        queue: str,
+        next_epoch: Callable[[], int],
+        is_granted: bool = False,
+    ) -> None:
         self._url, self._run, self._queue = url, run, queue
+        self._is_granted = is_granted
         self._next_epoch = next_epoch
         self._client: Client = connect(url)
         owner = f"{socket.gethostname()}:{os.getpid()}/{uuid.uuid4().hex[:8]}"
@@ -73,6 +83,11 @@ class Ownership:
         """Living workers of another protocol version, which can't do this run's jobs."""
         return self._strangers
 
+    @property
+    def processes_alive(self) -> int:
+        """Jobs that those workers can compute at a time."""
+        return sum(worker.processes for worker in self._workers)
+
     def take(self) -> None:
         """Claim the run and begin a new epoch.
 
@@ -82,11 +97,15 @@ class Ownership:
             BrokerUnavailableError: Redis cannot be reached.
         """
         with redis_errors(self._url):
-            claim = self._ledger.claim(lease_ms=RUN_LEASE_MS)
-            if claim.status == "ok":
-                # known before it is told: an answer lost on the way must not fence us out
+            if self._is_granted:
                 self._epoch = self._next_epoch()
-                claim = self._ledger.take_over(self._epoch, lease_ms=RUN_LEASE_MS)
+                claim = self._ledger.seize(self._epoch, lease_ms=RUN_LEASE_MS)
+            else:
+                claim = self._ledger.claim(lease_ms=RUN_LEASE_MS)
+                if claim.status == "ok":
+                    # known before it is told: an answer lost on the way must not fence us out
+                    self._epoch = self._next_epoch()
+                    claim = self._ledger.take_over(self._epoch, lease_ms=RUN_LEASE_MS)
         if claim.status == "held":
             raise RunLeasedError(
                 f"run {self._run} is being run by {claim.holder.split('/')[0]}; stop that one, or "

@@ -1,5 +1,6 @@
 """Accounts for every shard of one step: sent, started, slow, lost, failed, done. No I/O."""
 
+import itertools
 import math
 import statistics
 from collections.abc import Set
@@ -10,6 +11,10 @@ from metafleet.errors import FleetError, ShardQuarantinedError
 
 QUEUE_GRACE_S: Final = 1.5
 """How long an attempt may be neither queued nor started before its message counts as lost."""
+
+OVERTAKEN_BY_US: Final = 1_000_000
+"""How much later a message of another run must have been sent to overtake ours: two runs that send
+at the same moment may do so in another order than they read the clock."""
 
 REFUSAL_PAUSE_S: Final = 0.25
 """How long to wait before offering a refused shard again, so that another worker gets it."""
@@ -37,6 +42,8 @@ class FleetView:
         committed: shards with a committed result, which may still be on its way to us.
         is_queue_empty: True when no message waits in the queue.
         workers_alive: workers that listen to the queue.
+        newest_started_us: when, by Redis's clock, the newest message of the queue that has begun
+            was sent, whichever run's it is; 0 when unknown.
     """
 
     started: Set[tuple[int, int]]
@@ -44,6 +51,7 @@ class FleetView:
     committed: Set[int]
     is_queue_empty: bool
     workers_alive: int
+    newest_started_us: int = 0
 
 
 @dataclass(slots=True)
@@ -51,6 +59,7 @@ class _Attempt:
     """An attempt that may still bring a result."""
 
     sequence: int
+    sent_us: int
     started_s: float | None = None
     missing_since_s: float | None = None
 
@@ -87,6 +96,7 @@ class ShardBook:
         self._shards = [_Shard() for _ in range(n_shards)]
         self._n_sent = 0
         self._n_open = n_shards
+        self._unsent = dict.fromkeys(range(n_shards))  # a set that keeps its order
         self._backups_left = max(1, math.ceil(BACKUP_BUDGET * n_shards))
         self._compute_s: list[float] = []
         self.backups = 0
@@ -120,12 +130,27 @@ class ShardBook:
         """Tell whether a shard has been counted."""
         return self._shards[shard].is_done
 
-    def next_attempt(self, shard: int) -> int:
-        """Open a new attempt of a shard, about to be sent; returns its number."""
+    def unsent_within(self, window: int) -> list[int]:
+        """Choose shards never sent yet, so that at most ``window`` are on their way in all."""
+        room = window - (self._n_open - len(self._unsent))
+        return list(itertools.islice(self._unsent, max(0, room)))
+
+    def sent_shards(self) -> list[int]:
+        """Shards that were sent at least once and are not done."""
+        return [index for index in self.open_shards if index not in self._unsent]
+
+    def next_attempt(self, shard: int, *, sent_us: int = 0) -> int:
+        """Open a new attempt of a shard, about to be sent; returns its number.
+
+        Args:
+            shard: which.
+            sent_us: the time now, by Redis's clock; 0 when unknown.
+        """
+        self._unsent.pop(shard, None)
         entry = self._shards[shard]
         number = entry.n_attempts
         entry.n_attempts += 1
-        entry.live[number] = _Attempt(self._n_sent)
+        entry.live[number] = _Attempt(self._n_sent, sent_us)
         entry.due_s = None
         self._n_sent += 1
         return number
@@ -135,6 +160,7 @@ class ShardBook:
         entry = self._shards[shard]
         if not entry.is_done:
             entry.is_done = True
+            self._unsent.pop(shard, None)
             entry.live.clear()
             self._n_open -= 1
             self._compute_s.append(compute_s)
@@ -216,6 +242,8 @@ class ShardBook:
             return
         # Queues are first in, first out: a message that a later one has overtaken is gone.
         is_missing = view.is_queue_empty or newest_started > attempt.sequence
+        if attempt.sent_us:
+            is_missing |= attempt.sent_us + OVERTAKEN_BY_US < view.newest_started_us
         if not is_missing or view.workers_alive == 0:
             attempt.missing_since_s = None
         elif attempt.missing_since_s is None:

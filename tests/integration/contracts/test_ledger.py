@@ -135,6 +135,20 @@ class TestOwningARun:
         assert owner.take_over(0, lease_ms=LEASE_MS).status == "fenced"
         assert client.get(RunKeys(uid).epoch) == b"1"
 
+    def test_a_granted_epoch_wins_over_a_lease_that_is_still_held(
+        self, client: redis.Redis, uid: str
+    ) -> None:
+        old, new = RunLedger(client, uid, "old"), RunLedger(client, uid, "new")
+        old.claim(lease_ms=LEASE_MS)
+        old.take_over(4, lease_ms=LEASE_MS)
+
+        assert new.seize(5, lease_ms=LEASE_MS).status == "ok"
+
+        assert old.renew(4, lease_ms=LEASE_MS) == "fenced"
+        assert new.renew(5, lease_ms=LEASE_MS) == "ok"
+        assert old.seize(4, lease_ms=LEASE_MS).status == "fenced"
+        assert old.seize(5, lease_ms=LEASE_MS).status == "fenced"
+
     def test_epochs_are_compared_as_numbers(
         self, client: redis.Redis, uid: str, owner: RunLedger
     ) -> None:

@@ -65,7 +65,7 @@ def test_a_silent_worker_is_listed_but_not_counted(client: redis.Redis) -> None:
 
     assert 29 <= found.last_seen_s < 40
     assert not found.is_alive
-    assert len(list_alive(client, "inner.cpu")) == 0
+    assert list_alive(client, "inner.cpu") == []
 
 
 def test_a_worker_silent_for_ten_minutes_is_forgotten(client: redis.Redis) -> None:
@@ -143,3 +143,13 @@ def test_a_presence_thread_without_redis_leaves_no_sign_of_health(
     thread.stop()
 
     assert not beat.exists()
+
+
+def test_a_worker_that_says_nothing_of_processes_has_one(client: redis.Redis) -> None:
+    announce(client, replace(WORKER, name="eight", processes=8))
+    announce(client, replace(WORKER, name="old"))
+    info = json.loads(client.hget(WORKERS_INFO, "old"))  # type: ignore[arg-type]
+    del info["processes"]
+    client.hset(WORKERS_INFO, "old", json.dumps(info))
+
+    assert {w.name: w.processes for w in list_alive(client, "inner.cpu")} == {"eight": 8, "old": 1}

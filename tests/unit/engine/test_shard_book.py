@@ -2,11 +2,13 @@
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
 from metafleet.errors import FleetError, ShardQuarantinedError
 from orchestrator.engine.shard_book import (
+    OVERTAKEN_BY_US,
     QUEUE_GRACE_S,
     REFUSAL_PAUSE_S,
     STRAGGLER_FLOOR_S,
@@ -347,3 +349,64 @@ def test_a_fleet_that_loses_a_third_of_everything_still_does_every_shard_once(se
         assert now_s < 500
 
     assert sorted(fleet.commits) == list(range(8))
+
+
+def test_a_window_is_filled_and_refilled_as_shards_are_done() -> None:
+    book = ShardBook("train step 12", 64, 3)
+    sent: list[int] = []
+    rng = random.Random(7)
+    for n_done in range(65):
+        fresh = book.unsent_within(4)
+        assert book.unsent_within(4) == fresh  # asking changes nothing
+        for shard in fresh:
+            assert book.next_attempt(shard) == 0
+        sent += fresh
+        assert len(book.sent_shards()) == min(4, 64 - n_done)
+        if not book.is_complete:
+            book.mark_done(rng.choice(book.sent_shards()))
+
+    assert sent == list(range(64))
+    assert book.is_complete and book.retries == 0
+
+
+def test_a_shard_sent_again_stays_in_the_window() -> None:
+    book = ShardBook("train step 12", 8, 3)
+    for shard in book.unsent_within(4):
+        book.next_attempt(shard)
+
+    book.mark_failed(1, 0, "its worker died", now_s=0.0)
+    book.mark_unsent(2, now_s=0.0)
+
+    assert book.unsent_within(4) == []
+    assert book.sent_shards() == [0, 1, 2, 3]
+    assert book.review(view(leased=[(0, 0), (3, 0)]), now_s=0.0) == [1, 2]
+    assert book.unsent_within(6) == [4, 5]
+
+
+def test_a_window_that_shrinks_takes_nothing_back() -> None:
+    book = ShardBook("train step 12", 8, 3)
+    for shard in book.unsent_within(6):
+        book.next_attempt(shard)
+
+    assert book.unsent_within(2) == []
+    assert len(book.sent_shards()) == 6
+
+
+def test_a_message_that_one_of_another_run_overtook_is_lost() -> None:
+    book = ShardBook("train step 12", 1, 3)
+    sent_us = 1_000_000_000
+    book.next_attempt(0, sent_us=sent_us)
+    just_later = replace(view(), newest_started_us=sent_us + OVERTAKEN_BY_US)
+    much_later = replace(view(), newest_started_us=sent_us + OVERTAKEN_BY_US + 1)
+
+    assert [book.review(just_later, now_s=now) for now in (0.0, 100.0)] == [[], []]
+    assert book.review(much_later, now_s=200.0) == []
+    assert book.review(much_later, now_s=200.0 + QUEUE_GRACE_S) == [0]
+
+
+def test_what_is_being_computed_cannot_be_overtaken() -> None:
+    book = ShardBook("train step 12", 1, 3)
+    book.next_attempt(0, sent_us=1)
+    working = replace(view(leased=[(0, 0)]), newest_started_us=10**15)
+
+    assert all(book.review(working, now_s=now) == [] for now in range(0, 1000, 10))

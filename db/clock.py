@@ -1,0 +1,16 @@
+"""The clock that processes on several hosts have in common: the database's."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from db.records import utc_now
+
+
+def database_now(session: Session) -> datetime:
+    """Read the database's clock, UTC; an SQLite file has none but its host's."""
+    if session.get_bind().dialect.name == "postgresql":
+        now: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+        return now.astimezone(UTC)
+    return utc_now()

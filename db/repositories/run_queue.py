@@ -1,0 +1,154 @@
+"""The queue of runs: who takes the next one, and what becomes of a run whose process died."""
+
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from db.clock import database_now
+from db.models import Checkpoint, Run, Server
+from db.records import RunRecord, RunStatus, TakenRun, utc_now
+from db.repositories.runs import RunRepository
+from db.repositories.servers import ALIVE_WITHIN_S
+
+MAX_DEATHS: Final = 5
+"""How often a run is tried again after its process died without a word and without progress."""
+
+_RUNS = Run.metadata.tables["runs"]
+_SERVERS = Server.metadata.tables["servers"]
+_CHECKPOINTS = Checkpoint.metadata.tables["checkpoints"]
+
+
+class RunQueue:
+    """Detached runs, by priority and then by age. Flushes only: the caller owns the transaction.
+
+    The database alone decides who executes a detached run: the ``owner`` in its row, as long as
+    that server gives signs of life, under the ``epoch`` that it was given.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def count_waiting(self) -> int:
+        """Count the queued runs."""
+        query = select(func.count()).where(_RUNS.c.status == RunStatus.QUEUED.value)
+        return int(self._session.scalar(query) or 0)
+
+    def is_waiting(self, *, may_take_over: bool) -> bool:
+        """Claim that there is a run to be taken. Reads only, so that waiting locks nobody out."""
+        query = select(_RUNS.c.id).where(self._takeable(may_take_over)).limit(1)
+        return self._session.scalar(query) is not None
+
+    def take(self, server: str, *, may_take_over: bool) -> TakenRun | None:
+        """Give the next run to ``server`` under a new epoch; None when there is none.
+
+        Races prevented: two servers that take the same run (the row is locked, and one that is
+        locked is skipped); and an owner that is alive after all (the epoch, raised in the same
+        transaction, fences its rows out from here on).
+
+        Args:
+            server: name of a server that gives signs of life.
+            may_take_over: take runs of dead servers too. One that could itself not reach the
+                database for a while must not: the others could not either, and only seem dead.
+        """
+        query = (
+            select(_RUNS.c.id)
+            .where(self._takeable(may_take_over))
+            .order_by(_RUNS.c.priority.desc(), _RUNS.c.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        run_id = self._session.scalar(query)
+        if run_id is None:
+            return None
+        before = RunRepository(self._session).get(run_id)
+        predecessor = before.owner if before.status is RunStatus.RUNNING else None
+        if before.status is RunStatus.RUNNING and not self._count_death(
+            before, f"its server {predecessor} died"
+        ):
+            RunRepository(self._session).next_epoch(run_id)
+            return TakenRun(run=self._get(run_id), predecessor=predecessor)
+        self._update(
+            _RUNS.c.id == run_id,
+            status=RunStatus.RUNNING.value,
+            owner=server,
+            epoch=_RUNS.c.epoch + 1,
+            started_at=func.coalesce(_RUNS.c.started_at, utc_now()),
+            finished_at=None,
+            error=None,
+        )
+        return TakenRun(run=self._get(run_id), predecessor=predecessor)
+
+    def give_back(self, run_id: int, *, owner: str, error: str | None = None) -> bool:
+        """Put a run back into the queue; False when ``owner`` does not have it any more."""
+        return self._update(
+            self._held(run_id, owner), status=RunStatus.QUEUED.value, owner=None, error=error
+        )
+
+    def give_all_back(self, *, owner: str) -> None:
+        """Put all that ``owner`` still has back into the queue."""
+        is_its = and_(_RUNS.c.owner == owner, _RUNS.c.status == RunStatus.RUNNING.value)
+        self._update(is_its, status=RunStatus.QUEUED.value, owner=None)
+
+    def fail(self, run_id: int, *, owner: str, error: str) -> bool:
+        """Mark a run as failed; False when ``owner`` does not have it any more."""
+        return self._update(
+            self._held(run_id, owner),
+            status=RunStatus.FAILED.value,
+            owner=None,
+            error=error,
+            finished_at=utc_now(),
+        )
+
+    def note_death(self, run_id: int, *, owner: str, reason: str) -> RunRecord:
+        """Queue a run again whose process died without a word, or fail it after too many times.
+
+        A run that ``owner`` does not have any more stays as it is: its process said what happened.
+        """
+        query = select(_RUNS.c.id).where(self._held(run_id, owner)).with_for_update()
+        if self._session.scalar(query) is not None and self._count_death(self._get(run_id), reason):
+            self.give_back(run_id, owner=owner, error=reason)
+        return self._get(run_id)
+
+    def _count_death(self, run: RunRecord, reason: str) -> bool:
+        """Count a death; False when it was one too many and the run has failed.
+
+        Checkpoints since the last death begin the count anew: a long run may lose many hosts, and
+        only one that never gets further is poison.
+        """
+        reached = self._session.scalar(
+            select(func.max(_CHECKPOINTS.c.step)).where(_CHECKPOINTS.c.run_id == run.id)
+        )
+        step = max(int(reached or 0), run.death_step)
+        deaths = 1 if step > run.death_step else run.deaths + 1
+        self._update(_RUNS.c.id == run.id, deaths=deaths, death_step=step)
+        if deaths <= MAX_DEATHS:
+            return True
+        RunRepository(self._session).mark_status(
+            run.id,
+            RunStatus.FAILED,
+            error=f"its process died {deaths} times without getting further than step {step}, "
+            f"the last time: {reason}; mend the cause, then `metafleet runs resume {run.id}`",
+        )
+        return False
+
+    def _takeable(self, may_take_over: bool) -> ColumnElement[bool]:
+        queued = _RUNS.c.status == RunStatus.QUEUED.value
+        if not may_take_over:
+            return queued
+        since = database_now(self._session) - timedelta(seconds=ALIVE_WITHIN_S)
+        is_alive = exists().where(_SERVERS.c.name == _RUNS.c.owner, _SERVERS.c.seen_at >= since)
+        running = _RUNS.c.status == RunStatus.RUNNING.value
+        return or_(queued, and_(running, _RUNS.c.detached, ~is_alive))
+
+    def _held(self, run_id: int, owner: str) -> ColumnElement[bool]:
+        running = _RUNS.c.status == RunStatus.RUNNING.value
+        return and_(_RUNS.c.id == run_id, _RUNS.c.owner == owner, running)
+
+    def _get(self, run_id: int) -> RunRecord:
+        return RunRepository(self._session).get(run_id)
+
+    def _update(self, condition: ColumnElement[bool], **values: Any) -> bool:
+        statement = update(_RUNS).where(condition).values(values).returning(_RUNS.c.id)
+        return bool(self._session.execute(statement).all())

@@ -1,0 +1,35 @@
+"""`metafleet runs cancel`: stop a run, wherever it is."""
+
+import click
+
+from db.records import RunStatus
+from db.repositories.runs import RunRepository
+from orchestrator.cli.context import echo_json, load_settings, open_database
+
+
+@click.command("cancel")
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def cancel(run: str, as_json: bool) -> None:
+    r"""Stop RUN: at once while it is queued, within seconds when it runs, wherever that is.
+
+    Its checkpoints stay, and `metafleet runs resume` goes on from them.
+
+    \b
+    metafleet runs cancel latest
+    """
+    with open_database(load_settings()) as database, database.session() as session:
+        runs = RunRepository(session)
+        before = runs.cancel(runs.get(run).id)
+    if as_json:
+        echo_json(
+            {"run_id": before.id, "uid": before.uid, "was": before.status, "owner": before.owner}
+        )
+    elif before.status is RunStatus.CANCELLED:
+        click.echo(f"run {before.id} was cancelled before")
+    elif before.status is RunStatus.RUNNING:
+        click.echo(
+            f"run {before.id} is cancelled; {before.owner or 'its process'} stops within seconds"
+        )
+    else:
+        click.echo(f"run {before.id} is cancelled; it was {before.status}")

@@ -1,0 +1,45 @@
+"""`metafleet serve`: take queued runs and have them executed."""
+
+import time
+
+import click
+
+from orchestrator.cli.context import echo_json, load_settings, open_database, require_broker
+from orchestrator.service.server import Server, ServerEvent
+
+
+@click.command()
+@click.option(
+    "--max-runs",
+    type=click.IntRange(min=1, max=64),
+    default=2,
+    show_default=True,
+    help="Runs at a time.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object an event.")
+def serve(max_runs: int, as_json: bool) -> None:
+    r"""Take queued runs and execute them, until Ctrl-C; several may serve one database.
+
+    By priority, then by age, each run in a process of its own. When a server dies, another one
+    goes on with its runs from their checkpoints; servers on several hosts share METAFLEET_HOME.
+
+    \b
+    metafleet serve --max-runs 4
+    """
+    require_broker(load_settings())
+    with open_database(load_settings()) as database:
+        report = _report_json if as_json else _report
+        Server(database, load_settings, max_runs=max_runs, report=report).run()
+
+
+def _report(event: ServerEvent) -> None:
+    subject = f"run {event.run.id} ({event.run.name}) " if event.run else ""
+    click.echo(f"{time.strftime('%H:%M:%S')} {subject}{event.text}")
+
+
+def _report_json(event: ServerEvent) -> None:
+    run = event.run
+    about = {"run_id": run.id, "uid": run.uid, "name": run.name, "epoch": run.epoch} if run else {}
+    if event.pid:
+        about["pid"] = event.pid
+    echo_json({"event": event.kind, **about, "text": event.text, "at": time.time()})

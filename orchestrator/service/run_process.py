@@ -1,0 +1,102 @@
+"""The process that executes one run for a server, started before there is a run.
+
+Importing torch takes seconds. A process that has done so already and waits for its order lets a run
+of a dead server go on at once.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from contracts.settings import Settings, orchestrator_environment
+from db.records import RunRecord
+from orchestrator.embedded.child import describe_exit, die_with_parent
+from orchestrator.embedded.commands import IMPORT_ROOT
+
+EXECUTOR_MODULE = "orchestrator.service.executor"
+
+
+class RunProcess:
+    """One process in its own session, for one run. Not thread-safe.
+
+    Args:
+        settings: where everything is; it keeps them.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._logs_dir = settings.home / "logs"
+        self._logs_dir.mkdir(parents=True, exist_ok=True)
+        self._run: RunRecord | None = None
+        with (self._logs_dir / "executor.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", EXECUTOR_MODULE],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=orchestrator_environment(settings),
+                cwd=IMPORT_ROOT,
+                start_new_session=True,  # Ctrl-C is for the server, which then asks its children
+                # safe: the server has one thread; without it a SIGKILLed server would leave runs
+                # behind that nobody watches
+                preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509 - one thread, see above
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    @property
+    def run(self) -> RunRecord:
+        """The run it was given."""
+        assert self._run is not None
+        return self._run
+
+    @property
+    def log_path(self) -> Path:
+        """Receives what the run has to say."""
+        return self._logs_dir / f"run-{self.run.uid}.log"
+
+    def begin(self, run: RunRecord) -> None:
+        """Give the order to execute ``run``, which is owned and at the epoch that may be used."""
+        self._run = run
+        order = {
+            "run_id": run.id,
+            "epoch": run.epoch,
+            "owner": run.owner,
+            "log_path": str(self.log_path),
+        }
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it died at once: ``ended`` will say so
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()  # and stays open: its end means that the server is gone
+
+    def ended(self) -> str | None:
+        """Say how the process ended; None while it runs."""
+        status = self._process.poll()
+        return None if status is None else describe_exit(status)
+
+    def terminate(self) -> None:
+        """Ask the process to checkpoint and give its run back."""
+        self._signal(signal.SIGTERM)
+
+    def wait_or_kill(self, deadline: float) -> None:
+        """Wait until ``deadline`` (monotonic seconds), then kill what is left of it."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+    def _signal(self, signum: int) -> None:
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signum)
