@@ -140,4 +140,4 @@ def redact_url(url: str) -> str:
     """Hide the password of a URL, for messages and logs; any text will do, a broken URL too."""
     # not urlsplit: an unescaped "/" or "#" in a password would make it part of the path
     hidden = re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", url, count=1)
-    return re.sub(r"([?&]password=)[^&#]*", r"\1***", hidden, flags=re.IGNORECASE)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", hidden, flags=re.IGNORECASE)

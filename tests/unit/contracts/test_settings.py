@@ -168,6 +168,7 @@ def test_a_worker_does_not_inherit_what_these_settings_leave_empty(
         ("unix://:geheim@/run/redis.sock", "unix://:***@/run/redis.sock"),
         ("redis://host/0?password=geheim&db=1", "redis://host/0?password=***&db=1"),
         ("redis://host/0?db=1&PASSWORD=geheim", "redis://host/0?db=1&PASSWORD=***"),
+        ("redis://host?password=ge#heim&db=1", "redis://host?password=***&db=1"),
         ("redis://host:6379/0", "redis://host:6379/0"),
         ("sqlite:////home/x.db", "sqlite:////home/x.db"),
         ("no url at all", "no url at all"),
