@@ -7,6 +7,7 @@ This module alone reads ``os.environ``.
 import json
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,27 @@ def child_environment(settings: Settings) -> dict[str, str]:
     return inherited | {name: value for name, value in wanted.items() if value}
 
 
+def make_folder(path: Path, what: str) -> None:
+    """Make a folder with its parents, unless it is there, and make sure that it can be written.
+
+    Args:
+        path: the folder.
+        what: what it is for, as the message begins: "the folder of logs".
+
+    Raises:
+        ConfigError: it cannot be made or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):  # os.access says yes to root, whatever happens then
+            return
+    except OSError as error:
+        raise ConfigError(
+            f"{what} {path} cannot be written ({error.strerror or error}); "
+            "choose another place in METAFLEET_HOME, or make room there"
+        ) from error
+
+
 def _folder(env: Mapping[str, str], name: str, default: str | Path) -> Path:
     folder = env.get(name) or default
     try:
@@ -120,7 +142,10 @@ def _folder(env: Mapping[str, str], name: str, default: str | Path) -> Path:
 def _read_stack_file(path: Path) -> dict[str, str]:
     try:
         stack = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+    ):  # a home that is a file is told who writes to it
         return {}
     except (OSError, ValueError) as error:
         raise ConfigError(
