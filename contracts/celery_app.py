@@ -63,7 +63,6 @@ def make_app(broker_url: str) -> Celery:
         # forked children break CUDA and inherit torch's threads; a spawned one imports torch first
         worker_pool_start_method="spawn",
         worker_proc_alive_timeout=60,
-        worker_max_tasks_per_child=1000,
         task_time_limit=3 * LONGEST_JOB_S,
         task_soft_time_limit=2 * LONGEST_JOB_S,
         worker_send_task_events=True,

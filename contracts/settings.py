@@ -7,6 +7,7 @@ This module alone reads ``os.environ``.
 import json
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,6 +113,27 @@ def orchestrator_environment(settings: Settings) -> dict[str, str]:
     return child_environment(settings) | {"METAFLEET_DATABASE_URL": settings.database_url}
 
 
+def make_folder(path: Path, what: str) -> None:
+    """Make a folder with its parents, unless it is there, and make sure that it can be written.
+
+    Args:
+        path: the folder.
+        what: what it is for, as the message begins: "the folder of logs".
+
+    Raises:
+        ConfigError: it cannot be made or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):  # os.access says yes to root, whatever happens then
+            return
+    except OSError as error:
+        raise ConfigError(
+            f"{what} {path} cannot be written ({error.strerror or error}); "
+            "choose another place in METAFLEET_HOME, or make room there"
+        ) from error
+
+
 def _folder(env: Mapping[str, str], name: str, default: str | Path) -> Path:
     folder = env.get(name) or default
     try:
@@ -125,7 +147,10 @@ def _folder(env: Mapping[str, str], name: str, default: str | Path) -> Path:
 def _read_stack_file(path: Path) -> dict[str, str]:
     try:
         stack = json.loads(path.read_text())
-    except FileNotFoundError:
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+    ):  # a home that is a file is told who writes to it
         return {}
     except (OSError, ValueError) as error:
         raise ConfigError(
@@ -145,4 +170,4 @@ def redact_url(url: str) -> str:
     """Hide the password of a URL, for messages and logs; any text will do, a broken URL too."""
     # not urlsplit: an unescaped "/" or "#" in a password would make it part of the path
     hidden = re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", url, count=1)
-    return re.sub(r"([?&]password=)[^&#]*", r"\1***", hidden, flags=re.IGNORECASE)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", hidden, flags=re.IGNORECASE)

@@ -84,6 +84,13 @@ def make_engine(url: URL, *, enforce_foreign_keys: bool = True) -> Engine:
         raise DatabaseError(f"database URL {shown!r}: {error}; {EXPECTED_URL}") from error
 
 
+def reader_of(engine: Engine) -> Engine:
+    """Give the same engine with transactions that only read: they wait for no writer."""
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(**{READ_ONLY: True})
+    return engine.execution_options(postgresql_readonly=True)  # the server then refuses to write
+
+
 def _sqlite_engine(url: URL, enforce_foreign_keys: bool) -> Engine:
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None})
 

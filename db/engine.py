@@ -8,7 +8,7 @@ from typing import Self
 from sqlalchemy import URL, Engine
 from sqlalchemy.orm import Session
 
-from db.connection import READ_ONLY, is_sqlite, make_engine, parse_url
+from db.connection import is_sqlite, make_engine, parse_url, reader_of
 from db.failures import shown, translated
 from db.records import SchemaStatus
 from db.schema import read_status, refuse_newer, status, upgrade
@@ -24,11 +24,7 @@ class Database:
     def __init__(self, url: URL, engine: Engine) -> None:
         self._url = url
         self._engine = engine
-        self._reader = engine.execution_options(
-            **{READ_ONLY: True}
-            if is_sqlite(url)
-            else {"postgresql_readonly": True}  # the server then refuses to write
-        )
+        self._reader = reader_of(engine)
 
     @classmethod
     def open(cls, url: str, *, require_current: bool = True) -> Self:

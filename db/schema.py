@@ -6,7 +6,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, Connection, inspect, text
 
-from db.connection import is_sqlite, make_engine, parse_url, sqlite_path
+from db.connection import is_sqlite, make_engine, parse_url, reader_of, sqlite_path
 from db.failures import shown, translated
 from db.records import SchemaStatus
 from metafleet.errors import DatabaseError
@@ -29,7 +29,7 @@ def status(url: str) -> SchemaStatus:
         return _status_of(None, has_tables=False)
     engine = make_engine(parsed)
     try:
-        with translated(parsed), engine.connect() as connection:
+        with translated(parsed), reader_of(engine).connect() as connection:
             return read_status(connection)
     finally:
         engine.dispose()

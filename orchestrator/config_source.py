@@ -59,10 +59,11 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
     path = tuple(part.strip() for part in key.split("."))
     if not equals or not all(path):
         raise ConfigError(f"--set {text!r} assigns nothing; expected key=value, like outer.lr=0.01")
-    return path, _parse_value(value.strip())
+    return path, parse_value(value.strip())
 
 
-def _parse_value(text: str) -> Any:
+def parse_value(text: str) -> Any:
+    """Read a TOML value; what is none, or more than one, is a text: quotes may be left out."""
     try:
         parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:

@@ -36,7 +36,8 @@ def draw_learning_curve(
     """Draw training, validations with their intervals, test and baselines; written whole.
 
     Raises:
-        ConfigError: matplotlib is not installed, or there are no steps to draw.
+        ConfigError: matplotlib is not installed, there are no steps to draw, or the file cannot
+            be written.
     """
     try:
         # an optional package: commands that draw nothing must work without it
@@ -190,8 +191,13 @@ def _title(run: RunRecord, config: ExperimentConfig) -> str:
 
 
 def _write_whole(path: Path, write: Callable[[str], None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".curve-", suffix=".png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".curve-", suffix=".png")
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror or error}); choose another with --output"
+        ) from error
     os.close(handle)
     try:
         write(name)

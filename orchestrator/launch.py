@@ -255,7 +255,8 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     finally:
         dispatcher.close()
     with database.session() as session:
-        EvaluationRepository(session).upsert_many(run.id, [evaluation_record(done)])
+        # the run's own validation or test may have judged the same episodes
+        EvaluationRepository(session).upsert_many(run.id, [evaluation_record(done)], keep_best=True)
     observer.on_evaluation(done)
     return done
 

@@ -9,9 +9,12 @@ _BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def shared_data(*parts: str) -> Path:
-    """Return a path in the shared data, or skip the test loudly when they are not here."""
+    """Return a path in the shared data, or skip the test loudly without it; in CI it fails then."""
     root = Path(os.environ.get("METAFLEET_SHARED_DATA") or _BESIDE)
     path = root.joinpath(*parts)
     if not path.exists():
-        pytest.skip(f"no real data at {path}; set METAFLEET_SHARED_DATA")
+        text = f"no real data at {path}; set METAFLEET_SHARED_DATA"
+        if os.environ.get("CI"):
+            pytest.fail(text)
+        pytest.skip(text)
     return path

@@ -19,11 +19,24 @@ class EvaluationRepository:
         self._session = session
 
     def upsert_many(
-        self, run_id: int, records: Iterable[EvaluationRecord], *, overwrite: bool = True
+        self,
+        run_id: int,
+        records: Iterable[EvaluationRecord],
+        *,
+        overwrite: bool = True,
+        keep_best: bool = False,
     ) -> None:
-        """Write evaluations; one that is there is replaced but keeps its ``created_at``."""
+        """Write evaluations; one that is there is replaced but keeps its ``created_at``.
+
+        Args:
+            run_id: of which run.
+            records: the evaluations.
+            overwrite: False leaves those that are there as they are.
+            keep_best: one that is there keeps its ``is_best`` too: training alone knows that.
+        """
         rows = [to_row(run_id, record) for record in records]
-        upsert(self._session, _TABLE, rows, overwrite=overwrite, keep=["created_at"])
+        keep = ("created_at", "is_best") if keep_best else ("created_at",)
+        upsert(self._session, _TABLE, rows, overwrite=overwrite, keep=keep)
 
     def list(
         self, run_id: int, *, split: str | None = None, label: str | None = None

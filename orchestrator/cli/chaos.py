@@ -1,23 +1,25 @@
 """`metafleet chaos`: kill workers of this machine while a run goes on, to see it survive."""
 
-import os
 import random
 import re
-import signal
 import socket
 import time
 
 import click
+import psutil
 
+from contracts.keys import RunKeys
 from contracts.presence import WorkerInfo, list_workers
 from contracts.settings import Settings
 from db.engine import Database
 from db.records import RunRecord
 from db.repositories.runs import RunRepository
-from metafleet.errors import ConfigError
+from metafleet.errors import ConfigError, FleetError
 from orchestrator.cli.context import load_settings, notify, open_broker, open_database
 
 _POLL_S = 0.5
+_ABANDONED_AFTER_S = 60.0
+_APP = ("workers.app", "--app=workers.app")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m)?")
 
 
@@ -31,7 +33,8 @@ def chaos(ref: str, kill_every: str, seed: int | None) -> None:
     r"""Kill a random worker of this machine every so often until RUN has ended.
 
     The run must end with the bits it would have had. Only with METAFLEET_CHAOS=1, so that nobody
-    does it to a fleet that is needed. `metafleet up` starts its workers again.
+    does it to a fleet that is needed. `metafleet up` starts its workers again. Ends too
+    when the run makes no progress and no orchestrator owns it for a minute.
 
     \b
     METAFLEET_CHAOS=1 metafleet chaos --run latest --kill-every 20s
@@ -44,52 +47,92 @@ def chaos(ref: str, kill_every: str, seed: int | None) -> None:
     every_s = _seconds(kill_every)
     chosen = random.Random(seed)
     with open_database(settings) as database:
-        run = _read(database, ref)
+        vigil = _Vigil(database, settings, _read(database, ref))
         killed = 0
-        while not run.status.is_final:
-            if _wait(database, run, every_s):
-                break
+        while not vigil.has_ended_within(every_s):
             killed += _kill_one(settings, chosen)
-            run = _read(database, run.id)
-        run = _read(database, run.id)
+        run = vigil.run
+    if not run.status.is_final:
+        raise FleetError(
+            f"run {run.id} stood still at step {run.steps_done} for {_ABANDONED_AFTER_S:g} s and "
+            f"no orchestrator owns it (after {killed} kills); "
+            f"continue it with `metafleet runs resume {run.id}`"
+        )
     click.echo(
         f"run {run.id} is {run.status.value} after {killed} kills; "
         f"sha256 {run.checkpoint_sha256 or 'none'}"
     )
 
 
-def _wait(database: Database, run: RunRecord, every_s: float) -> bool:
-    """Wait for the next kill; True when the run ended before."""
-    deadline_s = time.monotonic() + every_s
-    while time.monotonic() < deadline_s:
-        if _read(database, run.id).status.is_final:
-            return True
-        time.sleep(min(_POLL_S, every_s))
-    return False
+class _Vigil:
+    """Watches one run until it has ended, or nobody works on it any more."""
+
+    def __init__(self, database: Database, settings: Settings, run: RunRecord) -> None:
+        self._database, self._settings = database, settings
+        self._moved_s = time.monotonic()
+        self.run = run
+
+    def has_ended_within(self, time_s: float) -> bool:
+        """Watch for so long; True as soon as the run has ended or is abandoned."""
+        deadline_s = time.monotonic() + time_s
+        while not self._has_ended():
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                return False
+            time.sleep(min(_POLL_S, left_s))
+        return True
+
+    def _has_ended(self) -> bool:
+        seen, self.run = self.run, _read(self._database, self.run.id)
+        if (seen.status, seen.epoch, seen.steps_done) != (
+            *(self.run.status, self.run.epoch, self.run.steps_done),
+        ):
+            self._moved_s = time.monotonic()
+        return self.run.status.is_final or self._is_abandoned()
+
+    def _is_abandoned(self) -> bool:
+        if time.monotonic() - self._moved_s < _ABANDONED_AFTER_S:
+            return False
+        with open_broker(self._settings) as client:
+            is_owned = bool(client.exists(RunKeys(self.run.uid).lease))
+        if is_owned:  # a long validation, or a pause without workers
+            self._moved_s = time.monotonic()
+        return not is_owned
 
 
 def _kill_one(settings: Settings, chosen: random.Random) -> int:
     with open_broker(settings) as client:
-        victims = [
-            worker
-            for worker in list_workers(client)
-            if worker.is_alive and worker.host == socket.gethostname() and _is_there(worker)
-        ]
+        alive = [worker for worker in list_workers(client) if worker.is_alive]
+    found = [(worker, _find_process(worker)) for worker in alive]
+    victims = [(worker, process) for worker, process in found if process is not None]
     if not victims:
         notify("no living worker on this machine")
         return 0
-    victim = chosen.choice(victims)
-    os.kill(victim.pid, signal.SIGKILL)
+    victim, process = chosen.choice(victims)
+    try:
+        process.kill()  # psutil looks once more whether the process id is still that process's
+    except psutil.Error as error:
+        notify(f"{victim.name} (process {victim.pid}) could not be killed: {error}")
+        return 0
     notify(f"killed {victim.name} (process {victim.pid})")
     return 1
 
 
-def _is_there(worker: WorkerInfo) -> bool:
+def _find_process(worker: WorkerInfo) -> psutil.Process | None:
+    """Return a worker's process if it runs here and surely is a worker of ours, else None.
+
+    What the broker says is not enough: process ids are used again, and 0 and -1 mean many processes
+    to the system.
+    """
+    if worker.host != socket.gethostname() or type(worker.pid) is not int or worker.pid <= 1:
+        return None
     try:
-        os.kill(worker.pid, 0)
-    except OSError:
-        return False
-    return True
+        process = psutil.Process(worker.pid)
+        words = process.cmdline()
+    except (psutil.Error, OverflowError):
+        return None
+    is_ours = "worker" in words and any(word in words for word in _APP)
+    return process if is_ours else None
 
 
 def _read(database: Database, ref: int | str) -> RunRecord:

@@ -1,7 +1,6 @@
 """`metafleet data`: list, prepare and inspect the data sets."""
 
 import dataclasses
-import tomllib
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from metafleet.data import registry
 from metafleet.data.summary import DataSummary, Progress
 from metafleet.errors import ConfigError
 from orchestrator.cli.context import echo_json
+from orchestrator.config_source import parse_value
 
 _SET_HELP = "An option of the data set, such as --set split=lake or --set rotations=true."
 
@@ -142,17 +142,9 @@ def _parse_options(name: str, assignments: tuple[str, ...]) -> dict[str, Any]:
         option, separator, text = assignment.partition("=")
         if not separator or not option:
             raise ConfigError(f"--set {assignment!r}; expected OPTION=VALUE")
-        options[option.strip()] = _parse_value(text.strip())
+        options[option.strip()] = parse_value(text.strip())
     registry.validate_options(options)
     return options
-
-
-def _parse_value(text: str) -> Any:
-    """Read a TOML value; what is none is a text, so that quotes may be left out."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
 
 
 def _to_json(summary: DataSummary) -> dict[str, Any]:

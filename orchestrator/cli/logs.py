@@ -4,6 +4,8 @@ import logging
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from contracts.settings import make_folder
+
 _FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 _MAX_BYTES = 5_000_000
 
@@ -17,8 +19,12 @@ class _OneLineFormatter(logging.Formatter):
 
 
 def log_to(folder: Path) -> None:
-    """Send all of this process's log to ``folder/orchestrator.log``, errors to the terminal too."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Send all of this process's log to ``folder/orchestrator.log``, errors to the terminal too.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    make_folder(folder, "the folder of logs")
     file = RotatingFileHandler(
         folder / "orchestrator.log", maxBytes=_MAX_BYTES, backupCount=2, delay=True
     )

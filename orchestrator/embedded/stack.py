@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from contracts.settings import Settings, child_environment
+from contracts.settings import Settings, child_environment, make_folder
 from metafleet.errors import FleetError
 from orchestrator.embedded.commands import IMPORT_ROOT
 from orchestrator.embedded.stack_file import SUPERVISOR_MODULE, require_no_stack
@@ -97,8 +97,8 @@ class EmbeddedStack:
         self._stop()
 
     def _start(self) -> None:
-        self._base.home.mkdir(parents=True, exist_ok=True)
-        self._order.logs_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(self._base.home, "the folder")
+        make_folder(self._order.logs_dir, "the folder of logs")
         stack_file = self._base.stack_file if self._order.is_public else None
         if stack_file is not None:
             require_no_stack(stack_file)

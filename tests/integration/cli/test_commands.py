@@ -162,6 +162,18 @@ def test_the_report_the_views_and_the_curve_are_for_people(terminal: Terminal) -
     assert Path(drawn.stdout.strip()).stat().st_size > 1000
 
 
+def test_judging_as_training_did_leaves_the_best_validation_marked(terminal: Terminal) -> None:
+    assert terminal.run("submit", str(terminal.tiny), "--in-process").returncode == 0
+    before = json.loads(terminal.run("runs", "show", "latest", "--json").stdout)["evaluations"]
+    assert any(e["is_best"] for e in before)
+
+    split = ("--split", "meta_val", "--episodes", "4")
+    assert terminal.run("evaluate", "latest", *split, "--in-process").returncode == 0
+
+    after = json.loads(terminal.run("runs", "show", "latest", "--json").stdout)["evaluations"]
+    assert [(e["step"], e["is_best"]) for e in after] == [(e["step"], e["is_best"]) for e in before]
+
+
 def test_ctrl_c_leaves_a_run_that_goes_on_to_the_same_bits(terminal: Terminal) -> None:
     tiny = (str(terminal.tiny), "--in-process", "--set", "outer.steps=400")
     process = terminal.start("submit", *tiny)

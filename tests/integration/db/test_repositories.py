@@ -266,6 +266,19 @@ class TestEvaluationsAndCheckpoints:
         assert found.accuracy == 0.6
         assert found.created_at == noon and found.created_at.tzinfo is UTC
 
+    def test_judging_again_keeps_what_was_best(self, database: Database) -> None:
+        run = add_run(database)
+        with database.session() as session:
+            evaluations = EvaluationRepository(session)
+            evaluations.upsert_many(run.id, [_evaluation(accuracy=0.5, is_best=True)])
+            again = [_evaluation(accuracy=0.6), _evaluation(step=200)]
+            evaluations.upsert_many(run.id, again, keep_best=True)
+            found = [(e.accuracy, e.is_best) for e in evaluations.list(run.id)]
+            assert found == [(0.6, True), (0.9, False)]
+
+            evaluations.upsert_many(run.id, [_evaluation(accuracy=0.7)])
+            assert not evaluations.list(run.id)[0].is_best
+
     def test_the_best_is_the_newest_that_was_best(self, database: Database) -> None:
         run = add_run(database)
         with database.session() as session:

@@ -1,6 +1,7 @@
 """Settings: who wins, what is refused, and that secrets stay secret."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.settings import Settings, child_environment, redact_url
+from contracts.settings import Settings, child_environment, make_folder, redact_url
 from metafleet.errors import ConfigError
 
 SECRETS = {
@@ -159,6 +160,31 @@ def test_a_worker_does_not_inherit_what_these_settings_leave_empty(
     assert "METAFLEET_SIGNING_KEY" not in child_environment(load(tmp_path))
 
 
+def test_a_folder_is_made_with_its_parents_and_left_empty(tmp_path: Path) -> None:
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b", "the folder of logs")
+
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize("folder", ["/proc/nope", "/proc"])
+def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(folder: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"^the folder of logs {folder} cannot .* METAFLEET_HOME"
+    ):
+        make_folder(Path(folder), "the folder of logs")
+
+
+def test_a_file_where_a_folder_should_be_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("in the way")
+
+    assert load(tmp_path / "home").home == tmp_path / "home"
+    for folder in (tmp_path / "home", tmp_path / "home" / "logs"):
+        with pytest.raises(ConfigError, match=rf"the folder {folder} cannot .* METAFLEET_HOME"):
+            make_folder(folder, "the folder")
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
@@ -168,6 +194,7 @@ def test_a_worker_does_not_inherit_what_these_settings_leave_empty(
         ("unix://:geheim@/run/redis.sock", "unix://:***@/run/redis.sock"),
         ("redis://host/0?password=geheim&db=1", "redis://host/0?password=***&db=1"),
         ("redis://host/0?db=1&PASSWORD=geheim", "redis://host/0?db=1&PASSWORD=***"),
+        ("redis://host?password=ge#heim&db=1", "redis://host?password=***&db=1"),
         ("redis://host:6379/0", "redis://host:6379/0"),
         ("sqlite:////home/x.db", "sqlite:////home/x.db"),
         ("no url at all", "no url at all"),

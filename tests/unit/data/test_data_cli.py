@@ -70,6 +70,7 @@ def test_options_are_given_with_set(run):
         (["inspect", "nope"], ConfigError, "no data set 'nope'"),
         (["inspect", "glyphs", "--set", "min_faces"], ConfigError, "expected OPTION=VALUE"),
         (["inspect", "omniglot", "--set", "split=test"], ConfigError, "split='test'; expected"),
+        (["inspect", "glyphs", "--set", "min_faces=8\nx=1"], ConfigError, r"min_faces='8\\nx=1'"),
         (["inspect", "omniglot"], DataMissingError, "run `metafleet data prepare omniglot`"),
         (["inspect", "sinusoid", "--sheet", "x.png"], ConfigError, "has no pictures"),
         (["inspect", "glyphs", "--sheet", "/no/such/x.png"], DataError, "cannot write the sheet"),

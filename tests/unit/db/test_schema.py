@@ -1,8 +1,13 @@
 """The migrations make exactly what the models say, and travel inside the package."""
 
+import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -62,6 +67,32 @@ def test_a_missing_database_is_told_from_an_empty_a_current_and_a_newer_one(url:
             call(url)
 
 
+def test_reading_waits_for_no_writer(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("db.connection.BUSY_TIMEOUT_S", 0.05)
+    upgrade(url)
+    writer = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    writer.execute("INSERT INTO experiments (name, created_at) VALUES ('e1', '2026-03-01')")
+
+    assert status(url).is_current
+    with Database.open(url) as database, database.session(read_only=True) as session:
+        assert session.scalar(text("SELECT count(*) FROM experiments")) == 0
+    writer.execute("COMMIT")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs modes of files")
+def test_a_file_that_may_only_be_read_can_be_read(own_file: Path) -> None:
+    url = f"sqlite:///{own_file}"
+    upgrade(url)
+    own_file.chmod(0o444)
+
+    with without_root(), Database.open(url) as database:
+        with database.session(read_only=True) as session:
+            assert session.scalar(text("SELECT count(*) FROM experiments")) == 0
+        with pytest.raises(DatabaseError, match="check the permissions"), database.session() as s:
+            s.execute(text("INSERT INTO experiments (name, created_at) VALUES ('e1', '2026')"))
+
+
 def test_a_failed_migration_leaves_the_database_as_it_was(url: str) -> None:
     engine = make_engine(parse_url(url))
     Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True)
@@ -98,6 +129,25 @@ def test_an_installed_package_brings_its_migrations(tmp_path: Path) -> None:
         f"assert db.engine.upgrade('sqlite:///{tmp_path}/x.db').is_current\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, timeout=60)
+
+
+@pytest.fixture
+def own_file() -> Iterator[Path]:
+    """A file in a folder anybody may enter, which pytest's own folders are not."""
+    with tempfile.TemporaryDirectory(prefix="mf-db-") as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder) / "x.db"
+
+
+@contextmanager
+def without_root() -> Iterator[None]:
+    """Give up root's power over files, if it is there."""
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
 
 
 def copy_as_a_wheel_would(source: Path, target: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from contracts.celery_app import LONGEST_JOB_S
+from contracts.celery_app import LONGEST_JOB_S, make_app
 from contracts.keys import queue_of
 
 REPOSITORY = Path(__file__).parents[3]
@@ -72,6 +72,27 @@ def test_flower_asks_for_a_password_and_only_reads() -> None:
 
     assert ":${FLOWER_PASSWORD:?" in environment_of(flower)["FLOWER_BASIC_AUTH"]
     assert "--read-only=True" in flower["command"].split()
+
+
+def test_flower_knows_the_broker_and_no_other_secret() -> None:
+    given = environment_of(SERVICES["flower"])
+    secrets = {name for v in given.values() for name, *_ in VARIABLE.findall(v)}
+
+    assert {name for name in secrets if SECRET.fullmatch(name)} == {
+        "BROKER_PASSWORD",
+        "FLOWER_PASSWORD",
+    }
+    assert (
+        given["METAFLEET_BROKER_URL"]
+        == (environment_of(SERVICES["worker-cpu"])["METAFLEET_BROKER_URL"])
+    )
+
+
+def test_processes_of_cpu_workers_alone_are_renewed_now_and_then() -> None:
+    renewed = [n for n in WORKERS if "--max-tasks-per-child 1000" in SERVICES[n]["command"]]
+
+    assert renewed == ["worker-cpu"]
+    assert make_app("redis://localhost/0").conf.worker_max_tasks_per_child is None
 
 
 @pytest.mark.parametrize("name", SERVICES)

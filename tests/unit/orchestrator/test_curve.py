@@ -104,6 +104,14 @@ def test_a_run_without_steps_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_picture_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    path = tmp_path / "file" / "curve.png"
+
+    with pytest.raises(ConfigError, match=f"{path} cannot be written .*; choose another"):
+        draw_learning_curve(path, run_of("sinusoid-maml"), steps(1, accuracy=False), [])
+
+
 def test_smoothing_averages_neighbours_and_steps_over_what_is_not_finite() -> None:
     rng = random.Random(3)
     noisy = [1.0 + rng.uniform(-0.5, 0.5) for _ in range(400)]

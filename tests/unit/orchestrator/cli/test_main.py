@@ -175,6 +175,29 @@ def test_seeds_that_are_no_numbers_or_repeat_are_refused(
     assert "--seeds: seed=-1; expected an integer >= 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("up", "--workers", "1"), ("submit", "sinusoid-maml", "--in-process")],
+    ids=" ".join,
+)
+def test_a_home_that_cannot_be_written_is_one_line(
+    arguments: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("METAFLEET_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("METAFLEET_DATABASE_URL", f"sqlite:///{tmp_path}/x.db")
+
+    assert main(arguments) == 1
+
+    *_, error = capsys.readouterr().err.splitlines()
+    assert error.startswith(
+        f"error: the folder of logs {tmp_path}/file/logs cannot be written"
+    ) or (error.startswith(f"error: the folder {tmp_path}/file cannot be written"))
+
+
 def test_an_error_of_several_lines_is_marked_on_each(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
