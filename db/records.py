@@ -12,7 +12,6 @@ class RunStatus(StrEnum):
 
     CREATED = "created"
     RUNNING = "running"
-    PAUSED = "paused"
     FINISHED = "finished"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
@@ -21,7 +20,7 @@ class RunStatus(StrEnum):
     @property
     def is_final(self) -> bool:
         """Claim that nobody works on the run any more (it may still be resumed)."""
-        return self not in (RunStatus.CREATED, RunStatus.RUNNING, RunStatus.PAUSED)
+        return self not in (RunStatus.CREATED, RunStatus.RUNNING)
 
 
 def utc_now() -> datetime:
