@@ -172,10 +172,9 @@ class WorkerJobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTotals:
-    """What all workers did for a run; failed jobs count in ``jobs`` and ``failed``."""
+    """What all workers did for a run: the attempts that counted; ``retried``, not their first."""
 
     jobs: int
-    failed: int
     retried: int
     episodes: int
     queue_wait_s: float

@@ -199,7 +199,7 @@ def _jobs(jobs: JobTotals) -> str | None:
     if not jobs.jobs:
         return None
     return (
-        f"{jobs.jobs} ({jobs.failed} failed, {jobs.retried} sent again), "
+        f"{jobs.jobs} ({jobs.retried} sent again), "
         f"{duration(jobs.compute_s)} of computing, {jobs.payload_bytes / 1e6:.1f} MB of gradients"
     )
 

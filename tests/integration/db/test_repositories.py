@@ -217,7 +217,7 @@ class TestJobs:
             WorkerJobs(worker="w0@host", device="cpu", jobs=2, episodes=8, compute_s=2.2),
             WorkerJobs(worker="w1@host", device="cpu", jobs=2, episodes=8, compute_s=4.2),
         )
-        assert (totals.jobs, totals.failed, totals.retried, totals.episodes) == (4, 0, 1, 16)
+        assert (totals.jobs, totals.retried, totals.episodes) == (4, 1, 16)
         assert totals.payload_bytes == 12_000_000_000 and type(totals.payload_bytes) is int
         assert totals.compute_s == pytest.approx(6.4)
 
@@ -226,7 +226,6 @@ class TestJobs:
             assert JobRepository(session).count_by_worker(1) == ()
             assert JobRepository(session).totals(1) == JobTotals(
                 jobs=0,
-                failed=0,
                 retried=0,
                 episodes=0,
                 queue_wait_s=0.0,
