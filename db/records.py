@@ -172,7 +172,7 @@ class WorkerJobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTotals:
-    """What all workers did for a run: the attempts that counted; ``retried``, not their first."""
+    """What all workers did for a run; ``retried`` jobs took more than one attempt."""
 
     jobs: int
     retried: int
