@@ -52,11 +52,6 @@ class Database:
         """The URL without its password, for messages."""
         return shown(self._url)
 
-    @property
-    def dialect(self) -> str:
-        """Either "sqlite" or "postgresql"."""
-        return self._url.get_backend_name()
-
     @contextmanager
     def session(self, *, read_only: bool = False) -> Iterator[Session]:
         """Open a transaction: committed when the block ends, rolled back when it raises.

@@ -13,7 +13,6 @@ class RunStatus(StrEnum):
     CREATED = "created"
     QUEUED = "queued"
     RUNNING = "running"
-    PAUSED = "paused"
     FINISHED = "finished"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
@@ -25,7 +24,7 @@ class RunStatus(StrEnum):
         return self not in _OPEN
 
 
-_OPEN = (RunStatus.CREATED, RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
+_OPEN = (RunStatus.CREATED, RunStatus.QUEUED, RunStatus.RUNNING)
 
 
 def utc_now() -> datetime:
@@ -221,10 +220,9 @@ class WorkerJobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTotals:
-    """What all workers did for a run; failed jobs count in ``jobs`` and ``failed``."""
+    """What all workers did for a run; ``retried`` jobs took more than one attempt."""
 
     jobs: int
-    failed: int
     retried: int
     episodes: int
     queue_wait_s: float

@@ -76,7 +76,6 @@ class Recorder:
         self._run_id = run_id
         self._epoch = epoch
         self._limits = limits or RecorderLimits()
-        self._writing = threading.Lock()  # held while rows are written, or the epoch is raised
         self._first_epoch = epoch
         self._writing = threading.Lock()  # held while rows are written or the epoch is raised
         self._changed = threading.Condition()
@@ -322,24 +321,3 @@ class Recorder:
             self._failure = type(error)(text)
             self._failure.__cause__ = error
             self._changed.notify_all()
-
-
-def replay_spill(database: Database, run_id: int, spill_path: Path) -> int:
-    """Write rows that a run left in its spill file; for a run nobody works on.
-
-    Returns:
-        how many rows were in the file.
-
-    Raises:
-        FencedError: somebody took the run over meanwhile.
-        DatabaseError: the database is away or refuses; the file stays.
-    """
-    rows = OpenRows(SpillFile(spill_path))
-    if rows.are_none():
-        return 0
-    with database.session(read_only=True) as session:
-        epoch = RunRepository(session).get(run_id).epoch
-    return rows.replay(
-        lambda items: write_rows(database, run_id, items, epoch=epoch, own_from=epoch),
-        batch_rows=RecorderLimits().batch_rows,
-    )

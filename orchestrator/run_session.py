@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from filelock import FileLock, Timeout
 
-from contracts.settings import Settings
+from contracts.settings import Settings, make_folder
 from db.engine import Database
 from db.records import RunRecord, RunStatus
 from db.repositories import CheckpointRepository, RunRepository
@@ -280,7 +280,7 @@ class RunSession:
 
     def _lock(self, opening: ExitStack) -> None:
         folder = self._settings.runs_dir / self._run.uid
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, "the run's folder")
         try:
             wait_s = _FENCED_ENDS_WITHIN_S if self._tenure.is_granted else 0.0
             opening.enter_context(FileLock(folder / "lock", timeout=wait_s))

@@ -53,14 +53,3 @@ class EvaluationRepository:
         if label is not None:
             query = query.where(table.label == label)
         return tuple(to_record(EvaluationRecord, row) for row in self._session.execute(query))
-
-    def find_best(self, run_id: int) -> EvaluationRecord | None:
-        """Return the newest validation that was the best until then, or None."""
-        query = (
-            select_fields(_TABLE, EvaluationRecord)
-            .where(_TABLE.c.run_id == run_id, _TABLE.c.is_best)
-            .order_by(_TABLE.c.step.desc())
-            .limit(1)
-        )
-        row = self._session.execute(query).one_or_none()
-        return None if row is None else to_record(EvaluationRecord, row)

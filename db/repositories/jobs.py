@@ -63,7 +63,6 @@ class JobRepository:
         """Return the sums over all jobs of a run; zeros when it has none."""
         query = select(
             func.count().label("jobs"),
-            _count(_TABLE.c.outcome != OK).label("failed"),
             _count(_TABLE.c.attempt > 1).label("retried"),
             func.coalesce(func.sum(_TABLE.c.episodes), 0).label("episodes"),
             func.coalesce(func.sum(_TABLE.c.queue_wait_s), 0.0).label("queue_wait_s"),

@@ -36,14 +36,3 @@ class OuterStepRepository:
             .limit(limit)
         )
         return tuple(to_record(OuterStepRecord, row) for row in self._session.execute(query))
-
-    def find_last(self, run_id: int) -> OuterStepRecord | None:
-        """Return the newest step, or None before the first."""
-        query = (
-            select_fields(_TABLE, OuterStepRecord)
-            .where(_TABLE.c.run_id == run_id)
-            .order_by(_TABLE.c.step.desc())
-            .limit(1)
-        )
-        row = self._session.execute(query).one_or_none()
-        return None if row is None else to_record(OuterStepRecord, row)

@@ -107,14 +107,7 @@ class RunRepository:
             query = query.where(_EXPERIMENTS.c.name == experiment)
         return tuple(_to_record(row) for row in self._session.execute(query))
 
-    def mark_status(
-        self,
-        run_id: int,
-        status: RunStatus,
-        *,
-        error: str | None = None,
-        epoch: int | None = None,
-    ) -> None:
+    def mark_status(self, run_id: int, status: RunStatus, *, error: str | None = None) -> None:
         """Set the status, the error that goes with it, and the times of start and end.
 
         A run that ends or goes back to the queue has no owner; from the queue on it is detached.
@@ -123,11 +116,9 @@ class RunRepository:
             run_id: which run.
             status: what it is now.
             error: why; without it an earlier error is cleared.
-            epoch: write only while the run is at this epoch.
 
         Raises:
             RunNotFoundError: no such run.
-            FencedError: the run is at another epoch.
         """
         now = utc_now()
         values: dict[str, Any] = {"status": status.value, "error": error}
@@ -138,7 +129,7 @@ class RunRepository:
         if status.is_final or status is RunStatus.QUEUED:
             values["owner"] = None
         values["finished_at"] = now if status.is_final else None
-        self._update(run_id, epoch, values)
+        self._update(run_id, values)
 
     def set_progress(
         self,
@@ -146,17 +137,16 @@ class RunRepository:
         *,
         steps_done: int | None = None,
         checkpoint_sha256: str | None = None,
-        epoch: int | None = None,
     ) -> None:
         """Set how far the run is; what is None stays as it is. Raises as ``mark_status`` does."""
         given = {"steps_done": steps_done, "checkpoint_sha256": checkpoint_sha256}
         values = {name: value for name, value in given.items() if value is not None}
         if values:
-            self._update(run_id, epoch, values)
+            self._update(run_id, values)
 
     def set_origin(self, run_id: int, *, host: str, fingerprint: dict[str, str]) -> None:
         """Write down where the run goes on and with which arithmetic."""
-        self._update(run_id, None, {"host": host, "fingerprint": fingerprint})
+        self._update(run_id, {"host": host, "fingerprint": fingerprint})
 
     def next_epoch(self, run_id: int) -> int:
         """Take the run over: raise its epoch by one and return it; no two callers get the same.
@@ -242,13 +232,10 @@ class RunRepository:
         epoch: int | None = self._session.scalar(statement.returning(_TABLE.c.epoch))
         return epoch
 
-    def _update(self, run_id: int, epoch: int | None, values: dict[str, Any]) -> None:
+    def _update(self, run_id: int, values: dict[str, Any]) -> None:
         statement = update(_TABLE).where(_TABLE.c.id == run_id).values(values)
-        if epoch is not None:
-            statement = statement.where(_TABLE.c.epoch == epoch)
-        changed = self._session.scalar(statement.returning(_TABLE.c.id))
-        if changed is None:
-            raise self._fenced(run_id, epoch)
+        if self._session.scalar(statement.returning(_TABLE.c.id)) is None:
+            raise RunNotFoundError(self._not_found(run_id))
 
     def _find_by(self, condition: ColumnElement[bool] | None) -> RunRecord | None:
         query = _select_runs().order_by(_TABLE.c.id.desc()).limit(1)
@@ -257,7 +244,7 @@ class RunRepository:
         row = self._session.execute(query).one_or_none()
         return None if row is None else _to_record(row)
 
-    def _fenced(self, run_id: int, epoch: int | None) -> FencedError | RunNotFoundError:
+    def _fenced(self, run_id: int, epoch: int) -> FencedError | RunNotFoundError:
         current = self._session.scalar(select(_TABLE.c.epoch).where(_TABLE.c.id == run_id))
         if current is None:
             return RunNotFoundError(self._not_found(run_id))

@@ -6,12 +6,19 @@ import click
 
 from db.repositories.runs import RunRepository
 from metafleet.episode import META_TEST, SPLITS
-from orchestrator.cli.context import echo_json, load_settings, open_database, require_broker
+from orchestrator.cli.context import (
+    echo_json,
+    load_settings,
+    notify,
+    open_database,
+    require_broker,
+)
 from orchestrator.cli.execution import show_evaluations
 from orchestrator.cli.logs import log_to
 from orchestrator.cli.progress import watching
 from orchestrator.config import ExperimentConfig
 from orchestrator.launch import evaluate_run
+from orchestrator.left_rows import replay_left_rows
 
 
 @click.command()
@@ -33,6 +40,7 @@ def evaluate(run: str, split: str, episodes: int, in_process: bool, as_json: boo
     with open_database(settings) as database:
         with database.session(read_only=True) as session:
             record = RunRepository(session).get(run)
+        replay_left_rows(database, settings, record, notify)
         if not in_process:
             require_broker(settings)
         log_to(settings.home / "logs")

@@ -21,9 +21,10 @@ from db.repositories.evaluations import EvaluationRepository
 from db.repositories.jobs import JobRepository
 from db.repositories.outer_steps import OuterStepRepository
 from db.repositories.runs import RunRepository
-from orchestrator.cli.context import echo_json, load_settings, open_database
+from orchestrator.cli.context import echo_json, load_settings, notify, open_database
 from orchestrator.cli.figures import LABELS, duration, percent, plus_minus, sparkline
 from orchestrator.cli.tables import make_facts, make_table, show_table
+from orchestrator.left_rows import replay_left_rows
 
 _STYLES = {
     RunStatus.FINISHED: "green",
@@ -141,8 +142,13 @@ def show_run(run: str, as_json: bool) -> None:
     \b
     metafleet runs show latest --json
     """
-    with open_database(load_settings()) as database, database.session(read_only=True) as session:
-        view = RunView.read(session, run)
+    settings = load_settings()
+    with open_database(settings) as database:
+        with database.session(read_only=True) as session:
+            record = RunRepository(session).get(run)
+        replay_left_rows(database, settings, record, notify)
+        with database.session(read_only=True) as session:
+            view = RunView.read(session, record.uid)
     if as_json:
         echo_json(view.to_json())
         return
@@ -214,7 +220,7 @@ def _jobs(jobs: JobTotals) -> str | None:
     if not jobs.jobs:
         return None
     return (
-        f"{jobs.jobs} ({jobs.failed} failed, {jobs.retried} sent again), "
+        f"{jobs.jobs} ({jobs.retried} sent again), "
         f"{duration(jobs.compute_s)} of computing, {jobs.payload_bytes / 1e6:.1f} MB of gradients"
     )
 

@@ -75,11 +75,6 @@ class EmbeddedStack:
         url = self._ready.get("flower_url")
         return (url, self._ready["flower_password"]) if url else None
 
-    @property
-    def has_ended(self) -> bool:
-        """True when the supervisor is gone."""
-        return self._ended.is_set()
-
     def __enter__(self) -> Self:
         try:
             self._start()

@@ -12,7 +12,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-STATUSES = "'created', 'running', 'paused', 'finished', 'failed', 'interrupted', 'cancelled'"
+STATUSES = "'created', 'running', 'finished', 'failed', 'interrupted', 'cancelled'"
 
 
 def upgrade() -> None:

@@ -147,8 +147,6 @@ class TestRuns:
         for write in (
             lambda runs: runs.hold(run.id, epoch=1),
             lambda runs: runs.claim(run.id, seen_epoch=1),
-            lambda runs: runs.mark_status(run.id, RunStatus.FAILED, epoch=1),
-            lambda runs: runs.set_progress(run.id, steps_done=9, epoch=3),
         ):
             with pytest.raises(FencedError, match="at epoch 2, not"), database.session() as session:
                 write(RunRepository(session))
@@ -180,8 +178,6 @@ class TestOuterSteps:
             repository = OuterStepRepository(session)
             assert repository.list(run.id) == tuple(sorted(steps, key=lambda s: s.step))
             assert [s.step for s in repository.list(run.id, after_step=1, limit=1)] == [2]
-            assert repository.find_last(run.id) == steps[0]
-            assert repository.find_last(run.id + 1) is None
 
     def test_a_row_is_replaced_or_kept_as_asked(self, database: Database) -> None:
         run = add_run(database)
@@ -221,7 +217,7 @@ class TestJobs:
             WorkerJobs(worker="w0@host", device="cpu", jobs=2, episodes=8, compute_s=2.2),
             WorkerJobs(worker="w1@host", device="cpu", jobs=2, episodes=8, compute_s=4.2),
         )
-        assert (totals.jobs, totals.failed, totals.retried, totals.episodes) == (4, 0, 1, 16)
+        assert (totals.jobs, totals.retried, totals.episodes) == (4, 1, 16)
         assert totals.payload_bytes == 12_000_000_000 and type(totals.payload_bytes) is int
         assert totals.compute_s == pytest.approx(6.4)
 
@@ -230,7 +226,6 @@ class TestJobs:
             assert JobRepository(session).count_by_worker(1) == ()
             assert JobRepository(session).totals(1) == JobTotals(
                 jobs=0,
-                failed=0,
                 retried=0,
                 episodes=0,
                 queue_wait_s=0.0,
@@ -279,11 +274,10 @@ class TestEvaluationsAndCheckpoints:
             evaluations.upsert_many(run.id, [_evaluation(accuracy=0.7)])
             assert not evaluations.list(run.id)[0].is_best
 
-    def test_the_best_is_the_newest_that_was_best(self, database: Database) -> None:
+    def test_evaluations_are_listed_by_split_and_label(self, database: Database) -> None:
         run = add_run(database)
         with database.session() as session:
             evaluations = EvaluationRepository(session)
-            assert evaluations.find_best(run.id) is None
             evaluations.upsert_many(
                 run.id,
                 [
@@ -294,8 +288,6 @@ class TestEvaluationsAndCheckpoints:
                 ],
             )
 
-            best = evaluations.find_best(run.id)
-            assert best is not None and best.step == 200
             assert [e.accuracy for e in evaluations.list(run.id, split="meta_test")] == [None]
             assert len(evaluations.list(run.id, label="trained")) == 4
 

@@ -175,7 +175,7 @@ def test_a_sigkilled_supervisor_leaves_no_process_and_its_file_is_recognised(
     discard_stale_stack(settings.stack_file, said.append)
     assert len(said) == 1
     with EmbeddedStack(settings, order(settings), pytest.fail) as stack:
-        assert not stack.has_ended
+        assert not stack.wait(0)
 
 
 def test_an_interrupted_owner_stops_its_stack(

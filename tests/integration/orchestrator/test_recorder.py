@@ -22,7 +22,8 @@ from db.repositories import (
     RunRepository,
 )
 from metafleet.errors import DatabaseError, FencedError, MetafleetError, RunNotFoundError
-from orchestrator.recorder import Recorder, RecorderLimits, replay_spill
+from orchestrator.left_rows import replay_spill
+from orchestrator.recorder import Recorder, RecorderLimits
 from tests.databases import add_run, make_jobs, make_step
 from tests.postgres import PostgresServer
 

@@ -51,9 +51,18 @@ def test_an_error_of_redis_names_the_server_and_the_remedy(
     assert caught.value.__cause__ is raised
 
 
-def test_an_error_that_is_not_of_the_connection_stays_what_it_is() -> None:
-    with pytest.raises(redis.ResponseError, match="WRONGTYPE"), redis_errors(URL):
-        raise redis.ResponseError("WRONGTYPE of key")
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        ("READONLY You can't write against a read only replica.", BrokerUnavailableError),
+        ("MISCONF Redis is configured to save RDB snapshots", BrokerUnavailableError),
+        ("NOPERM this user has no permissions to run the 'evalsha' command", ConfigError),
+        ("WRONGTYPE of key", FleetError),
+    ],
+)
+def test_a_refusal_is_told_by_what_helps(refusal: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match=refusal.partition(" ")[0]), redis_errors(URL):
+        raise redis.ResponseError(refusal)
 
 
 def test_nobody_listening_is_said_in_one_line(closed_port: int) -> None:
