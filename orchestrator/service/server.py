@@ -113,6 +113,13 @@ class Server:
             ServerRepository(session).beat(self.name, host=host, pid=pid, max_runs=self._max_runs)
         self._beat_at = time.monotonic() + BEAT_EVERY_S
 
+    def _beat_quietly(self) -> None:
+        try:
+            if time.monotonic() >= self._beat_at:
+                self._beat()
+        except MetafleetError as error:
+            log.warning("no sign of life given: %s", error)
+
     def _take_next(self) -> bool:
         # who was cut off from the database for a while takes the others, cut off too, for dead
         may_take_over = time.monotonic() - self._steady_since > ALIVE_WITHIN_S
@@ -120,6 +127,7 @@ class Server:
             if not RunQueue(session).is_waiting(may_take_over=may_take_over):
                 return False
         settings = self._settings()
+        self._beat()  # a Redis that hangs must not make us look dead
         _require_answer(require_broker_url(settings))
         with self._database.session() as session:
             taken = RunQueue(session).take(self.name, may_take_over=may_take_over)
@@ -203,8 +211,9 @@ class Server:
             for process in self._processes:
                 process.terminate()
             deadline = time.monotonic() + _STOP_WITHIN_S
-            for process in self._processes:
-                process.wait_or_kill(deadline)
+            while time.monotonic() < deadline and any(p.ended() is None for p in self._processes):
+                self._beat_quietly()  # or others would take the runs for a dead server's
+                time.sleep(_TICK_S)
         finally:
             for process in [*self._processes, *([self._standby] if self._standby else [])]:
                 process.wait_or_kill(0.0)
@@ -237,5 +246,5 @@ class Server:
 
 def _require_answer(url: str) -> None:
     """Take no run that could not begin."""
-    with redis_errors(url), connect(url) as client:
+    with redis_errors(url), connect(url, socket_timeout_s=1.0, retries=0) as client:
         client.ping()

@@ -13,6 +13,8 @@ from db.records import RunRecord, RunStatus
 from db.repositories import RunRepository
 from metafleet.errors import FleetError, RunCancelledError
 from orchestrator.attached import AttachedRun, report_of
+from orchestrator.launch import execute_run
+from orchestrator.tenure import Tenure
 from tests.fleet import wait_until
 from tests.integration.service.servers import command
 from tests.runs import Watcher, config, execute, new_run, read_run, undisturbed
@@ -103,15 +105,31 @@ def submit(settings: Settings, folder: Path, *arguments: str) -> list[str]:
     return ["submit", str(path), *arguments]
 
 
-@pytest.mark.parametrize(
-    ("choice", "status"),
-    [("detach", RunStatus.QUEUED), ("cancel", RunStatus.CANCELLED)],
-)
-def test_ctrl_c_leaves_the_runs_as_asked(
-    settings: Settings, tmp_path: Path, choice: str, status: RunStatus
-) -> None:
+class InterruptAt(Watcher):
+    def on_step(self, event: object) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("after", [RunStatus.INTERRUPTED, RunStatus.QUEUED, RunStatus.CANCELLED])
+def test_an_interrupted_run_becomes_what_was_asked(settings: Settings, after: RunStatus) -> None:
+    run = new_run(settings, LONG)
+
+    with Database.open(settings.database_url) as database, pytest.raises(KeyboardInterrupt):
+        execute_run(
+            *(database, settings, run.id),
+            in_process=True,
+            observer=InterruptAt(),
+            tenure=Tenure(after_interrupt=after),
+        )
+
+    ended = read_run(settings, run)
+    assert (ended.status, ended.owner) == (after, None)
+    assert ended.detached is (after is RunStatus.QUEUED)
+
+
+def test_ctrl_c_leaves_the_runs_to_servers_when_asked(settings: Settings, tmp_path: Path) -> None:
     arguments = submit(settings, tmp_path, "--in-process", "--seeds", "1,2")
-    process = command(settings, *arguments, "--on-interrupt", choice)
+    process = command(settings, *arguments, "--on-interrupt", "detach")
     wait_until(lambda: _steps_done(settings) >= 2 or process.poll() is not None, "two steps", 60)
 
     process.send_signal(signal.SIGINT)
@@ -121,8 +139,8 @@ def test_ctrl_c_leaves_the_runs_as_asked(
     assert out == "" and "Traceback" not in err
     with Database.open(settings.database_url) as database, database.session() as session:
         first, second = RunRepository(session).list()
-        assert [first.status, second.status] == [status, status]
-        assert first.detached is (choice == "detach")
+        assert [first.status, second.status] == [RunStatus.QUEUED] * 2
+        assert first.detached and second.detached
 
 
 def test_a_run_is_queued_without_any_redis(settings: Settings, tmp_path: Path) -> None:

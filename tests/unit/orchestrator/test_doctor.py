@@ -11,9 +11,13 @@ import pytest
 from contracts.job import PROTOCOL_VERSION
 from contracts.presence import WorkerInfo
 from contracts.settings import Settings
+from db.engine import Database
+from db.repositories import RunRepository, ServerRepository
 from db.schema import upgrade
 from orchestrator.doctor import machine, services
 from orchestrator.doctor.finding import Finding, Severity
+from orchestrator.doctor.services import examine_services
+from tests.databases import new_run
 
 
 @pytest.fixture
@@ -109,6 +113,19 @@ def test_a_database_that_is_up_to_date_is_well(settings: Settings) -> None:
     upgrade(settings.database_url)
 
     assert of(services.examine_services(settings), "database").severity is Severity.OK
+
+
+def test_queued_runs_without_a_server_warn(settings: Settings) -> None:
+    with Database.open(settings.database_url) as database, database.session() as session:
+        RunRepository(session).add(replace(new_run(), detached=True))
+    waiting = of(examine_services(settings), "queue")
+    assert (waiting.severity, waiting.text) == (Severity.WARN, "1 queued runs, and no server")
+    assert "metafleet serve" in waiting.remedy
+
+    with Database.open(settings.database_url) as database, database.session() as session:
+        ServerRepository(session).beat("h:1/a", host="h", pid=1, max_runs=2)
+    served = of(examine_services(settings), "queue")
+    assert (served.severity, served.text) == (Severity.OK, "1 runs wait; 1 servers: h:1")
 
 
 def test_a_file_where_home_should_be_fails(settings: Settings, tmp_path: Path) -> None:
