@@ -140,6 +140,8 @@ def _settle_the_rest(
         notify(f"not begun: runs {left}; begin them with `metafleet runs resume ID`")
         return
     with database.session() as session:
+        repository = RunRepository(session)
         for run in runs:
-            RunRepository(session).mark_status(run.id, after, epoch=run.epoch)
+            repository.hold(run.id, epoch=run.epoch)
+            repository.mark_status(run.id, after)
     notify(f"{after}: runs {left}")

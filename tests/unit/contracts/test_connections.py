@@ -9,7 +9,7 @@ import redis
 
 from contracts.connections import connect, redis_errors, require_broker_url
 from contracts.settings import Settings
-from metafleet.errors import BrokerUnavailableError, ConfigError, MetafleetError
+from metafleet.errors import BrokerUnavailableError, ConfigError, FleetError, MetafleetError
 
 URL = "redis://:geheim@redis.example:6379/0"
 
