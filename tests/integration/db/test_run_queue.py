@@ -204,8 +204,8 @@ def test_what_has_ended_cannot_be_cancelled(database: Database) -> None:
 def test_a_run_that_somebody_attaches_is_out_of_servers_reach(database: Database) -> None:
     run = queue_run(database)
     with database.session() as session:
-        epoch = RunRepository(session).claim(run.id, seen_epoch=run.epoch, attach_to="me")
-        RunRepository(session).mark_status(run.id, RunStatus.RUNNING, epoch=epoch)
+        RunRepository(session).claim(run.id, seen_epoch=run.epoch, attach_to="me")
+        RunRepository(session).mark_status(run.id, RunStatus.RUNNING)
 
     after = read(database, run)
     assert (after.owner, after.detached) == ("me", False)

@@ -9,7 +9,13 @@ from datetime import UTC, datetime
 from db.records import RunStatus
 from tests.fleet import Fleet, wait_until
 from tests.integration.service.servers import command, queue_run, serving
-from tests.runs import assert_every_shard_once, config, count_steps, read_run, undisturbed
+from tests.runs import (
+    assert_every_shard_once,
+    config,
+    read_run,
+    read_steps,
+    undisturbed,
+)
 
 STEPS = 40
 EXPERIMENT = config(
@@ -38,14 +44,14 @@ def test_a_run_whose_process_and_then_whose_server_is_killed_ends_once_with_the_
 
         victim.executor(run).kill()
         assert "SIGKILL" in victim.await_event("queued", run)["text"]
-        wait_until(lambda: count_steps(settings, run) >= 10, "step 10", 60)
+        wait_until(lambda: len(read_steps(settings, run)) >= 10, "step 10", 60)
         victim, heir = sorted(servers, key=lambda s: not s.owns(read_run(settings, run)))
         victim.kill()
         killed_s = time.monotonic()
 
         heir.await_event("took_over", run)
-        n_steps = count_steps(settings, run)
-        wait_until(lambda: count_steps(settings, run) > n_steps, "a step after the kill", 30)
+        n_steps = len(read_steps(settings, run))
+        wait_until(lambda: len(read_steps(settings, run)) > n_steps, "a step after the kill", 30)
         took_s = time.monotonic() - killed_s
         heir.await_event("finished", run, 60)
         report = json.loads(watcher.communicate(timeout=20)[0])
