@@ -39,6 +39,7 @@ class WorkerInfo:
         protocol: its message protocol version.
         version: its metafleet version.
         fingerprint: its numerics fingerprint.
+        host_id: the memory it shares with others, see ``HostCache``; "" for none.
         last_seen_s: seconds since its last sign of life.
     """
 
@@ -50,6 +51,7 @@ class WorkerInfo:
     protocol: int
     version: str
     fingerprint: str
+    host_id: str = ""
     last_seen_s: float = 0.0
 
     @property
@@ -97,6 +99,11 @@ def _read_info(text: bytes, last_seen_s: float) -> WorkerInfo | None:
         return None
 
 
+def list_alive(client: Client, queue: str) -> list[WorkerInfo]:
+    """List the living workers that listen to ``queue``."""
+    return [w for w in list_workers(client) if w.is_alive and queue in w.queues]
+
+
 def count_alive(client: Client, queue: str) -> int:
     """Count the living workers that listen to ``queue``."""
-    return sum(w.is_alive and queue in w.queues for w in list_workers(client))
+    return len(list_alive(client, queue))

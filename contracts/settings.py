@@ -7,6 +7,7 @@ This module alone reads ``os.environ``.
 import json
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,8 @@ class Settings:
             learners and models a worker may build, beyond the built-in ones.
         heartbeat_dir: METAFLEET_HEARTBEAT_DIR; each worker touches a file here every two seconds,
             default ``home/heartbeats``.
+        host_cache_dir: METAFLEET_HOST_CACHE_DIR; memory-backed folder where processes of this host
+            exchange tensors, default ``/dev/shm/metafleet-UID``.
     """
 
     home: Path
@@ -45,6 +48,7 @@ class Settings:
     device: str
     allowed_packages: tuple[str, ...]
     heartbeat_dir: Path
+    host_cache_dir: Path
 
     @property
     def runs_dir(self) -> Path:
@@ -81,6 +85,7 @@ class Settings:
             device=device,
             allowed_packages=tuple(p.strip() for p in packages.split(",") if p.strip()),
             heartbeat_dir=_folder(env, "METAFLEET_HEARTBEAT_DIR", home / "heartbeats"),
+            host_cache_dir=_folder(env, "METAFLEET_HOST_CACHE_DIR", _memory_folder()),
         )
 
 
@@ -97,11 +102,19 @@ def child_environment(settings: Settings) -> dict[str, str]:
         "METAFLEET_SIGNING_KEY": settings.signing_key,
         "METAFLEET_DEVICE": settings.device,
         "METAFLEET_HEARTBEAT_DIR": str(settings.heartbeat_dir),
+        "METAFLEET_HOST_CACHE_DIR": str(settings.host_cache_dir),
         "METAFLEET_ALLOWED_PACKAGES": ",".join(settings.allowed_packages),
     }
     inherited = {name: value for name, value in os.environ.items() if name not in wanted}
     inherited.pop("METAFLEET_DATABASE_URL", None)
     return inherited | {name: value for name, value in wanted.items() if value}
+
+
+def _memory_folder() -> Path:
+    """Name a folder of this user's in memory; in the folder for temporary files if need be."""
+    memory = Path("/dev/shm")
+    parent = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+    return parent / f"metafleet-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 
 
 def _folder(env: Mapping[str, str], name: str, default: str | Path) -> Path:

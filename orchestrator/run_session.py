@@ -63,6 +63,7 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
             data_dir=settings.data_dir,
             device=resolve_device(engine.device),
             allowed_packages=settings.allowed_packages,
+            wire_dtype=engine.wire_dtype,
         )
     options = FleetOptions(
         episodes_per_job=engine.episodes_per_job,
@@ -71,6 +72,8 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
         max_attempts=engine.max_attempts,
         step_deadline_s=engine.step_deadline_s,
         min_fraction=engine.min_fraction if engine.policy == "partial" else 1.0,
+        wire_dtype=engine.wire_dtype,
+        reduce_fan_in=engine.reduce_fan_in,
     )
     return FleetDispatcher(
         settings,

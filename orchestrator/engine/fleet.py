@@ -4,19 +4,30 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from contracts.blobs import open_blob_store
+from contracts.codec import WireDtype
 from contracts.connections import connect, redis_errors, require_broker_url
+from contracts.exchange import Exchange
+from contracts.host_cache import HostCache
+from contracts.job import BlobRef
 from contracts.keys import RunKeys, queue_list, queue_of
 from contracts.settings import Settings
-from metafleet.errors import BrokerUnavailableError, FleetError
+from metafleet.errors import (
+    BlobMissingError,
+    BrokerUnavailableError,
+    ContractError,
+    FencedError,
+    FleetError,
+)
 from orchestrator.engine.broadcast import Broadcast
 from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.ownership import Ownership
 from orchestrator.engine.publisher import Publisher
-from orchestrator.engine.step import StepOutcome, StepRequest, cut
+from orchestrator.engine.reducing import groups_of, reduce_request
+from orchestrator.engine.step import Shard, StepOutcome, StepRequest, cut
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +50,9 @@ class FleetOptions:
             (0, 1]; 1.0 is the strict policy: all of them, or the run stops.
         step_deadline_s: longest time for one step while workers are there, > 0.
         job_deadline_s: longest time for one job, > 0.
+        wire_dtype: how float32 tensors of states and sums travel.
+        reduce_fan_in: how many sums a worker adds up where a step has more of them than that, a
+            power of two; 0: the orchestrator adds up all.
     """
 
     episodes_per_job: int
@@ -48,6 +62,8 @@ class FleetOptions:
     step_deadline_s: float
     min_fraction: float = 1.0
     job_deadline_s: float = 300.0
+    wire_dtype: WireDtype = "float32"
+    reduce_fan_in: int = 0
 
 
 class FleetDispatcher:
@@ -81,7 +97,13 @@ class FleetDispatcher:
         self._queue = queue_of(options.device)
         self._client = connect(self._url)
         self._blobs = open_blob_store(settings.blobs_url or self._url)
-        self._broadcast = Broadcast(self._client, self._blobs, run)
+        self._host_cache = HostCache(settings.host_cache_dir)
+        self._area = self._host_cache.open_area(run)
+        self._exchange = Exchange(self._blobs, self._area)
+        self._broadcast = Broadcast(
+            self._client, self._blobs, run, area=self._area, wire_dtype=options.wire_dtype
+        )
+        self._is_missed = False
         self._publisher = Publisher(self._url, queue=self._queue, signing_key=self._key)
         self._owner = Ownership(self._url, run, queue=self._queue, next_epoch=next_epoch)
         self._fingerprint = fingerprint
@@ -106,22 +128,69 @@ class FleetDispatcher:
             FleetError: the step deadline passed.
             NumericsError: a loss or gradient is not finite.
         """
-        step = OpenStep(
+        shards = cut(request, self._options.episodes_per_job)
+        fan_in = self._options.reduce_fan_in
+        defer = request.kind == "gradient" and 0 < fan_in < len(shards)
+        for _ in range(self._options.max_attempts):
+            step = self._open(request, shards, defer=defer)
+            try:
+                self._finish(step)
+                return self._reduce(step) if defer else step.outcome(self._owner.workers_alive)
+            except _SumsLostError as error:
+                self._notify(f"{step.name} begins again: {error}")
+            finally:  # also when it fails or is interrupted: what is still queued is then dropped
+                self._close(step)
+            self._owner.take()  # a closed step can be opened again under a new epoch alone
+            self._broadcast.invalidate()
+        raise FleetError(f"{step.name} lost its sums too often; are the blobs evicted?")
+
+    def _open(
+        self,
+        request: StepRequest,
+        shards: tuple[Shard, ...],
+        *,
+        inputs: tuple[tuple[BlobRef, ...], ...] = (),
+        defer: bool = False,
+    ) -> OpenStep:
+        return OpenStep(
             request,
-            cut(request, self._options.episodes_per_job),
+            shards,
             keys=self._keys,
             queue_list=queue_list(self._queue),
             client=self._client,
-            blobs=self._blobs,
+            exchange=self._exchange,
             ledger=self._owner.ledger,
             signing_key=self._key,
             max_attempts=self._options.max_attempts,
+            wire_dtype=self._options.wire_dtype,
+            inputs=inputs,
+            defer=defer,
         )
+
+    def _reduce(self, step: OpenStep) -> StepOutcome:
+        """Have workers add up groups of sums; add them up here when they cannot."""
+        outcome = step.outcome(self._owner.workers_alive)
+        if not outcome.missing_shards:
+            refs = step.collector.deferred
+            request, shards = reduce_request(step.request, len(refs), self._options.reduce_fan_in)
+            inputs = groups_of(refs, self._options.reduce_fan_in)
+            reduction = self._open(request, shards, inputs=inputs)
+            try:
+                self._finish(reduction)
+                step.collector.drop_deferred()
+                sums = reduction.outcome(self._owner.workers_alive)
+                return replace(outcome, sums=sums.sums, retries=outcome.retries + sums.retries)
+            except FencedError:
+                raise
+            except (BlobMissingError, FleetError) as error:
+                log.warning("%s: adding up here instead: %s", reduction.name, error)
+            finally:
+                self._close(reduction)
         try:
-            self._finish(step)
-        finally:  # also when it fails or is interrupted: what is still queued is then dropped
-            self._close(step)
-        return step.outcome(self._owner.workers_alive)
+            step.collector.add_deferred()
+        except (BlobMissingError, ContractError) as error:
+            raise _SumsLostError(str(error)) from error
+        return replace(outcome, sums=step.collector.sums())
 
     def close(self) -> None:
         """Withdraw the run's blobs and give its lease up; quiet when Redis is away."""
@@ -130,6 +199,8 @@ class FleetDispatcher:
                 self._broadcast.withdraw()
         except BrokerUnavailableError as error:
             log.warning("blobs of the run will have to expire: %s", error)
+        if self._area is not None:
+            self._area.close()
         self._owner.release()
         self._publisher.close()
 
@@ -164,7 +235,12 @@ class FleetDispatcher:
             return
         step.move_to(self._owner.epoch)
         plan = self._broadcast.publish_plan(step.request.spec)
-        version, n_bytes = self._broadcast.publish_state(step.request.state)
+        here = self._host_cache.host_id if self._area is not None else ""
+        is_spread = bool(self._owner.hosts - {here})
+        version, n_bytes = self._broadcast.publish_state(
+            step.request.state, everywhere=is_spread or self._is_missed
+        )
+        self._is_missed = False
         jobs = step.jobs(
             shards,
             plan=plan,
@@ -172,6 +248,9 @@ class FleetDispatcher:
             state_bytes=n_bytes,
             fingerprint=self._fingerprint if self._options.is_strict else "",
             deadline_s=self._options.job_deadline_s,
+            host=here,
+            area=self._area.name if self._area is not None else "",
+            via_store=is_spread and step.is_deferred,
         )
         self._publisher.send(jobs)
 
@@ -180,6 +259,10 @@ class FleetDispatcher:
             if result.status == "ok" and not self._accepts(result.fingerprint):
                 step.withdraw(result, f"{result.worker} computes otherwise: {result.fingerprint}")
                 continue
+            if result.status == "missing":
+                if step.request.kind == "reduce":
+                    raise BlobMissingError(result.error)
+                self._is_missed = True
             step.take(result, workers_alive=self._owner.workers_alive)
 
     def _accepts(self, fingerprint: str) -> bool:
@@ -229,6 +312,10 @@ class FleetDispatcher:
                 if told:
                     self._notify("Redis is back: going on")
                 return result
+
+
+class _SumsLostError(FleetError):
+    """Sums that were committed are gone before they were added up."""
 
 
 class _Deadline:

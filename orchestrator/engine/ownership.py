@@ -11,7 +11,7 @@ from typing import Final
 from contracts.connections import Client, connect, redis_errors
 from contracts.keys import RunKeys
 from contracts.ledger import RunLedger
-from contracts.presence import count_alive
+from contracts.presence import list_alive
 from metafleet.errors import BrokerUnavailableError, FencedError, RunLeasedError
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class Ownership:
         self._ledger = RunLedger(self._client, run, owner)
         self._epoch = -1
         self._workers_alive = 0
+        self._hosts: frozenset[str] = frozenset()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="run-lease", daemon=True)
 
@@ -58,6 +59,11 @@ class Ownership:
     def workers_alive(self) -> int:
         """Workers that listened to the queue at the last look, at most two seconds ago."""
         return self._workers_alive
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Whose memory those workers share; "" stands for those who share none."""
+        return self._hosts
 
     def take(self) -> None:
         """Claim the run and begin a new epoch.
@@ -110,7 +116,9 @@ class Ownership:
             log.warning("the lease of run %s will have to run out: %s", self._run, error)
 
     def _look(self) -> None:
-        self._workers_alive = count_alive(self._client, self._queue)
+        workers = list_alive(self._client, self._queue)
+        self._workers_alive = len(workers)
+        self._hosts = frozenset(worker.host_id for worker in workers)
 
     def _beat(self) -> None:
         while not self._ended.wait(_BEAT_S):
