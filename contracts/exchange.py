@@ -47,14 +47,14 @@ class Exchange:
         if ref.seal:
             if self._area is None:
                 raise BlobMissingError(f"{what} is in the memory of another host")
-            return self._area.map(ref.key, ref.n_bytes, seal=ref.seal)
+            return self._area.map_sealed(ref.key, ref.n_bytes, ref.seal)
         data = self._blobs.get(ref.key, ref.n_bytes)
         check_digest(data, ref.digest, what=what)
         return data
 
     def delete(self, ref: BlobRef) -> None:
-        """Remove a blob; quiet when it is gone."""
+        """Remove a blob that nobody reads any more; quiet when it is gone."""
         if not ref.seal:
             self._blobs.delete(ref.key, ref.n_bytes)
         elif self._area is not None:
-            self._area.delete(ref.key)
+            self._area.set_free(ref.key)

@@ -15,12 +15,14 @@ import socket
 import sys
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 from contracts.host_files import LOCK, is_own, map_file, sweep_expired, write_file
+from contracts.host_slots import Slots
 from metafleet.errors import BlobMissingError
 
 if sys.platform != "win32":
@@ -32,15 +34,17 @@ _DOWNLOADS: Final = "downloads"
 _NEW: Final = ".new-"
 _SWEEP_EVERY_S: Final = 60.0
 _KEPT_DOWNLOADS: Final = 3
+_KEPT_AREAS: Final = 4
 _DOWNLOAD_TTL_S: Final = 3600.0
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class HostArea:
-    """The files of one orchestrator and run, by key. Safe for many processes."""
+    """The files of one orchestrator and run, by key. Safe for many processes, not for threads."""
 
     def __init__(self, cache: "HostCache", folder: Path) -> None:
         self._cache, self._folder = cache, folder
+        self._slots = Slots(folder)
         self._lock = -1
 
     @property
@@ -52,23 +56,35 @@ class HostArea:
         """Write a blob; returns its seal, or None when there is no room or the area is gone."""
         self._cache.sweep()
         try:
-            return write_file(self._path(key), pieces, ttl_s=ttl_s)
+            return self._slots.write(self._path(key), pieces, ttl_s=ttl_s)
         except FileNotFoundError:  # closed, or of an orchestrator that died
             return None
         except OSError as error:
             self._cache.complain(error)
             return None
 
-    def map(self, key: str, n_bytes: int, *, seal: str = "") -> mmap.mmap:
-        """Map a blob.
+    def map(self, key: str, n_bytes: int) -> mmap.mmap:
+        """Map a blob privately, for as long as the map is used.
+
+        Raises:
+            BlobMissingError: it is not there.
+        """
+        return map_file(self._path(key), n_bytes)
+
+    def map_sealed(self, key: str, n_bytes: int, seal: str) -> mmap.mmap:
+        """Map a blob for reading, until it is set free.
 
         Raises:
             BlobMissingError: it is not there, or not the promised one.
         """
-        return map_file(self._path(key), n_bytes, seal=seal)
+        return self._slots.map(self._path(key), n_bytes, seal=seal)
+
+    def set_free(self, key: str) -> None:
+        """Let a blob's memory be used for another; nobody may read it any more."""
+        self._slots.set_free(self._path(key))
 
     def delete(self, key: str) -> None:
-        """Remove a blob; quiet when it is gone."""
+        """Remove a blob; quiet when it is gone. Who has mapped it keeps it."""
         with contextlib.suppress(OSError):
             self._path(key).unlink()
 
@@ -79,9 +95,11 @@ class HostArea:
                 if name.startswith(quote(prefix, safe="")):
                     with contextlib.suppress(OSError):
                         os.unlink(self._folder / name)
+        self._slots.drop_gone()
 
     def close(self) -> None:
-        """Remove the area, if it is ours."""
+        """Give up its files; remove the area, if it is ours."""
+        self._slots.close()
         if self._lock >= 0:
             shutil.rmtree(self._folder, ignore_errors=True)
             os.close(self._lock)
@@ -106,6 +124,7 @@ class HostCache:
         self._directory = directory
         self._next_sweep_s = 0.0
         self._has_complained = False
+        self._areas: OrderedDict[str, HostArea] = OrderedDict()
         self.host_id = self._open()
         """Equal for processes that can exchange files; "" when this one cannot."""
 
@@ -130,7 +149,12 @@ class HostCache:
         """Find an orchestrator's area; None when it is on another host."""
         if not name or not self.host_id or host_id != self.host_id:
             return None
-        return HostArea(self, self._directory / name)
+        if name not in self._areas:
+            self._areas[name] = HostArea(self, self._directory / name)
+            while len(self._areas) > _KEPT_AREAS:
+                self._areas.popitem(last=False)[1].close()
+        self._areas.move_to_end(name)
+        return self._areas[name]
 
     def fetch_once(
         self, group: str, digest: str, n_bytes: int, download: Callable[[], bytes]

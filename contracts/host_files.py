@@ -19,7 +19,7 @@ from metafleet.errors import BlobMissingError
 LOCK: Final = "lock"
 """The one file of a folder that never expires: its owner holds it locked."""
 
-_PART: Final = ".part-"
+PART: Final = ".part-"
 _UNFINISHED_S: Final = 600.0
 _MOST_PIECES: Final = 512
 _MOST_BYTES: Final = 2**30
@@ -29,20 +29,21 @@ def write_file(path: Path, pieces: Sequence[memoryview], *, ttl_s: float) -> str
     """Write a file of the owner's alone, and rename it to ``path`` when it is whole.
 
     Returns:
-        Its seal: what the kernel says of the file and nobody can set. It changes whenever the file
-        is written to or replaced, so a signed message that holds it vouches for the bytes.
+        Its seal: what the kernel says of the file and nobody can set. It changes whenever another
+        file takes its place, so a signed message that holds it vouches for this one, which only
+        its owner can write to.
 
     Raises:
         OSError: the memory is full, or the folder is gone; nothing is left behind.
     """
-    part = path.with_name(f"{_PART}{uuid.uuid4().hex}")
+    part = path.with_name(f"{PART}{uuid.uuid4().hex}")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         _write_all(handle, pieces)
         expiry_s = time.time() + ttl_s
         os.utime(handle, (expiry_s, expiry_s))
         os.replace(part, path)
-        return _seal(os.fstat(handle))
+        return seal_of(os.fstat(handle))
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part)
@@ -62,21 +63,20 @@ def map_file(path: Path, n_bytes: int, *, seal: str = "") -> mmap.mmap:
     Raises:
         BlobMissingError: it is not there, or is another one than the promised.
     """
+    handle, _ = _open_checked(path, n_bytes, seal)
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError as error:
-        raise BlobMissingError(f"{path.name} is not on this host ({error.strerror})") from error
-    try:
-        facts = os.fstat(handle)
-        if not is_own(facts) or facts.st_size != n_bytes or seal not in ("", _seal(facts)):
-            raise BlobMissingError(
-                f"{path.name} on this host is not the promised one of {n_bytes} bytes"
-            )
         return mmap.mmap(handle, n_bytes, access=mmap.ACCESS_COPY)
     except (OSError, ValueError) as error:  # no room in the address space, or an empty file
         raise BlobMissingError(f"{path.name} cannot be mapped ({error})") from error
     finally:
         os.close(handle)
+
+
+def check_file(path: Path, n_bytes: int, *, seal: str) -> int:
+    """Return the inode of a file that is the promised one; raises as ``map_file`` does."""
+    handle, facts = _open_checked(path, n_bytes, seal)
+    os.close(handle)
+    return facts.st_ino
 
 
 def is_own(facts: os.stat_result) -> bool:
@@ -113,5 +113,20 @@ def _write_all(handle: int, pieces: Sequence[memoryview]) -> None:
             waiting[-1] = waiting[-1][written:]
 
 
-def _seal(facts: os.stat_result) -> str:
+def seal_of(facts: os.stat_result) -> str:
+    """Name this very file since its last renaming."""
     return f"{facts.st_dev}:{facts.st_ino}:{facts.st_ctime_ns}"
+
+
+def _open_checked(path: Path, n_bytes: int, seal: str) -> tuple[int, os.stat_result]:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        raise BlobMissingError(f"{path.name} is not on this host ({error.strerror})") from error
+    facts = os.fstat(handle)
+    if not is_own(facts) or facts.st_size != n_bytes or seal not in ("", seal_of(facts)):
+        os.close(handle)
+        raise BlobMissingError(
+            f"{path.name} on this host is not the promised one of {n_bytes} bytes"
+        )
+    return handle, facts

@@ -1,12 +1,13 @@
 """Puts what workers fetch where they can fetch it: the plan once, each version of the state."""
 
 import json
+import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
 from contracts.blobs import BlobStore
-from contracts.codec import WireDtype, content_digest, encode, narrow
+from contracts.codec import Encoded, WireDtype, content_digest, encode, narrow
 from contracts.connections import Client
 from contracts.host_cache import HostArea
 from contracts.keys import RunKeys
@@ -30,8 +31,9 @@ class _Version:
 class Broadcast:
     """The run's plan and the newest versions of its state.
 
-    Versions are named by the digest of their bytes, so a version can never change under a worker,
-    and the same state is stored once however many steps use it.
+    A version never changes under a worker: in the blob store it is named by the digest of its
+    bytes, in the memory of this host alone by a name that is never used again. The same state is
+    published once however many steps use it.
 
     Args:
         client: of the broker.
@@ -53,6 +55,8 @@ class Broadcast:
         self._client, self._blobs, self._area = client, blobs, area
         self._keys, self._wire_dtype = RunKeys(run), wire_dtype
         self._versions: OrderedDict[str, _Version] = OrderedDict()
+        self._newest: tuple[MetaState, str] | None = None
+        self._held: dict[str, set[str]] = {}
         self._plans: set[str] = set()
 
     def publish_plan(self, spec: WorkloadSpec) -> str:
@@ -64,29 +68,60 @@ class Broadcast:
             self._plans.add(plan)
         return plan
 
-    def publish_state(self, state: MetaState, *, everywhere: bool = True) -> tuple[str, int]:
-        """Make a state available; returns its digest and length.
+    def publish_state(
+        self, state: MetaState, *, holder: str = "", everywhere: bool = True
+    ) -> tuple[str, int]:
+        """Make a state available; returns its version's name and length.
 
         Args:
             state: the state.
+            holder: who needs it until ``release``: the memory is not used for another till then.
             everywhere: workers of other hosts need it too; else this host's memory will do, if it
                 has room.
         """
-        encoded = encode(narrow(flatten_state(state), self._wire_dtype))
-        version = encoded.digest()
-        key, entry = self._keys.state(version), self._versions.get(version)
-        if entry is None:
-            entry = self._versions[version] = _Version(encoded.n_bytes)
+        version = self._find_published(state, everywhere=everywhere)
+        if version is None:
+            encoded = encode(narrow(flatten_state(state), self._wire_dtype))
+            version = None if everywhere else self._put_here(uuid.uuid4().hex * 2, encoded)
+            if version is None:
+                version = self._put_everywhere(encoded)
+            self._newest = (state, version)
         self._versions.move_to_end(version)
-        if self._area is not None and not entry.is_here:
-            seal = self._area.put(key, encoded.pieces, ttl_s=_STATE_TTL_S)
-            entry.is_here = seal is not None
-        if (everywhere or not entry.is_here) and not entry.is_stored:
-            self._blobs.put(key, encoded.join(), ttl_s=_STATE_TTL_S)
-            entry.is_stored = True
+        self._held.setdefault(holder, set()).add(version)
         while len(self._versions) > _KEPT_VERSIONS:
             self._forget(next(iter(self._versions)))
-        return version, entry.n_bytes
+        return version, self._versions[version].n_bytes
+
+    def release(self, holder: str) -> None:
+        """Note that nobody computes with what ``holder`` held any more."""
+        self._held.pop(holder, None)
+
+    def _find_published(self, state: MetaState, *, everywhere: bool) -> str | None:
+        if self._newest is None or self._newest[0] is not state:
+            return None
+        entry = self._versions.get(self._newest[1])
+        is_there = entry is not None and (entry.is_stored or (entry.is_here and not everywhere))
+        return self._newest[1] if is_there else None
+
+    def _put_here(self, version: str, encoded: Encoded) -> str | None:
+        """Put into this host's memory; None when there is no room."""
+        if self._area is None:
+            return None
+        seal = self._area.put(self._keys.state(version), encoded.pieces, ttl_s=_STATE_TTL_S)
+        if seal is None:
+            return None
+        self._versions.setdefault(version, _Version(encoded.n_bytes)).is_here = True
+        return version
+
+    def _put_everywhere(self, encoded: Encoded) -> str:
+        version = encoded.digest()
+        entry = self._versions.setdefault(version, _Version(encoded.n_bytes))
+        if not entry.is_here:
+            self._put_here(version, encoded)
+        if not entry.is_stored:
+            self._blobs.put(self._keys.state(version), encoded.join(), ttl_s=_STATE_TTL_S)
+            entry.is_stored = True
+        return version
 
     def invalidate(self) -> None:
         """Note that everything may be lost: publish again at the next call."""
@@ -104,5 +139,9 @@ class Broadcast:
     def _forget(self, version: str) -> None:
         entry, key = self._versions.pop(version), self._keys.state(version)
         if self._area is not None:
-            self._area.delete(key)
-        self._blobs.delete(key, entry.n_bytes)
+            if any(version in versions for versions in self._held.values()):
+                self._area.delete(key)  # whoever computes with it keeps it
+            else:
+                self._area.set_free(key)
+        if entry.is_stored:
+            self._blobs.delete(key, entry.n_bytes)

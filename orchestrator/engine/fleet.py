@@ -238,7 +238,7 @@ class FleetDispatcher:
         here = self._host_cache.host_id if self._area is not None else ""
         is_spread = bool(self._owner.hosts - {here})
         version, n_bytes = self._broadcast.publish_state(
-            step.request.state, everywhere=is_spread or self._is_missed
+            step.request.state, holder=step.name, everywhere=is_spread or self._is_missed
         )
         self._is_missed = False
         jobs = step.jobs(
@@ -289,6 +289,9 @@ class FleetDispatcher:
         self._send(step, step.book.open_shards)
 
     def _close(self, step: OpenStep) -> None:
+        self._broadcast.release(step.name)
+        if self._area is not None:
+            self._area.delete_all(step.blob_prefix)
         try:
             with redis_errors(self._url):
                 step.close()

@@ -57,6 +57,11 @@ class OpenStep:
         self._wire_dtype, self._inputs, self.is_deferred = wire_dtype, inputs, defer
         self._raws: dict[int, bytes] = {}
 
+    @property
+    def blob_prefix(self) -> str:
+        """What the keys of all its sums begin with."""
+        return self._keys.blob_prefix
+
     def move_to(self, epoch: int) -> None:
         """Go on under ``epoch``: results of an older one are not taken any more."""
         self._epoch = epoch
