@@ -6,7 +6,7 @@ from torch import Tensor
 
 from contracts.blobs import BlobStore
 from contracts.codec import Buffer, check_digest, encode
-from contracts.host_cache import HostArea
+from contracts.host_area import HostArea
 from contracts.job import BlobRef
 from metafleet.errors import BlobMissingError
 

@@ -16,13 +16,13 @@ import sys
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from contracts.host_area import HostArea
 from contracts.host_files import LOCK, is_own, map_file, sweep_expired, write_file
-from contracts.host_slots import Slots
 from metafleet.errors import BlobMissingError
 
 if sys.platform != "win32":
@@ -37,80 +37,6 @@ _KEPT_DOWNLOADS: Final = 3
 _KEPT_AREAS: Final = 4
 _DOWNLOAD_TTL_S: Final = 3600.0
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-
-
-class HostArea:
-    """The files of one orchestrator and run, by key. Safe for many processes, not for threads."""
-
-    def __init__(self, cache: "HostCache", folder: Path) -> None:
-        self._cache, self._folder = cache, folder
-        self._slots = Slots(folder)
-        self._lock = -1
-
-    @property
-    def name(self) -> str:
-        """Name it, for workers to find it."""
-        return self._folder.name
-
-    def put(self, key: str, pieces: Sequence[memoryview], *, ttl_s: float) -> str | None:
-        """Write a blob; returns its seal, or None when there is no room or the area is gone."""
-        self._cache.sweep()
-        try:
-            return self._slots.write(self._path(key), pieces, ttl_s=ttl_s)
-        except FileNotFoundError:  # closed, or of an orchestrator that died
-            return None
-        except OSError as error:
-            self._cache.complain(error)
-            return None
-
-    def map(self, key: str, n_bytes: int) -> mmap.mmap:
-        """Map a blob privately, for as long as the map is used.
-
-        Raises:
-            BlobMissingError: it is not there.
-        """
-        return map_file(self._path(key), n_bytes)
-
-    def map_sealed(self, key: str, n_bytes: int, seal: str) -> mmap.mmap:
-        """Map a blob for reading, until it is set free.
-
-        Raises:
-            BlobMissingError: it is not there, or not the promised one.
-        """
-        return self._slots.map(self._path(key), n_bytes, seal=seal)
-
-    def set_free(self, key: str) -> None:
-        """Let a blob's memory be used for another; nobody may read it any more."""
-        self._slots.set_free(self._path(key))
-
-    def delete(self, key: str) -> None:
-        """Remove a blob; quiet when it is gone. Who has mapped it keeps it."""
-        with contextlib.suppress(OSError):
-            self._path(key).unlink()
-
-    def delete_all(self, prefix: str) -> None:
-        """Remove every blob whose key begins with ``prefix``."""
-        with contextlib.suppress(OSError):
-            for name in os.listdir(self._folder):
-                if name.startswith(quote(prefix, safe="")):
-                    with contextlib.suppress(OSError):
-                        os.unlink(self._folder / name)
-        self._slots.drop_gone()
-
-    def close(self) -> None:
-        """Give up its files; remove the area, if it is ours."""
-        self._slots.close()
-        if self._lock >= 0:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            os.close(self._lock)
-            self._lock = -1
-
-    def _path(self, key: str) -> Path:
-        return self._folder / quote(key, safe="")
-
-    def _hold(self, lock: int) -> "HostArea":
-        self._lock = lock
-        return self
 
 
 class HostCache:
@@ -143,14 +69,14 @@ class HostCache:
             self.complain(error)
             return None
         log.info("run=%s shares tensors with workers of this host in %s", run, named)
-        return HostArea(self, named)._hold(lock)
+        return HostArea(named, self.sweep, self.complain, lock=lock)
 
     def find_area(self, host_id: str, name: str) -> HostArea | None:
         """Find an orchestrator's area; None when it is on another host."""
         if not name or not self.host_id or host_id != self.host_id:
             return None
         if name not in self._areas:
-            self._areas[name] = HostArea(self, self._directory / name)
+            self._areas[name] = HostArea(self._directory / name, self.sweep, self.complain)
             while len(self._areas) > _KEPT_AREAS:
                 self._areas.popitem(last=False)[1].close()
         self._areas.move_to_end(name)

@@ -9,7 +9,7 @@ from typing import Final
 from contracts.blobs import BlobStore
 from contracts.codec import Encoded, WireDtype, content_digest, encode, narrow
 from contracts.connections import Client
-from contracts.host_cache import HostArea
+from contracts.host_area import HostArea
 from contracts.keys import RunKeys
 from contracts.ledger import RUN_TTL_MS
 from metafleet.params import MetaState, flatten_state

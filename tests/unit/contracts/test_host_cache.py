@@ -13,7 +13,8 @@ import pytest
 
 from contracts.codec import decode_tensors, encode, schema_of
 from contracts.exchange import Exchange
-from contracts.host_cache import HostArea, HostCache
+from contracts.host_area import HostArea
+from contracts.host_cache import HostCache
 from contracts.keys import RunKeys
 from metafleet.errors import BlobMissingError, ContractError
 from metafleet.params import digest
