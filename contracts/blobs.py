@@ -1,4 +1,4 @@
-"""Where tensors travel: blobs named by their content, in Redis or in a shared directory."""
+"""Where tensors travel: blobs by key, in Redis, a shared directory, or an object store."""
 
 import contextlib
 import os
@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 from redis.exceptions import OutOfMemoryError
 
 from contracts.connections import Client, connect, redis_errors
+from contracts.object_store import ObjectBlobStore
 from contracts.settings import redact_url
 from metafleet.errors import (
     BlobMissingError,
@@ -19,6 +20,9 @@ from metafleet.errors import (
     BrokerUnavailableError,
     ConfigError,
 )
+
+OBJECT_SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "oci", "hdfs", "memory")
+"""What fsspec reaches for us; "memory" is one process's own, for tests."""
 
 CHUNK_BYTES = 32 * 2**20
 """Largest single Redis value: beyond it client buffers and replication suffer."""
@@ -45,14 +49,21 @@ class BlobStore(Protocol):
 
 
 def open_blob_store(url: str) -> BlobStore:
-    """Choose the store by URL: redis://, rediss://, unix:// or file:///shared/directory."""
+    """Choose the store by URL: redis://, file:///shared/directory, or what fsspec knows.
+
+    Raises:
+        ConfigError: the URL leads nowhere, or needs a package that is not installed.
+    """
     scheme = url.partition("://")[0]
     if scheme in ("redis", "rediss", "unix"):
         return RedisBlobStore(url)
     if scheme == "file":
         return DirectoryBlobStore(_directory_of(url))
+    if scheme in OBJECT_SCHEMES:
+        return ObjectBlobStore(url)
     raise ConfigError(
-        f"METAFLEET_BLOBS_URL={redact_url(url)!r}; expected redis://, rediss:// or file:///path"
+        f"METAFLEET_BLOBS_URL={redact_url(url)!r}; expected redis://, rediss:// or file:///path, "
+        f"or one of {', '.join(f'{name}://' for name in OBJECT_SCHEMES)} by way of fsspec"
     )
 
 

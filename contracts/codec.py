@@ -1,26 +1,39 @@
-"""Named tensors to bytes and back: safetensors, checked against a schema before allocating."""
+"""Named tensors to bytes and back: safetensors, in the one layout their schema gives.
 
-import hashlib
+Every tensor begins at a multiple of 64 bytes, so that a mapped file can be used in place, by
+kernels whose last bits may depend on alignment too. As safetensors knows no gaps, the bytes in
+between are entries of their own.
+"""
+
 import json
-from collections.abc import Mapping
-from typing import Any
+import mmap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import torch
-from safetensors.torch import load, save
+from blake3 import blake3
 from torch import Tensor
 
 from metafleet.errors import ContractError
 
+Buffer = bytes | bytearray | memoryview | mmap.mmap
+
 Schema = Mapping[str, tuple[str, tuple[int, ...]]]
 """Name -> (torch dtype name such as "float32", shape)."""
 
-_HEADER_LENGTH_BYTES = 8
-_MAX_HEADER_BYTES = 8 * 2**20
-_UNREADABLE = (
+WireDtype = Literal["float32", "bfloat16"]
+"""How float32 tensors travel: as they are, or rounded to half the bytes."""
+
+_ALIGNMENT: Final = 64
+_GAP: Final = "__gap_{}__"
+_HEADER_LENGTH_BYTES: Final = 8
+_MAX_HEADER_BYTES: Final = 8 * 2**20
+_UNREADABLE: Final = (
     *(ValueError, AttributeError, TypeError, KeyError, IndexError),
     *(OverflowError, RecursionError),  # from 1e999, and from brackets nested without end
 )
-_DTYPES = {
+_DTYPES: Final = {
     "F64": "float64",
     "F32": "float32",
     "F16": "float16",
@@ -30,6 +43,45 @@ _DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
+_CODES: Final = {dtype: code for code, dtype in _DTYPES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Encoded tensors, still in pieces: header, tensors and gaps, in order. Nothing is copied."""
+
+    pieces: tuple[memoryview, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """Length of all pieces."""
+        return sum(piece.nbytes for piece in self.pieces)
+
+    def digest(self) -> str:
+        """Hash the pieces as one."""
+        return content_digest(*self.pieces)
+
+    def join(self) -> bytes:
+        """Copy the pieces together."""
+        return b"".join(self.pieces)
+
+
+def content_digest(*pieces: Buffer) -> str:
+    """Hash bytes to 64 hex digits (BLAKE3: half the time of sha256 with SHA instructions)."""
+    hasher = blake3()
+    for piece in pieces:
+        hasher.update(piece)
+    return hasher.hexdigest()
+
+
+def check_digest(data: Buffer, digest: str, *, what: str) -> None:
+    """Raise ContractError when ``data`` does not hash to ``digest``."""
+    found = content_digest(data)
+    if found != digest:
+        raise ContractError(
+            f"{what} hashes to {found[:12]}..., promised was {digest[:12]}...; "
+            "it was damaged on the way"
+        )
 
 
 def schema_of(tensors: Mapping[str, Tensor]) -> Schema:
@@ -40,69 +92,160 @@ def schema_of(tensors: Mapping[str, Tensor]) -> Schema:
     }
 
 
+def encoded_bytes(schema: Schema) -> int:
+    """Tell how long encoded tensors of ``schema`` are, to the byte."""
+    layout = _Layout.of(schema)
+    return len(layout.header) + layout.n_data_bytes
+
+
+def encode(tensors: Mapping[str, Tensor]) -> Encoded:
+    """Encode named tensors; the same tensors give the same bytes. CPU tensors are not copied."""
+    layout = _Layout.of(schema_of(tensors))
+    pieces, end = [memoryview(layout.header)], 0
+    for name, begin in layout.begins.items():
+        if begin > end:
+            pieces.append(memoryview(bytes(begin - end)))
+        raw = _raw_bytes(tensors[name])
+        pieces.append(raw)
+        end = begin + raw.nbytes
+    return Encoded(tuple(pieces))
+
+
 def encode_tensors(tensors: Mapping[str, Tensor]) -> bytes:
-    """Encode named tensors; the same tensors give the same bytes."""
-    return save({name: _apart(tensors[name]) for name in sorted(tensors)})
+    """Encode named tensors into bytes of their own."""
+    return encode(tensors).join()
 
 
-def decode_tensors(data: bytes, schema: Schema) -> dict[str, Tensor]:
-    """Decode named tensors that must be exactly those of ``schema``.
+def decode_tensors(data: Buffer, schema: Schema) -> dict[str, Tensor]:
+    """Decode named tensors that must be exactly those of ``schema``, laid out as we lay them out.
+
+    Writable ``data``, such as a private map, are used in place: the tensors keep them alive.
+    Read-only data are copied.
 
     Raises:
         ContractError: truncated, oversized, or other names, dtypes or shapes than promised. Found
             from the header, before any tensor is allocated.
     """
-    header = _read_header(data)
-    if header.keys() != schema.keys():
-        missing, extra = sorted(schema.keys() - header), sorted(header.keys() - schema)
-        raise ContractError(
-            f"tensors do not fit the model: missing {missing[:3]}, unexpected {extra[:3]}"
+    layout = _Layout.of(schema)
+    view = memoryview(data).cast("B")
+    n_header = len(layout.header)
+    # our own header, byte for byte: nothing that stands in a foreign one is acted upon
+    if view[:n_header] != layout.header or view.nbytes != n_header + layout.n_data_bytes:
+        raise _misfit(view, schema)
+    writable = bytearray(view) if view.readonly else data
+    return {
+        name: _tensor_at(writable, n_header + begin, schema[name])
+        for name, begin in layout.begins.items()
+    }
+
+
+def narrow(tensors: Mapping[str, Tensor], wire_dtype: WireDtype) -> dict[str, Tensor]:
+    """Round float32 tensors to what travels; the others stay."""
+    kept = torch.bfloat16 if wire_dtype == "bfloat16" else torch.float32
+    return {n: t.to(kept) if t.dtype == torch.float32 else t for n, t in tensors.items()}
+
+
+def narrow_schema(schema: Schema, wire_dtype: WireDtype) -> Schema:
+    """Describe what ``narrow`` makes of tensors of ``schema``."""
+    return {
+        name: (wire_dtype if dtype == "float32" else dtype, shape)
+        for name, (dtype, shape) in schema.items()
+    }
+
+
+def widen(tensors: Mapping[str, Tensor], schema: Schema) -> dict[str, Tensor]:
+    """Give narrowed tensors their dtypes of ``schema`` again."""
+    return {name: tensor.to(getattr(torch, schema[name][0])) for name, tensor in tensors.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where tensors lie: the header, and where each begins behind it."""
+
+    header: bytes
+    begins: Mapping[str, int]
+    n_data_bytes: int
+
+    @classmethod
+    def of(cls, schema: Schema) -> "_Layout":
+        entries: dict[str, object] = {}
+        begins: dict[str, int] = {}
+        end = 0
+        for name in sorted(schema):
+            dtype, shape = schema[name]
+            if gap := -end % _ALIGNMENT:
+                entries[_GAP.format(len(begins))] = _entry("U8", (gap,), end, end + gap)
+            begins[name] = end + gap
+            end = begins[name] + _n_bytes(dtype, shape)
+            entries[name] = _entry(_CODES[dtype], shape, begins[name], end)
+        text = json.dumps(entries, separators=(",", ":")).encode()
+        text += b" " * (-(_HEADER_LENGTH_BYTES + len(text)) % _ALIGNMENT)
+        return cls(len(text).to_bytes(_HEADER_LENGTH_BYTES, "little") + text, begins, end)
+
+
+def _entry(code: str, shape: Iterable[int], begin: int, end: int) -> dict[str, object]:
+    return {"dtype": code, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+def _n_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    n_bytes: int = getattr(torch, dtype).itemsize
+    for size in shape:  # Python's integers: a schema, too, may promise the world
+        n_bytes *= size
+    return n_bytes
+
+
+def _raw_bytes(tensor: Tensor) -> memoryview:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+
+
+def _tensor_at(data: Buffer, begin: int, described: tuple[str, tuple[int, ...]]) -> Tensor:
+    dtype: torch.dtype = getattr(torch, described[0])
+    count = torch.Size(described[1]).numel()
+    if not count:
+        return torch.empty(described[1], dtype=dtype)
+    flat = torch.frombuffer(data, dtype=dtype, count=count, offset=begin)
+    return flat.reshape(described[1])
+
+
+def _misfit(view: memoryview, schema: Schema) -> ContractError:
+    """Say what is wrong with encoded tensors that are not laid out as ``schema`` says."""
+    try:
+        header = _read_header(view)
+    except ContractError as error:
+        return error
+    found = {name: entry for name, entry in header.items() if not name.startswith("__gap_")}
+    if found.keys() != schema.keys():
+        missing, extra = sorted(schema.keys() - found), sorted(found.keys() - schema)
+        return ContractError(
+            f"tensors do not fit the model: missing {missing[:3]!r:.80}, "
+            f"unexpected {extra[:3]!r:.80}"
         )
     for name, (dtype, shape) in schema.items():
-        entry = header[name]
-        found = (_DTYPES.get(str(entry.get("dtype"))), entry.get("shape"))
-        if found != (dtype, list(shape)):
-            raise ContractError(
-                f"tensor {name!r} is {found[0]} {found[1]!r:.80}; "
-                f"the model has {dtype} {list(shape)}"
+        kind = (_DTYPES.get(str(found[name].get("dtype"))), found[name].get("shape"))
+        if kind != (dtype, list(shape)):
+            return ContractError(
+                f"tensor {name!r} is {kind[0]} {kind[1]!r:.80}; the model has {dtype} {list(shape)}"
             )
-    try:
-        return load(data)
-    except Exception as error:  # safetensors raises its own error, or ValueError, by version
-        raise ContractError(f"tensors cannot be decoded: {error}") from error
+    return ContractError("tensors cannot be decoded: they are laid out in another way than ours")
 
 
-def check_digest(data: bytes, sha256: str, *, what: str) -> None:
-    """Raise ContractError when ``data`` does not hash to ``sha256``."""
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise ContractError(
-            f"{what} hashes to {found[:12]}..., promised was {sha256[:12]}...; "
-            "it was damaged on the way"
-        )
-
-
-def _apart(tensor: Tensor) -> Tensor:
-    """Copy: safetensors refuses tensors that share memory, as tied parameters do."""
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-
-
-def _read_header(data: bytes) -> dict[str, Any]:
-    n_header = int.from_bytes(data[:_HEADER_LENGTH_BYTES], "little")
+def _read_header(view: memoryview) -> dict[str, Any]:
+    n_header = int.from_bytes(view[:_HEADER_LENGTH_BYTES], "little")
     body = _HEADER_LENGTH_BYTES + n_header
-    if len(data) < _HEADER_LENGTH_BYTES or n_header > _MAX_HEADER_BYTES or body > len(data):
+    if len(view) < _HEADER_LENGTH_BYTES or n_header > _MAX_HEADER_BYTES or body > len(view):
         raise ContractError(
-            f"{len(data)} bytes are not safetensors (header of {n_header}); truncated or foreign"
+            f"{len(view)} bytes are not safetensors (header of {n_header}); truncated or foreign"
         )
     try:
-        header = json.loads(data[_HEADER_LENGTH_BYTES:body])
+        header = json.loads(bytes(view[_HEADER_LENGTH_BYTES:body]))
         header.pop("__metadata__", None)
         ends = [int(entry["data_offsets"][1]) for entry in header.values()]
     except _UNREADABLE as error:
         raise ContractError(f"the safetensors header cannot be read: {error!r:.200}") from error
-    if max(ends, default=0) != len(data) - body:
+    if max(ends, default=0) != len(view) - body:
         raise ContractError(
-            f"tensors take {max(ends, default=0)} bytes by their header but {len(data) - body} "
+            f"tensors take {max(ends, default=0)} bytes by their header but {len(view) - body} "
             "came; truncated or padded"
         )
     return dict(header)

@@ -16,17 +16,36 @@ def _encodable(text: str) -> str:
     return text
 
 
-Kind = Literal["gradient", "evaluate"]
+Kind = Literal["gradient", "evaluate", "reduce"]
 Status = Literal["ok", "failed", "refused", "missing"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Text = Annotated[str, AfterValidator(_encodable)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
-class _Message(BaseModel):
+class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
+
+class BlobRef(_Part):
+    """Where tensors are, and what vouches for them in a signed message.
+
+    Attributes:
+        key: their name.
+        n_bytes: their encoded length.
+        digest: of their bytes, when they are in the blob store.
+        seal: of their file, when they are in the memory of the orchestrator's host.
+    """
+
+    key: Text
+    n_bytes: Count
+    digest: str = ""
+    seal: str = ""
+
+
+class _Message(_Part):
     protocol: int = PROTOCOL_VERSION
     signature: str = ""
 
@@ -42,11 +61,16 @@ class InnerLoopJob(_Message):
         run, epoch: the run's uid, and the fencing epoch of the orchestrator that sent this.
         stream, step: which sequence of steps ("train", "validate-..."), and which step of it.
         shard, n_shards, attempt: which part, of how many, sent for the how-many-th time (from 0).
-        kind: sum of meta-gradients, or metrics alone.
+        kind: sum of meta-gradients, metrics alone, or the sum of sums.
         split, episode_step: where episodes are drawn from: CounterRng(seed, split, episode_step).
         first_episode, n_episodes: the shard's range of episode indices.
-        plan: sha256 of the run's workload description.
-        state, state_bytes: sha256 and length of the encoded meta-learned state.
+        plan: digest of the run's workload description.
+        state, state_bytes: digest and length of the encoded meta-learned state.
+        wire_dtype: how float32 tensors of state and sum travel.
+        inputs: of "reduce", the sums to be added, in order along the tree.
+        host, area: the orchestrator's host, and where in its memory it keeps the state and takes
+            sums from workers of that host; "" when it does not.
+        via_store: the sum goes through the blob store all the same: another host may add it up.
         fingerprint: required numerics fingerprint; "" accepts any.
         lease_ms: how long a lease lasts when it is not renewed.
         deadline_s: longest time for one job; its lease is not renewed beyond.
@@ -65,9 +89,14 @@ class InnerLoopJob(_Message):
     episode_step: Count
     first_episode: Count
     n_episodes: Annotated[int, Field(ge=1, lt=2**31)]
-    plan: Sha256
-    state: Sha256
+    plan: Digest
+    state: Digest
     state_bytes: Count
+    wire_dtype: Literal["float32", "bfloat16"]
+    inputs: tuple[BlobRef, ...] = Field(strict=False)
+    host: str
+    area: Folder
+    via_store: bool
     fingerprint: str
     lease_ms: Annotated[int, Field(ge=100)]
     deadline_s: Annotated[float, Field(gt=0)]
@@ -92,7 +121,8 @@ class ShardResult(_Message):
         worker, device: who computed it ("host:pid") and on what ("cpu", "cuda:0 NVIDIA ...").
         fingerprint: the worker's numerics fingerprint.
         queue_wait_s, compute_s: seconds between sending and starting, and of computing.
-        blob_sha256, blob_bytes: digest and length of the encoded sum; "" and 0 without one.
+        blob_bytes: length of the encoded sum; 0 without one.
+        blob_digest, blob_seal: see ``BlobRef``.
         losses, accuracies: one for each episode, in order; accuracies empty for regression.
         error, is_retryable: the message of what went wrong, and whether another try may help.
     """
@@ -109,12 +139,19 @@ class ShardResult(_Message):
     fingerprint: Text
     queue_wait_s: float = 0.0
     compute_s: float = 0.0
-    blob_sha256: str = ""
     blob_bytes: Count = 0
+    blob_digest: str = ""
+    blob_seal: str = ""
     losses: tuple[float, ...] = Field(default=(), strict=False)
     accuracies: tuple[float, ...] = Field(default=(), strict=False)
     error: Text = ""
     is_retryable: bool = False
+
+    def blob(self, key: str) -> BlobRef:
+        """Describe the sum; ``key`` is where it must be, whatever the sender says."""
+        return BlobRef(
+            key=key, n_bytes=self.blob_bytes, digest=self.blob_digest, seal=self.blob_seal
+        )
 
 
 _M = TypeVar("_M", bound=_Message)

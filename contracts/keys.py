@@ -88,6 +88,11 @@ class StepKeys:
         """Name the lease that a worker renews while it computes an attempt."""
         return f"{self.root}:lease:{shard}:{attempt}"
 
+    @property
+    def blob_prefix(self) -> str:
+        """What the name of every blob of the step begins with."""
+        return f"{self.root}:blob:"
+
     def blob(self, shard: int, attempt: int) -> str:
         """Name the blob that holds an attempt's summed gradient."""
-        return f"{self.root}:blob:{shard}:{attempt}"
+        return f"{self.blob_prefix}{shard}:{attempt}"

@@ -39,6 +39,7 @@ class WorkerInfo:
         protocol: its message protocol version.
         version: its metafleet version.
         fingerprint: its numerics fingerprint.
+        host_id: the memory it shares with others, see ``HostCache``; "" for none.
         last_seen_s: seconds since its last sign of life.
         processes: how many jobs it computes at a time.
     """
@@ -51,6 +52,7 @@ class WorkerInfo:
     protocol: int
     version: str
     fingerprint: str
+    host_id: str = ""
     last_seen_s: float = 0.0
     processes: int = 1
 

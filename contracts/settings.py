@@ -36,6 +36,8 @@ class Settings:
         heartbeat_dir: METAFLEET_HEARTBEAT_DIR; each worker touches a file here every two seconds,
             default ``home/heartbeats``.
         allows_chaos: METAFLEET_CHAOS; "1" lets `metafleet chaos` kill workers.
+        host_cache_dir: METAFLEET_HOST_CACHE_DIR; memory-backed folder where processes of this host
+            exchange tensors, default ``/dev/shm/metafleet-UID``.
     """
 
     home: Path
@@ -47,6 +49,7 @@ class Settings:
     device: str
     allowed_packages: tuple[str, ...]
     heartbeat_dir: Path
+    host_cache_dir: Path
     allows_chaos: bool = False
 
     @property
@@ -85,6 +88,7 @@ class Settings:
             allowed_packages=tuple(p.strip() for p in packages.split(",") if p.strip()),
             heartbeat_dir=_folder(env, "METAFLEET_HEARTBEAT_DIR", home / "heartbeats"),
             allows_chaos=env.get("METAFLEET_CHAOS") == "1",
+            host_cache_dir=_folder(env, "METAFLEET_HOST_CACHE_DIR", _memory_folder()),
         )
 
 
@@ -101,6 +105,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
         "METAFLEET_SIGNING_KEY": settings.signing_key,
         "METAFLEET_DEVICE": settings.device,
         "METAFLEET_HEARTBEAT_DIR": str(settings.heartbeat_dir),
+        "METAFLEET_HOST_CACHE_DIR": str(settings.host_cache_dir),
         "METAFLEET_ALLOWED_PACKAGES": ",".join(settings.allowed_packages),
     }
     inherited = {name: value for name, value in os.environ.items() if name not in wanted}
@@ -132,6 +137,13 @@ def make_folder(path: Path, what: str) -> None:
             f"{what} {path} cannot be written ({error.strerror or error}); "
             "choose another place in METAFLEET_HOME, or make room there"
         ) from error
+
+
+def _memory_folder() -> Path:
+    """Name a folder of this user's in memory; in the folder for temporary files if need be."""
+    memory = Path("/dev/shm")
+    parent = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
+    return parent / f"metafleet-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 
 
 def _folder(env: Mapping[str, str], name: str, default: str | Path) -> Path:

@@ -1,6 +1,7 @@
 """HMAC-SHA256 signatures over messages, with the deployment's key.
 
-A message carries the sha256 of the tensors it speaks of, so a signed message vouches for them too.
+A message carries the digest of the tensors it speaks of, or the seal of the file they are in, so a
+signed message vouches for them too.
 """
 
 import hashlib

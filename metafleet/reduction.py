@@ -14,9 +14,9 @@ _Node = tuple[int, int]
 class TreeReducer:
     """Adds shards along a fixed binary tree over their index: (0, 1), (2, 3), ... and so on up.
 
-    A node without a sibling, at the right edge, moves up as it is. A pair is added, and one of the
-    two freed, as soon as both are there: shards in order of index keep at most log2(n) + 1 sums
-    alive. Not thread-safe.
+    A node without a sibling, at the right edge, moves up as it is. A pair is added, and the memory
+    of one of the two used again, as soon as both are there: shards in order of index keep at most
+    log2(n) + 1 sums alive. Not thread-safe.
 
     Args:
         n_shards: how many shards there will be, >= 1.
@@ -29,6 +29,8 @@ class TreeReducer:
         self._waiting: dict[_Node, Params] = {}
         self._added: set[int] = set()
         self._shapes: dict[str, tuple[int, ...]] | None = None
+        self._spares: list[Params] = []
+        self._most_alive = 0
 
     @property
     def missing(self) -> tuple[int, ...]:
@@ -37,11 +39,17 @@ class TreeReducer:
 
     @property
     def n_alive(self) -> int:
-        """How many sums are held in memory."""
-        return len(self._waiting)
+        """How many sums are held in memory, those whose memory will be used again included."""
+        return len(self._waiting) + len(self._spares)
 
-    def add(self, shard: int, tensors: Params) -> None:
-        """Add one shard. ``tensors`` are taken over and may be changed.
+    def add(self, shard: int, tensors: Params, *, may_change: bool = True) -> None:
+        """Add one shard.
+
+        Args:
+            shard: its index.
+            tensors: its sum.
+            may_change: ``tensors`` are taken over; else they are read now and never again, so that
+                they may lie in a map.
 
         Raises:
             ContractError: the shard is unknown or already there, or its names or shapes are not
@@ -49,16 +57,20 @@ class TreeReducer:
         """
         self._check(shard, tensors)
         self._added.add(shard)
-        level, index, width, total = 0, shard, self._n_shards, tensors
+        total, is_ours = tensors, may_change
+        level, index, width = 0, shard, self._n_shards
         while width > 1:
             sibling = index ^ 1
             if sibling < width:
                 other = self._waiting.pop((level, sibling), None)
                 if other is None:
                     break
-                total = _sum_in_place(total, other)
+                if is_ours and not may_change:
+                    self._keep_spare(total)
+                total, is_ours = _sum_in_place(other, total), True
             level, index, width = level + 1, index // 2, (width + 1) // 2
-        self._waiting[level, index] = total
+        self._waiting[level, index] = total if is_ours else self._copy(total)
+        self._most_alive = max(self._most_alive, len(self._waiting))
 
     def result(self, *, partial: bool = False) -> Params:
         """Return the sum over all shards; over those that came, if ``partial``.
@@ -76,7 +88,21 @@ class TreeReducer:
                 "add every shard before the result"
             )
         (total,) = self._waiting.values()
+        self._spares.clear()
         return total
+
+    def _keep_spare(self, tensors: Params) -> None:
+        """Keep the memory of a sum for the next one: fresh memory costs more than adding."""
+        if self.n_alive < self._most_alive:
+            self._spares.append(tensors)
+
+    def _copy(self, tensors: Mapping[str, Tensor]) -> Params:
+        if not self._spares:
+            return {name: tensor.clone() for name, tensor in tensors.items()}
+        spare = self._spares.pop()
+        for name, tensor in tensors.items():
+            spare[name].copy_(tensor)
+        return spare
 
     def _join_what_is_there(self) -> Params:
         """Add what waits, from right to left: the order the tree would have it joined in."""

@@ -125,7 +125,10 @@ class Test(_Section):
 
 
 class Engine(_Section):
-    """How the work is cut and guarded; only episodes_per_job and device touch the arithmetic."""
+    """How the work is cut and guarded.
+
+    Only episodes_per_job, device and wire_dtype touch the arithmetic.
+    """
 
     episodes_per_job: int = Field(default=4, ge=1)
     device: Literal["cpu", "cuda"] = "cpu"
@@ -136,6 +139,16 @@ class Engine(_Section):
     checkpoint_every: int = Field(default=25, ge=1)
     step_deadline_s: float = Field(default=600.0, gt=0)
     job_deadline_s: float = Field(default=600.0, gt=0)
+    wire_dtype: Literal["float32", "bfloat16"] = "float32"
+    reduce_fan_in: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_fan_in(self) -> Self:
+        if self.reduce_fan_in == 1 or self.reduce_fan_in & (self.reduce_fan_in - 1):
+            raise ValueError(
+                f"reduce_fan_in={self.reduce_fan_in}; expected a power of two >= 2, or 0 for none"
+            )
+        return self
 
 
 class ExperimentConfig(_Section):

@@ -78,6 +78,7 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
             device=resolve_device(engine.device),
             allowed_packages=settings.allowed_packages,
             check=check,
+            wire_dtype=engine.wire_dtype,
         )
     options = FleetOptions(
         episodes_per_job=engine.episodes_per_job,
@@ -87,6 +88,8 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
         step_deadline_s=engine.step_deadline_s,
         job_deadline_s=engine.job_deadline_s,
         min_fraction=engine.min_fraction if engine.policy == "partial" else 1.0,
+        wire_dtype=engine.wire_dtype,
+        reduce_fan_in=engine.reduce_fan_in,
     )
     return FleetDispatcher(
         settings,

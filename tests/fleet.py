@@ -115,6 +115,7 @@ def open_fleet(home: Path, url: str) -> Iterator[Fleet]:
         blobs_url=url,
         signing_key="test-key",
         device="cpu",
+        host_cache_dir=home / "host-cache",
     )
     fleet = Fleet(settings)
     try:

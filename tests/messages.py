@@ -1,13 +1,12 @@
 """Jobs, results and states for tests of the engine: sound ones, to be spoilt field by field."""
 
-import hashlib
 import uuid
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from contracts.codec import encode_tensors
+from contracts.codec import content_digest, encode_tensors
 from contracts.job import InnerLoopJob, ShardResult
 from metafleet.episode import EpisodeShape
 from metafleet.params import MetaState, Params, flatten_state
@@ -47,6 +46,11 @@ def make_job(**changes: Any) -> InnerLoopJob:
         "plan": "a" * 64,
         "state": "b" * 64,
         "state_bytes": 1234,
+        "wire_dtype": "float32",
+        "inputs": (),
+        "host": "",
+        "area": "",
+        "via_store": False,
         "fingerprint": "torch=2.13.0 threads=1",
         "lease_ms": 3000,
         "deadline_s": 300.0,
@@ -106,5 +110,5 @@ def make_request(state: MetaState | None = None, **changes: Any) -> StepRequest:
 def with_blob(result: ShardResult, sums: Params) -> tuple[ShardResult, bytes]:
     """``result`` promising the encoded ``sums``, and those bytes."""
     data = encode_tensors(sums)
-    promise = {"blob_sha256": hashlib.sha256(data).hexdigest(), "blob_bytes": len(data)}
+    promise = {"blob_digest": content_digest(data), "blob_bytes": len(data)}
     return result.model_copy(update=promise), data

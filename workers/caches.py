@@ -1,5 +1,6 @@
 """What a worker process keeps between jobs: workloads by plan, states by version."""
 
+import contextlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -7,8 +8,16 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from contracts.blobs import BlobStore
-from contracts.codec import Schema, check_digest, decode_tensors
+from contracts.codec import (
+    Buffer,
+    Schema,
+    check_digest,
+    decode_tensors,
+    narrow_schema,
+    widen,
+)
 from contracts.connections import Client
+from contracts.host_cache import HostCache
 from contracts.job import InnerLoopJob
 from contracts.keys import RunKeys
 from metafleet.errors import BlobMissingError
@@ -46,10 +55,10 @@ class WorkloadCache:
         self._data_dir = data_dir
         self._device = device
         self._allowed_packages = allowed_packages
-        self._workloads: RecentlyUsed[str, Workload] = RecentlyUsed(4)
+        self._workloads: RecentlyUsed[str, tuple[Workload, Schema]] = RecentlyUsed(4)
 
-    def get(self, job: InnerLoopJob) -> Workload:
-        """Return the workload of the job's plan.
+    def get(self, job: InnerLoopJob) -> tuple[Workload, Schema]:
+        """Return the workload of the job's plan, and the schema of its state.
 
         Raises:
             BlobMissingError: the plan is not in Redis.
@@ -57,24 +66,29 @@ class WorkloadCache:
         """
         return self._workloads.get(job.plan, lambda: self._build(job))
 
-    def _build(self, job: InnerLoopJob) -> Workload:
+    def _build(self, job: InnerLoopJob) -> tuple[Workload, Schema]:
         text = self._client.get(RunKeys(job.run).plan(job.plan))
         if not isinstance(text, bytes):
             raise BlobMissingError(f"the plan of run={job.run} is not in Redis; it expired")
         check_digest(text, job.plan, what=f"the plan of run={job.run}")
-        return Workload.build(
+        workload = Workload.build(
             WorkloadSpec.from_json(json.loads(text)),
             data_dir=self._data_dir,
             device=self._device,
             allowed_packages=self._allowed_packages,
         )
+        return workload, workload.schema()  # which draws a state: as slow as a job of a large model
 
 
 class StateCache:
-    """Meta-learned states by version: a step's shards on one worker fetch the state once."""
+    """Meta-learned states by version: a process maps a state once, a host downloads it once.
 
-    def __init__(self, blobs: BlobStore) -> None:
-        self._blobs = blobs
+    States in the memory of the orchestrator's host are used where they are. A learner that wrote
+    to one would write to a private copy of the page.
+    """
+
+    def __init__(self, blobs: BlobStore, host_cache: HostCache) -> None:
+        self._blobs, self._host_cache = blobs, host_cache
         self._states: RecentlyUsed[str, MetaState] = RecentlyUsed(3)
 
     def get(self, job: InnerLoopJob, schema: Schema) -> MetaState:
@@ -87,6 +101,20 @@ class StateCache:
         return self._states.get(job.state, lambda: self._fetch(job, schema))
 
     def _fetch(self, job: InnerLoopJob, schema: Schema) -> MetaState:
+        tensors = decode_tensors(self._find(job), narrow_schema(schema, job.wire_dtype))
+        return unflatten_state(widen(tensors, schema))
+
+    def _find(self, job: InnerLoopJob) -> Buffer:
+        area = self._host_cache.find_area(job.host, job.area)
+        if area is not None:
+            with contextlib.suppress(BlobMissingError):
+                # no digest: it is named by its digest, and only our user can have written it
+                return area.map(RunKeys(job.run).state(job.state), job.state_bytes)
+        return self._host_cache.fetch_once(
+            job.run, job.state, job.state_bytes, lambda: self._download(job)
+        )
+
+    def _download(self, job: InnerLoopJob) -> bytes:
         data = self._blobs.get(RunKeys(job.run).state(job.state), job.state_bytes)
         check_digest(data, job.state, what=f"the state of {job.label}")
-        return unflatten_state(decode_tensors(data, schema))
+        return data

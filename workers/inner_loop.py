@@ -1,6 +1,5 @@
 """One job from message to committed result."""
 
-import hashlib
 import logging
 import os
 import random
@@ -11,33 +10,35 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from contracts.blobs import BlobStore, open_blob_store
-from contracts.codec import encode_tensors
+from contracts.codec import Schema, decode_tensors, narrow, narrow_schema, widen
 from contracts.connections import connect, redis_errors, require_broker_url
-from contracts.job import InnerLoopJob, ShardResult, parse_job
+from contracts.exchange import Exchange
+from contracts.host_cache import HostCache
+from contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_job
 from contracts.keys import RunKeys
 from contracts.ledger import JobLedger
 from contracts.settings import Settings
 from contracts.signing import sign, verify
-from metafleet.cancellation import cancellable
+from metafleet.cancellation import cancellable, stop_if_unwanted
 from metafleet.device import describe_device, prepare_process, resolve_device
 from metafleet.errors import (
     BlobMissingError,
     BrokerUnavailableError,
     ConfigError,
+    ContractError,
     DataError,
     FingerprintError,
     NumericsError,
     StaleError,
 )
 from metafleet.fingerprint import fingerprint_text
-from metafleet.params import MetaState, flatten_state
-from metafleet.workload import Workload
+from metafleet.params import MetaState, Params, flatten_state
+from metafleet.reduction import TreeReducer
 from workers.caches import StateCache, WorkloadCache
 from workers.lease import LeaseKeeper
 
 log = logging.getLogger(__name__)
 
-BLOB_TTL_S = 900.0
 _PATIENCE_S = 60.0
 """How long a finished result is worth trying to hand in while Redis is away."""
 
@@ -60,7 +61,8 @@ class InnerLoopRunner:
             device=device,
             allowed_packages=settings.allowed_packages,
         )
-        self._states = StateCache(self._blobs)
+        self._host_cache = HostCache(settings.host_cache_dir)
+        self._states = StateCache(self._blobs, self._host_cache)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._device = describe_device(device)
         self._fingerprint = fingerprint_text(device)
@@ -92,7 +94,7 @@ class InnerLoopRunner:
             result = sign(result.model_copy(update={"compute_s": compute_s}), self._key)
             committed = self._persist(lambda: ledger.commit(result.model_dump_json()))
         if committed != "ok" and result.blob_bytes:
-            self._blobs.delete(self._blob_key(job), result.blob_bytes)
+            self._exchange(job).delete(result.blob(_blob_key(job)))
         outcome = result.status if committed == "ok" else f"late: {committed}"
         log.info("%s %s after %.3f s", job.label, outcome, compute_s)
         return f"{outcome} {compute_s:.2f}s" + (f" {result.error}" if result.error else "")
@@ -114,9 +116,7 @@ class InnerLoopRunner:
         update: dict[str, object]
         try:
             self._check_fingerprint(job)
-            workload = self._workloads.get(job)
-            state = self._states.get(job, workload.schema())
-            return result.model_copy(update=self._work(job, workload, state))
+            return result.model_copy(update=self._work(job))
         except StaleError:
             raise
         except BlobMissingError as error:
@@ -134,7 +134,11 @@ class InnerLoopRunner:
         log.warning("%s %s: %s", job.label, update["status"], update["error"])
         return result.model_copy(update=update)
 
-    def _work(self, job: InnerLoopJob, workload: Workload, state: MetaState) -> dict[str, object]:
+    def _work(self, job: InnerLoopJob) -> dict[str, object]:
+        workload, schema = self._workloads.get(job)
+        if job.kind == "reduce":
+            return _promise(self._put(job, self._add_up(job, schema)))
+        state = self._states.get(job, schema)
         if job.kind == "evaluate":
             metrics = workload.evaluate(
                 state,
@@ -143,7 +147,7 @@ class InnerLoopRunner:
                 first_episode=job.first_episode,
                 n_episodes=job.n_episodes,
             )
-            blob = b""
+            blob = None
         else:
             gradient = workload.gradient(
                 state,
@@ -153,14 +157,36 @@ class InnerLoopRunner:
                 n_episodes=job.n_episodes,
             )
             metrics = gradient.metrics
-            blob = encode_tensors(flatten_state(MetaState(gradient.grads, gradient.buffers)))
-            self._persist(lambda: self._blobs.put(self._blob_key(job), blob, ttl_s=BLOB_TTL_S))
+            sums = flatten_state(MetaState(gradient.grads, gradient.buffers))
+            blob = self._put(job, narrow(sums, job.wire_dtype))
         return {
             "losses": tuple(m.loss for m in metrics),
             "accuracies": tuple(m.accuracy for m in metrics if m.accuracy is not None),
-            "blob_sha256": hashlib.sha256(blob).hexdigest() if blob else "",
-            "blob_bytes": len(blob),
+            **(_promise(blob) if blob is not None else {}),
         }
+
+    def _add_up(self, job: InnerLoopJob, schema: Schema) -> Params:
+        """Add sums along the tree, just as the orchestrator would."""
+        exchange, reducer = self._exchange(job), TreeReducer(len(job.inputs))
+        for index, ref in enumerate(job.inputs):
+            stop_if_unwanted()
+            try:
+                data = self._persist(
+                    lambda r=ref: exchange.get(r, what=f"input {r.key}")  # type: ignore[misc]
+                )
+                tensors = decode_tensors(data, narrow_schema(schema, job.wire_dtype))
+            except ContractError as error:  # as good as gone: computing on it won't mend it
+                raise BlobMissingError(str(error)) from error
+            reducer.add(index, widen(tensors, schema), may_change=False)
+        return reducer.result()
+
+    def _put(self, job: InnerLoopJob, tensors: Params) -> BlobRef:
+        exchange = self._exchange(job)
+        return self._persist(lambda: exchange.put(_blob_key(job), tensors))
+
+    def _exchange(self, job: InnerLoopJob) -> Exchange:
+        area = self._host_cache.find_area(job.host, job.area)
+        return Exchange(self._blobs, area, to_store=job.via_store)
 
     def _check_fingerprint(self, job: InnerLoopJob) -> None:
         if job.fingerprint not in ("", self._fingerprint):
@@ -169,11 +195,6 @@ class InnerLoopRunner:
                 f"{job.fingerprint}; pin ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY on every "
                 'host, or set engine.numerics="relaxed"'
             )
-
-    @staticmethod
-    def _blob_key(job: InnerLoopJob) -> str:
-        step = RunKeys(job.run).step(job.stream, job.step, epoch=job.epoch)
-        return step.blob(job.shard, job.attempt)
 
     def _persist(self, call: Callable[[], T]) -> T:
         """Call until Redis answers, with backoff, for at most a minute."""
@@ -189,6 +210,15 @@ class InnerLoopRunner:
                 log.warning("%s; trying again in %.1f s", error, pause_s)
                 time.sleep(pause_s * random.uniform(0.5, 1.5))
                 pause_s = min(2 * pause_s, 3.0)
+
+
+def _blob_key(job: InnerLoopJob) -> str:
+    step = RunKeys(job.run).step(job.stream, job.step, epoch=job.epoch)
+    return step.blob(job.shard, job.attempt)
+
+
+def _promise(blob: BlobRef) -> dict[str, object]:
+    return {"blob_bytes": blob.n_bytes, "blob_digest": blob.digest, "blob_seal": blob.seal}
 
 
 def _sendable(text: str) -> str:

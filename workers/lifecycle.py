@@ -6,6 +6,7 @@ from typing import Any
 
 from celery import Celery, signals
 
+from contracts.host_cache import HostCache
 from contracts.job import PROTOCOL_VERSION
 from contracts.keys import queue_of
 from contracts.presence import WorkerInfo
@@ -54,6 +55,7 @@ class Lifecycle:
                 version=code_version(),
                 fingerprint=fingerprint_text(self._device),
                 processes=int(sender.pool.num_processes or 1),
+                host_id=HostCache(self._settings.host_cache_dir).host_id,
             ),
             self._settings.heartbeat_dir / f"{name}-{os.getpid()}",
         )

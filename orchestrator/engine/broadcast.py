@@ -1,13 +1,15 @@
 """Puts what workers fetch where they can fetch it: the plan once, each version of the state."""
 
-import hashlib
 import json
+import uuid
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Final
 
 from contracts.blobs import BlobStore
-from contracts.codec import encode_tensors
+from contracts.codec import Encoded, WireDtype, content_digest, encode, narrow
 from contracts.connections import Client
+from contracts.host_area import HostArea
 from contracts.keys import RunKeys
 from contracts.ledger import RUN_TTL_MS
 from metafleet.params import MetaState, flatten_state
@@ -17,44 +19,115 @@ _KEPT_VERSIONS: Final = 3
 _STATE_TTL_S: Final = 3600.0
 
 
+@dataclass(slots=True)
+class _Version:
+    """Length of a version, and where it lies."""
+
+    n_bytes: int
+    is_here: bool = False
+    is_stored: bool = False
+
+
 class Broadcast:
     """The run's plan and the newest versions of its state.
 
-    Versions are named by the sha256 of their bytes, so a version can never change under a worker,
-    and the same state is stored once however many steps use it.
+    A version never changes under a worker: in the blob store it is named by the digest of its
+    bytes, in the memory of this host alone by a name that is never used again. The same state is
+    published once however many steps use it.
+
+    Args:
+        client: of the broker.
+        blobs: the store that every host reaches.
+        run: the run's uid.
+        area: the run's files in this host's memory; None to do without.
+        wire_dtype: how float32 tensors travel.
     """
 
-    def __init__(self, client: Client, blobs: BlobStore, run: str) -> None:
-        self._client, self._blobs = client, blobs
-        self._keys = RunKeys(run)
-        self._versions: OrderedDict[str, int] = OrderedDict()
+    def __init__(
+        self,
+        client: Client,
+        blobs: BlobStore,
+        run: str,
+        *,
+        area: HostArea | None = None,
+        wire_dtype: WireDtype = "float32",
+    ) -> None:
+        self._client, self._blobs, self._area = client, blobs, area
+        self._keys, self._wire_dtype = RunKeys(run), wire_dtype
+        self._versions: OrderedDict[str, _Version] = OrderedDict()
+        self._newest: tuple[MetaState, str] | None = None
+        self._held: dict[str, set[str]] = {}
         self._plans: set[str] = set()
 
     def publish_plan(self, spec: WorkloadSpec) -> str:
-        """Make a plan available; returns its sha256."""
+        """Make a plan available; returns its digest."""
         text = json.dumps(spec.to_json(), sort_keys=True, allow_nan=False).encode()
-        plan = hashlib.sha256(text).hexdigest()
+        plan = content_digest(text)
         if plan not in self._plans:
             self._client.set(self._keys.plan(plan), text, px=RUN_TTL_MS)
             self._plans.add(plan)
         return plan
 
-    def publish_state(self, state: MetaState) -> tuple[str, int]:
-        """Make a state available; returns its sha256 and length."""
-        data = encode_tensors(flatten_state(state))
-        version = hashlib.sha256(data).hexdigest()
-        if version not in self._versions:
-            self._blobs.put(self._keys.state(version), data, ttl_s=_STATE_TTL_S)
-        self._versions[version] = len(data)
+    def publish_state(
+        self, state: MetaState, *, holder: str = "", everywhere: bool = True
+    ) -> tuple[str, int]:
+        """Make a state available; returns its version's name and length.
+
+        Args:
+            state: the state.
+            holder: who needs it until ``release``: the memory is not used for another till then.
+            everywhere: workers of other hosts need it too; else this host's memory will do, if it
+                has room.
+        """
+        version = self._find_published(state, everywhere=everywhere)
+        if version is None:
+            encoded = encode(narrow(flatten_state(state), self._wire_dtype))
+            version = None if everywhere else self._put_here(uuid.uuid4().hex * 2, encoded)
+            if version is None:
+                version = self._put_everywhere(encoded)
+            self._newest = (state, version)
         self._versions.move_to_end(version)
+        self._held.setdefault(holder, set()).add(version)
         while len(self._versions) > _KEPT_VERSIONS:
             self._forget(next(iter(self._versions)))
-        return version, len(data)
+        return version, self._versions[version].n_bytes
+
+    def release(self, holder: str) -> None:
+        """Note that nobody computes with what ``holder`` held any more."""
+        self._held.pop(holder, None)
+
+    def _find_published(self, state: MetaState, *, everywhere: bool) -> str | None:
+        if self._newest is None or self._newest[0] is not state:
+            return None
+        entry = self._versions.get(self._newest[1])
+        is_there = entry is not None and (entry.is_stored or (entry.is_here and not everywhere))
+        return self._newest[1] if is_there else None
+
+    def _put_here(self, version: str, encoded: Encoded) -> str | None:
+        """Put into this host's memory; None when there is no room."""
+        if self._area is None:
+            return None
+        seal = self._area.put(self._keys.state(version), encoded.pieces, ttl_s=_STATE_TTL_S)
+        if seal is None:
+            return None
+        self._versions.setdefault(version, _Version(encoded.n_bytes)).is_here = True
+        return version
+
+    def _put_everywhere(self, encoded: Encoded) -> str:
+        version = encoded.digest()
+        entry = self._versions.setdefault(version, _Version(encoded.n_bytes))
+        if not entry.is_here:
+            self._put_here(version, encoded)
+        if not entry.is_stored:
+            self._blobs.put(self._keys.state(version), encoded.join(), ttl_s=_STATE_TTL_S)
+            entry.is_stored = True
+        return version
 
     def invalidate(self) -> None:
-        """Note that Redis may have lost everything: publish again at the next call."""
+        """Note that everything may be lost: publish again at the next call."""
         self._plans.clear()
-        self._versions.clear()
+        for entry in self._versions.values():
+            entry.is_here = entry.is_stored = False
 
     def withdraw(self) -> None:
         """Delete every version and every plan."""
@@ -64,5 +137,11 @@ class Broadcast:
             self._client.delete(self._keys.plan(plan))
 
     def _forget(self, version: str) -> None:
-        n_bytes = self._versions.pop(version)
-        self._blobs.delete(self._keys.state(version), n_bytes)
+        entry, key = self._versions.pop(version), self._keys.state(version)
+        if self._area is not None:
+            if any(version in versions for versions in self._held.values()):
+                self._area.delete(key)  # whoever computes with it keeps it
+            else:
+                self._area.set_free(key)
+        if entry.is_stored:
+            self._blobs.delete(key, entry.n_bytes)

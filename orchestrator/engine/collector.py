@@ -4,9 +4,16 @@ from collections.abc import Mapping
 
 import torch
 
-from contracts.blobs import BlobStore
-from contracts.codec import Schema, check_digest, decode_tensors, schema_of
-from contracts.job import ShardResult
+from contracts.codec import (
+    WireDtype,
+    decode_tensors,
+    encoded_bytes,
+    narrow_schema,
+    schema_of,
+    widen,
+)
+from contracts.exchange import Exchange
+from contracts.job import BlobRef, ShardResult
 from contracts.keys import StepKeys
 from metafleet.errors import ContractError, StaleError
 from metafleet.learners.base import EpisodeMetrics
@@ -21,7 +28,9 @@ class Collector:
     Args:
         request: the step.
         shards: how it was cut.
-        blobs: where sums are fetched from.
+        exchange: where sums are fetched from.
+        wire_dtype: how float32 tensors of sums travel.
+        defer: only note where the sums are: workers will add them up.
     """
 
     def __init__(
@@ -29,12 +38,16 @@ class Collector:
         request: StepRequest,
         shards: tuple[Shard, ...],
         *,
-        blobs: BlobStore,
+        exchange: Exchange,
+        wire_dtype: WireDtype = "float32",
+        defer: bool = False,
     ) -> None:
         self._request, self._shards = request, shards
-        self._blobs = blobs
+        self._exchange, self._defer = exchange, defer
         self._schema = schema_of(flatten_state(request.state))  # a sum is shaped like the state
-        self._reducer = TreeReducer(len(shards)) if request.kind == "gradient" else None
+        self._wire_schema = narrow_schema(self._schema, wire_dtype)
+        self._reducer = TreeReducer(len(shards)) if request.kind != "evaluate" else None
+        self._deferred: dict[int, BlobRef] = {}
         self._metrics: dict[int, tuple[EpisodeMetrics, ...]] = {}
         self._jobs: dict[int, JobFacts] = {}
 
@@ -46,10 +59,9 @@ class Collector:
             BlobMissingError: its sum is gone from the blob store.
         """
         shard = self._shard_of(result)
-        metrics = _metrics_of(result, shard)
+        metrics = _metrics_of(result, shard) if self._request.kind != "reduce" else ()
         if self._reducer is not None:
-            sums = self._fetch(result, keys)
-            self._reducer.add(shard.index, sums)
+            self._take(shard.index, self._ref_of(result, keys))
         self._metrics[shard.index] = metrics
         self._jobs[shard.index] = JobFacts(
             shard=shard.index,
@@ -61,6 +73,25 @@ class Collector:
             payload_bytes=result.blob_bytes,
             episodes=shard.n_episodes,
         )
+
+    @property
+    def deferred(self) -> tuple[BlobRef, ...]:
+        """Where the sums are that were only noted, in order of shard."""
+        return tuple(self._deferred[shard] for shard in sorted(self._deferred))
+
+    def add_deferred(self) -> None:
+        """Add the sums that were only noted, after all.
+
+        Raises:
+            ContractError, BlobMissingError: as ``add`` does.
+        """
+        for shard in sorted(self._deferred):
+            self._add(shard, self._deferred.pop(shard))
+
+    def drop_deferred(self) -> None:
+        """Delete the sums that were only noted: others have added them up."""
+        while self._deferred:
+            self._exchange.delete(self._deferred.popitem()[1])
 
     def sums(self) -> Params:
         """Return the sum over the shards that came; empty for an evaluation."""
@@ -85,19 +116,28 @@ class Collector:
             raise ContractError(f"shard={result.shard} of a step of {len(self._shards)} shards")
         return self._shards[result.shard]
 
-    def _fetch(self, result: ShardResult, keys: StepKeys) -> Params:
-        limit = _encoded_limit(self._schema)
-        if not 0 < result.blob_bytes <= limit:
+    def _ref_of(self, result: ShardResult, keys: StepKeys) -> BlobRef:
+        """Say where a result's sum must be, if it can be one."""
+        expected = encoded_bytes(self._wire_schema)
+        if result.blob_bytes != expected:
             raise ContractError(
-                f"a sum of {result.blob_bytes} bytes was declared, the model allows up to {limit}"
+                f"a sum of {result.blob_bytes} bytes was declared, the model's has {expected}"
             )
-        key = keys.blob(result.shard, result.attempt)
-        data = self._blobs.get(key, result.blob_bytes)
-        check_digest(data, result.blob_sha256, what=f"the sum of shard {result.shard}")
-        sums = decode_tensors(data, self._schema)
-        _check_finite(sums, result)
-        self._blobs.delete(key, result.blob_bytes)
-        return sums
+        return result.blob(keys.blob(result.shard, result.attempt))
+
+    def _take(self, shard: int, ref: BlobRef) -> None:
+        if self._defer:
+            self._deferred[shard] = ref
+        else:
+            self._add(shard, ref)
+
+    def _add(self, shard: int, ref: BlobRef) -> None:
+        assert self._reducer is not None
+        data = self._exchange.get(ref, what=f"the sum of shard {shard}")
+        sums = widen(decode_tensors(data, self._wire_schema), self._schema)
+        _check_finite(sums, shard)
+        self._reducer.add(shard, sums, may_change=False)  # they may lie in a map of the host's
+        self._exchange.delete(ref)
 
 
 def _metrics_of(result: ShardResult, shard: Shard) -> tuple[EpisodeMetrics, ...]:
@@ -111,18 +151,9 @@ def _metrics_of(result: ShardResult, shard: Shard) -> tuple[EpisodeMetrics, ...]
     return tuple(map(EpisodeMetrics, result.losses, accuracies))
 
 
-def _encoded_limit(schema: Schema) -> int:
-    """Bound the encoded length: the tensors, and a header of names and numbers."""
-    tensors = sum(
-        torch.Size(shape).numel() * getattr(torch, dtype).itemsize
-        for dtype, shape in schema.values()
-    )
-    return int(tensors) + sum(len(name.encode()) + 512 for name in schema) + 4096
-
-
-def _check_finite(sums: Mapping[str, torch.Tensor], result: ShardResult) -> None:
+def _check_finite(sums: Mapping[str, torch.Tensor], shard: int) -> None:
     for name, tensor in sums.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise ContractError(
-                f"{name!r} of shard {result.shard} from {result.worker} is not finite"
-            )
+        # NaN and infinity survive in a sum, which takes a fortieth of the time; it may overflow,
+        # so only a finite one is believed
+        if not bool(tensor.sum().isfinite()) and not bool(tensor.isfinite().all()):
+            raise ContractError(f"{name!r} of shard {shard} is not finite")

@@ -4,22 +4,33 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from contracts.blobs import open_blob_store
+from contracts.codec import WireDtype
 from contracts.connections import connect, redis_errors, require_broker_url
-from contracts.job import PROTOCOL_VERSION
+from contracts.exchange import Exchange
+from contracts.host_cache import HostCache
+from contracts.job import PROTOCOL_VERSION, BlobRef
 from contracts.keys import RunKeys, queue_list, queue_of
 from contracts.ledger import RunStatus
 from contracts.settings import Settings
-from metafleet.errors import BlobStoreFullError, BrokerUnavailableError, FleetError
+from metafleet.errors import (
+    BlobMissingError,
+    BlobStoreFullError,
+    BrokerUnavailableError,
+    ContractError,
+    FencedError,
+    FleetError,
+)
 from orchestrator.engine.broadcast import Broadcast
 from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.ownership import Ownership
 from orchestrator.engine.publisher import Publisher
 from orchestrator.engine.queue_mark import QueueMark
-from orchestrator.engine.step import StepOutcome, StepRequest, cut
+from orchestrator.engine.reducing import groups_of, reduce_request
+from orchestrator.engine.step import Shard, StepOutcome, StepRequest, cut
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +58,9 @@ class FleetOptions:
             (0, 1]; 1.0 is the strict policy: all of them, or the run stops.
         step_deadline_s: longest time for one step while workers are there, > 0.
         job_deadline_s: longest time for one job, > 0.
+        wire_dtype: how float32 tensors of states and sums travel.
+        reduce_fan_in: how many sums a worker adds up where a step has more of them than that, a
+            power of two; 0: the orchestrator adds up all.
     """
 
     episodes_per_job: int
@@ -56,6 +70,8 @@ class FleetOptions:
     step_deadline_s: float
     min_fraction: float = 1.0
     job_deadline_s: float = 600.0
+    wire_dtype: WireDtype = "float32"
+    reduce_fan_in: int = 0
 
 
 class FleetDispatcher:
@@ -94,7 +110,13 @@ class FleetDispatcher:
         self._queue = queue_of(options.device)
         self._client = connect(self._url)
         self._blobs = open_blob_store(settings.blobs_url or self._url)
-        self._broadcast = Broadcast(self._client, self._blobs, run)
+        self._host_cache = HostCache(settings.host_cache_dir)
+        self._area = self._host_cache.open_area(run)
+        self._exchange = Exchange(self._blobs, self._area)
+        self._broadcast = Broadcast(
+            self._client, self._blobs, run, area=self._area, wire_dtype=options.wire_dtype
+        )
+        self._is_missed = False
         self._publisher = Publisher(self._url, queue=self._queue, signing_key=self._key)
         self._owner = Ownership(
             *(self._url, run), queue=self._queue, next_epoch=next_epoch, is_granted=is_granted
@@ -124,26 +146,76 @@ class FleetDispatcher:
             FleetError: the step deadline passed.
             NumericsError: a loss or gradient is not finite.
         """
-        step = OpenStep(
+        shards = cut(request, self._options.episodes_per_job)
+        fan_in = self._options.reduce_fan_in
+        defer = request.kind == "gradient" and 0 < fan_in < len(shards)
+        for _ in range(self._options.max_attempts):
+            step = self._open(request, shards, defer=defer)
+            try:
+                self._finish(step)
+                outcome = self._reduce(step) if defer else step.outcome(self._owner.workers_alive)
+            except _SumsLostError as error:
+                self._close(step)
+                self._notify(f"{step.name} begins again: {error}")
+            except BaseException:  # failed or interrupted: what is still queued is dropped
+                self._close(step)
+                raise
+            else:
+                if self._close(step) == "fenced":
+                    self._persist(self._owner.check)
+                return outcome
+            self._owner.take()  # a closed step can be opened again under a new epoch alone
+            self._broadcast.invalidate()
+        raise FleetError(f"{step.name} lost its sums too often; are the blobs evicted?")
+
+    def _open(
+        self,
+        request: StepRequest,
+        shards: tuple[Shard, ...],
+        *,
+        inputs: tuple[tuple[BlobRef, ...], ...] = (),
+        defer: bool = False,
+    ) -> OpenStep:
+        return OpenStep(
             request,
-            cut(request, self._options.episodes_per_job),
+            shards,
             keys=self._keys,
             queue_list=queue_list(self._queue),
             client=self._client,
-            blobs=self._blobs,
+            exchange=self._exchange,
             ledger=self._owner.ledger,
             signing_key=self._key,
             max_attempts=self._options.max_attempts,
             mark=self._mark,
+            wire_dtype=self._options.wire_dtype,
+            inputs=inputs,
+            defer=defer,
         )
+
+    def _reduce(self, step: OpenStep) -> StepOutcome:
+        """Have workers add up groups of sums; add them up here when they cannot."""
+        outcome = step.outcome(self._owner.workers_alive)
+        if not outcome.missing_shards:
+            refs = step.collector.deferred
+            request, shards = reduce_request(step.request, len(refs), self._options.reduce_fan_in)
+            inputs = groups_of(refs, self._options.reduce_fan_in)
+            reduction = self._open(request, shards, inputs=inputs)
+            try:
+                self._finish(reduction)
+                step.collector.drop_deferred()
+                sums = reduction.outcome(self._owner.workers_alive)
+                return replace(outcome, sums=sums.sums, retries=outcome.retries + sums.retries)
+            except FencedError:
+                raise
+            except (BlobMissingError, FleetError) as error:
+                log.warning("%s: adding up here instead: %s", reduction.name, error)
+            finally:
+                self._close(reduction)
         try:
-            self._finish(step)
-        except BaseException:  # failed or interrupted: what is still queued is dropped
-            self._close(step)
-            raise
-        if self._close(step) == "fenced":
-            self._persist(self._owner.check)
-        return step.outcome(self._owner.workers_alive)
+            step.collector.add_deferred()
+        except (BlobMissingError, ContractError) as error:
+            raise _SumsLostError(str(error)) from error
+        return replace(outcome, sums=step.collector.sums())
 
     def close(self) -> None:
         """Withdraw the run's blobs and give its lease up; quiet when Redis is away."""
@@ -153,6 +225,8 @@ class FleetDispatcher:
                     self._broadcast.withdraw()
             except BrokerUnavailableError as error:
                 log.warning("blobs of the run will have to expire: %s", error)
+        if self._area is not None:
+            self._area.close()
         self._owner.release()
         self._publisher.close()
 
@@ -206,10 +280,13 @@ class FleetDispatcher:
         if not shards:
             return
         step.move_to(self._owner.epoch)
-        if step.published is None:
-            plan = self._broadcast.publish_plan(step.request.spec)
-            step.published = (plan, *self._broadcast.publish_state(step.request.state))
-        plan, version, n_bytes = step.published
+        plan = self._broadcast.publish_plan(step.request.spec)
+        here = self._host_cache.host_id if self._area is not None else ""
+        is_spread = bool(self._owner.hosts - {here})
+        version, n_bytes = self._broadcast.publish_state(
+            step.request.state, holder=step.name, everywhere=is_spread or self._is_missed
+        )
+        self._is_missed = False
         jobs = step.jobs(
             shards,
             plan=plan,
@@ -217,6 +294,9 @@ class FleetDispatcher:
             state_bytes=n_bytes,
             fingerprint=self._fingerprint if self._options.is_strict else "",
             deadline_s=self._options.job_deadline_s,
+            host=here,
+            area=self._area.name if self._area is not None else "",
+            via_store=is_spread and step.is_deferred,
         )
         self._publisher.send(jobs)
 
@@ -225,6 +305,10 @@ class FleetDispatcher:
             if result.status == "ok" and not self._accepts(result.fingerprint):
                 step.withdraw(result, f"{result.worker} computes otherwise: {result.fingerprint}")
                 continue
+            if result.status == "missing":
+                if step.request.kind == "reduce":
+                    raise BlobMissingError(result.error)
+                self._is_missed = True
             step.take(result, workers_alive=self._owner.workers_alive)
 
     def _accepts(self, fingerprint: str) -> bool:
@@ -240,22 +324,21 @@ class FleetDispatcher:
         due = step.review(workers_alive=self._owner.workers_alive)
         if due:
             log.warning("%s: sending shards %s again", step.name, due)
-            self._invalidate(step)  # what was lost may be the blob, not the message
+            self._broadcast.invalidate()  # what was lost may be the blob, not the message
             self._send(step, due)
 
     def _restore(self, step: OpenStep) -> None:
         self._owner.take()
-        self._invalidate(step)
+        self._broadcast.invalidate()
         sent = step.book.sent_shards()
         for shard in sent:
             step.book.mark_unsent(shard, now_s=time.monotonic())
         self._send(step, sent)
 
-    def _invalidate(self, step: OpenStep) -> None:
-        self._broadcast.invalidate()
-        step.published = None
-
     def _close(self, step: OpenStep) -> RunStatus | None:
+        self._broadcast.release(step.name)
+        if self._area is not None:
+            self._area.delete_all(step.blob_prefix)
         try:
             with redis_errors(self._url):
                 return step.close()
@@ -289,6 +372,10 @@ class FleetDispatcher:
                     self._waited_s += time.monotonic() - began_s
                     self._notify("Redis is back: going on")
                 return result
+
+
+class _SumsLostError(FleetError):
+    """Sums that were committed are gone before they were added up."""
 
 
 class _Deadline:

@@ -5,12 +5,14 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from contracts.codec import WireDtype, narrow, schema_of, widen
 from metafleet.device import describe_device, prepare_process
 from metafleet.fingerprint import fingerprint_text
 from metafleet.learners.base import EpisodeMetrics
-from metafleet.params import MetaState, Params, flatten_state
+from metafleet.params import MetaState, Params, flatten_state, unflatten_state
 from metafleet.reduction import TreeReducer
 from metafleet.workload import Workload, WorkloadSpec
 from orchestrator.engine.step import JobFacts, Shard, StepOutcome, StepRequest, cut
@@ -35,6 +37,7 @@ class LocalDispatcher:
         device: str,
         allowed_packages: tuple[str, ...] = (),
         check: Callable[[], None] = lambda: None,
+        wire_dtype: WireDtype = "float32",
     ) -> None:
         prepare_process(device)
         self._check = check
@@ -42,7 +45,7 @@ class LocalDispatcher:
             Workload.build, data_dir=data_dir, device=device, allowed_packages=allowed_packages
         )
         self._workloads: list[Workload] = []
-        self._episodes_per_job = episodes_per_job
+        self._episodes_per_job, self._wire_dtype = episodes_per_job, wire_dtype
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._device = describe_device(device)
         self._fingerprint = fingerprint_text(device)
@@ -55,6 +58,7 @@ class LocalDispatcher:
     def run_step(self, request: StepRequest) -> StepOutcome:
         """Work through one step; see ``Dispatcher``."""
         shards = cut(request, self._episodes_per_job)
+        request = replace(request, state=self._as_sent(request.state))
         reducer = TreeReducer(len(shards)) if request.kind == "gradient" else None
         metrics: list[EpisodeMetrics] = []
         jobs: list[JobFacts] = []
@@ -107,7 +111,15 @@ class LocalDispatcher:
             first_episode=shard.first_episode,
             n_episodes=shard.n_episodes,
         )
-        return flatten_state(MetaState(gradient.grads, gradient.buffers)), gradient.metrics
+        sums = self._as_sent(MetaState(gradient.grads, gradient.buffers))
+        return flatten_state(sums), gradient.metrics
+
+    def _as_sent(self, state: MetaState) -> MetaState:
+        """Round as the wire would, so that the bits are those of a fleet."""
+        if self._wire_dtype == "float32":
+            return state
+        tensors = flatten_state(state)
+        return unflatten_state(widen(narrow(tensors, self._wire_dtype), schema_of(tensors)))
 
     def _workload(self, spec: WorkloadSpec) -> Workload:
         """Build a workload once; a run has a few: its own, and its baselines'."""

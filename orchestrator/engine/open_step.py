@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import cast
 
-from contracts.blobs import BlobStore
+from contracts.codec import WireDtype
 from contracts.connections import Client
-from contracts.job import InnerLoopJob, ShardResult, parse_result
+from contracts.exchange import Exchange
+from contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_result
 from contracts.keys import RunKeys
 from contracts.ledger import RunLedger, RunStatus
 from contracts.signing import verify
@@ -35,14 +36,15 @@ class OpenStep:
         keys: RunKeys,
         queue_list: str,
         client: Client,
-        blobs: BlobStore,
+        exchange: Exchange,
         ledger: RunLedger,
         signing_key: str,
         max_attempts: int,
         mark: QueueMark | None = None,
+        wire_dtype: WireDtype = "float32",
+        inputs: tuple[tuple[BlobRef, ...], ...] = (),
+        defer: bool = False,
     ) -> None:
-        self.published: tuple[str, str, int] | None = None
-        """Plan, version and length of the state that workers can fetch; None before."""
         self._mark = mark or QueueMark(client, queue_list)
         self._sent_us: dict[tuple[int, int], int] = {}
         self.request = request
@@ -53,15 +55,23 @@ class OpenStep:
         self._keys = keys.step(request.stream, request.step, epoch=-1)
         self._queue_list, self._client, self._ledger = queue_list, client, ledger
         self._signing_key = signing_key
-        self._collector = Collector(request, shards, blobs=blobs)
+        # sums of sums travel as they are: rounded again, they would have other bits
+        wire = "float32" if request.kind == "reduce" else wire_dtype
+        self.collector = Collector(request, shards, exchange=exchange, wire_dtype=wire, defer=defer)
+        self._wire_dtype, self._inputs, self.is_deferred = wire_dtype, inputs, defer
         self._raws: dict[int, bytes] = {}
+
+    @property
+    def blob_prefix(self) -> str:
+        """What the keys of all its sums begin with."""
+        return self._keys.blob_prefix
 
     def move_to(self, epoch: int) -> None:
         """Go on under ``epoch``: results of an older one are not taken any more."""
         self._epoch = epoch
         self._keys = self._run_keys.step(self.request.stream, self.request.step, epoch=epoch)
 
-    def jobs(
+    def jobs(  # noqa: PLR0913 - the fields of a message, named one by one
         self,
         shards: Iterable[int],
         *,
@@ -70,6 +80,9 @@ class OpenStep:
         state_bytes: int,
         fingerprint: str,
         deadline_s: float,
+        host: str = "",
+        area: str = "",
+        via_store: bool = False,
     ) -> list[InnerLoopJob]:
         """Open a new attempt of each of ``shards`` and describe it."""
         seconds, microseconds = self._client.time()
@@ -91,6 +104,11 @@ class OpenStep:
                 plan=plan,
                 state=state,
                 state_bytes=state_bytes,
+                wire_dtype=self._wire_dtype,
+                inputs=self._inputs[index] if self._inputs else (),
+                host=host,
+                area=area,
+                via_store=via_store,
                 fingerprint=fingerprint,
                 lease_ms=JOB_LEASE_MS,
                 deadline_s=deadline_s,
@@ -162,9 +180,9 @@ class OpenStep:
     def outcome(self, workers_alive: int) -> StepOutcome:
         """Sum up the finished step."""
         return StepOutcome(
-            sums=self._collector.sums(),
-            metrics=self._collector.metrics(),
-            jobs=self._collector.jobs(),
+            sums={} if self.is_deferred else self.collector.sums(),
+            metrics=self.collector.metrics(),
+            jobs=self.collector.jobs(),
             retries=self.book.retries,
             workers_alive=workers_alive,
             missing_shards=tuple(self.book.open_shards),
@@ -172,7 +190,7 @@ class OpenStep:
 
     def _add(self, result: ShardResult) -> None:
         try:
-            self._collector.add(result, self._keys)
+            self.collector.add(result, self._keys)
         except (ContractError, BlobMissingError) as error:
             self.withdraw(result, f"{type(error).__name__}: {error}")
         else:

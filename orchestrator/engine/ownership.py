@@ -88,6 +88,11 @@ class Ownership:
         """Jobs that those workers can compute at a time."""
         return sum(worker.processes for worker in self._workers)
 
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Whose memory those workers share; "" stands for those who share none."""
+        return frozenset(worker.host_id for worker in self._workers)
+
     def take(self) -> None:
         """Claim the run and begin a new epoch.
 

@@ -1,4 +1,4 @@
-"""One contract for every blob store: Redis, and a shared directory."""
+"""One contract for every blob store: Redis, a shared directory, and what fsspec reaches."""
 
 import os
 import threading
@@ -10,6 +10,7 @@ import pytest
 
 from contracts.blobs import CHUNK_BYTES, BlobStore, DirectoryBlobStore, RedisBlobStore
 from contracts.connections import connect
+from contracts.object_store import ObjectBlobStore
 from metafleet.errors import (
     BlobMissingError,
     BlobStoreFullError,
@@ -20,10 +21,12 @@ from tests.fleet import wait_until
 from tests.redis_server import RedisServer
 
 
-@pytest.fixture(params=["redis", "directory"])
+@pytest.fixture(params=["redis", "directory", "objects"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
     if request.param == "directory":
         return DirectoryBlobStore(tmp_path / "shared" / "blobs")
+    if request.param == "objects":
+        return ObjectBlobStore(f"memory://{uuid.uuid4().hex}/blobs")
     server: RedisServer = request.getfixturevalue("standing_redis")
     return RedisBlobStore(server.url)
 
@@ -209,3 +212,28 @@ def test_a_directory_that_fails_while_writing_keeps_no_part(
         DirectoryBlobStore(tmp_path).put("key", b"data", ttl_s=60)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_objects_are_swept_when_they_are_older_than_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"memory://{uuid.uuid4().hex}/blobs"
+    ObjectBlobStore(url).put("old", b"data", ttl_s=60)
+    two_days_on_s = time.time() + 2 * 24 * 3600
+    monkeypatch.setattr(time, "time", lambda: two_days_on_s)
+
+    ObjectBlobStore(url).put("new", b"data", ttl_s=60)
+
+    with pytest.raises(BlobMissingError):
+        ObjectBlobStore(url).get("old", 4)
+    assert ObjectBlobStore(url).get("new", 4) == b"data"
+
+
+def test_objects_out_of_reach_are_said_to_be_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ObjectBlobStore(f"memory://{uuid.uuid4().hex}")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("AccessDenied")
+
+    monkeypatch.setattr(type(store._files), "pipe_file", refuse)
+
+    with pytest.raises(BrokerUnavailableError, match=r"cannot be used \(PermissionError"):
+        store.put("key", b"data", ttl_s=60)

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from contracts.connections import connect
+from contracts.exchange import Exchange
 from contracts.job import InnerLoopJob, ShardResult
 from contracts.keys import RunKeys, queue_list
 from contracts.ledger import JobLedger, RunLedger
@@ -46,7 +47,7 @@ class Bench:
             keys=self.keys,
             queue_list=queue_list("inner.cpu"),
             client=client,
-            blobs=self.blobs,
+            exchange=Exchange(self.blobs, None),
             ledger=ledger,
             signing_key=KEY,
             max_attempts=max_attempts,
@@ -154,7 +155,7 @@ def nested_without_end(bench: Bench) -> str:
 
 
 def with_another_digest(bench: Bench) -> str:
-    return sign(bench.result(1, blob_sha256="0" * 64), KEY).model_dump_json()
+    return sign(bench.result(1, blob_digest="0" * 64), KEY).model_dump_json()
 
 
 def without_its_sum(bench: Bench) -> str:

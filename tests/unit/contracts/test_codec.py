@@ -4,12 +4,23 @@ import json
 import tracemalloc
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from contracts.codec import Schema, check_digest, decode_tensors, encode_tensors, schema_of
+from contracts.codec import (
+    Schema,
+    check_digest,
+    decode_tensors,
+    encode_tensors,
+    encoded_bytes,
+    narrow,
+    narrow_schema,
+    schema_of,
+    widen,
+)
 from metafleet.errors import ContractError
 
 DTYPES = [
@@ -202,7 +213,50 @@ def test_sound_bytes_with_a_few_changed_are_refused_or_fit_the_model(flips: dict
 
 
 def test_a_digest_that_does_not_fit_names_what_was_damaged() -> None:
-    check_digest(b"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", what="x")
+    check_digest(b"", "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262", what="x")
 
-    with pytest.raises(ContractError, match=r"the sum of shard 3 hashes to e3b0c44298fc\.\.\."):
+    with pytest.raises(ContractError, match=r"the sum of shard 3 hashes to af1349b9f5f9\.\.\."):
         check_digest(b"", "0" * 64, what="the sum of shard 3")
+
+
+def test_what_is_encoded_is_safetensors_with_every_tensor_aligned() -> None:
+    tensors = {f"t{i}": random_tensor(DTYPES[i % len(DTYPES)], i + 1, 3) for i in range(12)}
+
+    data = encode_tensors(tensors)
+
+    found = safetensors.torch.load(data)
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    body = len(data) - max(entry["data_offsets"][1] for entry in header.values())
+    assert all((body + header[name]["data_offsets"][0]) % 64 == 0 for name in tensors)
+    assert len(data) == encoded_bytes(schema_of(tensors))
+
+
+def test_writable_bytes_are_used_in_place_and_others_copied() -> None:
+    data = bytearray(encode_tensors({"a": random_tensor(torch.float32, 2)}))
+
+    decode_tensors(data, PAIR)["a"].zero_()
+    decode_tensors(bytes(data), PAIR)["a"].fill_(7)
+
+    assert torch.equal(decode_tensors(data, PAIR)["a"], torch.zeros(2))
+
+
+def test_sound_tensors_laid_out_by_another_are_refused() -> None:
+    tensors = {"a": torch.zeros(2), "b": torch.zeros(2)}
+
+    with pytest.raises(ContractError, match="laid out in another way"):
+        decode_tensors(safetensors.torch.save(tensors), schema_of(tensors))
+
+
+def test_narrowed_tensors_are_half_as_long_and_widen_to_the_same_dtypes() -> None:
+    tensors = {"a": random_tensor(torch.float32, 1000), "n": random_tensor(torch.int64, 3)}
+    schema = schema_of(tensors)
+
+    sent = narrow(tensors, "bfloat16")
+    found = widen(decode_tensors(encode_tensors(sent), narrow_schema(schema, "bfloat16")), schema)
+
+    assert schema_of(found) == schema
+    assert torch.equal(found["n"], tensors["n"])
+    assert torch.allclose(found["a"], tensors["a"], rtol=2**-8)
+    assert not torch.equal(found["a"], tensors["a"])
+    assert narrow(tensors, "float32")["a"] is tensors["a"]

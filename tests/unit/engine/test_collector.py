@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from contracts.exchange import Exchange
 from contracts.job import ShardResult
 from contracts.keys import RunKeys
 from metafleet.errors import BlobMissingError, ContractError, StaleError
@@ -25,7 +26,9 @@ class Bench:
     def __init__(self, request: StepRequest | None = None) -> None:
         self.blobs = MemoryBlobs()
         self.request = request or make_request()
-        self.collector = Collector(self.request, cut(self.request, 3), blobs=self.blobs)
+        self.collector = Collector(
+            self.request, cut(self.request, 3), exchange=Exchange(self.blobs, None)
+        )
 
     def deliver(self, shard: int, sums: Params | None = None, /, **changes: Any) -> ShardResult:
         """A result whose sum is in the store."""
@@ -114,8 +117,8 @@ def spoilt(name: str, tensor: torch.Tensor) -> Params:
 @pytest.mark.parametrize(
     ("sums", "message"),
     [
-        (without(make_sums(1), "params.layer.bias"), "missing"),
-        (spoilt("params.extra", torch.ones(1)), "unexpected"),
+        (without(make_sums(1), "params.layer.bias"), r"a sum of \d+ bytes was declared"),
+        (spoilt("params.extra", torch.ones(1)), r"a sum of \d+ bytes was declared"),
         (spoilt("params.layer.bias", torch.ones(5)), r"is float32 \[5\]; .* float32 \[4\]"),
         (spoilt("params.layer.bias", torch.ones(4, dtype=torch.float64)), "is float64"),
         (spoilt("params.layer.bias", torch.tensor([1.0, float("nan"), 1.0, 1.0])), "not finite"),
@@ -138,8 +141,8 @@ def test_a_sum_that_does_not_fit_the_model_is_refused_and_not_added(
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"blob_sha256": "0" * 64}, ContractError, "the sum of shard 1 hashes to"),
-        ({"blob_sha256": ""}, ContractError, "hashes to"),
+        ({"blob_digest": "0" * 64}, ContractError, "the sum of shard 1 hashes to"),
+        ({"blob_digest": ""}, ContractError, "hashes to"),
         ({"losses": (0.1, 0.2)}, ContractError, "2 losses and 3 accuracies came for 3 episodes"),
         ({"losses": (0.1,) * 4}, ContractError, "4 losses"),
         ({"losses": ()}, ContractError, "0 losses"),

@@ -113,3 +113,51 @@ def test_learners_without_parameters_can_be_reduced() -> None:
 def test_there_is_at_least_one_shard() -> None:
     with pytest.raises(ContractError, match="n_shards=0"):
         TreeReducer(0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8, 13, 31])
+def test_shards_that_may_only_be_read_give_the_same_bits_and_stay_as_they_are(n: int) -> None:
+    shards = random_shards(n)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(n)).tolist()
+    reducer = TreeReducer(n)
+    for shard in order:
+        reducer.add(shard, shards[shard], may_change=False)
+
+    assert digest(reducer.result()) == digest(reduce_in(list(range(n))))
+    assert all(
+        map(
+            torch.equal,
+            *zip(
+                *((s["w"], r["w"]) for s, r in zip(shards, random_shards(n), strict=True)),
+                strict=True,
+            ),
+        )
+    )
+
+
+@pytest.mark.parametrize("n", [2, 7, 64, 100])
+def test_memory_is_used_again_rather_than_taken_anew(n: int) -> None:
+    reducer = TreeReducer(n)
+    most = 0
+    for shard, tensors in enumerate(random_shards(n)):
+        reducer.add(shard, tensors, may_change=False)
+        most = max(most, reducer.n_alive)
+
+    assert most <= math.log2(n) + 1
+    reducer.result()
+    assert reducer.n_alive == 1
+
+
+@pytest.mark.parametrize("fan_in", [2, 4, 8])
+@pytest.mark.parametrize("n", [3, 8, 13, 31])
+def test_sums_of_aligned_groups_add_up_to_the_same_bits(n: int, fan_in: int) -> None:
+    shards = random_shards(n)
+    groups = [shards[first : first + fan_in] for first in range(0, n, fan_in)]
+    total = TreeReducer(len(groups))
+    for index, group in enumerate(groups):
+        part = TreeReducer(len(group))
+        for shard, tensors in enumerate(group):
+            part.add(shard, tensors, may_change=False)
+        total.add(index, part.result())
+
+    assert digest(total.result()) == digest(reduce_in(list(range(n))))

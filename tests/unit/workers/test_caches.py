@@ -1,13 +1,13 @@
 """Worker caches: fetched once, checked before kept, never more than a few."""
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from contracts.codec import encode_tensors, schema_of
+from contracts.codec import content_digest, encode_tensors, schema_of
+from contracts.host_cache import HostCache
 from contracts.job import InnerLoopJob
 from contracts.keys import RunKeys
 from metafleet.data import registry as datasets
@@ -72,15 +72,21 @@ class TestStates:
     def blobs(self) -> MemoryBlobs:
         return MemoryBlobs()
 
+    @pytest.fixture
+    def host_cache(self, tmp_path: Path) -> HostCache:
+        return HostCache(tmp_path / "host")
+
     @staticmethod
     def publish(blobs: MemoryBlobs, state: MetaState) -> InnerLoopJob:
         data = encode_tensors(flatten_state(state))
-        version = hashlib.sha256(data).hexdigest()
+        version = content_digest(data)
         blobs.put(RunKeys("run-1").state(version), data, ttl_s=60)
         return make_job(state=version, state_bytes=len(data))
 
-    def test_the_shards_of_a_step_fetch_its_state_once(self, blobs: MemoryBlobs) -> None:
-        cache, job = StateCache(blobs), self.publish(blobs, make_state(5))
+    def test_the_shards_of_a_step_fetch_its_state_once(
+        self, blobs: MemoryBlobs, host_cache: HostCache
+    ) -> None:
+        cache, job = StateCache(blobs, host_cache), self.publish(blobs, make_state(5))
 
         states = [cache.get(job, SCHEMA) for _ in range(4)]
 
@@ -89,8 +95,8 @@ class TestStates:
         assert all(state is states[0] for state in states)
         assert len(blobs.reads) == 1
 
-    def test_three_versions_are_kept(self, blobs: MemoryBlobs) -> None:
-        cache = StateCache(blobs)
+    def test_three_versions_are_kept(self, blobs: MemoryBlobs, host_cache: HostCache) -> None:
+        cache = StateCache(blobs, host_cache)
         jobs = [self.publish(blobs, make_state(seed)) for seed in range(4)]
 
         for job in jobs:
@@ -102,15 +108,19 @@ class TestStates:
         cache.get(jobs[0], SCHEMA)
         assert len(blobs.reads) == 5
 
-    def test_a_state_that_is_gone_is_said_to_be_missing(self, blobs: MemoryBlobs) -> None:
+    def test_a_state_that_is_gone_is_said_to_be_missing(
+        self, blobs: MemoryBlobs, host_cache: HostCache
+    ) -> None:
         job = self.publish(blobs, make_state())
         blobs.blobs.clear()
 
         with pytest.raises(BlobMissingError):
-            StateCache(blobs).get(job, SCHEMA)
+            StateCache(blobs, host_cache).get(job, SCHEMA)
 
-    def test_a_damaged_state_is_refused_and_fetched_again(self, blobs: MemoryBlobs) -> None:
-        cache, job = StateCache(blobs), self.publish(blobs, make_state())
+    def test_a_damaged_state_is_refused_and_fetched_again(
+        self, blobs: MemoryBlobs, host_cache: HostCache
+    ) -> None:
+        cache, job = StateCache(blobs, host_cache), self.publish(blobs, make_state())
         (key,) = blobs.blobs
         sound = blobs.blobs[key]
         blobs.blobs[key] = sound[:-1] + bytes([sound[-1] ^ 1])
@@ -121,12 +131,14 @@ class TestStates:
         blobs.blobs[key] = sound
         assert digest(cache.get(job, SCHEMA).params) == digest(make_state().params)
 
-    def test_a_state_of_another_model_is_refused(self, blobs: MemoryBlobs) -> None:
+    def test_a_state_of_another_model_is_refused(
+        self, blobs: MemoryBlobs, host_cache: HostCache
+    ) -> None:
         other = MetaState({"layer.weight": make_state().params["layer.weight"]}, {})
         job = self.publish(blobs, other)
 
         with pytest.raises(ContractError, match="do not fit the model"):
-            StateCache(blobs).get(job, SCHEMA)
+            StateCache(blobs, host_cache).get(job, SCHEMA)
 
 
 class Plans:
@@ -142,7 +154,7 @@ class Plans:
 
     def publish(self, spec: WorkloadSpec) -> InnerLoopJob:
         text = json.dumps(spec.to_json(), sort_keys=True).encode()
-        plan = hashlib.sha256(text).hexdigest()
+        plan = content_digest(text)
         self.texts[RunKeys("run-1").plan(plan)] = text
         return make_job(plan=plan)
 
@@ -170,11 +182,12 @@ class TestWorkloads:
     ) -> None:
         job = plans.publish(spec)
 
-        workload = cache.get(job)
+        workload, schema = cache.get(job)
 
         assert workload.spec == spec
-        assert cache.get(job) is workload
-        assert cache.get(plans.publish(replace(spec, seed=4))) is not workload
+        assert schema == workload.schema()
+        assert cache.get(job)[0] is workload
+        assert cache.get(plans.publish(replace(spec, seed=4)))[0] is not workload
         assert plans.reads == 2
 
     def test_a_plan_that_is_gone_is_said_to_be_missing(self, cache: WorkloadCache) -> None:

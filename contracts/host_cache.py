@@ -1,0 +1,221 @@
+"""What the processes of one host keep in memory together.
+
+``<cache>/<area>/`` belongs to one orchestrator at work on one run: the versions of its state, and
+the sums that workers of its host return. ``<cache>/downloads/`` holds what came from the blob
+store, once for all processes. An area is gone when its orchestrator closes it, or is swept when
+its lock shows that the orchestrator died.
+"""
+
+import contextlib
+import logging
+import mmap
+import os
+import shutil
+import socket
+import sys
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from contracts.host_area import HostArea
+from contracts.host_files import LOCK, is_own, map_file, sweep_expired, write_file
+from metafleet.errors import BlobMissingError
+
+if sys.platform != "win32":
+    import fcntl
+
+log = logging.getLogger(__name__)
+
+_DOWNLOADS: Final = "downloads"
+_NEW: Final = ".new-"
+_SWEEP_EVERY_S: Final = 60.0
+_KEPT_DOWNLOADS: Final = 3
+_KEPT_AREAS: Final = 4
+_DOWNLOAD_TTL_S: Final = 3600.0
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+class HostCache:
+    """A folder in memory that processes of one user on one host share.
+
+    Args:
+        directory: the folder; made when missing. One that others can write to is not used.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._next_sweep_s = 0.0
+        self._has_complained = False
+        self._areas: OrderedDict[str, HostArea] = OrderedDict()
+        self.host_id = self._open()
+        """Equal for processes that can exchange files; "" when this one cannot."""
+
+    def open_area(self, run: str) -> HostArea | None:
+        """Make an area for one orchestrator at work on ``run``; None when that cannot be."""
+        self.sweep()
+        folder = self._directory / f"{_NEW}{uuid.uuid4().hex}"
+        if not self.host_id:
+            return None
+        try:
+            folder.mkdir(mode=0o700)
+            lock = _lock(folder / LOCK)
+            # under its name only with its lock held, so that nobody takes it for a dead one's
+            named = folder.rename(self._directory / f"run-{uuid.uuid4().hex}")
+        except OSError as error:
+            self.complain(error)
+            return None
+        log.info("run=%s shares tensors with workers of this host in %s", run, named)
+        return HostArea(named, self.sweep, self.complain, lock=lock)
+
+    def find_area(self, host_id: str, name: str) -> HostArea | None:
+        """Find an orchestrator's area; None when it is on another host."""
+        if not name or not self.host_id or host_id != self.host_id:
+            return None
+        if name not in self._areas:
+            self._areas[name] = HostArea(self._directory / name, self.sweep, self.complain)
+            while len(self._areas) > _KEPT_AREAS:
+                self._areas.popitem(last=False)[1].close()
+        self._areas.move_to_end(name)
+        return self._areas[name]
+
+    def fetch_once(
+        self, group: str, digest: str, n_bytes: int, download: Callable[[], bytes]
+    ) -> mmap.mmap | bytes:
+        """Get what ``download`` returns, downloading once for all processes of the host.
+
+        Args:
+            group: of the blobs of a group the newest few are kept.
+            digest: names the blob; ``download`` must have checked its bytes against it.
+            n_bytes: its length.
+            download: gets it from the blob store.
+
+        Raises:
+            MetafleetError: what ``download`` raises.
+        """
+        folder = self._directory / _DOWNLOADS
+        name = f"{quote(group, safe='')}-{digest}"
+        if not self.host_id:
+            return download()
+        with contextlib.suppress(BlobMissingError):
+            return map_file(folder / name, n_bytes)
+        try:
+            with _locked(folder / f".{name}.lock"):
+                with contextlib.suppress(BlobMissingError):  # another process was first
+                    return map_file(folder / name, n_bytes)
+                data = download()
+                self.sweep()
+                try:
+                    write_file(folder / name, [memoryview(data)], ttl_s=_DOWNLOAD_TTL_S)
+                    self._drop_old(folder, f"{quote(group, safe='')}-")
+                    return map_file(folder / name, n_bytes)
+                except (OSError, BlobMissingError) as error:
+                    self.complain(error)
+                    return data
+        except OSError as error:  # no lock to be had
+            self.complain(error)
+            return download()
+
+    def sweep(self) -> None:
+        """Once a minute, remove what expired, and the areas of orchestrators that died."""
+        now_s = time.time()
+        if not self.host_id or now_s < self._next_sweep_s:
+            return
+        self._next_sweep_s = now_s + _SWEEP_EVERY_S
+        with contextlib.suppress(OSError):
+            for folder in [path for path in self._directory.iterdir() if path.is_dir()]:
+                if folder.name != _DOWNLOADS and _is_abandoned(folder, now_s):
+                    shutil.rmtree(folder, ignore_errors=True)
+                else:
+                    sweep_expired(folder, now_s=now_s)
+
+    def complain(self, error: Exception) -> None:
+        """Say once that tensors go through the blob store, and why."""
+        if not self._has_complained:
+            self._has_complained = True
+            log.warning(
+                "tensors do not fit into %s or cannot be kept there (%s) and go through the blob "
+                "store; enlarge it (docker: --shm-size) or set METAFLEET_HOST_CACHE_DIR",
+                self._directory,
+                error,
+            )
+
+    def _open(self) -> str:
+        if sys.platform == "win32":
+            return ""
+        try:
+            (self._directory / _DOWNLOADS).mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.chmod(self._directory, 0o700, follow_symlinks=False)
+            facts = os.lstat(self._directory)
+        except (OSError, NotImplementedError) as error:
+            self.complain(error)
+            return ""
+        if not is_own(facts):
+            self.complain(PermissionError(f"{self._directory} is not this user's alone"))
+            return ""
+        return f"{_machine()}:{facts.st_dev}:{facts.st_ino}"
+
+    def _drop_old(self, folder: Path, prefix: str) -> None:
+        """Keep the newest downloads of a group: a new state comes with every step."""
+        found = [path for path in folder.iterdir() if path.name.startswith(prefix)]
+        ages = {path: _expiry_s(path) for path in found}
+        for path in sorted(found, key=ages.__getitem__)[:-_KEPT_DOWNLOADS]:
+            path.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    """Name the running kernel; containers of one machine share it and differ in their folders."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return f"{socket.gethostname()}-{uuid.getnode():x}"
+
+
+def _expiry_s(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _lock(path: Path, *, blocking: bool = True) -> int:
+    """Open and lock a file, making it; the system frees the lock when its holder dies."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    handle = _lock(path)
+    try:
+        yield
+    finally:
+        # whoever waits for this very file still gets its lock; the next one makes a new file
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _is_abandoned(folder: Path, now_s: float) -> bool:
+    """Tell whether an area's orchestrator died: its lock is free, or was never made."""
+    try:
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return folder.stat().st_mtime < now_s - _SWEEP_EVERY_S
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(handle)

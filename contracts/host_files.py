@@ -1,0 +1,132 @@
+"""Files in memory that processes of one host share: written whole, mapped, sealed, expiring.
+
+They are written with ``writev`` and never through a map: a full tmpfs is then an error to be
+handled, not a SIGBUS. The modification time of a file is the time at which it expires.
+"""
+
+import contextlib
+import mmap
+import os
+import stat
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from metafleet.errors import BlobMissingError
+
+LOCK: Final = "lock"
+"""The one file of a folder that never expires: its owner holds it locked."""
+
+PART: Final = ".part-"
+_UNFINISHED_S: Final = 600.0
+_MOST_PIECES: Final = 512
+_MOST_BYTES: Final = 2**30
+
+
+def write_file(path: Path, pieces: Sequence[memoryview], *, ttl_s: float) -> str:
+    """Write a file of the owner's alone, and rename it to ``path`` when it is whole.
+
+    Returns:
+        Its seal: what the kernel says of the file and nobody can set. It changes whenever another
+        file takes its place, so a signed message that holds it vouches for this one, which only
+        its owner can write to.
+
+    Raises:
+        OSError: the memory is full, or the folder is gone; nothing is left behind.
+    """
+    part = path.with_name(f"{PART}{uuid.uuid4().hex}")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        _write_all(handle, pieces)
+        expiry_s = time.time() + ttl_s
+        os.utime(handle, (expiry_s, expiry_s))
+        os.replace(part, path)
+        return seal_of(os.fstat(handle))
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)
+        raise
+    finally:
+        os.close(handle)
+
+
+def map_file(path: Path, n_bytes: int, *, seal: str = "") -> mmap.mmap:
+    """Map a file privately: writing to the map does not reach the file.
+
+    Args:
+        path: the file.
+        n_bytes: the length it must have, > 0.
+        seal: the seal it must have; "" for any.
+
+    Raises:
+        BlobMissingError: it is not there, or is another one than the promised.
+    """
+    handle, _ = _open_checked(path, n_bytes, seal)
+    try:
+        return mmap.mmap(handle, n_bytes, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError) as error:  # no room in the address space, or an empty file
+        raise BlobMissingError(f"{path.name} cannot be mapped ({error})") from error
+    finally:
+        os.close(handle)
+
+
+def check_file(path: Path, n_bytes: int, *, seal: str) -> int:
+    """Return the inode of a file that is the promised one; raises as ``map_file`` does."""
+    handle, facts = _open_checked(path, n_bytes, seal)
+    os.close(handle)
+    return facts.st_ino
+
+
+def is_own(facts: os.stat_result) -> bool:
+    """Tell whether only this user can have written, and can read, a file or folder."""
+    return facts.st_uid == os.geteuid() and not stat.S_IMODE(facts.st_mode) & 0o077
+
+
+def sweep_expired(folder: Path, *, now_s: float) -> None:
+    """Remove files past their expiry, and what was begun (a name with a dot) and never ended."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                facts = entry.stat(follow_symlinks=False)
+                limit_s = now_s - (_UNFINISHED_S if entry.name.startswith(".") else 0.0)
+                is_old = stat.S_ISREG(facts.st_mode) and facts.st_mtime < limit_s
+                if is_old and entry.name != LOCK:
+                    os.unlink(entry.path)
+
+
+def _write_all(handle: int, pieces: Sequence[memoryview]) -> None:
+    waiting = [piece for piece in pieces if piece.nbytes]
+    waiting.reverse()
+    while waiting:
+        batch, n_batch = [], 0
+        for piece in reversed(waiting[-_MOST_PIECES:]):
+            if n_batch and n_batch + piece.nbytes > _MOST_BYTES:
+                break
+            batch.append(piece[:_MOST_BYTES])
+            n_batch += piece.nbytes
+        written = os.writev(handle, batch)
+        while waiting and written >= waiting[-1].nbytes:
+            written -= waiting.pop().nbytes
+        if written:
+            waiting[-1] = waiting[-1][written:]
+
+
+def seal_of(facts: os.stat_result) -> str:
+    """Name this very file since its last renaming."""
+    return f"{facts.st_dev}:{facts.st_ino}:{facts.st_ctime_ns}"
+
+
+def _open_checked(path: Path, n_bytes: int, seal: str) -> tuple[int, os.stat_result]:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        raise BlobMissingError(f"{path.name} is not on this host ({error.strerror})") from error
+    facts = os.fstat(handle)
+    if not is_own(facts) or facts.st_size != n_bytes or seal not in ("", seal_of(facts)):
+        os.close(handle)
+        raise BlobMissingError(
+            f"{path.name} on this host is not the promised one of {n_bytes} bytes"
+        )
+    return handle, facts

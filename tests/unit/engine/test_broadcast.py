@@ -1,0 +1,112 @@
+"""Where a state is put, and when its memory may be used for another."""
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from contracts.codec import decode_tensors, schema_of
+from contracts.connections import Client
+from contracts.host_area import HostArea
+from contracts.host_cache import HostCache
+from contracts.keys import RunKeys
+from metafleet.errors import BlobMissingError
+from metafleet.params import MetaState, digest, flatten_state
+from orchestrator.engine.broadcast import Broadcast
+from tests.memory_blobs import MemoryBlobs
+from tests.messages import make_state
+
+SCHEMA = schema_of(flatten_state(make_state()))
+NO_REDIS = cast(Client, None)
+
+
+class Bench:
+    def __init__(self, area: HostArea | None) -> None:
+        self.area, self.blobs = area, MemoryBlobs()
+        self.broadcast = Broadcast(NO_REDIS, self.blobs, "run-1", area=area)
+
+    def here(self, version: str, n_bytes: int) -> str:
+        """Digest of a version as a worker of this host maps it."""
+        assert self.area is not None
+        data = self.area.map(RunKeys("run-1").state(version), n_bytes)
+        return digest(decode_tensors(data, SCHEMA))
+
+
+@pytest.fixture
+def area(tmp_path: Path) -> HostArea:
+    found = HostCache(tmp_path / "memory").open_area("run-1")
+    assert found is not None
+    return found
+
+
+def digest_of(state: MetaState) -> str:
+    return digest(flatten_state(state))
+
+
+def test_workers_of_this_host_alone_need_no_store(area: HostArea) -> None:
+    bench, state = Bench(area), make_state(1)
+
+    version = bench.broadcast.publish_state(state, holder="step 1", everywhere=False)
+
+    assert bench.here(*version) == digest_of(state)
+    assert bench.blobs.blobs == {}
+    assert bench.broadcast.publish_state(state, holder="step 2", everywhere=False) == version
+
+
+def test_a_state_is_stored_once_another_host_needs_it(area: HostArea) -> None:
+    bench, state = Bench(area), make_state(1)
+    bench.broadcast.publish_state(state, everywhere=False)
+
+    version, n_bytes = bench.broadcast.publish_state(state, everywhere=True)
+
+    (data,) = bench.blobs.blobs.values()
+    assert digest(decode_tensors(data, SCHEMA)) == digest_of(state)
+    assert bench.here(version, n_bytes) == digest_of(state)
+    assert bench.broadcast.publish_state(state, everywhere=False)[0] == version
+
+
+def test_without_memory_to_share_the_store_is_used() -> None:
+    bench = Bench(None)
+
+    bench.broadcast.publish_state(make_state(1), everywhere=False)
+
+    assert len(bench.blobs.blobs) == 1
+
+
+def test_the_memory_of_a_state_in_use_is_not_used_for_another(area: HostArea) -> None:
+    bench, first = Bench(area), make_state(0)
+    held = bench.broadcast.publish_state(first, holder="validation", everywhere=False)
+    mapped = area.map(RunKeys("run-1").state(held[0]), held[1])
+
+    for seed in range(1, 9):
+        bench.broadcast.publish_state(make_state(seed), holder="step", everywhere=False)
+        bench.broadcast.release("step")
+
+    assert digest(decode_tensors(mapped, SCHEMA)) == digest_of(first)
+
+
+def test_three_versions_are_kept_and_none_after_the_end(area: HostArea) -> None:
+    bench = Bench(area)
+    versions = [
+        bench.broadcast.publish_state(make_state(seed), everywhere=seed % 2 == 0)
+        for seed in range(5)
+    ]
+
+    assert [bench.here(*v) for v in versions[2:]] == [digest_of(make_state(s)) for s in (2, 3, 4)]
+    for version in versions[:2]:
+        with pytest.raises(BlobMissingError):
+            bench.here(*version)
+    bench.broadcast.withdraw()
+    assert bench.blobs.blobs == {}
+
+
+def test_what_may_be_lost_is_published_again(area: HostArea) -> None:
+    bench, state = Bench(area), make_state(1)
+    bench.broadcast.publish_state(state, everywhere=True)
+    bench.blobs.blobs.clear()
+
+    bench.broadcast.invalidate()
+    version = bench.broadcast.publish_state(state, everywhere=True)
+
+    assert len(bench.blobs.blobs) == 1
+    assert bench.here(*version) == digest_of(state)
