@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from contracts.host_cache import HostCache
 from contracts.keys import queue_list
@@ -178,6 +179,7 @@ def test_workers_killed_with_sums_to_add_up_in_hand_are_followed_by_another(
         if step.request.kind != "reduce" or not victims:
             return send(self, step, shards)
         assert len(shards) == n_groups
+        wait_until(lambda: _n_waiting(self._client) == len(victims) + 1, "idle workers")
         for worker in [*victims, survivor]:
             worker.send(signal.SIGSTOP)
         send(self, step, shards)  # Redis hands each message to a worker that waits, frozen or not
@@ -193,3 +195,8 @@ def test_workers_killed_with_sums_to_add_up_in_hand_are_followed_by_another(
 
     assert victims == []
     assert report.checkpoint_sha256 == expected
+
+
+def _n_waiting(client: redis.Redis) -> int:
+    """Count the workers that are blocked on the queue."""
+    return sum(c["cmd"] == "brpop" and "b" in c["flags"] for c in client.client_list())
