@@ -92,6 +92,7 @@ def create_runs(
         DataMissingError: the data are not on this machine.
     """
     queue = queue or Queueing(detached=False)
+    datasets.check_origin(config.data)
     data_digest = datasets.data_digest(config.data, settings.data_dir)
     Workload.build(
         config.workload_spec(data_digest),

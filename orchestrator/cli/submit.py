@@ -9,7 +9,7 @@ from db.engine import Database
 from db.records import RunRecord, RunStatus
 from db.repositories import RunRepository, ServerRepository
 from experiments import find_experiment
-from metafleet.data.registry import open_source
+from metafleet.data.registry import check_origin, open_source
 from metafleet.errors import MetafleetError
 from orchestrator.cli.context import (
     echo_json,
@@ -89,6 +89,7 @@ def submit(  # noqa: PLR0913 - one for each option
     wanted = parse_seeds(seeds) if seeds else (config.seed,)
     for seed in wanted:
         config.with_seed(seed)
+    check_origin(config.data)
     source = open_source(config.data, settings.data_dir)
     config.check_source(source, allowed_packages=settings.allowed_packages)
     if not in_process and not detach:  # a queue needs the database alone
