@@ -16,7 +16,7 @@ from orchestrator.cli.progress import watching
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def attach(run: str, as_json: bool) -> None:
-    r"""Watch RUN until it ends, whoever executes it; Ctrl-C leaves it alone.
+    """Watch RUN until it ends, whoever executes it; Ctrl-C leaves it alone.
 
     \b
     metafleet runs attach latest

@@ -11,7 +11,7 @@ from orchestrator.cli.context import echo_json, load_settings, open_database
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def cancel(run: str, as_json: bool) -> None:
-    r"""Stop RUN: at once while it is queued, within seconds when it runs, wherever that is.
+    """Stop RUN: at once while it is queued, within seconds when it runs, wherever that is.
 
     Its checkpoints stay, and `metafleet runs resume` goes on from them.
 

@@ -30,7 +30,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m)?")
 )
 @click.option("--seed", type=int, help="Choose the same victims again.")
 def chaos(ref: str, kill_every: str, seed: int | None) -> None:
-    r"""Kill a random worker of this machine every so often until RUN has ended.
+    """Kill a random worker of this machine every so often until RUN has ended.
 
     The run must end with the bits it would have had. Only with METAFLEET_CHAOS=1, so that nobody
     does it to a fleet that is needed. `metafleet up` starts its workers again. Ends too

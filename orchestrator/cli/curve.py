@@ -15,7 +15,7 @@ from orchestrator.curve import draw_learning_curve
 @click.argument("run")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The PNG to write.")
 def curve(run: str, output: Path | None) -> None:
-    r"""Draw RUN's learning curve; by default beside its checkpoints.
+    """Draw RUN's learning curve; by default beside its checkpoints.
 
     \b
     metafleet runs curve latest --output curve.png

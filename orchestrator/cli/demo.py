@@ -39,7 +39,7 @@ _WORKERS_WITHIN_S = 120.0
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of demo.toml."
 )
 def demo(n_workers: int, steps: int | None, overrides: tuple[str, ...]) -> None:
-    r"""Meta-train on a small fleet right here: a private Redis server and worker processes.
+    """Meta-train on a small fleet right here: a private Redis server and worker processes.
 
     Learns to tell characters of unseen scripts apart from one example each, shows how it goes,
     compares the result with baselines and draws the learning curve. Takes about two minutes.

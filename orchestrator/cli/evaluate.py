@@ -21,7 +21,7 @@ from orchestrator.launch import evaluate_run
 @click.option("--in-process", is_flag=True, help="Compute here, without Redis and workers.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def evaluate(run: str, split: str, episodes: int, in_process: bool, as_json: bool) -> None:
-    r"""Judge what RUN has learned on episodes of a split, with a 95 % interval.
+    """Judge what RUN has learned on episodes of a split, with a 95 % interval.
 
     The episodes depend on the run's seed and the split alone: the first ones are those that the run
     itself was validated or tested on, so ask for more of them than it had.

@@ -15,7 +15,7 @@ from orchestrator.cli.execution import execute_watched, show_report
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def resume(run: str, in_process: bool, relaxed: bool, as_json: bool) -> None:
-    r"""Go on with RUN from its last checkpoint, as if it had never stopped.
+    """Go on with RUN from its last checkpoint, as if it had never stopped.
 
     \b
     metafleet runs resume latest

@@ -86,7 +86,7 @@ def _without_nan(value: Any) -> Any:
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_runs(limit: int, as_json: bool) -> None:
-    r"""List runs, newest first.
+    """List runs, newest first.
 
     \b
     metafleet runs list --limit 5
@@ -136,7 +136,7 @@ def _queue(run: RunRecord) -> str | None:
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
 def show_run(run: str, as_json: bool) -> None:
-    r"""Show RUN: an id, a uid, a name or `latest`.
+    """Show RUN: an id, a uid, a name or `latest`.
 
     \b
     metafleet runs show latest --json

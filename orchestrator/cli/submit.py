@@ -73,7 +73,7 @@ def submit(  # noqa: PLR0913 - one for each option
     on_interrupt: str,
     as_json: bool,
 ) -> None:
-    r"""Run the experiment that FILE describes: a path, or the name of one that came along.
+    """Run the experiment that FILE describes: a path, or the name of one that came along.
 
     \b
     metafleet submit experiments/sinusoid-maml.toml --set outer.steps=500

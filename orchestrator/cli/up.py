@@ -26,7 +26,7 @@ _LOOK_EVERY_S = 2.0
 )
 @click.option("--flower", is_flag=True, help="Run Flower too: a web page of workers and jobs.")
 def up(n_workers: int, flower: bool) -> None:
-    r"""Run a private Redis server and workers on this machine, until Ctrl-C.
+    """Run a private Redis server and workers on this machine, until Ctrl-C.
 
     \b
     metafleet up --workers 2 --flower

@@ -18,7 +18,7 @@ _HINT = (
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def workers(as_json: bool) -> None:
-    r"""Show the workers heard of within the last ten minutes.
+    """Show the workers heard of within the last ten minutes.
 
     \b
     metafleet workers --json

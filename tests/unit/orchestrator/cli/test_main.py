@@ -59,19 +59,27 @@ def test_every_command_has_help_and_every_option_says_what_it_does(
     command = resolve(path)
 
     assert main([*path, "--help"]) == 0
-    assert "Usage: metafleet" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Usage: metafleet" in shown
+    assert "\\" not in shown and "\b" not in shown
     assert command.help
     for parameter in command.params:
         if isinstance(parameter, click.Option) and not isinstance(parameter.type, click.Choice):
             assert parameter.help or parameter.show_default, parameter.name
 
 
-@pytest.mark.parametrize("path", [p for p in ALL_COMMANDS if p[0] != "data"], ids=" ".join)
-def test_every_command_shows_an_example(path: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("path", ALL_COMMANDS, ids=" ".join)
+def test_every_command_shows_examples_on_lines_of_their_own(
+    path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     command = resolve(path)
 
     if not isinstance(command, click.Group):
-        assert f"metafleet {' '.join(path)}" in (command.help or "")
+        _, _, examples = (command.help or "").partition("\b\n")
+        assert f"metafleet {' '.join(path)}" in examples
+        assert main([*path, "--help"]) == 0
+        lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+        assert all(example.strip() in lines for example in examples.splitlines())
 
 
 def test_a_lazy_group_says_what_its_commands_say() -> None:
