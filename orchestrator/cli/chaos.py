@@ -15,7 +15,8 @@ from db.engine import Database
 from db.records import RunRecord
 from db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError, FleetError
-from orchestrator.cli.context import load_settings, notify, open_broker, open_database
+from orchestrator.cli.context import load_settings, open_broker, open_database
+from orchestrator.cli.output import notify
 
 _POLL_S = 0.5
 _ABANDONED_AFTER_S = 60.0

@@ -10,12 +10,8 @@ import click
 from contracts.connections import Client, connect, redis_errors, require_broker_url
 from contracts.settings import Settings
 from db.engine import Database
+from orchestrator.cli.output import notify
 from orchestrator.embedded.stack_file import discard_stale_stack
-
-
-def notify(text: str) -> None:
-    """Tell a person something that is no result: on standard error."""
-    click.echo(text, err=True)
 
 
 def load_settings() -> Settings:

@@ -22,7 +22,16 @@ from db.repositories.jobs import JobRepository
 from db.repositories.outer_steps import OuterStepRepository
 from db.repositories.runs import RunRepository
 from orchestrator.cli.context import echo_json, load_settings, open_database
-from orchestrator.cli.figures import LABELS, duration, percent, plus_minus, sparkline
+from orchestrator.cli.figures import (
+    LABELS,
+    counted,
+    duration,
+    percent,
+    plus_minus,
+    sparkline,
+    speed,
+)
+from orchestrator.cli.output import hint
 from orchestrator.cli.tables import make_facts, make_table, show_table
 
 _STYLES = {
@@ -98,7 +107,7 @@ def list_runs(limit: int, as_json: bool) -> None:
     elif found:
         show_table(_runs_table(found))
     else:
-        click.echo("no runs yet; start one with `metafleet submit FILE`, or `metafleet demo`")
+        click.echo(hint("no runs yet; start one with `metafleet submit FILE`, or `metafleet demo`"))
 
 
 def _runs_table(found: tuple[RunRecord, ...]) -> Table:
@@ -157,9 +166,10 @@ def _facts(view: RunView) -> Table:
     run = view.run
     table = make_facts()
     style = _STYLES.get(run.status, "default")
+    steps = counted(run.n_steps, "outer step")
     rows = {
         "run": f"{run.id}  {run.uid}  {run.name}",
-        "status": f"[{style}]{run.status}[/], {run.steps_done} of {run.n_steps} outer steps",
+        "status": f"[{style}]{run.status}[/], {run.steps_done} of {steps}",
         "error": run.error,
         "owner": f"{_owner(run)}, epoch {run.epoch}" if run.owner else None,
         "queue": _queue(run),
@@ -205,8 +215,8 @@ def _learning(view: RunView) -> str | None:
         lines.append(f"accuracy {sparkline(accuracies)} {percent(accuracies[-1])}")
     total_s = sum(step.step_s for step in view.steps)
     if total_s > 0:
-        speed = sum(step.episodes for step in view.steps) / total_s
-        lines.append(f"{duration(total_s)} of outer steps, {speed:.0f} episodes/s")
+        rate = speed(sum(step.episodes for step in view.steps) / total_s)
+        lines.append(f"{duration(total_s)} of outer steps, {rate}")
     return "\n".join(lines)
 
 

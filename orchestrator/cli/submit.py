@@ -1,5 +1,6 @@
 """`metafleet submit`: run an experiment, once for each seed."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,12 +15,12 @@ from metafleet.errors import MetafleetError
 from orchestrator.cli.context import (
     echo_json,
     load_settings,
-    notify,
     open_database,
     require_broker,
 )
 from orchestrator.cli.execution import execute_watched, show_report
 from orchestrator.cli.figures import parse_seeds
+from orchestrator.cli.output import notify, program, unread_is_fine
 from orchestrator.config import ExperimentConfig
 from orchestrator.launch import Queueing, create_runs
 from orchestrator.tenure import Tenure
@@ -109,7 +110,8 @@ def submit(  # noqa: PLR0913 - one for each option
             except (MetafleetError, KeyboardInterrupt) as error:
                 _settle_the_rest(database, runs[index + 1 :], error, tenure.after_interrupt)
                 raise
-            show_report(run, report, as_json=as_json)
+            with unread_is_fine(sys.stdout):  # other seeds may be left
+                show_report(run, report, as_json=as_json)
 
 
 def _show_queued(database: Database, runs: Sequence[RunRecord], *, as_json: bool) -> None:
@@ -124,7 +126,7 @@ def _show_queued(database: Database, runs: Sequence[RunRecord], *, as_json: bool
         else:
             click.echo(
                 f"run {run.id} ({run.name}, seed {run.seed}) is queued; watch it with "
-                f"`metafleet runs attach {run.id}`"
+                f"`{program()} runs attach {run.id}`"
             )
     if not servers:
         notify("no server is there to take it: start `metafleet serve`")

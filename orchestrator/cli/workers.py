@@ -7,6 +7,7 @@ from rich.table import Table
 
 from contracts.presence import WorkerInfo, list_workers
 from orchestrator.cli.context import echo_json, load_settings, open_broker
+from orchestrator.cli.output import hint
 from orchestrator.cli.tables import make_table, show_table
 
 _HINT = (
@@ -30,7 +31,7 @@ def workers(as_json: bool) -> None:
     elif found:
         show_table(_table(found))
     else:
-        click.echo(_HINT)
+        click.echo(hint(_HINT))
 
 
 def _table(found: list[WorkerInfo]) -> Table:
