@@ -21,7 +21,7 @@ from orchestrator.cli.context import (
 from orchestrator.cli.execution import execute_watched, show_report
 from orchestrator.cli.figures import parse_seeds
 from orchestrator.cli.output import notify, program, unread_is_fine
-from orchestrator.config import ExperimentConfig
+from orchestrator.config import ExperimentConfig, check_name
 from orchestrator.launch import Queueing, create_runs
 from orchestrator.tenure import Tenure
 
@@ -83,11 +83,13 @@ def submit(  # noqa: PLR0913 - one for each option
     """
     if detach and in_process:
         raise click.UsageError("--detach leaves the run to servers, which use the fleet")
+    if name is not None:
+        check_name(name, "--name")
     settings = load_settings()
     config = ExperimentConfig.load(
         find_experiment(file), overrides, allowed_packages=settings.allowed_packages
     )
-    wanted = parse_seeds(seeds) if seeds else (config.seed,)
+    wanted = parse_seeds(seeds) if seeds is not None else (config.seed,)
     for seed in wanted:
         config.with_seed(seed)
     check_origin(config.data)
