@@ -7,7 +7,7 @@ from db.records import RunRecord, RunStatus
 from db.repositories.runs import RunRepository
 from metafleet.errors import FleetError, RunCancelledError
 from orchestrator.attached import AttachedRun, report_of
-from orchestrator.cli.context import load_settings, open_database
+from orchestrator.cli.context import load_settings, open_records
 from orchestrator.cli.execution import show_report
 from orchestrator.cli.progress import watching
 
@@ -21,7 +21,7 @@ def attach(run: str, as_json: bool) -> None:
     \b
     metafleet runs attach latest
     """
-    with open_database(load_settings()) as database:
+    with open_records(load_settings(), run) as database:
         with database.session(read_only=True) as session:
             record = RunRepository(session).get(run)
         try:

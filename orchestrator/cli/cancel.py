@@ -4,7 +4,7 @@ import click
 
 from db.records import RunStatus
 from db.repositories.runs import RunRepository
-from orchestrator.cli.context import echo_json, load_settings, open_database
+from orchestrator.cli.context import echo_json, load_settings, open_records
 
 
 @click.command("cancel")
@@ -18,7 +18,7 @@ def cancel(run: str, as_json: bool) -> None:
     \b
     metafleet runs cancel latest
     """
-    with open_database(load_settings()) as database, database.session() as session:
+    with open_records(load_settings(), run) as database, database.session() as session:
         runs = RunRepository(session)
         before = runs.cancel(runs.get(run).id)
     if as_json:

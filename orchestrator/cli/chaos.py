@@ -15,7 +15,7 @@ from db.engine import Database
 from db.records import RunRecord
 from db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError, FleetError
-from orchestrator.cli.context import load_settings, open_broker, open_database
+from orchestrator.cli.context import load_settings, open_broker, open_records
 from orchestrator.cli.output import notify
 
 _POLL_S = 0.5
@@ -47,7 +47,7 @@ def chaos(ref: str, kill_every: str, seed: int | None) -> None:
         )
     every_s = _seconds(kill_every)
     chosen = random.Random(seed)
-    with open_database(settings) as database:
+    with open_records(settings, ref) as database:
         vigil = _Vigil(database, settings, _read(database, ref))
         killed = 0
         while not vigil.has_ended_within(every_s):

@@ -6,7 +6,7 @@ import click
 
 from contracts.settings import Settings
 from db.engine import Database
-from orchestrator.cli.context import load_settings, open_database
+from orchestrator.cli.context import load_settings, open_records
 from orchestrator.cli.runs_view import RunView
 from orchestrator.curve import draw_learning_curve
 
@@ -21,7 +21,7 @@ def curve(run: str, output: Path | None) -> None:
     metafleet runs curve latest --output curve.png
     """
     settings = load_settings()
-    with open_database(settings) as database:
+    with open_records(settings, run) as database:
         click.echo(str(write_curve(database, settings, run, output)))
 
 

@@ -6,7 +6,7 @@ import click
 
 from db.repositories.runs import RunRepository
 from metafleet.episode import META_TEST, SPLITS
-from orchestrator.cli.context import echo_json, load_settings, open_database, require_broker
+from orchestrator.cli.context import echo_json, load_settings, open_records, require_broker
 from orchestrator.cli.execution import show_evaluations
 from orchestrator.cli.logs import log_to
 from orchestrator.cli.progress import watching
@@ -30,7 +30,7 @@ def evaluate(run: str, split: str, episodes: int, in_process: bool, as_json: boo
     metafleet evaluate latest --split meta_test --episodes 1000
     """
     settings = load_settings()
-    with open_database(settings) as database:
+    with open_records(settings, run) as database:
         with database.session(read_only=True) as session:
             record = RunRepository(session).get(run)
         if not in_process:

@@ -5,7 +5,7 @@ import click
 from db.records import RunStatus
 from db.repositories.runs import RunRepository
 from orchestrator.attached import report_of
-from orchestrator.cli.context import load_settings, open_database, require_broker
+from orchestrator.cli.context import load_settings, open_records, require_broker
 from orchestrator.cli.execution import execute_watched, show_report
 from orchestrator.cli.output import notify
 
@@ -24,7 +24,7 @@ def resume(run: str, in_process: bool, relaxed: bool, as_json: bool) -> None:
     metafleet runs resume latest
     """
     settings = load_settings()
-    with open_database(settings) as database:
+    with open_records(settings, run) as database:
         with database.session(read_only=True) as session:
             record = RunRepository(session).get(run)
         if record.status is RunStatus.FINISHED:

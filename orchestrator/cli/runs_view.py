@@ -7,6 +7,7 @@ import click
 from rich.table import Table
 from sqlalchemy.orm import Session
 
+from contracts.settings import Settings
 from db.records import (
     CheckpointRecord,
     EvaluationRecord,
@@ -21,7 +22,13 @@ from db.repositories.evaluations import EvaluationRepository
 from db.repositories.jobs import JobRepository
 from db.repositories.outer_steps import OuterStepRepository
 from db.repositories.runs import RunRepository
-from orchestrator.cli.context import echo_json, load_settings, open_database
+from orchestrator.cli.context import (
+    echo_json,
+    is_unused,
+    load_settings,
+    open_database,
+    open_records,
+)
 from orchestrator.cli.figures import (
     LABELS,
     counted,
@@ -100,14 +107,20 @@ def list_runs(limit: int, as_json: bool) -> None:
     \b
     metafleet runs list --limit 5
     """
-    with open_database(load_settings()) as database, database.session(read_only=True) as session:
-        found = RunRepository(session).list(limit=limit)
+    found = _read_runs(load_settings(), limit)
     if as_json:
         echo_json([_without_nan(asdict(run)) for run in found])
     elif found:
         show_table(_runs_table(found))
     else:
         click.echo(hint("no runs yet; start one with `metafleet submit FILE`, or `metafleet demo`"))
+
+
+def _read_runs(settings: Settings, limit: int) -> tuple[RunRecord, ...]:
+    if is_unused(settings):
+        return ()
+    with open_database(settings) as database, database.session(read_only=True) as session:
+        return RunRepository(session).list(limit=limit)
 
 
 def _runs_table(found: tuple[RunRecord, ...]) -> Table:
@@ -150,7 +163,10 @@ def show_run(run: str, as_json: bool) -> None:
     \b
     metafleet runs show latest --json
     """
-    with open_database(load_settings()) as database, database.session(read_only=True) as session:
+    with (
+        open_records(load_settings(), run) as database,
+        database.session(read_only=True) as session,
+    ):
         view = RunView.read(session, run)
     if as_json:
         echo_json(view.to_json())
