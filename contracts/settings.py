@@ -1,6 +1,7 @@
 """Where things are: the deployment's settings, read once from the environment.
 
-Precedence: command line > environment > the stack file written by ``metafleet up`` > default.
+Precedence: command line > environment > the stack file written by ``metafleet up`` > default. With
+a broker from the environment the stack file counts for nothing: its parts belong together.
 This module alone reads ``os.environ``.
 """
 
@@ -72,6 +73,8 @@ class Settings:
         env = os.environ if environ is None else environ
         home = _folder(env, "METAFLEET_HOME", "~/.metafleet")
         stack = _read_stack_file(home / "stack.json")
+        if env.get("METAFLEET_BROKER_URL"):
+            stack = {}  # another server's blobs and key would fit nobody who listens to this one
         broker_url = env.get("METAFLEET_BROKER_URL") or stack.get("broker_url")
         device = env.get("METAFLEET_DEVICE") or "auto"
         if device not in DEVICES:

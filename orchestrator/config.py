@@ -4,6 +4,7 @@ Every problem is one line that names the input, the key, the value and what was 
 them are reported together, in one ConfigError.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -15,14 +16,26 @@ from metafleet.errors import ConfigError, MetafleetError
 from metafleet.sampling import EpisodeSource
 from metafleet.workload import Workload, WorkloadSpec
 from orchestrator import config_options
-from orchestrator.config_problems import Blame, describe, raise_problems
+from orchestrator.config_problems import Blame, describe, raise_problems, shown
 from orchestrator.config_source import apply_overrides, read_toml
 
 MAX_SEED = 2**63 - 1
 """The largest seed every database can hold in one integer column."""
 
 
+_NAME = r"^[A-Za-z][A-Za-z0-9._-]{0,63}$"
+_NAME_EXPECTED = "a letter, then up to 63 letters, digits, dots, dashes or underscores"
 _FREE_FORM = ("data", "model", "learner")
+
+
+def check_name(name: str, origin: str) -> None:
+    """Make sure that ``name`` obeys the rule for names; ``origin`` says where it came from.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if name.endswith("\n") or not re.match(_NAME, name):
+        raise ConfigError(f"{origin}={shown(name)}; expected {_NAME_EXPECTED}")
 
 
 class _Section(BaseModel):
@@ -155,10 +168,8 @@ class ExperimentConfig(_Section):
     """One experiment, checked: made by ``load`` or ``from_json``, never changed."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,63}$",
-        json_schema_extra={
-            "expected": "a letter, then up to 63 letters, digits, dots, dashes or underscores"
-        },
+        pattern=_NAME,
+        json_schema_extra={"expected": _NAME_EXPECTED},
     )
     description: str = ""
     seed: int = Field(default=1, ge=0, le=MAX_SEED)

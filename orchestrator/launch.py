@@ -92,6 +92,7 @@ def create_runs(
         DataMissingError: the data are not on this machine.
     """
     queue = queue or Queueing(detached=False)
+    datasets.check_origin(config.data)
     data_digest = datasets.data_digest(config.data, settings.data_dir)
     Workload.build(
         config.workload_spec(data_digest),
@@ -224,7 +225,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     with database.session(read_only=True) as session:
         run = RunRepository(session).get(run_id)
     config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
-    found = read_checkpoint_of(settings, run)
+    found = read_checkpoint_of(settings, run, observer.on_notice)
     if found is None:
         raise CheckpointError(
             f"run {run.id} has no checkpoint to evaluate; "

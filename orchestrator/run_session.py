@@ -108,9 +108,11 @@ def checkpoint_folder(settings: Settings, run: RunRecord) -> CheckpointFolder:
     return CheckpointFolder(settings.runs_dir / run.uid)
 
 
-def read_checkpoint_of(settings: Settings, run: RunRecord) -> Checkpoint | None:
-    """Load a run's newest checkpoint; None when it has none."""
-    found = checkpoint_folder(settings, run).read_newest()
+def read_checkpoint_of(
+    settings: Settings, run: RunRecord, notify: Callable[[str], None]
+) -> Checkpoint | None:
+    """Load a run's newest whole checkpoint; None when it has none. Damaged ones are told."""
+    found = checkpoint_folder(settings, run).read_newest(notify)
     return found[0] if found is not None else None
 
 
@@ -216,7 +218,7 @@ class RunSession:
 
     def train(self) -> Trained:
         """Train to the end, from the newest checkpoint if there is one."""
-        start = read_checkpoint_of(self._settings, self._run)
+        start = read_checkpoint_of(self._settings, self._run, self._observer.on_notice)
         if start is None:
             self._require_no_checkpoint()
             start = Checkpoint(Progress(step=0), self._workload.init_state(), {}, None)

@@ -23,6 +23,16 @@ class DataSet(Protocol):
     origin: str
     Options: type[Any]
 
+    def check_origin(self, options: Any) -> None:
+        """Make sure that the place on this machine that the options name, if any, has the data.
+
+        For whoever begins a run: a worker may lack the place and have the prepared data.
+
+        Raises:
+            DataMissingError: it does not exist, or lacks what the options ask for.
+        """
+        ...
+
     def is_ready(self, options: Any, data_dir: Path) -> bool:
         """Tell whether the data can be opened without downloading anything."""
         ...

@@ -69,6 +69,9 @@ class Glyphs:
     origin = "drawn here with the fonts that matplotlib bundles"
     Options = GlyphsOptions
 
+    def check_origin(self, options: GlyphsOptions) -> None:
+        """Return at once: no option names a place."""
+
     def is_ready(self, options: GlyphsOptions, data_dir: Path) -> bool:
         """Tell whether the fonts and their readers are installed."""
         try:

@@ -48,8 +48,9 @@ class OmniglotOptions:
         split_seed: seed of "maml_random", >= 0; the others do not depend on it.
         rotations: make a class of each character turned by 0, 90, 180 and 270 degrees, in the
             split of the character.
-        root: where Omniglot is: a folder with images_background and images_evaluation (folders
-            or zips), torchvision's root, or the prepared npz; "": what was downloaded.
+        root: where Omniglot is on the machine that begins a run: a folder with images_background
+            and images_evaluation (folders or zips), torchvision's root, or the prepared npz; "":
+            what was downloaded.
     """
 
     modalities: tuple[Literal["image", "stroke"], ...] = ("image",)
@@ -80,6 +81,13 @@ class Omniglot:
     origin = "https://github.com/brendenlake/omniglot (downloaded by `metafleet data prepare`)"
     Options = OmniglotOptions
 
+    def check_origin(self, options: OmniglotOptions) -> None:
+        """Make sure that ``root``, if it is given, holds Omniglot."""
+        if options.root:
+            _, lacks = _look_at(Path(options.root).expanduser(), options)
+            if lacks:
+                raise _unusable(options.root, lacks)
+
     def is_ready(self, options: OmniglotOptions, data_dir: Path) -> bool:
         """Tell whether the data are prepared or can be prepared without a download."""
         try:
@@ -93,6 +101,7 @@ class Omniglot:
     ) -> PreparedData:
         """Download unless ``root`` is given or the data are there, check, read and store."""
         progress = progress or no_progress
+        self.check_origin(options)
         if not options.root and not self.is_ready(options, data_dir):
             wanted = IMAGE_FILES + (STROKE_FILES if options.needs_strokes else ())
             for remote in wanted:
@@ -145,23 +154,36 @@ class Omniglot:
             DataMissingError: neither is here; the message says how to get them.
         """
         root = Path(options.root).expanduser() if options.root else data_dir / self.name
-        source = find_source(root) if root.exists() else None
-        if source is not None and (source.has_strokes or not options.needs_strokes):
+        source, lacks = _look_at(root, options)
+        if source is not None and not lacks:
             return source
         prepared = _find_any(options, data_dir)
         if prepared is not None:
             return prepared
-        lacks = "it has no strokes" if source is not None else "it is not there"
         if options.root:
-            raise DataMissingError(
-                f"cannot read omniglot from root={options.root!r}: {lacks}; expected "
-                "images_background and images_evaluation, or omniglot_28x28_strokes64.npz"
-            )
+            raise _unusable(options.root, lacks)
         also = ' --set \'modalities=["image", "stroke"]\'' if options.needs_strokes else ""
         raise DataMissingError(
             f"data set 'omniglot' is not in {data_dir} ({lacks}); run `metafleet data prepare "
             f"omniglot{also}` to download it, or set data.root to where you have it"
         )
+
+
+def _look_at(root: Path, options: OmniglotOptions) -> tuple[Source | None, str]:
+    """Look for the original at ``root``; the text says what it lacks for these options."""
+    if not root.exists():
+        return None, "it is not there"
+    source = find_source(root)
+    if source is None:
+        return None, "it holds no Omniglot"
+    return source, "it has no strokes" if options.needs_strokes and not source.has_strokes else ""
+
+
+def _unusable(root: str, lacks: str) -> DataMissingError:
+    return DataMissingError(
+        f"cannot read omniglot from root={root!r}: {lacks}; expected images_background and "
+        "images_evaluation, or omniglot_28x28_strokes64.npz"
+    )
 
 
 def _find_any(options: OmniglotOptions, data_dir: Path) -> PreparedData | None:

@@ -47,6 +47,20 @@ def prepare(
     return dataset.prepare(parsed, data_dir, progress)
 
 
+def check_origin(options: Options) -> None:
+    """Make sure that the place on this machine that the options name, if any, has the data.
+
+    ``open_source`` and ``data_digest`` do without it where the data were prepared before, as on a
+    worker's host; who begins a run is told.
+
+    Raises:
+        ConfigError: the options are wrong.
+        DataMissingError: the place does not exist, or lacks what the options ask for.
+    """
+    dataset, parsed = _resolve(options)
+    dataset.check_origin(parsed)
+
+
 def open_source(options: Options, data_dir: Path) -> EpisodeSource:
     """Open the data for sampling; prepares them first where that needs no download.
 

@@ -118,6 +118,9 @@ class Sinusoid:
     origin = "computed on the fly"
     Options = SinusoidOptions
 
+    def check_origin(self, options: SinusoidOptions) -> None:
+        """Return at once: no option names a place."""
+
     def is_ready(self, options: SinusoidOptions, data_dir: Path) -> bool:
         """Return True."""
         return True

@@ -7,7 +7,7 @@ from db.records import RunRecord, RunStatus
 from db.repositories.runs import RunRepository
 from metafleet.errors import FleetError, RunCancelledError
 from orchestrator.attached import AttachedRun, report_of
-from orchestrator.cli.context import load_settings, open_database
+from orchestrator.cli.context import load_settings, open_records
 from orchestrator.cli.execution import show_report
 from orchestrator.cli.progress import watching
 
@@ -16,12 +16,12 @@ from orchestrator.cli.progress import watching
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def attach(run: str, as_json: bool) -> None:
-    r"""Watch RUN until it ends, whoever executes it; Ctrl-C leaves it alone.
+    """Watch RUN until it ends, whoever executes it; Ctrl-C leaves it alone.
 
     \b
     metafleet runs attach latest
     """
-    with open_database(load_settings()) as database:
+    with open_records(load_settings(), run) as database:
         with database.session(read_only=True) as session:
             record = RunRepository(session).get(run)
         try:

@@ -4,21 +4,21 @@ import click
 
 from db.records import RunStatus
 from db.repositories.runs import RunRepository
-from orchestrator.cli.context import echo_json, load_settings, open_database
+from orchestrator.cli.context import echo_json, load_settings, open_records
 
 
 @click.command("cancel")
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def cancel(run: str, as_json: bool) -> None:
-    r"""Stop RUN: at once while it is queued, within seconds when it runs, wherever that is.
+    """Stop RUN: at once while it is queued, within seconds when it runs, wherever that is.
 
     Its checkpoints stay, and `metafleet runs resume` goes on from them.
 
     \b
     metafleet runs cancel latest
     """
-    with open_database(load_settings()) as database, database.session() as session:
+    with open_records(load_settings(), run) as database, database.session() as session:
         runs = RunRepository(session)
         before = runs.cancel(runs.get(run).id)
     if as_json:

@@ -15,7 +15,8 @@ from db.engine import Database
 from db.records import RunRecord
 from db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError, FleetError
-from orchestrator.cli.context import load_settings, notify, open_broker, open_database
+from orchestrator.cli.context import load_settings, open_broker, open_records
+from orchestrator.cli.output import notify
 
 _POLL_S = 0.5
 _ABANDONED_AFTER_S = 60.0
@@ -30,7 +31,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m)?")
 )
 @click.option("--seed", type=int, help="Choose the same victims again.")
 def chaos(ref: str, kill_every: str, seed: int | None) -> None:
-    r"""Kill a random worker of this machine every so often until RUN has ended.
+    """Kill a random worker of this machine every so often until RUN has ended.
 
     The run must end with the bits it would have had. Only with METAFLEET_CHAOS=1, so that nobody
     does it to a fleet that is needed. `metafleet up` starts its workers again. Ends too
@@ -46,7 +47,7 @@ def chaos(ref: str, kill_every: str, seed: int | None) -> None:
         )
     every_s = _seconds(kill_every)
     chosen = random.Random(seed)
-    with open_database(settings) as database:
+    with open_records(settings, ref) as database:
         vigil = _Vigil(database, settings, _read(database, ref))
         killed = 0
         while not vigil.has_ended_within(every_s):

@@ -9,13 +9,12 @@ import click
 
 from contracts.connections import Client, connect, redis_errors, require_broker_url
 from contracts.settings import Settings
+from db.connection import is_sqlite, parse_url, sqlite_path
 from db.engine import Database
+from db.schema import status
+from metafleet.errors import DatabaseError, RunNotFoundError
+from orchestrator.cli.output import notify
 from orchestrator.embedded.stack_file import discard_stale_stack
-
-
-def notify(text: str) -> None:
-    """Tell a person something that is no result: on standard error."""
-    click.echo(text, err=True)
 
 
 def load_settings() -> Settings:
@@ -30,6 +29,40 @@ def open_database(settings: Settings) -> Iterator[Database]:
     """Open the database for one command."""
     with Database.open(settings.database_url) as database:
         yield database
+
+
+@contextmanager
+def open_records(settings: Settings, ref: str) -> Iterator[Database]:
+    """Open the database for a command that is about the run ``ref``; makes none.
+
+    Raises:
+        RunNotFoundError: nothing was recorded yet.
+        DatabaseError: there is no database where the settings say.
+    """
+    if is_unused(settings):
+        raise RunNotFoundError(
+            f"no run {ref!r}: there are no runs yet; start one with `metafleet submit`"
+        )
+    with open_database(settings) as database:
+        yield database
+
+
+def is_unused(settings: Settings) -> bool:
+    """Claim that nothing was recorded yet, so that the database under home was not even made.
+
+    Raises:
+        DatabaseError: there is no database where METAFLEET_DATABASE_URL says.
+    """
+    url = parse_url(settings.database_url)
+    if not is_sqlite(url) or status(settings.database_url).has_tables:
+        return False
+    path = sqlite_path(url)
+    if path != settings.home / "metafleet.db":
+        raise DatabaseError(
+            f"database {path} holds no runs; check METAFLEET_DATABASE_URL, or make it with "
+            "`metafleet db upgrade`"
+        )
+    return True
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import click
 
 from contracts.settings import Settings
 from db.engine import Database
-from orchestrator.cli.context import load_settings, open_database
+from orchestrator.cli.context import load_settings, open_records
 from orchestrator.cli.runs_view import RunView
 from orchestrator.curve import draw_learning_curve
 
@@ -15,13 +15,13 @@ from orchestrator.curve import draw_learning_curve
 @click.argument("run")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The PNG to write.")
 def curve(run: str, output: Path | None) -> None:
-    r"""Draw RUN's learning curve; by default beside its checkpoints.
+    """Draw RUN's learning curve; by default beside its checkpoints.
 
     \b
     metafleet runs curve latest --output curve.png
     """
     settings = load_settings()
-    with open_database(settings) as database:
+    with open_records(settings, run) as database:
         click.echo(str(write_curve(database, settings, run, output)))
 
 

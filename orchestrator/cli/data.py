@@ -27,7 +27,7 @@ def data() -> None:
 @data.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_data(as_json: bool) -> None:
-    r"""Say which data sets there are, their options, and whether they are ready for use.
+    """Say which data sets there are, their options, and whether they are ready for use.
 
     \b
     metafleet data list
@@ -49,7 +49,7 @@ def list_data(as_json: bool) -> None:
 @click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help=_SET_HELP)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def prepare_data(name: str, assignments: tuple[str, ...], as_json: bool) -> None:
-    r"""Download and prepare a data set; harmless when that was done before.
+    """Download and prepare a data set; harmless when that was done before.
 
     \b
     metafleet data prepare omniglot
@@ -80,7 +80,7 @@ def prepare_data(name: str, assignments: tuple[str, ...], as_json: bool) -> None
 def inspect_data(
     name: str, assignments: tuple[str, ...], sheet: Path | None, verify: bool, as_json: bool
 ) -> None:
-    r"""Count classes and items of each split, name digest and licence, and draw a sheet.
+    """Count classes and items of each split, name digest and licence, and draw a sheet.
 
     \b
     metafleet data inspect glyphs --sheet glyphs.png

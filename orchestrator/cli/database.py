@@ -18,7 +18,7 @@ def database() -> None:
 @database.command("upgrade")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def upgrade_database(as_json: bool) -> None:
-    r"""Bring the tables up to date; harmless when they are.
+    """Bring the tables up to date; harmless when they are.
 
     \b
     metafleet db upgrade
@@ -30,7 +30,7 @@ def upgrade_database(as_json: bool) -> None:
 @database.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def show_status(as_json: bool) -> None:
-    r"""Say which revision the tables have and which this version needs.
+    """Say which revision the tables have and which this version needs.
 
     \b
     metafleet db status --json

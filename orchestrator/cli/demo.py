@@ -1,9 +1,6 @@
 """`metafleet demo`: the whole path on this machine, in a few minutes."""
 
-import shutil
-import sys
 import time
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -15,9 +12,10 @@ from db.engine import Database
 from experiments import FOLDER
 from metafleet.data.registry import prepare
 from metafleet.errors import FleetError
-from orchestrator.cli.context import load_settings, notify, open_database
+from orchestrator.cli.context import load_settings, open_database
 from orchestrator.cli.curve import write_curve
 from orchestrator.cli.execution import execute_watched, show_report
+from orchestrator.cli.output import notify, program
 from orchestrator.config import ExperimentConfig
 from orchestrator.embedded.stack import EmbeddedStack, StackOrder
 from orchestrator.launch import create_runs
@@ -39,7 +37,7 @@ _WORKERS_WITHIN_S = 120.0
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of demo.toml."
 )
 def demo(n_workers: int, steps: int | None, overrides: tuple[str, ...]) -> None:
-    r"""Meta-train on a small fleet right here: a private Redis server and worker processes.
+    """Meta-train on a small fleet right here: a private Redis server and worker processes.
 
     Learns to tell characters of unseen scripts apart from one example each, shows how it goes,
     compares the result with baselines and draws the learning curve. Takes about two minutes.
@@ -94,20 +92,10 @@ def _train(database: Database, settings: Settings, config: ExperimentConfig) -> 
     _say("4. judged on scripts never seen in training")
     show_report(run, report, as_json=False)
     path = write_curve(database, settings, run.uid)
-    program = _program()
+    command = program()
     _say("5. what next")
     click.echo(f"  learning curve      {path}")
-    click.echo(f"  everything recorded {program} runs show {run.id}")
-    click.echo(f"  a fleet that stays  {program} up --workers 2 --flower")
-    click.echo(f"  another experiment  {program} submit sinusoid-maml     (in a second terminal)")
+    click.echo(f"  everything recorded {command} runs show {run.id}")
+    click.echo(f"  a fleet that stays  {command} up --workers 2 --flower")
+    click.echo(f"  another experiment  {command} submit sinusoid-maml     (in a second terminal)")
     click.echo(f"  more files          {FOLDER}")
-
-
-def _program() -> str:
-    """Name the command as this user can type it."""
-    if shutil.which("metafleet"):
-        return "metafleet"
-    script = Path(sys.executable).with_name("metafleet")
-    if not script.exists():
-        return f"{sys.executable} -m orchestrator"
-    return str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)

@@ -17,7 +17,7 @@ _COLOURS = {Severity.OK: "green", Severity.WARN: "yellow", Severity.FAIL: "red"}
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of findings.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    r"""Look at this machine, Redis, the database, the workers and the data.
+    """Look at this machine, Redis, the database, the workers and the data.
 
     Exit status 1 when something keeps experiments from running.
 

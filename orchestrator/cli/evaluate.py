@@ -10,7 +10,7 @@ from orchestrator.cli.context import (
     echo_json,
     load_settings,
     notify,
-    open_database,
+    open_records,
     require_broker,
 )
 from orchestrator.cli.execution import show_evaluations
@@ -28,7 +28,7 @@ from orchestrator.left_rows import replay_left_rows
 @click.option("--in-process", is_flag=True, help="Compute here, without Redis and workers.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def evaluate(run: str, split: str, episodes: int, in_process: bool, as_json: bool) -> None:
-    r"""Judge what RUN has learned on episodes of a split, with a 95 % interval.
+    """Judge what RUN has learned on episodes of a split, with a 95 % interval.
 
     The episodes depend on the run's seed and the split alone: the first ones are those that the run
     itself was validated or tested on, so ask for more of them than it had.
@@ -37,7 +37,7 @@ def evaluate(run: str, split: str, episodes: int, in_process: bool, as_json: boo
     metafleet evaluate latest --split meta_test --episodes 1000
     """
     settings = load_settings()
-    with open_database(settings) as database:
+    with open_records(settings, run) as database:
         with database.session(read_only=True) as session:
             record = RunRepository(session).get(run)
         replay_left_rows(database, settings, record, notify)

@@ -10,8 +10,9 @@ from contracts.settings import Settings
 from db.engine import Database
 from db.records import RunRecord, RunStatus
 from orchestrator.cli.context import echo_json
-from orchestrator.cli.figures import LABELS, duration, percent, plus_minus
+from orchestrator.cli.figures import LABELS, counted, duration, percent, plus_minus
 from orchestrator.cli.logs import log_to
+from orchestrator.cli.output import program
 from orchestrator.cli.progress import watching
 from orchestrator.cli.tables import make_table, show_table
 from orchestrator.config import ExperimentConfig
@@ -64,15 +65,16 @@ def show_report(run: RunRecord, report: RunReport, *, as_json: bool) -> None:
     if as_json:
         echo_json(report_json(run, report))
         return
+    steps = counted(report.steps, "outer step")
     click.echo(
-        f"run {run.id} ({run.name}, seed {run.seed}) {report.status}: {report.steps} outer steps "
+        f"run {run.id} ({run.name}, seed {run.seed}) {report.status}: {steps} "
         f"in {duration(report.wall_s)}, {_describe_workers(report.workers)}"
     )
     if report.evaluations:
         config = ExperimentConfig.from_json(run.config)
         show_evaluations(report.evaluations, config)
     click.echo(f"final state sha256 {report.checkpoint_sha256}")
-    click.echo(f"more: metafleet runs show {run.id}")
+    click.echo(f"more: {program()} runs show {run.id}")
 
 
 def _describe_workers(workers: tuple[str, ...]) -> str:

@@ -30,6 +30,17 @@ def plus_minus(value: float, ci95: float) -> str:
     return f"{value:.4f} ± {ci95:.4f}"
 
 
+def counted(n: int, noun: str) -> str:
+    """Write a number of things: "1 worker", "2 workers"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def speed(episodes_per_s: float) -> str:
+    """Write a speed with two digits at least: "0.83 episodes/s", "3.1 episodes/s", "120 ..."."""
+    digits = 0 if episodes_per_s >= 9.95 else 1 if episodes_per_s >= 0.995 else 2
+    return f"{episodes_per_s:.{digits}f} episodes/s"
+
+
 def duration(seconds: float) -> str:
     """Write seconds as a person would: "4.2 s", "3 min 07 s", "2 h 05 min"."""
     if seconds < 60:

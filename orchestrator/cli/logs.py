@@ -1,6 +1,7 @@
 """Where a run's log goes: a file for details, standard error for what is wrong."""
 
 import logging
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -8,6 +9,15 @@ from contracts.settings import make_folder
 
 _FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 _MAX_BYTES = 5_000_000
+
+
+class _PatientFileHandler(RotatingFileHandler):
+    """Gives up lines that a full disk does not take."""
+
+    def close(self) -> None:
+        """Close the file, whether or not its last lines could be written."""
+        with suppress(OSError):
+            super().close()
 
 
 class _OneLineFormatter(logging.Formatter):
@@ -24,8 +34,9 @@ def log_to(folder: Path) -> None:
     Raises:
         ConfigError: the folder cannot be written.
     """
+    logging.raiseExceptions = False  # a full disk costs the log its lines, not the user's terminal
     make_folder(folder, "the folder of logs")
-    file = RotatingFileHandler(
+    file = _PatientFileHandler(
         folder / "orchestrator.log", maxBytes=_MAX_BYTES, backupCount=2, delay=True
     )
     file.setFormatter(logging.Formatter(_FORMAT))

@@ -14,6 +14,7 @@ import click
 from contracts.settings import Settings
 from metafleet.errors import MetafleetError
 from orchestrator.cli.lazy_group import LazyCommand, lazy_group
+from orchestrator.cli.output import notify, unread_is_fine
 
 EXIT_ERROR = 1
 EXIT_CRASH = 70  # sysexits.h: an internal software error
@@ -82,7 +83,7 @@ def _on_terminate(signum: int, frame: FrameType | None) -> None:
 
 def _fail(message: str, status: int) -> int:
     for line in message.splitlines():
-        click.echo(f"error: {line}", err=True)
+        notify(f"error: {line}")
     return status
 
 
@@ -96,14 +97,15 @@ def _usage_message(error: click.ClickException) -> str:
 def _interrupted(error: BaseException) -> int:
     cause = error.__cause__ if isinstance(error, click.Abort) else error
     for note in getattr(cause, "__notes__", ()):
-        click.echo(note, err=True)
-    click.echo("interrupted", err=True)
+        notify(note)
+    notify("interrupted")
     return EXIT_TERMINATED if isinstance(cause, Terminated) else EXIT_INTERRUPTED
 
 
 def _quiet_exit() -> int:
-    # the reader of our output is gone; without this Python complains once more when it flushes
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        with unread_is_fine(stream):  # whichever it was: the other one's last lines are kept
+            stream.flush()
     return EXIT_ERROR
 
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -15,7 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from orchestrator.cli.figures import percent, plus_minus
+from orchestrator.cli.figures import counted, percent, plus_minus, speed
+from orchestrator.cli.output import notify
 from orchestrator.events import EvaluationDone, Observer, RunStarted, StepDone
 
 _LINE_EVERY_S = 5.0
@@ -47,9 +47,8 @@ class Smoothed:
         if event.accuracy is not None:
             parts.append(f"accuracy {100 * self._sums['accuracy'] / self._weight:.1f} %")
         if self._sums["seconds"] > 0:
-            parts.append(f"{self._sums['episodes'] / self._sums['seconds']:.0f} episodes/s")
-        workers = "1 worker" if event.workers_alive == 1 else f"{event.workers_alive} workers"
-        return ", ".join([*parts, workers])
+            parts.append(speed(self._sums["episodes"] / self._sums["seconds"]))
+        return ", ".join([*parts, counted(event.workers_alive, "worker")])
 
 
 def describe_evaluation(event: EvaluationDone) -> str:
@@ -95,7 +94,7 @@ class LineObserver:
         self._write(text)
 
     def _write(self, text: str) -> None:
-        click.echo(text, err=True)
+        notify(text)
 
 
 class BarObserver:
@@ -154,4 +153,4 @@ def _describe_start(event: RunStarted) -> str:
             f"run {event.run_id} ({event.name}) goes on after step "
             f"{event.first_step} of {event.n_steps}"
         )
-    return f"run {event.run_id} ({event.name}) begins: {event.n_steps} outer steps"
+    return f"run {event.run_id} ({event.name}) begins: {counted(event.n_steps, 'outer step')}"

@@ -2,9 +2,12 @@
 
 import click
 
+from db.records import RunStatus
 from db.repositories.runs import RunRepository
-from orchestrator.cli.context import load_settings, open_database, require_broker
+from orchestrator.attached import report_of
+from orchestrator.cli.context import load_settings, open_records, require_broker
 from orchestrator.cli.execution import execute_watched, show_report
+from orchestrator.cli.output import notify
 
 
 @click.command("resume")
@@ -15,15 +18,20 @@ from orchestrator.cli.execution import execute_watched, show_report
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def resume(run: str, in_process: bool, relaxed: bool, as_json: bool) -> None:
-    r"""Go on with RUN from its last checkpoint, as if it had never stopped.
+    """Go on with RUN from its last checkpoint, as if it had never stopped.
 
     \b
     metafleet runs resume latest
     """
     settings = load_settings()
-    with open_database(settings) as database:
+    with open_records(settings, run) as database:
         with database.session(read_only=True) as session:
             record = RunRepository(session).get(run)
+        if record.status is RunStatus.FINISHED:
+            notify(f"run {record.id} is finished; nothing to resume")
+            if as_json:
+                show_report(record, report_of(database, record), as_json=True)
+            return
         if not in_process:
             require_broker(settings)
         report = execute_watched(database, settings, record, in_process=in_process, relaxed=relaxed)

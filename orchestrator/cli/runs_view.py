@@ -7,6 +7,7 @@ import click
 from rich.table import Table
 from sqlalchemy.orm import Session
 
+from contracts.settings import Settings
 from db.records import (
     CheckpointRecord,
     EvaluationRecord,
@@ -21,8 +22,24 @@ from db.repositories.evaluations import EvaluationRepository
 from db.repositories.jobs import JobRepository
 from db.repositories.outer_steps import OuterStepRepository
 from db.repositories.runs import RunRepository
-from orchestrator.cli.context import echo_json, load_settings, notify, open_database
-from orchestrator.cli.figures import LABELS, duration, percent, plus_minus, sparkline
+from orchestrator.cli.context import (
+    echo_json,
+    is_unused,
+    load_settings,
+    notify,
+    open_database,
+    open_records,
+)
+from orchestrator.cli.figures import (
+    LABELS,
+    counted,
+    duration,
+    percent,
+    plus_minus,
+    sparkline,
+    speed,
+)
+from orchestrator.cli.output import hint
 from orchestrator.cli.tables import make_facts, make_table, show_table
 from orchestrator.left_rows import replay_left_rows
 
@@ -87,19 +104,25 @@ def _without_nan(value: Any) -> Any:
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_runs(limit: int, as_json: bool) -> None:
-    r"""List runs, newest first.
+    """List runs, newest first.
 
     \b
     metafleet runs list --limit 5
     """
-    with open_database(load_settings()) as database, database.session(read_only=True) as session:
-        found = RunRepository(session).list(limit=limit)
+    found = _read_runs(load_settings(), limit)
     if as_json:
         echo_json([_without_nan(asdict(run)) for run in found])
     elif found:
         show_table(_runs_table(found))
     else:
-        click.echo("no runs yet; start one with `metafleet submit FILE`, or `metafleet demo`")
+        click.echo(hint("no runs yet; start one with `metafleet submit FILE`, or `metafleet demo`"))
+
+
+def _read_runs(settings: Settings, limit: int) -> tuple[RunRecord, ...]:
+    if is_unused(settings):
+        return ()
+    with open_database(settings) as database, database.session(read_only=True) as session:
+        return RunRepository(session).list(limit=limit)
 
 
 def _runs_table(found: tuple[RunRecord, ...]) -> Table:
@@ -137,13 +160,13 @@ def _queue(run: RunRecord) -> str | None:
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
 def show_run(run: str, as_json: bool) -> None:
-    r"""Show RUN: an id, a uid, a name or `latest`.
+    """Show RUN: an id, a uid, a name or `latest`.
 
     \b
     metafleet runs show latest --json
     """
     settings = load_settings()
-    with open_database(settings) as database:
+    with open_records(settings, run) as database:
         with database.session(read_only=True) as session:
             record = RunRepository(session).get(run)
         replay_left_rows(database, settings, record, notify)
@@ -163,9 +186,10 @@ def _facts(view: RunView) -> Table:
     run = view.run
     table = make_facts()
     style = _STYLES.get(run.status, "default")
+    steps = counted(run.n_steps, "outer step")
     rows = {
         "run": f"{run.id}  {run.uid}  {run.name}",
-        "status": f"[{style}]{run.status}[/], {run.steps_done} of {run.n_steps} outer steps",
+        "status": f"[{style}]{run.status}[/], {run.steps_done} of {steps}",
         "error": run.error,
         "owner": f"{_owner(run)}, epoch {run.epoch}" if run.owner else None,
         "queue": _queue(run),
@@ -211,8 +235,8 @@ def _learning(view: RunView) -> str | None:
         lines.append(f"accuracy {sparkline(accuracies)} {percent(accuracies[-1])}")
     total_s = sum(step.step_s for step in view.steps)
     if total_s > 0:
-        speed = sum(step.episodes for step in view.steps) / total_s
-        lines.append(f"{duration(total_s)} of outer steps, {speed:.0f} episodes/s")
+        rate = speed(sum(step.episodes for step in view.steps) / total_s)
+        lines.append(f"{duration(total_s)} of outer steps, {rate}")
     return "\n".join(lines)
 
 

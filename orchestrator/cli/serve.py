@@ -18,7 +18,7 @@ from orchestrator.service.server import Server, ServerEvent
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object an event.")
 def serve(max_runs: int, as_json: bool) -> None:
-    r"""Take queued runs and execute them, until Ctrl-C; several may serve one database.
+    """Take queued runs and execute them, until Ctrl-C; several may serve one database.
 
     By priority, then by age, each run in a process of its own. When a server dies, another one
     goes on with its runs from their checkpoints; servers on several hosts share METAFLEET_HOME.

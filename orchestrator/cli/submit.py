@@ -1,5 +1,6 @@
 """`metafleet submit`: run an experiment, once for each seed."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,18 +10,18 @@ from db.engine import Database
 from db.records import RunRecord, RunStatus
 from db.repositories import RunRepository, ServerRepository
 from experiments import find_experiment
-from metafleet.data.registry import open_source
+from metafleet.data.registry import check_origin, open_source
 from metafleet.errors import MetafleetError
 from orchestrator.cli.context import (
     echo_json,
     load_settings,
-    notify,
     open_database,
     require_broker,
 )
 from orchestrator.cli.execution import execute_watched, show_report
 from orchestrator.cli.figures import parse_seeds
-from orchestrator.config import ExperimentConfig
+from orchestrator.cli.output import notify, program, unread_is_fine
+from orchestrator.config import ExperimentConfig, check_name
 from orchestrator.launch import Queueing, create_runs
 from orchestrator.tenure import Tenure
 
@@ -73,7 +74,7 @@ def submit(  # noqa: PLR0913 - one for each option
     on_interrupt: str,
     as_json: bool,
 ) -> None:
-    r"""Run the experiment that FILE describes: a path, or the name of one that came along.
+    """Run the experiment that FILE describes: a path, or the name of one that came along.
 
     \b
     metafleet submit experiments/sinusoid-maml.toml --set outer.steps=500
@@ -82,13 +83,16 @@ def submit(  # noqa: PLR0913 - one for each option
     """
     if detach and in_process:
         raise click.UsageError("--detach leaves the run to servers, which use the fleet")
+    if name is not None:
+        check_name(name, "--name")
     settings = load_settings()
     config = ExperimentConfig.load(
         find_experiment(file), overrides, allowed_packages=settings.allowed_packages
     )
-    wanted = parse_seeds(seeds) if seeds else (config.seed,)
+    wanted = parse_seeds(seeds) if seeds is not None else (config.seed,)
     for seed in wanted:
         config.with_seed(seed)
+    check_origin(config.data)
     source = open_source(config.data, settings.data_dir)
     config.check_source(source, allowed_packages=settings.allowed_packages)
     if not in_process and not detach:  # a queue needs the database alone
@@ -108,7 +112,8 @@ def submit(  # noqa: PLR0913 - one for each option
             except (MetafleetError, KeyboardInterrupt) as error:
                 _settle_the_rest(database, runs[index + 1 :], error, tenure.after_interrupt)
                 raise
-            show_report(run, report, as_json=as_json)
+            with unread_is_fine(sys.stdout):  # other seeds may be left
+                show_report(run, report, as_json=as_json)
 
 
 def _show_queued(database: Database, runs: Sequence[RunRecord], *, as_json: bool) -> None:
@@ -123,7 +128,7 @@ def _show_queued(database: Database, runs: Sequence[RunRecord], *, as_json: bool
         else:
             click.echo(
                 f"run {run.id} ({run.name}, seed {run.seed}) is queued; watch it with "
-                f"`metafleet runs attach {run.id}`"
+                f"`{program()} runs attach {run.id}`"
             )
     if not servers:
         notify("no server is there to take it: start `metafleet serve`")

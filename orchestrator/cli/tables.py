@@ -23,9 +23,17 @@ def make_facts() -> Table:
     return table
 
 
+class _Console(Console):
+    """Leaves it to the command what to do when nobody reads its output."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what happened, where rich would end the process."""
+        raise BrokenPipeError
+
+
 def show_table(table: Table) -> None:
     """Print a table on standard output; a narrow terminal wraps its lines, nothing is cut."""
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     if not console.is_terminal or console.width < console.measure(table).maximum:
-        console = Console(highlight=False, width=_PIPE_WIDTH)
+        console = _Console(highlight=False, width=_PIPE_WIDTH)
     console.print(table)

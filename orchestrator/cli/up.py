@@ -9,8 +9,10 @@ from contracts.connections import connect, redis_errors
 from contracts.presence import list_workers
 from contracts.settings import Settings
 from metafleet.errors import FleetError, MetafleetError
-from orchestrator.cli.context import load_settings, notify
+from orchestrator.cli.context import load_settings
+from orchestrator.cli.output import hint, notify
 from orchestrator.embedded.stack import EmbeddedStack, StackOrder
+from orchestrator.embedded.stack_file import require_no_stack
 
 _LOOK_EVERY_S = 2.0
 
@@ -26,13 +28,14 @@ _LOOK_EVERY_S = 2.0
 )
 @click.option("--flower", is_flag=True, help="Run Flower too: a web page of workers and jobs.")
 def up(n_workers: int, flower: bool) -> None:
-    r"""Run a private Redis server and workers on this machine, until Ctrl-C.
+    """Run a private Redis server and workers on this machine, until Ctrl-C.
 
     \b
     metafleet up --workers 2 --flower
     """
     settings = load_settings()
     order = StackOrder(n_workers, settings.home / "logs", is_public=True, flower=flower)
+    require_no_stack(settings.stack_file)
     notify("starting; Ctrl-C stops everything")
     try:
         with EmbeddedStack(settings, order, notify) as stack:
@@ -44,7 +47,7 @@ def up(n_workers: int, flower: bool) -> None:
 
 def _introduce(stack: EmbeddedStack, settings: Settings) -> None:
     click.echo(f"home {settings.home}, logs in {settings.home / 'logs'}")
-    click.echo("other terminals find this stack by themselves: `metafleet submit FILE`")
+    click.echo(hint("other terminals find this stack by themselves: `metafleet submit FILE`"))
     if stack.flower:
         url, password = stack.flower
         click.echo(f"Flower: {url} (user metafleet, password {password}, shown this once)")
@@ -64,5 +67,11 @@ def _watch(stack: EmbeddedStack, n_workers: int) -> None:
                 continue  # the supervisor says that the server died, and starts it again
             if alive != last_alive:
                 last_alive = alive
-                click.echo(f"{time.strftime('%H:%M:%S')} {alive} of {n_workers} workers are ready")
+                click.echo(f"{time.strftime('%H:%M:%S')} {_describe(alive, n_workers)}")
     raise FleetError("the stack ended by itself; see supervisor.log among its logs")
+
+
+def _describe(alive: int, n_workers: int) -> str:
+    if alive > n_workers:  # others joined this server
+        return f"{alive} workers are ready, {n_workers} of them started here"
+    return f"{alive} of {n_workers} workers are ready"

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from contracts.presence import WorkerInfo, list_workers
 from orchestrator.cli.context import echo_json, load_settings, open_broker
+from orchestrator.cli.output import hint
 from orchestrator.cli.tables import make_table, show_table
 
 _HINT = (
@@ -18,7 +19,7 @@ _HINT = (
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def workers(as_json: bool) -> None:
-    r"""Show the workers heard of within the last ten minutes.
+    """Show the workers heard of within the last ten minutes.
 
     \b
     metafleet workers --json
@@ -30,7 +31,7 @@ def workers(as_json: bool) -> None:
     elif found:
         show_table(_table(found))
     else:
-        click.echo(_HINT)
+        click.echo(hint(_HINT))
 
 
 def _table(found: list[WorkerInfo]) -> Table:

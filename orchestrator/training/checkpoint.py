@@ -6,8 +6,10 @@ its final name is always whole. The JSON part travels in the safetensors header.
 
 import contextlib
 import json
+import logging
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +20,8 @@ from torch import Tensor
 
 from metafleet.errors import CheckpointError
 from metafleet.params import MetaState, Params, digest, flatten_state, unflatten_state
+
+log = logging.getLogger(__name__)
 
 _FORMAT: Final = "metafleet-checkpoint-1"
 _KEPT: Final = 3
@@ -115,8 +119,14 @@ class CheckpointFolder:
             old.unlink(missing_ok=True)
         return StoredCheckpoint(path, sha256, len(data))
 
-    def read_newest(self) -> tuple[Checkpoint, StoredCheckpoint] | None:
+    def read_newest(
+        self, notify: Callable[[str], None] | None = None
+    ) -> tuple[Checkpoint, StoredCheckpoint] | None:
         """Load the newest checkpoint that is whole; None when there is none at all.
+
+        Args:
+            notify: told which files are damaged and which step is used in their place; by default
+                the log is.
 
         Raises:
             CheckpointError: there are checkpoints, and all of them are damaged.
@@ -127,9 +137,14 @@ class CheckpointFolder:
         damage: list[str] = []
         for path in reversed(paths):
             try:
-                return read_checkpoint(path)
+                found = read_checkpoint(path)
             except CheckpointError as error:
                 damage.append(str(error))
+                continue
+            if damage:
+                step = found[0].progress.step
+                (notify or log.warning)(f"{'; '.join(damage)}; going by step {step} instead")
+            return found
         if damage:
             raise CheckpointError(
                 f"no checkpoint in {self._folder} can be read: {'; '.join(damage)}; "

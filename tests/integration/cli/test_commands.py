@@ -175,6 +175,41 @@ def test_judging_as_training_did_leaves_the_best_validation_marked(terminal: Ter
     assert [(e["step"], e["is_best"]) for e in after] == [(e["step"], e["is_best"]) for e in before]
 
 
+def test_a_reader_that_goes_away_costs_no_run_and_finished_runs_stay_as_they_are(
+    terminal: Terminal,
+) -> None:
+    command = f"{sys.executable} -m orchestrator submit {terminal.tiny} --in-process --seeds 1,2"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} 2>&1 | head -1"],
+        check=False,
+        cwd=terminal.folder,
+        env=terminal.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("run 1 (tiny) begins") and done.stderr == ""
+
+    runs = json.loads(terminal.run("runs", "list", "--json").stdout)
+    assert [run["status"] for run in runs] == [RunStatus.FINISHED] * 2
+
+    resumed = terminal.run("runs", "resume", "1", "--in-process")
+    assert (resumed.returncode, resumed.stdout) == (0, "")
+    assert resumed.stderr == "run 1 is finished; nothing to resume\n"
+    assert json.loads(terminal.run("runs", "list", "--json").stdout) == runs
+
+
+def test_a_second_stack_is_refused_in_one_line(terminal: Terminal) -> None:
+    up = terminal.start("up", "--workers", "0")
+    try:
+        wait_until((terminal.home / "stack.json").exists, "the stack file", 60)
+        line = terminal.fails("up", "--workers", "0")
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.communicate(timeout=60)
+
+    assert line.startswith("error: an embedded stack runs already")
+
+
 def test_ctrl_c_leaves_a_run_that_goes_on_to_the_same_bits(terminal: Terminal) -> None:
     tiny = (str(terminal.tiny), "--in-process", "--set", "outer.steps=400")
     process = terminal.start("submit", *tiny)

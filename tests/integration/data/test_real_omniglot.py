@@ -16,6 +16,7 @@ from metafleet.data.omniglot_decoding import decode_strokes
 from metafleet.data.registry import data_digest, open_source, prepare, summarise
 from metafleet.data.strokes import rotate
 from metafleet.episode import EpisodeShape
+from metafleet.errors import DataMissingError
 from metafleet.seeds import CounterRng
 from tests.shared_data import shared_data
 
@@ -78,6 +79,8 @@ def test_what_was_prepared_outlives_its_original(data_dir):
 
     gone = {"name": "omniglot", "root": "/no/such/place"}
     assert data_digest(gone, data_dir) == data_digest({"name": "omniglot"}, data_dir) == digest
+    with pytest.raises(DataMissingError, match="it is not there"):  # on the user's own machine
+        prepare(gone, data_dir)
 
 
 def test_downloading_ends_with_the_same_data(tmp_path, monkeypatch):

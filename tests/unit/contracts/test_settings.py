@@ -47,11 +47,21 @@ def test_an_empty_environment_gives_a_home_under_the_users(
 def test_the_environment_beats_the_stack_file_which_beats_the_default(tmp_path: Path) -> None:
     write_stack(tmp_path, broker_url="redis://stack/0", signing_key="stack-key", pid=7)
 
+    settings = load(tmp_path, METAFLEET_SIGNING_KEY="environment-key")
+
+    assert (settings.broker_url, settings.signing_key) == ("redis://stack/0", "environment-key")
+    assert load(tmp_path).signing_key == "stack-key"
+
+
+def test_a_broker_of_the_environment_is_not_paired_with_parts_of_the_stack(tmp_path: Path) -> None:
+    write_stack(
+        tmp_path, broker_url="redis://s/0", blobs_url="redis://s/1", signing_key="stack-key"
+    )
+
     settings = load(tmp_path, METAFLEET_BROKER_URL="redis://environment/0")
 
-    assert settings.broker_url == "redis://environment/0"
-    assert settings.signing_key == "stack-key"
-    assert load(tmp_path).broker_url == "redis://stack/0"
+    assert settings.broker_url == settings.blobs_url == "redis://environment/0"
+    assert settings.signing_key == ""
 
 
 def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
@@ -62,8 +72,6 @@ def test_an_empty_variable_counts_as_not_set(tmp_path: Path) -> None:
 
 def test_blobs_go_to_the_broker_unless_said_otherwise(tmp_path: Path) -> None:
     assert load(tmp_path, METAFLEET_BROKER_URL="redis://a/0").blobs_url == "redis://a/0"
-    write_stack(tmp_path, blobs_url="file:///shared")
-    assert load(tmp_path, METAFLEET_BROKER_URL="redis://a/0").blobs_url == "file:///shared"
     assert load(tmp_path, METAFLEET_BLOBS_URL="redis://b/0").blobs_url == "redis://b/0"
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from metafleet.data import omniglot_readers
 from metafleet.data.omniglot_readers import find_source
-from metafleet.data.registry import open_source, prepare
+from metafleet.data.registry import check_origin, open_source, prepare
 from metafleet.data.summary import no_progress
 from metafleet.errors import DataCorruptError, DataMissingError
 
@@ -276,6 +276,22 @@ def test_missing_data_say_in_one_line_how_to_get_them(tmp_path):
     wanted = r"root='/no/such/place': it is not there; expected images_background"
     with pytest.raises(DataMissingError, match=wanted):
         prepare({"name": "omniglot", "root": "/no/such/place"}, tmp_path)
+
+
+def test_whoever_begins_a_run_is_told_that_a_given_root_is_of_no_use(small, tmp_path):
+    check_origin({"name": "omniglot"})
+    images = {"name": "omniglot", "root": str(make_folder(tmp_path / "images"))}
+    check_origin(images)
+
+    (tmp_path / "empty").mkdir()
+    for options, lacks in (
+        ({"name": "omniglot", "root": str(tmp_path / "nowhere")}, "it is not there"),
+        ({"name": "omniglot", "root": str(tmp_path / "empty")}, "it holds no Omniglot"),
+        ({**images, "modalities": ["image", "stroke"]}, "it has no strokes"),
+    ):
+        with pytest.raises(DataMissingError, match=lacks) as caught:
+            check_origin(options)
+        assert "\n" not in str(caught.value)
 
 
 def test_missing_strokes_say_so(small, tmp_path):

@@ -253,7 +253,10 @@ def test_a_damaged_newest_gives_way_to_the_one_before(
 
     with pytest.raises(CheckpointError, match=str(newest.path)):
         read_checkpoint(newest.path)
-    assert folder.read_newest()[1] == before  # type: ignore[index]
+    told: list[str] = []
+    assert folder.read_newest(told.append)[1] == before  # type: ignore[index]
+    (notice,) = told
+    assert str(newest.path) in notice and notice.endswith("; going by step 5 instead")
 
 
 def test_damage_everywhere_is_told_file_by_file_with_the_remedy(folder: CheckpointFolder) -> None:

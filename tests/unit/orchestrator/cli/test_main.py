@@ -59,19 +59,27 @@ def test_every_command_has_help_and_every_option_says_what_it_does(
     command = resolve(path)
 
     assert main([*path, "--help"]) == 0
-    assert "Usage: metafleet" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Usage: metafleet" in shown
+    assert "\\" not in shown and "\b" not in shown
     assert command.help
     for parameter in command.params:
         if isinstance(parameter, click.Option) and not isinstance(parameter.type, click.Choice):
             assert parameter.help or parameter.show_default, parameter.name
 
 
-@pytest.mark.parametrize("path", [p for p in ALL_COMMANDS if p[0] != "data"], ids=" ".join)
-def test_every_command_shows_an_example(path: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("path", ALL_COMMANDS, ids=" ".join)
+def test_every_command_shows_examples_on_lines_of_their_own(
+    path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     command = resolve(path)
 
     if not isinstance(command, click.Group):
-        assert f"metafleet {' '.join(path)}" in (command.help or "")
+        _, _, examples = (command.help or "").partition("\b\n")
+        assert f"metafleet {' '.join(path)}" in examples
+        assert main([*path, "--help"]) == 0
+        lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+        assert all(example.strip() in lines for example in examples.splitlines())
 
 
 def test_a_lazy_group_says_what_its_commands_say() -> None:
@@ -121,6 +129,33 @@ def test_without_runs_the_list_says_how_to_start_and_json_is_empty(
     assert json.loads(capsys.readouterr().out) == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(("runs", "list"), ("runs", "show", "1"), ("runs", "attach", "1"), ("runs", "curve", "1")),
+        *(("evaluate", "1", "--in-process"), ("chaos", "--run", "1")),
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_reads_makes_no_database(
+    arguments: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    home: Path,
+) -> None:
+    monkeypatch.setenv("METAFLEET_CHAOS", "1")
+    assert main(arguments) == (0 if arguments[-1] == "list" else 1)
+    captured = capsys.readouterr()
+    assert "no runs yet" in captured.out + captured.err
+    assert not home.exists()
+
+    monkeypatch.setenv("METAFLEET_DATABASE_URL", f"sqlite:///{home}/elsewhere/x.db")
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: database {home}/elsewhere/x.db holds no runs; check")
+    assert not home.exists()
+
+
 def test_workers_without_redis_say_how_to_get_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["workers"]) == 1
 
@@ -168,11 +203,23 @@ def test_seeds_that_are_no_numbers_or_repeat_are_refused(
     assert main(["submit", "sinusoid-maml", "--seeds", "1,x", "--in-process"]) == 1
     assert "--seeds '1,x'" in capsys.readouterr().err
 
+    assert main(["submit", "sinusoid-maml", "--seeds", "", "--in-process"]) == 1
+    assert "--seeds ''" in capsys.readouterr().err
+
     assert main(["submit", "sinusoid-maml", "--seeds", "2,2", "--in-process"]) == 1
     assert "--seeds '2,2' names a seed twice" in capsys.readouterr().err
 
     assert main(["submit", "sinusoid-maml", "--seeds", "-1", "--in-process"]) == 1
     assert "--seeds: seed=-1; expected an integer >= 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["", "1st", "two words", "x" * 65, "line\n"])
+def test_a_name_obeys_the_rule_of_the_file(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["submit", "sinusoid-maml", "--name", name, "--in-process"]) == 1
+
+    error = capsys.readouterr().err
+    assert error.startswith("error: --name='") and error.count("\n") == 1
+    assert "; expected a letter, then up to 63 letters" in error
 
 
 @pytest.mark.parametrize(

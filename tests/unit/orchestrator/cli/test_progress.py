@@ -1,11 +1,14 @@
 """What a watcher sees of a run."""
 
 import io
+import os
+import sys
 
 import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
+from orchestrator.cli.figures import counted, speed
 from orchestrator.cli.progress import BarObserver, LineObserver, Smoothed, describe_evaluation
 from orchestrator.events import EvaluationDone, RunStarted, StepDone
 
@@ -80,6 +83,25 @@ def test_without_a_terminal_lines_come_now_and_then_and_at_the_end(
     assert lines[-3].startswith("step 50/50: ")
     assert lines[-1] == "waiting for workers"
     assert len(lines) < 20
+
+
+def test_a_reader_that_went_away_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w", buffering=1) as unread:
+        monkeypatch.setattr(sys, "stderr", unread)
+        observer = LineObserver()
+        observer.on_start(RunStarted(run_id=3, name="tiny", first_step=0, n_steps=1))
+        observer.on_notice("nobody reads this")
+
+
+def test_one_step_and_slow_steps_are_written_as_people_do() -> None:
+    assert [counted(n, "outer step") for n in (0, 1, 2)] == [
+        *("0 outer steps", "1 outer step", "2 outer steps"),
+    ]
+    assert [speed(v) for v in (0.8312, 1.0, 9.96, 119.7)] == [
+        *("0.83 episodes/s", "1.0 episodes/s", "10 episodes/s", "120 episodes/s"),
+    ]
 
 
 def test_a_resumed_run_says_where_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:

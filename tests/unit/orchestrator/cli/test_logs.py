@@ -1,0 +1,32 @@
+"""The log: what a full disk does to it."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.logs import log_to
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level, raises = root.handlers[:], root.level, logging.raiseExceptions
+    yield
+    logging.basicConfig(level=level, handlers=handlers, force=True)
+    logging.raiseExceptions = raises
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_log_that_cannot_be_written_says_nothing_on_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "orchestrator.log").symlink_to("/dev/full")
+    log_to(tmp_path)
+
+    logging.getLogger("metafleet").info("does not fit")
+    log_to(tmp_path)  # as for the next seed
+    logging.getLogger("metafleet").info("does not fit either")
+
+    assert capsys.readouterr().err == ""
