@@ -9,12 +9,12 @@ from metafleet.episode import META_TEST, SPLITS
 from orchestrator.cli.context import (
     echo_json,
     load_settings,
-    notify,
     open_records,
     require_broker,
 )
 from orchestrator.cli.execution import show_evaluations
 from orchestrator.cli.logs import log_to
+from orchestrator.cli.output import notify
 from orchestrator.cli.progress import watching
 from orchestrator.config import ExperimentConfig
 from orchestrator.launch import evaluate_run

@@ -26,7 +26,6 @@ from orchestrator.cli.context import (
     echo_json,
     is_unused,
     load_settings,
-    notify,
     open_database,
     open_records,
 )
@@ -39,7 +38,7 @@ from orchestrator.cli.figures import (
     sparkline,
     speed,
 )
-from orchestrator.cli.output import hint
+from orchestrator.cli.output import hint, notify
 from orchestrator.cli.tables import make_facts, make_table, show_table
 from orchestrator.left_rows import replay_left_rows
 
