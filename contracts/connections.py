@@ -17,6 +17,8 @@ from metafleet.errors import (
 
 SOCKET_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
+_NO_PASSWORD = ("HELLO must be called", "Authentication required")
+_ADD_PASSWORD = "put it into the URL: redis://:password@host:port/0"
 Client = redis.Redis
 
 
@@ -54,7 +56,11 @@ def connect(url: str, *, socket_timeout_s: float = SOCKET_TIMEOUT_S, retries: in
                 supported_errors=(redis.exceptions.ConnectionError,),
             ),
         )
-    except ValueError:
+    except ValueError as error:
+        if str(error).startswith("Port out of range"):
+            raise ConfigError(
+                f"{redact_url(url)!r} names a port that is out of range; expected 1 to 65535"
+            ) from None
         # the cause is kept out: it quotes what stands before the first "/", part of a password that
         # holds one
         raise ConfigError(
@@ -70,6 +76,8 @@ def redis_errors(url: str) -> Iterator[None]:
     try:
         yield
     except redis.exceptions.AuthenticationError as error:
+        if any(words in str(error) for words in _NO_PASSWORD):
+            raise ConfigError(f"Redis at {shown} wants a password; {_ADD_PASSWORD}") from error
         raise ConfigError(
             f"Redis at {shown} refused the password ({error}); check the password in its URL"
         ) from error
@@ -93,7 +101,7 @@ def _refusal(shown: str, error: redis.exceptions.ResponseError) -> MetafleetErro
     """Tell what a server's refusal means: wrong settings, a passing state, or neither."""
     code = str(error).partition(" ")[0]
     if code in ("NOAUTH", "WRONGPASS"):
-        return ConfigError(f"Redis at {shown} wants a password ({error}); put it into the URL")
+        return ConfigError(f"Redis at {shown} wants a password ({error}); {_ADD_PASSWORD}")
     if code == "NOPERM":
         return ConfigError(
             f"Redis at {shown} forbids its user a command ({error}); allow it all commands on keys "

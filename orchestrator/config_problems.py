@@ -17,7 +17,7 @@ _TYPE_NAMES: tuple[tuple[type, str], ...] = (
     (float, "a float"),
     (str, "a string"),
     (list, "an array"),
-    (dict, "a section"),
+    (dict, "a table"),
     (datetime.date, "a date"),
     (datetime.time, "a time"),
 )
@@ -136,6 +136,6 @@ def _expectation(node: Mapping[str, Any]) -> str:
     if kind in _NUMBERS:
         bounds = [f"{sign} {node[name]}" for name, sign in _BOUNDS.items() if name in node]
         return f"{_NUMBERS[kind]} {' and '.join(bounds)}".rstrip()
-    return {"boolean": "true or false", "object": "a section", "string": "a string"}.get(
+    return {"boolean": "true or false", "object": "a table", "string": "a string"}.get(
         str(kind), "another value"
     )

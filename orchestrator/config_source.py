@@ -75,7 +75,7 @@ def apply_overrides(tree: Tree, overrides: Sequence[str]) -> tuple[Tree, frozens
     """Lay overrides over ``tree`` (unchanged); returns the new tree and the dotted keys set.
 
     Raises:
-        ConfigError: an override is no assignment, or goes through a key that is no section.
+        ConfigError: an override is no assignment, or goes through a key that is no table.
     """
     keys = set()
     for text in overrides:
@@ -85,13 +85,14 @@ def apply_overrides(tree: Tree, overrides: Sequence[str]) -> tuple[Tree, frozens
     return tree, frozenset(keys)
 
 
-def _with_value(tree: Tree, path: tuple[str, ...], value: Any) -> Tree:
+def _with_value(tree: Tree, path: tuple[str, ...], value: Any, above: str = "") -> Tree:
     first, rest = path[0], path[1:]
     if not rest:
         return {**tree, first: value}
     inner = tree.get(first, {})
     if not isinstance(inner, dict):
+        key = f"{above}{first}"
         raise ConfigError(
-            f"--set: {first}.{rest[0]} cannot be set: {first} is {type_name(inner)}, not a section"
+            f"--set: {key}.{'.'.join(rest)} cannot be set: {key} is {type_name(inner)}, not a table"
         )
-    return {**tree, first: _with_value(inner, rest, value)}
+    return {**tree, first: _with_value(inner, rest, value, f"{above}{first}.")}

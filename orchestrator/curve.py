@@ -22,6 +22,7 @@ _BASELINES = {
     "initialisation": "without meta-training",
 }
 _WINDOW_SHARE = 20
+_NEAR_AXIS = 8.0
 _LEGEND: dict[str, Any] = {"fontsize": 8.5, "edgecolor": "none", "framealpha": 0.85}
 _MARKS: dict[str, Any] = {"capsize": 3, "zorder": 4}
 _Values = Callable[[EvaluationRecord], tuple[float, float]]
@@ -75,10 +76,10 @@ def _draw_accuracy(
 
     chosen = [(step.step, 100 * step.accuracy) for step in steps if step.accuracy is not None]
     _draw_training(axes, config, *zip(*chosen, strict=True))
-    _draw_evaluations(axes, evaluations, values, "{:.1f} ± {:.1f} %")
-    _draw_baselines(axes, evaluations, values, "{:.1f} %")
+    _draw_evaluations(axes, evaluations, values, "{:.2f} ± {:.2f} %")
+    _draw_baselines(axes, evaluations, values, "{:.2f} %")
     n_way = config.episodes.shape(META_TEST).n_way
-    _draw_line(axes, 100 / n_way, f"chance: {100 / n_way:.0f} %")
+    _draw_line(axes, 100 / n_way, f"chance: {100 / n_way:.2f} %")
     axes.set_ylabel("query accuracy (%)")
     axes.set_ylim(0, 102)
     _finish(axes)
@@ -168,7 +169,8 @@ def _draw_line(axes: "Axes", y: float, text: str) -> None:
         ha="right",
         xycoords=("axes fraction", "data"),
         # training ends above an accuracy's baselines and below a loss's: keep out of its way
-        xytext=(0, 4 if axes.get_yscale() == "log" else -11),
+        # and of the axis, which chance among many classes comes close to
+        xytext=(0, 4 if axes.get_yscale() == "log" or y < _NEAR_AXIS else -11),
         textcoords="offset points",
         fontsize=8.5,
         color=_INK,

@@ -34,6 +34,7 @@ from orchestrator.engine.fleet import FleetDispatcher, FleetOptions
 from orchestrator.engine.local import LocalDispatcher
 from orchestrator.engine.step import Dispatcher
 from orchestrator.events import EvaluationDone, Observer, RunStarted, StepDone
+from orchestrator.lease import once_free
 from orchestrator.recorder import Recorder
 from orchestrator.tenure import EpochWatch, Tenure
 from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, Progress
@@ -300,7 +301,17 @@ class RunSession:
             ) from error
 
     def _open_dispatcher(self) -> Dispatcher:
-        dispatcher = open_dispatcher(
+        dispatcher = once_free(
+            *(self._settings, self._run, self._take_dispatcher), notify=self._observer.on_notice
+        )
+        if self._config.engine.numerics == "strict" and not self._relaxed:
+            self._require_same(self._outer_fingerprint, _outer_fingerprint())
+            if self._in_process:
+                self._require_same(self._fingerprint, dispatcher.fingerprint)
+        return dispatcher
+
+    def _take_dispatcher(self) -> Dispatcher:
+        return open_dispatcher(
             self._settings,
             self._config,
             self._run.uid,
@@ -312,11 +323,6 @@ class RunSession:
             check=self._check,
             is_granted=self._tenure.is_granted,
         )
-        if self._config.engine.numerics == "strict" and not self._relaxed:
-            self._require_same(self._outer_fingerprint, _outer_fingerprint())
-            if self._in_process:
-                self._require_same(self._fingerprint, dispatcher.fingerprint)
-        return dispatcher
 
     def _require_same(self, recorded: str, found: str) -> None:
         if recorded not in ("", found):

@@ -1,6 +1,7 @@
 """`metafleet data`: list, prepare and inspect the data sets."""
 
 import dataclasses
+import json
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,9 @@ def list_data(as_json: bool) -> None:
         state = "ready" if entry["is_ready"] else f"run `metafleet data prepare {entry['name']}`"
         click.echo(f"{entry['name']:<10} {entry['title']} ({state})")
         for option in entry["options"]:
-            click.echo(f"{'':<10}   {option['name']} = {option['default']!r}  {option['type']}")
+            click.echo(
+                f"{'':<10}   {option['name']} = {_toml(option['default'])}  {option['type']}"
+            )
 
 
 @data.command("prepare")
@@ -124,6 +127,13 @@ def _describe_options(options: type[Any]) -> list[dict[str, Any]]:
         {"name": f.name, "type": _type_name(hints[f.name]), "default": f.default}
         for f in dataclasses.fields(options)
     ]
+
+
+def _toml(value: Any) -> str:
+    """Write an option's default as a configuration file would."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)  # the rest is written alike in both
 
 
 def _type_name(hint: Any) -> str:

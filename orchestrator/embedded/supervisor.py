@@ -14,8 +14,11 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from contracts.connections import connect, redis_errors
 from contracts.settings import Settings
@@ -174,6 +177,16 @@ class Supervisor:
             deadline = time.monotonic() + grace_s
             for child in children:
                 child.wait_or_kill(deadline)
+        _sweep_heartbeats(self._base.heartbeat_dir)
+
+
+def _sweep_heartbeats(folder: Path) -> None:
+    """Delete the heartbeat files of this host's workers that were killed: NAME@HOST-PID."""
+    for path in folder.glob(f"*@{socket.gethostname()}-*"):
+        pid = path.name.rpartition("-")[2]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            with suppress(OSError):
+                path.unlink()
 
 
 def _free_port() -> int:

@@ -32,6 +32,10 @@ def closed_port() -> int:
     ("raised", "expected", "words"),
     [
         (redis.AuthenticationError("WRONGPASS"), ConfigError, "refused the password"),
+        (
+            redis.AuthenticationError("HELLO must be called with the client already authenticated"),
+            *(ConfigError, "wants a password; put it into the URL"),
+        ),
         (redis.ResponseError("NOAUTH Authentication required"), ConfigError, "wants a password"),
         (redis.TimeoutError("timed out"), BrokerUnavailableError, "does not answer"),
         (redis.OutOfMemoryError("used > max"), BrokerUnavailableError, "raise its maxmemory"),
@@ -65,6 +69,13 @@ def test_a_refusal_is_told_by_what_helps(refusal: str, error: type[Exception]) -
         raise redis.ResponseError(refusal)
 
 
+def test_a_port_out_of_range_is_said_to_be() -> None:
+    with pytest.raises(ConfigError, match="names a port that is out of range") as caught:
+        connect("redis://:geheim@redis.example:99999/0")
+
+    assert "geheim" not in str(caught.value)
+
+
 def test_nobody_listening_is_said_in_one_line(closed_port: int) -> None:
     url = f"redis://127.0.0.1:{closed_port}/0"
 
@@ -87,7 +98,6 @@ def test_a_server_that_never_answers_is_given_up(silent_port: int) -> None:
         "http://:geheim@host/0",
         "host:6379",
         "",
-        "redis://:geheim@host:99999/0",
         "redis://:geheim@host:port/0",
         "redis://:geheim@host/0?db=x",
         "redis://:geheim/wort@host:6379/0",

@@ -31,6 +31,7 @@ def test_list_names_sets_options_and_readiness(run):
     options = {option["name"]: option for option in entries["omniglot"]["options"]}
     assert options["split"]["type"] == '"vinyals" | "lake" | "maml_random"'
     assert options["rotations"]["default"] is False
+    assert "rotations = false" in text and 'modalities = ["image"]' in text
 
 
 def test_prepare_and_inspect_agree_on_the_digest(run, few_glyphs):

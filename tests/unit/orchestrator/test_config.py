@@ -109,8 +109,8 @@ def test_the_workload_holds_what_decides_the_arithmetic(good: Path) -> None:
         ("outer.lr=true", "--set: outer.lr=true is a boolean; expected a number > 0"),
         ("outer.lr=nan", "--set: outer.lr=nan; expected a number > 0"),
         ("outer.lr=[1]", "--set: outer.lr=[1] is an array; expected a number > 0"),
-        ("outer=3", "--set: outer=3 is an integer; expected a section"),
-        ("model=conv4", "--set: model='conv4' is a string; expected a section"),
+        ("outer=3", "--set: outer=3 is an integer; expected a table"),
+        ("model=conv4", "--set: model='conv4' is a string; expected a table"),
         (
             "outer.optimiser=rmsprop",
             "--set: outer.optimiser='rmsprop'; expected one of: adam, sgd",
@@ -156,7 +156,11 @@ def test_the_workload_holds_what_decides_the_arithmetic(good: Path) -> None:
         ("outer.lr", "--set 'outer.lr' assigns nothing; expected key=value, like outer.lr=0.01"),
         (
             "seed.x=1",
-            "--set: seed.x cannot be set: seed is an integer, not a section",
+            "--set: seed.x cannot be set: seed is an integer, not a table",
+        ),
+        (
+            "outer.steps.x=3",
+            "--set: outer.steps.x cannot be set: outer.steps is an integer, not a table",
         ),
         (
             "learner.inner_stpes=1",
@@ -192,7 +196,7 @@ def test_a_missing_key_and_a_missing_section_say_so(good: Path) -> None:
     assert problem(good) == f"{good}: episodes.k_shot is missing; expected an integer >= 1"
 
     edited(good, "[outer]\nsteps = 10\nmeta_batch_size = 4\n", "")
-    assert problem(good) == f"{good}: outer is missing; expected a section"
+    assert problem(good) == f"{good}: outer is missing; expected a table"
 
     edited(good, 'name = "mlp"\n', "")
     assert problem(good) == f"{good}: model.name is missing; expected a string"
