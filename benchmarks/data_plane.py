@@ -32,7 +32,8 @@ from metafleet.episode import EpisodeShape
 from metafleet.params import MetaState
 from metafleet.reduction import TreeReducer
 from metafleet.workload import WorkloadSpec
-from orchestrator.engine.fleet import FleetDispatcher, FleetOptions
+from orchestrator.engine.fleet import FleetDispatcher
+from orchestrator.engine.fleet_options import FleetOptions
 from orchestrator.engine.step import StepRequest
 from tests.fleet import Fleet, open_fleet
 from tests.redis_server import RedisServer

@@ -30,8 +30,9 @@ from metafleet.errors import (
 from metafleet.version import code_version
 from metafleet.workload import Workload
 from orchestrator.config import ExperimentConfig
+from orchestrator.dispatchers import open_dispatcher
 from orchestrator.events import EvaluationDone, Observer
-from orchestrator.run_session import RunSession, open_dispatcher, read_checkpoint_of
+from orchestrator.run_session import RunSession, read_checkpoint_of
 from orchestrator.tenure import Tenure
 from orchestrator.training.evaluation import Judgement, evaluation_record, judge_state
 

@@ -14,7 +14,7 @@ from contracts.settings import Settings, make_folder
 from db.engine import Database
 from db.records import RunRecord, RunStatus
 from db.repositories import CheckpointRepository, RunRepository
-from metafleet.device import prepare_process, resolve_device
+from metafleet.device import prepare_process
 from metafleet.episode import META_TEST
 from metafleet.errors import (
     BrokerUnavailableError,
@@ -26,15 +26,14 @@ from metafleet.errors import (
     NumericsError,
     RunLeasedError,
 )
-from metafleet.fingerprint import fingerprint as describe_arithmetic
 from metafleet.params import MetaState
 from metafleet.workload import Workload, WorkloadSpec
 from orchestrator.config import ExperimentConfig
-from orchestrator.engine.fleet import FleetDispatcher, FleetOptions
-from orchestrator.engine.local import LocalDispatcher
+from orchestrator.dispatchers import open_dispatcher
 from orchestrator.engine.step import Dispatcher
-from orchestrator.events import EvaluationDone, Observer, RunStarted, StepDone
+from orchestrator.events import EvaluationDone, Observer, RunStarted
 from orchestrator.lease import once_free
+from orchestrator.origin import OUTER, OriginRecorder, outer_fingerprint
 from orchestrator.recorder import Recorder
 from orchestrator.tenure import EpochWatch, Tenure
 from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, Progress
@@ -48,60 +47,10 @@ from orchestrator.training.outer_loop import OuterLoop, Trained
 
 log = logging.getLogger(__name__)
 
-_OUTER = "outer"
-"""Key of the orchestrator's own fingerprint beside that of the run's workers."""
 _FENCED_ENDS_WITHIN_S: Final = 5.0
 _INTERRUPTED: Final = {
     RunStatus.INTERRUPTED: "interrupted; `metafleet runs resume` continues it",
 }
-
-
-def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
-    settings: Settings,
-    config: ExperimentConfig,
-    run: str,
-    *,
-    in_process: bool,
-    next_epoch: Callable[[], int],
-    notify: Callable[[str], None],
-    fingerprint: str = "",
-    relaxed: bool = False,
-    check: Callable[[], None] = lambda: None,
-    is_granted: bool = False,
-) -> Dispatcher:
-    """Open the engine a run asks for: the fleet, or this process."""
-    engine = config.engine
-    if in_process:
-        next_epoch()
-        return LocalDispatcher(
-            episodes_per_job=engine.episodes_per_job,
-            data_dir=settings.data_dir,
-            device=resolve_device(engine.device),
-            allowed_packages=settings.allowed_packages,
-            check=check,
-            wire_dtype=engine.wire_dtype,
-        )
-    options = FleetOptions(
-        episodes_per_job=engine.episodes_per_job,
-        device=engine.device,
-        is_strict=engine.numerics == "strict" and not relaxed,
-        max_attempts=engine.max_attempts,
-        step_deadline_s=engine.step_deadline_s,
-        job_deadline_s=engine.job_deadline_s,
-        min_fraction=engine.min_fraction if engine.policy == "partial" else 1.0,
-        wire_dtype=engine.wire_dtype,
-        reduce_fan_in=engine.reduce_fan_in,
-    )
-    return FleetDispatcher(
-        settings,
-        run,
-        options=options,
-        next_epoch=next_epoch,
-        notify=notify,
-        fingerprint=fingerprint,
-        check=check,
-        is_granted=is_granted,
-    )
 
 
 def checkpoint_folder(settings: Settings, run: RunRecord) -> CheckpointFolder:
@@ -147,7 +96,7 @@ class RunSession:
         self._in_process, self._observer, self._relaxed = in_process, observer, relaxed
         self._config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
         recorded = dict(run.fingerprint)
-        self._outer_fingerprint = recorded.pop(_OUTER, "")
+        self._outer_fingerprint = recorded.pop(OUTER, "")
         self._fingerprint = json.dumps(recorded, sort_keys=True) if recorded else ""
         self._opened = ExitStack()
         self._recorder: Recorder | None = None
@@ -237,7 +186,7 @@ class RunSession:
             self._dispatcher,
             self.recorder,
             folder=checkpoint_folder(self._settings, self._run),
-            observer=_OriginRecorder(self._observer, self._record_origin),
+            observer=OriginRecorder(self._observer, self._record_origin),
             batch_norm=self._workload.batch_norm,
         )
         return loop.run(start)
@@ -305,7 +254,7 @@ class RunSession:
             *(self._settings, self._run, self._take_dispatcher), notify=self._observer.on_notice
         )
         if self._config.engine.numerics == "strict" and not self._relaxed:
-            self._require_same(self._outer_fingerprint, _outer_fingerprint())
+            self._require_same(self._outer_fingerprint, outer_fingerprint())
             if self._in_process:
                 self._require_same(self._fingerprint, dispatcher.fingerprint)
         return dispatcher
@@ -390,33 +339,10 @@ class RunSession:
                     RunRepository(session).set_origin(
                         self._run.id,
                         host=socket.gethostname(),
-                        fingerprint=json.loads(text) | {_OUTER: _outer_fingerprint()},
+                        fingerprint=json.loads(text) | {OUTER: outer_fingerprint()},
                     )
             except DatabaseError as error:
                 log.warning("run=%d origin not recorded yet: %s", self._run.id, error)
                 return False
             self._fingerprint = text
         return True
-
-
-def _outer_fingerprint() -> str:
-    """Describe the arithmetic of the outer update, which this process does on its CPU."""
-    found = describe_arithmetic("cpu")
-    return json.dumps({name: found[name] for name in ("torch", "code", "cpu", "probe")})
-
-
-class _OriginRecorder:
-    """An observer that has the origin recorded after the first step, and passes everything on."""
-
-    def __init__(self, observer: Observer, record: Callable[[], bool]) -> None:
-        self._observer, self._record = observer, record
-        self._is_recorded = False
-        self.on_start = observer.on_start
-        self.on_evaluation = observer.on_evaluation
-        self.on_notice = observer.on_notice
-
-    def on_step(self, event: StepDone) -> None:
-        """Record the origin once, then pass the step on."""
-        if not self._is_recorded:
-            self._is_recorded = self._record()
-        self._observer.on_step(event)

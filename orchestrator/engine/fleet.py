@@ -4,11 +4,10 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from contracts.blobs import open_blob_store
-from contracts.codec import WireDtype
 from contracts.connections import connect, redis_errors, require_broker_url
 from contracts.exchange import Exchange
 from contracts.host_cache import HostCache
@@ -25,12 +24,14 @@ from metafleet.errors import (
     FleetError,
 )
 from orchestrator.engine.broadcast import Broadcast
+from orchestrator.engine.fleet_options import FleetOptions
 from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.ownership import Ownership
 from orchestrator.engine.publisher import Publisher
 from orchestrator.engine.queue_mark import QueueMark
 from orchestrator.engine.reducing import groups_of, reduce_request
 from orchestrator.engine.step import Shard, StepOutcome, StepRequest, cut
+from orchestrator.engine.step_deadline import StepDeadline
 
 log = logging.getLogger(__name__)
 
@@ -43,35 +44,6 @@ so that nobody is idle. More would only keep the shards of other runs waiting be
 LEAST_WINDOW: Final = 4
 _LONGEST_PAUSE_S: Final = 5.0
 _FULL_PATIENCE_S: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class FleetOptions:
-    """How the fleet is used; from the ``[engine]`` table.
-
-    Attributes:
-        episodes_per_job: episodes in a shard, >= 1.
-        device: "cpu" or "cuda": which queue.
-        is_strict: refuse workers whose numerics fingerprint differs.
-        max_attempts: how often a shard may fail or lose its worker, >= 1.
-        min_fraction: share of a gradient step's shards that must be there at its deadline, in
-            (0, 1]; 1.0 is the strict policy: all of them, or the run stops.
-        step_deadline_s: longest time for one step while workers are there, > 0.
-        job_deadline_s: longest time for one job, > 0.
-        wire_dtype: how float32 tensors of states and sums travel.
-        reduce_fan_in: how many sums a worker adds up where a step has more of them than that, a
-            power of two; 0: the orchestrator adds up all.
-    """
-
-    episodes_per_job: int
-    device: str
-    is_strict: bool
-    max_attempts: int
-    step_deadline_s: float
-    min_fraction: float = 1.0
-    job_deadline_s: float = 600.0
-    wire_dtype: WireDtype = "float32"
-    reduce_fan_in: int = 0
 
 
 class FleetDispatcher:
@@ -232,7 +204,7 @@ class FleetDispatcher:
 
     def _finish(self, step: OpenStep) -> None:
         self._persist(lambda: self._fill(step))
-        deadline = _Deadline(
+        deadline = StepDeadline(
             self._options.step_deadline_s, self._notify, self._queue, waited_s=self._waited_s
         )
         next_review_s = time.monotonic() + REVIEW_EVERY_S
@@ -259,7 +231,7 @@ class FleetDispatcher:
                     "the same metafleet version there, or stop it"
                 )
 
-    def _accept_part(self, step: OpenStep, deadline: "_Deadline") -> None:
+    def _accept_part(self, step: OpenStep, deadline: StepDeadline) -> None:
         """Let the step end as it is, if the policy allows."""
         is_allowed = step.request.kind == "gradient" and self._options.min_fraction < 1.0
         done = step.book.done_fraction
@@ -376,38 +348,3 @@ class FleetDispatcher:
 
 class _SumsLostError(FleetError):
     """Sums that were committed are gone before they were added up."""
-
-
-class _Deadline:
-    """Time spent on a step: pauses for want of workers or of Redis do not count."""
-
-    def __init__(
-        self, limit_s: float, notify: Callable[[str], None], queue: str, *, waited_s: float
-    ) -> None:
-        self._limit_s, self._notify, self._queue = limit_s, notify, queue
-        self._last_s = time.monotonic()
-        self._last_waited_s = waited_s
-        self._is_paused = False
-        self.spent_s = 0.0
-
-    def has_passed(self, workers_alive: int, *, waited_s: float) -> bool:
-        """Count the time since the last call; tell people when workers go and come.
-
-        Args:
-            workers_alive: workers there.
-            waited_s: seconds waited for Redis, in all.
-        """
-        now_s = time.monotonic()
-        if workers_alive:
-            waited_since_s = waited_s - self._last_waited_s
-            self.spent_s += max(0.0, now_s - self._last_s - waited_since_s)
-        self._last_s, self._last_waited_s = now_s, waited_s
-        if workers_alive == 0 and not self._is_paused:
-            self._notify(
-                f"paused: no worker listens to {self._queue}; start one with "
-                f"`celery -A workers.app worker -Q {self._queue}`"
-            )
-        elif workers_alive and self._is_paused:
-            self._notify(f"going on: {workers_alive} worker(s) there")
-        self._is_paused = workers_alive == 0
-        return self.spent_s > self._limit_s

@@ -1,0 +1,59 @@
+"""Which engine a run gets: the fleet, or this process."""
+
+from collections.abc import Callable
+
+from contracts.settings import Settings
+from metafleet.device import resolve_device
+from orchestrator.config import ExperimentConfig
+from orchestrator.engine.fleet import FleetDispatcher
+from orchestrator.engine.fleet_options import FleetOptions
+from orchestrator.engine.local import LocalDispatcher
+from orchestrator.engine.step import Dispatcher
+
+
+def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
+    settings: Settings,
+    config: ExperimentConfig,
+    run: str,
+    *,
+    in_process: bool,
+    next_epoch: Callable[[], int],
+    notify: Callable[[str], None],
+    fingerprint: str = "",
+    relaxed: bool = False,
+    check: Callable[[], None] = lambda: None,
+    is_granted: bool = False,
+) -> Dispatcher:
+    """Open the engine a run asks for: the fleet, or this process."""
+    engine = config.engine
+    if in_process:
+        next_epoch()
+        return LocalDispatcher(
+            episodes_per_job=engine.episodes_per_job,
+            data_dir=settings.data_dir,
+            device=resolve_device(engine.device),
+            allowed_packages=settings.allowed_packages,
+            check=check,
+            wire_dtype=engine.wire_dtype,
+        )
+    options = FleetOptions(
+        episodes_per_job=engine.episodes_per_job,
+        device=engine.device,
+        is_strict=engine.numerics == "strict" and not relaxed,
+        max_attempts=engine.max_attempts,
+        step_deadline_s=engine.step_deadline_s,
+        job_deadline_s=engine.job_deadline_s,
+        min_fraction=engine.min_fraction if engine.policy == "partial" else 1.0,
+        wire_dtype=engine.wire_dtype,
+        reduce_fan_in=engine.reduce_fan_in,
+    )
+    return FleetDispatcher(
+        settings,
+        run,
+        options=options,
+        next_epoch=next_epoch,
+        notify=notify,
+        fingerprint=fingerprint,
+        check=check,
+        is_granted=is_granted,
+    )

@@ -1,0 +1,34 @@
+"""How a run uses the fleet."""
+
+from dataclasses import dataclass
+
+from contracts.codec import WireDtype
+
+
+@dataclass(frozen=True, slots=True)
+class FleetOptions:
+    """How the fleet is used; from the ``[engine]`` table.
+
+    Attributes:
+        episodes_per_job: episodes in a shard, >= 1.
+        device: "cpu" or "cuda": which queue.
+        is_strict: refuse workers whose numerics fingerprint differs.
+        max_attempts: how often a shard may fail or lose its worker, >= 1.
+        min_fraction: share of a gradient step's shards that must be there at its deadline, in
+            (0, 1]; 1.0 is the strict policy: all of them, or the run stops.
+        step_deadline_s: longest time for one step while workers are there, > 0.
+        job_deadline_s: longest time for one job, > 0.
+        wire_dtype: how float32 tensors of states and sums travel.
+        reduce_fan_in: how many sums a worker adds up where a step has more of them than that, a
+            power of two; 0: the orchestrator adds up all.
+    """
+
+    episodes_per_job: int
+    device: str
+    is_strict: bool
+    max_attempts: int
+    step_deadline_s: float
+    min_fraction: float = 1.0
+    job_deadline_s: float = 600.0
+    wire_dtype: WireDtype = "float32"
+    reduce_fan_in: int = 0

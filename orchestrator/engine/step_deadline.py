@@ -1,0 +1,39 @@
+"""How long a step may take."""
+
+import time
+from collections.abc import Callable
+
+
+class StepDeadline:
+    """Time spent on a step: pauses for want of workers or of Redis do not count."""
+
+    def __init__(
+        self, limit_s: float, notify: Callable[[str], None], queue: str, *, waited_s: float
+    ) -> None:
+        self._limit_s, self._notify, self._queue = limit_s, notify, queue
+        self._last_s = time.monotonic()
+        self._last_waited_s = waited_s
+        self._is_paused = False
+        self.spent_s = 0.0
+
+    def has_passed(self, workers_alive: int, *, waited_s: float) -> bool:
+        """Count the time since the last call; tell people when workers go and come.
+
+        Args:
+            workers_alive: workers there.
+            waited_s: seconds waited for Redis, in all.
+        """
+        now_s = time.monotonic()
+        if workers_alive:
+            waited_since_s = waited_s - self._last_waited_s
+            self.spent_s += max(0.0, now_s - self._last_s - waited_since_s)
+        self._last_s, self._last_waited_s = now_s, waited_s
+        if workers_alive == 0 and not self._is_paused:
+            self._notify(
+                f"paused: no worker listens to {self._queue}; start one with "
+                f"`celery -A workers.app worker -Q {self._queue}`"
+            )
+        elif workers_alive and self._is_paused:
+            self._notify(f"going on: {workers_alive} worker(s) there")
+        self._is_paused = workers_alive == 0
+        return self.spent_s > self._limit_s
