@@ -1,0 +1,172 @@
+"""What the engine costs: an outer step that computes nothing, and two workers against one.
+
+    python -m benchmarks.engine [--repeats 9] [--json FILE]
+
+Fixed cost: 8 shards of a learner that computes nothing, on 2 worker processes. Throughput: conv4-64
+MAML on glyphs, 8 episodes a step, a shard each, on 1 worker and on 2, beside the bare learning core
+in this process. Rows take turns, so that a busy machine is busy for all.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.data_plane import machine, spec_of
+from contracts.settings import Settings
+from metafleet.data import registry as datasets
+from metafleet.device import prepare_process
+from metafleet.episode import META_TRAIN, EpisodeShape
+from metafleet.params import MetaState
+from metafleet.workload import Workload, WorkloadSpec
+from orchestrator.engine.fleet import FleetDispatcher
+from orchestrator.engine.fleet_options import FleetOptions
+from orchestrator.engine.step import StepRequest
+from tests.fleet import Fleet, open_fleet
+from tests.redis_server import RedisServer
+
+N_SHARDS = 8
+OPTIONS = FleetOptions(
+    episodes_per_job=1, device="cpu", is_strict=True, max_attempts=3, step_deadline_s=120.0
+)
+
+
+def maml_spec(settings: Settings) -> WorkloadSpec:
+    """Describe conv4-64 MAML, 5-way 1-shot, second order, 5 inner steps."""
+    data = {"name": "glyphs"}
+    return WorkloadSpec(
+        seed=1,
+        data=data,
+        data_digest=datasets.data_digest(data, settings.data_dir),
+        episodes={META_TRAIN: EpisodeShape(n_way=5, k_shot=1, n_query=7)},
+        model={"name": "conv4", "channels": 64},
+        learner={"name": "maml", "inner_lr": 0.4, "inner_steps": 5},
+    )
+
+
+@contextmanager
+def fleet_step(
+    settings: Settings, url: str, spec: WorkloadSpec, state: MetaState, *, n_workers: int
+) -> Iterator[Callable[[], float]]:
+    """Start workers on a Redis of their own; gives a step of 8 shards, in seconds."""
+    home = settings.home / f"{n_workers}-{spec.learner['name']}".replace(":", ".")
+    with open_fleet(home, url) as opened:
+        own = replace(opened.settings, allowed_packages=("benchmarks",), data_dir=settings.data_dir)
+        fleet, steps, epochs = Fleet(own), itertools.count(1), itertools.count(1)
+        try:
+            fleet.start(n_workers)
+            dispatcher = FleetDispatcher(
+                own,
+                f"bench-{n_workers}",
+                options=OPTIONS,
+                next_epoch=lambda: next(epochs),
+                notify=print,
+            )
+
+            def step() -> float:
+                number = next(steps)
+                request = StepRequest(
+                    stream="train",
+                    step=number,
+                    kind="gradient",
+                    split=META_TRAIN,
+                    episode_step=number,
+                    n_episodes=N_SHARDS,
+                    spec=spec,
+                    state=state,
+                )
+                started_s = time.perf_counter()
+                dispatcher.run_step(request)
+                return time.perf_counter() - started_s
+
+            yield step
+            dispatcher.close()
+        finally:
+            fleet.stop()
+
+
+def bare_step(settings: Settings, spec: WorkloadSpec, state: MetaState) -> Callable[[], float]:
+    """Give the same episodes in this process, without any engine."""
+    prepare_process("cpu")
+    workload, steps = Workload.build(spec, data_dir=settings.data_dir), itertools.count(1)
+
+    def step() -> float:
+        started_s = time.perf_counter()
+        workload.gradient(
+            state, split=META_TRAIN, step=next(steps), first_episode=0, n_episodes=N_SHARDS
+        )
+        return time.perf_counter() - started_s
+
+    return step
+
+
+def measure(rows: dict[str, Callable[[], float]], repeats: int) -> dict[str, dict[str, float]]:
+    """Let the rows take turns, two turns to warm up; milliseconds."""
+    times: dict[str, list[float]] = {name: [] for name in rows}
+    for turn in range(repeats + 2):
+        for name, step in rows.items():
+            spent_ms = 1e3 * step()
+            if turn >= 2:
+                times[name].append(spent_ms)
+    return {
+        name: {"median_ms": statistics.median(ms), "min_ms": min(ms), "max_ms": max(ms)}
+        for name, ms in times.items()
+    }
+
+
+def main() -> None:
+    """Measure, print, and write JSON when asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        settings = Settings.load({"METAFLEET_HOME": str(home)})
+        idle, busy = spec_of(settings, 48_000), maml_spec(settings)
+        state = Workload.build(busy, data_dir=settings.data_dir).init_state()
+        nothing = Workload.build(
+            idle, data_dir=settings.data_dir, allowed_packages=("benchmarks",)
+        ).init_state()
+
+        def fleet(spec: WorkloadSpec, start: MetaState, n_workers: int) -> Callable[[], float]:
+            server = RedisServer()
+            stack.callback(server.stop)
+            return stack.enter_context(
+                fleet_step(settings, server.url, spec, start, n_workers=n_workers)
+            )
+
+        found = measure({"8 no-op shards, 2 workers": fleet(idle, nothing, 2)}, 4 * options.repeats)
+        found |= measure(
+            {
+                "MAML, bare core": bare_step(settings, busy, state),
+                "MAML, 1 worker": fleet(busy, state, 1),
+                "MAML, 2 workers": fleet(busy, state, 2),
+            },
+            options.repeats,
+        )
+    one, two = (found[f"MAML, {n}"]["median_ms"] for n in ("1 worker", "2 workers"))
+    facts: dict[str, Any] = machine()
+    print("command:", "python -m benchmarks.engine", *sys.argv[1:])
+    print("machine:", ", ".join(f"{key} {value}" for key, value in facts.items()))
+    for name, row in found.items():
+        print(
+            f"  {name:26s} {row['median_ms']:8.1f} ms   "
+            f"({row['min_ms']:.1f} to {row['max_ms']:.1f})"
+        )
+    print(f"  1 worker / bare core       {found['MAML, bare core']['median_ms'] / one:8.2f}")
+    print(f"  2 workers / twice 1 worker {one / two / 2:8.2f}")
+    if options.json:
+        options.json.write_text(json.dumps({"machine": facts, "rows": found}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
