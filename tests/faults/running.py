@@ -113,9 +113,11 @@ class Running:
             raise self._outcome[0]
         return self._outcome[0]
 
-    def assert_undisturbed(self, expected: str, broken: str, happened: str) -> None:
+    def assert_undisturbed(
+        self, expected: str, broken: str, happened: str, *, steps: int = STEPS
+    ) -> None:
         """Hold the run to its bits and its accounts, and write the row."""
         sha256 = self.result().checkpoint_sha256
         ROWS.append(Row(broken, happened, self.recovered_s(), sha256 == expected))
         assert sha256 == expected
-        assert_every_shard_once(self.settings, self.run, steps=STEPS, shards=SHARDS)
+        assert_every_shard_once(self.settings, self.run, steps=steps, shards=SHARDS)

@@ -9,6 +9,7 @@ from tests.faults.running import Running
 from tests.fleet import Fleet, open_fleet, wait_until
 from tests.postgres import PostgresServer
 from tests.redis_server import RedisServer
+from tests.runs import config, undisturbed
 from tests.tcp_proxy import TcpProxy
 
 
@@ -68,20 +69,26 @@ def test_connections_half_open(far_fleet: Fleet, proxy: TcpProxy, expected: str)
 
 
 def test_the_database_away_during_a_run(
-    fleet: Fleet, postgres: PostgresServer, postgres_url: str, expected: str
+    fleet: Fleet, postgres: PostgresServer, postgres_url: str
 ) -> None:
+    # so many steps that the database is back long before the last: a run that ends without one
+    # leaves its rows in a file
+    experiment = config(outer={"steps": 60}, validation={"every": 0}, test={"baselines": False})
+    expected = undisturbed(fleet.settings, experiment)
     fleet.start(2)
-    running = Running(replace(fleet.settings, database_url=postgres_url))
+    running = Running(replace(fleet.settings, database_url=postgres_url), experiment)
 
     def stop_and_go_on() -> None:
         postgres.kill()
         steps = len(running.watcher.steps)
         try:
-            # the checkpoint's flush waits a while, then spills: steps go on without a database
-            running.wait_for_step(min(9, steps + 4))
+            # past the next checkpoint, whose flush finds no database: rows wait, steps go on
+            running.wait_for_step(steps + 6)
         finally:
             postgres.start()
 
     running.disturb(stop_and_go_on)
 
-    running.assert_undisturbed(expected, "database down", "trained on, rows written once later")
+    running.assert_undisturbed(
+        expected, "database down", "trained on, rows written once later", steps=60
+    )
