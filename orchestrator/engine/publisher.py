@@ -36,6 +36,9 @@ class Publisher:
                         # no ``expires``: workers compare it with their own clocks, and a stale
                         # message costs one look at the ledger
                         ignore_result=True,
+                        # kombu would try again in silence, a time-out each; our caller tries again
+                        # and says so
+                        retry=False,
                         argsrepr=job.label,
                         kwargsrepr="",
                         producer=producer,
