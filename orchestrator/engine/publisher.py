@@ -45,7 +45,7 @@ class Publisher:
                     )
         except OperationalError as error:
             raise BrokerUnavailableError(
-                f"jobs could not be sent through {redact_url(self._url)} ({error})"
+                f"Redis at {redact_url(self._url)} does not answer: jobs could not be sent ({error})"
             ) from error
 
     def close(self) -> None:
