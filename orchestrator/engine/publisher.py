@@ -45,7 +45,7 @@ class Publisher:
                     )
         except OperationalError as error:
             raise BrokerUnavailableError(
-                f"Redis at {redact_url(self._url)} does not answer: jobs could not be sent ({error})"
+                f"Redis at {redact_url(self._url)} does not answer while jobs are sent ({error})"
             ) from error
 
     def close(self) -> None:
