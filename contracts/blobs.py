@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 from redis.exceptions import OutOfMemoryError
 
 from contracts.connections import Client, connect, redis_errors
+from contracts.keys import KEY_PREFIX
 from contracts.object_store import ObjectBlobStore
 from contracts.settings import redact_url
 from metafleet.errors import (
@@ -26,6 +27,10 @@ OBJECT_SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "oci", "hdfs", "memory")
 
 CHUNK_BYTES = 32 * 2**20
 """Largest single Redis value: beyond it client buffers and replication suffer."""
+
+
+_OWN_NAMES = (quote(KEY_PREFIX, safe=""), ".part-")
+"""How the files of a directory store begin."""
 
 
 class BlobStore(Protocol):
@@ -172,12 +177,14 @@ class DirectoryBlobStore:
         return self._directory / quote(key, safe="")
 
     def _sweep(self) -> None:
-        """Once a minute, remove what expired."""
+        """Once a minute, remove blobs that expired; the folder may hold what is not ours."""
         now_s = time.time()
         if now_s < self._next_sweep_s:
             return
         self._next_sweep_s = now_s + 60
         for path in self._directory.iterdir():
+            if not path.name.startswith(_OWN_NAMES):
+                continue
             with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < now_s - 60:
+                if path.is_file() and path.stat().st_mtime < now_s - 60:
                     path.unlink()

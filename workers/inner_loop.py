@@ -116,13 +116,14 @@ class InnerLoopRunner:
         update: dict[str, object]
         try:
             self._check_fingerprint(job)
-            return result.model_copy(update=self._work(job))
+            with redis_errors(self._url):
+                return result.model_copy(update=self._work(job))
         except StaleError:
             raise
         except BlobMissingError as error:
             update = {"status": "missing", "error": str(error)}
-        except (FingerprintError, DataError, ConfigError) as error:
-            # this worker cannot; one with the data, the package or the processor may
+        except (FingerprintError, DataError, ConfigError, BrokerUnavailableError) as error:
+            # this worker cannot; one with the data, the package, the processor or the store may
             update = {"status": "refused", "error": f"{self._worker}: {error}"}
         except NumericsError as error:  # the same numbers everywhere
             update = {"status": "failed", "error": str(error), "is_retryable": False}

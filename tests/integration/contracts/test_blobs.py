@@ -189,15 +189,19 @@ def test_a_missing_password_is_said_to_be_missing(standing_redis: RedisServer) -
 
 
 def test_a_directory_is_swept_of_what_expired_but_of_nothing_else(tmp_path: Path) -> None:
-    DirectoryBlobStore(tmp_path).put("old", b"data", ttl_s=60)
-    DirectoryBlobStore(tmp_path).put("kept", b"data", ttl_s=600)
+    DirectoryBlobStore(tmp_path).put("mf:old", b"data", ttl_s=60)
+    DirectoryBlobStore(tmp_path).put("mf:kept", b"data", ttl_s=600)
+    (tmp_path / "thesis.tex").write_text("of the user's own")
+    (tmp_path / "folder").mkdir()
     long_ago_s = time.time() - 120
-    os.utime(tmp_path / "old", (long_ago_s, long_ago_s))
+    for name in ("mf%3Aold", "thesis.tex", "folder"):
+        os.utime(tmp_path / name, (long_ago_s, long_ago_s))
 
     store = DirectoryBlobStore(tmp_path)
-    store.put("new", b"data", ttl_s=60)
+    store.put("mf:new", b"data", ttl_s=60)
 
-    assert {path.name for path in tmp_path.iterdir()} == {"kept", "new"}
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"mf%3Akept", "mf%3Anew", "thesis.tex", "folder"}
 
 
 def test_a_directory_that_fails_while_writing_keeps_no_part(
