@@ -2,8 +2,8 @@
 
 import contextlib
 import os
-import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -29,7 +29,8 @@ CHUNK_BYTES = 32 * 2**20
 """Largest single Redis value: beyond it client buffers and replication suffer."""
 
 
-_OWN_NAMES = (quote(KEY_PREFIX, safe=""), ".part-")
+_PART = ".part-"
+_OWN_NAMES = (quote(KEY_PREFIX, safe=""), _PART)
 """How the files of a directory store begin."""
 
 
@@ -127,7 +128,11 @@ class RedisBlobStore:
 
 
 class DirectoryBlobStore:
-    """Blobs as files of a directory that all hosts share. Safe for many processes."""
+    """Blobs as files of a directory that all hosts share. Safe for many processes.
+
+    Files get the mode that the process's umask leaves, for workers may run as another user: the
+    folder's owner decides who may look. What is read is held to the digest in a signed message.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -138,16 +143,15 @@ class DirectoryBlobStore:
         with self._directory_errors():
             self._directory.mkdir(parents=True, exist_ok=True)
             self._sweep()
-            handle, name = tempfile.mkstemp(dir=self._directory, prefix=".part-")
+            part = self._directory / f"{_PART}{uuid.uuid4().hex}"
             try:
-                with os.fdopen(handle, "wb") as file:
+                with part.open("xb") as file:  # not mkstemp, whose files are their owner's alone
                     file.write(data)
                 expiry_s = time.time() + ttl_s
-                os.utime(name, (expiry_s, expiry_s))
-                os.replace(name, self._path(key))
+                os.utime(part, (expiry_s, expiry_s))
+                os.replace(part, self._path(key))
             except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name)
+                part.unlink(missing_ok=True)
                 raise
 
     def get(self, key: str, n_bytes: int) -> bytes:
@@ -185,6 +189,7 @@ class DirectoryBlobStore:
         for path in self._directory.iterdir():
             if not path.name.startswith(_OWN_NAMES):
                 continue
-            with contextlib.suppress(FileNotFoundError):
+            # gone, or of another user in a folder with a sticky bit: his processes sweep theirs
+            with contextlib.suppress(FileNotFoundError, PermissionError):
                 if path.is_file() and path.stat().st_mtime < now_s - 60:
                     path.unlink()

@@ -11,7 +11,10 @@ _is_unwanted: ContextVar[Callable[[], bool] | None] = ContextVar("is_unwanted", 
 
 @contextmanager
 def cancellable(is_unwanted: Callable[[], bool]) -> Iterator[None]:
-    """Let ``stop_if_unwanted`` in this thread ask ``is_unwanted``, which must be quick."""
+    """Let ``stop_if_unwanted`` in this thread ask ``is_unwanted``.
+
+    It must be quick. What it raises stops the computation in its own way.
+    """
     token = _is_unwanted.set(is_unwanted)
     try:
         yield
@@ -24,6 +27,7 @@ def stop_if_unwanted() -> None:
 
     Raises:
         StaleError: nobody does.
+        Exception: what the question itself raised.
     """
     is_unwanted = _is_unwanted.get()
     if is_unwanted is not None and is_unwanted():

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from contracts.codec import WireDtype, narrow, schema_of, widen
+from metafleet.cancellation import cancellable
 from metafleet.device import describe_device, prepare_process
 from metafleet.fingerprint import fingerprint_text
 from metafleet.learners.base import EpisodeMetrics
@@ -26,7 +27,7 @@ class LocalDispatcher:
         data_dir: where the data are.
         device: what to compute on.
         allowed_packages: packages of the user that may be imported.
-        check: called before each shard; raises when the run is to be left alone.
+        check: called between inner steps; raises when the run is to be left alone.
     """
 
     def __init__(
@@ -65,7 +66,8 @@ class LocalDispatcher:
         for shard in shards:
             self._check()
             started_s = time.monotonic()
-            sums, shard_metrics = self._compute(request, shard)
+            with cancellable(self._checked):
+                sums, shard_metrics = self._compute(request, shard)
             if reducer is not None:
                 reducer.add(shard.index, sums)
             metrics.extend(shard_metrics)
@@ -91,6 +93,11 @@ class LocalDispatcher:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+    def _checked(self) -> bool:
+        """Answer the learner between its inner steps; what ``check`` raises goes through it."""
+        self._check()
+        return False
 
     def _compute(
         self, request: StepRequest, shard: Shard

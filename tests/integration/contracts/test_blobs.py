@@ -1,6 +1,8 @@
 """One contract for every blob store: Redis, a shared directory, and what fsspec reaches."""
 
 import os
+import stat
+import tempfile
 import threading
 import time
 import uuid
@@ -202,6 +204,33 @@ def test_a_directory_is_swept_of_what_expired_but_of_nothing_else(tmp_path: Path
 
     found = {path.name for path in tmp_path.iterdir()}
     assert found == {"mf%3Akept", "mf%3Anew", "thesis.tex", "folder"}
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o007, 0o660)])
+def test_a_directory_keeps_files_as_open_as_the_umask_says(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        DirectoryBlobStore(tmp_path).put("mf:key", b"data", ttl_s=60)
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "mf%3Akey").stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_a_directory_is_read_by_workers_of_another_user() -> None:
+    with tempfile.TemporaryDirectory(prefix="mf-blobs-") as folder:  # pytest's own are closed
+        Path(folder).chmod(0o755)
+        DirectoryBlobStore(Path(folder)).put("mf:key", b"data", ttl_s=60)
+        os.seteuid(65534)
+        try:
+            found = DirectoryBlobStore(Path(folder)).get("mf:key", 4)
+        finally:
+            os.seteuid(0)
+
+    assert found == b"data"
 
 
 def test_a_directory_that_fails_while_writing_keeps_no_part(

@@ -57,6 +57,22 @@ def test_a_cancelled_run_stops_stays_cancelled_and_can_be_resumed(settings: Sett
     assert read_run(settings, run).status is RunStatus.FINISHED
 
 
+def test_a_run_in_this_process_is_stopped_in_the_middle_of_a_shard(settings: Settings) -> None:
+    endless = config(
+        outer={"steps": 1, "meta_batch_size": 1},
+        learner={"inner_steps": 10_000_000, "first_order": True},
+        engine={"episodes_per_job": 1},
+    )
+    run = new_run(settings, endless)
+    canceller = threading.Timer(1.0, cancel, (settings, run))
+    canceller.start()
+
+    with pytest.raises(RunCancelledError, match=f"run {run.id} was cancelled"):
+        execute(settings, run, in_process=True)
+    canceller.join()
+    assert read_run(settings, run).status is RunStatus.CANCELLED
+
+
 def test_a_run_cancelled_as_it_ends_did_not_finish(settings: Settings) -> None:
     brief = config(outer={"steps": 3}, test={"baselines": False})
     run = new_run(settings, brief)
