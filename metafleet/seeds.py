@@ -48,6 +48,11 @@ class CounterRng:
             yield from _BLOCK.unpack(block.digest())
             counter += 1
 
+    @property
+    def index(self) -> int:
+        """The episode index that the stream is addressed by."""
+        return self._index
+
     def integer(self, bound: int) -> int:
         """Draw one integer in [0, bound), without bias (Lemire 2019, arXiv:1805.10941)."""
         product = next(self._words) * bound

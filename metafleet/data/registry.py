@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from metafleet.data.base import DataSet
+from metafleet.data.function_families import FUNCTION_FAMILIES
 from metafleet.data.glyphs import Glyphs
 from metafleet.data.omniglot import Omniglot
 from metafleet.data.prepared import PreparedData
-from metafleet.data.sinusoid import Sinusoid
+from metafleet.data.sinusoid import SINUSOID
 from metafleet.data.summary import DataSummary, Progress
 from metafleet.errors import ConfigError
 from metafleet.options import parse_options
 from metafleet.sampling import EpisodeSource
 
 Options = Mapping[str, Any]
-DATASETS: Mapping[str, DataSet] = {d.name: d for d in (Glyphs(), Omniglot(), Sinusoid())}
+_ALL: tuple[DataSet, ...] = (FUNCTION_FAMILIES, Glyphs(), Omniglot(), SINUSOID)
+DATASETS: Mapping[str, DataSet] = {dataset.name: dataset for dataset in _ALL}
 
 
 def validate_options(options: Options) -> Any:

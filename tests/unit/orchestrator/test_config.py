@@ -170,7 +170,8 @@ def test_the_workload_holds_what_decides_the_arithmetic(good: Path) -> None:
         ("learner.inner_lr=-1", "--set: learner 'maml': inner_lr=-1.0; expected more than 0"),
         (
             "data.name=imagenet",
-            "--set: there is no data set 'imagenet'; expected one of: glyphs, omniglot, sinusoid",
+            "--set: there is no data set 'imagenet'; expected one of: "
+            "function_families, glyphs, omniglot, sinusoid",
         ),
         (
             "model.name=conv5",

@@ -1,0 +1,166 @@
+"""Regression of functions y = f(x) that are drawn and computed, never stored."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metafleet.data.summary import DataSummary, ModalitySummary, Progress
+from metafleet.episode import SPLITS, Episode, EpisodeShape, ExampleSet
+from metafleet.errors import ConfigError
+from metafleet.sampling import check_counts
+from metafleet.seeds import CounterRng
+
+MODALITY = "x"
+Function = Callable[[float], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """How the points of a function are drawn.
+
+    Attributes:
+        x_min, x_max: inputs are uniform in between.
+        support_noise_std, query_noise_std: of normal noise on the targets; 0 for exact ones.
+    """
+
+    x_min: float
+    x_max: float
+    support_noise_std: float
+    query_noise_std: float
+
+
+class FunctionSource:
+    """Draws a function, then x and noise of each support point, then of each query point.
+
+    Splits have the same distribution and differ by the domain of ``rng`` only.
+
+    Args:
+        name: the data set's name, for messages.
+        draw: draws the function of one episode.
+        points: how its points are drawn.
+    """
+
+    def __init__(self, name: str, draw: Callable[[CounterRng], Function], points: Points) -> None:
+        self._name, self._draw, self._points = name, draw, points
+
+    @property
+    def modalities(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the one modality, x."""
+        return {MODALITY: (1,)}
+
+    @property
+    def target_dim(self) -> int:
+        """Return 1: y."""
+        return 1
+
+    def n_classes(self, split: str) -> int:
+        """Return 0: regression has no classes."""
+        self._check_split(split)
+        return 0
+
+    def check(self, split: str, shape: EpisodeShape) -> None:
+        """Refuse classes, and empty sets."""
+        self._check_split(split)
+        check_counts(shape)
+        if shape.n_way != 0:
+            raise ConfigError(
+                f"n_way={shape.n_way} but data set {self._name!r} is regression; set n_way=0"
+            )
+
+    def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
+        """Draw the episode that ``rng`` addresses; x and y are float32 [n, 1]."""
+        self.check(split, shape)
+        function, points = self._draw(rng), self._points
+        support = self._examples(shape.k_shot, function, rng, noise_std=points.support_noise_std)
+        query = self._examples(shape.n_query, function, rng, noise_std=points.query_noise_std)
+        return Episode(support, query, n_way=0)
+
+    def _examples(
+        self, n_points: int, function: Function, rng: CounterRng, *, noise_std: float
+    ) -> ExampleSet:
+        xs, ys = [], []
+        for _ in range(n_points):
+            x = between(self._points.x_min, self._points.x_max, rng)
+            noise = noise_std * rng.normal() if noise_std > 0 else 0.0
+            xs.append([x])
+            ys.append([function(x) + noise])
+        return ExampleSet({MODALITY: torch.tensor(xs)}, torch.tensor(ys))
+
+    def _check_split(self, split: str) -> None:
+        if split not in SPLITS:
+            raise ConfigError(
+                f"data set {self._name!r} has no split {split!r}; its splits are: "
+                f"{', '.join(SPLITS)}"
+            )
+
+
+def options_as_facts(options: Any) -> dict[str, str]:
+    """Name every option with its value, for ``data inspect``."""
+    return {option: str(value) for option, value in asdict(options).items()}
+
+
+@dataclass(slots=True)
+class ComputedRegression:
+    """A data set of drawn functions: nothing to download, nothing to prepare.
+
+    Attributes:
+        name, title, Options: as of every ``DataSet``.
+        draws_version: grows when the same options give other episodes.
+        make_source: options -> source.
+        facts: options -> what ``data inspect`` prints.
+    """
+
+    name: str
+    title: str
+    Options: type[Any]
+    draws_version: int
+    make_source: Callable[[Any], FunctionSource]
+    facts: Callable[[Any], Mapping[str, str]] = options_as_facts
+    licence: str = "none needed: computed"
+    origin: str = "computed on the fly"
+
+    def check_origin(self, options: Any) -> None:
+        """Return at once: no option names a place."""
+
+    def is_ready(self, options: Any, data_dir: Path) -> bool:
+        """Return True."""
+        return True
+
+    def prepare(self, options: Any, data_dir: Path, progress: Progress | None = None) -> None:
+        """Do nothing."""
+
+    def open_classes(self, options: Any, data_dir: Path, progress: Progress | None = None) -> None:
+        """Return None: regression has no classes."""
+
+    def open_source(self, options: Any, data_dir: Path) -> FunctionSource:
+        """Make the source."""
+        return self.make_source(options)
+
+    def digest(self, options: Any, data_dir: Path) -> str:
+        """Hash the options and the version of the order of draws."""
+        facts: dict[str, Any] = {self.name: self.draws_version, **asdict(options)}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def summarise(self, options: Any, data_dir: Path) -> DataSummary:
+        """Describe the distribution."""
+        return DataSummary(
+            name=self.name,
+            digest=self.digest(options, data_dir),
+            split_sha256="",
+            location=None,
+            licence=self.licence,
+            origin=self.origin,
+            splits={},
+            modalities={MODALITY: ModalitySummary((1,), 0)},
+            facts=self.facts(options),
+        )
+
+
+def between(low: float, high: float, rng: CounterRng) -> float:
+    """Draw one number uniformly from [low, high)."""
+    return low + (high - low) * rng.uniform()
