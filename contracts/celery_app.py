@@ -10,14 +10,7 @@ from contracts.connections import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
 from contracts.keys import KEY_PREFIX, queue_of
 
 LONGEST_JOB_S = 600
-"""Beyond it Celery may deliver a job again; the ledger drops the second delivery."""
-
-_PUBLISH_RETRY = {
-    "max_retries": 3,
-    "interval_start": 0.1,
-    "interval_step": 0.2,
-    "interval_max": 0.5,
-}
+"""What Celery's time limits, which end a hung job, are multiples of."""
 
 
 def make_app(broker_url: str) -> Celery:
@@ -32,21 +25,14 @@ def make_app(broker_url: str) -> Celery:
         # results travel by the ledger: Celery's result backend copies and publishes each of them
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
-        task_queues=[Queue(cpu), Queue(gpu)],
+        # a message is a hint that the ledger outlives: acknowledging each, for Celery to deliver it
+        # again some minutes later, costs two transactions a job and gains nothing
+        task_queues=[Queue(cpu, no_ack=True), Queue(gpu, no_ack=True)],
         task_default_queue=cpu,
         task_create_missing_queues=False,
-        # at-least-once as a backstop; attempts are counted by the ledger before running, so a job
-        # that kills its worker cannot loop
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
-        task_acks_on_failure=True,
-        task_acks_on_timeout=True,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
         broker_transport_options={
-            "visibility_timeout": max(120, 4 * LONGEST_JOB_S),
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
             "health_check_interval": 5,
             "socket_timeout": SOCKET_TIMEOUT_S,
             "socket_connect_timeout": CONNECT_TIMEOUT_S,
@@ -57,9 +43,6 @@ def make_app(broker_url: str) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_pool_acquire_timeout=30,
-        task_publish_retry_policy=_PUBLISH_RETRY,
-        # a blip must not kill a job whose result does not depend on the acknowledgement
-        worker_cancel_long_running_tasks_on_connection_loss=False,
         # forked children break CUDA and inherit torch's threads; a spawned one imports torch first
         worker_pool_start_method="spawn",
         worker_proc_alive_timeout=60,

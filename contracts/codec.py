@@ -5,6 +5,7 @@ kernels whose last bits may depend on alignment too. As safetensors knows no gap
 between are entries of their own.
 """
 
+import functools
 import json
 import mmap
 from collections.abc import Iterable, Mapping
@@ -168,11 +169,15 @@ class _Layout:
 
     @classmethod
     def of(cls, schema: Schema) -> "_Layout":
+        return cls._of(tuple(sorted(schema.items())))
+
+    @classmethod
+    @functools.lru_cache(maxsize=16)  # the same few schemas with every job
+    def _of(cls, schema: tuple[tuple[str, tuple[str, tuple[int, ...]]], ...]) -> "_Layout":
         entries: dict[str, object] = {}
         begins: dict[str, int] = {}
         end = 0
-        for name in sorted(schema):
-            dtype, shape = schema[name]
+        for name, (dtype, shape) in schema:
             if gap := -end % _ALIGNMENT:
                 entries[_GAP.format(len(begins))] = _entry("U8", (gap,), end, end + gap)
             begins[name] = end + gap

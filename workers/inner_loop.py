@@ -63,6 +63,7 @@ class InnerLoopRunner:
         )
         self._host_cache = HostCache(settings.host_cache_dir)
         self._states = StateCache(self._blobs, self._host_cache)
+        self._leases = LeaseKeeper()
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._device = describe_device(device)
         self._fingerprint = fingerprint_text(device)
@@ -84,7 +85,7 @@ class InnerLoopRunner:
             log.info("%s dropped: %s", job.label, status)
             return f"dropped: {status}"
         started_s = time.monotonic()
-        with LeaseKeeper(ledger, job) as lease, cancellable(lambda: lease.is_unwanted):
+        with self._leases.keep(ledger, job) as lease, cancellable(lambda: lease.is_unwanted):
             try:
                 result = self._compute(job, queue_wait_s)
             except StaleError:

@@ -3,8 +3,8 @@
 import logging
 import threading
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import redis
 
@@ -14,46 +14,66 @@ from contracts.ledger import JobLedger
 log = logging.getLogger(__name__)
 
 
-class LeaseKeeper:
-    """Context manager: a thread that renews the lease until the job ends or its deadline passes.
-
-    Past ``job.deadline_s`` it stops renewing: a hung computation must look dead.
-    """
+class Lease:
+    """The lease of one attempt, while its job runs."""
 
     def __init__(self, ledger: JobLedger, job: InnerLoopJob) -> None:
         self._ledger, self._job = ledger, job
-        self._interval_s = job.lease_ms / 1000 / 4
-        self._ended = threading.Event()
-        self._unwanted = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
-
-    @property
-    def is_unwanted(self) -> bool:
+        self.interval_s = job.lease_ms / 1000 / 4
+        self._deadline_s = time.monotonic() + job.deadline_s
+        self.is_unwanted = False
         """True when nobody waits for this attempt any more."""
-        return self._unwanted.is_set()
+        self.is_kept = True
+        """False when it is not renewed any more, and lapses."""
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def renew(self) -> None:
+        """Renew, unless the job has had its time: a hung computation must look dead."""
+        if time.monotonic() > self._deadline_s:
+            log.error("%s passed its deadline of %.0f s", self._job.label, self._job.deadline_s)
+            self.is_kept = False
+            return
+        try:
+            self.is_unwanted = not self._ledger.renew()
+            self.is_kept = not self.is_unwanted
+        except redis.RedisError as error:  # the next beat may get through
+            log.warning("%s cannot renew its lease: %s", self._job.label, error)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
 
-    def _keep(self) -> None:
-        deadline_s = time.monotonic() + self._job.deadline_s
-        while not self._ended.wait(self._interval_s):
-            if time.monotonic() > deadline_s:
-                log.error("%s passed its deadline of %.0f s", self._job.label, self._job.deadline_s)
-                return
-            try:
-                if not self._ledger.renew():
-                    self._unwanted.set()
-                    return
-            except redis.RedisError as error:  # the next beat may get through
-                log.warning("%s cannot renew its lease: %s", self._job.label, error)
+class LeaseKeeper:
+    """A thread that renews the lease of whatever job this process has at hand.
+
+    One thread for all jobs, which starts with the first: starting one costs as much as a small job.
+    """
+
+    def __init__(self) -> None:
+        self._held: Lease | None = None
+        self._has_work = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def keep(self, ledger: JobLedger, job: InnerLoopJob) -> Iterator[Lease]:
+        """Renew the lease of ``job`` until the block ends or the job's deadline passes."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+            self._thread.start()
+        self._held = lease = Lease(ledger, job)
+        self._has_work.set()
+        try:
+            yield lease
+        finally:
+            self._held = None
+
+    def _beat(self) -> None:
+        while self._has_work.wait():
+            held = self._held
+            if held is None or not held.is_kept:
+                self._has_work.clear()
+                if self._held is held:  # else a job began between the look and the clearing
+                    continue
+                self._has_work.set()
+                continue
+            # a job that begins while we sleep for the one before is renewed after two intervals at
+            # the latest: half its lease
+            time.sleep(held.interval_s)
+            if self._held is held:
+                held.renew()

@@ -14,6 +14,7 @@ from contracts.settings import Settings
 from metafleet.device import describe_device, prepare_process, resolve_device
 from metafleet.fingerprint import fingerprint_text
 from metafleet.version import code_version
+from workers.consuming import SendEventsTogether, TakeHints
 from workers.presence import PresenceThread
 
 
@@ -26,7 +27,8 @@ class Lifecycle:
         self._presence: PresenceThread | None = None
 
     def connect(self) -> None:
-        """Listen to Celery's signals."""
+        """Listen to Celery's signals, and add our steps to its consumer's."""
+        self._app.steps["consumer"].update({TakeHints, SendEventsTogether})
         signals.celeryd_after_setup.connect(self._choose_queues, weak=False)
         signals.worker_process_init.connect(self._prepare, weak=False)
         signals.worker_ready.connect(self._say_hello, weak=False)

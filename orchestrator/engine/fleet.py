@@ -29,19 +29,17 @@ from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.ownership import Ownership
 from orchestrator.engine.publisher import Publisher
 from orchestrator.engine.queue_mark import QueueMark
+from orchestrator.engine.redis_clock import RedisClock
 from orchestrator.engine.reducing import groups_of, reduce_request
 from orchestrator.engine.step import Shard, StepOutcome, StepRequest, cut
 from orchestrator.engine.step_deadline import StepDeadline
+from orchestrator.engine.window import Window
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 REVIEW_EVERY_S: Final = 0.5
-SHARDS_PER_PROCESS: Final = 2
-"""Shards of a step that are queued or in work for each worker process: one at work, one waiting,
-so that nobody is idle. More would only keep the shards of other runs waiting behind them."""
-LEAST_WINDOW: Final = 4
 _LONGEST_PAUSE_S: Final = 5.0
 _FULL_PATIENCE_S: Final = 10.0
 
@@ -89,11 +87,14 @@ class FleetDispatcher:
             self._client, self._blobs, run, area=self._area, wire_dtype=options.wire_dtype
         )
         self._is_missed = False
-        self._publisher = Publisher(self._url, queue=self._queue, signing_key=self._key)
+        self._publisher = Publisher(
+            self._client, self._url, queue=self._queue, signing_key=self._key
+        )
         self._owner = Ownership(
             *(self._url, run), queue=self._queue, next_epoch=next_epoch, is_granted=is_granted
         )
         self._mark = QueueMark(self._client, queue_list(self._queue))
+        self._clock, self._window = RedisClock(self._client), Window()
         self._fingerprint = fingerprint
         self._told_of: set[str] = set()
         self._waited_s = 0.0
@@ -159,6 +160,7 @@ class FleetDispatcher:
             signing_key=self._key,
             max_attempts=self._options.max_attempts,
             mark=self._mark,
+            clock=self._clock,
             wire_dtype=self._options.wire_dtype,
             inputs=inputs,
             defer=defer,
@@ -200,7 +202,6 @@ class FleetDispatcher:
         if self._area is not None:
             self._area.close()
         self._owner.release()
-        self._publisher.close()
 
     def _finish(self, step: OpenStep) -> None:
         self._persist(lambda: self._fill(step))
@@ -245,7 +246,7 @@ class FleetDispatcher:
 
     def _fill(self, step: OpenStep) -> None:
         """Send as many more shards as the fleet can have in hand, so that runs take turns."""
-        window = max(SHARDS_PER_PROCESS * self._owner.processes_alive, LEAST_WINDOW)
+        window = self._window.size(self._owner.processes_alive)
         self._send(step, step.book.unsent_within(window))
 
     def _send(self, step: OpenStep, shards: list[int]) -> None:
@@ -281,6 +282,8 @@ class FleetDispatcher:
                 if step.request.kind == "reduce":
                     raise BlobMissingError(result.error)
                 self._is_missed = True
+            if result.status == "ok":
+                self._window.note(result.compute_s)
             step.take(result, workers_alive=self._owner.workers_alive)
 
     def _accepts(self, fingerprint: str) -> bool:
@@ -300,6 +303,7 @@ class FleetDispatcher:
             self._send(step, due)
 
     def _restore(self, step: OpenStep) -> None:
+        self._clock.forget()
         self._owner.take()
         self._broadcast.invalidate()
         sent = step.book.sent_shards()

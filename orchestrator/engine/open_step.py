@@ -16,12 +16,14 @@ from contracts.signing import verify
 from metafleet.errors import BlobMissingError, ContractError, NumericsError, StaleError
 from orchestrator.engine.collector import Collector
 from orchestrator.engine.queue_mark import QueueMark
+from orchestrator.engine.redis_clock import RedisClock
 from orchestrator.engine.shard_book import FleetView, ShardBook
 from orchestrator.engine.step import Shard, StepOutcome, StepRequest
 
 log = logging.getLogger(__name__)
 
 JOB_LEASE_MS = 3000
+_MOST_REPLIES = 256
 _MAX_RESULT_BYTES = 4 * 2**20
 
 
@@ -41,11 +43,13 @@ class OpenStep:
         signing_key: str,
         max_attempts: int,
         mark: QueueMark | None = None,
+        clock: RedisClock | None = None,
         wire_dtype: WireDtype = "float32",
         inputs: tuple[tuple[BlobRef, ...], ...] = (),
         defer: bool = False,
     ) -> None:
         self._mark = mark or QueueMark(client, queue_list)
+        self._clock = clock or RedisClock(client)
         self._sent_us: dict[tuple[int, int], int] = {}
         self.request = request
         self.name = f"{request.stream} step {request.step}"
@@ -85,8 +89,7 @@ class OpenStep:
         via_store: bool = False,
     ) -> list[InnerLoopJob]:
         """Open a new attempt of each of ``shards`` and describe it."""
-        seconds, microseconds = self._client.time()
-        sent_us = seconds * 1_000_000 + microseconds
+        sent_us = self._clock.now_us()
         jobs = [
             InnerLoopJob(
                 run=self._run_keys.run,
@@ -121,13 +124,11 @@ class OpenStep:
 
     def wait(self, timeout_s: float) -> Iterator[ShardResult]:
         """Wait for results, then yield all that are there and sound."""
-        first = cast(
-            tuple[bytes, bytes] | None, self._client.blpop([self._keys.replies], timeout=timeout_s)
-        )
-        if first is None:
-            return
-        more = cast(list[bytes] | None, self._client.lpop(self._keys.replies, 256))
-        for raw in [first[1], *(more or [])]:
+        pipeline = self._client.pipeline(transaction=False)  # in one, BLPOP would not wait
+        pipeline.blpop([self._keys.replies], timeout=timeout_s)
+        pipeline.lpop(self._keys.replies, _MOST_REPLIES)
+        first, more = pipeline.execute()
+        for raw in [*(first[1:] if first else ()), *(more or ())]:
             yield from self._parse(raw)
 
     def take(self, result: ShardResult, *, workers_alive: int) -> None:

@@ -2,55 +2,45 @@
 
 from collections.abc import Iterable
 
-from kombu.exceptions import OperationalError
-
 from contracts.celery_app import make_app
-from contracts.connections import redis_errors
+from contracts.connections import Client
 from contracts.job import INNER_LOOP, InnerLoopJob
-from contracts.settings import redact_url
+from contracts.keys import queue_list
 from contracts.signing import sign
-from metafleet.errors import BrokerUnavailableError
+from contracts.task_message import task_message
 
 
 class Publisher:
-    """Sends jobs to one queue. Not thread-safe."""
+    """Sends jobs to one queue, all in one round trip.
 
-    def __init__(self, url: str, *, queue: str, signing_key: str) -> None:
-        self._url, self._queue, self._key = url, queue, signing_key
+    Args:
+        client: of the broker.
+        url: of the broker.
+        queue: the Celery queue.
+        signing_key: signs the jobs; "" leaves them unsigned.
+    """
+
+    def __init__(self, client: Client, url: str, *, queue: str, signing_key: str) -> None:
+        self._client, self._queue, self._key = client, queue, signing_key
         self._app = make_app(url)
 
     def send(self, jobs: Iterable[InnerLoopJob]) -> None:
-        """Send each job.
+        """Send the jobs, in order.
 
         Raises:
-            BrokerUnavailableError: some may not have been sent; the ledger finds out which.
+            redis.RedisError: none, some or all were sent; the ledger finds out which.
         """
-        try:
-            with redis_errors(self._url), self._app.producer_pool.acquire(block=True) as producer:
-                for job in jobs:
-                    self._app.send_task(
-                        INNER_LOOP,
-                        args=(sign(job, self._key).to_wire(),),
-                        queue=self._queue,
-                        task_id=_task_id(job),
-                        # no ``expires``: workers compare it with their own clocks, and a stale
-                        # message costs one look at the ledger
-                        ignore_result=True,
-                        # kombu would try again in silence, a time-out each; our caller tries again
-                        # and says so
-                        retry=False,
-                        argsrepr=job.label,
-                        kwargsrepr="",
-                        producer=producer,
-                    )
-        except OperationalError as error:
-            raise BrokerUnavailableError(
-                f"Redis at {redact_url(self._url)} does not answer while jobs are sent ({error})"
-            ) from error
-
-    def close(self) -> None:
-        """Close the broker connections."""
-        self._app.close()
+        messages = [
+            task_message(
+                *(self._app, INNER_LOOP, sign(job, self._key).to_wire()),
+                task_id=_task_id(job),
+                queue=self._queue,
+                label=job.label,
+            )
+            for job in jobs
+        ]
+        if messages:
+            self._client.lpush(queue_list(self._queue), *messages)
 
 
 def _task_id(job: InnerLoopJob) -> str:

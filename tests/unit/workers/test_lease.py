@@ -2,13 +2,15 @@
 
 import logging
 import threading
+import time
+from contextlib import AbstractContextManager
 
 import pytest
 import redis
 
 from tests.fleet import wait_until
 from tests.messages import make_job
-from workers.lease import LeaseKeeper
+from workers.lease import Lease, LeaseKeeper
 
 LEASE_MS = 100
 
@@ -28,64 +30,105 @@ class CountingLedger:
         return answer
 
 
-def keeper(ledger: CountingLedger, deadline_s: float = 60.0) -> LeaseKeeper:
-    job = make_job(lease_ms=LEASE_MS, deadline_s=deadline_s)
-    return LeaseKeeper(ledger, job)  # type: ignore[arg-type]
+@pytest.fixture
+def keeper() -> LeaseKeeper:
+    return LeaseKeeper()
 
 
-def lease_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "lease"]
+def keep(
+    keeper: LeaseKeeper,
+    ledger: CountingLedger,
+    *,
+    deadline_s: float = 60.0,
+    lease_ms: int = LEASE_MS,
+) -> AbstractContextManager[Lease]:
+    job = make_job(lease_ms=lease_ms, deadline_s=deadline_s)
+    return keeper.keep(ledger, job)  # type: ignore[arg-type]
 
 
-def test_a_lease_is_renewed_while_the_job_runs_and_not_after() -> None:
-    ledger = CountingLedger()
-
-    with keeper(ledger):
-        wait_until(lambda: ledger.renewals >= 3, "three renewals", 10)
+def renews_no_more(ledger: CountingLedger) -> bool:
+    """Wait for what may be under way, then for several beats in which nothing must come."""
+    time.sleep(LEASE_MS / 1000)
     renewals = ledger.renewals
+    time.sleep(LEASE_MS / 1000)
+    return ledger.renewals == renewals
 
-    assert lease_threads() == []
-    assert ledger.renewals == renewals
 
-
-def test_a_job_shorter_than_a_beat_needs_no_renewal() -> None:
+def test_a_lease_is_renewed_while_the_job_runs_and_not_after(keeper: LeaseKeeper) -> None:
     ledger = CountingLedger()
 
-    with LeaseKeeper(ledger, make_job(lease_ms=60_000)):  # type: ignore[arg-type]
-        assert len(lease_threads()) == 1
+    with keep(keeper, ledger):
+        wait_until(lambda: ledger.renewals >= 3, "three renewals", 10)
+
+    assert renews_no_more(ledger)
+
+
+def test_a_job_shorter_than_a_beat_needs_no_renewal(keeper: LeaseKeeper) -> None:
+    ledger = CountingLedger()
+
+    with keep(keeper, ledger, lease_ms=60_000):
+        pass
 
     assert ledger.renewals == 0
-    assert lease_threads() == []
 
 
-def test_a_redis_that_is_away_for_a_beat_does_not_end_the_keeping() -> None:
+def test_one_thread_keeps_the_leases_of_all_jobs(keeper: LeaseKeeper) -> None:
+    before = threading.active_count()
+    ledgers = [CountingLedger() for _ in range(20)]
+
+    for ledger in ledgers[:-1]:
+        with keep(keeper, ledger):
+            pass
+    with keep(keeper, ledgers[-1]):
+        wait_until(lambda: ledgers[-1].renewals >= 2, "renewals of the last", 10)
+
+    assert threading.active_count() == before + 1
+
+
+def test_a_keeper_that_was_idle_renews_the_next_job(keeper: LeaseKeeper) -> None:
+    with keep(keeper, CountingLedger()):
+        pass
+    time.sleep(2 * LEASE_MS / 1000)
+    ledger = CountingLedger()
+
+    with keep(keeper, ledger):
+        wait_until(lambda: ledger.renewals >= 2, "renewals", 10)
+
+
+def test_a_redis_that_is_away_for_a_beat_does_not_end_the_keeping(keeper: LeaseKeeper) -> None:
     ledger = CountingLedger(redis.ConnectionError("away"), redis.TimeoutError("slow"))
 
-    with keeper(ledger):
+    with keep(keeper, ledger):
         wait_until(lambda: ledger.renewals >= 3, "a third renewal", 10)
 
 
-def test_a_job_that_nobody_waits_for_is_not_renewed_any_more() -> None:
+def test_a_job_that_nobody_waits_for_is_not_renewed_any_more(keeper: LeaseKeeper) -> None:
     ledger = CountingLedger(True, False)
 
-    with keeper(ledger):
-        wait_until(lambda: lease_threads() == [], "the end of renewing", 10)
+    with keep(keeper, ledger) as lease:
+        wait_until(lambda: lease.is_unwanted, "the end of renewing", 10)
+        assert renews_no_more(ledger)
 
     assert ledger.renewals == 2
 
 
-def test_a_job_past_its_deadline_looks_dead(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_job_past_its_deadline_looks_dead(
+    keeper: LeaseKeeper, caplog: pytest.LogCaptureFixture
+) -> None:
     ledger = CountingLedger()
 
-    with caplog.at_level(logging.ERROR), keeper(ledger, deadline_s=0.06):
-        wait_until(lambda: lease_threads() == [], "the end of renewing", 10)
+    with caplog.at_level(logging.ERROR), keep(keeper, ledger, deadline_s=0.06) as lease:
+        wait_until(lambda: not lease.is_kept, "the end of renewing", 10)
+        assert renews_no_more(ledger)
 
     assert ledger.renewals <= 3
     assert "run=run-1 train step=7 shard=2/4 attempt=0 passed its deadline" in caplog.text
 
 
-def test_an_error_in_the_job_ends_the_keeping_and_goes_through() -> None:
-    with pytest.raises(ZeroDivisionError), keeper(CountingLedger()):
+def test_an_error_in_the_job_ends_the_keeping_and_goes_through(keeper: LeaseKeeper) -> None:
+    ledger = CountingLedger()
+
+    with pytest.raises(ZeroDivisionError), keep(keeper, ledger):
         raise ZeroDivisionError
 
-    assert lease_threads() == []
+    assert renews_no_more(ledger)

@@ -69,7 +69,7 @@ def test_the_app_takes_json_alone_and_keeps_no_results() -> None:
     assert (conf.task_serializer, conf.accept_content) == ("json", ["json"])
     assert conf.task_ignore_result
     assert conf.result_backend is None
-    assert conf.task_acks_late
+    assert all(queue.no_ack for queue in conf.task_queues)
     assert conf.worker_prefetch_multiplier == 1
 
 

@@ -1,0 +1,36 @@
+"""Redis's time, told from here."""
+
+import time
+from typing import Final
+
+from contracts.connections import Client
+
+_TRUSTED_S: Final = 5.0
+"""How long two clocks are taken to run alike: they part by a millisecond in it at worst."""
+
+
+class RedisClock:
+    """Asks Redis for its time now and then, and counts on in between.
+
+    Every process that shares a queue stamps by the same clock, without a round trip for each stamp.
+    Not thread-safe.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._offset_us: int | None = None
+        self._asked_s = 0.0
+
+    def now_us(self) -> int:
+        """Return the microseconds since 1970 by Redis's clock."""
+        now_s = time.monotonic()
+        if self._offset_us is None or now_s - self._asked_s > _TRUSTED_S:
+            seconds, microseconds = self._client.time()
+            now_s = time.monotonic()
+            self._offset_us = seconds * 1_000_000 + microseconds - int(now_s * 1e6)
+            self._asked_s = now_s
+        return self._offset_us + int(now_s * 1e6)
+
+    def forget(self) -> None:
+        """Ask at the next call: Redis was restarted, perhaps elsewhere."""
+        self._offset_us = None

@@ -1,0 +1,45 @@
+"""Messages of our own making: the same that Celery would have sent."""
+
+import base64
+import json
+from typing import Any
+
+from contracts.celery_app import make_app
+from contracts.connections import connect
+from contracts.keys import queue_list
+from contracts.task_message import task_message
+from tests.redis_server import RedisServer
+
+QUEUE, ARGUMENT = "inner.gpu", {"run": "r", "losses": [0.1, 1e-7], "text": "é"}
+
+
+def unpacked(raw: Any) -> dict[str, Any]:
+    """What a message says, without what is random, or repeated, or of no use to us."""
+    message = json.loads(raw)
+    message["body"] = json.loads(base64.b64decode(message["body"]))
+    properties = message["properties"]
+    assert properties.pop("delivery_tag")
+    properties.pop("reply_to")  # there are no replies
+    properties.pop("argsrepr", None)  # is a header
+    properties.pop("kwargsrepr", None)
+    return dict(message)
+
+
+def test_a_message_is_what_celery_would_have_sent(standing_redis: RedisServer) -> None:
+    app = make_app(standing_redis.url)
+    app.send_task(
+        "a.task",
+        args=(ARGUMENT,),
+        queue=QUEUE,
+        task_id="run.train.0",
+        ignore_result=True,
+        argsrepr="run=r",
+        kwargsrepr="",
+    )
+    with connect(standing_redis.url) as client:
+        theirs = unpacked(client.rpop(queue_list(QUEUE)))
+    app.close()
+
+    ours = task_message(app, "a.task", ARGUMENT, task_id="run.train.0", queue=QUEUE, label="run=r")
+
+    assert unpacked(ours) == theirs
