@@ -1,6 +1,6 @@
 """Takes results in: each is checked against what was asked before it may touch the sum."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -92,6 +92,12 @@ class Collector:
         """Delete the sums that were only noted: others have added them up."""
         while self._deferred:
             self._exchange.delete(self._deferred.popitem()[1])
+
+    def discard(self, keys: Iterable[str]) -> None:
+        """Remove sums from the blob store that nobody will ask for; quiet where there are none."""
+        n_bytes = encoded_bytes(self._wire_schema)
+        for key in keys:
+            self._exchange.delete(BlobRef(key=key, n_bytes=n_bytes))
 
     def sums(self) -> Params:
         """Return the sum over the shards that came; empty for an evaluation."""

@@ -64,6 +64,7 @@ class OpenStep:
         self.collector = Collector(request, shards, exchange=exchange, wire_dtype=wire, defer=defer)
         self._wire_dtype, self._inputs, self.is_deferred = wire_dtype, inputs, defer
         self._raws: dict[int, bytes] = {}
+        self._sums: dict[tuple[int, int], str] = {}
 
     @property
     def blob_prefix(self) -> str:
@@ -120,6 +121,9 @@ class OpenStep:
             for index in shards
         ]
         self._sent_us.update({(job.shard, job.attempt): sent_us for job in jobs})
+        if self.request.kind != "evaluate":
+            pairs = [(job.shard, job.attempt) for job in jobs]
+            self._sums.update({pair: self._keys.blob(*pair) for pair in pairs})
         return jobs
 
     def wait(self, timeout_s: float) -> Iterator[ShardResult]:
@@ -176,7 +180,12 @@ class OpenStep:
     def close(self) -> RunStatus:
         """Refuse every later commit, forget the step's keys; "fenced" when the run is another's."""
         self._mark.publish()
-        return self._ledger.close_step(self._epoch, self.request.stream, self.request.step)
+        status = self._ledger.close_step(self._epoch, self.request.stream, self.request.step)
+        # a worker that died between storing a sum and committing it has left it behind; one that
+        # stores it from now on finds the step closed and removes it itself
+        self.collector.discard(self._sums.values())
+        self.collector.drop_deferred()
+        return status
 
     def outcome(self, workers_alive: int) -> StepOutcome:
         """Sum up the finished step."""
@@ -195,6 +204,7 @@ class OpenStep:
         except (ContractError, BlobMissingError) as error:
             self.withdraw(result, f"{type(error).__name__}: {error}")
         else:
+            self._sums.pop((result.shard, result.attempt), None)
             self.book.mark_done(result.shard, compute_s=result.compute_s)
 
     def _recover(self, shards: list[int], workers_alive: int) -> None:

@@ -253,3 +253,20 @@ def test_a_closed_step_leaves_no_key_and_no_blob(client: redis.Redis) -> None:
 
     assert list(client.scan_iter(f"{bench.step_keys.root}:*")) == []
     assert bench.blobs.blobs == {}
+
+
+def test_a_sum_whose_worker_died_before_it_committed_goes_with_the_step(
+    client: redis.Redis,
+) -> None:
+    bench = Bench(client)
+    bench.result(2)  # stored, never committed
+    orphan = bench.step_keys.blob(2, 0)
+    for shard in (0, 1, 3):
+        bench.answer(shard)
+    bench.take_in()
+    bench.finish()
+    assert orphan in bench.blobs.blobs
+
+    bench.step.close()
+
+    assert bench.blobs.blobs == {}
