@@ -1,10 +1,20 @@
 """What a process computes on, set up so that the same work gives the same bits."""
 
+import ctypes
 import os
+import sys
+from typing import Final
 
 import torch
 
 from metafleet.errors import ConfigError
+
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_LARGEST_KEPT_BYTES: Final = 2**25
+"""glibc takes no more for a block that may be kept."""
+
+_MOST_KEPT_BYTES: Final = 2**30
 
 
 def resolve_device(requested: str) -> str:
@@ -31,11 +41,25 @@ def prepare_process(device: str) -> None:
     parallelism by processes. On a GPU, deterministic algorithms.
     """
     torch.set_num_threads(1)
+    keep_freed_memory()
     if device == "cuda":
         # cuBLAS reads it when its first handle is made
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep memory that it frees, for what it allocates next; no effect on bits.
+
+    glibc gives the memory of freed tensors back to the system, and every episode takes it anew,
+    zeroed page by page: 40 MB an episode of conv4 MAML, an eighth of the time. Does nothing where
+    there is no glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT_BYTES)
 
 
 def describe_device(device: str) -> str:
