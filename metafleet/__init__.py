@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     )
     from metafleet.errors import ConfigError, DataError, MetafleetError, NumericsError
     from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
+    from metafleet.learners.context import EpisodeContext
+    from metafleet.learners.episodic import EpisodicLearner, QueryGradient
+    from metafleet.learners.inner_loop import InnerLoopLearner
     from metafleet.learners.maml import Maml, MamlOptions
-    from metafleet.learners.nearest_prototype import NearestPrototype, NearestPrototypeOptions
+    from metafleet.learners.nearest_prototype import NearestPrototype
     from metafleet.learners.protonet import Protonet, ProtonetOptions
     from metafleet.learners.registry import LEARNERS, build_learner
     from metafleet.models.base import Model, ModelFactory
@@ -51,9 +54,12 @@ __all__ = [
     "CounterRng",
     "DataError",
     "Episode",
+    "EpisodeContext",
     "EpisodeMetrics",
     "EpisodeShape",
+    "EpisodicLearner",
     "ExampleSet",
+    "InnerLoopLearner",
     "Learner",
     "Maml",
     "MamlOptions",
@@ -65,12 +71,12 @@ __all__ = [
     "Model",
     "ModelFactory",
     "NearestPrototype",
-    "NearestPrototypeOptions",
     "NumericsError",
     "Params",
     "Problem",
     "Protonet",
     "ProtonetOptions",
+    "QueryGradient",
     "Summary",
     "TreeReducer",
     "Workload",
@@ -109,10 +115,10 @@ _NAMES = {
         "Maml",
         "MamlOptions",
     ),
-    "metafleet.learners.nearest_prototype": (
-        "NearestPrototype",
-        "NearestPrototypeOptions",
-    ),
+    "metafleet.learners.context": ("EpisodeContext",),
+    "metafleet.learners.episodic": ("EpisodicLearner", "QueryGradient"),
+    "metafleet.learners.inner_loop": ("InnerLoopLearner",),
+    "metafleet.learners.nearest_prototype": ("NearestPrototype",),
     "metafleet.learners.protonet": (
         "Protonet",
         "ProtonetOptions",

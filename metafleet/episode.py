@@ -45,11 +45,15 @@ class Episode:
         support: k_shot examples of each class (ordered by class), or the support points.
         query: n_query examples of each class (ordered by class), or the query points.
         n_way: number of classes; 0 for regression.
+        step: outer step it is for, where a learner does not do the same in each.
+        seed: of whatever a learner draws for it, in [0, 2**64).
     """
 
     support: ExampleSet
     query: ExampleSet
     n_way: int
+    step: int = 0
+    seed: int = 0
 
     @property
     def is_regression(self) -> bool:

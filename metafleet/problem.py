@@ -1,7 +1,7 @@
 """What a learner must fit: the data's shapes and the episodes it will meet."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from metafleet.episode import EpisodeShape
 from metafleet.errors import ConfigError
@@ -41,6 +41,10 @@ class Problem:
     def is_regression(self) -> bool:
         """True when targets are real values, not classes."""
         return self.target_dim > 0
+
+    def with_inputs(self, extra: Mapping[str, tuple[int, ...]]) -> "Problem":
+        """Return the problem with more modalities: what a learner feeds its model besides data."""
+        return replace(self, modalities={**self.modalities, **extra})
 
     def fixed_outputs(self, learner: str) -> int:
         """Return how many outputs a head of fixed size needs, the same in every split.

@@ -6,7 +6,7 @@ is computed cannot change what comes out.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -128,7 +128,9 @@ class Workload:
         if shape is None:
             known = ", ".join(map(repr, self.spec.episodes))
             raise ConfigError(f"split={split!r} has no episodes in this run; expected {known}")
-        return self.source.sample(split, shape, CounterRng(self.spec.seed, split, step, index))
+        episode = self.source.sample(split, shape, CounterRng(self.spec.seed, split, step, index))
+        draws = CounterRng(self.spec.seed, f"{split}/draw", step, index)
+        return replace(episode, step=step, seed=draws.torch_seed())
 
     def gradient(
         self, state: MetaState, *, split: str, step: int, first_episode: int, n_episodes: int
@@ -193,7 +195,7 @@ class Workload:
             ExampleSet(_move(part.inputs, self.device), part.targets.to(self.device))
             for part in (episode.support, episode.query)
         )
-        return Episode(support, query, episode.n_way)
+        return replace(episode, support=support, query=query)
 
 
 def _move(tensors: Mapping[str, Tensor], device: str) -> Params:

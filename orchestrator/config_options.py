@@ -5,8 +5,8 @@ from typing import Any
 
 from metafleet.data.registry import validate_options
 from metafleet.errors import MetafleetError
-from metafleet.learners.registry import learner_options
-from metafleet.models.registry import model_options
+from metafleet.learners.registry import LEARNERS
+from metafleet.models.registry import MODELS
 from orchestrator.config_problems import Blame
 
 Options = Mapping[str, Any]
@@ -38,6 +38,6 @@ def _validate(section: str, options: Options, allowed_packages: Sequence[str]) -
     if section == "data":
         validate_options(options)
     elif section == "model":
-        model_options(options, allowed_packages=allowed_packages)
+        MODELS.resolve(options, allowed_packages=allowed_packages)
     else:
-        learner_options(options, allowed_packages=allowed_packages)
+        LEARNERS.resolve(options, allowed_packages=allowed_packages)

@@ -1,6 +1,6 @@
 """What every learner minimises, reports and refuses: losses, metrics, non-finite values."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -38,52 +38,50 @@ def judge(outputs: Tensor, targets: Tensor, loss: Tensor, *, is_regression: bool
     return EpisodeMetrics(loss=value, accuracy=n_right / len(targets))
 
 
-def meta_gradient(loss: Tensor, params: Mapping[str, Tensor]) -> Params:
-    """Differentiate ``loss`` for each of ``params``.
+def require_finite_gradients(grads: Mapping[str, Tensor], loss: Tensor) -> None:
+    """Refuse gradients of a finite loss that are not.
 
     Raises:
-        NumericsError: a gradient is not finite.
+        NumericsError: names the first parameter.
     """
-    grads = torch.autograd.grad(loss, list(params.values()))
-    named = dict(zip(params, _apart(grads), strict=True))
-    for name, grad in named.items():
+    for name, grad in grads.items():
         if not bool(torch.isfinite(grad).all()):
             raise NumericsError(
                 f"gradient of {name!r} is not finite although the query loss is {loss.item()}; "
                 "lower the learning rates or check the inputs"
             )
-    return named
 
 
-def _apart(grads: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield contiguous tensors that share no memory, which autograd does not promise.
+def apart(grads: Mapping[str, Tensor]) -> Params:
+    """Return contiguous tensors that share no memory, which autograd does not promise.
 
     Sums are added in place; two names on one tensor would be added twice.
     """
     taken = set()
-    for grad in grads:
+    found: Params = {}
+    for name, grad in grads.items():
         own = grad.contiguous()
         place = own.untyped_storage().data_ptr()
-        yield own.clone() if place in taken else own
+        found[name] = own.clone() if place in taken else own
         taken.add(place)
+    return found
 
 
-def require_finite_losses(losses: Iterable[Tensor], *, inner_lr: float) -> None:
+def require_finite_losses(losses: Sequence[Tensor], *, inner_lr: float | None) -> None:
     """Refuse an adaptation that diverged.
+
+    Args:
+        losses: a scalar for each inner step; none is fine.
+        inner_lr: step size, for the message, where there is one.
 
     Raises:
         NumericsError: a support loss is not finite; names the inner step, counted from 1.
     """
-    values = [loss.detach() for loss in losses]
-    if bool(torch.isfinite(torch.stack(values)).all()):
+    if not losses or bool(torch.isfinite(torch.stack(list(losses))).all()):
         return
-    step, value = next((i, v.item()) for i, v in enumerate(values, 1) if not torch.isfinite(v))
+    step, value = next((i, v.item()) for i, v in enumerate(losses, 1) if not torch.isfinite(v))
+    rate = "" if inner_lr is None else f" with inner_lr={inner_lr}"
     raise NumericsError(
-        f"support loss is {value} at inner step {step} of {len(values)} with "
-        f"inner_lr={inner_lr}; lower inner_lr or check the input scaling"
+        f"support loss is {value} at inner step {step} of {len(losses)}{rate}; "
+        "lower the inner learning rate or check the input scaling"
     )
-
-
-def as_leaves(params: Mapping[str, Tensor]) -> Params:
-    """Return the same values as fresh tensors to differentiate for; ``params`` are left alone."""
-    return {name: value.detach().requires_grad_() for name, value in params.items()}

@@ -1,7 +1,6 @@
 """Class prototypes and distances to them."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from metafleet.errors import ConfigError, DataError
@@ -13,24 +12,37 @@ def class_means(features: Tensor, targets: Tensor, n_way: int) -> Tensor:
 
     Args:
         features: [n, d].
-        targets: [n] int64 in [0, n_way), in any order.
+        targets: [n] int64 in [0, n_way), in any order, with every class (``require_each_class``).
         n_way: number of classes.
-
-    Raises:
-        DataError: a class has no example.
 
     Source: Snell et al. 2017, arXiv:1703.05175, eq. 1.
     """
     # a product with one-hot rows adds in the same order on every device; index_add_ may not
-    membership = F.one_hot(targets, n_way).to(features.dtype)
-    counts = membership.sum(dim=0)
+    membership = one_hot(targets, n_way, features)
+    return (membership.T @ features) / membership.sum(dim=0)[:, None]
+
+
+def one_hot(targets: Tensor, n_way: int, like: Tensor) -> Tensor:
+    """Return rows [n, n_way] with a one where the class is, in the precision of ``like``.
+
+    Unlike torch's own, this looks at no value, so it can be mapped over episodes.
+    """
+    return (targets[:, None] == torch.arange(n_way, device=targets.device)).to(like.dtype)
+
+
+def require_each_class(targets: Tensor, n_way: int) -> None:
+    """Refuse a support set that lacks a class.
+
+    Raises:
+        DataError: names the first.
+    """
+    counts = torch.bincount(targets, minlength=n_way)
     if not bool((counts > 0).all()):
         absent = torch.nonzero(counts == 0).flatten().tolist()
         raise DataError(
             f"the support set has no example of class {absent[0]} of {n_way}; "
             "give at least one of each class"
         )
-    return (membership.T @ features) / counts[:, None]
 
 
 def squared_distances(features: Tensor, prototypes: Tensor) -> Tensor:

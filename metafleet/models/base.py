@@ -9,17 +9,26 @@ from metafleet.models.batch_norm import Normalise
 from metafleet.params import Params
 from metafleet.problem import Problem
 
+Modulate = Callable[[str, Tensor], Tensor]
+"""Layer, its activations [n, c, ...] before the non-linearity -> what goes on in their place."""
+
 
 class Model(Protocol):
-    """A stateless network: parameters come in with every call, and none are kept.
-
-    Attributes:
-        batch_norm: one of ``batch_norm.MODES``; "none" for a model without batch norm.
-    """
+    """A stateless network: parameters come in with every call, and none are kept."""
 
     @property
     def batch_norm(self) -> str:
-        """How batch norm gets its statistics."""
+        """One of ``batch_norm.MODES``; "none" for a model without batch norm."""
+        ...
+
+    @property
+    def head(self) -> frozenset[str]:
+        """Names of the output layer's parameters, empty without one; all others are the body."""
+        ...
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """Hidden layer -> its channels, in order: what ``Modulate`` is called for."""
         ...
 
     def init_params(self, seed: int) -> Params:
@@ -27,13 +36,31 @@ class Model(Protocol):
         ...
 
     def init_buffers(self) -> Params:
-        """Return running statistics before any training; empty unless batch_norm is "running"."""
+        """Return running statistics before any training; empty for modes that keep none."""
         ...
 
     def forward(
-        self, params: Mapping[str, Tensor], inputs: Mapping[str, Tensor], norm: Normalise
+        self,
+        params: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        norm: Normalise,
+        modulate: Modulate | None = None,
     ) -> Tensor:
         """Map inputs, modality -> [n, ...], to outputs [n, n_outputs] or embeddings [n, d]."""
+        ...
+
+    def features(
+        self,
+        params: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        norm: Normalise,
+        modulate: Modulate | None = None,
+    ) -> Tensor:
+        """Map inputs to what the head acts on, [n, d]; the embedding itself without a head."""
+        ...
+
+    def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Map ``features`` to outputs [n, n_outputs]; ``forward`` is this after that."""
         ...
 
 
@@ -52,5 +79,24 @@ class ModelClass(Model, Protocol):
         ...
 
 
-ModelFactory = Callable[[int | None], Model]
-"""Number of outputs, or None for an embedding -> model."""
+class ModelFactory(Protocol):
+    """Builds the configured model."""
+
+    def __call__(
+        self,
+        n_outputs: int | None,
+        /,
+        *,
+        extra_inputs: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> Model:
+        """Build it with a head of so many outputs, or without one.
+
+        Args:
+            n_outputs: outputs; None for an embedding.
+            extra_inputs: modality -> shape of one example, for what the learner will put among the
+                inputs besides the data's modalities.
+
+        Raises:
+            ConfigError: the options do not fit.
+        """
+        ...

@@ -4,10 +4,13 @@
     transductive    its own batch's        its own batch's: predictions depend on the query batch
     support         its own batch's        the adapted support forward's, differentiated through
     running         own / running          own in meta-training, running averages in evaluation
+    per_step        as running, with averages of their own for each inner step
+    frozen          running                running, in meta-training too: constants of an outer step
     none            no normalisation       no normalisation
 
 Source: Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 1; the modes are told apart in
-Bronskill et al. 2020, arXiv:2003.03284, section 3.
+Bronskill et al. 2020, arXiv:2003.03284, section 3; per step in Antoniou et al. 2019,
+arXiv:1810.09502, section 4, "BNRS".
 """
 
 from collections.abc import Mapping
@@ -18,10 +21,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metafleet.errors import DataError
+from metafleet.notes import Notes
 from metafleet.params import Params
 
-BatchNormMode = Literal["transductive", "support", "running", "none"]
-MODES: tuple[BatchNormMode, ...] = ("transductive", "support", "running", "none")
+BatchNormMode = Literal["transductive", "support", "running", "per_step", "frozen", "none"]
+MODES: tuple[BatchNormMode, ...] = (
+    "transductive",
+    "support",
+    "running",
+    "per_step",
+    "frozen",
+    "none",
+)
+AVERAGED = ("running", "per_step", "frozen")
+"""Modes with running averages, kept in ``MetaState.buffers``."""
 EPSILON = 1e-5
 MOMENTUM = 0.1
 
@@ -39,19 +52,33 @@ class EpisodeNorm:
 
     Args:
         mode: one of ``MODES``.
-        buffers: running statistics; read in evaluation when mode is "running".
+        buffers: running statistics, [c], or [inner steps, c] for "per_step".
         is_training: True in meta-training.
+        notes: where statistics are noted; a recorder of its own without.
+        is_traced: True inside ``vmap`` or a compiler, which forbid writing in place.
+
+    Attributes:
+        step: inner step at hand, from 0; "per_step" takes the last one's averages beyond it.
 
     Not thread-safe; make one for each episode.
     """
 
-    def __init__(self, mode: str, buffers: Mapping[str, Tensor], *, is_training: bool) -> None:
+    def __init__(
+        self,
+        mode: str,
+        buffers: Mapping[str, Tensor],
+        *,
+        is_training: bool,
+        notes: Notes | None = None,
+        is_traced: bool = False,
+    ) -> None:
         self._mode = mode
         self._buffers = buffers
         self._is_training = is_training
+        self._is_traced = is_traced
+        self._notes = Notes() if notes is None else notes
         self._support: dict[str, tuple[Tensor, Tensor]] = {}
-        self._sums: Params = {}
-        self._passes: dict[str, int] = {}
+        self.step = 0
 
     @property
     def needs_support_pass(self) -> bool:
@@ -61,9 +88,11 @@ class EpisodeNorm:
     @property
     def support(self) -> Normalise:
         """What normalises a support set's forward pass."""
-        if self._mode == "running":
-            return self._record if self._is_training else self._use_running
-        return _use_batch
+        if self._mode not in AVERAGED:
+            return _use_batch
+        if not self._is_training:
+            return self._use_running
+        return self._record_only if self._mode == "frozen" else self._record
 
     @property
     def capture(self) -> Normalise:
@@ -76,13 +105,29 @@ class EpisodeNorm:
         return self._use_support if self._mode == "support" else self.support
 
     def statistics(self) -> Params:
-        """Return the mean of the statistics seen over this episode's forward passes."""
-        return {name: total / self._passes[name] for name, total in self._sums.items()}
+        """Return the mean of the statistics seen over this episode's forward passes.
+
+        Of a layer or inner step without a forward pass, the averages there are.
+        """
+        if not self._is_training or self._mode not in AVERAGED:
+            return {}
+        if self._mode != "per_step":
+            return {name: self._seen(name, value) for name, value in self._buffers.items()}
+        return {
+            name: torch.stack([self._seen(f"{name}@{i}", row) for i, row in enumerate(rows)])
+            for name, rows in self._buffers.items()
+        }
+
+    def _seen(self, key: str, otherwise: Tensor) -> Tensor:
+        values = self._notes.values(key)
+        return sum(values[1:], start=values[0]) / len(values) if values else otherwise
+
+    def _row(self, name: str) -> int:
+        return min(self.step, len(self._buffers[name]) - 1)
 
     def _capture(self, layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         _refuse_single(layer, x)
-        dims = [d for d in range(x.dim()) if d != 1]
-        variance, mean = torch.var_mean(x, dims, correction=0)
+        variance, mean = torch.var_mean(x, _all_but_channels(x), correction=0)
         self._support[layer] = (mean, variance)
         return _affine(x, mean, variance, scale, shift)
 
@@ -91,26 +136,44 @@ class EpisodeNorm:
         return _affine(x, mean, variance, scale, shift)
 
     def _record(self, layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        if self._is_traced:
+            self._note_batch(layer, x)
+            return _use_batch(layer, x, scale, shift)
         _refuse_single(layer, x)
         mean, variance = torch.zeros_like(scale), torch.zeros_like(scale)
         # momentum 1: what comes back in mean and variance is this batch's alone
         y = F.batch_norm(x, mean, variance, scale, shift, True, 1.0, EPSILON)
-        for name, value in ((f"{layer}.mean", mean), (f"{layer}.variance", variance)):
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-            self._passes[name] = self._passes.get(name, 0) + 1
+        self._note(layer, mean, variance)
         return y
+
+    def _record_only(self, layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        self._note_batch(layer, x)
+        return self._use_running(layer, x, scale, shift)
+
+    def _note_batch(self, layer: str, x: Tensor) -> None:
+        _refuse_single(layer, x)
+        variance, mean = torch.var_mean(x.detach(), _all_but_channels(x), correction=1)
+        self._note(layer, mean, variance)
+
+    def _note(self, layer: str, mean: Tensor, variance: Tensor) -> None:
+        for name, value in ((f"{layer}.mean", mean), (f"{layer}.variance", variance)):
+            key = f"{name}@{self._row(name)}" if self._mode == "per_step" else name
+            self._notes.add(key, value)
 
     def _use_running(self, layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         mean, variance = self._buffers[f"{layer}.mean"], self._buffers[f"{layer}.variance"]
+        if self._mode == "per_step":
+            row = self._row(f"{layer}.mean")
+            mean, variance = mean[row], variance[row]
         return F.batch_norm(x, mean, variance, scale, shift, False, 0.0, EPSILON)
 
 
 def initial_buffers(mode: str, layers: Mapping[str, int]) -> Params:
-    """Return mean 0 and variance 1 for each layer of so many channels; nothing without "running".
+    """Return mean 0 and variance 1 for each layer of so many channels, for modes that average.
 
     Names are "<layer>.mean" and "<layer>.variance".
     """
-    if mode != "running":
+    if mode not in AVERAGED:
         return {}
     means = {f"{layer}.mean": torch.zeros(channels) for layer, channels in layers.items()}
     return means | {f"{layer}.variance": torch.ones(channels) for layer, channels in layers.items()}
@@ -140,6 +203,10 @@ def average_buffers(
 def _use_batch(layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     _refuse_single(layer, x)
     return F.batch_norm(x, None, None, scale, shift, True, 0.0, EPSILON)
+
+
+def _all_but_channels(x: Tensor) -> list[int]:
+    return [d for d in range(x.dim()) if d != 1]
 
 
 def _affine(x: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

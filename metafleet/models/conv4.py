@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metafleet.errors import ConfigError
+from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import MODES, BatchNormMode, Normalise, initial_buffers
 from metafleet.models.init import fan_in_uniform, glorot_uniform
 from metafleet.options import require
@@ -23,7 +24,7 @@ class Conv4Options:
         channels: filters in each block, >= 1.
         n_blocks: blocks, each halving height and width, >= 1.
         modality: which modality to look at; its examples are [channels, height, width].
-        batch_norm: "transductive", "support", "running" or "none"; see ``models/batch_norm.py``.
+        batch_norm: one of ``batch_norm.MODES``; see there.
     """
 
     channels: int = 64
@@ -85,6 +86,16 @@ class Conv4:
         """How batch norm gets its statistics."""
         return self._options.batch_norm
 
+    @property
+    def head(self) -> frozenset[str]:
+        """The linear layer's names."""
+        return frozenset() if self._n_outputs is None else frozenset({"head.weight", "head.bias"})
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """The blocks, with their filters."""
+        return dict.fromkeys(self._layers, self._options.channels)
+
     def init_params(self, seed: int) -> Params:
         """Draw Glorot weights; batch norm starts as the identity."""
         channels = self._options.channels
@@ -106,22 +117,41 @@ class Conv4:
         return params
 
     def init_buffers(self) -> Params:
-        """Return running means of 0 and variances of 1 when batch_norm is "running"."""
-        return initial_buffers(self.batch_norm, dict.fromkeys(self._layers, self._options.channels))
+        """Return running means of 0 and variances of 1 where batch norm keeps any."""
+        return initial_buffers(self.batch_norm, self.layers)
 
     def forward(
-        self, params: Mapping[str, Tensor], inputs: Mapping[str, Tensor], norm: Normalise
+        self,
+        params: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        norm: Normalise,
+        modulate: Modulate | None = None,
     ) -> Tensor:
         """Map images [n, c, h, w] to outputs [n, n_outputs] or embeddings [n, d]."""
+        return self.apply_head(params, self.features(params, inputs, norm, modulate))
+
+    def features(
+        self,
+        params: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        norm: Normalise,
+        modulate: Modulate | None = None,
+    ) -> Tensor:
+        """Map images to the flattened last block, [n, d]."""
         x = _channels_last(inputs[self._options.modality])
         has_norm = self.batch_norm != "none"
         for layer in self._layers:
             x = F.conv2d(x, params[f"{layer}.conv.weight"], params.get(f"{layer}.conv.bias"), 1, 1)
             if has_norm:
                 x = norm(layer, x, params[f"{layer}.norm.scale"], params[f"{layer}.norm.shift"])
+            if modulate is not None:
+                x = modulate(layer, x)
             # the same as pooling after ReLU, which is monotone, for a quarter of its work
             x = F.relu(F.max_pool2d(x, 2))
-        features = x.flatten(1)
+        return x.flatten(1)
+
+    def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return the logits or values of features [n, d]; the features without a head."""
         if self._n_outputs is None:
             return features
         return F.linear(features, params["head.weight"], params["head.bias"])

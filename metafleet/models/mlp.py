@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metafleet.errors import ConfigError
+from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import Normalise
 from metafleet.models.init import fan_in_uniform
 from metafleet.options import require
@@ -52,6 +53,7 @@ class Mlp:
         self, options: MlpOptions, *, modalities: tuple[str, ...], n_in: int, n_outputs: int | None
     ) -> None:
         self._modalities = modalities
+        self._has_head = n_outputs is not None
         self._sizes = (n_in, *options.hidden, *(() if n_outputs is None else (n_outputs,)))
 
     @classmethod
@@ -83,12 +85,46 @@ class Mlp:
         """Return nothing: there is no batch norm."""
         return {}
 
+    @property
+    def head(self) -> frozenset[str]:
+        """The last layer's names where it is an output layer."""
+        last = f"layer{len(self._sizes) - 2}"
+        return frozenset({f"{last}.weight", f"{last}.bias"}) if self._has_head else frozenset()
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """The hidden layers, with their units."""
+        hidden = self._sizes[1:-1] if self._has_head else self._sizes[1:]
+        return {f"layer{i}": units for i, units in enumerate(hidden)}
+
     def forward(
-        self, params: Mapping[str, Tensor], inputs: Mapping[str, Tensor], norm: Normalise
+        self,
+        params: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        norm: Normalise,
+        modulate: Modulate | None = None,
     ) -> Tensor:
         """Map inputs, modality -> [n, ...], to outputs [n, n_outputs] or embeddings [n, d]."""
+        return self.apply_head(params, self.features(params, inputs, norm, modulate))
+
+    def features(
+        self,
+        params: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        norm: Normalise,
+        modulate: Modulate | None = None,
+    ) -> Tensor:
+        """Map inputs to the last hidden layer, [n, d]: after its ReLU where a head follows."""
         x = torch.cat([inputs[modality].flatten(1) for modality in self._modalities], dim=1)
-        for i in range(len(self._sizes) - 1):
+        for i, layer in enumerate(self.layers):
             x = F.relu(x) if i > 0 else x
-            x = F.linear(x, params[f"layer{i}.weight"], params[f"layer{i}.bias"])
-        return x
+            x = F.linear(x, params[f"{layer}.weight"], params[f"{layer}.bias"])
+            x = x if modulate is None else modulate(layer, x)
+        return F.relu(x) if self._has_head else x
+
+    def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return the logits or values of features [n, d]; the features without a head."""
+        if not self._has_head:
+            return features
+        last = f"layer{len(self._sizes) - 2}"
+        return F.linear(features, params[f"{last}.weight"], params[f"{last}.bias"])

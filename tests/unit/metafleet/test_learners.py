@@ -5,8 +5,8 @@ import torch
 
 from metafleet.episode import Episode, EpisodeShape, ExampleSet
 from metafleet.errors import ConfigError, DataError, NumericsError
-from metafleet.learners.objective import meta_gradient
-from metafleet.learners.registry import LEARNERS, build_learner, learner_options
+from metafleet.learners.objective import apart, require_finite_gradients
+from metafleet.learners.registry import LEARNERS, build_learner
 from metafleet.models.registry import model_factory
 from metafleet.params import MetaState, digest
 from metafleet.problem import Problem
@@ -229,8 +229,9 @@ def test_inputs_that_are_not_finite_never_give_a_gradient(
 def test_a_gradient_that_is_not_finite_is_named_even_when_the_loss_is() -> None:
     params = {"fine": torch.ones(2, requires_grad=True), "root": torch.zeros(2, requires_grad=True)}
     loss = (params["fine"] + params["root"].sqrt()).sum()
+    grads = dict(zip(params, torch.autograd.grad(loss, list(params.values())), strict=True))
     with pytest.raises(NumericsError, match=r"gradient of 'root' is not finite .* loss is 2\.0"):
-        meta_gradient(loss, params)
+        require_finite_gradients(grads, loss)
 
 
 def test_gradients_that_autograd_puts_in_one_tensor_are_taken_apart() -> None:
@@ -239,7 +240,7 @@ def test_gradients_that_autograd_puts_in_one_tensor_are_taken_apart() -> None:
     raw = torch.autograd.grad(loss, list(params.values()), retain_graph=True)
     assert raw[0].data_ptr() == raw[1].data_ptr()
 
-    grads = meta_gradient(loss, params)
+    grads = apart(dict(zip(params, raw, strict=True)))
 
     assert grads["a"].data_ptr() != grads["b"].data_ptr()
     assert torch.equal(grads["a"], raw[0])
@@ -267,7 +268,7 @@ def test_a_wrong_learner_option_is_named_with_what_was_expected(
     options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        learner_options(options)
+        LEARNERS.resolve(options)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -275,6 +276,6 @@ def test_a_wrong_learner_option_is_named_with_what_was_expected(
 def test_every_learner_states_its_options_as_a_frozen_dataclass() -> None:
     for name, learner in LEARNERS.items():
         assert dataclasses.is_dataclass(learner.Options)
-        defaults = learner_options({"name": name})[1]
+        defaults = LEARNERS.resolve({"name": name})[1]
         assert defaults == learner.Options()
         assert learner.Options.__dataclass_params__.frozen  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ from metafleet.episode import EpisodeShape, ExampleSet
 from metafleet.errors import ConfigError, DataError
 from metafleet.models.base import Model
 from metafleet.models.batch_norm import EpisodeNorm, average_buffers
-from metafleet.models.registry import MODELS, model_factory, model_options
+from metafleet.models.registry import MODELS, model_factory
 from metafleet.params import MetaState, digest
 from metafleet.problem import Problem
 
@@ -209,4 +209,4 @@ def test_a_wrong_model_option_is_named_with_what_was_expected(
 
 def test_defaults_are_what_an_empty_table_gives() -> None:
     for name, model in MODELS.items():
-        assert model_options({"name": name})[1] == model.Options()
+        assert MODELS.resolve({"name": name})[1] == model.Options()

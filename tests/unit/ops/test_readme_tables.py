@@ -77,7 +77,7 @@ def test_the_table_of_keys_is_that_of_the_code(name: str, section: type[BaseMode
 def option_owners() -> list[tuple[str, type]]:
     learners = {n: c for n, c in LEARNERS.items() if n not in BASELINES}
     return [
-        *((f"data `{name}`", type(DATASETS[name]).Options) for name in DATASETS),
+        *((f"data `{name}`", DATASETS[name].Options) for name in DATASETS),
         *((f"model `{name}`", MODELS[name].Options) for name in MODELS),
         *((f"learner `{name}`", learners[name].Options) for name in learners),
     ]

@@ -1,0 +1,39 @@
+"""Embedding an episode: the same batch norm for support and query."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import ExampleSet
+from metafleet.learners.context import EpisodeContext
+from metafleet.models.base import Model
+from metafleet.params import Params
+
+
+def embed_episode(
+    model: Model,
+    params: Params,
+    support: ExampleSet,
+    inputs: Mapping[str, Tensor],
+    context: EpisodeContext,
+) -> tuple[Tensor, Tensor]:
+    """Embed the support set, [n_support, d], and ``inputs``, [n, d].
+
+    They are one batch, as in Snell's code: distances between them only mean something when both
+    are normalised alike. With batch norm "support", the support set's statistics normalise both.
+
+    Args:
+        model: a network without a head.
+        params: its parameters.
+        support: the support set.
+        inputs: modality -> [n, ...].
+        context: of the episode.
+    """
+    norm = context.norm
+    if norm.needs_support_pass:
+        embedded_support = model.forward(params, support.inputs, norm.capture)
+        return embedded_support, model.forward(params, inputs, norm.query)
+    joint = {name: torch.cat([values, inputs[name]]) for name, values in support.inputs.items()}
+    embedded = model.forward(params, joint, norm.query)
+    return embedded[: len(support)], embedded[len(support) :]

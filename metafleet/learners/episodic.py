@@ -1,0 +1,305 @@
+"""The base of learners whose episode is a pure function of their state.
+
+A subclass writes what an episode computes; how it is computed (by itself, mapped over many, traced,
+with constant memory) is decided elsewhere and given by the ``EpisodeContext``. docs/learners.md
+shows how.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import Episode, ExampleSet
+from metafleet.errors import ConfigError
+from metafleet.learners.base import EpisodeMetrics, MetaGradient
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.objective import (
+    apart,
+    judge,
+    mean_loss,
+    require_finite_gradients,
+    require_finite_losses,
+)
+from metafleet.models.base import Model, ModelFactory
+from metafleet.models.batch_norm import EpisodeNorm
+from metafleet.notes import Notes
+from metafleet.params import MetaState, Params
+from metafleet.problem import Problem
+from metafleet.seeds import CounterRng
+
+OptionsT = TypeVar("OptionsT")
+
+
+class QueryGradient(NamedTuple):
+    """What an episode says about the state.
+
+    Attributes:
+        grads: gradient for each of ``MetaState.params``.
+        loss: what was differentiated, a scalar.
+        outputs: of the query set: logits [n, n_way], or values [n, d].
+    """
+
+    grads: Params
+    loss: Tensor
+    outputs: Tensor
+
+
+class EpisodeOutcome(NamedTuple):
+    """All that leaves one episode in meta-training; tensors alone, so that it can be mapped.
+
+    Attributes:
+        query: gradient, loss and outputs.
+        support_losses: a scalar for each inner step.
+        statistics: batch statistics for each of ``MetaState.buffers``.
+    """
+
+    query: QueryGradient
+    support_losses: list[Tensor]
+    statistics: Params
+
+
+class EpisodicLearner(ABC, Generic[OptionsT]):
+    """A learner bound to a model; a ``Learner`` once a subclass says what an episode computes.
+
+    ``query_outputs`` must be written. ``objective`` is what is differentiated, by default the mean
+    loss of the query outputs; ``meta_gradient`` says otherwise where the meta-gradient is no
+    derivative. All are functions of their arguments alone: no state is kept, no global generator
+    moves, nothing is written in place, and Python does not branch on the value of a tensor.
+
+    Attributes:
+        Options: the learner's options, a frozen dataclass.
+        is_traceable: False for a learner that breaks the last rule: its episodes are then always
+            computed one by one, by autograd.
+
+    Args:
+        options: an instance of ``Options``.
+        model: the network.
+        problem: shapes of the data and the episodes.
+    """
+
+    Options: ClassVar[type]
+    is_traceable: ClassVar[bool] = True
+
+    def __init__(self, options: OptionsT, *, model: Model, problem: Problem) -> None:
+        self.options = options
+        self.model = model
+        self.problem = problem
+        self.check_batch_norm(model.batch_norm)
+
+    @classmethod
+    def build(cls, options: OptionsT, problem: Problem, make_model: ModelFactory) -> Self:
+        """Give the model a head as wide as the problem, which must be so in every split.
+
+        Raises:
+            ConfigError: the options do not fit the data.
+        """
+        model = make_model(problem.fixed_outputs(cls.__name__))
+        return cls(options, model=model, problem=problem)
+
+    # what a subclass writes, or leaves as it is
+
+    @abstractmethod
+    def query_outputs(
+        self,
+        params: Params,
+        support: ExampleSet,
+        inputs: Mapping[str, Tensor],
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Adapt to ``support`` and predict ``inputs``: logits [n, n_way], or values [n, d]."""
+
+    def objective(
+        self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext
+    ) -> tuple[Tensor, Tensor]:
+        """Return what meta-training minimises, a scalar, and the query outputs it came from."""
+        outputs = self.query_outputs(params, support, query.inputs, context)
+        return self.loss(outputs, query.targets), outputs
+
+    def meta_gradient(
+        self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext
+    ) -> QueryGradient:
+        """Differentiate ``objective`` for ``params``; ``grads`` has a tensor for each of them."""
+        grads, loss, outputs = context.grad_aux(
+            lambda own: self.objective(own, support, query, context), params, create_graph=False
+        )
+        return QueryGradient(grads, loss, outputs)
+
+    def init_state(self, seed: int) -> MetaState:
+        """Draw the model's parameters."""
+        return MetaState(self.model.init_params(seed), self.model.init_buffers())
+
+    def variant(self, step: int) -> str:
+        """Name the computation that meta-training does in outer step ``step``.
+
+        For what changes the computation itself, such as first order in the beginning; each name may
+        be compiled once. Comes back as ``context.variant``.
+        """
+        return ""
+
+    def schedule(self, step: int) -> Params:
+        """Return numbers that change with the outer step, as small float32 tensors on the CPU.
+
+        Come back as ``context.schedule``, in meta-training alone.
+        """
+        return {}
+
+    def draw(self, rng: CounterRng, n_support: int, n_query: int) -> Params:
+        """Draw what is random in an episode; comes back as ``context.drawn``.
+
+        Shapes depend on the arguments alone. In a prediction ``rng`` is the same each time.
+        """
+        return {}
+
+    def check_support(self, support: ExampleSet, n_way: int) -> None:
+        """Refuse a support set that cannot be adapted to; may look at values.
+
+        Raises:
+            DataError: says why.
+        """
+
+    def check_batch_norm(self, mode: str) -> None:
+        """Refuse a batch norm mode that makes no sense here.
+
+        Raises:
+            ConfigError: names the mode.
+        """
+        if mode == "per_step":
+            raise ConfigError(
+                f"batch_norm={mode!r} but learner {type(self).__name__!r} has no inner steps; "
+                "expected another mode, such as 'running'"
+            )
+
+    # the rest of ``Learner``
+
+    @property
+    def batch_norm(self) -> str:
+        """The model's batch norm mode."""
+        return self.model.batch_norm
+
+    @property
+    def is_regression(self) -> bool:
+        """True when targets are real values, not classes."""
+        return self.problem.is_regression
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy of logits, or the mean squared error of values."""
+        return mean_loss(outputs, targets, is_regression=self.is_regression)
+
+    def episode_gradient(self, state: MetaState, episode: Episode) -> MetaGradient:
+        """Adapt to one episode and differentiate, by autograd.
+
+        Raises:
+            NumericsError: a loss or gradient is not finite.
+        """
+        self.check_support(episode.support, episode.n_way)
+        with torch.no_grad():  # what is to be recorded, ``context.grad`` records
+            outcome = self.compute(state.params, episode, self.training_context(state, episode))
+        return self.finish(outcome, episode)
+
+    def evaluate(self, state: MetaState, episode: Episode) -> EpisodeMetrics:
+        """Adapt to one episode and judge it on its query set.
+
+        Raises:
+            NumericsError: a loss is not finite.
+        """
+        outputs = self._predict(
+            state, episode.support, episode.query.inputs, episode.n_way, seed=episode.seed
+        )
+        targets = episode.query.targets
+        return judge(
+            outputs, targets, self.loss(outputs, targets), is_regression=self.is_regression
+        )
+
+    def predict(
+        self, state: MetaState, support: ExampleSet, inputs: Mapping[str, Tensor], n_way: int
+    ) -> Tensor:
+        """Adapt to ``support`` and predict ``inputs``: logits [n, n_way], or values [n, d].
+
+        Raises:
+            NumericsError: a support loss is not finite.
+        """
+        return self._predict(state, support, inputs, n_way, seed=0)
+
+    # how an episode is executed
+
+    def compute(self, params: Params, episode: Episode, context: EpisodeContext) -> EpisodeOutcome:
+        """Compute one episode of meta-training: pure, of tensors alone, nothing is checked."""
+        query = self.meta_gradient(params, episode.support, episode.query, context)
+        return EpisodeOutcome(query, context.support_losses(), context.norm.statistics())
+
+    def finish(self, outcome: EpisodeOutcome, episode: Episode) -> MetaGradient:
+        """Refuse what is not finite and judge the query outputs.
+
+        Raises:
+            NumericsError: a loss or gradient is not finite.
+        """
+        query = outcome.query
+        self.require_finite(outcome.support_losses)
+        metrics = judge(
+            query.outputs.detach(),
+            episode.query.targets,
+            query.loss.detach(),
+            is_regression=self.is_regression,
+        )
+        require_finite_gradients(query.grads, query.loss)
+        return MetaGradient(apart(query.grads), outcome.statistics, (metrics,))
+
+    def require_finite(self, support_losses: list[Tensor]) -> None:
+        """Refuse an adaptation that diverged.
+
+        Raises:
+            NumericsError: a support loss is not finite; names the inner step.
+        """
+        # looked at once and not at each step: what diverged stays so, and GPUs need not wait
+        require_finite_losses(support_losses, inner_lr=getattr(self.options, "inner_lr", None))
+
+    def training_context(self, state: MetaState, episode: Episode) -> EpisodeContext:
+        """Make the surroundings of one episode of meta-training, for autograd."""
+        notes = Notes()
+        return EpisodeContext(
+            n_way=episode.n_way,
+            is_training=True,
+            norm=EpisodeNorm(self.batch_norm, state.buffers, is_training=True, notes=notes),
+            notes=notes,
+            variant=self.variant(episode.step),
+            schedule=_like(self.schedule(episode.step), episode.support),
+            drawn=self._drawn(episode.seed, episode.support, len(episode.query)),
+        )
+
+    def _predict(
+        self,
+        state: MetaState,
+        support: ExampleSet,
+        inputs: Mapping[str, Tensor],
+        n_way: int,
+        *,
+        seed: int,
+    ) -> Tensor:
+        self.check_support(support, n_way)
+        notes = Notes()
+        context = EpisodeContext(
+            n_way=n_way,
+            is_training=False,
+            norm=EpisodeNorm(self.batch_norm, state.buffers, is_training=False, notes=notes),
+            notes=notes,
+            drawn=self._drawn(seed, support, len(next(iter(inputs.values())))),
+        )
+        with torch.no_grad():
+            outputs = self.query_outputs(state.params, support, inputs, context)
+        self.require_finite(context.support_losses())
+        return outputs
+
+    def _drawn(self, seed: int, support: ExampleSet, n_query: int) -> Params:
+        return _like(self.draw(CounterRng(seed, "draw"), len(support), n_query), support)
+
+
+def _like(tensors: Mapping[str, Tensor], support: ExampleSet) -> Params:
+    """Move to where the support set is, floats to its precision."""
+    example: Any = next(iter(support.inputs.values()))
+    return {
+        name: value.to(example.device, example.dtype if value.is_floating_point() else None)
+        for name, value in tensors.items()
+    }

@@ -1,0 +1,161 @@
+"""The base of learners that adapt by inner steps."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import ExampleSet
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.episodic import EpisodicLearner
+from metafleet.params import MetaState, Params
+
+OptionsT = TypeVar("OptionsT")
+
+
+class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
+    """A learner that turns its parameters into *fast* ones and moves those step by step.
+
+    A subclass writes ``n_steps`` and ``inner_step``, and perhaps ``start``, ``outputs`` and
+    ``step_weights``. Fast parameters are tensors by name: the model's own, some of them, or others.
+    An episode is start, inner_step 0, 1, ..., outputs; ``context.normalise`` is the support set's
+    batch norm during the steps and the query set's afterwards.
+    """
+
+    @abstractmethod
+    def n_steps(self, *, is_training: bool) -> int:
+        """Return how many inner steps there are, >= 1, in meta-training or otherwise."""
+
+    @abstractmethod
+    def inner_step(
+        self,
+        params: Params,
+        fast: Params,
+        index: int,
+        support: ExampleSet,
+        context: EpisodeContext,
+    ) -> Params:
+        """Return the fast parameters after inner step ``index``, counted from 0."""
+
+    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Return the first fast parameters: by default, all of ``params``."""
+        return params
+
+    def outputs(
+        self,
+        params: Params,
+        fast: Params,
+        inputs: Mapping[str, Tensor],
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Map inputs, modality -> [n, ...], to outputs: by default, the model with ``fast``."""
+        return self.model.forward(fast, inputs, context.normalise)
+
+    def step_weights(self, context: EpisodeContext) -> Tensor | None:
+        """Return the weight of the query loss after each inner step, [n_steps]; None: the last's.
+
+        Asked for in meta-training alone.
+        """
+        return None
+
+    def support_gradient(
+        self,
+        loss_fn: Callable[[Params], Tensor],
+        fast: Params,
+        context: EpisodeContext,
+        *,
+        create_graph: bool,
+    ) -> Params:
+        """Differentiate a support loss for ``fast``, and note the loss as this inner step's."""
+        grads, loss = context.grad(loss_fn, fast, create_graph=create_graph)
+        context.note_support_loss(loss)
+        return grads
+
+    def support_loss(
+        self, params: Params, fast: Params, support: ExampleSet, context: EpisodeContext
+    ) -> Tensor:
+        """Return the mean loss of the support set's outputs."""
+        return self.loss(self.outputs(params, fast, support.inputs, context), support.targets)
+
+    # what a subclass need not know
+
+    def init_state(self, seed: int) -> MetaState:
+        """Draw the model's parameters."""
+        return MetaState(self.model.init_params(seed), self.init_buffers())
+
+    def init_buffers(self) -> Params:
+        """Return the model's buffers, with a row for each inner step where batch norm asks."""
+        buffers = self.model.init_buffers()
+        if self.batch_norm != "per_step":
+            return buffers
+        rows = self.n_steps(is_training=True)
+        return {name: value.expand(rows, *value.shape).clone() for name, value in buffers.items()}
+
+    def check_batch_norm(self, mode: str) -> None:
+        """Take every mode."""
+
+    def query_outputs(
+        self,
+        params: Params,
+        support: ExampleSet,
+        inputs: Mapping[str, Tensor],
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Adapt to ``support`` and map ``inputs``."""
+        fast = self.begin(params, support, context)
+        for index in range(self.n_steps(is_training=context.is_training)):
+            fast = self.advance(params, fast, index, support, context)
+        return self.adapted_outputs(params, fast, support, inputs, context)
+
+    def objective(
+        self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext
+    ) -> tuple[Tensor, Tensor]:
+        """Return the query loss after the last inner step, or a weighted sum over all of them."""
+        weights = self.step_weights(context)
+        if weights is None:
+            return super().objective(params, support, query, context)
+        total, outputs = torch.zeros_like(weights[0]), torch.empty(0)
+        fast = self.begin(params, support, context)
+        for index, weight in enumerate(weights.unbind()):
+            fast = self.advance(params, fast, index, support, context)
+            outputs = self.adapted_outputs(params, fast, support, query.inputs, context)
+            total = total + weight * self.loss(outputs, query.targets)
+        return total, outputs
+
+    def begin(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Make the first fast parameters, surrounded as an inner step is."""
+        context.enter_step(0)
+        return self.start(params, support, context)
+
+    def advance(
+        self,
+        params: Params,
+        fast: Params,
+        index: int,
+        support: ExampleSet,
+        context: EpisodeContext,
+    ) -> Params:
+        """Do inner step ``index``.
+
+        Raises:
+            StaleError: nobody waits for the result any more.
+        """
+        context.enter_step(index)
+        return self.inner_step(params, fast, index, support, context)
+
+    def adapted_outputs(
+        self,
+        params: Params,
+        fast: Params,
+        support: ExampleSet,
+        inputs: Mapping[str, Tensor],
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Map inputs by fast parameters, normalised as a query set."""
+        if context.norm.needs_support_pass:
+            context.normalise = context.norm.capture
+            self.outputs(params, fast, support.inputs, context)
+        context.normalise = context.norm.query
+        return self.outputs(params, fast, inputs, context)

@@ -1,0 +1,53 @@
+"""No network at all: the modalities as they come."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from metafleet.models.base import Modulate
+from metafleet.models.batch_norm import Normalise
+from metafleet.params import Params
+
+
+class RawFeatures:
+    """Flattens the modalities and joins them in order of name. There is nothing to learn."""
+
+    @property
+    def batch_norm(self) -> str:
+        """There is none."""
+        return "none"
+
+    @property
+    def head(self) -> frozenset[str]:
+        """There is none."""
+        return frozenset()
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """There are none."""
+        return {}
+
+    def init_params(self, seed: int) -> Params:
+        """Return nothing."""
+        return {}
+
+    def init_buffers(self) -> Params:
+        """Return nothing."""
+        return {}
+
+    def forward(
+        self,
+        params: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        norm: Normalise,
+        modulate: Modulate | None = None,
+    ) -> Tensor:
+        """Map inputs, modality -> [n, ...], to features [n, d]."""
+        return torch.cat([inputs[name].flatten(1) for name in sorted(inputs)], dim=1)
+
+    features = forward
+
+    def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return the features: there is no head."""
+        return features

@@ -1,0 +1,54 @@
+"""Classes by name, built in or from packages of the user, and their options."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from metafleet.options import parse_options
+from metafleet.plugins import find_class
+
+
+class HasOptions(Protocol):
+    """A class that states its options."""
+
+    Options: ClassVar[type]
+
+
+ClassT = TypeVar("ClassT", bound=type[HasOptions])
+
+
+class Registry(Mapping[str, ClassT], Generic[ClassT]):
+    """The built-in classes of one kind, by name.
+
+    Args:
+        kind: "learner" or "model", for messages.
+        built_in: name -> class.
+    """
+
+    def __init__(self, kind: str, built_in: Mapping[str, ClassT]) -> None:
+        self._kind = kind
+        self._built_in = dict(built_in)
+
+    def __getitem__(self, name: str) -> ClassT:
+        return self._built_in[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._built_in)
+
+    def __len__(self) -> int:
+        return len(self._built_in)
+
+    def resolve(
+        self, options: Mapping[str, Any], *, allowed_packages: Sequence[str] = ()
+    ) -> tuple[ClassT, Any]:
+        """Return the class that ``options["name"]`` chooses and its checked options.
+
+        Args:
+            options: "name", a built-in one or "package.module:Class", and the class's own options.
+            allowed_packages: packages of the user that may be imported.
+
+        Raises:
+            ConfigError: the name or an option is unknown, of another type, or out of range.
+        """
+        name = options.get("name")
+        found = find_class(name, self._built_in, kind=self._kind, allowed_packages=allowed_packages)
+        return found, parse_options(found.Options, options, where=f"{self._kind} {name!r}")
