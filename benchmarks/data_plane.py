@@ -1,4 +1,4 @@
-"""Tensors out to two worker processes and back: ours through memory, ours through Redis, Ray.
+"""Tensors out to two worker processes and back: ours through memory, ours through Redis, Ray, TCP.
 
     python -m benchmarks.data_plane [--mb 50] [--repeats 9] [--json FILE]
 
@@ -10,8 +10,10 @@ The rows take turns, so that a busy machine is busy for all. Ray is measured whe
 import argparse
 import itertools
 import json
+import multiprocessing
 import platform
 import shutil
+import socket
 import statistics
 import sys
 import tempfile
@@ -138,6 +140,46 @@ def ray_step(n_bytes: int) -> Iterator[tuple[Callable[[], float], Callable[[], f
     ray.shutdown()
 
 
+def _echo(listener: socket.socket, n_bytes: int) -> None:
+    """Be the other end: take ``n_bytes``, give them back for each worker, until nothing comes."""
+    stream, _ = listener.accept()
+    data = memoryview(bytearray(n_bytes))
+    while _received(stream, data):
+        for _ in range(N_WORKERS):
+            stream.sendall(data)
+
+
+def _received(stream: socket.socket, data: memoryview) -> bool:
+    while data:
+        n_bytes = stream.recv_into(data)
+        if not n_bytes:
+            return False
+        data = data[n_bytes:]
+    return True
+
+
+@contextmanager
+def tcp_step(n_bytes: int) -> Iterator[Callable[[], float]]:
+    """Send as many bytes as hosts exchange in a step over one bare TCP stream of this host."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        other = multiprocessing.get_context("fork").Process(
+            target=_echo, args=(listener, n_bytes), daemon=True
+        )
+        other.start()
+        data = memoryview(bytearray(n_bytes))
+        with socket.create_connection(listener.getsockname()) as stream:
+
+            def step() -> float:
+                started_s = time.perf_counter()
+                stream.sendall(data)
+                for _ in range(N_WORKERS):
+                    assert _received(stream, data)
+                return time.perf_counter() - started_s
+
+            yield step
+        other.join()
+
+
 def reduction(n_bytes: int, repeats: int) -> dict[str, float]:
     """Measure the fixed tree over 16 gradients that lie in memory the reducer must not touch."""
     sums = [make_params(n_bytes, seed=seed) for seed in range(2)]
@@ -218,8 +260,11 @@ def main() -> None:
         )
         if facts["ray"] != "not installed":
             rows["Ray"], rows["Ray, and adding up"] = stack.enter_context(ray_step(n_bytes))
-        # Redis last and alone: it takes so long that it would cool the others' memory
-        slow = {"ours, through Redis": rows.pop("ours, through Redis")}
+        # Redis last, beside the wire: it takes so long that it would cool the others' memory
+        slow = {
+            "ours, through Redis": rows.pop("ours, through Redis"),
+            "one TCP stream": stack.enter_context(tcp_step(n_bytes)),
+        }
         found = measure(options.repeats, rows) | measure(options.repeats, slow)
     added = reduction(n_bytes, options.repeats)
     print("command:", "python -m benchmarks.data_plane", *sys.argv[1:])
@@ -235,6 +280,8 @@ def main() -> None:
     if "Ray" in found:
         ratio = found["ours, through memory"]["median_ms"] / found["Ray"]["median_ms"]
         print(f"  through memory / Ray   {ratio:7.2f}")
+    ratio = found["one TCP stream"]["median_ms"] / found["ours, through Redis"]["median_ms"]
+    print(f"  TCP / through Redis    {ratio:7.2f}")
     print(
         f"reduction: {added['median_gb_per_s']:.2f} GB/s ({added['min_gb_per_s']:.2f} to "
         f"{added['max_gb_per_s']:.2f}), {added['most_gradients_alive']} of "

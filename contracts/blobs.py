@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 
 from redis.exceptions import OutOfMemoryError
 
+from contracts.bulk_read import read_values
 from contracts.connections import Client, connect, redis_errors
 from contracts.keys import KEY_PREFIX
 from contracts.object_store import ObjectBlobStore
@@ -41,7 +42,7 @@ class BlobStore(Protocol):
         """Store ``data``; visible whole or not at all."""
         ...
 
-    def get(self, key: str, n_bytes: int) -> bytes:
+    def get(self, key: str, n_bytes: int) -> bytes | bytearray:
         """Fetch exactly ``n_bytes`` bytes.
 
         Raises:
@@ -107,14 +108,19 @@ class RedisBlobStore:
                         "bytes does not fit; raise its maxmemory, or make fewer and larger jobs"
                     ) from error
 
-    def get(self, key: str, n_bytes: int) -> bytes:
-        """Fetch all chunks in one round trip each; lengths are checked before joining."""
+    def get(self, key: str, n_bytes: int) -> bytearray:
+        """Fetch all chunks in one round trip, each of the length it must have."""
+        names = self._chunk_keys(key, n_bytes)
+        lengths = {
+            name: min(CHUNK_BYTES, n_bytes - index * CHUNK_BYTES)
+            for index, name in enumerate(names)
+        }
         with redis_errors(self._url):
-            chunks = [self._client.get(name) for name in self._chunk_keys(key, n_bytes)]
-        found = [chunk for chunk in chunks if isinstance(chunk, bytes)]
-        if len(found) < len(chunks) or sum(map(len, found)) != n_bytes:
-            raise _missing(key, n_bytes)
-        return found[0] if len(found) == 1 else b"".join(found)
+            found = read_values(self._client, lengths)
+            if found is None:
+                self._client.strlen(names[0])  # raises what the server had to say, if anything
+                raise _missing(key, n_bytes)
+        return found
 
     def delete(self, key: str, n_bytes: int) -> None:
         """Remove all chunks, freeing memory off Redis's main thread."""

@@ -83,8 +83,8 @@ class HostCache:
         return self._areas[name]
 
     def fetch_once(
-        self, group: str, digest: str, n_bytes: int, download: Callable[[], bytes]
-    ) -> mmap.mmap | bytes:
+        self, group: str, digest: str, n_bytes: int, download: Callable[[], bytes | bytearray]
+    ) -> mmap.mmap | bytes | bytearray:
         """Get what ``download`` returns, downloading once for all processes of the host.
 
         Args:

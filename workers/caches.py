@@ -114,7 +114,7 @@ class StateCache:
             job.run, job.state, job.state_bytes, lambda: self._download(job)
         )
 
-    def _download(self, job: InnerLoopJob) -> bytes:
+    def _download(self, job: InnerLoopJob) -> bytes | bytearray:
         data = self._blobs.get(RunKeys(job.run).state(job.state), job.state_bytes)
         check_digest(data, job.state, what=f"the state of {job.label}")
         return data
