@@ -21,11 +21,12 @@ _STATE_TTL_S: Final = 3600.0
 
 @dataclass(slots=True)
 class _Version:
-    """Length of a version, and where it lies."""
+    """Length of a version, where it lies, and its state while that may be published again."""
 
     n_bytes: int
     is_here: bool = False
     is_stored: bool = False
+    state: MetaState | None = None
 
 
 class Broadcast:
@@ -55,8 +56,7 @@ class Broadcast:
         self._client, self._blobs, self._area = client, blobs, area
         self._keys, self._wire_dtype = RunKeys(run), wire_dtype
         self._versions: OrderedDict[str, _Version] = OrderedDict()
-        self._newest: tuple[MetaState, str] | None = None
-        self._held: dict[str, set[str]] = {}
+        self._held: dict[str, list[str]] = {}
         self._plans: set[str] = set()
 
     def publish_plan(self, spec: WorkloadSpec) -> str:
@@ -85,23 +85,35 @@ class Broadcast:
             version = None if everywhere else self._put_here(uuid.uuid4().hex * 2, encoded)
             if version is None:
                 version = self._put_everywhere(encoded)
-            self._newest = (state, version)
+            self._versions[version].state = state
         self._versions.move_to_end(version)
-        self._held.setdefault(holder, set()).add(version)
-        while len(self._versions) > _KEPT_VERSIONS:
-            self._forget(next(iter(self._versions)))
+        if holder and version not in self._held.setdefault(holder, []):
+            self._held[holder].append(version)
+        self._tidy()
         return version, self._versions[version].n_bytes
 
     def release(self, holder: str) -> None:
         """Note that nobody computes with what ``holder`` held any more."""
-        self._held.pop(holder, None)
+        if self._held.pop(holder, None):
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Forget the oldest versions, but for those that open steps would send shards with."""
+        wanted = {versions[-1] for versions in self._held.values()} | {
+            next(reversed(self._versions))
+        }
+        unwanted = [version for version in self._versions if version not in wanted]
+        for version in unwanted:
+            self._versions[version].state = None
+        for version in unwanted[: max(0, len(self._versions) - _KEPT_VERSIONS)]:
+            self._forget(version)
 
     def _find_published(self, state: MetaState, *, everywhere: bool) -> str | None:
-        if self._newest is None or self._newest[0] is not state:
-            return None
-        entry = self._versions.get(self._newest[1])
-        is_there = entry is not None and (entry.is_stored or (entry.is_here and not everywhere))
-        return self._newest[1] if is_there else None
+        for version, entry in reversed(self._versions.items()):
+            is_there = entry.is_stored or (entry.is_here and not everywhere)
+            if entry.state is state and is_there:
+                return version
+        return None
 
     def _put_here(self, version: str, encoded: Encoded) -> str | None:
         """Put into this host's memory; None when there is no room."""

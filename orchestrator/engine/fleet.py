@@ -1,47 +1,46 @@
 """The engine over a fleet: Celery carries hints, the ledger in Redis decides, this loop watches."""
 
+import itertools
 import logging
-import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final
 
 from contracts.blobs import open_blob_store
 from contracts.connections import connect, redis_errors, require_broker_url
 from contracts.exchange import Exchange
 from contracts.host_cache import HostCache
-from contracts.job import PROTOCOL_VERSION, BlobRef
+from contracts.job import PROTOCOL_VERSION, BlobRef, ShardResult
 from contracts.keys import RunKeys, queue_list, queue_of
 from contracts.ledger import RunStatus
 from contracts.settings import Settings
 from metafleet.errors import (
     BlobMissingError,
-    BlobStoreFullError,
     BrokerUnavailableError,
     ContractError,
     FencedError,
     FleetError,
+    NumericsError,
 )
 from orchestrator.engine.broadcast import Broadcast
 from orchestrator.engine.fleet_options import FleetOptions
 from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.ownership import Ownership
+from orchestrator.engine.patience import Patience
 from orchestrator.engine.publisher import Publisher
 from orchestrator.engine.queue_mark import QueueMark
 from orchestrator.engine.redis_clock import RedisClock
 from orchestrator.engine.reducing import groups_of, reduce_request
-from orchestrator.engine.step import Shard, StepOutcome, StepRequest, cut
+from orchestrator.engine.replies import wait_for_results
+from orchestrator.engine.step import Shard, StepOutcome, StepRequest, Ticket, cut
 from orchestrator.engine.step_deadline import StepDeadline
 from orchestrator.engine.window import Window
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 REVIEW_EVERY_S: Final = 0.5
-_LONGEST_PAUSE_S: Final = 5.0
-_FULL_PATIENCE_S: Final = 10.0
 
 
 class FleetDispatcher:
@@ -97,7 +96,12 @@ class FleetDispatcher:
         self._clock, self._window = RedisClock(self._client), Window()
         self._fingerprint = fingerprint
         self._told_of: set[str] = set()
-        self._waited_s = 0.0
+        self._patience = Patience(self._url, notify=notify, check=check)
+        self._persist = self._patience.persist
+        self._open_steps: list[OpenStep] = []
+        self._begun: dict[Ticket, OpenStep] = {}
+        self._numbers = itertools.count()
+        self._review_at_s = 0.0
         self._owner.take()
 
     @property
@@ -110,8 +114,19 @@ class FleetDispatcher:
         """The fencing epoch under which this orchestrator works."""
         return self._owner.epoch
 
-    def run_step(self, request: StepRequest) -> StepOutcome:
-        """Work through one step; see ``Dispatcher``.
+    def begin(self, request: StepRequest) -> Ticket:
+        """Open a step; see ``Dispatcher``."""
+        ticket = Ticket(next(self._numbers))
+        self._begun[ticket] = self._open(request)
+        self._persist(self._fill)
+        return ticket
+
+    def is_ready(self, ticket: Ticket) -> bool:
+        """Tell whether all its results are here; see ``Dispatcher``."""
+        return self._begun[ticket].is_settled
+
+    def finish(self, ticket: Ticket) -> StepOutcome:
+        """Wait for a step; see ``Dispatcher``.
 
         Raises:
             FencedError: another orchestrator took the run over.
@@ -119,14 +134,15 @@ class FleetDispatcher:
             FleetError: the step deadline passed.
             NumericsError: a loss or gradient is not finite.
         """
-        shards = cut(request, self._options.episodes_per_job)
-        fan_in = self._options.reduce_fan_in
-        defer = request.kind == "gradient" and 0 < fan_in < len(shards)
+        step = self._begun.pop(ticket)
         for _ in range(self._options.max_attempts):
-            step = self._open(request, shards, defer=defer)
             try:
                 self._finish(step)
-                outcome = self._reduce(step) if defer else step.outcome(self._owner.workers_alive)
+                outcome = (
+                    self._reduce(step)
+                    if step.is_deferred
+                    else step.outcome(self._owner.workers_alive)
+                )
             except _SumsLostError as error:
                 self._close(step)
                 self._notify(f"{step.name} begins again: {error}")
@@ -137,19 +153,31 @@ class FleetDispatcher:
                 if self._close(step) == "fenced":
                     self._persist(self._owner.check)
                 return outcome
-            self._owner.take()  # a closed step can be opened again under a new epoch alone
-            self._broadcast.invalidate()
+            # a closed step can be opened again under a new epoch alone, which is that of all steps
+            self._persist(self._restore)
+            step = self._open(step.request)
+        self._close(step)
         raise FleetError(f"{step.name} lost its sums too often; are the blobs evicted?")
+
+    def drop(self, ticket: Ticket) -> None:
+        """Give up a step; see ``Dispatcher``."""
+        if (step := self._begun.pop(ticket, None)) is not None:
+            self._close(step)
+
+    def run_step(self, request: StepRequest) -> StepOutcome:
+        """Begin a step and finish it."""
+        return self.finish(self.begin(request))
 
     def _open(
         self,
         request: StepRequest,
-        shards: tuple[Shard, ...],
+        shards: tuple[Shard, ...] = (),
         *,
         inputs: tuple[tuple[BlobRef, ...], ...] = (),
-        defer: bool = False,
     ) -> OpenStep:
-        return OpenStep(
+        shards = shards or cut(request, self._options.episodes_per_job)
+        defer = request.kind == "gradient" and 0 < self._options.reduce_fan_in < len(shards)
+        step = OpenStep(
             request,
             shards,
             keys=self._keys,
@@ -165,6 +193,8 @@ class FleetDispatcher:
             inputs=inputs,
             defer=defer,
         )
+        self._open_steps.append(step)
+        return step
 
     def _reduce(self, step: OpenStep) -> StepOutcome:
         """Have workers add up groups of sums; add them up here when they cannot."""
@@ -193,6 +223,8 @@ class FleetDispatcher:
 
     def close(self) -> None:
         """Withdraw the run's blobs and give its lease up; quiet when Redis is away."""
+        for ticket in list(self._begun):
+            self.drop(ticket)
         if not self._owner.is_lost:  # blobs are named by content: they may be the new owner's too
             try:
                 with redis_errors(self._url):
@@ -204,23 +236,31 @@ class FleetDispatcher:
         self._owner.release()
 
     def _finish(self, step: OpenStep) -> None:
-        self._persist(lambda: self._fill(step))
+        """Work on all open steps until ``step`` is done; only its time runs meanwhile."""
+        self._persist(self._fill)
         deadline = StepDeadline(
-            self._options.step_deadline_s, self._notify, self._queue, waited_s=self._waited_s
+            *(self._options.step_deadline_s, self._notify, self._queue),
+            waited_s=self._patience.waited_s,
         )
-        next_review_s = time.monotonic() + REVIEW_EVERY_S
-        while not step.book.is_complete:
+        while not step.is_settled:
             self._check()
-            wait_s = max(0.01, next_review_s - time.monotonic())
-            self._persist(lambda w=wait_s: self._take_in(step, w))  # type: ignore[misc]
-            self._persist(lambda: self._fill(step))
-            if time.monotonic() >= next_review_s:
+            self._persist(self._take_in)
+            self._persist(self._fill)
+            if time.monotonic() >= self._review_at_s:
                 self._tell_of_strangers()
-                if deadline.has_passed(self._owner.workers_alive, waited_s=self._waited_s):
+                alive, waited_s = self._owner.workers_alive, self._patience.waited_s
+                if deadline.has_passed(alive, waited_s=waited_s):
                     self._accept_part(step, deadline)
                     return
-                self._persist(lambda: self._review(step))
-                next_review_s = time.monotonic() + REVIEW_EVERY_S
+                self._persist(self._review)
+                self._review_at_s = time.monotonic() + REVIEW_EVERY_S
+        if step.failure is not None:
+            raise step.failure
+
+    def _unsettled(self) -> list[OpenStep]:
+        """The steps to work on: evaluations last, for they fill what gradients leave idle."""
+        steps = [step for step in self._open_steps if not step.is_settled]
+        return sorted(steps, key=lambda step: step.request.kind == "evaluate")
 
     def _tell_of_strangers(self) -> None:
         for worker in self._owner.strangers:
@@ -244,10 +284,12 @@ class FleetDispatcher:
             )
         self._notify(f"{step.name}: went on without shards {step.book.open_shards}")
 
-    def _fill(self, step: OpenStep) -> None:
+    def _fill(self) -> None:
         """Send as many more shards as the fleet can have in hand, so that runs take turns."""
-        window = self._window.size(self._owner.processes_alive)
-        self._send(step, step.book.unsent_within(window))
+        room = self._window.size(self._owner.processes_alive)
+        for step in self._unsettled():
+            self._send(step, step.book.unsent_within(room))
+            room -= step.book.n_on_their_way
 
     def _send(self, step: OpenStep, shards: list[int]) -> None:
         if not shards:
@@ -273,45 +315,55 @@ class FleetDispatcher:
         )
         self._publisher.send(jobs)
 
-    def _take_in(self, step: OpenStep, wait_s: float) -> None:
-        for result in step.wait(wait_s):
-            if result.status == "ok" and not self._accepts(result.fingerprint):
-                step.withdraw(result, f"{result.worker} computes otherwise: {result.fingerprint}")
-                continue
-            if result.status == "missing":
-                if step.request.kind == "reduce":
-                    raise BlobMissingError(result.error)
-                self._is_missed = True
-            if result.status == "ok":
-                self._window.note(result.compute_s)
-            step.take(result, workers_alive=self._owner.workers_alive)
+    def _take_in(self) -> None:
+        wait_s = max(0.01, self._review_at_s - time.monotonic())
+        for step, result in wait_for_results(self._client, self._unsettled(), wait_s):
+            with _failing(step):
+                self._take(step, result)
+
+    def _take(self, step: OpenStep, result: ShardResult) -> None:
+        if result.status == "ok" and not self._accepts(result.fingerprint):
+            step.withdraw(result, f"{result.worker} computes otherwise: {result.fingerprint}")
+            return
+        if result.status == "missing":
+            if step.request.kind == "reduce":
+                raise BlobMissingError(result.error)
+            self._is_missed = True
+        if result.status == "ok":
+            self._window.note(result.compute_s)
+        step.take(result, workers_alive=self._owner.workers_alive)
 
     def _accepts(self, fingerprint: str) -> bool:
         if not self._fingerprint:
             self._fingerprint = fingerprint
         return fingerprint == self._fingerprint or not self._options.is_strict
 
-    def _review(self, step: OpenStep) -> None:
+    def _review(self) -> None:
         if not self._owner.check():
             self._notify("Redis came back empty: sending the open shards again")
-            self._restore(step)
+            self._restore()
             return
-        due = step.review(workers_alive=self._owner.workers_alive)
-        if due:
-            log.warning("%s: sending shards %s again", step.name, due)
-            self._broadcast.invalidate()  # what was lost may be the blob, not the message
-            self._send(step, due)
+        for step in self._unsettled():
+            with _failing(step):
+                due = step.review(workers_alive=self._owner.workers_alive)
+                if due:
+                    log.warning("%s: sending shards %s again", step.name, due)
+                    self._broadcast.invalidate()  # what was lost may be the blob, not the message
+                    self._send(step, due)
 
-    def _restore(self, step: OpenStep) -> None:
+    def _restore(self) -> None:
+        """Begin a new epoch, and send again what was on its way under the old one."""
         self._clock.forget()
         self._owner.take()
         self._broadcast.invalidate()
-        sent = step.book.sent_shards()
-        for shard in sent:
-            step.book.mark_unsent(shard, now_s=time.monotonic())
-        self._send(step, sent)
+        for step in self._unsettled():
+            sent = step.book.sent_shards()
+            for shard in sent:
+                step.book.mark_unsent(shard, now_s=time.monotonic())
+            self._send(step, sent)
 
     def _close(self, step: OpenStep) -> RunStatus | None:
+        self._open_steps.remove(step)
         self._broadcast.release(step.name)
         if self._area is not None:
             self._area.delete_all(step.blob_prefix)
@@ -322,33 +374,15 @@ class FleetDispatcher:
             log.warning("the keys of %s will have to expire: %s", step.name, error)
             return None
 
-    def _persist(self, call: Callable[[], T]) -> T:
-        """Call until Redis answers: with backoff, telling once, for as long as it takes.
-
-        A blob store that is full gets a while in which closed steps may expire, no longer.
-        """
-        pause_s, told = 0.1, False
-        began_s = time.monotonic()
-        full_until_s = began_s + _FULL_PATIENCE_S
-        while True:
-            self._check()
-            try:
-                with redis_errors(self._url):
-                    result = call()
-            except (BrokerUnavailableError, BlobStoreFullError) as error:
-                if isinstance(error, BlobStoreFullError) and time.monotonic() > full_until_s:
-                    raise
-                if not told:
-                    self._notify(f"waiting: {error}")
-                    told = True
-                time.sleep(pause_s * random.uniform(0.5, 1.5))
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            else:
-                if told:
-                    self._waited_s += time.monotonic() - began_s
-                    self._notify("Redis is back: going on")
-                return result
-
 
 class _SumsLostError(FleetError):
     """Sums that were committed are gone before they were added up."""
+
+
+@contextmanager
+def _failing(step: OpenStep) -> Iterator[None]:
+    """Keep what makes a step fail for whoever waits for it: other steps go on."""
+    try:
+        yield
+    except (NumericsError, BlobMissingError, FleetError) as error:
+        step.failure = error

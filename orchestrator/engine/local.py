@@ -1,6 +1,7 @@
 """The engine without a fleet: every shard in this process, one after the other."""
 
 import functools
+import itertools
 import os
 import socket
 import time
@@ -16,7 +17,7 @@ from metafleet.learners.base import EpisodeMetrics
 from metafleet.params import MetaState, Params, flatten_state, unflatten_state
 from metafleet.reduction import TreeReducer
 from metafleet.workload import Workload, WorkloadSpec
-from orchestrator.engine.step import JobFacts, Shard, StepOutcome, StepRequest, cut
+from orchestrator.engine.step import JobFacts, Shard, StepOutcome, StepRequest, Ticket, cut
 
 
 class LocalDispatcher:
@@ -46,6 +47,8 @@ class LocalDispatcher:
             Workload.build, data_dir=data_dir, device=device, allowed_packages=allowed_packages
         )
         self._workloads: list[Workload] = []
+        self._numbers = itertools.count()
+        self._begun: dict[Ticket, StepRequest] = {}
         self._episodes_per_job, self._wire_dtype = episodes_per_job, wire_dtype
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._device = describe_device(device)
@@ -55,6 +58,24 @@ class LocalDispatcher:
     def fingerprint(self) -> str:
         """Numerics fingerprint of this process."""
         return self._fingerprint
+
+    def begin(self, request: StepRequest) -> Ticket:
+        """Note a step; see ``Dispatcher``. It is computed when it is finished."""
+        ticket = Ticket(next(self._numbers))
+        self._begun[ticket] = request
+        return ticket
+
+    def is_ready(self, ticket: Ticket) -> bool:
+        """Tell that nobody else is waited for."""
+        return ticket in self._begun
+
+    def finish(self, ticket: Ticket) -> StepOutcome:
+        """Work through a step; see ``Dispatcher``."""
+        return self.run_step(self._begun.pop(ticket))
+
+    def drop(self, ticket: Ticket) -> None:
+        """Forget a step."""
+        self._begun.pop(ticket, None)
 
     def run_step(self, request: StepRequest) -> StepOutcome:
         """Work through one step; see ``Dispatcher``."""

@@ -13,7 +13,13 @@ from contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_result
 from contracts.keys import RunKeys
 from contracts.ledger import RunLedger, RunStatus
 from contracts.signing import verify
-from metafleet.errors import BlobMissingError, ContractError, NumericsError, StaleError
+from metafleet.errors import (
+    BlobMissingError,
+    ContractError,
+    MetafleetError,
+    NumericsError,
+    StaleError,
+)
 from orchestrator.engine.collector import Collector
 from orchestrator.engine.queue_mark import QueueMark
 from orchestrator.engine.redis_clock import RedisClock
@@ -23,7 +29,6 @@ from orchestrator.engine.step import Shard, StepOutcome, StepRequest
 log = logging.getLogger(__name__)
 
 JOB_LEASE_MS = 3000
-_MOST_REPLIES = 256
 _MAX_RESULT_BYTES = 4 * 2**20
 
 
@@ -65,6 +70,18 @@ class OpenStep:
         self._wire_dtype, self._inputs, self.is_deferred = wire_dtype, inputs, defer
         self._raws: dict[int, bytes] = {}
         self._sums: dict[tuple[int, int], str] = {}
+        self.failure: MetafleetError | None = None
+        """Why it cannot be finished; raised to whoever waits for it."""
+
+    @property
+    def is_settled(self) -> bool:
+        """True when there is nothing more to wait for: every shard is done, or it failed."""
+        return self.book.is_complete or self.failure is not None
+
+    @property
+    def replies(self) -> str:
+        """The list that wakes us when a result is there."""
+        return self._keys.replies
 
     @property
     def blob_prefix(self) -> str:
@@ -126,14 +143,22 @@ class OpenStep:
             self._sums.update({pair: self._keys.blob(*pair) for pair in pairs})
         return jobs
 
-    def wait(self, timeout_s: float) -> Iterator[ShardResult]:
-        """Wait for results, then yield all that are there and sound."""
-        pipeline = self._client.pipeline(transaction=False)  # in one, BLPOP would not wait
-        pipeline.blpop([self._keys.replies], timeout=timeout_s)
-        pipeline.lpop(self._keys.replies, _MOST_REPLIES)
-        first, more = pipeline.execute()
-        for raw in [*(first[1:] if first else ()), *(more or ())]:
-            yield from self._parse(raw)
+    def parse(self, raw: bytes) -> Iterator[ShardResult]:
+        """Yield the result that ``raw`` is, if it is sound and of this step."""
+        try:
+            if len(raw) > _MAX_RESULT_BYTES:
+                raise ContractError(f"a result of {len(raw)} bytes; at most {_MAX_RESULT_BYTES}")
+            result = parse_result(json.loads(raw))
+            verify(result, self._signing_key)
+            if (result.run, result.epoch) != (self._run_keys.run, self._epoch):
+                raise StaleError(f"a result of run={result.run} epoch={result.epoch}")
+            if result.shard >= len(self._shards):
+                raise ContractError(f"shard={result.shard} of {len(self._shards)} shards")
+        except (ContractError, ValueError, RecursionError) as error:
+            log.warning("%s: a result was refused: %s", self.name, error)
+            return
+        self._raws[result.shard] = raw
+        yield result
 
     def take(self, result: ShardResult, *, workers_alive: int) -> None:
         """Count a result, or arrange for another attempt.
@@ -180,6 +205,8 @@ class OpenStep:
     def close(self) -> RunStatus:
         """Refuse every later commit, forget the step's keys; "fenced" when the run is another's."""
         self._mark.publish()
+        if self._epoch < 0:  # nothing was sent yet
+            return "ok"
         status = self._ledger.close_step(self._epoch, self.request.stream, self.request.step)
         # a worker that died between storing a sum and committing it has left it behind; one that
         # stores it from now on finds the step closed and removes it itself
@@ -213,28 +240,12 @@ class OpenStep:
         for shard, raw in zip(shards, raws, strict=True):
             if raw is None:
                 continue
-            results = list(self._parse(raw))
+            results = list(self.parse(raw))
             for result in results:
                 self.take(result, workers_alive=workers_alive)
             if not results:
                 self._ledger.reopen(self._keys, shard=shard, result=raw)
                 self.book.mark_failed(shard, None, "its result was unsound", now_s=time.monotonic())
-
-    def _parse(self, raw: bytes) -> Iterator[ShardResult]:
-        try:
-            if len(raw) > _MAX_RESULT_BYTES:
-                raise ContractError(f"a result of {len(raw)} bytes; at most {_MAX_RESULT_BYTES}")
-            result = parse_result(json.loads(raw))
-            verify(result, self._signing_key)
-            if (result.run, result.epoch) != (self._run_keys.run, self._epoch):
-                raise StaleError(f"a result of run={result.run} epoch={result.epoch}")
-            if result.shard >= len(self._shards):
-                raise ContractError(f"shard={result.shard} of {len(self._shards)} shards")
-        except (ContractError, ValueError, RecursionError) as error:
-            log.warning("%s: a result was refused: %s", self.name, error)
-            return
-        self._raws[result.shard] = raw
-        yield result
 
     def _withdraw_quietly(self, result: ShardResult) -> None:
         self._ledger.reopen(self._keys, shard=result.shard, result=self._raws[result.shard])

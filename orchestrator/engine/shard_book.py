@@ -122,6 +122,11 @@ class ShardBook:
         """Shards that are not done."""
         return [index for index, shard in enumerate(self._shards) if not shard.is_done]
 
+    @property
+    def n_on_their_way(self) -> int:
+        """Number of shards that were sent and are not done."""
+        return self._n_open - len(self._unsent)
+
     def live_attempts(self) -> list[tuple[int, int]]:
         """(shard, attempt) that may still bring a result."""
         return [(index, n) for index in self.open_shards for n in self._shards[index].live]
@@ -132,7 +137,7 @@ class ShardBook:
 
     def unsent_within(self, window: int) -> list[int]:
         """Choose shards never sent yet, so that at most ``window`` are on their way in all."""
-        room = window - (self._n_open - len(self._unsent))
+        room = window - self.n_on_their_way
         return list(itertools.islice(self._unsent, max(0, room)))
 
     def sent_shards(self) -> list[int]:

@@ -1,7 +1,7 @@
 """One step: what is asked for, how it is cut, and what came out."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NewType, Protocol
 
 from contracts.job import Kind
 from metafleet.learners.base import EpisodeMetrics
@@ -91,6 +91,10 @@ class StepOutcome:
         return bool(self.missing_shards)
 
 
+Ticket = NewType("Ticket", int)
+"""Stands for a step that was begun."""
+
+
 class Dispatcher(Protocol):
     """Gets steps done. The same request gives the same bits from every implementation."""
 
@@ -99,13 +103,32 @@ class Dispatcher(Protocol):
         """Numerics fingerprint of those who computed; "" while none has."""
         ...
 
-    def run_step(self, request: StepRequest) -> StepOutcome:
-        """Work through one step.
+    def begin(self, request: StepRequest) -> Ticket:
+        """Open a step beside those that are open; it is worked on while any of them is awaited.
+
+        Gradients go first, evaluations fill what they leave idle.
+        """
+        ...
+
+    def is_ready(self, ticket: Ticket) -> bool:
+        """Tell whether ``finish`` would wait for nobody else; costs nothing."""
+        ...
+
+    def finish(self, ticket: Ticket) -> StepOutcome:
+        """Wait for a step; steps of one stream are finished in the order they were begun.
 
         Raises:
             NumericsError: a loss or gradient is not finite.
             FleetError: the fleet cannot finish it.
         """
+        ...
+
+    def drop(self, ticket: Ticket) -> None:
+        """Give up a step that is not wanted any more."""
+        ...
+
+    def run_step(self, request: StepRequest) -> StepOutcome:
+        """Begin a step and finish it; raises as ``finish`` does."""
         ...
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from contracts.signing import sign
 from metafleet.errors import NumericsError, ShardQuarantinedError
 from metafleet.params import digest
 from orchestrator.engine.open_step import OpenStep
+from orchestrator.engine.replies import wait_for_results
 from orchestrator.engine.step import cut
 from tests.memory_blobs import MemoryBlobs
 from tests.messages import make_request, make_result, make_sums, new_uid, with_blob
@@ -86,7 +87,7 @@ class Bench:
 
     def take_in(self) -> list[int]:
         """Take what woke us, then what did not; returns the shards due to be sent."""
-        for result in self.step.wait(0.05):
+        for _, result in wait_for_results(self.client, [self.step], 0.05):
             self.step.take(result, workers_alive=2)
         return self.step.review(workers_alive=2)
 

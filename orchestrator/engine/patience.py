@@ -1,0 +1,60 @@
+"""Going on when Redis was away: calls are repeated until they get through."""
+
+import random
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from contracts.connections import redis_errors
+from metafleet.errors import BlobStoreFullError, BrokerUnavailableError
+
+T = TypeVar("T")
+
+_LONGEST_PAUSE_S: Final = 5.0
+_FULL_PATIENCE_S: Final = 10.0
+
+
+class Patience:
+    """Repeats what Redis did not let through.
+
+    Args:
+        url: the broker, for messages.
+        notify: told once that Redis is away, and once that it is back.
+        check: called before each try; raises when the run is to be left alone.
+
+    Attributes:
+        waited_s: seconds waited for Redis, in all.
+    """
+
+    def __init__(
+        self, url: str, *, notify: Callable[[str], None], check: Callable[[], None]
+    ) -> None:
+        self._url, self._notify, self._check = url, notify, check
+        self.waited_s = 0.0
+
+    def persist(self, call: Callable[[], T]) -> T:
+        """Call until Redis answers: with backoff, telling once, for as long as it takes.
+
+        A blob store that is full gets a while in which closed steps may expire, no longer.
+        """
+        pause_s, told = 0.1, False
+        began_s = time.monotonic()
+        full_until_s = began_s + _FULL_PATIENCE_S
+        while True:
+            self._check()
+            try:
+                with redis_errors(self._url):
+                    result = call()
+            except (BrokerUnavailableError, BlobStoreFullError) as error:
+                if isinstance(error, BlobStoreFullError) and time.monotonic() > full_until_s:
+                    raise
+                if not told:
+                    self._notify(f"waiting: {error}")
+                    told = True
+                time.sleep(pause_s * random.uniform(0.5, 1.5))
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            else:
+                if told:
+                    self.waited_s += time.monotonic() - began_s
+                    self._notify("Redis is back: going on")
+                return result
