@@ -20,7 +20,8 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str)
     """Fill ``cls`` from JSON values; lists become tuples and whole numbers floats where asked.
 
     Args:
-        cls: a dataclass whose fields are bool, int, float, str, Literal, tuple[T, ...] or None.
+        cls: a dataclass whose fields are bool, int, float, str, Literal, tuple[T, ...], None, or
+            Mapping[str, ...] of texts, numbers and truth values.
         values: option -> value; "name" is skipped, it chose ``cls``.
         where: who the options belong to, for messages, such as "learner 'maml'".
 
@@ -70,6 +71,13 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         is_list = isinstance(value, Sequence) and not isinstance(value, str)
         require(is_list, name, value, "a list")
         return tuple(_convert(name, item, typing.get_args(hint)[0]) for item in value)
+    if origin is Mapping:
+        is_table = isinstance(value, Mapping) and all(
+            isinstance(key, str) and isinstance(item, str | int | float | bool)
+            for key, item in value.items()
+        )
+        require(is_table, name, value, "a table of texts, numbers and truth values")
+        return dict(value)
     if hint is float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         # unlike math.isfinite, this takes whole numbers too large for a float

@@ -21,4 +21,4 @@ class NearestPrototype(Protonet):
     def build(cls, options: ProtonetOptions, problem: Problem, make_model: ModelFactory) -> Self:
         """Take no model."""
         require_classification(problem, "nearest_prototype")
-        return cls(options, model=RawFeatures(), problem=problem)
+        return cls(options, model=RawFeatures(problem.modalities), problem=problem)

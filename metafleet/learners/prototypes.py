@@ -52,6 +52,20 @@ def squared_distances(features: Tensor, prototypes: Tensor) -> Tensor:
     return squares - 2.0 * products
 
 
+def prototype_logits(support: Tensor, targets: Tensor, query: Tensor, n_way: int) -> Tensor:
+    """Return minus the squared distances [n, n_way] of ``query`` [n, d] to the class means.
+
+    Args:
+        support: features [m, d].
+        targets: its classes, [m] int64 in [0, n_way), each at least once.
+        query: features [n, d].
+        n_way: number of classes.
+
+    Source: Snell et al. 2017, arXiv:1703.05175, eq. 1 and 2.
+    """
+    return -squared_distances(query, class_means(support, targets, n_way))
+
+
 def require_classification(problem: Problem, learner: str) -> None:
     """Refuse regression data.
 

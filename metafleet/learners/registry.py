@@ -5,8 +5,13 @@ from typing import Any
 
 from metafleet.learners.base import Learner, LearnerClass
 from metafleet.learners.maml import Maml
+from metafleet.learners.matchingnet import MatchingNet
+from metafleet.learners.metaoptnet import MetaOptNet
 from metafleet.learners.nearest_prototype import NearestPrototype
 from metafleet.learners.protonet import Protonet
+from metafleet.learners.r2d2 import R2d2
+from metafleet.learners.relationnet import RelationNet
+from metafleet.learners.sklearn_head import SklearnHead
 from metafleet.models.base import ModelFactory
 from metafleet.problem import Problem
 from metafleet.registry import Registry
@@ -15,8 +20,13 @@ LEARNERS: Registry[type[LearnerClass]] = Registry(
     "learner",
     {
         "maml": Maml,
+        "matchingnet": MatchingNet,
+        "metaoptnet": MetaOptNet,
         "nearest_prototype": NearestPrototype,
         "protonet": Protonet,
+        "r2d2": R2d2,
+        "relationnet": RelationNet,
+        "sklearn_head": SklearnHead,
     },
 )
 

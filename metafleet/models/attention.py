@@ -24,6 +24,11 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, *, mask: Tensor | None
     scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf)
+    return softmax_mean(scores, values)
+
+
+def softmax_mean(scores: Tensor, values: Tensor) -> Tensor:
+    """Return the mean [..., n, e] of ``values`` [..., m, e] weighed by softmax of ``scores``."""
     return torch.softmax(scores, dim=-1) @ values
 
 

@@ -31,6 +31,11 @@ class Model(Protocol):
         """Hidden layer -> its channels, in order: what ``Modulate`` is called for."""
         ...
 
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of one example's ``features`` before they are flattened, such as (c, h, w)."""
+        ...
+
     def init_params(self, seed: int) -> Params:
         """Draw parameters; the same seed gives the same bits and no global generator moves."""
         ...

@@ -1,5 +1,6 @@
 """The four-block convolutional network of few-shot learning."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -22,19 +23,24 @@ class Conv4Options:
 
     Attributes:
         channels: filters in each block, >= 1.
-        n_blocks: blocks, each halving height and width, >= 1.
+        n_blocks: blocks, >= 1.
+        pooled_blocks: how many of them, from the first, halve height and width; None: all.
         modality: which modality to look at; its examples are [channels, height, width].
         batch_norm: one of ``batch_norm.MODES``; see there.
     """
 
     channels: int = 64
     n_blocks: int = 4
+    pooled_blocks: int | None = None
     modality: str = "image"
     batch_norm: BatchNormMode = "transductive"
 
     def __post_init__(self) -> None:
         require(self.channels >= 1, "channels", self.channels, "1 or more")
         require(self.n_blocks >= 1, "n_blocks", self.n_blocks, "1 or more")
+        pooled, up_to = self.pooled_blocks, f"0 to n_blocks={self.n_blocks}"
+        is_within = pooled is None or 0 <= pooled <= self.n_blocks
+        require(is_within, "pooled_blocks", pooled, up_to)
         known = ", ".join(map(repr, MODES))
         require(self.batch_norm in MODES, "batch_norm", self.batch_norm, f"one of {known}")
 
@@ -54,16 +60,19 @@ class Conv4:
         self, options: Conv4Options, *, in_shape: tuple[int, int, int], n_outputs: int | None
     ) -> None:
         in_channels, height, width = in_shape
-        scale = 2**options.n_blocks
+        pooled = options.n_blocks if options.pooled_blocks is None else options.pooled_blocks
+        scale = 2**pooled
         if min(height, width) < scale:
+            option = "n_blocks" if options.pooled_blocks is None else "pooled_blocks"
             raise ConfigError(
-                f"n_blocks={options.n_blocks} halves height and width so often that "
+                f"{option}={pooled} halves height and width so often that "
                 f"{height}x{width} vanishes; expected images of {scale}x{scale} or more, "
                 "or fewer blocks"
             )
         self._options = options
         self._in_channels = in_channels
-        self._n_features = options.channels * (height // scale) * (width // scale)
+        self._feature_shape = (options.channels, height // scale, width // scale)
+        self._n_pooled = pooled
         self._n_outputs = n_outputs
         self._layers = tuple(f"block{i}" for i in range(options.n_blocks))
 
@@ -96,6 +105,11 @@ class Conv4:
         """The blocks, with their filters."""
         return dict.fromkeys(self._layers, self._options.channels)
 
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Channels, height and width of the last block."""
+        return self._feature_shape
+
     def init_params(self, seed: int) -> Params:
         """Draw Glorot weights; batch norm starts as the identity."""
         channels = self._options.channels
@@ -111,7 +125,8 @@ class Conv4:
                 params[f"{layer}.norm.scale"] = weight.new_ones(channels)
                 params[f"{layer}.norm.shift"] = weight.new_zeros(channels)
         if self._n_outputs is not None:
-            n_in, n_out, first = self._n_features, self._n_outputs, len(self._layers)
+            n_in, n_out = math.prod(self._feature_shape), self._n_outputs
+            first = len(self._layers)
             params["head.weight"] = fan_in_uniform(seed, first, (n_out, n_in), fan_in=n_in)
             params["head.bias"] = fan_in_uniform(seed, first + 1, (n_out,), fan_in=n_in)
         return params
@@ -140,14 +155,14 @@ class Conv4:
         """Map images to the flattened last block, [n, d]."""
         x = _channels_last(inputs[self._options.modality])
         has_norm = self.batch_norm != "none"
-        for layer in self._layers:
+        for i, layer in enumerate(self._layers):
             x = F.conv2d(x, params[f"{layer}.conv.weight"], params.get(f"{layer}.conv.bias"), 1, 1)
             if has_norm:
                 x = norm(layer, x, params[f"{layer}.norm.scale"], params[f"{layer}.norm.shift"])
             if modulate is not None:
                 x = modulate(layer, x)
             # the same as pooling after ReLU, which is monotone, for a quarter of its work
-            x = F.relu(F.max_pool2d(x, 2))
+            x = F.relu(F.max_pool2d(x, 2) if i < self._n_pooled else x)
         return x.flatten(1)
 
     def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:

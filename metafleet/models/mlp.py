@@ -54,6 +54,7 @@ class Mlp:
     ) -> None:
         self._modalities = modalities
         self._has_head = n_outputs is not None
+        self._n_features = options.hidden[-1]
         self._sizes = (n_in, *options.hidden, *(() if n_outputs is None else (n_outputs,)))
 
     @classmethod
@@ -72,6 +73,11 @@ class Mlp:
     def batch_norm(self) -> str:
         """There is none."""
         return "none"
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Units of the last hidden layer."""
+        return (self._n_features,)
 
     def init_params(self, seed: int) -> Params:
         """Draw weights and biases from U(-b, b), b = 1 / sqrt(fan_in)."""

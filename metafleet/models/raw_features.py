@@ -1,5 +1,6 @@
 """No network at all: the modalities as they come."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -11,7 +12,14 @@ from metafleet.params import Params
 
 
 class RawFeatures:
-    """Flattens the modalities and joins them in order of name. There is nothing to learn."""
+    """Flattens the modalities and joins them in order of name. There is nothing to learn.
+
+    Args:
+        modalities: modality -> shape of one example.
+    """
+
+    def __init__(self, modalities: Mapping[str, tuple[int, ...]]) -> None:
+        self._n_features = sum(math.prod(shape) for shape in modalities.values())
 
     @property
     def batch_norm(self) -> str:
@@ -27,6 +35,11 @@ class RawFeatures:
     def layers(self) -> Mapping[str, int]:
         """There are none."""
         return {}
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Numbers in one example."""
+        return (self._n_features,)
 
     def init_params(self, seed: int) -> Params:
         """Return nothing."""

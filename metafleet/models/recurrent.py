@@ -13,7 +13,9 @@ from metafleet.models.init import fan_in_uniform
 from metafleet.params import Params
 
 
-def init_lstm(seed: int, index: int, name: str, *, n_inputs: int, n_units: int) -> Params:
+def init_lstm(
+    seed: int, index: int, name: str, *, n_inputs: int, n_units: int, n_hidden: int | None = None
+) -> Params:
     """Draw the parameters of ``lstm_cell`` from U(-b, b), b = 1 / sqrt(n_units), as torch does.
 
     Args:
@@ -22,8 +24,11 @@ def init_lstm(seed: int, index: int, name: str, *, n_inputs: int, n_units: int) 
         name: what their names begin with.
         n_inputs: features of an input.
         n_units: features of the hidden and of the cell state.
+        n_hidden: features of the hidden state with what is joined to it, such as what was read
+            from a memory; None for ``n_units``.
     """
-    return _init_gates(seed, index, name, n_gates=4, n_inputs=n_inputs, n_units=n_units)
+    shape = (n_inputs, n_hidden or n_units, n_units)
+    return _init_gates(seed, index, name, n_gates=4, shape=shape)
 
 
 def lstm_cell(
@@ -38,7 +43,7 @@ def lstm_cell(
         params: what ``init_lstm`` drew, among others.
         name: what their names begin with.
         x: [n, n_inputs].
-        state: hidden and cell state before, [n, n_units] each.
+        state: hidden state [n, n_hidden] and cell state [n, n_units] before.
 
     Source: Hochreiter and Schmidhuber 1997; the forget gate's bias in Jozefowicz et al. 2015.
     """
@@ -51,7 +56,7 @@ def lstm_cell(
 
 def init_gru(seed: int, index: int, name: str, *, n_inputs: int, n_units: int) -> Params:
     """Draw the parameters of ``gru_cell``; arguments as of ``init_lstm``."""
-    return _init_gates(seed, index, name, n_gates=3, n_inputs=n_inputs, n_units=n_units)
+    return _init_gates(seed, index, name, n_gates=3, shape=(n_inputs, n_units, n_units))
 
 
 def gru_cell(params: Mapping[str, Tensor], name: str, x: Tensor, hidden: Tensor) -> Tensor:
@@ -82,8 +87,7 @@ def unroll_lstm(
     Returns:
         [length, n, n_units].
     """
-    n_units = params[f"{name}.hidden"].shape[0]
-    hidden = xs.new_zeros(xs.shape[1], n_units)
+    hidden = xs.new_zeros(xs.shape[1], params[f"{name}.hidden"].shape[0])
     state, seen = (hidden, hidden), []
     for x in reversed(xs.unbind()) if is_reversed else xs.unbind():
         state = lstm_cell(params, name, x, state)
@@ -92,11 +96,12 @@ def unroll_lstm(
 
 
 def _init_gates(
-    seed: int, index: int, name: str, *, n_gates: int, n_inputs: int, n_units: int
+    seed: int, index: int, name: str, *, n_gates: int, shape: tuple[int, int, int]
 ) -> Params:
+    n_inputs, n_hidden, n_units = shape
     width = n_gates * n_units
-    shapes = {"input": (n_inputs, width), "hidden": (n_units, width), "bias": (width,)}
+    shapes = {"input": (n_inputs, width), "hidden": (n_hidden, width), "bias": (width,)}
     return {
-        f"{name}.{part}": fan_in_uniform(seed, index + i, shape, fan_in=n_units)
-        for i, (part, shape) in enumerate(shapes.items())
+        f"{name}.{part}": fan_in_uniform(seed, index + i, own, fan_in=n_units)
+        for i, (part, own) in enumerate(shapes.items())
     }

@@ -1,0 +1,99 @@
+"""Matching networks."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.metric import MetricLearner
+from metafleet.models.attention import softmax_mean
+from metafleet.models.recurrent import init_lstm, lstm_cell, unroll_lstm
+from metafleet.options import require
+from metafleet.params import Params
+
+_FIRST_INDEX = 1_000
+"""Where the tensors of the comparison begin in the stream of initial values, after any model's."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingNetOptions:
+    """Options of ``MatchingNet``.
+
+    Attributes:
+        scale: what cosines are multiplied by in the softmax, > 0; 1 in the paper, where weights
+            of one episode differ by a factor of e^2 at most, which learns slowly.
+        context_steps: steps of the full context embedding's attention, >= 0; 0: without it.
+    """
+
+    scale: float = 1.0
+    context_steps: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.scale > 0, "scale", self.scale, "more than 0")
+        require(self.context_steps >= 0, "context_steps", self.context_steps, "0 or more")
+
+
+class MatchingNet(MetricLearner[MatchingNetOptions]):
+    """Learn an embedding in which a query has the class of the support examples it resembles.
+
+    P(y | x, S) = sum_i a(x, x_i) [y_i = y], a = softmax_i(scale * cos(f(x), g(x_i))). The logits
+    are log P. With full context embeddings, g reads the support set with a bidirectional LSTM, and
+    f is an LSTM that attends to it ``context_steps`` times.
+
+    Source: Vinyals et al. 2016, arXiv:1606.04080, eq. 1 and section 2.1.1; full context embeddings
+    in section 2.1.2, eq. 2 to 6 of the appendix.
+    """
+
+    Options: ClassVar[type] = MatchingNetOptions
+
+    def init_comparison(self, seed: int) -> Params:
+        """Draw the LSTMs of the full context embedding."""
+        if self.options.context_steps == 0:
+            return {}
+        d, first = math.prod(self.model.feature_shape), _FIRST_INDEX
+        return (
+            init_lstm(seed, first, "context.forward", n_inputs=d, n_units=d)
+            | init_lstm(seed, first + 3, "context.backward", n_inputs=d, n_units=d)
+            # its hidden state comes with what was read
+            | init_lstm(seed, first + 6, "context.read", n_inputs=d, n_units=d, n_hidden=2 * d)
+        )
+
+    def logits(
+        self,
+        params: Params,
+        support: Tensor,
+        targets: Tensor,
+        query: Tensor,
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Return log P(y | x, S), [n, n_way]."""
+        if self.options.context_steps > 0:
+            support = _read_support(params, support)
+            query = self._read_query(params, support, query)
+        cosines = F.normalize(query, dim=1) @ F.normalize(support, dim=1).T
+        log_weights = F.log_softmax(self.options.scale * cosines, dim=1)
+        classes = torch.arange(context.n_way, device=targets.device)
+        is_of_class = targets[None, :] == classes[:, None]
+        return torch.logsumexp(log_weights[:, None, :].masked_fill(~is_of_class, -math.inf), dim=2)
+
+    def _read_query(self, params: Params, support: Tensor, query: Tensor) -> Tensor:
+        """Let each query attend to the support set again and again."""
+        hidden = cell = torch.zeros_like(query)
+        for _ in range(self.options.context_steps):
+            read = softmax_mean(hidden @ support.T, support)
+            state = (torch.cat([hidden, read], dim=1), cell)
+            moved, cell = lstm_cell(params, "context.read", query, state)
+            hidden = moved + query
+        return hidden
+
+
+def _read_support(params: Params, support: Tensor) -> Tensor:
+    """Embed each support example in the light of the others, in the order they come."""
+    sequence = support[:, None, :]
+    there = unroll_lstm(params, "context.forward", sequence)
+    back = unroll_lstm(params, "context.backward", sequence, is_reversed=True)
+    return support + (there + back)[:, 0]

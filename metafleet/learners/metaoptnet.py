@@ -1,0 +1,60 @@
+"""Meta-learning with a support vector machine as the head."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.metric import MetricLearner
+from metafleet.learners.prototypes import one_hot
+from metafleet.learners.svm_dual import svm_dual
+from metafleet.options import require
+from metafleet.params import Params
+
+
+@dataclass(frozen=True, slots=True)
+class MetaOptNetOptions:
+    """Options of ``MetaOptNet``.
+
+    Attributes:
+        bound: C of the support vector machine, > 0.
+        scale: what its scores are multiplied by before training, > 0; learned.
+    """
+
+    bound: float = 0.1
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.bound > 0, "bound", self.bound, "more than 0")
+        require(self.scale > 0, "scale", self.scale, "more than 0")
+
+
+class MetaOptNet(MetricLearner[MetaOptNetOptions]):
+    """Learn an embedding f in which a support vector machine, fitted to the support set, does well.
+
+    The logits of a query are gamma sum_i a_i K(f(x_i), f(x)) with the linear kernel and the dual
+    variables a of Crammer and Singer's multi-class machine. gamma is learned.
+
+    Source: Lee et al. 2019, arXiv:1904.03758, eq. 6 to 10; C = 0.1 in section 4.1.
+    """
+
+    Options: ClassVar[type] = MetaOptNetOptions
+
+    def init_comparison(self, seed: int) -> Params:
+        """Return gamma as the options say."""
+        return {"svm.scale": torch.tensor([self.options.scale])}
+
+    def logits(
+        self,
+        params: Params,
+        support: Tensor,
+        targets: Tensor,
+        query: Tensor,
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Fit the machine to the support set and return its scaled scores."""
+        classes = one_hot(targets, context.n_way, support)
+        dual = svm_dual(support @ support.T, classes, self.options.bound).to(query.dtype)
+        return params["svm.scale"] * (query @ (support.T @ dual))

@@ -1,0 +1,74 @@
+"""Meta-learning with closed-form solvers: ridge and logistic regression on embeddings."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.metric import MetricLearner
+from metafleet.learners.prototypes import one_hot
+from metafleet.learners.ridge import logistic_weights, ridge_weights
+from metafleet.options import require
+from metafleet.params import Params
+
+
+@dataclass(frozen=True, slots=True)
+class R2d2Options:
+    """Options of ``R2d2``.
+
+    Attributes:
+        head: "ridge" (R2-D2), or "logistic" (LR-D2), each class against the rest.
+        penalty: lambda before training, > 0; learned.
+        scale: what the head's outputs are multiplied by before training, > 0; learned.
+        newton_steps: of the logistic head, >= 1.
+    """
+
+    head: Literal["ridge", "logistic"] = "ridge"
+    penalty: float = 1.0
+    scale: float = 1.0
+    newton_steps: int = 5
+
+    def __post_init__(self) -> None:
+        require(self.penalty > 0, "penalty", self.penalty, "more than 0")
+        require(self.scale > 0, "scale", self.scale, "more than 0")
+        require(self.newton_steps >= 1, "newton_steps", self.newton_steps, "1 or more")
+
+
+class R2d2(MetricLearner[R2d2Options]):
+    """Learn an embedding f in which a linear classifier, fitted to the support set, does well.
+
+    Ridge: W = X^T (X X^T + lambda I)^-1 Y with X = f(support), Y its one-hot classes; the logits of
+    a query are alpha f(x) W. lambda and alpha are learned, lambda by its logarithm. The paper's
+    scalar beta, added to all logits, cancels in the softmax and is left out.
+
+    Source: Bertinetto et al. 2019, arXiv:1805.08136, eq. 6, 7 and 8 to 10.
+    """
+
+    Options: ClassVar[type] = R2d2Options
+
+    def init_comparison(self, seed: int) -> Params:
+        """Return lambda and alpha as the options say."""
+        return {
+            "ridge.log_penalty": torch.tensor([self.options.penalty]).log(),
+            "ridge.scale": torch.tensor([self.options.scale]),
+        }
+
+    def logits(
+        self,
+        params: Params,
+        support: Tensor,
+        targets: Tensor,
+        query: Tensor,
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Fit the head to the support set and return its scaled outputs."""
+        penalty = params["ridge.log_penalty"].exp()
+        classes = one_hot(targets, context.n_way, support)
+        if self.options.head == "ridge":
+            weights = ridge_weights(support, classes, penalty)
+        else:
+            n_steps = self.options.newton_steps
+            weights = logistic_weights(support, classes, penalty, n_steps=n_steps)
+        return params["ridge.scale"] * (query @ weights)

@@ -1,0 +1,128 @@
+"""Any scikit-learn classifier as the head at adaptation time, on meta-learned embeddings."""
+
+import importlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from metafleet.errors import ConfigError
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.metric import MetricLearner
+from metafleet.learners.prototypes import prototype_logits
+from metafleet.models.base import ModelFactory
+from metafleet.options import require
+from metafleet.params import Params
+from metafleet.problem import Problem
+from metafleet.seeds import CounterRng
+
+_LEAST_PROBABILITY = 1e-6
+"""A forest may call a class impossible; its logarithm must stay a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class SklearnHeadOptions:
+    """Options of ``SklearnHead``.
+
+    Attributes:
+        estimator: a classifier of scikit-learn, by its full name.
+        params: what it is made with, such as ``{"n_neighbors": 1}``.
+    """
+
+    estimator: str = "sklearn.linear_model.LogisticRegression"
+    params: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        is_named = self.estimator.startswith("sklearn.") and self.estimator.count(".") >= 2
+        expected = "a classifier of scikit-learn, such as 'sklearn.ensemble.RandomForestClassifier'"
+        require(is_named, "estimator", self.estimator, expected)
+        require(
+            "random_state" not in self.params,
+            *("params", dict(self.params)),
+            "no random_state: it is drawn for each episode, reproducibly",
+        )
+
+
+class SklearnHead(MetricLearner[SklearnHeadOptions]):
+    """Meta-train an embedding as ``Protonet`` does; judge it with a classifier of scikit-learn.
+
+    To adapt is to fit the classifier to the embedded support set. The outputs are its logarithmic
+    probabilities, or its decision function where it has no probabilities.
+    """
+
+    Options: ClassVar[type] = SklearnHeadOptions
+
+    @classmethod
+    def build(cls, options: SklearnHeadOptions, problem: Problem, make_model: ModelFactory) -> Self:
+        """Take the model without a head, and make sure that the classifier can be made.
+
+        Raises:
+            ConfigError: scikit-learn is missing, or has no such classifier.
+        """
+        learner = super().build(options, problem, make_model)
+        learner._classifier(random_state=0)
+        return learner
+
+    def draw(self, rng: CounterRng, n_support: int, n_query: int) -> Params:
+        """Draw the classifier's random_state."""
+        return {"random_state": torch.tensor(rng.integer(2**31))}
+
+    def logits(
+        self,
+        params: Params,
+        support: Tensor,
+        targets: Tensor,
+        query: Tensor,
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Compare with prototypes in meta-training, fit the classifier otherwise."""
+        if context.is_training:
+            return prototype_logits(support, targets, query, context.n_way)
+        classifier = self._classifier(random_state=int(context.drawn["random_state"]))
+        with warnings.catch_warnings():  # of a few examples, most solvers warn
+            warnings.simplefilter("ignore")
+            classifier.fit(support.cpu().numpy(), targets.cpu().numpy())
+            outputs = _scores(classifier, query.cpu().numpy(), context.n_way)
+        return outputs.to(query)
+
+    def _classifier(self, *, random_state: int) -> Any:
+        options = self.options
+        found = _find(options.estimator)
+        chance = {"random_state": random_state} if "random_state" in found().get_params() else {}
+        try:
+            return found(**options.params).set_params(**chance)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"params={dict(options.params)!r}: {error}") from error
+
+
+def _find(name: str) -> Any:
+    """Import a classifier of scikit-learn, and nothing else."""
+    try:
+        from sklearn.base import ClassifierMixin  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigError(
+            "learner 'sklearn_head' needs scikit-learn; pip install 'metafleet[heads]'"
+        ) from error
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ImportError:
+        found = None
+    if not (isinstance(found, type) and issubclass(found, ClassifierMixin)):
+        raise ConfigError(
+            f"estimator={name!r} is no classifier of scikit-learn; expected one such as "
+            "'sklearn.ensemble.RandomForestClassifier'"
+        )
+    return found
+
+
+def _scores(classifier: Any, features: Any, n_way: int) -> Tensor:
+    if hasattr(classifier, "predict_proba"):
+        shares = torch.as_tensor(classifier.predict_proba(features))
+        return shares.clamp(min=_LEAST_PROBABILITY).log()
+    scores = torch.as_tensor(classifier.decision_function(features))
+    # of two classes there is one score, for the second
+    return torch.stack([-scores, scores], dim=1) if n_way == 2 and scores.dim() == 1 else scores
