@@ -1,0 +1,90 @@
+"""Every algorithm learns: from its own configuration, made small, over two Celery workers.
+
+A case is a file of ``experiments/`` and what makes it small. What it ends with must beat what it
+began with, both judged on episodes never trained on.
+"""
+
+from dataclasses import dataclass
+
+import pytest
+
+from orchestrator.config import ExperimentConfig
+from orchestrator.events import EvaluationDone
+from tests.fleet import ROOT, Fleet
+from tests.runs import execute, new_run
+
+SMALL = (
+    *("validation.every=0", "test.episodes=60", "test.baselines=true"),
+    *("outer.meta_batch_size=8", "engine.episodes_per_job=4"),
+)
+SMALL_GLYPHS = (
+    *("episodes.k_shot=1", "episodes.n_query=3", "episodes.n_way=5"),
+    *("model.channels=16", "data.min_faces=8"),
+)
+FAST = ("outer.steps=30", "outer.lr=0.005")
+GENTLE = ("learner.inner_lr=0.1", "learner.inner_steps=3")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One experiment, made small.
+
+    Attributes:
+        experiment: name of its file.
+        overrides: as after ``--set``, besides ``SMALL``.
+        name: of the case, where the file has several.
+    """
+
+    experiment: str
+    overrides: tuple[str, ...]
+    name: str = ""
+
+    def config(self) -> ExperimentConfig:
+        shared = SMALL_GLYPHS if self.experiment.startswith("glyphs-") else ()
+        path = ROOT / "experiments" / f"{self.experiment}.toml"
+        return ExperimentConfig.load(path, [*SMALL, *shared, *self.overrides])
+
+    def __str__(self) -> str:
+        return self.name or self.experiment
+
+
+CASES = (
+    Case("glyphs-maml", (*FAST, *GENTLE)),
+    Case("glyphs-maml", (*FAST, *GENTLE, "learner.first_order=true"), name="fomaml"),
+    Case("glyphs-protonet", ("outer.steps=15", "episodes.meta_train.n_way=10")),
+    Case("sinusoid-maml", (*FAST, "outer.steps=100")),
+)
+
+
+@pytest.fixture(scope="module")
+def fleet(standing_fleet: Fleet) -> Fleet:
+    """Two workers for all cases."""
+    return standing_fleet
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_what_is_trained_beats_what_is_not(fleet: Fleet, case: Case) -> None:
+    settings = fleet.settings
+    run = new_run(settings, case.config())
+
+    report = execute(settings, run)
+
+    found = {evaluation.label: evaluation for evaluation in report.evaluations}
+    trained, initial = found["trained"], found["initialisation"]
+    shown = f"{describe(trained)}, untrained {describe(initial)}"
+    assert is_clearly_better(trained, initial), shown
+    assert len(report.workers) > 0
+
+
+def is_clearly_better(one: EvaluationDone, other: EvaluationDone) -> bool:
+    """Tell whether the intervals are apart: of accuracy, or of the loss in regression."""
+    if one.accuracy is None or other.accuracy is None:
+        return one.loss + one.loss_ci95 < other.loss - other.loss_ci95
+    assert one.accuracy_ci95 is not None and other.accuracy_ci95 is not None
+    return one.accuracy - one.accuracy_ci95 > other.accuracy + other.accuracy_ci95
+
+
+def describe(evaluation: EvaluationDone) -> str:
+    if evaluation.accuracy is None:
+        return f"loss {evaluation.loss:.2f} +- {evaluation.loss_ci95:.2f}"
+    return f"accuracy {evaluation.accuracy:.3f} +- {evaluation.accuracy_ci95:.3f}"
