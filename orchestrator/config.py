@@ -140,7 +140,7 @@ class Test(_Section):
 class Engine(_Section):
     """How the work is cut and guarded.
 
-    Only episodes_per_job, device and wire_dtype touch the arithmetic.
+    Only episodes_per_job, device, wire_dtype and max_staleness touch the arithmetic.
     """
 
     episodes_per_job: int = Field(default=4, ge=1)
@@ -150,6 +150,7 @@ class Engine(_Section):
     min_fraction: float = Field(default=0.9, gt=0, le=1)
     max_attempts: int = Field(default=3, ge=1)
     checkpoint_every: int = Field(default=25, ge=1)
+    max_staleness: int = Field(default=0, ge=0, le=4)
     step_deadline_s: float = Field(default=600.0, gt=0)
     job_deadline_s: float = Field(default=600.0, gt=0)
     wire_dtype: Literal["float32", "bfloat16"] = "float32"

@@ -17,6 +17,7 @@ class OpenRows:
         batch: the rows being written right now; older than all others.
         file: where rows go that do not fit into memory or must survive a crash.
         refusal: why the file took no rows at the last attempt; None when it did.
+        n_added: rows added so far.
     """
 
     def __init__(self, file: SpillFile) -> None:
@@ -25,6 +26,12 @@ class OpenRows:
         self.refusal: OSError | None = None
         self._batch_is_spilled = False
         self._buffer: deque[EpochRow] = deque()
+        self.n_added = 0
+
+    @property
+    def n_left(self) -> int:
+        """Rows added so far that are not in memory any more: in the database, or in the file."""
+        return self.n_added - self.n_in_memory
 
     @property
     def n_in_memory(self) -> int:
@@ -42,7 +49,9 @@ class OpenRows:
 
     def add(self, items: Iterable[EpochRow]) -> None:
         """Add the newest rows."""
+        before = len(self._buffer)
         self._buffer.extend(items)
+        self.n_added += len(self._buffer) - before
 
     def begin_batch(self, n_rows: int) -> None:
         """Take the oldest ``n_rows`` of the buffer, or what there is, as the next batch."""

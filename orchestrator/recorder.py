@@ -156,6 +156,8 @@ class Recorder:
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Make what was recorded so far safe from a crash of this process.
 
+        Rows recorded meanwhile, by another thread, are not waited for.
+
         Args:
             timeout_s: how long to wait for the database; none while it is known to be away.
 
@@ -167,12 +169,13 @@ class Recorder:
             DatabaseError: the database refuses for good, or neither it nor the file takes rows.
         """
         with self._changed:
+            n_rows = self._rows.n_added
             self._is_urgent = True
             self._changed.notify_all()
-            self._changed.wait_for(self._is_settled, timeout_s)
+            self._changed.wait_for(lambda: self._is_settled(n_rows), timeout_s)
             self._is_urgent = False
             self._raise_failure()
-            if self._rows.n_in_memory:
+            if self._rows.n_left < n_rows:
                 self._rows.spill()
                 self._raise_refusal()
             return self._rows.file.is_empty()
@@ -225,9 +228,9 @@ class Recorder:
                 f"({self._rows.refusal.strerror}); make room, or mend the database"
             ) from self._rows.refusal
 
-    def _is_settled(self) -> bool:
+    def _is_settled(self, n_rows: int) -> bool:
         is_over = self._failure is not None or self._away_since is not None
-        return is_over or self._rows.are_none()
+        return is_over or (self._rows.n_left >= n_rows and self._rows.file.is_empty())
 
     # --- the thread's side
 

@@ -194,6 +194,7 @@ def _facts(view: RunView) -> Table:
         "queue": _queue(run),
         "experiment": f"{run.experiment}, seed {run.seed}",
         "what": _what(run),
+        "pipelining": _pipelining(run),
         "learning": _learning(view),
         "jobs": _jobs(view.jobs),
         "checkpoint": f"{view.checkpoint.path} (step {view.checkpoint.step})"
@@ -222,6 +223,14 @@ def _what(run: RunRecord) -> str:
         run.config.get(section, {}).get("name", "?") for section in ("learner", "model", "data")
     )
     return f"{', '.join(parts)}; n_way={episodes.get('n_way')} k_shot={episodes.get('k_shot')}"
+
+
+def _pipelining(run: RunRecord) -> str | None:
+    """Say how old the states are that gradients were taken at, where that is not as usual."""
+    staleness = run.config.get("engine", {}).get("max_staleness", 0)
+    if not staleness:
+        return None
+    return f"gradients of {counted(staleness, 'version')} ago (engine.max_staleness={staleness})"
 
 
 def _learning(view: RunView) -> str | None:

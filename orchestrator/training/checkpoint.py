@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _FORMAT: Final = "metafleet-checkpoint-1"
 _KEPT: Final = 3
 _PART: Final = ".part-"
-_GROUPS: Final = ("state", "moments", "best")
+_RECENT: Final = "recent-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,14 @@ class Progress:
         best_step: step of the best validation; 0 before the first.
         best_score: its score, higher is better; None before the first.
         validations_since_best: validations that brought nothing better.
+        is_unjudged: the state is to be validated before training goes on.
     """
 
     step: int
     best_step: int = 0
     best_score: float | None = None
     validations_since_best: int = 0
+    is_unjudged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +57,45 @@ class Checkpoint:
         state: the meta-learned state.
         moments: the outer optimiser's moments.
         best: the state of the best validation; None before the first.
+        recent: the states of the steps before, newest last: as many as ``engine.max_staleness``
+            wants and there are.
     """
 
     progress: Progress
     state: MetaState
     moments: Params
     best: MetaState | None
+    recent: tuple[MetaState, ...] = ()
 
     @property
     def sha256(self) -> str:
         """Digest of all tensors: equal for runs that did the same arithmetic."""
         return digest(self.tensors())
 
+    def version(self, step: int) -> MetaState:
+        """Return the state after ``step``, this one or a recent one.
+
+        Raises:
+            CheckpointError: it is not here.
+        """
+        age = self.progress.step - step
+        if not 0 <= age <= len(self.recent):
+            raise CheckpointError(
+                f"the checkpoint of step {self.progress.step} has no state of step {step}; it was "
+                "written with another engine.max_staleness"
+            )
+        return (*self.recent, self.state)[-1 - age]
+
     def tensors(self) -> Params:
         """Give all tensors under the names they are stored by."""
-        best = flatten_state(self.best) if self.best is not None else {}
-        groups = (flatten_state(self.state), self.moments, best)
+        groups = {"state": flatten_state(self.state), "moments": self.moments}
+        if self.best is not None:
+            groups["best"] = flatten_state(self.best)
+        for age, state in enumerate(reversed(self.recent), start=1):
+            groups[f"{_RECENT}{age}"] = flatten_state(state)
         return {
             f"{group}:{name}": tensor
-            for group, tensors in zip(_GROUPS, groups, strict=True)
+            for group, tensors in groups.items()
             for name, tensor in tensors.items()
         }
 
@@ -171,12 +193,15 @@ def read_checkpoint(path: Path) -> tuple[Checkpoint, StoredCheckpoint]:
         progress = Progress(**json.loads(metadata["progress"]))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"checkpoint {path} cannot be read ({error})") from error
-    groups = {group: _group(tensors, group) for group in _GROUPS}
+    groups = _groups(tensors)
+    best = groups.get("best")
+    ages = range(sum(group.startswith(_RECENT) for group in groups), 0, -1)
     checkpoint = Checkpoint(
         progress=progress,
-        state=unflatten_state(groups["state"]),
-        moments=groups["moments"],
-        best=unflatten_state(groups["best"]) if groups["best"] else None,
+        state=unflatten_state(groups.get("state", {})),
+        moments=groups.get("moments", {}),
+        best=unflatten_state(best) if best else None,
+        recent=tuple(unflatten_state(groups.get(f"{_RECENT}{age}", {})) for age in ages),
     )
     sha256 = checkpoint.sha256
     if sha256 != metadata.get("sha256"):
@@ -184,9 +209,12 @@ def read_checkpoint(path: Path) -> tuple[Checkpoint, StoredCheckpoint]:
     return checkpoint, StoredCheckpoint(path, sha256, path.stat().st_size)
 
 
-def _group(tensors: dict[str, Tensor], group: str) -> Params:
-    prefix = f"{group}:"
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+def _groups(tensors: dict[str, Tensor]) -> dict[str, Params]:
+    groups: dict[str, Params] = {}
+    for full_name, tensor in tensors.items():
+        group, _, name = full_name.partition(":")
+        groups.setdefault(group, {})[name] = tensor
+    return groups
 
 
 def _write_atomically(path: Path, data: bytes) -> None:

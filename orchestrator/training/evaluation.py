@@ -38,20 +38,30 @@ def judge_state(
     stream: str,
 ) -> tuple[EvaluationDone, StepOutcome]:
     """Judge ``state`` on episodes that depend on the run's seed and the split alone."""
-    outcome = dispatcher.run_step(
-        StepRequest(
-            stream=stream,
-            step=judgement.step,
-            kind="evaluate",
-            split=judgement.split,
-            episode_step=0,
-            n_episodes=judgement.n_episodes,
-            spec=spec,
-            state=state,
-        )
+    outcome = dispatcher.run_step(evaluation_request(spec, state, judgement, stream=stream))
+    return evaluation_of(judgement, outcome), outcome
+
+
+def evaluation_request(
+    spec: WorkloadSpec, state: MetaState, judgement: Judgement, *, stream: str
+) -> StepRequest:
+    """Ask for the episodes of a judgement of ``state``."""
+    return StepRequest(
+        stream=stream,
+        step=judgement.step,
+        kind="evaluate",
+        split=judgement.split,
+        episode_step=0,
+        n_episodes=judgement.n_episodes,
+        spec=spec,
+        state=state,
     )
+
+
+def evaluation_of(judgement: Judgement, outcome: StepOutcome) -> EvaluationDone:
+    """Sum up what came of a judgement."""
     summary = summarise(outcome.metrics)
-    done = EvaluationDone(
+    return EvaluationDone(
         split=judgement.split,
         label=judgement.label,
         step=judgement.step,
@@ -62,7 +72,6 @@ def judge_state(
         accuracy_ci95=summary.accuracy_ci95,
         batch_norm=judgement.batch_norm,
     )
-    return done, outcome
 
 
 def evaluation_record(done: EvaluationDone) -> EvaluationRecord:

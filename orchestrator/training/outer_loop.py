@@ -1,33 +1,27 @@
 """The outer loop of meta-training: dispatch, update, record, validate, checkpoint."""
 
-import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 
-from db.records import CheckpointRecord, OuterStepRecord
-from metafleet.episode import META_TRAIN, META_VAL
+from db.records import OuterStepRecord
+from metafleet.episode import META_TRAIN
+from metafleet.errors import FencedError, FleetError, NumericsError
 from metafleet.params import MetaState
 from metafleet.summary import summarise
 from metafleet.workload import WorkloadSpec
 from orchestrator.config import ExperimentConfig
 from orchestrator.engine.step import Dispatcher, StepOutcome, StepRequest
-from orchestrator.events import EvaluationDone, Observer, StepDone
+from orchestrator.events import Observer
 from orchestrator.recorder import Recorder
-from orchestrator.training.checkpoint import (
-    Checkpoint,
-    CheckpointFolder,
-    Progress,
-    StoredCheckpoint,
-)
-from orchestrator.training.evaluation import (
-    Judgement,
-    evaluation_record,
-    job_records,
-    judge_state,
-)
-from orchestrator.training.outer_optimiser import OuterOptimiser
+from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, StoredCheckpoint
+from orchestrator.training.checkpoint_writer import CheckpointWriter
+from orchestrator.training.evaluation import job_records
+from orchestrator.training.journal import Journal
+from orchestrator.training.outer_optimiser import OuterOptimiser, UpdateFacts
+from orchestrator.training.step_pipeline import StepPipeline
+from orchestrator.training.validation import Validation
 
 TRAIN_STREAM = "train"
-VALIDATE_STREAM = "validate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +42,11 @@ class Trained:
 
 
 class OuterLoop:
-    """Trains one run to its end. Every decision depends on configuration and results alone.
+    """Trains one run to its end, once. Decisions depend on configuration and results alone.
+
+    No step waits for a validation or a checkpoint of the steps before. What comes of it is as if it
+    did: a verdict that ends the training takes back the steps beyond it, and a checkpoint that is
+    due while a verdict is open is stored with the verdict in it.
 
     Args:
         config: the experiment.
@@ -72,8 +70,23 @@ class OuterLoop:
         batch_norm: str,
     ) -> None:
         self._config, self._spec = config, spec
-        self._dispatcher, self._recorder = dispatcher, recorder
-        self._folder, self._observer, self._batch_norm = folder, observer, batch_norm
+        self._recorder, self._observer = recorder, observer
+        self._journal = Journal(recorder, observer)
+        self._writer = CheckpointWriter(folder, recorder)
+        self._pipeline = StepPipeline(
+            dispatcher,
+            self._request,
+            staleness=config.engine.max_staleness,
+            last_step=config.outer.steps,
+        )
+        self._validation = Validation(
+            *(config, spec, dispatcher),
+            recorder=recorder,
+            observer=observer,
+            batch_norm=batch_norm,
+        )
+        self._due: Checkpoint | None = None  # waits for the verdict that belongs into it
+        self._stored_step = -1
 
     def run(self, start: Checkpoint) -> Trained:
         """Go on from ``start`` to the last step, or until validation stops improving.
@@ -83,31 +96,45 @@ class OuterLoop:
             FleetError: the fleet cannot finish a step.
             CheckpointError: a checkpoint cannot be written.
         """
-        optimiser = OuterOptimiser(self._config.outer, start.state)
-        optimiser.load_moments(start.moments)
-        reached, stored = start, None
-        while not self._is_over(reached.progress):
-            outcome, step_s = self._dispatch(reached)
-            reached = self._advance(optimiser, reached, outcome, step_s)
-            stored = self._store(reached) if self._is_due(reached.progress) else None
-        if stored is None:
-            stored = self._store(reached)
+        self._optimiser = OuterOptimiser(self._config.outer, start.state)
+        self._optimiser.load_moments(start.moments)
+        self._whole = start
+        with self._writer, closing(self._pipeline), closing(self._validation):
+            try:
+                reached = self._train(start)
+            except KeyboardInterrupt:
+                # steps beyond what is whole come out the same when they are done again
+                self._store(self._whole)
+                raise
+            if self._stored_step != reached.progress.step:
+                self._store(reached)
+            stored = self._writer.wait()
+        assert stored is not None
         done, best = reached.progress, reached.best
         if best is None:
             return Trained(reached.state, done.step, done.step, stored)
         return Trained(best, done.best_step, done.step, stored)
 
-    def _is_over(self, progress: Progress) -> bool:
-        patience = self._config.validation.patience
-        is_stalled = 0 < patience <= progress.validations_since_best
-        return is_stalled or progress.step >= self._config.outer.steps
+    def _train(self, start: Checkpoint) -> Checkpoint:
+        reached = replace(start, progress=replace(start.progress, is_unjudged=False))
+        if start.progress.is_unjudged:
+            self._begin_validation(reached)
+        while True:
+            self._writer.check()
+            is_over = self._is_over(reached)
+            if self._validation.is_ready or (is_over and self._validation.is_open):
+                reached = self._judge(reached)
+            elif is_over:
+                return reached
+            else:
+                reached = self._advance(reached)
 
-    def _is_due(self, progress: Progress) -> bool:
-        return progress.step % self._config.engine.checkpoint_every == 0
+    def _is_over(self, reached: Checkpoint) -> bool:
+        is_last = reached.progress.step >= self._config.outer.steps
+        return is_last or self._validation.has_stalled(reached)
 
-    def _dispatch(self, reached: Checkpoint) -> tuple[StepOutcome, float]:
-        step = reached.progress.step + 1
-        request = StepRequest(
+    def _request(self, step: int, state: MetaState) -> StepRequest:
+        return StepRequest(
             stream=TRAIN_STREAM,
             step=step,
             kind="gradient",
@@ -115,98 +142,98 @@ class OuterLoop:
             episode_step=step,
             n_episodes=self._config.outer.meta_batch_size,
             spec=self._spec,
-            state=reached.state,
+            state=state,
         )
-        started_s = time.monotonic()
-        try:
-            return self._dispatcher.run_step(request), time.monotonic() - started_s
-        except KeyboardInterrupt:
-            # between two updates the state is whole; an interrupt elsewhere costs a few steps,
-            # which come out the same when they are done again
-            self._store(reached)
-            raise
 
-    def _advance(
-        self, optimiser: OuterOptimiser, reached: Checkpoint, outcome: StepOutcome, step_s: float
-    ) -> Checkpoint:
+    def _advance(self, reached: Checkpoint) -> Checkpoint:
+        """Do the next step; returns where the run stands then."""
         step = reached.progress.step + 1
-        facts = optimiser.update(step, outcome.sums, len(outcome.metrics))
-        summary = summarise(outcome.metrics)
-        row = OuterStepRecord(
-            step=step,
-            loss=summary.loss,
-            accuracy=summary.accuracy,
-            grad_norm=facts.grad_norm,
-            lr=facts.lr,
-            episodes=summary.n_episodes,
-            step_s=step_s,
-            workers_alive=outcome.workers_alive,
-            retries=outcome.retries,
-            degraded=outcome.is_degraded,
-        )
-        self._recorder.record_step(row, job_records(TRAIN_STREAM, step, outcome))
-        self._observer.on_step(
-            StepDone(
-                step=step,
-                loss=row.loss,
-                accuracy=row.accuracy,
-                grad_norm=row.grad_norm,
-                lr=row.lr,
-                episodes=row.episodes,
-                step_s=step_s,
-                workers_alive=row.workers_alive,
-                retries=row.retries,
-            )
-        )
-        now = Checkpoint(
+        try:
+            outcome, step_s = self._pipeline.finish_next(reached)
+            facts = self._optimiser.update(step, outcome.sums, len(outcome.metrics))
+        except FencedError:
+            raise
+        except (NumericsError, FleetError):
+            # a verdict that is still open may say that this step was never to be done
+            if self._validation.is_open:
+                reached = self._judge(reached)
+                if self._validation.has_stalled(reached):
+                    return reached
+            raise
+        row = _row_of(step, outcome, facts, step_s)
+        self._journal.add(row, job_records(TRAIN_STREAM, step, outcome))
+        return self._follow_up(self._moved(reached, step))
+
+    def _moved(self, reached: Checkpoint, step: int) -> Checkpoint:
+        staleness = self._config.engine.max_staleness
+        return Checkpoint(
             replace(reached.progress, step=step),
-            optimiser.state,
-            optimiser.moments(),
+            self._optimiser.state,
+            self._optimiser.moments(),
             reached.best,
+            (*reached.recent, reached.state)[-staleness:] if staleness else (),
         )
-        every = self._config.validation.every
-        return self._validate(now) if every and step % every == 0 else now
 
-    def _validate(self, reached: Checkpoint) -> Checkpoint:
-        progress = reached.progress
-        judgement = Judgement(
-            META_VAL,
-            "trained",
-            step=progress.step,
-            n_episodes=self._config.validation.episodes,
-            batch_norm=self._batch_norm,
-        )
-        done, outcome = judge_state(
-            self._dispatcher, self._spec, reached.state, judgement, stream=VALIDATE_STREAM
-        )
-        score = _score(done)
-        is_best = progress.best_score is None or score > progress.best_score
-        done = replace(done, is_best=is_best)
-        self._recorder.record_evaluation(evaluation_record(done))
-        self._recorder.record_jobs(job_records(VALIDATE_STREAM, progress.step, outcome))
-        self._observer.on_evaluation(done)
-        if is_best:
-            progress = Progress(progress.step, progress.step, score, 0)
-            return replace(reached, progress=progress, best=reached.state)
-        since_best = progress.validations_since_best + 1
-        return replace(reached, progress=replace(progress, validations_since_best=since_best))
+    def _follow_up(self, reached: Checkpoint) -> Checkpoint:
+        """Begin the validation and the checkpoint that are due."""
+        step = reached.progress.step
+        if self._validation.is_due(step):
+            if self._validation.is_open:
+                reached = self._judge(reached)
+                if self._validation.has_stalled(reached):
+                    return reached
+            self._begin_validation(reached)
+        elif not self._validation.is_open:
+            self._whole = reached
+        if step % self._config.engine.checkpoint_every == 0:
+            if self._validation.is_open:
+                self._due = reached
+            else:
+                self._store(reached)
+        return reached
 
-    def _store(self, reached: Checkpoint) -> StoredCheckpoint:
-        self._recorder.flush()  # rows first: a checkpoint never covers steps that are not recorded
-        stored = self._folder.write(reached)
-        self._recorder.record_checkpoint(
-            CheckpointRecord(
-                step=reached.progress.step,
-                path=str(stored.path),
-                sha256=stored.sha256,
-                size_bytes=stored.n_bytes,
-            )
-        )
+    def _begin_validation(self, at: Checkpoint) -> None:
+        self._validation.begin(at)
+        self._whole = replace(at, progress=replace(at.progress, is_unjudged=True))
+        if self._validation.may_stop:
+            self._journal.hold()
+
+    def _judge(self, reached: Checkpoint) -> Checkpoint:
+        """Take the open verdict; returns where the run stands by it: perhaps further back."""
+        judged, due, self._due = self._validation.finish(), self._due, None
+        if self._validation.has_stalled(judged):
+            self._journal.forget()
+            self._whole = judged
+            return judged
+        self._journal.release()
+        self._whole = reached = _with_verdict(reached, judged)
+        if due is not None:
+            self._store(_with_verdict(due, judged))
+        return reached
+
+    def _store(self, reached: Checkpoint) -> None:
+        self._writer.store(reached)
+        self._stored_step = reached.progress.step
         if self._recorder.status is not None:
             self._observer.on_notice(self._recorder.status)
-        return stored
 
 
-def _score(done: EvaluationDone) -> float:
-    """Higher is better: accuracy, or the loss of a regression turned round."""
-    return -done.loss if done.accuracy is None else done.accuracy
+def _with_verdict(reached: Checkpoint, judged: Checkpoint) -> Checkpoint:
+    progress = replace(judged.progress, step=reached.progress.step)
+    return replace(reached, progress=progress, best=judged.best)
+
+
+def _row_of(step: int, outcome: StepOutcome, facts: UpdateFacts, step_s: float) -> OuterStepRecord:
+    summary = summarise(outcome.metrics)
+    return OuterStepRecord(
+        step=step,
+        loss=summary.loss,
+        accuracy=summary.accuracy,
+        grad_norm=facts.grad_norm,
+        lr=facts.lr,
+        episodes=summary.n_episodes,
+        step_s=step_s,
+        workers_alive=outcome.workers_alive,
+        retries=outcome.retries,
+        degraded=outcome.is_degraded,
+    )

@@ -13,9 +13,11 @@ from db.records import RunRecord
 from metafleet.errors import FencedError, RunLeasedError
 from tests.faults.running import EXPERIMENT, ROWS, SHARDS, STEPS, Row, Running
 from tests.fleet import ROOT, Fleet
-from tests.runs import assert_every_shard_once, execute, new_run
+from tests.runs import assert_every_shard_once, config, execute, new_run, undisturbed
 
-# phase -> where the process kills itself: module, class, method, whether before or after it
+# phase -> where the process kills itself: module, class, method, and whether before or after it;
+# "stuck": after the call has hung for a while, other threads going on; "soon": in the midst of what
+# follows it
 PHASES = {
     "before publish": ("orchestrator.engine.publisher", "Publisher", "send", "before"),
     "while waiting": ("orchestrator.engine.open_step", "OpenStep", "take", "before"),
@@ -32,11 +34,17 @@ PHASES = {
         "write",
         "after",
     ),
+    "with a checkpoint half written": (
+        "orchestrator.training.checkpoint",
+        "CheckpointFolder",
+        "write",
+        "stuck",
+    ),
     "before the step's row": ("orchestrator.recorder", "Recorder", "record_step", "before"),
 }
 
 _SUICIDE = """
-import importlib, os, signal, sys
+import importlib, os, signal, sys, threading, time
 module, name, method, when, nth = sys.argv[1:6]
 owner = getattr(importlib.import_module(module), name)
 original, calls = getattr(owner, method), 0
@@ -45,8 +53,13 @@ def dying(*args, **kwargs):
     calls += 1
     if calls == int(nth) and when == "before":
         os.kill(os.getpid(), signal.SIGKILL)
+    if calls == int(nth) and when == "stuck":
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if calls == int(nth) and when == "soon":
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGKILL)).start()
     result = original(*args, **kwargs)
-    if calls == int(nth):
+    if calls == int(nth) and when == "after":
         os.kill(os.getpid(), signal.SIGKILL)
     return result
 setattr(owner, method, dying)
@@ -55,8 +68,8 @@ sys.exit(main(["runs", "resume", sys.argv[6], "--json"]))
 """
 
 
-def _die(settings: Settings, run: RunRecord, phase: str, *, nth: int) -> None:
-    module, name, method, when = PHASES[phase]
+def _die(settings: Settings, run: RunRecord, where: tuple[str, str, str, str], nth: int) -> None:
+    module, name, method, when = where
     command = [sys.executable, "-c", _SUICIDE, module, name, method, when, str(nth), str(run.id)]
     died = subprocess.run(
         command,
@@ -73,7 +86,7 @@ def _die(settings: Settings, run: RunRecord, phase: str, *, nth: int) -> None:
 def test_an_orchestrator_killed(standing_fleet: Fleet, expected: str, phase: str) -> None:
     settings = standing_fleet.settings
     run = new_run(settings, EXPERIMENT)
-    _die(settings, run, phase, nth=2)
+    _die(settings, run, PHASES[phase], nth=2)
     killed_s = time.monotonic()
     # do not wait for the dead owner's lease: what is measured is the way back to work
     with connect(str(settings.broker_url)) as client:
@@ -87,6 +100,29 @@ def test_an_orchestrator_killed(standing_fleet: Fleet, expected: str, phase: str
     ROWS.append(Row(f"orchestrator killed {phase}", "resumed, replayed", recovered_s, same))
     assert same
     assert_every_shard_once(settings, run, steps=STEPS, shards=SHARDS)
+
+
+def test_an_orchestrator_killed_while_a_validation_is_judged(standing_fleet: Fleet) -> None:
+    settings = standing_fleet.settings
+    validation = {"every": 3, "episodes": 30, "patience": 1}
+    experiment = config(**_sections(), validation=validation, engine={"max_staleness": 1})
+    run = new_run(settings, experiment)
+    begin = ("orchestrator.training.validation", "Validation", "begin", "soon")
+    _die(settings, run, begin, nth=2)
+    with connect(str(settings.broker_url)) as client:
+        client.delete(RunKeys(run.uid).lease)
+
+    running = Running(settings, run=run)
+
+    same = running.result().checkpoint_sha256 == undisturbed(settings, experiment)
+    broken = "orchestrator killed while validating, pipelined"
+    ROWS.append(Row(broken, "resumed, judged again", None, same))
+    assert same
+
+
+def _sections() -> dict[str, dict[str, object]]:
+    tree = EXPERIMENT.to_json()
+    return {name: tree[name] for name in ("outer", "learner", "test")}
 
 
 def test_a_second_orchestrator_on_the_same_host(standing_fleet: Fleet, expected: str) -> None:

@@ -36,6 +36,21 @@ def test_one_worker_three_workers_and_this_process_agree(fleet: Fleet) -> None:
     assert_every_shard_once(fleet.settings, run, steps=12, shards=4)
 
 
+def test_a_pipelined_run_has_bits_of_its_own_and_the_same_in_every_fleet(fleet: Fleet) -> None:
+    experiments = {n: config(engine={"max_staleness": n}) for n in (0, 1, 2)}
+    expected = {n: undisturbed(fleet.settings, e) for n, e in experiments.items()}
+
+    assert len(set(expected.values())) == 3
+    fleet.start(1)
+    alone = execute(fleet.settings, new_run(fleet.settings, experiments[2]))
+    fleet.start(2)
+    run = new_run(fleet.settings, experiments[2])
+    together = execute(fleet.settings, run)
+
+    assert alone.checkpoint_sha256 == together.checkpoint_sha256 == expected[2]
+    assert_every_shard_once(fleet.settings, run, steps=12, shards=4)
+
+
 def test_another_seed_ends_elsewhere(standing_fleet: Fleet) -> None:
     settings = standing_fleet.settings
     first, second = config(), config().with_seed(4)
@@ -45,12 +60,14 @@ def test_another_seed_ends_elsewhere(standing_fleet: Fleet) -> None:
     assert len(hashes) == 2
 
 
-@pytest.mark.parametrize("kill_at_step", [1, 4, 7, 11])
+@pytest.mark.parametrize(
+    ("kill_at_step", "max_staleness"), [(1, 0), (4, 0), (7, 0), (11, 0), (1, 2), (6, 2), (10, 2)]
+)
 def test_an_orchestrator_killed_at_any_step_goes_on_to_the_same_bits(
-    standing_fleet: Fleet, kill_at_step: int
+    standing_fleet: Fleet, kill_at_step: int, max_staleness: int
 ) -> None:
     settings = standing_fleet.settings
-    experiment = config(outer={"steps": 14})
+    experiment = config(outer={"steps": 14}, engine={"max_staleness": max_staleness})
     expected = undisturbed(settings, experiment)
     run = new_run(settings, experiment)
     victim = start_orchestrator(settings, run)

@@ -1,0 +1,81 @@
+"""Writes checkpoints while the training goes on."""
+
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from db.records import CheckpointRecord
+from metafleet.errors import MetafleetError
+from orchestrator.recorder import Recorder
+from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, StoredCheckpoint
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointWriter:
+    """A thread that stores one checkpoint at a time: rows first, then the file, then its row.
+
+    A checkpoint is never changed once it was made, so it is a snapshot as it is. What the thread
+    cannot do is raised by the next call. A context manager: it ends when the last file is whole.
+
+    Args:
+        folder: where to.
+        recorder: flushed before, for a checkpoint never covers steps that are not recorded.
+    """
+
+    def __init__(self, folder: CheckpointFolder, recorder: Recorder) -> None:
+        self._folder, self._recorder = folder, recorder
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._running: Future[StoredCheckpoint] | None = None
+
+    def check(self) -> None:
+        """Raise what stopped the last checkpoint, if it is known by now.
+
+        Raises:
+            CheckpointError: the disk is full or refuses; earlier checkpoints are untouched.
+            FencedError: another orchestrator took the run over.
+            DatabaseError: rows can be written nowhere.
+        """
+        if self._running is not None and self._running.done():
+            self._running.result()
+
+    def store(self, checkpoint: Checkpoint) -> None:
+        """Begin to store ``checkpoint``, once the one before is stored; raises as ``check``."""
+        self.wait()
+        self._running = self._thread.submit(self._store, checkpoint)
+
+    def wait(self) -> StoredCheckpoint | None:
+        """Wait for the last checkpoint and return it; raises as ``check``."""
+        return self._running.result() if self._running is not None else None
+
+    def _store(self, checkpoint: Checkpoint) -> StoredCheckpoint:
+        self._recorder.flush()
+        stored = self._folder.write(checkpoint)
+        self._recorder.record_checkpoint(
+            CheckpointRecord(
+                step=checkpoint.progress.step,
+                path=str(stored.path),
+                sha256=stored.sha256,
+                size_bytes=stored.n_bytes,
+            )
+        )
+        return stored
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._thread.shutdown()
+        try:
+            self.wait()
+        except MetafleetError as failure:
+            if error is None:
+                raise
+            if failure is not error:
+                log.warning("%s", failure)  # the first error matters more

@@ -1,0 +1,62 @@
+"""What is told of training steps: at once, or once it is known that they count."""
+
+from collections.abc import Sequence
+
+from db.records import JobRecord, OuterStepRecord
+from orchestrator.events import Observer, StepDone
+from orchestrator.recorder import Recorder
+
+
+class Journal:
+    """Records steps and tells the observer of them.
+
+    While a verdict is open that may end the training, the steps beyond it are provisional: they are
+    kept here, to be told when the training goes on, or forgotten as if they had never been done.
+    """
+
+    def __init__(self, recorder: Recorder, observer: Observer) -> None:
+        self._recorder, self._observer = recorder, observer
+        self._is_holding = False
+        self._held: list[tuple[OuterStepRecord, Sequence[JobRecord]]] = []
+
+    def add(self, row: OuterStepRecord, jobs: Sequence[JobRecord]) -> None:
+        """Tell of a step, or keep it while steps are provisional.
+
+        Raises:
+            FencedError: another orchestrator took the run over.
+            DatabaseError: the database refuses for good.
+        """
+        if self._is_holding:
+            self._held.append((row, jobs))
+        else:
+            self._tell(row, jobs)
+
+    def hold(self) -> None:
+        """Take the steps from now on for provisional."""
+        self._is_holding = True
+
+    def release(self) -> None:
+        """Tell of what was kept: it counts; raises as ``add`` does."""
+        held, self._held, self._is_holding = self._held, [], False
+        for row, jobs in held:
+            self._tell(row, jobs)
+
+    def forget(self) -> None:
+        """Forget what was kept: it does not count."""
+        self._held, self._is_holding = [], False
+
+    def _tell(self, row: OuterStepRecord, jobs: Sequence[JobRecord]) -> None:
+        self._recorder.record_step(row, jobs)
+        self._observer.on_step(
+            StepDone(
+                step=row.step,
+                loss=row.loss,
+                accuracy=row.accuracy,
+                grad_norm=row.grad_norm,
+                lr=row.lr,
+                episodes=row.episodes,
+                step_s=row.step_s,
+                workers_alive=row.workers_alive,
+                retries=row.retries,
+            )
+        )

@@ -1,0 +1,128 @@
+"""Validation beside training: a verdict is waited for only where something depends on it."""
+
+from dataclasses import dataclass, replace
+
+from metafleet.episode import META_VAL
+from metafleet.workload import WorkloadSpec
+from orchestrator.config import ExperimentConfig
+from orchestrator.engine.step import Dispatcher, Ticket
+from orchestrator.events import EvaluationDone, Observer
+from orchestrator.recorder import Recorder
+from orchestrator.training.checkpoint import Checkpoint
+from orchestrator.training.evaluation import (
+    Judgement,
+    evaluation_of,
+    evaluation_record,
+    evaluation_request,
+    job_records,
+)
+
+VALIDATE_STREAM = "validate"
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A validation that was begun: where the run stood, and what is asked."""
+
+    at: Checkpoint
+    judgement: Judgement
+    ticket: Ticket
+
+
+class Validation:
+    """Judges where a run stood while the training goes on; one at a time.
+
+    Args:
+        config: the experiment.
+        spec: its work.
+        dispatcher: gets episodes judged.
+        recorder: writes rows.
+        observer: told of each verdict.
+        batch_norm: the model's batch-norm mode, named with every result.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        spec: WorkloadSpec,
+        dispatcher: Dispatcher,
+        *,
+        recorder: Recorder,
+        observer: Observer,
+        batch_norm: str,
+    ) -> None:
+        self._options, self._spec, self._dispatcher = config.validation, spec, dispatcher
+        self._recorder, self._observer, self._batch_norm = recorder, observer, batch_norm
+        self._open: _Open | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """True while a verdict is to come."""
+        return self._open is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """True when the verdict can be had without waiting for others."""
+        return self._open is not None and self._dispatcher.is_ready(self._open.ticket)
+
+    @property
+    def may_stop(self) -> bool:
+        """True when the verdict to come may end the training."""
+        if self._open is None:
+            return False
+        since_best = self._open.at.progress.validations_since_best
+        return 0 < self._options.patience <= since_best + 1
+
+    def is_due(self, step: int) -> bool:
+        """Tell whether the state after ``step`` is to be judged."""
+        return bool(self._options.every) and step % self._options.every == 0
+
+    def has_stalled(self, reached: Checkpoint) -> bool:
+        """Tell whether the verdicts so far end the training."""
+        return 0 < self._options.patience <= reached.progress.validations_since_best
+
+    def begin(self, at: Checkpoint) -> None:
+        """Begin to judge the state of ``at``."""
+        judgement = Judgement(
+            META_VAL,
+            "trained",
+            step=at.progress.step,
+            n_episodes=self._options.episodes,
+            batch_norm=self._batch_norm,
+        )
+        request = evaluation_request(self._spec, at.state, judgement, stream=VALIDATE_STREAM)
+        self._open = _Open(at, judgement, self._dispatcher.begin(request))
+
+    def finish(self) -> Checkpoint:
+        """Wait for the verdict, record it, and return where the run stood, verdict included.
+
+        Raises:
+            NumericsError, FleetError: as ``Dispatcher.finish`` does.
+        """
+        assert self._open is not None
+        at, judgement, ticket = self._open.at, self._open.judgement, self._open.ticket
+        self._open = None
+        outcome = self._dispatcher.finish(ticket)
+        done = evaluation_of(judgement, outcome)
+        judged = _judge(at, done)
+        done = replace(done, is_best=judged.progress.best_step == done.step)
+        self._recorder.record_evaluation(evaluation_record(done))
+        self._recorder.record_jobs(job_records(VALIDATE_STREAM, done.step, outcome))
+        self._observer.on_evaluation(done)
+        return judged
+
+    def close(self) -> None:
+        """Give up the verdict to come."""
+        if self._open is not None:
+            self._dispatcher.drop(self._open.ticket)
+            self._open = None
+
+
+def _judge(at: Checkpoint, done: EvaluationDone) -> Checkpoint:
+    score = -done.loss if done.accuracy is None else done.accuracy  # higher is better
+    progress = at.progress
+    if progress.best_score is not None and score <= progress.best_score:
+        since_best = progress.validations_since_best + 1
+        return replace(at, progress=replace(progress, validations_since_best=since_best))
+    progress = replace(progress, best_step=done.step, best_score=score, validations_since_best=0)
+    return replace(at, progress=progress, best=at.state)
