@@ -7,6 +7,7 @@ between are entries of their own.
 
 import functools
 import json
+import math
 import mmap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -128,16 +129,39 @@ def decode_tensors(data: Buffer, schema: Schema) -> dict[str, Tensor]:
             from the header, before any tensor is allocated.
     """
     layout = _Layout.of(schema)
-    view = memoryview(data).cast("B")
-    n_header = len(layout.header)
-    # our own header, byte for byte: nothing that stands in a foreign one is acted upon
-    if view[:n_header] != layout.header or view.nbytes != n_header + layout.n_data_bytes:
-        raise _misfit(view, schema)
-    writable = bytearray(view) if view.readonly else data
+    writable = _checked(data, schema, layout)
     return {
-        name: _tensor_at(writable, n_header + begin, schema[name])
+        name: _tensor_at(writable, len(layout.header) + begin, schema[name])
         for name, begin in layout.begins.items()
     }
+
+
+def is_uniform(schema: Schema) -> bool:
+    """Tell whether all tensors have one dtype, so that they can be handled as one."""
+    return len({dtype for dtype, _ in schema.values()}) == 1
+
+
+def decode_flat(data: Buffer, schema: Schema) -> Tensor:
+    """Decode the tensors of a uniform ``schema`` as one of one dimension, gaps included.
+
+    Adding ten tensors in one call is ten times faster when they are small; the bits are the same.
+    Raises and copies as ``decode_tensors`` does; ``split_flat`` takes the tensors apart.
+    """
+    layout = _Layout.of(schema)
+    dtype, _ = next(iter(schema.values()))
+    writable = _checked(data, schema, layout)
+    n_elements = layout.n_data_bytes // getattr(torch, dtype).itemsize
+    return _tensor_at(writable, len(layout.header), (dtype, (n_elements,)))
+
+
+def split_flat(flat: Tensor, schema: Schema) -> dict[str, Tensor]:
+    """View what ``decode_flat`` decoded by ``schema``, perhaps of another dtype now, by name."""
+    begins = _Layout.of(schema).begins
+    found = {}
+    for name, (dtype, shape) in schema.items():
+        begin = begins[name] // getattr(torch, dtype).itemsize
+        found[name] = flat[begin : begin + math.prod(shape)].view(shape)
+    return found
 
 
 def narrow(tensors: Mapping[str, Tensor], wire_dtype: WireDtype) -> dict[str, Tensor]:
@@ -186,6 +210,16 @@ class _Layout:
         text = json.dumps(entries, separators=(",", ":")).encode()
         text += b" " * (-(_HEADER_LENGTH_BYTES + len(text)) % _ALIGNMENT)
         return cls(len(text).to_bytes(_HEADER_LENGTH_BYTES, "little") + text, begins, end)
+
+
+def _checked(data: Buffer, schema: Schema, layout: _Layout) -> Buffer:
+    """Return encoded tensors that are laid out as ``layout`` says, writable."""
+    view = memoryview(data).cast("B")
+    n_header = len(layout.header)
+    # our own header, byte for byte: nothing that stands in a foreign one is acted upon
+    if view[:n_header] != layout.header or view.nbytes != n_header + layout.n_data_bytes:
+        raise _misfit(view, schema)
+    return bytearray(view) if view.readonly else data
 
 
 def _entry(code: str, shape: Iterable[int], begin: int, end: int) -> dict[str, object]:

@@ -22,6 +22,7 @@ from contracts.host_files import PART, check_file, seal_of, write_file
 _FREE: Final = "free-"
 _FREE_TTL_S: Final = 120.0
 _MOST_FREE: Final = 16
+_COUNT_EVERY_S: Final = 0.05
 _MOST_MAPPED: Final = 8
 
 
@@ -44,6 +45,7 @@ class Slots:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._slots: OrderedDict[int, _Slot] = OrderedDict()
+        self._room, self._counted_s = 0, -_COUNT_EVERY_S
 
     def write(self, path: Path, pieces: Sequence[memoryview], *, ttl_s: float) -> str:
         """Write a file whole, as ``write_file`` does, into memory that is there if possible."""
@@ -82,9 +84,9 @@ class Slots:
         with contextlib.suppress(OSError):
             expiry_s = time.time() + _FREE_TTL_S
             os.utime(path, (expiry_s, expiry_s))
-            n_free = sum(name.startswith(_FREE) for name in os.listdir(self._folder))
-            if n_free < _MOST_FREE:
+            if self._has_room():
                 os.replace(path, self._free(path.stat().st_ino))
+                self._room -= 1
             else:
                 path.unlink()
 
@@ -97,6 +99,17 @@ class Slots:
         """Give up all files; maps in use live on."""
         while self._slots:
             os.close(self._slots.popitem()[1].handle)
+
+    def _has_room(self) -> bool:
+        """Tell whether few files are free, by a count that may be a little old.
+
+        A folder of hundreds of files takes longer to list than a file to be set free.
+        """
+        now_s = time.monotonic()
+        if self._room <= 0 and now_s - self._counted_s >= _COUNT_EVERY_S:
+            n_free = sum(name.startswith(_FREE) for name in os.listdir(self._folder))
+            self._room, self._counted_s = _MOST_FREE - n_free, now_s
+        return self._room > 0
 
     def _free(self, inode: int) -> Path:
         return self._folder / f"{_FREE}{inode}"

@@ -1,25 +1,17 @@
 """Takes results in: each is checked against what was asked before it may touch the sum."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-import torch
-
-from contracts.codec import (
-    WireDtype,
-    decode_tensors,
-    encoded_bytes,
-    narrow_schema,
-    schema_of,
-    widen,
-)
+from contracts.codec import WireDtype
 from contracts.exchange import Exchange
 from contracts.job import BlobRef, ShardResult
 from contracts.keys import StepKeys
 from metafleet.errors import ContractError, StaleError
 from metafleet.learners.base import EpisodeMetrics
-from metafleet.params import Params, flatten_state
+from metafleet.params import Params
 from metafleet.reduction import TreeReducer
 from orchestrator.engine.step import JobFacts, Shard, StepRequest
+from orchestrator.engine.sum_form import SumForm
 
 
 class Collector:
@@ -44,8 +36,7 @@ class Collector:
     ) -> None:
         self._request, self._shards = request, shards
         self._exchange, self._defer = exchange, defer
-        self._schema = schema_of(flatten_state(request.state))  # a sum is shaped like the state
-        self._wire_schema = narrow_schema(self._schema, wire_dtype)
+        self._form = SumForm(request.state, wire_dtype)
         self._reducer = TreeReducer(len(shards)) if request.kind != "evaluate" else None
         self._deferred: dict[int, BlobRef] = {}
         self._metrics: dict[int, tuple[EpisodeMetrics, ...]] = {}
@@ -95,13 +86,14 @@ class Collector:
 
     def discard(self, keys: Iterable[str]) -> None:
         """Remove sums from the blob store that nobody will ask for; quiet where there are none."""
-        n_bytes = encoded_bytes(self._wire_schema)
         for key in keys:
-            self._exchange.delete(BlobRef(key=key, n_bytes=n_bytes))
+            self._exchange.delete(BlobRef(key=key, n_bytes=self._form.n_bytes))
 
     def sums(self) -> Params:
         """Return the sum over the shards that came; empty for an evaluation."""
-        return self._reducer.result(partial=True) if self._reducer is not None else {}
+        if self._reducer is None:
+            return {}
+        return self._form.split(self._reducer.result(partial=True))
 
     def metrics(self) -> tuple[EpisodeMetrics, ...]:
         """Return the metrics of the episodes that came, in order of episode."""
@@ -124,10 +116,10 @@ class Collector:
 
     def _ref_of(self, result: ShardResult, keys: StepKeys) -> BlobRef:
         """Say where a result's sum must be, if it can be one."""
-        expected = encoded_bytes(self._wire_schema)
-        if result.blob_bytes != expected:
+        if result.blob_bytes != self._form.n_bytes:
             raise ContractError(
-                f"a sum of {result.blob_bytes} bytes was declared, the model's has {expected}"
+                f"a sum of {result.blob_bytes} bytes was declared, the model's has "
+                f"{self._form.n_bytes}"
             )
         return result.blob(keys.blob(result.shard, result.attempt))
 
@@ -139,10 +131,10 @@ class Collector:
 
     def _add(self, shard: int, ref: BlobRef) -> None:
         assert self._reducer is not None
-        data = self._exchange.get(ref, what=f"the sum of shard {shard}")
-        sums = widen(decode_tensors(data, self._wire_schema), self._schema)
-        _check_finite(sums, shard)
-        self._reducer.add(shard, sums, may_change=False)  # they may lie in a map of the host's
+        what = f"the sum of shard {shard}"
+        data = self._exchange.get(ref, what=what)
+        # what came from the store is ours; a sealed file's memory is its worker's
+        self._reducer.add(shard, self._form.decode(data, what=what), may_change=not ref.seal)
         self._exchange.delete(ref)
 
 
@@ -155,11 +147,3 @@ def _metrics_of(result: ShardResult, shard: Shard) -> tuple[EpisodeMetrics, ...]
         )
     accuracies = result.accuracies or (None,) * shard.n_episodes
     return tuple(map(EpisodeMetrics, result.losses, accuracies))
-
-
-def _check_finite(sums: Mapping[str, torch.Tensor], shard: int) -> None:
-    for name, tensor in sums.items():
-        # NaN and infinity survive in a sum, which takes a fortieth of the time; it may overflow,
-        # so only a finite one is believed
-        if not bool(tensor.sum().isfinite()) and not bool(tensor.isfinite().all()):
-            raise ContractError(f"{name!r} of shard {shard} is not finite")
