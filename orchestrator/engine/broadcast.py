@@ -26,6 +26,8 @@ class _Version:
     n_bytes: int
     is_here: bool = False
     is_stored: bool = False
+    was_stored: bool = False
+    """Put into the store once, and to be deleted there, though it may be lost."""
     state: MetaState | None = None
 
 
@@ -131,6 +133,7 @@ class Broadcast:
         if not entry.is_here:
             self._put_here(version, encoded)
         if not entry.is_stored:
+            entry.was_stored = True  # even if the answer is lost
             self._blobs.put(self._keys.state(version), encoded.join(), ttl_s=_STATE_TTL_S)
             entry.is_stored = True
         return version
@@ -155,5 +158,5 @@ class Broadcast:
                 self._area.delete(key)  # whoever computes with it keeps it
             else:
                 self._area.set_free(key)
-        if entry.is_stored:
+        if entry.was_stored:
             self._blobs.delete(key, entry.n_bytes)

@@ -110,3 +110,15 @@ def test_what_may_be_lost_is_published_again(area: HostArea) -> None:
 
     assert len(bench.blobs.blobs) == 1
     assert bench.here(*version) == digest_of(state)
+
+
+def test_what_may_be_lost_is_deleted_all_the_same(area: HostArea) -> None:
+    bench = Bench(area)
+    for seed in range(3):
+        bench.broadcast.publish_state(make_state(seed), everywhere=True)
+    bench.broadcast.invalidate()
+    bench.broadcast.publish_state(make_state(2), everywhere=True)
+
+    bench.broadcast.withdraw()
+
+    assert bench.blobs.blobs == {}
