@@ -42,6 +42,12 @@ log = logging.getLogger(__name__)
 _PATIENCE_S = 60.0
 """How long a finished result is worth trying to hand in while Redis is away."""
 
+_STORE_PATIENCE_S = 5.0
+"""How long the blob store may be away before the job is given back: others may reach it."""
+
+_REFUSAL_PAUSE_S = 1.0
+"""How long to take no job after refusing one, which would be the same one as soon as it is back."""
+
 T = TypeVar("T")
 
 
@@ -98,6 +104,8 @@ class InnerLoopRunner:
             self._exchange(job).delete(result.blob(_blob_key(job)))
         outcome = result.status if committed == "ok" else f"late: {committed}"
         log.info("%s %s after %.3f s", job.label, outcome, compute_s)
+        if result.status == "refused":
+            time.sleep(_REFUSAL_PAUSE_S)
         return f"{outcome} {compute_s:.2f}s" + (f" {result.error}" if result.error else "")
 
     def _compute(self, job: InnerLoopJob, queue_wait_s: float) -> ShardResult:
@@ -174,7 +182,8 @@ class InnerLoopRunner:
             stop_if_unwanted()
             try:
                 data = self._persist(
-                    lambda r=ref: exchange.get(r, what=f"input {r.key}")  # type: ignore[misc]
+                    lambda r=ref: exchange.get(r, what=f"input {r.key}"),  # type: ignore[misc]
+                    patience_s=_STORE_PATIENCE_S,
                 )
                 tensors = decode_tensors(data, narrow_schema(schema, job.wire_dtype))
             except ContractError as error:  # as good as gone: computing on it won't mend it
@@ -184,7 +193,9 @@ class InnerLoopRunner:
 
     def _put(self, job: InnerLoopJob, tensors: Params) -> BlobRef:
         exchange = self._exchange(job)
-        return self._persist(lambda: exchange.put(_blob_key(job), tensors))
+        return self._persist(
+            lambda: exchange.put(_blob_key(job), tensors), patience_s=_STORE_PATIENCE_S
+        )
 
     def _exchange(self, job: InnerLoopJob) -> Exchange:
         area = self._host_cache.find_area(job.host, job.area)
@@ -198,9 +209,9 @@ class InnerLoopRunner:
                 'host, or set engine.numerics="relaxed"'
             )
 
-    def _persist(self, call: Callable[[], T]) -> T:
-        """Call until Redis answers, with backoff, for at most a minute."""
-        give_up_s = time.monotonic() + _PATIENCE_S
+    def _persist(self, call: Callable[[], T], *, patience_s: float = _PATIENCE_S) -> T:
+        """Call until Redis, or the blob store, answers; with backoff."""
+        give_up_s = time.monotonic() + patience_s
         pause_s = 0.1
         while True:
             try:

@@ -180,7 +180,10 @@ class OpenStep:
             self.book.mark_unsent(shard, now_s=now_s)
         elif result.status == "refused":
             self.book.mark_refused(
-                shard, attempt, result.error, now_s=now_s, workers_alive=workers_alive
+                *(shard, attempt, result.error),
+                worker=result.worker,
+                now_s=now_s,
+                workers_alive=workers_alive,
             )
         elif result.is_retryable:
             self.book.mark_failed(shard, attempt, result.error, now_s=now_s)

@@ -71,6 +71,7 @@ class _Shard:
     is_done: bool = False
     due_s: float | None = None
     refusals: int = 0
+    refused_by: set[str] = field(default_factory=set)
     reasons: list[str] = field(default_factory=list)
 
     def forget(self, attempt: int | None) -> None:
@@ -191,11 +192,19 @@ class ShardBook:
             entry.due_s = now_s
 
     def mark_refused(
-        self, shard: int, attempt: int | None, reason: str, *, now_s: float, workers_alive: int
+        self,
+        shard: int,
+        attempt: int | None,
+        reason: str,
+        *,
+        worker: str,
+        now_s: float,
+        workers_alive: int,
     ) -> None:
-        """Note that a worker must not compute an attempt (None: whichever it was).
+        """Note that ``worker`` must not compute an attempt (None: whichever it was).
 
-        The shard is offered to others after a pause.
+        The shard is offered to others after a pause. One that refuses is idle and may well be the
+        first to take the shard again, so its repeated refusals alone end nothing.
 
         Raises:
             FleetError: as good as every worker has refused it.
@@ -203,7 +212,8 @@ class ShardBook:
         entry = self._shards[shard]
         entry.forget(attempt)
         entry.refusals += 1
-        if entry.refusals > 3 + 2 * workers_alive:
+        entry.refused_by.add(worker)
+        if entry.refusals > 3 + 2 * workers_alive and len(entry.refused_by) >= workers_alive:
             raise FleetError(
                 f"shard {shard} of {self._name} was refused {entry.refusals} times; {reason}"
             )

@@ -189,22 +189,37 @@ def test_failures_of_one_shard_do_not_count_for_another() -> None:
 def test_a_refused_shard_is_offered_again_after_a_pause() -> None:
     book = sent_book(1)
 
-    book.mark_refused(0, None, "other arithmetic", now_s=1.0, workers_alive=2)
+    refuse(book, "host:1", now_s=1.0)
 
     begun = view(started=[(0, 0)])
     assert book.review(begun, now_s=1.0) == []
     assert book.review(begun, now_s=1.0 + REFUSAL_PAUSE_S) == [0]
 
 
+def refuse(book: ShardBook, worker: str, *, now_s: float = 0.0) -> None:
+    """Have shard 0 refused, by one of two workers."""
+    reason = f"{worker}: other arithmetic"
+    book.mark_refused(0, None, reason, worker=worker, now_s=now_s, workers_alive=2)
+
+
 def test_refusals_are_no_failures_but_end_when_every_worker_must_have_refused() -> None:
     book = sent_book(1, max_attempts=1)
-    for _ in range(3 + 2 * 2):
-        book.mark_refused(0, None, "host:1: other arithmetic", now_s=0.0, workers_alive=2)
+    for turn in range(3 + 2 * 2):
+        refuse(book, f"host:{turn % 2}")
 
     with pytest.raises(FleetError, match="refused 8 times; host:1: other arithmetic") as caught:
-        book.mark_refused(0, None, "host:1: other arithmetic", now_s=0.0, workers_alive=2)
+        refuse(book, "host:1")
 
     assert not isinstance(caught.value, ShardQuarantinedError)
+
+
+def test_one_worker_that_refuses_again_and_again_ends_nothing() -> None:
+    book = sent_book(1, max_attempts=1)
+
+    for _ in range(20):
+        refuse(book, "host:1")
+
+    assert book.review(view(), now_s=REFUSAL_PAUSE_S) == [0]
 
 
 def test_a_shard_counts_once() -> None:
