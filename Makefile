@@ -6,7 +6,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test faults lint format types layers check env constraints clean
+.PHONY: help demo install test faults soak lint format types layers check env constraints clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
@@ -15,6 +15,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(PIP_ARGS)
 PYTEST_ARGS ?=
+SOAK_ARGS ?=
 
 help: ## say what there is
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -29,6 +30,9 @@ test: $(VENV)/.installed-dev ## run every test
 
 faults: $(VENV)/.installed-dev ## break workers, Redis and orchestrators; the bits must stay
 	$(PY) -m pytest tests/faults $(PYTEST_ARGS)
+
+soak: $(VENV)/.installed-dev ## ten minutes of random kills; the bits must stay
+	$(PY) -m tests.faults.soak $(SOAK_ARGS)
 
 lint: $(VENV)/.installed-dev ## style and format
 	$(PY) -m ruff check .
