@@ -8,11 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
-from contracts.blobs import open_blob_store
 from contracts.connections import connect, redis_errors, require_broker_url
-from contracts.exchange import Exchange
-from contracts.host_cache import HostCache
-from contracts.job import PROTOCOL_VERSION, BlobRef, ShardResult
+from contracts.job import BlobRef, ShardResult
 from contracts.keys import RunKeys, queue_list, queue_of
 from contracts.ledger import RunStatus
 from contracts.settings import Settings
@@ -24,18 +21,18 @@ from metafleet.errors import (
     FleetError,
     NumericsError,
 )
-from orchestrator.engine.broadcast import Broadcast
+from orchestrator.engine.carrier import Carrier
 from orchestrator.engine.fleet_options import FleetOptions
 from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.ownership import Ownership
 from orchestrator.engine.patience import Patience
-from orchestrator.engine.publisher import Publisher
 from orchestrator.engine.queue_mark import QueueMark
 from orchestrator.engine.redis_clock import RedisClock
 from orchestrator.engine.reducing import groups_of, reduce_request
 from orchestrator.engine.replies import wait_for_results
 from orchestrator.engine.step import Shard, StepOutcome, StepRequest, Ticket, cut
 from orchestrator.engine.step_deadline import StepDeadline
+from orchestrator.engine.strangers import Strangers
 from orchestrator.engine.window import Window
 
 log = logging.getLogger(__name__)
@@ -78,24 +75,14 @@ class FleetDispatcher:
         self._keys = RunKeys(run)
         self._queue = queue_of(options.device)
         self._client = connect(self._url)
-        self._blobs = open_blob_store(settings.blobs_url or self._url)
-        self._host_cache = HostCache(settings.host_cache_dir)
-        self._area = self._host_cache.open_area(run)
-        self._exchange = Exchange(self._blobs, self._area)
-        self._broadcast = Broadcast(
-            self._client, self._blobs, run, area=self._area, wire_dtype=options.wire_dtype
-        )
-        self._is_missed = False
-        self._publisher = Publisher(
-            self._client, self._url, queue=self._queue, signing_key=self._key
-        )
+        self._carrier = Carrier(self._client, settings, run, options=options)
         self._owner = Ownership(
             *(self._url, run), queue=self._queue, next_epoch=next_epoch, is_granted=is_granted
         )
         self._mark = QueueMark(self._client, queue_list(self._queue))
         self._clock, self._window = RedisClock(self._client), Window()
         self._fingerprint = fingerprint
-        self._told_of: set[str] = set()
+        self._strangers = Strangers(notify)
         self._patience = Patience(self._url, notify=notify, check=check)
         self._persist = self._patience.persist
         self._open_steps: list[OpenStep] = []
@@ -183,7 +170,7 @@ class FleetDispatcher:
             keys=self._keys,
             queue_list=queue_list(self._queue),
             client=self._client,
-            exchange=self._exchange,
+            exchange=self._carrier.exchange,
             ledger=self._owner.ledger,
             signing_key=self._key,
             max_attempts=self._options.max_attempts,
@@ -228,11 +215,10 @@ class FleetDispatcher:
         if not self._owner.is_lost:  # blobs are named by content: they may be the new owner's too
             try:
                 with redis_errors(self._url):
-                    self._broadcast.withdraw()
+                    self._carrier.withdraw()
             except BrokerUnavailableError as error:
                 log.warning("blobs of the run will have to expire: %s", error)
-        if self._area is not None:
-            self._area.close()
+        self._carrier.close()
         self._owner.release()
 
     def _finish(self, step: OpenStep) -> None:
@@ -247,7 +233,7 @@ class FleetDispatcher:
             self._persist(self._take_in)
             self._persist(self._fill)
             if time.monotonic() >= self._review_at_s:
-                self._tell_of_strangers()
+                self._strangers.tell_of(self._owner.strangers)
                 alive, waited_s = self._owner.workers_alive, self._patience.waited_s
                 if deadline.has_passed(alive, waited_s=waited_s):
                     self._accept_part(step, deadline)
@@ -261,16 +247,6 @@ class FleetDispatcher:
         """The steps to work on: evaluations last, for they fill what gradients leave idle."""
         steps = [step for step in self._open_steps if not step.is_settled]
         return sorted(steps, key=lambda step: step.request.kind == "evaluate")
-
-    def _tell_of_strangers(self) -> None:
-        for worker in self._owner.strangers:
-            if worker.name not in self._told_of:
-                self._told_of.add(worker.name)
-                self._notify(
-                    f"worker {worker.name} speaks protocol {worker.protocol}, this orchestrator "
-                    f"protocol {PROTOCOL_VERSION}: it drops its jobs, and they go elsewhere; run "
-                    "the same metafleet version there, or stop it"
-                )
 
     def _accept_part(self, step: OpenStep, deadline: StepDeadline) -> None:
         """Let the step end as it is, if the policy allows."""
@@ -292,28 +268,10 @@ class FleetDispatcher:
             room -= step.book.n_on_their_way
 
     def _send(self, step: OpenStep, shards: list[int]) -> None:
-        if not shards:
-            return
-        step.move_to(self._owner.epoch)
-        plan = self._broadcast.publish_plan(step.request.spec)
-        here = self._host_cache.host_id if self._area is not None else ""
-        is_spread = bool(self._owner.hosts - {here})
-        version, n_bytes = self._broadcast.publish_state(
-            step.request.state, holder=step.name, everywhere=is_spread or self._is_missed
-        )
-        self._is_missed = False
-        jobs = step.jobs(
-            shards,
-            plan=plan,
-            state=version,
-            state_bytes=n_bytes,
-            fingerprint=self._fingerprint if self._options.is_strict else "",
-            deadline_s=self._options.job_deadline_s,
-            host=here,
-            area=self._area.name if self._area is not None else "",
-            via_store=is_spread and step.is_deferred,
-        )
-        self._publisher.send(jobs)
+        if shards:
+            step.move_to(self._owner.epoch)
+            fingerprint = self._fingerprint if self._options.is_strict else ""
+            self._carrier.send(step, shards, hosts=self._owner.hosts, fingerprint=fingerprint)
 
     def _take_in(self) -> None:
         wait_s = max(0.01, self._review_at_s - time.monotonic())
@@ -328,7 +286,7 @@ class FleetDispatcher:
         if result.status == "missing":
             if step.request.kind == "reduce":
                 raise BlobMissingError(result.error)
-            self._is_missed = True
+            self._carrier.note_missed()
         if result.status == "ok":
             self._window.note(result.compute_s)
         step.take(result, workers_alive=self._owner.workers_alive)
@@ -348,14 +306,14 @@ class FleetDispatcher:
                 due = step.review(workers_alive=self._owner.workers_alive)
                 if due:
                     log.warning("%s: sending shards %s again", step.name, due)
-                    self._broadcast.invalidate()  # what was lost may be the blob, not the message
+                    self._carrier.invalidate()  # what was lost may be the blob, not the message
                     self._send(step, due)
 
     def _restore(self) -> None:
         """Begin a new epoch, and send again what was on its way under the old one."""
         self._clock.forget()
         self._owner.take()
-        self._broadcast.invalidate()
+        self._carrier.invalidate()
         for step in self._unsettled():
             sent = step.book.sent_shards()
             for shard in sent:
@@ -364,9 +322,7 @@ class FleetDispatcher:
 
     def _close(self, step: OpenStep) -> RunStatus | None:
         self._open_steps.remove(step)
-        self._broadcast.release(step.name)
-        if self._area is not None:
-            self._area.delete_all(step.blob_prefix)
+        self._carrier.forget(step)
         try:
             with redis_errors(self._url):
                 return step.close()

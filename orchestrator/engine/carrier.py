@@ -1,0 +1,102 @@
+"""Carries a run's work to its workers: what they need first, then the jobs."""
+
+from collections.abc import Set
+
+from contracts.blobs import open_blob_store
+from contracts.connections import Client, require_broker_url
+from contracts.exchange import Exchange
+from contracts.host_cache import HostCache
+from contracts.keys import queue_of
+from contracts.settings import Settings
+from orchestrator.engine.broadcast import Broadcast
+from orchestrator.engine.fleet_options import FleetOptions
+from orchestrator.engine.open_step import OpenStep
+from orchestrator.engine.publisher import Publisher
+
+
+class Carrier:
+    """Plans and states where workers find them, messages in their queue. Not thread-safe.
+
+    Args:
+        client: of the broker.
+        settings: where broker and blobs are, and the signing key.
+        run: the run's uid.
+        options: how the fleet is used.
+    """
+
+    def __init__(
+        self, client: Client, settings: Settings, run: str, *, options: FleetOptions
+    ) -> None:
+        url = require_broker_url(settings)
+        blobs = open_blob_store(settings.blobs_url or url)
+        self._options = options
+        self._host_cache = HostCache(settings.host_cache_dir)
+        self._area = self._host_cache.open_area(run)
+        self._broadcast = Broadcast(
+            client, blobs, run, area=self._area, wire_dtype=options.wire_dtype
+        )
+        self._publisher = Publisher(
+            client, url, queue=queue_of(options.device), signing_key=settings.signing_key
+        )
+        self._is_missed = False
+        self.exchange = Exchange(blobs, self._area)
+        """Where sums are fetched from."""
+
+    def send(self, step: OpenStep, shards: list[int], *, hosts: Set[str], fingerprint: str) -> None:
+        """Send a new attempt of each of ``shards``.
+
+        Args:
+            step: theirs, under the epoch it is to go on under.
+            shards: which.
+            hosts: whose memory the workers share, see ``HostCache``; "" for those who share none.
+            fingerprint: the numerics that workers must have; "" for any.
+
+        Raises:
+            redis.RedisError, BlobStoreFullError: some may not have been sent.
+        """
+        here = self._host_cache.host_id if self._area is not None else ""
+        is_spread = bool(hosts - {here})
+        plan = self._broadcast.publish_plan(step.request.spec)
+        version, n_bytes = self._broadcast.publish_state(
+            step.request.state, holder=step.name, everywhere=is_spread or self._is_missed
+        )
+        self._is_missed = False
+        jobs = step.jobs(
+            shards,
+            plan=plan,
+            state=version,
+            state_bytes=n_bytes,
+            fingerprint=fingerprint,
+            deadline_s=self._options.job_deadline_s,
+            host=here,
+            area=self._area.name if self._area is not None else "",
+            via_store=is_spread and step.is_deferred,
+        )
+        self._publisher.send(jobs)
+
+    def note_missed(self) -> None:
+        """Note that a worker did not find the state: the next goes where every host finds it."""
+        self._is_missed = True
+
+    def invalidate(self) -> None:
+        """Note that what was published may be lost: publish it again with the next jobs."""
+        self._broadcast.invalidate()
+
+    def forget(self, step: OpenStep) -> None:
+        """Give up what a closed step held in this host's memory."""
+        self._broadcast.release(step.name)
+        if self._area is not None:
+            self._area.delete_all(step.blob_prefix)
+
+    def withdraw(self) -> None:
+        """Delete the run's plans and states.
+
+        Raises:
+            redis.RedisError: they will have to expire.
+        """
+        self._broadcast.withdraw()
+
+    def close(self) -> None:
+        """Give up this host's memory."""
+        if self._area is not None:
+            self._area.close()
