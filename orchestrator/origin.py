@@ -1,10 +1,18 @@
 """Whose arithmetic a run's is: recorded with its first step."""
 
 import json
+import logging
+import socket
 from collections.abc import Callable
 
+from db.engine import Database
+from db.records import RunRecord
+from db.repositories import RunRepository
+from metafleet.errors import DatabaseError, FingerprintError
 from metafleet.fingerprint import fingerprint as describe_arithmetic
 from orchestrator.events import Observer, StepDone
+
+log = logging.getLogger(__name__)
 
 OUTER = "outer"
 """Key of the orchestrator's own fingerprint beside that of the run's workers."""
@@ -14,6 +22,55 @@ def outer_fingerprint() -> str:
     """Describe the arithmetic of the outer update, which this process does on its CPU."""
     found = describe_arithmetic("cpu")
     return json.dumps({name: found[name] for name in ("torch", "code", "cpu", "probe")})
+
+
+class Origin:
+    """The arithmetic a run began with.
+
+    Attributes:
+        fingerprint: of those who computed its first step; "" before that.
+    """
+
+    def __init__(self, database: Database, run: RunRecord) -> None:
+        self._database, self._run_id = database, run.id
+        recorded = dict(run.fingerprint)
+        self._outer = recorded.pop(OUTER, "")
+        self.fingerprint = json.dumps(recorded, sort_keys=True) if recorded else ""
+
+    def require_same_outer(self) -> None:
+        """Make sure that this process updates with the arithmetic of the one that began.
+
+        Raises:
+            FingerprintError: it does not.
+        """
+        self._require(self._outer, outer_fingerprint())
+
+    def require_same(self, found: str) -> None:
+        """Make sure that ``found`` is the arithmetic of the run's first step; raises the same."""
+        self._require(self.fingerprint, found)
+
+    def _require(self, recorded: str, found: str) -> None:
+        if recorded not in ("", found):
+            raise FingerprintError(
+                f"run {self._run_id} began with arithmetic {recorded}, this process has {found}; "
+                "go on where it began, or give up the same bits with --relaxed"
+            )
+
+    def record(self, text: str) -> bool:
+        """Write down whose arithmetic this is; False when the database is away."""
+        if text and text != self.fingerprint:
+            try:
+                with self._database.session() as session:
+                    RunRepository(session).set_origin(
+                        self._run_id,
+                        host=socket.gethostname(),
+                        fingerprint=json.loads(text) | {OUTER: outer_fingerprint()},
+                    )
+            except DatabaseError as error:
+                log.warning("run=%d origin not recorded yet: %s", self._run_id, error)
+                return False
+            self.fingerprint = text
+        return True
 
 
 class OriginRecorder:

@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,29 +19,11 @@ from db.records import (
 from db.repositories import RunRepository
 from metafleet.errors import DatabaseError, DatabaseUnavailableError, MetafleetError
 from orchestrator.open_rows import OpenRows
+from orchestrator.recorder_limits import RecorderLimits
 from orchestrator.rows import EpochRow, Row, StatusChange, write_rows
 from orchestrator.spill import SpillFile
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RecorderLimits:
-    """How much may wait, and for how long.
-
-    Attributes:
-        max_rows: rows in memory before they go to the spill file.
-        batch_rows: rows in one transaction.
-        linger_s: how long a first row waits for company; what ``kill -9`` may cost.
-        first_retry_s, last_retry_s: pauses between attempts while the database is away; doubled
-            from the first to the last.
-    """
-
-    max_rows: int = 10_000
-    batch_rows: int = 1_000
-    linger_s: float = 0.25
-    first_retry_s: float = 0.2
-    last_retry_s: float = 5.0
 
 
 class Recorder:

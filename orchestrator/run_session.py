@@ -1,16 +1,12 @@
 """One execution of one run: what must be open while it runs, and closed whatever happens."""
 
-import json
 import logging
-import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
 
-from filelock import FileLock, Timeout
-
-from contracts.settings import Settings, make_folder
+from contracts.settings import Settings
 from db.engine import Database
 from db.records import RunRecord, RunStatus
 from db.repositories import CheckpointRepository, RunRepository
@@ -19,12 +15,9 @@ from metafleet.episode import META_TEST
 from metafleet.errors import (
     BrokerUnavailableError,
     CheckpointError,
-    DatabaseError,
     FencedError,
-    FingerprintError,
     MetafleetError,
     NumericsError,
-    RunLeasedError,
 )
 from metafleet.params import MetaState
 from metafleet.workload import Workload, WorkloadSpec
@@ -33,8 +26,9 @@ from orchestrator.dispatchers import open_dispatcher
 from orchestrator.engine.step import Dispatcher
 from orchestrator.events import EvaluationDone, Observer, RunStarted
 from orchestrator.lease import once_free
-from orchestrator.origin import OUTER, OriginRecorder, outer_fingerprint
+from orchestrator.origin import Origin, OriginRecorder
 from orchestrator.recorder import Recorder
+from orchestrator.run_lock import run_lock
 from orchestrator.tenure import EpochWatch, Tenure
 from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, Progress
 from orchestrator.training.evaluation import (
@@ -47,7 +41,6 @@ from orchestrator.training.outer_loop import OuterLoop, Trained
 
 log = logging.getLogger(__name__)
 
-_FENCED_ENDS_WITHIN_S: Final = 5.0
 _INTERRUPTED: Final = {
     RunStatus.INTERRUPTED: "interrupted; `metafleet runs resume` continues it",
 }
@@ -95,15 +88,15 @@ class RunSession:
         self._database, self._settings, self._run = database, settings, run
         self._in_process, self._observer, self._relaxed = in_process, observer, relaxed
         self._config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
-        recorded = dict(run.fingerprint)
-        self._outer_fingerprint = recorded.pop(OUTER, "")
-        self._fingerprint = json.dumps(recorded, sort_keys=True) if recorded else ""
+        self._origin = Origin(database, run)
         self._opened = ExitStack()
         self._recorder: Recorder | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as opening:
-            self._lock(opening)
+            opening.enter_context(
+                run_lock(self._settings, self._run, is_granted=self._tenure.is_granted)
+            )
             self._spec = self._config.workload_spec(self._run.data_digest)
             self._workload = Workload.build(
                 self._spec,
@@ -186,7 +179,9 @@ class RunSession:
             self._dispatcher,
             self.recorder,
             folder=checkpoint_folder(self._settings, self._run),
-            observer=OriginRecorder(self._observer, self._record_origin),
+            observer=OriginRecorder(
+                self._observer, lambda: self._origin.record(self._dispatcher.fingerprint)
+            ),
             batch_norm=self._workload.batch_norm,
         )
         return loop.run(start)
@@ -233,30 +228,14 @@ class RunSession:
         self._observer.on_evaluation(done)
         return done
 
-    def _lock(self, opening: ExitStack) -> None:
-        folder = self._settings.runs_dir / self._run.uid
-        make_folder(folder, "the run's folder")
-        try:
-            wait_s = _FENCED_ENDS_WITHIN_S if self._tenure.is_granted else 0.0
-            opening.enter_context(FileLock(folder / "lock", timeout=wait_s))
-        except Timeout as error:
-            if self._tenure.is_granted:
-                # frozen, perhaps; it is fenced out, and what it might still write are equal bytes
-                log.warning("run=%d an owner that was fenced out holds its lock", self._run.id)
-                return
-            raise RunLeasedError(
-                f"run {self._run.id} is being run by another process of this host; stop that one "
-                "first, or wait for its end"
-            ) from error
-
     def _open_dispatcher(self) -> Dispatcher:
         dispatcher = once_free(
             *(self._settings, self._run, self._take_dispatcher), notify=self._observer.on_notice
         )
         if self._config.engine.numerics == "strict" and not self._relaxed:
-            self._require_same(self._outer_fingerprint, outer_fingerprint())
+            self._origin.require_same_outer()
             if self._in_process:
-                self._require_same(self._fingerprint, dispatcher.fingerprint)
+                self._origin.require_same(dispatcher.fingerprint)
         return dispatcher
 
     def _take_dispatcher(self) -> Dispatcher:
@@ -267,18 +246,11 @@ class RunSession:
             in_process=self._in_process,
             next_epoch=self._next_epoch,
             notify=self._observer.on_notice,
-            fingerprint=self._fingerprint,
+            fingerprint=self._origin.fingerprint,
             relaxed=self._relaxed,
             check=self._check,
             is_granted=self._tenure.is_granted,
         )
-
-    def _require_same(self, recorded: str, found: str) -> None:
-        if recorded not in ("", found):
-            raise FingerprintError(
-                f"run {self._run.id} began with arithmetic {recorded}, this process has {found}; "
-                "go on where it began, or give up the same bits with --relaxed"
-            )
 
     def _next_epoch(self) -> int:
         if self._recorder is not None:
@@ -329,20 +301,3 @@ class RunSession:
             if error is None:  # lost rows, cancelled or taken over at the last moment: not finished
                 raise
             log.warning("run=%d %s", self._run.id, failure)
-
-    def _record_origin(self) -> bool:
-        """Write down whose arithmetic this is; False when the database is away."""
-        text = self._dispatcher.fingerprint
-        if text and text != self._fingerprint:
-            try:
-                with self._database.session() as session:
-                    RunRepository(session).set_origin(
-                        self._run.id,
-                        host=socket.gethostname(),
-                        fingerprint=json.loads(text) | {OUTER: outer_fingerprint()},
-                    )
-            except DatabaseError as error:
-                log.warning("run=%d origin not recorded yet: %s", self._run.id, error)
-                return False
-            self._fingerprint = text
-        return True

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,8 @@ from db.repositories import (
 )
 from metafleet.errors import DatabaseError, FencedError, MetafleetError, RunNotFoundError
 from orchestrator.left_rows import replay_spill
-from orchestrator.recorder import Recorder, RecorderLimits
+from orchestrator.recorder import Recorder
+from orchestrator.recorder_limits import RecorderLimits
 from orchestrator.spill import SpillFile
 from tests.databases import add_run, make_jobs, make_step
 from tests.postgres import PostgresServer
@@ -89,6 +91,29 @@ def test_a_replayed_step_is_there_once_with_its_newest_numbers(
     with database.session(read_only=True) as session:
         assert [s.loss for s in OuterStepRepository(session).list(run.id)] == [2.0, 2.0]
     assert_recorded(database, run.id, 2)
+
+
+def test_a_flush_waits_for_no_rows_that_came_after_it(
+    database: Database, run: RunRecord, recorder: Recorder, spill_path: Path
+) -> None:
+    ended = threading.Event()
+
+    def go_on() -> None:
+        for step in range(2, 100_000):
+            recorder.record_step(make_step(step))
+            if ended.wait(0.001):
+                return
+
+    recorder.record_step(make_step(1), make_jobs(1))
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        assert recorder.flush(timeout_s=30.0)
+        assert 1 in steps_of(database, run.id)
+        assert not spill_path.exists()
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_closing_twice_is_harmless(recorder: Recorder) -> None:

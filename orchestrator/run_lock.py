@@ -1,0 +1,47 @@
+"""One process of a host at a time on a run."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from contracts.settings import Settings, make_folder
+from db.records import RunRecord
+from metafleet.errors import RunLeasedError
+
+log = logging.getLogger(__name__)
+
+_FENCED_ENDS_WITHIN_S: Final = 5.0
+
+
+@contextmanager
+def run_lock(settings: Settings, run: RunRecord, *, is_granted: bool) -> Iterator[None]:
+    """Hold the lock in the run's folder.
+
+    Args:
+        settings: where the folder is.
+        run: the run.
+        is_granted: the database decided that the run is ours, so whoever holds it is at its end.
+
+    Raises:
+        RunLeasedError: another process of this host executes the run.
+    """
+    folder = settings.runs_dir / run.uid
+    make_folder(folder, "the run's folder")
+    lock = FileLock(folder / "lock", timeout=_FENCED_ENDS_WITHIN_S if is_granted else 0.0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        if not is_granted:
+            raise RunLeasedError(
+                f"run {run.id} is being run by another process of this host; stop that one first, "
+                "or wait for its end"
+            ) from error
+        # frozen, perhaps; it is fenced out, and what it might still write are equal bytes
+        log.warning("run=%d an owner that was fenced out holds its lock", run.id)
+    try:
+        yield
+    finally:
+        lock.release()
