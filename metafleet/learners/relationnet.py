@@ -13,6 +13,7 @@ from metafleet.learners.context import EpisodeContext
 from metafleet.learners.metric import MetricLearner
 from metafleet.learners.prototypes import one_hot
 from metafleet.models.batch_norm import Normalise, initial_buffers
+from metafleet.models.conv_block import conv_block
 from metafleet.models.init import fan_in_uniform, glorot_uniform
 from metafleet.options import require
 from metafleet.params import MetaState, Params
@@ -114,11 +115,7 @@ class RelationNet(MetricLearner[RelationNetOptions]):
 
     def _blocks(self, params: Mapping[str, Tensor], x: Tensor, norm: Normalise) -> Tensor:
         for block in _BLOCKS:
-            weight, bias = params[f"{block}.conv.weight"], params.get(f"{block}.conv.bias")
-            x = F.conv2d(x, weight, bias, padding=1)
-            if self.batch_norm != "none":
-                x = norm(block, x, params[f"{block}.norm.scale"], params[f"{block}.norm.shift"])
-            x = F.relu(F.max_pool2d(x, 2) if min(x.shape[-2:]) > 1 else x)
+            x = conv_block(params, block, x, norm, is_pooled=min(x.shape[-2:]) > 1)
         return x
 
     def _init_blocks(self, seed: int) -> tuple[Params, int]:

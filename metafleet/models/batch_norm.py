@@ -13,7 +13,7 @@ Bronskill et al. 2020, arXiv:2003.03284, section 3; per step in Antoniou et al. 
 arXiv:1810.09502, section 4, "BNRS".
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
 import torch
@@ -45,6 +45,61 @@ class Normalise(Protocol):
     def __call__(self, layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """Return x [n, c, ...] normalised over all but c, times scale [c], plus shift [c]."""
         ...
+
+
+class BatchStatistics:
+    """Normalise by the batch's own mean and variance.
+
+    A class of its own so that a model can see that this is asked for, and join the normalising with
+    what it does next; then it calls ``check`` and ``note`` itself.
+
+    Args:
+        note: told of each layer's mean [c] and unbiased variance [c], which are not to be
+            differentiated.
+        is_traced: True inside ``vmap`` or a compiler, which forbid writing in place.
+    """
+
+    def __init__(
+        self,
+        note: Callable[[str, Tensor, Tensor], None] | None = None,
+        *,
+        is_traced: bool = False,
+    ) -> None:
+        self._note = note
+        self._is_traced = is_traced
+
+    def __call__(self, layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """Return x [n, c, ...] normalised over all but c, times scale [c], plus shift [c]."""
+        self.check(layer, x)
+        if self._note is None or self._is_traced:
+            if self._note is not None:
+                self._note(layer, *_statistics(x))
+            return F.batch_norm(x, None, None, scale, shift, True, 0.0, EPSILON)
+        mean, variance = torch.zeros_like(scale), torch.zeros_like(scale)
+        # momentum 1: what comes back in mean and variance is this batch's alone
+        y = F.batch_norm(x, mean, variance, scale, shift, True, 1.0, EPSILON)
+        self.note(layer, mean, variance)
+        return y
+
+    def check(self, layer: str, x: Tensor) -> None:
+        """Refuse a batch that has no statistics.
+
+        Raises:
+            DataError: a single value for each channel.
+        """
+        if x.numel() == x.shape[1]:
+            raise DataError(
+                f"batch norm of {layer!r} got 1 value for each channel and has no statistics of "
+                "it; give more examples or choose batch_norm='running' or 'none'"
+            )
+
+    def note(self, layer: str, mean: Tensor, variance: Tensor) -> None:
+        """Tell whoever keeps statistics."""
+        if self._note is not None:
+            self._note(layer, mean, variance)
+
+
+_OWN_BATCH = BatchStatistics()
 
 
 class EpisodeNorm:
@@ -89,10 +144,12 @@ class EpisodeNorm:
     def support(self) -> Normalise:
         """What normalises a support set's forward pass."""
         if self._mode not in AVERAGED:
-            return _use_batch
+            return _OWN_BATCH
         if not self._is_training:
             return self._use_running
-        return self._record_only if self._mode == "frozen" else self._record
+        if self._mode == "frozen":
+            return self._record_only
+        return BatchStatistics(self._note, is_traced=self._is_traced)
 
     @property
     def capture(self) -> Normalise:
@@ -126,7 +183,7 @@ class EpisodeNorm:
         return min(self.step, len(self._buffers[name]) - 1)
 
     def _capture(self, layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        _refuse_single(layer, x)
+        _OWN_BATCH.check(layer, x)
         variance, mean = torch.var_mean(x, _all_but_channels(x), correction=0)
         self._support[layer] = (mean, variance)
         return _affine(x, mean, variance, scale, shift)
@@ -135,25 +192,10 @@ class EpisodeNorm:
         mean, variance = self._support[layer]
         return _affine(x, mean, variance, scale, shift)
 
-    def _record(self, layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        if self._is_traced:
-            self._note_batch(layer, x)
-            return _use_batch(layer, x, scale, shift)
-        _refuse_single(layer, x)
-        mean, variance = torch.zeros_like(scale), torch.zeros_like(scale)
-        # momentum 1: what comes back in mean and variance is this batch's alone
-        y = F.batch_norm(x, mean, variance, scale, shift, True, 1.0, EPSILON)
-        self._note(layer, mean, variance)
-        return y
-
     def _record_only(self, layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        self._note_batch(layer, x)
+        _OWN_BATCH.check(layer, x)
+        self._note(layer, *_statistics(x))
         return self._use_running(layer, x, scale, shift)
-
-    def _note_batch(self, layer: str, x: Tensor) -> None:
-        _refuse_single(layer, x)
-        variance, mean = torch.var_mean(x.detach(), _all_but_channels(x), correction=1)
-        self._note(layer, mean, variance)
 
     def _note(self, layer: str, mean: Tensor, variance: Tensor) -> None:
         for name, value in ((f"{layer}.mean", mean), (f"{layer}.variance", variance)):
@@ -200,9 +242,10 @@ def average_buffers(
     }
 
 
-def _use_batch(layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    _refuse_single(layer, x)
-    return F.batch_norm(x, None, None, scale, shift, True, 0.0, EPSILON)
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and unbiased variance [c] of x [n, c, ...], not to be differentiated."""
+    variance, mean = torch.var_mean(x.detach(), _all_but_channels(x), correction=1)
+    return mean, variance
 
 
 def _all_but_channels(x: Tensor) -> list[int]:
@@ -213,11 +256,3 @@ def _affine(x: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, shift: Ten
     per_channel = (1, -1) + (1,) * (x.dim() - 2)
     factor = scale * torch.rsqrt(variance + EPSILON)
     return x * factor.view(per_channel) + (shift - mean * factor).view(per_channel)
-
-
-def _refuse_single(layer: str, x: Tensor) -> None:
-    if x.numel() == x.shape[1]:
-        raise DataError(
-            f"batch norm of {layer!r} got 1 value for each channel and has no statistics of it; "
-            "give more examples or choose batch_norm='running' or 'none'"
-        )

@@ -11,6 +11,7 @@ from torch import Tensor
 from metafleet.errors import ConfigError
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import MODES, BatchNormMode, Normalise, initial_buffers
+from metafleet.models.conv_block import conv_block
 from metafleet.models.init import fan_in_uniform, glorot_uniform
 from metafleet.options import require
 from metafleet.params import Params
@@ -154,15 +155,9 @@ class Conv4:
     ) -> Tensor:
         """Map images to the flattened last block, [n, d]."""
         x = _channels_last(inputs[self._options.modality])
-        has_norm = self.batch_norm != "none"
         for i, layer in enumerate(self._layers):
-            x = F.conv2d(x, params[f"{layer}.conv.weight"], params.get(f"{layer}.conv.bias"), 1, 1)
-            if has_norm:
-                x = norm(layer, x, params[f"{layer}.norm.scale"], params[f"{layer}.norm.shift"])
-            if modulate is not None:
-                x = modulate(layer, x)
-            # the same as pooling after ReLU, which is monotone, for a quarter of its work
-            x = F.relu(F.max_pool2d(x, 2) if i < self._n_pooled else x)
+            is_pooled = i < self._n_pooled
+            x = conv_block(params, layer, x, norm, is_pooled=is_pooled, modulate=modulate)
         return x.flatten(1)
 
     def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:

@@ -1,0 +1,48 @@
+"""The block of few-shot learning's convolutional networks."""
+
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from metafleet.models.base import Modulate
+from metafleet.models.batch_norm import Normalise
+from metafleet.models.convolution import convolve
+from metafleet.models.norm_pool_relu import can_fuse, fused_norm_pool_relu
+
+
+def conv_block(
+    params: Mapping[str, Tensor],
+    layer: str,
+    x: Tensor,
+    norm: Normalise,
+    *,
+    is_pooled: bool = True,
+    modulate: Modulate | None = None,
+) -> Tensor:
+    """Convolve with 3x3 filters, normalise, pool by 2x2 and rectify.
+
+    Args:
+        params: "<layer>.conv.weight" [c_out, c_in, 3, 3], with "<layer>.norm.scale" and
+            "<layer>.norm.shift" [c_out], or "<layer>.conv.bias" [c_out] where nothing normalises.
+        layer: the block's name.
+        x: [n, c_in, h, w].
+        norm: whose statistics normalise; the batch's own are fused with what follows.
+        is_pooled: halve height and width, rounding down.
+        modulate: changes the normalised activations; nothing is fused with it.
+
+    Returns:
+        [n, c_out, h // 2, w // 2], or [n, c_out, h, w] without pooling.
+    """
+    x = convolve(x, params[f"{layer}.conv.weight"], 1)
+    if f"{layer}.conv.bias" in params:
+        x = x + params[f"{layer}.conv.bias"].view(-1, 1, 1)
+    else:
+        scale, shift = params[f"{layer}.norm.scale"], params[f"{layer}.norm.shift"]
+        if is_pooled and modulate is None and can_fuse(norm, x):
+            return fused_norm_pool_relu(norm, layer, x, scale, shift)
+        x = norm(layer, x, scale, shift)
+    if modulate is not None:
+        x = modulate(layer, x)
+    # the same as pooling after ReLU, which is monotone, for a quarter of its work
+    return F.relu(F.max_pool2d(x, 2) if is_pooled else x)

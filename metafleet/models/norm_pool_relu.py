@@ -1,0 +1,203 @@
+"""Batch norm, 2x2 max pooling and ReLU in one step, with both derivatives in closed form.
+
+Autograd differentiates batch norm twice by some thirty passes over full-size tensors, which was
+the larger half of second-order MAML on a CPU. Written out, a pass over the activations for each
+sum and one for the result are enough, and all else is as small as the pooled tensor.
+
+With z [N, c] the activations of a channel c (N = n * h * w), xhat = (z - mean) * r, and S the
+pooling's choice of positions, forward is a = relu(scale * S xhat + shift). Pooling comes before
+the affine map, with which it commutes up to the sign of the scale. With g the gradient of a where
+a > 0, A = scale * r, the gradients are (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3)
+
+    d_shift = sum g,   d_scale = sum g S xhat,
+    d_z = A * (S^T g - d_shift / N - xhat * d_scale / N),
+
+and with H, h1, h2 the cotangents of d_z, d_scale, d_shift, q0 = mean H, q1 = mean(H xhat),
+e = h1 - A q1, the gradients of <H, d_z> + <h1, d_scale> + <h2, d_shift> are
+
+    for g:      A * (S H - q0) + e * S xhat + h2,
+    for scale:  r * Q,   Q = sum g S H - d_shift * q0 - d_scale * q1,
+    for z:      batch norm's backward of u = S^T (g e) - A d_scale H / N, and -r xhat A Q r / N.
+
+In float32 sums along rows are ATen's cascade, which is closer to exact than those inside its batch
+norm of channels-last images by a factor of ten to a thousand.
+"""
+
+from typing import Any, TypeGuard
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from metafleet.errors import ConfigError
+from metafleet.models.autograd import apply
+from metafleet.models.batch_norm import EPSILON, BatchStatistics, Normalise
+
+
+def can_fuse(norm: Normalise, x: Tensor) -> TypeGuard[BatchStatistics]:
+    """Tell whether ``fused_norm_pool_relu`` is for this: own statistics, floats, on a CPU."""
+    is_float = x.dtype in (torch.float32, torch.float64)
+    # a compiler fuses the plain operators by itself
+    is_eager_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return isinstance(norm, BatchStatistics) and is_float and is_eager_cpu
+
+
+def fused_norm_pool_relu(
+    norm: BatchStatistics, layer: str, x: Tensor, scale: Tensor, shift: Tensor
+) -> Tensor:
+    """Normalise by the batch's own statistics, pool by 2x2 and rectify.
+
+    Args:
+        norm: is told of the statistics.
+        layer: its name, for ``norm``.
+        x: [n, c, h, w], h and w >= 2; an odd last row or column is left out by the pooling.
+        scale: [c].
+        shift: [c].
+
+    Returns:
+        [n, c, h // 2, w // 2]; can be differentiated twice, and under ``torch.func`` as well.
+
+    Raises:
+        DataError: a single value for each channel.
+        ConfigError: when a third derivative is taken.
+    """
+    norm.check(layer, x)
+    outputs: Tensor
+    outputs, _, _, mean, _, variance = apply(_Forward, x, scale, shift)
+    count = x.numel() // x.shape[1]
+    norm.note(layer, mean, variance * (count / (count - 1)))
+    return outputs
+
+
+def _rows(x: Tensor) -> Tensor:
+    """View [n, c, h, w] as [n * h * w, c]; copies unless channels are innermost already."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def _images(rows: Tensor, like: Tensor, height: int, width: int) -> Tensor:
+    """View [n * h * w, c] as [n, c, h, w]."""
+    return rows.reshape(like.shape[0], height, width, like.shape[1]).permute(0, 3, 1, 2)
+
+
+class _Forward(torch.autograd.Function):
+    """(x, scale, shift) -> relu(pool(batch norm)), and what the backward pass needs of it.
+
+    Only the first output and its gradient count for others; ``_Backward`` differentiates through
+    the rest itself, as functions of x and scale.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, ...]:
+        n, channels, height, width = x.shape
+        rows = _rows(x)
+        mean = rows.sum(0) / len(rows)
+        # a negative scale turns the smallest into the largest; times -1 no bit is lost
+        sign = torch.where(scale < 0, -1.0, 1.0).to(x.dtype)
+        centred = torch.addcmul(-mean * sign, rows, sign)
+        pooled, chosen = F.max_pool2d(
+            _images(centred, x, height, width), 2, return_indices=True
+        )  # [n, c, h // 2, w // 2], chosen in [0, h * w)
+        variance = centred.mul_(centred).sum(0) / len(rows)
+        r = torch.rsqrt(variance + EPSILON)
+        peaks = _rows(pooled) * (r * sign)  # xhat where it was chosen
+        outputs = torch.addcmul(shift, peaks, scale).clamp_min_(0.0)
+        first = torch.arange(n, device=x.device) * (height * width * channels)
+        first = first.view(n, 1, 1, 1) + torch.arange(channels, device=x.device)
+        places = torch.add(first, chosen.permute(0, 2, 3, 1), alpha=channels).reshape(-1)
+        return _images(outputs, x, height // 2, width // 2), peaks, places, mean, r, variance
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, scale, _ = inputs
+        outputs, peaks, places, mean, r, variance = output
+        ctx.mark_non_differentiable(peaks, places, mean, r, variance)
+        ctx.save_for_backward(x, scale, outputs, peaks, places, mean, r)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        d_x, d_scale, d_shift, _ = apply(_Backward, grad, *ctx.saved_tensors)
+        return d_x, d_scale, d_shift
+
+
+class _Backward(torch.autograd.Function):
+    """The gradients of ``_Forward``, and their own."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(grad: Tensor, *saved: Tensor) -> tuple[Tensor, ...]:
+        x, scale, outputs, peaks, places, mean, r = saved
+        g = _where_positive(_rows(grad), outputs)
+        rows = _rows(x)
+        d_shift = g.sum(0)
+        d_scale = (g * peaks).sum(0)
+        a = scale * r
+        slope = -a * r * d_scale / len(rows)
+        d_x = torch.addcmul(-a * d_shift / len(rows) - slope * mean, rows, slope)
+        d_x.view(-1).scatter_add_(0, places, (g * a).view(-1))
+        return _images(d_x, x, *x.shape[2:]), d_scale, d_shift, g
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, d_scale, d_shift, g = output
+        ctx.mark_non_differentiable(g)
+        ctx.save_for_backward(*inputs[1:], d_scale, d_shift, g)
+
+    @staticmethod
+    def backward(
+        ctx: Any, h_x: Tensor, h_scale: Tensor, h_shift: Tensor, _: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        grads = apply(_SecondBackward, h_x, h_scale, h_shift, *ctx.saved_tensors)
+        return (*grads, None, None, None, None, None)
+
+
+class _SecondBackward(torch.autograd.Function):
+    """The gradients of ``_Backward`` for its gradient, x and scale; the last there are.
+
+    A step of its own because ``once_differentiable`` would leave terms of a third derivative out
+    without a word, where other terms are there.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        h_x: Tensor, h_scale: Tensor, h_shift: Tensor, *saved: Tensor
+    ) -> tuple[Tensor, ...]:
+        x, scale, outputs, peaks, places, mean, r, d_scale, d_shift, g = saved
+        h, rows = _rows(h_x), _rows(x)
+        n = len(rows)
+        a = scale * r
+        q0 = h.sum(0) / n
+        q1 = r * ((h * rows).sum(0) / n - mean * q0)
+        e = h_scale - a * q1
+        h_peaks = h.reshape(-1).index_select(0, places).view(peaks.shape)
+        d_g = torch.addcmul(torch.addcmul(h_shift - a * q0, h_peaks, a), peaks, e)
+        q = (g * h_peaks).sum(0) - d_shift * q0 - d_scale * q1
+        u0 = (e * d_shift - a * d_scale * q0) / n
+        u1 = (e * d_scale - a * d_scale * q1) / n
+        slope = -r * r * (u1 + a * q / n)
+        d_x = torch.addcmul(-r * u0 - slope * mean, rows, slope)
+        d_x = torch.addcmul(d_x, h, -r * a * d_scale / n)
+        d_x.view(-1).scatter_add_(0, places, (g * (r * e)).view(-1))
+        d_grad = _images(_where_positive(d_g, outputs), x, *outputs.shape[2:])
+        return d_grad, _images(d_x, x, *x.shape[2:]), r * q
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+        raise ConfigError(
+            "a third derivative was asked of a batch norm that has two; "
+            "take plain batch norm, pooling and ReLU where more are needed"
+        )
+
+
+def _where_positive(values: Tensor, outputs: Tensor) -> Tensor:
+    """Return ``values`` [m, c] where ``outputs`` [n, c, h, w] are positive, else 0."""
+    result: Tensor = torch.ops.aten.threshold_backward(values, _rows(outputs), 0)
+    return result
