@@ -17,7 +17,7 @@ import torch
 from blake3 import blake3
 from torch import Tensor
 
-from metafleet.errors import ContractError
+from metafleet.errors import ContractError, DigestError, LengthError, SchemaError
 
 Buffer = bytes | bytearray | memoryview | mmap.mmap
 
@@ -77,10 +77,10 @@ def content_digest(*pieces: Buffer) -> str:
 
 
 def check_digest(data: Buffer, digest: str, *, what: str) -> None:
-    """Raise ContractError when ``data`` does not hash to ``digest``."""
+    """Raise DigestError when ``data`` does not hash to ``digest``."""
     found = content_digest(data)
     if found != digest:
-        raise ContractError(
+        raise DigestError(
             f"{what} hashes to {found[:12]}..., promised was {digest[:12]}...; "
             "it was damaged on the way"
         )
@@ -125,8 +125,9 @@ def decode_tensors(data: Buffer, schema: Schema) -> dict[str, Tensor]:
     Read-only data are copied.
 
     Raises:
-        ContractError: truncated, oversized, or other names, dtypes or shapes than promised. Found
-            from the header, before any tensor is allocated.
+        LengthError: truncated or oversized.
+        SchemaError: other names, dtypes or shapes than promised. Both are found from the header,
+            before any tensor is allocated.
     """
     layout = _Layout.of(schema)
     writable = _checked(data, schema, layout)
@@ -256,24 +257,24 @@ def _misfit(view: memoryview, schema: Schema) -> ContractError:
     found = {name: entry for name, entry in header.items() if not name.startswith("__gap_")}
     if found.keys() != schema.keys():
         missing, extra = sorted(schema.keys() - found), sorted(found.keys() - schema)
-        return ContractError(
+        return SchemaError(
             f"tensors do not fit the model: missing {missing[:3]!r:.80}, "
             f"unexpected {extra[:3]!r:.80}"
         )
     for name, (dtype, shape) in schema.items():
         kind = (_DTYPES.get(str(found[name].get("dtype"))), found[name].get("shape"))
         if kind != (dtype, list(shape)):
-            return ContractError(
+            return SchemaError(
                 f"tensor {name!r} is {kind[0]} {kind[1]!r:.80}; the model has {dtype} {list(shape)}"
             )
-    return ContractError("tensors cannot be decoded: they are laid out in another way than ours")
+    return SchemaError("tensors cannot be decoded: they are laid out in another way than ours")
 
 
 def _read_header(view: memoryview) -> dict[str, Any]:
     n_header = int.from_bytes(view[:_HEADER_LENGTH_BYTES], "little")
     body = _HEADER_LENGTH_BYTES + n_header
     if len(view) < _HEADER_LENGTH_BYTES or n_header > _MAX_HEADER_BYTES or body > len(view):
-        raise ContractError(
+        raise LengthError(
             f"{len(view)} bytes are not safetensors (header of {n_header}); truncated or foreign"
         )
     try:
@@ -281,9 +282,9 @@ def _read_header(view: memoryview) -> dict[str, Any]:
         header.pop("__metadata__", None)
         ends = [int(entry["data_offsets"][1]) for entry in header.values()]
     except _UNREADABLE as error:
-        raise ContractError(f"the safetensors header cannot be read: {error!r:.200}") from error
+        raise SchemaError(f"the safetensors header cannot be read: {error!r:.200}") from error
     if max(ends, default=0) != len(view) - body:
-        raise ContractError(
+        raise LengthError(
             f"tensors take {max(ends, default=0)} bytes by their header but {len(view) - body} "
             "came; truncated or padded"
         )

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from metafleet.errors import ContractError, ProtocolMismatchError
+from metafleet.errors import NotFiniteError, ProtocolMismatchError, SchemaError
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 INNER_LOOP = "metafleet.inner_loop"
 """Name of the one Celery task."""
 
@@ -125,6 +125,7 @@ class ShardResult(_Message):
         blob_digest, blob_seal: see ``BlobRef``.
         losses, accuracies: one for each episode, in order; accuracies empty for regression.
         error, is_retryable: the message of what went wrong, and whether another try may help.
+        reason: the kind of error, in a word that can be counted.
     """
 
     run: Name
@@ -146,6 +147,7 @@ class ShardResult(_Message):
     accuracies: tuple[float, ...] = Field(default=(), strict=False)
     error: Text = ""
     is_retryable: bool = False
+    reason: Annotated[str, Field(pattern=r"^[a-z_]{0,32}$")] = ""
 
     def blob(self, key: str) -> BlobRef:
         """Describe the sum; ``key`` is where it must be, whatever the sender says."""
@@ -162,7 +164,8 @@ def parse_job(wire: object) -> InnerLoopJob:
 
     Raises:
         ProtocolMismatchError: the sender speaks another version.
-        ContractError: a field is missing, unknown, of the wrong type or out of range.
+        NotFiniteError: a number is none.
+        SchemaError: a field is missing, unknown, of the wrong type or out of range.
     """
     return _parse(InnerLoopJob, wire)
 
@@ -184,7 +187,8 @@ def _parse(message: type[_M], wire: object) -> _M:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise ContractError(
+        kind = NotFiniteError if first["type"] == "finite_number" else SchemaError
+        raise kind(
             f"{message.__name__}.{field}={first['input']!r:.80}: {first['msg']}; "
             "the sender is not a metafleet of this version"
         ) from error

@@ -42,6 +42,11 @@ class RunKeys:
         """Owner of the run, while it renews."""
         return f"{self._root}:lease"
 
+    @property
+    def dropped(self) -> str:
+        """Hash of what workers dropped or were late with: who, by attempt, outcome and reason."""
+        return f"{self._root}:dropped"
+
     def plan(self, digest: str) -> str:
         """Name the blob that describes the run's work."""
         return f"{self._root}:plan:{digest}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from contracts.connections import Client
+from contracts.dropped import NOTE, Dropped, parse_dropped
 from contracts.job import InnerLoopJob
 from contracts.keys import RunKeys, StepKeys
 
@@ -72,12 +73,17 @@ return 'ok'
 # a late message of a closed step or of a fenced-out orchestrator; a retry of this call after a lost
 # answer (same nonce: 'ok' again). Returns what to do and the microseconds since sending.
 _START = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'stale', 0} end
-if tonumber(redis.call('GET', KEYS[2]) or '-1') >= tonumber(ARGV[2]) then return {'closed', 0} end
-if redis.call('HEXISTS', KEYS[4], ARGV[3]) == 1 then return {'done', 0} end
+local function refuse(why)
+  note('unneeded:' .. why)
+  return {why, 0}
+end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return refuse('stale') end
+local closed = tonumber(redis.call('GET', KEYS[2]) or '-1')
+if closed >= tonumber(ARGV[2]) then return refuse('closed') end
+if redis.call('HEXISTS', KEYS[4], ARGV[3]) == 1 then return refuse('done') end
 local field = ARGV[3] .. ':' .. ARGV[4]
 if redis.call('HSETNX', KEYS[3], field, ARGV[5]) == 0
-   and redis.call('HGET', KEYS[3], field) ~= ARGV[5] then return {'taken', 0} end
+   and redis.call('HGET', KEYS[3], field) ~= ARGV[5] then return refuse('taken') end
 redis.call('PEXPIRE', KEYS[3], ARGV[7])
 redis.call('SET', KEYS[5], ARGV[5], 'PX', ARGV[6])
 local t = redis.call('TIME')
@@ -99,16 +105,27 @@ return 1
 # after a lost answer finds its own result and is told 'ok'. The hash is the truth, the list only
 # wakes the orchestrator: a reply lost between pop and arrival is found again in the hash.
 _COMMIT = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'stale' end
-if tonumber(redis.call('GET', KEYS[2]) or '-1') >= tonumber(ARGV[2]) then return 'closed' end
+local function refuse(why)
+  note('late:' .. why)
+  return why
+end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return refuse('stale') end
+local closed = tonumber(redis.call('GET', KEYS[2]) or '-1')
+if closed >= tonumber(ARGV[2]) then return refuse('closed') end
 if redis.call('HSETNX', KEYS[3], ARGV[3], ARGV[4]) == 0 then
   if redis.call('HGET', KEYS[3], ARGV[3]) == ARGV[4] then return 'ok' end
-  return 'done'
+  return refuse('done')
 end
 redis.call('RPUSH', KEYS[4], ARGV[4])
 redis.call('PEXPIRE', KEYS[3], ARGV[5])
 redis.call('PEXPIRE', KEYS[4], ARGV[5])
 redis.call('DEL', KEYS[5])
+return 'ok'
+"""
+
+# Race prevented: none; the worker has stopped.
+_STOPPED = """
+note('cancelled:unwanted')
 return 'ok'
 """
 
@@ -119,12 +136,24 @@ return 'ok'
 """
 
 # Race prevented: a worker that commits while the step's keys are deleted: after 'closed' is set no
-# commit gets through, so nothing is left behind. A fenced-out orchestrator closes nothing.
+# commit gets through, so nothing is left behind. A fenced-out orchestrator closes nothing. Also
+# takes what was dropped meanwhile, of this step or of earlier ones.
 _CLOSE = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'fenced' end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'fenced', {}} end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
-return 'ok'
+local dropped = redis.call('HGETALL', KEYS[6])
+redis.call('DEL', KEYS[6])
+return {'ok', dropped}
+"""
+
+# Race prevented: an attempt noted between reading and deleting. A fenced-out orchestrator takes
+# nothing: it is its successor's.
+_TAKE_DROPPED = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {} end
+local dropped = redis.call('HGETALL', KEYS[2])
+redis.call('DEL', KEYS[2])
+return dropped
 """
 
 RunStatus = Literal["ok", "held", "fenced", "empty"]
@@ -154,6 +183,7 @@ class RunLedger:
         self._release = client.register_script(_RELEASE_RUN)
         self._reopen = client.register_script(_REOPEN)
         self._close = client.register_script(_CLOSE)
+        self._take_dropped = client.register_script(_TAKE_DROPPED)
 
     def claim(self, *, lease_ms: int) -> Claim:
         """Take the run's lease, unless another orchestrator holds it."""
@@ -192,20 +222,33 @@ class RunLedger:
         """Withdraw a committed result that turned out to be bad."""
         self._reopen(keys=[step.done], args=[shard, result])
 
-    def close_step(self, epoch: int, stream: str, step: int) -> RunStatus:
-        """Refuse every later commit of the step and forget its keys."""
+    def close_step(
+        self, epoch: int, stream: str, step: int
+    ) -> tuple[RunStatus, tuple[Dropped, ...]]:
+        """Refuse every later commit of the step and forget its keys.
+
+        Returns:
+            "ok" or "fenced"; and what workers dropped since the last look.
+        """
         keys = self._keys.step(stream, step, epoch=epoch)
-        status = self._close(
+        status, dropped = self._close(
             keys=[
                 self._keys.epoch,
                 self._keys.closed(stream, epoch=epoch),
                 keys.started,
                 keys.done,
                 keys.replies,
+                self._keys.dropped,
             ],
             args=[epoch, step, RUN_TTL_MS],
         )
-        return cast(RunStatus, _text(status))
+        return cast(RunStatus, _text(status)), parse_dropped(dropped)
+
+    def take_dropped(self, epoch: int) -> tuple[Dropped, ...]:
+        """Return, once, what workers dropped or were late with since the last look."""
+        return parse_dropped(
+            self._take_dropped(keys=[self._keys.epoch, self._keys.dropped], args=[epoch])
+        )
 
 
 class JobLedger:
@@ -217,16 +260,22 @@ class JobLedger:
         self._job, self._nonce = job, nonce
         self._epoch, self._closed = run.epoch, run.closed(job.stream, epoch=job.epoch)
         self._started, self._done, self._replies = step.started, step.done, step.replies
-        self._lease = step.lease(job.shard, job.attempt)
-        self._start = client.register_script(_START)
+        self._lease, self._dropped = step.lease(job.shard, job.attempt), run.dropped
+        attempt = f"{job.stream}:{job.epoch}:{job.step}:{job.shard}:{job.attempt}"
+        self._note_args: tuple[str, str, int] = (attempt, nonce.partition("/")[0], STEP_TTL_MS)
+        self._start = client.register_script(NOTE + _START)
         self._renew = client.register_script(_RENEW_JOB)
-        self._commit = client.register_script(_COMMIT)
+        self._commit = client.register_script(NOTE + _COMMIT)
+        self._stopped = client.register_script(NOTE + _STOPPED)
 
     def start(self) -> tuple[StartStatus, float]:
         """Take the attempt's lease. Returns what to do and the seconds it was queued."""
         job = self._job
         status, waited_us = self._start(
-            keys=[self._epoch, self._closed, self._started, self._done, self._lease],
+            keys=[
+                *(self._epoch, self._closed, self._started, self._done, self._lease),
+                self._dropped,
+            ],
             args=[
                 job.epoch,
                 job.step,
@@ -236,6 +285,7 @@ class JobLedger:
                 job.lease_ms,
                 STEP_TTL_MS,
                 job.sent_us,
+                *self._note_args,
             ],
         )
         return cast(StartStatus, _text(status)), max(0.0, int(waited_us) / 1e6)
@@ -253,10 +303,17 @@ class JobLedger:
         """Hand in the result; the first one of a shard counts."""
         job = self._job
         status = self._commit(
-            keys=[self._epoch, self._closed, self._done, self._replies, self._lease],
-            args=[job.epoch, job.step, job.shard, result, STEP_TTL_MS],
+            keys=[
+                *(self._epoch, self._closed, self._done, self._replies, self._lease),
+                self._dropped,
+            ],
+            args=[job.epoch, job.step, job.shard, result, STEP_TTL_MS, *self._note_args],
         )
         return cast(CommitStatus, _text(status))
+
+    def note_stopped(self) -> None:
+        """Note that the attempt was given up because nobody waits for it."""
+        self._stopped(keys=[self._dropped], args=self._note_args)
 
 
 def _text(value: object) -> str:

@@ -17,7 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from db.records import RunStatus
-from db.types import Line, LongText, Real, Seed, UtcDateTime
+from db.types import Indices, Line, LongText, Real, Seed, UtcDateTime
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -30,6 +30,8 @@ SPLIT_LENGTH = 32
 LABEL_LENGTH = 64
 NAME_LENGTH = 200
 OWNER_LENGTH = 255
+OUTCOME_LENGTH = 16
+REASON_LENGTH = 32
 _STATUSES = ", ".join(f"'{status.value}'" for status in RunStatus)
 
 
@@ -116,6 +118,11 @@ class OuterStep(Base):
     workers_alive: Mapped[int]
     retries: Mapped[int]
     degraded: Mapped[bool]
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    backups: Mapped[int] = mapped_column(default=0, server_default="0")
+    dropped: Mapped[int] = mapped_column(default=0, server_default="0")
+    missing_shards: Mapped[tuple[int, ...]] = mapped_column(Indices, server_default="[]")
+    missing_episodes: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class Job(Base):
@@ -135,6 +142,39 @@ class Job(Base):
     compute_s: Mapped[float | None] = mapped_column(Real)
     payload_bytes: Mapped[int] = mapped_column(BigInteger)
     episodes: Mapped[int]
+
+
+class Attempt(Base):
+    """An attempt of a shard that did not count, and why; a sample where there are very many."""
+
+    __tablename__ = "attempts"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    stream: Mapped[str] = mapped_column(String(SPLIT_LENGTH), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    shard: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(String(OUTCOME_LENGTH), primary_key=True)
+    reason: Mapped[str] = mapped_column(Line(REASON_LENGTH))
+    worker: Mapped[str] = mapped_column(Line(255))
+    detail: Mapped[str] = mapped_column(Line(500))
+    queue_wait_s: Mapped[float | None] = mapped_column(Real)
+    compute_s: Mapped[float | None] = mapped_column(Real)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class AttemptCount(Base):
+    """How many attempts of a stream of steps met with an outcome, under one epoch of the run."""
+
+    __tablename__ = "attempt_counts"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    stream: Mapped[str] = mapped_column(String(SPLIT_LENGTH), primary_key=True)
+    outcome: Mapped[str] = mapped_column(String(OUTCOME_LENGTH), primary_key=True)
+    reason: Mapped[str] = mapped_column(String(REASON_LENGTH), primary_key=True)
+    n: Mapped[int] = mapped_column(BigInteger)
 
 
 class Evaluation(Base):

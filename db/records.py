@@ -163,8 +163,13 @@ class OuterStepRecord:
         lr: outer learning rate of this step.
         episodes: episodes that went into the mean.
         workers_alive: workers seen in the last seconds.
-        retries: shards sent more than once.
+        retries: attempts beyond the first, over all shards.
         degraded: True when the step was committed without all its shards.
+        attempts: attempts sent; 0 when the step was computed without a fleet.
+        backups: of these, sent because another was slow.
+        dropped: of these, failed, lost, refused or rejected before the step was done.
+        missing_shards: shards it went on without.
+        missing_episodes: episodes of these shards.
     """
 
     step: int
@@ -177,6 +182,19 @@ class OuterStepRecord:
     workers_alive: int = 0
     retries: int = 0
     degraded: bool = False
+    attempts: int = 0
+    backups: int = 0
+    dropped: int = 0
+    missing_shards: tuple[int, ...] = ()
+    missing_episodes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DegradedSteps:
+    """How many outer steps of a run went on without all their shards, and episodes of these."""
+
+    steps: int
+    missing_episodes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

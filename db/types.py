@@ -4,7 +4,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import DateTime, Dialect, Double, String, Text
+from sqlalchemy import JSON, DateTime, Dialect, Double, String, Text
 from sqlalchemy.types import TypeDecorator
 
 
@@ -89,3 +89,18 @@ class LongText(TypeDecorator[str]):
     def process_bind_param(self, value: Any | None, dialect: Dialect) -> str | None:
         """Drop NULs."""
         return None if value is None else str(value).replace("\0", "")
+
+
+class Indices(TypeDecorator[tuple[int, ...]]):
+    """A tuple of small integers, kept as a JSON list."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: Any | None, dialect: Dialect) -> list[int] | None:
+        """Make a list of it."""
+        return None if value is None else list(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> tuple[int, ...] | None:
+        """Make a tuple of it."""
+        return None if value is None else tuple(value)

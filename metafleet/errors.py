@@ -9,6 +9,11 @@
     ├── ContractError                     a message or blob is not what the sender promised
     │   ├── ProtocolMismatchError         sender and receiver speak different versions
     │   ├── SignatureError                the deployment key does not match
+    │   ├── DigestError                   bytes are not those that were promised
+    │   ├── LengthError                   more or fewer bytes or values than promised
+    │   ├── OversizedError                larger than anything sound; not even looked at
+    │   ├── SchemaError                   other fields, names, types or shapes than agreed upon
+    │   ├── NotFiniteError                a sum that came is not finite
     │   └── StaleError                    the step is closed or the epoch is old
     ├── TransientError                    may succeed if repeated
     │   ├── BlobMissingError              a blob expired or is not there yet
@@ -28,6 +33,8 @@
 Each takes one string, the finished message: what happened with the value, what was expected,
 what to do. (One argument keeps every error picklable, which Celery's pool needs.)
 """
+
+from typing import ClassVar
 
 
 class MetafleetError(Exception):
@@ -55,19 +62,61 @@ class NumericsError(MetafleetError, ArithmeticError):
 
 
 class ContractError(MetafleetError):
-    """A message or blob is not what its sender promised."""
+    """A message or blob is not what its sender promised.
+
+    Attributes:
+        reason: the kind of breach, as counters name it.
+    """
+
+    reason: ClassVar[str] = "contract"
 
 
 class ProtocolMismatchError(ContractError):
     """Sender and receiver speak different protocol versions."""
 
+    reason = "protocol"
+
 
 class SignatureError(ContractError):
     """A signature does not match the deployment key."""
 
+    reason = "signature"
+
+
+class DigestError(ContractError):
+    """Bytes are not those that were promised."""
+
+    reason = "digest"
+
+
+class LengthError(ContractError):
+    """More or fewer bytes or values than were promised."""
+
+    reason = "length"
+
+
+class OversizedError(ContractError):
+    """Larger than anything sound can be: not even looked at."""
+
+    reason = "oversized"
+
+
+class SchemaError(ContractError):
+    """Other fields, names, types or shapes than were agreed upon."""
+
+    reason = "schema"
+
+
+class NotFiniteError(ContractError):
+    """A sum that came is not finite."""
+
+    reason = "non_finite"
+
 
 class StaleError(ContractError):
     """The step is closed or the epoch is old: the work is no longer wanted."""
+
+    reason = "stale"
 
 
 class TransientError(MetafleetError):
@@ -76,6 +125,8 @@ class TransientError(MetafleetError):
 
 class BlobMissingError(TransientError):
     """A blob expired, was deleted, or is not there yet."""
+
+    reason: ClassVar[str] = "missing_blob"
 
 
 class BlobStoreFullError(TransientError):

@@ -98,6 +98,7 @@ def report_of(database: Database, run: RunRecord) -> RunReport:
     with database.session(read_only=True) as session:
         by_worker = JobRepository(session).count_by_worker(run.id)
         tests = EvaluationRepository(session).list(run.id, split="meta_test")
+        degraded = OuterStepRepository(session).count_degraded(run.id)
     began, ended = run.started_at, run.finished_at
     return RunReport(
         run_id=run.id,
@@ -107,6 +108,8 @@ def report_of(database: Database, run: RunRecord) -> RunReport:
         evaluations=tuple(map(evaluation_done, tests)),
         workers=tuple(sorted({entry.worker for entry in by_worker})),
         wall_s=(ended - began).total_seconds() if began and ended else 0.0,
+        degraded_steps=degraded.steps,
+        missing_episodes=degraded.missing_episodes,
     )
 
 

@@ -9,6 +9,7 @@ from orchestrator.engine.fleet import FleetDispatcher
 from orchestrator.engine.fleet_options import FleetOptions
 from orchestrator.engine.local import LocalDispatcher
 from orchestrator.engine.step import Dispatcher
+from orchestrator.engine.tally import Sink
 
 
 def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
@@ -23,6 +24,7 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
     relaxed: bool = False,
     check: Callable[[], None] = lambda: None,
     is_granted: bool = False,
+    sink: Sink | None = None,
 ) -> Dispatcher:
     """Open the engine a run asks for: the fleet, or this process."""
     engine = config.engine
@@ -56,4 +58,5 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
         fingerprint=fingerprint,
         check=check,
         is_granted=is_granted,
+        sink=sink,
     )

@@ -34,7 +34,9 @@ class StepDone:
         episodes: episodes in the meta-batch.
         step_s: wall seconds of the step.
         workers_alive: workers seen within the last few seconds.
-        retries: shards sent more than once in this step.
+        retries: attempts beyond the first, over all shards.
+        missing_shards: shards the step went on without; empty unless it is degraded.
+        missing_episodes: episodes of these shards.
     """
 
     step: int
@@ -46,6 +48,8 @@ class StepDone:
     step_s: float
     workers_alive: int
     retries: int
+    missing_shards: tuple[int, ...] = ()
+    missing_episodes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

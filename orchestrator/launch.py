@@ -16,6 +16,7 @@ from db.records import NewRun, RunRecord, RunStatus
 from db.repositories import (
     EvaluationRepository,
     JobRepository,
+    OuterStepRepository,
     RunRepository,
     ServerRepository,
 )
@@ -51,6 +52,8 @@ class RunReport:
         evaluations: the tests on unseen classes, baselines beside them.
         workers: who computed its jobs.
         wall_s: seconds this execution took.
+        degraded_steps: outer steps that went on without all their shards.
+        missing_episodes: episodes of these shards, in all.
     """
 
     run_id: int
@@ -60,6 +63,8 @@ class RunReport:
     evaluations: tuple[EvaluationDone, ...]
     workers: tuple[str, ...]
     wall_s: float
+    degraded_steps: int = 0
+    missing_episodes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,7 @@ def execute_run(  # noqa: PLR0913 - options of one command
         raise _why_fenced(database, run_id, error) from error
     with database.session(read_only=True) as session:
         by_worker = JobRepository(session).count_by_worker(run_id)
+        degraded = OuterStepRepository(session).count_degraded(run_id)
     return RunReport(
         run_id=run_id,
         status=RunStatus.FINISHED.value,
@@ -179,6 +185,8 @@ def execute_run(  # noqa: PLR0913 - options of one command
         evaluations=tuple(evaluations),
         workers=tuple(sorted({entry.worker for entry in by_worker})),
         wall_s=time.monotonic() - started_s,
+        degraded_steps=degraded.steps,
+        missing_episodes=degraded.missing_episodes,
     )
 
 

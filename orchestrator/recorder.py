@@ -8,14 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from db.attempt_records import AttemptCountRecord, AttemptRecord
 from db.engine import Database
-from db.records import (
-    CheckpointRecord,
-    EvaluationRecord,
-    JobRecord,
-    OuterStepRecord,
-    RunStatus,
-)
+from db.records import CheckpointRecord, EvaluationRecord, JobRecord, OuterStepRecord, RunStatus
 from db.repositories import RunRepository
 from metafleet.errors import DatabaseError, DatabaseUnavailableError, MetafleetError
 from orchestrator.open_rows import OpenRows
@@ -82,6 +77,12 @@ class Recorder:
     def record_jobs(self, jobs: Sequence[JobRecord]) -> None:
         """Record jobs beside outer steps, such as those of a validation; raises the same."""
         self._add(jobs)
+
+    def record_attempts(
+        self, attempts: Sequence[AttemptRecord], counts: Sequence[AttemptCountRecord]
+    ) -> None:
+        """Record attempts that did not count, and the counters; raises as ``record_step`` does."""
+        self._add((*attempts, *counts))
 
     def record_evaluation(self, evaluation: EvaluationRecord) -> None:
         """Record a validation or a test; raises as ``record_step`` does."""

@@ -11,15 +11,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from db.attempt_records import AttemptCountRecord, AttemptRecord
 from db.engine import Database
-from db.records import (
-    CheckpointRecord,
-    EvaluationRecord,
-    JobRecord,
-    OuterStepRecord,
-    RunStatus,
-)
+from db.records import CheckpointRecord, EvaluationRecord, JobRecord, OuterStepRecord, RunStatus
 from db.repositories import (
+    AttemptCountRepository,
+    AttemptRepository,
     CheckpointRepository,
     EvaluationRepository,
     JobRepository,
@@ -38,17 +35,29 @@ class StatusChange:
     error: str | None = None
 
 
-Row = OuterStepRecord | JobRecord | EvaluationRecord | CheckpointRecord | StatusChange
+Row = (
+    OuterStepRecord
+    | JobRecord
+    | AttemptRecord
+    | AttemptCountRecord
+    | EvaluationRecord
+    | CheckpointRecord
+    | StatusChange
+)
 
 _REPOSITORIES = (
     (OuterStepRecord, OuterStepRepository),
     (JobRecord, JobRepository),
+    (AttemptRecord, AttemptRepository),
+    (AttemptCountRecord, AttemptCountRepository),
     (EvaluationRecord, EvaluationRepository),
     (CheckpointRecord, CheckpointRepository),
 )
 _TYPES: dict[str, type[Any]] = {
     "outer_step": OuterStepRecord,
     "job": JobRecord,
+    "attempt": AttemptRecord,
+    "attempt_count": AttemptCountRecord,
     "evaluation": EvaluationRecord,
     "checkpoint": CheckpointRecord,
     "status": StatusChange,
@@ -80,6 +89,8 @@ def from_line(line: str) -> EpochRow | None:
         fields = document["row"]
         if "created_at" in fields:
             fields["created_at"] = datetime.fromisoformat(fields["created_at"])
+        if "missing_shards" in fields:
+            fields["missing_shards"] = tuple(fields["missing_shards"])
         if "status" in fields:
             fields["status"] = RunStatus(fields["status"])
         return EpochRow(int(document["epoch"]), _TYPES[document["kind"]](**fields))

@@ -1,12 +1,13 @@
 """One execution of one run: what must be open while it runs, and closed whatever happens."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
 
 from contracts.settings import Settings
+from db.attempt_records import AttemptCountRecord, AttemptRecord
 from db.engine import Database
 from db.records import RunRecord, RunStatus
 from db.repositories import CheckpointRepository, RunRepository
@@ -135,6 +136,7 @@ class RunSession:
         if isinstance(error, FencedError):
             return  # the run is another's now
         try:
+            self._dispatcher.settle()
             status, text = self._status_after(error)
             self.recorder.record_status(status, error=text)
         except FencedError:
@@ -250,6 +252,7 @@ class RunSession:
             relaxed=self._relaxed,
             check=self._check,
             is_granted=self._tenure.is_granted,
+            sink=self._record_attempts,
         )
 
     def _next_epoch(self) -> int:
@@ -301,3 +304,8 @@ class RunSession:
             if error is None:  # lost rows, cancelled or taken over at the last moment: not finished
                 raise
             log.warning("run=%d %s", self._run.id, failure)
+
+    def _record_attempts(
+        self, attempts: Sequence[AttemptRecord], counts: Sequence[AttemptCountRecord]
+    ) -> None:
+        self.recorder.record_attempts(attempts, counts)

@@ -1,5 +1,6 @@
 """One job from message to committed result."""
 
+import contextlib
 import logging
 import os
 import random
@@ -7,7 +8,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from contracts.blobs import BlobStore, open_blob_store
 from contracts.codec import Schema, decode_tensors, narrow, narrow_schema, widen
@@ -47,6 +48,14 @@ _STORE_PATIENCE_S = 5.0
 
 _REFUSAL_PAUSE_S = 1.0
 """How long to take no job after refusing one, which would be the same one as soon as it is back."""
+
+_REFUSALS: Final[dict[type[Exception], str]] = {
+    FingerprintError: "fingerprint",
+    DataError: "data",
+    ConfigError: "config",
+    BrokerUnavailableError: "store",
+}
+"""Why this worker cannot compute a job, as counters name it."""
 
 T = TypeVar("T")
 
@@ -96,6 +105,8 @@ class InnerLoopRunner:
                 result = self._compute(job, queue_wait_s)
             except StaleError:
                 log.info("%s stopped: another attempt was first", job.label)
+                with contextlib.suppress(BrokerUnavailableError), redis_errors(self._url):
+                    ledger.note_stopped()  # once: a note is not worth waiting for
                 return "stopped: not wanted any more"
             compute_s = time.monotonic() - started_s
             result = sign(result.model_copy(update={"compute_s": compute_s}), self._key)
@@ -130,16 +141,18 @@ class InnerLoopRunner:
         except StaleError:
             raise
         except BlobMissingError as error:
-            update = {"status": "missing", "error": str(error)}
+            update = {"status": "missing", "error": str(error), "reason": error.reason}
         except (FingerprintError, DataError, ConfigError, BrokerUnavailableError) as error:
             # this worker cannot; one with the data, the package, the processor or the store may
-            update = {"status": "refused", "error": f"{self._worker}: {error}"}
+            reason = next(word for kind, word in _REFUSALS.items() if isinstance(error, kind))
+            update = {"status": "refused", "error": f"{self._worker}: {error}", "reason": reason}
         except NumericsError as error:  # the same numbers everywhere
-            update = {"status": "failed", "error": str(error), "is_retryable": False}
+            update = {"status": "failed", "error": str(error), "reason": "non_finite"}
         except Exception as error:  # a lost blob, a bug, no memory: another try may fare better
             log.exception("%s failed", job.label)
             text = f"{self._worker}: {type(error).__name__}: {error}"
-            update = {"status": "failed", "error": text, "is_retryable": True}
+            reason = error.reason if isinstance(error, ContractError) else "error"
+            update = {"status": "failed", "error": text, "reason": reason, "is_retryable": True}
         update["error"] = _sendable(str(update["error"]))
         log.warning("%s %s: %s", job.label, update["status"], update["error"])
         return result.model_copy(update=update)

@@ -1,5 +1,6 @@
 """Repositories: one noun each, over one session; they flush, the caller commits."""
 
+from db.repositories.attempts import AttemptCountRepository, AttemptRepository
 from db.repositories.checkpoints import CheckpointRepository
 from db.repositories.evaluations import EvaluationRepository
 from db.repositories.experiments import ExperimentRepository
@@ -10,6 +11,8 @@ from db.repositories.runs import RunRepository
 from db.repositories.servers import ServerRepository
 
 __all__ = [
+    "AttemptCountRepository",
+    "AttemptRepository",
     "CheckpointRepository",
     "EvaluationRepository",
     "ExperimentRepository",

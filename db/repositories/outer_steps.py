@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.models import OuterStep
-from db.records import OuterStepRecord
+from db.records import DegradedSteps, OuterStepRecord
 from db.rowmap import select_fields, to_record, to_row
 from db.upsert import upsert
 
@@ -36,3 +37,11 @@ class OuterStepRepository:
             .limit(limit)
         )
         return tuple(to_record(OuterStepRecord, row) for row in self._session.execute(query))
+
+    def count_degraded(self, run_id: int) -> DegradedSteps:
+        """Sum up the steps that went on without all their shards; zeros when none did."""
+        query = select(
+            func.count().label("steps"),
+            func.coalesce(func.sum(_TABLE.c.missing_episodes), 0).label("missing_episodes"),
+        ).where(_TABLE.c.run_id == run_id, _TABLE.c.degraded)
+        return to_record(DegradedSteps, self._session.execute(query).one())

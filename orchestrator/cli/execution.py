@@ -70,6 +70,13 @@ def show_report(run: RunRecord, report: RunReport, *, as_json: bool) -> None:
         f"run {run.id} ({run.name}, seed {run.seed}) {report.status}: {steps} "
         f"in {duration(report.wall_s)}, {_describe_workers(report.workers)}"
     )
+    if report.degraded_steps:
+        click.secho(
+            f"{counted(report.degraded_steps, 'outer step')} degraded: went on without "
+            f"{counted(report.missing_episodes, 'episode')} in all; `{program()} runs show "
+            f"{run.id}` says which",
+            fg="yellow",
+        )
     if report.evaluations:
         config = ExperimentConfig.from_json(run.config)
         show_evaluations(report.evaluations, config)

@@ -27,10 +27,12 @@ class Smoothed:
 
     def __init__(self) -> None:
         self._weight = 0.0
+        self._degraded = 0
         self._sums = {"loss": 0.0, "accuracy": 0.0, "episodes": 0.0, "seconds": 0.0}
 
     def add(self, event: StepDone) -> None:
         """Take one outer step in."""
+        self._degraded += bool(event.missing_shards)
         values = {
             "loss": event.loss,
             "accuracy": event.accuracy or 0.0,
@@ -48,7 +50,10 @@ class Smoothed:
             parts.append(f"accuracy {100 * self._sums['accuracy'] / self._weight:.1f} %")
         if self._sums["seconds"] > 0:
             parts.append(speed(self._sums["episodes"] / self._sums["seconds"]))
-        return ", ".join([*parts, counted(event.workers_alive, "worker")])
+        parts.append(counted(event.workers_alive, "worker"))
+        if self._degraded:
+            parts.append(counted(self._degraded, "degraded step"))
+        return ", ".join(parts)
 
 
 def describe_evaluation(event: EvaluationDone) -> str:

@@ -8,6 +8,7 @@ from rich.table import Table
 from sqlalchemy.orm import Session
 
 from contracts.settings import Settings
+from db.attempt_records import AttemptRecord, AttemptTotal
 from db.records import (
     CheckpointRecord,
     EvaluationRecord,
@@ -17,6 +18,7 @@ from db.records import (
     RunStatus,
     WorkerJobs,
 )
+from db.repositories.attempts import AttemptCountRepository, AttemptRepository
 from db.repositories.checkpoints import CheckpointRepository
 from db.repositories.evaluations import EvaluationRepository
 from db.repositories.jobs import JobRepository
@@ -29,6 +31,7 @@ from orchestrator.cli.context import (
     open_database,
     open_records,
 )
+from orchestrator.cli.engine_view import engine_facts
 from orchestrator.cli.figures import (
     LABELS,
     counted,
@@ -52,6 +55,10 @@ _STYLES = {
 }
 
 
+_MOST_ATTEMPTS = 1000
+"""The newest attempts that did not count; `--json` has them, and the counters all."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
     """All there is about a run."""
@@ -62,6 +69,8 @@ class RunView:
     workers: tuple[WorkerJobs, ...]
     jobs: JobTotals
     checkpoint: CheckpointRecord | None
+    attempt_totals: tuple[AttemptTotal, ...]
+    attempts: tuple[AttemptRecord, ...]
 
     @classmethod
     def read(cls, session: Session, ref: str) -> "RunView":
@@ -74,6 +83,8 @@ class RunView:
             workers=JobRepository(session).count_by_worker(run.id),
             jobs=JobRepository(session).totals(run.id),
             checkpoint=CheckpointRepository(session).find_last(run.id),
+            attempt_totals=AttemptCountRepository(session).totals(run.id),
+            attempts=AttemptRepository(session).list(run.id, limit=_MOST_ATTEMPTS),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -84,6 +95,11 @@ class RunView:
             "checkpoint": asdict(self.checkpoint) if self.checkpoint else None,
             "evaluations": [asdict(evaluation) for evaluation in self.evaluations],
             "steps": [asdict(step) for step in self.steps],
+            "engine": {
+                "totals": [asdict(total) for total in self.attempt_totals],
+                "degraded_steps": [step.step for step in self.steps if step.degraded],
+                "attempts": [asdict(attempt) for attempt in self.attempts],
+            },
         }
         cleaned: dict[str, Any] = _without_nan(view)
         return cleaned
@@ -175,6 +191,9 @@ def show_run(run: str, as_json: bool) -> None:
         echo_json(view.to_json())
         return
     show_table(_facts(view))
+    engine = engine_facts(view.attempt_totals, view.steps)
+    if engine is not None:
+        show_table(engine)
     if view.evaluations:
         show_table(_evaluations(view))
     if view.workers:

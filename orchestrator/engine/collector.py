@@ -6,7 +6,7 @@ from contracts.codec import WireDtype
 from contracts.exchange import Exchange
 from contracts.job import BlobRef, ShardResult
 from contracts.keys import StepKeys
-from metafleet.errors import ContractError, StaleError
+from metafleet.errors import ContractError, LengthError, NotFiniteError, StaleError
 from metafleet.learners.base import EpisodeMetrics
 from metafleet.params import Params
 from metafleet.reduction import TreeReducer
@@ -117,7 +117,7 @@ class Collector:
     def _ref_of(self, result: ShardResult, keys: StepKeys) -> BlobRef:
         """Say where a result's sum must be, if it can be one."""
         if result.blob_bytes != self._form.n_bytes:
-            raise ContractError(
+            raise LengthError(
                 f"a sum of {result.blob_bytes} bytes was declared, the model's has "
                 f"{self._form.n_bytes}"
             )
@@ -141,7 +141,7 @@ class Collector:
 def _metrics_of(result: ShardResult, shard: Shard) -> tuple[EpisodeMetrics, ...]:
     counts = {len(result.losses), len(result.accuracies) or shard.n_episodes}
     if counts != {shard.n_episodes}:
-        raise ContractError(
+        raise LengthError(
             f"{len(result.losses)} losses and {len(result.accuracies)} accuracies came for "
             f"{shard.n_episodes} episodes"
         )

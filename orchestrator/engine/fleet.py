@@ -19,6 +19,7 @@ from metafleet.errors import (
     ContractError,
     FencedError,
     FleetError,
+    MetafleetError,
     NumericsError,
 )
 from orchestrator.engine.carrier import Carrier
@@ -33,6 +34,7 @@ from orchestrator.engine.replies import wait_for_results
 from orchestrator.engine.step import Shard, StepOutcome, StepRequest, Ticket, cut
 from orchestrator.engine.step_deadline import StepDeadline
 from orchestrator.engine.strangers import Strangers
+from orchestrator.engine.tally import Sink, Tally
 from orchestrator.engine.window import Window
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class FleetDispatcher:
         fingerprint: the run's numerics fingerprint when it goes on; "" adopts the first worker's.
         check: called twice a second; raises when the run is to be left alone.
         is_granted: the database decides whose the run is; see ``Ownership``.
+        sink: gets counters of attempts, and those that did not count.
 
     Not thread-safe.
     """
@@ -67,8 +70,10 @@ class FleetDispatcher:
         fingerprint: str = "",
         check: Callable[[], None] = lambda: None,
         is_granted: bool = False,
+        sink: Sink | None = None,
     ) -> None:
         self._check = check
+        self._tally = Tally(sink) if sink is not None else Tally()
         self._url = require_broker_url(settings)
         self._options, self._notify = options, notify
         self._key = settings.signing_key
@@ -179,6 +184,7 @@ class FleetDispatcher:
             wire_dtype=self._options.wire_dtype,
             inputs=inputs,
             defer=defer,
+            tally=self._tally,
         )
         self._open_steps.append(step)
         return step
@@ -194,8 +200,7 @@ class FleetDispatcher:
             try:
                 self._finish(reduction)
                 step.collector.drop_deferred()
-                sums = reduction.outcome(self._owner.workers_alive)
-                return replace(outcome, sums=sums.sums, retries=outcome.retries + sums.retries)
+                return outcome.with_sums_of(reduction.outcome(self._owner.workers_alive))
             except FencedError:
                 raise
             except (BlobMissingError, FleetError) as error:
@@ -207,6 +212,17 @@ class FleetDispatcher:
         except (BlobMissingError, ContractError) as error:
             raise _SumsLostError(str(error)) from error
         return replace(outcome, sums=step.collector.sums())
+
+    def settle(self) -> None:
+        """Record what workers dropped since the last step closed; quiet when Redis is away."""
+        try:
+            with redis_errors(self._url):
+                dropped = self._owner.ledger.take_dropped(self._owner.epoch)
+        except BrokerUnavailableError as error:
+            log.warning("what workers dropped last is not known: %s", error)
+        else:
+            self._tally.note_dropped(dropped, epoch=self._owner.epoch)
+        self._tally.flush()
 
     def close(self) -> None:
         """Withdraw the run's blobs and give its lease up; quiet when Redis is away."""
@@ -258,7 +274,10 @@ class FleetDispatcher:
                 f"(engine.step_deadline_s={self._options.step_deadline_s:g}); add workers or raise "
                 "it, then continue with `metafleet runs resume`"
             )
-        self._notify(f"{step.name}: went on without shards {step.book.open_shards}")
+        self._notify(
+            f"{step.name} is degraded: went on {step.describe_missing()} after "
+            f'{deadline.spent_s:.0f} s (engine.policy="partial")'
+        )
 
     def _fill(self) -> None:
         """Send as many more shards as the fleet can have in hand, so that runs take turns."""
@@ -281,7 +300,8 @@ class FleetDispatcher:
 
     def _take(self, step: OpenStep, result: ShardResult) -> None:
         if result.status == "ok" and not self._accepts(result.fingerprint):
-            step.withdraw(result, f"{result.worker} computes otherwise: {result.fingerprint}")
+            reason = f"{result.worker} computes otherwise: {result.fingerprint}"
+            step.withdraw(result, reason, kind="fingerprint")
             return
         if result.status == "missing":
             if step.request.kind == "reduce":
@@ -315,10 +335,7 @@ class FleetDispatcher:
         self._owner.take()
         self._carrier.invalidate()
         for step in self._unsettled():
-            sent = step.book.sent_shards()
-            for shard in sent:
-                step.book.mark_unsent(shard, now_s=time.monotonic())
-            self._send(step, sent)
+            self._send(step, step.forget_sent())
 
     def _close(self, step: OpenStep) -> RunStatus | None:
         self._open_steps.remove(step)
@@ -329,6 +346,14 @@ class FleetDispatcher:
         except BrokerUnavailableError as error:
             log.warning("the keys of %s will have to expire: %s", step.name, error)
             return None
+        finally:
+            self._record_attempts()
+
+    def _record_attempts(self) -> None:
+        try:
+            self._tally.flush()
+        except MetafleetError as error:  # what is the matter will stop the step's own row
+            log.warning("attempts are not recorded: %s", error)
 
 
 class _SumsLostError(FleetError):

@@ -112,6 +112,9 @@ class LocalDispatcher:
             workers_alive=1,
         )
 
+    def settle(self) -> None:
+        """Nothing is left: no attempt is made twice here."""
+
     def close(self) -> None:
         """Nothing to let go of."""
 

@@ -13,18 +13,22 @@ from contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_result
 from contracts.keys import RunKeys
 from contracts.ledger import RunLedger, RunStatus
 from contracts.signing import verify
+from db.attempt_records import Outcome
 from metafleet.errors import (
     BlobMissingError,
     ContractError,
     MetafleetError,
     NumericsError,
+    OversizedError,
+    SchemaError,
     StaleError,
 )
 from orchestrator.engine.collector import Collector
 from orchestrator.engine.queue_mark import QueueMark
 from orchestrator.engine.redis_clock import RedisClock
 from orchestrator.engine.shard_book import FleetView, ShardBook
-from orchestrator.engine.step import Shard, StepOutcome, StepRequest
+from orchestrator.engine.step import Shard, StepOutcome, StepRequest, name_shards
+from orchestrator.engine.tally import StepTally, Tally
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +56,15 @@ class OpenStep:
         wire_dtype: WireDtype = "float32",
         inputs: tuple[tuple[BlobRef, ...], ...] = (),
         defer: bool = False,
+        tally: Tally | None = None,
     ) -> None:
         self._mark = mark or QueueMark(client, queue_list)
         self._clock = clock or RedisClock(client)
         self._sent_us: dict[tuple[int, int], int] = {}
         self.request = request
         self.name = f"{request.stream} step {request.step}"
-        self.book = ShardBook(self.name, len(shards), max_attempts)
+        self._tally = StepTally(tally or Tally(), request.stream, request.step)
+        self.book = ShardBook(self.name, len(shards), max_attempts, on_lost=self._note_lost)
         self._shards, self._run_keys = shards, keys
         self._epoch = -1
         self._keys = keys.step(request.stream, request.step, epoch=-1)
@@ -70,6 +76,7 @@ class OpenStep:
         self._wire_dtype, self._inputs, self.is_deferred = wire_dtype, inputs, defer
         self._raws: dict[int, bytes] = {}
         self._sums: dict[tuple[int, int], str] = {}
+        self._unsound: set[int] = set()  # hashes: each is seen as a wake-up and in the ledger
         self.failure: MetafleetError | None = None
         """Why it cannot be finished; raised to whoever waits for it."""
 
@@ -90,7 +97,7 @@ class OpenStep:
 
     def move_to(self, epoch: int) -> None:
         """Go on under ``epoch``: results of an older one are not taken any more."""
-        self._epoch = epoch
+        self._epoch = self._tally.epoch = epoch
         self._keys = self._run_keys.step(self.request.stream, self.request.step, epoch=epoch)
 
     def jobs(  # noqa: PLR0913 - the fields of a message, named one by one
@@ -107,6 +114,9 @@ class OpenStep:
         via_store: bool = False,
     ) -> list[InnerLoopJob]:
         """Open a new attempt of each of ``shards`` and describe it."""
+        shards = list(shards)
+        for index in shards:
+            self._tally.count(Outcome.SENT, self.book.kind_of_next(index))
         sent_us = self._clock.now_us()
         jobs = [
             InnerLoopJob(
@@ -147,15 +157,19 @@ class OpenStep:
         """Yield the result that ``raw`` is, if it is sound and of this step."""
         try:
             if len(raw) > _MAX_RESULT_BYTES:
-                raise ContractError(f"a result of {len(raw)} bytes; at most {_MAX_RESULT_BYTES}")
+                raise OversizedError(f"a result of {len(raw)} bytes; at most {_MAX_RESULT_BYTES}")
             result = parse_result(json.loads(raw))
             verify(result, self._signing_key)
             if (result.run, result.epoch) != (self._run_keys.run, self._epoch):
                 raise StaleError(f"a result of run={result.run} epoch={result.epoch}")
             if result.shard >= len(self._shards):
-                raise ContractError(f"shard={result.shard} of {len(self._shards)} shards")
+                raise SchemaError(f"shard={result.shard} of {len(self._shards)} shards")
         except (ContractError, ValueError, RecursionError) as error:
             log.warning("%s: a result was refused: %s", self.name, error)
+            if hash(raw) not in self._unsound:
+                self._unsound.add(hash(raw))
+                kind = type(error) if isinstance(error, ContractError) else SchemaError
+                self._tally.reject_unknown(kind.reason)
             return
         self._raws[result.shard] = raw
         yield result
@@ -176,6 +190,7 @@ class OpenStep:
             return
         self._withdraw_quietly(result)
         shard, attempt = result.shard, result.attempt
+        self._tally.drop_result(Outcome(result.status), result.reason, result, result.error)
         if result.status == "missing":
             self.book.mark_unsent(shard, now_s=now_s)
         elif result.status == "refused":
@@ -190,10 +205,11 @@ class OpenStep:
         else:
             raise NumericsError(f"{self.name}, shard {result.shard}: {result.error}")
 
-    def withdraw(self, result: ShardResult, reason: str) -> None:
-        """Refuse a committed result; its shard is open again."""
+    def withdraw(self, result: ShardResult, reason: str, *, kind: str) -> None:
+        """Refuse a committed result for a ``kind`` of reason; its shard is open again."""
         log.warning("%s: result of shard %d refused: %s", self.name, result.shard, reason)
         self._withdraw_quietly(result)
+        self._tally.drop_result(Outcome.REJECTED, kind, result, reason)
         if not self.book.is_done(result.shard):
             self.book.mark_failed(result.shard, result.attempt, reason, now_s=time.monotonic())
 
@@ -205,36 +221,62 @@ class OpenStep:
             self._recover(stranded, workers_alive)
         return self.book.review(view, now_s=time.monotonic())
 
+    def forget_sent(self) -> list[int]:
+        """Give up every attempt, for a new epoch begins; returns the shards to be sent again."""
+        for shard, attempt in self.book.live_attempts():
+            self._tally.drop(Outcome.LOST, "epoch", shard=shard, attempt=attempt)
+        sent = self.book.sent_shards()
+        for shard in sent:
+            self.book.mark_unsent(shard, now_s=time.monotonic())
+        return sent
+
     def close(self) -> RunStatus:
         """Refuse every later commit, forget the step's keys; "fenced" when the run is another's."""
         self._mark.publish()
         if self._epoch < 0:  # nothing was sent yet
             return "ok"
-        status = self._ledger.close_step(self._epoch, self.request.stream, self.request.step)
+        request = self.request
+        status, dropped = self._ledger.close_step(self._epoch, request.stream, request.step)
+        self._tally.note_dropped(dropped)
         # a worker that died between storing a sum and committing it has left it behind; one that
         # stores it from now on finds the step closed and removes it itself
         self.collector.discard(self._sums.values())
         self.collector.drop_deferred()
         return status
 
+    def describe_missing(self) -> str:
+        """Say what is not done: "without shards 3, 7 of 16 (8 of 64 episodes)"."""
+        missing = self.book.open_shards
+        episodes = sum(self._shards[index].n_episodes for index in missing)
+        return (
+            f"without {name_shards(missing)} of {len(self._shards)} "
+            f"({episodes} of {self.request.n_episodes} episodes)"
+        )
+
     def outcome(self, workers_alive: int) -> StepOutcome:
         """Sum up the finished step."""
+        missing = tuple(self.book.open_shards)
         return StepOutcome(
             sums={} if self.is_deferred else self.collector.sums(),
             metrics=self.collector.metrics(),
             jobs=self.collector.jobs(),
             retries=self.book.retries,
             workers_alive=workers_alive,
-            missing_shards=tuple(self.book.open_shards),
+            missing_shards=missing,
+            missing_episodes=sum(self._shards[index].n_episodes for index in missing),
+            attempts=self.book.n_sent,
+            backups=self.book.backups,
+            dropped=self._tally.dropped,
         )
 
     def _add(self, result: ShardResult) -> None:
         try:
             self.collector.add(result, self._keys)
         except (ContractError, BlobMissingError) as error:
-            self.withdraw(result, f"{type(error).__name__}: {error}")
+            self.withdraw(result, f"{type(error).__name__}: {error}", kind=error.reason)
         else:
             self._sums.pop((result.shard, result.attempt), None)
+            self._tally.count(Outcome.COUNTED)
             self.book.mark_done(result.shard, compute_s=result.compute_s)
 
     def _recover(self, shards: list[int], workers_alive: int) -> None:
@@ -249,6 +291,9 @@ class OpenStep:
             if not results:
                 self._ledger.reopen(self._keys, shard=shard, result=raw)
                 self.book.mark_failed(shard, None, "its result was unsound", now_s=time.monotonic())
+
+    def _note_lost(self, shard: int, attempt: int, what: str) -> None:
+        self._tally.drop(Outcome.LOST, what, shard=shard, attempt=attempt)
 
     def _withdraw_quietly(self, result: ShardResult) -> None:
         self._ledger.reopen(self._keys, shard=result.shard, result=self._raws[result.shard])

@@ -3,7 +3,7 @@
 import itertools
 import math
 import statistics
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -89,9 +89,18 @@ class ShardBook:
         name: the step's name for messages, such as "train step 12".
         n_shards: number of shards.
         max_attempts: how often a shard may fail or lose its worker.
+        on_lost: told (shard, attempt, "worker" or "message") of each attempt that is lost.
     """
 
-    def __init__(self, name: str, n_shards: int, max_attempts: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        n_shards: int,
+        max_attempts: int,
+        *,
+        on_lost: Callable[[int, int, str], None] = lambda _shard, _attempt, _what: None,
+    ) -> None:
+        self._on_lost = on_lost
         self._name = name
         self._max_attempts = max_attempts
         self._shards = [_Shard() for _ in range(n_shards)]
@@ -144,6 +153,16 @@ class ShardBook:
     def sent_shards(self) -> list[int]:
         """Shards that were sent at least once and are not done."""
         return [index for index in self.open_shards if index not in self._unsent]
+
+    @property
+    def n_sent(self) -> int:
+        """Attempts in all."""
+        return self._n_sent
+
+    def kind_of_next(self, shard: int) -> str:
+        """Say what another attempt of a shard is: the "first", a "backup", or just sent "again"."""
+        entry = self._shards[shard]
+        return "backup" if entry.live else "again" if entry.n_attempts else "first"
 
     def next_attempt(self, shard: int, *, sent_us: int = 0) -> int:
         """Open a new attempt of a shard, about to be sent; returns its number.
@@ -253,6 +272,7 @@ class ShardBook:
         if (shard, number) in view.started:
             attempt.started_s = now_s if attempt.started_s is None else attempt.started_s
             if (shard, number) not in view.leased:
+                self._on_lost(shard, number, "worker")
                 self.mark_failed(shard, number, "its worker died or hung", now_s=now_s)
             return
         # Queues are first in, first out: a message that a later one has overtaken is gone.
@@ -264,6 +284,7 @@ class ShardBook:
         elif attempt.missing_since_s is None:
             attempt.missing_since_s = now_s
         elif now_s - attempt.missing_since_s >= QUEUE_GRACE_S:
+            self._on_lost(shard, number, "message")
             del entry.live[number]
             if not entry.live:
                 entry.due_s = now_s

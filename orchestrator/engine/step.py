@@ -1,6 +1,7 @@
 """One step: what is asked for, how it is cut, and what came out."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NewType, Protocol
 
 from contracts.job import Kind
@@ -76,6 +77,10 @@ class StepOutcome:
         retries: attempts beyond the first, over all shards.
         workers_alive: workers known to be alive at the end.
         missing_shards: shards left out at the step's deadline; empty unless the policy is partial.
+        missing_episodes: episodes of these shards.
+        attempts: attempts sent; 0 when there is no fleet.
+        backups: of these, sent because another was slow.
+        dropped: of these, failed, lost, refused or rejected.
     """
 
     sums: Params
@@ -84,11 +89,26 @@ class StepOutcome:
     retries: int
     workers_alive: int
     missing_shards: tuple[int, ...] = ()
+    missing_episodes: int = 0
+    attempts: int = 0
+    backups: int = 0
+    dropped: int = 0
 
     @property
     def is_degraded(self) -> bool:
         """True when shards were left out."""
         return bool(self.missing_shards)
+
+    def with_sums_of(self, reduction: "StepOutcome") -> "StepOutcome":
+        """Take the sums that workers added up, and what it took them."""
+        return replace(
+            self,
+            sums=reduction.sums,
+            retries=self.retries + reduction.retries,
+            attempts=self.attempts + reduction.attempts,
+            backups=self.backups + reduction.backups,
+            dropped=self.dropped + reduction.dropped,
+        )
 
 
 Ticket = NewType("Ticket", int)
@@ -131,12 +151,24 @@ class Dispatcher(Protocol):
         """Begin a step and finish it; raises as ``finish`` does."""
         ...
 
+    def settle(self) -> None:
+        """Record what is left to record; before the run's end is."""
+        ...
+
     def close(self) -> None:
         """Let go of the run."""
         ...
 
 
 _MOST_EVALUATION_SHARDS = 64
+_MOST_NAMED = 8
+
+
+def name_shards(shards: Sequence[int]) -> str:
+    """Name shards, not more than a few: "shard 3", "shards 3, 7", "shards 3, 7, ... (20)"."""
+    named = ", ".join(map(str, shards[:_MOST_NAMED]))
+    more = f", ... ({len(shards)})" if len(shards) > _MOST_NAMED else ""
+    return f"shard{'' if len(shards) == 1 else 's'} {named}{more}"
 
 
 def cut(request: StepRequest, episodes_per_job: int) -> tuple[Shard, ...]:

@@ -17,7 +17,7 @@ from contracts.codec import (
     split_flat,
     widen,
 )
-from metafleet.errors import ContractError
+from metafleet.errors import NotFiniteError
 from metafleet.params import MetaState, Params, flatten_state
 
 _ALL = "all tensors"
@@ -66,4 +66,4 @@ def _check_finite(sums: Mapping[str, Tensor], what: str) -> None:
         # NaN and infinity survive in a sum, which takes a fortieth of the time; it may overflow,
         # so only a finite one is believed
         if not bool(tensor.sum().isfinite()) and not bool(tensor.isfinite().all()):
-            raise ContractError(f"{what} is not finite ({name})")
+            raise NotFiniteError(f"{what} is not finite ({name})")

@@ -58,5 +58,7 @@ class Journal:
                 step_s=row.step_s,
                 workers_alive=row.workers_alive,
                 retries=row.retries,
+                missing_shards=row.missing_shards,
+                missing_episodes=row.missing_episodes,
             )
         )

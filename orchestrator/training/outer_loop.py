@@ -236,4 +236,9 @@ def _row_of(step: int, outcome: StepOutcome, facts: UpdateFacts, step_s: float) 
         workers_alive=outcome.workers_alive,
         retries=outcome.retries,
         degraded=outcome.is_degraded,
+        attempts=outcome.attempts,
+        backups=outcome.backups,
+        dropped=outcome.dropped,
+        missing_shards=outcome.missing_shards,
+        missing_episodes=outcome.missing_episodes,
     )

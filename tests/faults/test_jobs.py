@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from contracts.job import PROTOCOL_VERSION
 from metafleet.errors import NumericsError, ShardQuarantinedError
 from tests.faults.running import EXPERIMENT, ROWS, Row, Running
 from tests.fleet import ROOT, Fleet, wait_until
@@ -60,7 +61,7 @@ def test_a_worker_of_another_version(fleet: Fleet, expected: str) -> None:
     running = Running(fleet.settings, config(**_experiment()))
     wait_until(lambda: running.watcher.notices, "the notice that a worker cannot be used")
     assert "protocol 99" in running.watcher.notices[0]
-    assert "protocol 1" in running.watcher.notices[0]
+    assert f"protocol {PROTOCOL_VERSION}" in running.watcher.notices[0]
 
     running.disturb(lambda: fleet.start(1), after_step=0)
     running.wait_for_step(3)

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from contracts.connections import connect
+from contracts.dropped import MOST_DROPPED, Dropped
 from contracts.job import InnerLoopJob
 from contracts.keys import RunKeys, StepKeys
 from contracts.ledger import RUN_TTL_MS, STEP_TTL_MS, JobLedger, RunLedger
@@ -61,7 +62,8 @@ class Desk:
         return {name.decode(): self.client.pttl(name) for name in names}
 
     def keys_of_steps(self) -> set[str]:
-        return set(self.keys()) - {self.run.epoch, self.run.lease} - self.closed_keys()
+        kept = {self.run.epoch, self.run.lease, self.run.dropped}
+        return set(self.keys()) - kept - self.closed_keys()
 
     def closed_keys(self) -> set[str]:
         return {self.run.closed("train", epoch=epoch) for epoch in (1, 2)}
@@ -446,7 +448,7 @@ class TestReopeningAndClosing:
             worker.start()
             worker.commit(f"result {shard}")
 
-        assert desk.owner.close_step(1, "train", 7) == "ok"
+        assert desk.owner.close_step(1, "train", 7)[0] == "ok"
         assert desk.keys_of_steps() == set()
 
     def test_closing_leaves_the_next_step_alone(self, desk: Desk) -> None:
@@ -457,15 +459,15 @@ class TestReopeningAndClosing:
         assert desk.client.hkeys(desk.step(8).done) == [b"1"]
 
     def test_closing_again_after_a_lost_answer_is_fine(self, desk: Desk) -> None:
-        assert desk.owner.close_step(1, "train", 7) == "ok"
-        assert desk.owner.close_step(1, "train", 7) == "ok"
+        assert desk.owner.close_step(1, "train", 7)[0] == "ok"
+        assert desk.owner.close_step(1, "train", 7)[0] == "ok"
 
     @pytest.mark.parametrize("epoch", [0, 2])
     def test_a_fenced_out_orchestrator_closes_nothing(self, desk: Desk, epoch: int) -> None:
         desk.worker().commit("result")
         before = set(desk.keys())
 
-        assert desk.owner.close_step(epoch, "train", 7) == "fenced"
+        assert desk.owner.close_step(epoch, "train", 7)[0] == "fenced"
         assert set(desk.keys()) == before
 
 
@@ -495,3 +497,64 @@ def test_the_scripts_survive_a_redis_that_forgot_them(desk: Desk) -> None:
 
     assert worker.renew()
     assert worker.commit("result") == "ok"
+
+
+class TestWhatWasDropped:
+    """What came to nothing at a worker is told to the orchestrator, once."""
+
+    def test_a_late_result_is_told_at_the_next_close(self, desk: Desk) -> None:
+        worker = desk.worker("host:42/nonce")
+        worker.start()
+        assert desk.owner.close_step(1, "train", 7) == ("ok", ())
+
+        assert [worker.commit("late") for _ in range(2)] == ["closed", "closed"]
+
+        status, dropped = desk.owner.close_step(1, "train", 8)
+        expected = Dropped("train", "late", "closed", 1, 7, 1, 0, "host:42")
+        assert (status, dropped) == ("ok", (expected,))
+        assert desk.owner.take_dropped(1) == ()
+
+    def test_what_is_not_started_and_what_is_stopped_is_told(self, desk: Desk) -> None:
+        first, second = desk.worker("a:1/x"), desk.worker("b:2/y")
+        first.start()
+        assert second.start()[0] == "taken"
+        first.commit("result")
+        assert desk.worker("c:3/z", attempt=1).start()[0] == "done"
+        assert desk.worker("d:4/z", epoch=0).start()[0] == "stale"
+        first.note_stopped()
+
+        found = {(d.outcome, d.reason, d.worker) for d in desk.owner.take_dropped(1)}
+
+        assert found == {
+            ("unneeded", "taken", "b:2"),
+            ("unneeded", "done", "c:3"),
+            ("unneeded", "stale", "d:4"),
+            ("cancelled", "unwanted", "a:1"),
+        }
+
+    def test_it_is_told_to_the_owner_alone(self, desk: Desk) -> None:
+        desk.worker(epoch=0).start()
+        desk.owner.take_over(2, lease_ms=LEASE_MS)
+
+        assert desk.owner.take_dropped(1) == ()
+        assert desk.owner.close_step(1, "train", 7) == ("fenced", ())
+
+        assert len(desk.owner.take_dropped(2)) == 1
+
+    def test_a_flood_is_counted_and_not_kept(self, desk: Desk) -> None:
+        worker = desk.worker()
+        desk.owner.close_step(1, "train", 7)
+        for shard in range(MOST_DROPPED):
+            desk.client.hset(desk.run.dropped, f"train:1:7:{shard + 2}:0:late:closed", "host:1")
+
+        for attempt in range(3):
+            assert desk.worker(attempt=attempt).start()[0] == "closed"
+        assert worker.commit("late") == "closed"
+
+        assert desk.client.hlen(desk.run.dropped) == MOST_DROPPED + 2
+        assert 0 < desk.client.pttl(desk.run.dropped) <= STEP_TTL_MS
+        several = {d for d in desk.owner.take_dropped(1) if d.step is None}
+        assert several == {
+            Dropped("train", "unneeded", "closed", n=3),
+            Dropped("train", "late", "closed", n=1),
+        }

@@ -87,7 +87,7 @@ def test_what_is_no_message_at_all_is_refused(wire: object) -> None:
         ("deadline_s", 0.0),
         ("deadline_s", float("nan")),
         ("deadline_s", float("inf")),
-        ("protocol", True),
+        ("protocol", float(PROTOCOL_VERSION)),
     ],
 )
 def test_a_spoilt_job_is_refused_naming_field_and_value(field: str, value: object) -> None:

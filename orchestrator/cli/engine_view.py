@@ -1,0 +1,67 @@
+"""What the engine did for a run, for people: sent, counted, lost, refused, degraded."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from db.attempt_records import AttemptTotal, Outcome
+from db.records import OuterStepRecord
+from orchestrator.cli.figures import counted
+from orchestrator.cli.tables import make_facts
+from orchestrator.engine.step import name_shards
+
+_MEANINGS = {
+    Outcome.FAILED: "failed at their worker",
+    Outcome.LOST: "lost",
+    Outcome.REFUSED: "refused by their worker",
+    Outcome.REJECTED: "rejected results",
+    Outcome.MISSING: "without their tensors",
+    Outcome.LATE: "late results",
+    Outcome.CANCELLED: "cancelled",
+    Outcome.UNNEEDED: "dropped unstarted",
+}
+_MOST_STEPS = 5
+
+
+def engine_facts(totals: Sequence[AttemptTotal], steps: Sequence[OuterStepRecord]) -> Table | None:
+    """Lay out the counters, those that are not zero; None when no fleet was at work."""
+    if not totals:
+        return None
+    by_outcome = {outcome: _of(totals, outcome) for outcome in Outcome}
+    sent = by_outcome[Outcome.SENT]
+    made = sum(sent.values())
+    table = make_facts()
+    table.add_row(
+        "engine",
+        f"{counted(made, 'attempt')} made, {sum(by_outcome[Outcome.COUNTED].values())} counted; "
+        f"{sent.get('again', 0)} sent again, {counted(sent.get('backup', 0), 'backup')}",
+    )
+    for outcome, meaning in _MEANINGS.items():
+        reasons = by_outcome[outcome]
+        if reasons:
+            table.add_row("", f"{sum(reasons.values())} {meaning} ({_by_reason(reasons)})")
+    table.add_row("degraded", _degraded(steps))
+    return table
+
+
+def _of(totals: Sequence[AttemptTotal], outcome: Outcome) -> dict[str, int]:
+    return {total.reason: total.n for total in totals if total.outcome == outcome}
+
+
+def _by_reason(reasons: dict[str, int]) -> str:
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{reason.replace('_', ' ') or 'other'} {n}" for reason, n in ordered)
+
+
+def _degraded(steps: Sequence[OuterStepRecord]) -> str:
+    degraded = [step for step in steps if step.degraded]
+    if not degraded:
+        return "no step"
+    lines = [
+        f"step {step.step}: without {name_shards(step.missing_shards)} "
+        f"({counted(step.missing_episodes, 'episode')})"
+        for step in degraded[:_MOST_STEPS]
+    ]
+    if len(degraded) > _MOST_STEPS:
+        lines.append(f"... {counted(len(degraded), 'step')} in all")
+    return "\n".join(lines)

@@ -1,0 +1,91 @@
+"""The tally: every attempt is counted, not every one gets a row."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from contracts.dropped import Dropped
+from db.attempt_records import AttemptCountRecord, AttemptRecord, Outcome
+from orchestrator.engine import tally as module
+from orchestrator.engine.tally import MOST_OF_A_STEP, StepTally, Tally
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.rows: list[AttemptRecord] = []
+        self.counts: dict[tuple[int, str, str, str], int] = {}
+        self.n_calls = 0
+
+    def __call__(
+        self, attempts: Sequence[AttemptRecord], counts: Sequence[AttemptCountRecord]
+    ) -> None:
+        self.n_calls += 1
+        self.rows += attempts
+        self.counts.update({(c.epoch, c.stream, c.outcome, c.reason): c.n for c in counts})
+
+
+@pytest.fixture
+def sink() -> Sink:
+    return Sink()
+
+
+def lose(step: StepTally, n: int) -> None:
+    for shard in range(n):
+        step.drop(Outcome.LOST, "worker", shard=shard, attempt=0)
+
+
+def test_counters_grow_over_steps_and_are_told_when_they_changed(sink: Sink) -> None:
+    tally = Tally(sink)
+    for number in (1, 2):
+        step = StepTally(tally, "train", number)
+        step.epoch = 3
+        step.count(Outcome.SENT, "first")
+        step.count(Outcome.COUNTED)
+        tally.flush()
+    tally.flush()
+
+    assert sink.n_calls == 2
+    assert sink.counts == {(3, "train", "sent", "first"): 2, (3, "train", "counted", ""): 2}
+
+
+def test_attempts_are_numbered_from_one_and_kept_with_what_is_known(sink: Sink) -> None:
+    tally = Tally(sink)
+    step = StepTally(tally, "train", 9)
+    step.epoch = 2
+    lose(step, 1)
+    tally.flush()
+
+    (row,) = sink.rows
+    assert (row.stream, row.step, row.epoch, row.shard, row.attempt) == ("train", 9, 2, 0, 1)
+    assert (row.outcome, row.reason, row.worker) == ("lost", "worker", "")
+    assert math.isnan(row.compute_s) and row.created_at.tzinfo is not None
+    assert step.dropped == 1
+
+
+def test_a_poisoned_run_is_counted_whole_but_writes_few_rows(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_OF_A_RUN", 250)
+    tally = Tally(sink)
+    for number in range(1, 6):
+        lose(StepTally(tally, "train", number), 1000)
+        tally.flush()
+
+    assert sink.counts == {(0, "train", "lost", "worker"): 5000}
+    by_step = [sum(row.step == number for row in sink.rows) for number in range(1, 6)]
+    assert by_step == [MOST_OF_A_STEP, MOST_OF_A_STEP, 50, 0, 0]
+
+
+def test_what_workers_dropped_belongs_to_its_own_step_and_epoch(sink: Sink) -> None:
+    tally = Tally(sink)
+    named = Dropped("train", "late", "closed", 1, 7, 3, 0, "host:5")
+    tally.note_dropped([named, Dropped("train", "unneeded", "done", n=40)], epoch=2)
+    tally.flush()
+
+    assert sink.counts == {
+        (1, "train", "late", "closed"): 1,
+        (2, "train", "unneeded", "done"): 40,
+    }
+    (row,) = sink.rows
+    assert (row.step, row.epoch, row.shard, row.attempt, row.worker) == (7, 1, 3, 1, "host:5")
