@@ -6,7 +6,7 @@ from contracts.codec import WireDtype
 from contracts.exchange import Exchange
 from contracts.job import BlobRef, ShardResult
 from contracts.keys import StepKeys
-from metafleet.errors import ContractError, LengthError, NotFiniteError, StaleError
+from metafleet.errors import ContractError, LengthError, StaleError
 from metafleet.learners.base import EpisodeMetrics
 from metafleet.params import Params
 from metafleet.reduction import TreeReducer
