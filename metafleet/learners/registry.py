@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metafleet.learners.anp import Anp
 from metafleet.learners.base import Learner, LearnerClass
+from metafleet.learners.cnp import Cnp
 from metafleet.learners.maml import Maml
+from metafleet.learners.mann import Mann
 from metafleet.learners.matchingnet import MatchingNet
 from metafleet.learners.metaoptnet import MetaOptNet
 from metafleet.learners.nearest_prototype import NearestPrototype
@@ -12,6 +15,7 @@ from metafleet.learners.protonet import Protonet
 from metafleet.learners.r2d2 import R2d2
 from metafleet.learners.relationnet import RelationNet
 from metafleet.learners.sklearn_head import SklearnHead
+from metafleet.learners.snail import Snail
 from metafleet.models.base import ModelFactory
 from metafleet.problem import Problem
 from metafleet.registry import Registry
@@ -19,7 +23,10 @@ from metafleet.registry import Registry
 LEARNERS: Registry[type[LearnerClass]] = Registry(
     "learner",
     {
+        "anp": Anp,
+        "cnp": Cnp,
         "maml": Maml,
+        "mann": Mann,
         "matchingnet": MatchingNet,
         "metaoptnet": MetaOptNet,
         "nearest_prototype": NearestPrototype,
@@ -27,6 +34,7 @@ LEARNERS: Registry[type[LearnerClass]] = Registry(
         "r2d2": R2d2,
         "relationnet": RelationNet,
         "sklearn_head": SklearnHead,
+        "snail": Snail,
     },
 )
 

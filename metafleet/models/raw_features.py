@@ -2,24 +2,51 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from metafleet.errors import ConfigError
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import Normalise
 from metafleet.params import Params
+from metafleet.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class RawFeaturesOptions:
+    """Options of ``RawFeatures``: none."""
 
 
 class RawFeatures:
     """Flattens the modalities and joins them in order of name. There is nothing to learn.
 
+    For learners with networks of their own, which take the inputs as they come.
+
     Args:
         modalities: modality -> shape of one example.
     """
 
+    Options: ClassVar[type] = RawFeaturesOptions
+
     def __init__(self, modalities: Mapping[str, tuple[int, ...]]) -> None:
         self._n_features = sum(math.prod(shape) for shape in modalities.values())
+
+    @classmethod
+    def build(cls, options: RawFeaturesOptions, problem: Problem, n_outputs: int | None) -> Self:
+        """Look at all modalities.
+
+        Raises:
+            ConfigError: outputs are asked for; there is no head.
+        """
+        if n_outputs is not None:
+            raise ConfigError(
+                "model 'raw' has nothing to learn and no outputs; choose another model, such as "
+                "'mlp', or a learner that brings networks of its own, such as 'cnp'"
+            )
+        return cls(problem.modalities)
 
     @property
     def batch_norm(self) -> str:

@@ -6,10 +6,13 @@ from typing import Any
 from metafleet.models.base import Model, ModelClass, ModelFactory
 from metafleet.models.conv4 import Conv4
 from metafleet.models.mlp import Mlp
+from metafleet.models.raw_features import RawFeatures
 from metafleet.problem import Problem
 from metafleet.registry import Registry
 
-MODELS: Registry[type[ModelClass]] = Registry("model", {"conv4": Conv4, "mlp": Mlp})
+MODELS: Registry[type[ModelClass]] = Registry(
+    "model", {"conv4": Conv4, "mlp": Mlp, "raw": RawFeatures}
+)
 
 
 def model_factory(

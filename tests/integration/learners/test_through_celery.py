@@ -23,6 +23,12 @@ SMALL_GLYPHS = (
 )
 FAST = ("outer.steps=30", "outer.lr=0.005")
 GENTLE = ("learner.inner_lr=0.1", "learner.inner_steps=3")
+TWO_WAY = ("episodes.n_way=2",)
+AMPLITUDES = (
+    *("outer.steps=30", "outer.lr=0.005", "outer.meta_batch_size=16", "test.episodes=200"),
+    # one phase: what is left to learn is how to read an amplitude
+    *("data.phase_max=0", "data.x_min=0", "data.x_max=3"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,17 @@ CASES = (
     Case("glyphs-maml", (*FAST, *GENTLE)),
     Case("glyphs-maml", (*FAST, *GENTLE, "learner.first_order=true"), name="fomaml"),
     Case("glyphs-protonet", ("outer.steps=15", "episodes.meta_train.n_way=10")),
+    Case("glyphs-matchingnet", ("outer.steps=15", "episodes.meta_train.n_way=10")),
+    Case("glyphs-relationnet", ("outer.steps=40",)),
+    Case("glyphs-r2d2", ("outer.steps=15", "episodes.meta_train.n_way=10")),
+    Case("glyphs-r2d2", ("outer.steps=15", "learner.head=logistic"), name="lrd2"),
+    Case("glyphs-metaoptnet", ("outer.steps=15",)),
+    Case("glyphs-random-forest", ("outer.steps=15", "learner.params.n_estimators=10")),
+    Case("glyphs-snail", ("outer.steps=100", "outer.lr=0.003", "learner.filters=16", *TWO_WAY)),
     Case("sinusoid-maml", (*FAST, "outer.steps=100")),
+    Case("sinusoid-cnp", (*AMPLITUDES, "outer.steps=50", "learner.hidden=64")),
+    Case("sinusoid-anp", (*AMPLITUDES, "learner.hidden=32", "learner.latent=8")),
+    Case("sinusoid-mann", (*AMPLITUDES, "learner.units=32", "learner.slots=8")),
 )
 
 

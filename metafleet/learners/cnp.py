@@ -1,0 +1,110 @@
+"""Conditional neural processes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import ExampleSet
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.neural_process import (
+    gaussian,
+    negative_log_likelihood,
+)
+from metafleet.learners.pairs import FIRST_INDEX, PairLearner
+from metafleet.learners.prototypes import class_means, require_each_class
+from metafleet.models.dense import dense, init_dense
+from metafleet.options import require
+from metafleet.params import MetaState, Params
+
+
+@dataclass(frozen=True, slots=True)
+class CnpOptions:
+    """Options of ``Cnp``.
+
+    Attributes:
+        hidden: units of each hidden layer, and of the representation, >= 1.
+        encoder_layers: linear layers of the encoder, >= 1.
+        decoder_layers: linear layers of the decoder, >= 1.
+    """
+
+    hidden: int = 128
+    encoder_layers: int = 3
+    decoder_layers: int = 5
+
+    def __post_init__(self) -> None:
+        for option in ("hidden", "encoder_layers", "decoder_layers"):
+            value = getattr(self, option)
+            require(value >= 1, option, value, "1 or more")
+
+
+class Cnp(PairLearner[CnpOptions]):
+    """Encode each pair of the support set, take the mean, decode each query with it.
+
+    Regression: r = mean_i h([x_i, y_i]), (mu, sigma) = g([x, r]); minimised is -log N(y; mu,
+    sigma), and mu is the prediction. Classification: r_k = mean of h(x_i) over class k, and the
+    logits are g([x, r_1, ..., r_n]).
+
+    Source: Garnelo et al. 2018, arXiv:1807.01613, eq. 1 to 4; classification in section 4.3; sizes
+    of section 4.1.
+    """
+
+    Options: ClassVar[type] = CnpOptions
+
+    def init_state(self, seed: int) -> MetaState:
+        """Draw model, encoder and decoder."""
+        n_x, n_y, n_hidden = self.n_inputs, self.n_targets, self.options.hidden
+        n_decoded = 2 * n_y if self.is_regression else n_y
+        n_encoder, n_decoder = self.options.encoder_layers, self.options.decoder_layers
+        n_pair = n_x + n_y if self.is_regression else n_x
+        n_read = n_hidden if self.is_regression else n_y * n_hidden
+        encoder, decoder = [n_pair] + [n_hidden] * n_encoder, [n_x + n_read]
+        decoder += [n_hidden] * (n_decoder - 1) + [n_decoded]
+        params = self.model.init_params(seed)
+        params |= init_dense(seed, FIRST_INDEX, "encoder", encoder)
+        params |= init_dense(seed, FIRST_INDEX + 2 * n_encoder, "decoder", decoder)
+        return MetaState(params, self.model.init_buffers())
+
+    def check_support(self, support: ExampleSet, n_way: int) -> None:
+        """Refuse a support set that lacks a class."""
+        if not self.is_regression:
+            require_each_class(support.targets, n_way)
+
+    def objective(
+        self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext
+    ) -> tuple[Tensor, Tensor]:
+        """Return the negative log likelihood of the query set, and its means or logits."""
+        decoded = self._decoded(params, support, query.inputs, context)
+        if not self.is_regression:
+            return self.loss(decoded, query.targets), decoded
+        mean, spread = gaussian(decoded)
+        return negative_log_likelihood(query.targets, mean, spread), mean
+
+    def query_outputs(
+        self,
+        params: Params,
+        support: ExampleSet,
+        inputs: Mapping[str, Tensor],
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Return means or logits."""
+        decoded = self._decoded(params, support, inputs, context)
+        return gaussian(decoded)[0] if self.is_regression else decoded
+
+    def _decoded(
+        self,
+        params: Params,
+        support: ExampleSet,
+        inputs: Mapping[str, Tensor],
+        context: EpisodeContext,
+    ) -> Tensor:
+        known, targets, asked = self.embed(params, support, inputs, context)
+        if self.is_regression:
+            pairs = torch.cat([known, targets], dim=1)
+            read = dense(params, "encoder", pairs).mean(dim=0)
+        else:
+            encoded = dense(params, "encoder", known)
+            read = class_means(encoded, support.targets, self.n_targets).flatten()
+        return dense(params, "decoder", torch.cat([asked, read.expand(len(asked), -1)], dim=1))

@@ -1,0 +1,145 @@
+"""A memory-augmented neural network."""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from metafleet.learners.pairs import FIRST_INDEX
+from metafleet.learners.sequence import SequenceLearner
+from metafleet.models.dense import dense, init_dense
+from metafleet.models.recurrent import init_lstm, lstm_cell
+from metafleet.options import require
+from metafleet.params import Params
+
+_BLANK = 1e-6
+"""What memory holds at first: a cosine with zeros has no gradient."""
+
+
+@dataclass(frozen=True, slots=True)
+class MannOptions:
+    """Options of ``Mann``.
+
+    Attributes:
+        units: of the LSTM controller, >= 1.
+        slots: rows of the memory, > ``reads``.
+        width: numbers in a row, >= 1.
+        reads: heads that read, >= 1.
+        key_strength: what cosines are multiplied by when memory is read, > 0; 1 in the paper, with
+            which a head reads a little of everything for a long time.
+        usage_decay: gamma, what is left of a slot's usage after a step, in [0, 1).
+    """
+
+    units: int = 200
+    slots: int = 128
+    width: int = 40
+    reads: int = 4
+    key_strength: float = 1.0
+    usage_decay: float = 0.95
+
+    def __post_init__(self) -> None:
+        for option in ("units", "width", "reads"):
+            require(getattr(self, option) >= 1, option, getattr(self, option), "1 or more")
+        require(self.slots > self.reads, "slots", self.slots, f"more than reads={self.reads}")
+        require(self.key_strength > 0, "key_strength", self.key_strength, "more than 0")
+        decay = self.usage_decay
+        require(0.0 <= decay < 1.0, "usage_decay", decay, "0 or more and less than 1")
+
+
+class Memory(NamedTuple):
+    """All that is carried from one step to the next; n sequences side by side.
+
+    Attributes:
+        hidden, cell: of the controller, [n, units].
+        rows: the memory, [n, slots, width].
+        reading: where it was read, [n, reads, slots]; each row sums to 1.
+        usage: how much each slot was read and written, [n, slots].
+        recalled: what was read, [n, reads * width].
+    """
+
+    hidden: Tensor
+    cell: Tensor
+    rows: Tensor
+    reading: Tensor
+    usage: Tensor
+    recalled: Tensor
+
+
+class Mann(SequenceLearner[MannOptions]):
+    """An LSTM that writes what it sees to a memory and reads it by likeness.
+
+    Step t sees x_t with the target of the step before, so that a target must be bound to its
+    example by way of the memory. Reading: w_r = softmax_i(b cos(k, M_i)), r = sum_i w_r(i) M_i.
+    Writing goes where was read last or to the least used slots, w_w = sigmoid(a) w_r' + (1 -
+    sigmoid(a)) w_lu, after the least used slot is emptied; M_i += w_w(i) k.
+    usage = gamma usage' + w_r + w_w. The answer is a linear function of hidden state and r.
+
+    Source: Santoro et al. 2016, arXiv:1605.06065, eq. 1 to 8 and section 3; sizes of section 4.1.
+    """
+
+    Options: ClassVar[type] = MannOptions
+
+    def init_reader(self, seed: int) -> Params:
+        """Draw controller, key, gate and answer."""
+        own = self.options
+        n_read = own.reads * own.width
+        params = init_lstm(
+            seed,
+            *(FIRST_INDEX, "controller"),
+            n_inputs=self.n_inputs + self.n_targets,
+            n_units=own.units,
+            n_hidden=own.units + n_read,
+        )
+        params |= init_dense(seed, FIRST_INDEX + 3, "key", [own.units, n_read])
+        params |= init_dense(seed, FIRST_INDEX + 5, "gate", [own.units, own.reads])
+        sizes = [own.units + n_read, self.n_targets]
+        return params | init_dense(seed, FIRST_INDEX + 7, "answer", sizes)
+
+    def read(self, params: Params, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
+        """Read the support set once, then each query from there."""
+        memory = self._blank(support)
+        previous = torch.zeros_like(targets[:1])
+        for x, y in zip(torch.split(support, 1), torch.split(targets, 1), strict=True):
+            memory = self._step(params, torch.cat([x, previous], dim=1), memory)
+            previous = y
+        n = len(query)
+        spread = Memory(*(part.expand(n, *part.shape[1:]) for part in memory))
+        asked = torch.cat([query, previous.expand(n, -1)], dim=1)
+        after = self._step(params, asked, spread)
+        return dense(params, "answer", torch.cat([after.hidden, after.recalled], dim=1))
+
+    def _blank(self, like: Tensor) -> Memory:
+        own = self.options
+        hidden = like.new_zeros(1, own.units)
+        reading = like.new_zeros(1, own.reads, own.slots)
+        rows = like.new_full((1, own.slots, own.width), _BLANK)
+        recalled = like.new_zeros(1, own.reads * own.width)
+        return Memory(hidden, hidden, rows, reading, like.new_zeros(1, own.slots), recalled)
+
+    def _step(self, params: Params, x: Tensor, memory: Memory) -> Memory:
+        own = self.options
+        joined = torch.cat([memory.hidden, memory.recalled], dim=1)
+        hidden, cell = lstm_cell(params, "controller", x, (joined, memory.cell))
+        keys = torch.tanh(dense(params, "key", hidden)).view(-1, own.reads, own.width)
+        gates = torch.sigmoid(dense(params, "gate", hidden))[..., None]
+
+        least_used = _lowest(memory.usage, own.reads)
+        writing = gates * memory.reading + (1.0 - gates) * least_used
+        kept = memory.rows * (1.0 - least_used[:, 0])[..., None]
+        rows = kept + writing.transpose(1, 2) @ keys
+        cosines = F.normalize(keys, dim=2) @ F.normalize(rows + _BLANK, dim=2).transpose(1, 2)
+        reading = torch.softmax(own.key_strength * cosines, dim=2)
+        usage = own.usage_decay * memory.usage + (reading + writing).sum(dim=1)
+        return Memory(hidden, cell, rows, reading, usage, (reading @ rows).flatten(1))
+
+
+def _lowest(usage: Tensor, n: int) -> Tensor:
+    """Mark the least used slot, the next, ... in rows of their own, [batch, n, slots].
+
+    Which slots are least used is a choice, and carries no gradient. Of equals, the first.
+    """
+    slots = torch.arange(usage.shape[1], device=usage.device)
+    order = torch.sort(usage.detach(), dim=1, stable=True).indices[:, :n]
+    return (order[..., None] == slots).to(usage.dtype)
