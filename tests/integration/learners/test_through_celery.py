@@ -23,6 +23,7 @@ SMALL_GLYPHS = (
 )
 FAST = ("outer.steps=30", "outer.lr=0.005")
 GENTLE = ("learner.inner_lr=0.1", "learner.inner_steps=3")
+FEW_TREES = ("learner.params.n_estimators=10",)
 TWO_WAY = ("episodes.n_way=2",)
 AMPLITUDES = (
     *("outer.steps=30", "outer.lr=0.005", "outer.meta_batch_size=16", "test.episodes=200"),
@@ -63,7 +64,7 @@ CASES = (
     Case("glyphs-r2d2", ("outer.steps=15", "episodes.meta_train.n_way=10")),
     Case("glyphs-r2d2", ("outer.steps=15", "learner.head=logistic"), name="lrd2"),
     Case("glyphs-metaoptnet", ("outer.steps=15",)),
-    Case("glyphs-random-forest", ("outer.steps=15", "learner.params.n_estimators=10")),
+    Case("glyphs-random-forest", ("outer.steps=15", "test.episodes=30", *FEW_TREES)),
     Case("glyphs-snail", ("outer.steps=100", "outer.lr=0.003", "learner.filters=16", *TWO_WAY)),
     Case("sinusoid-maml", (*FAST, "outer.steps=100")),
     Case("sinusoid-cnp", (*AMPLITUDES, "outer.steps=50", "learner.hidden=64")),
