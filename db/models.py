@@ -87,6 +87,7 @@ class Run(Base):
     owner: Mapped[str | None] = mapped_column(Line(OWNER_LENGTH))
     deaths: Mapped[int] = mapped_column(default=0, server_default="0")
     death_step: Mapped[int] = mapped_column(default=0, server_default="0")
+    calibration: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class Server(Base):

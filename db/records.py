@@ -88,6 +88,8 @@ class RunRecord:
         owner: who executes it, "host:pid/..."; None when nobody does.
         deaths: how often its process died without a word since ``death_step``, the newest
             checkpoint at the time of the last death.
+        calibration: what was measured at its first start, and what was chosen by it; None when
+            nothing was.
 
     The other attributes are those of ``NewRun``.
     """
@@ -118,6 +120,7 @@ class RunRecord:
     owner: str | None = None
     deaths: int = 0
     death_step: int = 0
+    calibration: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,18 @@ them are reported together, in one ConfigError.
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from metafleet.episode import SPLITS, EpisodeShape
 from metafleet.errors import ConfigError, MetafleetError
@@ -143,7 +152,9 @@ class Engine(_Section):
     Only episodes_per_job, device, wire_dtype and max_staleness touch the arithmetic.
     """
 
-    episodes_per_job: int = Field(default=4, ge=1)
+    episodes_per_job: int | Literal["auto"] = Field(
+        default=4, json_schema_extra={"expected": "an integer >= 1, or 'auto'"}
+    )
     device: Literal["cpu", "cuda"] = "cpu"
     numerics: Literal["strict", "relaxed"] = "strict"
     policy: Literal["strict", "partial"] = "strict"
@@ -155,6 +166,15 @@ class Engine(_Section):
     job_deadline_s: float = Field(default=600.0, gt=0)
     wire_dtype: Literal["float32", "bfloat16"] = "float32"
     reduce_fan_in: int = Field(default=0, ge=0)
+
+    @field_validator("episodes_per_job", mode="before")
+    @classmethod
+    def _check_episodes_per_job(cls, value: object) -> object:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if value == "auto" or (is_number and cast(int, value) >= 1):
+            return value
+        is_in_range_type = is_number or isinstance(value, str)
+        raise PydanticCustomError("range" if is_in_range_type else "work_size_type", "out of range")
 
     @model_validator(mode="after")
     def _check_fan_in(self) -> Self:
@@ -239,6 +259,11 @@ class ExperimentConfig(_Section):
         other = self.from_json({**self.to_json(), "seed": seed}, "--seeds")
         other._blame = self._blame
         return other
+
+    def with_episodes_per_job(self, episodes_per_job: int) -> Self:
+        """Give the same experiment with jobs of so many episodes."""
+        engine = self.engine.model_copy(update={"episodes_per_job": episodes_per_job})
+        return self.model_copy(update={"engine": engine})
 
     def shapes(self) -> dict[str, EpisodeShape]:
         """Give the shape of every split's episodes."""

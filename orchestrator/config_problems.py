@@ -114,6 +114,8 @@ def _properties(model: type[BaseModel], path: Sequence[str]) -> Mapping[str, Map
 
 
 def _resolve(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "expected" in node:
+        return node
     concrete: list[Mapping[str, Any]] = [
         option for option in node.get("anyOf", ()) if option.get("type") != "null"
     ]

@@ -26,12 +26,16 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
     is_granted: bool = False,
     sink: Sink | None = None,
 ) -> Dispatcher:
-    """Open the engine a run asks for: the fleet, or this process."""
+    """Open the engine a run asks for: the fleet, or this process.
+
+    Where the size of jobs is still to be measured, they are single episodes until it is set.
+    """
     engine = config.engine
+    episodes_per_job = 1 if engine.episodes_per_job == "auto" else engine.episodes_per_job
     if in_process:
         next_epoch()
         return LocalDispatcher(
-            episodes_per_job=engine.episodes_per_job,
+            episodes_per_job=episodes_per_job,
             data_dir=settings.data_dir,
             device=resolve_device(engine.device),
             allowed_packages=settings.allowed_packages,
@@ -39,7 +43,7 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
             wire_dtype=engine.wire_dtype,
         )
     options = FleetOptions(
-        episodes_per_job=engine.episodes_per_job,
+        episodes_per_job=episodes_per_job,
         device=engine.device,
         is_strict=engine.numerics == "strict" and not relaxed,
         max_attempts=engine.max_attempts,

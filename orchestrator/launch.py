@@ -3,7 +3,6 @@
 import platform
 import socket
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -31,11 +30,12 @@ from metafleet.errors import (
 from metafleet.version import code_version
 from metafleet.workload import Workload
 from orchestrator.config import ExperimentConfig
-from orchestrator.dispatchers import open_dispatcher
 from orchestrator.events import EvaluationDone, Observer
 from orchestrator.run_session import RunSession, read_checkpoint_of
+from orchestrator.scratch import open_scratch
 from orchestrator.tenure import Tenure
 from orchestrator.training.evaluation import Judgement, evaluation_record, judge_state
+from orchestrator.work_size import settled
 
 _PACKAGES = ("torch", "numpy", "celery", "kombu", "redis", "sqlalchemy", "safetensors", "pillow")
 
@@ -234,6 +234,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     with database.session(read_only=True) as session:
         run = RunRepository(session).get(run_id)
     config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
+    config = settled(config, run)
     found = read_checkpoint_of(settings, run, observer.on_notice)
     if found is None:
         raise CheckpointError(
@@ -245,25 +246,20 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     workload = Workload.build(
         spec, data_dir=settings.data_dir, allowed_packages=settings.allowed_packages
     )
-    dispatcher = open_dispatcher(
-        settings,
-        config,
-        f"{run.uid}-evaluate-{uuid.uuid4().hex[:8]}",
-        in_process=in_process,
-        next_epoch=lambda: 0,  # a name of its own: nobody can contend for it
-        notify=observer.on_notice,
+    judgement = Judgement(
+        split,
+        "trained",
+        step=progress.best_step if found.best else progress.step,
+        n_episodes=episodes,
+        batch_norm=workload.batch_norm,
     )
-    try:
-        judgement = Judgement(
-            split,
-            "trained",
-            step=progress.best_step if found.best else progress.step,
-            n_episodes=episodes,
-            batch_norm=workload.batch_norm,
-        )
+    with open_scratch(
+        *(settings, config, run.uid),
+        stream="evaluate",
+        in_process=in_process,
+        notify=observer.on_notice,
+    ) as dispatcher:
         done, _ = judge_state(dispatcher, spec, state, judgement, stream="evaluate")
-    finally:
-        dispatcher.close()
     with database.session() as session:
         # the run's own validation or test may have judged the same episodes
         EvaluationRepository(session).upsert_many(run.id, [evaluation_record(done)], keep_best=True)

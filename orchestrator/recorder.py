@@ -3,10 +3,10 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from db.attempt_records import AttemptCountRecord, AttemptRecord
 from db.engine import Database
@@ -108,6 +108,21 @@ class Recorder:
                 self._raise_failure()
                 self._epoch = epoch
         return epoch
+
+    def keep_calibration(self, calibration: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write at once what was measured for the run, unless something is written already.
+
+        Returns:
+            what is written there.
+
+        Raises:
+            FencedError: another orchestrator took the run over.
+            DatabaseError: it cannot be written; nothing may be built on it.
+        """
+        with self._writing, self._database.session() as session:
+            runs = RunRepository(session)
+            runs.hold(self._run_id, epoch=self._epoch)
+            return runs.keep_calibration(self._run_id, calibration)
 
     def is_current(self) -> bool:
         """Ask the database whether the run still is at our epoch.

@@ -22,6 +22,8 @@ from metafleet.errors import (
 )
 from metafleet.params import MetaState
 from metafleet.workload import Workload, WorkloadSpec
+from orchestrator.calibration import Calibration
+from orchestrator.calibrator import calibration_request
 from orchestrator.config import ExperimentConfig
 from orchestrator.dispatchers import open_dispatcher
 from orchestrator.engine.step import Dispatcher
@@ -39,6 +41,7 @@ from orchestrator.training.evaluation import (
     judge_state,
 )
 from orchestrator.training.outer_loop import OuterLoop, Trained
+from orchestrator.work_size import calibrate_fleet, calibrate_here, settled
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +91,8 @@ class RunSession:
         self._watch = EpochWatch(run.id, self._is_ours)
         self._database, self._settings, self._run = database, settings, run
         self._in_process, self._observer, self._relaxed = in_process, observer, relaxed
-        self._config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
+        asked = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
+        self._config = settled(asked, run)
         self._origin = Origin(database, run)
         self._opened = ExitStack()
         self._recorder: Recorder | None = None
@@ -175,6 +179,7 @@ class RunSession:
                 n_steps=self._config.outer.steps,
             )
         )
+        self._settle_work_size(start)
         loop = OuterLoop(
             self._config,
             self._spec,
@@ -187,6 +192,32 @@ class RunSession:
             batch_norm=self._workload.batch_norm,
         )
         return loop.run(start)
+
+    def _settle_work_size(self, start: Checkpoint) -> None:
+        """Measure how many episodes make a job, where that is asked for and not recorded yet.
+
+        Race prevented: what was measured counts when it stands in the run's row, under our epoch;
+        so whoever takes the run over goes on with the same number, or nobody has begun with one.
+        """
+        if self._config.engine.episodes_per_job != "auto":
+            return
+        notify = self._observer.on_notice
+        notify("measuring how long an episode takes (engine.episodes_per_job='auto')")
+        request = calibration_request(
+            self._spec, start.state, meta_batch_size=self._config.outer.meta_batch_size
+        )
+        if self._in_process:
+            measured = calibrate_here(self._config, request, self._dispatcher)
+        else:
+            measured = calibrate_fleet(
+                *(self._settings, self._config, self._run.uid, request),
+                notify=notify,
+                check=self._check,
+            )
+        kept = Calibration.from_json(self.recorder.keep_calibration(measured.to_json()))
+        self._config = self._config.with_episodes_per_job(kept.episodes_per_job)
+        self._dispatcher.set_episodes_per_job(kept.episodes_per_job)
+        notify(f"episodes: {kept}")
 
     def _require_no_checkpoint(self) -> None:
         """Refuse to begin anew where the database knows of a checkpoint: it is somewhere else."""

@@ -148,6 +148,16 @@ class RunRepository:
         """Write down where the run goes on and with which arithmetic."""
         self._update(run_id, {"host": host, "fingerprint": fingerprint})
 
+    def keep_calibration(self, run_id: int, calibration: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write down what was measured for the run, once; returns what stands there now.
+
+        Raises:
+            RunNotFoundError: no such run.
+        """
+        statement = update(_TABLE).where(_TABLE.c.id == run_id, _TABLE.c.calibration.is_(None))
+        self._session.execute(statement.values(calibration=dict(calibration)))
+        return self.get(run_id).calibration or calibration
+
     def next_epoch(self, run_id: int) -> int:
         """Take the run over: raise its epoch by one and return it; no two callers get the same.
 

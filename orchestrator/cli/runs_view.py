@@ -24,6 +24,7 @@ from db.repositories.evaluations import EvaluationRepository
 from db.repositories.jobs import JobRepository
 from db.repositories.outer_steps import OuterStepRepository
 from db.repositories.runs import RunRepository
+from orchestrator.calibration import Calibration
 from orchestrator.cli.context import (
     echo_json,
     is_unused,
@@ -216,6 +217,7 @@ def _facts(view: RunView) -> Table:
         "pipelining": _pipelining(run),
         "learning": _learning(view),
         "jobs": _jobs(view.jobs),
+        "episodes": str(Calibration.from_json(run.calibration)) if run.calibration else None,
         "checkpoint": f"{view.checkpoint.path} (step {view.checkpoint.step})"
         if view.checkpoint
         else None,

@@ -106,6 +106,15 @@ class FleetDispatcher:
         """The fencing epoch under which this orchestrator works."""
         return self._owner.epoch
 
+    @property
+    def processes_alive(self) -> int:
+        """How many jobs the workers there can compute at a time."""
+        return self._owner.processes_alive
+
+    def set_episodes_per_job(self, episodes_per_job: int) -> None:
+        """Cut steps that begin from now on into jobs of so many episodes."""
+        self._options = replace(self._options, episodes_per_job=episodes_per_job)
+
     def begin(self, request: StepRequest) -> Ticket:
         """Open a step; see ``Dispatcher``."""
         ticket = Ticket(next(self._numbers))

@@ -59,6 +59,15 @@ class LocalDispatcher:
         """Numerics fingerprint of this process."""
         return self._fingerprint
 
+    @property
+    def processes_alive(self) -> int:
+        """One: this process."""
+        return 1
+
+    def set_episodes_per_job(self, episodes_per_job: int) -> None:
+        """Cut steps into jobs of so many episodes from now on."""
+        self._episodes_per_job = episodes_per_job
+
     def begin(self, request: StepRequest) -> Ticket:
         """Note a step; see ``Dispatcher``. It is computed when it is finished."""
         ticket = Ticket(next(self._numbers))

@@ -123,6 +123,15 @@ class Dispatcher(Protocol):
         """Numerics fingerprint of those who computed; "" while none has."""
         ...
 
+    @property
+    def processes_alive(self) -> int:
+        """How many jobs can be computed at a time just now; 0 while nobody is there."""
+        ...
+
+    def set_episodes_per_job(self, episodes_per_job: int) -> None:
+        """Cut every step from now on into jobs of so many episodes, >= 1."""
+        ...
+
     def begin(self, request: StepRequest) -> Ticket:
         """Open a step beside those that are open; it is worked on while any of them is awaited.
 

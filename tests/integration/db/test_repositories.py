@@ -125,6 +125,20 @@ class TestRuns:
         assert (resumed.error, resumed.finished_at) == (None, None)
         assert finished.started_at == running.started_at and finished.status.is_final
 
+    def test_a_calibration_is_written_once(self, database: Database) -> None:
+        run = add_run(database)
+        first = {"episodes_per_job": 4, "classes": [{"device": "cpu", "hardware": ["cpu"]}]}
+
+        for offered in (first, {"episodes_per_job": 9}):
+            with database.session() as session:
+                assert RunRepository(session).keep_calibration(run.id, offered) == first
+
+        assert run.calibration is None
+        with database.session(read_only=True) as session:
+            assert RunRepository(session).get(run.id).calibration == first
+        with database.session() as session, pytest.raises(RunNotFoundError):
+            RunRepository(session).keep_calibration(run.id + 1, first)
+
     def test_progress_keeps_what_is_not_given(self, database: Database) -> None:
         run = add_run(database)
         with database.session() as session:

@@ -115,6 +115,18 @@ def test_the_workload_holds_what_decides_the_arithmetic(good: Path) -> None:
             "outer.optimiser=rmsprop",
             "--set: outer.optimiser='rmsprop'; expected one of: adam, sgd",
         ),
+        (
+            "engine.episodes_per_job=0",
+            "--set: engine.episodes_per_job=0; expected an integer >= 1, or 'auto'",
+        ),
+        (
+            "engine.episodes_per_job=some",
+            "--set: engine.episodes_per_job='some'; expected an integer >= 1, or 'auto'",
+        ),
+        (
+            "engine.episodes_per_job=2.0",
+            "--set: engine.episodes_per_job=2.0 is a float; expected an integer >= 1, or 'auto'",
+        ),
         ("engine.policy=lax", "--set: engine.policy='lax'; expected one of: strict, partial"),
         ("test.baselines=yes", "--set: test.baselines='yes' is a string; expected true or false"),
         (

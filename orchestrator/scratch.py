@@ -1,0 +1,65 @@
+"""An engine for work beside a run's own, which leaves nothing in Redis behind it."""
+
+import logging
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from contracts.connections import connect, redis_errors, require_broker_url
+from contracts.keys import RunKeys
+from contracts.settings import Settings
+from metafleet.errors import BrokerUnavailableError
+from orchestrator.config import ExperimentConfig
+from orchestrator.dispatchers import open_dispatcher
+from orchestrator.engine.step import Dispatcher
+
+log = logging.getLogger(__name__)
+
+_EPOCH = 0
+
+
+@contextmanager
+def open_scratch(  # noqa: PLR0913 - the seams of a dispatcher
+    settings: Settings,
+    config: ExperimentConfig,
+    run: str,
+    *,
+    stream: str,
+    in_process: bool,
+    notify: Callable[[str], None],
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Dispatcher]:
+    """Open an engine under a name of its own: nobody can contend for it.
+
+    Args:
+        settings: where broker and data are.
+        config: the experiment.
+        run: uid of the run it is for.
+        stream: the one stream it is used for.
+        in_process: compute here.
+        notify: told what a person should know.
+        check: called while something is waited for; raises to end it.
+    """
+    name = f"{run}-{stream}-{uuid.uuid4().hex[:8]}"
+    dispatcher = open_dispatcher(
+        *(settings, config, name),
+        in_process=in_process,
+        next_epoch=lambda: _EPOCH,
+        notify=notify,
+        check=check,
+    )
+    try:
+        yield dispatcher
+    finally:
+        dispatcher.close()
+        if not in_process:
+            _forget(require_broker_url(settings), RunKeys(name), stream)
+
+
+def _forget(url: str, keys: RunKeys, stream: str) -> None:
+    """Delete what outlives a step; without the epoch, whatever comes late is dropped as stale."""
+    try:
+        with redis_errors(url), connect(url) as client:
+            client.delete(keys.epoch, keys.closed(stream, epoch=_EPOCH))
+    except BrokerUnavailableError as error:
+        log.warning("keys of %s will have to expire: %s", keys.run, error)
