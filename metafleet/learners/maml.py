@@ -1,17 +1,18 @@
 """Model-agnostic meta-learning, second and first order."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from metafleet.episode import ExampleSet
-from metafleet.learners.context import EpisodeContext
-from metafleet.learners.inner_loop import InnerLoopLearner
+from torch import Tensor
+
+from metafleet.learners.descent import Descent, StepOptions
 from metafleet.options import require
 from metafleet.params import Params
 
 
 @dataclass(frozen=True, slots=True)
-class MamlOptions:
+class MamlOptions(StepOptions):
     """Options of ``Maml``.
 
     Attributes:
@@ -23,17 +24,14 @@ class MamlOptions:
 
     inner_lr: float = 0.4
     inner_steps: int = 5
-    inner_steps_eval: int | None = None
-    first_order: bool = False
 
     def __post_init__(self) -> None:
+        # by name: the decorator makes a new class for the slots, which super() does not know
+        StepOptions.__post_init__(self)
         require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
-        require(self.inner_steps >= 1, "inner_steps", self.inner_steps, "1 or more")
-        n_eval = self.inner_steps_eval
-        require(n_eval is None or n_eval >= 1, "inner_steps_eval", n_eval, "1 or more")
 
 
-class Maml(InnerLoopLearner[MamlOptions]):
+class Maml(Descent[MamlOptions]):
     """Learn an initialisation theta from which a few gradient steps fit an episode.
 
     The support set S adapts, theta_0 = theta, theta_{j+1} = theta_j - alpha * grad L_S(theta_j),
@@ -46,24 +44,8 @@ class Maml(InnerLoopLearner[MamlOptions]):
 
     Options: ClassVar[type] = MamlOptions
 
-    def n_steps(self, *, is_training: bool) -> int:
-        """Return the steps of meta-training, or those of evaluation."""
-        in_training = self.options.inner_steps
-        return in_training if is_training else self.options.inner_steps_eval or in_training
-
-    def inner_step(
-        self,
-        params: Params,
-        fast: Params,
-        index: int,
-        support: ExampleSet,
-        context: EpisodeContext,
+    def moved(
+        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
     ) -> Params:
-        """Return theta_{j+1}."""
-        grads = self.support_gradient(
-            lambda own: self.support_loss(params, own, support, context),
-            fast,
-            context,
-            create_graph=context.is_training and not self.options.first_order,
-        )
+        """Return theta_{j+1} = theta_j - alpha * grad."""
         return {name: value - self.options.inner_lr * grads[name] for name, value in fast.items()}

@@ -3,17 +3,23 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metafleet.learners.anil import Anil
 from metafleet.learners.anp import Anp
 from metafleet.learners.base import Learner, LearnerClass
+from metafleet.learners.boil import Boil
 from metafleet.learners.cnp import Cnp
 from metafleet.learners.maml import Maml
+from metafleet.learners.maml_plus_plus import MamlPlusPlus
 from metafleet.learners.mann import Mann
 from metafleet.learners.matchingnet import MatchingNet
+from metafleet.learners.meta_curvature import MetaCurvature
+from metafleet.learners.meta_sgd import MetaSgd
 from metafleet.learners.metaoptnet import MetaOptNet
 from metafleet.learners.nearest_prototype import NearestPrototype
 from metafleet.learners.protonet import Protonet
 from metafleet.learners.r2d2 import R2d2
 from metafleet.learners.relationnet import RelationNet
+from metafleet.learners.reptile import Reptile
 from metafleet.learners.sklearn_head import SklearnHead
 from metafleet.learners.snail import Snail
 from metafleet.models.base import ModelFactory
@@ -23,16 +29,22 @@ from metafleet.registry import Registry
 LEARNERS: Registry[type[LearnerClass]] = Registry(
     "learner",
     {
+        "anil": Anil,
         "anp": Anp,
+        "boil": Boil,
         "cnp": Cnp,
         "maml": Maml,
+        "maml_plus_plus": MamlPlusPlus,
         "mann": Mann,
         "matchingnet": MatchingNet,
+        "meta_curvature": MetaCurvature,
+        "meta_sgd": MetaSgd,
         "metaoptnet": MetaOptNet,
         "nearest_prototype": NearestPrototype,
         "protonet": Protonet,
         "r2d2": R2d2,
         "relationnet": RelationNet,
+        "reptile": Reptile,
         "sklearn_head": SklearnHead,
         "snail": Snail,
     },

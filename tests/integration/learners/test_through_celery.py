@@ -19,7 +19,7 @@ SMALL = (
 )
 SMALL_GLYPHS = (
     *("episodes.k_shot=1", "episodes.n_query=3", "episodes.n_way=5"),
-    *("model.channels=16", "data.min_faces=8"),
+    "model.channels=16",
 )
 FAST = ("outer.steps=30", "outer.lr=0.005")
 GENTLE = ("learner.inner_lr=0.1", "learner.inner_steps=3")
@@ -58,6 +58,10 @@ class Case:
 CASES = (
     Case("glyphs-maml", (*FAST, *GENTLE)),
     Case("glyphs-maml", (*FAST, *GENTLE, "learner.first_order=true"), name="fomaml"),
+    Case("glyphs-anil", (*FAST, "learner.inner_steps=3")),
+    Case("glyphs-boil", FAST),
+    Case("glyphs-maml-plus-plus", (*FAST, "learner.inner_steps=3", "learner.epoch_steps=5")),
+    Case("glyphs-reptile", (*FAST, "outer.optimiser=adam", "learner.inner_steps_eval=8")),
     Case("glyphs-protonet", ("outer.steps=15", "episodes.meta_train.n_way=10")),
     Case("glyphs-matchingnet", ("outer.steps=15", "episodes.meta_train.n_way=10")),
     Case("glyphs-relationnet", ("outer.steps=40",)),
@@ -70,6 +74,8 @@ CASES = (
     Case("sinusoid-cnp", (*AMPLITUDES, "outer.steps=50", "learner.hidden=64")),
     Case("sinusoid-anp", (*AMPLITUDES, "learner.hidden=32", "learner.latent=8")),
     Case("sinusoid-mann", (*AMPLITUDES, "learner.units=32", "learner.slots=8")),
+    Case("sinusoid-meta-sgd", (*FAST, "outer.steps=100")),
+    Case("sinusoid-meta-curvature", (*FAST, "outer.steps=100")),
 )
 
 

@@ -250,7 +250,7 @@ def test_gradients_that_autograd_puts_in_one_tensor_are_taken_apart() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "mamml"}, "unknown learner 'mamml'; expected one of 'maml'"),
+        ({"name": "mamml"}, "unknown learner 'mamml'; expected one of 'anil', "),
         ({}, "learner name=None; expected one of"),
         ({"name": "maml", "inner_lr": 0.0}, "learner 'maml': inner_lr=0.0; expected more than 0"),
         ({"name": "maml", "inner_lr": float("nan")}, "inner_lr=nan; expected a finite number"),

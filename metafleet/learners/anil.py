@@ -1,0 +1,84 @@
+"""ANIL: almost no inner loop, only the head adapts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from metafleet.episode import ExampleSet
+from metafleet.errors import ConfigError
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.maml import Maml, MamlOptions
+from metafleet.params import Params
+
+_FEATURES = "support features"
+
+
+@dataclass(frozen=True, slots=True)
+class AnilOptions(MamlOptions):
+    """Options of ``Anil``: those of MAML, with the paper's defaults."""
+
+    inner_lr: float = 0.1
+
+
+class Anil(Maml):
+    """MAML whose body keeps still while an episode adapts: features are reused.
+
+    With theta = (theta_1, ..., theta_l) by layer, only the last, the head, moves in the inner loop,
+    theta_l <- theta_l - alpha * d L_S(theta_1, ..., theta_l) / d theta_l; the outer loop learns all
+    layers. The body then sees the support set once, not once a step: its features are kept
+    beside the head and differentiated through.
+
+    Source: Raghu et al. 2020, arXiv:1909.09157, section 4.1; defaults from its Omniglot
+    experiments.
+    """
+
+    Options: ClassVar[type] = AnilOptions
+
+    def check_batch_norm(self, mode: str) -> None:
+        """Refuse statistics for each step: the body takes none.
+
+        Raises:
+            ConfigError: the mode is "per_step".
+        """
+        if mode == "per_step":
+            raise ConfigError(
+                f"batch_norm={mode!r} but learner 'anil' normalises the support set once and not "
+                "in each inner step; expected another mode, such as 'running'"
+            )
+
+    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Return the head, and beside it the features of the support set."""
+        features = self.model.features(params, support.inputs, context.normalise)
+        return {name: params[name] for name in sorted(self.model.head)} | {_FEATURES: features}
+
+    def inner_step(
+        self,
+        params: Params,
+        fast: Params,
+        index: int,
+        support: ExampleSet,
+        context: EpisodeContext,
+    ) -> Params:
+        """Return the head after a step on the features at hand."""
+        features = fast[_FEATURES]
+        head = {name: value for name, value in fast.items() if name != _FEATURES}
+        grads = self.support_gradient(
+            lambda own: self.loss(self.model.apply_head(own, features), support.targets),
+            head,
+            context,
+            create_graph=not self.is_first_order(context),
+        )
+        return self.moved(params, head, grads, index) | {_FEATURES: features}
+
+    def outputs(
+        self,
+        params: Params,
+        fast: Params,
+        inputs: Mapping[str, Tensor],
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Map inputs by the body and the adapted head."""
+        features = self.model.features(params, inputs, context.normalise)
+        return self.model.apply_head(fast, features)

@@ -1,0 +1,47 @@
+"""BOIL: only the body adapts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from metafleet.episode import ExampleSet
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.maml import Maml, MamlOptions
+from metafleet.params import Params
+
+
+@dataclass(frozen=True, slots=True)
+class BoilOptions(MamlOptions):
+    """Options of ``Boil``: those of MAML, with the paper's defaults."""
+
+    inner_lr: float = 0.5
+    inner_steps: int = 1
+
+
+class Boil(Maml):
+    """MAML whose head keeps still while an episode adapts: representations must change.
+
+    With theta = (theta_b, theta_h) of body and head, only the body moves in the inner loop,
+    theta_b <- theta_b - alpha * d L_S(theta_b, theta_h) / d theta_b, and theta_h <- theta_h - 0;
+    the outer loop learns both.
+
+    Source: Oh et al. 2021, arXiv:2008.08882, eq. 1 with alpha_h = 0; defaults from section 3.
+    """
+
+    Options: ClassVar[type] = BoilOptions
+
+    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Return theta_b."""
+        return {name: value for name, value in params.items() if name not in self.model.head}
+
+    def outputs(
+        self,
+        params: Params,
+        fast: Params,
+        inputs: Mapping[str, Tensor],
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Map inputs by the adapted body and theta_h."""
+        return self.model.forward({**params, **fast}, inputs, context.normalise)

@@ -1,0 +1,142 @@
+"""MAML++: MAML trained so that it converges, and further."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import ExampleSet
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.descent import Descent, StepOptions
+from metafleet.options import require
+from metafleet.params import MetaState, Params
+
+_WEIGHTS = "step weights"
+_FIRST_ORDER = "first order"
+_LEAST_WEIGHT = 0.03
+"""What an early step's weight does not fall below, as a share of 1 / inner_steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class MamlPlusPlusOptions(StepOptions):
+    """Options of ``MamlPlusPlus``.
+
+    Attributes:
+        inner_lr: what every learned step size starts at, > 0.
+        inner_steps: gradient steps of the adaptation in meta-training, >= 1.
+        inner_steps_eval: gradient steps when judged; None for ``inner_steps``. Steps beyond those
+            of meta-training take the last one's step sizes and batch norm.
+        first_order: drop second derivatives for good.
+        epoch_steps: outer steps in what the paper calls an epoch, >= 1.
+        multi_step_epochs: epochs in which the query loss of every inner step counts, >= 0.
+        first_order_epochs: epochs before second derivatives are taken, >= 0.
+    """
+
+    inner_lr: float = 0.1
+    inner_steps: int = 5
+    epoch_steps: int = 500
+    multi_step_epochs: int = 10
+    first_order_epochs: int = 50
+
+    def __post_init__(self) -> None:
+        # by name: the decorator makes a new class for the slots, which super() does not know
+        StepOptions.__post_init__(self)
+        require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
+        require(self.epoch_steps >= 1, "epoch_steps", self.epoch_steps, "1 or more")
+        for option in ("multi_step_epochs", "first_order_epochs"):
+            value = getattr(self, option)
+            require(value >= 0, option, value, "0 or more")
+
+
+class MamlPlusPlus(Descent[MamlPlusPlusOptions]):
+    """MAML with what makes it stable.
+
+    - LSLR: theta_{j+1} = theta_j - alpha_{l,j} * grad L_S(theta_j), a learned step size for each
+      parameter l and inner step j. In the state, those of parameter "x" are "rate.x", [K].
+    - MSL: the objective is the sum over j of v_j * L_Q(theta_{j+1}) for the first epochs e < E,
+      v_j = max(1/K - e / (K E), 0.03 / K) for j < K - 1, and v_{K-1} = 1 - the others; then
+      L_Q(theta_K).
+    - DA: first order at first, second order later.
+    - BNRS: the model's batch norm "per_step" keeps running statistics for each inner step.
+    - BNWB: batch norm's scale and shift are learned for each inner step, [K, c] in the state, and
+      do not adapt in it.
+    - CA, cosine annealing of the outer learning rate, is ``outer.schedule = "cosine"``.
+
+    Source: Antoniou et al. 2019, arXiv:1810.09502, section 4; v_j, and which batch norm a query
+    takes (that of the step before it), as in the authors' code.
+    """
+
+    Options: ClassVar[type] = MamlPlusPlusOptions
+
+    def init_state(self, seed: int) -> MetaState:
+        """Draw theta with a row of batch norm for each step, and all step sizes alike."""
+        state = super().init_state(seed)
+        n_steps = self.options.inner_steps
+        norm = self._norm_names()
+        params: Params = {}
+        for name, value in state.params.items():
+            if name in norm:
+                params[name] = value.expand(n_steps, *value.shape).clone()
+            else:
+                params[name] = value
+                params[f"rate.{name}"] = value.new_full((n_steps,), self.options.inner_lr)
+        return MetaState(params, state.buffers)
+
+    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Return theta without batch norm."""
+        return {name: value for name, value in params.items() if f"rate.{name}" in params}
+
+    def moved(
+        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
+    ) -> Params:
+        """Return theta_{j+1} = theta_j - alpha_{l,j} * grad."""
+        row = self._row(index)
+        return {n: value - params[f"rate.{n}"][row] * grads[n] for n, value in fast.items()}
+
+    def outputs(
+        self,
+        params: Params,
+        fast: Params,
+        inputs: Mapping[str, Tensor],
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Map inputs by theta_j and the batch norm of the step at hand."""
+        row = self._row(context.norm.step)
+        norm = {name: params[name][row] for name in self._norm_names() & params.keys()}
+        return self.model.forward({**fast, **norm}, inputs, context.normalise)
+
+    def is_first_order(self, context: EpisodeContext) -> bool:
+        """Tell whether second derivatives are dropped: when judged, and in the first epochs."""
+        return super().is_first_order(context) or _FIRST_ORDER in context.variant
+
+    def variant(self, step: int) -> str:
+        """Name what is differentiated, and how."""
+        epoch = self._epoch(step)
+        order = _FIRST_ORDER if epoch < self.options.first_order_epochs else "second order"
+        return f"{order}, {'each' if epoch < self.options.multi_step_epochs else 'last'} step"
+
+    def schedule(self, step: int) -> Params:
+        """Return v, [K], while every inner step counts."""
+        epoch, n_epochs = self._epoch(step), self.options.multi_step_epochs
+        if epoch >= n_epochs:
+            return {}
+        n_steps = self.options.inner_steps
+        early = max(1.0 - epoch / n_epochs, _LEAST_WEIGHT) / n_steps
+        weights = [early] * (n_steps - 1)
+        return {_WEIGHTS: torch.tensor([*weights, 1.0 - sum(weights)])}
+
+    def step_weights(self, context: EpisodeContext) -> Tensor | None:
+        """Return v, or None when the last step alone counts."""
+        return context.schedule.get(_WEIGHTS)
+
+    def _epoch(self, step: int) -> int:
+        return max(step - 1, 0) // self.options.epoch_steps  # outer steps count from 1
+
+    def _row(self, index: int) -> int:
+        return min(index, self.options.inner_steps - 1)
+
+    def _norm_names(self) -> frozenset[str]:
+        kinds = ("scale", "shift")
+        return frozenset(f"{layer}.norm.{kind}" for layer in self.model.layers for kind in kinds)

@@ -1,0 +1,81 @@
+"""Meta-Curvature: gradients transformed by learned matrices, one for each side of a tensor."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import ExampleSet
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.maml import Maml, MamlOptions
+from metafleet.params import MetaState, Params
+
+_PREFIX = "curvature."
+
+
+@dataclass(frozen=True, slots=True)
+class MetaCurvatureOptions(MamlOptions):
+    """Options of ``MetaCurvature``: those of MAML, with one step as in the paper."""
+
+    inner_steps: int = 1
+
+
+class MetaCurvature(Maml):
+    """Learn an initialisation theta and a transformation MC of its gradient.
+
+    theta' = theta - alpha * MC(grad L_S(theta)). The gradient G of a convolution, with its filter
+    flattened, is a tensor [C_out, C_in, d], and MC(G) = G x_3 M_f x_2 M_i x_1 M_o with the n-mode
+    product x_n and learned M_o [C_out, C_out], M_i [C_in, C_in], M_f [d, d]; of a linear layer it
+    is M_o G M_i^T. A bias or scale is multiplied by learned factors, element by element: it has
+    but one side, and the paper says nothing of it. All start as the identity, hence as MAML.
+    In the state, the matrices of parameter "x" are "curvature.x.out", ".in" and ".filter".
+
+    Source: Park and Oliva 2019, arXiv:1902.03356, section 3.2, "MC2", eq. 7.
+    """
+
+    Options: ClassVar[type] = MetaCurvatureOptions
+
+    def init_state(self, seed: int) -> MetaState:
+        """Draw theta; every transformation starts as the identity."""
+        state = super().init_state(seed)
+        learned: Params = {}
+        for name, value in state.params.items():
+            learned |= {f"{_PREFIX}{name}.{side}": m for side, m in _identity(value).items()}
+        return MetaState(state.params | learned, state.buffers)
+
+    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Return theta."""
+        return {name: value for name, value in params.items() if not name.startswith(_PREFIX)}
+
+    def moved(
+        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
+    ) -> Params:
+        """Return theta - alpha * MC(grad)."""
+        transformed = {name: _transform(params, name, grad) for name, grad in grads.items()}
+        return super().moved(params, fast, transformed, index)
+
+
+def _identity(value: Tensor) -> Params:
+    """Return the sides of the identity for a parameter [c_out, c_in, ...], or [c_out]."""
+    if value.dim() < 2:
+        return {"out": torch.ones_like(value)}
+    sides = {"out": torch.eye(value.shape[0]), "in": torch.eye(value.shape[1])}
+    if value.dim() > 2:
+        sides["filter"] = torch.eye(math.prod(value.shape[2:]))
+    return sides
+
+
+def _transform(params: Mapping[str, Tensor], name: str, grad: Tensor) -> Tensor:
+    """Return MC(grad), of the shape of ``grad``."""
+    key = f"{_PREFIX}{name}"
+    if grad.dim() < 2:
+        return params[f"{key}.out"] * grad
+    inner = params[f"{key}.in"]
+    if grad.dim() == 2:
+        mixed = grad @ inner.T
+    else:
+        mixed = inner @ (grad.flatten(2) @ params[f"{key}.filter"].T)
+    return (params[f"{key}.out"] @ mixed.flatten(1)).reshape(grad.shape)

@@ -1,0 +1,70 @@
+"""Meta-SGD: a learned step size for each parameter."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import ExampleSet
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.descent import Descent, StepOptions
+from metafleet.options import require
+from metafleet.params import MetaState, Params
+from metafleet.seeds import CounterRng
+
+
+@dataclass(frozen=True, slots=True)
+class MetaSgdOptions(StepOptions):
+    """Options of ``MetaSgd``.
+
+    Attributes:
+        inner_lr_min, inner_lr_max: all step sizes start at one value, drawn uniformly in between;
+            0 < min <= max.
+        inner_steps: gradient steps of the adaptation in meta-training, >= 1; one in the paper.
+        inner_steps_eval: gradient steps when judged; None for ``inner_steps``.
+        first_order: drop second derivatives.
+    """
+
+    inner_lr_min: float = 0.005
+    inner_lr_max: float = 0.1
+
+    def __post_init__(self) -> None:
+        # by name: the decorator makes a new class for the slots, which super() does not know
+        StepOptions.__post_init__(self)
+        low, high = self.inner_lr_min, self.inner_lr_max
+        require(low > 0.0, "inner_lr_min", low, "more than 0")
+        require(high >= low, "inner_lr_max", high, f"inner_lr_min={low} or more")
+
+
+class MetaSgd(Descent[MetaSgdOptions]):
+    """Learn an initialisation theta and as many step sizes alpha, which also turn the gradient.
+
+    theta' = theta - alpha o grad L_S(theta), with o the product element by element; the outer loop
+    learns theta and alpha by d L_Q(theta') / d (theta, alpha). An alpha may become negative.
+    In the state, alpha of parameter "x" is "rate.x".
+
+    Source: Li et al. 2017, arXiv:1707.09835, eq. 2 and algorithm 1; the first alpha from section
+    4.1.
+    """
+
+    Options: ClassVar[type] = MetaSgdOptions
+
+    def init_state(self, seed: int) -> MetaState:
+        """Draw theta, and one value for all of alpha."""
+        state = super().init_state(seed)
+        low, high = self.options.inner_lr_min, self.options.inner_lr_max
+        first = low + (high - low) * CounterRng(seed, "meta_sgd").uniform()
+        rates = {f"rate.{name}": torch.full_like(v, first) for name, v in state.params.items()}
+        return MetaState(state.params | rates, state.buffers)
+
+    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Return theta."""
+        return {name: value for name, value in params.items() if f"rate.{name}" in params}
+
+    def moved(
+        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
+    ) -> Params:
+        """Return theta - alpha o grad."""
+        return {name: value - params[f"rate.{name}"] * grads[name] for name, value in fast.items()}

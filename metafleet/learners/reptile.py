@@ -1,0 +1,150 @@
+"""Reptile: move towards where an episode's training ends."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import ExampleSet
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.episodic import QueryGradient
+from metafleet.learners.inner_loop import InnerLoopLearner
+from metafleet.options import require
+from metafleet.params import Params
+from metafleet.seeds import CounterRng
+
+_ORDER = "order"
+_SQUARES = "squares."
+_DECAY = 0.999
+_EPSILON = 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class ReptileOptions:
+    """Options of ``Reptile``.
+
+    Attributes:
+        inner_lr: step size alpha of the adaptation, > 0.
+        inner_steps: steps of the adaptation in meta-training, >= 1; more than one, or else
+            Reptile is plain training on all episodes.
+        inner_steps_eval: steps when judged; None for ``inner_steps``.
+        inner_batch: support examples in a step, >= 0; 0 for all of them.
+        inner_batch_eval: the same when judged; None for ``inner_batch``.
+        inner_optimiser: "adam" without a first moment (beta1 = 0), or "sgd".
+    """
+
+    inner_lr: float = 0.001
+    inner_steps: int = 5
+    inner_steps_eval: int | None = 50
+    inner_batch: int = 10
+    inner_batch_eval: int | None = 5
+    inner_optimiser: Literal["adam", "sgd"] = "adam"
+
+    def __post_init__(self) -> None:
+        require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
+        for option, least in (("inner_steps", 1), ("inner_batch", 0)):
+            value, judged = getattr(self, option), getattr(self, f"{option}_eval")
+            require(value >= least, option, value, f"{least} or more")
+            is_fine = judged is None or judged >= least
+            require(is_fine, f"{option}_eval", judged, f"{least} or more")
+
+
+class Reptile(InnerLoopLearner[ReptileOptions]):
+    """Learn an initialisation phi close to where training on each episode ends.
+
+    k steps of SGD or Adam on small batches of the support set lead from phi to W; the
+    meta-gradient is g = (phi - W) / alpha, without any derivative of the steps, and without the
+    query set, whose loss is only reported. The paper's phi <- phi + epsilon * (W - phi) is the
+    outer optimiser "sgd" with lr = epsilon * alpha.
+
+    Batches follow one another through the support set in an order drawn anew each time round.
+    Adam starts anew in each episode; the authors' code hands its second moment on.
+
+    Source: Nichol et al. 2018, arXiv:1803.02999, algorithms 1 and 2, g as in section 5.1; defaults
+    from appendix A (Omniglot, 5-way 1-shot).
+    """
+
+    Options: ClassVar[type] = ReptileOptions
+
+    def n_steps(self, *, is_training: bool) -> int:
+        """Return the steps of meta-training, or those of evaluation."""
+        in_training = self.options.inner_steps
+        return in_training if is_training else self.options.inner_steps_eval or in_training
+
+    def draw(self, rng: CounterRng, n_support: int, n_query: int) -> Params:
+        """Draw the order of the support set for as many rounds as the steps can need."""
+        n_rounds = -(-self._n_examples(n_support) // n_support)
+        rounds = [rng.sample(n_support, n_support) for _ in range(n_rounds)]
+        return {_ORDER: torch.tensor(rounds).flatten()}
+
+    def meta_gradient(
+        self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext
+    ) -> QueryGradient:
+        """Return (phi - W) / alpha."""
+        fast = self.begin(params, support, context)
+        for index in range(self.n_steps(is_training=True)):
+            fast = self.advance(params, fast, index, support, context)
+        outputs = self.adapted_outputs(params, fast, support, query.inputs, context)
+        alpha = self.options.inner_lr
+        grads = {name: (phi - fast[name]) / alpha for name, phi in params.items()}
+        return QueryGradient(grads, self.loss(outputs, query.targets), outputs)
+
+    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Return phi, and beside it Adam's second moments."""
+        if self.options.inner_optimiser == "sgd":
+            return params
+        return params | {f"{_SQUARES}{n}": torch.zeros_like(v) for n, v in params.items()}
+
+    def inner_step(
+        self,
+        params: Params,
+        fast: Params,
+        index: int,
+        support: ExampleSet,
+        context: EpisodeContext,
+    ) -> Params:
+        """Return what a step on the next batch leads to."""
+        batch = self._batch(support, index, context)
+        weights = {name: fast[name] for name in params}
+        grads = self.support_gradient(
+            lambda own: self.support_loss(params, own, batch, context),
+            weights,
+            context,
+            create_graph=False,
+        )
+        if self.options.inner_optimiser == "sgd":
+            return {n: w - self.options.inner_lr * grads[n] for n, w in weights.items()}
+        return self._adam(weights, fast, grads, index)
+
+    def _adam(self, weights: Params, fast: Params, grads: Params, index: int) -> Params:
+        """Source: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1 with beta1 = 0."""
+        correction = 1.0 - _DECAY ** (index + 1)
+        moved: Params = {}
+        for name, weight in weights.items():
+            squares = _DECAY * fast[_SQUARES + name] + (1.0 - _DECAY) * grads[name].square()
+            spread = (squares / correction).sqrt() + _EPSILON
+            moved[name] = weight - self.options.inner_lr * grads[name] / spread
+            moved[_SQUARES + name] = squares
+        return moved
+
+    def _batch(self, support: ExampleSet, index: int, context: EpisodeContext) -> ExampleSet:
+        size = self._size(len(support), is_training=context.is_training)
+        if size == len(support):
+            return support
+        chosen: Tensor = context.drawn[_ORDER][index * size : (index + 1) * size]
+        inputs = {name: values[chosen] for name, values in support.inputs.items()}
+        return ExampleSet(inputs, support.targets[chosen])
+
+    def _size(self, n_support: int, *, is_training: bool) -> int:
+        size = self.options.inner_batch
+        if not is_training and self.options.inner_batch_eval is not None:
+            size = self.options.inner_batch_eval
+        return min(size, n_support) if size > 0 else n_support
+
+    def _n_examples(self, n_support: int) -> int:
+        """Return how many examples the steps see, in meta-training or when judged."""
+        return max(
+            self.n_steps(is_training=flag) * self._size(n_support, is_training=flag)
+            for flag in (True, False)
+        )

@@ -1,0 +1,98 @@
+"""Holds a learner's meta-gradient against one written straight from its paper."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from metafleet.episode import Episode, ExampleSet
+from metafleet.learners.base import Learner
+from metafleet.learners.differentiation import by_functions
+from metafleet.learners.episodic import EpisodicLearner
+from metafleet.models.batch_norm import EpisodeNorm
+from metafleet.params import MetaState, Params
+from tests.unit.metafleet.by_hand import conv4_by_hand, loss_by_hand, mlp_by_hand
+from tests.unit.metafleet.few_shot import TINY_CONV4, TINY_MLP
+
+Loss = Callable[[Params], Tensor]
+MODELS: dict[str, dict[str, Any]] = {
+    "mlp": TINY_MLP,
+    "conv4": TINY_CONV4 | {"batch_norm": "transductive"},
+    "conv4 without batch norm": TINY_CONV4 | {"batch_norm": "none"},
+}
+
+
+def loss_of(model: str, examples: ExampleSet) -> Loss:
+    """Return params -> mean cross-entropy of ``examples``, by hand."""
+
+    def loss(params: Params) -> Tensor:
+        images = examples.inputs["image"]
+        if model == "mlp":
+            outputs = mlp_by_hand(params, images)
+        else:
+            outputs = conv4_by_hand(params, images, has_norm=model == "conv4")
+        return loss_by_hand(outputs, examples.targets)
+
+    return loss
+
+
+def assert_differentiates(
+    learner: Learner, state: MetaState, episode: Episode, query_loss: Loss
+) -> None:
+    """Compare with the derivative of ``query_loss``, parameters -> what meta-training minimises."""
+    assert_gives(learner, state, episode, grad(query_loss)(state.params))
+    found = learner.episode_gradient(state, episode).metrics[0].loss
+    assert found == pytest.approx(float(query_loss(state.params)), rel=1e-10)
+
+
+def assert_gives(learner: Learner, state: MetaState, episode: Episode, expected: Params) -> None:
+    """Compare with ``expected``, none of which may be zero."""
+    found = learner.episode_gradient(state, episode).grads
+    assert found.keys() == expected.keys() == state.params.keys()
+    for name, value in expected.items():
+        assert bool((value != 0).any()), name
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-11, msg=name)
+
+
+def assert_maps(learner: Learner, state: MetaState, episodes: Sequence[Episode]) -> None:
+    """Compare with the same episodes mapped by ``vmap`` and differentiated by ``torch.func``."""
+    assert isinstance(learner, EpisodicLearner)
+    contexts = [learner.training_context(state, episode) for episode in episodes]
+
+    def compute(support: Params, query: Params, drawn: Params) -> Params:
+        n_way, step = episodes[0].n_way, episodes[0].step
+        episode = Episode(_unpacked(support), _unpacked(query), n_way, step=step)
+        context = learner.training_context(state, episodes[0])
+        context.differentiate, context.is_traced, context.drawn = by_functions, True, drawn
+        context.norm = EpisodeNorm(
+            learner.batch_norm, state.buffers, is_training=True, notes=context.notes, is_traced=True
+        )
+        return learner.compute(state.params, episode, context).query.grads
+
+    packed = [_stacked([_packed(getattr(e, part)) for e in episodes]) for part in _PARTS]
+    mapped = vmap(compute)(*packed, _stacked([dict(c.drawn) for c in contexts]))
+    for i, episode in enumerate(episodes):
+        alone = learner.episode_gradient(state, episode).grads
+        assert alone.keys() == mapped.keys()
+        for name, value in alone.items():
+            torch.testing.assert_close(mapped[name][i], value, rtol=1e-8, atol=1e-10, msg=name)
+
+
+_PARTS = ("support", "query")
+_TARGETS = "targets"
+
+
+def _packed(examples: ExampleSet) -> Params:
+    return {**examples.inputs, _TARGETS: examples.targets}
+
+
+def _unpacked(packed: Params) -> ExampleSet:
+    inputs = {name: value for name, value in packed.items() if name != _TARGETS}
+    return ExampleSet(inputs, packed[_TARGETS])
+
+
+def _stacked(each: Sequence[Params]) -> Params:
+    return {name: torch.stack([one[name] for one in each]) for name in each[0]}
