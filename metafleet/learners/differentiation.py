@@ -39,8 +39,11 @@ def by_autograd(
 ) -> tuple[Params, Tensor, Any]:
     """Record the function, whatever the caller's grad mode is, and walk back."""
     with torch.enable_grad():
+        # a view is a variable of its own: values that come from one another, as a head made of
+        # prototypes comes from the body, are held fixed while another is varied
         leaves = {
-            n: v if v.requires_grad else v.detach().requires_grad_() for n, v in params.items()
+            name: value.view_as(value) if value.requires_grad else value.detach().requires_grad_()
+            for name, value in params.items()
         }
         loss, aux = function(leaves)
         if not leaves:

@@ -7,7 +7,9 @@ from metafleet.learners.anil import Anil
 from metafleet.learners.anp import Anp
 from metafleet.learners.base import Learner, LearnerClass
 from metafleet.learners.boil import Boil
+from metafleet.learners.cavia import Cavia
 from metafleet.learners.cnp import Cnp
+from metafleet.learners.imaml import Imaml
 from metafleet.learners.maml import Maml
 from metafleet.learners.maml_plus_plus import MamlPlusPlus
 from metafleet.learners.mann import Mann
@@ -15,7 +17,9 @@ from metafleet.learners.matchingnet import MatchingNet
 from metafleet.learners.meta_curvature import MetaCurvature
 from metafleet.learners.meta_sgd import MetaSgd
 from metafleet.learners.metaoptnet import MetaOptNet
+from metafleet.learners.mmaml import Mmaml
 from metafleet.learners.nearest_prototype import NearestPrototype
+from metafleet.learners.protomaml import ProtoMaml
 from metafleet.learners.protonet import Protonet
 from metafleet.learners.r2d2 import R2d2
 from metafleet.learners.relationnet import RelationNet
@@ -32,7 +36,9 @@ LEARNERS: Registry[type[LearnerClass]] = Registry(
         "anil": Anil,
         "anp": Anp,
         "boil": Boil,
+        "cavia": Cavia,
         "cnp": Cnp,
+        "imaml": Imaml,
         "maml": Maml,
         "maml_plus_plus": MamlPlusPlus,
         "mann": Mann,
@@ -40,7 +46,9 @@ LEARNERS: Registry[type[LearnerClass]] = Registry(
         "meta_curvature": MetaCurvature,
         "meta_sgd": MetaSgd,
         "metaoptnet": MetaOptNet,
+        "mmaml": Mmaml,
         "nearest_prototype": NearestPrototype,
+        "protomaml": ProtoMaml,
         "protonet": Protonet,
         "r2d2": R2d2,
         "relationnet": RelationNet,

@@ -1,0 +1,98 @@
+"""CAVIA: only a few context parameters adapt."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import ExampleSet
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.descent import Descent, StepOptions
+from metafleet.learners.pairs import FIRST_INDEX
+from metafleet.models.base import ModelFactory
+from metafleet.models.film import film, init_film
+from metafleet.options import require
+from metafleet.params import MetaState, Params
+from metafleet.problem import Problem
+
+_INPUT = "context"
+_FILM = "film"
+
+
+@dataclass(frozen=True, slots=True)
+class CaviaOptions(StepOptions):
+    """Options of ``Cavia``.
+
+    Attributes:
+        n_context: context parameters phi, >= 1.
+        conditioning: "input": phi joins the inputs, as in regression; "film": phi scales and
+            shifts the channels of every layer, as in classification of images.
+        inner_lr: step size alpha of the adaptation, > 0.
+    """
+
+    n_context: int = 5
+    conditioning: Literal["input", "film"] = "input"
+    inner_lr: float = 1.0
+
+    def __post_init__(self) -> None:
+        StepOptions.__post_init__(self)
+        require(self.n_context >= 1, "n_context", self.n_context, "1 or more")
+        require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
+
+
+class Cavia(Descent[CaviaOptions]):
+    """Learn a network theta with context parameters phi, which alone adapt to an episode.
+
+    phi_0 = 0, phi_{j+1} = phi_j - alpha * grad_phi L_S(phi_j, theta); the meta-gradient is
+    d L_Q(phi_k, theta) / d theta.
+
+    Source: Zintgraf et al. 2019, arXiv:1810.03642, eq. 5 and 6, algorithm 1; FiLM in section 3.2
+    and Perez et al. 2018, arXiv:1709.07871.
+    """
+
+    Options: ClassVar[type] = CaviaOptions
+
+    @classmethod
+    def build(cls, options: CaviaOptions, problem: Problem, make_model: ModelFactory) -> Self:
+        """Make a model that takes phi as a further input, or one whose layers phi modulates."""
+        n_outputs = problem.fixed_outputs("cavia")
+        extra = {_INPUT: (options.n_context,)} if options.conditioning == "input" else None
+        return cls(options, model=make_model(n_outputs, extra_inputs=extra), problem=problem)
+
+    def init_state(self, seed: int) -> MetaState:
+        """Draw the network, and how phi acts on its layers."""
+        state = super().init_state(seed)
+        if self.options.conditioning == "input":
+            return state
+        n_context = self.options.n_context
+        acts = init_film(seed, FIRST_INDEX, _FILM, n_inputs=n_context, layers=self.model.layers)
+        return MetaState(state.params | acts, state.buffers)
+
+    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Return phi_0 = 0."""
+        like = next(iter(params.values()))
+        return {_INPUT: like.new_zeros(self.options.n_context)}
+
+    def moved(
+        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
+    ) -> Params:
+        """Return phi_{j+1}."""
+        return {name: value - self.options.inner_lr * grads[name] for name, value in fast.items()}
+
+    def outputs(
+        self,
+        params: Params,
+        fast: Params,
+        inputs: Mapping[str, Tensor],
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Run the network under phi."""
+        phi = fast[_INPUT]
+        if self.options.conditioning == "film":
+            own = {name: value for name, value in params.items() if not name.startswith(_FILM)}
+            return self.model.forward(own, inputs, context.normalise, film(params, _FILM, phi))
+        n = len(next(iter(inputs.values())))
+        joined = dict(inputs) | {_INPUT: torch.broadcast_to(phi, (n, len(phi)))}
+        return self.model.forward(params, joined, context.normalise)

@@ -1,0 +1,132 @@
+"""Multimodal MAML: the network is modulated by what kind of task an episode is."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import ExampleSet
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.descent import Descent, StepOptions
+from metafleet.learners.pairs import FIRST_INDEX
+from metafleet.learners.prototypes import one_hot
+from metafleet.models.film import film, init_film
+from metafleet.models.recurrent import init_lstm, unroll_lstm
+from metafleet.options import require
+from metafleet.params import MetaState, Params
+
+_ENCODER = "task.lstm"
+_FILM = "task.film"
+_TASK = "task.embedding"
+_TENSORS_OF_LSTM = 3
+
+
+@dataclass(frozen=True, slots=True)
+class MmamlOptions(StepOptions):
+    """Options of ``Mmaml``.
+
+    Attributes:
+        inner_lr: step size alpha of the adaptation, > 0.
+        units: hidden units of each direction of the task encoder, >= 1.
+        layers: its layers, >= 1.
+    """
+
+    inner_steps: int = 5
+    inner_lr: float = 0.001
+    units: int = 40
+    layers: int = 2
+
+    def __post_init__(self) -> None:
+        StepOptions.__post_init__(self)
+        require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
+        require(self.units >= 1, "units", self.units, "1 or more")
+        require(self.layers >= 1, "layers", self.layers, "1 or more")
+
+
+class Mmaml(Descent[MmamlOptions]):
+    """MAML whose network is modulated before it adapts, for tasks of several kinds.
+
+    A bidirectional LSTM reads the support pairs (x, y); its last states v scale and shift every
+    hidden layer of the network (FiLM). theta_0 = theta, theta_{j+1} = theta_j - alpha * grad
+    L_S(theta_j; v), and d L_Q(theta_k; v) is taken for theta, encoder and modulation.
+
+    Source: Vuorio et al. 2019, arXiv:1910.13616, algorithm 1, eq. 1 and 2; sizes of its regression.
+    """
+
+    Options: ClassVar[type] = MmamlOptions
+
+    def init_state(self, seed: int) -> MetaState:
+        """Draw network, task encoder and modulation."""
+        state, own = super().init_state(seed), self.options
+        params, index = dict(state.params), FIRST_INDEX
+        n_inputs = sum(math.prod(s) for s in self.problem.modalities.values()) + self._n_targets
+        for layer in range(own.layers):
+            for way in ("forward", "backward"):
+                name = f"{_ENCODER}.{way}{layer}"
+                params |= init_lstm(seed, index, name, n_inputs=n_inputs, n_units=own.units)
+                index += _TENSORS_OF_LSTM
+            n_inputs = 2 * own.units
+        params |= init_film(seed, index, _FILM, n_inputs=n_inputs, layers=self.model.layers)
+        return MetaState(params, state.buffers)
+
+    @property
+    def _n_targets(self) -> int:
+        return self.problem.fixed_outputs("mmaml")
+
+    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Return theta, and beside it v, which does not move."""
+        theta = {name: value for name, value in params.items() if not name.startswith("task.")}
+        return theta | {_TASK: self._read(params, support)}
+
+    def inner_step(
+        self,
+        params: Params,
+        fast: Params,
+        index: int,
+        support: ExampleSet,
+        context: EpisodeContext,
+    ) -> Params:
+        """Return theta_{j+1}, and v."""
+        task = {_TASK: fast[_TASK]}
+        theta = {name: value for name, value in fast.items() if name != _TASK}
+        grads = self.support_gradient(
+            lambda own: self.support_loss(params, own | task, support, context),
+            theta,
+            context,
+            create_graph=not self.is_first_order(context),
+        )
+        return self.moved(params, theta, grads, index) | task
+
+    def moved(
+        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
+    ) -> Params:
+        """Return theta_{j+1}."""
+        return {name: value - self.options.inner_lr * grads[name] for name, value in fast.items()}
+
+    def outputs(
+        self,
+        params: Params,
+        fast: Params,
+        inputs: Mapping[str, Tensor],
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Run the modulated network."""
+        modulate = film(params, _FILM, fast[_TASK])
+        return self.model.forward(fast, inputs, context.normalise, modulate)
+
+    def _read(self, params: Params, support: ExampleSet) -> Tensor:
+        """Return the task's embedding v, [2 units]."""
+        parts = [support.inputs[name].flatten(1) for name in sorted(support.inputs)]
+        targets = support.targets
+        if not self.is_regression:
+            targets = one_hot(targets, self._n_targets, parts[0])
+        xs = torch.cat([*parts, targets], dim=1)[:, None]
+        there = back = xs
+        for layer in range(self.options.layers):
+            there = unroll_lstm(params, f"{_ENCODER}.forward{layer}", xs)
+            back = unroll_lstm(params, f"{_ENCODER}.backward{layer}", xs, is_reversed=True)
+            xs = torch.cat([there, back], dim=2)
+        return torch.cat([there[-1, 0], back[0, 0]])

@@ -1,0 +1,81 @@
+"""ProtoMAML: MAML whose output layer begins as a prototypical network's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from torch import Tensor
+
+from metafleet.episode import ExampleSet
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.descent import Descent, StepOptions
+from metafleet.learners.prototypes import class_means, require_classification, require_each_class
+from metafleet.models.base import ModelFactory
+from metafleet.options import require
+from metafleet.params import Params
+from metafleet.problem import Problem
+
+_WEIGHT = "prototypes.weight"
+_BIAS = "prototypes.bias"
+
+
+@dataclass(frozen=True, slots=True)
+class ProtoMamlOptions(StepOptions):
+    """Options of ``ProtoMaml``.
+
+    Attributes:
+        inner_lr: step size alpha of the adaptation, > 0.
+    """
+
+    inner_steps: int = 5
+    inner_lr: float = 0.01
+
+    def __post_init__(self) -> None:
+        StepOptions.__post_init__(self)
+        require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
+
+
+class ProtoMaml(Descent[ProtoMamlOptions]):
+    """Learn an embedding f from which a few gradient steps fit an episode, head and all.
+
+    The head of an episode begins as W_k = 2 c_k, b_k = -|c_k|^2 with the prototypes c_k of its
+    support set, which has the logits of a prototypical network; then head and f adapt as in MAML.
+    Meta-gradients flow through the prototypes too. Splits may differ in n_way.
+
+    Source: Triantafillou et al. 2020, arXiv:1903.03096, section 3, "Proto-MAML", eq. 3.
+    """
+
+    Options: ClassVar[type] = ProtoMamlOptions
+
+    @classmethod
+    def build(cls, options: ProtoMamlOptions, problem: Problem, make_model: ModelFactory) -> Self:
+        """Take the model without a head."""
+        require_classification(problem, "protomaml")
+        return cls(options, model=make_model(None), problem=problem)
+
+    def check_support(self, support: ExampleSet, n_way: int) -> None:
+        """Refuse a class without a prototype."""
+        require_each_class(support.targets, n_way)
+
+    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Return f, and a head made of prototypes."""
+        features = self.model.forward(params, support.inputs, context.normalise)
+        means = class_means(features, support.targets, context.n_way)
+        return params | {_WEIGHT: 2.0 * means, _BIAS: -means.square().sum(dim=1)}
+
+    def moved(
+        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
+    ) -> Params:
+        """Return f and head after a step."""
+        return {name: value - self.options.inner_lr * grads[name] for name, value in fast.items()}
+
+    def outputs(
+        self,
+        params: Params,
+        fast: Params,
+        inputs: Mapping[str, Tensor],
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Return the head's logits."""
+        features = self.model.forward(fast, inputs, context.normalise)
+        return features @ fast[_WEIGHT].T + fast[_BIAS]

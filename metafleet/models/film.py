@@ -1,0 +1,54 @@
+"""Feature-wise linear modulation: what conditions a network scales and shifts its channels.
+
+Source: Perez et al. 2018, arXiv:1709.07871, eq. 1.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from metafleet.models.base import Modulate
+from metafleet.models.init import fan_in_uniform
+from metafleet.params import Params
+
+
+def init_film(
+    seed: int, index: int, name: str, *, n_inputs: int, layers: Mapping[str, int]
+) -> Params:
+    """Draw a linear map from what conditions to scale and shift of each layer.
+
+    Args:
+        seed: the run's seed.
+        index: position of the first of 2 tensors a layer in their model.
+        name: what their names begin with.
+        n_inputs: numbers that condition.
+        layers: layer -> its channels, as ``Model.layers``.
+    """
+    params: Params = {}
+    for i, (layer, channels) in enumerate(layers.items()):
+        for j, part in enumerate(("scale", "shift")):
+            shape = (channels, n_inputs)
+            params[f"{name}.{layer}.{part}"] = fan_in_uniform(
+                seed, index + 2 * i + j, shape, fan_in=n_inputs
+            )
+    return params
+
+
+def film(params: Mapping[str, Tensor], name: str, condition: Tensor) -> Modulate:
+    """Return what turns a layer's activations x [n, c, ...] into (1 + gamma) x + beta.
+
+    gamma = W_scale z, beta = W_shift z: with z = 0 the network is as it would be alone.
+
+    Args:
+        params: what ``init_film`` drew, among others.
+        name: what their names begin with.
+        condition: z [n_inputs].
+    """
+
+    def modulate(layer: str, x: Tensor) -> Tensor:
+        per_channel = (1, -1) + (1,) * (x.dim() - 2)
+        gamma = (params[f"{name}.{layer}.scale"] @ condition).view(per_channel)
+        beta = (params[f"{name}.{layer}.shift"] @ condition).view(per_channel)
+        return (1.0 + gamma) * x + beta
+
+    return modulate
