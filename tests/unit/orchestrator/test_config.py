@@ -187,7 +187,7 @@ def test_the_workload_holds_what_decides_the_arithmetic(good: Path) -> None:
         ),
         (
             "model.name=conv5",
-            "--set: unknown model 'conv5'; expected one of 'conv4', 'mlp', "
+            "--set: unknown model 'conv5'; expected one of 'conv4', 'mlp', 'raw', "
             "or 'package.module:Class' for your own",
         ),
     ],
