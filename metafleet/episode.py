@@ -13,12 +13,22 @@ META_TEST = "meta_test"
 SPLITS = (META_TRAIN, META_VAL, META_TEST)
 
 
+def presence_key(modality: str) -> str:
+    """Name the input that says which examples have ``modality``: float [n], 1 or 0.
+
+    Where it is not among the inputs, all examples have the modality. Inputs of those that lack it
+    are zeros.
+    """
+    return f"{modality}.present"
+
+
 @dataclass(frozen=True, slots=True)
 class ExampleSet:
     """Examples with their targets.
 
     Attributes:
-        inputs: modality name -> float tensor [n, ...]; every modality has the same n.
+        inputs: modality name -> float tensor [n, ...], and the ``presence_key`` of modalities that
+            some examples may lack; all have the same n.
         targets: [n] int64 in [0, n_way) for classification, [n, d] float for regression.
     """
 

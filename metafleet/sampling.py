@@ -15,10 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from metafleet.episode import Episode, EpisodeShape, ExampleSet
+from metafleet.episode import Episode, EpisodeShape, ExampleSet, presence_key
 from metafleet.errors import ConfigError
 from metafleet.seeds import CounterRng
 
@@ -63,11 +65,14 @@ class Modality:
 
     Attributes:
         shape: shape of one decoded example.
-        gather: row numbers -> float32 tensor [len(rows), *shape], a copy.
+        gather: row numbers -> float32 tensor [len(rows), *shape], a copy; zeros where absent.
+        present: bool [items], which of all rows have it; None: all. Where it is given, examples
+            come with the input ``presence_key``.
     """
 
     shape: tuple[int, ...]
     gather: Callable[[Sequence[int]], Tensor]
+    present: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,7 @@ class ClassEpisodeSource:
             support += items[: shape.k_shot]
             query += items[shape.k_shot :]
         n_support = len(support)
-        inputs = {name: m.gather(support + query) for name, m in self._modalities.items()}
+        inputs = self._gather(support + query)
         return Episode(
             support=ExampleSet(
                 {name: values[:n_support] for name, values in inputs.items()},
@@ -164,6 +169,14 @@ class ClassEpisodeSource:
             ),
             n_way=shape.n_way,
         )
+
+    def _gather(self, rows: list[int]) -> dict[str, Tensor]:
+        inputs = {name: m.gather(rows) for name, m in self._modalities.items()}
+        for name, modality in self._modalities.items():
+            if modality.present is not None:
+                mask = torch.from_numpy(np.asarray(modality.present[rows]))
+                inputs[presence_key(name)] = mask.to(torch.float32)
+        return inputs
 
     def _classes(self, split: str) -> tuple[ClassRows, ...]:
         try:

@@ -119,7 +119,7 @@ class Mmaml(Descent[MmamlOptions]):
 
     def _read(self, params: Params, support: ExampleSet) -> Tensor:
         """Return the task's embedding v, [2 units]."""
-        parts = [support.inputs[name].flatten(1) for name in sorted(support.inputs)]
+        parts = [support.inputs[name].flatten(1) for name in sorted(self.problem.modalities)]
         targets = support.targets
         if not self.is_regression:
             targets = one_hot(targets, self._n_targets, parts[0])

@@ -32,6 +32,7 @@ class RawFeatures:
     Options: ClassVar[type] = RawFeaturesOptions
 
     def __init__(self, modalities: Mapping[str, tuple[int, ...]]) -> None:
+        self._names = sorted(modalities)
         self._n_features = sum(math.prod(shape) for shape in modalities.values())
 
     @classmethod
@@ -84,7 +85,7 @@ class RawFeatures:
         modulate: Modulate | None = None,
     ) -> Tensor:
         """Map inputs, modality -> [n, ...], to features [n, d]."""
-        return torch.cat([inputs[name].flatten(1) for name in sorted(inputs)], dim=1)
+        return torch.cat([inputs[name].flatten(1) for name in self._names], dim=1)
 
     features = forward
 

@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -126,6 +127,30 @@ def test_support_and_query_share_no_item_and_belong_to_the_classes_of_their_targ
         seen |= {*support, *query}
 
     assert seen == {row for row in range(76) if not 19 <= row < 24}  # all but the class of 5
+
+
+def test_a_modality_with_gaps_comes_with_a_mask_of_who_has_it():
+    present = np.arange(94) % 3 > 0
+    values = torch.arange(1.0, 95.0)[:, None] * torch.from_numpy(present)[:, None]
+    source = ClassEpisodeSource(
+        {
+            "row": Modality((1,), lambda rows: torch.tensor(rows, dtype=torch.float32)[:, None]),
+            "sound": Modality((1,), lambda rows: values[list(rows)], present),
+        },
+        {"meta_train": [ClassRows(0, 40), ClassRows(40, 54)]},
+        name="toy",
+    )
+
+    episode = source.sample("meta_train", EpisodeShape(2, 5, 9), address(0))
+
+    for part, rows in zip(episode_sets(episode), rows_of(episode), strict=True):
+        assert list(part.inputs) == ["row", "sound", "sound.present"]
+        mask = part.inputs["sound.present"]
+        assert mask.dtype == torch.float32
+        assert mask.tolist() == [float(row % 3 > 0) for row in rows]
+        assert 0 < mask.sum() < len(mask)
+        assert torch.equal(part.inputs["sound"][:, 0] > 0, mask > 0)
+    assert list(source.modalities) == ["row", "sound"]
 
 
 def test_targets_may_be_changed_without_harm_to_the_next_episode():
