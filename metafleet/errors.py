@@ -4,7 +4,8 @@
     ├── ConfigError (ValueError)          a setting, option or configuration file is wrong
     ├── DataError                         data are missing, damaged or do not fit
     │   ├── DataMissingError              not on this machine; the message says how to get them
-    │   └── DataCorruptError              bytes differ from what was promised
+    │   ├── DataCorruptError              bytes differ from what was promised
+    │   └── DecodeError                   a file or cell is not the picture, sound, ... it should be
     ├── NumericsError (ArithmeticError)   a loss or gradient is not finite
     ├── ContractError                     a message or blob is not what the sender promised
     │   ├── ProtocolMismatchError         sender and receiver speak different versions
@@ -55,6 +56,10 @@ class DataMissingError(DataError):
 
 class DataCorruptError(DataError):
     """Bytes differ from what was promised (checksum, header, truncated file)."""
+
+
+class DecodeError(DataError):
+    """The bytes of a file or cell are not the picture, sound, text, ... they should be."""
 
 
 class NumericsError(MetafleetError, ArithmeticError):

@@ -1,4 +1,4 @@
-"""Pen sequences: the path of a pen as 64 points, whatever number it was recorded with.
+"""Pen sequences: the path of a pen as 64 points (or as many as asked for), however it was recorded.
 
 A stroke sequence is [64, 3]: x, y in the canvas's unit square (y down), and 1 in the third column
 at the last point of each stroke. Every drawing's last point ends a stroke, so a sequence without
@@ -6,11 +6,13 @@ any 1 means "this item has no strokes"; such a sequence is all zeros (``has_stro
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor  # decoding processes start in a moment without torch
 
 N_POINTS = 64
 MAX_STROKES = 16
@@ -18,22 +20,23 @@ Points = npt.NDArray[np.float64]
 Strokes = npt.NDArray[Any]
 
 
-def has_strokes(strokes: Tensor) -> Tensor:
+def has_strokes(strokes: "Tensor") -> "Tensor":
     """Tell which of [..., 64, 3] are real: bool [...]."""
     return strokes[..., 2].amax(dim=-1) > 0
 
 
-def resample(polylines: Sequence[Points]) -> npt.NDArray[np.float32]:
-    """Spread ``N_POINTS`` points over polylines [n, 2] by arc length, in drawing order.
+def resample(polylines: Sequence[Points], n_points: int = N_POINTS) -> npt.NDArray[np.float32]:
+    """Spread ``n_points`` points over polylines [n, 2] by arc length, in drawing order.
 
-    Every stroke keeps its first and its last point; of more than ``MAX_STROKES`` the longest are
-    kept. A stroke without length takes two equal points.
+    Every stroke keeps its first and its last point; of more than ``MAX_STROKES``, or than half the
+    points, the longest are kept. A stroke without length takes two equal points.
     """
+    max_strokes = min(MAX_STROKES, n_points // 2)
     lengths = [_arc(line) for line in polylines]
     totals = np.round([arc[-1] for arc in lengths], 9)  # equal contours must tie everywhere
-    kept = sorted(np.argsort(-totals, kind="stable")[:MAX_STROKES].tolist())
-    counts = _share(totals[kept], N_POINTS)
-    sequence = np.zeros((N_POINTS, 3), np.float32)
+    kept = sorted(np.argsort(-totals, kind="stable")[:max_strokes].tolist())
+    counts = _share(totals[kept], n_points)
+    sequence = np.zeros((n_points, 3), np.float32)
     end = 0
     for index, count in zip(kept, counts, strict=True):
         start, end = end, end + count

@@ -1,0 +1,181 @@
+"""Sounds as log-mel spectrograms: float16 [n_mels, frames], computed once, at preparation.
+
+The power of a Hann-windowed short-time Fourier transform, summed in triangles that are equally wide
+on the mel scale (2595 log10(1 + f / 700)), as log10; then at most 8 below the loudest cell, and
+(x + 4) / 4: the scale of Radford et al. 2022, arXiv:2212.04356, section 2.2 and its code. So a
+sound's volume hardly matters, and values lie near [-1, 1].
+"""
+
+import functools
+import io
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from metafleet.data.decoding.base import Array, import_library
+from metafleet.errors import DecodeError
+from metafleet.options import require
+
+MAX_DURATION_S = 60.0
+_MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 192_000
+_MAX_CHANNELS = 64
+_FLOOR = 1e-10
+_RANGE = 8.0
+Signal = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class AudioOptions:
+    """Options of ``AudioDecoder``.
+
+    Attributes:
+        sample_rate_hz: sounds are resampled to it, 1000 to 192000.
+        duration_s: seconds from the beginning that are kept, at most 60; a shorter sound is
+            followed by silence.
+        n_mels: bands of the spectrogram, 1 to 512.
+        window_ms, hop_ms: length of a window, and from one to the next.
+    """
+
+    sample_rate_hz: int = 16_000
+    duration_s: float = 1.0
+    n_mels: int = 40
+    window_ms: float = 25.0
+    hop_ms: float = 10.0
+
+    def __post_init__(self) -> None:
+        rates = f"{_MIN_RATE_HZ} to {_MAX_RATE_HZ}"
+        is_rate = _MIN_RATE_HZ <= self.sample_rate_hz <= _MAX_RATE_HZ
+        require(is_rate, "sample_rate_hz", self.sample_rate_hz, rates)
+        is_duration = 0 < self.duration_s <= MAX_DURATION_S
+        require(
+            is_duration, "duration_s", self.duration_s, f"more than 0, {MAX_DURATION_S} at most"
+        )
+        is_window = 2 <= self.window < self.n_samples
+        require(is_window, "window_ms", self.window_ms, "2 samples or more, less than duration_s")
+        require(1 <= self.hop <= self.window, "hop_ms", self.hop_ms, "1 sample to window_ms")
+        bands = "1 to 512, and so few that each has a frequency of its own"
+        is_fine = 1 <= self.n_mels <= 512 and bool(mel_filters(self).any(axis=1).all())
+        require(is_fine, "n_mels", self.n_mels, bands)
+
+    @property
+    def n_samples(self) -> int:
+        """Samples that are kept."""
+        return round(self.sample_rate_hz * self.duration_s)
+
+    @property
+    def window(self) -> int:
+        """Samples of a window."""
+        return round(self.sample_rate_hz * self.window_ms / 1000)
+
+    @property
+    def hop(self) -> int:
+        """Samples from one window to the next."""
+        return round(self.sample_rate_hz * self.hop_ms / 1000)
+
+    @property
+    def n_fft(self) -> int:
+        """Points of the Fourier transform: windows are padded, low bands are narrow."""
+        return 2 << math.ceil(math.log2(self.window))
+
+    @property
+    def n_frames(self) -> int:
+        """Windows that fit into what is kept."""
+        return 1 + (self.n_samples - self.window) // self.hop
+
+
+class AudioDecoder:
+    """Reads sounds with libsndfile and resamples them with soxr; channels are averaged."""
+
+    kind = "audio"
+    version = 1
+    suffixes = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"))
+    Options = AudioOptions
+
+    def check(self, options: AudioOptions) -> None:
+        """Make sure that soundfile and soxr are installed."""
+        _soundfile()
+        _soxr()
+
+    def example(self, options: AudioOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """Return float16 [n_mels, frames]."""
+        return np.dtype(np.float16), (options.n_mels, options.n_frames)
+
+    def decode(self, source: bytes, options: AudioOptions) -> Array:
+        """Read a sound's beginning and compute its spectrogram."""
+        samples, rate_hz = _read(source, options.duration_s)
+        if rate_hz != options.sample_rate_hz:
+            samples = _soxr().resample(samples, rate_hz, options.sample_rate_hz, quality="HQ")
+        kept = np.zeros(options.n_samples, np.float32)
+        samples = samples[: options.n_samples]
+        kept[: len(samples)] = samples
+        return log_mel(kept, options).astype(np.float16)
+
+
+def _soundfile() -> Any:
+    return import_library("soundfile", package="soundfile", extra="audio")
+
+
+def _soxr() -> Any:
+    return import_library("soxr", package="soxr", extra="audio")
+
+
+def _read(source: bytes, duration_s: float) -> tuple[Signal, int]:
+    """Read at most ``duration_s`` seconds: float32 [samples], one channel; and the sample rate."""
+    soundfile = _soundfile()
+    try:
+        with soundfile.SoundFile(io.BytesIO(source)) as sound:
+            _check_header(sound.samplerate, sound.channels, sound.frames)
+            wanted = min(math.ceil(duration_s * sound.samplerate), sound.frames)
+            samples = sound.read(wanted, dtype="float32", always_2d=True)
+            rate_hz = sound.samplerate
+    except (soundfile.SoundFileError, RuntimeError, OSError, ValueError, TypeError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise DecodeError(f"the sound cannot be read: {why}") from error
+    if len(samples) < wanted:
+        raise DecodeError(
+            f"the sound ends after {len(samples)} of {wanted} samples; it may be truncated"
+        )
+    if not np.isfinite(samples).all():
+        raise DecodeError("the sound has samples that are not finite")
+    return samples.mean(axis=1), rate_hz
+
+
+def _check_header(rate_hz: int, channels: int, frames: int) -> None:
+    if not _MIN_RATE_HZ <= rate_hz <= _MAX_RATE_HZ:
+        raise DecodeError(
+            f"the sound has {rate_hz} samples a second; expected {_MIN_RATE_HZ} to {_MAX_RATE_HZ}"
+        )
+    if not 1 <= channels <= _MAX_CHANNELS:
+        raise DecodeError(f"the sound has {channels} channels; expected 1 to {_MAX_CHANNELS}")
+    if frames < 1:
+        raise DecodeError("the sound has no samples: its length is zero")
+
+
+def log_mel(samples: Signal, options: AudioOptions) -> npt.NDArray[np.float64]:
+    """Compute the spectrogram [n_mels, frames] of [n_samples] in float64."""
+    windows = np.lib.stride_tricks.sliding_window_view(samples, options.window)[:: options.hop]
+    hann = np.hanning(options.window + 1)[:-1]  # periodic
+    power = np.abs(np.fft.rfft(windows * hann, options.n_fft, axis=1)) ** 2  # [frames, frequencies]
+    # einsum, for a matrix product is left to a library of threads: processes share the cores
+    bands = np.einsum("mf,tf->mt", mel_filters(options), power)
+    decades = np.log10(np.maximum(bands, _FLOOR))
+    scaled = (np.maximum(decades, decades.max() - _RANGE) + 4.0) / 4.0
+    return np.asarray(scaled, np.float64)
+
+
+@functools.lru_cache(maxsize=16)
+def _filters(rate_hz: int, n_fft: int, n_mels: int) -> npt.NDArray[np.float64]:
+    edges_mel = np.linspace(0.0, 2595.0 * np.log10(1.0 + rate_hz / 2 / 700.0), n_mels + 2)
+    edges_hz = 700.0 * (10.0 ** (edges_mel / 2595.0) - 1.0)
+    frequencies = np.arange(n_fft // 2 + 1) * (rate_hz / n_fft)
+    low, peak, high = edges_hz[:-2, None], edges_hz[1:-1, None], edges_hz[2:, None]
+    rising, falling = (frequencies - low) / (peak - low), (high - frequencies) / (high - peak)
+    return np.asarray(np.maximum(0.0, np.minimum(rising, falling)), np.float64)
+
+
+def mel_filters(options: AudioOptions) -> npt.NDArray[np.float64]:
+    """Return the weights of each frequency in each band: [n_mels, n_fft / 2 + 1]."""
+    return _filters(options.sample_rate_hz, options.n_fft, options.n_mels)

@@ -1,0 +1,132 @@
+"""Decode whole columns of items to arrays on disk, in parallel.
+
+A row's place and bytes depend on its item alone, never on which process decoded it or when.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metafleet.data.decoding.base import Array, Decoder
+from metafleet.data.decoding.crew import Cell, decode_cells
+from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.decoding.row_file import RowFile
+from metafleet.data.decoding.source import Source
+from metafleet.data.summary import Progress, no_progress
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One modality of every item.
+
+    Attributes:
+        modality: its name.
+        kind: the decoder's.
+        options: the decoder's own options object.
+        sources: for each item where its bytes are; None: the item lacks the modality.
+    """
+
+    modality: str
+    kind: str
+    options: Any
+    sources: Sequence[Source | None]
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder of the column's kind."""
+        return DECODERS[self.kind]
+
+    def recipe(self) -> dict[str, Any]:
+        """Return JSON values that say how the column is decoded, to key prepared data by."""
+        return {
+            "kind": self.kind,
+            "version": self.decoder.version,
+            "options": asdict(self.options),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeProblem:
+    """An item that could not be decoded.
+
+    Attributes:
+        modality: of which column.
+        item: index of the item.
+        why: one line.
+    """
+
+    modality: str
+    item: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What became of columns.
+
+    Attributes:
+        arrays: modality -> [items, *shape], memory-mapped; zeros where absent or undecodable.
+        masks: modality -> bool [items], True where decoded.
+        problems: by item, then by column.
+    """
+
+    arrays: Mapping[str, Array]
+    masks: Mapping[str, Array]
+    problems: tuple[DecodeProblem, ...]
+
+
+def decode_columns(
+    columns: Sequence[Column],
+    folder: Path,
+    *,
+    progress: Progress = no_progress,
+    n_processes: int | None = None,
+) -> Decoded:
+    """Decode every item of every column to ``folder``/<modality>.npy.
+
+    Args:
+        columns: all with as many sources as there are items.
+        folder: exists; files that are no longer needed once the arrays are dropped.
+        progress: told how many of all cells are done.
+        n_processes: how many decode at once; 0: this one alone; None: as many as there are cores,
+            fewer for few items.
+
+    Raises:
+        DataMissingError: a library is not installed.
+        DataError: the arrays cannot be written.
+    """
+    for column in columns:
+        column.decoder.check(column.options)
+    files = [_file(folder, column) for column in columns]
+    cells = [
+        Cell(number, item, column.decoder, column.options, source, file)
+        for number, (column, file) in enumerate(zip(columns, files, strict=True))
+        for item, source in enumerate(column.sources)
+        if source is not None
+    ]
+    failures: list[tuple[int, int, str]] = []  # item, column, why
+    try:
+        for done, (cell, why) in enumerate(decode_cells(cells, n_processes), start=1):
+            if why is not None:
+                failures.append((cell.item, cell.column, why))
+            if done % 64 == 0 or done == len(cells):
+                progress("decoding", done, len(cells))
+    finally:
+        for file in files:
+            file.close()
+    problems = tuple(
+        DecodeProblem(columns[column].modality, item, why) for item, column, why in sorted(failures)
+    )
+    masks = {c.modality: np.array([s is not None for s in c.sources], np.bool_) for c in columns}
+    for problem in problems:
+        masks[problem.modality][problem.item] = False
+    arrays = {c.modality: file.load() for c, file in zip(columns, files, strict=True)}
+    return Decoded(arrays, masks, problems)
+
+
+def _file(folder: Path, column: Column) -> RowFile:
+    dtype, shape = column.decoder.example(column.options)
+    return RowFile(folder / f"{column.modality}.npy", dtype, (len(column.sources), *shape))

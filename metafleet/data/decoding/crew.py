@@ -1,0 +1,117 @@
+"""Who decodes: this thread alone, or threads that each hand cells to a process of their own."""
+
+import os
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from metafleet.data.decoding.base import Decoder
+from metafleet.data.decoding.processes import DecodingProcess
+from metafleet.data.decoding.row_file import RowFile
+from metafleet.data.decoding.source import Source, read_source
+from metafleet.errors import DecodeError
+
+_CELLS_WORTH_A_PROCESS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One modality of one item, to be decoded.
+
+    Attributes:
+        column, item: where it stands.
+        decoder, options: what decodes it.
+        source: where its bytes are.
+        target: where its row goes, at row ``item``.
+    """
+
+    column: int
+    item: int
+    decoder: Decoder
+    options: Any
+    source: Source
+    target: RowFile
+
+
+Outcome = tuple[Cell, str | None]
+"""A cell, and why it could not be decoded if it could not."""
+
+
+def decode_cells(cells: Sequence[Cell], n_processes: int | None) -> Iterator[Outcome]:
+    """Decode every cell; yield what came of each, in any order.
+
+    Args:
+        cells: what to decode.
+        n_processes: how many decode at once; 0: this one alone; None: as many as there are cores,
+            fewer for few cells.
+
+    Raises:
+        DataError: a row cannot be written, or no process can be started.
+    """
+    n_processes = _n_processes(len(cells)) if n_processes is None else n_processes
+    return _decode_beside(cells, n_processes) if n_processes else map(_decode_here, cells)
+
+
+def _n_processes(n_cells: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    n_processes = min(cores or 1, n_cells // _CELLS_WORTH_A_PROCESS)
+    return n_processes if n_processes > 1 else 0
+
+
+def _decode_here(cell: Cell) -> Outcome:
+    try:
+        row = cell.decoder.decode(read_source(cell.source), cell.options)
+    except DecodeError as error:
+        return cell, str(error)
+    cell.target.write(cell.item, row.tobytes())
+    return cell, None
+
+
+def _decode_beside(cells: Sequence[Cell], n_processes: int) -> Iterator[Outcome]:
+    todo: queue.SimpleQueue[Cell] = queue.SimpleQueue()
+    done: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+    for cell in cells:
+        todo.put(cell)
+    stop = threading.Event()
+    threads = [
+        threading.Thread(target=_work, args=(todo, done, stop), daemon=True)
+        for _ in range(n_processes)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in cells:
+            result = done.get()
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _work(
+    todo: "queue.SimpleQueue[Cell]",
+    done: "queue.SimpleQueue[Outcome | BaseException]",
+    stop: threading.Event,
+) -> None:
+    try:
+        with DecodingProcess() as process:
+            while not stop.is_set():
+                done.put(_decode_in(process, todo.get_nowait()))
+    except queue.Empty:
+        return
+    except BaseException as error:  # whoever waits for outcomes must hear of it
+        done.put(error)
+
+
+def _decode_in(process: DecodingProcess, cell: Cell) -> Outcome:
+    try:
+        row = process.decode(cell.decoder, cell.options, cell.source)
+    except DecodeError as error:
+        return cell, str(error)
+    cell.target.write(cell.item, row)
+    return cell, None

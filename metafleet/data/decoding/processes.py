@@ -1,0 +1,109 @@
+"""Processes that decode, each with one item at a time; one that dies costs its item alone.
+
+They are programs of their own, not forks: nothing of this process is copied, no library's threads
+are cut in half, a daemon such as a Celery worker may have them, and no pickle travels.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from metafleet.data.decoding.base import Decoder
+from metafleet.data.decoding.source import Source
+from metafleet.errors import DataError, DecodeError
+
+_PROGRAM = "metafleet.data.decoding.child"
+
+
+class DecodingProcess:
+    """A process that decodes items one after the other; for one thread. Started when needed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "DecodingProcess":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            self._end(self._process)
+
+    def decode(self, decoder: Decoder, options: Any, source: Source) -> bytes:
+        """Decode one item to the bytes of its row.
+
+        Raises:
+            DecodeError: it cannot be decoded, or the process died of it.
+            DataError: no process can be started.
+        """
+        process = self._process = self._process or _start()
+        requests, answers = _pipes(process)
+        try:
+            requests.write(_request(decoder, options, source))
+            requests.flush()
+            header = answers.readline()
+            reply = json.loads(header) if header.endswith(b"\n") else None
+            row = answers.read(reply["n_bytes"]) if reply else b""
+        except BrokenPipeError:
+            reply, row = None, b""
+        if reply is None or len(row) != reply["n_bytes"]:
+            self._process = None
+            raise DecodeError(f"decoding it ended the decoder's process ({self._end(process)})")
+        if reply["error"] is not None:
+            raise DecodeError(reply["error"])
+        return row
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes]) -> str:
+        requests, answers = _pipes(process)
+        with contextlib.suppress(OSError):
+            requests.close()
+        try:
+            code = process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        answers.close()
+        return f"exit code {code}" if code >= 0 else f"signal {-code}"
+
+
+def _start() -> subprocess.Popen[bytes]:
+    root = str(Path(__file__).resolve().parents[3])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", _PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+    except OSError as error:
+        raise DataError(
+            f"cannot start a process that decodes ({error}); free memory or processes"
+        ) from error
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    if process.stdin is None or process.stdout is None:
+        raise AssertionError("both are pipes")
+    return process.stdin, process.stdout
+
+
+def _request(decoder: Decoder, options: Any, source: Source) -> bytes:
+    header: dict[str, Any] = {"kind": decoder.kind, "options": json.dumps(asdict(options))}
+    if isinstance(source, bytes):
+        header |= {"path": None, "offset": 0, "n_bytes": len(source)}
+        return json.dumps(header).encode() + b"\n" + source
+    header |= {"path": str(source.path), "offset": source.offset, "n_bytes": source.n_bytes}
+    return json.dumps(header).encode() + b"\n"

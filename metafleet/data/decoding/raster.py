@@ -1,0 +1,144 @@
+"""Pictures as pixels: colour, transparency and size made uniform, whatever the file had."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from metafleet.data.decoding.base import import_library
+from metafleet.errors import DecodeError
+from metafleet.options import require
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS = 1 << 26
+"""Of a picture or frame as it is stored: 8192 x 8192; more would only serve an attack."""
+MAX_SIDE = 1024
+Fit = Literal["crop", "pad", "stretch"]
+Pixels = npt.NDArray[np.uint8]
+_PAPER = 255
+_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # 16 bits; convert("L") would cut them off
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How pictures are made uniform.
+
+    Attributes:
+        side: height and width of the result, in pixels.
+        channels: 1 (grey) or 3 (red, green, blue).
+        fit: "crop" the middle square, "pad" to a square with white, or "stretch".
+    """
+
+    side: int
+    channels: int
+    fit: Fit
+
+    def __post_init__(self) -> None:
+        require(1 <= self.side <= MAX_SIDE, "side", self.side, f"1 to {MAX_SIDE}")
+        require(self.channels in (1, 3), "channels", self.channels, "1 or 3")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return [channels, height, width]."""
+        return (self.channels, self.side, self.side)
+
+
+def pillow() -> None:
+    """Make sure that Pillow is there.
+
+    Raises:
+        DataMissingError: it is not.
+    """
+    import_library("PIL.Image", package="Pillow", extra="data")
+
+
+@contextlib.contextmanager
+def opened(source: bytes) -> Iterator["Image"]:
+    """Open a picture and check its size before any pixel is decoded.
+
+    Raises:
+        DecodeError: it is no picture of a known format, damaged, or too large.
+    """
+    pillow()
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - optional
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd metadata; sizes are checked here
+        try:
+            with Image.open(io.BytesIO(source), formats=_FORMATS) as image:
+                check_size(*image.size)
+                yield image
+        except UnidentifiedImageError:
+            raise DecodeError(
+                f"it is no picture of a known format ({len(source)} bytes); "
+                f"expected one of {', '.join(_FORMATS)}"
+            ) from None
+        except Image.DecompressionBombError as error:
+            raise DecodeError(f"the picture is too large: {error}") from error
+        except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError) as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise DecodeError(f"the picture is damaged: {why}") from error
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse a picture without pixels or with too many.
+
+    Raises:
+        DecodeError: it is either.
+    """
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise DecodeError(
+            f"the picture has {width}x{height} pixels; expected 1 to {MAX_PIXELS} in all"
+        )
+
+
+def to_pixels(image: "Image", frame: Frame) -> Pixels:
+    """Turn one picture into [channels, side, side], transparency shown on white."""
+    from PIL import Image  # noqa: PLC0415 - optional
+
+    image = _fitted(_flat(image, "L" if frame.channels == 1 else "RGB"), frame)
+    pixels = np.asarray(image.resize((frame.side, frame.side), Image.Resampling.BILINEAR))
+    return pixels[None] if frame.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _flat(image: "Image", mode: str) -> "Image":
+    from PIL import Image  # noqa: PLC0415 - optional
+
+    if image.mode in _DEEP_MODES:
+        deep = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray((deep // 257).astype(np.uint8)).convert(mode)
+    if image.mode == "F":
+        raise DecodeError("the picture has float pixels, without a range; expected 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, (_PAPER, _PAPER, _PAPER, _PAPER))
+        image = Image.alpha_composite(paper, image)
+    return image.convert(mode)
+
+
+def _fitted(image: "Image", frame: Frame) -> "Image":
+    """Make the picture a square as ``fit`` says; its longer side need not be a multiple of two."""
+    from PIL import Image  # noqa: PLC0415 - optional
+
+    width, height = image.size
+    if frame.fit == "stretch" or width == height:
+        return image
+    if frame.fit == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        return image.crop((left, top, left + side, top + side))
+    long = frame.side / max(width, height)
+    small = (max(1, round(width * long)), max(1, round(height * long)))
+    paper = (_PAPER,) * len(image.getbands())
+    square = Image.new(image.mode, (frame.side, frame.side), paper if len(paper) > 1 else _PAPER)
+    left, top = (frame.side - small[0]) // 2, (frame.side - small[1]) // 2
+    square.paste(image.resize(small, Image.Resampling.BILINEAR), (left, top))
+    return square

@@ -1,0 +1,48 @@
+"""Where an item's bytes are: in a file, in a part of a file (a member of a tar), or at hand."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from metafleet.errors import DecodeError
+
+MAX_SOURCE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """Bytes of a file.
+
+    Attributes:
+        path: the file.
+        offset: where they begin.
+        n_bytes: how many; None: up to the file's end.
+    """
+
+    path: Path
+    offset: int = 0
+    n_bytes: int | None = None
+
+
+Source = FilePart | bytes
+
+
+def read_source(source: Source) -> bytes:
+    """Return an item's bytes.
+
+    Raises:
+        DecodeError: they cannot be read, or are unreasonably many.
+    """
+    if isinstance(source, bytes):
+        return source
+    try:
+        with source.path.open("rb") as handle:
+            there = os.fstat(handle.fileno()).st_size - source.offset
+            n_bytes = there if source.n_bytes is None else source.n_bytes
+            if not 0 <= n_bytes <= min(there, MAX_SOURCE_BYTES):
+                limit = f"{max(there, 0)} are there, at most {MAX_SOURCE_BYTES} are read"
+                raise DecodeError(f"{n_bytes} bytes are asked for; {limit}")
+            handle.seek(source.offset)
+            return handle.read(n_bytes)
+    except OSError as error:
+        raise DecodeError(f"the file cannot be read: {error.strerror or error}") from error

@@ -1,0 +1,164 @@
+"""Pen sequences: float16 [points, 3], scaled into the unit square; see ``metafleet.data.strokes``.
+
+Read from JSON, a list of strokes, each a list of points [x, y], further numbers left out; from
+Quick, Draw!'s JSON, where "drawing" is a list of strokes, each [xs, ys] or [xs, ys, ts]; from npy
+[n, 3] with x, y and 1 at each stroke's last point; from InkML's traces of x and y. y grows down.
+"""
+
+import io
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from metafleet.data.decoding.base import Array
+from metafleet.data.strokes import resample
+from metafleet.errors import DecodeError
+from metafleet.options import require
+
+MAX_SOURCE_BYTES = 1 << 22
+MAX_POINTS = 1 << 12
+_NPY = b"\x93NUMPY"
+Points = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class StrokeOptions:
+    """Options of ``StrokeDecoder``.
+
+    Attributes:
+        points: that the pen's path is resampled to, 2 to 4096.
+    """
+
+    points: int = 64
+
+    def __post_init__(self) -> None:
+        require(2 <= self.points <= MAX_POINTS, "points", self.points, f"2 to {MAX_POINTS}")
+
+
+class StrokeDecoder:
+    """Reads one drawing and fits it into the unit square, proportions kept."""
+
+    kind = "stroke"
+    version = 1
+    suffixes = frozenset((".json", ".npy", ".inkml"))
+    Options = StrokeOptions
+
+    def check(self, options: StrokeOptions) -> None:
+        """Return at once: nothing but numpy is needed."""
+
+    def example(self, options: StrokeOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """Return float16 [points, 3]."""
+        return np.dtype(np.float16), (options.points, 3)
+
+    def decode(self, source: bytes, options: StrokeOptions) -> Array:
+        """Read a drawing: x, y, and 1 at the last point of each stroke."""
+        if len(source) > MAX_SOURCE_BYTES:
+            raise DecodeError(
+                f"the drawing has {len(source)} bytes; expected at most {MAX_SOURCE_BYTES}"
+            )
+        lines = _fitted(_read(source))
+        return resample(lines, options.points).astype(np.float16)
+
+
+def _read(source: bytes) -> list[Points]:
+    if source.startswith(_NPY):
+        lines = _read_npy(source)
+    elif source.lstrip()[:1] == b"<":
+        lines = _read_inkml(source)
+    else:
+        lines = _read_json(source)
+    if not lines:
+        raise DecodeError("the drawing has no strokes")
+    for number, line in enumerate(lines):
+        if not np.isfinite(line).all() or np.abs(line).max() > 1e9:
+            raise DecodeError(f"stroke {number} has a point that is not finite or beyond 1e9")
+    return lines
+
+
+def _read_json(source: bytes) -> list[Points]:
+    try:
+        value = json.loads(source)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"the drawing is no JSON, npy or InkML: {error}") from error
+    is_quick_draw = isinstance(value, dict)
+    strokes = value.get("drawing") if is_quick_draw else value
+    if not isinstance(strokes, list):
+        raise DecodeError("the drawing is no list of strokes; expected [[[x, y], ...], ...]")
+    return [_line(number, s, by_column=is_quick_draw) for number, s in enumerate(strokes)]
+
+
+def _line(number: int, stroke: object, *, by_column: bool) -> Points:
+    try:
+        points = np.array(stroke, np.float64)
+    except (ValueError, TypeError):
+        points = np.zeros(0)
+    points = points.T if by_column else points
+    if points.ndim != 2 or points.shape[0] < 1 or points.shape[1] < 2:
+        raise DecodeError(f"stroke {number} is no list of points; expected [[x, y], ...]")
+    return points[:, :2]
+
+
+def _read_npy(source: bytes) -> list[Points]:
+    points = np.asarray(read_npy(source), np.float64)
+    if points.ndim != 2 or points.shape[0] < 1 or points.shape[1] != 3:
+        raise DecodeError(f"the drawing is an array {list(points.shape)}; expected [n, 3]")
+    ends = np.flatnonzero(points[:, 2] > 0) + 1
+    return [line for line in np.split(points[:, :2], ends) if len(line)]
+
+
+def read_npy(source: bytes) -> Array:
+    """Read a numeric array; its header is held against the bytes before it is believed.
+
+    Raises:
+        DecodeError: it is damaged, or its elements are no numbers.
+    """
+    handle = io.BytesIO(source)
+    try:
+        version = np.lib.format.read_magic(handle)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0}
+        reader = readers.get(version, np.lib.format.read_array_header_2_0)
+        shape, _, dtype = reader(handle)
+        n_items = 1
+        for size in shape:
+            n_items *= size
+        if dtype.kind not in "biuf" or n_items * dtype.itemsize != len(source) - handle.tell():
+            raise DecodeError(f"the array {dtype} {list(shape)} does not fit {len(source)} bytes")
+        return np.asarray(np.load(io.BytesIO(source), allow_pickle=False))
+    except (ValueError, EOFError, OSError) as error:
+        raise DecodeError(f"the array cannot be read: {error}") from error
+
+
+def _read_inkml(source: bytes) -> list[Points]:
+    if b"<!DOCTYPE" in source or b"<!ENTITY" in source:
+        raise DecodeError(
+            "the InkML declares entities, which are not expanded here; leave them out"
+        )
+    try:
+        root = ET.fromstring(source)
+    except ET.ParseError as error:
+        raise DecodeError(f"the InkML cannot be read: {error}") from error
+    traces = [node.text or "" for node in root.iter() if node.tag.rsplit("}", 1)[-1] == "trace"]
+    return [_trace(number, text) for number, text in enumerate(traces)]
+
+
+def _trace(number: int, text: str) -> Points:
+    try:
+        return np.array([[float(c) for c in p.split()[:2]] for p in text.split(",")]).reshape(-1, 2)
+    except ValueError as error:
+        raise DecodeError(
+            f"trace {number} is no list of points; expected 'x y, x y, ...' in full numbers"
+        ) from error
+
+
+def _fitted(lines: Sequence[Points]) -> list[Points]:
+    """Scale and shift so that the longer side fills the unit square and the other is centred."""
+    every = np.concatenate(lines)
+    low, extent = every.min(axis=0), np.ptp(every, axis=0)
+    scale = 1.0 / extent.max() if extent.max() > 0 else 1.0
+    shift = (1.0 - extent * scale) / 2
+    return [(line - low) * scale + shift for line in lines]

@@ -1,0 +1,82 @@
+"""Texts: UTF-8 bytes uint8 [max_bytes], 0 after the end; or features of a sentence encoder."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from metafleet.data.decoding import sentence
+from metafleet.data.decoding.base import Array
+from metafleet.errors import DecodeError
+from metafleet.options import require
+
+MAX_SOURCE_BYTES = 1 << 20
+MAX_BYTES = 1 << 14
+
+
+@dataclass(frozen=True, slots=True)
+class TextOptions:
+    """Options of ``TextDecoder``.
+
+    Attributes:
+        encoder: "bytes" keeps the text itself, for models that learn to read; "minilm" keeps 384
+            frozen features of all-MiniLM-L6-v2 (English).
+        max_bytes: of UTF-8, 1 to 16384; a longer text is cut between two characters.
+    """
+
+    encoder: Literal["bytes", "minilm"] = "bytes"
+    max_bytes: int = 128
+
+    def __post_init__(self) -> None:
+        require(1 <= self.max_bytes <= MAX_BYTES, "max_bytes", self.max_bytes, f"1 to {MAX_BYTES}")
+
+
+class TextDecoder:
+    """Reads one text."""
+
+    kind = "text"
+    version = 1
+    suffixes = frozenset((".txt",))
+    Options = TextOptions
+
+    def check(self, options: TextOptions) -> None:
+        """Make sure that the sentence encoder is installed, if it is asked for."""
+        if options.encoder == "minilm":
+            sentence.check()
+
+    def example(self, options: TextOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """Return uint8 [max_bytes], or float16 [384]."""
+        if options.encoder == "minilm":
+            return np.dtype(np.float16), (sentence.N_FEATURES,)
+        return np.dtype(np.uint8), (options.max_bytes,)
+
+    def decode(self, source: bytes, options: TextOptions) -> Array:
+        """Read the text, without space around it."""
+        text = _read(source)
+        if options.encoder == "minilm":
+            return sentence.encode(text)
+        row = np.zeros(options.max_bytes, np.uint8)
+        data = _cut(text, options.max_bytes)
+        row[: len(data)] = np.frombuffer(data, np.uint8)
+        return row
+
+
+def _read(source: bytes) -> str:
+    if len(source) > MAX_SOURCE_BYTES:
+        raise DecodeError(f"the text has {len(source)} bytes; expected at most {MAX_SOURCE_BYTES}")
+    try:
+        text = source.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise DecodeError(
+            f"the text is not UTF-8: {error.reason} at byte {error.start}; convert it"
+        ) from error
+    if not text:
+        raise DecodeError("the text is empty")
+    if "\0" in text:
+        raise DecodeError("the text holds the character U+0000, which marks its end here")
+    return text
+
+
+def _cut(text: str, max_bytes: int) -> bytes:
+    """Encode as many whole characters as fit."""
+    return text.encode()[:max_bytes].decode(errors="ignore").encode()

@@ -1,0 +1,173 @@
+"""Clips: uint8 [frames, channels, height, width], frames evenly spaced over the whole clip."""
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metafleet.data.decoding.base import Array, import_library
+from metafleet.data.decoding.raster import (
+    Fit,
+    Frame,
+    Pixels,
+    check_size,
+    opened,
+    pillow,
+    to_pixels,
+)
+from metafleet.errors import DecodeError
+from metafleet.options import require
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_FRAMES = 20_000
+"""Of a clip as it is stored; decoding stops there."""
+MAX_FRAMES_KEPT = 256
+_WHOLE_ENOUGH = 0.9  # of the duration that a header promises, which is often a little off
+_WEBP = b"WEBP"
+
+
+@dataclass(frozen=True, slots=True)
+class VideoOptions:
+    """Options of ``VideoDecoder``.
+
+    Attributes:
+        frames: how many are kept, 1 to 256; of a shorter clip, frames are repeated.
+        side: height and width in pixels, 1 to 1024.
+        channels: 1 (grey) or 3 (red, green, blue).
+        fit: "crop" the middle square, "pad" to a square with white, or "stretch".
+    """
+
+    frames: int = 8
+    side: int = 32
+    channels: int = 3
+    fit: Fit = "crop"
+
+    def __post_init__(self) -> None:
+        expected = f"1 to {MAX_FRAMES_KEPT}"
+        require(1 <= self.frames <= MAX_FRAMES_KEPT, "frames", self.frames, expected)
+        _ = self.frame  # checks the ranges
+
+    @property
+    def frame(self) -> Frame:
+        """How each frame is made uniform."""
+        return Frame(self.side, self.channels, self.fit)
+
+
+class VideoDecoder:
+    """Reads clips: animated GIF and WebP with Pillow, everything else with PyAV (FFmpeg)."""
+
+    kind = "video"
+    version = 1
+    suffixes = frozenset(
+        (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv", ".gif", ".webp")
+    )
+    Options = VideoOptions
+
+    def check(self, options: VideoOptions) -> None:
+        """Make sure that Pillow is installed; PyAV is asked for when a clip needs it."""
+        pillow()
+
+    def example(self, options: VideoOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        """Return uint8 [frames, channels, side, side]."""
+        return np.dtype(np.uint8), (options.frames, *options.frame.shape)
+
+    def decode(self, source: bytes, options: VideoOptions) -> Array:
+        """Decode a clip's chosen frames."""
+        if is_animation(source):
+            return _decode_animation(source, options)
+        return _decode_stream(source, options)
+
+
+def is_animation(source: bytes) -> bool:
+    """Tell whether these are the first bytes of a GIF or WebP, animated or not."""
+    return source[:4] == b"GIF8" or (source[:4] == b"RIFF" and source[8:12] == _WEBP)
+
+
+def count_frames(source: bytes) -> int:
+    """Count the frames of a picture or animation; 1 for a still one.
+
+    Raises:
+        DecodeError: it is no picture of a known format, damaged, or too large.
+    """
+    with opened(source) as image:
+        return int(getattr(image, "n_frames", 1))
+
+
+def _chosen(n_frames: int, n_kept: int) -> list[int]:
+    """Choose ``n_kept`` frame numbers, each from the middle of an equal share of the clip."""
+    return [(2 * i + 1) * n_frames // (2 * n_kept) for i in range(n_kept)]
+
+
+def _gathered(frames: Iterator["Image"], wanted: Sequence[int], frame: Frame) -> Array:
+    """Go through the frames once and keep those that are wanted, in order, some repeatedly."""
+    kept: list[Pixels] = []
+    for number, image in enumerate(frames):
+        if number == wanted[len(kept)]:
+            pixels = to_pixels(image, frame)
+            while len(kept) < len(wanted) and wanted[len(kept)] == number:
+                kept.append(pixels)
+            if len(kept) == len(wanted):
+                return np.stack(kept)
+    raise DecodeError(f"the clip ends before frame {wanted[len(kept)]}; it may be truncated")
+
+
+def _decode_animation(source: bytes, options: VideoOptions) -> Array:
+    with opened(source) as image:
+        n_frames = int(getattr(image, "n_frames", 1))
+        if n_frames > MAX_FRAMES:
+            raise DecodeError(f"the clip has {n_frames} frames; expected at most {MAX_FRAMES}")
+
+        def frames() -> Iterator["Image"]:
+            for number in range(n_frames):
+                image.seek(number)
+                yield image
+
+        return _gathered(frames(), _chosen(n_frames, options.frames), options.frame)
+
+
+def _decode_stream(source: bytes, options: VideoOptions) -> Array:
+    av = import_library("av", package="PyAV", extra="video")
+    try:
+        n_frames = _count_packets(av, source)
+        wanted = _chosen(n_frames, options.frames)
+        return _gathered(_frames_of(av, source), wanted, options.frame)
+    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise DecodeError(f"the clip cannot be read: {why}") from error
+
+
+def _count_packets(av: Any, source: bytes) -> int:
+    """Count a clip's frames without decoding them, and look whether its end is there."""
+    with av.open(io.BytesIO(source), mode="r") as container:
+        if not container.streams.video:
+            raise DecodeError("it has no video stream")
+        stream = container.streams.video[0]
+        check_size(stream.codec_context.width, stream.codec_context.height)
+        n_frames, end_s = 0, 0.0
+        for packet in container.demux():
+            n_frames += packet.size > 0 and packet.stream is stream  # the last one is empty
+            if packet.pts is not None:
+                end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if n_frames > MAX_FRAMES:
+                raise DecodeError(f"the clip has more than {MAX_FRAMES} frames; shorten it")
+        promised, promised_s = stream.frames, (container.duration or 0) / av.time_base
+    if n_frames == 0 or n_frames < promised:
+        raise DecodeError(f"the clip has {n_frames} of {promised} frames; it may be truncated")
+    if end_s < _WHOLE_ENOUGH * promised_s:
+        raise DecodeError(
+            f"the clip ends after {end_s:.2f} of {promised_s:.2f} s; it may be truncated"
+        )
+    return n_frames
+
+
+def _frames_of(av: Any, source: bytes) -> Iterator["Image"]:
+    with av.open(io.BytesIO(source), mode="r") as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1  # processes already share the cores
+        for frame in container.decode(stream):
+            check_size(frame.width, frame.height)
+            yield frame.to_image()

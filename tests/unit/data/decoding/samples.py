@@ -1,0 +1,52 @@
+"""Small files of every kind, made in memory."""
+
+import io
+
+import av
+import numpy as np
+import soundfile
+from PIL import Image
+
+
+def png(pixels: np.ndarray, **options) -> bytes:
+    return picture(Image.fromarray(pixels), "PNG", **options)
+
+
+def picture(image: Image.Image, format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format=format, **options)
+    return buffer.getvalue()
+
+
+def animation(frames: list[np.ndarray], format: str) -> bytes:
+    first, *rest = [Image.fromarray(frame) for frame in frames]
+    options = {"save_all": True, "append_images": rest, "duration": 100}
+    return picture(first, format, **options | ({"lossless": True} if format == "WEBP" else {}))
+
+
+def wav(samples: np.ndarray, rate_hz: int = 8000, **options) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate_hz, **{"format": "WAV"} | options)
+    return buffer.getvalue()
+
+
+def tone(hz: float, seconds: float, rate_hz: int = 8000) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate_hz)) / rate_hz)
+
+
+def clip(frames: list[np.ndarray], format: str = "mp4", codec: str = "mpeg4") -> bytes:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=format) as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
