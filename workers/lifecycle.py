@@ -1,8 +1,9 @@
 """What happens when a Celery worker starts, gets ready and stops."""
 
+import logging
 import os
 import socket
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery, signals
 
@@ -17,6 +18,9 @@ from metafleet.version import code_version
 from workers.consuming import SendEventsTogether, TakeHints
 from workers.presence import PresenceThread
 
+_CHATTY: Final = ("celery.worker.strategy", "celery.app.trace")
+"""Celery's loggers that say of each job that it came and went; a line of ours says more for less."""
+
 
 class Lifecycle:
     """Ties one worker's signals to its settings."""
@@ -27,7 +31,9 @@ class Lifecycle:
         self._presence: PresenceThread | None = None
 
     def connect(self) -> None:
-        """Listen to Celery's signals, and add our steps to its consumer's."""
+        """Listen to Celery's signals, add our steps to its consumer's, and quieten its log."""
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.WARNING)
         self._app.steps["consumer"].update({TakeHints, SendEventsTogether})
         signals.celeryd_after_setup.connect(self._choose_queues, weak=False)
         signals.worker_process_init.connect(self._prepare, weak=False)

@@ -21,10 +21,10 @@ NARROW = config(
 )
 
 
-def received(fleet: Fleet) -> list[str]:
-    """Whose jobs the worker received, in order."""
+def done(fleet: Fleet) -> list[str]:
+    """Whose jobs the worker did, in order."""
     text = fleet.workers[0].log.read_text()
-    return re.findall(r"Task \S+\[(\w+)\.train\.\d+\.\d+\.\d+\.e\d+\] received", text)
+    return re.findall(r"run=(\w+) train step=\d+ shard=\S+ attempt=\d+ ok", text)
 
 
 def test_shards_of_a_narrow_run_do_not_wait_behind_all_those_of_a_wide_one(fleet: Fleet) -> None:
@@ -40,14 +40,14 @@ def test_shards_of_a_narrow_run_do_not_wait_behind_all_those_of_a_wide_one(fleet
 
     threads = [threading.Thread(target=run, args=(wide, WIDE))]
     threads[0].start()
-    wait_until(lambda: len(received(fleet)) >= 6, "the wide run's first jobs", 30)
+    wait_until(lambda: len(done(fleet)) >= 6, "the wide run's first jobs", 30)
     threads.append(threading.Thread(target=run, args=(narrow, NARROW)))
     threads[1].start()
     for thread in threads:
         thread.join(60)
 
     assert ends == {wide.uid: expected[id(WIDE)], narrow.uid: expected[id(NARROW)]}
-    order = received(fleet)
+    order = done(fleet)
     assert (order.count(wide.uid), order.count(narrow.uid)) == (64, 12)
     # three steps of four: without a window all twelve would come after the 64
     first = order.index(narrow.uid)
