@@ -19,7 +19,7 @@ from workers.consuming import SendEventsTogether, TakeHints
 from workers.presence import PresenceThread
 
 _CHATTY: Final = ("celery.worker.strategy", "celery.app.trace")
-"""Celery's loggers that say of each job that it came and went; a line of ours says more for less."""
+"""Celery's loggers that say of each job that it came and went; our own line says more for less."""
 
 
 class Lifecycle:
