@@ -155,7 +155,7 @@ class Engine(_Section):
     episodes_per_job: int | Literal["auto"] = Field(
         default=4, json_schema_extra={"expected": "an integer >= 1, or 'auto'"}
     )
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Literal["cpu", "cuda", "any"] = "cpu"
     numerics: Literal["strict", "relaxed"] = "strict"
     policy: Literal["strict", "partial"] = "strict"
     min_fraction: float = Field(default=0.9, gt=0, le=1)
@@ -175,6 +175,20 @@ class Engine(_Section):
             return value
         is_in_range_type = is_number or isinstance(value, str)
         raise PydanticCustomError("range" if is_in_range_type else "work_size_type", "out of range")
+
+    @property
+    def own_device(self) -> str:
+        """What this process computes on when there is no fleet; for ``resolve_device``."""
+        return "auto" if self.device == "any" else self.device
+
+    @model_validator(mode="after")
+    def _check_mixed(self) -> Self:
+        if self.device == "any" and self.numerics == "strict":
+            raise ValueError(
+                'device="any" mixes processors that compute other last bits, and numerics="strict" '
+                'refuses that; set numerics="relaxed", or device="cpu" or "cuda"'
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_fan_in(self) -> Self:

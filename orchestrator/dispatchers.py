@@ -37,7 +37,7 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
         return LocalDispatcher(
             episodes_per_job=episodes_per_job,
             data_dir=settings.data_dir,
-            device=resolve_device(engine.device),
+            device=resolve_device(engine.own_device),
             allowed_packages=settings.allowed_packages,
             check=check,
             wire_dtype=engine.wire_dtype,

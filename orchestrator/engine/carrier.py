@@ -1,12 +1,11 @@
 """Carries a run's work to its workers: what they need first, then the jobs."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 
 from contracts.blobs import open_blob_store
 from contracts.connections import Client, require_broker_url
 from contracts.exchange import Exchange
 from contracts.host_cache import HostCache
-from contracts.keys import queue_of
 from contracts.settings import Settings
 from orchestrator.engine.broadcast import Broadcast
 from orchestrator.engine.fleet_options import FleetOptions
@@ -35,19 +34,19 @@ class Carrier:
         self._broadcast = Broadcast(
             client, blobs, run, area=self._area, wire_dtype=options.wire_dtype
         )
-        self._publisher = Publisher(
-            client, url, queue=queue_of(options.device), signing_key=settings.signing_key
-        )
+        self._publisher = Publisher(client, url, signing_key=settings.signing_key)
         self._is_missed = False
         self.exchange = Exchange(blobs, self._area)
         """Where sums are fetched from."""
 
-    def send(self, step: OpenStep, shards: list[int], *, hosts: Set[str], fingerprint: str) -> None:
-        """Send a new attempt of each of ``shards``.
+    def send(
+        self, step: OpenStep, placed: Mapping[int, str], *, hosts: Set[str], fingerprint: str
+    ) -> None:
+        """Send a new attempt of each of some shards.
 
         Args:
             step: theirs, under the epoch it is to go on under.
-            shards: which.
+            placed: which, and the Celery queue that each goes to.
             hosts: whose memory the workers share, see ``HostCache``; "" for those who share none.
             fingerprint: the numerics that workers must have; "" for any.
 
@@ -62,7 +61,7 @@ class Carrier:
         )
         self._is_missed = False
         jobs = step.jobs(
-            shards,
+            placed,
             plan=plan,
             state=version,
             state_bytes=n_bytes,
@@ -72,7 +71,7 @@ class Carrier:
             area=self._area.name if self._area is not None else "",
             via_store=is_spread and step.is_deferred,
         )
-        self._publisher.send(jobs)
+        self._publisher.send((job, placed[job.shard]) for job in jobs)
 
     def note_missed(self) -> None:
         """Note that a worker did not find the state: the next goes where every host finds it."""

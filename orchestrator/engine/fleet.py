@@ -3,14 +3,15 @@
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
 from contracts.connections import connect, redis_errors, require_broker_url
 from contracts.job import BlobRef, ShardResult
-from contracts.keys import RunKeys, queue_list, queue_of
+from contracts.keys import RunKeys
 from contracts.ledger import RunStatus
 from contracts.settings import Settings
 from metafleet.errors import (
@@ -24,10 +25,10 @@ from metafleet.errors import (
 )
 from orchestrator.engine.carrier import Carrier
 from orchestrator.engine.fleet_options import FleetOptions
+from orchestrator.engine.lanes import Lanes
 from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.ownership import Ownership
 from orchestrator.engine.patience import Patience
-from orchestrator.engine.queue_mark import QueueMark
 from orchestrator.engine.redis_clock import RedisClock
 from orchestrator.engine.reducing import groups_of, reduce_request
 from orchestrator.engine.replies import wait_for_results
@@ -35,7 +36,6 @@ from orchestrator.engine.step import Shard, StepOutcome, StepRequest, Ticket, cu
 from orchestrator.engine.step_deadline import StepDeadline
 from orchestrator.engine.strangers import Strangers
 from orchestrator.engine.tally import Sink, Tally
-from orchestrator.engine.window import Window
 
 log = logging.getLogger(__name__)
 
@@ -78,14 +78,16 @@ class FleetDispatcher:
         self._options, self._notify = options, notify
         self._key = settings.signing_key
         self._keys = RunKeys(run)
-        self._queue = queue_of(options.device)
         self._client = connect(self._url)
+        self._lanes = Lanes(options.device, self._client)
         self._carrier = Carrier(self._client, settings, run, options=options)
         self._owner = Ownership(
-            *(self._url, run), queue=self._queue, next_epoch=next_epoch, is_granted=is_granted
+            *(self._url, run),
+            queues=self._lanes.queues,
+            next_epoch=next_epoch,
+            is_granted=is_granted,
         )
-        self._mark = QueueMark(self._client, queue_list(self._queue))
-        self._clock, self._window = RedisClock(self._client), Window()
+        self._clock = RedisClock(self._client)
         self._fingerprint = fingerprint
         self._strangers = Strangers(notify)
         self._patience = Patience(self._url, notify=notify, check=check)
@@ -182,13 +184,12 @@ class FleetDispatcher:
             request,
             shards,
             keys=self._keys,
-            queue_list=queue_list(self._queue),
+            marks=self._lanes.marks,
             client=self._client,
             exchange=self._carrier.exchange,
             ledger=self._owner.ledger,
             signing_key=self._key,
             max_attempts=self._options.max_attempts,
-            mark=self._mark,
             clock=self._clock,
             wire_dtype=self._options.wire_dtype,
             inputs=inputs,
@@ -250,7 +251,7 @@ class FleetDispatcher:
         """Work on all open steps until ``step`` is done; only its time runs meanwhile."""
         self._persist(self._fill)
         deadline = StepDeadline(
-            *(self._options.step_deadline_s, self._notify, self._queue),
+            *(self._options.step_deadline_s, self._notify, self._lanes.queues),
             waited_s=self._patience.waited_s,
         )
         while not step.is_settled:
@@ -290,16 +291,18 @@ class FleetDispatcher:
 
     def _fill(self) -> None:
         """Send as many more shards as the fleet can have in hand, so that runs take turns."""
-        room = self._window.size(self._owner.processes_alive)
+        on_their_way: Counter[str] = Counter()
         for step in self._unsettled():
-            self._send(step, step.book.unsent_within(room))
-            room -= step.book.n_on_their_way
+            on_their_way.update({q: step.book.n_on_their_way(q) for q in self._lanes.queues})
+            placed = self._lanes.place_new(step.book.unsent, on_their_way, self._owner.processes_on)
+            self._send(step, placed)
+            on_their_way.update(placed.values())
 
-    def _send(self, step: OpenStep, shards: list[int]) -> None:
-        if shards:
+    def _send(self, step: OpenStep, placed: Mapping[int, str]) -> None:
+        if placed:
             step.move_to(self._owner.epoch)
             fingerprint = self._fingerprint if self._options.is_strict else ""
-            self._carrier.send(step, shards, hosts=self._owner.hosts, fingerprint=fingerprint)
+            self._carrier.send(step, placed, hosts=self._owner.hosts, fingerprint=fingerprint)
 
     def _take_in(self) -> None:
         wait_s = max(0.01, self._review_at_s - time.monotonic())
@@ -317,7 +320,7 @@ class FleetDispatcher:
                 raise BlobMissingError(result.error)
             self._carrier.note_missed()
         if result.status == "ok":
-            self._window.note(result.compute_s)
+            self._lanes.note(step.queue_of(result), result.compute_s)
         step.take(result, workers_alive=self._owner.workers_alive)
 
     def _accepts(self, fingerprint: str) -> bool:
@@ -332,11 +335,12 @@ class FleetDispatcher:
             return
         for step in self._unsettled():
             with _failing(step):
-                due = step.review(workers_alive=self._owner.workers_alive)
+                due = step.review(alive=self._owner.alive_by_queue())
                 if due:
                     log.warning("%s: sending shards %s again", step.name, due)
                     self._carrier.invalidate()  # what was lost may be the blob, not the message
-                    self._send(step, due)
+                    crew = self._owner.processes_on
+                    self._send(step, self._lanes.place_again(due, step.book, crew))
 
     def _restore(self) -> None:
         """Begin a new epoch, and send again what was on its way under the old one."""
@@ -344,7 +348,8 @@ class FleetDispatcher:
         self._owner.take()
         self._carrier.invalidate()
         for step in self._unsettled():
-            self._send(step, step.forget_sent())
+            sent = step.forget_sent()
+            self._send(step, self._lanes.place_anew(sent, self._owner.processes_on))
 
     def _close(self, step: OpenStep) -> RunStatus | None:
         self._open_steps.remove(step)

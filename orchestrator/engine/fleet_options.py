@@ -11,7 +11,7 @@ class FleetOptions:
 
     Attributes:
         episodes_per_job: episodes in a shard, >= 1.
-        device: "cpu" or "cuda": which queue.
+        device: "cpu" or "cuda": which queue; "any": both.
         is_strict: refuse workers whose numerics fingerprint differs.
         max_attempts: how often a shard may fail or lose its worker, >= 1.
         min_fraction: share of a gradient step's shards that must be there at its deadline, in

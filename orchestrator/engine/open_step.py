@@ -3,14 +3,14 @@
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 from contracts.codec import WireDtype
 from contracts.connections import Client
 from contracts.exchange import Exchange
 from contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_result
-from contracts.keys import RunKeys
+from contracts.keys import RunKeys, queue_list
 from contracts.ledger import RunLedger, RunStatus
 from contracts.signing import verify
 from db.attempt_records import Outcome
@@ -26,7 +26,7 @@ from metafleet.errors import (
 from orchestrator.engine.collector import Collector
 from orchestrator.engine.queue_mark import QueueMark
 from orchestrator.engine.redis_clock import RedisClock
-from orchestrator.engine.shard_book import FleetView, ShardBook
+from orchestrator.engine.shard_book import FleetView, QueueView, ShardBook
 from orchestrator.engine.step import Shard, StepOutcome, StepRequest, name_shards
 from orchestrator.engine.tally import StepTally, Tally
 
@@ -45,22 +45,21 @@ class OpenStep:
         shards: tuple[Shard, ...],
         *,
         keys: RunKeys,
-        queue_list: str,
+        marks: Mapping[str, QueueMark],
         client: Client,
         exchange: Exchange,
         ledger: RunLedger,
         signing_key: str,
         max_attempts: int,
-        mark: QueueMark | None = None,
         clock: RedisClock | None = None,
         wire_dtype: WireDtype = "float32",
         inputs: tuple[tuple[BlobRef, ...], ...] = (),
         defer: bool = False,
         tally: Tally | None = None,
     ) -> None:
-        self._mark = mark or QueueMark(client, queue_list)
+        self._marks = marks
         self._clock = clock or RedisClock(client)
-        self._sent_us: dict[tuple[int, int], int] = {}
+        self._sent: dict[tuple[int, int], tuple[str, int]] = {}
         self.request = request
         self.name = f"{request.stream} step {request.step}"
         self._tally = StepTally(tally or Tally(), request.stream, request.step)
@@ -68,7 +67,7 @@ class OpenStep:
         self._shards, self._run_keys = shards, keys
         self._epoch = -1
         self._keys = keys.step(request.stream, request.step, epoch=-1)
-        self._queue_list, self._client, self._ledger = queue_list, client, ledger
+        self._client, self._ledger = client, ledger
         self._signing_key = signing_key
         # sums of sums travel as they are: rounded again, they would have other bits
         wire = "float32" if request.kind == "reduce" else wire_dtype
@@ -102,7 +101,7 @@ class OpenStep:
 
     def jobs(  # noqa: PLR0913 - the fields of a message, named one by one
         self,
-        shards: Iterable[int],
+        placed: Mapping[int, str],
         *,
         plan: str,
         state: str,
@@ -113,9 +112,8 @@ class OpenStep:
         area: str = "",
         via_store: bool = False,
     ) -> list[InnerLoopJob]:
-        """Open a new attempt of each of ``shards`` and describe it."""
-        shards = list(shards)
-        for index in shards:
+        """Open a new attempt of each shard in ``placed``, sent to its queue, and describe it."""
+        for index in placed:
             self._tally.count(Outcome.SENT, self.book.kind_of_next(index))
         sent_us = self._clock.now_us()
         jobs = [
@@ -126,7 +124,7 @@ class OpenStep:
                 step=self.request.step,
                 shard=index,
                 n_shards=len(self._shards),
-                attempt=self.book.next_attempt(index, sent_us=sent_us),
+                attempt=self.book.next_attempt(index, queue=queue, sent_us=sent_us),
                 kind=self.request.kind,
                 split=self.request.split,
                 episode_step=self.request.episode_step,
@@ -145,13 +143,17 @@ class OpenStep:
                 deadline_s=deadline_s,
                 sent_us=sent_us,
             )
-            for index in shards
+            for index, queue in placed.items()
         ]
-        self._sent_us.update({(job.shard, job.attempt): sent_us for job in jobs})
+        self._sent.update({(job.shard, job.attempt): (placed[job.shard], sent_us) for job in jobs})
         if self.request.kind != "evaluate":
             pairs = [(job.shard, job.attempt) for job in jobs]
             self._sums.update({pair: self._keys.blob(*pair) for pair in pairs})
         return jobs
+
+    def queue_of(self, result: ShardResult) -> str:
+        """Name the queue that a result's attempt was sent to; "" for one that never was."""
+        return self._sent.get((result.shard, result.attempt), ("", 0))[0]
 
     def parse(self, raw: bytes) -> Iterator[ShardResult]:
         """Yield the result that ``raw`` is, if it is sound and of this step."""
@@ -181,7 +183,7 @@ class OpenStep:
             NumericsError: a loss or gradient was not finite: so it would be everywhere.
             ShardQuarantinedError, FleetError: no further attempt is allowed.
         """
-        self._mark.note(self._sent_us.get((result.shard, result.attempt), 0))
+        self._note_begun((result.shard, result.attempt))
         if self.book.is_done(result.shard):
             return
         now_s = time.monotonic()
@@ -213,12 +215,16 @@ class OpenStep:
         if not self.book.is_done(result.shard):
             self.book.mark_failed(result.shard, result.attempt, reason, now_s=time.monotonic())
 
-    def review(self, *, workers_alive: int) -> list[int]:
-        """Look at Redis: take in results whose wake-up was lost, return shards due to be sent."""
-        view, has_replies = self._look(workers_alive)
+    def review(self, *, alive: Mapping[str, int]) -> list[int]:
+        """Look at Redis: take in results whose wake-up was lost, return shards due to be sent.
+
+        Args:
+            alive: number of workers by the queue they listen to.
+        """
+        view, has_replies = self._look(alive)
         stranded = sorted(view.committed & set(self.book.open_shards))
         if stranded and not has_replies:
-            self._recover(stranded, workers_alive)
+            self._recover(stranded, sum(alive.values()))
         return self.book.review(view, now_s=time.monotonic())
 
     def forget_sent(self) -> list[int]:
@@ -232,7 +238,8 @@ class OpenStep:
 
     def close(self) -> RunStatus:
         """Refuse every later commit, forget the step's keys; "fenced" when the run is another's."""
-        self._mark.publish()
+        for mark in self._marks.values():
+            mark.publish()
         if self._epoch < 0:  # nothing was sent yet
             return "ok"
         request = self.request
@@ -298,28 +305,38 @@ class OpenStep:
     def _withdraw_quietly(self, result: ShardResult) -> None:
         self._ledger.reopen(self._keys, shard=result.shard, result=self._raws[result.shard])
 
-    def _look(self, workers_alive: int) -> tuple[FleetView, bool]:
-        """Read started, leases, results and queue as of one moment; and whether replies wait."""
+    def _note_begun(self, pair: tuple[int, int]) -> None:
+        """Note how far the workers of the queue have come that an attempt was sent to."""
+        if (sent := self._sent.get(pair)) is not None:
+            queue, sent_us = sent
+            self._marks[queue].note(sent_us)
+
+    def _look(self, alive: Mapping[str, int]) -> tuple[FleetView, bool]:
+        """Read started, leases, results and queues as of one moment; and whether replies wait."""
         attempts = self.book.live_attempts()
         pipeline = self._client.pipeline(transaction=True)
         pipeline.hkeys(self._keys.started)
         pipeline.hkeys(self._keys.done)
-        pipeline.llen(self._queue_list)
         pipeline.llen(self._keys.replies)
+        for queue in self._marks:
+            pipeline.llen(queue_list(queue))
         for shard, attempt in attempts:
             pipeline.exists(self._keys.lease(shard, attempt))
-        started, done, queued, waiting, *leases = pipeline.execute()
+        started, done, waiting, *more = pipeline.execute()
+        lengths, leases = more[: len(self._marks)], more[len(self._marks) :]
         pairs = {_shard_attempt(field) for field in started}
         for pair in pairs:
-            self._mark.note(self._sent_us.get(pair, 0))
-        self._mark.publish()
+            self._note_begun(pair)
+        for mark in self._marks.values():
+            mark.publish()
         view = FleetView(
             started=pairs,
             leased={pair for pair, exists in zip(attempts, leases, strict=True) if exists},
             committed={int(field) for field in done},
-            is_queue_empty=queued == 0,
-            workers_alive=workers_alive,
-            newest_started_us=self._mark.read(),
+            queues={
+                queue: QueueView(length == 0, alive.get(queue, 0), mark.read())
+                for (queue, mark), length in zip(self._marks.items(), lengths, strict=True)
+            },
         )
         return view, waiting > 0
 

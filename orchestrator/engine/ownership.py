@@ -5,14 +5,14 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from contracts.connections import Client, connect, redis_errors
 from contracts.job import PROTOCOL_VERSION
 from contracts.keys import RunKeys
 from contracts.ledger import RunLedger
-from contracts.presence import WorkerInfo, list_alive
+from contracts.presence import WorkerInfo, list_workers
 from metafleet.errors import BrokerUnavailableError, FencedError, FleetError, RunLeasedError
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class Ownership:
     Args:
         url: the broker.
         run: the run's uid.
-        queue: the Celery queue whose workers are counted.
+        queues: the Celery queues whose workers are counted.
         next_epoch: raises the run's epoch in the database and returns it.
         is_granted: the database decides whose the run is, so nobody's lease is waited for.
     """
@@ -40,11 +40,11 @@ class Ownership:
         url: str,
         run: str,
         *,
-        queue: str,
+        queues: Sequence[str],
         next_epoch: Callable[[], int],
         is_granted: bool = False,
     ) -> None:
-        self._url, self._run, self._queue = url, run, queue
+        self._url, self._run, self._queues = url, run, tuple(queues)
         self._is_granted = is_granted
         self._next_epoch = next_epoch
         self._client: Client = connect(url)
@@ -70,8 +70,16 @@ class Ownership:
 
     @property
     def workers_alive(self) -> int:
-        """Workers that listened to the queue at the last look, at most two seconds ago."""
+        """Workers that listened to a queue at the last look, at most two seconds ago."""
         return len(self._workers)
+
+    def alive_by_queue(self) -> dict[str, int]:
+        """Count those workers by queue."""
+        return {queue: len(self._on(queue)) for queue in self._queues}
+
+    def processes_on(self, queue: str) -> int:
+        """Jobs that the workers of one queue can compute at a time."""
+        return sum(worker.processes for worker in self._on(queue))
 
     @property
     def is_lost(self) -> bool:
@@ -151,8 +159,12 @@ class Ownership:
         except BrokerUnavailableError as error:
             log.warning("the lease of run %s will have to run out: %s", self._run, error)
 
+    def _on(self, queue: str) -> list[WorkerInfo]:
+        return [worker for worker in self._workers if queue in worker.queues]
+
     def _look(self) -> None:
-        alive = list_alive(self._client, self._queue)
+        found = list_workers(self._client)
+        alive = [w for w in found if w.is_alive and not {*w.queues}.isdisjoint(self._queues)]
         self._workers = tuple(w for w in alive if w.protocol == PROTOCOL_VERSION)
         self._strangers = tuple(w for w in alive if w.protocol != PROTOCOL_VERSION)
 

@@ -11,36 +11,38 @@ from contracts.task_message import task_message
 
 
 class Publisher:
-    """Sends jobs to one queue, all in one round trip.
+    """Sends jobs to their queues, all in one round trip.
 
     Args:
         client: of the broker.
         url: of the broker.
-        queue: the Celery queue.
         signing_key: signs the jobs; "" leaves them unsigned.
     """
 
-    def __init__(self, client: Client, url: str, *, queue: str, signing_key: str) -> None:
-        self._client, self._queue, self._key = client, queue, signing_key
+    def __init__(self, client: Client, url: str, *, signing_key: str) -> None:
+        self._client, self._key = client, signing_key
         self._app = make_app(url)
 
-    def send(self, jobs: Iterable[InnerLoopJob]) -> None:
-        """Send the jobs, in order.
+    def send(self, jobs: Iterable[tuple[InnerLoopJob, str]]) -> None:
+        """Send jobs to the Celery queues named beside them, in order.
 
         Raises:
             redis.RedisError: none, some or all were sent; the ledger finds out which.
         """
-        messages = [
-            task_message(
+        messages: dict[str, list[bytes]] = {}
+        for job, queue in jobs:
+            message = task_message(
                 *(self._app, INNER_LOOP, sign(job, self._key).to_wire()),
                 task_id=_task_id(job),
-                queue=self._queue,
+                queue=queue,
                 label=job.label,
             )
-            for job in jobs
-        ]
+            messages.setdefault(queue, []).append(message)
         if messages:
-            self._client.lpush(queue_list(self._queue), *messages)
+            pipeline = self._client.pipeline(transaction=False)
+            for queue, own in messages.items():
+                pipeline.lpush(queue_list(queue), *own)
+            pipeline.execute()
 
 
 def _task_id(job: InnerLoopJob) -> str:

@@ -1,9 +1,9 @@
 """Accounts for every shard of one step: sent, started, slow, lost, failed, done. No I/O."""
 
-import itertools
 import math
 import statistics
-from collections.abc import Callable, Set
+from collections import Counter
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,6 +33,22 @@ BACKUP_BUDGET: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
+class QueueView:
+    """What Redis showed of a queue at one moment.
+
+    Attributes:
+        is_empty: True when no message waits in it.
+        workers_alive: workers that listen to it.
+        newest_started_us: when, by Redis's clock, the newest of its messages that has begun was
+            sent, whichever run's it is; 0 when unknown.
+    """
+
+    is_empty: bool
+    workers_alive: int
+    newest_started_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class FleetView:
     """What Redis showed at one moment.
 
@@ -40,18 +56,18 @@ class FleetView:
         started: (shard, attempt) that some worker has begun.
         leased: (shard, attempt) whose lease is being renewed.
         committed: shards with a committed result, which may still be on its way to us.
-        is_queue_empty: True when no message waits in the queue.
-        workers_alive: workers that listen to the queue.
-        newest_started_us: when, by Redis's clock, the newest message of the queue that has begun
-            was sent, whichever run's it is; 0 when unknown.
+        queues: the run's queues, by name.
     """
 
     started: Set[tuple[int, int]]
     leased: Set[tuple[int, int]]
     committed: Set[int]
-    is_queue_empty: bool
-    workers_alive: int
-    newest_started_us: int = 0
+    queues: Mapping[str, QueueView]
+
+    @property
+    def has_workers(self) -> bool:
+        """True when a worker listens to any of the queues."""
+        return any(queue.workers_alive for queue in self.queues.values())
 
 
 @dataclass(slots=True)
@@ -60,6 +76,7 @@ class _Attempt:
 
     sequence: int
     sent_us: int
+    queue: str
     started_s: float | None = None
     missing_since_s: float | None = None
 
@@ -68,6 +85,7 @@ class _Attempt:
 class _Shard:
     live: dict[int, _Attempt] = field(default_factory=dict)
     n_attempts: int = 0
+    last_queue: str = ""
     is_done: bool = False
     due_s: float | None = None
     refusals: int = 0
@@ -109,6 +127,7 @@ class ShardBook:
         self._unsent = dict.fromkeys(range(n_shards))  # a set that keeps its order
         self._backups_left = max(1, math.ceil(BACKUP_BUDGET * n_shards))
         self._compute_s: list[float] = []
+        self._n_sent_to: Counter[str] = Counter()
         self.backups = 0
         """Attempts sent because another was slow."""
 
@@ -132,11 +151,6 @@ class ShardBook:
         """Shards that are not done."""
         return [index for index, shard in enumerate(self._shards) if not shard.is_done]
 
-    @property
-    def n_on_their_way(self) -> int:
-        """Number of shards that were sent and are not done."""
-        return self._n_open - len(self._unsent)
-
     def live_attempts(self) -> list[tuple[int, int]]:
         """(shard, attempt) that may still bring a result."""
         return [(index, n) for index in self.open_shards for n in self._shards[index].live]
@@ -145,10 +159,18 @@ class ShardBook:
         """Tell whether a shard has been counted."""
         return self._shards[shard].is_done
 
-    def unsent_within(self, window: int) -> list[int]:
-        """Choose shards never sent yet, so that at most ``window`` are on their way in all."""
-        room = window - self.n_on_their_way
-        return list(itertools.islice(self._unsent, max(0, room)))
+    def n_on_their_way(self, queue: str) -> int:
+        """Number of shards that were last sent to ``queue`` and are not done."""
+        return self._n_sent_to[queue]
+
+    @property
+    def unsent(self) -> list[int]:
+        """Shards never sent yet, in order."""
+        return list(self._unsent)
+
+    def last_queue(self, shard: int) -> str:
+        """Name the queue that a shard was last sent to; "" before the first time."""
+        return self._shards[shard].last_queue
 
     def sent_shards(self) -> list[int]:
         """Shards that were sent at least once and are not done."""
@@ -164,18 +186,23 @@ class ShardBook:
         entry = self._shards[shard]
         return "backup" if entry.live else "again" if entry.n_attempts else "first"
 
-    def next_attempt(self, shard: int, *, sent_us: int = 0) -> int:
+    def next_attempt(self, shard: int, *, queue: str = "", sent_us: int = 0) -> int:
         """Open a new attempt of a shard, about to be sent; returns its number.
 
         Args:
             shard: which.
+            queue: where it is sent.
             sent_us: the time now, by Redis's clock; 0 when unknown.
         """
         self._unsent.pop(shard, None)
         entry = self._shards[shard]
         number = entry.n_attempts
         entry.n_attempts += 1
-        entry.live[number] = _Attempt(self._n_sent, sent_us)
+        entry.live[number] = _Attempt(self._n_sent, sent_us, queue)
+        if not entry.is_done:
+            self._n_sent_to[entry.last_queue] -= number > 0
+            self._n_sent_to[queue] += 1
+        entry.last_queue = queue
         entry.due_s = None
         self._n_sent += 1
         return number
@@ -186,6 +213,7 @@ class ShardBook:
         if not entry.is_done:
             entry.is_done = True
             self._unsent.pop(shard, None)
+            self._n_sent_to[entry.last_queue] -= entry.n_attempts > 0
             entry.live.clear()
             self._n_open -= 1
             self._compute_s.append(compute_s)
@@ -250,14 +278,16 @@ class ShardBook:
         Raises:
             ShardQuarantinedError: a shard lost its worker as often as it may.
         """
-        newest_started = max(
-            (attempt.sequence for pair in view.started if (attempt := self._find(*pair))),
-            default=-1,
-        )
+        newest_started: dict[str, int] = {}
+        for pair in view.started:
+            if (begun := self._find(*pair)) is not None:
+                newest = newest_started.get(begun.queue, -1)
+                newest_started[begun.queue] = max(newest, begun.sequence)
         waited_for = [index for index in self.open_shards if index not in view.committed]
         for index in waited_for:
             for number in list(self._shards[index].live):
-                self._look_at(index, number, view, newest_started, now_s=now_s)
+                newest = newest_started.get(self._shards[index].live[number].queue, -1)
+                self._look_at(index, number, view, newest, now_s=now_s)
         due = [i for i in waited_for if (at := self._shards[i].due_s) is not None and at <= now_s]
         return sorted(due + self._stragglers(waited_for, now_s))
 
@@ -276,10 +306,13 @@ class ShardBook:
                 self.mark_failed(shard, number, "its worker died or hung", now_s=now_s)
             return
         # Queues are first in, first out: a message that a later one has overtaken is gone.
-        is_missing = view.is_queue_empty or newest_started > attempt.sequence
+        queue = view.queues[attempt.queue]
+        is_missing = queue.is_empty or newest_started > attempt.sequence
         if attempt.sent_us:
-            is_missing |= attempt.sent_us + OVERTAKEN_BY_US < view.newest_started_us
-        if not is_missing or view.workers_alive == 0:
+            is_missing |= attempt.sent_us + OVERTAKEN_BY_US < queue.newest_started_us
+        if queue.workers_alive == 0:  # all of its class have left: those of another can do it
+            is_missing = view.has_workers
+        if not is_missing:
             attempt.missing_since_s = None
         elif attempt.missing_since_s is None:
             attempt.missing_since_s = now_s

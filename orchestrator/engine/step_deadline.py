@@ -1,16 +1,21 @@
 """How long a step may take."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class StepDeadline:
     """Time spent on a step: pauses for want of workers or of Redis do not count."""
 
     def __init__(
-        self, limit_s: float, notify: Callable[[str], None], queue: str, *, waited_s: float
+        self,
+        limit_s: float,
+        notify: Callable[[str], None],
+        queues: Sequence[str],
+        *,
+        waited_s: float,
     ) -> None:
-        self._limit_s, self._notify, self._queue = limit_s, notify, queue
+        self._limit_s, self._notify, self._queues = limit_s, notify, tuple(queues)
         self._last_s = time.monotonic()
         self._last_waited_s = waited_s
         self._is_paused = False
@@ -30,8 +35,8 @@ class StepDeadline:
         self._last_s, self._last_waited_s = now_s, waited_s
         if workers_alive == 0 and not self._is_paused:
             self._notify(
-                f"paused: no worker listens to {self._queue}; start one with "
-                f"`celery -A workers.app worker -Q {self._queue}`"
+                f"paused: no worker listens to {' or '.join(self._queues)}; start one with "
+                f"`celery -A workers.app worker -Q {self._queues[-1]}`"
             )
         elif workers_alive and self._is_paused:
             self._notify(f"going on: {workers_alive} worker(s) there")

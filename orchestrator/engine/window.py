@@ -27,10 +27,14 @@ class Window:
         """Note how long a shard took."""
         self._compute_s.append(compute_s)
 
+    @property
+    def typical_s(self) -> float | None:
+        """Median seconds of the last shards, above 0; None before the first."""
+        return max(1e-6, statistics.median(self._compute_s)) if self._compute_s else None
+
     def size(self, processes: int) -> int:
         """Return how many shards ``processes`` worker processes may have in hand together."""
         in_hand = LEAST_IN_HAND
-        if self._compute_s:
-            typical_s = max(1e-6, statistics.median(self._compute_s))
+        if (typical_s := self.typical_s) is not None:
             in_hand = min(MOST_IN_HAND, max(LEAST_IN_HAND, math.ceil(IN_HAND_S / typical_s)))
         return max(in_hand * processes, LEAST_WINDOW)

@@ -20,6 +20,7 @@ from db.repositories import AttemptCountRepository, AttemptRepository
 from metafleet.errors import NumericsError, ShardQuarantinedError
 from metafleet.params import Params, digest
 from orchestrator.engine.open_step import OpenStep
+from orchestrator.engine.queue_mark import QueueMark
 from orchestrator.engine.replies import wait_for_results
 from orchestrator.engine.step import cut
 from orchestrator.engine.tally import Tally
@@ -30,6 +31,7 @@ from tests.messages import make_request, make_result, make_sums, new_uid, with_b
 from tests.redis_server import RedisServer
 
 KEY = "key"
+QUEUE = "inner.cpu"
 SIZES = (3, 3, 3, 1)
 
 
@@ -67,7 +69,7 @@ class Bench:
             request,
             cut(request, 3),
             keys=self.keys,
-            queue_list=queue_list("inner.cpu"),
+            marks={QUEUE: QueueMark(client, queue_list(QUEUE))},
             client=client,
             exchange=Exchange(self.blobs, None),
             ledger=ledger,
@@ -103,7 +105,7 @@ class Bench:
 
     def send(self, shards: list[int]) -> dict[int, InnerLoopJob]:
         jobs = self.step.jobs(
-            shards,
+            dict.fromkeys(shards, QUEUE),
             plan="a" * 64,
             state="b" * 64,
             state_bytes=1,
@@ -133,7 +135,7 @@ class Bench:
         """Take what woke us, then what did not; returns the shards due to be sent."""
         for _, result in wait_for_results(self.client, [self.step], 0.05):
             self.step.take(result, workers_alive=2)
-        return self.step.review(workers_alive=2)
+        return self.step.review(alive={QUEUE: 2})
 
     def finish(self) -> str:
         """Do what is open again and soundly; returns the digest of the sum."""

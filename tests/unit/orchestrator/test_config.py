@@ -116,6 +116,11 @@ def test_the_workload_holds_what_decides_the_arithmetic(good: Path) -> None:
             "--set: outer.optimiser='rmsprop'; expected one of: adam, sgd",
         ),
         (
+            "engine.device=any",
+            '--set: engine: device="any" mixes processors that compute other last bits, and '
+            'numerics="strict" refuses that; set numerics="relaxed", or device="cpu" or "cuda"',
+        ),
+        (
             "engine.episodes_per_job=0",
             "--set: engine.episodes_per_job=0; expected an integer >= 1, or 'auto'",
         ),

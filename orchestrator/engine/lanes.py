@@ -1,0 +1,89 @@
+"""The queues a run may use, one for each class of devices, as far as this run sees them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from contracts.connections import Client
+from contracts.keys import queue_list, queue_of
+from orchestrator.engine.placement import LaneLoad, place
+from orchestrator.engine.queue_mark import QueueMark
+from orchestrator.engine.shard_book import ShardBook
+from orchestrator.engine.window import Window
+
+ANY_DEVICE: Final = "any"
+Crew = Callable[[str], int]
+
+
+def devices_of(device: str) -> tuple[str, ...]:
+    """Name the classes of devices that ``engine.device`` allows, the fastest by nature first."""
+    return ("cuda", "cpu") if device == ANY_DEVICE else (device,)
+
+
+class _Lane:
+    """One queue: how far its workers have come, and how long shards take them."""
+
+    def __init__(self, queue: str, client: Client) -> None:
+        self.mark = QueueMark(client, queue_list(queue))
+        self.window = Window()
+
+
+class Lanes:
+    """The queues of a run. Not thread-safe.
+
+    Args:
+        device: which, as in ``FleetOptions``.
+        client: of the broker.
+    """
+
+    def __init__(self, device: str, client: Client) -> None:
+        queues = [queue_of(each) for each in devices_of(device)]
+        self._lanes = {queue: _Lane(queue, client) for queue in queues}
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self._lanes)
+
+    @property
+    def marks(self) -> dict[str, QueueMark]:
+        """How far the workers of each have come."""
+        return {queue: lane.mark for queue, lane in self._lanes.items()}
+
+    def note(self, queue: str, compute_s: float) -> None:
+        """Note how long a shard took that was sent to ``queue``; others are not counted."""
+        if (lane := self._lanes.get(queue)) is not None:
+            lane.window.note(compute_s)
+
+    def place_new(
+        self, shards: Iterable[int], on_their_way: Mapping[str, int], crew: Crew
+    ) -> dict[int, str]:
+        """Choose which of ``shards`` are sent now, and where; see ``place``.
+
+        Args:
+            shards: never sent yet, in order.
+            on_their_way: how many are, by queue.
+            crew: tells how many jobs the workers of a queue compute at a time.
+        """
+        return place(shards, self._loads(on_their_way, crew))
+
+    def place_again(self, shards: Sequence[int], book: ShardBook, crew: Crew) -> dict[int, str]:
+        """Choose where each of ``shards`` is sent another time: elsewhere, if it can be."""
+        on_their_way = {queue: book.n_on_their_way(queue) for queue in self._lanes}
+        avoid = {shard: book.last_queue(shard) for shard in shards}
+        return place(shards, self._loads(on_their_way, crew), has_limits=False, avoid=avoid)
+
+    def place_anew(self, shards: Iterable[int], crew: Crew) -> dict[int, str]:
+        """Choose where each of ``shards`` is sent when nothing is on its way any more."""
+        return place(shards, self._loads({}, crew), has_limits=False)
+
+    def _loads(self, on_their_way: Mapping[str, int], crew: Crew) -> list[LaneLoad]:
+        return [
+            LaneLoad(
+                queue=queue,
+                processes=(processes := crew(queue)),
+                on_their_way=on_their_way.get(queue, 0),
+                room=lane.window.size(processes),
+                typical_s=lane.window.typical_s,
+            )
+            for queue, lane in self._lanes.items()
+        ]
