@@ -1,7 +1,7 @@
 """However tensors travel, the run ends with the same bits."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -174,15 +174,15 @@ def test_workers_killed_with_sums_to_add_up_in_hand_are_followed_by_another(
     victims = fleet.start(2)[:1] + fleet.workers[:2]  # of four, so that one has a group in hand
     survivor = fleet.workers[-1]
 
-    def send_to_victims(self: FleetDispatcher, step: OpenStep, shards: list[int]) -> None:
+    def send_to_victims(self: FleetDispatcher, step: OpenStep, placed: Mapping[int, str]) -> None:
         if step.request.kind != "reduce" or not victims:
-            return send(self, step, shards)
-        assert len(shards) == n_groups
+            return send(self, step, placed)
+        assert len(placed) == n_groups
         wait_until(lambda: _n_waiting(self._client) == len(victims) + 1, "idle workers")
         for worker in [*victims, survivor]:
             worker.send(signal.SIGSTOP)
-        send(self, step, shards)  # Redis hands each message to a worker that waits, frozen or not
-        wait_until(lambda: self._client.llen(queue_list(self._queue)) == 0, "messages taken")
+        send(self, step, placed)  # Redis hands each message to a worker that waits, frozen or not
+        wait_until(lambda: self._client.llen(queue_list("inner.cpu")) == 0, "messages taken")
         while victims:
             victims.pop().kill()
         survivor.send(signal.SIGCONT)
