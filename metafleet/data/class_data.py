@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from metafleet.data.prepared import Array, PreparedData
+from metafleet.data.prepared import Array, ArrayInfo, PreparedData
 from metafleet.data.summary import DataSummary, ModalitySummary, SplitSummary
 from metafleet.sampling import ClassEpisodeSource, ClassRows, Modality
 
+Rows = npt.NDArray[np.int64]
+_PIXELS = ("image", "video")
 Splits = Mapping[str, Sequence[str]]
 """Split -> names of its classes, in the order of sampling."""
 
@@ -20,6 +23,9 @@ Splits = Mapping[str, Sequence[str]]
 @dataclass(frozen=True, slots=True)
 class ClassData:
     """Prepared data together with what the options chose of them.
+
+    Items that, by the prepared masks, have none of the chosen modalities are left out: there is
+    nothing of them to show.
 
     Attributes:
         name: the data set's name, for messages.
@@ -34,7 +40,7 @@ class ClassData:
     modalities: tuple[str, ...]
 
     def rows(self) -> dict[str, ClassRows]:
-        """Return class -> its rows of every array."""
+        """Return class -> its rows of every prepared array."""
         rows = {}
         start = 0
         for info in self.prepared.classes:
@@ -44,12 +50,30 @@ class ClassData:
 
     def open_source(self) -> ClassEpisodeSource:
         """Make an episode source."""
-        rows = self.rows()
+        rows, kept = self.rows(), self._kept()
+        if kept is not None:
+            rows = {name: _within(kept, where) for name, where in rows.items()}
         return ClassEpisodeSource(
-            {modality: _modality(self.prepared.load(modality)) for modality in self.modalities},
+            {modality: self._modality(modality, kept) for modality in self.modalities},
             {split: [rows[class_name] for class_name in c] for split, c in self.splits.items()},
             name=self.name,
         )
+
+    def _kept(self) -> Rows | None:
+        """Return the rows of items that have a chosen modality, sorted; None: all."""
+        if not all(modality in self.prepared.masks for modality in self.modalities):
+            return None
+        masks = [self.prepared.load_mask(modality) for modality in self.modalities]
+        return np.flatnonzero(np.any([mask for mask in masks if mask is not None], axis=0))
+
+    def _modality(self, modality: str, kept: Rows | None) -> Modality:
+        array, info = self.prepared.load(modality), self.prepared.arrays[modality]
+        mask = self.prepared.load_mask(modality)
+        if mask is not None and kept is not None:
+            mask = mask[kept]
+        if mask is not None and mask.all():
+            mask = None
+        return Modality(example_shape(info), _gather(array, info.kind, kept), mask)
 
     def split_sha256(self) -> str:
         """Hash which classes each split has, in order."""
@@ -63,8 +87,12 @@ class ClassData:
         Costs no reading of arrays: their hashes are in the index.
         """
         arrays = self.prepared.arrays
+        masks = {
+            m: self.prepared.masks[m].sha256 for m in self.modalities if m in self.prepared.masks
+        }
         facts = {
             "arrays": {modality: arrays[modality].sha256 for modality in self.modalities},
+            **({"masks": masks} if masks else {}),
             "classes": [[info.name, info.n_items] for info in self.prepared.classes],
             "split": self.split_sha256(),
         }
@@ -81,7 +109,7 @@ class ClassData:
             origin=origin,
             splits={s: _split_summary(self.prepared, names) for s, names in self.splits.items()},
             modalities={
-                modality: ModalitySummary(_example_shape(info.dtype, info.shape), info.n_present)
+                modality: ModalitySummary(example_shape(info), info.n_present, info.kind)
                 for modality, info in self.prepared.arrays.items()
             },
             facts=self.prepared.facts,
@@ -104,26 +132,28 @@ def _split_summary(prepared: PreparedData, names: Sequence[str]) -> SplitSummary
     )
 
 
-def _example_shape(dtype: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (1, *shape[1:]) if dtype == "uint8" else tuple(shape[1:])
+def example_shape(info: ArrayInfo) -> tuple[int, ...]:
+    """Return the shape of one example as models get it: grey images have one channel."""
+    is_grey = info.kind == "image" and len(info.shape) == 3
+    return (1, *info.shape[1:]) if is_grey else info.shape[1:]
 
 
-def _modality(array: Array) -> Modality:
-    shape = _example_shape(array.dtype.name, array.shape)
-    return Modality(shape, _gather_image(array) if array.dtype == np.uint8 else _gather(array))
+def _within(kept: Rows, rows: ClassRows) -> ClassRows:
+    """Renumber a class's rows to positions in ``kept``."""
+    start, end = np.searchsorted(kept, [rows.start, rows.start + rows.count])
+    return ClassRows(int(start), int(end - start))
 
 
-def _gather_image(array: Array) -> Callable[[Sequence[int]], Tensor]:
-    """Return grey values [n, height, width] as [n, 1, height, width] in [0, 1]."""
+def _gather(array: Array, kind: str, kept: Rows | None) -> Callable[[Sequence[int]], Tensor]:
+    """Return how rows become float32: pixels in [0, 1], everything else as it is stored."""
+    is_grey = kind == "image" and array.ndim == 3
+    is_pixels = kind in _PIXELS
 
     def gather(rows: Sequence[int]) -> Tensor:
-        return torch.from_numpy(array[rows]).unsqueeze(1).to(torch.float32).div_(255)
-
-    return gather
-
-
-def _gather(array: Array) -> Callable[[Sequence[int]], Tensor]:
-    def gather(rows: Sequence[int]) -> Tensor:
-        return torch.from_numpy(array[rows]).to(torch.float32)
+        values = torch.from_numpy(array[rows if kept is None else kept[rows]])
+        if is_grey:
+            values = values.unsqueeze(1)
+        values = values.to(torch.float32)
+        return values.div_(255) if is_pixels else values
 
     return gather

@@ -156,7 +156,7 @@ class ComputedRegression:
             licence=self.licence,
             origin=self.origin,
             splits={},
-            modalities={MODALITY: ModalitySummary((1,), 0)},
+            modalities={MODALITY: ModalitySummary((1,), 0, "number")},
             facts=self.facts(options),
         )
 

@@ -1,16 +1,18 @@
 """Prepared data on disk: arrays to memory-map, and an index that says what they are.
 
-    <data_dir>/prepared/<name>-<key>/index.json     classes, arrays, facts, checksums
-                                     image.npy      one file for each modality, sorted by class
+    <data_dir>/prepared/<name>-<key>/index.json         classes, arrays, facts, checksums
+                                     image.npy          one file for each modality, sorted by class
+                                     image.present.npy  who has it, where some items lack it
 
 A folder appears complete or not at all: it is written beside and renamed. ``key`` is a hash of what
 the data were made from and how, so other options or other sources never share a folder.
 """
 
+import glob
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,7 @@ class ArrayInfo:
         file_bytes: size of the file.
         sha256: of dtype, shape and elements.
         n_present: items that have this modality; the others are all zeros.
+        kind: what it holds: "image", "audio", ...; see ``metafleet.data.decoding``.
     """
 
     dtype: str
@@ -57,6 +60,7 @@ class ArrayInfo:
     file_bytes: int
     sha256: str
     n_present: int
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +72,24 @@ class PreparedData:
         classes: in order of the rows.
         arrays: modality -> its array's description.
         facts: further facts, for people.
+        masks: modality -> the description of the array bool [items] that says who has it; only
+            modalities that some items lack.
+        splits: split -> its classes in order, where they were decided at preparation.
+        recipe: JSON values: how the data were made, whatever from.
     """
 
     path: Path
     classes: tuple[ClassInfo, ...]
     arrays: Mapping[str, ArrayInfo]
     facts: Mapping[str, str]
+    masks: Mapping[str, ArrayInfo] = field(default_factory=dict)
+    splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_items(self) -> int:
+        """Rows of every array."""
+        return sum(info.n_items for info in self.classes)
 
     def load(self, modality: str) -> Array:
         """Memory-map one modality's array, read-only.
@@ -89,15 +105,48 @@ class PreparedData:
             )
         return _map_array(self.path / f"{modality}.npy", self.arrays[modality])
 
+    def load_mask(self, modality: str) -> npt.NDArray[np.bool_] | None:
+        """Read which items have a modality: bool [items]; None when all have it.
+
+        Where no mask is kept, items that lack the modality are those of zeros alone.
+
+        Raises:
+            DataMissingError, DataCorruptError: as ``load``.
+        """
+        array = self.load(modality)
+        if modality in self.masks:
+            return np.array(_map_array(self._mask_path(modality), self.masks[modality]))
+        if self.arrays[modality].n_present == self.n_items:
+            return None
+        return np.array(array.reshape(len(array), -1).any(axis=1))
+
+    def check(self) -> None:
+        """Hold sizes, types and shapes of all files against the index.
+
+        Raises:
+            DataCorruptError: one differs.
+        """
+        for path, info in self._files():
+            _map_array(path, info)
+
     def verify(self) -> None:
         """Read every byte and compare with the index.
 
         Raises:
             DataCorruptError: an array differs from what was prepared.
         """
+        for path, info in self._files():
+            if hash_array(_map_array(path, info)) != info.sha256:
+                raise _damaged(path, "its sha256 differs")
+
+    def _files(self) -> Iterator[tuple[Path, ArrayInfo]]:
         for modality, info in self.arrays.items():
-            if hash_array(self.load(modality)) != info.sha256:
-                raise _damaged(self.path / f"{modality}.npy", "its sha256 differs")
+            yield self.path / f"{modality}.npy", info
+        for modality, info in self.masks.items():
+            yield self._mask_path(modality), info
+
+    def _mask_path(self, modality: str) -> Path:
+        return self.path / f"{modality}.present.npy"
 
 
 def folder_of(data_dir: Path, name: str, recipe: Mapping[str, Any]) -> Path:
@@ -124,16 +173,36 @@ def find_prepared(folder: Path) -> PreparedData | None:
     except (OSError, UnicodeDecodeError) as error:
         raise _damaged(folder / INDEX, str(error)) from error
     prepared = _parse_index(folder, text)
-    for modality in prepared.arrays:
-        prepared.load(modality)
+    prepared.check()
     return prepared
+
+
+def find_by_recipe(data_dir: Path, name: str, recipe: Mapping[str, Any]) -> PreparedData | None:
+    """Find data that were prepared as ``recipe`` says, from whatever original: workers need none.
+
+    Damaged folders are passed over.
+    """
+    wanted = json.loads(json.dumps(recipe))  # as it comes back from an index
+    for folder in sorted((data_dir / "prepared").glob(f"{glob.escape(name)}-*")):
+        try:
+            prepared = find_prepared(folder)
+        except DataCorruptError:
+            continue
+        if prepared is not None and prepared.recipe == wanted:
+            return prepared
+    return None
 
 
 def hash_array(array: Array) -> str:
     """Hash dtype, shape and elements to a sha256 hex digest."""
-    sha = hashlib.sha256(f"{array.dtype.str}\0{array.shape}\0".encode())
+    sha = begin_hash(array.dtype, array.shape)
     sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return sha.hexdigest()
+
+
+def begin_hash(dtype: np.dtype[Any], shape: tuple[int, ...]) -> "hashlib._Hash":
+    """Begin the hash of an array whose elements come bit by bit, in C order."""
+    return hashlib.sha256(f"{dtype.str}\0{shape}\0".encode())
 
 
 def _parse_index(folder: Path, text: str) -> PreparedData:
@@ -146,14 +215,22 @@ def _parse_index(folder: Path, text: str) -> PreparedData:
         return PreparedData(
             path=folder,
             classes=tuple(ClassInfo(*entry) for entry in index["classes"]),
-            arrays={
-                modality: ArrayInfo(**{**info, "shape": tuple(info["shape"])})
-                for modality, info in index["arrays"].items()
-            },
+            arrays=_parse_arrays(index["arrays"]),
             facts=index["facts"],
+            masks=_parse_arrays(index.get("masks", {})),
+            splits={split: tuple(names) for split, names in index.get("splits", {}).items()},
+            recipe=index.get("recipe", {}),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
+
+
+def _parse_arrays(entries: Mapping[str, Any]) -> dict[str, ArrayInfo]:
+    """Read descriptions; in folders of earlier versions a modality is named for its kind."""
+    return {
+        modality: ArrayInfo(**{"kind": modality, **info, "shape": tuple(info["shape"])})
+        for modality, info in entries.items()
+    }
 
 
 def index_checksum(index: Mapping[str, Any]) -> str:

@@ -37,10 +37,12 @@ class ModalitySummary:
     Attributes:
         shape: shape of one example.
         items: items that have it; the others are all zeros.
+        kind: what it holds: "image", "audio", ...
     """
 
     shape: tuple[int, ...]
     items: int
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
