@@ -1,4 +1,4 @@
-"""Tensors out to two worker processes and back: ours through memory, ours through Redis, Ray, TCP.
+"""Tensors out to two worker processes and back: through memory, directly, through Redis; Ray, TCP.
 
     python -m benchmarks.data_plane [--mb 50] [--repeats 9] [--json FILE]
 
@@ -63,13 +63,25 @@ def spec_of(settings: Settings, n_bytes: int) -> WorkloadSpec:
 
 
 @contextmanager
-def our_step(home: Path, url: str, n_bytes: int, *, apart: bool) -> Iterator[Callable[[], float]]:
-    """Start workers of ours; ``apart``: with a host cache other than the orchestrator's."""
+def our_step(
+    home: Path, url: str, n_bytes: int, *, apart: bool, direct: str = ""
+) -> Iterator[Callable[[], float]]:
+    """Start workers of ours.
+
+    Args:
+        home: for their files.
+        url: of their Redis.
+        n_bytes: length of state and sums.
+        apart: with a host cache other than the orchestrator's, as on another host.
+        direct: where they reach the orchestrator for tensors; "": through Redis.
+    """
     with open_fleet(home, url) as opened:
         memory = Path("/dev/shm") / f"metafleet-benchmark-{home.name}"
         settings = replace(opened.settings, allowed_packages=("benchmarks",), host_cache_dir=memory)
         fleet = Fleet(settings)
-        seen = replace(settings, host_cache_dir=memory / "orchestrator") if apart else settings
+        seen = replace(settings, direct_address=direct)
+        if apart:
+            seen = replace(seen, host_cache_dir=memory / "orchestrator")
         options = FleetOptions(
             episodes_per_job=1, device="cpu", is_strict=True, max_attempts=3, step_deadline_s=120.0
         )
@@ -258,10 +270,16 @@ def main() -> None:
         rows["ours, through Redis"] = stack.enter_context(
             our_step(folder / "redis", second.url, n_bytes, apart=True)
         )
+        third = RedisServer()
+        stack.callback(third.stop)
+        rows["ours, directly"] = stack.enter_context(
+            our_step(folder / "direct", third.url, n_bytes, apart=True, direct="127.0.0.1")
+        )
         if facts["ray"] != "not installed":
             rows["Ray"], rows["Ray, and adding up"] = stack.enter_context(ray_step(n_bytes))
-        # Redis last, beside the wire: it takes so long that it would cool the others' memory
+        # between hosts last, beside the wire: Redis takes so long that it would cool others' memory
         slow = {
+            "ours, directly": rows.pop("ours, directly"),
             "ours, through Redis": rows.pop("ours, through Redis"),
             "one TCP stream": stack.enter_context(tcp_step(n_bytes)),
         }
@@ -280,8 +298,9 @@ def main() -> None:
     if "Ray" in found:
         ratio = found["ours, through memory"]["median_ms"] / found["Ray"]["median_ms"]
         print(f"  through memory / Ray   {ratio:7.2f}")
-    ratio = found["one TCP stream"]["median_ms"] / found["ours, through Redis"]["median_ms"]
-    print(f"  TCP / through Redis    {ratio:7.2f}")
+    for way in ("directly", "through Redis"):
+        ratio = found["one TCP stream"]["median_ms"] / found[f"ours, {way}"]["median_ms"]
+        print(f"  TCP / {way:16s} {ratio:7.2f}")
     print(
         f"reduction: {added['median_gb_per_s']:.2f} GB/s ({added['min_gb_per_s']:.2f} to "
         f"{added['max_gb_per_s']:.2f}), {added['most_gradients_alive']} of "

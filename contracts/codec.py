@@ -78,7 +78,11 @@ def content_digest(*pieces: Buffer) -> str:
 
 def check_digest(data: Buffer, digest: str, *, what: str) -> None:
     """Raise DigestError when ``data`` does not hash to ``digest``."""
-    found = content_digest(data)
+    compare_digests(content_digest(data), digest, what=what)
+
+
+def compare_digests(found: str, digest: str, *, what: str) -> None:
+    """Raise DigestError when the digest ``found`` of ``what`` came is not the promised one."""
     if found != digest:
         raise DigestError(
             f"{what} hashes to {found[:12]}..., promised was {digest[:12]}...; "

@@ -1,16 +1,33 @@
-"""Tensors between orchestrator and workers: through the memory of a host, else the blob store."""
+"""Tensors between orchestrator and workers: a host's memory, a direct stream, or the blob store."""
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from torch import Tensor
 
 from contracts.blobs import BlobStore
-from contracts.codec import Buffer, check_digest, encode
+from contracts.codec import Buffer, Encoded, check_digest, compare_digests, encode
 from contracts.host_area import HostArea
 from contracts.job import BlobRef
 from metafleet.errors import BlobMissingError
 
 SUM_TTL_S = 900.0
+
+
+class Direct(Protocol):
+    """A way to the other side that needs no store, while it is open."""
+
+    def fetch(self, key: str, n_bytes: int) -> tuple[bytearray, str] | None:
+        """Get a blob and its digest; None when it is not to be had this way."""
+        ...
+
+    def give(self, key: str, encoded: Encoded) -> str | None:
+        """Hand a blob over; returns its digest, None when it did not get there."""
+        ...
+
+    def forget(self, key: str) -> bool:
+        """Need a blob no more; False when it did not come or go this way."""
+        ...
 
 
 class Exchange:
@@ -20,10 +37,19 @@ class Exchange:
         blobs: the store that every host reaches.
         area: the run's files in the memory of the orchestrator's host; None elsewhere.
         to_store: put into the store all the same.
+        direct: the stream between the orchestrator and a worker of another host, if there is one.
     """
 
-    def __init__(self, blobs: BlobStore, area: HostArea | None, *, to_store: bool = False) -> None:
+    def __init__(
+        self,
+        blobs: BlobStore,
+        area: HostArea | None,
+        *,
+        to_store: bool = False,
+        direct: Direct | None = None,
+    ) -> None:
         self._blobs, self._area, self._to_store = blobs, area, to_store
+        self._direct = direct
 
     def put(self, key: str, tensors: Mapping[str, Tensor]) -> BlobRef:
         """Store a sum where the orchestrator gets it with the fewest copies."""
@@ -33,6 +59,10 @@ class Exchange:
             seal = self._area.put(key, encoded.pieces, ttl_s=SUM_TTL_S)
             if seal is not None:
                 return BlobRef(key=key, n_bytes=n_bytes, seal=seal)
+        if self._direct is not None and not self._to_store:
+            digest = self._direct.give(key, encoded)
+            if digest is not None:
+                return BlobRef(key=key, n_bytes=n_bytes, digest=digest)
         data = encoded.join()
         self._blobs.put(key, data, ttl_s=SUM_TTL_S)
         return BlobRef(key=key, n_bytes=n_bytes, digest=encoded.digest())
@@ -48,6 +78,9 @@ class Exchange:
             if self._area is None:
                 raise BlobMissingError(f"{what} is in the memory of another host")
             return self._area.map_sealed(ref.key, ref.n_bytes, ref.seal)
+        if self._direct is not None and (came := self._direct.fetch(ref.key, ref.n_bytes)):
+            compare_digests(came[1], ref.digest, what=what)
+            return came[0]
         data = self._blobs.get(ref.key, ref.n_bytes)
         check_digest(data, ref.digest, what=what)
         return data
@@ -55,6 +88,7 @@ class Exchange:
     def delete(self, ref: BlobRef) -> None:
         """Remove a blob that nobody reads any more; quiet when it is gone."""
         if not ref.seal:
-            self._blobs.delete(ref.key, ref.n_bytes)
+            if self._direct is None or not self._direct.forget(ref.key):
+                self._blobs.delete(ref.key, ref.n_bytes)
         elif self._area is not None:
             self._area.set_free(ref.key)

@@ -37,6 +37,8 @@ class Settings:
         heartbeat_dir: METAFLEET_HEARTBEAT_DIR; each worker touches a file here every two seconds,
             default ``home/heartbeats``.
         allows_chaos: METAFLEET_CHAOS; "1" lets `metafleet chaos` kill workers.
+        direct_address: METAFLEET_DIRECT_ADDRESS; "host" or "host:port" at which workers of other
+            hosts reach this orchestrator for tensors; "" sends those through the blobs.
         host_cache_dir: METAFLEET_HOST_CACHE_DIR; memory-backed folder where processes of this host
             exchange tensors, default ``/dev/shm/metafleet-UID``.
     """
@@ -52,6 +54,7 @@ class Settings:
     heartbeat_dir: Path
     host_cache_dir: Path
     allows_chaos: bool = False
+    direct_address: str = ""
 
     @property
     def runs_dir(self) -> Path:
@@ -90,6 +93,7 @@ class Settings:
             device=device,
             allowed_packages=tuple(p.strip() for p in packages.split(",") if p.strip()),
             heartbeat_dir=_folder(env, "METAFLEET_HEARTBEAT_DIR", home / "heartbeats"),
+            direct_address=env.get("METAFLEET_DIRECT_ADDRESS", ""),
             allows_chaos=env.get("METAFLEET_CHAOS") == "1",
             host_cache_dir=_folder(env, "METAFLEET_HOST_CACHE_DIR", _memory_folder()),
         )
@@ -118,7 +122,10 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 def orchestrator_environment(settings: Settings) -> dict[str, str]:
     """Give this process's environment to a process that reaches the database too."""
-    return child_environment(settings) | {"METAFLEET_DATABASE_URL": settings.database_url}
+    own = {"METAFLEET_DATABASE_URL": settings.database_url}
+    if settings.direct_address:
+        own["METAFLEET_DIRECT_ADDRESS"] = settings.direct_address
+    return child_environment(settings) | own
 
 
 def make_folder(path: Path, what: str) -> None:

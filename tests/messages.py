@@ -50,6 +50,7 @@ def make_job(**changes: Any) -> InnerLoopJob:
         "inputs": (),
         "host": "",
         "area": "",
+        "direct": "",
         "via_store": False,
         "fingerprint": "torch=2.13.0 threads=1",
         "lease_ms": 3000,

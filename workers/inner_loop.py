@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from contracts.blobs import BlobStore, open_blob_store
 from contracts.codec import Schema, decode_tensors, narrow, narrow_schema, widen
 from contracts.connections import connect, redis_errors, require_broker_url
+from contracts.direct_client import DirectClient
 from contracts.exchange import Exchange
 from contracts.host_cache import HostCache
 from contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_job
@@ -77,7 +78,8 @@ class InnerLoopRunner:
             allowed_packages=settings.allowed_packages,
         )
         self._host_cache = HostCache(settings.host_cache_dir)
-        self._states = StateCache(self._blobs, self._host_cache)
+        self._direct = DirectClient(self._key)
+        self._states = StateCache(self._blobs, self._host_cache, self._direct)
         self._leases = LeaseKeeper()
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._device = describe_device(device)
@@ -212,7 +214,9 @@ class InnerLoopRunner:
 
     def _exchange(self, job: InnerLoopJob) -> Exchange:
         area = self._host_cache.find_area(job.host, job.area)
-        return Exchange(self._blobs, area, to_store=job.via_store)
+        # what other workers stored, and what is made of it, is no matter of the direct stream
+        direct = self._direct.to(job.direct) if job.kind != "reduce" else None
+        return Exchange(self._blobs, area, to_store=job.via_store, direct=direct)
 
     def _check_fingerprint(self, job: InnerLoopJob) -> None:
         if job.fingerprint not in ("", self._fingerprint):

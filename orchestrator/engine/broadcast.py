@@ -1,6 +1,7 @@
 """Puts what workers fetch where they can fetch it: the plan once, each version of the state."""
 
 import json
+import logging
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from contracts.keys import RunKeys
 from contracts.ledger import RUN_TTL_MS
 from metafleet.params import MetaState, flatten_state
 from metafleet.workload import WorkloadSpec
+from orchestrator.engine.direct_server import DirectServer
+
+log = logging.getLogger(__name__)
 
 _KEPT_VERSIONS: Final = 3
 _STATE_TTL_S: Final = 3600.0
@@ -44,6 +48,8 @@ class Broadcast:
         run: the run's uid.
         area: the run's files in this host's memory; None to do without.
         wire_dtype: how float32 tensors travel.
+        direct: what hands states to workers of other hosts in place of the store, while they reach
+            it.
     """
 
     def __init__(
@@ -54,8 +60,10 @@ class Broadcast:
         *,
         area: HostArea | None = None,
         wire_dtype: WireDtype = "float32",
+        direct: DirectServer | None = None,
     ) -> None:
         self._client, self._blobs, self._area = client, blobs, area
+        self._direct, self._is_reached = direct, direct is not None
         self._keys, self._wire_dtype = RunKeys(run), wire_dtype
         self._versions: OrderedDict[str, _Version] = OrderedDict()
         self._held: dict[str, list[str]] = {}
@@ -132,11 +140,21 @@ class Broadcast:
         entry = self._versions.setdefault(version, _Version(encoded.n_bytes))
         if not entry.is_here:
             self._put_here(version, encoded)
-        if not entry.is_stored:
+        if self._direct is not None:
+            self._direct.offer(self._keys.state(version), encoded)
+        if self._is_reached:
+            entry.is_stored = True
+        elif not entry.is_stored:
             entry.was_stored = True  # even if the answer is lost
             self._blobs.put(self._keys.state(version), encoded.join(), ttl_s=_STATE_TTL_S)
             entry.is_stored = True
         return version
+
+    def note_missed(self) -> None:
+        """Note that a worker did not find a state: if it was offered, offering is not enough."""
+        if self._is_reached and any(entry.is_stored for entry in self._versions.values()):
+            self._is_reached = False
+            log.warning("workers do not reach this host directly: states go through the store, too")
 
     def invalidate(self) -> None:
         """Note that everything may be lost: publish again at the next call."""
@@ -153,6 +171,8 @@ class Broadcast:
 
     def _forget(self, version: str) -> None:
         entry, key = self._versions.pop(version), self._keys.state(version)
+        if self._direct is not None:
+            self._direct.withdraw(key)
         if self._area is not None:
             if any(version in versions for versions in self._held.values()):
                 self._area.delete(key)  # whoever computes with it keeps it

@@ -1,5 +1,6 @@
 """Carries a run's work to its workers: what they need first, then the jobs."""
 
+import logging
 from collections.abc import Mapping, Set
 
 from contracts.blobs import open_blob_store
@@ -7,10 +8,14 @@ from contracts.connections import Client, require_broker_url
 from contracts.exchange import Exchange
 from contracts.host_cache import HostCache
 from contracts.settings import Settings
+from metafleet.errors import ConfigError
 from orchestrator.engine.broadcast import Broadcast
+from orchestrator.engine.direct_server import DirectServer
 from orchestrator.engine.fleet_options import FleetOptions
 from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.publisher import Publisher
+
+log = logging.getLogger(__name__)
 
 
 class Carrier:
@@ -31,12 +36,16 @@ class Carrier:
         self._options = options
         self._host_cache = HostCache(settings.host_cache_dir)
         self._area = self._host_cache.open_area(run)
+        self._direct = _open_direct(settings)
         self._broadcast = Broadcast(
-            client, blobs, run, area=self._area, wire_dtype=options.wire_dtype
+            *(client, blobs, run),
+            area=self._area,
+            wire_dtype=options.wire_dtype,
+            direct=self._direct,
         )
         self._publisher = Publisher(client, url, signing_key=settings.signing_key)
         self._is_missed = False
-        self.exchange = Exchange(blobs, self._area)
+        self.exchange = Exchange(blobs, self._area, direct=self._direct)
         """Where sums are fetched from."""
 
     def send(
@@ -69,13 +78,20 @@ class Carrier:
             deadline_s=self._options.job_deadline_s,
             host=here,
             area=self._area.name if self._area is not None else "",
+            direct=self._direct.address if self._direct is not None and is_spread else "",
             via_store=is_spread and step.is_deferred,
         )
+        if self._direct is not None and is_spread and not step.is_deferred:
+            for job in jobs:
+                if job.kind == "gradient":
+                    key = step.sum_key(job)
+                    self._direct.expect(key, step.collector.sum_bytes)
         self._publisher.send((job, placed[job.shard]) for job in jobs)
 
     def note_missed(self) -> None:
         """Note that a worker did not find the state: the next goes where every host finds it."""
         self._is_missed = True
+        self._broadcast.note_missed()
 
     def invalidate(self) -> None:
         """Note that what was published may be lost: publish it again with the next jobs."""
@@ -84,6 +100,9 @@ class Carrier:
     def forget(self, step: OpenStep) -> None:
         """Give up what a closed step held in this host's memory."""
         self._broadcast.release(step.name)
+        if self._direct is not None:
+            for key in step.open_sums:
+                self._direct.forget(key)
         if self._area is not None:
             self._area.delete_all(step.blob_prefix)
 
@@ -96,6 +115,27 @@ class Carrier:
         self._broadcast.withdraw()
 
     def close(self) -> None:
-        """Give up this host's memory."""
+        """Give up this host's memory, and hang up on workers of others."""
+        if self._direct is not None:
+            self._direct.close()
         if self._area is not None:
             self._area.close()
+
+
+def _open_direct(settings: Settings) -> DirectServer | None:
+    """Listen for workers of other hosts, when an address is set and its port is free."""
+    if not settings.direct_address:
+        return None
+    if not settings.signing_key:
+        raise ConfigError(
+            "METAFLEET_DIRECT_ADDRESS is set but METAFLEET_SIGNING_KEY is not, by which direct "
+            "streams know their callers; set the same key on orchestrator and workers"
+        )
+    try:
+        return DirectServer(settings.direct_address, settings.signing_key)
+    except OSError as error:
+        log.warning(
+            "%s is taken (%s): tensors go through the store; give no port to have a free one",
+            *(settings.direct_address, error.strerror or error),
+        )
+        return None

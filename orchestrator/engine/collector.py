@@ -42,6 +42,11 @@ class Collector:
         self._metrics: dict[int, tuple[EpisodeMetrics, ...]] = {}
         self._jobs: dict[int, JobFacts] = {}
 
+    @property
+    def sum_bytes(self) -> int:
+        """Length of an encoded sum."""
+        return self._form.n_bytes
+
     def add(self, result: ShardResult, keys: StepKeys) -> None:
         """Check an "ok" result, fetch its sum by the step's ``keys`` and add it.
 

@@ -94,6 +94,11 @@ class OpenStep:
         """What the keys of all its sums begin with."""
         return self._keys.blob_prefix
 
+    @property
+    def open_sums(self) -> tuple[str, ...]:
+        """The keys of the sums that attempts may still bring, or have brought in vain."""
+        return tuple(self._sums.values())
+
     def move_to(self, epoch: int) -> None:
         """Go on under ``epoch``: results of an older one are not taken any more."""
         self._epoch = self._tally.epoch = epoch
@@ -110,6 +115,7 @@ class OpenStep:
         deadline_s: float,
         host: str = "",
         area: str = "",
+        direct: str = "",
         via_store: bool = False,
     ) -> list[InnerLoopJob]:
         """Open a new attempt of each shard in ``placed``, sent to its queue, and describe it."""
@@ -137,6 +143,7 @@ class OpenStep:
                 inputs=self._inputs[index] if self._inputs else (),
                 host=host,
                 area=area,
+                direct=direct,
                 via_store=via_store,
                 fingerprint=fingerprint,
                 lease_ms=JOB_LEASE_MS,
@@ -150,6 +157,10 @@ class OpenStep:
             pairs = [(job.shard, job.attempt) for job in jobs]
             self._sums.update({pair: self._keys.blob(*pair) for pair in pairs})
         return jobs
+
+    def sum_key(self, job: InnerLoopJob) -> str:
+        """Name the sum that a job just described will bring."""
+        return self._keys.blob(job.shard, job.attempt)
 
     def queue_of(self, result: ShardResult) -> str:
         """Name the queue that a result's attempt was sent to; "" for one that never was."""

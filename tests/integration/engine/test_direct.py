@@ -1,0 +1,244 @@
+"""Tensors straight between hosts: the same bits, an untouched store, which is there when cut."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from contracts.codec import encode
+from contracts.direct_client import DirectClient
+from contracts.settings import Settings
+from metafleet.errors import ConfigError
+from orchestrator.engine.direct_server import DirectServer
+from tests.fleet import Fleet, open_fleet, wait_until
+from tests.messages import make_sums
+from tests.redis_server import RedisServer
+from tests.runs import Watcher, config, execute, new_run, undisturbed
+from tests.tcp_proxy import TcpProxy
+
+KEY = "test-key"
+EXPERIMENT = config(
+    outer={"steps": 5}, validation={"every": 2}, test={"episodes": 2, "baselines": False}
+)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fleet, RedisServer]]:
+    """Two workers, and a Redis for blobs alone."""
+    broker, blobs = RedisServer(), RedisServer()
+    try:
+        with open_fleet(tmp_path_factory.mktemp("direct") / "home", broker.url) as opened:
+            fleet = Fleet(replace(opened.settings, blobs_url=blobs.url))
+            try:
+                fleet.start(2)
+                yield fleet, blobs
+            finally:
+                fleet.stop()
+    finally:
+        broker.stop()
+        blobs.stop()
+
+
+def elsewhere(settings: Settings, tmp_path: Path, address: str = "127.0.0.1") -> Settings:
+    """The orchestrator on another host than the workers."""
+    return replace(settings, host_cache_dir=tmp_path / "memory", direct_address=address)
+
+
+def commands(server: RedisServer, name: str) -> int:
+    with server.client() as client:
+        return int(client.info("commandstats").get(f"cmdstat_{name}", {"calls": 0})["calls"])
+
+
+def test_tensors_go_straight_and_the_store_sees_none(
+    fleet: tuple[Fleet, RedisServer], tmp_path: Path
+) -> None:
+    settings, blobs = elsewhere(fleet[0].settings, tmp_path), fleet[1]
+    before = commands(blobs, "set")
+
+    report = execute(settings, new_run(settings, EXPERIMENT))
+
+    assert report.checkpoint_sha256 == undisturbed(settings, EXPERIMENT)
+    assert commands(blobs, "set") == before
+
+
+@pytest.mark.parametrize("fan_in", [0, 2])
+def test_rounded_or_added_up_by_workers_the_bits_are_the_same(
+    fleet: tuple[Fleet, RedisServer], tmp_path: Path, fan_in: int
+) -> None:
+    settings = elsewhere(fleet[0].settings, tmp_path)
+    experiment = config(
+        outer={"steps": 3},
+        validation={"every": 0},
+        test={"episodes": 2, "baselines": False},
+        engine={"wire_dtype": "bfloat16", "reduce_fan_in": fan_in},
+    )
+
+    report = execute(settings, new_run(settings, experiment))
+
+    assert report.checkpoint_sha256 == undisturbed(settings, experiment)
+
+
+def test_workers_that_do_not_reach_the_orchestrator_use_the_store(
+    fleet: tuple[Fleet, RedisServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, blobs = elsewhere(fleet[0].settings, tmp_path), fleet[1]
+    before = commands(blobs, "set")
+    init = DirectServer.__init__
+
+    def unreachable(self: DirectServer, address: str, signing_key: str) -> None:
+        init(self, address, signing_key)
+        self.address = "127.0.0.1:1"  # as a name that means another host there
+
+    monkeypatch.setattr(DirectServer, "__init__", unreachable)
+
+    report = execute(settings, new_run(settings, EXPERIMENT))
+
+    assert report.checkpoint_sha256 == undisturbed(settings, EXPERIMENT)
+    assert commands(blobs, "set") > before
+
+
+def test_a_stream_that_is_cut_in_the_middle_of_a_run_costs_no_bit(
+    fleet: tuple[Fleet, RedisServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = elsewhere(fleet[0].settings, tmp_path)
+    proxies: list[TcpProxy] = []
+    init = DirectServer.__init__
+
+    def behind_a_proxy(self: DirectServer, address: str, signing_key: str) -> None:
+        init(self, address, signing_key)
+        proxies.append(TcpProxy(int(self.address.rpartition(":")[2])))
+        self.address = f"127.0.0.1:{proxies[-1].port}"
+
+    class Cutting(Watcher):
+        def on_step(self, event: object) -> None:
+            proxies[-1].cut()
+
+    monkeypatch.setattr(DirectServer, "__init__", behind_a_proxy)
+    try:
+        report = execute(settings, new_run(settings, EXPERIMENT), watcher=Cutting())
+    finally:
+        for proxy in proxies:
+            proxy.close()
+
+    assert report.checkpoint_sha256 == undisturbed(settings, EXPERIMENT)
+
+
+class TestStream:
+    @pytest.fixture
+    def server(self) -> Iterator[DirectServer]:
+        server = DirectServer("127.0.0.1", KEY)
+        yield server
+        server.close()
+
+    def test_what_is_offered_is_fetched_with_its_digest(self, server: DirectServer) -> None:
+        encoded = encode(make_sums(3))
+        server.offer("state", encoded)
+        route = DirectClient(KEY).to(server.address)
+        assert route is not None
+
+        found = route.fetch("state", encoded.n_bytes)
+
+        assert found is not None
+        assert (bytes(found[0]), found[1]) == (encoded.join(), encoded.digest())
+        assert route.fetch("state", encoded.n_bytes + 1) is None
+        server.withdraw("state")
+        assert route.fetch("state", encoded.n_bytes) is None
+
+    def test_what_is_expected_is_taken_once(self, server: DirectServer) -> None:
+        encoded = encode(make_sums(4))
+        server.expect("sum", encoded.n_bytes)
+        route = DirectClient(KEY).to(server.address)
+        assert route is not None
+
+        assert route.give("sum", encoded) == encoded.digest()
+        assert route.give("sum", encoded) is None
+        assert server.fetch("sum", encoded.n_bytes + 1) is None
+        found = server.fetch("sum", encoded.n_bytes)
+
+        assert found is not None
+        assert (bytes(found[0]), found[1]) == (encoded.join(), encoded.digest())
+        assert server.fetch("sum", encoded.n_bytes) is None
+        assert server.forget("sum")
+        assert not server.forget("sum")
+
+    def test_what_nobody_expects_is_refused_before_it_is_sent(self, server: DirectServer) -> None:
+        encoded = encode(make_sums(5))
+        server.expect("sum", encoded.n_bytes - 1)
+        server.expect("forgotten", encoded.n_bytes)
+        server.forget("forgotten")
+        route = DirectClient(KEY).to(server.address)
+        assert route is not None
+
+        assert [route.give(key, encoded) for key in ("sum", "other", "forgotten")] == [None] * 3
+
+    def test_who_does_not_know_the_key_gets_nothing(self, server: DirectServer) -> None:
+        encoded = encode(make_sums(6))
+        server.offer("state", encoded)
+        stranger = DirectClient("another-key")
+        route = stranger.to(server.address)
+        assert route is not None
+
+        assert route.fetch("state", encoded.n_bytes) is None
+        assert stranger.to(server.address) is None, "an address that refused us is avoided a while"
+        assert DirectClient("").to(server.address) is None
+
+    def test_a_server_that_does_not_know_the_key_is_given_nothing(self) -> None:
+        impostor = DirectServer("127.0.0.1", "another-key")
+        encoded = encode(make_sums(7))
+        impostor.expect("sum", encoded.n_bytes)
+        try:
+            route = DirectClient(KEY).to(impostor.address)
+            assert route is not None
+            assert route.give("sum", encoded) is None
+            assert impostor.fetch("sum", encoded.n_bytes) is None
+        finally:
+            impostor.close()
+
+    def test_a_stream_that_went_stale_is_opened_anew(self, server: DirectServer) -> None:
+        encoded = encode(make_sums(8))
+        server.offer("state", encoded)
+        proxy = TcpProxy(int(server.address.rpartition(":")[2]))
+        try:
+            route = DirectClient(KEY).to(f"127.0.0.1:{proxy.port}")
+            assert route is not None
+            assert route.fetch("state", encoded.n_bytes) is not None
+
+            proxy.cut()
+
+            assert route.fetch("state", encoded.n_bytes) is not None
+        finally:
+            proxy.close()
+
+    def test_closing_hangs_up(self) -> None:
+        server = DirectServer("127.0.0.1", KEY)
+        encoded = encode(make_sums(9))
+        server.offer("state", encoded)
+        client = DirectClient(KEY)
+        route = client.to(server.address)
+        assert route is not None and route.fetch("state", encoded.n_bytes) is not None
+
+        server.close()
+
+        assert route.fetch("state", encoded.n_bytes) is None
+        wait_until(lambda: client.to(server.address) is None, "the address avoided")
+
+    @pytest.mark.parametrize(
+        ("address", "message"),
+        [
+            ("", "expected the name or address"),
+            ("host:x", "expected the name or address"),
+            ("127.0.0.1:70000", "expected the name or address"),
+            ("192.0.2.1", "no address of this host"),
+            ("no-such-host.invalid", "no address of this host"),
+        ],
+    )
+    def test_an_address_that_is_none_of_this_host_is_refused(
+        self, address: str, message: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=message):
+            DirectServer(address, KEY)
+
+    def test_a_port_that_is_taken_is_told_apart(self, server: DirectServer) -> None:
+        with pytest.raises(OSError, match="in use"):
+            DirectServer(server.address, KEY)
