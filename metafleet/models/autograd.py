@@ -1,10 +1,25 @@
-"""A typed way into ``torch.autograd.Function``."""
+"""A typed and quick way into ``torch.autograd.Function``."""
 
 from typing import Any
 
 import torch
 
+try:
+    from torch._C import _are_functorch_transforms_active as _is_func_active
+    from torch._functorch.utils import unwrap_dead_wrappers as _unwrap
+except ImportError:  # a torch that keeps them elsewhere; the slow way is right as well
+
+    def _is_func_active() -> bool:
+        return True
+
 
 def apply(function: type[torch.autograd.Function], *inputs: Any) -> Any:
-    """Return ``function.apply(*inputs)``, which torch leaves without types."""
-    return function.apply(*inputs)  # type: ignore[no-untyped-call]
+    """Return ``function.apply(*inputs)``, which torch leaves without types.
+
+    Outside ``torch.func`` and compilers the inputs go straight to where ``apply`` would send them,
+    without a look for default values in the signature of ``forward``: that takes as long as a small
+    layer, and an episode of second-order MAML has hundreds of calls. So give every input.
+    """
+    if torch.compiler.is_compiling() or _is_func_active():
+        return function.apply(*inputs)  # type: ignore[no-untyped-call]
+    return super(torch.autograd.Function, function).apply(*_unwrap(inputs))  # type: ignore[misc]

@@ -113,10 +113,13 @@ class _Forward(torch.autograd.Function):
         x, scale, _ = inputs
         outputs, peaks, places, mean, r, variance = output
         ctx.mark_non_differentiable(peaks, places, mean, r, variance)
+        ctx.set_materialize_grads(False)  # of the five above, zeros as large as the activations
         ctx.save_for_backward(x, scale, outputs, peaks, places, mean, r)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if grad is None:  # the second derivative comes by as well, for what was kept
+            return None, None, None
         d_x, d_scale, d_shift, _ = apply(_Backward, grad, *ctx.saved_tensors)
         return d_x, d_scale, d_shift
 
@@ -143,12 +146,17 @@ class _Backward(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         _, d_scale, d_shift, g = output
         ctx.mark_non_differentiable(g)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[1:], d_scale, d_shift, g)
 
     @staticmethod
     def backward(
-        ctx: Any, h_x: Tensor, h_scale: Tensor, h_shift: Tensor, _: Tensor
+        ctx: Any, h_x: Tensor | None, h_scale: Tensor | None, h_shift: Tensor | None, _: None
     ) -> tuple[Tensor | None, ...]:
+        x, scale = ctx.saved_tensors[:2]
+        h_x = torch.zeros_like(x) if h_x is None else h_x
+        h_scale = torch.zeros_like(scale) if h_scale is None else h_scale
+        h_shift = torch.zeros_like(scale) if h_shift is None else h_shift
         grads = apply(_SecondBackward, h_x, h_scale, h_shift, *ctx.saved_tensors)
         return (*grads, None, None, None, None, None)
 

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from metafleet.errors import ConfigError, DataError
+from metafleet.models.autograd import apply
 from metafleet.models.batch_norm import BatchStatistics
-from metafleet.models.convolution import convolve
+from metafleet.models.convolution import _Convolution, convolve
 from metafleet.models.norm_pool_relu import fused_norm_pool_relu
 
 SHAPES = [(2, 3, 4, 6), (3, 2, 5, 7), (1, 1, 2, 3), (4, 2, 3, 2)]
@@ -49,7 +50,11 @@ def first_and_second(function: object, inputs: tuple[Tensor, ...]) -> list[Tenso
     mixture = sum((g * drawn(*g.shape, seed=4 + i)).sum() for i, g in enumerate(firsts))
     assert isinstance(mixture, Tensor)
     seconds = torch.autograd.grad(mixture, (*inputs, weights), allow_unused=True)
-    return [value, *firsts, *(torch.zeros(()) if s is None else s for s in seconds)]
+    return [
+        value,
+        *firsts,
+        *(torch.zeros((), dtype=value.dtype) if s is None else s for s in seconds),
+    ]
 
 
 def assert_alike(
@@ -57,7 +62,7 @@ def assert_alike(
 ) -> None:
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs.expand_as(ours), rtol=rtol, atol=atol)
+        torch.testing.assert_close(*torch.broadcast_tensors(ours, theirs), rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -150,6 +155,34 @@ def test_noted_statistics_are_the_unbiased_ones_of_batch_norm() -> None:
     for found, expected in zip(noted["fused"], noted["plain"], strict=True):
         torch.testing.assert_close(found, expected)
         assert not found.requires_grad
+
+
+@pytest.mark.parametrize("differentiated", [(0,), (1,), (2,), (0, 2), (1, 2)], ids=str)
+def test_a_second_derivative_through_some_of_the_gradients_alone_is_right(
+    differentiated: tuple[int, ...],
+) -> None:
+    # gradients that nobody uses come to the second derivative as None, not as zeros
+    inputs = arguments((3, 2, 5, 6), seed=22)
+
+    def second(function: object) -> list[Tensor]:
+        assert callable(function)
+        value = (function(*inputs) ** 3).sum()
+        firsts = torch.autograd.grad(value, [inputs[i] for i in differentiated], create_graph=True)
+        total = torch.stack([(first**2).sum() for first in firsts]).sum()
+        return list(torch.autograd.grad(total, inputs))
+
+    found = second(fused)
+    assert all(bool((gradient != 0).any()) for gradient in found)
+    assert_alike(found, second(plain))
+
+
+def test_the_quick_way_into_a_function_gives_the_bits_and_gradients_of_the_usual_one() -> None:
+    x, weight = drawn(2, 2, 4, 4, seed=23), drawn(3, 2, 3, 3, seed=24)
+    inputs = (x.requires_grad_(), weight.requires_grad_())
+    quick = first_and_second(lambda a, b: apply(_Convolution, a, b, 1), inputs)
+    usual = first_and_second(lambda a, b: _Convolution.apply(a, b, 1), inputs)
+    for ours, theirs in zip(quick, usual, strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_one_value_for_each_channel_is_refused() -> None:
