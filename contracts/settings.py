@@ -62,6 +62,11 @@ class Settings:
         return self.home / "runs"
 
     @property
+    def programs_dir(self) -> Path:
+        """Where compiled programs are, for all processes of this host."""
+        return self.home / "programs"
+
+    @property
     def stack_file(self) -> Path:
         """Where ``metafleet up`` says how to reach the embedded stack."""
         return self.home / "stack.json"

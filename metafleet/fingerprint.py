@@ -5,11 +5,15 @@ import hashlib
 import json
 from importlib import metadata
 from pathlib import Path
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 
+from metafleet.execution.machine_code import compiler_version
 from metafleet.params import digest
+
+_COMPILER: Final = "compiler"
 
 
 def fingerprint(device: str = "cpu") -> dict[str, str]:
@@ -20,6 +24,7 @@ def fingerprint(device: str = "cpu") -> dict[str, str]:
         threads, cpu: torch threads; instruction set of torch's own kernels.
         probe: digest of a small convolution's bits, which also shows oneDNN's instruction set.
         device: "cpu", or the GPU's name with CUDA and cuDNN versions.
+        compiler: only where gradients are compiled: the C++ compiler's release.
         deterministic, precision: torch's switches for repeatable and for reduced arithmetic.
     """
     is_cuda = torch.device(device).type == "cuda"
@@ -36,9 +41,29 @@ def fingerprint(device: str = "cpu") -> dict[str, str]:
     }
 
 
-def fingerprint_text(device: str = "cpu") -> str:
-    """Return the fingerprint as one line of JSON with sorted keys."""
-    return json.dumps(fingerprint(device), sort_keys=True)
+def fingerprint_text(device: str = "cpu", *, compiles: bool = False) -> str:
+    """Return the fingerprint as one line of JSON with sorted keys.
+
+    Args:
+        device: what computes.
+        compiles: it computes gradients by programs compiled here, so the compiler counts as well.
+
+    Raises:
+        ConfigError: ``compiles`` and there is no compiler.
+    """
+    found = fingerprint(device)
+    if compiles:
+        found[_COMPILER] = compiler_version()
+    return json.dumps(found, sort_keys=True)
+
+
+def without_compiler(text: str) -> str:
+    """Return what ``fingerprint_text`` gives for work that is not compiled; "" stays so."""
+    if f'"{_COMPILER}"' not in text:
+        return text
+    found = json.loads(text)
+    found.pop(_COMPILER, None)
+    return json.dumps(found, sort_keys=True)
 
 
 @functools.cache

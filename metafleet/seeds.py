@@ -7,6 +7,7 @@ come out on every platform and in every version of torch or numpy.
 """
 
 import hashlib
+import itertools
 import math
 import struct
 from collections.abc import Iterator
@@ -77,6 +78,10 @@ class CounterRng:
     def uniform(self) -> float:
         """Draw one float64 in [0, 1) with 53 random bits."""
         return (next(self._words) >> 11) * 2.0**-53
+
+    def uniforms(self, n: int) -> list[float]:
+        """Draw what n calls of ``uniform`` would, in less time."""
+        return [(word >> 11) * 2.0**-53 for word in itertools.islice(self._words, n)]
 
     def normal(self) -> float:
         """Draw one standard normal float64 (Box and Muller 1958)."""

@@ -5,7 +5,7 @@ dispatcher and the Celery workers call the same ``gradient`` and ``evaluate``, s
 is computed cannot change what comes out.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from metafleet.cancellation import stop_if_unwanted
 from metafleet.data import registry as datasets
-from metafleet.episode import Episode, ExampleSet
+from metafleet.episode import META_TRAIN, Episode, ExampleSet
 from metafleet.errors import ConfigError, DataCorruptError, NumericsError
+from metafleet.execution import Execution, check_mapped, make_execution
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.registry import build_learner
 from metafleet.models.registry import model_factory
@@ -40,12 +41,14 @@ class Workload:
         learner: the learner.
         source: where episodes come from.
         device: torch device that computes, such as "cpu" or "cuda".
+        execution: how the episodes of meta-training are computed.
     """
 
     spec: WorkloadSpec
     learner: Learner
     source: EpisodeSource
     device: str
+    execution: Execution
 
     @classmethod
     def build(
@@ -55,6 +58,7 @@ class Workload:
         data_dir: Path,
         device: str = "cpu",
         allowed_packages: Sequence[str] = (),
+        cache_dir: Path | None = None,
     ) -> "Workload":
         """Open the data and bind learner and model to them; nothing is cached here.
 
@@ -64,6 +68,7 @@ class Workload:
             device: torch device to compute on.
             allowed_packages: top-level packages of the user whose learners and models, named
                 "package.module:Class", may be imported.
+            cache_dir: where execution "compiled" keeps machine code.
 
         Raises:
             ConfigError: a name or option is wrong or does not fit the data.
@@ -81,6 +86,7 @@ class Workload:
             datasets.open_source(spec.data, data_dir),
             device=device,
             allowed_packages=allowed_packages,
+            cache_dir=cache_dir,
         )
 
     @classmethod
@@ -91,6 +97,7 @@ class Workload:
         *,
         device: str = "cpu",
         allowed_packages: Sequence[str] = (),
+        cache_dir: Path | None = None,
     ) -> "Workload":
         """Build on an open source; ``spec.data`` and ``spec.data_digest`` are not looked at.
 
@@ -104,7 +111,8 @@ class Workload:
         learner = build_learner(
             spec.learner, problem, make_model, allowed_packages=allowed_packages
         )
-        return cls(spec, learner, source, device)
+        execution = make_execution(spec.execution, learner, device=device, cache_dir=cache_dir)
+        return cls(spec, learner, source, device, execution)
 
     @property
     def batch_norm(self) -> str:
@@ -122,6 +130,19 @@ class Workload:
             for name, tensor in flatten_state(self.init_state()).items()
         }
 
+    def check_execution(self) -> None:
+        """Make sure that the learner can be executed as the spec says, at the cost of two episodes.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        if self.spec.execution.is_mapped:
+            episodes = [self.sample(split=META_TRAIN, step=1, index=i) for i in range(2)]
+            check_mapped(
+                *(self.learner, self.init_state(), episodes),
+                precision=self.spec.execution.precision,
+            )
+
     def sample(self, *, split: str, step: int, index: int) -> Episode:
         """Draw one episode; it depends on the run's seed and these three numbers alone."""
         shape = self.spec.episodes.get(split)
@@ -130,7 +151,9 @@ class Workload:
             raise ConfigError(f"split={split!r} has no episodes in this run; expected {known}")
         episode = self.source.sample(split, shape, CounterRng(self.spec.seed, split, step, index))
         draws = CounterRng(self.spec.seed, f"{split}/draw", step, index)
-        return replace(episode, step=step, seed=draws.torch_seed())
+        return Episode(
+            *(episode.support, episode.query, episode.n_way), step=step, seed=draws.torch_seed()
+        )
 
     def gradient(
         self, state: MetaState, *, split: str, step: int, first_episode: int, n_episodes: int
@@ -143,20 +166,15 @@ class Workload:
         Raises:
             NumericsError: a loss or gradient is not finite; names the episode.
         """
-        here = self._on_device(state)
-        grads: Params = {}
-        buffers: Params = {}
-        metrics: list[EpisodeMetrics] = []
-        for gradient in self._each(
-            lambda episode: self.learner.episode_gradient(here, episode),
-            split=split,
-            step=step,
-            indices=range(first_episode, first_episode + n_episodes),
-        ):
-            _add_to(grads, gradient.grads)
-            _add_to(buffers, gradient.buffers)
-            metrics.extend(gradient.metrics)
-        return MetaGradient(_move(grads, "cpu"), _move(buffers, "cpu"), tuple(metrics))
+        episodes = (
+            self._drawn(split=split, step=step, index=index)
+            for index in range(first_episode, first_episode + n_episodes)
+        )
+        try:
+            found = self.execution.gradient(self._on_device(state), episodes, first=first_episode)
+        except NumericsError as error:
+            raise NumericsError(f"{split} step={step} {error}") from error
+        return MetaGradient(_move(found.grads, "cpu"), _move(found.buffers, "cpu"), found.metrics)
 
     def evaluate(
         self, state: MetaState, *, split: str, step: int, first_episode: int, n_episodes: int
@@ -167,30 +185,26 @@ class Workload:
             NumericsError: a loss is not finite; names the episode.
         """
         here = self._on_device(state)
-        return tuple(
-            self._each(
-                lambda episode: self.learner.evaluate(here, episode),
-                split=split,
-                step=step,
-                indices=range(first_episode, first_episode + n_episodes),
-            )
-        )
-
-    def _each(
-        self, work: Callable[[Episode], ResultT], *, split: str, step: int, indices: range
-    ) -> Iterator[ResultT]:
-        for index in indices:
-            stop_if_unwanted()
-            episode = self._episode_on_device(self.sample(split=split, step=step, index=index))
+        metrics = []
+        for index in range(first_episode, first_episode + n_episodes):
+            episode = self._drawn(split=split, step=step, index=index)
             try:
-                yield work(episode)
+                metrics.append(self.learner.evaluate(here, episode))
             except NumericsError as error:
                 raise NumericsError(f"{split} step={step} episode={index}: {error}") from error
+        return tuple(metrics)
+
+    def _drawn(self, *, split: str, step: int, index: int) -> Episode:
+        """Draw an episode, unless nobody waits for the result any more."""
+        stop_if_unwanted()
+        return self._episode_on_device(self.sample(split=split, step=step, index=index))
 
     def _on_device(self, state: MetaState) -> MetaState:
         return MetaState(_move(state.params, self.device), _move(state.buffers, self.device))
 
     def _episode_on_device(self, episode: Episode) -> Episode:
+        if self.device == "cpu":
+            return episode
         support, query = (
             ExampleSet(_move(part.inputs, self.device), part.targets.to(self.device))
             for part in (episode.support, episode.query)
@@ -200,12 +214,3 @@ class Workload:
 
 def _move(tensors: Mapping[str, Tensor], device: str) -> Params:
     return {name: tensor.to(torch.device(device)) for name, tensor in tensors.items()}
-
-
-def _add_to(total: Params, term: Mapping[str, Tensor]) -> None:
-    """Add ``term`` in place; the first term becomes the total."""
-    for name, tensor in term.items():
-        if name in total:
-            total[name] += tensor
-        else:
-            total[name] = tensor

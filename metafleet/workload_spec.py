@@ -1,11 +1,12 @@
 """A run's work as plain JSON: everything that decides its arithmetic."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from metafleet.episode import EpisodeShape
 from metafleet.errors import ContractError
+from metafleet.execution.strategy import Strategy
 from metafleet.options import parse_options
 from metafleet.seeds import MAX_SEED
 
@@ -24,6 +25,7 @@ class WorkloadSpec:
         episodes: split -> shape of its episodes.
         model: model name and options.
         learner: learner name and options.
+        execution: how episodes are executed.
     """
 
     seed: int
@@ -32,6 +34,7 @@ class WorkloadSpec:
     episodes: Mapping[str, EpisodeShape]
     model: Options
     learner: Options
+    execution: Strategy = field(default_factory=Strategy)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values that ``from_json`` takes back."""
@@ -42,6 +45,7 @@ class WorkloadSpec:
             "episodes": {split: asdict(shape) for split, shape in self.episodes.items()},
             "model": dict(self.model),
             "learner": dict(self.learner),
+            "execution": self.execution.to_json(),
         }
 
     @classmethod
@@ -73,6 +77,7 @@ class WorkloadSpec:
             },
             model=values["model"],
             learner=values["learner"],
+            execution=Strategy.from_json(values["execution"]),
         )
 
 

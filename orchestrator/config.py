@@ -6,6 +6,7 @@ them are reported together, in one ConfigError.
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -22,6 +23,8 @@ from pydantic_core import PydanticCustomError
 
 from metafleet.episode import SPLITS, EpisodeShape
 from metafleet.errors import ConfigError, MetafleetError
+from metafleet.execution import STRATEGIES, Strategy
+from metafleet.execution.strategy import LARGEST_CHUNK, Precision, StrategyName
 from metafleet.sampling import EpisodeSource
 from metafleet.workload import Workload, WorkloadSpec
 from orchestrator import config_options
@@ -149,13 +152,19 @@ class Test(_Section):
 class Engine(_Section):
     """How the work is cut and guarded.
 
-    Only episodes_per_job, device, wire_dtype and max_staleness touch the arithmetic.
+    Only episodes_per_job, device, execution, precision, wire_dtype and max_staleness touch the
+    arithmetic.
     """
 
     episodes_per_job: int | Literal["auto"] = Field(
         default=4, json_schema_extra={"expected": "an integer >= 1, or 'auto'"}
     )
     device: Literal["cpu", "cuda", "any"] = "cpu"
+    execution: StrategyName | Literal["auto"] = Field(
+        default="autograd",
+        json_schema_extra={"expected": f"one of: {', '.join(STRATEGIES)}, auto"},
+    )
+    precision: Precision = "float32"
     numerics: Literal["strict", "relaxed"] = "strict"
     policy: Literal["strict", "partial"] = "strict"
     min_fraction: float = Field(default=0.9, gt=0, le=1)
@@ -279,12 +288,20 @@ class ExperimentConfig(_Section):
         engine = self.engine.model_copy(update={"episodes_per_job": episodes_per_job})
         return self.model_copy(update={"engine": engine})
 
+    def with_execution(self, execution: StrategyName) -> Self:
+        """Give the same experiment with episodes executed in a certain way."""
+        engine = self.engine.model_copy(update={"execution": execution})
+        return self.model_copy(update={"engine": engine})
+
     def shapes(self) -> dict[str, EpisodeShape]:
         """Give the shape of every split's episodes."""
         return {split: self.episodes.shape(split) for split in SPLITS}
 
     def workload_spec(self, data_digest: str) -> WorkloadSpec:
-        """Give what workers need to know to do this experiment's arithmetic."""
+        """Give what workers need to know to do this experiment's arithmetic.
+
+        Where it is still to be measured how episodes are executed, they are by autograd.
+        """
         return WorkloadSpec(
             seed=self.seed,
             data=self.data,
@@ -292,7 +309,18 @@ class ExperimentConfig(_Section):
             episodes=self.shapes(),
             model=self.model,
             learner=self.learner,
+            execution=self.strategy(),
         )
+
+    def strategy(self) -> Strategy:
+        """Say how episodes are executed: in chunks as large as a job, up to a limit."""
+        name: StrategyName = "autograd"
+        if self.engine.execution != "auto":
+            name = self.engine.execution
+        strategy, size = Strategy(name, self.engine.precision), self.engine.episodes_per_job
+        if not strategy.is_mapped or size == "auto":
+            return strategy
+        return replace(strategy, chunk=min(size, self.outer.meta_batch_size, LARGEST_CHUNK))
 
     def check_source(self, source: EpisodeSource, *, allowed_packages: Sequence[str] = ()) -> None:
         """Check every split's episodes, the model and the learner against the opened data.

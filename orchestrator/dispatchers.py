@@ -41,6 +41,8 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
             allowed_packages=settings.allowed_packages,
             check=check,
             wire_dtype=engine.wire_dtype,
+            programs_dir=settings.programs_dir,
+            compiles=engine.execution == "compiled",
         )
     options = FleetOptions(
         episodes_per_job=episodes_per_job,

@@ -100,11 +100,13 @@ def create_runs(
     queue = queue or Queueing(detached=False)
     datasets.check_origin(config.data)
     data_digest = datasets.data_digest(config.data, settings.data_dir)
-    Workload.build(
+    workload = Workload.build(
         config.workload_spec(data_digest),
         data_dir=settings.data_dir,
         allowed_packages=settings.allowed_packages,
+        cache_dir=settings.programs_dir,
     )
+    workload.check_execution()
     versions = _package_versions()
     with database.session() as session:
         repository = RunRepository(session)
@@ -244,7 +246,10 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     progress, state = found.progress, found.best or found.state
     spec = config.workload_spec(run.data_digest)
     workload = Workload.build(
-        spec, data_dir=settings.data_dir, allowed_packages=settings.allowed_packages
+        spec,
+        data_dir=settings.data_dir,
+        allowed_packages=settings.allowed_packages,
+        cache_dir=settings.programs_dir,
     )
     judgement = Judgement(
         split,

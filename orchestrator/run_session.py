@@ -1,6 +1,7 @@
 """One execution of one run: what must be open while it runs, and closed whatever happens."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -41,6 +42,7 @@ from orchestrator.training.evaluation import (
     judge_state,
 )
 from orchestrator.training.outer_loop import OuterLoop, Trained
+from orchestrator.warm_up import steps_to_compile, warm_up_fleet, warm_up_here
 from orchestrator.work_size import calibrate_fleet, calibrate_here, settled
 
 log = logging.getLogger(__name__)
@@ -107,6 +109,7 @@ class RunSession:
                 self._spec,
                 data_dir=self._settings.data_dir,
                 allowed_packages=self._settings.allowed_packages,
+                cache_dir=self._settings.programs_dir,
             )
             prepare_process("cpu")  # the outer update's arithmetic, wherever the shards' is done
             opening.push(self._close_recorder)
@@ -180,6 +183,8 @@ class RunSession:
             )
         )
         self._settle_work_size(start)
+        self._spec = self._config.workload_spec(self._run.data_digest)
+        self._warm_up(start)
         loop = OuterLoop(
             self._config,
             self._spec,
@@ -219,6 +224,34 @@ class RunSession:
         self._dispatcher.set_episodes_per_job(kept.episodes_per_job)
         notify(f"episodes: {kept}")
 
+    def _warm_up(self, start: Checkpoint) -> None:
+        """Have compiled what the run will need, where it asks for that."""
+        if not self._spec.execution.is_compiled:
+            return
+        steps = steps_to_compile(
+            self._workload.learner,
+            first=start.progress.step + 1,
+            last=self._config.outer.steps,
+        )
+        notify = self._observer.on_notice
+        programs = "a program" if len(steps) == 1 else f"{len(steps)} programs"
+        notify(
+            f"compiling {programs} where there is none yet: about a minute each, once for each "
+            "machine (engine.execution='compiled')"
+        )
+        began_s = time.monotonic()
+        if self._in_process:
+            warm_up_here(self._dispatcher, self._spec, start.state, steps=steps)
+        else:
+            warm_up_fleet(
+                *(self._settings, self._config, self._run.uid, start.state),
+                spec=self._spec,
+                steps=steps,
+                notify=notify,
+                check=self._check,
+            )
+        notify(f"compiled: ready after {time.monotonic() - began_s:.1f} s")
+
     def _require_no_checkpoint(self) -> None:
         """Refuse to begin anew where the database knows of a checkpoint: it is somewhere else."""
         with self._database.session(read_only=True) as session:
@@ -242,7 +275,7 @@ class RunSession:
             self._observer.on_notice(f"the initialisation cannot be judged: {error}")
         if self._config.episodes.n_way > 0:
             raw = self._config.model_copy(update={"learner": {"name": "nearest_prototype"}})
-            spec = raw.workload_spec(self._run.data_digest)
+            spec = raw.with_execution("autograd").workload_spec(self._run.data_digest)
             results.append(self._judge(spec, MetaState({}, {}), "nearest_prototype", 0))
         return results
 

@@ -51,12 +51,19 @@ class WorkloadCache:
     """Workloads rebuilt from plans: building reads data and takes seconds, so a few are kept."""
 
     def __init__(
-        self, client: Client, *, data_dir: Path, device: str, allowed_packages: tuple[str, ...]
+        self,
+        client: Client,
+        *,
+        data_dir: Path,
+        device: str,
+        allowed_packages: tuple[str, ...],
+        cache_dir: Path | None = None,
     ) -> None:
         self._client = client
         self._data_dir = data_dir
         self._device = device
         self._allowed_packages = allowed_packages
+        self._cache_dir = cache_dir
         self._workloads: RecentlyUsed[str, tuple[Workload, Schema]] = RecentlyUsed(4)
 
     def get(self, job: InnerLoopJob) -> tuple[Workload, Schema]:
@@ -78,6 +85,7 @@ class WorkloadCache:
             data_dir=self._data_dir,
             device=self._device,
             allowed_packages=self._allowed_packages,
+            cache_dir=self._cache_dir,
         )
         return workload, workload.schema()  # which draws a state: as slow as a job of a large model
 

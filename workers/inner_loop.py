@@ -33,7 +33,7 @@ from metafleet.errors import (
     NumericsError,
     StaleError,
 )
-from metafleet.fingerprint import fingerprint_text
+from metafleet.fingerprint import fingerprint_text, without_compiler
 from metafleet.params import MetaState, Params, flatten_state
 from metafleet.reduction import TreeReducer
 from workers.caches import StateCache, WorkloadCache
@@ -76,6 +76,7 @@ class InnerLoopRunner:
             data_dir=settings.data_dir,
             device=device,
             allowed_packages=settings.allowed_packages,
+            cache_dir=settings.programs_dir,
         )
         self._host_cache = HostCache(settings.host_cache_dir)
         self._direct = DirectClient(self._key)
@@ -83,7 +84,7 @@ class InnerLoopRunner:
         self._leases = LeaseKeeper()
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._device = describe_device(device)
-        self._fingerprint = fingerprint_text(device)
+        self._torch_device, self._fingerprint = device, fingerprint_text(device)
 
     def run(self, wire: object) -> str:
         """Check, compute and commit one job. Returns what became of it, for Flower.
@@ -137,7 +138,7 @@ class InnerLoopRunner:
         )
         update: dict[str, object]
         try:
-            self._check_fingerprint(job)
+            self._require(without_compiler(job.fingerprint), self._fingerprint)
             with redis_errors(self._url):
                 return result.model_copy(update=self._work(job))
         except StaleError:
@@ -163,6 +164,11 @@ class InnerLoopRunner:
         workload, schema = self._workloads.get(job)
         if job.kind == "reduce":
             return _promise(self._put(job, self._add_up(job, schema)))
+        fingerprint = self._fingerprint
+        if job.kind == "gradient" and workload.spec.execution.is_compiled:
+            fingerprint = fingerprint_text(self._torch_device, compiles=True)
+            if job.fingerprint != self._fingerprint:  # else no gradient was compiled before
+                self._require(job.fingerprint, fingerprint)
         state = self._states.get(job, schema)
         if job.kind == "evaluate":
             metrics = workload.evaluate(
@@ -185,6 +191,7 @@ class InnerLoopRunner:
             sums = flatten_state(MetaState(gradient.grads, gradient.buffers))
             blob = self._put(job, narrow(sums, job.wire_dtype))
         return {
+            "fingerprint": fingerprint,
             "losses": tuple(m.loss for m in metrics),
             "accuracies": tuple(m.accuracy for m in metrics if m.accuracy is not None),
             **(_promise(blob) if blob is not None else {}),
@@ -218,12 +225,12 @@ class InnerLoopRunner:
         direct = self._direct.to(job.direct) if job.kind != "reduce" else None
         return Exchange(self._blobs, area, to_store=job.via_store, direct=direct)
 
-    def _check_fingerprint(self, job: InnerLoopJob) -> None:
-        if job.fingerprint not in ("", self._fingerprint):
+    def _require(self, wanted: str, found: str) -> None:
+        if wanted not in ("", found):
             raise FingerprintError(
-                f"worker {self._worker} computes as {self._fingerprint} but the run as "
-                f"{job.fingerprint}; pin ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY on every "
-                'host, or set engine.numerics="relaxed"'
+                f"worker {self._worker} computes as {found} but the run as {wanted}; pin "
+                "ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY on every host, or set "
+                'engine.numerics="relaxed"'
             )
 
     def _persist(self, call: Callable[[], T], *, patience_s: float = _PATIENCE_S) -> T:

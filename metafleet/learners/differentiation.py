@@ -46,8 +46,8 @@ def by_autograd(
             for name, value in params.items()
         }
         loss, aux = function(leaves)
-        if not leaves:
-            return {}, loss, aux
+        if not loss.requires_grad:
+            return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}, loss, aux
         grads = torch.autograd.grad(
             loss,
             list(leaves.values()),

@@ -265,9 +265,17 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
             norm=EpisodeNorm(self.batch_norm, state.buffers, is_training=True, notes=notes),
             notes=notes,
             variant=self.variant(episode.step),
-            schedule=_like(self.schedule(episode.step), episode.support),
-            drawn=self._drawn(episode.seed, episode.support, len(episode.query)),
+            schedule=self.schedule_for(episode),
+            drawn=self.drawn_for(episode),
         )
+
+    def schedule_for(self, episode: Episode) -> Params:
+        """Return the schedule of an episode's outer step, where and as precise as the episode."""
+        return _like(self.schedule(episode.step), episode.support)
+
+    def drawn_for(self, episode: Episode) -> Params:
+        """Return what is drawn for an episode of meta-training."""
+        return self._drawn(episode.seed, episode.support, len(episode.query))
 
     def _predict(
         self,

@@ -16,6 +16,7 @@ from metafleet.models.init import fan_in_uniform, glorot_uniform
 from metafleet.options import require
 from metafleet.params import Params
 from metafleet.problem import Problem
+from metafleet.tracing import is_mapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ def _channels_last(images: Tensor) -> Tensor:
     On a CPU this makes an episode up to a third faster. ``contiguous(memory_format=...)`` leaves
     images of a single channel as they are, and with them the whole network, hence the strides.
     """
-    if images.device.type != "cpu":
+    if images.device.type != "cpu" or is_mapped():  # torch can't differentiate pooling so, mapped
         return images
     _, channels, height, width = images.shape
     strides = (channels * height * width, 1, channels * width, channels)

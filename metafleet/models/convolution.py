@@ -28,8 +28,12 @@ def convolve(x: Tensor, weight: Tensor, padding: int) -> Tensor:
         [n, c_out, h + 2 * padding - k + 1, ...]; differentiable as often as one likes, and under
         ``torch.func`` as well.
     """
+    dtype, kind = x.dtype, x.device.type
+    if torch.is_autocast_enabled(kind):  # here, so that the derivatives' arguments are rounded too
+        reduced = torch.get_autocast_dtype(kind)
+        x, weight = x.to(reduced), weight.to(reduced)
     result: Tensor = apply(_Convolution, x, weight, padding)
-    return result
+    return result.to(dtype)
 
 
 class _Bilinear(torch.autograd.Function):

@@ -32,13 +32,14 @@ from torch import Tensor
 from metafleet.errors import ConfigError
 from metafleet.models.autograd import apply
 from metafleet.models.batch_norm import EPSILON, BatchStatistics, Normalise
+from metafleet.tracing import is_being_compiled
 
 
 def can_fuse(norm: Normalise, x: Tensor) -> TypeGuard[BatchStatistics]:
     """Tell whether ``fused_norm_pool_relu`` is for this: own statistics, floats, on a CPU."""
     is_float = x.dtype in (torch.float32, torch.float64)
     # a compiler fuses the plain operators by itself
-    is_eager_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    is_eager_cpu = x.device.type == "cpu" and not is_being_compiled()
     return isinstance(norm, BatchStatistics) and is_float and is_eager_cpu
 
 

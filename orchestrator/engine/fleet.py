@@ -23,6 +23,7 @@ from metafleet.errors import (
     MetafleetError,
     NumericsError,
 )
+from metafleet.fingerprint import without_compiler
 from orchestrator.engine.carrier import Carrier
 from orchestrator.engine.fleet_options import FleetOptions
 from orchestrator.engine.lanes import Lanes
@@ -301,7 +302,7 @@ class FleetDispatcher:
     def _send(self, step: OpenStep, placed: Mapping[int, str]) -> None:
         if placed:
             step.move_to(self._owner.epoch)
-            fingerprint = self._fingerprint if self._options.is_strict else ""
+            fingerprint = self._wanted(step.request) if self._options.is_strict else ""
             self._carrier.send(step, placed, hosts=self._owner.hosts, fingerprint=fingerprint)
 
     def _take_in(self) -> None:
@@ -311,7 +312,7 @@ class FleetDispatcher:
                 self._take(step, result)
 
     def _take(self, step: OpenStep, result: ShardResult) -> None:
-        if result.status == "ok" and not self._accepts(result.fingerprint):
+        if result.status == "ok" and not self._accepts(step.request, result.fingerprint):
             reason = f"{result.worker} computes otherwise: {result.fingerprint}"
             step.withdraw(result, reason, kind="fingerprint")
             return
@@ -323,10 +324,15 @@ class FleetDispatcher:
             self._lanes.note(step.queue_of(result), result.compute_s)
         step.take(result, workers_alive=self._owner.workers_alive)
 
-    def _accepts(self, fingerprint: str) -> bool:
-        if not self._fingerprint:
-            self._fingerprint = fingerprint
-        return fingerprint == self._fingerprint or not self._options.is_strict
+    def _accepts(self, request: StepRequest, fingerprint: str) -> bool:
+        if self._fingerprint in ("", without_compiler(fingerprint)):
+            self._fingerprint = fingerprint  # the first, or the first whose work was compiled
+        return fingerprint == self._wanted(request) or not self._options.is_strict
+
+    def _wanted(self, request: StepRequest) -> str:
+        """Return the numerics that this work must be done with; "" while nothing is known."""
+        known = self._fingerprint
+        return known if request.is_compiled else without_compiler(known)
 
     def _review(self) -> None:
         if not self._owner.check():

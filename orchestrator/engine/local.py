@@ -29,9 +29,12 @@ class LocalDispatcher:
         device: what to compute on.
         allowed_packages: packages of the user that may be imported.
         check: called between inner steps; raises when the run is to be left alone.
+        wire_dtype: how sums and states would travel.
+        programs_dir: where compiled programs are kept.
+        compiles: some gradients will be compiled, so the compiler is part of the fingerprint.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the seams of a dispatcher
         self,
         *,
         episodes_per_job: int,
@@ -40,19 +43,26 @@ class LocalDispatcher:
         allowed_packages: tuple[str, ...] = (),
         check: Callable[[], None] = lambda: None,
         wire_dtype: WireDtype = "float32",
+        programs_dir: Path | None = None,
+        compiles: bool = False,
     ) -> None:
         prepare_process(device)
         self._check = check
         self._build = functools.partial(
-            Workload.build, data_dir=data_dir, device=device, allowed_packages=allowed_packages
+            Workload.build,
+            data_dir=data_dir,
+            device=device,
+            allowed_packages=allowed_packages,
+            cache_dir=programs_dir,
         )
+        self._compiles = compiles
         self._workloads: list[Workload] = []
         self._numbers = itertools.count()
         self._begun: dict[Ticket, StepRequest] = {}
         self._episodes_per_job, self._wire_dtype = episodes_per_job, wire_dtype
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
-        self._device = describe_device(device)
-        self._fingerprint = fingerprint_text(device)
+        self._torch_device, self._device = device, describe_device(device)
+        self._fingerprint = fingerprint_text(device, compiles=compiles)
 
     @property
     def fingerprint(self) -> str:
@@ -136,6 +146,9 @@ class LocalDispatcher:
         self, request: StepRequest, shard: Shard
     ) -> tuple[Params, tuple[EpisodeMetrics, ...]]:
         workload = self._workload(request.spec)
+        if request.is_compiled and not self._compiles:
+            self._compiles = True
+            self._fingerprint = fingerprint_text(self._torch_device, compiles=True)
         if request.kind == "evaluate":
             return {}, workload.evaluate(
                 request.state,

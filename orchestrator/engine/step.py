@@ -34,6 +34,11 @@ class StepRequest:
     spec: WorkloadSpec
     state: MetaState
 
+    @property
+    def is_compiled(self) -> bool:
+        """True when a compiler has a part in the bits."""
+        return self.kind == "gradient" and self.spec.execution.is_compiled
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:

@@ -1,0 +1,14 @@
+"""How meta-gradients are computed: one learner, several ways to execute its episodes."""
+
+from metafleet.execution.base import Execution
+from metafleet.execution.making import check_mapped, make_execution
+from metafleet.execution.strategy import PRECISIONS, STRATEGIES, Strategy
+
+__all__ = [
+    "PRECISIONS",
+    "STRATEGIES",
+    "Execution",
+    "Strategy",
+    "check_mapped",
+    "make_execution",
+]

@@ -1,0 +1,202 @@
+"""A chunk of episodes as one computation: ``torch.func.vmap`` over ``EpisodicLearner.compute``."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metafleet.cancellation import stop_if_unwanted
+from metafleet.episode import Episode
+from metafleet.errors import ConfigError, NumericsError
+from metafleet.execution.chunk import Chunk, chunks_of, stack_episodes, targets_of, unpack_set
+from metafleet.execution.one_by_one import AutogradExecution, add_to
+from metafleet.execution.precision import in_precision
+from metafleet.execution.strategy import Precision, Strategy
+from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.differentiation import by_functions
+from metafleet.learners.episodic import EpisodicLearner
+from metafleet.models.batch_norm import EpisodeNorm
+from metafleet.notes import Notes
+from metafleet.params import MetaState, Params
+from metafleet.tracing import mapping
+
+
+class ChunkSums(NamedTuple):
+    """All that leaves a chunk.
+
+    Attributes:
+        grads, buffers: sums over the episodes.
+        losses: [episodes].
+        outputs: of the query sets, [episodes, n, ...].
+        is_finite: a scalar; false when any gradient, loss or support loss is not.
+    """
+
+    grads: Params
+    buffers: Params
+    losses: Tensor
+    outputs: Tensor
+    is_finite: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkComputation:
+    """What a chunk computes: a pure function of tensors.
+
+    Attributes:
+        learner: whose episodes.
+        n_way: of the episodes.
+        variant: of the outer step.
+        precision: of matrix products and convolutions.
+        device: where.
+    """
+
+    learner: EpisodicLearner[Any]
+    n_way: int
+    variant: str
+    precision: Precision
+    device: str
+
+    def __call__(
+        self, state: MetaState, schedule: Mapping[str, Tensor], chunk: Chunk, weights: Tensor | None
+    ) -> ChunkSums:
+        """Compute a chunk; where ``weights`` [episodes] is 0 an episode only fills the chunk."""
+
+        def one(support: Params, query: Params, drawn: Params) -> tuple[Any, ...]:
+            return self._episode(state, schedule, Chunk(support, query, drawn))
+
+        with torch.no_grad(), mapping(), in_precision(self.precision, self.device):
+            grads, buffers, loss, outputs, support_losses = torch.func.vmap(one)(*chunk)
+        if weights is not None:
+            grads, buffers = (_fill(values, weights) for values in (grads, buffers))
+        sums = {name: value.sum(0) for name, value in grads.items()}
+        is_finite = [torch.isfinite(value).all() for value in (loss, *support_losses)]
+        is_finite += [torch.isfinite(value).all() for value in sums.values()]
+        return ChunkSums(
+            sums,
+            {name: value.sum(0) for name, value in buffers.items()},
+            loss,
+            outputs,
+            torch.stack(is_finite).all(),
+        )
+
+    def _episode(
+        self, state: MetaState, schedule: Mapping[str, Tensor], own: Chunk
+    ) -> tuple[Any, ...]:
+        notes = Notes()
+        context = EpisodeContext(
+            n_way=self.n_way,
+            is_training=True,
+            norm=EpisodeNorm(
+                self.learner.batch_norm,
+                state.buffers,
+                is_training=True,
+                notes=notes,
+                is_traced=True,
+            ),
+            notes=notes,
+            variant=self.variant,
+            schedule=schedule,
+            drawn=own.drawn,
+            differentiate=by_functions,
+            is_traced=True,
+        )
+        episode = Episode(unpack_set(own.support), unpack_set(own.query), self.n_way)
+        outcome = self.learner.compute(state.params, episode, context)
+        query = outcome.query
+        return query.grads, outcome.statistics, query.loss, query.outputs, outcome.support_losses
+
+
+class MappedExecution:
+    """Computes chunks of episodes; what fails in a chunk is looked for one by one.
+
+    Raises:
+        ConfigError: the learner cannot be mapped.
+    """
+
+    def __init__(self, strategy: Strategy, learner: Learner, *, device: str) -> None:
+        if not isinstance(learner, EpisodicLearner) or not learner.is_traceable:
+            raise ConfigError(
+                f"execution={strategy.name!r} but learner {type(learner).__name__!r} cannot be "
+                "mapped over episodes; choose 'autograd'"
+            )
+        self.strategy = strategy
+        self._learner, self._device = learner, device
+        plain = Strategy("autograd", strategy.precision)
+        self._plain = AutogradExecution(plain, learner, device=device)
+
+    def gradient(
+        self, state: MetaState, episodes: Iterable[Episode], *, first: int = 0
+    ) -> MetaGradient:
+        """Sum the meta-gradients of ``episodes``; see ``Execution``."""
+        grads: Params = {}
+        buffers: Params = {}
+        metrics: list[EpisodeMetrics] = []
+        for chunk in chunks_of(episodes, self.strategy.chunk):
+            stop_if_unwanted()
+            gradient = self._chunk_gradient(state, chunk, first + len(metrics))
+            add_to(grads, gradient.grads)
+            add_to(buffers, gradient.buffers)
+            metrics.extend(gradient.metrics)
+        return MetaGradient(grads, buffers, tuple(metrics))
+
+    def _chunk_gradient(
+        self, state: MetaState, episodes: Sequence[Episode], first: int
+    ) -> MetaGradient:
+        for episode in episodes:
+            self._learner.check_support(episode.support, episode.n_way)
+        n_way, step = episodes[0].n_way, episodes[0].step
+        chunk = stack_episodes(self._learner, episodes)
+        computation = ChunkComputation(
+            *(self._learner, n_way, self._learner.variant(step)),
+            precision=self.strategy.precision,
+            device=self._device,
+        )
+        schedule = self._learner.schedule_for(episodes[0])
+        sums = self._compute(computation, state, schedule, chunk)
+        if not bool(sums.is_finite):
+            self._name_failure(state, episodes, first)
+        metrics = _judge(sums, targets_of(chunk), is_regression=n_way == 0)
+        return MetaGradient(sums.grads, sums.buffers, metrics)
+
+    def _compute(
+        self,
+        computation: ChunkComputation,
+        state: MetaState,
+        schedule: Mapping[str, Tensor],
+        chunk: Chunk,
+    ) -> ChunkSums:
+        return computation(state, schedule, chunk, None)
+
+    def _name_failure(self, state: MetaState, episodes: Sequence[Episode], first: int) -> None:
+        """Find the episode that is not finite, and what of it, by autograd.
+
+        Raises:
+            NumericsError: always.
+        """
+        self._plain.gradient(state, episodes, first=first)
+        raise NumericsError(
+            f"episode={first} to {first + len(episodes) - 1}: a loss or gradient is not finite by "
+            f"{self.strategy.name!r} and is by 'autograd', so it is about to overflow; "
+            "lower the learning rates or check the inputs"
+        )
+
+
+def _fill(values: Params, weights: Tensor) -> Params:
+    """Put zeros in place of episodes that only fill the chunk, whatever came out of them."""
+    return {
+        name: torch.where(weights.view(-1, *[1] * (value.dim() - 1)) > 0, value, 0.0)
+        for name, value in values.items()
+    }
+
+
+def _judge(sums: ChunkSums, targets: Tensor, *, is_regression: bool) -> tuple[EpisodeMetrics, ...]:
+    """Return what each episode's loss and accuracy are; of the first so many as have targets."""
+    losses = sums.losses.tolist()[: len(targets)]
+    if is_regression:
+        return tuple(EpisodeMetrics(loss, None) for loss in losses)
+    right = (sums.outputs[: len(targets)].argmax(dim=2) == targets).sum(dim=1).tolist()
+    n = targets.shape[1]
+    return tuple(EpisodeMetrics(loss, k / n) for loss, k in zip(losses, right, strict=True))

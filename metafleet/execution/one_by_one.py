@@ -1,0 +1,75 @@
+"""Episodes one after the other: each by autograd, or with memory that steps do not add to."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import Episode
+from metafleet.errors import ConfigError, NumericsError
+from metafleet.execution.constant_memory import recomputed, why_not_recomputed
+from metafleet.execution.precision import in_precision
+from metafleet.execution.strategy import Strategy
+from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
+from metafleet.learners.inner_loop import InnerLoopLearner
+from metafleet.params import MetaState, Params
+
+
+class AutogradExecution:
+    """Records each episode and walks back: what every learner can do, and the default."""
+
+    def __init__(self, strategy: Strategy, learner: Learner, *, device: str) -> None:
+        self.strategy = strategy
+        self._learner, self._device = learner, device
+
+    def gradient(
+        self, state: MetaState, episodes: Iterable[Episode], *, first: int = 0
+    ) -> MetaGradient:
+        """Sum the meta-gradients of ``episodes``; see ``Execution``."""
+        grads: Params = {}
+        buffers: Params = {}
+        metrics: list[EpisodeMetrics] = []
+        for index, episode in enumerate(episodes, first):
+            try:
+                with in_precision(self.strategy.precision, self._device):
+                    gradient = self._compute(state, episode)
+            except NumericsError as error:
+                raise NumericsError(f"episode={index}: {error}") from error
+            add_to(grads, gradient.grads)
+            add_to(buffers, gradient.buffers)
+            metrics.extend(gradient.metrics)
+        return MetaGradient(grads, buffers, tuple(metrics))
+
+    def _compute(self, state: MetaState, episode: Episode) -> MetaGradient:
+        return self._learner.episode_gradient(state, episode)
+
+
+class ConstantMemoryExecution(AutogradExecution):
+    """Keeps the fast parameters of each inner step, and recomputes a step when it walks back.
+
+    Raises:
+        ConfigError: the learner does not adapt by inner steps that are differentiated.
+    """
+
+    def __init__(self, strategy: Strategy, learner: Learner, *, device: str) -> None:
+        super().__init__(strategy, learner, device=device)
+        if reason := why_not_recomputed(learner):
+            raise ConfigError(f"execution='constant_memory' but {reason}; choose 'autograd'")
+        assert isinstance(learner, InnerLoopLearner)
+        self._inner_loop = learner
+
+    def _compute(self, state: MetaState, episode: Episode) -> MetaGradient:
+        learner = self._inner_loop
+        learner.check_support(episode.support, episode.n_way)
+        with torch.no_grad():
+            outcome = recomputed(learner, state, episode)
+        return learner.finish(outcome, episode)
+
+
+def add_to(total: Params, term: Mapping[str, Tensor]) -> None:
+    """Add ``term`` in place; the first term becomes the total."""
+    for name, tensor in term.items():
+        if name in total:
+            total[name] += tensor
+        else:
+            total[name] = tensor

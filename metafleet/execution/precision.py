@@ -1,0 +1,19 @@
+"""Reduced precision where it is asked for."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from metafleet.execution.strategy import Precision
+
+
+def in_precision(precision: Precision, device: str) -> AbstractContextManager[object]:
+    """Compute matrix products and convolutions in ``precision`` inside the block.
+
+    bfloat16 is torch's mixed precision: operands are rounded, sums and all else stay float32. No
+    cast is kept for later, which would tie episodes to one another.
+    """
+    if precision == "float32":
+        return nullcontext()
+    kind = torch.device(device).type
+    return torch.autocast(kind, dtype=torch.bfloat16, cache_enabled=False)
