@@ -1,0 +1,38 @@
+"""Timing that is fair on a busy machine: rows take turns, medians are compared."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+WARM_UP_TURNS = 2
+
+
+def take_turns(
+    works: Mapping[str, Callable[[], object]], *, repeats: int, device: str = "cpu"
+) -> dict[str, list[float]]:
+    """Run every piece of work once a turn, two turns to warm up; seconds of the turns after."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(repeats + WARM_UP_TURNS):
+        for name, work in works.items():
+            started_s = time.perf_counter()
+            work()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if turn >= WARM_UP_TURNS:
+                times[name].append(time.perf_counter() - started_s)
+    return times
+
+
+def spread_ms(seconds: list[float], n_tasks: int) -> dict[str, float]:
+    """Sum up repeats, each of so many tasks: median, least and most, milliseconds a task."""
+    ms = [1e3 * s / n_tasks for s in seconds]
+    return {"median_ms": statistics.median(ms), "min_ms": min(ms), "max_ms": max(ms)}
+
+
+def peak_gflops(device: str) -> float:
+    """Measure what the device computes at best: float32 matrix products of 2048."""
+    a, b = torch.randn(2, 2048, 2048, device=device)
+    times = take_turns({"product": lambda: a @ b}, repeats=9, device=device)["product"]
+    return 2e-9 * 2048**3 / min(times)
