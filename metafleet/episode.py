@@ -1,7 +1,8 @@
 """The few-shot problem: an episode with its support and its query set."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -11,6 +12,9 @@ META_TRAIN = "meta_train"
 META_VAL = "meta_val"
 META_TEST = "meta_test"
 SPLITS = (META_TRAIN, META_VAL, META_TEST)
+CLASS_TEXT = "class_text"
+"""The modality of class names: bytes of UTF-8 as numbers, padded with zeros to this length:"""
+CLASS_TEXT_BYTES = 64
 
 
 def presence_key(modality: str) -> str:
@@ -73,14 +77,44 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeShape:
-    """How large an episode is.
+    """What an episode is made of: its size, and for data of several modalities what it shows.
+
+    An episode without any of the fields after ``n_query`` is *ordinary*.
 
     Attributes:
         n_way: classes in an episode, >= 2; 0 for regression.
         k_shot: support examples of each class (support points for regression), >= 1.
         n_query: query examples of each class (query points for regression), >= 1.
+        shots: "even", or "uneven": the n_way * k_shot support examples are spread over the classes
+            at random, at least one each.
+        missing_rate: share of its modalities that each example loses at random, in [0, 1); one
+            always stays. In meta-training this is modality dropout.
+        support_modalities: what support examples show; empty: everything.
+        query_modalities: what query examples show; empty: everything.
+        class_text: support examples come with their class's name, as modality ``CLASS_TEXT``.
+        parts: which parts of a mixture of data sets episodes come from; empty: all.
     """
 
     n_way: int
     k_shot: int
     n_query: int
+    shots: Literal["even", "uneven"] = "even"
+    missing_rate: float = 0.0
+    support_modalities: tuple[str, ...] = ()
+    query_modalities: tuple[str, ...] = ()
+    class_text: bool = False
+    parts: tuple[str, ...] = ()
+
+    @property
+    def is_ordinary(self) -> bool:
+        """True when only its size is given."""
+        return not self.special()
+
+    def special(self) -> dict[str, Any]:
+        """Return the fields after ``n_query`` that are not at their defaults."""
+        return {
+            field.name: value
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default
+            and field.default is not MISSING
+        }

@@ -21,7 +21,8 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str)
 
     Args:
         cls: a dataclass whose fields are bool, int, float, str, Literal, tuple[T, ...], None, or
-            Mapping[str, ...] of texts, numbers and truth values.
+            Mapping[str, ...] of texts, numbers and truth values, of anything (Any), or of tables
+            (Mapping).
         values: option -> value; "name" is skipped, it chose ``cls``.
         where: who the options belong to, for messages, such as "learner 'maml'".
 
@@ -72,12 +73,7 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         require(is_list, name, value, "a list")
         return tuple(_convert(name, item, typing.get_args(hint)[0]) for item in value)
     if origin is Mapping:
-        is_table = isinstance(value, Mapping) and all(
-            isinstance(key, str) and isinstance(item, str | int | float | bool)
-            for key, item in value.items()
-        )
-        require(is_table, name, value, "a table of texts, numbers and truth values")
-        return dict(value)
+        return _convert_table(name, value, typing.get_args(hint)[1])
     if hint is float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         # unlike math.isfinite, this takes whole numbers too large for a float
@@ -87,6 +83,21 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     is_right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     require(is_right, name, value, _ARTICLES.get(hint, f"a {hint.__name__}"))
     return value
+
+
+def _convert_table(name: str, value: Any, hint: Any) -> dict[str, Any]:
+    if typing.get_origin(hint) is Mapping:
+        require(isinstance(value, Mapping), name, value, "a table of tables")
+        return {key: _convert(f"{name}.{key}", item, hint) for key, item in value.items()}
+    if hint is Any:
+        require(isinstance(value, Mapping), name, value, "a table")
+        return dict(value)
+    is_table = isinstance(value, Mapping) and all(
+        isinstance(key, str) and isinstance(item, str | int | float | bool)
+        for key, item in value.items()
+    )
+    require(is_table, name, value, "a table of texts, numbers and truth values")
+    return dict(value)
 
 
 def _convert_optional(name: str, value: Any, hint: Any) -> Any:

@@ -49,6 +49,21 @@ class Registry(Mapping[str, ClassT], Generic[ClassT]):
         Raises:
             ConfigError: the name or an option is unknown, of another type, or out of range.
         """
-        name = options.get("name")
-        found = find_class(name, self._built_in, kind=self._kind, allowed_packages=allowed_packages)
-        return found, parse_options(found.Options, options, where=f"{self._kind} {name!r}")
+        found = self.find(options.get("name"), allowed_packages=allowed_packages)
+        return found, self.parse(found, options)
+
+    def find(self, name: object, *, allowed_packages: Sequence[str] = ()) -> ClassT:
+        """Return the class of that name, built in or "package.module:Class".
+
+        Raises:
+            ConfigError: the name is unknown.
+        """
+        return find_class(name, self._built_in, kind=self._kind, allowed_packages=allowed_packages)
+
+    def parse(self, found: ClassT, options: Mapping[str, Any]) -> Any:
+        """Check the options of a class, "name" among them.
+
+        Raises:
+            ConfigError: an option is unknown, of another type, or out of range.
+        """
+        return parse_options(found.Options, options, where=f"{self._kind} {options['name']!r}")

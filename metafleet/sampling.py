@@ -8,21 +8,38 @@ of the format, since another order would give other bits for the same address:
 2. for each drawn class in turn, ``k_shot + n_query`` different items, ``rng.sample``: the first
    ``k_shot`` are its support, the rest its query.
 
-A class with fewer items than an episode needs is never drawn for that shape of episode.
+A class with fewer items than an episode needs is never drawn for that shape of episode. Episodes
+that are not ordinary go on from there: ``metafleet.episodes.special``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from metafleet.episode import Episode, EpisodeShape, ExampleSet, presence_key
+from metafleet.episode import (
+    CLASS_TEXT,
+    CLASS_TEXT_BYTES,
+    Episode,
+    EpisodeShape,
+    ExampleSet,
+    presence_key,
+)
+from metafleet.episodes.items import ClassRows, Modality
+from metafleet.episodes.special import SpecialEpisodes
 from metafleet.errors import ConfigError
 from metafleet.seeds import CounterRng
+
+__all__ = [
+    "ClassEpisodeSource",
+    "ClassRows",
+    "EpisodeSource",
+    "Modality",
+    "check_counts",
+    "shown_modalities",
+]
 
 
 class EpisodeSource(Protocol):
@@ -59,30 +76,6 @@ class EpisodeSource(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Modality:
-    """One kind of data of every item.
-
-    Attributes:
-        shape: shape of one decoded example.
-        gather: row numbers -> float32 tensor [len(rows), *shape], a copy; zeros where absent.
-        present: bool [items], which of all rows have it; None: all. Where it is given, examples
-            come with the input ``presence_key``.
-    """
-
-    shape: tuple[int, ...]
-    gather: Callable[[Sequence[int]], Tensor]
-    present: npt.NDArray[np.bool_] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ClassRows:
-    """Where one class lies: rows [start, start + count) of every modality."""
-
-    start: int
-    count: int
-
-
 class ClassEpisodeSource:
     """Classification episodes from items that are sorted by class.
 
@@ -90,6 +83,7 @@ class ClassEpisodeSource:
         modalities: what an example consists of; its order is the order of ``inputs``.
         splits: split -> its classes, in an order that never changes.
         name: the data set's name, for messages.
+        class_names: split -> names of its classes, in the same order, for episodes that show them.
     """
 
     def __init__(
@@ -98,10 +92,12 @@ class ClassEpisodeSource:
         splits: Mapping[str, Sequence[ClassRows]],
         *,
         name: str,
+        class_names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._modalities = dict(modalities)
         self._splits = {split: tuple(classes) for split, classes in splits.items()}
         self._name = name
+        self._special = SpecialEpisodes(self._modalities, self._splits, class_names, name=name)
         self._eligible: dict[tuple[str, int], tuple[ClassRows, ...]] = {}
         self._targets: dict[tuple[int, int], Tensor] = {}
 
@@ -133,6 +129,9 @@ class ClassEpisodeSource:
                 f"n_way={shape.n_way} but split {split!r} of {self._name!r} has {len(classes)} "
                 "classes; lower n_way or pick another split"
             )
+        if not shape.is_ordinary:
+            self._special.check(split, shape)
+            return
         need = shape.k_shot + shape.n_query
         eligible = self._eligible_classes(split, need)
         if shape.n_way > len(eligible):
@@ -145,6 +144,8 @@ class ClassEpisodeSource:
 
     def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
         """Draw the episode that ``rng`` addresses, support and query ordered by class."""
+        if not shape.is_ordinary:
+            return self._special.sample(split, shape, rng)
         need = shape.k_shot + shape.n_query
         eligible = self._eligible_classes(split, need)
         if not 2 <= shape.n_way <= len(eligible) or shape.k_shot < 1 or shape.n_query < 1:
@@ -199,6 +200,16 @@ class ClassEpisodeSource:
         if key not in self._targets:
             self._targets[key] = torch.arange(n_way).repeat_interleave(per_class)
         return self._targets[key].clone()  # [n_way * per_class], the caller's own
+
+
+def shown_modalities(
+    source: EpisodeSource, episodes: Mapping[str, EpisodeShape]
+) -> dict[str, tuple[int, ...]]:
+    """Return what a model may meet: the source's modalities, and class names where shown."""
+    names = (
+        {CLASS_TEXT: (CLASS_TEXT_BYTES,)} if any(s.class_text for s in episodes.values()) else {}
+    )
+    return {**source.modalities, **names}
 
 
 def check_counts(shape: EpisodeShape) -> None:

@@ -1,7 +1,7 @@
 """A run's work as plain JSON: everything that decides its arithmetic."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from metafleet.episode import EpisodeShape
@@ -42,7 +42,7 @@ class WorkloadSpec:
             "seed": self.seed,
             "data": dict(self.data),
             "data_digest": self.data_digest,
-            "episodes": {split: asdict(shape) for split, shape in self.episodes.items()},
+            "episodes": {split: _write_shape(shape) for split, shape in self.episodes.items()},
             "model": dict(self.model),
             "learner": dict(self.learner),
             "execution": self.execution.to_json(),
@@ -79,6 +79,13 @@ class WorkloadSpec:
             learner=values["learner"],
             execution=Strategy.from_json(values["execution"]),
         )
+
+
+def _write_shape(shape: EpisodeShape) -> dict[str, Any]:
+    """Leave out what an ordinary episode has not, so that its description never changes."""
+    size = {"n_way": shape.n_way, "k_shot": shape.k_shot, "n_query": shape.n_query}
+    special = shape.special().items()
+    return size | {name: list(v) if isinstance(v, tuple) else v for name, v in special}
 
 
 def _read_shape(split: object, values: object) -> EpisodeShape:

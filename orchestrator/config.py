@@ -60,14 +60,26 @@ class EpisodeOverride(_Section):
     n_way: int | None = Field(default=None, ge=0)
     k_shot: int | None = Field(default=None, ge=1)
     n_query: int | None = Field(default=None, ge=1)
+    shots: Literal["even", "uneven"] | None = None
+    missing_rate: float | None = Field(default=None, ge=0, lt=1)
+    support_modalities: list[str] | None = None
+    query_modalities: list[str] | None = None
+    class_text: bool | None = None
+    parts: list[str] | None = None
 
 
 class Episodes(_Section):
-    """Shape of the episodes: n_way 0 is regression."""
+    """Shape of the episodes: n_way 0 is regression; see ``EpisodeShape``."""
 
     n_way: int = Field(ge=0)
     k_shot: int = Field(ge=1)
     n_query: int = Field(ge=1)
+    shots: Literal["even", "uneven"] = "even"
+    missing_rate: float = Field(default=0.0, ge=0, lt=1)
+    support_modalities: list[str] = []
+    query_modalities: list[str] = []
+    class_text: bool = False
+    parts: list[str] = []
     meta_train: EpisodeOverride = EpisodeOverride()
     meta_val: EpisodeOverride = EpisodeOverride()
     meta_test: EpisodeOverride = EpisodeOverride()
@@ -85,11 +97,11 @@ class Episodes(_Section):
     def shape(self, split: str) -> EpisodeShape:
         """Give the shape of one split's episodes."""
         own: EpisodeOverride = getattr(self, split)
-        return EpisodeShape(
-            n_way=self.n_way if own.n_way is None else own.n_way,
-            k_shot=self.k_shot if own.k_shot is None else own.k_shot,
-            n_query=self.n_query if own.n_query is None else own.n_query,
-        )
+        values: dict[str, Any] = {}
+        for name in EpisodeOverride.model_fields:
+            value = getattr(self, name) if getattr(own, name) is None else getattr(own, name)
+            values[name] = tuple(value) if isinstance(value, list) else value
+        return EpisodeShape(**values)
 
 
 class Outer(_Section):
@@ -292,6 +304,24 @@ class ExperimentConfig(_Section):
         """Give the same experiment with episodes executed in a certain way."""
         engine = self.engine.model_copy(update={"execution": execution})
         return self.model_copy(update={"engine": engine})
+
+    def with_episodes(self, overrides: Sequence[str]) -> Self:
+        """Give the same experiment with other episodes.
+
+        Args:
+            overrides: assignments such as "episodes.k_shot=5".
+
+        Raises:
+            ConfigError: one is of another key, or not valid.
+        """
+        tree, keys = apply_overrides(self.to_json(), overrides)
+        others = sorted(key for key in keys if not key.startswith("episodes."))
+        if others:
+            raise ConfigError(
+                f"--set {others[0]} would change what was learned; expected a key of [episodes], "
+                "like episodes.k_shot=5"
+            )
+        return self.from_json(tree, "--set")
 
     def shapes(self) -> dict[str, EpisodeShape]:
         """Give the shape of every split's episodes."""

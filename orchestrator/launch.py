@@ -1,5 +1,6 @@
 """From a configuration to finished runs."""
 
+import hashlib
 import platform
 import socket
 import time
@@ -11,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from contracts.settings import Settings
 from db.engine import Database
+from db.models import LABEL_LENGTH
 from db.records import NewRun, RunRecord, RunStatus
 from db.repositories import (
     EvaluationRepository,
@@ -226,8 +228,12 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     episodes: int,
     in_process: bool,
     observer: Observer,
+    overrides: Sequence[str] = (),
 ) -> EvaluationDone:
     """Judge a run's best (else newest) state on a split, and record the result.
+
+    ``overrides`` are assignments to keys of [episodes], for other episodes than the run's own; they
+    are part of the result's label.
 
     Raises:
         CheckpointError: the run has no checkpoint yet.
@@ -236,7 +242,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     with database.session(read_only=True) as session:
         run = RunRepository(session).get(run_id)
     config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
-    config = settled(config, run)
+    config = settled(config.with_episodes(overrides), run)
     found = read_checkpoint_of(settings, run, observer.on_notice)
     if found is None:
         raise CheckpointError(
@@ -253,7 +259,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     )
     judgement = Judgement(
         split,
-        "trained",
+        _label_of(overrides),
         step=progress.best_step if found.best else progress.step,
         n_episodes=episodes,
         batch_norm=workload.batch_norm,
@@ -270,6 +276,15 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
         EvaluationRepository(session).upsert_many(run.id, [evaluation_record(done)], keep_best=True)
     observer.on_evaluation(done)
     return done
+
+
+def _label_of(overrides: Sequence[str]) -> str:
+    """Name a judgement by what its episodes have otherwise, within the length of a label."""
+    label = ", ".join(["trained", *(o.removeprefix("episodes.") for o in sorted(overrides))])
+    if len(label) <= LABEL_LENGTH:
+        return label
+    digest = hashlib.sha256(label.encode()).hexdigest()[:8]
+    return f"{label[: LABEL_LENGTH - 9]}~{digest}"
 
 
 def _package_versions() -> dict[str, str]:

@@ -57,6 +57,7 @@ class ClassData:
             {modality: self._modality(modality, kept) for modality in self.modalities},
             {split: [rows[class_name] for class_name in c] for split, c in self.splits.items()},
             name=self.name,
+            class_names=self.splits,
         )
 
     def _kept(self) -> Rows | None:
@@ -73,7 +74,8 @@ class ClassData:
             mask = mask[kept]
         if mask is not None and mask.all():
             mask = None
-        return Modality(example_shape(info), _gather(array, info.kind, kept), mask)
+        is_text = info.kind == "text" and info.dtype == "uint8"
+        return Modality(example_shape(info), _gather(array, info.kind, kept), mask, is_text)
 
     def split_sha256(self) -> str:
         """Hash which classes each split has, in order."""

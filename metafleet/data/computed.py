@@ -71,6 +71,12 @@ class FunctionSource:
             raise ConfigError(
                 f"n_way={shape.n_way} but data set {self._name!r} is regression; set n_way=0"
             )
+        if not shape.is_ordinary:
+            option, value = next(iter(shape.special().items()))
+            raise ConfigError(
+                f"{option}={value!r} but data set {self._name!r} is computed and has one modality; "
+                f"remove {option}"
+            )
 
     def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
         """Draw the episode that ``rng`` addresses; x and y are float32 [n, 1]."""

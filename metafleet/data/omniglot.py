@@ -44,7 +44,7 @@ class OmniglotOptions:
     Attributes:
         modalities: "image" [1, 28, 28] in [0, 1] with ink 1, "stroke" [64, 3], or both. Strokes of
             the npz are partly recovered from the images; 2,855 drawings have none: all zeros.
-        split: "vinyals", "lake" or "maml_random"; see ``omniglot_classes``.
+        split: "vinyals", "lake", "maml_random" or "small"; see ``omniglot_classes``.
         split_seed: seed of "maml_random", >= 0; the others do not depend on it.
         rotations: make a class of each character turned by 0, 90, 180 and 270 degrees, in the
             split of the character.
@@ -54,7 +54,7 @@ class OmniglotOptions:
     """
 
     modalities: tuple[Literal["image", "stroke"], ...] = ("image",)
-    split: Literal["vinyals", "lake", "maml_random"] = "vinyals"
+    split: Literal["vinyals", "lake", "maml_random", "small"] = "vinyals"
     split_seed: int = 0
     rotations: bool = False
     root: str = ""

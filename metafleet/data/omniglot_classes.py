@@ -13,6 +13,9 @@ Splits:
   small set ``background_small1``, 136 characters, and train on the other 828.
 - ``maml_random``: 1,100 / 100 / 423 characters shuffled by a seed, as in Finn et al. 2017
   (arXiv:1703.03400), regardless of alphabets.
+- ``small``: the 242 characters of the official small sets, of which the pen's path is published
+  beside the images: 106 of three alphabets for testing, 22 (Early Aramaic) for validation, 114 of
+  four alphabets for training.
 
 Alphabet names and counts: Omniglot, MIT licence, Copyright (c) 2015 Brenden Lake.
 """
@@ -79,6 +82,8 @@ EVALUATION: Mapping[str, int] = {
 }
 _VINYALS_VAL = ("Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)")
 _BACKGROUND_SMALL1 = ("Balinese", "Early_Aramaic", "Greek", "Korean", "Latin")
+_SMALL_VAL = ("Early_Aramaic",)
+_SMALL_TEST = ("Japanese_(katakana)", "Sanskrit", "Tagalog")
 _N_VINYALS_TEST = 423
 _MAML_SIZES = ((META_TRAIN, 1100), (META_VAL, 100), (META_TEST, 423))
 
@@ -99,6 +104,8 @@ def split_characters(split: str, seed: int) -> dict[str, list[str]]:
     """Return split -> characters; "maml_random" alone depends on ``seed``."""
     if split == "maml_random":
         return _maml_random(seed)
+    if split == "small":
+        return _small()
     if split == "lake":
         test = set(_names(EVALUATION))
         val_alphabets = _BACKGROUND_SMALL1
@@ -110,6 +117,15 @@ def split_characters(split: str, seed: int) -> dict[str, list[str]]:
         META_TRAIN: [name for name in CHARACTERS if name not in test and name not in val],
         META_VAL: [name for name in CHARACTERS if name in val],
         META_TEST: [name for name in CHARACTERS if name in test],
+    }
+
+
+def _small() -> dict[str, list[str]]:
+    train = [alphabet for alphabet in _BACKGROUND_SMALL1 if alphabet not in _SMALL_VAL]
+    alphabets = {META_TRAIN: train, META_VAL: _SMALL_VAL, META_TEST: _SMALL_TEST}
+    return {
+        split: [name for name in CHARACTERS if alphabet_of(name) in names]
+        for split, names in alphabets.items()
     }
 
 

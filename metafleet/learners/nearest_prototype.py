@@ -2,6 +2,7 @@
 
 from typing import Self
 
+from metafleet.episode import CLASS_TEXT
 from metafleet.learners.protonet import Protonet, ProtonetOptions
 from metafleet.learners.prototypes import require_classification
 from metafleet.models.base import ModelFactory
@@ -12,7 +13,8 @@ from metafleet.problem import Problem
 class NearestPrototype(Protonet):
     """Prototypical networks with the identity as embedding; there is nothing to learn.
 
-    Features are the modalities as they come, flattened and joined in order of name.
+    Features are the modalities as they come, flattened and joined in order of name; names of
+    classes, which only the support set has, are left out.
 
     Source: Mensink et al. 2013, doi:10.1109/TPAMI.2013.83, eq. 1 and 2 (nearest class mean).
     """
@@ -21,4 +23,5 @@ class NearestPrototype(Protonet):
     def build(cls, options: ProtonetOptions, problem: Problem, make_model: ModelFactory) -> Self:
         """Take no model."""
         require_classification(problem, "nearest_prototype")
-        return cls(options, model=RawFeatures(problem.modalities), problem=problem)
+        seen = {name: s for name, s in problem.modalities.items() if name != CLASS_TEXT}
+        return cls(options, model=RawFeatures(seen), problem=problem)

@@ -98,6 +98,16 @@ class BatchStatistics:
         if self._note is not None:
             self._note(layer, mean, variance)
 
+    def beneath(self, part: str) -> "BatchStatistics":
+        """Return the same for layers of a part of the model."""
+        note = self._note
+        if note is None:
+            return self
+        return BatchStatistics(
+            lambda layer, mean, variance: note(f"{part}.{layer}", mean, variance),
+            is_traced=self._is_traced,
+        )
+
 
 _OWN_BATCH = BatchStatistics()
 
@@ -208,6 +218,13 @@ class EpisodeNorm:
             row = self._row(f"{layer}.mean")
             mean, variance = mean[row], variance[row]
         return F.batch_norm(x, mean, variance, scale, shift, False, 0.0, EPSILON)
+
+
+def beneath(norm: Normalise, part: str) -> Normalise:
+    """Return what normalises a part of a model, whose layers are "<part>.<layer>" to ``norm``."""
+    if isinstance(norm, BatchStatistics):
+        return norm.beneath(part)
+    return lambda layer, x, scale, shift: norm(f"{part}.{layer}", x, scale, shift)
 
 
 def initial_buffers(mode: str, layers: Mapping[str, int]) -> Params:

@@ -3,15 +3,36 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metafleet.models.audio_conv import AudioConv
 from metafleet.models.base import Model, ModelClass, ModelFactory
+from metafleet.models.conv1d import Conv1d
 from metafleet.models.conv4 import Conv4
+from metafleet.models.fusion import Fusion, given_options
+from metafleet.models.gru import Gru
 from metafleet.models.mlp import Mlp
+from metafleet.models.ngram_bag import NgramBag
 from metafleet.models.raw_features import RawFeatures
+from metafleet.models.resnet12 import ResNet12
+from metafleet.models.transformer import Transformer
+from metafleet.models.video_conv import VideoConv
 from metafleet.problem import Problem
 from metafleet.registry import Registry
 
 MODELS: Registry[type[ModelClass]] = Registry(
-    "model", {"conv4": Conv4, "mlp": Mlp, "raw": RawFeatures}
+    "model",
+    {
+        "audio_conv": AudioConv,
+        "conv1d": Conv1d,
+        "conv4": Conv4,
+        "fusion": Fusion,
+        "gru": Gru,
+        "mlp": Mlp,
+        "ngram_bag": NgramBag,
+        "raw": RawFeatures,
+        "resnet12": ResNet12,
+        "transformer": Transformer,
+        "video_conv": VideoConv,
+    },
 )
 
 
@@ -25,10 +46,17 @@ def model_factory(
     """
     found, parsed = MODELS.resolve(options, allowed_packages=allowed_packages)
 
+    def make_encoder(table: Mapping[str, Any], seen: Problem, given: Mapping[str, Any], /) -> Model:
+        chosen = MODELS.find(table.get("name"), allowed_packages=allowed_packages)
+        own = given_options(chosen, given, table)
+        return chosen.build(MODELS.parse(chosen, own), seen, None)
+
     def make_model(
         n_outputs: int | None, /, *, extra_inputs: Mapping[str, tuple[int, ...]] | None = None
     ) -> Model:
         seen = problem if extra_inputs is None else problem.with_inputs(extra_inputs)
+        if issubclass(found, Fusion):
+            return found.build_with(parsed, seen, n_outputs, make_encoder)
         return found.build(parsed, seen, n_outputs)
 
     return make_model

@@ -25,9 +25,23 @@ from orchestrator.left_rows import replay_left_rows
 @click.argument("run")
 @click.option("--split", type=click.Choice(SPLITS), default=META_TEST, show_default=True)
 @click.option("--episodes", type=click.IntRange(min=2), default=1000, show_default=True)
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Episodes otherwise than the run's own, such as episodes.k_shot=5; repeatable.",
+)
 @click.option("--in-process", is_flag=True, help="Compute here, without Redis and workers.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-def evaluate(run: str, split: str, episodes: int, in_process: bool, as_json: bool) -> None:
+def evaluate(
+    run: str,
+    split: str,
+    episodes: int,
+    overrides: tuple[str, ...],
+    in_process: bool,
+    as_json: bool,
+) -> None:
     """Judge what RUN has learned on episodes of a split, with a 95 % interval.
 
     The episodes depend on the run's seed and the split alone: the first ones are those that the run
@@ -35,6 +49,7 @@ def evaluate(run: str, split: str, episodes: int, in_process: bool, as_json: boo
 
     \b
     metafleet evaluate latest --split meta_test --episodes 1000
+    metafleet evaluate latest --set episodes.n_way=20 --set episodes.meta_test.missing_rate=0.3
     """
     settings = load_settings()
     with open_records(settings, run) as database:
@@ -51,9 +66,10 @@ def evaluate(run: str, split: str, episodes: int, in_process: bool, as_json: boo
                 episodes=episodes,
                 in_process=in_process,
                 observer=observer,
+                overrides=overrides,
             )
     if as_json:
         echo_json({"run_id": record.id, "uid": record.uid} | asdict(found))
         return
-    config = ExperimentConfig.from_json(record.config)
+    config = ExperimentConfig.from_json(record.config).with_episodes(overrides)
     show_evaluations((found,), config)

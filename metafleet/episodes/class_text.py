@@ -1,0 +1,40 @@
+"""Class names as a modality of the support set, and the guard against queries that tell them.
+
+Source: Xing et al. 2019, arXiv:1902.07104 (AM3): names are known of the classes, not of a query.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import CLASS_TEXT_BYTES
+
+
+def name_bytes(name: str) -> Tensor:
+    """Return the name's UTF-8 bytes as float32 [CLASS_TEXT_BYTES], cut or padded with zeros.
+
+    Underscores, dashes and slashes between words become spaces.
+    """
+    cut = _words(name).encode()[:CLASS_TEXT_BYTES]
+    return torch.tensor(list(cut.ljust(CLASS_TEXT_BYTES, b"\0")), dtype=torch.float32)
+
+
+def count_leaks(names: Sequence[str], texts: Iterable[tuple[int, Sequence[int]]]) -> int:
+    """Count texts that are, or contain as whole words, the name of their class.
+
+    Args:
+        names: the classes' names.
+        texts: (class, bytes of UTF-8 padded with zeros) of each item.
+    """
+    patterns = [re.compile(rf"(?<!\w){re.escape(_words(name).casefold())}(?!\w)") for name in names]
+    n_leaks = 0
+    for index, raw in texts:
+        text = bytes(raw).rstrip(b"\0").decode(errors="replace")
+        n_leaks += patterns[index].search(_words(text).casefold()) is not None
+    return n_leaks
+
+
+def _words(name: str) -> str:
+    return " ".join(re.split(r"[\s_/-]+", name.strip()))

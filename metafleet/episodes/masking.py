@@ -1,0 +1,46 @@
+"""Which modalities the examples of an episode show."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from metafleet.seeds import CounterRng
+
+Mask = npt.NDArray[np.bool_]
+"""[examples, modalities]: True where an example shows a modality."""
+
+
+def drop_modalities(shown: Mask, rate: float, rng: CounterRng) -> Mask:
+    """Return ``shown`` with each True lost with probability ``rate``, but never a row's last.
+
+    One uniform number is drawn for each modality that an example shows, in order; where all would
+    be lost, one more number draws which one stays.
+    """
+    if rate == 0.0:
+        return shown
+    kept = np.zeros_like(shown)
+    for row, modalities in enumerate(shown):
+        there = np.flatnonzero(modalities).tolist()
+        stays = [m for m in there if rng.uniform() >= rate]
+        if there and not stays:
+            stays = [there[rng.integer(len(there))]]
+        kept[row, stays] = True
+    return kept
+
+
+def shown_modalities(
+    present: Sequence[Mask | None], rows: Sequence[int], allowed: Sequence[bool]
+) -> Mask:
+    """Say what the items ``rows`` show of the modalities they have.
+
+    Args:
+        present: for each modality, bool [items]; None: all items have it.
+        rows: the items.
+        allowed: for each modality, whether it may be shown.
+    """
+    shown = np.zeros((len(rows), len(present)), np.bool_)
+    for m, (mask, is_allowed) in enumerate(zip(present, allowed, strict=True)):
+        if is_allowed:
+            shown[:, m] = True if mask is None else mask[list(rows)]
+    return shown

@@ -1,0 +1,215 @@
+"""The base of networks that look at one modality."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from metafleet.errors import ConfigError
+from metafleet.models.base import Modulate
+from metafleet.models.batch_norm import MODES, Normalise, initial_buffers
+from metafleet.models.init import fan_in_uniform, glorot_uniform
+from metafleet.options import require
+from metafleet.params import Params
+from metafleet.problem import Problem
+
+OptionsT = TypeVar("OptionsT")
+_HEAD_INDEX = 900
+"""Where the head's tensors are in the stream of initial values, after any body's."""
+
+
+class Encoder(ABC, Generic[OptionsT]):
+    """A network for one modality, and perhaps a linear head.
+
+    A subclass writes ``layers``, ``feature_shape``, ``init_body`` and ``body``; its options have
+    the field ``modality``, and ``batch_norm`` where it has any. With a head the outputs are
+    [n, n_outputs], without the features [n, d].
+
+    Attributes:
+        Options: the options, a frozen dataclass.
+        shapes: number of axes of one example -> their names, for those that can be looked at.
+
+    Args:
+        options: an instance of ``Options``.
+        shape: of one example.
+        n_outputs: outputs of the head; None: no head.
+    """
+
+    Options: ClassVar[type]
+    shapes: ClassVar[Mapping[int, str]]
+
+    def __init__(self, options: OptionsT, *, shape: tuple[int, ...], n_outputs: int | None) -> None:
+        self.options = options
+        self.shape = shape
+        self._n_outputs = n_outputs
+
+    @classmethod
+    def build(cls, options: OptionsT, problem: Problem, n_outputs: int | None) -> Self:
+        """Fit the network to its modality.
+
+        Raises:
+            ConfigError: the data lack it, or its examples have another shape.
+        """
+        modality: str = getattr(options, "modality")  # noqa: B009 - a field of every Options
+        shape = problem.modalities.get(modality)
+        if shape is None:
+            known = ", ".join(map(repr, sorted(problem.modalities)))
+            raise ConfigError(f"modality={modality!r}; the data have {known}")
+        if len(shape) not in cls.shapes:
+            expected = " or ".join(cls.shapes.values())
+            raise ConfigError(
+                f"modality={modality!r} has examples of shape {shape}; model {cls.__name__!r} "
+                f"expects {expected}"
+            )
+        return cls(options, shape=shape, n_outputs=n_outputs)
+
+    # what a subclass writes
+
+    @property
+    @abstractmethod
+    def layers(self) -> Mapping[str, int]:
+        """Hidden layer -> its channels: what batch norm and ``modulate`` are called for."""
+
+    @property
+    @abstractmethod
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of one example's features before they are flattened."""
+
+    @abstractmethod
+    def init_body(self, seed: int) -> Params:
+        """Draw all parameters but the head's; fewer than 900 tensors."""
+
+    @abstractmethod
+    def body(
+        self,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        norm: Normalise,
+        modulate: Modulate | None,
+    ) -> Tensor:
+        """Map examples [n, *shape] to features [n, d]."""
+
+    # the rest of ``Model``
+
+    @property
+    def modality(self) -> str:
+        """The modality that is looked at."""
+        found: str = getattr(self.options, "modality")  # noqa: B009 - a field of every Options
+        return found
+
+    @property
+    def batch_norm(self) -> str:
+        """How batch norm gets its statistics; "none" without any."""
+        mode: str = getattr(self.options, "batch_norm", "none")
+        return mode
+
+    @property
+    def head(self) -> frozenset[str]:
+        """The linear layer's names."""
+        return frozenset() if self._n_outputs is None else frozenset({"head.weight", "head.bias"})
+
+    def init_params(self, seed: int) -> Params:
+        """Draw body and head."""
+        return self.init_body(seed) | init_head(seed, self.feature_shape, self._n_outputs)
+
+    def init_buffers(self) -> Params:
+        """Return running means of 0 and variances of 1 where batch norm keeps any."""
+        return initial_buffers(self.batch_norm, self.layers)
+
+    def forward(
+        self,
+        params: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        norm: Normalise,
+        modulate: Modulate | None = None,
+    ) -> Tensor:
+        """Map inputs to outputs [n, n_outputs] or embeddings [n, d]."""
+        return self.apply_head(params, self.features(params, inputs, norm, modulate))
+
+    def features(
+        self,
+        params: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        norm: Normalise,
+        modulate: Modulate | None = None,
+    ) -> Tensor:
+        """Map inputs to features [n, d]."""
+        return self.body(params, inputs[self.modality], norm, modulate)
+
+    def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return the logits or values of features [n, d]; the features without a head."""
+        return apply_head(params, features)
+
+
+def init_head(seed: int, feature_shape: tuple[int, ...], n_outputs: int | None) -> Params:
+    """Draw a linear head, or nothing without outputs."""
+    if n_outputs is None:
+        return {}
+    n_in = math.prod(feature_shape)
+    return {
+        "head.weight": fan_in_uniform(seed, _HEAD_INDEX, (n_outputs, n_in), fan_in=n_in),
+        "head.bias": fan_in_uniform(seed, _HEAD_INDEX + 1, (n_outputs,), fan_in=n_in),
+    }
+
+
+def apply_head(params: Mapping[str, Tensor], features: Tensor) -> Tensor:
+    """Map features [n, d] by the linear head among ``params``, if there is one."""
+    if "head.weight" not in params:
+        return features
+    return F.linear(features, params["head.weight"], params["head.bias"])
+
+
+def init_conv(
+    seed: int, index: int, layer: str, shape: tuple[int, ...], *, batch_norm: str
+) -> Params:
+    """Draw a convolution's Glorot weight, with the identity as batch norm, or a bias without.
+
+    Args:
+        seed: the run's seed.
+        index: position of the weight in its model.
+        layer: the names are "<layer>.conv.weight" and so on.
+        shape: [c_out, c_in, ...].
+        batch_norm: one of ``batch_norm.MODES``.
+    """
+    weight = glorot_uniform(seed, index, shape)
+    params = {f"{layer}.conv.weight": weight}
+    # batch norm subtracts any bias again, so a convolution has one only without it
+    if batch_norm == "none":
+        params[f"{layer}.conv.bias"] = weight.new_zeros(shape[0])
+    else:
+        params[f"{layer}.norm.scale"] = weight.new_ones(shape[0])
+        params[f"{layer}.norm.shift"] = weight.new_zeros(shape[0])
+    return params
+
+
+def require_counts(options: Any, *names: str) -> None:
+    """Refuse options that must be 1 or more, and an unknown batch norm mode.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    for name in names:
+        value = getattr(options, name)
+        require(value >= 1, name, value, "1 or more")
+    if any(field.name == "batch_norm" for field in fields(options)):
+        mode = options.batch_norm
+        require(mode in MODES, "batch_norm", mode, f"one of {', '.join(map(repr, MODES))}")
+
+
+def require_pooling(sizes: Sequence[int], *, n_blocks: int) -> None:
+    """Refuse blocks that halve so often that nothing is left.
+
+    Raises:
+        ConfigError: names the sizes.
+    """
+    least = 2**n_blocks
+    if min(sizes) < least:
+        shown = "x".join(map(str, sizes))
+        raise ConfigError(
+            f"{n_blocks} blocks halve {shown} so often that it vanishes; expected "
+            f"{'x'.join([str(least)] * len(sizes))} or more, or fewer blocks"
+        )

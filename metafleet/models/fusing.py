@@ -1,0 +1,242 @@
+"""How the vectors of several modalities become one, whichever of them an example has.
+
+Every method takes, for each modality, vectors z_m [n, dim] and a mask [n] of who has it, and looks
+at present modalities alone: what a vector holds where its modality is absent has no effect.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from metafleet.models.init import fan_in_uniform
+from metafleet.params import Params
+
+Vectors = Mapping[str, Tensor]
+"""Modality -> [n, dim], or a mask [n]."""
+_FLOOR = 1e-6
+
+
+class Fuse(Protocol):
+    """Makes one vector of several."""
+
+    @property
+    def n_features(self) -> int:
+        """Length of the fused vector."""
+        ...
+
+    def init(self, seed: int, index: int) -> Params:
+        """Draw parameters; ``index`` is the first one's place in their model."""
+        ...
+
+    def __call__(self, params: Mapping[str, Tensor], vectors: Vectors, masks: Vectors) -> Tensor:
+        """Return the fused vectors, [n, n_features]."""
+        ...
+
+
+class Concatenate:
+    """[s_1 z_1, s_2 z_2, ...], z_m of length 1, with a learned scale s_m for each modality.
+
+    To a squared distance, as of prototypes, modality m adds s_m^2 |z_m - c_m|^2: a sum of
+    log-likelihoods, each with a temperature of its own, so that a poor modality cannot drown a good
+    one. An absent z_m is what a learned linear map makes of each present one, on average: a query
+    with only a sound can be compared to a support example with only an image.
+
+    Source: log-linear pooling, Heskes 1998, eq. 4; reconstruction of what is missing in the manner
+    of Ma et al. 2021, arXiv:2103.05677, section 3.2.
+    """
+
+    def __init__(self, modalities: tuple[str, ...], *, dim: int, scale: float) -> None:
+        self._modalities, self._dim, self._scale = modalities, dim, scale
+
+    @property
+    def n_features(self) -> int:
+        """Length of the joined vectors."""
+        return self._dim * len(self._modalities)
+
+    def init(self, seed: int, index: int) -> Params:
+        """Draw the maps between modalities, and set the scales."""
+        params: Params = {}
+        for to in self._modalities:
+            params[f"fuse.{to}.log_scale"] = torch.tensor([math.log(self._scale)])
+            for source in self._modalities:
+                if source != to:
+                    weight = fan_in_uniform(seed, index, (self._dim, self._dim), fan_in=self._dim)
+                    params[f"fuse.{to}.from.{source}"] = weight
+                    index += 1
+        return params
+
+    def __call__(self, params: Mapping[str, Tensor], vectors: Vectors, masks: Vectors) -> Tensor:
+        """Join the scaled vectors, absent ones reconstructed."""
+        own = {name: F.normalize(vectors[name], dim=1) for name in self._modalities}
+        parts = []
+        for name in self._modalities:
+            mask = masks[name][:, None]
+            vector = mask * own[name] + (1.0 - mask) * self._reconstruct(params, name, own, masks)
+            parts.append(params[f"fuse.{name}.log_scale"].exp() * vector)
+        return torch.cat(parts, dim=1)
+
+    def _reconstruct(
+        self, params: Mapping[str, Tensor], name: str, own: Vectors, masks: Vectors
+    ) -> Tensor:
+        others = [other for other in self._modalities if other != name]
+        guess = torch.zeros_like(own[name])
+        for other in others:
+            mapped = own[other] @ params[f"fuse.{name}.from.{other}"].T
+            guess = guess + masks[other][:, None] * mapped
+        # of no present modality nothing comes, and nothing is divided by zero
+        return guess / (guess.square().sum(dim=1, keepdim=True) + _FLOOR).sqrt()
+
+
+class Gate:
+    """sum_m g_m * tanh(z_m): gates in (0, 1) for each number, which sum to 1 over modalities.
+
+    g = softmax_m of a linear function of z_m, over present modalities. Averaged over a class whose
+    support alone has text, this is AM3's prototype: a convex mean of what is seen and what is read.
+
+    Source: Arevalo et al. 2017, arXiv:1702.01992, section 3.1, with a softmax for more than two;
+    Xing et al. 2019, arXiv:1902.07104, eq. 4 to 6.
+    """
+
+    def __init__(self, modalities: tuple[str, ...], *, dim: int, scale: float) -> None:
+        self._modalities, self._dim, self._scale = modalities, dim, scale
+
+    @property
+    def n_features(self) -> int:
+        """Length of one vector."""
+        return self._dim
+
+    def init(self, seed: int, index: int) -> Params:
+        """Draw a linear gate for each modality, and set the scale."""
+        params = {"fuse.log_scale": torch.tensor([math.log(self._scale)])}
+        for i, name in enumerate(self._modalities):
+            shape = (self._dim, self._dim)
+            weight = fan_in_uniform(seed, index + i, shape, fan_in=self._dim)
+            params[f"fuse.{name}.gate.weight"] = weight
+            params[f"fuse.{name}.gate.bias"] = weight.new_zeros(self._dim)
+        return params
+
+    def __call__(self, params: Mapping[str, Tensor], vectors: Vectors, masks: Vectors) -> Tensor:
+        """Return the gated sum."""
+        hidden = torch.stack([torch.tanh(vectors[name]) for name in self._modalities])
+        scores = [
+            F.linear(
+                vectors[name],
+                params[f"fuse.{name}.gate.weight"],
+                params[f"fuse.{name}.gate.bias"],
+            )
+            for name in self._modalities
+        ]
+        gates = masked_softmax(torch.stack(scores), _stack(masks, self._modalities)[:, :, None])
+        return params["fuse.log_scale"].exp() * (gates * hidden).sum(dim=0)
+
+
+class Attend:
+    """A learned query attends to the present modalities with several heads.
+
+    Each modality is a token z_m + e_m, e_m learned; what is read is added to the mean token, and
+    a layer with a residual follows.
+
+    Source: pooling by attention, Lee et al. 2019, arXiv:1810.00825, eq. 11, with one seed.
+    """
+
+    n_heads: ClassVar[int] = 4
+
+    def __init__(self, modalities: tuple[str, ...], *, dim: int, scale: float) -> None:
+        self._modalities, self._dim, self._scale = modalities, dim, scale
+
+    @property
+    def n_features(self) -> int:
+        """Length of one vector."""
+        return self._dim
+
+    def init(self, seed: int, index: int) -> Params:
+        """Draw tokens, keys, values and the last layer."""
+        dim, n = self._dim, len(self._modalities)
+        shapes = {
+            "kind": (n, dim),
+            "seed": (1, dim),
+            "key": (dim, dim),
+            "value": (dim, dim),
+            "out": (dim, dim),
+        }
+        params = {
+            f"fuse.{part}": fan_in_uniform(seed, index + i, shape, fan_in=dim)
+            for i, (part, shape) in enumerate(shapes.items())
+        }
+        return params | {"fuse.log_scale": torch.tensor([math.log(self._scale)])}
+
+    def __call__(self, params: Mapping[str, Tensor], vectors: Vectors, masks: Vectors) -> Tensor:
+        """Return what the query reads, [n, dim]."""
+        tokens = torch.stack([vectors[name] for name in self._modalities], dim=1)  # [n, m, dim]
+        tokens = tokens + params["fuse.kind"]
+        mask = _stack(masks, self._modalities).T[:, :, None]  # [n, m, 1]
+        heads = (len(tokens), len(self._modalities), self.n_heads, -1)
+        keys = (tokens @ params["fuse.key"].T).reshape(heads)
+        values = (tokens @ params["fuse.value"].T).reshape(heads)
+        query = params["fuse.seed"].reshape(1, 1, self.n_heads, -1)
+        scores = (keys * query).sum(dim=3) / math.sqrt(keys.shape[3])  # [n, m, heads]
+        weights = masked_softmax(scores.transpose(0, 1), mask.transpose(0, 1)).transpose(0, 1)
+        read = (weights[:, :, :, None] * values).sum(dim=1).flatten(1)
+        mean = (mask * tokens).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
+        pooled = mean + read
+        return params["fuse.log_scale"].exp() * (pooled + F.relu(pooled @ params["fuse.out"].T))
+
+
+class MultiplyExperts:
+    """The mean of a product of Gaussians: sum_m l_m mu_m / (1 + sum_m l_m).
+
+    Each modality says mu_m, and how sure it is of each number by its precision l_m > 0; the 1 is
+    that of a standard normal prior, alone where nothing is present.
+
+    Source: Wu and Goodman 2018, arXiv:1802.05335, section 2.2; Hinton 2002, on products.
+    """
+
+    def __init__(self, modalities: tuple[str, ...], *, dim: int, scale: float) -> None:
+        self._modalities, self._dim, self._scale = modalities, dim, scale
+
+    @property
+    def n_features(self) -> int:
+        """Length of one vector."""
+        return self._dim
+
+    def init(self, seed: int, index: int) -> Params:
+        """Draw a linear map to log-precisions for each modality, and set the scale."""
+        params = {"fuse.log_scale": torch.tensor([math.log(self._scale)])}
+        for i, name in enumerate(self._modalities):
+            shape = (self._dim, self._dim)
+            weight = fan_in_uniform(seed, index + i, shape, fan_in=self._dim)
+            params[f"fuse.{name}.precision.weight"] = weight
+            params[f"fuse.{name}.precision.bias"] = weight.new_zeros(self._dim)
+        return params
+
+    def __call__(self, params: Mapping[str, Tensor], vectors: Vectors, masks: Vectors) -> Tensor:
+        """Return the posterior mean."""
+        first = vectors[self._modalities[0]]
+        weighted, total = torch.zeros_like(first), torch.ones_like(first)
+        for name in self._modalities:
+            own = f"fuse.{name}.precision"
+            score = F.linear(vectors[name], params[f"{own}.weight"], params[f"{own}.bias"])
+            precision = masks[name][:, None] * F.softplus(score)
+            weighted = weighted + precision * vectors[name]
+            total = total + precision
+        return params["fuse.log_scale"].exp() * (weighted / total)
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Return softmax over the first axis of ``scores`` where ``mask`` is 1; zeros where none is.
+
+    Args:
+        scores: [m, ...].
+        mask: 1 or 0, of a shape that broadcasts to that of ``scores``.
+    """
+    # a large negative number and not minus infinity: a column of those alone would be NaN
+    weights = torch.softmax(scores + (mask - 1.0) * 1e9, dim=0)
+    return weights * mask
+
+
+def _stack(masks: Vectors, modalities: tuple[str, ...]) -> Tensor:
+    return torch.stack([masks[name] for name in modalities])

@@ -1,0 +1,266 @@
+"""Several modalities in one embedding: an encoder for each, and a fusion of those present."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, Protocol, Self
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from metafleet.errors import ConfigError
+from metafleet.models.base import Model, Modulate
+from metafleet.models.batch_norm import BatchNormMode, Normalise, beneath
+from metafleet.models.encoder import apply_head, init_head, require_counts
+from metafleet.models.fusing import Attend, Concatenate, Fuse, Gate, MultiplyExperts
+from metafleet.models.init import fan_in_uniform
+from metafleet.models.presence import presence, stand_in
+from metafleet.options import require
+from metafleet.params import Params
+from metafleet.problem import Problem
+from metafleet.seeds import CounterRng
+
+Method = Literal["concat", "gated", "attention", "product_of_experts"]
+_METHODS: Mapping[str, type[Any]] = {
+    "concat": Concatenate,
+    "gated": Gate,
+    "attention": Attend,
+    "product_of_experts": MultiplyExperts,
+}
+_DEFAULT_ENCODERS = {
+    "image": "conv4",
+    "stroke": "conv1d",
+    "audio": "audio_conv",
+    "video": "video_conv",
+    "text": "ngram_bag",
+    "class_text": "ngram_bag",
+    "table": "mlp",
+}
+_FUSE_INDEX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class FusionOptions:
+    """Options of ``Fusion``.
+
+    Attributes:
+        encoders: modality -> table with the name and options of its encoder, any model; empty:
+            one for each modality of the data, by its name. Modalities without an encoder are not
+            looked at.
+        method: "concat", "gated", "attention" or "product_of_experts"; see ``fusing``.
+        dim: length of the vector that each encoder's features are mapped to, >= 1.
+        scale: what the fused vector is multiplied by at first, > 0; learned. Squared, it is the
+            temperature of squared distances.
+        batch_norm: that of all encoders; one of ``batch_norm.MODES``.
+    """
+
+    encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    method: Method = "concat"
+    dim: int = 64
+    scale: float = 3.0
+    batch_norm: BatchNormMode = "transductive"
+
+    def __post_init__(self) -> None:
+        require_counts(self, "dim")
+        require(self.scale > 0, "scale", self.scale, "more than 0")
+        divides = self.method != "attention" or self.dim % Attend.n_heads == 0
+        require(divides, "dim", self.dim, f"a multiple of {Attend.n_heads} with method='attention'")
+
+
+class MakeEncoder(Protocol):
+    """Builds a model without head by its name and options."""
+
+    def __call__(
+        self, options: Mapping[str, Any], problem: Problem, given: Mapping[str, Any], /
+    ) -> Model:
+        """Build it; ``given`` holds options that it takes if it has them.
+
+        Raises:
+            ConfigError: an option is wrong, or given twice.
+        """
+        ...
+
+
+class Fusion:
+    """Encode each modality, map it to ``dim`` numbers, fuse those present, and perhaps a head.
+
+    A modality that an example lacks is seen neither by the fusion nor by any batch statistics.
+    Inputs need not hold every modality: in a mixture of data sets an episode brings its own.
+    """
+
+    Options: ClassVar[type] = FusionOptions
+
+    def __init__(
+        self, options: FusionOptions, *, encoders: Mapping[str, Model], n_outputs: int | None
+    ) -> None:
+        self._options = options
+        self._encoders = dict(encoders)
+        self._n_outputs = n_outputs
+        self._fuse: Fuse = _METHODS[options.method](
+            tuple(encoders), dim=options.dim, scale=options.scale
+        )
+
+    @classmethod
+    def build(cls, options: FusionOptions, problem: Problem, n_outputs: int | None) -> Self:
+        """Refuse: encoders come from a registry, which ``build_with`` is given."""
+        raise ConfigError("model 'fusion' has parts; build it by `model_factory`")
+
+    @classmethod
+    def build_with(
+        cls,
+        options: FusionOptions,
+        problem: Problem,
+        n_outputs: int | None,
+        make_encoder: MakeEncoder,
+    ) -> Self:
+        """Build the encoders and fit them to their modalities.
+
+        Raises:
+            ConfigError: a modality is not in the data, or an encoder does not fit it.
+        """
+        tables = options.encoders or _default_encoders(problem)
+        encoders = {}
+        for modality, table in tables.items():
+            shape = problem.modalities.get(modality)
+            if shape is None:
+                known = ", ".join(map(repr, sorted(problem.modalities)))
+                raise ConfigError(f"encoders.{modality} has no data; the data have {known}")
+            given = {
+                "modality": modality,
+                "modalities": (modality,),
+                "batch_norm": options.batch_norm,
+            }
+            seen = Problem({modality: shape}, problem.target_dim, problem.episodes)
+            try:
+                encoders[modality] = make_encoder(table, seen, given)
+            except ConfigError as error:
+                raise ConfigError(f"encoders.{modality}: {error}") from error
+        return cls(options, encoders=encoders, n_outputs=n_outputs)
+
+    @property
+    def batch_norm(self) -> str:
+        """How batch norm gets its statistics; "none" where no encoder has any."""
+        has_norm = any(encoder.batch_norm != "none" for encoder in self._encoders.values())
+        return self._options.batch_norm if has_norm else "none"
+
+    @property
+    def head(self) -> frozenset[str]:
+        """The linear layer's names."""
+        return frozenset() if self._n_outputs is None else frozenset({"head.weight", "head.bias"})
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """The encoders' layers, each named "<modality>.<layer>"."""
+        return {
+            f"{modality}.{layer}": channels
+            for modality, encoder in self._encoders.items()
+            for layer, channels in encoder.layers.items()
+        }
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Length of the fused vector."""
+        return (self._fuse.n_features,)
+
+    def init_params(self, seed: int) -> Params:
+        """Draw encoders, maps and fusion; no two tensors from the same stream."""
+        params: Params = {}
+        for i, (modality, encoder) in enumerate(self._encoders.items()):
+            own = CounterRng(seed, "encoder", index=i).torch_seed()
+            params |= {f"{modality}.{n}": value for n, value in encoder.init_params(own).items()}
+            n_in = math.prod(encoder.feature_shape)
+            shape = (self._options.dim, n_in)
+            params[f"map.{modality}.weight"] = fan_in_uniform(seed, 2 * i, shape, fan_in=n_in)
+            bias = fan_in_uniform(seed, 2 * i + 1, shape[:1], fan_in=n_in)
+            params[f"map.{modality}.bias"] = bias
+        params |= self._fuse.init(seed, _FUSE_INDEX)
+        return params | init_head(seed, self.feature_shape, self._n_outputs)
+
+    def init_buffers(self) -> Params:
+        """Return the encoders' running statistics."""
+        return {
+            f"{modality}.{name}": value
+            for modality, encoder in self._encoders.items()
+            for name, value in encoder.init_buffers().items()
+        }
+
+    def forward(
+        self,
+        params: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        norm: Normalise,
+        modulate: Modulate | None = None,
+    ) -> Tensor:
+        """Map inputs, modality -> [n, ...], to outputs [n, n_outputs] or embeddings [n, d]."""
+        return self.apply_head(params, self.features(params, inputs, norm, modulate))
+
+    def features(
+        self,
+        params: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        norm: Normalise,
+        modulate: Modulate | None = None,
+    ) -> Tensor:
+        """Map inputs to the fused vectors, [n, d]."""
+        masks = {modality: presence(inputs, modality) for modality in self._encoders}
+        vectors = {}
+        for modality, encoder in self._encoders.items():
+            if modality not in inputs:
+                vectors[modality] = masks[modality].new_zeros(len(masks[modality]), self._dim)
+                continue
+            seen = {modality: stand_in(inputs[modality], masks[modality])}
+            own = _of(params, modality)
+            features = encoder.features(
+                own, seen, beneath(norm, modality), _modulate_beneath(modulate, modality)
+            )
+            weight, bias = params[f"map.{modality}.weight"], params[f"map.{modality}.bias"]
+            vectors[modality] = F.linear(features, weight, bias)
+        return self._fuse(params, vectors, masks)
+
+    def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return the logits or values of features [n, d]; the features without a head."""
+        return apply_head(params, features)
+
+    @property
+    def _dim(self) -> int:
+        return self._options.dim
+
+
+def given_options(
+    cls: type[Any], given: Mapping[str, Any], table: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return ``table`` with those of ``given`` that ``cls.Options`` has.
+
+    Raises:
+        ConfigError: ``table`` gives one of them itself.
+    """
+    known = {item.name for item in fields(cls.Options)}
+    for option in given:
+        if option in table:
+            raise ConfigError(
+                f"{option}={table[option]!r} is set for all encoders by the model; remove it here"
+            )
+    return {**table, **{name: value for name, value in given.items() if name in known}}
+
+
+def _default_encoders(problem: Problem) -> dict[str, dict[str, Any]]:
+    unknown = [name for name in problem.modalities if name not in _DEFAULT_ENCODERS]
+    if unknown:
+        known = ", ".join(map(repr, _DEFAULT_ENCODERS))
+        raise ConfigError(
+            f"no encoder for modality {unknown[0]!r}; expected a table encoders.{unknown[0]}, "
+            f"or one of the modalities {known}, which have a default"
+        )
+    return {name: {"name": _DEFAULT_ENCODERS[name]} for name in sorted(problem.modalities)}
+
+
+def _of(params: Mapping[str, Tensor], modality: str) -> Params:
+    prefix = f"{modality}."
+    return {n.removeprefix(prefix): v for n, v in params.items() if n.startswith(prefix)}
+
+
+def _modulate_beneath(modulate: Modulate | None, modality: str) -> Modulate | None:
+    if modulate is None:
+        return None
+    given: Callable[[str, Tensor], Tensor] = modulate
+    return lambda layer, x: given(f"{modality}.{layer}", x)

@@ -1,0 +1,89 @@
+"""A GRU along a sequence: the bytes of a text, or the points of a pen's path."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from metafleet.models.base import Modulate
+from metafleet.models.batch_norm import Normalise
+from metafleet.models.encoder import Encoder, require_counts
+from metafleet.models.recurrent import gru_cell, init_gru
+from metafleet.models.sequence_input import SEQUENCES, SequenceInput
+from metafleet.params import Params
+
+
+@dataclass(frozen=True, slots=True)
+class GruOptions:
+    """Options of ``Gru``.
+
+    Attributes:
+        units: of the hidden state, >= 1.
+        width: numbers that a byte of text is embedded in, >= 1; points come as they are.
+        modality: which modality to look at; its examples are [length, d], or [length] bytes.
+    """
+
+    units: int = 64
+    width: int = 32
+    modality: str = "text"
+
+    def __post_init__(self) -> None:
+        require_counts(self, "units", "width")
+
+
+class Gru(Encoder[GruOptions]):
+    """Read the sequence once; the features are the last hidden state and the mean of all.
+
+    Padding is not read: the state stays what it was.
+
+    Source: Cho et al. 2014, arXiv:1406.1078.
+    """
+
+    Options: ClassVar[type] = GruOptions
+    shapes = SEQUENCES
+
+    def __init__(
+        self, options: GruOptions, *, shape: tuple[int, ...], n_outputs: int | None
+    ) -> None:
+        super().__init__(options, shape=shape, n_outputs=n_outputs)
+        self._input = SequenceInput(shape, width=options.width)
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """The hidden state at every position, [n, units, length]."""
+        return {"hidden": self.options.units}
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Last state and mean state."""
+        return (2 * self.options.units,)
+
+    def init_body(self, seed: int) -> Params:
+        """Draw the embedding and the cell."""
+        n_inputs = self._input.n_channels
+        cell = init_gru(seed, 1, "cell", n_inputs=n_inputs, n_units=self.options.units)
+        return self._input.init(seed, 0) | cell
+
+    def body(
+        self,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        norm: Normalise,
+        modulate: Modulate | None,
+    ) -> Tensor:
+        """Map sequences to features."""
+        positions, is_real = self._input(params, x)
+        hidden = positions.new_zeros(len(positions), self.options.units)
+        seen = []
+        for position, real in zip(positions.unbind(1), is_real.unbind(1), strict=True):
+            moved = gru_cell(params, "cell", position, hidden)
+            hidden = hidden + real[:, None] * (moved - hidden)
+            seen.append(hidden)
+        states = torch.stack(seen, dim=2)  # [n, units, length]
+        states = states if modulate is None else modulate("hidden", states)
+        # after the last byte the state stays, so the last position has it
+        n_real = is_real.sum(dim=1, keepdim=True).clamp(min=1.0)
+        mean = (states * is_real[:, None, :]).sum(dim=2) / n_real
+        return torch.cat([states[:, :, -1], mean], dim=1)
