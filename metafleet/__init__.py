@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from metafleet.data.registry import DATASETS, open_source
     from metafleet.episode import (
         META_TEST,
         META_TRAIN,
@@ -37,17 +38,23 @@ if TYPE_CHECKING:
     from metafleet.params import MetaState, Params, digest, flatten_state, unflatten_state
     from metafleet.problem import Problem
     from metafleet.reduction import TreeReducer
+    from metafleet.sampling import EpisodeSource
+    from metafleet.script.adapted import Adapted
+    from metafleet.script.meta_learner import MetaLearner
+    from metafleet.script.outer_step import OuterStep
     from metafleet.seeds import CounterRng
     from metafleet.summary import Summary, summarise
     from metafleet.workload import Workload, WorkloadSpec
 
 __all__ = [
+    "DATASETS",
     "LEARNERS",
     "META_TEST",
     "META_TRAIN",
     "META_VAL",
     "MODELS",
     "SPLITS",
+    "Adapted",
     "ConfigError",
     "Conv4",
     "Conv4Options",
@@ -57,6 +64,7 @@ __all__ = [
     "EpisodeContext",
     "EpisodeMetrics",
     "EpisodeShape",
+    "EpisodeSource",
     "EpisodicLearner",
     "ExampleSet",
     "InnerLoopLearner",
@@ -64,6 +72,7 @@ __all__ = [
     "Maml",
     "MamlOptions",
     "MetaGradient",
+    "MetaLearner",
     "MetaState",
     "MetafleetError",
     "Mlp",
@@ -72,6 +81,7 @@ __all__ = [
     "ModelFactory",
     "NearestPrototype",
     "NumericsError",
+    "OuterStep",
     "Params",
     "Problem",
     "Protonet",
@@ -86,11 +96,13 @@ __all__ = [
     "digest",
     "flatten_state",
     "model_factory",
+    "open_source",
     "summarise",
     "unflatten_state",
 ]
 
 _NAMES = {
+    "metafleet.data.registry": ("DATASETS", "open_source"),
     "metafleet.episode": (
         "Episode",
         "EpisodeShape",
@@ -153,6 +165,10 @@ _NAMES = {
     ),
     "metafleet.problem": ("Problem",),
     "metafleet.reduction": ("TreeReducer",),
+    "metafleet.sampling": ("EpisodeSource",),
+    "metafleet.script.adapted": ("Adapted",),
+    "metafleet.script.meta_learner": ("MetaLearner",),
+    "metafleet.script.outer_step": ("OuterStep",),
     "metafleet.seeds": ("CounterRng",),
     "metafleet.summary": (
         "Summary",

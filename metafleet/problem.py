@@ -1,11 +1,17 @@
 """What a learner must fit: the data's shapes and the episodes it will meet."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from torch import Tensor
 
 from metafleet.episode import EpisodeShape
 from metafleet.errors import ConfigError
 from metafleet.options import require
+
+LossFn: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Outputs [n, ...] and targets [n, ...] -> what is to be minimised, a scalar: a mean over n."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +22,14 @@ class Problem:
         modalities: modality -> shape of one example.
         target_dim: values to predict for each example; 0 for classification.
         episodes: split -> shape of its episodes.
+        loss: what inner and outer steps minimise; None for the mean cross-entropy, or the mean
+            squared error.
     """
 
     modalities: Mapping[str, tuple[int, ...]]
     target_dim: int
     episodes: Mapping[str, EpisodeShape]
+    loss: LossFn | None = None
 
     def __post_init__(self) -> None:
         for split, shape in self.episodes.items():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metafleet.episode import Episode, ExampleSet
 from metafleet.errors import ConfigError
+from metafleet.learners.adaptation import Adaptation
 from metafleet.learners.base import EpisodeMetrics, MetaGradient
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.objective import (
@@ -185,7 +186,9 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         return self.problem.is_regression
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy of logits, or the mean squared error of values."""
+        """Return the mean cross-entropy of logits, the mean squared error, or the problem's own."""
+        if self.problem.loss is not None:
+            return self.problem.loss(outputs, targets)
         return mean_loss(outputs, targets, is_regression=self.is_regression)
 
     def episode_gradient(self, state: MetaState, episode: Episode) -> MetaGradient:
@@ -222,6 +225,25 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
             NumericsError: a support loss is not finite.
         """
         return self._predict(state, support, inputs, n_way, seed=0)
+
+    def adapt(
+        self, state: MetaState, support: ExampleSet, n_way: int, *, seed: int = 0
+    ) -> Adaptation:
+        """Adapt to ``support``, to predict more than once.
+
+        Args:
+            state: what was learned; must not be changed afterwards.
+            support: the support set.
+            n_way: its classes; 0 for regression.
+            seed: of what is drawn.
+
+        Raises:
+            NumericsError: a support loss is not finite.
+        """
+        self.check_support(support, n_way)
+        return Adaptation(
+            lambda inputs: self._predict(state, support, inputs, n_way, seed=seed), fast={}
+        )
 
     # how an episode is executed
 
@@ -277,6 +299,19 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         """Return what is drawn for an episode of meta-training."""
         return self._drawn(episode.seed, episode.support, len(episode.query))
 
+    def judging_context(
+        self, state: MetaState, support: ExampleSet, n_way: int, *, n_query: int, seed: int
+    ) -> EpisodeContext:
+        """Make the surroundings of a prediction."""
+        notes = Notes()
+        return EpisodeContext(
+            n_way=n_way,
+            is_training=False,
+            norm=EpisodeNorm(self.batch_norm, state.buffers, is_training=False, notes=notes),
+            notes=notes,
+            drawn=self._drawn(seed, support, n_query),
+        )
+
     def _predict(
         self,
         state: MetaState,
@@ -287,14 +322,8 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         seed: int,
     ) -> Tensor:
         self.check_support(support, n_way)
-        notes = Notes()
-        context = EpisodeContext(
-            n_way=n_way,
-            is_training=False,
-            norm=EpisodeNorm(self.batch_norm, state.buffers, is_training=False, notes=notes),
-            notes=notes,
-            drawn=self._drawn(seed, support, len(next(iter(inputs.values())))),
-        )
+        n_query = len(next(iter(inputs.values())))
+        context = self.judging_context(state, support, n_way, n_query=n_query, seed=seed)
         with torch.no_grad():
             outputs = self.query_outputs(state.params, support, inputs, context)
         self.require_finite(context.support_losses())

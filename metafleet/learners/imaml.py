@@ -70,9 +70,7 @@ class Imaml(Descent[ImamlOptions]):
         self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext
     ) -> QueryGradient:
         """Adapt, differentiate the query loss there, and solve for the meta-gradient."""
-        phi = self.begin(params, support, context)
-        for index in range(self.n_steps(is_training=True)):
-            phi = self.advance(params, phi, index, support, context)
+        phi = self.adapted(params, support, context)
 
         def query_loss(own: Params) -> tuple[Tensor, Tensor]:
             outputs = self.adapted_outputs(params, own, support, query.inputs, context)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metafleet.episode import ExampleSet
+from metafleet.learners.adaptation import Adaptation
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.params import MetaState, Params
@@ -104,10 +105,24 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         context: EpisodeContext,
     ) -> Tensor:
         """Adapt to ``support`` and map ``inputs``."""
-        fast = self.begin(params, support, context)
-        for index in range(self.n_steps(is_training=context.is_training)):
-            fast = self.advance(params, fast, index, support, context)
+        fast = self.adapted(params, support, context)
         return self.adapted_outputs(params, fast, support, inputs, context)
+
+    def adapt(
+        self, state: MetaState, support: ExampleSet, n_way: int, *, seed: int = 0
+    ) -> Adaptation:
+        """Take the inner steps, once for all predictions."""
+        self.check_support(support, n_way)
+        context = self.judging_context(state, support, n_way, n_query=1, seed=seed)
+        with torch.no_grad():
+            fast = self.adapted(state.params, support, context)
+        self.require_finite(context.support_losses())
+
+        @torch.no_grad()
+        def predict(inputs: Mapping[str, Tensor]) -> Tensor:
+            return self.adapted_outputs(state.params, fast, support, inputs, context)
+
+        return Adaptation(predict, fast)
 
     def objective(
         self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext
@@ -123,6 +138,13 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
             outputs = self.adapted_outputs(params, fast, support, query.inputs, context)
             total = total + weight * self.loss(outputs, query.targets)
         return total, outputs
+
+    def adapted(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Return the fast parameters after all inner steps."""
+        fast = self.begin(params, support, context)
+        for index in range(self.n_steps(is_training=context.is_training)):
+            fast = self.advance(params, fast, index, support, context)
+        return fast
 
     def begin(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
         """Make the first fast parameters, surrounded as an inner step is."""

@@ -82,9 +82,7 @@ class Reptile(InnerLoopLearner[ReptileOptions]):
         self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext
     ) -> QueryGradient:
         """Return (phi - W) / alpha."""
-        fast = self.begin(params, support, context)
-        for index in range(self.n_steps(is_training=True)):
-            fast = self.advance(params, fast, index, support, context)
+        fast = self.adapted(params, support, context)
         outputs = self.adapted_outputs(params, fast, support, query.inputs, context)
         alpha = self.options.inner_lr
         grads = {name: (phi - fast[name]) / alpha for name, phi in params.items()}

@@ -1,0 +1,152 @@
+"""Any ``torch.nn.Module`` as a function of named parameters, its batch norm decided by the caller.
+
+``torch.func.functional_call`` swaps the parameters. What a plain call would do besides is taken
+over for its duration: batch norm layers normalise as they are told and write no running statistics,
+layers can be modulated, and the forward pass can stop before the output layer.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from metafleet.errors import ConfigError
+from metafleet.models.base import Modulate
+from metafleet.models.batch_norm import Normalise
+from metafleet.models.module_statistics import rescaling
+
+Call = tuple[Sequence[Tensor], Mapping[str, Tensor]]
+"""Positional and keyword arguments of a forward pass."""
+
+
+class ModuleFunction:
+    """A module without state of its own: parameters come in with every call.
+
+    Parameters that are not given, and buffers, are the module's own. Not thread-safe: while it
+    runs, some layers have another ``forward``.
+
+    Args:
+        module: any module; tied parameters have the first of their names.
+        head: name of the submodule that is the output layer, such as "fc"; None without one.
+
+    Attributes:
+        norms: batch norm layers by name.
+
+    Raises:
+        ConfigError: there is no submodule ``head``, or it cannot be an output layer.
+    """
+
+    def __init__(self, module: nn.Module, *, head: str | None = None) -> None:
+        self.module = module
+        self.head_name = head
+        self.head = None if head is None else _head_of(module, head)
+        self.norms = {
+            name: layer for name, layer in module.named_modules() if isinstance(layer, _BatchNorm)
+        }
+
+    def __call__(
+        self,
+        params: Mapping[str, Tensor],
+        call: Call,
+        norm: Normalise,
+        modulate: tuple[Modulate, Sequence[str]] | None = None,
+        *,
+        stops_at_head: bool = False,
+    ) -> Tensor:
+        """Run the module.
+
+        Args:
+            params: parameters by their names in the module; others are the module's own.
+            call: its arguments.
+            norm: what normalises in place of batch norm layers.
+            modulate: what is called with the outputs of the named layers; replaces them.
+            stops_at_head: return what goes into the head.
+        """
+        with ExitStack() as stack:
+            for name, layer in self.norms.items():
+                stack.enter_context(_forward_as(layer, _normalised(name, layer, norm)))
+            if stops_at_head and self.head is not None:
+                stack.enter_context(_forward_as(self.head, lambda x: x))
+            if modulate is not None:
+                change, names = modulate
+                for name in names:
+                    hook = _changed(name, change)
+                    handle = self.module.get_submodule(name).register_forward_hook(hook)
+                    stack.callback(handle.remove)
+            args, kwargs = call
+            outputs = functional_call(self.module, dict(params), tuple(args), dict(kwargs))
+        if not isinstance(outputs, Tensor):
+            raise ConfigError(
+                f"the module returns a {type(outputs).__name__}; expected a tensor [n, ...]: wrap "
+                "it in a module that returns the outputs alone"
+            )
+        return outputs
+
+    def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Run the head alone on what goes into it."""
+        assert self.head is not None
+        start = f"{self.head_name}."
+        own = {n.removeprefix(start): v for n, v in params.items() if n.startswith(start)}
+        outputs: Tensor = functional_call(self.head, own, (features,))
+        return outputs
+
+    def head_names(self) -> frozenset[str]:
+        """Names of the head's parameters; empty without one."""
+        if self.head is None:
+            return frozenset()
+        names = (name for name, _ in self.module.named_parameters())
+        return frozenset(name for name in names if name.startswith(f"{self.head_name}."))
+
+
+def _normalised(name: str, layer: _BatchNorm, norm: Normalise) -> Callable[[Tensor], Tensor]:
+    factor = rescaling(layer)
+
+    def forward(x: Tensor) -> Tensor:
+        # looked up when it runs: these are then the parameters that were swapped in
+        scale, shift = layer.weight, layer.bias
+        if scale is None:
+            scale = torch.ones(x.shape[1], device=x.device, dtype=x.dtype)
+        if shift is None:
+            shift = torch.zeros_like(scale)
+        return norm(name, x if factor == 1.0 else factor * x, scale, shift)
+
+    return forward
+
+
+def _changed(name: str, change: Modulate) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    return lambda layer, args, output: change(name, output)
+
+
+@contextmanager
+def _forward_as(layer: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let ``layer`` compute ``forward``; its hooks still run."""
+    own = layer.__dict__.get("forward")
+    layer.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        del layer.__dict__["forward"]  # the class's shows again
+        if own is not None:
+            layer.__dict__["forward"] = own
+
+
+def _head_of(module: nn.Module, name: str) -> nn.Module:
+    names = [found for found, _ in module.named_modules() if found]
+    if name not in names:
+        known = ", ".join(map(repr, names)) or "none"
+        raise ConfigError(f"head={name!r} but the module's submodules are {known}")
+    head = module.get_submodule(name)
+    if any(isinstance(layer, _BatchNorm) for layer in head.modules()):
+        raise ConfigError(f"head={name!r} has batch norm; expected a submodule without any")
+    start = f"{name}."
+    # under one name alone: a tied parameter is adapted with the body
+    own = {found for found, _ in module.named_parameters() if found.startswith(start)}
+    tied = [found for found, _ in head.named_parameters() if start + found not in own]
+    if tied or not own:
+        what = f"shares {tied[0]!r} with the body" if tied else "has no parameters"
+        raise ConfigError(f"head={name!r} {what}; expected parameters of its own")
+    return head

@@ -1,0 +1,102 @@
+"""What one forward pass tells about a module: its layers, its features, its outputs."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.parameter import is_lazy
+
+from metafleet.errors import ConfigError
+from metafleet.models.module_function import Call, ModuleFunction
+
+_LAYERS = (nn.Linear, _ConvNd, _BatchNorm)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Shapes that a module has for some inputs.
+
+    Attributes:
+        output_shape: of one example's outputs.
+        feature_shape: of what goes into the head for one example; the outputs' without a head.
+        layers: linear, convolutional and batch norm layers outside the head in the order they run,
+            with their channels; a layer that batch norm follows is left to that.
+        repeated_norms: batch norm layers that one forward pass runs more than once.
+    """
+
+    output_shape: tuple[int, ...]
+    feature_shape: tuple[int, ...]
+    layers: Mapping[str, int]
+    repeated_norms: tuple[str, ...]
+
+
+def survey(function: ModuleFunction, call: Call) -> Survey:
+    """Run the module once, in evaluation mode, and look on.
+
+    Raises:
+        ConfigError: the module is lazy and was never run, or something follows the head.
+    """
+    module = function.module
+    if any(map(is_lazy, module.parameters())):
+        raise ConfigError("the module has lazy parameters; run it once on an example before")
+    ran: list[tuple[str, tuple[int, ...]]] = []
+    head_name = function.head_name
+
+    def note(name: str, layer: nn.Module, args: Any, output: Any) -> None:
+        ran.append((name, tuple(output.shape)))
+
+    with ExitStack() as stack, torch.no_grad():
+        for name, layer in module.named_modules():
+            in_head = head_name is not None and f"{name}.".startswith(f"{head_name}.")
+            if isinstance(layer, _LAYERS) and not in_head:
+                handle = layer.register_forward_hook(partial(note, name))
+                stack.callback(handle.remove)
+        outputs = function({}, call, _as_it_is)
+    with torch.no_grad():
+        features = outputs
+        if function.head is not None:
+            features = function({}, call, _as_it_is, stops_at_head=True)
+            _require_last(function, features, outputs)
+    norms = [name for name, _ in ran if name in function.norms]
+    return Survey(
+        output_shape=tuple(outputs.shape[1:]),
+        feature_shape=tuple(features.shape[1:]),
+        layers=_modulated(ran, function),
+        repeated_norms=tuple(sorted({name for name in norms if norms.count(name) > 1})),
+    )
+
+
+def _require_last(function: ModuleFunction, features: Tensor, outputs: Tensor) -> None:
+    params = dict(function.module.named_parameters())
+    alone = function.apply_head(params, features)
+    if alone.shape != outputs.shape or not torch.equal(alone, outputs):
+        raise ConfigError(
+            f"head={function.head_name!r} is not the last thing the module computes; expected "
+            "outputs that are the head's, without an activation or a reshape after it"
+        )
+
+
+def _modulated(ran: list[tuple[str, tuple[int, ...]]], function: ModuleFunction) -> dict[str, int]:
+    """Leave out layers that batch norm follows: it would undo what is done to them."""
+    norms = function.norms
+    followed = {
+        name for (name, _), (after, _) in pairwise(ran) if after in norms and name not in norms
+    }
+    found: dict[str, int] = {}
+    for name, shape in ran:
+        is_linear = isinstance(function.module.get_submodule(name), nn.Linear)
+        # channels are dimension 1, which linear layers over sequences do not keep to
+        if name not in followed and not (is_linear and len(shape) != 2):
+            found[name] = shape[1]
+    return found
+
+
+def _as_it_is(layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return x

@@ -1,0 +1,1 @@
+"""Meta-learning from a script: any ``torch.nn.Module``, any loss, one process."""

@@ -1,0 +1,95 @@
+"""What a ``MetaLearner`` learns: the module's parameters where they are, the learner's beside."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metafleet.learners.episodic import EpisodicLearner
+from metafleet.models.batch_norm import average_buffers
+from metafleet.models.module_function import ModuleFunction
+from metafleet.models.module_model import PREFIX
+from metafleet.models.module_statistics import move_statistics, read_statistics
+from metafleet.params import MetaState, Params
+
+
+class LearnedState:
+    """The state of a learner over a module; the module's part of it lives in the module alone.
+
+    Args:
+        learner: bound to the module.
+        function: the module.
+        seed: of what the learner draws for itself.
+        like: where the learner's own tensors go, and their precision.
+
+    Attributes:
+        params: what is learned, by name; the module's own parameters are among them.
+        own_params: those that are the learner's.
+        own_buffers: statistics that have no place in the module.
+    """
+
+    def __init__(
+        self, learner: EpisodicLearner[Any], function: ModuleFunction, *, seed: int, like: Tensor
+    ) -> None:
+        first = learner.init_state(seed)
+        module = {PREFIX + name: value for name, value in function.module.named_parameters()}
+        # the module's statistics have its shapes in every mode but "per_step"
+        self._norms = {
+            name: layer
+            for name, layer in function.norms.items()
+            if name + ".mean" in first.buffers
+            and layer.running_mean is not None
+            and first.buffers[name + ".mean"].shape == layer.running_mean.shape
+        }
+        here = read_statistics(self._norms)
+        self.own_params = {
+            name: nn.Parameter(value.detach().to(like).clone())
+            for name, value in first.params.items()
+            if name not in module
+        }
+        self.own_buffers: Params = {
+            name: value.to(like).clone()
+            for name, value in first.buffers.items()
+            if name not in here
+        }
+        self.params: dict[str, nn.Parameter] = {
+            name: self.own_params[name] if name in self.own_params else module[name]
+            for name in first.params
+        }
+
+    def view(self) -> MetaState:
+        """Return the state as it is now; parameters share memory with what is learned."""
+        params = {name: value.detach() for name, value in self.params.items()}
+        return MetaState(params, self.own_buffers | read_statistics(self._norms))
+
+    def copy(self) -> MetaState:
+        """Return the state as it is now, for keeps."""
+        now = self.view()
+        return MetaState(
+            {name: value.clone() for name, value in now.params.items()},
+            {name: value.clone() for name, value in now.buffers.items()},
+        )
+
+    def set_gradients(self, sums: Mapping[str, Tensor], *, n_episodes: int) -> float:
+        """Give every parameter the mean gradient; return the Euclidean norm of all together."""
+        for name, value in self.params.items():
+            value.grad = sums[name] / n_episodes
+        norms = [g.grad.double().norm() for g in self.params.values() if g.grad is not None]
+        return float(torch.stack(norms).norm()) if norms else 0.0
+
+    def scale_gradients(self, factor: float) -> None:
+        """Multiply all gradients."""
+        for value in self.params.values():
+            if value.grad is not None:
+                value.grad.mul_(factor)
+
+    def drop_gradients(self) -> None:
+        """Forget all gradients."""
+        for value in self.params.values():
+            value.grad = None
+
+    def move_statistics(self, sums: Mapping[str, Tensor], *, n_episodes: int) -> None:
+        """Move running statistics towards an outer step's mean; the module's by its momentum."""
+        move_statistics(self._norms, sums, n_episodes=n_episodes)
+        self.own_buffers = average_buffers(self.own_buffers, sums, n_episodes=n_episodes)

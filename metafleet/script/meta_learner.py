@@ -1,0 +1,304 @@
+"""Meta-learning in a plain loop."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metafleet.episode import META_TRAIN, Episode, ExampleSet
+from metafleet.errors import ConfigError, NumericsError
+from metafleet.learners.base import EpisodeMetrics, LearnerClass
+from metafleet.models.module_function import ModuleFunction
+from metafleet.options import require
+from metafleet.params import Params
+from metafleet.problem import LossFn
+from metafleet.script.adapted import Adapted
+from metafleet.script.binding import Algorithm, bind, example_parameter
+from metafleet.script.bound import Bound
+from metafleet.script.learned_state import LearnedState
+from metafleet.script.outer_step import OuterStep
+from metafleet.script.plain_episode import PlainEpisode, PlainSupport, as_episode, as_support
+from metafleet.script.runtime import running
+from metafleet.script.saved_learner import read_header, restore, save
+from metafleet.seeds import CounterRng
+from metafleet.summary import Summary, summarise
+
+MakeOptimiser = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
+"""Learned parameters -> what steps them, such as ``lambda params: SGD(params, lr=0.1)``."""
+
+_JUDGED = "judged"
+
+
+class MetaLearner:
+    """Meta-trains a ``torch.nn.Module`` in a loop of the user's; docs/scripts.md says more.
+
+        meta = MetaLearner(module, "maml", inner_lr=0.01, inner_steps=5, outer_lr=1e-3)
+        for _ in range(1000):
+            print(meta.optimize(draw_meta_batch()).loss)
+        predict = meta.adapt((support_x, support_y))
+        predict(x)
+
+    The module's own parameters are what is learned, where they are: after each step it is the
+    meta-learned initialisation, to be used and saved like any module. Those without
+    ``requires_grad`` stay as they are and do not adapt. What an algorithm learns besides, such as
+    step sizes, is kept here.
+
+    Batch norm in the module follows ``batch_norm`` (the modes of ``metafleet.models.batch_norm``),
+    not ``train()`` and ``eval()``. By default a module that keeps running statistics has "running":
+    in meta-training every batch is normalised by its own statistics and an outer step moves the
+    module's running ones once; when episodes are judged, the running ones normalise.
+
+    Dropout follows ``train()`` in meta-training and is off otherwise. What it draws depends on
+    ``seed`` and the episode's place alone; torch's global generators are left as they were.
+
+    Shapes are looked at when the first episode comes. Not thread-safe.
+
+    Args:
+        module: on any device, of any precision; move it before it is given here. Learners with an
+            output layer take the module's outputs; those that compare embeddings take what goes
+            into ``head`` where one is named, else the outputs.
+        algorithm: a learner's name, or a class derived from ``EpisodicLearner``.
+        loss: outputs [n, ...] and targets [n, ...] to a scalar, for inner and outer steps; None for
+            the mean cross-entropy where targets are classes, else the mean squared error.
+        outer_lr: learning rate of Adam, where ``optimiser`` makes nothing else.
+        optimiser: makes the outer optimiser of the learned parameters.
+        clip_norm: longest mean meta-gradient; 0: as it is.
+        head: name of the submodule that is the output layer, such as "fc", for learners that tell
+            head and body apart.
+        batch_norm: a mode; None for what the module itself would do.
+        seed: of all that is random here.
+        options: those of the learner, such as ``inner_lr``.
+
+    Attributes:
+        module: the module.
+        step: outer steps done.
+
+    Raises:
+        ConfigError: an option is wrong.
+    """
+
+    def __init__(  # noqa: PLR0913 - the front door: independent choices, made by name
+        self,
+        module: nn.Module,
+        algorithm: str | type[LearnerClass] = "maml",
+        *,
+        loss: LossFn | None = None,
+        outer_lr: float = 1e-3,
+        optimiser: MakeOptimiser | None = None,
+        clip_norm: float = 0.0,
+        head: str | None = None,
+        batch_norm: str | None = None,
+        seed: int = 1,
+        **options: Any,
+    ) -> None:
+        require(outer_lr > 0.0, "outer_lr", outer_lr, "more than 0")
+        require(clip_norm >= 0.0, "clip_norm", clip_norm, "0 or more")
+        self.module = module
+        self.step = 0
+        self._algorithm = Algorithm.of(algorithm, options)
+        self._function = ModuleFunction(module, head=head)
+        self._loss = loss
+        self._make_optimiser = optimiser or (lambda params: torch.optim.Adam(params, lr=outer_lr))
+        self._clip_norm = clip_norm
+        self._batch_norm = batch_norm
+        self._seed = seed
+        self._like: Tensor = example_parameter(module)
+        self._bound: Bound | None = None
+
+    @property
+    def optimiser(self) -> torch.optim.Optimizer:
+        """The outer optimiser, for schedules of torch; there is one once ``bind`` was called.
+
+        Raises:
+            ConfigError: no episode was seen yet, or nothing is learned.
+        """
+        return self._require_bound().require_optimiser()
+
+    @property
+    def batch_norm(self) -> str:
+        """Batch norm mode, to state with every result.
+
+        Raises:
+            ConfigError: no episode was seen yet.
+        """
+        return self._require_bound().learner.batch_norm
+
+    def bind(self, support: PlainSupport) -> None:
+        """Fit learner and module to data such as this support set, as the first episode does.
+
+        Raises:
+            ConfigError: they do not fit.
+            DataError: it is no support set.
+        """
+        self._bind(*as_support(support, self._like))
+
+    def optimize(self, episodes: Iterable[PlainEpisode]) -> OuterStep:
+        """Do one outer step: adapt to each episode, and follow the mean meta-gradient.
+
+        It takes the memory of one episode, so a generator may be as long as it likes.
+
+        Args:
+            episodes: a meta-batch: (support x, support y, query x, query y) each, or ``Episode``s.
+
+        Raises:
+            NumericsError: a loss or gradient is not finite; names step and episode. Nothing is
+                changed then.
+            ConfigError, DataError: an episode does not fit.
+        """
+        step = self.step + 1
+        grads: Params = {}
+        buffers: Params = {}
+        metrics: list[EpisodeMetrics] = []
+        with self._each(episodes, META_TRAIN, step) as each:
+            for episode in each:
+                bound = self._require_bound()
+                found = bound.learner.episode_gradient(bound.state.view(), episode)
+                _add(grads, found.grads)
+                _add(buffers, found.buffers)
+                metrics.extend(found.metrics)
+        if not metrics:
+            raise ConfigError("the meta-batch has 0 episodes; expected 1 or more")
+        norm = self._follow(grads, step=step, n_episodes=len(metrics))
+        self._require_bound().state.move_statistics(buffers, n_episodes=len(metrics))
+        self.step = step
+        means = summarise(metrics)
+        return OuterStep(step, means.loss, means.accuracy, norm, tuple(metrics))
+
+    def adapt(self, support: PlainSupport) -> Adapted:
+        """Adapt to a support set, and return what predicts.
+
+        Args:
+            support: (x, y), an ``ExampleSet``, or an ``Episode`` whose support set is meant.
+
+        Raises:
+            NumericsError: a support loss is not finite.
+            ConfigError, DataError: it does not fit.
+        """
+        examples, n_way = as_support(support, self._like)
+        bound, n_way = self._bind(examples, n_way)
+        with running(self.module, is_training=False):
+            torch.manual_seed(self._seed)
+            adaptation = bound.learner.adapt(bound.state.copy(), examples, n_way, seed=self._seed)
+        return Adapted(adaptation, self.module, like=self._like)
+
+    def evaluate(self, episodes: Iterable[PlainEpisode]) -> Summary:
+        """Adapt to each episode and judge it on its query set; nothing is learned.
+
+        Returns:
+            Means over the episodes, with half widths of their 95 % intervals.
+
+        Raises:
+            NumericsError: a loss is not finite; names the episode.
+            ConfigError, DataError: an episode does not fit.
+        """
+        metrics = []
+        with self._each(episodes, _JUDGED, 0) as each:
+            for episode in each:
+                bound = self._require_bound()
+                metrics.append(bound.learner.evaluate(bound.state.view(), episode))
+        return summarise(metrics)
+
+    def save(self, path: str | Path) -> None:
+        """Write all that is learned, and what going on needs, to one safetensors file.
+
+        In it: the module's ``state_dict``, what the learner and the outer optimiser keep, the step.
+        A file that is there stays until the new one is whole.
+
+        Raises:
+            ConfigError: no episode was seen yet.
+            CheckpointError: it cannot be written.
+        """
+        save(Path(path), self._require_bound(), step=self.step)
+
+    def load(self, path: str | Path) -> None:
+        """Take back what ``save`` wrote, into the same module, algorithm and options.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or another module's or algorithm's;
+                nothing that is learned is changed then.
+        """
+        header = read_header(Path(path), self._algorithm)
+        bound, _ = self._bind(*header.example(self._like))
+        restore(Path(path), bound, header)
+        self.step = header.step
+
+    # what the methods above share
+
+    def _require_bound(self) -> Bound:
+        if self._bound is None:
+            raise ConfigError("no episode was seen yet; call bind with a support set, or optimize")
+        return self._bound
+
+    def _bind(self, support: ExampleSet, n_way: int) -> tuple[Bound, int]:
+        """Bind where nothing is yet; return what is bound, and the n_way it takes these with."""
+        if self._bound is None:
+            with running(self.module, is_training=False):
+                binding = bind(
+                    *(self._algorithm, self._function, support, n_way),
+                    loss=self._loss,
+                    batch_norm=self._batch_norm,
+                )
+            state = LearnedState(binding.learner, self._function, seed=self._seed, like=self._like)
+            params = list(state.params.values())
+            optimiser = self._make_optimiser(params) if params else None
+            self._bound = Bound(binding, state, optimiser)
+        return self._bound, self._bound.binding.check(support, n_way)
+
+    @contextmanager
+    def _each(
+        self, episodes: Iterable[PlainEpisode], split: str, step: int
+    ) -> Iterator[Iterator[Episode]]:
+        """Go through the episodes; a ``NumericsError`` in between names the one at hand."""
+        index = -1
+
+        def prepared() -> Iterator[Episode]:
+            nonlocal index
+            for index, given in enumerate(episodes):
+                yield self._episode(given, CounterRng(self._seed, f"{split}/draw", step, index))
+
+        try:
+            with running(self.module, is_training=split == META_TRAIN):
+                yield prepared()
+        except NumericsError as error:
+            where = f"outer step {step}, " if step else ""
+            raise NumericsError(f"{where}episode {index}: {error}") from error
+
+    def _episode(self, given: PlainEpisode, rng: CounterRng) -> Episode:
+        episode = as_episode(given, self._like)
+        _, n_way = self._bind(episode.support, episode.n_way)
+        # the learner's seed is the one that an orchestrator's run would give
+        seed = rng.torch_seed()
+        torch.manual_seed(rng.torch_seed())
+        return replace(episode, n_way=n_way, step=self.step + 1, seed=seed)
+
+    def _follow(self, grads: Params, *, step: int, n_episodes: int) -> float:
+        """Step along the mean of the gradients; return its norm."""
+        bound = self._require_bound()
+        optimiser = bound.require_optimiser()
+        norm = bound.state.set_gradients(grads, n_episodes=n_episodes)
+        try:
+            if not math.isfinite(norm):
+                raise NumericsError(
+                    f"outer step {step}: the norm of the mean meta-gradient is {norm}; lower "
+                    "outer_lr or inner_lr, or set clip_norm"
+                )
+            if 0.0 < self._clip_norm < norm:
+                bound.state.scale_gradients(self._clip_norm / norm)
+            optimiser.step()
+        finally:
+            bound.state.drop_gradients()
+        return norm
+
+
+def _add(total: Params, term: Params) -> None:
+    """Add ``term`` in place; the first becomes the total."""
+    for name, value in term.items():
+        if name in total:
+            total[name] += value
+        else:
+            total[name] = value

@@ -1,0 +1,24 @@
+"""What one outer step did."""
+
+from dataclasses import dataclass
+
+from metafleet.learners.base import EpisodeMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class OuterStep:
+    """What one outer step did.
+
+    Attributes:
+        step: its number, from 1.
+        loss: mean query loss over the meta-batch, before the step.
+        accuracy: mean accuracy in [0, 1]; None where targets are values.
+        grad_norm: Euclidean norm of the mean meta-gradient, before clipping.
+        episodes: loss and accuracy of each episode, in order.
+    """
+
+    step: int
+    loss: float
+    accuracy: float | None
+    grad_norm: float
+    episodes: tuple[EpisodeMetrics, ...]
