@@ -1,0 +1,53 @@
+"""The example and the page's program run, are typed, and are short."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[3]
+EXAMPLE = REPOSITORY / "examples" / "plain_loop.py"
+
+
+def run(*words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=REPOSITORY,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_example_learns_and_saves(tmp_path: Path) -> None:
+    file = tmp_path / "sine.safetensors"
+
+    printed = run(str(EXAMPLE), "--steps", "60", "--save", str(file))
+
+    before, after = (re.search(rf"{w}: ([\d.]+)", printed) for w in ("before", "after"))
+    assert before is not None
+    assert after is not None
+    assert float(after[1]) < float(before[1])
+    assert file.is_file()
+    assert len(EXAMPLE.read_text().splitlines()) < 100
+
+
+def test_the_example_is_typed_strictly_against_the_public_names() -> None:
+    assert (REPOSITORY / "metafleet" / "py.typed").is_file()
+    run("-m", "mypy", "--strict", str(EXAMPLE))
+
+
+def test_the_program_of_the_page_runs(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "scripts.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    saved = str(tmp_path / "sine.safetensors")
+
+    printed = run("-c", program.replace("sine.safetensors", saved))
+
+    assert "Summary(" in printed
+    assert Path(saved).is_file()
