@@ -1,6 +1,6 @@
 """What the engine costs: an outer step that computes nothing, and two workers against one.
 
-    python -m benchmarks.engine [--repeats 9] [--json FILE]
+    python -m benchmarks.engine [--repeats 9] [--only fixed|throughput] [--json FILE]
 
 Fixed cost: 8 shards of a learner that computes nothing, on 2 worker processes. Throughput: conv4-64
 MAML on glyphs, 8 episodes a step, a shard each, on 1 worker and on 2, beside the bare learning core
@@ -34,6 +34,9 @@ from tests.fleet import Fleet, open_fleet
 from tests.redis_server import RedisServer
 
 N_SHARDS = 8
+FIXED_REPEATS = 20
+"""Steps that compute nothing for each repeat: they are short, and vary."""
+
 OPTIONS = FleetOptions(
     episodes_per_job=1, device="cpu", is_strict=True, max_attempts=3, step_deadline_s=120.0
 )
@@ -126,6 +129,7 @@ def main() -> None:
     """Measure, print, and write JSON when asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--only", choices=["fixed", "throughput"])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with ExitStack() as stack:
@@ -144,16 +148,17 @@ def main() -> None:
                 fleet_step(settings, server.url, spec, start, n_workers=n_workers)
             )
 
-        found = measure({"8 no-op shards, 2 workers": fleet(idle, nothing, 2)}, 4 * options.repeats)
-        found |= measure(
-            {
+        found: dict[str, dict[str, float]] = {}
+        if options.only != "throughput":
+            rows = {"8 no-op shards, 2 workers": fleet(idle, nothing, 2)}
+            found |= measure(rows, FIXED_REPEATS * options.repeats)
+        if options.only != "fixed":
+            rows = {
                 "MAML, bare core": bare_step(settings, busy, state),
                 "MAML, 1 worker": fleet(busy, state, 1),
                 "MAML, 2 workers": fleet(busy, state, 2),
-            },
-            options.repeats,
-        )
-    one, two = (found[f"MAML, {n}"]["median_ms"] for n in ("1 worker", "2 workers"))
+            }
+            found |= measure(rows, options.repeats)
     facts: dict[str, Any] = machine()
     print("command:", "python -m benchmarks.engine", *sys.argv[1:])
     print("machine:", ", ".join(f"{key} {value}" for key, value in facts.items()))
@@ -162,8 +167,12 @@ def main() -> None:
             f"  {name:26s} {row['median_ms']:8.1f} ms   "
             f"({row['min_ms']:.1f} to {row['max_ms']:.1f})"
         )
-    print(f"  1 worker / bare core       {found['MAML, bare core']['median_ms'] / one:8.2f}")
-    print(f"  2 workers / twice 1 worker {one / two / 2:8.2f}")
+    if options.only != "fixed":
+        bare, one, two = (
+            found[f"MAML, {n}"]["median_ms"] for n in ("bare core", "1 worker", "2 workers")
+        )
+        print(f"  1 worker / bare core       {bare / one:8.2f}")
+        print(f"  2 workers / twice 1 worker {one / two / 2:8.2f}")
     if options.json:
         options.json.write_text(json.dumps({"machine": facts, "rows": found}, indent=2) + "\n")
 

@@ -11,6 +11,7 @@ from contracts.direct_wire import (
     PUT,
     TIMEOUT_S,
     YES,
+    limit,
     parse_address,
     receive,
     receive_hashed,
@@ -89,7 +90,7 @@ class DirectClient:
         self._close()
         sock = socket.create_connection(parse_address(address), _CONNECT_TIMEOUT_S)
         try:
-            sock.settimeout(TIMEOUT_S)
+            limit(sock, TIMEOUT_S)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if not shake_hands(sock, self._key, is_server=False):
                 raise ConnectionRefusedError("it does not know this deployment's signing key")

@@ -50,6 +50,18 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def limit(sock: socket.socket, timeout_s: float) -> None:
+    """Let every call on ``sock`` end after so long.
+
+    By the system: with Python's own time-out a call returns as soon as anything is there, a few
+    kB at a time.
+    """
+    sock.settimeout(None)
+    seconds = struct.pack("ll", int(timeout_s), 0)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+
+
 def shake_hands(sock: socket.socket, key: str, *, is_server: bool) -> bool:
     """Prove to each other that both know ``key``; False when the other does not.
 
@@ -142,7 +154,7 @@ def send_hashed(sock: socket.socket, pieces: Sequence[memoryview]) -> str:
 
 def _fill(sock: socket.socket, view: memoryview) -> None:
     while view:
-        received = sock.recv_into(view)
+        received = sock.recv_into(view, len(view), socket.MSG_WAITALL)
         if not received:
             raise ConnectionResetError("the other end closed the direct stream")
         view = view[received:]

@@ -79,7 +79,7 @@ class Broadcast:
         return plan
 
     def publish_state(
-        self, state: MetaState, *, holder: str = "", everywhere: bool = True
+        self, state: MetaState, *, holder: str = "", everywhere: bool = True, here: bool = True
     ) -> tuple[str, int]:
         """Make a state available; returns its version's name and length.
 
@@ -88,13 +88,14 @@ class Broadcast:
             holder: who needs it until ``release``: the memory is not used for another till then.
             everywhere: workers of other hosts need it too; else this host's memory will do, if it
                 has room.
+            here: workers of this host need it too.
         """
         version = self._find_published(state, everywhere=everywhere)
         if version is None:
             encoded = encode(narrow(flatten_state(state), self._wire_dtype))
             version = None if everywhere else self._put_here(uuid.uuid4().hex * 2, encoded)
             if version is None:
-                version = self._put_everywhere(encoded)
+                version = self._put_everywhere(encoded, here=here)
             self._versions[version].state = state
         self._versions.move_to_end(version)
         if holder and version not in self._held.setdefault(holder, []):
@@ -135,10 +136,10 @@ class Broadcast:
         self._versions.setdefault(version, _Version(encoded.n_bytes)).is_here = True
         return version
 
-    def _put_everywhere(self, encoded: Encoded) -> str:
+    def _put_everywhere(self, encoded: Encoded, *, here: bool) -> str:
         version = encoded.digest()
         entry = self._versions.setdefault(version, _Version(encoded.n_bytes))
-        if not entry.is_here:
+        if here and not entry.is_here:
             self._put_here(version, encoded)
         if self._direct is not None:
             self._direct.offer(self._keys.state(version), encoded)

@@ -66,7 +66,10 @@ class Carrier:
         is_spread = bool(hosts - {here})
         plan = self._broadcast.publish_plan(step.request.spec)
         version, n_bytes = self._broadcast.publish_state(
-            step.request.state, holder=step.name, everywhere=is_spread or self._is_missed
+            step.request.state,
+            holder=step.name,
+            everywhere=is_spread or self._is_missed,
+            here=here in hosts or not hosts,
         )
         self._is_missed = False
         jobs = step.jobs(

@@ -13,6 +13,7 @@ from contracts.direct_wire import (
     NO,
     TIMEOUT_S,
     YES,
+    limit,
     parse_address,
     read_request,
     receive_hashed,
@@ -123,15 +124,15 @@ class DirectServer:
 
     def _serve(self, stream: socket.socket, peer: str) -> None:
         with stream, self._known(stream), contextlib.suppress(OSError):
-            stream.settimeout(TIMEOUT_S)
+            limit(stream, TIMEOUT_S)
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if not shake_hands(stream, self._key, is_server=True):
                 log.warning("a caller at %s does not know the signing key: hung up", peer)
                 return
             while True:
-                stream.settimeout(_IDLE_S)
+                limit(stream, _IDLE_S)
                 what, key, n_bytes = read_request(stream)
-                stream.settimeout(TIMEOUT_S)
+                limit(stream, TIMEOUT_S)
                 if what == GET:
                     self._send(stream, key, n_bytes)
                 else:
