@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metafleet.data.base import DataSet
+from metafleet.data.folder import Folder
 from metafleet.data.function_families import FUNCTION_FAMILIES
 from metafleet.data.glyphs import Glyphs
 from metafleet.data.omniglot import Omniglot
@@ -21,7 +22,7 @@ from metafleet.options import parse_options
 from metafleet.sampling import EpisodeSource
 
 Options = Mapping[str, Any]
-_ALL: tuple[DataSet, ...] = (FUNCTION_FAMILIES, Glyphs(), Omniglot(), SINUSOID)
+_ALL: tuple[DataSet, ...] = (Folder(), FUNCTION_FAMILIES, Glyphs(), Omniglot(), SINUSOID)
 DATASETS: Mapping[str, DataSet] = {dataset.name: dataset for dataset in _ALL}
 
 

@@ -3,8 +3,7 @@
 import dataclasses
 import json
 import typing
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,11 @@ import click
 
 from contracts.settings import Settings
 from metafleet.data import registry
-from metafleet.data.summary import DataSummary, Progress
-from metafleet.errors import ConfigError
+from metafleet.data.importing.record import find_record, get_record, imported_names
+from metafleet.errors import ConfigError, DataError
 from orchestrator.cli.context import echo_json
+from orchestrator.cli.data_import import import_data
+from orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
 from orchestrator.config_source import parse_value
 
 _SET_HELP = "An option of the data set, such as --set split=lake or --set rotations=true."
@@ -22,7 +23,10 @@ _SET_HELP = "An option of the data set, such as --set split=lake or --set rotati
 
 @click.group("data")
 def data() -> None:
-    """List, prepare and inspect data sets."""
+    """List, prepare, import and inspect data sets."""
+
+
+data.add_command(import_data)
 
 
 @data.command("list")
@@ -35,8 +39,9 @@ def list_data(as_json: bool) -> None:
     """
     data_dir = Settings.load().data_dir
     entries = [_describe(name, data_dir) for name in sorted(registry.DATASETS)]
+    imported = [_describe_import(name, data_dir) for name in imported_names(data_dir)]
     if as_json:
-        echo_json(entries)
+        echo_json(entries + imported)
         return
     for entry in entries:
         state = "ready" if entry["is_ready"] else f"run `metafleet data prepare {entry['name']}`"
@@ -45,6 +50,8 @@ def list_data(as_json: bool) -> None:
             click.echo(
                 f"{'':<10}   {option['name']} = {_toml(option['default'])}  {option['type']}"
             )
+    for entry in imported:
+        click.echo(f"{entry['name']:<10} {entry['title']} (imported)")
 
 
 @data.command("prepare")
@@ -60,11 +67,11 @@ def prepare_data(name: str, assignments: tuple[str, ...], as_json: bool) -> None
     """
     data_dir = Settings.load().data_dir
     options = _parse_options(name, assignments)
-    with _progress_bar() as progress:
+    with progress_bar() as progress:
         registry.prepare(options, data_dir, progress)
     summary = registry.summarise(options, data_dir)
     if as_json:
-        echo_json(_to_json(summary))
+        echo_json(summary_json(summary))
         return
     click.echo(f"{name} is ready: {summary.location or 'nothing to store'}")
     click.echo(f"digest {summary.digest}")
@@ -85,12 +92,15 @@ def inspect_data(
 ) -> None:
     """Count classes and items of each split, name digest and licence, and draw a sheet.
 
+    NAME is a data set, the name of an imported folder, or a folder.
+
     \b
     metafleet data inspect glyphs --sheet glyphs.png
+    metafleet data inspect ~/pets --set label=species --json
     """
     data_dir = Settings.load().data_dir
     options = _parse_options(name, assignments)
-    with _progress_bar() as progress:
+    with progress_bar() as progress:
         if registry.is_ready(options, data_dir):
             registry.prepare(options, data_dir, progress)
         summary = registry.summarise(options, data_dir)
@@ -99,9 +109,9 @@ def inspect_data(
     if sheet is not None:
         registry.draw_sheet(options, data_dir, sheet)
     if as_json:
-        echo_json(_to_json(summary) | {"sheet": None if sheet is None else str(sheet)})
+        echo_json(summary_json(summary) | {"sheet": None if sheet is None else str(sheet)})
         return
-    for line in _describe_summary(summary):
+    for line in describe_summary(summary):
         click.echo(line)
     if verify:
         click.echo("verified    every byte is as prepared")
@@ -121,12 +131,35 @@ def _describe(name: str, data_dir: Path) -> dict[str, Any]:
     }
 
 
+def _describe_import(name: str, data_dir: Path) -> dict[str, Any]:
+    """Describe a folder that was imported, like a data set; a damaged record says so."""
+    options: dict[str, Any] = {"name": "folder", "imported": name}
+    try:
+        origin, is_ready = get_record(data_dir, name).options.path, True
+    except DataError as error:
+        origin, is_ready = str(error), False
+    return {
+        "name": name,
+        "title": origin,
+        "licence": registry.DATASETS["folder"].licence,
+        "origin": origin,
+        "is_ready": is_ready,
+        "options": [],
+        "data": options,
+    }
+
+
 def _describe_options(options: type[Any]) -> list[dict[str, Any]]:
     hints = typing.get_type_hints(options)
     return [
-        {"name": f.name, "type": _type_name(hints[f.name]), "default": f.default}
+        {"name": f.name, "type": _type_name(hints[f.name]), "default": _default(f)}
         for f in dataclasses.fields(options)
     ]
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
 
 
 def _toml(value: Any) -> str:
@@ -142,12 +175,25 @@ def _type_name(hint: Any) -> str:
         return " | ".join(f'"{choice}"' for choice in arguments)
     if typing.get_origin(hint) is tuple:
         return f"list of {_type_name(arguments[0])}"
+    if typing.get_origin(hint) is Mapping:
+        return "table"
     names = {int: "whole number", float: "number", bool: "true | false", str: "text"}
     return names.get(hint, str(hint))
 
 
+def _named(name: str) -> dict[str, Any]:
+    """Return the options that choose a data set: built in, imported by that name, or a folder."""
+    if name in registry.DATASETS:
+        return {"name": name}
+    if find_record(Settings.load().data_dir, name) is not None:
+        return {"name": "folder", "imported": name}
+    if Path(name).expanduser().exists():
+        return {"name": "folder", "path": str(Path(name).expanduser().absolute())}
+    return {"name": name}  # the registry says which there are
+
+
 def _parse_options(name: str, assignments: tuple[str, ...]) -> dict[str, Any]:
-    options: dict[str, Any] = {"name": name}
+    options = _named(name)
     for assignment in assignments:
         option, separator, text = assignment.partition("=")
         if not separator or not option:
@@ -155,55 +201,3 @@ def _parse_options(name: str, assignments: tuple[str, ...]) -> dict[str, Any]:
         options[option.strip()] = parse_value(text.strip())
     registry.validate_options(options)
     return options
-
-
-def _to_json(summary: DataSummary) -> dict[str, Any]:
-    fields = {f.name: getattr(summary, f.name) for f in dataclasses.fields(summary)}
-    for part in ("splits", "modalities"):
-        fields[part] = {name: dataclasses.asdict(value) for name, value in fields[part].items()}
-    fields["facts"] = dict(summary.facts)
-    fields["location"] = None if summary.location is None else str(summary.location)
-    return fields
-
-
-def _describe_summary(summary: DataSummary) -> Iterator[str]:
-    yield f"name        {summary.name}"
-    yield f"digest      {summary.digest}"
-    if summary.split_sha256:
-        yield f"split       {summary.split_sha256}"
-    yield f"location    {summary.location or 'nothing is stored'}"
-    yield f"licence     {summary.licence}"
-    yield f"origin      {summary.origin}"
-    for modality, about in summary.modalities.items():
-        shape = "x".join(map(str, about.shape))
-        items = f", {about.items:,} items have it" if about.items else ""
-        yield f"modality    {modality} {shape}{items}"
-    for split, holds in summary.splits.items():
-        each = f"{holds.fewest_items} to {holds.most_items}"
-        if holds.fewest_items == holds.most_items:
-            each = str(holds.most_items)
-        yield f"{split:<11} {holds.classes:,} classes, {holds.items:,} items, {each} a class"
-        yield f"{'':<11} {', '.join(f'{group} {n}' for group, n in holds.groups.items())}"
-    for fact, value in summary.facts.items():
-        yield f"fact        {fact}: {value}"
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Progress | None]:
-    """Show a bar on standard error when a person is watching."""
-    from rich.console import Console  # noqa: PLC0415 - slow to import, most commands need none
-    from rich.progress import Progress as Bar  # noqa: PLC0415
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    with Bar(console=console, transient=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total or None)
-            bar.update(tasks[stage], completed=done, total=total or None)
-
-        yield show

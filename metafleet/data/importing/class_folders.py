@@ -1,0 +1,82 @@
+"""A folder for each class, or {train,val,test}/<class>, as MAML++ and torchvision have them.
+
+cat/001.png  cat/001.wav  cat/001.txt      one item: files of several kinds with one stem
+cat/002.png                                an item without sound and text
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
+
+from metafleet.data.importing.item import Item
+from metafleet.data.importing.kinds import kind_of, known_suffixes
+from metafleet.data.importing.part import FilePart, Part
+from metafleet.data.importing.problems import ProblemLog
+from metafleet.data.importing.reader import Found, Place
+from metafleet.data.importing.split_names import find_split
+from metafleet.data.importing.walking import files_below, files_in, folders_in
+
+
+def read_class_folders(place: Place, log: ProblemLog) -> Found:
+    """Read <class>/*; all that lies below a class's folder, at any depth, is of the class."""
+    items = []
+    for name in folders_in(place.folder):
+        items += list(read_class(files_below(place.folder, name, log), log, label=name))
+    return Found(items, _left_aside(files_in(place.folder)))
+
+
+def read_split_folders(place: Place, log: ProblemLog) -> Found:
+    """Read {train,val,test}/<class>/*."""
+    items = []
+    aside = files_in(place.folder)
+    for split_name in folders_in(place.folder):
+        split = find_split(split_name)
+        if not split:
+            log.add(
+                "unknown-split",
+                split_name,
+                "is a folder beside those of splits; expected train, val or test",
+            )
+            continue
+        aside += files_in(place.folder / split_name)
+        for name in folders_in(place.folder / split_name):
+            files = files_below(place.folder, f"{split_name}/{name}", log)
+            items += list(read_class(files, log, label=name, split=split))
+    return Found(items, _left_aside(aside))
+
+
+def read_flat(place: Place, log: ProblemLog) -> Found:
+    """Read the files of one folder, without classes."""
+    return Found(list(read_class(files_below(place.folder, "", log), log, label="")), [])
+
+
+def read_class(
+    files: Iterable[FilePart], log: ProblemLog, *, label: str, split: str = "", group: str = ""
+) -> Iterator[Item]:
+    """Yield the items of one class: files of different kinds and one stem are one item."""
+    by_stem: dict[str, dict[str, Part]] = {}
+    for file in files:
+        kind = kind_of(file)
+        if not kind:
+            log.add(
+                "unknown-type",
+                file.name,
+                f"no decoder reads {PurePosixPath(file.name).suffix!r}; expected one of "
+                f"{known_suffixes()}",
+            )
+            continue
+        stem = file.name[: -len(PurePosixPath(file.name).suffix)]
+        if kind in by_stem.get(stem, {}):
+            stem = file.name  # a second picture of one name is an item of its own
+        by_stem.setdefault(stem, {})[kind] = file
+    for parts in by_stem.values():
+        yield Item(_first_name(parts), label, parts, split, group)
+
+
+def _first_name(parts: Mapping[str, Part]) -> str:
+    return next(iter(parts.values())).name
+
+
+def _left_aside(names: list[str]) -> list[str]:
+    if not names:
+        return []
+    return [f"{len(names)} files outside the folders of classes are not read, such as {names[0]}"]

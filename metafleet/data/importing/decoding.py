@@ -1,0 +1,125 @@
+"""Decode what was read: every item of every modality, all failures noted, none fatal."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from metafleet.data.decoding.columns import Column, Decoded, decode_columns
+from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.decoding.source import FilePart as FileBytes
+from metafleet.data.decoding.source import Source
+from metafleet.data.importing.hdf5_part import Hdf5Part
+from metafleet.data.importing.item import Item
+from metafleet.data.importing.options import FolderOptions
+from metafleet.data.importing.part import Part
+from metafleet.data.importing.problems import ProblemLog
+from metafleet.data.summary import Progress
+from metafleet.errors import DecodeError
+from metafleet.options import parse_options
+
+_SPOOL = "pixels.spool"
+
+
+def decoder_options(ask: FolderOptions, kinds: Mapping[str, str]) -> dict[str, Any]:
+    """Return modality -> options of its decoder, as the folder's options say.
+
+    Raises:
+        ConfigError: names the option, its value and what was expected.
+    """
+    return {
+        modality: parse_options(
+            DECODERS[kind].Options, getattr(ask, kind), where=f"decoder {kind!r}"
+        )
+        for modality, kind in kinds.items()
+    }
+
+
+def decode_items(
+    items: Sequence[Item],
+    kinds: Mapping[str, str],
+    ask: FolderOptions,
+    *,
+    scratch: Path,
+    progress: Progress,
+    log: ProblemLog,
+) -> tuple[Decoded, frozenset[int]]:
+    """Decode all parts of all items.
+
+    Args:
+        items: what to decode.
+        kinds: modality -> kind.
+        ask: has the decoders' options.
+        scratch: an empty folder that takes the arrays.
+        progress: told how far it is.
+        log: takes what could not be decoded.
+
+    Returns:
+        The arrays, one row an item, and the numbers of the items that failed.
+
+    Raises:
+        ConfigError: an option of a decoder is wrong.
+        DataMissingError: a decoder's library is not installed.
+    """
+    options = decoder_options(_with_width(ask, items, kinds), kinds)
+    with _Spool(scratch / _SPOOL) as spool:
+        columns = [
+            Column(
+                modality,
+                kind,
+                options[modality],
+                [_source(item.parts.get(modality), spool) for item in items],
+            )
+            for modality, kind in kinds.items()
+        ]
+    decoded = decode_columns(columns, scratch, progress=progress)
+    for problem in decoded.problems:
+        item = items[problem.item]
+        name = item.parts[problem.modality].name
+        place = f"{name}: " if name != item.where else ""
+        log.add(f"bad-{kinds[problem.modality]}", item.where, f"{place}{problem.why}")
+    return decoded, frozenset(problem.item for problem in decoded.problems)
+
+
+def _with_width(
+    ask: FolderOptions, items: Sequence[Item], kinds: Mapping[str, str]
+) -> FolderOptions:
+    """Give tables the width of their first row, unless the options say another."""
+    tables = [modality for modality, kind in kinds.items() if kind == "table"]
+    first = next((i.parts[m] for i in items for m in tables if m in i.parts), None)
+    if first is None or "width" in ask.table:
+        return ask
+    text = first.read().decode(errors="replace").strip("[] \n")
+    return dataclasses.replace(ask, table={**ask.table, "width": text.count(",") + 1})
+
+
+def _source(part: Part | None, spool: "_Spool") -> Source | None:
+    if isinstance(part, Hdf5Part):
+        return spool.add(part)
+    return None if part is None else part.source()
+
+
+class _Spool:
+    """A file for bytes that lie nowhere as an image: they would fill the memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle: BinaryIO | None = None
+
+    def __enter__(self) -> "_Spool":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._handle is not None:
+            self._handle.close()
+
+    def add(self, part: Hdf5Part) -> Source:
+        """Write a part's bytes; nothing of a part that cannot be read, which decoding then says."""
+        self._handle = self._handle or self._path.open("wb")
+        offset = self._handle.tell()
+        try:
+            content = part.read()
+        except DecodeError:
+            content = b""
+        self._handle.write(content)
+        return FileBytes(self._path, offset, len(content))

@@ -1,0 +1,99 @@
+"""Look at a folder from its layout to its pixels, and say all that is wrong with it at once."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from metafleet.data.decoding.columns import Decoded
+from metafleet.data.importing.decoding import decode_items
+from metafleet.data.importing.item import Item, Reading
+from metafleet.data.importing.options import FolderOptions
+from metafleet.data.importing.problems import Problem, ProblemLog
+from metafleet.data.importing.splits import assign_splits, check_splits
+from metafleet.data.summary import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """A folder as it would be used.
+
+    Attributes:
+        items: those without problems, sorted by class.
+        kinds: modality -> kind.
+        decoded: arrays and masks of all items that were read, sound or not.
+        rows: which of their rows are those of ``items``; None: all.
+        splits: class -> split.
+        problems: everything that is wrong; what they name is not among the items.
+        notes: what was decided.
+    """
+
+    items: tuple[Item, ...]
+    kinds: Mapping[str, str]
+    decoded: Decoded
+    rows: npt.NDArray[np.int64] | None
+    splits: Mapping[str, str]
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+    def is_usable(self, *, skip_bad: bool) -> bool:
+        """Tell whether it can be prepared: without problems, or with those that are left out."""
+        if not skip_bad:
+            return not self.problems
+        return not any(problem.is_fatal for problem in self.problems)
+
+
+def examine(
+    reading: Reading, ask: FolderOptions, *, scratch: Path, progress: Progress
+) -> Examination:
+    """Decode what was read and check it as a whole.
+
+    Args:
+        reading: what the folder holds.
+        ask: how to use it.
+        scratch: an empty folder that takes the arrays, and has to stay as long as they are used.
+        progress: told how far decoding is.
+
+    Raises:
+        ConfigError: an option of a decoder is wrong.
+        DataMissingError: a decoder's library is not installed.
+    """
+    log = ProblemLog()
+    log.extend(reading.problems)
+    if any(problem.is_fatal for problem in reading.problems):
+        return Examination((), {}, Decoded({}, {}, ()), None, {}, log.all(), reading.notes)
+    items = sorted(reading.items, key=lambda item: item.label)
+    decoded, failed = decode_items(
+        items, reading.kinds, ask, scratch=scratch, progress=progress, log=log
+    )
+    sound = [number for number in range(len(items)) if number not in failed]
+    splits, notes = assign_splits([items[number] for number in sound], ask, log)
+    large = _large_classes([items[number].label for number in sound], ask, log)
+    used = {label: split for label, split in splits.items() if label in large}
+    check_splits(used, ask, log)
+    kept = [number for number in sound if items[number].label in used]
+    return Examination(
+        items=tuple(items[number] for number in kept),
+        kinds=reading.kinds,
+        decoded=decoded,
+        rows=None if len(kept) == len(items) else np.array(kept, np.int64),
+        splits=used,
+        problems=log.all(),
+        notes=(*reading.notes, *notes),
+    )
+
+
+def _large_classes(labels: Sequence[str], ask: FolderOptions, log: ProblemLog) -> set[str]:
+    counts = Counter(labels)
+    for label, n in counts.items():
+        if n < ask.min_items:
+            log.add(
+                "small-class",
+                f"class {label!r}",
+                f"has {n} sound items; expected {ask.min_items} or more: add some, "
+                "or lower --min-items",
+            )
+    return {label for label, n in counts.items() if n >= ask.min_items}

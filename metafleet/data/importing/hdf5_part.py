@@ -1,0 +1,70 @@
+"""One example of an HDF5 file, handed on as the bytes of an image file."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metafleet.data.decoding.source import Source
+from metafleet.data.importing.part import FilePart
+from metafleet.errors import DataMissingError, DecodeError
+
+
+@dataclass(frozen=True, slots=True)
+class Hdf5Part:
+    """One row of an HDF5 data set: pixels, or the bytes of an image file.
+
+    Attributes:
+        file: the HDF5 file.
+        dataset: path of the data set in it.
+        row: of the example.
+    """
+
+    file: FilePart
+    dataset: str
+    row: int
+
+    @property
+    def name(self) -> str:
+        """Return file, data set and row."""
+        return f"{self.file.name}/{self.dataset}/{self.row}.ppm"
+
+    @property
+    def stamp(self) -> str:
+        """Return the file's stamp and the place in it."""
+        return f"{self.file.stamp}:{self.dataset}:{self.row}"
+
+    def source(self) -> Source:
+        """Return the bytes."""
+        return self.read()
+
+    def read(self) -> bytes:
+        """Return an image file's bytes: those that are stored, or pixels as PPM or PGM."""
+        try:
+            found = np.asarray(open_hdf5(self.file.path)[self.dataset][self.row], np.uint8)
+        except (OSError, KeyError, IndexError, ValueError) as error:
+            raise DecodeError(f"the HDF5 file cannot be read: {error}") from error
+        if found.ndim == 1:
+            return found.tobytes()
+        height, width = found.shape[:2]
+        magic = "P5" if found.ndim == 2 else "P6"
+        return f"{magic} {width} {height} 255\n".encode() + found.tobytes()
+
+
+@lru_cache(maxsize=4)
+def open_hdf5(path: Path) -> Any:
+    """Open an HDF5 file for reading; it stays open, for its rows are read one by one.
+
+    Raises:
+        DataMissingError: h5py is not installed.
+        OSError: it is no HDF5 file.
+    """
+    try:
+        import h5py  # noqa: PLC0415 - only this layout needs it
+    except ImportError as error:
+        raise DataMissingError(
+            "reading HDF5 needs h5py; run `pip install 'metafleet[hdf5]'`"
+        ) from error
+    return h5py.File(path, "r")

@@ -1,0 +1,48 @@
+"""One example of the user's: its class, its split, and the parts it consists of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from metafleet.data.importing.part import Part
+from metafleet.data.importing.problems import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One example.
+
+    Attributes:
+        where: the row or file that it comes from, for messages: "metadata.csv:17".
+        label: its class; "" where it has none.
+        parts: modality -> its bytes; what is not there is missing. Before modalities are named,
+            column -> bytes.
+        split: of ``metafleet.episode.SPLITS``, as the folder says it; "" where it says nothing.
+        group: what the class belongs to; "" for nothing.
+    """
+
+    where: str
+    label: str
+    parts: Mapping[str, Part]
+    split: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a folder holds, before anything is decoded.
+
+    Attributes:
+        layout: how it was read, of ``LAYOUTS``.
+        items: in the order of the folder.
+        kinds: modality -> kind of decoder, in the order of the columns.
+        problems: everything that is wrong with it so far.
+        notes: what was decided and is worth saying, one line each.
+        fingerprint: sha256 of what was found: names, sizes, times, classes, splits.
+    """
+
+    layout: str
+    items: tuple[Item, ...]
+    kinds: Mapping[str, str]
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+    fingerprint: str = ""

@@ -1,0 +1,87 @@
+"""How a folder is to be read: the options of the data set ``folder``."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from metafleet.options import require
+from metafleet.seeds import MAX_SEED
+
+_MODALITY = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+Layout = Literal[
+    "auto",
+    "huggingface",
+    "class_folders",
+    "split_folders",
+    "manifest",
+    "libfewshot",
+    "easy_few_shot",
+    "webdataset",
+    "omniglot",
+    "torchmeta",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FolderOptions:
+    """Options of ``Folder``: of what decides what its prepared data are.
+
+    Attributes:
+        path: the folder, or one manifest, archive or JSON file in it: absolute, for workers have
+            working directories of their own, or from the home folder, "~".
+        imported: in place of ``path``: the name that `metafleet data import` gave it.
+        layout: how the folder is laid out; "auto": by what is in it.
+        label: the column that says the class; "": ``label``, ``class`` and the like.
+        columns: modality -> its column, or several numeric columns joined by commas; {}: those that
+            hold files, and texts called ``text`` and the like.
+        modalities: which of them episodes have, in this order; (): all.
+        split: "given": as folders, files or a column say; "hashed": by a hash of the class's name;
+            "auto": as given, and hashed where nothing is given.
+        split_column: the column that says the split; "": ``split``.
+        split_seed: of the hash, >= 0.
+        split_fractions: of the classes that are hashed: for meta_train, meta_val and meta_test; sum
+            1. meta_val may be 0.
+        min_items: a class needs so many, >= 1.
+        skip_bad: leave out what is broken; else any problem refuses the folder.
+        image, audio, video, text, stroke, table: options of the decoders, see docs/data.md.
+    """
+
+    path: str = ""
+    imported: str = ""
+    layout: Layout = "auto"
+    label: str = ""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    modalities: tuple[str, ...] = ()
+    split: Literal["auto", "given", "hashed"] = "auto"
+    split_column: str = ""
+    split_seed: int = 0
+    split_fractions: tuple[float, ...] = (0.6, 0.2, 0.2)
+    min_items: int = 2
+    skip_bad: bool = False
+    image: Mapping[str, Any] = field(default_factory=dict)
+    audio: Mapping[str, Any] = field(default_factory=dict)
+    video: Mapping[str, Any] = field(default_factory=dict)
+    text: Mapping[str, Any] = field(default_factory=dict)
+    stroke: Mapping[str, Any] = field(default_factory=dict)
+    table: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        is_absolute = self.path == "" or Path(self.path).expanduser().is_absolute()
+        require(is_absolute, "path", self.path, "an absolute path, or one from ~")
+        is_distinct = len(set(self.modalities)) == len(self.modalities)
+        require(is_distinct, "modalities", list(self.modalities), "different modalities")
+        for name, column in self.columns.items():
+            is_name = _MODALITY.fullmatch(name) is not None
+            require(is_name, "columns", name, "names of small letters, digits and _")
+            require(isinstance(column, str) and column != "", "columns", column, "names of columns")
+        seeds = "0 to 2**64 - 1"
+        require(0 <= self.split_seed <= MAX_SEED, "split_seed", self.split_seed, seeds)
+        shares = self.split_fractions
+        are_shares = len(shares) == 3 and min(shares) >= 0.0 and abs(sum(shares) - 1.0) < 1e-6
+        are_used = are_shares and shares[0] > 0.0 and shares[2] > 0.0
+        expected = "three shares of sum 1, the first and the last more than 0"
+        require(are_used, "split_fractions", list(shares), expected)
+        require(self.min_items >= 1, "min_items", self.min_items, "1 or more")

@@ -1,0 +1,43 @@
+"""What a reader of a layout is given, and what it returns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from metafleet.data.importing.item import Item
+from metafleet.data.importing.options import FolderOptions
+from metafleet.data.importing.problems import ProblemLog
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is to be read, and how.
+
+    Attributes:
+        folder: what all names are relative to.
+        files: names of the manifests, archives or JSON files to read; () for folders of files.
+        ask: the options.
+        is_labelled: whether every item needs a class; else classes are read where they are.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    ask: FolderOptions
+    is_labelled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a reader found.
+
+    Attributes:
+        items: their parts by column; a column is called after its modality, its kind, or "".
+        notes: what was decided and is worth saying.
+    """
+
+    items: list[Item]
+    notes: list[str]
+
+
+Reader = Callable[[Place, ProblemLog], Found]
+"""Reads one layout; what is wrong goes into the log, and the rest is read all the same."""

@@ -1,0 +1,134 @@
+"""Read a folder: which items it has, of which classes, splits and modalities, and what is wrong."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from metafleet.data.importing.class_folders import (
+    read_class_folders,
+    read_flat,
+    read_split_folders,
+)
+from metafleet.data.importing.detection import find_place
+from metafleet.data.importing.easy_few_shot import read_easy_few_shot
+from metafleet.data.importing.item import Item, Reading
+from metafleet.data.importing.manifests import (
+    read_huggingface,
+    read_libfewshot,
+    read_manifests,
+)
+from metafleet.data.importing.naming import name_modalities
+from metafleet.data.importing.omniglot_folder import read_omniglot
+from metafleet.data.importing.options import FolderOptions
+from metafleet.data.importing.part import FilePart
+from metafleet.data.importing.problems import ProblemLog
+from metafleet.data.importing.reader import Reader
+from metafleet.data.importing.torchmeta import read_torchmeta
+from metafleet.data.importing.webdataset import read_webdataset
+from metafleet.errors import DataMissingError
+
+READERS: Mapping[str, Reader] = {
+    "huggingface": read_huggingface,
+    "torchmeta": read_torchmeta,
+    "webdataset": read_webdataset,
+    "omniglot": read_omniglot,
+    "libfewshot": read_libfewshot,
+    "easy_few_shot": read_easy_few_shot,
+    "manifest": read_manifests,
+    "split_folders": read_split_folders,
+    "class_folders": read_class_folders,
+    "flat": read_flat,
+}
+"""Layout -> its reader."""
+
+_LONGEST_LABEL = 200
+
+
+def read_items(path: Path, ask: FolderOptions, *, is_labelled: bool = True) -> Reading:
+    """Read what a folder holds; no example is decoded, and nothing is written.
+
+    Args:
+        path: a folder, or one manifest, archive or JSON file in it.
+        ask: how to read it; ``ask.path`` is not looked at.
+        is_labelled: every item needs a class. If not, classes are read where there are any, and a
+            folder of files without classes can be read as well: items to predict.
+
+    Raises:
+        DataMissingError: there is no such folder or file.
+    """
+    if not path.exists():
+        raise DataMissingError(f"there is no folder or file {path}; check the path")
+    log = ProblemLog()
+    place = find_place(path, ask, is_labelled=is_labelled)
+    if place is None:
+        log.add_fatal("no-layout", str(path), _nothing_fits(ask))
+        return Reading(ask.layout, (), {}, log.all())
+    layout, what = place
+    found = READERS[layout](what, log)
+    items = [item for item in found.items if _is_sound(item, log)]
+    items = _without_duplicates(items, log)
+    items, kinds, notes = name_modalities(items, log, fixed=tuple(ask.columns))
+    if not items and not len(log):
+        log.add_fatal("no-layout", str(path), f"read as {layout}, it holds no example")
+    notes = [f"layout: {layout}", *found.notes, *notes]
+    return Reading(layout, tuple(items), kinds, log.all(), tuple(notes), _fingerprint(items))
+
+
+def _nothing_fits(ask: FolderOptions) -> str:
+    if ask.layout != "auto":
+        return f"is not laid out as {ask.layout!r}; see docs/data.md, or leave --layout out"
+    return (
+        "has no layout that is known: expected a folder for each class, a manifest, metadata.csv, "
+        "or another of docs/data.md; of several manifests, name one"
+    )
+
+
+def _is_sound(item: Item, log: ProblemLog) -> bool:
+    """Note a class that cannot be stored, and files without bytes."""
+    before = len(log)
+    if not _is_utf8(item.label):
+        log.add("not-utf8", item.where, f"class {item.label!r} is not UTF-8; rename it")
+    elif len(item.label) > _LONGEST_LABEL or not item.label.isprintable():
+        shown = f"{item.label[:40]!r} ({len(item.label)} characters)"
+        log.add(
+            "bad-label",
+            item.where,
+            f"class {shown}; expected printable text of at most {_LONGEST_LABEL}",
+        )
+    for part in item.parts.values():
+        if isinstance(part, FilePart) and part.n_bytes == 0:
+            log.add("empty-file", item.where, f"{part.name} has 0 bytes; get or delete it")
+    return len(log) == before
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a file name that is not
+        return False
+    return True
+
+
+def _without_duplicates(items: Sequence[Item], log: ProblemLog) -> list[Item]:
+    """Drop items with a file that an earlier one has in the same column."""
+    seen: dict[tuple[str, Path], str] = {}
+    kept = []
+    for item in items:
+        files = {(c, p.path): p.name for c, p in item.parts.items() if isinstance(p, FilePart)}
+        twice = [key for key in files if key in seen]
+        for key in twice:
+            log.add(
+                "duplicate-file", item.where, f"{files[key]} is also in {seen[key]}; drop one row"
+            )
+        if not twice:
+            kept.append(item)
+            seen |= dict.fromkeys(files, item.where)
+    return kept
+
+
+def _fingerprint(items: Sequence[Item]) -> str:
+    sha = hashlib.sha256()
+    for item in items:
+        parts = "\0".join(f"{m}\0{p.name}\0{p.stamp}" for m, p in item.parts.items())
+        sha.update(f"{item.label}\0{item.split}\0{item.group}\0{parts}\n".encode(errors="replace"))
+    return sha.hexdigest()

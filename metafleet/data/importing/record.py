@@ -1,0 +1,135 @@
+"""The names under which folders were imported: <data_dir>/imported/<name>.json, for people to use.
+
+A record says how the folder is read, so that it can be read again, and which prepared data came of
+it, so that they are found where the folder is not.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metafleet.data.importing.options import FolderOptions
+from metafleet.errors import ConfigError, DataCorruptError, DataError, DataMissingError
+from metafleet.options import parse_options
+
+_FORMAT = 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRecord:
+    """One imported folder.
+
+    Attributes:
+        name: what it is called.
+        options: how it is read; ``path`` is absolute.
+        prepared: name of the folder of its prepared data, below <data_dir>/prepared.
+    """
+
+    name: str
+    options: FolderOptions
+    prepared: str
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is no plain file name.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"name {name!r}; expected up to 64 letters, digits, '.', '_' and '-'; give another "
+            "with --name"
+        )
+
+
+def plain_name(path: Path) -> str:
+    """Make a name of a folder's."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "data"
+
+
+def write_record(data_dir: Path, record: ImportRecord) -> None:
+    """Write or replace a record, whole or not at all.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    path = _path(data_dir, record.name)
+    content = {
+        "format": _FORMAT,
+        "options": _changed_options(record.options),
+        "prepared": record.prepared,
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        number, draft = tempfile.mkstemp(prefix=f".{record.name}.", dir=path.parent)
+        with os.fdopen(number, "w", encoding="utf-8") as handle:
+            json.dump(content, handle, ensure_ascii=False, indent=1)
+            handle.flush()
+            os.fsync(handle.fileno())
+        Path(draft).chmod(0o644)
+        Path(draft).replace(path)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path} ({error.strerror}); free space there or set METAFLEET_DATA_DIR"
+        ) from error
+
+
+def get_record(data_dir: Path, name: str) -> ImportRecord:
+    """Read a record.
+
+    Raises:
+        DataMissingError: there is none of this name; names those there are.
+        DataCorruptError: it is damaged.
+    """
+    record = find_record(data_dir, name)
+    if record is None:
+        known = ", ".join(imported_names(data_dir)) or "nothing"
+        raise DataMissingError(
+            f"no folder was imported as {name!r} into {data_dir} (but {known}); run "
+            f"`metafleet data import FOLDER --name {name}`"
+        )
+    return record
+
+
+def find_record(data_dir: Path, name: str) -> ImportRecord | None:
+    """Read a record; None when there is none of this name.
+
+    Raises:
+        DataCorruptError: it is damaged.
+    """
+    if not _NAME.fullmatch(name):
+        return None
+    path = _path(data_dir, name)
+    try:
+        content = json.loads(path.read_bytes())
+        options = parse_options(FolderOptions, content["options"], where=f"import {name!r}")
+        return ImportRecord(name, options, str(content["prepared"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataCorruptError(
+            f"{path} is damaged ({error}); run `metafleet data import` again"
+        ) from error
+
+
+def imported_names(data_dir: Path) -> list[str]:
+    """Return the names of all records, sorted."""
+    return sorted(p.stem for p in (data_dir / "imported").glob("[!.]*.json"))
+
+
+def _path(data_dir: Path, name: str) -> Path:
+    return data_dir / "imported" / f"{name}.json"
+
+
+def _changed_options(options: FolderOptions) -> dict[str, Any]:
+    """Return the options that are not at their defaults, as JSON values."""
+    plain = FolderOptions()
+    values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+    return {name: value for name, value in values.items() if value != getattr(plain, name)}

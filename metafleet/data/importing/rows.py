@@ -1,0 +1,149 @@
+"""From the rows of manifests to items."""
+
+import math
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metafleet.data.importing.columns import Roles
+from metafleet.data.importing.item import Item
+from metafleet.data.importing.part import FilePart, InlinePart, Part, find_file
+from metafleet.data.importing.problems import ProblemLog
+from metafleet.data.importing.split_names import find_split
+from metafleet.data.importing.table import Row, Table, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class RowReader:
+    """Reads rows as items; what is wrong with a row is noted, and the row left out.
+
+    Attributes:
+        folder: what names are relative to.
+        roles: what the columns are.
+        log: takes the problems.
+        bases: folders, relative to ``folder``, in which files are looked for, in this order.
+    """
+
+    folder: Path
+    roles: Roles
+    log: ProblemLog
+    bases: Sequence[str]
+
+    def read(self, table: Table, *, split: str = "") -> list[Item]:
+        """Read the rows of one table; ``split`` is that of rows that say nothing."""
+        found = (self._item(row, split) for row in table.rows)
+        return [item for item in found if item is not None]
+
+    def _item(self, row: Row, split: str) -> Item | None:
+        label = self._label(row)
+        own_split = self._split(row)
+        parts = self._parts(row)
+        if label is None or own_split is None or parts is None:
+            return None
+        if not parts:
+            self.log.add("empty-item", row.where, "has no file, text or number; fill or delete it")
+            return None
+        return Item(row.where, label, parts, own_split or split)
+
+    def _label(self, row: Row) -> str | None:
+        if not self.roles.label:
+            return ""
+        value = row.values.get(self.roles.label)
+        label = text_of(value)
+        if label is None:
+            kind = type(value).__name__
+            self.log.add("bad-label", row.where, f"{self.roles.label!r} is a {kind}; give a text")
+        elif not label:
+            self.log.add("empty-label", row.where, f"{self.roles.label!r} is empty; name the class")
+        return label or None
+
+    def _split(self, row: Row) -> str | None:
+        if not self.roles.split:
+            return ""
+        name = text_of(row.values.get(self.roles.split))
+        if not name:
+            return ""
+        split = find_split(name)
+        if not split:
+            self.log.add(
+                "unknown-split",
+                row.where,
+                f"{self.roles.split!r} is {name!r}; expected train, val or test",
+            )
+        return split or None
+
+    def _parts(self, row: Row) -> dict[str, Part] | None:
+        """Return what the row has of each modality; None where some of it is broken."""
+        parts: dict[str, Part] = {}
+        is_sound = True
+        for modality, column in self.roles.files.items():
+            name = text_of(row.values.get(column))
+            if name:
+                file = self._file(row, column, name)
+                is_sound = is_sound and file is not None
+                if file is not None:
+                    parts[modality] = file
+        for modality, column in self.roles.texts.items():
+            text = text_of(row.values.get(column))
+            if text:
+                parts[modality] = InlinePart(f"{row.where}/{column}.txt", text.encode())
+        for modality, columns in self.roles.numbers.items():
+            numbers = self._numbers(row, columns)
+            is_sound = is_sound and numbers is not None
+            if numbers:
+                text = ",".join(map(repr, numbers))
+                parts[modality] = InlinePart(f"{row.where}/{modality}.csv", text.encode())
+        return parts if is_sound else None
+
+    def _file(self, row: Row, column: str, name: str) -> FilePart | None:
+        path = name.replace("\\", "/")
+        if posixpath.isabs(path):
+            path = posixpath.relpath(path, self.folder.as_posix())
+            bases: Sequence[str] = ("",)
+        else:
+            bases = self.bases
+        inside = [
+            p
+            for p in (posixpath.normpath(posixpath.join(b, path)) for b in bases)
+            if p != ".." and not p.startswith("../")
+        ]
+        if not inside:
+            self.log.add(
+                "outside-folder",
+                row.where,
+                f"{column!r} is {name!r}, outside the folder; import a folder that holds both",
+            )
+            return None
+        found = next((f for f in (find_file(self.folder, p) for p in inside) if f), None)
+        if found is None:
+            self.log.add("missing-file", row.where, f"{column!r} is {name!r}, which is not there")
+        return found
+
+    def _numbers(self, row: Row, columns: Sequence[str]) -> list[float] | None:
+        """Return the numbers of a row, [] where all are empty; None where some are none."""
+        cells: list[Any] = []
+        for column in columns:
+            value = row.values.get(column)
+            cells.extend(value if isinstance(value, list) else [value])
+        if all(text_of(cell) == "" for cell in cells):
+            return []
+        numbers = []
+        for cell in cells:
+            number = _number(cell)
+            if number is None:
+                self.log.add(
+                    "bad-number", row.where, f"{cell!r} is no finite number; mend or delete the row"
+                )
+                return None
+            numbers.append(number)
+        return numbers
+
+
+def _number(cell: Any) -> float | None:
+    try:
+        number = float(cell)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None

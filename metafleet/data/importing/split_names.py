@@ -1,0 +1,21 @@
+"""What others call the splits."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from metafleet.episode import META_TEST, META_TRAIN, META_VAL
+
+_NAMES = {
+    META_TRAIN: ("train", "training", "meta_train", "meta-train", "metatrain", "base"),
+    META_VAL: ("val", "valid", "validation", "dev", "meta_val", "meta-val", "metaval"),
+    META_TEST: ("test", "testing", "eval", "evaluation", "novel", "meta_test", "meta-test"),
+}
+SPLIT_OF: Mapping[str, str] = MappingProxyType(
+    {name: split for split, names in _NAMES.items() for name in names}
+)
+"""Name, in lower case -> split."""
+
+
+def find_split(name: str) -> str:
+    """Return the split that a folder, file or cell names; "" where it names none."""
+    return SPLIT_OF.get(name.strip().lower(), "")

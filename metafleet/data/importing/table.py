@@ -1,0 +1,191 @@
+"""Tables of rows: CSV, TSV, JSON lines and Parquet, with the number of each row's line."""
+
+import csv
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from metafleet.data.importing.part import FilePart
+from metafleet.data.importing.problems import ProblemLog
+from metafleet.errors import DecodeError
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_DELIMITERS = ",;\t"
+_NOT_UTF8 = "is not UTF-8; save the file as UTF-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row.
+
+    Attributes:
+        where: file and line, from 1 and with the header: "metadata.csv:17"; of Parquet the row.
+        values: column -> value.
+    """
+
+    where: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that was read.
+
+    Attributes:
+        file: what it was read from.
+        columns: in their order.
+        rows: those that could be read.
+    """
+
+    file: FilePart
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def read_table(file: FilePart, log: ProblemLog) -> Table | None:
+    """Read a table by its suffix, of ``TABLE_SUFFIXES``; None where nothing can be read."""
+    suffix = file.path.suffix.lower()
+    try:
+        if suffix == ".parquet":
+            return _read_parquet(file, log)
+        content = file.read()
+    except DecodeError as error:
+        log.add_fatal("unreadable-file", file.name, str(error))
+        return None
+    if suffix == ".jsonl":
+        return _read_json_lines(file, content, log)
+    return _read_csv(file, content, log)
+
+
+def text_of(value: Any) -> str | None:
+    """Return a cell as a text, without white space around it.
+
+    Returns:
+        "" where the cell is empty or not a number; None where it is no text, number or truth value.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # Parquet and pandas make whole numbers with gaps floats
+    if isinstance(value, str | int | float):
+        return str(value).strip()
+    return None
+
+
+def _read_csv(file: FilePart, content: bytes, log: ProblemLog) -> Table | None:
+    broken = _broken_lines(file, content, log)
+    text = content.decode("utf-8-sig", errors="replace")
+    header = text.split("\n", 1)[0]
+    delimiter = max(_DELIMITERS, key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    lines = _csv_lines(file, reader, log)
+    _, columns = next(lines, (0, []))
+    columns = [column.strip() for column in columns]
+    if not columns or not _has_different_columns(file, columns, log):
+        return None
+    rows = []
+    for line, fields in lines:
+        last = reader.line_num
+        if not fields or any(number in broken for number in range(line, last + 1)):
+            continue
+        where = f"{file.name}:{line}"
+        if len(fields) != len(columns):
+            log.add(
+                "bad-line",
+                where,
+                f"has {len(fields)} fields where the header has {len(columns)}; quote texts that "
+                f"hold {delimiter!r}",
+            )
+            continue
+        rows.append(Row(where, dict(zip(columns, fields, strict=True))))
+    return Table(file, tuple(columns), tuple(rows))
+
+
+def _csv_lines(file: FilePart, reader: Any, log: ProblemLog) -> Iterator[tuple[int, list[str]]]:
+    """Yield each row with the number of its first line."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            yield line, next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            log.add("bad-line", f"{file.name}:{line}", f"is no line of a table ({error})")
+
+
+def _has_different_columns(file: FilePart, columns: list[str], log: ProblemLog) -> bool:
+    twice = [column for column, n in Counter(columns).items() if n > 1]
+    for column in twice:
+        log.add_fatal(
+            "duplicate-column", f"{file.name}:1", f"two columns are called {column!r}; rename one"
+        )
+    return not twice
+
+
+def _read_json_lines(file: FilePart, content: bytes, log: ProblemLog) -> Table:
+    broken = _broken_lines(file, content, log)
+    columns: dict[str, None] = {}
+    rows = []
+    for number, line in enumerate(content.decode("utf-8-sig", errors="replace").split("\n"), 1):
+        if not line.strip() or number in broken:
+            continue
+        where = f"{file.name}:{number}"
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            log.add("bad-line", where, f"is not JSON ({error}); mend or delete the line")
+            continue
+        if not isinstance(values, dict):
+            log.add("bad-line", where, f"is a {type(values).__name__}; expected a JSON object")
+            continue
+        columns.update(dict.fromkeys(values))
+        rows.append(Row(where, values))
+    return Table(file, tuple(columns), tuple(rows))
+
+
+def _broken_lines(file: FilePart, content: bytes, log: ProblemLog) -> set[int]:
+    """Return the numbers of the lines that are not UTF-8, and note them."""
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        pass
+    else:
+        return set()
+    broken = set()
+    for number, line in enumerate(content.split(b"\n"), 1):
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            broken.add(number)
+            log.add("not-utf8", f"{file.name}:{number}", _NOT_UTF8)
+    return broken
+
+
+def _read_parquet(file: FilePart, log: ProblemLog) -> Table | None:
+    try:
+        import pyarrow  # noqa: PLC0415 - only this suffix needs it
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError:
+        log.add_fatal(
+            "missing-package",
+            file.name,
+            "reading Parquet needs pyarrow; run `pip install 'metafleet[parquet]'`",
+        )
+        return None
+    try:
+        table = parquet.read_table(file.path)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        log.add_fatal("unreadable-file", file.name, f"is no whole Parquet file ({reason})")
+        return None
+    columns = table.column_names
+    if not _has_different_columns(file, columns, log):
+        return None
+    rows = tuple(
+        Row(f"{file.name}:{number}", values) for number, values in enumerate(table.to_pylist(), 1)
+    )
+    return Table(file, tuple(columns), rows)

@@ -1,0 +1,69 @@
+"""The files of a folder, in an order that no file system decides."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from metafleet.data.importing.part import FilePart
+from metafleet.data.importing.problems import ProblemLog
+
+_CLUTTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+
+
+def files_below(folder: Path, name: str, log: ProblemLog) -> Iterator[FilePart]:
+    """Yield every file below ``folder/name``, sorted by name, what is hidden left out.
+
+    Args:
+        folder: what the names are relative to.
+        name: where in it to look, with "/" between parts; "" is the folder itself.
+        log: is told of folders that cannot be read, and of links that go round in circles.
+    """
+    yield from _below(folder, name, log, above=())
+
+
+def _below(
+    folder: Path, name: str, log: ProblemLog, *, above: tuple[tuple[int, int], ...]
+) -> Iterator[FilePart]:
+    try:
+        here = (folder / name).stat()
+        entries = sorted(os.scandir(folder / name), key=lambda entry: entry.name)
+    except OSError as error:
+        log.add("unreadable-file", name or ".", f"cannot be opened ({error.strerror})")
+        return
+    identity = (here.st_dev, here.st_ino)
+    if identity in above:
+        log.add("unreadable-file", name, "is a link to a folder that it lies in; delete the link")
+        return
+    for entry in entries:
+        if is_clutter(entry.name):
+            continue
+        inner = f"{name}/{entry.name}" if name else entry.name
+        if entry.is_dir():
+            yield from _below(folder, inner, log, above=(*above, identity))
+        elif entry.is_file():
+            found = entry.stat()
+            yield FilePart(Path(entry.path), inner, found.st_size, found.st_mtime_ns)
+        else:
+            log.add("missing-file", inner, "is a link that leads nowhere; mend or delete it")
+
+
+def is_clutter(name: str) -> bool:
+    """Tell whether a file or folder is hidden or made by a desktop."""
+    return name.startswith(".") or name in _CLUTTER
+
+
+def folders_in(folder: Path) -> list[str]:
+    """Return the names of the folders in ``folder``, sorted; [] where it cannot be read."""
+    return _names(folder, lambda entry: entry.is_dir())
+
+
+def files_in(folder: Path) -> list[str]:
+    """Return the names of the files in ``folder``, sorted; [] where it cannot be read."""
+    return _names(folder, lambda entry: entry.is_file())
+
+
+def _names(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
+    try:
+        return sorted(e.name for e in os.scandir(folder) if not is_clutter(e.name) and wanted(e))
+    except OSError:
+        return []

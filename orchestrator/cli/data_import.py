@@ -1,0 +1,196 @@
+"""`metafleet data import`: make a folder of one's own a data set."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from contracts.settings import Settings
+from metafleet.data import registry
+from metafleet.data.importing.bringing import ImportReport, import_folder
+from metafleet.data.importing.options import FolderOptions, Layout
+from metafleet.data.importing.problems import SHOWN, Problem, tally
+from metafleet.data.importing.record import plain_name
+from metafleet.data.summary import no_progress
+from metafleet.errors import ConfigError, DataError
+from orchestrator.cli.context import echo_json
+from orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
+from orchestrator.config_source import parse_value
+
+
+@click.command("import")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--name", help="What to call it; default: as the folder is called.")
+@click.option("--layout", type=click.Choice(get_args(Layout)), default="auto", show_default=True)
+@click.option("--label", default="", help="The column that says the class.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="MODALITY=COLUMN",
+    help="Use this column, and no other that is not named so; several numeric ones by commas.",
+)
+@click.option(
+    "--split", type=click.Choice(("auto", "given", "hashed")), default="auto", show_default=True
+)
+@click.option("--split-column", default="", help="The column that says the split.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of hashed splits.")
+@click.option(
+    "--fractions",
+    default="0.6,0.2,0.2",
+    show_default=True,
+    metavar="TRAIN,VAL,TEST",
+    help="Shares of the classes in hashed splits.",
+)
+@click.option(
+    "--min-items", type=int, default=2, show_default=True, help="Fewest items of a class."
+)
+@click.option("--skip-bad", is_flag=True, help="Leave out what is broken, and say what.")
+@click.option(
+    "--problems",
+    "problems_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all problems to this file, one JSON object a line.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KIND.OPTION=VALUE",
+    help="An option of a decoder, such as --set image.side=84.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def import_data(  # noqa: PLR0913 - one for each option
+    folder: Path,
+    *,
+    name: str | None,
+    layout: Layout,
+    label: str,
+    columns: Sequence[str],
+    split: str,
+    split_column: str,
+    seed: int,
+    fractions: str,
+    min_items: int,
+    skip_bad: bool,
+    problems_file: Path | None,
+    assignments: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Read FOLDER (or a manifest, tar or HDF5 file in it), decode it once, and give it a name.
+
+    Every problem is listed, and nothing is imported until none is left, or --skip-bad is given.
+
+    \b
+    metafleet data import ~/pets
+    metafleet data import ~/pets/pets.csv --label species --column image=photo --seed 3
+    metafleet data import ~/birds --skip-bad --problems problems.jsonl --set image.side=84
+    """
+    values: dict[str, Any] = {
+        "name": "folder",
+        "path": str(folder.expanduser().absolute()),
+        "layout": layout,
+        "label": label,
+        "columns": dict(_pair(text, "--column", "MODALITY=COLUMN") for text in columns),
+        "split": split,
+        "split_column": split_column,
+        "split_seed": seed,
+        "split_fractions": _fractions(fractions),
+        "min_items": min_items,
+        "skip_bad": skip_bad,
+    }
+    for assignment in assignments:
+        _assign(values, assignment)
+    options: FolderOptions = registry.validate_options(values)
+    called = name or plain_name(folder.expanduser().absolute())
+    if called in registry.DATASETS:
+        raise ConfigError(f"name {called!r} is that of a built-in data set; give another by --name")
+    data_dir = Settings.load().data_dir
+    with progress_bar() as progress:
+        report = import_folder(options, data_dir, name=called, progress=progress or no_progress)
+    if problems_file is not None:
+        _write_problems(problems_file, report.problems)
+    _show(report, called, data_dir, as_json=as_json)
+
+
+def _show(report: ImportReport, name: str, data_dir: Path, *, as_json: bool) -> None:
+    is_refused = report.prepared is None
+    if as_json:
+        summary = None if is_refused else registry.summarise(_named(name), data_dir)
+        echo_json(
+            {
+                "name": name,
+                "is_imported": not is_refused,
+                "notes": report.notes,
+                "problems": [dataclasses.asdict(problem) for problem in report.problems],
+                "summary": None if summary is None else summary_json(summary),
+            }
+        )
+    else:
+        for line in _lines(report, name):
+            click.echo(line, err=is_refused)
+        if not is_refused:
+            for line in describe_summary(registry.summarise(_named(name), data_dir)):
+                click.echo(line)
+    if is_refused:
+        raise click.exceptions.Exit(1)
+
+
+def _lines(report: ImportReport, name: str) -> Iterator[str]:
+    yield from report.notes
+    for problem in report.problems[:SHOWN]:
+        yield str(problem)
+    n, kinds = len(report.problems), tally(report.problems)
+    if n > SHOWN:
+        yield f"... and {n - SHOWN} more; --problems FILE writes all"
+    if report.prepared is None:
+        fatal = any(problem.is_fatal for problem in report.problems)
+        advice = "mend them" if fatal else "mend them, or leave them out with --skip-bad"
+        yield f"{name} was not imported: {n} problems ({kinds}); {advice}"
+    elif n:
+        yield f"{n} problems were left out ({kinds})"
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"name": "folder", "imported": name}
+
+
+def _pair(text: str, option: str, expected: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not (separator and name.strip() and value.strip()):
+        raise ConfigError(f"{option} {text!r}; expected {expected}")
+    return name.strip(), value.strip()
+
+
+def _assign(values: dict[str, Any], assignment: str) -> None:
+    """Put a decoder's option into its table."""
+    expected = "KIND.OPTION=VALUE, such as image.side=84"
+    key, text = _pair(assignment, "--set", expected)
+    kind, dot, option = key.partition(".")
+    if not dot or not option:
+        raise ConfigError(f"--set {assignment!r}; expected {expected}")
+    values.setdefault(kind, {})[option] = parse_value(text)
+
+
+def _fractions(text: str) -> list[float]:
+    try:
+        return [float(share) for share in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            f"--fractions {text!r}; expected three shares, such as 0.6,0.2,0.2"
+        ) from None
+
+
+def _write_problems(path: Path, problems: Sequence[Problem]) -> None:
+    lines = [json.dumps(dataclasses.asdict(problem), ensure_ascii=False) for problem in problems]
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise DataError(f"cannot write {path} ({error.strerror}); choose another file") from error

@@ -1,0 +1,62 @@
+"""What the data commands print: summaries, and a bar while data are prepared."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from metafleet.data.summary import DataSummary, Progress
+
+
+def summary_json(summary: DataSummary) -> dict[str, Any]:
+    """Return a summary as JSON values."""
+    fields = {f.name: getattr(summary, f.name) for f in dataclasses.fields(summary)}
+    for part in ("splits", "modalities"):
+        fields[part] = {name: dataclasses.asdict(value) for name, value in fields[part].items()}
+    fields["facts"] = dict(summary.facts)
+    fields["location"] = None if summary.location is None else str(summary.location)
+    return fields
+
+
+def describe_summary(summary: DataSummary) -> Iterator[str]:
+    """Yield a summary's lines for people."""
+    yield f"name        {summary.name}"
+    yield f"digest      {summary.digest}"
+    if summary.split_sha256:
+        yield f"split       {summary.split_sha256}"
+    yield f"location    {summary.location or 'nothing is stored'}"
+    yield f"licence     {summary.licence}"
+    yield f"origin      {summary.origin}"
+    for modality, about in summary.modalities.items():
+        shape = "x".join(map(str, about.shape))
+        items = f", {about.items:,} items have it" if about.items else ""
+        yield f"modality    {modality} {shape}{items}"
+    for split, holds in summary.splits.items():
+        each = f"{holds.fewest_items} to {holds.most_items}"
+        if holds.fewest_items == holds.most_items:
+            each = str(holds.most_items)
+        yield f"{split:<11} {holds.classes:,} classes, {holds.items:,} items, {each} a class"
+        yield f"{'':<11} {', '.join(f'{group} {n}' for group, n in holds.groups.items())}"
+    for fact, value in summary.facts.items():
+        yield f"fact        {fact}: {value}"
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress | None]:
+    """Show a bar on standard error when a person is watching."""
+    from rich.console import Console  # noqa: PLC0415 - slow to import, most commands need none
+    from rich.progress import Progress as Bar  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    with Bar(console=console, transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total or None)
+            bar.update(tasks[stage], completed=done, total=total or None)
+
+        yield show

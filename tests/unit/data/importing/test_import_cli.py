@@ -1,0 +1,123 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from metafleet.errors import ConfigError
+from orchestrator.cli.data import data
+from orchestrator.cli.main import main
+from tests.unit.data.importing.conftest import EVEN_SEED
+from tests.unit.data.importing.folders import class_folders, huggingface, write
+
+SEED = ("--seed", str(EVEN_SEED))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("METAFLEET_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("METAFLEET_DATA_DIR", raising=False)
+    return tmp_path / "home"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(data, list(map(str, arguments)), catch_exceptions=False)
+
+
+def test_an_import_says_what_it_decided_and_can_be_inspected_by_its_name(
+    tmp_path: Path, home: Path
+) -> None:
+    folder = huggingface(tmp_path / "My pets")
+
+    imported = run("import", folder, *SEED)
+    inspected = json.loads(run("inspect", "My-pets", "--json", "--verify").stdout)
+    by_path = json.loads(
+        run("inspect", folder, "--set", f"split_seed={EVEN_SEED}", "--json").stdout
+    )
+    listed = {entry["name"]: entry for entry in json.loads(run("list", "--json").stdout)}
+
+    assert imported.exit_code == 0, imported.output
+    assert "layout: huggingface" in imported.stdout
+    assert f"seed {EVEN_SEED}" in imported.stdout
+    assert inspected["digest"] == by_path["digest"] and inspected["digest"] in imported.stdout
+    assert {name: about["items"] for name, about in inspected["modalities"].items()} == {
+        "image": 36,
+        "audio": 36,
+        "text": 36,
+    }
+    assert listed["My-pets"]["data"] == {"name": "folder", "imported": "My-pets"}
+    assert str(folder) in run("list").stdout
+
+
+def test_a_folder_with_problems_is_refused_with_a_line_each_and_a_summary(
+    tmp_path: Path, home: Path
+) -> None:
+    folder = write(
+        class_folders(tmp_path / "pets"),
+        {**{f"kind00/x{n:02d}.png": b"hello" for n in range(60)}, "kind01/x.wav": b"hello"},
+    )
+    problems = tmp_path / "problems.jsonl"
+
+    result = run("import", folder, *SEED, "--problems", problems)
+
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 1 and not result.stdout
+    assert sum("[bad-image]" in line for line in lines) == 50
+    assert "... and 11 more; --problems FILE writes all" in lines
+    assert lines[-1] == (
+        "pets was not imported: 61 problems (60 bad-image, 1 bad-audio); mend them, "
+        "or leave them out with --skip-bad"
+    )
+    written = [json.loads(line) for line in problems.read_text().splitlines()]
+    assert len(written) == 61
+    assert {"kind": "bad-image", "where": "kind00/x00.png"}.items() <= written[0].items()
+    assert not list((home / "data").glob("*/[!.]*"))
+
+
+def test_what_is_left_out_is_said_and_kept(tmp_path: Path, home: Path) -> None:
+    folder = write(class_folders(tmp_path / "pets"), {"kind00/x.png": b"hello"})
+
+    result = run("import", folder, *SEED, "--skip-bad")
+
+    assert result.exit_code == 0, result.output
+    assert "kind00/x.png" in result.stdout
+    assert "1 problems were left out (1 bad-image)" in result.stdout
+    assert "kind00/x.png" in run("inspect", "pets").stdout
+
+
+def test_columns_fractions_and_options_of_decoders_are_taken(tmp_path: Path, home: Path) -> None:
+    folder = huggingface(tmp_path / "pets")
+
+    result = run(
+        "import", folder, *SEED, "--name", "small", "--column", "photo=image_file_name",
+        "--label", "label", "--fractions", "0.4,0.3,0.3", "--set", "image.side=8", "--json",
+    )  # fmt: skip
+
+    found = json.loads(result.stdout)
+    assert found["is_imported"] and found["problems"] == []
+    assert found["summary"]["modalities"]["photo"]["shape"] == [3, 8, 8]
+    assert list(found["summary"]["modalities"]) == ["photo"]
+
+
+def test_no_folder_is_one_line(tmp_path: Path, home: Path) -> None:
+    assert main(["data", "import", str(tmp_path / "nowhere")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--column", "photo"], "expected MODALITY=COLUMN"),
+        (["--set", "side=8"], "expected KIND.OPTION=VALUE"),
+        (["--set", "sound.rate=8"], "has no option 'sound'"),
+        (["--fractions", "a,b"], "expected three shares"),
+        (["--name", "../x"], "expected up to 64 letters"),
+        (["--name", "glyphs"], "built-in data set"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    tmp_path: Path, home: Path, arguments: list[str], message: str
+) -> None:
+    folder = class_folders(tmp_path / "pets")
+
+    with pytest.raises(ConfigError, match=message):
+        run("import", folder, *arguments)
