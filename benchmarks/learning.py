@@ -12,6 +12,7 @@ the core does in a large matrix product that a row's multiplications and additio
 
 import argparse
 import json
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -182,21 +183,24 @@ def variants(setting: Setting) -> dict[str, Table]:
 
 def memory(setting: Setting) -> dict[str, Table]:
     """Measure what 50 inner steps take, of memory and of time."""
-    growths: Table = {
-        who: {f"mb_{steps}_steps": growth_mb(who, steps) for steps in STEPS}
-        for who in ("constant_memory", "autograd", *peers.PEERS)
-    }
-    problem = meta_problems.conv4(1, inner_steps=STEPS[-1])
+    few, many = STEPS
+    table: Table = {}
+    for who in ("constant_memory", "autograd", *peers.PEERS):
+        mb = [growth_mb(who, steps) for steps in STEPS]
+        table[who] = {f"mb_{few}_step": mb[0], f"mb_{many}_steps": mb[1], "growth": mb[1] / mb[0]}
+    problem = meta_problems.conv4(1, inner_steps=many)
     works = {
         who: partial(ours(setting, who, problem.learner), problem)
         for who in ("constant_memory", "autograd")
     }
-    for who, seconds in take_turns(works, repeats=5).items():
-        growths[who] |= spread_ms(seconds, 1)
-    print(f"\nconv4-64, 5-way 1-shot, {STEPS[-1]} inner steps")
-    for who, row in growths.items():
+    times = take_turns(works, repeats=setting.repeats)
+    plain_s = statistics.median(times["autograd"])
+    for who, seconds in times.items():
+        table[who] |= spread_ms(seconds, 1) | {"time": statistics.median(seconds) / plain_s}
+    print(f"\nconv4-64, 5-way 1-shot: MB that a process grows by, {few} and {many} inner steps")
+    for who, row in table.items():
         print(f"  {who:18s}", *(f"{k} {v:.4g}" for k, v in row.items()))
-    return {"memory": growths}
+    return {"memory": table}
 
 
 def sampling(setting: Setting) -> dict[str, Table]:

@@ -5,7 +5,7 @@
 WHO is a strategy of ours, or a peer. Prints MB that the process grew by, at its peak.
 """
 
-import resource
+import importlib
 import subprocess
 import sys
 
@@ -33,24 +33,21 @@ def compute(who: str, problem: MetaProblem) -> None:
 
 
 def main() -> None:
-    """Compute twice: memory that stays behind an episode counts as well."""
+    """Compute two episodes: memory that stays behind the first counts as well."""
     who, inner_steps = sys.argv[1], int(sys.argv[2])
     prepare_process("cpu")
-    # what is made once for each shape, and the peers' modules, are no growth
-    compute(who, conv4(1, inner_steps=1))
+    if who in peers.PEERS:
+        importlib.import_module(who)
     problem = conv4(2, inner_steps=inner_steps)
-    before = _resident_mb()
+    before = _status_mb("VmRSS:")
     compute(who, problem)
-    print(max(0.0, _peak_mb() - before))
+    print(max(0.0, _status_mb("VmHWM:") - before))
 
 
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _resident_mb() -> float:
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize() / 2**20
+def _status_mb(field: str) -> float:
+    # not ``getrusage``, whose maximum counts what the parent had before it became this process
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(field)) / 1024
 
 
 if __name__ == "__main__":
