@@ -20,11 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import meta_problems, peers
+from benchmarks.agreement import TOLERANCE, Gradient, checked, distance
 from benchmarks.data_plane import machine
 from benchmarks.meta_problems import MetaProblem
 from benchmarks.peak_memory import STEPS, growth_mb
@@ -35,9 +34,7 @@ from metafleet.errors import ConfigError
 from metafleet.execution import Strategy, make_execution
 from metafleet.learners.base import Learner
 
-Gradient = Callable[[MetaProblem], Mapping[str, Tensor]]
 Table = dict[str, dict[str, float]]
-TOLERANCE = 1e-5
 BFLOAT16 = "autograd, bfloat16"
 CPU_ONLY = ("variants", "memory", "sampling")
 
@@ -91,29 +88,6 @@ def compare(
             row |= {"gflop": gflop, "peak": 1e3 * gflop / row["median_ms"] / setting.peak}
     show(f"{title}, {n_tasks} tasks", table)
     return table
-
-
-def checked(problem: MetaProblem, rows: Mapping[str, Gradient]) -> Mapping[str, Tensor]:
-    """Return the gradient in float64, after making sure that every row gives it.
-
-    Raises:
-        SystemExit: one does not.
-    """
-    problem = problem.to(dtype=torch.float64, device=str(next(problem.net.parameters()).device))
-    found = {name: row(problem) for name, row in rows.items()}
-    first = next(iter(found))
-    for name, gradient in found.items():
-        error = distance(gradient, found[first])
-        if not error <= TOLERANCE:
-            sys.exit(f"{name} differs from {first} by {error:.1e}; expected {TOLERANCE} at most")
-    return found[first]
-
-
-def distance(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
-    """Return |found - expected| / |expected|, all parameters together."""
-    assert found.keys() == expected.keys()
-    gap = torch.stack([(found[n].double() - expected[n].double()).norm() for n in expected])
-    return float(gap.norm() / torch.stack([g.double().norm() for g in expected.values()]).norm())
 
 
 def flops(work: Callable[[], object]) -> float:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import meta_problems, peers
-from benchmarks.learning import TOLERANCE, checked, distance, main
+from benchmarks.agreement import TOLERANCE, checked, distance
+from benchmarks.learning import main
 from benchmarks.meta_problems import MetaProblem
 from metafleet.episode import EpisodeShape
 from metafleet.execution import make_execution
