@@ -83,6 +83,7 @@ def compare(
     best = min(table[peer]["median_ms"] for peer in peers.PEERS)
     for name, row in table.items():
         row |= {"of_best_peer": best / row["median_ms"], "error": errors[name]}
+        # compiled products are not seen, and weight gradients of grouped convolutions overcounted
         if name not in ("compiled", "vmap"):
             gflop = flops(works[name]) / n_tasks / 1e9
             row |= {"gflop": gflop, "peak": 1e3 * gflop / row["median_ms"] / setting.peak}
