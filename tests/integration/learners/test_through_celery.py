@@ -39,12 +39,10 @@ class Case:
     Attributes:
         experiment: name of its file.
         overrides: as after ``--set``, besides ``SMALL``.
-        name: of the case, where the file has several.
     """
 
     experiment: str
     overrides: tuple[str, ...]
-    name: str = ""
 
     def config(self) -> ExperimentConfig:
         shared = SMALL_GLYPHS if self.experiment.startswith("glyphs-") else ()
@@ -52,12 +50,12 @@ class Case:
         return ExperimentConfig.load(path, [*SMALL, *shared, *self.overrides])
 
     def __str__(self) -> str:
-        return self.name or self.experiment
+        return self.experiment
 
 
 CASES = (
     Case("glyphs-maml", (*FAST, *GENTLE)),
-    Case("glyphs-maml", (*FAST, *GENTLE, "learner.first_order=true"), name="fomaml"),
+    Case("glyphs-fomaml", (*FAST, *GENTLE)),
     Case("glyphs-anil", (*FAST, "learner.inner_steps=3")),
     Case("glyphs-boil", FAST),
     Case("glyphs-maml-plus-plus", (*FAST, "learner.inner_steps=3", "learner.epoch_steps=5")),
@@ -68,7 +66,7 @@ CASES = (
     Case("glyphs-matchingnet", ("outer.steps=15", "episodes.meta_train.n_way=10")),
     Case("glyphs-relationnet", ("outer.steps=40",)),
     Case("glyphs-r2d2", ("outer.steps=15", "episodes.meta_train.n_way=10")),
-    Case("glyphs-r2d2", ("outer.steps=15", "learner.head=logistic"), name="lrd2"),
+    Case("glyphs-lrd2", ("outer.steps=15",)),
     Case("glyphs-metaoptnet", ("outer.steps=15",)),
     Case("glyphs-random-forest", ("outer.steps=15", "test.episodes=30", *FEW_TREES)),
     Case("glyphs-snail", ("outer.steps=100", "outer.lr=0.003", "learner.filters=16", *TWO_WAY)),

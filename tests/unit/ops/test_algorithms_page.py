@@ -1,0 +1,62 @@
+"""docs/algorithms.md says what the code does, and leaves no algorithm out."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from metafleet.learners.registry import LEARNERS
+from orchestrator.config import ExperimentConfig
+from tests.integration.learners.test_through_celery import CASES
+from tests.unit.ops.test_readme_tables import BASELINES, toml_text
+
+REPOSITORY = Path(__file__).parents[3]
+PAGE = (REPOSITORY / "docs" / "algorithms.md").read_text()
+SECTIONS = dict(re.findall(r"^### `(\w+)`: (.*?)(?=^##|\Z)", PAGE, flags=re.MULTILINE | re.DOTALL))
+NAMES = sorted(set(LEARNERS) - BASELINES)
+
+
+def test_every_algorithm_has_a_section() -> None:
+    assert sorted(SECTIONS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_section_says_what_the_code_does(name: str) -> None:
+    section, learner = SECTIONS[name], LEARNERS[name]
+    options = dataclasses.fields(learner.Options)
+
+    papers = re.findall(r"arXiv:(\d{4}\.\d{5})\]\(https://arxiv\.org/abs/(\d{4}\.\d{5})\)", section)
+    assert papers
+    assert all(shown == linked for shown, linked in papers)
+    if name != "sklearn_head":  # a prototypical network until it is judged
+        assert papers[0][0] in (learner.__doc__ or "")
+    assert re.search(r"^```text\n.+^```", section, flags=re.MULTILINE | re.DOTALL)
+
+    (defaults,) = re.findall(r"^- Defaults: (.*)$", section, flags=re.MULTILINE)
+    expected = {
+        field.name: "{}" if field.default is dataclasses.MISSING else toml_text(field.default)
+        for field in options
+        if field.default is not None
+    }
+    assert dict(re.findall(r"`(\w+) = ([^`]+)`", defaults)) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_configurations_train_it_and_its_test_knows_it(name: str) -> None:
+    files = re.findall(r"`(experiments/[\w-]+\.toml)`", SECTIONS[name])
+    (test,) = re.findall(r"^- Test: `(.+)`$", SECTIONS[name], flags=re.MULTILINE)
+
+    assert files
+    for file in files:
+        config = ExperimentConfig.load(REPOSITORY / file)
+        assert config.learner["name"] == name
+    known = (REPOSITORY / test).read_text().replace("_", "").lower()
+    assert name.replace("_", "") in known
+
+
+def test_every_algorithm_is_trained_through_celery() -> None:
+    trained = {str(case).partition(".")[0] for case in CASES}
+    for name in NAMES:
+        files = re.findall(r"`experiments/([\w-]+)\.toml`", SECTIONS[name])
+        assert trained & set(files), name
