@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -109,7 +110,7 @@ class ClassData:
             location=self.prepared.path,
             licence=licence,
             origin=origin,
-            splits={s: _split_summary(self.prepared, names) for s, names in self.splits.items()},
+            splits={split: self._summarise_split(names) for split, names in self.splits.items()},
             modalities={
                 modality: ModalitySummary(example_shape(info), info.n_present, info.kind)
                 for modality, info in self.prepared.arrays.items()
@@ -117,21 +118,27 @@ class ClassData:
             facts=self.prepared.facts,
         )
 
-
-def _split_summary(prepared: PreparedData, names: Sequence[str]) -> SplitSummary:
-    wanted = set(names)
-    classes = [info for info in prepared.classes if info.name in wanted]
-    counts = [info.n_items for info in classes]
-    groups: dict[str, int] = {}
-    for info in classes:
-        groups[info.group] = groups.get(info.group, 0) + 1
-    return SplitSummary(
-        classes=len(classes),
-        items=sum(counts),
-        fewest_items=min(counts, default=0),
-        most_items=max(counts, default=0),
-        groups=groups,
-    )
+    def _summarise_split(self, names: Sequence[str]) -> SplitSummary:
+        infos = {info.name: info for info in self.prepared.classes}
+        rows = self.rows()
+        masks = {m: self.prepared.load_mask(m) for m in self.prepared.masks}
+        counts = {name: infos[name].n_items for name in names}
+        return SplitSummary(
+            classes=len(names),
+            items=sum(counts.values()),
+            fewest_items=min(counts.values(), default=0),
+            most_items=max(counts.values(), default=0),
+            groups=dict(Counter(infos[name].group for name in names)),
+            present={
+                modality: sum(
+                    int(mask[rows[name].start : rows[name].start + rows[name].count].sum())
+                    for name in names
+                )
+                for modality, mask in masks.items()
+                if mask is not None
+            },
+            class_items=counts,
+        )
 
 
 def example_shape(info: ArrayInfo) -> tuple[int, ...]:

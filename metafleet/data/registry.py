@@ -4,7 +4,7 @@ Each function takes ``options``: JSON values with "name" choosing the data set, 
 configuration's ``[data]`` table.
 """
 
-import dataclasses
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,8 @@ def draw_sheet(options: Options, data_dir: Path, path: Path) -> None:
     """
     from metafleet.data.sheet import write_sheet  # noqa: PLC0415 - needs Pillow
 
-    everything = dict(options) | {"modalities": ["image", "stroke"]}
-    if "modalities" in _option_names(options) and is_ready(everything, data_dir):
+    everything = dict(options) | {"modalities": _all_modalities(options)}
+    if everything["modalities"] and is_ready(everything, data_dir):
         options = everything
     dataset, parsed = _resolve(options)
     data = dataset.open_classes(parsed, data_dir)
@@ -147,8 +147,10 @@ def is_ready(options: Options, data_dir: Path) -> bool:
     return dataset.is_ready(parsed, data_dir)
 
 
-def _option_names(options: Options) -> set[str]:
-    return {field.name for field in dataclasses.fields(_resolve(options)[0].Options)}
+def _all_modalities(options: Options) -> list[str]:
+    """Return the modalities that a data set's options may name; [] where it has no such list."""
+    hint = typing.get_type_hints(_resolve(options)[0].Options).get("modalities")
+    return [choice for inner in typing.get_args(hint)[:1] for choice in typing.get_args(inner)]
 
 
 def _resolve(options: Options) -> tuple[DataSet, Any]:

@@ -21,6 +21,8 @@ class SplitSummary:
         items: number of items over all its classes.
         fewest_items, most_items: over its classes; k_shot + n_query can be at most ``most_items``.
         groups: group (script, alphabet) -> number of classes.
+        present: modality -> items that have it, of those with gaps.
+        class_items: class -> number of its items.
     """
 
     classes: int
@@ -28,6 +30,8 @@ class SplitSummary:
     fewest_items: int
     most_items: int
     groups: Mapping[str, int]
+    present: Mapping[str, int]
+    class_items: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

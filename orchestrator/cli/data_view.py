@@ -36,7 +36,12 @@ def describe_summary(summary: DataSummary) -> Iterator[str]:
         if holds.fewest_items == holds.most_items:
             each = str(holds.most_items)
         yield f"{split:<11} {holds.classes:,} classes, {holds.items:,} items, {each} a class"
-        yield f"{'':<11} {', '.join(f'{group} {n}' for group, n in holds.groups.items())}"
+        gaps = {m: holds.items - n for m, n in holds.present.items() if n < holds.items}
+        if gaps:
+            yield f"{'':<11} without " + ", ".join(f"{m}: {n:,}" for m, n in gaps.items())
+        groups = [f"{group} {n}" for group, n in holds.groups.items() if group]
+        if groups:
+            yield f"{'':<11} {', '.join(groups)}"
     for fact, value in summary.facts.items():
         yield f"fact        {fact}: {value}"
 
