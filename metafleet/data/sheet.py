@@ -60,13 +60,14 @@ def write_sheet(data: ClassData, path: Path) -> None:
     n_columns = 3 if n_items > 1 else 2
     cell_width = n_items * item_width + _PAD
     row_height = _LABEL_HEIGHT + TILE + _PAD // 2
-    block_height = _TITLE_HEIGHT + _ROWS * row_height + _BLOCK_GAP
+    n_rows = min(_ROWS, max(-(-len(names) // n_columns) for names in data.splits.values()))
+    block_height = _TITLE_HEIGHT + n_rows * row_height + _BLOCK_GAP
     size = (_PAD + n_columns * cell_width, _PAD + len(data.splits) * block_height)
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     for block, (split, names) in enumerate(data.splits.items()):
         top = _PAD + block * block_height
-        draw.text((_PAD, top), _title(data, split), fill=INK, font=load_font(20))
+        draw.text((_PAD, top), _title(data, split), fill=INK, font=load_font(16))
         for position, name in enumerate(_spread(names, n_columns * _ROWS)):
             row, column = divmod(position, n_columns)
             left = _PAD + column * cell_width
@@ -103,7 +104,7 @@ def _items(data: ClassData, name: str, n_items: int) -> list[int]:
 
 
 def _draw_label(draw: "ImageDraw", at: tuple[int, int], name: str, width: int) -> None:
-    font = load_font(12)
+    font = load_font(11)
     text = name.replace("_", " ")
     while draw.textlength(text, font=font) > width:
         text = text.removesuffix("…")[:-1] + "…"

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from metafleet.data.glyph_faces import font_folder
 from metafleet.data.prepared import Array
+from metafleet.errors import DataMissingError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,10 +46,13 @@ def draw_tile(item: Array | None, kind: str) -> "Image":
 
 
 def load_font(size: int) -> "FreeTypeFont | ImageFont":
-    """Return the font of sheets."""
+    """Return the font of sheets: one with most scripts if it is here, else Pillow's own."""
     from PIL import ImageFont  # noqa: PLC0415 - only the sheet needs it
 
-    return ImageFont.load_default(size)
+    try:
+        return ImageFont.truetype(str(font_folder() / "DejaVuSans.ttf"), size)
+    except (DataMissingError, OSError):
+        return ImageFont.load_default(size)
 
 
 def _image(pixels: Array) -> "Image":
@@ -89,7 +94,7 @@ def _text(values: Array) -> "Image":
     from PIL import Image, ImageDraw  # noqa: PLC0415 - only the sheet needs it
 
     tile = Image.new("RGB", (tile_width("text"), TILE), PAPER)
-    draw, font = ImageDraw.Draw(tile), load_font(10)
+    draw, font = ImageDraw.Draw(tile), load_font(9)
     lines = [""]
     for character in values.tobytes().rstrip(b"\0").decode(errors="replace"):
         if character == "\n" or draw.textlength(lines[-1] + character, font=font) > tile.width - 6:

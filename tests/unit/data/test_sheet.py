@@ -1,0 +1,77 @@
+"""Contact sheets show every kind of data, and what items lack."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metafleet.data import registry
+from metafleet.data.tiles import draw_tile, tile_width
+from tests.unit.data.importing.conftest import EVEN_SEED
+from tests.unit.data.importing.folders import class_folders, clip, drawing, sentence, write
+
+RNG = np.random.default_rng(5)
+ITEMS = {
+    "image": RNG.integers(0, 256, (3, 8, 8), np.uint8),
+    "audio": RNG.random((10, 20)).astype(np.float16),
+    "video": RNG.integers(0, 256, (4, 3, 8, 8), np.uint8),
+    "text": np.frombuffer("süß und 甘い\0\0\0".encode(), np.uint8),
+    "stroke": np.array([[0.1, 0.1, 0], [0.9, 0.5, 1], [0.2, 0.8, 0], [0.5, 0.5, 1]], np.float16),
+    "table": RNG.random(300).astype(np.float32),
+}
+
+
+def colours(tile: Image.Image) -> int:
+    return len(tile.getcolors(1 << 16) or [])
+
+
+@pytest.mark.parametrize("kind", ITEMS)
+def test_a_tile_shows_its_item_and_crosses_out_what_is_missing(kind: str) -> None:
+    there, missing = draw_tile(ITEMS[kind], kind), draw_tile(None, kind)
+
+    assert there.size == missing.size == (tile_width(kind), 56)
+    assert colours(there) > 2 == colours(missing)
+    assert there.tobytes() != missing.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["image", "audio", "table"])
+def test_an_item_without_contrast_can_be_drawn(kind: str) -> None:
+    assert draw_tile(np.zeros_like(ITEMS[kind]), kind).size == (56, 56)
+
+
+def test_grey_pictures_and_features_of_texts_can_be_drawn() -> None:
+    grey = draw_tile(ITEMS["image"][:1], "image")
+    ink = draw_tile(ITEMS["image"][0], "image")
+    features = draw_tile(RNG.standard_normal(384).astype(np.float16), "text")
+
+    assert np.array_equal(np.asarray(grey)[4:-4, 4:-4], 255 - np.asarray(ink)[4:-4, 4:-4])
+    assert features.size == (tile_width("text"), 56)
+
+
+def test_a_sheet_has_every_modality_of_a_folder(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "folder")
+    write(
+        folder, {"kind00/0.txt": sentence(1), "kind01/1.json": drawing(1), "kind02/0.gif": clip(1)}
+    )
+    options = {"name": "folder", "path": str(folder), "split_seed": EVEN_SEED}
+
+    registry.draw_sheet(options, tmp_path / "data", tmp_path / "all.png")
+    alone = options | {"columns": {}, "modalities": ["image"]}
+    registry.draw_sheet(alone, tmp_path / "data", tmp_path / "image.png")
+
+    with Image.open(tmp_path / "all.png") as sheet, Image.open(tmp_path / "image.png") as other:
+        assert sheet.size == other.size  # a sheet shows what there is, not what was chosen
+        assert sheet.width > 600 and sheet.height > 300
+
+
+def test_what_each_split_lacks_is_counted(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "folder")
+    options = {"name": "folder", "path": str(folder), "split_seed": EVEN_SEED}
+
+    summary = registry.summarise(options, tmp_path / "data")
+
+    for split in summary.splits.values():
+        assert split.present == {"audio": 2 * split.classes}
+        assert set(split.class_items.values()) == {3}
+        assert split.items == 3 * split.classes
