@@ -17,12 +17,14 @@ from metafleet.cancellation import stop_if_unwanted
 from metafleet.data import registry as datasets
 from metafleet.episode import META_TRAIN, Episode, ExampleSet
 from metafleet.errors import ConfigError, DataCorruptError, NumericsError
-from metafleet.execution import Execution, check_mapped, make_execution
+from metafleet.execution import Execution, Strategy, check_mapped, make_execution
+from metafleet.execution.compiled import CompiledExecution
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.registry import build_learner
 from metafleet.models.registry import model_factory
 from metafleet.params import MetaState, Params, flatten_state
-from metafleet.sampling import EpisodeSource, problem_of
+from metafleet.problem import Problem
+from metafleet.sampling import EpisodeSource, shown_modalities
 from metafleet.seeds import CounterRng
 from metafleet.workload_spec import WorkloadSpec
 
@@ -105,7 +107,7 @@ class Workload:
         """
         for split, shape in spec.episodes.items():
             source.check(split, shape)
-        problem = problem_of(source, spec.episodes)
+        problem = Problem(shown_modalities(source, spec.episodes), source.target_dim, spec.episodes)
         make_model = model_factory(spec.model, problem, allowed_packages=allowed_packages)
         learner = build_learner(
             spec.learner, problem, make_model, allowed_packages=allowed_packages
@@ -141,6 +143,23 @@ class Workload:
                 *(self.learner, self.init_state(), episodes),
                 precision=self.spec.execution.precision,
             )
+
+    def executed_by(self, strategy: Strategy) -> "Workload":
+        """Return the same work executed otherwise; without a folder for compiled programs."""
+        execution = make_execution(strategy, self.learner, device=self.device)
+        spec = replace(self.spec, execution=strategy)
+        return replace(self, spec=spec, execution=execution)
+
+    def count_operations(self, n_episodes: int) -> int:
+        """Count what a compiled program for so many episodes would consist of.
+
+        Raises:
+            ConfigError: the learner cannot be compiled.
+        """
+        strategy = Strategy("compiled", self.spec.execution.precision)
+        compiled = CompiledExecution(strategy, self.learner, device="cpu", cache_dir=None)
+        episodes = [self.sample(split=META_TRAIN, step=1, index=i) for i in range(n_episodes)]
+        return compiled.count_operations(self.init_state(), episodes)
 
     def sample(self, *, split: str, step: int, index: int) -> Episode:
         """Draw one episode; it depends on the run's seed and these three numbers alone."""

@@ -1,4 +1,4 @@
-"""How long an episode takes, and how many of them make a job. No I/O."""
+"""How long an episode takes, how it is best executed, how many make a job. No I/O."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ class ClassSpeed:
         episode_s: median seconds of an episode, while all of them were at work.
         least_s, most_s: of the fastest and of the slowest job, by episode.
         jobs: how many jobs were measured.
+        first_s: seconds that the first jobs took, with all that has to be opened or compiled.
     """
 
     device: str
@@ -30,6 +31,7 @@ class ClassSpeed:
     least_s: float
     most_s: float
     jobs: int
+    first_s: float = 0.0
 
     def __str__(self) -> str:
         return (
@@ -37,6 +39,38 @@ class ClassSpeed:
             f"({1e3 * self.least_s:.3g} to {1e3 * self.most_s:.3g} in {self.jobs} jobs; "
             f"at a time: {self.processes})"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What one way to execute episodes was worth.
+
+    Attributes:
+        execution: its name.
+        episodes_per_job: in jobs of this size.
+        classes: the measurements.
+    """
+
+    execution: str
+    episodes_per_job: int
+    classes: tuple[ClassSpeed, ...]
+
+    @property
+    def processes(self) -> int:
+        """How many jobs were computed at a time."""
+        return sum(speed.processes for speed in self.classes)
+
+    def step_s(self, meta_batch_size: int) -> float:
+        """Estimate an outer step: what its busiest process does, on the slowest class."""
+        size = self.episodes_per_job
+        rounds = -(-_count_jobs(meta_batch_size, size) // self.processes)
+        busiest = min(rounds * size, meta_batch_size)
+        return busiest * max(speed.episode_s for speed in self.classes)
+
+    def run_s(self, meta_batch_size: int, n_steps: int) -> float:
+        """Estimate so many outer steps, with what has to be done before the first."""
+        first_s = max(speed.first_s for speed in self.classes)
+        return first_s + n_steps * self.step_s(meta_batch_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +82,16 @@ class Calibration:
         meta_batch_size: episodes of an outer step, which it was chosen for.
         target_s: what a job should be worth, seconds.
         classes: the measurements, one for each class of devices that was there.
+        execution: how episodes are executed, where that was chosen as well; "" where it was given.
+        trials: the ways that were tried.
     """
 
     episodes_per_job: int
     meta_batch_size: int
     target_s: float
     classes: tuple[ClassSpeed, ...]
+    execution: str = ""
+    trials: tuple[Trial, ...] = ()
 
     @classmethod
     def of(cls, meta_batch_size: int, classes: Sequence[ClassSpeed]) -> Self:
@@ -66,13 +104,23 @@ class Calibration:
         return cls(size, meta_batch_size, TARGET_S, tuple(classes))
 
     @classmethod
+    def choose(cls, meta_batch_size: int, trials: Sequence[Trial], *, n_steps: int) -> Self:
+        """Choose the trial by which ``n_steps`` outer steps take the least time; one at least."""
+        best = min(trials, key=lambda trial: trial.run_s(meta_batch_size, n_steps))
+        return cls(
+            *(best.episodes_per_job, meta_batch_size, TARGET_S, best.classes),
+            execution=best.execution,
+            trials=tuple(trials),
+        )
+
+    @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Read what ``to_json`` wrote."""
-        classes = tuple(
-            ClassSpeed(**{**speed, "hardware": tuple(speed["hardware"])})
-            for speed in values["classes"]
+        trials = tuple(
+            Trial(**{**trial, "classes": _read_classes(trial)})
+            for trial in values.get("trials", ())
         )
-        return cls(**{**values, "classes": classes})
+        return cls(**{**values, "classes": _read_classes(values), "trials": trials})
 
     def to_json(self) -> dict[str, Any]:
         """Give plain JSON values, for the runs.calibration column."""
@@ -81,6 +129,21 @@ class Calibration:
     def __str__(self) -> str:
         measured = ", ".join(map(str, self.classes))
         return f"{self.episodes_per_job} to a job, by measurement: {measured}"
+
+    @property
+    def reason(self) -> str:
+        """Say how episodes are executed, and what was measured; "" where it was given."""
+        tried = ", ".join(
+            f"{trial.execution} {1e3 * trial.step_s(self.meta_batch_size):.3g} ms a step"
+            for trial in self.trials
+        )
+        return f"{self.execution}, by measurement: {tried}" if self.execution else ""
+
+
+def _read_classes(values: Mapping[str, Any]) -> tuple[ClassSpeed, ...]:
+    return tuple(
+        ClassSpeed(**{**speed, "hardware": tuple(speed["hardware"])}) for speed in values["classes"]
+    )
 
 
 def choose_episodes_per_job(meta_batch_size: int, *, episode_s: float, processes: int) -> int:

@@ -6,9 +6,6 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from metafleet.episode import META_TRAIN
-from metafleet.params import MetaState
-from metafleet.workload import WorkloadSpec
 from orchestrator.calibration import TARGET_S, ClassSpeed
 from orchestrator.engine.step import Dispatcher, JobFacts, StepRequest
 
@@ -20,26 +17,9 @@ _ENOUGH_S: Final = 2.0
 """Measured for so long, it is not repeated: what is slow varies little, and somebody waits."""
 
 
-def calibration_request(
-    spec: WorkloadSpec, state: MetaState, *, meta_batch_size: int
-) -> StepRequest:
-    """Describe what is measured: the first outer step, whose episodes come up anyway.
-
-    What fails here, for want of data or by a loss that is not finite, would fail there.
-    """
-    return StepRequest(
-        stream=STREAM,
-        step=0,
-        kind="gradient",
-        split=META_TRAIN,
-        episode_step=1,
-        n_episodes=meta_batch_size,
-        spec=spec,
-        state=state,
-    )
-
-
-def measure(dispatcher: Dispatcher, request: StepRequest, *, device: str) -> ClassSpeed:
+def measure(
+    dispatcher: Dispatcher, request: StepRequest, *, device: str, size: int | None = None
+) -> ClassSpeed:
     """Measure the workers that ``dispatcher`` reaches; waits for some, as a run does.
 
     A first round of single episodes has them open data and model; then a few rounds of jobs of
@@ -48,16 +28,24 @@ def measure(dispatcher: Dispatcher, request: StepRequest, *, device: str) -> Cla
 
     Args:
         dispatcher: of one class of devices.
-        request: the step, made by ``calibration_request``.
+        request: the step.
         device: what to call the class.
+        size: episodes in a job, where that is given; more than those of a step are computed then,
+            if it takes that to have all processes at work.
 
     Raises:
         NumericsError: a loss or gradient is not finite.
         FleetError: the fleet cannot do it.
     """
+    began_s = time.monotonic()
     warm = _round(dispatcher, request, index=0, size=1)
-    size = math.ceil(TARGET_S / max(1e-6, min(job.compute_s for job in warm)))
-    size = max(1, min(size, request.n_episodes // max(1, dispatcher.processes_alive)))
+    first_s = time.monotonic() - began_s
+    if size is None:
+        size = math.ceil(TARGET_S / max(1e-6, min(job.compute_s for job in warm)))
+        size = max(1, min(size, request.n_episodes // max(1, dispatcher.processes_alive)))
+    else:
+        n_jobs = max(_LEAST_JOBS, _JOBS_EACH * dispatcher.processes_alive)
+        request = replace(request, n_episodes=max(request.n_episodes, n_jobs * size))
     jobs: list[JobFacts] = []
     began_s = time.monotonic()
     for index in range(1, 1 + _REPEATS):
@@ -73,6 +61,7 @@ def measure(dispatcher: Dispatcher, request: StepRequest, *, device: str) -> Cla
         least_s=min(by_episode),
         most_s=max(by_episode),
         jobs=len(jobs),
+        first_s=first_s,
     )
 
 

@@ -24,7 +24,6 @@ from metafleet.errors import (
 from metafleet.params import MetaState
 from metafleet.workload import Workload, WorkloadSpec
 from orchestrator.calibration import Calibration
-from orchestrator.calibrator import calibration_request
 from orchestrator.config import ExperimentConfig
 from orchestrator.dispatchers import open_dispatcher
 from orchestrator.engine.step import Dispatcher
@@ -42,8 +41,9 @@ from orchestrator.training.evaluation import (
     judge_state,
 )
 from orchestrator.training.outer_loop import OuterLoop, Trained
+from orchestrator.trials import Trials
 from orchestrator.warm_up import steps_to_compile, warm_up_fleet, warm_up_here
-from orchestrator.work_size import calibrate_fleet, calibrate_here, settled
+from orchestrator.work_size import calibrate_fleet, calibrate_here, settled, settled_by
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ class RunSession:
                 n_steps=self._config.outer.steps,
             )
         )
-        self._settle_work_size(start)
+        self._settle(start)
         self._spec = self._config.workload_spec(self._run.data_digest)
         self._warm_up(start)
         loop = OuterLoop(
@@ -198,31 +198,38 @@ class RunSession:
         )
         return loop.run(start)
 
-    def _settle_work_size(self, start: Checkpoint) -> None:
-        """Measure how many episodes make a job, where that is asked for and not recorded yet.
+    def _settle(self, start: Checkpoint) -> None:
+        """Measure what the configuration leaves open, unless that is recorded already.
 
         Race prevented: what was measured counts when it stands in the run's row, under our epoch;
         so whoever takes the run over goes on with the same number, or nobody has begun with one.
         """
-        if self._config.engine.episodes_per_job != "auto":
+        engine, notify = self._config.engine, self._observer.on_notice
+        open_keys = [k for k in ("episodes_per_job", "execution") if getattr(engine, k) == "auto"]
+        if not open_keys:
             return
-        notify = self._observer.on_notice
-        notify("measuring how long an episode takes (engine.episodes_per_job='auto')")
-        request = calibration_request(
-            self._spec, start.state, meta_batch_size=self._config.outer.meta_batch_size
+        named = " and ".join(f"engine.{key}='auto'" for key in open_keys)
+        notify(f"measuring how long an episode takes ({named})")
+        trials = Trials(
+            *(self._config, self._workload, start.state),
+            n_steps=self._config.outer.steps - start.progress.step,
+            notify=notify,
         )
         if self._in_process:
-            measured = calibrate_here(self._config, request, self._dispatcher)
+            measured = calibrate_here(self._config, self._dispatcher, trials=trials)
         else:
             measured = calibrate_fleet(
-                *(self._settings, self._config, self._run.uid, request),
+                *(self._settings, self._config, self._run.uid),
+                trials=trials,
                 notify=notify,
                 check=self._check,
             )
         kept = Calibration.from_json(self.recorder.keep_calibration(measured.to_json()))
-        self._config = self._config.with_episodes_per_job(kept.episodes_per_job)
+        self._config = settled_by(self._config, kept)
         self._dispatcher.set_episodes_per_job(kept.episodes_per_job)
         notify(f"episodes: {kept}")
+        if kept.reason:
+            notify(f"execution: {kept.reason}")
 
     def _warm_up(self, start: Checkpoint) -> None:
         """Have compiled what the run will need, where it asks for that."""

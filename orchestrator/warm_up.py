@@ -15,8 +15,8 @@ from orchestrator.engine.step import Dispatcher, StepRequest
 from orchestrator.scratch import open_scratch
 
 STREAM: Final = "warm-up"
-_PATIENCE_S: Final = 3600.0
-"""How long a job may take that compiles first."""
+LONGEST_COMPILING_S: Final = 3600.0
+"""How long a job may take at least, where it compiles first."""
 
 _JOBS_EACH: Final = 2
 """Jobs for each worker process, so that most of them get one and load what is there by then."""
@@ -69,8 +69,8 @@ def warm_up_fleet(  # noqa: PLR0913 - the seams of a dispatcher
         update={
             "numerics": "relaxed",
             "policy": "strict",
-            "job_deadline_s": max(config.engine.job_deadline_s, _PATIENCE_S),
-            "step_deadline_s": max(config.engine.step_deadline_s, _PATIENCE_S * len(steps)),
+            "job_deadline_s": max(config.engine.job_deadline_s, LONGEST_COMPILING_S),
+            "step_deadline_s": max(config.engine.step_deadline_s, LONGEST_COMPILING_S * len(steps)),
         }
     )
     plain = config.model_copy(update={"engine": patient})

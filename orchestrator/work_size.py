@@ -1,8 +1,9 @@
-"""How many episodes make a job of a run: given, recorded, or measured now."""
+"""How a run's episodes are executed, and how many make a job: given, recorded, or measured now."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import cast
 
 from contracts.connections import connect, redis_errors, require_broker_url
 from contracts.keys import queue_of
@@ -10,27 +11,39 @@ from contracts.presence import list_alive
 from contracts.settings import Settings
 from db.records import RunRecord
 from metafleet.device import resolve_device
-from orchestrator.calibration import Calibration
+from metafleet.execution.strategy import StrategyName
+from orchestrator.calibration import Calibration, ClassSpeed
 from orchestrator.calibrator import STREAM, measure
 from orchestrator.config import ExperimentConfig
 from orchestrator.engine.lanes import devices_of
 from orchestrator.engine.step import Dispatcher, StepRequest
 from orchestrator.scratch import open_scratch
+from orchestrator.trials import Trials
+from orchestrator.warm_up import LONGEST_COMPILING_S
 
 
 def settled(config: ExperimentConfig, run: RunRecord) -> ExperimentConfig:
-    """Put the number that was recorded with the run in place of "auto", if there is one yet."""
-    if config.engine.episodes_per_job != "auto" or run.calibration is None:
+    """Put what was recorded with the run in place of "auto", if anything is yet."""
+    if run.calibration is None:
         return config
-    return config.with_episodes_per_job(Calibration.from_json(run.calibration).episodes_per_job)
+    return settled_by(config, Calibration.from_json(run.calibration))
+
+
+def settled_by(config: ExperimentConfig, chosen: Calibration) -> ExperimentConfig:
+    """Put what was chosen in place of "auto"."""
+    if config.engine.episodes_per_job == "auto":
+        config = config.with_episodes_per_job(chosen.episodes_per_job)
+    if config.engine.execution == "auto" and chosen.execution:
+        config = config.with_execution(cast(StrategyName, chosen.execution))
+    return config
 
 
 def calibrate_fleet(
     settings: Settings,
     config: ExperimentConfig,
     run: str,
-    request: StepRequest,
     *,
+    trials: Trials,
     notify: Callable[[str], None],
     check: Callable[[], None],
 ) -> Calibration:
@@ -42,12 +55,16 @@ def calibrate_fleet(
         settings: where broker and data are.
         config: the experiment.
         run: the run's uid.
-        request: what to measure.
+        trials: what to measure.
         notify: told what a person should know.
         check: called while something is waited for; raises when the run is to be left alone.
     """
     relaxed = config.engine.model_copy(
-        update={"numerics": "relaxed", "policy": "strict", "reduce_fan_in": 0}
+        update={
+            **{"numerics": "relaxed", "policy": "strict", "reduce_fan_in": 0},
+            "job_deadline_s": max(config.engine.job_deadline_s, LONGEST_COMPILING_S),
+            "step_deadline_s": max(config.engine.step_deadline_s, LONGEST_COMPILING_S),
+        }
     )  # nothing is made of what is computed
 
     def scratch(device: str) -> AbstractContextManager[Dispatcher]:
@@ -60,13 +77,18 @@ def calibrate_fleet(
     devices = devices_of(config.engine.device)
     if len(devices) > 1:
         with scratch(config.engine.device) as dispatcher:
-            dispatcher.run_step(replace(request, n_episodes=1))  # waits until anybody is there
+            waiting = replace(trials.request("autograd", 0), n_episodes=1)
+            dispatcher.run_step(waiting)  # until anybody is there
         devices = _staffed(settings, devices)
-    speeds = []
-    for device in devices:
-        with scratch(device) as dispatcher:
-            speeds.append(measure(dispatcher, request, device=device))
-    return Calibration.of(request.n_episodes, speeds)
+
+    def measured(request: StepRequest, size: int | None) -> tuple[ClassSpeed, ...]:
+        speeds = []
+        for device in devices:
+            with scratch(device) as dispatcher:
+                speeds.append(measure(dispatcher, request, device=device, size=size))
+        return tuple(speeds)
+
+    return trials.run(measured)
 
 
 def _staffed(settings: Settings, devices: Sequence[str]) -> tuple[str, ...]:
@@ -77,8 +99,10 @@ def _staffed(settings: Settings, devices: Sequence[str]) -> tuple[str, ...]:
 
 
 def calibrate_here(
-    config: ExperimentConfig, request: StepRequest, dispatcher: Dispatcher
+    config: ExperimentConfig, dispatcher: Dispatcher, *, trials: Trials
 ) -> Calibration:
     """Measure this process."""
-    speed = measure(dispatcher, request, device=resolve_device(config.engine.own_device))
-    return Calibration.of(request.n_episodes, [speed])
+    device = resolve_device(config.engine.own_device)
+    return trials.run(
+        lambda request, size: (measure(dispatcher, request, device=device, size=size),)
+    )

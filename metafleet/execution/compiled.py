@@ -1,20 +1,20 @@
 """A chunk of episodes as machine code, made once for each computation and machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from metafleet.episode import Episode
 from metafleet.errors import ConfigError
-from metafleet.execution.chunk import Chunk
-from metafleet.execution.machine_code import MachineCode, Program
+from metafleet.execution.chunk import Chunk, stack_episodes
+from metafleet.execution.machine_code import MachineCode, Program, write_down
 from metafleet.execution.mapped import ChunkComputation, ChunkSums, MappedExecution
 from metafleet.execution.strategy import Strategy
 from metafleet.learners.base import Learner
 from metafleet.learners.objective import apart
 from metafleet.params import MetaState, Params
-from metafleet.tracing import tracing
 
 _Layout = tuple[tuple[str, ...], ...]
 """Names of the tensors of each part of the input, in order."""
@@ -41,6 +41,17 @@ class CompiledExecution(MappedExecution):
         self._machine_code = None if cache_dir is None else MachineCode(cache_dir, device)
         self._programs: dict[tuple[object, ...], Program] = {}
 
+    def count_operations(self, state: MetaState, episodes: Sequence[Episode]) -> int:
+        """Count what a program would consist of; writes it down, and computes nothing.
+
+        Raises:
+            ConfigError: it cannot be written down.
+        """
+        computation = self._computation(episodes[0])
+        chunk = stack_episodes(self._learner, episodes)
+        layout, inputs = self._inputs(state, self._learner.schedule_for(episodes[0]), chunk)
+        return len(write_down(_flat(computation, layout), inputs).graph.nodes)
+
     def _compute(
         self,
         computation: ChunkComputation,
@@ -48,20 +59,29 @@ class CompiledExecution(MappedExecution):
         schedule: Mapping[str, Tensor],
         chunk: Chunk,
     ) -> ChunkSums:
-        parts, weights = self._filled(chunk)
-        groups = (state.params, state.buffers, schedule, *parts)
-        inputs = [value.contiguous() for group in groups for value in group.values()]
-        inputs.append(weights)
+        layout, inputs = self._inputs(state, schedule, chunk)
         key = (
             *(computation.n_way, computation.variant),
             *((tuple(value.shape), value.dtype) for value in inputs),
         )
         program = self._programs.get(key)
         if program is None:
-            layout = tuple(tuple(group) for group in groups)
             program = self._programs[key] = self._compile(computation, layout, inputs)
         outputs = program(inputs)
         return _unflatten(outputs, state)
+
+    def _inputs(
+        self, state: MetaState, schedule: Mapping[str, Tensor], chunk: Chunk
+    ) -> tuple[_Layout, list[Tensor]]:
+        parts, weights = self._filled(chunk)
+        groups = (state.params, state.buffers, schedule, *parts)
+        layout = tuple(tuple(sorted(group)) for group in groups)  # a state that came is in another
+        inputs = [
+            group[name].contiguous()
+            for group, names in zip(groups, layout, strict=True)
+            for name in names
+        ]
+        return layout, [*inputs, weights]
 
     def _filled(self, chunk: Chunk) -> tuple[Chunk, Tensor]:
         """Fill a chunk up with its last episode, and tell which episodes count."""
@@ -76,23 +96,29 @@ class CompiledExecution(MappedExecution):
     def _compile(
         self, computation: ChunkComputation, layout: _Layout, inputs: Sequence[Tensor]
     ) -> Program:
-        def flat(*values: Tensor) -> list[Tensor]:
-            rest = iter(values)
-            groups = [{name: next(rest) for name in names} for names in layout]
-            params, buffers, schedule, *parts = groups
-            sums = computation(MetaState(params, buffers), schedule, Chunk(*parts), next(rest))
-            return [
-                *(sums.grads[name] for name in params),
-                *(sums.buffers[name] for name in buffers),
-                *sums[2:],
-            ]
-
         if self._machine_code is None:
             raise ConfigError(
                 "execution='compiled' needs a folder for machine code; give one as cache_dir"
             )
-        with tracing():
-            return self._machine_code.program(flat, inputs)
+        graph = write_down(_flat(computation, layout), inputs)
+        return self._machine_code.program(graph, inputs)
+
+
+def _flat(computation: ChunkComputation, layout: _Layout) -> Callable[..., list[Tensor]]:
+    """Return ``computation`` as a function of tensors one by one, which gives a list of them."""
+
+    def flat(*values: Tensor) -> list[Tensor]:
+        rest = iter(values)
+        groups = [{name: next(rest) for name in names} for names in layout]
+        params, buffers, schedule, *parts = groups
+        sums = computation(MetaState(params, buffers), schedule, Chunk(*parts), next(rest))
+        return [
+            *(sums.grads[name] for name in params),
+            *(sums.buffers[name] for name in buffers),
+            *sums[2:],
+        ]
+
+    return flat
 
 
 def _repeat_last(part: Params, times: int) -> Params:
@@ -104,6 +130,6 @@ def _repeat_last(part: Params, times: int) -> Params:
 
 def _unflatten(outputs: Sequence[Tensor], state: MetaState) -> ChunkSums:
     rest = iter(outputs)
-    grads = apart({name: next(rest) for name in state.params})
-    buffers = {name: next(rest) for name in state.buffers}
+    grads = apart({name: next(rest) for name in sorted(state.params)})
+    buffers = {name: next(rest) for name in sorted(state.buffers)}
     return ChunkSums(grads, buffers, *rest)

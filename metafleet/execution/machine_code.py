@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from metafleet.errors import ConfigError, MetafleetError
+from metafleet.tracing import tracing
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +52,16 @@ class MachineCode:
     def __init__(self, folder: Path, device: str) -> None:
         self._folder, self._device = folder, torch.device(device)
 
-    def program(self, function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> Program:
-        """Return machine code of ``function``, compiled now unless somebody has before.
+    def program(self, graph: Any, inputs: Sequence[Tensor]) -> Program:
+        """Return machine code of ``graph``, compiled now unless somebody has before.
 
         Args:
-            function: of as many tensors as ``inputs``, without side effects, whose course does not
-                depend on values.
-            inputs: examples; contiguous.
+            graph: made by ``write_down``.
+            inputs: what it was written down for.
 
         Raises:
-            ConfigError: it cannot be written down, there is no compiler, or the folder is unsafe.
+            ConfigError: there is no compiler, or the folder is unsafe.
         """
-        graph = _write_down(function, inputs)
         path = self._folder / f"{self._name(graph, inputs)}{_SUFFIX}"
         self._secure_folder()
         if not path.exists():
@@ -169,12 +168,22 @@ def _processor() -> str:
     return platform.machine() + "".join(first.get(name, "") for name in wanted)
 
 
-def _write_down(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> Any:
-    """Return the operators of ``function`` as a ``torch.fx.GraphModule``."""
+def write_down(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> Any:
+    """Return the operators of ``function`` as a ``torch.fx.GraphModule``; nothing is computed.
+
+    Args:
+        function: of as many tensors as ``inputs``, without side effects, whose course does not
+            depend on values.
+        inputs: examples; contiguous.
+
+    Raises:
+        ConfigError: it cannot be written down.
+    """
     from torch.fx.experimental.proxy_tensor import make_fx  # noqa: PLC0415 - slow to import
 
     try:
-        graph = make_fx(function, tracing_mode="fake")(*inputs)
+        with tracing():
+            graph = make_fx(function, tracing_mode="fake")(*inputs)
     except MetafleetError:
         raise
     except Exception as error:  # whatever torch makes of a function that cannot be written down

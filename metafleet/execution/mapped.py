@@ -147,19 +147,20 @@ class MappedExecution:
     ) -> MetaGradient:
         for episode in episodes:
             self._learner.check_support(episode.support, episode.n_way)
-        n_way, step = episodes[0].n_way, episodes[0].step
         chunk = stack_episodes(self._learner, episodes)
-        computation = ChunkComputation(
-            *(self._learner, n_way, self._learner.variant(step)),
+        schedule = self._learner.schedule_for(episodes[0])
+        sums = self._compute(self._computation(episodes[0]), state, schedule, chunk)
+        if not bool(sums.is_finite):
+            self._name_failure(state, episodes, first)
+        metrics = _judge(sums, targets_of(chunk), is_regression=episodes[0].is_regression)
+        return MetaGradient(sums.grads, sums.buffers, metrics)
+
+    def _computation(self, episode: Episode) -> ChunkComputation:
+        return ChunkComputation(
+            *(self._learner, episode.n_way, self._learner.variant(episode.step)),
             precision=self.strategy.precision,
             device=self._device,
         )
-        schedule = self._learner.schedule_for(episodes[0])
-        sums = self._compute(computation, state, schedule, chunk)
-        if not bool(sums.is_finite):
-            self._name_failure(state, episodes, first)
-        metrics = _judge(sums, targets_of(chunk), is_regression=n_way == 0)
-        return MetaGradient(sums.grads, sums.buffers, metrics)
 
     def _compute(
         self,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch.nn.functional as F
@@ -130,7 +130,7 @@ class Fusion:
                 "modalities": (modality,),
                 "batch_norm": options.batch_norm,
             }
-            seen = replace(problem, modalities={modality: shape}, partial=frozenset())
+            seen = Problem({modality: shape}, problem.target_dim, problem.episodes)
             try:
                 encoders[modality] = make_encoder(table, seen, given)
             except ConfigError as error:

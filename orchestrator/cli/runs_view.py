@@ -205,6 +205,7 @@ def _facts(view: RunView) -> Table:
     run = view.run
     table = make_facts()
     style = _STYLES.get(run.status, "default")
+    calibration = Calibration.from_json(run.calibration) if run.calibration else None
     steps = counted(run.n_steps, "outer step")
     rows = {
         "run": f"{run.id}  {run.uid}  {run.name}",
@@ -217,7 +218,8 @@ def _facts(view: RunView) -> Table:
         "pipelining": _pipelining(run),
         "learning": _learning(view),
         "jobs": _jobs(view.jobs),
-        "episodes": str(Calibration.from_json(run.calibration)) if run.calibration else None,
+        "episodes": str(calibration) if calibration else None,
+        "execution": calibration.reason if calibration and calibration.reason else _execution(run),
         "checkpoint": f"{view.checkpoint.path} (step {view.checkpoint.step})"
         if view.checkpoint
         else None,
@@ -252,6 +254,13 @@ def _pipelining(run: RunRecord) -> str | None:
     if not staleness:
         return None
     return f"gradients of {counted(staleness, 'version')} ago (engine.max_staleness={staleness})"
+
+
+def _execution(run: RunRecord) -> str | None:
+    """Say how episodes are executed, where that is not as usual."""
+    engine = run.config.get("engine", {})
+    name, precision = engine.get("execution", "autograd"), engine.get("precision", "float32")
+    return None if (name, precision) == ("autograd", "float32") else f"{name}, {precision}"
 
 
 def _learning(view: RunView) -> str | None:

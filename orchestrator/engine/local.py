@@ -62,12 +62,11 @@ class LocalDispatcher:
         self._episodes_per_job, self._wire_dtype = episodes_per_job, wire_dtype
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._torch_device, self._device = device, describe_device(device)
-        self._fingerprint = fingerprint_text(device, compiles=compiles)
 
     @property
     def fingerprint(self) -> str:
-        """Numerics fingerprint of this process."""
-        return self._fingerprint
+        """Numerics fingerprint of this process, as it computed gradients last."""
+        return fingerprint_text(self._torch_device, compiles=self._compiles)
 
     @property
     def processes_alive(self) -> int:
@@ -146,9 +145,8 @@ class LocalDispatcher:
         self, request: StepRequest, shard: Shard
     ) -> tuple[Params, tuple[EpisodeMetrics, ...]]:
         workload = self._workload(request.spec)
-        if request.is_compiled and not self._compiles:
-            self._compiles = True
-            self._fingerprint = fingerprint_text(self._torch_device, compiles=True)
+        if request.kind == "gradient":
+            self._compiles = request.is_compiled
         if request.kind == "evaluate":
             return {}, workload.evaluate(
                 request.state,
