@@ -24,12 +24,14 @@ class Problem:
         episodes: split -> shape of its episodes.
         loss: what inner and outer steps minimise; None for the mean cross-entropy, or the mean
             squared error.
+        partial: modalities that not every episode has, as in a mixture of data sets.
     """
 
     modalities: Mapping[str, tuple[int, ...]]
     target_dim: int
     episodes: Mapping[str, EpisodeShape]
     loss: LossFn | None = None
+    partial: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for split, shape in self.episodes.items():

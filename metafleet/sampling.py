@@ -28,8 +28,10 @@ from metafleet.episode import (
     presence_key,
 )
 from metafleet.episodes.items import ClassRows, Modality
+from metafleet.episodes.mixture import MixtureSource
 from metafleet.episodes.special import SpecialEpisodes
 from metafleet.errors import ConfigError
+from metafleet.problem import Problem
 from metafleet.seeds import CounterRng
 
 __all__ = [
@@ -38,7 +40,7 @@ __all__ = [
     "EpisodeSource",
     "Modality",
     "check_counts",
-    "shown_modalities",
+    "problem_of",
 ]
 
 
@@ -202,14 +204,19 @@ class ClassEpisodeSource:
         return self._targets[key].clone()  # [n_way * per_class], the caller's own
 
 
-def shown_modalities(
-    source: EpisodeSource, episodes: Mapping[str, EpisodeShape]
-) -> dict[str, tuple[int, ...]]:
-    """Return what a model may meet: the source's modalities, and class names where shown."""
-    names = (
-        {CLASS_TEXT: (CLASS_TEXT_BYTES,)} if any(s.class_text for s in episodes.values()) else {}
-    )
-    return {**source.modalities, **names}
+def problem_of(source: EpisodeSource, episodes: Mapping[str, EpisodeShape]) -> Problem:
+    """Describe what a learner meets: the source's modalities, and class names where shown.
+
+    Raises:
+        ConfigError: shapes do not fit the kind of data.
+    """
+    has_names = any(shape.class_text for shape in episodes.values())
+    names = {CLASS_TEXT: (CLASS_TEXT_BYTES,)} if has_names else {}
+    partial = frozenset(names)
+    if isinstance(source, MixtureSource):
+        partial |= source.partial_modalities
+    modalities = {**source.modalities, **names}
+    return Problem(modalities, source.target_dim, episodes, partial=partial)
 
 
 def check_counts(shape: EpisodeShape) -> None:

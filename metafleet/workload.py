@@ -23,8 +23,7 @@ from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.registry import build_learner
 from metafleet.models.registry import model_factory
 from metafleet.params import MetaState, Params, flatten_state
-from metafleet.problem import Problem
-from metafleet.sampling import EpisodeSource, shown_modalities
+from metafleet.sampling import EpisodeSource, problem_of
 from metafleet.seeds import CounterRng
 from metafleet.workload_spec import WorkloadSpec
 
@@ -107,7 +106,7 @@ class Workload:
         """
         for split, shape in spec.episodes.items():
             source.check(split, shape)
-        problem = Problem(shown_modalities(source, spec.episodes), source.target_dim, spec.episodes)
+        problem = problem_of(source, spec.episodes)
         make_model = model_factory(spec.model, problem, allowed_packages=allowed_packages)
         learner = build_learner(
             spec.learner, problem, make_model, allowed_packages=allowed_packages

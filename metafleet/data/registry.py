@@ -13,6 +13,7 @@ from metafleet.data.base import DataSet
 from metafleet.data.folder import Folder
 from metafleet.data.function_families import FUNCTION_FAMILIES
 from metafleet.data.glyphs import Glyphs
+from metafleet.data.mixture import Mixture
 from metafleet.data.omniglot import Omniglot
 from metafleet.data.prepared import PreparedData
 from metafleet.data.sinusoid import SINUSOID
@@ -22,7 +23,14 @@ from metafleet.options import parse_options
 from metafleet.sampling import EpisodeSource
 
 Options = Mapping[str, Any]
-_ALL: tuple[DataSet, ...] = (Folder(), FUNCTION_FAMILIES, Glyphs(), Omniglot(), SINUSOID)
+_ALL: tuple[DataSet, ...] = (
+    Folder(),
+    FUNCTION_FAMILIES,
+    Glyphs(),
+    Mixture(lambda options: _resolve(options)),  # noqa: PLW0108 - it is defined below
+    Omniglot(),
+    SINUSOID,
+)
 DATASETS: Mapping[str, DataSet] = {dataset.name: dataset for dataset in _ALL}
 
 

@@ -1,7 +1,7 @@
 """Several episodes of one shape as one stack of tensors."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 import torch
@@ -29,10 +29,19 @@ class Chunk(NamedTuple):
 
 
 def chunks_of(episodes: Iterable[Episode], size: int) -> Iterator[list[Episode]]:
-    """Cut into lists of ``size``, the last perhaps shorter; 0: one list of all."""
+    """Cut into lists of ``size``, the last perhaps shorter; 0: one list of all.
+
+    A list also ends where the next episode has other inputs, as of another part of a mixture.
+    """
     rest = iter(episodes)
     while chunk := list(islice(rest, size or None)):
-        yield chunk
+        for _, alike in groupby(chunk, key=_inputs_of):
+            yield list(alike)
+
+
+def _inputs_of(episode: Episode) -> tuple[tuple[str, torch.Size], ...]:
+    parts = (episode.support.inputs, episode.query.inputs)
+    return tuple((name, value.shape) for inputs in parts for name, value in inputs.items())
 
 
 def stack_episodes(learner: EpisodicLearner[Any], episodes: Sequence[Episode]) -> Chunk:

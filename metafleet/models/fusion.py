@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch.nn.functional as F
@@ -130,7 +130,7 @@ class Fusion:
                 "modalities": (modality,),
                 "batch_norm": options.batch_norm,
             }
-            seen = Problem({modality: shape}, problem.target_dim, problem.episodes)
+            seen = replace(problem, modalities={modality: shape}, partial=frozenset())
             try:
                 encoders[modality] = make_encoder(table, seen, given)
             except ConfigError as error:

@@ -85,7 +85,7 @@ class RawFeatures:
         modulate: Modulate | None = None,
     ) -> Tensor:
         """Map inputs, modality -> [n, ...], to features [n, d]."""
-        return torch.cat([inputs[name].flatten(1) for name in self._names], dim=1)
+        return torch.cat([inputs[name].flatten(1) for name in self._names if name in inputs], dim=1)
 
     features = forward
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metafleet.errors import ConfigError
 from metafleet.models.audio_conv import AudioConv
 from metafleet.models.base import Model, ModelClass, ModelFactory
 from metafleet.models.conv1d import Conv1d
@@ -57,6 +58,20 @@ def model_factory(
         seen = problem if extra_inputs is None else problem.with_inputs(extra_inputs)
         if issubclass(found, Fusion):
             return found.build_with(parsed, seen, n_outputs, make_encoder)
+        _check_partial(parsed, seen)
         return found.build(parsed, seen, n_outputs)
 
     return make_model
+
+
+def _check_partial(options: Any, problem: Problem) -> None:
+    """Refuse a model of given modalities where some episodes come without one."""
+    looked_at = {getattr(options, "modality", None)}
+    if hasattr(options, "modalities"):
+        looked_at |= set(options.modalities or problem.modalities)
+    for modality in sorted(problem.partial):
+        if modality in looked_at:
+            raise ConfigError(
+                f"modality {modality!r} is not in every episode; expected model 'fusion', which "
+                "takes what there is"
+            )

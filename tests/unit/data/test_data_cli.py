@@ -26,10 +26,17 @@ def test_list_names_sets_options_and_readiness(run):
     entries = {entry["name"]: entry for entry in json.loads(run("list", "--json"))}
 
     assert "omniglot" in text and "metafleet data prepare omniglot" in text
-    assert list(entries) == ["folder", "function_families", "glyphs", "omniglot", "sinusoid"]
+    assert list(entries) == [
+        "folder",
+        "function_families",
+        "glyphs",
+        "mixture",
+        "omniglot",
+        "sinusoid",
+    ]
     assert entries["sinusoid"]["is_ready"] and not entries["omniglot"]["is_ready"]
     options = {option["name"]: option for option in entries["omniglot"]["options"]}
-    assert options["split"]["type"] == '"vinyals" | "lake" | "maml_random"'
+    assert options["split"]["type"] == '"vinyals" | "lake" | "maml_random" | "small"'
     assert options["rotations"]["default"] is False
     assert "rotations = false" in text and 'modalities = ["image"]' in text
 

@@ -188,7 +188,7 @@ def test_the_workload_holds_what_decides_the_arithmetic(good: Path) -> None:
         (
             "data.name=imagenet",
             "--set: there is no data set 'imagenet'; expected one of: "
-            "function_families, glyphs, omniglot, sinusoid",
+            "folder, function_families, glyphs, mixture, omniglot, sinusoid",
         ),
         (
             "model.name=conv5",

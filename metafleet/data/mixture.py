@@ -1,0 +1,162 @@
+"""Several data sets in one run; see ``metafleet.episodes.mixture``."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metafleet.data.summary import DataSummary, ModalitySummary, Progress, SplitSummary
+from metafleet.episode import CLASS_TEXT
+from metafleet.episodes.mixture import MixtureSource, Part
+from metafleet.errors import ConfigError, MetafleetError
+from metafleet.options import require
+
+if TYPE_CHECKING:
+    from metafleet.data.base import DataSet
+
+_OWN_KEYS = ("label", "weight", "rename")
+Resolve = Callable[[Mapping[str, Any]], "tuple[DataSet, Any]"]
+
+
+@dataclass(frozen=True, slots=True)
+class MixtureOptions:
+    """Options of ``Mixture``.
+
+    Attributes:
+        parts: a table for each data set, with its name and options, and perhaps "label", its name
+            in the mixture; "weight", a whole number, how many of consecutive episodes are its own;
+            "rename", a table of modality to the name that it has in the mixture.
+    """
+
+    parts: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        for table in self.parts:
+            require(isinstance(table.get("name"), str), "parts", dict(table), "a name in each")
+            require(table["name"] != Mixture.name, "parts", dict(table), "no mixture in a mixture")
+            weight, names = table.get("weight", 1), table.get("rename", {})
+            is_count = isinstance(weight, int) and not isinstance(weight, bool) and weight >= 1
+            require(is_count, "weight", weight, "a whole number, 1 or more")
+            is_table = isinstance(names, Mapping) and all(
+                isinstance(name, str) and name.isidentifier() and name != CLASS_TEXT
+                for name in names.values()
+            )
+            require(is_table, "rename", names, "a table of modality to another name")
+        labels = [_label(table) for table in self.parts]
+        require(len(set(labels)) == len(labels), "parts", labels, "a label of its own for each")
+
+
+class Mixture:
+    """The data set of data sets.
+
+    Args:
+        resolve: options of a part -> its data set and checked options.
+    """
+
+    name = "mixture"
+    title = "episodes of several data sets in one run, some images, some sounds, some texts"
+    licence = "those of its parts"
+    origin = "those of its parts"
+    Options = MixtureOptions
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+
+    def check_origin(self, options: MixtureOptions) -> None:
+        """Make sure that places that parts name have the data."""
+        for _, dataset, own in self._each(options):
+            dataset.check_origin(own)
+
+    def is_ready(self, options: MixtureOptions, data_dir: Path) -> bool:
+        """Tell whether all parts can be opened without downloading anything."""
+        if not options.parts:
+            return False
+        return all(dataset.is_ready(own, data_dir) for _, dataset, own in self._each(options))
+
+    def prepare(
+        self, options: MixtureOptions, data_dir: Path, progress: Progress | None = None
+    ) -> None:
+        """Download and prepare what parts are missing."""
+        for _, dataset, own in self._each(options):
+            dataset.prepare(own, data_dir, progress)
+
+    def open_classes(
+        self, options: MixtureOptions, data_dir: Path, progress: Progress | None = None
+    ) -> None:
+        """Return None: the parts have classes, each its own."""
+
+    def open_source(self, options: MixtureOptions, data_dir: Path) -> MixtureSource:
+        """Open all parts for sampling.
+
+        Raises:
+            ConfigError: the parts do not go together.
+            DataMissingError, DataCorruptError: of a part.
+        """
+        parts = []
+        for table, dataset, own in self._each(options):
+            source = dataset.open_source(own, data_dir)
+            names = table.get("rename", {})
+            for modality in names:
+                if modality not in source.modalities:
+                    known = ", ".join(map(repr, source.modalities))
+                    raise ConfigError(
+                        f"part {_label(table)!r}: rename holds {modality!r}; the part has {known}"
+                    )
+            parts.append(Part(_label(table), source, table.get("weight", 1), names))
+        return MixtureSource(parts)
+
+    def digest(self, options: MixtureOptions, data_dir: Path) -> str:
+        """Hash the parts' digests, with labels, weights and names."""
+        facts = [
+            {
+                "label": _label(table),
+                "weight": table.get("weight", 1),
+                "rename": table.get("rename", {}),
+                "digest": dataset.digest(own, data_dir),
+            }
+            for table, dataset, own in self._each(options)
+        ]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def summarise(self, options: MixtureOptions, data_dir: Path) -> DataSummary:
+        """Count what the parts have; classes and modalities are named for their part."""
+        modalities: dict[str, ModalitySummary] = {}
+        splits: dict[str, SplitSummary] = {}
+        facts: dict[str, str] = {}
+        for table, dataset, own in self._each(options):
+            label, summary = _label(table), dataset.summarise(own, data_dir)
+            modalities |= {f"{label}.{name}": m for name, m in summary.modalities.items()}
+            splits |= {f"{label}.{split}": s for split, s in summary.splits.items()}
+            facts[label] = f"{dataset.name}, weight {table.get('weight', 1)}, {summary.licence}"
+        return DataSummary(
+            name=self.name,
+            digest=self.digest(options, data_dir),
+            split_sha256="",
+            location=None,
+            licence=self.licence,
+            origin=self.origin,
+            splits=splits,
+            modalities=modalities,
+            facts=facts,
+        )
+
+    def _each(self, options: MixtureOptions) -> Iterator[tuple[Mapping[str, Any], "DataSet", Any]]:
+        """Resolve the parts in order: table, data set, its options.
+
+        Raises:
+            ConfigError: there are none, or one's name or options are wrong; names the part.
+        """
+        require(len(options.parts) > 0, "parts", [], "a table [[data.parts]] for each data set")
+        for table in options.parts:
+            own = {key: value for key, value in table.items() if key not in _OWN_KEYS}
+            try:
+                dataset, parsed = self._resolve(own)
+            except MetafleetError as error:
+                raise ConfigError(f"part {_label(table)!r}: {error}") from error
+            yield table, dataset, parsed
+
+
+def _label(table: Mapping[str, Any]) -> str:
+    return str(table.get("label", table["name"]))

@@ -1,0 +1,172 @@
+"""Episodes of several data sets in one run: a meta-batch of heterogeneous tasks.
+
+Source: the setting of Vuorio et al. 2019, arXiv:1910.13616 (MMAML), with inputs of several kinds as
+in Chen et al. 2021 (HetMAML).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from metafleet.episode import Episode, EpisodeShape, ExampleSet, presence_key
+from metafleet.errors import ConfigError
+from metafleet.seeds import CounterRng
+
+if TYPE_CHECKING:
+    from metafleet.sampling import EpisodeSource
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One data set of a mixture.
+
+    Attributes:
+        label: its name in the mixture.
+        source: its episodes.
+        weight: so many of ``sum of weights`` consecutive episodes are its own, >= 1.
+        names: its modality -> that modality's name in the mixture, where it is another.
+    """
+
+    label: str
+    source: "EpisodeSource"
+    weight: int = 1
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def name_of(self, modality: str) -> str:
+        """Return the name in the mixture of a modality of the part."""
+        return self.names.get(modality, modality)
+
+    def modalities(self) -> dict[str, tuple[int, ...]]:
+        """Return name in the mixture -> shape of one example."""
+        return {self.name_of(name): shape for name, shape in self.source.modalities.items()}
+
+    def own(self, modalities: Sequence[str]) -> tuple[str, ...]:
+        """Return those of the mixture's modalities that the part has, by the part's names."""
+        return tuple(name for name in self.source.modalities if self.name_of(name) in modalities)
+
+
+class MixtureSource:
+    """Episode i of a step is of the part that owns i modulo the sum of weights.
+
+    Parts come in their order, each with as many consecutive episodes as its weight. Inputs are
+    those of the part alone.
+
+    Args:
+        parts: the data sets, of different labels.
+
+    Raises:
+        ConfigError: a modality has two shapes, or some parts are regression and others not.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = tuple(parts)
+        self._modalities: dict[str, tuple[int, ...]] = {}
+        for part in parts:
+            for name, shape in part.modalities().items():
+                known = self._modalities.setdefault(name, shape)
+                if known != shape:
+                    raise ConfigError(
+                        f"modality {name!r} of part {part.label!r} has shape {shape} but {known} "
+                        f"in another part; give it another name, as rename = {{ {name} = "
+                        f'"{part.label}_{name}" }}'
+                    )
+        dims = {part.source.target_dim for part in parts}
+        if len(dims) != 1:
+            found = ", ".join(f"{p.label} has target_dim={p.source.target_dim}" for p in parts)
+            raise ConfigError(f"{found}; expected parts that all classify, or all regress alike")
+        self._target_dim = dims.pop()
+
+    @property
+    def modalities(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of one example in each modality of any part."""
+        return self._modalities
+
+    @property
+    def partial_modalities(self) -> frozenset[str]:
+        """Modalities that not every part has."""
+        return frozenset(
+            name
+            for name in self._modalities
+            if any(name not in part.modalities() for part in self._parts)
+        )
+
+    @property
+    def target_dim(self) -> int:
+        """Values to predict for each example; 0 for classification."""
+        return self._target_dim
+
+    def n_classes(self, split: str) -> int:
+        """Return the number of classes of all parts in ``split``."""
+        return sum(part.source.n_classes(split) for part in self._parts)
+
+    def check(self, split: str, shape: EpisodeShape) -> None:
+        """Refuse a shape that any part cannot fill.
+
+        Raises:
+            ConfigError: names the part.
+        """
+        labels = [part.label for part in self._parts]
+        for label in shape.parts:
+            if label not in labels:
+                known = ", ".join(map(repr, labels))
+                raise ConfigError(f"parts holds {label!r}; the mixture has {known}")
+        for part in self._chosen(shape):
+            try:
+                part.source.check(split, _shape_for(part, shape))
+            except ConfigError as error:
+                raise ConfigError(f"part {part.label!r}: {error}") from error
+
+    def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
+        """Draw the episode that ``rng`` addresses, of its part."""
+        part = self._part_of(shape, rng.index)
+        episode = part.source.sample(split, _shape_for(part, shape), rng)
+        return replace(
+            episode, support=_renamed(part, episode.support), query=_renamed(part, episode.query)
+        )
+
+    def _chosen(self, shape: EpisodeShape) -> list[Part]:
+        return [part for part in self._parts if not shape.parts or part.label in shape.parts]
+
+    def _part_of(self, shape: EpisodeShape, index: int) -> Part:
+        chosen = self._chosen(shape)
+        place = index % sum(part.weight for part in chosen)
+        for part in chosen:
+            place -= part.weight
+            if place < 0:
+                return part
+        raise AssertionError("a place below the sum of weights has an owner")
+
+
+def _shape_for(part: Part, shape: EpisodeShape) -> EpisodeShape:
+    """Say what a part's episodes are, in the part's own names.
+
+    Raises:
+        ConfigError: the part has none of the modalities that are to be shown.
+    """
+    return replace(
+        shape,
+        parts=(),
+        support_modalities=_own(part, shape.support_modalities),
+        query_modalities=_own(part, shape.query_modalities),
+    )
+
+
+def _own(part: Part, modalities: tuple[str, ...]) -> tuple[str, ...]:
+    own = part.own(modalities)
+    if modalities and not own:
+        raise ConfigError(
+            f"none of the modalities {list(modalities)} that are to be shown is of part "
+            f"{part.label!r}; leave the part out by parts"
+        )
+    return own
+
+
+def _renamed(part: Part, examples: ExampleSet) -> ExampleSet:
+    if not part.names:
+        return examples
+    names = {presence_key(old): presence_key(new) for old, new in part.names.items()}
+    names.update(part.names)
+    inputs: dict[str, Tensor] = {names.get(n, n): value for n, value in examples.inputs.items()}
+    return ExampleSet(inputs, examples.targets)
