@@ -1,10 +1,12 @@
 import importlib
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import metafleet
 
-BLOCK_ALL_BUT_TORCH = """
+BLOCK = """
 import sys
 
 class Blocked:
@@ -15,10 +17,32 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked())
 import metafleet
+"""
+IMPORT_ALL = """
 for name in metafleet.__all__:
     getattr(metafleet, name)
 import metafleet.fingerprint
 print("torch" in sys.modules, sorted(Blocked.names & set(sys.modules)))
+"""
+LEARN = """
+import tempfile
+from pathlib import Path
+import torch
+from metafleet import DATASETS, LEARNERS, META_TRAIN, MODELS, CounterRng, EpisodeShape, MetaLearner
+
+torch.set_num_threads(1)
+folder = Path(tempfile.mkdtemp())
+assert len(LEARNERS) > 20 and len(MODELS) > 2 and len(DATASETS) > 3
+source = metafleet.open_source({{"name": "sinusoid"}}, folder)
+shape = EpisodeShape(n_way=0, k_shot=5, n_query=5)
+episodes = [source.sample(META_TRAIN, shape, CounterRng(1, META_TRAIN, 1, i)) for i in range(3)]
+module = torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+meta = MetaLearner(module, "meta_sgd", inner_steps=2)
+meta.optimize(episodes)
+assert meta.adapt(episodes[0])(episodes[0].query.inputs["x"]).shape == (5, 1)
+meta.save(folder / "meta.safetensors")
+meta.load(folder / "meta.safetensors")
+print(meta.evaluate(episodes).n_episodes, sorted(Blocked.names & set(sys.modules)))
 """
 FOREIGN = {
     "PIL",
@@ -43,13 +67,30 @@ FOREIGN = {
 
 def test_the_core_imports_where_only_torch_and_numpy_are_installed() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", BLOCK_ALL_BUT_TORCH.format(names=FOREIGN)],
+        [sys.executable, "-c", (BLOCK + IMPORT_ALL).format(names=FOREIGN)],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     assert done.stdout.strip() == "True []", done.stderr
+
+
+def test_a_script_meta_learns_where_only_what_the_core_requires_is_installed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", (BLOCK + LEARN).format(names=FOREIGN - {"safetensors"})],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.strip() == "3 []", done.stderr
+
+
+def test_the_core_requires_three_packages() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    names = [requirement.partition(">")[0] for requirement in project["dependencies"]]
+    assert names == ["torch", "numpy", "safetensors"]
 
 
 def test_importing_leaves_random_generators_and_threads_alone() -> None:

@@ -1,0 +1,103 @@
+"""Writes docs/api.md from the code: ``python -m tests.api_page``; a test holds the page to it."""
+
+import ast
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import metafleet
+
+PAGE = Path(__file__).parents[1] / "docs" / "api.md"
+THEMES = {
+    "From a script": ("MetaLearner", "Adapted", "OuterStep"),
+    "Episodes and data": (
+        *("Episode", "ExampleSet", "EpisodeShape", "EpisodeSource", "CounterRng", "Problem"),
+        *("DATASETS", "open_source", "SPLITS", "META_TRAIN", "META_VAL", "META_TEST"),
+    ),
+    "Learners": (
+        *("Learner", "EpisodicLearner", "InnerLoopLearner", "EpisodeContext"),
+        *("EpisodeMetrics", "MetaGradient", "QueryGradient", "LEARNERS", "build_learner"),
+        *("Maml", "MamlOptions", "Protonet", "ProtonetOptions", "NearestPrototype"),
+    ),
+    "Models": (
+        *("Model", "ModelFactory", "MODELS", "model_factory"),
+        *("Conv4", "Conv4Options", "Mlp", "MlpOptions", "average_buffers"),
+    ),
+    "State and runs": (
+        *("MetaState", "Params", "digest", "flatten_state", "unflatten_state"),
+        *("TreeReducer", "Workload", "WorkloadSpec", "Summary", "summarise"),
+    ),
+    "Errors": ("MetafleetError", "ConfigError", "DataError", "NumericsError"),
+}
+
+
+def render() -> str:
+    """Return the page: every public name with its signature and what it is."""
+    left = [name for name in metafleet.__all__ if name not in sum(THEMES.values(), ())]
+    parts = [
+        "# Public names",
+        "What `import metafleet` offers; docstrings say the rest: shapes, units, errors.\n"
+        "Written by `python -m tests.api_page`, held to the code by a test.",
+    ]
+    for theme, names in (THEMES | ({"More": tuple(left)} if left else {})).items():
+        parts.append(f"## {theme}")
+        parts.extend(_entry(name) for name in names)
+    return "\n\n".join(parts) + "\n"
+
+
+def _entry(name: str) -> str:
+    value = getattr(metafleet, name)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        lines = "\n".join(_lines(_source_of(value)))
+        return f"### `{name}`\n\n{_summary(value)}\n\n```python\n{lines}\n```"
+    return f"### `{name}`\n\n`{_constant(value)}`"
+
+
+def _source_of(value: Any) -> ast.stmt:
+    """Find the definition, whose annotations are as somebody wrote them."""
+    module = ast.parse(inspect.getsource(inspect.getmodule(value)))
+    return next(n for n in module.body if getattr(n, "name", None) == value.__name__)
+
+
+def _lines(node: ast.stmt) -> list[str]:
+    """Return a definition without docstrings, bodies and what is private."""
+    if isinstance(node, ast.FunctionDef):
+        prefix = "@property def" if _is_property(node) else "def"
+        arguments = ast.unparse(node.args).removeprefix("self, ").removeprefix("self")
+        arguments = arguments.removeprefix("cls, ").removeprefix("cls")
+        returned = "" if node.returns is None else f" -> {ast.unparse(node.returns)}"
+        return [f"{prefix} {node.name}({arguments}){returned}"]
+    assert isinstance(node, ast.ClassDef)
+    bases = ", ".join(map(ast.unparse, node.bases))
+    lines = [f"class {node.name}({bases})" if bases else f"class {node.name}"]
+    for part in node.body:
+        if isinstance(part, ast.AnnAssign) and not ast.unparse(part.target).startswith("_"):
+            lines.append(f"    {ast.unparse(part)}")
+        if isinstance(part, ast.FunctionDef) and _is_shown(part.name):
+            lines.extend(f"    {line}" for line in _lines(part))
+    return lines
+
+
+def _is_property(node: ast.FunctionDef) -> bool:
+    return any(ast.unparse(decorator) == "property" for decorator in node.decorator_list)
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith("_") or name in ("__init__", "__call__")
+
+
+def _constant(value: Any) -> str:
+    if isinstance(value, str | tuple):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return f"{type(value).__name__} of " + ", ".join(value)
+    return str(value).replace("torch.", "")
+
+
+def _summary(value: Any) -> str:
+    return (inspect.getdoc(value) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render())
