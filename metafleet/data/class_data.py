@@ -51,9 +51,8 @@ class ClassData:
 
     def open_source(self) -> ClassEpisodeSource:
         """Make an episode source."""
-        rows, kept = self.rows(), self._kept()
-        if kept is not None:
-            rows = {name: _within(kept, where) for name, where in rows.items()}
+        kept = self._kept()
+        rows = self._kept_rows(kept)
         return ClassEpisodeSource(
             {modality: self._modality(modality, kept) for modality in self.modalities},
             {split: [rows[class_name] for class_name in c] for split, c in self.splits.items()},
@@ -67,6 +66,12 @@ class ClassData:
             return None
         masks = [self.prepared.load_mask(modality) for modality in self.modalities]
         return np.flatnonzero(np.any([mask for mask in masks if mask is not None], axis=0))
+
+    def _kept_rows(self, kept: Rows | None) -> dict[str, ClassRows]:
+        """Return class -> its rows, counted over what is kept."""
+        if kept is None:
+            return self.rows()
+        return {name: _within(kept, where) for name, where in self.rows().items()}
 
     def _modality(self, modality: str, kept: Rows | None) -> Modality:
         array, info = self.prepared.load(modality), self.prepared.arrays[modality]
@@ -102,7 +107,8 @@ class ClassData:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def summarise(self, *, licence: str, origin: str) -> DataSummary:
-        """Count classes and items."""
+        """Count classes and items, as far as episodes can draw them."""
+        kept = self._kept()
         return DataSummary(
             name=self.name,
             digest=self.digest(),
@@ -110,7 +116,9 @@ class ClassData:
             location=self.prepared.path,
             licence=licence,
             origin=origin,
-            splits={split: self._summarise_split(names) for split, names in self.splits.items()},
+            splits={
+                split: self._summarise_split(names, kept) for split, names in self.splits.items()
+            },
             modalities={
                 modality: ModalitySummary(example_shape(info), info.n_present, info.kind)
                 for modality, info in self.prepared.arrays.items()
@@ -118,27 +126,31 @@ class ClassData:
             facts=self.prepared.facts,
         )
 
-    def _summarise_split(self, names: Sequence[str]) -> SplitSummary:
-        infos = {info.name: info for info in self.prepared.classes}
-        rows = self.rows()
-        masks = {m: self.prepared.load_mask(m) for m in self.prepared.masks}
-        counts = {name: infos[name].n_items for name in names}
+    def _summarise_split(self, names: Sequence[str], kept: Rows | None) -> SplitSummary:
+        group_of = {info.name: info.group for info in self.prepared.classes}
+        rows = self._kept_rows(kept)
+        counts = {name: rows[name].count for name in names}
         return SplitSummary(
             classes=len(names),
             items=sum(counts.values()),
             fewest_items=min(counts.values(), default=0),
             most_items=max(counts.values(), default=0),
-            groups=dict(Counter(infos[name].group for name in names)),
+            groups=dict(Counter(group_of[name] for name in names)),
             present={
                 modality: sum(
                     int(mask[rows[name].start : rows[name].start + rows[name].count].sum())
                     for name in names
                 )
-                for modality, mask in masks.items()
-                if mask is not None
+                for modality, mask in self._masks(kept).items()
             },
             class_items=counts,
         )
+
+    def _masks(self, kept: Rows | None) -> dict[str, npt.NDArray[np.bool_]]:
+        """Return who has each modality that some lack, over what is kept."""
+        found = {modality: self.prepared.load_mask(modality) for modality in self.prepared.masks}
+        whole = {modality: mask for modality, mask in found.items() if mask is not None}
+        return whole if kept is None else {name: mask[kept] for name, mask in whole.items()}
 
 
 def example_shape(info: ArrayInfo) -> tuple[int, ...]:

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from metafleet.data.base import DataSet
+from metafleet.data.clinc150 import Clinc150
+from metafleet.data.concepts import Concepts
 from metafleet.data.folder import Folder
+from metafleet.data.fsdd import Fsdd
 from metafleet.data.function_families import FUNCTION_FAMILIES
 from metafleet.data.glyphs import Glyphs
 from metafleet.data.mixture import Mixture
@@ -24,7 +27,10 @@ from metafleet.sampling import EpisodeSource
 
 Options = Mapping[str, Any]
 _ALL: tuple[DataSet, ...] = (
+    Clinc150(),
+    Concepts(),
     Folder(),
+    Fsdd(),
     FUNCTION_FAMILIES,
     Glyphs(),
     Mixture(lambda options: _resolve(options)),  # noqa: PLW0108 - it is defined below

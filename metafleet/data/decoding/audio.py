@@ -99,6 +99,10 @@ class AudioDecoder:
         _soundfile()
         _soxr()
 
+    def is_quick(self, options: AudioOptions) -> bool:
+        """Return False."""
+        return False
+
     def example(self, options: AudioOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Return float16 [n_mels, frames]."""
         return np.dtype(np.float16), (options.n_mels, options.n_frames)

@@ -39,6 +39,10 @@ class Decoder(Protocol):
         """
         ...
 
+    def is_quick(self, options: Any) -> bool:
+        """Tell whether an item is decoded before it could be handed to another process."""
+        ...
+
     def example(self, options: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Return dtype and shape of one decoded item."""
         ...

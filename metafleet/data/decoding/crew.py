@@ -1,5 +1,6 @@
 """Who decodes: this thread alone, or threads that each hand cells to a process of their own."""
 
+import itertools
 import os
 import queue
 import threading
@@ -44,14 +45,17 @@ def decode_cells(cells: Sequence[Cell], n_processes: int | None) -> Iterator[Out
 
     Args:
         cells: what to decode.
-        n_processes: how many decode at once; 0: this one alone; None: as many as there are cores,
-            fewer for few cells.
+        n_processes: how many decode what is not quick; 0: this one alone does; None: as many as
+            there are cores, fewer for few cells.
 
     Raises:
         DataError: a row cannot be written, or no process can be started.
     """
-    n_processes = _n_processes(len(cells)) if n_processes is None else n_processes
-    return _decode_beside(cells, n_processes) if n_processes else map(_decode_here, cells)
+    slow = [cell for cell in cells if not cell.decoder.is_quick(cell.options)]
+    quick = [cell for cell in cells if cell.decoder.is_quick(cell.options)]
+    n_processes = _n_processes(len(slow)) if n_processes is None else n_processes
+    beside = _decode_beside(slow, n_processes) if n_processes else map(_decode_here, slow)
+    return itertools.chain(map(_decode_here, quick), beside)
 
 
 def _n_processes(n_cells: int) -> int:

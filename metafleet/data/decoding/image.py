@@ -46,6 +46,10 @@ class ImageDecoder:
         """Make sure that Pillow is installed."""
         pillow()
 
+    def is_quick(self, options: ImageOptions) -> bool:
+        """Return False."""
+        return False
+
     def example(self, options: ImageOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Return uint8 [channels, side, side]."""
         return np.dtype(np.uint8), options.frame.shape

@@ -51,6 +51,10 @@ class StrokeDecoder:
     def check(self, options: StrokeOptions) -> None:
         """Return at once: nothing but numpy is needed."""
 
+    def is_quick(self, options: StrokeOptions) -> bool:
+        """Return False."""
+        return False
+
     def example(self, options: StrokeOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Return float16 [points, 3]."""
         return np.dtype(np.float16), (options.points, 3)

@@ -39,6 +39,10 @@ class TableDecoder:
     def check(self, options: TableOptions) -> None:
         """Return at once: nothing but numpy is needed."""
 
+    def is_quick(self, options: TableOptions) -> bool:
+        """Return True."""
+        return True
+
     def example(self, options: TableOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Return float32 [width]."""
         return np.dtype(np.float32), (options.width,)

@@ -44,6 +44,10 @@ class TextDecoder:
         if options.encoder == "minilm":
             sentence.check()
 
+    def is_quick(self, options: TextOptions) -> bool:
+        """Return True for bytes."""
+        return options.encoder == "bytes"
+
     def example(self, options: TextOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Return uint8 [max_bytes], or float16 [384]."""
         if options.encoder == "minilm":

@@ -71,6 +71,10 @@ class VideoDecoder:
         """Make sure that Pillow is installed; PyAV is asked for when a clip needs it."""
         pillow()
 
+    def is_quick(self, options: VideoOptions) -> bool:
+        """Return False."""
+        return False
+
     def example(self, options: VideoOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Return uint8 [frames, channels, side, side]."""
         return np.dtype(np.uint8), (options.frames, *options.frame.shape)

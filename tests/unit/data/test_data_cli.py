@@ -27,7 +27,10 @@ def test_list_names_sets_options_and_readiness(run):
 
     assert "omniglot" in text and "metafleet data prepare omniglot" in text
     assert list(entries) == [
+        "clinc150",
+        "concepts",
         "folder",
+        "fsdd",
         "function_families",
         "glyphs",
         "mixture",
