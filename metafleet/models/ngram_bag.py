@@ -10,13 +10,17 @@ from torch import Tensor
 
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import Normalise
-from metafleet.models.dense import init_dense
 from metafleet.models.encoder import Encoder, require_counts
+from metafleet.models.init import fan_in_uniform
 from metafleet.params import Params
 
 _FACTOR, _MODULUS = 257, 1_000_003
 """Of the rolling hash. The modulus is prime, and products stay far below 2**63."""
 _UPPER_A, _UPPER_Z, _TO_LOWER = 65, 90, 32
+
+
+_LENGTH = 3.0
+"""Of an embedding at first: squared distances then tell classes apart in a softmax."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +30,26 @@ class NgramBagOptions:
     Attributes:
         buckets: how many kinds of n-grams are told apart, >= 1; others share a bucket.
         max_n: n-grams of 1 to so many bytes are counted, >= 1.
-        hidden: units of the hidden layer, >= 1.
         dim: length of the embedding, >= 1.
         modality: which modality to look at; its examples are [length] bytes.
     """
 
-    buckets: int = 2048
+    buckets: int = 4096
     max_n: int = 4
-    hidden: int = 128
-    dim: int = 64
+    dim: int = 128
     modality: str = "text"
 
     def __post_init__(self) -> None:
-        require_counts(self, "buckets", "max_n", "hidden", "dim")
+        require_counts(self, "buckets", "max_n", "dim")
 
 
 class NgramBag(Encoder[NgramBagOptions]):
-    """Count n-grams of bytes by their hash, and map the counts by two layers with a ReLU between.
+    """The weighted mean of embedded byte n-grams, which are told apart by their hash.
 
-    Counts are damped by a square root and scaled to length 1. ASCII capitals count as small ones.
+    Counts are damped by a square root and scaled to length 1; ASCII capitals count as small
+    letters. Before training this is a random projection, which keeps distances between texts.
 
-    Source: Joulin et al. 2017, arXiv:1607.01759, section 2.1 and the hashing trick of Weinberger et
+    Source: Joulin et al. 2017, arXiv:1607.01759, section 2.1; the hashing trick of Weinberger et
     al. 2009, arXiv:0902.2206; n-grams of characters as in Bojanowski et al. 2017, arXiv:1607.04606.
     """
 
@@ -55,8 +58,8 @@ class NgramBag(Encoder[NgramBagOptions]):
 
     @property
     def layers(self) -> Mapping[str, int]:
-        """The hidden layer, with its units."""
-        return {"hidden": self.options.hidden}
+        """The embedding."""
+        return {"embedding": self.options.dim}
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
@@ -64,12 +67,11 @@ class NgramBag(Encoder[NgramBagOptions]):
         return (self.options.dim,)
 
     def init_body(self, seed: int) -> Params:
-        """Draw both layers."""
-        own = self.options
-        hidden = init_dense(seed, 0, "hidden", (own.buckets, own.hidden))
-        # rows of length 1 meet the first layer, so its weights are drawn as for one input
-        hidden["hidden.0.weight"] = hidden["hidden.0.weight"] * (own.buckets / own.hidden) ** 0.5
-        return hidden | init_dense(seed, 2, "out", (own.hidden, own.dim))
+        """Draw embeddings of n-grams."""
+        shape = (self.options.dim, self.options.buckets)
+        unit = fan_in_uniform(seed, 0, shape, fan_in=1)  # of variance 1/3
+        scale = _LENGTH * (3.0 / self.options.dim) ** 0.5
+        return {"embedding.weight": scale * unit}
 
     def body(
         self,
@@ -80,9 +82,8 @@ class NgramBag(Encoder[NgramBagOptions]):
     ) -> Tensor:
         """Map texts to embeddings."""
         counts = count_ngrams(x, buckets=self.options.buckets, max_n=self.options.max_n)
-        hidden = F.linear(counts, params["hidden.0.weight"], params["hidden.0.bias"])
-        hidden = hidden if modulate is None else modulate("hidden", hidden)
-        return F.linear(F.relu(hidden), params["out.0.weight"], params["out.0.bias"])
+        embedded = F.linear(counts, params["embedding.weight"])
+        return embedded if modulate is None else modulate("embedding", embedded)
 
 
 def count_ngrams(texts: Tensor, *, buckets: int, max_n: int) -> Tensor:

@@ -175,6 +175,24 @@ def test_judging_as_training_did_leaves_the_best_validation_marked(terminal: Ter
     assert [(e["step"], e["is_best"]) for e in after] == [(e["step"], e["is_best"]) for e in before]
 
 
+def test_a_run_is_judged_on_other_episodes_than_its_own_beside_them(terminal: Terminal) -> None:
+    assert terminal.run("submit", str(terminal.tiny), "--in-process").returncode == 0
+    command = ("evaluate", "latest", "--episodes", "5", "--in-process", "--json")
+    changed = ("--set", "episodes.k_shot=3", "--set", "episodes.meta_test.n_query=2")
+
+    own = json.loads(terminal.run(*command).stdout)
+    other = json.loads(terminal.run(*command, *changed).stdout)
+
+    assert own["label"] == "trained"
+    assert other["label"] == "trained, k_shot=3, meta_test.n_query=2"
+    assert other["loss"] != own["loss"]
+    shown = json.loads(terminal.run("runs", "show", "latest", "--json").stdout)["evaluations"]
+    assert {own["label"], other["label"]} <= {e["label"] for e in shown}
+    refused = terminal.run(*command, "--set", "outer.lr=3")
+    assert refused.returncode == 1
+    assert "--set outer.lr would change what was learned" in refused.stderr
+
+
 def test_a_reader_that_goes_away_costs_no_run_and_finished_runs_stay_as_they_are(
     terminal: Terminal,
 ) -> None:

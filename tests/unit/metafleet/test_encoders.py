@@ -29,7 +29,7 @@ TINY: list[dict[str, object]] = [
     {"name": "conv1d", "channels": 3, "n_blocks": 2, "kernel": 3, "modality": "text"},
     {"name": "audio_conv", "channels": 3, "n_blocks": 2},
     {"name": "video_conv", "channels": 3, "n_blocks": 2},
-    {"name": "ngram_bag", "buckets": 13, "hidden": 5, "dim": 4, "max_n": 3},
+    {"name": "ngram_bag", "buckets": 13, "dim": 4, "max_n": 3},
     {"name": "gru", "units": 4, "width": 3},
     {"name": "gru", "units": 4, "modality": "stroke"},
     {"name": "transformer", "dim": 4, "n_blocks": 2, "heads": 2},
