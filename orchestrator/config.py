@@ -295,6 +295,10 @@ class ExperimentConfig(_Section):
         other._blame = self._blame
         return other
 
+    def with_data(self, data: Mapping[str, Any]) -> Self:
+        """Give the same experiment with other options of its data, which the caller checked."""
+        return self.model_copy(update={"data": dict(data)})
+
     def with_episodes_per_job(self, episodes_per_job: int) -> Self:
         """Give the same experiment with jobs of so many episodes."""
         engine = self.engine.model_copy(update={"episodes_per_job": episodes_per_job})

@@ -101,6 +101,7 @@ def create_runs(
     """
     queue = queue or Queueing(detached=False)
     datasets.check_origin(config.data)
+    config = config.with_data(datasets.pin(config.data, settings.data_dir))
     data_digest = datasets.data_digest(config.data, settings.data_dir)
     workload = Workload.build(
         config.workload_spec(data_digest),

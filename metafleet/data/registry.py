@@ -16,6 +16,7 @@ from metafleet.data.folder import Folder
 from metafleet.data.fsdd import Fsdd
 from metafleet.data.function_families import FUNCTION_FAMILIES
 from metafleet.data.glyphs import Glyphs
+from metafleet.data.importing.record import find_record
 from metafleet.data.mixture import Mixture
 from metafleet.data.omniglot import Omniglot
 from metafleet.data.prepared import PreparedData
@@ -76,6 +77,21 @@ def check_origin(options: Options) -> None:
     """
     dataset, parsed = _resolve(options)
     dataset.check_origin(parsed)
+
+
+def pin(options: Options, data_dir: Path) -> dict[str, Any]:
+    """Return the options together with what only this machine knows of the data they name.
+
+    A folder that was imported here gets the path and the options it was imported with, so that
+    another host, which has the folder and not the import, can prepare the same.
+
+    Raises:
+        DataCorruptError: what is remembered of the import is damaged.
+    """
+    record = find_record(data_dir, str(options.get("imported", "")))
+    if options.get("name") != Folder.name or record is None:
+        return dict(options)
+    return {**record.changed_options(), **options}
 
 
 def open_source(options: Options, data_dir: Path) -> EpisodeSource:

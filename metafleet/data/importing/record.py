@@ -35,6 +35,13 @@ class ImportRecord:
     options: FolderOptions
     prepared: str
 
+    def changed_options(self) -> dict[str, Any]:
+        """Return the options that are not at their defaults, as JSON values."""
+        plain = FolderOptions()
+        values = {f.name: getattr(self.options, f.name) for f in dataclasses.fields(plain)}
+        changed = {name: v for name, v in values.items() if v != getattr(plain, name)}
+        return dict(json.loads(json.dumps(changed)))
+
 
 def check_name(name: str) -> None:
     """Refuse a name that is no plain file name.
@@ -63,7 +70,7 @@ def write_record(data_dir: Path, record: ImportRecord) -> None:
     path = _path(data_dir, record.name)
     content = {
         "format": _FORMAT,
-        "options": _changed_options(record.options),
+        "options": record.changed_options(),
         "prepared": record.prepared,
     }
     try:
@@ -126,10 +133,3 @@ def imported_names(data_dir: Path) -> list[str]:
 
 def _path(data_dir: Path, name: str) -> Path:
     return data_dir / "imported" / f"{name}.json"
-
-
-def _changed_options(options: FolderOptions) -> dict[str, Any]:
-    """Return the options that are not at their defaults, as JSON values."""
-    plain = FolderOptions()
-    values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
-    return {name: value for name, value in values.items() if value != getattr(plain, name)}

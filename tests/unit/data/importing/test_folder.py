@@ -118,6 +118,21 @@ def test_imported_data_stay_as_they_were_until_they_are_imported_again(tmp_path:
     assert registry.data_digest(named, data_dir) != digest  # made again from the folder
 
 
+def test_a_pinned_import_can_be_prepared_by_a_host_that_has_the_folder_alone(
+    tmp_path: Path,
+) -> None:
+    folder, here, there = class_folders(tmp_path / "folder"), tmp_path / "here", tmp_path / "there"
+    import_folder(ask(folder, image={"side": 9}, min_items=3), here, name="pets")
+    named = {"name": "folder", "imported": "pets", "modalities": ["image"]}
+
+    pinned = registry.pin(named, here)
+
+    assert registry.data_digest(pinned, there) == registry.data_digest(named, here)
+    assert registry.data_digest(pinned, here) == registry.data_digest(named, here)
+    assert registry.pin({"name": "glyphs"}, here) == {"name": "glyphs"}
+    assert registry.pin(named, tmp_path / "nowhere") == named
+
+
 def test_an_unknown_name_says_which_there_are(tmp_path: Path) -> None:
     folder, data_dir = class_folders(tmp_path / "folder"), tmp_path / "data"
     import_folder(ask(folder), data_dir, name="pets")
