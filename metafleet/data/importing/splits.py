@@ -66,7 +66,7 @@ def check_splits(splits: Mapping[str, str], ask: FolderOptions, log: ProblemLog)
     better = _better_seed(splits, ask) if ask.split != "given" else None
     advice = "add classes, or hash other shares with --fractions"
     if better is not None:
-        advice = f"{len(splits)} classes are evenly hashed with --seed {better}"
+        advice = f"they are evenly hashed with --split hashed --seed {better}"
     for split, n in small.items():
         log.add_fatal(
             "small-split", split, f"has {n} of {len(splits)} classes; expected 2 or more: {advice}"
@@ -87,11 +87,11 @@ def _only(label: str, found: Mapping[str, int], log: ProblemLog) -> str:
     if len(found) == 1:
         return next(iter(found))
     if found:
-        counts = " and ".join(f"{n} items in {split}" for split, n in sorted(found.items()))
+        counts = ", ".join(f"{n} in {split}" for split, n in sorted(found.items()))
         log.add(
             "label-in-two-splits",
             f"class {label!r}",
-            f"has {counts}; a class is learned in one and judged in another: rename it, "
+            f"has items in several, {counts}; a class is learned or judged, never both: rename it, "
             "or split anew with --split hashed",
         )
     else:

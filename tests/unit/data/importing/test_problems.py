@@ -214,7 +214,7 @@ BROKEN = {
         "of 3 classes",
     ),
     "a class in two splits": Broken(
-        "label-in-two-splits", two_splits, "class 'everywhere'", "2 items in meta_val"
+        "label-in-two-splits", two_splits, "class 'everywhere'", "2 in meta_val"
     ),
     "a folder beside those of splits": Broken(
         "unknown-split", odd_split, "holdout", "expected train, val or test"
