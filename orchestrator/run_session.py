@@ -1,7 +1,6 @@
 """One execution of one run: what must be open while it runs, and closed whatever happens."""
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -23,13 +22,13 @@ from metafleet.errors import (
 )
 from metafleet.params import MetaState
 from metafleet.workload import Workload, WorkloadSpec
-from orchestrator.calibration import Calibration
 from orchestrator.config import ExperimentConfig
 from orchestrator.dispatchers import open_dispatcher
 from orchestrator.engine.step import Dispatcher
 from orchestrator.events import EvaluationDone, Observer, RunStarted
 from orchestrator.lease import once_free
 from orchestrator.origin import Origin, OriginRecorder
+from orchestrator.preparation import Preparation
 from orchestrator.recorder import Recorder
 from orchestrator.run_lock import run_lock
 from orchestrator.tenure import EpochWatch, Tenure
@@ -41,9 +40,7 @@ from orchestrator.training.evaluation import (
     judge_state,
 )
 from orchestrator.training.outer_loop import OuterLoop, Trained
-from orchestrator.trials import Trials
-from orchestrator.warm_up import steps_to_compile, warm_up_fleet, warm_up_here
-from orchestrator.work_size import calibrate_fleet, calibrate_here, settled, settled_by
+from orchestrator.work_size import settled
 
 log = logging.getLogger(__name__)
 
@@ -182,9 +179,7 @@ class RunSession:
                 n_steps=self._config.outer.steps,
             )
         )
-        self._settle(start)
-        self._spec = self._config.workload_spec(self._run.data_digest)
-        self._warm_up(start)
+        self._prepare(start)
         loop = OuterLoop(
             self._config,
             self._spec,
@@ -198,66 +193,17 @@ class RunSession:
         )
         return loop.run(start)
 
-    def _settle(self, start: Checkpoint) -> None:
-        """Measure what the configuration leaves open, unless that is recorded already.
-
-        Race prevented: what was measured counts when it stands in the run's row, under our epoch;
-        so whoever takes the run over goes on with the same number, or nobody has begun with one.
-        """
-        engine, notify = self._config.engine, self._observer.on_notice
-        open_keys = [k for k in ("episodes_per_job", "execution") if getattr(engine, k) == "auto"]
-        if not open_keys:
-            return
-        named = " and ".join(f"engine.{key}='auto'" for key in open_keys)
-        notify(f"measuring how long an episode takes ({named})")
-        trials = Trials(
-            *(self._config, self._workload, start.state),
-            n_steps=self._config.outer.steps - start.progress.step,
-            notify=notify,
+    def _prepare(self, start: Checkpoint) -> None:
+        """Settle what is left open, and have everything compiled that the run will need."""
+        preparation = Preparation(
+            *(self._settings, self._run, self._dispatcher),
+            in_process=self._in_process,
+            notify=self._observer.on_notice,
+            check=self._check,
         )
-        if self._in_process:
-            measured = calibrate_here(self._config, self._dispatcher, trials=trials)
-        else:
-            measured = calibrate_fleet(
-                *(self._settings, self._config, self._run.uid),
-                trials=trials,
-                notify=notify,
-                check=self._check,
-            )
-        kept = Calibration.from_json(self.recorder.keep_calibration(measured.to_json()))
-        self._config = settled_by(self._config, kept)
-        self._dispatcher.set_episodes_per_job(kept.episodes_per_job)
-        notify(f"episodes: {kept}")
-        if kept.reason:
-            notify(f"execution: {kept.reason}")
-
-    def _warm_up(self, start: Checkpoint) -> None:
-        """Have compiled what the run will need, where it asks for that."""
-        if not self._spec.execution.is_compiled:
-            return
-        steps = steps_to_compile(
-            self._workload.learner,
-            first=start.progress.step + 1,
-            last=self._config.outer.steps,
-        )
-        notify = self._observer.on_notice
-        programs = "a program" if len(steps) == 1 else f"{len(steps)} programs"
-        notify(
-            f"compiling {programs} where there is none yet: about a minute each, once for each "
-            "machine (engine.execution='compiled')"
-        )
-        began_s = time.monotonic()
-        if self._in_process:
-            warm_up_here(self._dispatcher, self._spec, start.state, steps=steps)
-        else:
-            warm_up_fleet(
-                *(self._settings, self._config, self._run.uid, start.state),
-                spec=self._spec,
-                steps=steps,
-                notify=notify,
-                check=self._check,
-            )
-        notify(f"compiled: ready after {time.monotonic() - began_s:.1f} s")
+        self._config = preparation.settle(self._config, self._workload, start, self.recorder)
+        self._spec = self._config.workload_spec(self._run.data_digest)
+        preparation.warm_up(self._config, self._workload, start, self._spec)
 
     def _require_no_checkpoint(self) -> None:
         """Refuse to begin anew where the database knows of a checkpoint: it is somewhere else."""

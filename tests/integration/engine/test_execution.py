@@ -7,7 +7,7 @@ import pytest
 
 from contracts.settings import Settings
 from metafleet.errors import ConfigError
-from orchestrator import run_session
+from orchestrator import preparation
 from tests.fleet import Fleet, wait_until
 from tests.runs import (
     Watcher,
@@ -92,7 +92,7 @@ def test_what_was_measured_is_recorded_and_used_by_whoever_goes_on(
     assert measured is not None
     assert [trial["execution"] for trial in measured["trials"]] == ["autograd", "vmap"]
     assert measured["execution"] in ("autograd", "vmap")
-    monkeypatch.setattr(run_session, "calibrate_fleet", _never)
+    monkeypatch.setattr(preparation, "calibrate_fleet", _never)
 
     report = execute(settings, run)
 

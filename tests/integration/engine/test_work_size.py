@@ -7,7 +7,7 @@ import pytest
 
 from contracts.connections import connect
 from db.engine import Database
-from orchestrator import run_session
+from orchestrator import preparation, run_session
 from orchestrator.launch import create_runs
 from tests.fleet import Fleet, wait_until
 from tests.runs import (
@@ -36,7 +36,7 @@ def test_it_is_measured_once_and_used_after_a_kill(
     assert victim.returncode == -signal.SIGKILL, "it had ended before it was killed"
     measured = read_run(settings, run).calibration
     assert measured is not None
-    monkeypatch.setattr(run_session, "calibrate_fleet", _never)
+    monkeypatch.setattr(preparation, "calibrate_fleet", _never)
 
     report = execute(settings, run)
 
@@ -74,7 +74,7 @@ def test_a_run_measured_in_this_process_goes_on_over_the_fleet(
         execute(settings, run, in_process=True, watcher=_InterruptAt(6))
     measured = read_run(settings, run).calibration
     assert measured is not None
-    monkeypatch.setattr(run_session, "calibrate_fleet", _never)
+    monkeypatch.setattr(preparation, "calibrate_fleet", _never)
 
     report = execute(settings, run)
 

@@ -1,0 +1,45 @@
+"""A strategy gives the same bits in every process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from metafleet.execution import make_execution
+from metafleet.params import digest
+from tests.unit.metafleet.few_shot import (
+    TINY_CONV4,
+    classification_episode,
+    make_learner,
+    random_state,
+)
+
+ROOT = Path(__file__).parents[3]
+
+
+def gradient_digest(name: str) -> str:
+    torch.set_num_threads(1)
+    episodes = [classification_episode(seed=95 + i, dtype=torch.float32) for i in range(3)]
+    learner = make_learner(
+        *(episodes[0],),
+        model=TINY_CONV4 | {"batch_norm": "running"},
+        learner={"name": "maml", "inner_lr": 0.1, "inner_steps": 2},
+    )
+    state = random_state(learner, dtype=torch.float32)
+    found = make_execution(name, learner).gradient(state, episodes)
+    return digest(found.grads | found.buffers)
+
+
+@pytest.mark.parametrize("name", ["autograd", "vmap", "constant_memory"])
+def test_another_process_computes_the_same_bits(name: str) -> None:
+    program = (
+        "from tests.unit.execution.test_reproducible import gradient_digest; "
+        f"print(gradient_digest({name!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == gradient_digest(name)
