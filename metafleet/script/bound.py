@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from metafleet.errors import ConfigError
+from metafleet.execution import Execution
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.script.binding import Binding
 from metafleet.script.learned_state import LearnedState
@@ -19,16 +22,33 @@ class Bound:
         binding: algorithm and module, made into a learner.
         state: what is learned.
         optimiser: of ``state.params``; None where there are none.
+        execution: what computes meta-gradients.
     """
 
     binding: Binding
     state: LearnedState
     optimiser: torch.optim.Optimizer | None
+    execution: Execution
 
     @property
     def learner(self) -> EpisodicLearner[Any]:
         """The learner."""
         return self.binding.learner
+
+    def check_execution(self) -> None:
+        """Refuse a module that draws at random where that would not be what it was before.
+
+        Raises:
+            ConfigError: names the layer.
+        """
+        name = self.execution.strategy.name
+        module = self.binding.factory.function.module
+        drawing = next((n for n, layer in module.named_modules() if _draws(layer)), None)
+        if name != "autograd" and drawing is not None:
+            raise ConfigError(
+                f"execution={name!r} but layer {drawing!r} drops out at random; switch it to "
+                "evaluation mode, or choose 'autograd'"
+            )
 
     def require_optimiser(self) -> torch.optim.Optimizer:
         """Return the optimiser.
@@ -42,3 +62,9 @@ class Bound:
                 "expected parameters with requires_grad, outside the head if the learner embeds"
             )
         return self.optimiser
+
+
+def _draws(layer: nn.Module) -> bool:
+    """Tell whether a layer drops out: those made for it, and those that do it among else."""
+    rate = layer.p if isinstance(layer, _DropoutNd) else getattr(layer, "dropout", 0.0)
+    return layer.training and isinstance(rate, float) and rate > 0.0

@@ -2,17 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from metafleet.episode import META_TRAIN, Episode, ExampleSet
 from metafleet.errors import ConfigError, NumericsError
-from metafleet.learners.base import EpisodeMetrics, LearnerClass
+from metafleet.execution import make_execution
+from metafleet.learners.base import LearnerClass
 from metafleet.models.module_function import ModuleFunction
 from metafleet.options import require
 from metafleet.params import Params
@@ -32,6 +33,8 @@ MakeOptimiser = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
 """Learned parameters -> what steps them, such as ``lambda params: SGD(params, lr=0.1)``."""
 
 _JUDGED = "judged"
+_EXECUTIONS = ("autograd", "vmap", "constant_memory")
+"""Machine code is left out: it is kept on disk by what a run's model is made of."""
 
 
 class MetaLearner:
@@ -71,6 +74,9 @@ class MetaLearner:
         head: name of the submodule that is the output layer, such as "fc", for learners that tell
             head and body apart.
         batch_norm: a mode; None for what the module itself would do.
+        execution: how meta-gradients are computed: episode by episode; all of a meta-batch mapped
+            as one, for small networks and GPUs, where the module can be mapped and all episodes
+            have one shape; or with memory that does not grow with the inner steps.
         seed: of all that is random here.
         options: those of the learner, such as ``inner_lr``.
 
@@ -93,6 +99,7 @@ class MetaLearner:
         clip_norm: float = 0.0,
         head: str | None = None,
         batch_norm: str | None = None,
+        execution: Literal["autograd", "vmap", "constant_memory"] = "autograd",
         seed: int = 1,
         **options: Any,
     ) -> None:
@@ -106,6 +113,9 @@ class MetaLearner:
         self._make_optimiser = optimiser or (lambda params: torch.optim.Adam(params, lr=outer_lr))
         self._clip_norm = clip_norm
         self._batch_norm = batch_norm
+        known = ", ".join(map(repr, _EXECUTIONS))
+        require(execution in _EXECUTIONS, "execution", execution, f"one of {known}")
+        self._execution = execution
         self._seed = seed
         self._like: Tensor = example_parameter(module)
         self._bound: Bound | None = None
@@ -140,7 +150,7 @@ class MetaLearner:
     def optimize(self, episodes: Iterable[PlainEpisode]) -> OuterStep:
         """Do one outer step: adapt to each episode, and follow the mean meta-gradient.
 
-        It takes the memory of one episode, so a generator may be as long as it likes.
+        One by one, episodes take the memory of one, so a generator may be as long as it likes.
 
         Args:
             episodes: a meta-batch: (support x, support y, query x, query y) each, or ``Episode``s.
@@ -151,23 +161,23 @@ class MetaLearner:
             ConfigError, DataError: an episode does not fit.
         """
         step = self.step + 1
-        grads: Params = {}
-        buffers: Params = {}
-        metrics: list[EpisodeMetrics] = []
-        with self._each(episodes, META_TRAIN, step) as each:
-            for episode in each:
-                bound = self._require_bound()
-                found = bound.learner.episode_gradient(bound.state.view(), episode)
-                _add(grads, found.grads)
-                _add(buffers, found.buffers)
-                metrics.extend(found.metrics)
-        if not metrics:
-            raise ConfigError("the meta-batch has 0 episodes; expected 1 or more")
-        norm = self._follow(grads, step=step, n_episodes=len(metrics))
-        self._require_bound().state.move_statistics(buffers, n_episodes=len(metrics))
+        with running(self.module, is_training=True):
+            each = self._prepared(episodes, META_TRAIN, step)
+            first = next(each, None)  # it binds, where nothing is bound yet
+            if first is None:
+                raise ConfigError("the meta-batch has 0 episodes; expected 1 or more")
+            bound = self._require_bound()
+            bound.check_execution()
+            try:
+                found = bound.execution.gradient(bound.state.view(), chain([first], each))
+            except NumericsError as error:
+                raise NumericsError(f"outer step {step}: {error}") from error
+        n_episodes = len(found.metrics)
+        norm = self._follow(found.grads, step=step, n_episodes=n_episodes)
+        bound.state.move_statistics(found.buffers, n_episodes=n_episodes)
         self.step = step
-        means = summarise(metrics)
-        return OuterStep(step, means.loss, means.accuracy, norm, tuple(metrics))
+        means = summarise(found.metrics)
+        return OuterStep(step, means.loss, means.accuracy, norm, found.metrics)
 
     def adapt(self, support: PlainSupport) -> Adapted:
         """Adapt to a support set, and return what predicts.
@@ -197,10 +207,13 @@ class MetaLearner:
             ConfigError, DataError: an episode does not fit.
         """
         metrics = []
-        with self._each(episodes, _JUDGED, 0) as each:
-            for episode in each:
+        with running(self.module, is_training=False):
+            for index, episode in enumerate(self._prepared(episodes, _JUDGED, 0)):
                 bound = self._require_bound()
-                metrics.append(bound.learner.evaluate(bound.state.view(), episode))
+                try:
+                    metrics.append(bound.learner.evaluate(bound.state.view(), episode))
+                except NumericsError as error:
+                    raise NumericsError(f"episode={index}: {error}") from error
         return summarise(metrics)
 
     def save(self, path: str | Path) -> None:
@@ -246,27 +259,17 @@ class MetaLearner:
             state = LearnedState(binding.learner, self._function, seed=self._seed, like=self._like)
             params = list(state.params.values())
             optimiser = self._make_optimiser(params) if params else None
-            self._bound = Bound(binding, state, optimiser)
+            device = str(self._like.device)
+            execution = make_execution(self._execution, binding.learner, device=device)
+            self._bound = Bound(binding, state, optimiser, execution)
         return self._bound, self._bound.binding.check(support, n_way)
 
-    @contextmanager
-    def _each(
+    def _prepared(
         self, episodes: Iterable[PlainEpisode], split: str, step: int
-    ) -> Iterator[Iterator[Episode]]:
-        """Go through the episodes; a ``NumericsError`` in between names the one at hand."""
-        index = -1
-
-        def prepared() -> Iterator[Episode]:
-            nonlocal index
-            for index, given in enumerate(episodes):
-                yield self._episode(given, CounterRng(self._seed, f"{split}/draw", step, index))
-
-        try:
-            with running(self.module, is_training=split == META_TRAIN):
-                yield prepared()
-        except NumericsError as error:
-            where = f"outer step {step}, " if step else ""
-            raise NumericsError(f"{where}episode {index}: {error}") from error
+    ) -> Iterator[Episode]:
+        """Make each episode ready when it is asked for."""
+        for index, given in enumerate(episodes):
+            yield self._episode(given, CounterRng(self._seed, f"{split}/draw", step, index))
 
     def _episode(self, given: PlainEpisode, rng: CounterRng) -> Episode:
         episode = as_episode(given, self._like)
@@ -293,12 +296,3 @@ class MetaLearner:
         finally:
             bound.state.drop_gradients()
         return norm
-
-
-def _add(total: Params, term: Params) -> None:
-    """Add ``term`` in place; the first becomes the total."""
-    for name, value in term.items():
-        if name in total:
-            total[name] += value
-        else:
-            total[name] = value

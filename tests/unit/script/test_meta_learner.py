@@ -284,9 +284,9 @@ def test_divergence_names_step_and_episode_and_changes_nothing() -> None:
     bad = list(image_episode(1))
     bad[0] = bad[0] * float("nan")
 
-    with pytest.raises(NumericsError, match=r"outer step 2, episode 1: support loss is nan"):
+    with pytest.raises(NumericsError, match=r"outer step 2: episode=1: support loss is nan"):
         meta.optimize([image_episode(), tuple(bad)])
-    with pytest.raises(NumericsError, match=r"^episode 0: support loss is nan"):
+    with pytest.raises(NumericsError, match=r"^episode=0: support loss is nan"):
         meta.evaluate([tuple(bad)])
 
     assert meta.step == 1

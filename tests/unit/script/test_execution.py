@@ -1,0 +1,81 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from metafleet import MetaLearner
+from metafleet.errors import ConfigError, NumericsError
+from tests.unit.script.modules import conv_net, dense_net, image_episode
+from tests.unit.script.test_layers import Reader
+
+
+def step_of(module: nn.Module, execution: str, algorithm: str, **options) -> dict[str, Tensor]:
+    """Return the module's state after two outer steps, as far as they moved it."""
+    module = copy.deepcopy(module)
+    meta = MetaLearner(
+        module,
+        algorithm,
+        execution=execution,
+        optimiser=lambda params: torch.optim.SGD(params, lr=0.1),
+        **options,
+    )
+    for seed in (0, 3):
+        meta.optimize(image_episode(seed + i) for i in range(3))
+    return module.state_dict()
+
+
+@pytest.mark.parametrize("execution", ["vmap", "constant_memory"])
+@pytest.mark.parametrize(
+    ("algorithm", "options"),
+    [
+        ("maml", {"inner_lr": 0.1, "inner_steps": 3}),
+        ("maml", {"inner_lr": 0.1, "inner_steps": 2, "batch_norm": "support"}),
+        ("anil", {"head": "9", "inner_steps": 2}),
+        ("meta_sgd", {"inner_steps": 2, "batch_norm": "transductive"}),
+        ("cavia", {"conditioning": "film", "inner_lr": 0.2, "inner_steps": 2}),
+    ],
+    ids=["maml", "support", "anil", "meta_sgd", "film"],
+)
+def test_every_execution_gives_the_same_step(execution: str, algorithm: str, options) -> None:
+    module = conv_net().double()
+
+    plain = step_of(module, "autograd", algorithm, **options)
+    found = step_of(module, execution, algorithm, **options)
+
+    assert any(not torch.equal(v, module.state_dict()[n]) for n, v in plain.items())
+    for name, value in plain.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-7, atol=1e-9, msg=name)
+
+
+def test_an_attentive_encoder_can_be_mapped() -> None:
+    torch.manual_seed(0)
+    module = Reader("attention").double()
+
+    plain = step_of(module, "autograd", "maml", inner_lr=0.2, inner_steps=2)
+    found = step_of(module, "vmap", "maml", inner_lr=0.2, inner_steps=2)
+
+    for name, value in plain.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-7, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("execution", ["vmap", "constant_memory"])
+def test_dropout_is_refused_where_it_would_draw_otherwise(execution: str) -> None:
+    meta = MetaLearner(conv_net(dropout=0.5), execution=execution)
+    with pytest.raises(ConfigError, match="layer '8' drops out at random"):
+        meta.optimize([image_episode()])
+    meta.module[8].eval()
+    meta.optimize([image_episode()])
+
+
+def test_divergence_among_mapped_episodes_names_the_one() -> None:
+    meta = MetaLearner(conv_net(), execution="vmap", inner_steps=1)
+    bad = list(image_episode(1))
+    bad[0] = bad[0] * float("nan")
+    with pytest.raises(NumericsError, match=r"outer step 1: episode=1: support loss is nan"):
+        meta.optimize([image_episode(), tuple(bad), image_episode(2)])
+
+
+def test_an_unknown_execution_is_named() -> None:
+    with pytest.raises(ConfigError, match="execution='compiled'; expected one of 'autograd'"):
+        MetaLearner(dense_net(), execution="compiled")
