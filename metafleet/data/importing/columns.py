@@ -125,6 +125,8 @@ def _holds_files(column: str, tables: Sequence[Table]) -> bool:
     """Tell whether most of the first values end like files that decoders read."""
     if _names_files(column):
         return True
+    if any(isinstance(value, Mapping) and "bytes" in value for value in _values(column, tables)):
+        return True
     values = [value for value in _values(column, tables) if isinstance(value, str) and value]
     paths = [v for v in values if len(v) < _LONGEST_PATH and "\n" not in v and kinds_of(v)]
     return 2 * len(paths) > len(values)

@@ -2,7 +2,7 @@
 
 import math
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from metafleet.data.importing.part import FilePart, InlinePart, Part, find_file
 from metafleet.data.importing.problems import ProblemLog
 from metafleet.data.importing.split_names import find_split
 from metafleet.data.importing.table import Row, Table, text_of
+
+_SOUNDS = (b"RIFF", b"fLaC", b"OggS", b"ID3\x03", b"ID3\x04")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,12 @@ class RowReader:
         parts: dict[str, Part] = {}
         is_sound = True
         for modality, column in self.roles.files.items():
-            name = text_of(row.values.get(column))
-            if name:
+            value = row.values.get(column)
+            embedded = embedded_file(value)
+            name = text_of(value)
+            if embedded is not None:
+                parts[modality] = InlinePart(f"{row.where}/{column}{embedded[0]}", embedded[1])
+            elif name:
                 file = self._file(row, column, name)
                 is_sound = is_sound and file is not None
                 if file is not None:
@@ -139,6 +145,18 @@ class RowReader:
                 return None
             numbers.append(number)
         return numbers
+
+
+def embedded_file(value: Any) -> tuple[str, bytes] | None:
+    """Return suffix and bytes of a file in a cell, {"bytes", "path"}; None of anything else.
+
+    Hugging Face's Parquet files hold pictures and sounds so, sometimes without a path.
+    """
+    content = value.get("bytes") if isinstance(value, Mapping) else None
+    if not isinstance(content, bytes):
+        return None
+    suffix = posixpath.splitext(str(value.get("path") or ""))[1]
+    return suffix or (".wav" if content[:4] in _SOUNDS else ".png"), content
 
 
 def _number(cell: Any) -> float | None:

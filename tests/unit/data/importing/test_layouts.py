@@ -129,6 +129,30 @@ def test_tables_of_every_format_say_the_same(tmp_path: Path, suffix: str) -> Non
     assert reading.items[1].parts["image"].read() == picture(1)
 
 
+def test_files_within_a_parquet_file_are_read_from_it(tmp_path: Path) -> None:
+    rows = [
+        {
+            "image": {"bytes": picture(n), "path": None},
+            "audio": {"bytes": sound(n), "path": f"{n}.wav"} if n else None,
+            "label": n,
+        }
+        for n in range(3)
+    ]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "train.parquet")
+
+    reading = read(tmp_path)
+
+    assert dict(reading.kinds) == {"image": "image", "audio": "audio"}
+    assert [set(item.parts) for item in reading.items] == [
+        {"image"},
+        {"image", "audio"},
+        {"image", "audio"},
+    ]
+    assert reading.items[2].parts["image"].read() == picture(2)
+    assert reading.items[2].parts["audio"].read() == sound(2)
+    assert [item.label for item in reading.items] == ["0", "1", "2"]
+
+
 def test_one_manifest_of_several_is_read_when_it_is_named(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write(tmp_path, {f"{name}.csv": f"text,label\nthis is {name},x\n"})
