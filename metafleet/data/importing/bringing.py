@@ -13,7 +13,12 @@ from metafleet.data.importing.item import Reading
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import Problem, tally
 from metafleet.data.importing.reading import read_items
-from metafleet.data.importing.record import ImportRecord, check_name, write_record
+from metafleet.data.importing.record import (
+    ImportRecord,
+    check_name,
+    require_free_name,
+    write_record,
+)
 from metafleet.data.prepared import ClassInfo, PreparedData, folder_of
 from metafleet.data.preparing import Content, find_or_decode, find_sound
 from metafleet.data.summary import Progress, no_progress
@@ -55,6 +60,7 @@ def import_folder(
     """
     check_name(name)
     options = dataclasses.replace(options, path=str(folder_path(options)))
+    require_free_name(data_dir, name, options.path)
     report = bring_in(options, data_dir, progress)
     if report.prepared is not None:
         write_record(data_dir, ImportRecord(name, options, report.prepared.path.name))

@@ -126,6 +126,23 @@ def find_record(data_dir: Path, name: str) -> ImportRecord | None:
         ) from error
 
 
+def require_free_name(data_dir: Path, name: str, path: str) -> None:
+    """Refuse a name that another folder has; the same folder may be imported again.
+
+    Raises:
+        ConfigError: it is taken.
+    """
+    try:
+        record = find_record(data_dir, name)
+    except DataCorruptError:
+        return  # to be written anew
+    if record is not None and record.options.path != path:
+        raise ConfigError(
+            f"name {name!r} is that of {record.options.path}; give another with --name, or delete "
+            f"{_path(data_dir, name)}"
+        )
+
+
 def imported_names(data_dir: Path) -> list[str]:
     """Return the names of all records, sorted."""
     return sorted(p.stem for p in (data_dir / "imported").glob("[!.]*.json"))

@@ -133,6 +133,19 @@ def test_a_pinned_import_can_be_prepared_by_a_host_that_has_the_folder_alone(
     assert registry.pin(named, tmp_path / "nowhere") == named
 
 
+def test_a_name_is_not_taken_from_another_folder(tmp_path: Path) -> None:
+    folders = [class_folders(tmp_path / name / "pets") for name in ("a", "b")]
+    data_dir = tmp_path / "data"
+    import_folder(ask(folders[0]), data_dir, name="pets")
+
+    with pytest.raises(ConfigError, match=r"name 'pets' is that of .*/a/pets; .*--name"):
+        import_folder(ask(folders[1]), data_dir, name="pets")
+    (data_dir / "imported" / "pets.json").write_text("{")
+    with pytest.raises(DataError, match="import` again"):
+        registry.open_source({"name": "folder", "imported": "pets"}, data_dir)
+    assert import_folder(ask(folders[1]), data_dir, name="pets").prepared is not None
+
+
 def test_an_unknown_name_says_which_there_are(tmp_path: Path) -> None:
     folder, data_dir = class_folders(tmp_path / "folder"), tmp_path / "data"
     import_folder(ask(folder), data_dir, name="pets")
