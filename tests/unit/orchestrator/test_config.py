@@ -303,9 +303,9 @@ def test_a_stored_configuration_of_another_version_is_refused_by_name(good: Path
 
 
 def test_every_ready_experiment_is_valid_and_documented() -> None:
-    paths = sorted(FOLDER.glob("*.toml"))
+    paths = sorted(FOLDER.rglob("*.toml"))
 
-    assert len(paths) >= 5
+    assert {path.parent.name for path in paths} == {"experiments", "paper"}
     for path in paths:
         config = ExperimentConfig.load(path)
         text = path.read_text()
