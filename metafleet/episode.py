@@ -26,6 +26,11 @@ def presence_key(modality: str) -> str:
     return f"{modality}.present"
 
 
+def is_presence_key(name: str) -> bool:
+    """Tell the name of such an input from that of a modality."""
+    return name.endswith(".present")
+
+
 @dataclass(frozen=True, slots=True)
 class ExampleSet:
     """Examples with their targets.

@@ -37,15 +37,20 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 def flatten_state(state: MetaState) -> Params:
     """Join params and buffers under the names they travel and are stored under."""
-    return {f"params.{n}": t for n, t in state.params.items()} | {
-        f"buffers.{n}": t for n, t in state.buffers.items()
-    }
+    return named("params", state.params) | named("buffers", state.buffers)
 
 
 def unflatten_state(tensors: Mapping[str, Tensor]) -> MetaState:
     """Undo ``flatten_state``."""
-    params = {n.removeprefix("params."): t for n, t in tensors.items() if n.startswith("params.")}
-    buffers = {
-        n.removeprefix("buffers."): t for n, t in tensors.items() if n.startswith("buffers.")
-    }
-    return MetaState(params, buffers)
+    return MetaState(parted(tensors, "params"), parted(tensors, "buffers"))
+
+
+def named(group: str, tensors: Mapping[str, Tensor]) -> Params:
+    """Return the tensors as "<group>.<name>"."""
+    return {f"{group}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def parted(tensors: Mapping[str, Tensor], group: str) -> Params:
+    """Return those that ``named`` put under ``group``, by their own names."""
+    prefix = f"{group}."
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -24,6 +24,7 @@ from metafleet.learners.objective import (
     require_finite_gradients,
     require_finite_losses,
 )
+from metafleet.learners.support_tensors import alike, keep_support, kept_support
 from metafleet.models.base import Model, ModelFactory
 from metafleet.models.batch_norm import EpisodeNorm
 from metafleet.notes import Notes
@@ -160,6 +161,33 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         Raises:
             DataError: says why.
         """
+
+    def remember(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Adapt, and return what ``recall`` needs of it as tensors: by default, the support set.
+
+        ``memory`` stores them; whoever writes one of the two writes the other.
+        """
+        return keep_support(support)
+
+    def recall(
+        self,
+        params: Params,
+        memory: Params,
+        inputs: Mapping[str, Tensor],
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Predict ``inputs`` by what ``remember`` returned, as ``query_outputs`` does."""
+        support, inputs = alike(kept_support(memory), inputs)
+        n_query = len(next(iter(inputs.values())))
+        context.drawn = self._drawn(0, support, n_query)
+        return self.query_outputs(params, support, inputs, context)
+
+    @property
+    def n_classes(self) -> int | None:
+        """Return how many classes an episode must have, None where any number will do."""
+        if self.is_regression:
+            return None
+        return self.problem.fixed_outputs(type(self).__name__.lower())
 
     def check_batch_norm(self, mode: str) -> None:
         """Refuse a batch norm mode that makes no sense here.

@@ -11,9 +11,11 @@ from metafleet.episode import ExampleSet
 from metafleet.learners.adaptation import Adaptation
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.episodic import EpisodicLearner
-from metafleet.params import MetaState, Params
+from metafleet.params import MetaState, Params, named, parted
 
 OptionsT = TypeVar("OptionsT")
+_FAST = "fast"
+_STATISTICS = "statistics"
 
 
 class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
@@ -176,8 +178,32 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         context: EpisodeContext,
     ) -> Tensor:
         """Map inputs by fast parameters, normalised as a query set."""
+        self._capture(params, fast, support, context)
+        context.normalise = context.norm.query
+        return self.outputs(params, fast, inputs, context)
+
+    def remember(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Return the fast parameters, and the support set's statistics where queries need them."""
+        fast = self.adapted(params, support, context)
+        self._capture(params, fast, support, context)
+        return named(_FAST, fast) | named(_STATISTICS, context.norm.captured())
+
+    def recall(
+        self,
+        params: Params,
+        memory: Params,
+        inputs: Mapping[str, Tensor],
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Map inputs by the fast parameters that are remembered."""
+        context.enter_step(self.n_steps(is_training=False) - 1)
+        context.norm.recall(parted(memory, _STATISTICS))
+        context.normalise = context.norm.query
+        return self.outputs(params, parted(memory, _FAST), inputs, context)
+
+    def _capture(
+        self, params: Params, fast: Params, support: ExampleSet, context: EpisodeContext
+    ) -> None:
         if context.norm.needs_support_pass:
             context.normalise = context.norm.capture
             self.outputs(params, fast, support.inputs, context)
-        context.normalise = context.norm.query
-        return self.outputs(params, fast, inputs, context)

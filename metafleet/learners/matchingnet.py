@@ -15,6 +15,8 @@ from metafleet.models.recurrent import init_lstm, lstm_cell, unroll_lstm
 from metafleet.options import require
 from metafleet.params import Params
 
+_SUPPORT = "support"
+_TARGETS = "targets"
 _FIRST_INDEX = 1_000
 """Where the tensors of the comparison begin in the stream of initial values, after any model's."""
 
@@ -62,17 +64,20 @@ class MatchingNet(MetricLearner[MatchingNetOptions]):
             | init_lstm(seed, first + 6, "context.read", n_inputs=d, n_units=d, n_hidden=2 * d)
         )
 
-    def logits(
-        self,
-        params: Params,
-        support: Tensor,
-        targets: Tensor,
-        query: Tensor,
-        context: EpisodeContext,
-    ) -> Tensor:
-        """Return log P(y | x, S), [n, n_way]."""
+    def fit(
+        self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext
+    ) -> Params:
+        """Return g(x_i), [m, d], and their classes, [m]."""
         if self.options.context_steps > 0:
             support = _read_support(params, support)
+        return {_SUPPORT: support, _TARGETS: targets}
+
+    def compare(
+        self, params: Params, fitted: Params, query: Tensor, context: EpisodeContext
+    ) -> Tensor:
+        """Return log P(y | x, S), [n, n_way]."""
+        support, targets = fitted[_SUPPORT], fitted[_TARGETS]
+        if self.options.context_steps > 0:
             query = self._read_query(params, support, query)
         cosines = F.normalize(query, dim=1) @ F.normalize(support, dim=1).T
         log_weights = F.log_softmax(self.options.scale * cosines, dim=1)

@@ -13,6 +13,8 @@ from metafleet.learners.svm_dual import svm_dual
 from metafleet.options import require
 from metafleet.params import Params
 
+_WEIGHTS = "weights"
+
 
 @dataclass(frozen=True, slots=True)
 class MetaOptNetOptions:
@@ -46,15 +48,16 @@ class MetaOptNet(MetricLearner[MetaOptNetOptions]):
         """Return gamma as the options say."""
         return {"svm.scale": torch.tensor([self.options.scale])}
 
-    def logits(
-        self,
-        params: Params,
-        support: Tensor,
-        targets: Tensor,
-        query: Tensor,
-        context: EpisodeContext,
-    ) -> Tensor:
-        """Fit the machine to the support set and return its scaled scores."""
+    def fit(
+        self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext
+    ) -> Params:
+        """Return the machine's weights, [d, n_way]."""
         classes = one_hot(targets, context.n_way, support)
-        dual = svm_dual(support @ support.T, classes, self.options.bound).to(query.dtype)
-        return params["svm.scale"] * (query @ (support.T @ dual))
+        dual = svm_dual(support @ support.T, classes, self.options.bound).to(support.dtype)
+        return {_WEIGHTS: support.T @ dual}
+
+    def compare(
+        self, params: Params, fitted: Params, query: Tensor, context: EpisodeContext
+    ) -> Tensor:
+        """Return the machine's scaled scores."""
+        return params["svm.scale"] * (query @ fitted[_WEIGHTS])

@@ -12,17 +12,19 @@ from metafleet.learners.embedding import embed_episode
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.prototypes import require_classification, require_each_class
 from metafleet.models.base import ModelFactory
-from metafleet.params import MetaState, Params
+from metafleet.params import MetaState, Params, named, parted
 from metafleet.problem import Problem
 
 OptionsT = TypeVar("OptionsT")
+_FITTED = "fitted"
+_STATISTICS = "statistics"
 
 
 class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
-    """A learner whose model has no head: ``logits`` compares embeddings.
+    """A learner whose model has no head: it fits to embeddings, and compares others with that.
 
-    Nothing learned depends on n_way, so splits may differ in it. A subclass writes ``logits``, and
-    ``init_comparison`` where comparing has parameters of its own.
+    Nothing learned depends on n_way, so splits may differ in it. A subclass writes ``fit`` and
+    ``compare``, and ``init_comparison`` where they have parameters of their own.
     """
 
     @classmethod
@@ -35,24 +37,29 @@ class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         require_classification(problem, cls.__name__.lower())
         return cls(options, model=make_model(None), problem=problem)
 
+    @property
+    def n_classes(self) -> int | None:
+        """Return None: any number of classes."""
+        return None
+
     @abstractmethod
-    def logits(
-        self,
-        params: Params,
-        support: Tensor,
-        targets: Tensor,
-        query: Tensor,
-        context: EpisodeContext,
-    ) -> Tensor:
-        """Return the logits [n, n_way] of embeddings ``query`` [n, d].
+    def fit(
+        self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext
+    ) -> Params:
+        """Return what embeddings are compared with, such as prototypes.
 
         Args:
             params: the state's, ``init_comparison``'s among them.
             support: embeddings [m, d] of the support set.
             targets: its classes, [m] int64 in [0, n_way), each at least once.
-            query: embeddings [n, d].
             context: of the episode.
         """
+
+    @abstractmethod
+    def compare(
+        self, params: Params, fitted: Params, query: Tensor, context: EpisodeContext
+    ) -> Tensor:
+        """Return the logits [n, n_way] of embeddings ``query`` [n, d], given what ``fit`` made."""
 
     def init_comparison(self, seed: int) -> Params:
         """Draw the parameters of the comparison; none by default."""
@@ -74,6 +81,31 @@ class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         inputs: Mapping[str, Tensor],
         context: EpisodeContext,
     ) -> Tensor:
-        """Embed both and return the logits."""
-        embedded_support, embedded = embed_episode(self.model, params, support, inputs, context)
-        return self.logits(params, embedded_support, support.targets, embedded, context)
+        """Embed both, fit to the support set, and compare."""
+        known, asked = embed_episode(self.model, params, support, inputs, context)
+        fitted = self.fit(params, known, support.targets, context)
+        return self.compare(params, fitted, asked, context)
+
+    def remember(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Return what was fitted; the support set itself where it shares a batch with queries."""
+        if self.batch_norm == "transductive":
+            return super().remember(params, support, context)
+        norm = context.norm
+        normalise = norm.capture if norm.needs_support_pass else norm.query
+        known = self.model.forward(params, support.inputs, normalise)
+        fitted = self.fit(params, known, support.targets, context)
+        return named(_FITTED, fitted) | named(_STATISTICS, norm.captured())
+
+    def recall(
+        self,
+        params: Params,
+        memory: Params,
+        inputs: Mapping[str, Tensor],
+        context: EpisodeContext,
+    ) -> Tensor:
+        """Compare with what was fitted."""
+        if self.batch_norm == "transductive":
+            return super().recall(params, memory, inputs, context)
+        context.norm.recall(parted(memory, _STATISTICS))
+        asked = self.model.forward(params, inputs, context.norm.query)
+        return self.compare(params, parted(memory, _FITTED), asked, context)

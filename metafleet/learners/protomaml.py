@@ -53,6 +53,11 @@ class ProtoMaml(Descent[ProtoMamlOptions]):
         require_classification(problem, "protomaml")
         return cls(options, model=make_model(None), problem=problem)
 
+    @property
+    def n_classes(self) -> int | None:
+        """Return None: any number of classes."""
+        return None
+
     def check_support(self, support: ExampleSet, n_way: int) -> None:
         """Refuse a class without a prototype."""
         require_each_class(support.targets, n_way)

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.metric import MetricLearner
-from metafleet.learners.prototypes import prototype_logits
+from metafleet.learners.prototypes import class_means, squared_distances
 from metafleet.params import Params
+
+_PROTOTYPES = "prototypes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +28,14 @@ class Protonet(MetricLearner[ProtonetOptions]):
 
     Options: ClassVar[type] = ProtonetOptions
 
-    def logits(
-        self,
-        params: Params,
-        support: Tensor,
-        targets: Tensor,
-        query: Tensor,
-        context: EpisodeContext,
+    def fit(
+        self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext
+    ) -> Params:
+        """Return the prototypes, [n_way, d]."""
+        return {_PROTOTYPES: class_means(support, targets, context.n_way)}
+
+    def compare(
+        self, params: Params, fitted: Params, query: Tensor, context: EpisodeContext
     ) -> Tensor:
         """Return minus the squared distances to the prototypes."""
-        return prototype_logits(support, targets, query, context.n_way)
+        return -squared_distances(query, fitted[_PROTOTYPES])

@@ -13,6 +13,8 @@ from metafleet.learners.ridge import logistic_weights, ridge_weights
 from metafleet.options import require
 from metafleet.params import Params
 
+_WEIGHTS = "weights"
+
 
 @dataclass(frozen=True, slots=True)
 class R2d2Options:
@@ -55,20 +57,19 @@ class R2d2(MetricLearner[R2d2Options]):
             "ridge.scale": torch.tensor([self.options.scale]),
         }
 
-    def logits(
-        self,
-        params: Params,
-        support: Tensor,
-        targets: Tensor,
-        query: Tensor,
-        context: EpisodeContext,
-    ) -> Tensor:
-        """Fit the head to the support set and return its scaled outputs."""
+    def fit(
+        self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext
+    ) -> Params:
+        """Return the head's weights, [d, n_way]."""
         penalty = params["ridge.log_penalty"].exp()
         classes = one_hot(targets, context.n_way, support)
         if self.options.head == "ridge":
-            weights = ridge_weights(support, classes, penalty)
-        else:
-            n_steps = self.options.newton_steps
-            weights = logistic_weights(support, classes, penalty, n_steps=n_steps)
-        return params["ridge.scale"] * (query @ weights)
+            return {_WEIGHTS: ridge_weights(support, classes, penalty)}
+        n_steps = self.options.newton_steps
+        return {_WEIGHTS: logistic_weights(support, classes, penalty, n_steps=n_steps)}
+
+    def compare(
+        self, params: Params, fitted: Params, query: Tensor, context: EpisodeContext
+    ) -> Tensor:
+        """Return the head's scaled outputs."""
+        return params["ridge.scale"] * (query @ fitted[_WEIGHTS])

@@ -18,6 +18,7 @@ from metafleet.models.init import fan_in_uniform, glorot_uniform
 from metafleet.options import require
 from metafleet.params import MetaState, Params
 
+_CLASSES = "classes"
 _FIRST_INDEX = 1_000
 """Where the tensors of the comparison begin in the stream of initial values, after any model's."""
 _BLOCKS = ("relation.block0", "relation.block1")
@@ -80,19 +81,20 @@ class RelationNet(MetricLearner[RelationNetOptions]):
         classes = one_hot(targets, outputs.shape[1], outputs)
         return F.mse_loss(torch.sigmoid(outputs), classes)
 
-    def logits(
-        self,
-        params: Params,
-        support: Tensor,
-        targets: Tensor,
-        query: Tensor,
-        context: EpisodeContext,
-    ) -> Tensor:
-        """Relate every query to every class."""
+    def fit(
+        self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext
+    ) -> Params:
+        """Return the sum of each class, [n_way, d]."""
         classes = one_hot(targets, context.n_way, support).T @ support
         if context.norm.needs_support_pass:
             self._relate(params, classes, support, context.norm.capture)
-        return self._relate(params, classes, query, context.norm.query)
+        return {_CLASSES: classes}
+
+    def compare(
+        self, params: Params, fitted: Params, query: Tensor, context: EpisodeContext
+    ) -> Tensor:
+        """Relate every query to every class."""
+        return self._relate(params, fitted[_CLASSES], query, context.norm.query)
 
     def _relate(
         self, params: Mapping[str, Tensor], classes: Tensor, queries: Tensor, norm: Normalise

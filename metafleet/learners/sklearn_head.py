@@ -19,6 +19,9 @@ from metafleet.params import Params
 from metafleet.problem import Problem
 from metafleet.seeds import CounterRng
 
+_SUPPORT = "support"
+_TARGETS = "targets"
+_RANDOM_STATE = "random_state"
 _LEAST_PROBABILITY = 1e-6
 """A forest may call a class impossible; its logarithm must stay a number."""
 
@@ -68,20 +71,23 @@ class SklearnHead(MetricLearner[SklearnHeadOptions]):
 
     def draw(self, rng: CounterRng, n_support: int, n_query: int) -> Params:
         """Draw the classifier's random_state."""
-        return {"random_state": torch.tensor(rng.integer(2**31))}
+        return {_RANDOM_STATE: torch.tensor(rng.integer(2**31))}
 
-    def logits(
-        self,
-        params: Params,
-        support: Tensor,
-        targets: Tensor,
-        query: Tensor,
-        context: EpisodeContext,
+    def fit(
+        self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext
+    ) -> Params:
+        """Return the embedded support set: the classifier itself is no tensor."""
+        state = {_RANDOM_STATE: context.drawn[_RANDOM_STATE]}
+        return {_SUPPORT: support, _TARGETS: targets} | state
+
+    def compare(
+        self, params: Params, fitted: Params, query: Tensor, context: EpisodeContext
     ) -> Tensor:
         """Compare with prototypes in meta-training, fit the classifier otherwise."""
+        support, targets = fitted[_SUPPORT], fitted[_TARGETS]
         if context.is_training:
             return prototype_logits(support, targets, query, context.n_way)
-        classifier = self._classifier(random_state=int(context.drawn["random_state"]))
+        classifier = self._classifier(random_state=int(fitted[_RANDOM_STATE]))
         with warnings.catch_warnings():  # of a few examples, most solvers warn
             warnings.simplefilter("ignore")
             classifier.fit(support.cpu().numpy(), targets.cpu().numpy())

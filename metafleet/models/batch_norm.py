@@ -171,6 +171,16 @@ class EpisodeNorm:
         """What normalises the query set's forward pass."""
         return self._use_support if self._mode == "support" else self.support
 
+    def captured(self) -> Params:
+        """Return what ``capture`` kept: "<layer>.mean" and "<layer>.variance", [c] each."""
+        means = {f"{layer}.mean": mean for layer, (mean, _) in self._support.items()}
+        return means | {f"{layer}.variance": value for layer, (_, value) in self._support.items()}
+
+    def recall(self, captured: Mapping[str, Tensor]) -> None:
+        """Give ``query`` what ``captured`` returned, in place of a support set's forward pass."""
+        layers = [name.removesuffix(".mean") for name in captured if name.endswith(".mean")]
+        self._support = {n: (captured[f"{n}.mean"], captured[f"{n}.variance"]) for n in layers}
+
     def statistics(self) -> Params:
         """Return the mean of the statistics seen over this episode's forward passes.
 
