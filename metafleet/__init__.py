@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         EpisodeShape,
         ExampleSet,
     )
-    from metafleet.errors import ConfigError, DataError, MetafleetError, NumericsError
+    from metafleet.errors import ConfigError, DataError, MetafleetError, ModelError, NumericsError
     from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
     from metafleet.learners.context import EpisodeContext
     from metafleet.learners.episodic import EpisodicLearner, QueryGradient
@@ -44,6 +44,11 @@ if TYPE_CHECKING:
     from metafleet.script.outer_step import OuterStep
     from metafleet.seeds import CounterRng
     from metafleet.summary import Summary, summarise
+    from metafleet.using.adapted_model import AdaptedModel
+    from metafleet.using.items import ReadOptions
+    from metafleet.using.learned_model import LearnedModel
+    from metafleet.using.loading import adapt, load_model
+    from metafleet.using.prediction import Prediction
     from metafleet.workload import Workload, WorkloadSpec
 
 __all__ = [
@@ -55,6 +60,7 @@ __all__ = [
     "MODELS",
     "SPLITS",
     "Adapted",
+    "AdaptedModel",
     "ConfigError",
     "Conv4",
     "Conv4Options",
@@ -68,6 +74,7 @@ __all__ = [
     "EpisodicLearner",
     "ExampleSet",
     "InnerLoopLearner",
+    "LearnedModel",
     "Learner",
     "Maml",
     "MamlOptions",
@@ -78,23 +85,28 @@ __all__ = [
     "Mlp",
     "MlpOptions",
     "Model",
+    "ModelError",
     "ModelFactory",
     "NearestPrototype",
     "NumericsError",
     "OuterStep",
     "Params",
+    "Prediction",
     "Problem",
     "Protonet",
     "ProtonetOptions",
     "QueryGradient",
+    "ReadOptions",
     "Summary",
     "TreeReducer",
     "Workload",
     "WorkloadSpec",
+    "adapt",
     "average_buffers",
     "build_learner",
     "digest",
     "flatten_state",
+    "load_model",
     "model_factory",
     "open_source",
     "summarise",
@@ -116,6 +128,7 @@ _NAMES = {
         "ConfigError",
         "DataError",
         "MetafleetError",
+        "ModelError",
         "NumericsError",
     ),
     "metafleet.learners.base": (
@@ -174,6 +187,11 @@ _NAMES = {
         "Summary",
         "summarise",
     ),
+    "metafleet.using.adapted_model": ("AdaptedModel",),
+    "metafleet.using.items": ("ReadOptions",),
+    "metafleet.using.learned_model": ("LearnedModel",),
+    "metafleet.using.loading": ("adapt", "load_model"),
+    "metafleet.using.prediction": ("Prediction",),
     "metafleet.workload": (
         "Workload",
         "WorkloadSpec",

@@ -29,7 +29,8 @@
     ├── DatabaseError                     the database refuses, is missing or out of date
     │   └── DatabaseUnavailableError      the database is away, locked or full; it may pass
     ├── RunNotFoundError (LookupError)    no run has the requested id
-    └── CheckpointError                   a checkpoint is missing, damaged or cannot be written
+    ├── CheckpointError                   a checkpoint is missing, damaged or cannot be written
+    └── ModelError                        a kept model is missing, damaged or cannot be written
 
 Each takes one string, the finished message: what happened with the value, what was expected,
 what to do. (One argument keeps every error picklable, which Celery's pool needs.)
@@ -180,3 +181,7 @@ class RunNotFoundError(MetafleetError, LookupError):
 
 class CheckpointError(MetafleetError):
     """A checkpoint is missing, damaged or cannot be written."""
+
+
+class ModelError(MetafleetError):
+    """A model in a folder is missing, damaged, of another version, or cannot be written."""

@@ -167,6 +167,7 @@ class RunSession:
 
     def train(self) -> Trained:
         """Train to the end, from the newest checkpoint if there is one."""
+        checkpoint_folder(self._settings, self._run).discard_torn()
         start = read_checkpoint_of(self._settings, self._run, self._observer.on_notice)
         if start is None:
             self._require_no_checkpoint()

@@ -153,8 +153,6 @@ class CheckpointFolder:
         Raises:
             CheckpointError: there are checkpoints, and all of them are damaged.
         """
-        for torn in self._folder.glob(f"{_PART}*"):  # of a process that was killed while writing
-            torn.unlink(missing_ok=True)
         paths = self._paths()
         damage: list[str] = []
         for path in reversed(paths):
@@ -173,6 +171,11 @@ class CheckpointFolder:
                 "delete them to start the run from the beginning"
             )
         return None
+
+    def discard_torn(self) -> None:
+        """Delete what a process left that was killed while writing; for the run's owner alone."""
+        for torn in self._folder.glob(f"{_PART}*"):
+            torn.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.safetensors"))

@@ -1,0 +1,187 @@
+"""A model that has learned new classes, or one function, and predicts."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metafleet.data.summary import Progress, no_progress
+from metafleet.errors import DataError
+from metafleet.learners.base import Learner
+from metafleet.learners.memory import predict_from
+from metafleet.params import MetaState, Params, flatten_state, named
+from metafleet.using.blueprint import Blueprint
+from metafleet.using.class_text import without_class_text
+from metafleet.using.items import ReadOptions, open_items
+from metafleet.using.model_folder import write_model
+from metafleet.using.needs import Needs
+from metafleet.using.origin import Origin
+from metafleet.using.points import read_points
+from metafleet.using.prediction import Prediction, Predictions, Value
+
+BATCH_ITEMS = 256
+"""Items that are predicted together at most: what bounds the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a run learned, in the form in which all models hold it.
+
+    Attributes:
+        blueprint: what it is built from.
+        learner: built from it.
+        state: the learned state.
+        origin: where it comes from.
+    """
+
+    blueprint: Blueprint
+    learner: Learner
+    state: MetaState
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptedModel:
+    """Predicts classes or values; safe to share between threads, and never changed.
+
+    Attributes:
+        learned: what the run learned.
+        memory: what adapting to the support set left.
+        classes: class -> examples of it in the support set, in the order of logits; empty in
+            regression.
+        needs: which modalities items must have.
+        notes: what was decided or left out while the support set was read; not kept.
+    """
+
+    learned: Learned
+    memory: Params
+    classes: Mapping[str, int]
+    needs: Needs
+    notes: tuple[str, ...] = ()
+
+    @property
+    def batch_norm(self) -> str:
+        """Whose statistics normalise an item; "transductive": those of what comes with it."""
+        return self.learned.learner.batch_norm
+
+    def logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return logits [n, classes], or values [n, d], of inputs, modality -> float [n, *shape].
+
+        Raises:
+            DataError: a modality is missing, unknown, or of another shape.
+        """
+        self._check(inputs)
+        inputs = without_class_text(self.learned.blueprint.problem, inputs)
+        state, n_way = self.learned.state, len(self.classes)
+        return predict_from(self.learned.learner, state, self.memory, inputs, n_way)
+
+    def predict(
+        self,
+        items: str | Path | Mapping[str, Tensor],
+        options: ReadOptions | None = None,
+        *,
+        progress: Progress = no_progress,
+    ) -> Predictions:
+        """Predict a folder or manifest of files, a table of points, or tensors.
+
+        Args:
+            items: where they are, or modality -> float [n, *shape] as in training.
+            options: how a folder is read.
+            progress: told how far decoding is.
+
+        Raises:
+            DataError: an item is broken or lacks what the model needs.
+        """
+        if isinstance(items, Mapping):
+            names = [str(number) for number in range(len(next(iter(items.values()), ())))]
+            return Predictions(self._rows(names, None, self._in_batches(items, len(names))))
+        path = Path(items).expanduser()
+        if self.learned.blueprint.problem.is_regression:
+            points = read_points(path, self.learned.blueprint.problem, is_labelled=False)
+            outputs = self._in_batches(points.inputs, len(points.names))
+            return Predictions(self._rows(points.names, None, outputs))
+        with open_items(
+            *(path, self.learned.blueprint.inputs, self.needs, options or ReadOptions()),
+            is_labelled=False,
+            progress=progress,
+        ) as found:
+            logits = [self.logits(found.inputs(rows)) for rows in batches(len(found))]
+            rows = self._rows(found.names, found.labels, torch.cat(logits))
+            return Predictions(rows, found.notes)
+
+    def save(self, folder: str | Path, *, force: bool = False) -> None:
+        """Write the model to a folder that ``load_model`` reads; ``force`` replaces a model there.
+
+        Raises:
+            ModelError: something is there, or the disk is full or refuses.
+        """
+        header = {
+            "kind": "adapted",
+            "blueprint": self.learned.blueprint.to_json(),
+            "origin": self.learned.origin.to_json(),
+            "classes": [[name, n] for name, n in self.classes.items()],
+            "needs": asdict(self.needs),
+        }
+        tensors = flatten_state(self.learned.state) | named("memory", self.memory)
+        write_model(Path(folder), header, tensors, force=force)
+
+    def _in_batches(self, inputs: Mapping[str, Tensor], n_items: int) -> Tensor:
+        parts = [slice(rows.start, rows.stop) for rows in batches(n_items)]
+        return torch.cat(
+            [self.logits({name: v[part] for name, v in inputs.items()}) for part in parts]
+        )
+
+    def _rows(
+        self, names: Sequence[str], given: Sequence[str] | None, outputs: Tensor
+    ) -> tuple[Prediction | Value, ...]:
+        if not self.classes:
+            values = outputs.tolist()
+            return tuple(Value(name, tuple(row)) for name, row in zip(names, values, strict=True))
+        classes = list(self.classes)
+        shares = torch.softmax(outputs.double(), dim=1)
+        best = shares.argmax(dim=1).tolist()
+        labels = given or [""] * len(names)
+        return tuple(
+            Prediction(name, classes[i], row[i], dict(zip(classes, row, strict=True)), label)
+            for name, label, i, row in zip(names, labels, best, shares.tolist(), strict=True)
+        )
+
+    def _check(self, inputs: Mapping[str, Tensor]) -> None:
+        shapes = self.learned.blueprint.problem.modalities
+        required = self.needs.required
+        for name in required:
+            if name not in inputs:
+                raise DataError(f"modality {name!r} is missing; the model needs {list(required)}")
+        if not any(name in inputs for name in self.needs.known):
+            raise DataError(f"no modality is there; the model looks at {list(self.needs.known)}")
+        for name, values in inputs.items():
+            modality = name.removesuffix(".present")
+            if modality not in shapes:
+                raise DataError(
+                    f"modality {name!r} is unknown; the model was trained on {', '.join(shapes)}"
+                )
+            if modality == name and tuple(values.shape[1:]) != shapes[name]:
+                raise DataError(
+                    f"modality {name!r} has examples of shape {list(values.shape[1:])}; the model "
+                    f"was trained on {list(shapes[name])}"
+                )
+
+
+def batches(n_items: int, at_most: int = BATCH_ITEMS) -> Iterator[range]:
+    """Cut items into the fewest batches of nearly equal size: none is left with a few alone."""
+    n_batches = max(1, -(-n_items // at_most))
+    ends = [n_items * i // n_batches for i in range(n_batches + 1)]
+    for start, end in itertools.pairwise(ends):
+        yield range(start, end)
+
+
+def classes_of(values: Any) -> dict[str, int]:
+    """Read what ``save`` wrote of the classes; raises ValueError or TypeError."""
+    classes = {str(name): int(n) for name, n in values}
+    if len(classes) != len(values) or len(classes) == 1:
+        raise ValueError(f"{len(values)} classes")
+    return classes

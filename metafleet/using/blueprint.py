@@ -1,0 +1,90 @@
+"""What a model is built from: learner, network, the shapes they fit, and how files are read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from metafleet.episode import EpisodeShape
+from metafleet.errors import ConfigError, ModelError
+from metafleet.learners.base import Learner
+from metafleet.learners.registry import build_learner
+from metafleet.models.registry import model_factory
+from metafleet.options import parse_options
+from metafleet.problem import Problem
+from metafleet.using.input_spec import InputSpec
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """JSON values and shapes, no tensors.
+
+    Attributes:
+        learner, model: names and options.
+        problem: what they were trained on.
+        inputs: modality -> how it is read from files; empty where data were computed.
+    """
+
+    learner: Options
+    model: Options
+    problem: Problem
+    inputs: Mapping[str, InputSpec]
+
+    def build(self, allowed_packages: Sequence[str] = ()) -> Learner:
+        """Build the learner.
+
+        Raises:
+            ConfigError: a name or option is wrong, or of a package that is not allowed.
+        """
+        make_model = model_factory(self.model, self.problem, allowed_packages=allowed_packages)
+        return build_learner(
+            self.learner, self.problem, make_model, allowed_packages=allowed_packages
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values that ``from_json`` takes back."""
+        problem = self.problem
+        return {
+            "learner": dict(self.learner),
+            "model": dict(self.model),
+            "modalities": {name: list(shape) for name, shape in problem.modalities.items()},
+            "target_dim": problem.target_dim,
+            "partial": sorted(problem.partial),
+            "episodes": {split: asdict(shape) for split, shape in problem.episodes.items()},
+            "inputs": {name: spec.to_json() for name, spec in self.inputs.items()},
+        }
+
+    @classmethod
+    def from_json(cls, values: Any) -> "Blueprint":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ModelError: it is something else.
+            ConfigError: an option of a decoder is wrong.
+        """
+        try:
+            problem = Problem(
+                {name: _shape(shape) for name, shape in values["modalities"].items()},
+                int(values["target_dim"]),
+                {
+                    split: parse_options(EpisodeShape, shape, where=f"episodes of {split!r}")
+                    for split, shape in values["episodes"].items()
+                },
+                partial=frozenset(str(name) for name in values["partial"]),
+            )
+            learner, model = dict(values["learner"]), dict(values["model"])
+            inputs = dict(values["inputs"])
+        except ConfigError:
+            raise
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise ModelError(f"the description of the model is damaged ({error!r:.80})") from error
+        specs = {name: InputSpec.from_json(name, spec) for name, spec in inputs.items()}
+        return cls(learner, model, problem, specs)
+
+
+def _shape(values: Any) -> tuple[int, ...]:
+    shape = tuple(int(n) for n in values)
+    if min(shape, default=1) < 1:
+        raise ValueError(f"shape {list(shape)}")
+    return shape

@@ -1,0 +1,114 @@
+"""How the examples of one modality are read from files, so that they look as in training."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from metafleet.data.base import DataSet
+from metafleet.data.class_data import example_shape
+from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.prepared import ArrayInfo, PreparedData
+from metafleet.data.registry import DATASETS, validate_options
+from metafleet.errors import ConfigError, ModelError
+from metafleet.options import parse_options
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One modality, as a model takes it.
+
+    Attributes:
+        kind: of the decoder that reads it; see ``metafleet.data.decoding``.
+        version: the decoder's.
+        options: the decoder's, JSON values.
+        shape: of one example.
+        is_inverted: a picture was learned with ink as 1 and paper as 0.
+    """
+
+    kind: str
+    version: int
+    options: Mapping[str, Any]
+    shape: tuple[int, ...]
+    is_inverted: bool = False
+
+    @classmethod
+    def of(cls, info: ArrayInfo, options: Mapping[str, Any]) -> "InputSpec":
+        """Describe a prepared array that a decoder with these options makes; its size is given.
+
+        Raises:
+            ConfigError: no decoder makes such examples.
+        """
+        decoder, shape = DECODERS[info.kind], example_shape(info)
+        parsed = parse_options(decoder.Options, {**options, **_sizes(info.kind, shape)}, where="")
+        if decoder.example(parsed)[1] != shape:
+            raise ConfigError(
+                f"examples of {info.kind} of shape {list(shape)} are not made by the decoder here, "
+                "so no files can be read for them"
+            )
+        # built-in sets that were never files of one picture each are stored without channels
+        is_inverted = info.kind == "image" and len(info.shape) == 3
+        return cls(info.kind, decoder.version, asdict(parsed), shape, is_inverted)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values that ``from_json`` takes back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, modality: str, values: Any) -> "InputSpec":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ModelError: it is damaged, or of another version of the decoder.
+            ConfigError: an option is wrong.
+        """
+        try:
+            found = cls(**{**values, "shape": tuple(int(n) for n in values["shape"])})
+            decoder = DECODERS[found.kind]
+        except (TypeError, ValueError, KeyError) as error:
+            raise ModelError(f"input {modality!r} cannot be read ({error!r:.80})") from error
+        if found.version != decoder.version:
+            raise ModelError(
+                f"input {modality!r} was made by version {found.version} of the decoder of "
+                f"{found.kind}, here is {decoder.version}; adapt again from a run of this version"
+            )
+        parse_options(decoder.Options, found.options, where=f"decoder {found.kind!r}")
+        return found
+
+
+def input_specs(data: Mapping[str, Any], data_dir: Any) -> dict[str, InputSpec]:
+    """Describe the modalities of a run's data set; empty for data that are computed.
+
+    Args:
+        data: name and options of the data set.
+        data_dir: where data are prepared.
+
+    Raises:
+        ConfigError: no files can be read for one of them.
+        DataMissingError: the data are not on this machine.
+    """
+    dataset: DataSet = DATASETS[data["name"]]
+    found = dataset.open_classes(validate_options(data), data_dir)
+    if found is None:
+        return {}
+    prepared = found.prepared
+    return {
+        modality: InputSpec.of(prepared.arrays[modality], _decoding(prepared, modality))
+        for modality in found.modalities
+    }
+
+
+def _decoding(prepared: PreparedData, modality: str) -> dict[str, Any]:
+    """Return the decoder's options that data were prepared with, as their recipe tells them."""
+    recipe = prepared.recipe.get(modality)
+    if isinstance(recipe, Mapping) and "options" in recipe:
+        return dict(recipe["options"])
+    by_kind = prepared.recipe.get(prepared.arrays[modality].kind)  # of the user's own folders
+    return dict(by_kind) if isinstance(by_kind, Mapping) else {}
+
+
+def _sizes(kind: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    if kind == "image":
+        return {"side": shape[-1], "channels": shape[0]}
+    if kind == "stroke":
+        return {"points": shape[0]}
+    return {"width": shape[0]} if kind == "table" else {}

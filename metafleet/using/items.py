@@ -1,0 +1,241 @@
+"""A folder of examples, read and decoded as a model wants them."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metafleet.data.decoding.columns import Decoded
+from metafleet.data.importing.decoding import decode_items
+from metafleet.data.importing.item import Item, Reading
+from metafleet.data.importing.options import FolderOptions, Layout
+from metafleet.data.importing.part import FilePart
+from metafleet.data.importing.problems import Problem, ProblemLog
+from metafleet.data.importing.reading import read_items
+from metafleet.data.summary import Progress, no_progress
+from metafleet.episode import presence_key
+from metafleet.errors import ConfigError, DataError
+from metafleet.using.input_spec import InputSpec
+from metafleet.using.needs import Needs
+
+_PIXELS = ("image", "video")
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How a folder is read; see docs/data.md.
+
+    Attributes:
+        layout: how it is laid out; "auto": by what is in it.
+        label: the column that says the class; "": ``label``, ``class`` and the like.
+        columns: modality -> its column; {}: those that hold files, and texts.
+        skip_bad: leave out what is broken; else any problem refuses the folder.
+    """
+
+    layout: Layout = "auto"
+    label: str = ""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Decoded examples, on disk.
+
+    Attributes:
+        names: file or row of each.
+        labels: class of each; "" where the folder gives none.
+        notes: what was decided or left out, one line each.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    notes: tuple[str, ...]
+    _specs: Mapping[str, InputSpec]
+    _decoded: Decoded
+    _rows: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def inputs(self, chosen: Sequence[int]) -> dict[str, Tensor]:
+        """Return the chosen items as a model takes them, float32; masks where any item has gaps."""
+        rows = [self._rows[number] for number in chosen]
+        found: dict[str, Tensor] = {}
+        for name, spec in self._specs.items():
+            mask = self._mask(name)
+            if mask.all():
+                found[name] = self._values(name, spec, rows)
+                continue
+            present = torch.from_numpy(mask[list(chosen)]).to(torch.float32)
+            values = self._values(name, spec, rows)
+            found[name] = values * present.view(-1, *[1] * (values.dim() - 1))
+            found[presence_key(name)] = present
+        return found
+
+    def lacking(self, modality: str) -> list[str]:
+        """Return the names of items without a modality."""
+        return [self.names[number] for number in np.flatnonzero(~self._mask(modality))]
+
+    def _mask(self, modality: str) -> Any:
+        if modality not in self._decoded.masks:
+            return np.zeros(len(self._rows), np.bool_)
+        return np.asarray(self._decoded.masks[modality])[list(self._rows)]
+
+    def _values(self, modality: str, spec: InputSpec, rows: list[int]) -> Tensor:
+        if modality not in self._decoded.arrays:
+            return torch.zeros(len(rows), *spec.shape)
+        values = torch.from_numpy(np.array(self._decoded.arrays[modality][rows])).to(torch.float32)
+        if spec.kind not in _PIXELS:
+            return values
+        values = values.div_(255)
+        return 1.0 - values if spec.is_inverted else values
+
+
+@contextmanager
+def open_items(
+    folder: Path,
+    specs: Mapping[str, InputSpec],
+    needs: Needs,
+    options: ReadOptions,
+    *,
+    is_labelled: bool,
+    progress: Progress = no_progress,
+) -> Iterator[Items]:
+    """Read and decode a folder, manifest or archive.
+
+    Args:
+        folder: where the examples are.
+        specs: modality -> how it is read.
+        needs: which of them every item must have.
+        options: how the folder is read.
+        is_labelled: every item must have a class.
+        progress: told how far decoding is.
+
+    Raises:
+        DataError: an item is broken, lacks what it must have, or has nothing the model knows.
+        DataMissingError: there is no such folder, or a decoder's library is not installed.
+        ConfigError: the model's examples are not read from files.
+    """
+    if not specs:
+        raise ConfigError(
+            "the model was trained on data that are no files of one item each; no folder can be "
+            "read for it"
+        )
+    ask = _ask(specs, options)
+    reading = read_items(folder, ask, is_labelled=is_labelled)
+    _refuse(folder, reading.problems, skip_bad=options.skip_bad)
+    known, notes = _known(folder, reading, specs, needs)
+    items = list(reading.items)
+    if is_labelled:
+        items.sort(key=lambda item: item.label)  # as in training, for those that read sequences
+    log = ProblemLog()
+    with tempfile.TemporaryDirectory(prefix="metafleet-") as scratch:
+        decoded, failed = decode_items(
+            items, known, ask, scratch=Path(scratch), progress=progress, log=log
+        )
+        _refuse(folder, log.all(), skip_bad=options.skip_bad)
+        rows = tuple(number for number in range(len(items)) if number not in failed)
+        notes += _left_out(reading.problems + log.all())
+        found = Items(
+            names=tuple(_name(items[row]) for row in rows),
+            labels=tuple(items[row].label for row in rows),
+            notes=tuple(notes),
+            _specs={name: spec for name, spec in specs.items() if name in needs.known},
+            _decoded=decoded,
+            _rows=rows,
+        )
+        _check(folder, found, needs)
+        yield found
+
+
+def _ask(specs: Mapping[str, InputSpec], options: ReadOptions) -> FolderOptions:
+    tables: dict[str, Any] = {spec.kind: dict(spec.options) for spec in specs.values()}
+    return FolderOptions(
+        path="",
+        layout=options.layout,
+        label=options.label,
+        columns=options.columns,
+        skip_bad=options.skip_bad,
+        **tables,
+    )
+
+
+def _refuse(folder: Path, problems: Sequence[Problem], *, skip_bad: bool) -> None:
+    fatal = [problem for problem in problems if problem.is_fatal or not skip_bad]
+    if fatal:
+        more = f" (and {len(fatal) - 1} more)" if len(fatal) > 1 else ""
+        advice = "" if fatal[0].is_fatal else "; mend them, or give --skip-bad to leave them out"
+        raise DataError(f"{folder}: {fatal[0]}{more}{advice}")
+
+
+def _left_out(problems: Sequence[Problem]) -> list[str]:
+    return [f"left out: {problem}" for problem in problems]
+
+
+def _known(
+    folder: Path, reading: Reading, specs: Mapping[str, InputSpec], needs: Needs
+) -> tuple[dict[str, str], list[str]]:
+    """Return the modalities that the model looks at, with their kinds; and say what it does not."""
+    known = {}
+    notes = [note for note in reading.notes if note.startswith("layout: ")]
+    for name, kind in reading.kinds.items():
+        if name not in needs.known:
+            notes.append(
+                f"modality {name!r} is left out: the model looks at {', '.join(needs.known)}"
+            )
+        elif kind != specs[name].kind:
+            raise DataError(
+                f"{folder} has {kind} as modality {name!r}; the model was trained with "
+                f"{specs[name].kind} there"
+            )
+        else:
+            known[name] = kind
+    if not known:
+        there = ", ".join(reading.kinds) or "nothing"
+        raise DataError(
+            f"{folder} has {there}; the model was trained on {', '.join(needs.known)}: none of it "
+            "is there"
+        )
+    return known, notes
+
+
+def _name(item: Item) -> str:
+    """Call an item by its file where it has one of its own, and else by its row."""
+    files = [part.name for part in item.parts.values() if isinstance(part, FilePart)]
+    return files[0] if len(files) == 1 else item.where
+
+
+def _check(folder: Path, items: Items, needs: Needs) -> None:
+    if not items:
+        raise DataError(f"{folder} has no item that can be used")
+    for modality in needs.required:
+        absent = items.lacking(modality)
+        if absent:
+            raise DataError(
+                f"{_some(absent)} of {folder} without {modality!r}, which the model was trained "
+                "on and needs of every item; add it, or take the items out"
+            )
+    if needs.required:
+        return
+    missing = [set(items.lacking(modality)) for modality in needs.optional]
+    empty = sorted(set.intersection(*missing))
+    if empty:
+        raise DataError(
+            f"{_some(empty)} of {folder} with none of {', '.join(needs.optional)}; an item needs "
+            "one of them"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMED])
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    items = "item" if len(names) == 1 else "items"
+    return f"{len(names)} {items} ({shown}{more})"

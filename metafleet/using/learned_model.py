@@ -1,0 +1,190 @@
+"""What a run learned, ready to adapt to new classes."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unicodedata import normalize
+
+import torch
+
+from metafleet.data.summary import Progress, no_progress
+from metafleet.episode import ExampleSet
+from metafleet.errors import ConfigError, DataError
+from metafleet.learners.episodic import EpisodicLearner
+from metafleet.learners.memory import memorise
+from metafleet.params import MetaState, flatten_state
+from metafleet.using.adapted_model import AdaptedModel, Learned
+from metafleet.using.blueprint import Blueprint
+from metafleet.using.class_text import with_class_text
+from metafleet.using.items import Items, ReadOptions, open_items
+from metafleet.using.model_folder import write_model
+from metafleet.using.needs import Needs, find_needs
+from metafleet.using.origin import Origin
+from metafleet.using.points import read_points
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedModel:
+    """A meta-learned state with what it takes to adapt it; never changed.
+
+    Attributes:
+        learned: state, learner, blueprint and origin.
+    """
+
+    learned: Learned
+
+    @classmethod
+    def of(
+        cls,
+        blueprint: Blueprint,
+        state: MetaState,
+        origin: Origin,
+        allowed_packages: Sequence[str] = (),
+    ) -> "LearnedModel":
+        """Build the learner.
+
+        Raises:
+            ConfigError: a name or option is wrong, or of a package that is not allowed.
+        """
+        return cls(Learned(blueprint, blueprint.build(allowed_packages), state, origin))
+
+    def with_batch_norm(self, mode: str, allowed_packages: Sequence[str] = ()) -> "LearnedModel":
+        """Return the model with another batch norm mode than it was trained with.
+
+        "support" in place of "transductive" makes every prediction independent of the others.
+
+        Raises:
+            ConfigError: there is no such mode, or its running averages were not learned.
+        """
+        blueprint, state = self.learned.blueprint, self.learned.state
+        blueprint = replace(blueprint, model={**blueprint.model, "batch_norm": mode})
+        learner = blueprint.build(allowed_packages)
+        wanted = learner.init_state(0).buffers
+        missing = sorted(wanted.keys() - state.buffers.keys())
+        if missing:
+            raise ConfigError(
+                f"batch_norm={mode!r} needs running averages, which training with "
+                f"{self.learned.learner.batch_norm!r} did not keep; expected 'support' or "
+                "'transductive'"
+            )
+        kept = {name: state.buffers[name] for name in wanted}
+        return LearnedModel(
+            Learned(blueprint, learner, MetaState(state.params, kept), self.learned.origin)
+        )
+
+    def adapt(
+        self,
+        support: str | Path,
+        options: ReadOptions | None = None,
+        *,
+        progress: Progress = no_progress,
+    ) -> AdaptedModel:
+        """Learn the classes of a folder or manifest, or the function of a table of points.
+
+        Args:
+            support: where the labelled examples are.
+            options: how a folder is read.
+            progress: told how far decoding is.
+
+        Raises:
+            DataError: an example is broken, lacks what the model needs, or has no class.
+            ConfigError: the learner does not take so many classes.
+            NumericsError: the adaptation diverged.
+        """
+        blueprint = self.learned.blueprint
+        path = Path(support).expanduser()
+        needs = find_needs(blueprint, self.learned.learner, self.learned.state)
+        if blueprint.problem.is_regression:
+            points = read_points(path, blueprint.problem, is_labelled=True)
+            if points.targets is None:
+                raise DataError(f"{path} has no targets")
+            return self.adapt_to(ExampleSet(points.inputs, points.targets), {}, needs)
+        check_folders(path)
+        with open_items(
+            *(path, blueprint.inputs, needs, options or ReadOptions()),
+            is_labelled=True,
+            progress=progress,
+        ) as found:
+            classes = self._classes(path, found)
+            numbers = {name: number for number, name in enumerate(classes)}
+            targets = torch.tensor([numbers[label] for label in found.labels])
+            inputs = found.inputs(range(len(found)))
+        inputs = with_class_text(blueprint.problem, inputs, found.labels)
+        model = self.adapt_to(ExampleSet(inputs, targets), classes, needs)
+        return replace(model, notes=found.notes)
+
+    def adapt_to(
+        self, support: ExampleSet, classes: dict[str, int], needs: Needs | None = None
+    ) -> AdaptedModel:
+        """Adapt to tensors.
+
+        Args:
+            support: inputs as in training; targets are places in ``classes``, or values.
+            classes: class -> examples of it, in order; {} in regression.
+            needs: which modalities items must have; found out by default.
+        """
+        learned = self.learned
+        memory = memorise(learned.learner, learned.state, support, len(classes))
+        needs = needs or find_needs(learned.blueprint, learned.learner, learned.state)
+        return AdaptedModel(learned, memory, classes, needs)
+
+    def save(self, folder: str | Path, *, force: bool = False) -> None:
+        """Write the state to a folder that ``load_model`` reads; ``force`` replaces a model there.
+
+        Raises:
+            ModelError: something is there, or the disk is full or refuses.
+        """
+        header = {
+            "kind": "learned",
+            "blueprint": self.learned.blueprint.to_json(),
+            "origin": self.learned.origin.to_json(),
+        }
+        write_model(Path(folder), header, flatten_state(self.learned.state), force=force)
+
+    def _classes(self, path: Path, found: Items) -> dict[str, int]:
+        classes = dict(Counter(found.labels))  # sorted, as the items are
+        _refuse_twins(path, classes)
+        if len(classes) < 2:
+            raise DataError(f"{path} has {len(classes)} class; expected 2 or more to tell apart")
+        learner = self.learned.learner
+        n = learner.n_classes if isinstance(learner, EpisodicLearner) else None
+        if n is not None and n != len(classes):
+            raise ConfigError(
+                f"{path} has {len(classes)} classes, but learner "
+                f"{self.learned.blueprint.learner['name']!r} learned {n} outputs and can take "
+                f"exactly {n} classes; give {n}, or train a learner that takes any number, such as "
+                "'protonet', 'r2d2' or 'protomaml'"
+            )
+        return classes
+
+
+def check_folders(path: Path) -> None:
+    """Refuse a folder of folders of which one is empty: a class without an example.
+
+    Raises:
+        DataError: names the class.
+    """
+    if not path.is_dir():
+        return
+    try:
+        folders = [child for child in sorted(path.iterdir()) if child.is_dir()]
+        empty = [f.name for f in folders if not f.name.startswith(".") and not any(f.iterdir())]
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
+    if empty:
+        raise DataError(
+            f"{path}: class {empty[0]!r} has no example; give at least one, or delete the folder"
+        )
+
+
+def _refuse_twins(path: Path, classes: dict[str, int]) -> None:
+    seen: dict[str, str] = {}
+    for name in classes:
+        plain = " ".join(normalize("NFKC", name).casefold().split())
+        if plain in seen:
+            raise DataError(
+                f"{path}: class {name!r} is there twice, also as {seen[plain]!r}; give both one "
+                "name, or names that differ in more than case and spaces"
+            )
+        seen[plain] = name

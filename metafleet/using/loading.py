@@ -1,0 +1,92 @@
+"""Reading models, and adapting them, by path."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metafleet.data.summary import Progress, no_progress
+from metafleet.errors import MetafleetError, ModelError
+from metafleet.learners.base import Learner
+from metafleet.params import flatten_state, parted, unflatten_state
+from metafleet.using.adapted_model import AdaptedModel, Learned, classes_of
+from metafleet.using.blueprint import Blueprint
+from metafleet.using.items import ReadOptions
+from metafleet.using.learned_model import LearnedModel
+from metafleet.using.model_folder import read_header, read_tensors
+from metafleet.using.needs import Needs
+from metafleet.using.origin import Origin
+
+
+def load_model(
+    folder: str | Path, *, allowed_packages: Sequence[str] = ()
+) -> "AdaptedModel | LearnedModel":
+    """Read a model that `metafleet adapt`, `metafleet export` or ``save`` wrote.
+
+    Args:
+        folder: the model.
+        allowed_packages: packages of yours that a learner or network named "package.module:Class"
+            may be imported from.
+
+    Returns:
+        What predicts, or of an exported run what adapts.
+
+    Raises:
+        ModelError: there is none, it is damaged, or of another version.
+        ConfigError: it names a learner or network that is not known, or not allowed.
+    """
+    path = Path(folder).expanduser()
+    header = read_header(path)
+    try:
+        blueprint = Blueprint.from_json(header["blueprint"])
+        origin = Origin.from_json(header["origin"])
+        kind, learner = header["kind"], blueprint.build(allowed_packages)
+        classes = classes_of(header["classes"]) if kind == "adapted" else {}
+        needs = _needs(header["needs"]) if kind == "adapted" else Needs(())
+    except MetafleetError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} is damaged ({error!r:.120}); make the model again") from error
+    tensors = read_tensors(path, header, _shapes(learner))
+    learned = Learned(blueprint, learner, unflatten_state(tensors), origin)
+    if kind == "learned":
+        return LearnedModel(learned)
+    return AdaptedModel(learned, parted(tensors, "memory"), classes, needs)
+
+
+def adapt(
+    base: str | Path | LearnedModel | AdaptedModel,
+    support: str | Path,
+    options: ReadOptions | None = None,
+    *,
+    allowed_packages: Sequence[str] = (),
+    progress: Progress = no_progress,
+) -> AdaptedModel:
+    """Learn the classes of a folder of labelled examples; see ``LearnedModel.adapt``.
+
+    Args:
+        base: what a run learned, or a folder of it: exported, or adapted to other classes, which
+            are then forgotten.
+        support: the folder, manifest, or table of points.
+        options: how a folder is read.
+        allowed_packages: as in ``load_model``.
+        progress: told how far decoding is.
+    """
+    if isinstance(base, str | Path):
+        base = load_model(base, allowed_packages=allowed_packages)
+    return LearnedModel(base.learned).adapt(support, options, progress=progress)
+
+
+def _shapes(learner: Learner) -> dict[str, tuple[int, ...]]:
+    """Return names and shapes of a state without making one, which may be huge."""
+    from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415 - a second to import
+
+    with FakeTensorMode():
+        state = learner.init_state(0)
+    return {name: tuple(tensor.shape) for name, tensor in flatten_state(state).items()}
+
+
+def _needs(values: Mapping[str, Any]) -> Needs:
+    return Needs(
+        tuple(str(name) for name in values["required"]),
+        tuple(str(name) for name in values["optional"]),
+    )

@@ -1,0 +1,210 @@
+"""A model in a folder: what it is as JSON, its tensors as safetensors.
+
+    MODEL/model.json            format, kind, blueprint, origin, classes, digests
+    MODEL/tensors.safetensors   params.*, buffers.*, and memory.* of an adapted one
+
+A folder is written beside and renamed, so that one under its final name is whole. Nothing is
+unpickled; sizes, digests and names are held against model.json before a tensor is allocated.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from torch import Tensor
+
+from metafleet.errors import ModelError
+from metafleet.params import Params
+
+FORMAT: Final = "metafleet-model"
+VERSION: Final = 1
+_HEADER: Final = "model.json"
+_TENSORS: Final = "tensors.safetensors"
+_MAX_HEADER_BYTES: Final = 1 << 24
+_CHUNK_BYTES: Final = 1 << 20
+
+
+def check_free(folder: Path, *, force: bool) -> None:
+    """Make sure that a model may be written to ``folder``.
+
+    With ``force`` another model may be there; nothing else is ever replaced.
+
+    Raises:
+        ModelError: something is there, or its parent is not.
+    """
+    if not folder.absolute().parent.is_dir():
+        raise ModelError(f"{folder} cannot be written: {folder.parent} is no folder; make it first")
+    if not os.path.lexists(folder):
+        return
+    if not force:
+        raise ModelError(f"{folder} exists; choose another name, or give --force to replace it")
+    if not (folder / _HEADER).is_file():
+        raise ModelError(f"{folder} exists and is no model, so it is left alone; choose another")
+
+
+def write_model(
+    folder: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor], *, force: bool
+) -> None:
+    """Write a model, whole or not at all.
+
+    Args:
+        folder: is made.
+        header: JSON values; "format", "version", "tensors" and "digest" are added.
+        tensors: all of it, by name.
+        force: replace a model that is there.
+
+    Raises:
+        ModelError: something is there, or the disk is full or refuses.
+    """
+    from safetensors.torch import save  # noqa: PLC0415 - importing metafleet needs torch alone
+
+    check_free(folder, force=force)
+    # copies: tensors of one storage, such as an expanded one, are refused by the format
+    data = save(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    )
+    whole = {
+        "format": FORMAT,
+        "version": VERSION,
+        **header,
+        "tensors": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()},
+    }
+    whole["digest"] = _digest(whole)
+    text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        _write_folder(folder.absolute(), {_TENSORS: data, _HEADER: text.encode()})
+    except OSError as error:
+        raise ModelError(
+            f"{folder} cannot be written ({error.strerror or error}); free space, or choose "
+            "another place"
+        ) from error
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """Read model.json and hold it against its digest.
+
+    Raises:
+        ModelError: there is no model, it is damaged, or of another version.
+    """
+    path = folder / _HEADER
+    try:
+        with path.open("rb") as handle:
+            text = handle.read(_MAX_HEADER_BYTES + 1)
+    except OSError as error:
+        raise ModelError(
+            f"{folder} is no model: {_HEADER} cannot be read ({error.strerror or error}); make one "
+            "with `metafleet adapt`"
+        ) from error
+    try:
+        header = json.loads(text)
+        found = (header["format"], header["version"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged, or no model of ours ({error!r:.80})") from error
+    if found != (FORMAT, VERSION):
+        raise ModelError(
+            f"{path} has format {found[0]!r:.40} {found[1]!r:.20}; this version reads {FORMAT!r} "
+            f"{VERSION}"
+        )
+    if _digest(header) != header.get("digest"):
+        raise ModelError(f"{path} is damaged: it does not hash to its digest; make the model again")
+    return dict(header)
+
+
+def read_tensors(
+    folder: Path, header: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]
+) -> Params:
+    """Read the tensors.
+
+    Args:
+        folder: of the model.
+        header: what ``read_header`` gave.
+        expected: name -> shape of those that the model must have; others must be "memory.*".
+
+    Raises:
+        ModelError: the file is missing, damaged or of another model.
+    """
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - as above
+
+    path = folder / _TENSORS
+    try:
+        _check_file(path, header["tensors"])
+        with safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+            _check_names(path, names, expected)
+            for name, shape in expected.items():
+                found = tuple(file.get_slice(name).get_shape())
+                if found != shape:
+                    raise ModelError(
+                        f"tensor {name!r} in {path} has shape {list(found)}; the model described "
+                        f"by {_HEADER} has {list(shape)}"
+                    )
+            return {name: file.get_tensor(name) for name in sorted(names)}
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} cannot be read ({error!s:.120}); make the model again") from error
+
+
+def _check_file(path: Path, promised: Mapping[str, Any]) -> None:
+    size = path.stat().st_size
+    if size != promised["bytes"]:
+        raise ModelError(f"{path} has {size} bytes; {promised['bytes']} were written: damaged")
+    sha = hashlib.sha256()
+    with path.open("rb") as handle:
+        while chunk := handle.read(_CHUNK_BYTES):
+            sha.update(chunk)
+    if sha.hexdigest() != promised["sha256"]:
+        raise ModelError(f"{path} is damaged: its sha256 differs; make the model again")
+
+
+def _check_names(path: Path, names: set[str], expected: Mapping[str, Any]) -> None:
+    missing = sorted(expected.keys() - names)
+    extra = sorted(n for n in names - expected.keys() if not n.startswith("memory."))
+    if missing or extra:
+        raise ModelError(
+            f"{path} does not fit its {_HEADER}: missing {missing[:3]!r:.80}, unexpected "
+            f"{extra[:3]!r:.80}"
+        )
+
+
+def _digest(header: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in header.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write beside, then rename; what was there goes last."""
+    beside = folder.with_name(f".{folder.name}.part-{secrets.token_hex(4)}")
+    old = beside.with_name(f"{beside.name}.old")
+    beside.mkdir()
+    try:
+        for name, data in files.items():
+            with (beside / name).open("wb") as handle:
+                handle.write(data)
+                handle.flush()
+                os.fsync(handle.fileno())
+        _sync(beside)
+        if folder.exists():
+            folder.rename(old)
+        try:
+            beside.rename(folder)
+        except OSError:
+            with contextlib.suppress(OSError):
+                old.rename(folder)
+            raise
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:  # names must survive a power cut as well
+        os.fsync(handle)
+    finally:
+        os.close(handle)

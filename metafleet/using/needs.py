@@ -1,0 +1,90 @@
+"""Which modalities a model looks at, and which it can do without."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import CLASS_TEXT, ExampleSet, presence_key
+from metafleet.learners.base import Learner
+from metafleet.params import MetaState
+from metafleet.using.blueprint import Blueprint
+
+_PER_CLASS = 2
+_N_REGRESSED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Modalities by what the model does with them; those it never looks at are in neither.
+
+    Attributes:
+        required: every item must have it.
+        optional: items may lack it as long as they have another one.
+    """
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """All that is looked at."""
+        return self.required + self.optional
+
+
+def find_needs(blueprint: Blueprint, learner: Learner, state: MetaState) -> Needs:
+    """Find out by trying: a model may be anybody's, and say nothing of it.
+
+    A modality is looked at if other content gives other outputs; it is optional if other content
+    gives the same outputs where its mask says that it is absent.
+    """
+    modalities = tuple(name for name in blueprint.problem.modalities if name != CLASS_TEXT)
+    if len(modalities) == 1:
+        return Needs(modalities)
+    probe = _Probe(blueprint, learner, state)
+    seen = [name for name in modalities if probe.depends_on(name, is_present=True)]
+    free = [name for name in seen if not probe.depends_on(name, is_present=False)]
+    return Needs(tuple(name for name in seen if name not in free), tuple(free))
+
+
+class _Probe:
+    """A learner, an adaptation to random examples, and random queries."""
+
+    def __init__(self, blueprint: Blueprint, learner: Learner, state: MetaState) -> None:
+        self._blueprint, self._learner, self._state = blueprint, learner, state
+        problem = blueprint.problem
+        shape = next(iter(problem.episodes.values()))
+        self._n_way = shape.n_way
+        if problem.is_regression:
+            n = _N_REGRESSED
+            targets = torch.linspace(-1.0, 1.0, n * problem.target_dim).view(n, -1)
+        else:
+            targets = torch.arange(self._n_way).repeat_interleave(_PER_CLASS)
+        self._n = len(targets)
+        self._support = ExampleSet(self._inputs(seed=1) | self._masks(), targets)
+
+    def depends_on(self, modality: str, *, is_present: bool) -> bool:
+        """Tell whether outputs change with the content of a modality."""
+        inputs, masks = self._inputs(seed=2), self._masks()
+        if not is_present:
+            masks[presence_key(modality)] = torch.zeros(self._n)
+        changed = {**inputs, modality: self._inputs(seed=3)[modality]}
+        return not torch.equal(self._outputs(inputs | masks), self._outputs(changed | masks))
+
+    def _outputs(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        return self._learner.predict(self._state, self._support, inputs, self._n_way)
+
+    def _inputs(self, *, seed: int) -> dict[str, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        found = {}
+        for name, shape in self._blueprint.problem.modalities.items():
+            spec = self._blueprint.inputs.get(name)
+            values = torch.randint(1, 256, (self._n, *shape), generator=generator).float()
+            # texts are bytes; everything else is small numbers
+            found[name] = values if spec is not None and spec.kind == "text" else values / 255
+        return found
+
+    def _masks(self) -> dict[str, Tensor]:
+        names = self._blueprint.problem.modalities
+        return {presence_key(name): torch.ones(self._n) for name in names}

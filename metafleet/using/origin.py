@@ -1,0 +1,48 @@
+"""Where a model comes from."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from metafleet.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What is known of the training.
+
+    Attributes:
+        run: uid of the run; "" where there was none.
+        name: of the run.
+        step: outer steps that the state has seen.
+        seed: of the run.
+        data: name of the data set.
+        data_digest: sha256 of its arrays, classes and split.
+        code: version and commit that trained.
+        packages: package -> version that trained.
+    """
+
+    run: str = ""
+    name: str = ""
+    step: int = 0
+    seed: int = 0
+    data: str = ""
+    data_digest: str = ""
+    code: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values that ``from_json`` takes back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Any) -> "Origin":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ModelError: it is something else.
+        """
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ModelError(f"the origin cannot be read ({error!r:.80})") from error

@@ -1,0 +1,75 @@
+"""Predictions as CSV or JSON lines."""
+
+import csv
+import io
+import json
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from metafleet.errors import ModelError
+from metafleet.using.prediction import Prediction, Value
+
+_SUFFIXES = (".csv", ".jsonl")
+
+
+def check_out(path: Path | None, *, force: bool) -> None:
+    """Make sure that predictions may be written to ``path``, before any are made.
+
+    Raises:
+        ModelError: its suffix is unknown, it is there already, or its folder is not.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() not in _SUFFIXES:
+        raise ModelError(f"--out {path} is neither .csv nor .jsonl; give one of these suffixes")
+    if path.exists() and not force:
+        raise ModelError(f"{path} exists; choose another name, or give --force to replace it")
+    if not path.absolute().parent.is_dir():
+        raise ModelError(f"{path} cannot be written: {path.parent} is no folder; make it first")
+
+
+def write_predictions(
+    rows: Sequence[Prediction | Value], path: Path | None, *, force: bool = False
+) -> None:
+    """Write one row an item, whole or not at all; to standard output as CSV without a path.
+
+    Raises:
+        ModelError: the file is there, or cannot be written.
+    """
+    check_out(path, force=force)
+    is_csv = path is None or path.suffix.lower() == ".csv"
+    text = _as_csv(rows) if is_csv else _as_json_lines(rows)
+    if path is None:
+        sys.stdout.write(text)
+        return
+    beside = path.absolute().with_name(f".{path.name}.part-{secrets.token_hex(4)}")
+    try:
+        with beside.open("w", encoding="utf-8", newline="") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be written ({error.strerror or error}); free space, or choose another "
+            "place"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _as_csv(rows: Sequence[Prediction | Value]) -> str:
+    tables = [row.columns() for row in rows]
+    columns = list(dict.fromkeys(name for table in tables for name in table))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(tables)
+    return out.getvalue()
+
+
+def _as_json_lines(rows: Sequence[Prediction | Value]) -> str:
+    return "".join(f"{json.dumps(row.to_json(), ensure_ascii=False)}\n" for row in rows)

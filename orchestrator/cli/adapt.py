@@ -1,0 +1,94 @@
+"""`metafleet adapt`: learn new classes from a handful of examples."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from contracts.settings import Settings
+from metafleet.data.summary import no_progress
+from metafleet.models.batch_norm import MODES
+from metafleet.using.adapted_model import AdaptedModel
+from metafleet.using.learned_model import LearnedModel
+from metafleet.using.loading import load_model
+from metafleet.using.model_folder import check_free
+from orchestrator.cli.context import echo_json, load_settings
+from orchestrator.cli.data_view import progress_bar
+from orchestrator.cli.output import notify
+from orchestrator.cli.reading import is_model, read_options, reading_options
+from orchestrator.cli.taking import take_learned
+
+
+@click.command()
+@click.argument("base", metavar="RUN|MODEL")
+@click.option(
+    "--support",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A folder or manifest of labelled examples; a table of x and y for regression.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The model's folder, to be made."
+)
+@click.option("--force", is_flag=True, help="Replace a model that is there.")
+@click.option(
+    "--batch-norm",
+    type=click.Choice(MODES),
+    help="In place of the mode of training: 'support' makes predictions independent of each other.",
+)
+@reading_options
+@click.option("--json", "as_json", is_flag=True, help="Print what was made as one JSON object.")
+def adapt(
+    base: str,
+    *,
+    support: Path,
+    out: Path,
+    force: bool,
+    batch_norm: str | None,
+    as_json: bool,
+    **reading: Any,
+) -> None:
+    """Adapt what RUN has learned to the classes of a folder, and keep the result as a MODEL.
+
+    The state is that of the run's best validation, or its newest; the run may be going on. In place
+    of a run, a model that `metafleet export` or this command made serves as well.
+
+    \b
+    metafleet adapt latest --support ~/new-pets --out new-pets.model
+    """
+    options = read_options(**reading)
+    check_free(out, force=force)
+    settings = load_settings()
+    learned = _learned(settings, base)
+    if batch_norm is not None:
+        learned = learned.with_batch_norm(batch_norm, settings.allowed_packages)
+    with progress_bar() as progress:
+        model = learned.adapt(support, options, progress=progress or no_progress)
+    model.save(out, force=force)
+    _tell(model, out, as_json=as_json)
+
+
+def _learned(settings: Settings, base: str) -> LearnedModel:
+    if not is_model(base):
+        return take_learned(settings, base)
+    return LearnedModel(load_model(base, allowed_packages=settings.allowed_packages).learned)
+
+
+def _tell(model: AdaptedModel, out: Path, *, as_json: bool) -> None:
+    for note in model.notes:
+        notify(note)
+    if model.batch_norm == "transductive":
+        notify(
+            "batch_norm is 'transductive', as in training: what is predicted for an item depends "
+            "on the items predicted with it; --batch-norm support makes it independent"
+        )
+    if as_json:
+        origin = model.learned.origin
+        echo_json({"model": str(out), "classes": dict(model.classes), "run": origin.run})
+    elif model.classes:
+        examples = sum(model.classes.values())
+        click.echo(f"{out}: {len(model.classes)} classes from {examples} examples")
+        for name, n in model.classes.items():
+            click.echo(f"  {name}: {n}")
+    else:
+        click.echo(f"{out}: adapted to the points")

@@ -1,0 +1,61 @@
+"""`metafleet predict`: what a model says of a folder of items."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from metafleet.data.summary import no_progress
+from metafleet.errors import ModelError
+from metafleet.using.adapted_model import AdaptedModel
+from metafleet.using.loading import load_model
+from metafleet.using.prediction import Prediction, Value
+from metafleet.using.prediction_file import check_out, write_predictions
+from orchestrator.cli.context import load_settings
+from orchestrator.cli.data_view import progress_bar
+from orchestrator.cli.output import notify
+from orchestrator.cli.reading import read_options, reading_options
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A .csv or .jsonl file, to be made; default: CSV on standard output.",
+)
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@reading_options
+def predict(model: Path, folder: Path, *, out: Path | None, force: bool, **reading: Any) -> None:
+    """Label the items of FOLDER (or a manifest) with MODEL, one row an item, with probabilities.
+
+    Where the folder has classes itself, they stand beside the labels, and how many agree is said.
+
+    \b
+    metafleet predict new-pets.model ~/photos
+    metafleet predict new-pets.model ~/photos --out labels.jsonl
+    """
+    options = read_options(**reading)
+    check_out(out, force=force)
+    settings = load_settings()
+    loaded = load_model(model, allowed_packages=settings.allowed_packages)
+    if not isinstance(loaded, AdaptedModel):
+        raise ModelError(
+            f"{model} has not been adapted to any classes; run `metafleet adapt {model} --support "
+            "FOLDER --out MODEL` first"
+        )
+    with progress_bar() as progress:
+        found = loaded.predict(folder, options, progress=progress or no_progress)
+    for note in found.notes:
+        notify(note)
+    write_predictions(found.rows, out, force=force)
+    _tell_agreement(found.rows, loaded)
+
+
+def _tell_agreement(rows: tuple[Prediction | Value, ...], model: AdaptedModel) -> None:
+    known = [row for row in rows if isinstance(row, Prediction) and row.given in model.classes]
+    if known:
+        right = sum(row.given == row.label for row in known)
+        share = 100.0 * right / len(known)
+        notify(f"{right} of {len(known)} items with a class of the model's got it ({share:.1f} %)")

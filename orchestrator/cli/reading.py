@@ -1,0 +1,54 @@
+"""Options of commands that read a folder of items."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from metafleet.data.importing.options import Layout
+from metafleet.errors import ConfigError
+from metafleet.using.items import ReadOptions
+
+_OPTIONS = (
+    click.option(
+        "--layout", type=click.Choice(get_args(Layout)), default="auto", show_default=True
+    ),
+    click.option("--label", default="", help="The column that says the class."),
+    click.option(
+        "--column",
+        "columns",
+        multiple=True,
+        metavar="MODALITY=COLUMN",
+        help="Use this column, and no other that is not named so.",
+    ),
+    click.option("--skip-bad", is_flag=True, help="Leave out what is broken, and say what."),
+)
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add options that say how a folder is read: layout, label, columns, skip_bad."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def read_options(
+    *, layout: Layout, label: str, columns: Sequence[str], skip_bad: bool
+) -> ReadOptions:
+    """Gather these options.
+
+    Raises:
+        ConfigError: a column is not given as MODALITY=COLUMN.
+    """
+    pairs = [text.partition("=") for text in columns]
+    for modality, _, column in pairs:
+        if not modality or not column:
+            raise ConfigError(f"--column {modality!r}; expected MODALITY=COLUMN")
+    named = {modality: column for modality, _, column in pairs}
+    return ReadOptions(layout=layout, label=label, columns=named, skip_bad=skip_bad)
+
+
+def is_model(text: str) -> bool:
+    """Tell the folder of a model from the name of a run."""
+    return (Path(text).expanduser() / "model.json").exists()

@@ -1,0 +1,61 @@
+"""What a run has learned, taken out of its checkpoint."""
+
+from collections.abc import Callable
+
+from contracts.settings import Settings
+from db.records import RunRecord
+from metafleet.data import registry as datasets
+from metafleet.errors import CheckpointError, ConfigError
+from metafleet.sampling import problem_of
+from metafleet.using.blueprint import Blueprint
+from metafleet.using.input_spec import input_specs
+from metafleet.using.learned_model import LearnedModel
+from metafleet.using.origin import Origin
+from orchestrator.config import ExperimentConfig
+from orchestrator.run_session import read_checkpoint_of
+
+
+def learned_by(settings: Settings, run: RunRecord, notify: Callable[[str], None]) -> LearnedModel:
+    """Return the state of a run's best validation, else its newest; the run may be going on.
+
+    Args:
+        settings: where data and checkpoints are.
+        run: the run.
+        notify: told of damaged checkpoints.
+
+    Raises:
+        CheckpointError: it has no checkpoint, or all are damaged.
+        DataMissingError: its data are not on this machine.
+        ConfigError: its examples cannot be read from files.
+    """
+    found = read_checkpoint_of(settings, run, notify)
+    if found is None:
+        raise CheckpointError(
+            f"run {run.id} has no checkpoint yet, nothing to take from it; "
+            f"continue it with `metafleet runs resume {run.id}`"
+        )
+    config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
+    spec = config.workload_spec(run.data_digest)
+    source = datasets.open_source(spec.data, settings.data_dir)
+    try:
+        inputs = input_specs(spec.data, settings.data_dir)
+    except ConfigError as error:
+        raise ConfigError(f"run {run.id} cannot be used on files: {error}") from error
+    blueprint = Blueprint(
+        learner=spec.learner,
+        model=spec.model,
+        problem=problem_of(source, spec.episodes),
+        inputs=inputs,
+    )
+    state = found.best or found.state
+    origin = Origin(
+        run=run.uid,
+        name=run.name,
+        step=found.progress.best_step if found.best else found.progress.step,
+        seed=run.seed,
+        data=str(spec.data["name"]),
+        data_digest=run.data_digest,
+        code=run.code_version,
+        packages=dict(run.package_versions),
+    )
+    return LearnedModel.of(blueprint, state, origin, settings.allowed_packages)

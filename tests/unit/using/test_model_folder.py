@@ -1,0 +1,186 @@
+"""A model in a folder is whole or not there, and anything else is refused in one line."""
+
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from metafleet.errors import ConfigError, MetafleetError, ModelError
+from metafleet.using import model_folder
+from metafleet.using.adapted_model import AdaptedModel
+from metafleet.using.learned_model import LearnedModel
+from metafleet.using.loading import load_model
+from tests.unit.using.models import CONV, files_of, learned, support_of
+
+CLASSES = {"cat": 2, "dog": 2, "eel": 2}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    model = learned("image")
+    model.adapt_to(support_of(model), CLASSES).save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_model_comes_back_with_the_same_bits(saved: Path) -> None:
+    original = learned("image")
+    adapted = original.adapt_to(support_of(original), CLASSES)
+
+    found = load_model(saved)
+
+    assert isinstance(found, AdaptedModel)
+    assert found.classes == CLASSES
+    assert found.needs == adapted.needs
+    assert found.learned.origin == adapted.learned.origin
+    inputs = {"image": torch.rand(5, 3, 8, 8)}
+    assert torch.equal(found.logits(inputs), adapted.logits(inputs))
+
+
+def test_what_a_run_learned_comes_back_and_adapts_to_the_same_bits(tmp_path: Path) -> None:
+    model = learned("image", learner={"name": "maml", "inner_lr": 0.01})
+    model.save(tmp_path / "learned")
+
+    found = load_model(tmp_path / "learned")
+
+    assert isinstance(found, LearnedModel)
+    inputs = {"image": torch.rand(4, 3, 8, 8)}
+    first, second = (m.adapt_to(support_of(m), CLASSES).logits(inputs) for m in (model, found))
+    assert torch.equal(first, second)
+
+
+def test_saving_twice_gives_the_same_bytes(saved: Path, tmp_path: Path) -> None:
+    found = load_model(saved)
+    found.save(tmp_path / "again")
+
+    assert files_of(tmp_path / "again") == files_of(saved)
+
+
+def test_a_model_is_replaced_only_when_asked(saved: Path) -> None:
+    model = load_model(saved)
+    before = files_of(saved)
+    with pytest.raises(ModelError, match="exists; choose another name, or give --force"):
+        model.save(saved)
+    model.save(saved, force=True)
+
+    assert files_of(saved) == before
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+def test_what_is_no_model_is_never_replaced(saved: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("words")
+
+    with pytest.raises(ModelError, match="exists and is no model, so it is left alone"):
+        load_model(saved).save(precious, force=True)
+
+    assert (precious / "thesis.txt").read_text() == "words"
+
+
+def test_a_full_disk_leaves_nothing_new_and_keeps_what_was_there(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, before = load_model(saved), files_of(saved)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(model_folder.os, "fsync", full)
+    with pytest.raises(ModelError, match=r"cannot be written \(No space left on device\)"):
+        model.save(saved, force=True)
+
+    assert files_of(saved) == before
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+def _edit(folder: Path, **changes: Any) -> None:
+    """Change the description, with a digest that fits."""
+    path = folder / "model.json"
+    header = json.loads(path.read_text()) | changes
+    header["digest"] = model_folder._digest(header)
+    path.write_text(json.dumps(header))
+
+
+def _retensor(folder: Path, **changes: torch.Tensor | None) -> None:
+    """Change tensors, with sizes and digests that fit."""
+    path = folder / "tensors.safetensors"
+    tensors = {**load_file(path), **changes}
+    save_file({name: value for name, value in tensors.items() if value is not None}, path)
+    data = path.read_bytes()
+    _edit(
+        folder,
+        tensors={"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()},
+    )
+
+
+def _truncate(folder: Path) -> None:
+    path = folder / "tensors.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def _flip(folder: Path) -> None:
+    path = folder / "tensors.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+
+
+def _blueprint(folder: Path, **changes: Any) -> None:
+    header = json.loads((folder / "model.json").read_text())
+    _edit(folder, blueprint=header["blueprint"] | changes)
+
+
+BROKEN = {
+    "no description": (lambda f: (f / "model.json").unlink(), "is no model"),
+    "no tensors": (lambda f: (f / "tensors.safetensors").unlink(), "cannot be read"),
+    "text": (lambda f: (f / "model.json").write_text("hello"), "damaged, or no model of ours"),
+    "a list": (lambda f: (f / "model.json").write_text("[1]"), "damaged, or no model of ours"),
+    "nested": (lambda f: (f / "model.json").write_text("[" * 10**5), "damaged, or no model"),
+    "a letter": (
+        lambda f: (f / "model.json").write_text(
+            (f / "model.json").read_text().replace("cat", "cut")
+        ),
+        "does not hash to its digest",
+    ),
+    "later version": (lambda f: _edit(f, version=2), "this version reads 'metafleet-model' 1"),
+    "foreign format": (lambda f: _edit(f, format="keras"), "has format 'keras'"),
+    "truncated": (_truncate, "were written: damaged"),
+    "a bit": (_flip, "its sha256 differs"),
+    "no blueprint": (lambda f: _edit(f, blueprint=3), "description of the model is damaged"),
+    "no classes": (lambda f: _edit(f, classes=[["cat", 1]]), "is damaged"),
+    "a class twice": (lambda f: _edit(f, classes=[["a", 1], ["a", 1], ["b", 1]]), "is damaged"),
+    "unknown learner": (lambda f: _blueprint(f, learner={"name": "oracle"}), "'oracle'"),
+    "package": (lambda f: _blueprint(f, learner={"name": "os.path:join"}), "os"),
+    "an enormous network": (
+        lambda f: _blueprint(f, model={**CONV, "channels": 10**6}),
+        "has shape",
+    ),
+    "a tensor less": (
+        lambda f: _retensor(f, **{"params.block0.conv.weight": None}),
+        "missing ['params.block0.conv.weight']",
+    ),
+    "a tensor more": (lambda f: _retensor(f, extra=torch.ones(2)), "unexpected ['extra']"),
+    "another shape": (
+        lambda f: _retensor(f, **{"params.block0.conv.weight": torch.ones(1)}),
+        "has shape [1]",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_damaged_or_foreign_model_is_refused_in_one_line(saved: Path, how: str) -> None:
+    damage, expected = BROKEN[how]
+    damage(saved)
+
+    with pytest.raises((ModelError, ConfigError)) as caught:
+        load_model(saved)
+
+    assert isinstance(caught.value, MetafleetError)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)

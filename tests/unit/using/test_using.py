@@ -1,0 +1,269 @@
+"""Adapting to folders and predicting them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import metafleet
+from metafleet.errors import ConfigError, DataError, DataMissingError
+from metafleet.using.adapted_model import batches
+from metafleet.using.items import ReadOptions
+from metafleet.using.prediction_file import write_predictions
+from tests.menagerie import make_classes
+from tests.unit.using.models import CONV, learned, regressor, support_of
+
+FUSION = {
+    "name": "fusion",
+    "dim": 8,
+    "batch_norm": "support",
+    "encoders": {
+        "image": {"name": "conv4", "channels": 4, "n_blocks": 2},
+        "audio": {"name": "audio_conv", "channels": 4},
+        "text": {"name": "ngram_bag"},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def support(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("support")
+    make_classes(folder, range(0, 24, 8), n_items=3, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    make_classes(folder, range(0, 24, 8), n_items=4, seed=2)
+    return folder
+
+
+def test_probabilities_are_the_softmax_of_what_the_learner_predicts() -> None:
+    model = learned("image", learner={"name": "maml", "inner_lr": 0.01})
+    support = support_of(model)
+    inputs = {"image": torch.rand(4, 3, 8, 8)}
+
+    found = model.adapt_to(support, {"a": 2, "b": 2, "c": 2}).predict(inputs)
+
+    own = model.learned
+    logits = own.learner.predict(own.state, support, inputs, 3)
+    rows = [list(row.probabilities.values()) for row in found]
+    torch.testing.assert_close(torch.tensor(rows), torch.softmax(logits, dim=1))
+    assert [row.label for row in found] == ["abc"[i] for i in logits.argmax(dim=1)]
+    assert [row.item for row in found] == ["0", "1", "2", "3"]
+
+
+def test_items_that_lack_a_modality_are_predicted_from_the_others(
+    support: Path, photos: Path
+) -> None:
+    base = learned("image", "audio", "text", model=FUSION)
+
+    model = metafleet.adapt(base, support)
+    found = model.predict(photos)
+
+    assert model.needs.required == ()
+    assert set(model.needs.optional) == {"image", "audio", "text"}
+    assert len(found) == 12
+    assert {row.item for row in found} >= {"thing00/000.png", "thing16/003.png"}
+    assert all(abs(sum(row.probabilities.values()) - 1.0) < 1e-9 for row in found)
+
+
+def test_a_modality_the_model_does_not_look_at_is_left_out_and_told(
+    support: Path, photos: Path
+) -> None:
+    model = learned("image").adapt(support)
+
+    found = model.predict(photos)
+
+    assert any("modality 'audio' is left out: the model looks at image" in n for n in found.notes)
+
+
+def test_items_without_a_modality_the_model_needs_are_named(support: Path, tmp_path: Path) -> None:
+    make_classes(tmp_path / "new", range(2), n_items=3, seed=3)
+    for item in ("000", "001"):
+        (tmp_path / f"new/thing00/{item}.png").unlink()
+    model = learned("image").adapt(support)
+
+    with pytest.raises(DataError, match=r"2 items .* without 'image', which the model") as caught:
+        model.predict(tmp_path / "new")
+
+    assert "thing00/00" in str(caught.value)
+
+
+def test_a_folder_with_nothing_the_model_knows_is_refused(support: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("only words")
+    model = learned("image").adapt(support)
+
+    with pytest.raises(DataError, match="has text; the model was trained on image"):
+        model.predict(tmp_path)
+
+
+def test_tensors_of_an_unknown_modality_or_shape_are_refused(support: Path) -> None:
+    model = learned("image").adapt(support)
+
+    with pytest.raises(DataError, match="modality 'sound' is unknown"):
+        model.predict({"image": torch.rand(2, 3, 8, 8), "sound": torch.rand(2, 5)})
+    with pytest.raises(DataError, match=r"shape \[3, 9, 9\]; the model was trained on \[3, 8, 8\]"):
+        model.predict({"image": torch.rand(2, 3, 9, 9)})
+    with pytest.raises(DataError, match="modality 'image' is missing"):
+        model.predict({"image.present": torch.ones(2)})
+
+
+def test_a_head_of_fixed_size_says_how_many_classes_it_takes(tmp_path: Path) -> None:
+    make_classes(tmp_path, range(2), n_items=3, seed=1)
+    model = learned("image", learner={"name": "maml"})
+
+    with pytest.raises(
+        ConfigError, match=r"has 2 classes, but learner 'maml' .* exactly 3 classes"
+    ):
+        model.adapt(tmp_path)
+
+
+def test_a_class_without_an_example_is_named(tmp_path: Path) -> None:
+    make_classes(tmp_path, range(2), n_items=2, seed=1)
+    (tmp_path / "nothing").mkdir()
+
+    with pytest.raises(DataError, match="class 'nothing' has no example"):
+        learned("image").adapt(tmp_path)
+
+
+def test_a_class_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    make_classes(tmp_path, range(2), n_items=2, seed=1)
+    (tmp_path / "thing00").rename(tmp_path / "Thing01")
+
+    with pytest.raises(DataError, match="class 'thing01' is there twice, also as 'Thing01'"):
+        learned("image").adapt(tmp_path)
+
+
+def test_one_class_is_not_enough(tmp_path: Path) -> None:
+    make_classes(tmp_path, range(1), n_items=2, seed=1)
+
+    with pytest.raises(DataError, match="has 1 class; expected 2 or more"):
+        learned("image").adapt(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataMissingError, match="there is no folder or file"):
+        learned("image").adapt(tmp_path / "nowhere")
+
+
+def test_a_broken_item_refuses_the_folder_unless_it_may_be_left_out(
+    support: Path, tmp_path: Path
+) -> None:
+    make_classes(tmp_path / "new", range(2), n_items=2, seed=3)
+    (tmp_path / "new/thing00/000.png").write_bytes(b"no picture")
+    model = learned("image").adapt(support)
+
+    with pytest.raises(DataError, match=r"000.png.*give --skip-bad"):
+        model.predict(tmp_path / "new")
+    found = model.predict(tmp_path / "new", ReadOptions(skip_bad=True))
+
+    assert len(found) == 3
+    assert any(note.startswith("left out: ") for note in found.notes)
+
+
+def test_another_batch_norm_makes_predictions_independent_of_each_other(support: Path) -> None:
+    base = learned("image", model={**CONV, "batch_norm": "transductive"})
+    inputs = torch.rand(6, 3, 8, 8)
+
+    def together(model: metafleet.AdaptedModel) -> bool:
+        alone = model.logits({"image": inputs[:2]})
+        return torch.allclose(alone, model.logits({"image": inputs})[:2], atol=1e-5)
+
+    assert not together(base.adapt(support))
+    assert together(base.with_batch_norm("support").adapt(support))
+    with pytest.raises(ConfigError, match="needs running averages, which training"):
+        base.with_batch_norm("running")
+
+
+def test_a_function_is_learned_from_a_table_and_its_values_predicted(tmp_path: Path) -> None:
+    (tmp_path / "support.csv").write_text("x,y\n0.5,1.0\n-1,0.25\n2,-3\n")
+    (tmp_path / "asked.jsonl").write_text('{"x": 0.25}\n\n{"x": -2}\n')
+    base = regressor()
+    base.adapt(tmp_path / "support.csv").save(tmp_path / "model")
+
+    found = metafleet.load_model(tmp_path / "model").predict(tmp_path / "asked.jsonl")
+
+    own = base.learned
+    support = metafleet.ExampleSet(
+        {"x": torch.tensor([[0.5], [-1.0], [2.0]])}, torch.tensor([[1.0], [0.25], [-3.0]])
+    )
+    values = own.learner.predict(own.state, support, {"x": torch.tensor([[0.25], [-2.0]])}, 0)
+    torch.testing.assert_close(torch.tensor([row.values for row in found]), values)
+    assert [row.item for row in found] == ["asked.jsonl:1", "asked.jsonl:3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x,z\n1,2\n", "points.csv:2 has no column 'y'; its columns are: x, z"),
+        ("x,y\n1,two\n", "points.csv:2: y='two'; expected a finite number"),
+        ("x,y\n1,nan\n", "points.csv:2: y='nan'; expected a finite number"),
+        ("x,y\n1\n", "points.csv:2: y=None; expected a finite number"),
+        ("x,y\n", "has no row; expected columns x, y"),
+    ],
+)
+def test_a_table_that_is_wrong_is_refused_with_its_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text(text)
+
+    with pytest.raises(DataError) as caught:
+        regressor().adapt(path)
+
+    assert message in str(caught.value)
+
+
+def test_predictions_are_written_as_csv_and_json_lines(
+    support: Path, photos: Path, tmp_path: Path
+) -> None:
+    found = learned("image").adapt(support).predict(photos)
+
+    write_predictions(found.rows, tmp_path / "out.csv")
+    write_predictions(found.rows, tmp_path / "out.jsonl")
+
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert lines[0] == "item,label,probability,given,p(thing00),p(thing08),p(thing16)"
+    assert len(lines) == 13
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 12
+    with pytest.raises(metafleet.ModelError, match="exists"):
+        write_predictions(found.rows, tmp_path / "out.csv")
+    with pytest.raises(metafleet.ModelError, match=r"neither \.csv nor \.jsonl"):
+        write_predictions(found.rows, tmp_path / "out.txt")
+
+
+def test_batches_are_of_nearly_equal_size() -> None:
+    assert [len(rows) for rows in batches(257, 256)] == [128, 129]
+    assert [len(rows) for rows in batches(1000, 256)] == [250] * 4
+    assert [list(rows) for rows in batches(1)] == [[0]]
+
+
+BLOCKED = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"celery", "redis", "sqlalchemy", "pydantic", "click", "kombu"}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Blocker())
+import metafleet
+model = metafleet.adapt(sys.argv[1], sys.argv[2])
+model.save(sys.argv[3])
+model = metafleet.load_model(sys.argv[3])
+print(len(model.predict(sys.argv[2])))
+"""
+
+
+def test_a_model_is_used_without_the_fleet_installed(support: Path, tmp_path: Path) -> None:
+    learned("image").save(tmp_path / "learned")
+    arguments = [str(tmp_path / "learned"), str(support), str(tmp_path / "model")]
+
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, *arguments], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "9"
