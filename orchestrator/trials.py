@@ -134,10 +134,13 @@ class Trials:
         return True
 
     def _pays_to_compile(self, tried: list[Trial]) -> bool:
-        """Tell whether compiling would be a small part of the fastest run there is without."""
-        step_s = min(trial.step_s(self._meta_batch_size) for trial in tried)
-        budget_s = _SHARE * self._n_steps * step_s
-        if budget_s < _COMPILING_S:
+        """Tell whether compiling would be a small part of the fastest run there is without.
+
+        Where mapping does not pay, the time is in large operations, which no compiler makes faster.
+        """
+        fastest = min(tried, key=lambda trial: trial.step_s(self._meta_batch_size))
+        budget_s = _SHARE * self._n_steps * fastest.step_s(self._meta_batch_size)
+        if fastest.execution != "vmap" or budget_s < _COMPILING_S:
             return False
         try:
             operations = self._workload.count_operations(min(self._meta_batch_size, LARGEST_CHUNK))

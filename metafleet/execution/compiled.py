@@ -61,7 +61,7 @@ class CompiledExecution(MappedExecution):
     ) -> ChunkSums:
         layout, inputs = self._inputs(state, schedule, chunk)
         key = (
-            *(computation.n_way, computation.variant),
+            *(computation.n_way, computation.variant, layout),
             *((tuple(value.shape), value.dtype) for value in inputs),
         )
         program = self._programs.get(key)
@@ -131,5 +131,5 @@ def _repeat_last(part: Params, times: int) -> Params:
 def _unflatten(outputs: Sequence[Tensor], state: MetaState) -> ChunkSums:
     rest = iter(outputs)
     grads = apart({name: next(rest) for name in sorted(state.params)})
-    buffers = {name: next(rest) for name in sorted(state.buffers)}
+    buffers = apart({name: next(rest) for name in sorted(state.buffers)})
     return ChunkSums(grads, buffers, *rest)

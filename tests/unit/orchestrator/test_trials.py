@@ -75,6 +75,15 @@ def test_what_compiling_took_counts() -> None:
     assert found.execution == "vmap"
 
 
+def test_what_gains_nothing_by_mapping_is_not_compiled() -> None:
+    workers = Workers(ALL | {"vmap": 0.03})
+
+    found = run_trials(workers, n_steps=100_000, execution="auto")
+
+    assert found.execution == "autograd"
+    assert [name for name, _, _ in workers.asked] == ["autograd", "vmap"]
+
+
 def test_a_given_size_of_jobs_is_kept_and_an_open_one_gives_every_process_a_job() -> None:
     given, opened = Workers(ALL), Workers(ALL)
 
