@@ -188,7 +188,8 @@ def test_the_workload_holds_what_decides_the_arithmetic(good: Path) -> None:
         (
             "data.name=imagenet",
             "--set: there is no data set 'imagenet'; expected one of: "
-            "folder, function_families, glyphs, mixture, omniglot, sinusoid",
+            "clinc150, concepts, folder, fsdd, function_families, glyphs, mixture, omniglot, "
+            "sinusoid",
         ),
         (
             "model.name=conv5",
