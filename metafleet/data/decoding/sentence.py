@@ -25,8 +25,18 @@ def check() -> None:
 
 
 def encode(text: str) -> Array:
-    """Return float16 [384]; of a text beyond 256 tokens, its beginning."""
-    features = _encoder().encode([text], batch_size=1, show_progress_bar=False)
+    """Return float16 [384]; of a text beyond 256 tokens, its beginning.
+
+    One text at a time and one thread: the same bits in every process that has the same libraries.
+    """
+    import torch  # noqa: PLC0415 - the other decoders start in a moment without it
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        features = _encoder().encode([text], batch_size=1, show_progress_bar=False)
+    finally:
+        torch.set_num_threads(n_threads)
     return np.asarray(features[0]).astype(np.float16)
 
 
@@ -36,4 +46,6 @@ def _package() -> Any:
 
 @functools.cache
 def _encoder() -> Any:
+    logging = import_library("transformers.utils.logging", package="transformers", extra="text")
+    logging.disable_progress_bar()  # it would draw over ours
     return _package().load_model("cpu")

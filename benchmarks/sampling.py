@@ -1,0 +1,103 @@
+"""How many multimodal episodes a second are drawn from the prepared cache, on one core.
+
+    python -m benchmarks.sampling [--repeats 5] [--json FILE]
+
+5-way 1-shot, with 1 and with 15 queries a class, one torch thread. "image, stroke" are glyphs;
+"image, audio, text" are random items of the shapes that concepts have (pictures 3x32x32, log-mel
+40x74, 112 bytes), a third of the sounds missing. Rows take turns; medians, least and most.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.data_plane import machine
+from benchmarks.turns import take_turns
+from metafleet.data.class_data import ClassData
+from metafleet.data.prepared import ClassInfo
+from metafleet.data.preparing import Content, find_or_prepare
+from metafleet.data.registry import open_source
+from metafleet.episode import META_TRAIN, EpisodeShape
+from metafleet.sampling import EpisodeSource
+from metafleet.seeds import CounterRng
+
+N_EPISODES = 500
+N_QUERY = (1, 15)
+N_CLASSES, N_ITEMS = 200, 20
+
+
+def main() -> None:
+    """Measure and print; write JSON if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as home:
+        rates = measure(Path(home), repeats=arguments.repeats)
+    for name, rate in rates.items():
+        print(f"{name:<32} {rate['median']:>8,.0f}/s ({rate['min']:,.0f} to {rate['max']:,.0f})")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": machine(), "episodes_per_s": rates}))
+
+
+def measure(home: Path, *, repeats: int) -> dict[str, dict[str, float]]:
+    """Return row -> median, min and max of episodes a second."""
+    glyphs = {"name": "glyphs", "modalities": ["image", "stroke"]}
+    sources = {
+        "image, stroke": open_source(glyphs, home),
+        "image, audio, text": random_items(home),
+    }
+    works = {
+        f"{name}, {n_query} query": drawing(source, EpisodeShape(5, 1, n_query))
+        for name, source in sources.items()
+        for n_query in N_QUERY
+    }
+    times = take_turns(works, repeats=repeats)
+    rates = {name: [N_EPISODES / s for s in seconds] for name, seconds in times.items()}
+    return {
+        name: {"median": statistics.median(rate), "min": min(rate), "max": max(rate)}
+        for name, rate in rates.items()
+    }
+
+
+def drawing(source: EpisodeSource, shape: EpisodeShape) -> Callable[[], object]:
+    """Return the drawing of many episodes, each kept no longer than a worker would."""
+
+    def draw() -> None:
+        for index in range(N_EPISODES):
+            source.sample(META_TRAIN, shape, CounterRng(1, META_TRAIN, 1, index))
+
+    return draw
+
+
+def random_items(home: Path) -> EpisodeSource:
+    """Prepare random pictures, sounds and texts, with gaps."""
+    rng, n_rows = np.random.default_rng(1), N_CLASSES * N_ITEMS
+    has_sound = rng.random(n_rows) < 2 / 3
+    sounds = rng.random((n_rows, 40, 74)).astype(np.float16)
+    sounds[~has_sound] = 0
+    content = Content(
+        classes=[ClassInfo(f"class {n}", "all", N_ITEMS) for n in range(N_CLASSES)],
+        arrays={
+            "image": rng.integers(0, 256, (n_rows, 3, 32, 32), np.uint8),
+            "audio": sounds,
+            "text": rng.integers(1, 128, (n_rows, 112), np.uint8),
+        },
+        present={},
+        facts={},
+        masks={"audio": has_sound},
+    )
+    prepared = find_or_prepare(home / "prepared" / "random-0", lambda: content)
+    splits = {META_TRAIN: [info.name for info in prepared.classes]}
+    return ClassData("random", prepared, splits, ("image", "audio", "text")).open_source()
+
+
+if __name__ == "__main__":
+    main()
