@@ -101,6 +101,11 @@ class Fleet:
         with connect(str(self.settings.broker_url)) as client:
             return {worker.name for worker in list_workers(client) if worker.is_alive}
 
+    def n_waiting(self) -> int:
+        """Count the workers that are blocked on the queue: each is handed the next message."""
+        with connect(str(self.settings.broker_url)) as client:
+            return sum(c["cmd"] == "brpop" and "b" in c["flags"] for c in client.client_list())
+
     def stop(self) -> None:
         for worker in self.workers:
             worker.stop()

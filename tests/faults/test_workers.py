@@ -26,6 +26,7 @@ def test_a_worker_killed_in_a_job(fleet: Fleet, expected: str) -> None:
 
 def test_an_idle_worker_frozen_with_a_message_then_killed(fleet: Fleet, expected: str) -> None:
     frozen, _ = fleet.start(2)
+    wait_until(lambda: fleet.n_waiting() == 2, "workers blocked on the queue")
     # blocked on the queue, it gets the next message from Redis and never wakes to start it
     frozen.send(signal.SIGSTOP)
     running = Running(fleet.settings)
@@ -131,7 +132,8 @@ def _kill_once_it_holds_a_message(frozen: WorkerProcess, running: Running) -> No
         started = f"mf:{{{running.run.uid}}}:train:e1:1:started"
 
         def only_one_is_missing() -> bool:
-            return int(client.hlen(started)) == SHARDS - 1 and client.llen("mf:inner.cpu") == 0
+            is_seen = int(client.hlen(started)) == SHARDS - 1 and client.llen("mf:inner.cpu") == 0
+            return is_seen or bool(running.watcher.steps)  # it was, but we were not there to see it
 
         wait_until(only_one_is_missing, "all shards but the frozen worker's begun")
         frozen.kill()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from contracts.host_cache import HostCache
 from contracts.keys import queue_list
@@ -178,7 +177,7 @@ def test_workers_killed_with_sums_to_add_up_in_hand_are_followed_by_another(
         if step.request.kind != "reduce" or not victims:
             return send(self, step, placed)
         assert len(placed) == n_groups
-        wait_until(lambda: _n_waiting(self._client) == len(victims) + 1, "idle workers")
+        wait_until(lambda: fleet.n_waiting() == len(victims) + 1, "idle workers")
         for worker in [*victims, survivor]:
             worker.send(signal.SIGSTOP)
         send(self, step, placed)  # Redis hands each message to a worker that waits, frozen or not
@@ -194,8 +193,3 @@ def test_workers_killed_with_sums_to_add_up_in_hand_are_followed_by_another(
 
     assert victims == []
     assert report.checkpoint_sha256 == expected
-
-
-def _n_waiting(client: redis.Redis) -> int:
-    """Count the workers that are blocked on the queue."""
-    return sum(c["cmd"] == "brpop" and "b" in c["flags"] for c in client.client_list())
