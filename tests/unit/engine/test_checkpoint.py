@@ -49,6 +49,18 @@ def names(home: Path) -> list[str]:
     return sorted(path.name for path in home.iterdir())
 
 
+def test_reading_leaves_alone_what_the_owner_is_writing(
+    folder: CheckpointFolder, home: Path
+) -> None:
+    folder.write(make_checkpoint(7))
+    (home / ".part-of-the-owner").write_bytes(b"half")
+
+    assert folder.read_newest() is not None
+    assert ".part-of-the-owner" in names(home)
+    folder.discard_torn()
+    assert ".part-of-the-owner" not in names(home)
+
+
 @pytest.mark.parametrize("has_best", [True, False])
 def test_what_is_read_is_what_was_written_bit_for_bit(
     folder: CheckpointFolder, has_best: bool
