@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import platform
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -37,6 +38,9 @@ Program = Callable[[list[Tensor]], list[Tensor]]
 _MOST_KEPT: Final = 200
 """Programs that a folder keeps; those used longest ago go first."""
 
+_LONGEST_BUILD_S: Final = 86400.0
+
+_BUILDING: Final = "building-"
 _SUFFIX: Final = ".so"
 _CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 
@@ -110,7 +114,7 @@ class MachineCode:
         """Compile into a folder beside, and put the library in its place when it is whole."""
         began_s = time.monotonic()
         log.info("compiling %s: %d operations", path.name, len(graph.graph.nodes))
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix="building-") as place:
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix=_BUILDING) as place:
             with _inductor_in(self._folder / "inductor"):
                 library = _compile_graph(graph, inputs, Path(place))
             with Path(library).open("rb+") as built:
@@ -123,6 +127,10 @@ class MachineCode:
         found = sorted(self._folder.glob(f"*{_SUFFIX}"), key=lambda p: p.stat().st_mtime)
         for path in found[:-_MOST_KEPT]:
             path.unlink(missing_ok=True)
+        for place in self._folder.glob(f"{_BUILDING}*"):  # of processes that were killed meanwhile
+            with contextlib.suppress(OSError):
+                if time.time() - place.stat().st_mtime > _LONGEST_BUILD_S:
+                    shutil.rmtree(place, ignore_errors=True)
 
     def _load(self, path: Path) -> Program:
         runner: Any
