@@ -125,7 +125,7 @@ def _flat(image: "Image", mode: str) -> "Image":
 
 
 def _fitted(image: "Image", frame: Frame) -> "Image":
-    """Make the picture a square as ``fit`` says; its longer side need not be a multiple of two."""
+    """Make the picture a square as ``fit`` says, of any size, or leave it to be stretched."""
     from PIL import Image  # noqa: PLC0415 - optional
 
     width, height = image.size
