@@ -28,7 +28,10 @@ THEMES = {
         *("MetaState", "Params", "digest", "flatten_state", "unflatten_state"),
         *("TreeReducer", "Workload", "WorkloadSpec", "Summary", "summarise"),
     ),
-    "Errors": ("MetafleetError", "ConfigError", "DataError", "NumericsError"),
+    "Learned models": (
+        *("LearnedModel", "AdaptedModel", "Prediction", "ReadOptions", "load_model", "adapt"),
+    ),
+    "Errors": ("MetafleetError", "ConfigError", "DataError", "ModelError", "NumericsError"),
 }
 
 
