@@ -55,6 +55,14 @@ def require(holds: bool, option: str, value: object, expected: str) -> None:
         raise ConfigError(f"{option}={value!r}; expected {expected}")
 
 
+def is_finite_number(value: object) -> bool:
+    """Tell whether a value is a number that a float can hold; truth values are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    # unlike math.isfinite, this takes whole numbers too large for a float
+    return abs(value) <= sys.float_info.max
+
+
 def _is_required(field: dataclasses.Field[Any]) -> bool:
     missing = dataclasses.MISSING
     return field.default is missing and field.default_factory is missing
@@ -75,10 +83,7 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     if origin is Mapping:
         return _convert_table(name, value, typing.get_args(hint)[1])
     if hint is float:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        # unlike math.isfinite, this takes whole numbers too large for a float
-        is_finite = is_number and abs(value) <= sys.float_info.max
-        require(is_finite, name, value, "a finite number")
+        require(is_finite_number(value), name, value, "a finite number")
         return float(value)
     is_right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     require(is_right, name, value, _ARTICLES.get(hint, f"a {hint.__name__}"))

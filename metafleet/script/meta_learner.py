@@ -19,6 +19,13 @@ from metafleet.options import require
 from metafleet.params import Params
 from metafleet.problem import LossFn
 from metafleet.script.adapted import Adapted
+from metafleet.script.arguments import (
+    check_loss,
+    check_make_optimiser,
+    check_module,
+    check_optimiser,
+    check_rates,
+)
 from metafleet.script.binding import Algorithm, bind, example_parameter
 from metafleet.script.bound import Bound
 from metafleet.script.learned_state import LearnedState
@@ -103,8 +110,10 @@ class MetaLearner:
         seed: int = 1,
         **options: Any,
     ) -> None:
-        require(outer_lr > 0.0, "outer_lr", outer_lr, "more than 0")
-        require(clip_norm >= 0.0, "clip_norm", clip_norm, "0 or more")
+        check_module(module)
+        check_loss(loss)
+        check_make_optimiser(optimiser)
+        check_rates(outer_lr=outer_lr, clip_norm=clip_norm)
         self.module = module
         self.step = 0
         self._algorithm = Algorithm.of(algorithm, options)
@@ -259,6 +268,8 @@ class MetaLearner:
             state = LearnedState(binding.learner, self._function, seed=self._seed, like=self._like)
             params = list(state.params.values())
             optimiser = self._make_optimiser(params) if params else None
+            if params:
+                check_optimiser(optimiser)
             device = str(self._like.device)
             execution = make_execution(self._execution, binding.learner, device=device)
             self._bound = Bound(binding, state, optimiser, execution)

@@ -146,12 +146,14 @@ class LearnedModel:
         classes = dict(Counter(found.labels))  # sorted, as the items are
         _refuse_twins(path, classes)
         if len(classes) < 2:
-            raise DataError(f"{path} has {len(classes)} class; expected 2 or more to tell apart")
+            raise DataError(
+                f"{str(path)!r} has {len(classes)} class; expected 2 or more to tell apart"
+            )
         learner = self.learned.learner
         n = learner.n_classes if isinstance(learner, EpisodicLearner) else None
         if n is not None and n != len(classes):
             raise ConfigError(
-                f"{path} has {len(classes)} classes, but learner "
+                f"{str(path)!r} has {len(classes)} classes, but learner "
                 f"{self.learned.blueprint.learner['name']!r} learned {n} outputs and can take "
                 f"exactly {n} classes; give {n}, or train a learner that takes any number, such as "
                 "'protonet', 'r2d2' or 'protomaml'"

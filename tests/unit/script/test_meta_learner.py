@@ -322,6 +322,27 @@ class Reshaping(nn.Module):
         (lambda: MetaLearner(dense_net(), "mamml"), "there is no learner 'mamml'|learner 'mamml'"),
         (lambda: MetaLearner(dense_net(), iner_lr=0.1), "has no option 'iner_lr'"),
         (lambda: MetaLearner(dense_net(), outer_lr=0.0), "outer_lr=0.0; expected more than 0"),
+        (lambda: MetaLearner(dense_net(), outer_lr="1e-3"), "outer_lr='1e-3'; expected a finite"),
+        (lambda: MetaLearner(dense_net(), outer_lr=None), "outer_lr=None; expected a finite"),
+        (lambda: MetaLearner(dense_net(), outer_lr=True), "outer_lr=True; expected a finite"),
+        (
+            lambda: MetaLearner(dense_net(), outer_lr=float("nan")),
+            "outer_lr=nan; expected a finite",
+        ),
+        (lambda: MetaLearner(dense_net(), clip_norm="1"), "clip_norm='1'; expected a finite"),
+        (lambda: MetaLearner(Tied), r"module is the class Tied; expected an instance.* Tied\("),
+        (lambda: MetaLearner("conv4"), "module is 'conv4'; expected a torch.nn.Module"),
+        (lambda: MetaLearner(F.relu), "module is a function; expected a torch.nn.Module"),
+        (lambda: MetaLearner(dense_net(), loss="mse"), "loss is 'mse'; expected a function"),
+        (
+            lambda: MetaLearner(dense_net(), loss=nn.MSELoss),
+            r"loss is the class MSELoss; expected an instance, such as MSELoss\(\)",
+        ),
+        (lambda: MetaLearner(dense_net(), optimiser="sgd"), "optimiser is 'sgd'; expected a func"),
+        (
+            lambda: MetaLearner(dense_net(), optimiser=torch.optim.Adam(dense_net().parameters())),
+            "optimiser is a Adam; expected a function of the parameters",
+        ),
         (lambda: MetaLearner(dense_net(), head="fc"), "head='fc' but the module's submodules are"),
         (lambda: MetaLearner(nn.Flatten()), "the module has no parameters"),
         (lambda: MetaLearner(conv_net(), head="1"), "head='1' has batch norm"),
@@ -329,8 +350,9 @@ class Reshaping(nn.Module):
     ],
 )
 def test_a_wrong_choice_is_named_at_once(make, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         make()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -351,6 +373,10 @@ def test_a_wrong_choice_is_named_at_once(make, message: str) -> None:
         (
             lambda: MetaLearner(dense_net(), loss=nn.CrossEntropyLoss(reduction="none")),
             r"the loss returns \(6,\); expected a scalar",
+        ),
+        (
+            lambda: MetaLearner(dense_net(), optimiser=lambda params: None),
+            "optimiser returns a NoneType; expected a function of the parameters",
         ),
         (
             lambda: MetaLearner(Reshaping(torch.tanh), "anil", head="fc"),

@@ -1,0 +1,79 @@
+"""Refusals of what ``MetaLearner`` cannot take, when it is made."""
+
+from typing import Any
+
+from torch import nn
+
+from metafleet.errors import ConfigError
+from metafleet.options import is_finite_number, require
+
+
+def check_module(module: Any) -> None:
+    """Refuse what is no module, such as its class.
+
+    Raises:
+        ConfigError: it is no ``torch.nn.Module``.
+    """
+    if isinstance(module, type):
+        name = module.__name__
+        raise ConfigError(f"module is the class {name}; expected an instance, such as {name}(...)")
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"module is {_shown(module)}; expected a torch.nn.Module")
+
+
+def check_loss(loss: Any) -> None:
+    """Refuse what cannot be called with outputs and targets.
+
+    Raises:
+        ConfigError: it is a class, or cannot be called.
+    """
+    if isinstance(loss, type):
+        name = loss.__name__
+        raise ConfigError(f"loss is the class {name}; expected an instance, such as {name}()")
+    if loss is not None and not callable(loss):
+        raise ConfigError(
+            f"loss is {_shown(loss)}; expected a function of outputs and targets, such as "
+            "torch.nn.functional.mse_loss"
+        )
+
+
+def check_make_optimiser(make: Any) -> None:
+    """Refuse what cannot be called with parameters, such as a name or an optimiser itself.
+
+    Raises:
+        ConfigError: it cannot be called.
+    """
+    if make is not None and not callable(make):
+        raise ConfigError(f"optimiser is {_shown(make)}; {_EXPECTED_OPTIMISER}")
+
+
+def check_optimiser(made: Any) -> None:
+    """Refuse what was made as an optimiser but cannot step.
+
+    Raises:
+        ConfigError: it has no ``step``.
+    """
+    if isinstance(made, type) or not callable(getattr(made, "step", None)):
+        raise ConfigError(f"optimiser returns {_shown(made)}; {_EXPECTED_OPTIMISER}")
+
+
+def check_rates(*, outer_lr: Any, clip_norm: Any) -> None:
+    """Refuse what is no number, or out of range.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    for name, value in (("outer_lr", outer_lr), ("clip_norm", clip_norm)):
+        require(is_finite_number(value), name, value, "a finite number")
+    require(outer_lr > 0.0, "outer_lr", outer_lr, "more than 0")
+    require(clip_norm >= 0.0, "clip_norm", clip_norm, "0 or more")
+
+
+def _shown(value: Any) -> str:
+    """Return a text itself, and of all else what it is: others may take many lines."""
+    return repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
+
+
+_EXPECTED_OPTIMISER = (
+    "expected a function of the parameters, such as lambda params: torch.optim.SGD(params, lr=0.1)"
+)
