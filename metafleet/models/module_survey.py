@@ -58,12 +58,19 @@ def survey(function: ModuleFunction, call: Call) -> Survey:
             if isinstance(layer, _LAYERS) and not in_head:
                 handle = layer.register_forward_hook(partial(note, name))
                 stack.callback(handle.remove)
+        of_head: list[Any] = []
+        if function.head is not None:
+            handle = function.head.register_forward_hook(lambda _, args, out: of_head.append(out))
+            stack.callback(handle.remove)
         outputs = function({}, call, _as_it_is)
     with torch.no_grad():
         features = outputs
         if function.head is not None:
+            # first, for what follows a head may not take what goes into it
+            _require_last(function, of_head[-1] if of_head else None, outputs)
             features = function({}, call, _as_it_is, stops_at_head=True)
-            _require_last(function, features, outputs)
+            params = dict(function.module.named_parameters())
+            _require_last(function, function.apply_head(params, features), outputs)
     norms = [name for name, _ in ran if name in function.norms]
     return Survey(
         output_shape=tuple(outputs.shape[1:]),
@@ -73,10 +80,8 @@ def survey(function: ModuleFunction, call: Call) -> Survey:
     )
 
 
-def _require_last(function: ModuleFunction, features: Tensor, outputs: Tensor) -> None:
-    params = dict(function.module.named_parameters())
-    alone = function.apply_head(params, features)
-    if alone.shape != outputs.shape or not torch.equal(alone, outputs):
+def _require_last(function: ModuleFunction, of_head: Any, outputs: Tensor) -> None:
+    if not isinstance(of_head, Tensor) or not torch.equal(of_head, outputs):
         raise ConfigError(
             f"head={function.head_name!r} is not the last thing the module computes; expected "
             "outputs that are the head's, without an activation or a reshape after it"

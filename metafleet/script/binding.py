@@ -177,7 +177,7 @@ def bind(
         {name: tuple(value.shape[1:]) for name, value in support.inputs.items()},
         _target_dim(support.targets, loss) if is_regression else 0,
         {META_TRAIN: EpisodeShape(n_classes, max(1, len(support) // max(n_way, 1)), 1)},
-        None if loss is None else _scalar(loss),
+        None if loss is None else _checked(loss),
     )
     factory = ModuleFactory(
         function, support.inputs, batch_norm=batch_norm, is_regression=is_regression
@@ -220,14 +220,28 @@ def _target_dim(targets: Tensor, loss: LossFn | None) -> int:
     return max(1, targets[0].numel())
 
 
-def _scalar(loss: LossFn) -> LossFn:
+def _checked(loss: LossFn) -> LossFn:
+    """Refuse a loss that is no scalar, or that nothing can be learned from when it is first used.
+
+    Later it may be a constant, as one with a mask is where the mask leaves nothing.
+    """
+    has_followed = False
+
     def checked(outputs: Tensor, targets: Tensor) -> Tensor:
+        nonlocal has_followed
         value = loss(outputs, targets)
         if not isinstance(value, Tensor) or value.dim() != 0:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ConfigError(
                 f"the loss returns {shape}; expected a scalar tensor, such as with reduction='mean'"
             )
+        if outputs.requires_grad and not has_followed:
+            if not value.requires_grad:
+                raise ConfigError(
+                    "the loss does not depend on the module's parameters; expected one computed "
+                    "from the outputs, without detach(), item(), numpy() or no_grad()"
+                )
+            has_followed = True
         return value
 
     return checked

@@ -382,6 +382,14 @@ def test_a_wrong_choice_is_named_at_once(make, message: str) -> None:
             lambda: MetaLearner(Reshaping(torch.tanh), "anil", head="fc"),
             "head='fc' is not the last thing the module computes",
         ),
+        (
+            lambda: MetaLearner(dense_net(), "anil", head="0"),
+            "head='0' is not the last thing the module computes",
+        ),
+        (
+            lambda: MetaLearner(nn.Sequential(dense_net(4), nn.Linear(4, 3).double()), head="0.2"),
+            "head='0.2' is not the last thing the module computes",
+        ),
         (lambda: MetaLearner(Reshaping(lambda x: (x,))), "the module returns a tuple"),
         (
             lambda: MetaLearner(Reshaping(lambda x: x[:, None])),
@@ -393,6 +401,45 @@ def test_a_wrong_choice_is_named_at_once(make, message: str) -> None:
 def test_what_does_not_fit_is_named_when_the_first_episode_comes(make, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make().optimize([vector_episode()])
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "execution"),
+    [
+        *((name, how) for name in ("maml", "reptile", "protonet") for how in ("autograd", "vmap")),
+        ("maml", "constant_memory"),
+    ],
+)
+@pytest.mark.parametrize(
+    "loss",
+    [lambda o, t: F.cross_entropy(o.detach(), t), lambda o, t: torch.tensor(1.0)],
+    ids=["detached", "constant"],
+)
+def test_a_loss_without_parameters_is_refused_and_changes_nothing(
+    loss, algorithm: str, execution: str
+) -> None:
+    module = dense_net()
+    before = values_of(module)
+
+    meta = MetaLearner(module, algorithm, loss=loss, execution=execution)
+    with pytest.raises(ConfigError, match="the loss does not depend on the module's parameters"):
+        meta.optimize([vector_episode(), vector_episode(1)])
+
+    assert meta.step == 0
+    assert all(torch.equal(v, before[n]) for n, v in module.named_parameters())
+
+
+def test_a_loss_may_be_constant_for_a_later_episode() -> None:
+    def masked(outputs: Tensor, targets: Tensor) -> Tensor:
+        kept = targets < 100
+        return F.mse_loss(outputs[kept], targets[kept]) if kept.any() else torch.tensor(0.0)
+
+    x, y, *query = value_episode()
+    meta = MetaLearner(dense_net(2), "maml", loss=masked)
+
+    report = meta.optimize([(x, y, *query), (x, y + 1000, query[0], query[1] + 1000)])
+
+    assert report.episodes[0].loss > report.episodes[1].loss == 0.0
 
 
 @pytest.mark.parametrize(
