@@ -20,6 +20,9 @@ from metafleet.errors import ConfigError
 TIMEOUT_S: Final = 30.0
 """How long one piece may take; of a peer that is silent for so long nothing more is expected."""
 
+HANDSHAKE_S: Final = 5.0
+"""How long each half of a handshake may take in all, however few bytes come at a time."""
+
 GET: Final = b"G"
 PUT: Final = b"P"
 YES: Final = b"\x01"
@@ -70,19 +73,30 @@ def shake_hands(sock: socket.socket, key: str, *, is_server: bool) -> bool:
     """
     nonce = secrets.token_bytes(_NONCE_BYTES)
     sock.sendall(_HELLO + nonce)
-    hello = bytes(receive(sock, len(_HELLO) + _NONCE_BYTES))
+    hello = _receive_at_once(sock, len(_HELLO) + _NONCE_BYTES)
     if not hello.startswith(_HELLO):
         return False
     theirs = hello[len(_HELLO) :]
     own, other = (b"server", b"client") if is_server else (b"client", b"server")
     if not is_server:  # who calls proves it first: a server tells strangers nothing
         sock.sendall(_proof(key, own, nonce, theirs))
-    found = bytes(receive(sock, hashlib.sha256().digest_size))
+    found = _receive_at_once(sock, hashlib.sha256().digest_size)
     if not hmac.compare_digest(found, _proof(key, other, theirs, nonce)):
         return False
     if is_server:
         sock.sendall(_proof(key, own, nonce, theirs))
     return True
+
+
+def _receive_at_once(sock: socket.socket, n_bytes: int) -> bytes:
+    """Receive by one call, which the limit of ``sock`` ends as a whole.
+
+    ``receive`` would begin anew with every byte of a stranger who sends one now and then.
+    """
+    data = sock.recv(n_bytes, socket.MSG_WAITALL)
+    if len(data) < n_bytes:
+        raise ConnectionAbortedError("no whole handshake came over a direct stream")
+    return data
 
 
 def _proof(key: str, role: bytes, own: bytes, theirs: bytes) -> bytes:

@@ -10,6 +10,7 @@ from typing import Final
 from contracts.codec import Encoded
 from contracts.direct_wire import (
     GET,
+    HANDSHAKE_S,
     NO,
     TIMEOUT_S,
     YES,
@@ -27,6 +28,12 @@ _IDLE_S: Final = 3600.0
 """How long a worker may be silent between two jobs; it connects again when it must."""
 
 _BACKLOG: Final = 512
+
+_MOST_STRANGERS: Final = 64
+"""Callers that have not proved yet to know the key; the next wait in the backlog."""
+
+_PAUSE_S: Final = 0.5
+"""How long no call is taken when the process has no room for one."""
 
 
 class DirectServer:
@@ -52,6 +59,8 @@ class DirectServer:
         self._received: dict[str, tuple[bytearray, str] | None] = {}
         self._lock = threading.Lock()
         self._streams: set[socket.socket] = set()
+        self._strangers = threading.Semaphore(_MOST_STRANGERS)
+        self._closed = threading.Event()
         try:
             family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
             self._listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
@@ -104,6 +113,7 @@ class DirectServer:
 
     def close(self) -> None:
         """Take no more calls and hang up."""
+        self._closed.set()
         with self._lock:
             streams, self._streams = self._streams, set()
         for each in (self._listener, *streams):
@@ -114,19 +124,29 @@ class DirectServer:
 
     def _accept(self) -> None:
         while True:
+            self._strangers.acquire()
             try:
-                stream, peer = self._listener.accept()
-            except OSError:  # closed
-                return
+                self._take_call()
+            except (OSError, RuntimeError) as error:  # no more files, or no more threads
+                self._strangers.release()
+                if self._closed.is_set():
+                    return
+                log.warning("a direct stream cannot be taken (%s); trying again", error)
+                self._closed.wait(_PAUSE_S)
+
+    def _take_call(self) -> None:
+        stream, peer = self._listener.accept()
+        try:
             threading.Thread(
                 target=self._serve, args=(stream, str(peer[0])), name="direct-stream", daemon=True
             ).start()
+        except BaseException:
+            stream.close()
+            raise
 
     def _serve(self, stream: socket.socket, peer: str) -> None:
         with stream, self._known(stream), contextlib.suppress(OSError):
-            limit(stream, TIMEOUT_S)
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if not shake_hands(stream, self._key, is_server=True):
+            if not self._is_ours(stream):
                 log.warning("a caller at %s does not know the signing key: hung up", peer)
                 return
             while True:
@@ -137,6 +157,17 @@ class DirectServer:
                     self._send(stream, key, n_bytes)
                 else:
                     self._take(stream, key, n_bytes)
+
+    def _is_ours(self, stream: socket.socket) -> bool:
+        """Tell whether the caller knows the key, within seconds; then the next may call."""
+        try:
+            limit(stream, HANDSHAKE_S)
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._closed.is_set():
+                raise ConnectionAbortedError("closed meanwhile")
+            return shake_hands(stream, self._key, is_server=True)
+        finally:
+            self._strangers.release()
 
     @contextlib.contextmanager
     def _known(self, stream: socket.socket) -> Iterator[None]:
