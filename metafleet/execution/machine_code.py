@@ -64,7 +64,7 @@ class MachineCode:
             inputs: what it was written down for.
 
         Raises:
-            ConfigError: there is no compiler, or the folder is unsafe.
+            ConfigError: there is no compiler, it fails, or the folder is unsafe.
         """
         path = self._folder / f"{self._name(graph, inputs)}{_SUFFIX}"
         self._secure_folder()
@@ -78,7 +78,7 @@ class MachineCode:
 
     def _name(self, graph: Any, inputs: Sequence[Tensor]) -> str:
         sha = hashlib.sha256()
-        parts = [graph.code, compiler_version(), _processor(), str(self._device)]
+        parts = [graph.code, compiler_version(), _processor(), _describe(self._device)]
         parts += [f"{tuple(value.shape)} {value.dtype}" for value in inputs]
         parts += [str(torch.get_num_threads()), torch.__version__]
         parts += _constants(graph)
@@ -114,9 +114,12 @@ class MachineCode:
         """Compile into a folder beside, and put the library in its place when it is whole."""
         began_s = time.monotonic()
         log.info("compiling %s: %d operations", path.name, len(graph.graph.nodes))
-        with tempfile.TemporaryDirectory(dir=self._folder, prefix=_BUILDING) as place:
-            with _inductor_in(self._folder / "inductor"):
-                library = _compile_graph(graph, inputs, Path(place))
+        with (
+            _failures_told(),
+            tempfile.TemporaryDirectory(dir=self._folder, prefix=_BUILDING) as place,
+            _inductor_in(self._folder / "inductor"),
+        ):
+            library = _compile_graph(graph, inputs, Path(place))
             with Path(library).open("rb+") as built:
                 os.fsync(built.fileno())
             Path(library).replace(path)
@@ -140,6 +143,29 @@ class MachineCode:
             runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(path), 1)
         program: Program = runner.run
         return program
+
+
+@contextlib.contextmanager
+def _failures_told() -> Iterator[None]:
+    """Say in one line why compiling failed: no memory, no room, no headers."""
+    from torch._inductor import exc  # noqa: PLC0415 - takes a second to import
+
+    try:
+        yield
+    except (exc.InductorError, exc.CppCompileError, OSError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(
+            f"execution='compiled': the compiler failed ({first[:200]}); see that it has memory, "
+            "room on the disk and its headers, or choose execution='autograd' or 'vmap'"
+        ) from error
+
+
+def _describe(device: torch.device) -> str:
+    """Name what a program is for: a GPU's code runs on its own kind alone."""
+    if device.type != "cuda":
+        return str(device)
+    properties = torch.cuda.get_device_properties(device)
+    return f"{device} {properties.name} {properties.major}.{properties.minor}"
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """Machine code gives the gradient of autograd, once compiled for all processes of a machine."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -90,6 +91,28 @@ def test_without_a_compiler_it_is_one_clear_line(tmp_path: Path) -> None:
             compiled_gradient(tmp_path / "programs")
     finally:
         machine_code.compiler_version.cache_clear()
+
+
+def test_a_compiler_that_fails_is_one_clear_line(tmp_path: Path) -> None:
+    broken = tmp_path / "g++"
+    broken.write_text(
+        '#!/bin/sh\ncase "$1" in --version|-v) exec g++ "$@";; esac\n'
+        "echo 'No space left on device' >&2; exit 1\n"
+    )
+    broken.chmod(0o755)
+
+    answer = subprocess.run(
+        [sys.executable, "-m", "tests.unit.execution.compiled_case", str(tmp_path / "programs")],
+        cwd=ROOT,
+        env=os.environ | {"CXX": str(broken)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    last = answer.stderr.strip().splitlines()[-1]
+    assert "execution='compiled': the compiler failed" in last, answer.stderr
+    assert not list((tmp_path / "programs").glob("*.so"))
 
 
 def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
