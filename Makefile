@@ -3,6 +3,7 @@
 #   PYTHON=...       the interpreter the virtual environment is made with
 #   TORCH_INDEX=...  a package index to take PyTorch from as well, such as the one of its CPU builds
 #   PIP_ARGS=...     anything else for pip
+#   TEST_PROCESSES=2 how many test files run at a time; each starts servers and workers of its own
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -15,6 +16,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(PIP_ARGS)
 PYTEST_ARGS ?=
+TEST_PROCESSES ?= 2
 SOAK_ARGS ?=
 
 help: ## say what there is
@@ -26,7 +28,7 @@ demo: $(VENV)/.installed ## meta-train and test on a small fleet on this machine
 install: $(VENV)/.installed ## make .venv with all that running needs
 
 test: $(VENV)/.installed-dev ## run every test
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 faults: $(VENV)/.installed-dev ## break workers, Redis and orchestrators; the bits must stay
 	$(PY) -m pytest tests/faults $(PYTEST_ARGS)

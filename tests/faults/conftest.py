@@ -1,8 +1,11 @@
-"""The failure matrix: what every row starts from, and the table at the end."""
+"""The failure matrix: what every row starts from."""
+
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from contracts.settings import Settings
+from tests.fault_table import PROPERTY
 from tests.faults.running import EXPERIMENT, ROWS
 from tests.runs import undisturbed
 
@@ -14,9 +17,9 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> str:
     return undisturbed(Settings.load({"METAFLEET_HOME": str(home)}), EXPERIMENT)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print one line a row."""
-    if ROWS:
-        terminalreporter.section("failure matrix: broken, happened, recovered, bits")
-        for row in ROWS:
-            terminalreporter.write_line(str(row))
+@pytest.fixture(autouse=True)
+def rows_are_recorded(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """Hand what a test saw to the table at the end."""
+    yield
+    while ROWS:
+        record_property(PROPERTY, str(ROWS.pop(0)))

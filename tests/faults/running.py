@@ -40,7 +40,7 @@ class Row:
 
 
 ROWS: list[Row] = []
-"""What this test session saw, printed at its end."""
+"""What the test at work saw, printed at the end of the session."""
 
 
 class TimedWatcher(Watcher):

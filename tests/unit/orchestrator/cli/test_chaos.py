@@ -42,7 +42,21 @@ def waiting(*words: str) -> Iterator[int]:
         process.stdin.close()
 
 
-@pytest.mark.parametrize("pid", [0, 1, -1, -os.getpid(), os.getpid(), 2**70, True, None, "1", 1.5])
+@pytest.mark.parametrize(
+    "pid",
+    [
+        0,
+        1,
+        -1,
+        pytest.param(-os.getpid(), id="minus this process"),
+        pytest.param(os.getpid(), id="this process"),
+        2**70,
+        True,
+        None,
+        "1",
+        1.5,
+    ],
+)
 def test_a_process_that_is_no_worker_is_left_alone(pid: object) -> None:
     assert _find_process(worker(pid)) is None
 
