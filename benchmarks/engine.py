@@ -4,7 +4,8 @@
 
 Fixed cost: 8 shards of a learner that computes nothing, on 2 worker processes. Throughput: conv4-64
 MAML on glyphs, 8 episodes a step, a shard each, on 1 worker and on 2, beside the bare learning core
-in this process. Rows take turns, so that a busy machine is busy for all.
+in this process, and in 2 processes at once: cores share memory and caches, so that no engine can
+make 2 of them twice one. Rows take turns, so that a busy machine is busy for all.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bare_cores import bare_cores
 from benchmarks.data_plane import machine, spec_of
 from contracts.settings import Settings
 from metafleet.data import registry as datasets
@@ -155,6 +157,7 @@ def main() -> None:
         if options.only != "fixed":
             rows = {
                 "MAML, bare core": bare_step(settings, busy, state),
+                "MAML, 2 bare cores at once": stack.enter_context(bare_cores(settings, 2)),
                 "MAML, 1 worker": fleet(busy, state, 1),
                 "MAML, 2 workers": fleet(busy, state, 2),
             }
@@ -168,11 +171,14 @@ def main() -> None:
             f"({row['min_ms']:.1f} to {row['max_ms']:.1f})"
         )
     if options.only != "fixed":
-        bare, one, two = (
-            found[f"MAML, {n}"]["median_ms"] for n in ("bare core", "1 worker", "2 workers")
+        bare, both, one, two = (
+            found[f"MAML, {n}"]["median_ms"]
+            for n in ("bare core", "2 bare cores at once", "1 worker", "2 workers")
         )
         print(f"  1 worker / bare core       {bare / one:8.2f}")
+        print(f"  2 bare cores / twice 1     {bare / both:8.2f}")
         print(f"  2 workers / twice 1 worker {one / two / 2:8.2f}")
+        print(f"  2 workers / 2 bare cores   {both / two / 2:8.2f}")
     if options.json:
         options.json.write_text(json.dumps({"machine": facts, "rows": found}, indent=2) + "\n")
 
