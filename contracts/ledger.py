@@ -41,9 +41,13 @@ return {'ok', '', 0}
 
 # Race prevented: two servers of which the database's queue made one the owner, after the other fell
 # silent. The newer epoch wins at once; a lease still held belongs to an owner that the database has
-# fenced out, so nobody waits for it. An epoch that is not newer was itself overtaken.
+# fenced out, so nobody waits for it. An epoch that is not newer was itself overtaken. A repeated
+# call after a lost answer finds its own owner and epoch, and is told 'ok' again.
 _SEIZE = """
 local epoch = tonumber(redis.call('GET', KEYS[2]) or '-1')
+if epoch == tonumber(ARGV[2]) and redis.call('GET', KEYS[1]) == ARGV[1] then
+  return {'ok', '', 0}
+end
 if epoch >= tonumber(ARGV[2]) then return {'fenced', tostring(epoch), 0} end
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])

@@ -28,6 +28,8 @@ class _Version:
     """Length of a version, where it lies, and its state while that may be published again."""
 
     n_bytes: int
+    may_return: bool = False
+    """Named by its digest, so that the same state gets the name again."""
     is_here: bool = False
     is_stored: bool = False
     was_stored: bool = False
@@ -138,7 +140,7 @@ class Broadcast:
 
     def _put_everywhere(self, encoded: Encoded, *, here: bool) -> str:
         version = encoded.digest()
-        entry = self._versions.setdefault(version, _Version(encoded.n_bytes))
+        entry = self._versions.setdefault(version, _Version(encoded.n_bytes, may_return=True))
         if here and not entry.is_here:
             self._put_here(version, encoded)
         if self._direct is not None:
@@ -175,8 +177,10 @@ class Broadcast:
         if self._direct is not None:
             self._direct.withdraw(key)
         if self._area is not None:
-            if any(version in versions for versions in self._held.values()):
-                self._area.delete(key)  # whoever computes with it keeps it
+            if entry.may_return or any(version in held for held in self._held.values()):
+                # whoever computes with it keeps it, and so does a worker that has mapped it: when
+                # the name returns, it must not find another state in that map
+                self._area.delete(key)
             else:
                 self._area.set_free(key)
         if entry.was_stored:

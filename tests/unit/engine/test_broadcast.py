@@ -85,6 +85,23 @@ def test_the_memory_of_a_state_in_use_is_not_used_for_another(area: HostArea) ->
     assert digest(decode_tensors(mapped, SCHEMA)) == digest_of(first)
 
 
+def test_a_version_whose_name_returns_never_changes_under_a_worker_that_kept_it(
+    area: HostArea,
+) -> None:
+    # as the state of the best step does at the end of a run, and that of a checkpoint on a resume
+    bench, best = Bench(area), make_state(0)
+    version = bench.broadcast.publish_state(best, holder="step", everywhere=True)
+    kept_by_a_worker = area.map(RunKeys("run-1").state(version[0]), version[1])
+    bench.broadcast.release("step")
+
+    for seed in range(1, 9):
+        bench.broadcast.publish_state(make_state(seed), holder="step", everywhere=True)
+        bench.broadcast.release("step")
+
+    assert bench.broadcast.publish_state(best, everywhere=True) == version
+    assert digest(decode_tensors(kept_by_a_worker, SCHEMA)) == digest_of(best)
+
+
 def test_three_versions_are_kept_and_none_after_the_end(area: HostArea) -> None:
     bench = Bench(area)
     versions = [
