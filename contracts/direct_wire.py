@@ -10,6 +10,7 @@ import hmac
 import secrets
 import socket
 import struct
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -33,6 +34,7 @@ _NONCE_BYTES: Final = 32
 _CHUNK_BYTES: Final = 2**20
 _REQUEST: Final = struct.Struct("!cHQ")
 _LONGEST_KEY: Final = 1024
+_TIMEVAL: Final = struct.Struct("ll")
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -60,9 +62,17 @@ def limit(sock: socket.socket, timeout_s: float) -> None:
     kB at a time.
     """
     sock.settimeout(None)
-    seconds = struct.pack("ll", int(timeout_s), 0)
+    seconds = _TIMEVAL.pack(int(timeout_s), 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+
+
+def _limit_of(sock: socket.socket) -> float:
+    """Tell the seconds after which a call on ``sock`` ends."""
+    seconds, microseconds = _TIMEVAL.unpack(
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.size)
+    )
+    return float(seconds + microseconds / 1e6)
 
 
 def shake_hands(sock: socket.socket, key: str, *, is_server: bool) -> bool:
@@ -89,13 +99,18 @@ def shake_hands(sock: socket.socket, key: str, *, is_server: bool) -> bool:
 
 
 def _receive_at_once(sock: socket.socket, n_bytes: int) -> bytes:
-    """Receive by one call, which the limit of ``sock`` ends as a whole.
+    """Receive by calls that the limit of ``sock`` ends as a whole.
 
-    ``receive`` would begin anew with every byte of a stranger who sends one now and then.
+    ``receive`` would begin anew with every byte of a stranger who sends one now and then. One call
+    waits for all bytes, but for a signal, which ends it early.
     """
-    data = sock.recv(n_bytes, socket.MSG_WAITALL)
-    if len(data) < n_bytes:
-        raise ConnectionAbortedError("no whole handshake came over a direct stream")
+    ends_s, data = time.monotonic() + _limit_of(sock), b""
+    while len(data) < n_bytes:
+        part = sock.recv(n_bytes - len(data), socket.MSG_WAITALL)
+        data += part
+        is_late = len(data) < n_bytes and time.monotonic() >= ends_s
+        if not part or is_late:
+            raise ConnectionAbortedError("no whole handshake came over a direct stream")
     return data
 
 

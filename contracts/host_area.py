@@ -39,6 +39,11 @@ class HostArea:
         """Name it, for workers to find it."""
         return self._folder.name
 
+    @property
+    def is_gone(self) -> bool:
+        """True when its orchestrator closed it, or died and it was swept."""
+        return not self._folder.exists()
+
     def put(self, key: str, pieces: Sequence[memoryview], *, ttl_s: float) -> str | None:
         """Write a blob; returns its seal, or None when there is no room or the area is gone."""
         self._sweep()

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from contracts.host_area import HostArea
 from contracts.host_files import LOCK, is_own, map_file, sweep_expired, write_file
+from metafleet.cancellation import stop_if_unwanted
 from metafleet.errors import BlobMissingError
 
 if sys.platform != "win32":
@@ -36,6 +37,10 @@ _SWEEP_EVERY_S: Final = 60.0
 _KEPT_DOWNLOADS: Final = 3
 _KEPT_AREAS: Final = 4
 _DOWNLOAD_TTL_S: Final = 3600.0
+_LOCK_PATIENCE_S: Final = 30.0
+"""How long another process may take to download, before it is taken to be frozen."""
+
+_LOOK_EVERY_S: Final = 0.01
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -76,6 +81,8 @@ class HostCache:
         if not name or not self.host_id or host_id != self.host_id:
             return None
         if name not in self._areas:
+            for gone in [name for name, area in self._areas.items() if area.is_gone]:
+                self._areas.pop(gone).close()  # its memory is held by us alone
             self._areas[name] = HostArea(self._directory / name, self.sweep, self.complain)
             while len(self._areas) > _KEPT_AREAS:
                 self._areas.popitem(last=False)[1].close()
@@ -115,9 +122,11 @@ class HostCache:
                 except (OSError, BlobMissingError) as error:
                     self.complain(error)
                     return data
+        except BlockingIOError:
+            log.warning("another process has been downloading %s for too long", name)
         except OSError as error:  # no lock to be had
             self.complain(error)
-            return download()
+        return download()
 
     def sweep(self) -> None:
         """Once a minute, remove what expired, and the areas of orchestrators that died."""
@@ -192,9 +201,27 @@ def _lock(path: Path, *, blocking: bool = True) -> int:
     return handle
 
 
+def _lock_in_time(path: Path) -> int:
+    """Lock a file whose holder may be frozen.
+
+    Raises:
+        BlockingIOError: it is held for too long.
+        StaleError: nobody waits for this job any more.
+    """
+    give_up_s = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            return _lock(path, blocking=False)
+        except BlockingIOError:
+            if time.monotonic() >= give_up_s:
+                raise
+        stop_if_unwanted()
+        time.sleep(_LOOK_EVERY_S)
+
+
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    handle = _lock(path)
+    handle = _lock_in_time(path)
     try:
         yield
     finally:

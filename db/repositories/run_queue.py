@@ -1,5 +1,6 @@
 """The queue of runs: who takes the next one, and what becomes of a run whose process died."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, Final
 
@@ -88,8 +89,13 @@ class RunQueue:
 
     def give_all_back(self, *, owner: str) -> None:
         """Put all that ``owner`` still has back into the queue."""
+        self.give_others_back(owner=owner, at_work=())
+
+    def give_others_back(self, *, owner: str, at_work: Collection[int]) -> None:
+        """Put back what ``owner`` has without executing it: the answer to its taking was lost."""
         is_its = and_(_RUNS.c.owner == owner, _RUNS.c.status == RunStatus.RUNNING.value)
-        self._update(is_its, status=RunStatus.QUEUED.value, owner=None)
+        is_idle = _RUNS.c.id.not_in(at_work)
+        self._update(and_(is_its, is_idle), status=RunStatus.QUEUED.value, owner=None)
 
     def fail(self, run_id: int, *, owner: str, error: str) -> bool:
         """Mark a run as failed; False when ``owner`` does not have it any more."""

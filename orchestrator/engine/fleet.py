@@ -97,7 +97,11 @@ class FleetDispatcher:
         self._begun: dict[Ticket, OpenStep] = {}
         self._numbers = itertools.count()
         self._review_at_s = 0.0
-        self._owner.take()
+        try:
+            self._owner.take()
+        except BaseException:  # the next one on this host needs the port of the direct stream
+            self._carrier.close()
+            raise
 
     @property
     def fingerprint(self) -> str:
@@ -240,11 +244,8 @@ class FleetDispatcher:
         for ticket in list(self._begun):
             self.drop(ticket)
         if not self._owner.is_lost:  # blobs are named by content: they may be the new owner's too
-            try:
-                with redis_errors(self._url):
-                    self._carrier.withdraw()
-            except BrokerUnavailableError as error:
-                log.warning("blobs of the run will have to expire: %s", error)
+            with self._leaving("blobs of the run"):
+                self._carrier.withdraw()
         self._carrier.close()
         self._owner.release()
 
@@ -359,15 +360,23 @@ class FleetDispatcher:
 
     def _close(self, step: OpenStep) -> RunStatus | None:
         self._open_steps.remove(step)
-        self._carrier.forget(step)
+        status: RunStatus | None = None
+        with self._leaving(f"the keys of {step.name}"):
+            status = step.close()
+        # what comes from now on finds the step closed, and is removed by whoever brought it
+        with self._leaving(f"blobs of {step.name}"):
+            self._carrier.forget(step)
+        self._record_attempts()
+        return status
+
+    @contextmanager
+    def _leaving(self, what: str) -> Iterator[None]:
+        """Leave ``what`` to expire when the store is away: no reason to stop."""
         try:
             with redis_errors(self._url):
-                return step.close()
+                yield
         except BrokerUnavailableError as error:
-            log.warning("the keys of %s will have to expire: %s", step.name, error)
-            return None
-        finally:
-            self._record_attempts()
+            log.warning("%s will have to expire: %s", what, error)
 
     def _record_attempts(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Going on when Redis was away: calls are repeated until they get through."""
+"""Going on when Redis or the database was away: calls are repeated until they get through."""
 
 import random
 import time
@@ -6,7 +6,11 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from contracts.connections import redis_errors
-from metafleet.errors import BlobStoreFullError, BrokerUnavailableError
+from metafleet.errors import (
+    BlobStoreFullError,
+    BrokerUnavailableError,
+    DatabaseUnavailableError,
+)
 
 T = TypeVar("T")
 
@@ -15,15 +19,15 @@ _FULL_PATIENCE_S: Final = 10.0
 
 
 class Patience:
-    """Repeats what Redis did not let through.
+    """Repeats what Redis did not let through, or the database, which counts the epochs.
 
     Args:
         url: the broker, for messages.
-        notify: told once that Redis is away, and once that it is back.
+        notify: told once that one of them is away, and once that it is back.
         check: called before each try; raises when the run is to be left alone.
 
     Attributes:
-        waited_s: seconds waited for Redis, in all.
+        waited_s: seconds waited for them, in all.
     """
 
     def __init__(
@@ -33,11 +37,11 @@ class Patience:
         self.waited_s = 0.0
 
     def persist(self, call: Callable[[], T]) -> T:
-        """Call until Redis answers: with backoff, telling once, for as long as it takes.
+        """Call until there is an answer: with backoff, telling once, for as long as it takes.
 
         A blob store that is full gets a while in which closed steps may expire, no longer.
         """
-        pause_s, told = 0.1, False
+        pause_s, away = 0.1, ""
         began_s = time.monotonic()
         full_until_s = began_s + _FULL_PATIENCE_S
         while True:
@@ -45,16 +49,20 @@ class Patience:
             try:
                 with redis_errors(self._url):
                     result = call()
-            except (BrokerUnavailableError, BlobStoreFullError) as error:
+            except (
+                BrokerUnavailableError,
+                BlobStoreFullError,
+                DatabaseUnavailableError,
+            ) as error:
                 if isinstance(error, BlobStoreFullError) and time.monotonic() > full_until_s:
                     raise
-                if not told:
+                if not away:
                     self._notify(f"waiting: {error}")
-                    told = True
+                away = "the database" if isinstance(error, DatabaseUnavailableError) else "Redis"
                 time.sleep(pause_s * random.uniform(0.5, 1.5))
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             else:
-                if told:
+                if away:
                     self.waited_s += time.monotonic() - began_s
-                    self._notify("Redis is back: going on")
+                    self._notify(f"{away} is back: going on")
                 return result

@@ -299,7 +299,8 @@ class ShardBook:
     ) -> None:
         entry = self._shards[shard]
         attempt = entry.live[number]
-        if (shard, number) in view.started:
+        # what has begun once stays begun: the longest of jobs outlive that hash
+        if (shard, number) in view.started or attempt.started_s is not None:
             attempt.started_s = now_s if attempt.started_s is None else attempt.started_s
             if (shard, number) not in view.leased:
                 self._on_lost(shard, number, "worker")

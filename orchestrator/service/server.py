@@ -71,6 +71,7 @@ class Server:
         # since when the database has answered without a break
         self._steady_since = time.monotonic()
         self._trouble = ""
+        self._is_sure = True
 
     def run(self) -> None:
         """Serve until interrupted; then give the runs back to the queue.
@@ -92,6 +93,7 @@ class Server:
         try:
             if now_s >= self._beat_at:
                 self._beat()
+            self._make_sure()
             self._reap()
             self._warm_up()
             if now_s >= self._look_at and len(self._processes) < self._max_runs:
@@ -99,6 +101,7 @@ class Server:
                 self._look_at = 0.0 if self._take_next() else now_s + _LOOK_EVERY_S
         except DatabaseUnavailableError as error:
             self._steady_since = time.monotonic()
+            self._is_sure = False
             self._beat_at = self._look_at = time.monotonic() + _LOOK_EVERY_S
             self._wait_out(error)
         except BrokerUnavailableError as error:
@@ -112,6 +115,18 @@ class Server:
         with self._database.session() as session:
             ServerRepository(session).beat(self.name, host=host, pid=pid, max_runs=self._max_runs)
         self._beat_at = time.monotonic() + BEAT_EVERY_S
+
+    def _make_sure(self) -> None:
+        """Give back what the database says that we have, after an answer that may have been lost.
+
+        Race prevented: a run is taken, the connection breaks before we hear of it, and nobody else
+        takes it as long as we live.
+        """
+        if not self._is_sure:
+            at_work = [process.run.id for process in self._processes]
+            with self._database.session() as session:
+                RunQueue(session).give_others_back(owner=self.name, at_work=at_work)
+            self._is_sure = True
 
     def _beat_quietly(self) -> None:
         try:

@@ -151,9 +151,7 @@ class TestOwningARun:
         assert old.seize(4, lease_ms=LEASE_MS).status == "fenced"
         assert old.seize(5, lease_ms=LEASE_MS).status == "fenced"
 
-    def test_seizing_again_after_a_lost_answer_is_fine(
-        self, client: redis.Redis, uid: str
-    ) -> None:
+    def test_seizing_again_after_a_lost_answer_is_fine(self, client: redis.Redis, uid: str) -> None:
         ledger = RunLedger(client, uid, "granted")
 
         assert ledger.seize(5, lease_ms=LEASE_MS).status == "ok"

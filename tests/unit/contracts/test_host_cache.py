@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from contracts import host_cache
 from contracts.codec import decode_tensors, encode, schema_of
 from contracts.exchange import Exchange
 from contracts.host_area import HostArea
 from contracts.host_cache import HostCache
 from contracts.keys import RunKeys
-from metafleet.errors import BlobMissingError, ContractError
+from metafleet.cancellation import cancellable
+from metafleet.errors import BlobMissingError, ContractError, StaleError
 from metafleet.params import digest
 from tests.fleet import ROOT
 from tests.memory_blobs import MemoryBlobs
@@ -266,3 +268,32 @@ def test_the_newest_downloads_of_a_run_are_kept(cache: HostCache, tmp_path: Path
         cache.fetch_once("run-1", f"{number}" * 64, 4, lambda: b"data")
 
     assert {name[6] for name in files(tmp_path)} == {"3", "4", "5"}
+
+
+def test_whoever_froze_in_a_download_does_not_hold_up_others_for_ever(
+    cache: HostCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_cache, "_LOCK_PATIENCE_S", 0.05)
+    lock = tmp_path / "memory" / "downloads" / f".run-1-{'a' * 64}.lock"
+
+    with host_cache._locked(lock):
+        assert cache.fetch_once("run-1", "a" * 64, 4, lambda: b"data") == b"data"
+        with cancellable(lambda: True), pytest.raises(StaleError):
+            cache.fetch_once("run-1", "a" * 64, 4, lambda: b"data")
+
+
+def test_the_memory_of_a_run_that_ended_is_given_up_when_the_next_begins(
+    cache: HostCache, area: HostArea, tmp_path: Path
+) -> None:
+    worker = HostCache(tmp_path / "memory")
+    own = worker.find_area(worker.host_id, area.name)
+    assert own is not None
+    put(own, b"data")
+    area.close()
+    following = cache.open_area("run-2")
+    assert following is not None
+
+    worker.find_area(worker.host_id, following.name)
+
+    opened = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert not [path for path in opened if area.name in path]

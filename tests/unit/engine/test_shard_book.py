@@ -55,6 +55,15 @@ def test_what_waits_in_the_queue_is_not_sent_again() -> None:
     assert all(book.review(view(), now_s=now) == [] for now in range(0, 1000, 10))
 
 
+def test_a_job_that_outlives_the_record_of_its_beginning_is_not_sent_again() -> None:
+    book = sent_book(1)
+    book.review(view(leased=[(0, 0)], is_queue_empty=True), now_s=0.0)
+    # Redis forgets what has begun an hour after the last beginning; the lease goes on
+    later = FleetView(set(), {(0, 0)}, set(), {"": QueueView(True, 2)})
+
+    assert all(book.review(later, now_s=now) == [] for now in (3600.0, 3605.0, 3610.0))
+
+
 def test_what_is_being_computed_is_not_sent_again() -> None:
     book = sent_book(2)
     working = view(leased=[(0, 0), (1, 0)], is_queue_empty=True)

@@ -1,0 +1,30 @@
+"""What is waited for, and what a person is told of it."""
+
+import pytest
+
+from metafleet.errors import BrokerUnavailableError, DatabaseUnavailableError, MetafleetError
+from orchestrator.engine.patience import Patience
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (BrokerUnavailableError("Redis is gone"), "Redis is back: going on"),
+        # a new epoch, which a Redis that came back empty asks for, is counted in the database
+        (DatabaseUnavailableError("the database is gone"), "the database is back: going on"),
+    ],
+)
+def test_what_is_away_is_waited_for_and_told_of_once(error: MetafleetError, told: str) -> None:
+    notices: list[str] = []
+    answers = [error, error]
+
+    def call() -> str:
+        if answers:
+            raise answers.pop()
+        return "done"
+
+    patience = Patience("redis://x", notify=notices.append, check=lambda: None)
+
+    assert patience.persist(call) == "done"
+    assert notices == [f"waiting: {error}", told]
+    assert patience.waited_s > 0
