@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
-from metafleet.errors import ConfigError
+from metafleet.errors import ConfigError, MetafleetError
 from metafleet.models.module_function import Call, ModuleFunction
 
 _LAYERS = (nn.Linear, _ConvNd, _BatchNorm)
@@ -62,7 +62,7 @@ def survey(function: ModuleFunction, call: Call) -> Survey:
         if function.head is not None:
             handle = function.head.register_forward_hook(lambda _, args, out: of_head.append(out))
             stack.callback(handle.remove)
-        outputs = function({}, call, _as_it_is)
+        outputs = run_once(function, call)
     with torch.no_grad():
         features = outputs
         if function.head is not None:
@@ -78,6 +78,27 @@ def survey(function: ModuleFunction, call: Call) -> Survey:
         layers=_modulated(ran, function),
         repeated_norms=tuple(sorted({name for name in norms if norms.count(name) > 1})),
     )
+
+
+def run_once(function: ModuleFunction, call: Call) -> Tensor:
+    """Run the module as it is.
+
+    Raises:
+        ConfigError: it does not take inputs of these shapes, or returns no tensor.
+    """
+    try:
+        return function({}, call, _as_it_is)
+    except MetafleetError:
+        raise
+    except Exception as error:  # whatever somebody's module makes of what it cannot take
+        args, named = call
+        shapes = [str(tuple(value.shape)) for value in args]
+        shapes += [f"{name}={tuple(value.shape)}" for name, value in named.items()]
+        reason = next(iter(str(error).strip().splitlines()), "")[:200]
+        raise ConfigError(
+            f"the module cannot be run on inputs of shape {', '.join(shapes)} "
+            f"({type(error).__name__}: {reason}); expected inputs that it takes"
+        ) from error
 
 
 def _require_last(function: ModuleFunction, of_head: Any, outputs: Tensor) -> None:

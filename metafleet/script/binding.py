@@ -1,6 +1,6 @@
 """A user's module, an algorithm and the shapes of some examples, made into a learner."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -132,13 +132,13 @@ class Binding:
         """Classes of the episode it was bound to, or the width of the module's output layer."""
         return self.problem.episodes[META_TRAIN].n_way
 
-    def check(self, support: ExampleSet, n_way: int) -> int:
+    def check(self, inputs: Iterable[str], n_way: int) -> int:
         """Return the n_way with which the learner takes a support set.
 
         Raises:
             ConfigError: it has other inputs or more classes than the learner can take.
         """
-        known, given = sorted(self.problem.modalities), sorted(support.inputs)
+        known, given = sorted(self.problem.modalities), sorted(inputs)
         if given != known:
             raise ConfigError(f"inputs are {given} but the first episode had {known}")
         if n_way == self.n_way:

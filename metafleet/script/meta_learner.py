@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from metafleet.episode import META_TRAIN, Episode, ExampleSet
-from metafleet.errors import ConfigError, NumericsError
+from metafleet.errors import CheckpointError, ConfigError, MetafleetError, NumericsError
 from metafleet.execution import make_execution
 from metafleet.learners.base import LearnerClass
 from metafleet.models.module_function import ModuleFunction
@@ -245,8 +245,18 @@ class MetaLearner:
                 nothing that is learned is changed then.
         """
         header = read_header(Path(path), self._algorithm)
-        bound, _ = self._bind(*header.example(self._like))
-        restore(Path(path), bound, header)
+        before = self._bound
+        try:
+            if self._bound is None:
+                self._bind(*header.example(self._like))
+            bound = self._require_bound()
+            bound.binding.check(header.inputs, header.n_way)
+            restore(Path(path), bound, header)
+        except MetafleetError as error:
+            self._bound = before
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(f"{path} does not fit: {error}") from error
         self.step = header.step
 
     # what the methods above share
@@ -273,7 +283,7 @@ class MetaLearner:
             device = str(self._like.device)
             execution = make_execution(self._execution, binding.learner, device=device)
             self._bound = Bound(binding, state, optimiser, execution)
-        return self._bound, self._bound.binding.check(support, n_way)
+        return self._bound, self._bound.binding.check(support.inputs, n_way)
 
     def _prepared(
         self, episodes: Iterable[PlainEpisode], split: str, step: int

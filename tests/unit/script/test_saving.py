@@ -1,13 +1,18 @@
 import copy
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from metafleet import MetaLearner
 from metafleet.errors import CheckpointError
+from metafleet.params import digest
 from tests.unit.script.modules import conv_net, dense_net, image_episode, vector_episode
 
 SGD = {"optimiser": lambda params: torch.optim.SGD(params, lr=0.01, momentum=0.9)}
@@ -25,6 +30,7 @@ def trained(algorithm: str, **options) -> MetaLearner:
         ("maml", {}),
         ("maml", {"batch_norm": "per_step"}),
         ("meta_sgd", SGD),
+        ("maml", {"optimiser": lambda params: torch.optim.Adafactor(params, lr=0.01)}),
         ("protonet", {"head": "9", "batch_norm": "transductive"}),
         ("snail", {"filters": 4}),
     ],
@@ -50,45 +56,165 @@ def test_who_goes_on_from_a_file_ends_with_the_same_bits(
 
 
 def refused(meta: MetaLearner, path: Path, message: str) -> None:
-    meta.bind(vector_episode()[:2])
     before = copy.deepcopy(meta.module.state_dict())
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=message) as caught:
         meta.load(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
     assert meta.step == 0
     assert all(torch.equal(v, before[n]) for n, v in meta.module.state_dict().items())
 
 
-def test_a_file_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "meta.safetensors"
-    meta = MetaLearner(dense_net(), inner_lr=0.2)
+def saved(path: Path, **options) -> MetaLearner:
+    meta = MetaLearner(dense_net(), **options)
     meta.optimize([vector_episode()])
     meta.save(path)
+    return meta
+
+
+def test_a_file_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "meta.safetensors"
+    saved(path, inner_lr=0.2)
 
     refused(MetaLearner(dense_net(), "meta_sgd"), path, "is of algorithm 'maml', not of 'meta_sgd'")
     refused(MetaLearner(dense_net(), inner_lr=0.3), path, "learned with inner_lr=0.2, not 0.3")
-    refused(MetaLearner(dense_net(4), inner_lr=0.2), path, r"has shape \(3,\).*expected \(4,\)")
+    refused(MetaLearner(dense_net(4), inner_lr=0.2), path, r"has shape \(3, 6\).*expected \(4, 6\)")
+    refused(
+        MetaLearner(dense_net().float(), inner_lr=0.2), path, r"float64.*expected torch.float32"
+    )
     refused(MetaLearner(dense_net(), inner_lr=0.2, **SGD), path, "of another outer optimiser")
+    refused(
+        MetaLearner(conv_net(), inner_lr=0.2), path, "does not fit: the module cannot be run on"
+    )
     wider = torch.nn.Sequential(*dense_net(), torch.nn.Linear(3, 3).double())
     refused(MetaLearner(wider, inner_lr=0.2), path, r"tensor 'module.3.bias' is not in")
     refused(MetaLearner(dense_net()), tmp_path / "none", "does not exist")
+    refused(MetaLearner(dense_net()), tmp_path, "cannot be read")
+
+
+def test_a_schedule_may_be_made_before_or_after_loading(tmp_path: Path) -> None:
+    path = tmp_path / "meta.safetensors"
+    meta = MetaLearner(dense_net(), outer_lr=0.1)
+    meta.bind(vector_episode()[:2])
+    torch.optim.lr_scheduler.ExponentialLR(meta.optimiser, gamma=0.5)
+    meta.optimize([vector_episode()])
+    meta.save(path)
+    again = MetaLearner(dense_net(), outer_lr=0.1)
+
+    again.load(path)
+
+    assert again.optimiser.param_groups[0]["initial_lr"] == 0.1
+    assert again.optimize([vector_episode(1)]) == meta.optimize([vector_episode(1)])
+
+
+def test_a_meta_learner_that_refused_a_file_takes_any_data(tmp_path: Path) -> None:
+    path = tmp_path / "meta.safetensors"
+    saved(path, inner_lr=0.4)
+    wider = MetaLearner(dense_net(4), inner_lr=0.4)
+
+    refused(wider, path, r"has shape \(3, 6\)")
+
+    wider.optimize([vector_episode(n_way=4)])
 
 
 def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "meta.safetensors"
-    meta = MetaLearner(dense_net())
-    meta.optimize([vector_episode()])
-    meta.save(path)
-    tensors = load_file(path)
+    saved(path)
+    tensors, whole = load_file(path), path.read_bytes()
 
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-9])
-    refused(MetaLearner(dense_net()), path, "cannot be read")
-    path.write_bytes(b"no safetensors")
-    refused(MetaLearner(dense_net()), path, "cannot be read")
-    save_file(tensors, path)
-    refused(MetaLearner(dense_net()), path, "was not written by MetaLearner.save")
-    save_file(tensors, path, {"metafleet": '{"format": 1, "surprise": []}'})
-    refused(MetaLearner(dense_net()), path, "was not written by MetaLearner.save")
+    random = Random(5)
+    for _ in range(20):
+        path.write_bytes(whole[: random.randrange(len(whole))])
+        refused(MetaLearner(dense_net()), path, "cannot be read|was not written")
+    for _ in range(20):
+        place, bit = random.randrange(len(whole)), 1 << random.randrange(8)
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+        refused(MetaLearner(dense_net()), path, ".")
+    for strange in (b"", b"no safetensors", whole + b"more"):
+        path.write_bytes(strange)
+        refused(MetaLearner(dense_net()), path, "cannot be read")
+    for text in ("", "[]", "{", "[" * 100_000, '{"format": 2, "surprise": []}'):
+        save_file(tensors, path, {"metafleet": text})
+        refused(MetaLearner(dense_net()), path, "was not written by|does not hash")
+    save_file(tensors, path, {"metafleet": '{"format": 1}'})
+    refused(MetaLearner(dense_net()), path, "has format 1; this version reads 2")
+
+
+def forged(path: Path, change, tensors=None) -> None:
+    """Write a file whose digests are right, and whose values are not."""
+    with safe_open(path, "pt") as file:
+        values = json.loads(file.metadata()["metafleet"])
+    tensors = tensors or load_file(path)
+    for name in ("format", "digest"):
+        values.pop(name)
+    values["tensors"] = digest(tensors)
+    change(values)
+    text = json.dumps({**values, "format": 2})
+    sha256 = hashlib.sha256(json.dumps(json.loads(text), sort_keys=True).encode()).hexdigest()
+    save_file(tensors, path, {"metafleet": json.dumps({**json.loads(text), "digest": sha256})})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"algorithm": 3}, "algorithm is 3"),
+        ({"step": -1}, "step is -1"),
+        ({"step": 2**60}, "step is"),
+        ({"step": True}, "step is True"),
+        ({"n_support": 0}, "n_support is 0"),
+        ({"n_support": 2**39}, r"has 549755813888 examples.*; expected .* or less: call bind"),
+        ({"n_way": 10**6}, "n_way is 1000000"),
+        ({"n_way": 4}, "the module has 3 outputs but the episode 4 classes"),
+        ({"target_dim": 1.0}, "target_dim is 1.0"),
+        ({"inputs": {}}, "inputs is {}"),
+        ({"inputs": {"x": [[5], "complex64"]}}, "inputs is"),
+        ({"inputs": {"x": [[5, 2**40], "float64"]}}, "call bind"),
+        ({"inputs": {"x": [[7], "float64"]}}, r"cannot be run on inputs of shape \(6, 7\)"),
+        ({"options": {"inner_lr": 0.4}}, "was learned by another version: it does not say"),
+        ({"groups": [{}]}, "of another outer optimiser"),
+        ({"groups": None}, "groups is None"),
+        ({"scalars": {"0.step": "1"}}, "scalars is"),
+        ({"scalars": {"9.step": 1.0}}, "'optimiser.9.step' for 4 learned parameters"),
+        ({"surprise": 1}, "'surprise' too much or too little"),
+        ({"tensors": "0"}, "do not hash"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_wrong_value_with_a_right_digest_is_refused(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "meta.safetensors"
+    saved(path)
+
+    forged(path, lambda values: values.update(change))
+
+    refused(MetaLearner(dense_net()), path, message)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("optimiser.0.exp_avg", torch.tensor(1.0), r"has shape \(\).*expected \(6, 5\)"),
+        ("optimiser.0.exp_avg", None, "'optimiser.0.exp_avg' is not in it"),
+        ("optimiser.0.step", torch.ones(6, 5), r"has shape \(6, 5\).*expected \(\)"),
+        ("optimiser.a.step", torch.tensor(1.0), "it has 'optimiser.a.step'"),
+        ("optimiser.0", torch.tensor(1.0), "it has 'optimiser.0'"),
+        ("module.0.bias", torch.ones(6), "has type torch.float32.*expected torch.float64"),
+        ("surprise", torch.ones(1), "tensor 'surprise' is only in"),
+    ],
+)
+def test_a_wrong_tensor_with_a_right_digest_is_refused(
+    name: str, value: torch.Tensor | None, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "meta.safetensors"
+    saved(path)
+
+    tensors = load_file(path) | ({} if value is None else {name: value})
+    if value is None:
+        del tensors[name]
+    forged(path, lambda values: None, tensors)
+
+    refused(MetaLearner(dense_net()), path, message)
 
 
 def test_a_file_stays_when_the_new_one_cannot_be_written(tmp_path: Path) -> None:
