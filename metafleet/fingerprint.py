@@ -10,7 +10,7 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 
-from metafleet.execution.machine_code import compiler_version
+from metafleet.execution.compiler import compiler_version
 from metafleet.params import digest
 
 _COMPILER: Final = "compiler"

@@ -1,10 +1,11 @@
-"""Machine code of tensor functions: written down by ``make_fx``, compiled by inductor, kept.
+"""Machine code of tensor functions, kept in a folder.
 
 A program is named by a digest of what it computes, of the shapes, of torch, compiler and processor;
 so whoever has the same work on the same kind of machine takes the file that is there, loaded within
-a millisecond. A folder may be shared by any number of processes: one compiles, the others wait for
-it, and a file appears whole or not at all. Programs are code: the folder must be our own, and
-writable by nobody else.
+milliseconds. A folder may be shared by any number of processes: one compiles, the others wait for
+it, and a file appears whole or not at all. Its own digest is in its name too: one that is damaged
+later is compiled again, and never run. Programs are code: the folder must be our own, and writable
+by nobody else.
 """
 
 import contextlib
@@ -16,10 +17,8 @@ import os
 import platform
 import shutil
 import stat
-import subprocess
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -27,8 +26,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from metafleet.errors import ConfigError, MetafleetError
-from metafleet.tracing import tracing
+from metafleet.errors import ConfigError
+from metafleet.execution.compiler import compile_graph, compiler_version
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +41,10 @@ _LONGEST_BUILD_S: Final = 86400.0
 
 _BUILDING: Final = "building-"
 _SUFFIX: Final = ".so"
-_CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 
 
 class MachineCode:
-    """The programs of one folder.
+    """The programs of one folder: files "<what it computes>-<digest of the file>.so".
 
     Args:
         folder: made if it is not there.
@@ -66,12 +64,12 @@ class MachineCode:
         Raises:
             ConfigError: there is no compiler, it fails, or the folder is unsafe.
         """
-        path = self._folder / f"{self._name(graph, inputs)}{_SUFFIX}"
+        name = self._name(graph, inputs)
         self._secure_folder()
-        if not path.exists():
-            with self._alone(path):
-                if not path.exists():
-                    self._compile(graph, inputs, path)
+        path = self._find_whole(name)
+        if path is None:
+            with self._alone(name):
+                path = self._find_whole(name) or self._compile(graph, inputs, name)
         with contextlib.suppress(OSError):
             os.utime(path)
         return self._load(path)
@@ -103,28 +101,51 @@ class MachineCode:
                 "mode 0700"
             )
 
-    @contextlib.contextmanager
-    def _alone(self, path: Path) -> Iterator[None]:
-        """Keep other processes out; the kernel lets go of the lock of one that dies."""
-        with path.with_suffix(".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def _find_whole(self, name: str) -> Path | None:
+        """Return the program if it is there; one whose bytes changed is thrown away.
 
-    def _compile(self, graph: Any, inputs: Sequence[Tensor], path: Path) -> None:
+        Running a library that was cut short kills the process.
+        """
+        for path in self._folder.glob(f"{name}-*{_SUFFIX}"):
+            try:
+                if path.stem == f"{name}-{_digest(path)}":
+                    return path
+            except FileNotFoundError:  # thrown away by another process meanwhile
+                continue
+            except OSError as error:
+                log.warning("compiled program %s cannot be read (%s)", path, error.strerror)
+            log.warning("compiled program %s is damaged; it is compiled again", path)
+            path.unlink(missing_ok=True)
+        return None
+
+    @contextlib.contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Keep other processes out; the kernel lets go of the lock of one that dies."""
+        path = self._folder / f"{name}.lock"
+        while True:
+            with path.open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not _is_same(path, lock.fileno()):
+                    continue  # whoever had it before us has thrown it away
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+
+    def _compile(self, graph: Any, inputs: Sequence[Tensor], name: str) -> Path:
         """Compile into a folder beside, and put the library in its place when it is whole."""
         began_s = time.monotonic()
-        log.info("compiling %s: %d operations", path.name, len(graph.graph.nodes))
-        with (
-            _failures_told(),
-            tempfile.TemporaryDirectory(dir=self._folder, prefix=_BUILDING) as place,
-            _inductor_in(self._folder / "inductor"),
-        ):
-            library = _compile_graph(graph, inputs, Path(place))
-            with Path(library).open("rb+") as built:
+        log.info("compiling %s: %d operations", name, len(graph.graph.nodes))
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix=_BUILDING) as place:
+            library = compile_graph(graph, inputs, Path(place))
+            with library.open("rb+") as built:
                 os.fsync(built.fileno())
-            Path(library).replace(path)
+            path = self._folder / f"{name}-{_digest(library)}{_SUFFIX}"
+            library.replace(path)
         log.info("compiled %s in %.0f s", path.name, time.monotonic() - began_s)
         self._forget_oldest()
+        return path
 
     def _forget_oldest(self) -> None:
         found = sorted(self._folder.glob(f"*{_SUFFIX}"), key=lambda p: p.stat().st_mtime)
@@ -145,19 +166,16 @@ class MachineCode:
         return program
 
 
-@contextlib.contextmanager
-def _failures_told() -> Iterator[None]:
-    """Say in one line why compiling failed: no memory, no room, no headers."""
-    from torch._inductor import exc  # noqa: PLC0415 - takes a second to import
+def _digest(path: Path) -> str:
+    with path.open("rb") as library:
+        return hashlib.file_digest(library, "sha256").hexdigest()[:40]
 
-    try:
-        yield
-    except (exc.InductorError, exc.CppCompileError, OSError) as error:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ConfigError(
-            f"execution='compiled': the compiler failed ({first[:200]}); see that it has memory, "
-            "room on the disk and its headers, or choose execution='autograd' or 'vmap'"
-        ) from error
+
+def _is_same(path: Path, handle: int) -> bool:
+    """Tell whether what was opened still has this name."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    return False
 
 
 def _describe(device: torch.device) -> str:
@@ -166,28 +184,6 @@ def _describe(device: torch.device) -> str:
         return str(device)
     properties = torch.cuda.get_device_properties(device)
     return f"{device} {properties.name} {properties.major}.{properties.minor}"
-
-
-@functools.cache
-def compiler_version() -> str:
-    """Name the C++ compiler: with the processor's instructions it decides a program's bits.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    from torch._inductor import cpp_builder, exc  # noqa: PLC0415 - takes a second to import
-
-    try:
-        compiler = cpp_builder.get_cpp_compiler()
-        said = subprocess.run(
-            [compiler, "--version"], capture_output=True, text=True, timeout=10, check=True
-        )
-    except (exc.InvalidCxxCompiler, OSError, subprocess.SubprocessError) as error:
-        raise ConfigError(
-            "execution='compiled' needs a C++ compiler and found none (CXX, or else g++); "
-            "install g++, or choose execution='autograd' or 'vmap'"
-        ) from error
-    return said.stdout.splitlines()[0]
 
 
 @functools.cache
@@ -202,73 +198,9 @@ def _processor() -> str:
     return platform.machine() + "".join(first.get(name, "") for name in wanted)
 
 
-def write_down(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> Any:
-    """Return the operators of ``function`` as a ``torch.fx.GraphModule``; nothing is computed.
-
-    Args:
-        function: of as many tensors as ``inputs``, without side effects, whose course does not
-            depend on values.
-        inputs: examples; contiguous.
-
-    Raises:
-        ConfigError: it cannot be written down.
-    """
-    from torch.fx.experimental.proxy_tensor import make_fx  # noqa: PLC0415 - slow to import
-
-    try:
-        with tracing():
-            graph = make_fx(function, tracing_mode="fake")(*inputs)
-    except MetafleetError:
-        raise
-    except Exception as error:  # whatever torch makes of a function that cannot be written down
-        raise ConfigError(
-            f"the learner cannot be compiled ({first_line(error)}); choose execution='autograd'"
-        ) from error
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    return graph
-
-
 def _constants(graph: Any) -> Iterator[str]:
     """Describe tensors that the function made of numbers of its own."""
     for node in graph.graph.nodes:
         if node.op == "get_attr":
             value = getattr(graph, node.target)
             yield f"{node.target} {value.dtype} {value.tolist()}"
-
-
-def _compile_graph(graph: Any, inputs: Sequence[Tensor], place: Path) -> str:
-    """Return the path of the library that inductor made of ``graph``."""
-    import torch._inductor  # noqa: PLC0415 - takes a second, and hundreds of megabytes
-
-    options = {
-        "aot_inductor.output_path": str(place / "program.so"),
-        "aot_inductor.precompile_headers": False,  # in a folder for all users, and no faster
-        "compile_threads": 1,
-        **({"aot_inductor.embed_kernel_binary": True} if inputs[0].is_cuda else {}),
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch, about itself
-        library = torch._inductor.aot_compile(graph, tuple(inputs), options=options)
-    assert isinstance(library, str)
-    return library
-
-
-@contextlib.contextmanager
-def _inductor_in(folder: Path) -> Iterator[None]:
-    """Have inductor leave its files in ``folder``, wherever its environment says."""
-    before = os.environ.get(_CACHE_VARIABLE)
-    os.environ[_CACHE_VARIABLE] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_CACHE_VARIABLE]
-        else:
-            os.environ[_CACHE_VARIABLE] = before
-
-
-def first_line(error: Exception) -> str:
-    """Shorten what torch says to the line that says it."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -7,7 +7,7 @@ from metafleet.episode import Episode
 from metafleet.errors import ConfigError, MetafleetError
 from metafleet.execution.base import Execution
 from metafleet.execution.compiled import CompiledExecution
-from metafleet.execution.machine_code import first_line
+from metafleet.execution.compiler import first_line
 from metafleet.execution.mapped import MappedExecution
 from metafleet.execution.one_by_one import AutogradExecution, ConstantMemoryExecution
 from metafleet.execution.strategy import Precision, Strategy

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ import pytest
 import torch
 
 from metafleet.errors import ConfigError, NumericsError
-from metafleet.execution import Strategy, machine_code, make_execution
+from metafleet.execution import Strategy, compiler, machine_code, make_execution
 from metafleet.execution.compiled import CompiledExecution
+from metafleet.execution.machine_code import MachineCode
 from metafleet.params import digest
 
 from .compiled_case import case, compiled_gradient
@@ -49,8 +52,7 @@ def test_of_processes_that_begin_at_once_one_compiles_and_all_get_the_same_bits(
     compiled: Compiled,
 ) -> None:
     assert sum("compiling" in log for log in compiled.logs) == 1
-    assert len(list(compiled.folder.glob("*.so"))) == 1
-    assert list(compiled.folder.glob("building-*")) == []
+    assert [path.suffix for path in compiled.folder.iterdir()] == [".so"]
     assert compiled.said[0] == compiled.said[1]
     assert digest(compiled_gradient(compiled.folder).grads) == compiled.said[0]["sha256"]
 
@@ -70,6 +72,51 @@ def test_one_program_serves_a_whole_chunk_and_a_shorter_one(compiled: Compiled) 
     assert len(list(compiled.folder.glob("*.so"))) == 1
 
 
+@pytest.mark.parametrize("damage", ["truncated", "changed", "emptied"])
+def test_a_damaged_program_is_compiled_again_and_not_run(
+    damage: str,
+    compiled: Compiled,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (whole,) = compiled.folder.glob("*.so")
+    data = whole.read_bytes()
+    broken = {"truncated": data[:-4096], "changed": data[:-1] + b"x", "emptied": b""}[damage]
+    folder = tmp_path / "programs"
+    folder.mkdir(mode=0o700)
+    (folder / whole.name).write_bytes(broken)
+
+    def compile_again(graph: Any, inputs: Any, place: Path) -> Path:
+        return Path(shutil.copy(whole, place))
+
+    monkeypatch.setattr(machine_code, "compile_graph", compile_again)
+    found = compiled_gradient(folder)
+
+    assert digest(found.grads) == compiled.said[0]["sha256"]
+    assert [path.name for path in folder.iterdir()] == [whole.name]
+    assert (folder / whole.name).read_bytes() == data
+    assert f"{whole.name} is damaged; it is compiled again" in caplog.text
+
+
+def test_one_at_a_time_holds_a_lock_that_is_thrown_away(tmp_path: Path) -> None:
+    inside: list[int] = []
+    seen: list[int] = []
+
+    def enter(number: int) -> None:
+        with MachineCode(tmp_path, "cpu")._alone("program"):
+            inside.append(number)
+            seen.append(len(inside))
+            os.sched_yield()
+            inside.remove(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(enter, range(200)))
+
+    assert seen == [1] * 200
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_not_finite_is_named_with_its_episode(compiled: Compiled) -> None:
     learner, state, episodes = case()
     episodes[1].query.inputs["x"].fill_(float("nan"))
@@ -82,7 +129,7 @@ def test_what_is_not_finite_is_named_with_its_episode(compiled: Compiled) -> Non
 def test_without_a_compiler_it_is_one_clear_line(tmp_path: Path) -> None:
     from torch._inductor import config  # noqa: PLC0415 - as the code under test does
 
-    machine_code.compiler_version.cache_clear()
+    compiler.compiler_version.cache_clear()
     try:
         with (
             config.patch({"cpp.cxx": ("no-such-compiler",)}),
@@ -90,7 +137,7 @@ def test_without_a_compiler_it_is_one_clear_line(tmp_path: Path) -> None:
         ):
             compiled_gradient(tmp_path / "programs")
     finally:
-        machine_code.compiler_version.cache_clear()
+        compiler.compiler_version.cache_clear()
 
 
 def test_a_compiler_that_fails_is_one_clear_line(tmp_path: Path) -> None:
