@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metafleet.errors import ConfigError
+from metafleet.models.adapter import Adapter
 from metafleet.models.audio_conv import AudioConv
 from metafleet.models.base import Model, ModelClass, ModelFactory
 from metafleet.models.conv1d import Conv1d
@@ -22,6 +23,7 @@ from metafleet.registry import Registry
 MODELS: Registry[type[ModelClass]] = Registry(
     "model",
     {
+        "adapter": Adapter,
         "audio_conv": AudioConv,
         "conv1d": Conv1d,
         "conv4": Conv4,

@@ -193,9 +193,9 @@ def test_the_workload_holds_what_decides_the_arithmetic(good: Path) -> None:
         ),
         (
             "model.name=conv5",
-            "--set: unknown model 'conv5'; expected one of 'audio_conv', 'conv1d', 'conv4', "
-            "'fusion', 'gru', 'mlp', 'ngram_bag', 'raw', 'resnet12', 'transformer', 'video_conv', "
-            "or 'package.module:Class' for your own",
+            "--set: unknown model 'conv5'; expected one of 'adapter', 'audio_conv', 'conv1d', "
+            "'conv4', 'fusion', 'gru', 'mlp', 'ngram_bag', 'raw', 'resnet12', 'transformer', "
+            "'video_conv', or 'package.module:Class' for your own",
         ),
     ],
 )

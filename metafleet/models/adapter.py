@@ -1,0 +1,75 @@
+"""Features of a frozen network, such as a sentence encoder, and a small map on top of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from metafleet.models.base import Modulate
+from metafleet.models.batch_norm import Normalise
+from metafleet.models.encoder import Encoder
+from metafleet.options import require
+from metafleet.params import Params
+
+_TINY = 1e-12
+"""Added to squared lengths: zeros stay zeros, and both derivatives are finite there."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterOptions:
+    """Options of ``Adapter``.
+
+    Attributes:
+        length: of every embedding, > 0; its square is the softmax's inverse temperature.
+        modality: which modality to look at; its examples are [features].
+    """
+
+    length: float = 3.5
+    modality: str = "text"
+
+    def __post_init__(self) -> None:
+        require(0.0 < self.length < float("inf"), "length", self.length, "a length above 0")
+
+
+class Adapter(Encoder[AdapterOptions]):
+    """A linear map beside the features themselves, and all embeddings of one length.
+
+    The map starts at zero: before training the embeddings are the frozen features, scaled, so that
+    little training takes little away from what they know already.
+
+    Source: Gao et al. 2021, arXiv:2110.04544, equation 5, with one linear layer; one length as in
+    the cosine classifiers of Gidaris and Komodakis 2018, arXiv:1804.09458, section 3.2.
+    """
+
+    Options: ClassVar[type] = AdapterOptions
+    shapes: ClassVar[Mapping[int, str]] = {1: "(features,)"}
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """The embedding."""
+        return {"embedding": self.shape[0]}
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """As many as go in."""
+        return self.shape
+
+    def init_body(self, seed: int) -> Params:
+        """Return a map to zero, whatever the seed."""
+        return {"embedding.weight": torch.zeros(self.shape[0], self.shape[0])}
+
+    def body(
+        self,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        norm: Normalise,
+        modulate: Modulate | None,
+    ) -> Tensor:
+        """Map features [n, d] to embeddings [n, d] of the wanted length."""
+        moved = x + F.linear(x, params["embedding.weight"])
+        length = (moved.square().sum(dim=1, keepdim=True) + _TINY).sqrt()
+        scaled = self.options.length * moved / length
+        return scaled if modulate is None else modulate("embedding", scaled)
