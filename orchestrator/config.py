@@ -172,7 +172,7 @@ class Engine(_Section):
         default=4, json_schema_extra={"expected": "an integer >= 1, or 'auto'"}
     )
     device: Literal["cpu", "cuda", "any"] = "cpu"
-    execution: StrategyName | Literal["auto"] = Field(
+    execution: Literal[StrategyName, "auto"] = Field(
         default="autograd",
         json_schema_extra={"expected": f"one of: {', '.join(STRATEGIES)}, auto"},
     )

@@ -51,7 +51,9 @@ def execute_watched(  # noqa: PLR0913 - options of several commands
             raise
         flags = resume_flags or (("--in-process",) if in_process else ())
         command = " ".join(("metafleet runs resume", str(run.id), *flags))
-        interrupt.add_note(f"run {run.id} can go on from its last checkpoint: `{command}`")
+        is_cancelled = tenure is not None and tenure.after_interrupt is RunStatus.CANCELLED
+        subject = f"run {run.id} is cancelled; it" if is_cancelled else f"run {run.id}"
+        interrupt.add_note(f"{subject} can go on from its last checkpoint: `{command}`")
         raise
 
 

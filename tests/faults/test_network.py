@@ -5,12 +5,33 @@ from dataclasses import replace
 
 import pytest
 
+from metafleet.errors import DatabaseUnavailableError
+from orchestrator import recorder
+from orchestrator.recorder import Recorder
+from orchestrator.recorder_limits import RecorderLimits
 from tests.faults.running import Running
 from tests.fleet import Fleet, open_fleet, wait_until
 from tests.postgres import PostgresServer
 from tests.redis_server import RedisServer
 from tests.runs import config, undisturbed
 from tests.tcp_proxy import TcpProxy
+
+DEFAULT = RecorderLimits()
+REFUSALS_IN_30_S = 10
+"""After 0, 0.2, 0.6, 1.4, 3, 6.2, 11.2, 16.2, 21.2 and 26.2 s, with the default limits."""
+
+
+def count_refusals(monkeypatch: pytest.MonkeyPatch) -> list[DatabaseUnavailableError]:
+    """A list that grows whenever a recorder finds no database."""
+    refused: list[DatabaseUnavailableError] = []
+    note_away = Recorder._note_away
+
+    def note(self: Recorder, error: DatabaseUnavailableError) -> None:
+        refused.append(error)
+        note_away(self, error)
+
+    monkeypatch.setattr(Recorder, "_note_away", note)
+    return refused
 
 
 @pytest.fixture
@@ -69,11 +90,24 @@ def test_connections_half_open(far_fleet: Fleet, proxy: TcpProxy, expected: str)
 
 
 def test_the_database_away_during_a_run(
-    fleet: Fleet, postgres: PostgresServer, postgres_url: str
+    fleet: Fleet,
+    postgres: PostgresServer,
+    postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # what 30 s are to the code is how often it asks in vain, up to its longest pause and beyond it:
+    # here in a twentieth of the time, with room for so few rows that they outgrow the memory
+    limits = RecorderLimits(
+        max_rows=DEFAULT.max_rows // 200,
+        linger_s=DEFAULT.linger_s / 20,
+        first_retry_s=DEFAULT.first_retry_s / 20,
+        last_retry_s=DEFAULT.last_retry_s / 20,
+    )
+    monkeypatch.setattr(recorder, "RecorderLimits", lambda: limits)
+    refused = count_refusals(monkeypatch)
     # so many steps that the database is back long before the last: a run that ends without one
     # leaves its rows in a file
-    experiment = config(outer={"steps": 60}, validation={"every": 0}, test={"baselines": False})
+    experiment = config(outer={"steps": 120}, validation={"every": 0}, test={"baselines": False})
     expected = undisturbed(fleet.settings, experiment)
     fleet.start(2)
     running = Running(replace(fleet.settings, database_url=postgres_url), experiment)
@@ -84,11 +118,13 @@ def test_the_database_away_during_a_run(
         try:
             # past the next checkpoint, whose flush finds no database: rows wait, steps go on
             running.wait_for_step(steps + 6)
+            wait_until(lambda: len(refused) >= REFUSALS_IN_30_S, "as many refusals as in 30 s")
+            assert not running.has_ended
         finally:
             postgres.start()
 
     running.disturb(stop_and_go_on)
 
     running.assert_undisturbed(
-        expected, "database down", "trained on, rows written once later", steps=60
+        expected, "database down, asked as in 30 s", "trained on, rows written once", steps=120
     )

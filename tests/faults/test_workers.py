@@ -3,25 +3,37 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from contracts.connections import connect
+from contracts.job import InnerLoopJob
+from orchestrator.engine.publisher import Publisher
 from tests.faults.running import SHARDS, STEPS, Running
 from tests.fleet import Fleet, WorkerProcess, wait_until
 from tests.redis_server import RedisServer
 from tests.runs import read_jobs
 
 
-def test_a_worker_killed_in_a_job(fleet: Fleet, expected: str) -> None:
+def test_a_worker_killed_in_a_job(
+    fleet: Fleet, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     victim, _ = fleet.start(2)
+    sent_again_s = _note_when_sent_again(monkeypatch)
     running = Running(fleet.settings)
+    killed_s: list[float] = []
 
-    running.disturb(lambda: _kill_in_a_job(fleet, victim))
+    running.disturb(lambda: killed_s.append(_kill_in_a_job(fleet, victim)))
 
     assert running.result().steps == STEPS
     assert any(step.retries for step in running.watcher.steps)
-    running.assert_undisturbed(expected, "worker SIGKILLed mid-job", "shard sent again, same seed")
+    waited_s = next(at_s for at_s in sent_again_s if at_s > killed_s[0]) - killed_s[0]
+    running.assert_undisturbed(
+        expected, "worker SIGKILLed mid-job", f"shard sent again after {waited_s:.1f} s, same seed"
+    )
 
 
 def test_an_idle_worker_frozen_with_a_message_then_killed(fleet: Fleet, expected: str) -> None:
@@ -114,8 +126,22 @@ def test_a_worker_whose_clock_is_a_day_ahead(
     running.assert_undisturbed(expected, "worker's clock a day ahead", "nothing: no clock is read")
 
 
-def _kill_in_a_job(fleet: Fleet, victim: WorkerProcess) -> None:
-    """Kill a worker while it holds the lease of an attempt."""
+def _note_when_sent_again(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A list of the times at which the orchestrator of this process sends a shard once more."""
+    times_s: list[float] = []
+    send = Publisher.send
+
+    def note(self: Publisher, jobs: Iterable[tuple[InnerLoopJob, str]]) -> None:
+        sent = list(jobs)
+        send(self, sent)
+        times_s.extend(time.monotonic() for job, _ in sent if job.attempt)
+
+    monkeypatch.setattr(Publisher, "send", note)
+    return times_s
+
+
+def _kill_in_a_job(fleet: Fleet, victim: WorkerProcess) -> float:
+    """Kill a worker while it holds the lease of an attempt; returns when, by our clock."""
     with connect(str(fleet.settings.broker_url)) as client:
 
         def holds_a_lease() -> bool:
@@ -123,7 +149,9 @@ def _kill_in_a_job(fleet: Fleet, victim: WorkerProcess) -> None:
             return any(f":{victim.pid}/".encode() in owner for owner in owners)
 
         wait_until(holds_a_lease, "the victim in a job")
+        killed_s = time.monotonic()
         victim.kill()
+    return killed_s
 
 
 def _kill_once_it_holds_a_message(frozen: WorkerProcess, running: Running) -> None:

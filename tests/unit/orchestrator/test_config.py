@@ -132,6 +132,11 @@ def test_the_workload_holds_what_decides_the_arithmetic(good: Path) -> None:
             "engine.episodes_per_job=2.0",
             "--set: engine.episodes_per_job=2.0 is a float; expected an integer >= 1, or 'auto'",
         ),
+        (
+            "engine.execution=fast",
+            "--set: engine.execution='fast'; expected one of: autograd, vmap, compiled, "
+            "constant_memory, auto",
+        ),
         ("engine.policy=lax", "--set: engine.policy='lax'; expected one of: strict, partial"),
         ("test.baselines=yes", "--set: test.baselines='yes' is a string; expected true or false"),
         (

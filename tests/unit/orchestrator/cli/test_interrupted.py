@@ -1,0 +1,51 @@
+"""What Ctrl-C says of the run it met."""
+
+from typing import Any, NoReturn, cast
+
+import pytest
+
+from contracts.settings import Settings
+from db.engine import Database
+from db.records import RunRecord, RunStatus
+from orchestrator.cli import execution
+from orchestrator.tenure import Tenure
+
+
+class Run:
+    id = 7
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        (
+            RunStatus.INTERRUPTED,
+            "run 7 can go on from its last checkpoint: `metafleet runs resume 7`",
+        ),
+        (
+            RunStatus.CANCELLED,
+            "run 7 is cancelled; it can go on from its last checkpoint: `metafleet runs resume 7`",
+        ),
+        (
+            RunStatus.QUEUED,
+            "run 7 is left to servers (`metafleet serve`); watch it with `metafleet runs attach 7`",
+        ),
+    ],
+)
+def test_an_interrupt_says_what_became_of_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, after: RunStatus, said: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(execution, "execute_run", interrupted)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        execution.execute_watched(
+            *(cast(Database, None), Settings.load({"METAFLEET_HOME": str(tmp_path)})),
+            cast(RunRecord, Run()),
+            in_process=False,
+            tenure=Tenure(after_interrupt=after),
+        )
+
+    assert caught.value.__notes__ == [said]
