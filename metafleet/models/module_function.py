@@ -70,7 +70,7 @@ class ModuleFunction:
             for name, layer in self.norms.items():
                 stack.enter_context(_forward_as(layer, _normalised(name, layer, norm)))
             if stops_at_head and self.head is not None:
-                stack.enter_context(_forward_as(self.head, lambda x: x))
+                stack.enter_context(_forward_as(self.head, self._first_of_head))
             if modulate is not None:
                 change, names = modulate
                 for name in names:
@@ -93,6 +93,17 @@ class ModuleFunction:
         own = {n.removeprefix(start): v for n, v in params.items() if n.startswith(start)}
         outputs: Tensor = functional_call(self.head, own, (features,))
         return outputs
+
+    def _first_of_head(self, *given: Any, **named: Any) -> Tensor:
+        """Stand in for the head: what goes into it comes out."""
+        if len(given) != 1 or named or not isinstance(given[0], Tensor):
+            kinds = [type(value).__name__ for value in given] + [f"{name}=..." for name in named]
+            raise ConfigError(
+                f"head={self.head_name!r} is called with ({', '.join(kinds)}); expected one tensor "
+                "alone: name another submodule as head, or put what else it takes into the body"
+            )
+        features: Tensor = given[0]
+        return features
 
     def head_names(self) -> frozenset[str]:
         """Names of the head's parameters; empty without one."""

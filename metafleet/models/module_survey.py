@@ -92,11 +92,11 @@ def run_once(function: ModuleFunction, call: Call) -> Tensor:
         raise
     except Exception as error:  # whatever somebody's module makes of what it cannot take
         args, named = call
-        shapes = [str(tuple(value.shape)) for value in args]
-        shapes += [f"{name}={tuple(value.shape)}" for name, value in named.items()]
+        shapes = [str(tuple(value.shape[1:])) for value in args]
+        shapes += [f"{name}={tuple(value.shape[1:])}" for name, value in named.items()]
         reason = next(iter(str(error).strip().splitlines()), "")[:200]
         raise ConfigError(
-            f"the module cannot be run on inputs of shape {', '.join(shapes)} "
+            f"the module cannot be run on examples of shape {', '.join(shapes)} "
             f"({type(error).__name__}: {reason}); expected inputs that it takes"
         ) from error
 

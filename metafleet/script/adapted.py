@@ -1,9 +1,10 @@
 """A module that has adapted to a support set."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from metafleet.learners.adaptation import Adaptation
 from metafleet.models.module_model import PREFIX
+from metafleet.script.module_factory import ModuleFactory
 from metafleet.script.plain_episode import Inputs, as_inputs
 from metafleet.script.runtime import running
 
@@ -15,7 +16,7 @@ class Adapted:
 
     Args:
         adaptation: the learner's.
-        module: what runs; its submodules are in evaluation mode meanwhile.
+        factory: of the model, whose module runs; its submodules are in evaluation mode meanwhile.
         like: where inputs go, and their precision.
 
     Attributes:
@@ -23,17 +24,19 @@ class Adapted:
             beside what else the learner adapts. Empty for learners that compare embeddings.
     """
 
-    def __init__(self, adaptation: Adaptation, module: nn.Module, *, like: Tensor) -> None:
+    def __init__(self, adaptation: Adaptation, factory: ModuleFactory, *, like: Tensor) -> None:
         self.params = {name.removeprefix(PREFIX): v for name, v in adaptation.fast.items()}
         self._predict = adaptation.predict
-        self._module = module
+        self._factory = factory
         self._like = like
 
     def __call__(self, inputs: Inputs) -> Tensor:
         """Return logits [n, n_way], or the module's outputs, for inputs [n, ...].
 
         Raises:
-            DataError: they are no tensors.
+            ConfigError, DataError: they are no tensors, or not such as the module takes.
         """
-        with running(self._module, is_training=False):
-            return self._predict(as_inputs(inputs, self._like))
+        given = as_inputs(inputs, self._like)
+        with running(self._factory.function.module, is_training=False):
+            self._factory.check(given)
+            return self._predict(given)

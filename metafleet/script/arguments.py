@@ -6,6 +6,7 @@ from torch import nn
 
 from metafleet.errors import ConfigError
 from metafleet.options import is_finite_number, require
+from metafleet.seeds import MAX_SEED
 
 
 def check_module(module: Any) -> None:
@@ -67,6 +68,16 @@ def check_rates(*, outer_lr: Any, clip_norm: Any) -> None:
         require(is_finite_number(value), name, value, "a finite number")
     require(outer_lr > 0.0, "outer_lr", outer_lr, "more than 0")
     require(clip_norm >= 0.0, "clip_norm", clip_norm, "0 or more")
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse what no random numbers can be counted from.
+
+    Raises:
+        ConfigError: it is no whole number, or out of range.
+    """
+    is_right = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
+    require(is_right, "seed", seed, "a whole number, 0 or more and less than 2**64")
 
 
 def _shown(value: Any) -> str:

@@ -1,10 +1,10 @@
 """A user's module, an algorithm and the shapes of some examples, made into a learner."""
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from metafleet.episode import META_TRAIN, EpisodeShape, ExampleSet
@@ -13,17 +13,10 @@ from metafleet.learners.base import LearnerClass
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.learners.registry import LEARNERS
-from metafleet.models.base import Model
 from metafleet.models.module_function import ModuleFunction
-from metafleet.models.module_model import (
-    ModuleModel,
-    arguments,
-    check_inputs,
-    default_batch_norm,
-)
-from metafleet.models.module_survey import survey
 from metafleet.options import parse_options
 from metafleet.problem import LossFn, Problem
+from metafleet.script.module_factory import ModuleFactory
 
 _ANOTHER = "another episode"
 
@@ -51,64 +44,14 @@ class Algorithm:
         """
         if isinstance(algorithm, str):
             return cls(algorithm, *LEARNERS.resolve({**options, "name": algorithm}))
+        if not isinstance(algorithm, type) or not hasattr(algorithm, "Options"):
+            raise ConfigError(
+                f"algorithm is {algorithm!r:.80}; expected a learner's name, such as 'maml', or a "
+                "class derived from EpisodicLearner"
+            )
         name = algorithm.__name__
         parsed: Any = parse_options(algorithm.Options, options, where=f"learner {name!r}")
         return cls(name, algorithm, parsed)
-
-
-class ModuleFactory:
-    """Builds ``ModuleModel``s: a ``ModelFactory``.
-
-    Args:
-        function: the module.
-        inputs: examples of what it is called with, name -> [n, ...].
-        batch_norm: mode; None for what the module does by itself.
-        is_regression: whether outputs may have any shape.
-
-    Attributes:
-        n_outputs: how wide the head is that was built last; None for none.
-    """
-
-    def __init__(
-        self,
-        function: ModuleFunction,
-        inputs: Mapping[str, Tensor],
-        *,
-        batch_norm: str | None,
-        is_regression: bool,
-    ) -> None:
-        self.function = function
-        self.inputs = inputs
-        self._batch_norm = batch_norm or default_batch_norm(function)
-        self._is_regression = is_regression
-        self.n_outputs: int | None = None
-
-    def __call__(
-        self,
-        n_outputs: int | None,
-        /,
-        *,
-        extra_inputs: Mapping[str, tuple[int, ...]] | None = None,
-    ) -> Model:
-        """Look at the module with these inputs; see ``ModelFactory``."""
-        extra_inputs = extra_inputs or {}
-        check_inputs(self.function, extra_inputs)
-        modalities = tuple(self.inputs)
-        first = next(iter(self.inputs.values()))
-        extra = {
-            name: torch.zeros(len(first), *shape, device=first.device)
-            for name, shape in extra_inputs.items()
-        }
-        found = survey(self.function, arguments({**self.inputs, **extra}, modalities))
-        if n_outputs is not None and not self._is_regression:
-            self.n_outputs = _width(found.output_shape, n_outputs)
-        return ModuleModel(
-            self.function,
-            found,
-            modalities=modalities,
-            batch_norm=self._batch_norm,
-            has_head=n_outputs is not None,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +75,13 @@ class Binding:
         """Classes of the episode it was bound to, or the width of the module's output layer."""
         return self.problem.episodes[META_TRAIN].n_way
 
-    def check(self, inputs: Iterable[str], n_way: int) -> int:
+    def check(self, n_way: int) -> int:
         """Return the n_way with which the learner takes a support set.
 
         Raises:
-            ConfigError: it has other inputs or more classes than the learner can take.
+            ConfigError: it has more classes than the learner can take.
+            DataError: it has more than the module, or values in their place.
         """
-        known, given = sorted(self.problem.modalities), sorted(inputs)
-        if given != known:
-            raise ConfigError(f"inputs are {given} but the first episode had {known}")
         if n_way == self.n_way:
             return n_way
         if 0 in (n_way, self.n_way):
@@ -197,20 +138,6 @@ def bind(
     return Binding(algorithm, learner, problem, factory)
 
 
-def _width(output_shape: tuple[int, ...], n_outputs: int) -> int:
-    if len(output_shape) != 1:
-        raise ConfigError(
-            f"the module's outputs have shape {output_shape} for one example but targets are "
-            "classes; expected logits (n_way,)"
-        )
-    if output_shape[0] < n_outputs:
-        raise ConfigError(
-            f"the module has {output_shape[0]} outputs but the episode {n_outputs} classes; "
-            "expected an output for each class, numbered from 0"
-        )
-    return output_shape[0]
-
-
 def _target_dim(targets: Tensor, loss: LossFn | None) -> int:
     if loss is None and not targets.is_floating_point():
         raise ConfigError(
@@ -229,7 +156,7 @@ def _checked(loss: LossFn) -> LossFn:
 
     def checked(outputs: Tensor, targets: Tensor) -> Tensor:
         nonlocal has_followed
-        value = loss(outputs, targets)
+        value = loss(outputs, targets) if has_followed else _first_value(loss, outputs, targets)
         if not isinstance(value, Tensor) or value.dim() != 0:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ConfigError(
@@ -245,6 +172,24 @@ def _checked(loss: LossFn) -> LossFn:
         return value
 
     return checked
+
+
+def _first_value(loss: LossFn, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Compute a loss, and refuse what torch's own ones but warn of.
+
+    Raises:
+        ConfigError: targets of another shape would be broadcast: each output would be held against
+            each target.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Using a target size", UserWarning)
+        try:
+            return loss(outputs, targets)
+        except UserWarning as error:
+            raise ConfigError(
+                f"the loss is given outputs {tuple(outputs.shape)} and targets "
+                f"{tuple(targets.shape)}; expected targets of the outputs' shape"
+            ) from error
 
 
 def _require_default_loss(algorithm: Algorithm, learner: EpisodicLearner[Any]) -> None:

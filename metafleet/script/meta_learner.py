@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from metafleet.episode import META_TRAIN, Episode, ExampleSet
-from metafleet.errors import CheckpointError, ConfigError, MetafleetError, NumericsError
+from metafleet.errors import CheckpointError, ConfigError, DataError, MetafleetError, NumericsError
 from metafleet.execution import make_execution
 from metafleet.learners.base import LearnerClass
 from metafleet.models.module_function import ModuleFunction
@@ -25,12 +25,19 @@ from metafleet.script.arguments import (
     check_module,
     check_optimiser,
     check_rates,
+    check_seed,
 )
 from metafleet.script.binding import Algorithm, bind, example_parameter
 from metafleet.script.bound import Bound
 from metafleet.script.learned_state import LearnedState
 from metafleet.script.outer_step import OuterStep
-from metafleet.script.plain_episode import PlainEpisode, PlainSupport, as_episode, as_support
+from metafleet.script.plain_episode import (
+    PlainEpisode,
+    PlainSupport,
+    as_episode,
+    as_support,
+    check_classes,
+)
 from metafleet.script.runtime import running
 from metafleet.script.saved_learner import read_header, restore, save
 from metafleet.seeds import CounterRng
@@ -114,6 +121,7 @@ class MetaLearner:
         check_loss(loss)
         check_make_optimiser(optimiser)
         check_rates(outer_lr=outer_lr, clip_norm=clip_norm)
+        check_seed(seed)
         self.module = module
         self.step = 0
         self._algorithm = Algorithm.of(algorithm, options)
@@ -123,7 +131,8 @@ class MetaLearner:
         self._clip_norm = clip_norm
         self._batch_norm = batch_norm
         known = ", ".join(map(repr, _EXECUTIONS))
-        require(execution in _EXECUTIONS, "execution", execution, f"one of {known}")
+        expected = f"one of {known}; machine code is for runs, which keep it"
+        require(execution in _EXECUTIONS, "execution", execution, expected)
         self._execution = execution
         self._seed = seed
         self._like: Tensor = example_parameter(module)
@@ -201,9 +210,10 @@ class MetaLearner:
         examples, n_way = as_support(support, self._like)
         bound, n_way = self._bind(examples, n_way)
         with running(self.module, is_training=False):
+            bound.binding.factory.check(examples.inputs)
             torch.manual_seed(self._seed)
             adaptation = bound.learner.adapt(bound.state.copy(), examples, n_way, seed=self._seed)
-        return Adapted(adaptation, self.module, like=self._like)
+        return Adapted(adaptation, bound.binding.factory, like=self._like)
 
     def evaluate(self, episodes: Iterable[PlainEpisode]) -> Summary:
         """Adapt to each episode and judge it on its query set; nothing is learned.
@@ -250,7 +260,7 @@ class MetaLearner:
             if self._bound is None:
                 self._bind(*header.example(self._like))
             bound = self._require_bound()
-            bound.binding.check(header.inputs, header.n_way)
+            bound.binding.check(header.n_way)
             restore(Path(path), bound, header)
         except MetafleetError as error:
             self._bound = before
@@ -283,18 +293,26 @@ class MetaLearner:
             device = str(self._like.device)
             execution = make_execution(self._execution, binding.learner, device=device)
             self._bound = Bound(binding, state, optimiser, execution)
-        return self._bound, self._bound.binding.check(support.inputs, n_way)
+        return self._bound, self._bound.binding.check(n_way)
 
     def _prepared(
         self, episodes: Iterable[PlainEpisode], split: str, step: int
     ) -> Iterator[Episode]:
         """Make each episode ready when it is asked for."""
+        if not isinstance(episodes, Iterable):
+            raise DataError(
+                f"episodes are of type {type(episodes).__name__}; expected several in a list or "
+                "generator"
+            )
         for index, given in enumerate(episodes):
             yield self._episode(given, CounterRng(self._seed, f"{split}/draw", step, index))
 
     def _episode(self, given: PlainEpisode, rng: CounterRng) -> Episode:
         episode = as_episode(given, self._like)
-        _, n_way = self._bind(episode.support, episode.n_way)
+        bound, n_way = self._bind(episode.support, episode.n_way)
+        check_classes(*(episode.query, n_way), whose="query", may_be_ignored=self._loss is not None)
+        for part in (episode.support, episode.query):
+            bound.binding.factory.check(part.inputs)
         # the learner's seed is the one that an orchestrator's run would give
         seed = rng.torch_seed()
         torch.manual_seed(rng.torch_seed())

@@ -18,6 +18,8 @@ PlainEpisode: TypeAlias = Episode | tuple[Inputs, Tensor, Inputs, Tensor]
 
 ONLY_INPUT = "x"
 """The name of an input that comes without one."""
+MOST_CLASSES = 10_000
+"""Of an episode: a larger class is a mistake, and would take memory for all below it."""
 
 
 def as_episode(given: PlainEpisode, like: Tensor) -> Episode:
@@ -35,6 +37,7 @@ def as_episode(given: PlainEpisode, like: Tensor) -> Episode:
     """
     if isinstance(given, Episode):
         support, query = (_as_like(part, like) for part in (given.support, given.query))
+        check_classes(support, given.n_way, whose="support")
         return Episode(support, query, given.n_way)
     if not isinstance(given, tuple | list) or len(given) != 4:
         raise DataError(
@@ -52,7 +55,9 @@ def as_support(given: PlainSupport, like: Tensor) -> tuple[ExampleSet, int]:
         DataError: it is none.
     """
     if isinstance(given, Episode):
-        return _as_like(given.support, like), given.n_way
+        support = _as_like(given.support, like)
+        check_classes(support, given.n_way, whose="support")
+        return support, given.n_way
     if isinstance(given, ExampleSet):
         support = _as_like(given, like)
     elif isinstance(given, tuple | list) and len(given) == 2:
@@ -68,9 +73,11 @@ def as_inputs(given: Inputs, like: Tensor) -> dict[str, Tensor]:
     """Name the inputs, and move them to where ``like`` is.
 
     Raises:
-        DataError: they are no tensors.
+        DataError: they are no tensors, or there are none.
     """
     named = given if isinstance(given, Mapping) else {ONLY_INPUT: given}
+    if not named or not all(isinstance(name, str) for name in named):
+        raise DataError(f"inputs are named {list(named)}; expected one name or more, each a text")
     return {name: _tensor(value, like, what=f"input {name!r}") for name, value in named.items()}
 
 
@@ -79,10 +86,45 @@ def n_way_of(support: ExampleSet) -> int:
     targets = support.targets
     if targets.dim() != 1 or targets.is_floating_point() or len(targets) == 0:
         return 0
-    lowest = int(targets.min())
-    if lowest < 0:
-        raise DataError(f"the support set has a class {lowest}; classes are 0, 1, ...")
-    return int(targets.max()) + 1
+    lowest, highest = (int(value) for value in targets.aminmax())
+    if lowest < 0 or highest >= MOST_CLASSES:
+        raise DataError(
+            f"the support set has a class {lowest if lowest < 0 else highest}; classes are 0, 1, "
+            f"... within an episode, and less than {MOST_CLASSES}"
+        )
+    return highest + 1
+
+
+def check_classes(
+    examples: ExampleSet, n_way: int, *, whose: str, may_be_ignored: bool = False
+) -> None:
+    """Refuse targets that are not of the kind, or not in the range, that ``n_way`` says.
+
+    Args:
+        examples: a support or query set.
+        n_way: number of classes; 0 where targets are values.
+        whose: which of the two.
+        may_be_ignored: let negative classes pass, as losses have them for what they leave out.
+
+    Raises:
+        DataError: names the first that is wrong.
+    """
+    if not isinstance(n_way, int) or isinstance(n_way, bool) or not 0 <= n_way <= MOST_CLASSES:
+        raise DataError(f"an episode has n_way={n_way!r}; expected 0 to {MOST_CLASSES}")
+    if n_way == 0:
+        return
+    targets = examples.targets
+    if targets.is_floating_point() or targets.dim() != 1:
+        raise DataError(
+            f"targets of the {whose} set are {str(targets.dtype).removeprefix('torch.')} of shape "
+            f"{tuple(targets.shape)}; expected {n_way} classes as whole numbers [n]"
+        )
+    lowest, highest = (int(value) for value in targets.aminmax())
+    if highest >= n_way or (lowest < 0 and not may_be_ignored):
+        raise DataError(
+            f"the {whose} set has a class {highest if highest >= n_way else lowest}; expected 0 to "
+            f"{n_way - 1}, for the episode has {n_way} classes"
+        )
 
 
 def _examples(x: Any, y: Any, like: Tensor) -> ExampleSet:
@@ -104,10 +146,12 @@ def _tensor(value: Any, like: Tensor, *, what: str) -> Tensor:
         raise DataError(f"{what}: {_describe(value)} is no tensor; expected one") from error
     if tensor.dim() == 0:
         raise DataError(f"{what}: a single number; expected a tensor [n, ...]")
-    if tensor.is_floating_point():
-        return tensor.to(like.device, like.dtype)
-    # indices and classes; labels are often kept in bytes
-    return tensor.to(like.device, torch.int64)
+    if tensor.is_complex() or tensor.is_meta:
+        kind = "of complex numbers" if tensor.is_complex() else "without data, on device 'meta'"
+        raise DataError(f"{what}: a tensor {kind}; expected real numbers")
+    # whole numbers are indices and classes; labels are often kept in bytes
+    dtype = like.dtype if tensor.is_floating_point() else torch.int64
+    return tensor.to(like.device, dtype)
 
 
 def _describe(value: Any) -> str:

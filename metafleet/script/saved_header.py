@@ -19,10 +19,10 @@ from torch import Tensor
 
 from metafleet.episode import ExampleSet
 from metafleet.errors import CheckpointError
+from metafleet.script.plain_episode import MOST_CLASSES
 
 FORMAT: Final = 2
 _MOST_STEPS: Final = 2**53
-_MOST_CLASSES: Final = 10_000
 _MOST_DIMENSIONS: Final = 8
 _LARGEST_COUNT: Final = 2**40
 _MOST_BYTES: Final = 2**28
@@ -169,7 +169,7 @@ _CHECKS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "step": partial(_is_count, most=_MOST_STEPS),
     "n_support": partial(_is_count, least=1),
     "inputs": _are_inputs,
-    "n_way": partial(_is_count, most=_MOST_CLASSES),
+    "n_way": partial(_is_count, most=MOST_CLASSES),
     "target_dim": _is_count,
     "groups": _are_groups,
     "scalars": _are_scalars,

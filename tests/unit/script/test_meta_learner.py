@@ -316,6 +316,16 @@ class Reshaping(nn.Module):
         return self.change(self.fc(torch.relu(self.body(x))))
 
 
+class TwoToTheHead(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(5, 4), nn.Bilinear(4, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.body(x))
+        return self.head(h, h)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -347,6 +357,12 @@ class Reshaping(nn.Module):
         (lambda: MetaLearner(nn.Flatten()), "the module has no parameters"),
         (lambda: MetaLearner(conv_net(), head="1"), "head='1' has batch norm"),
         (lambda: MetaLearner(dense_net(), head="1"), "head='1' has no parameters"),
+        (lambda: MetaLearner(dense_net(), seed=-1), "seed=-1; expected a whole number"),
+        (
+            lambda: MetaLearner(dense_net(), dict),
+            "algorithm is <class 'dict'>; expected",
+        ),
+        (lambda: MetaLearner(dense_net(), 3), "algorithm is 3; expected a learner's name"),
     ],
 )
 def test_a_wrong_choice_is_named_at_once(make, message: str) -> None:
@@ -391,6 +407,11 @@ def test_a_wrong_choice_is_named_at_once(make, message: str) -> None:
             "head='0.2' is not the last thing the module computes",
         ),
         (lambda: MetaLearner(Reshaping(lambda x: (x,))), "the module returns a tuple"),
+        (
+            lambda: MetaLearner(TwoToTheHead(), "protonet", head="head"),
+            r"head='head' is called with \(Tensor, Tensor\); expected one tensor alone",
+        ),
+        (lambda: MetaLearner(nn.Linear(4, 3)), r"cannot be run on examples of shape \(5,\)"),
         (
             lambda: MetaLearner(Reshaping(lambda x: x[:, None])),
             r"outputs have shape \(1, 3\) for one example but targets are classes",
@@ -440,24 +461,3 @@ def test_a_loss_may_be_constant_for_a_later_episode() -> None:
     report = meta.optimize([(x, y, *query), (x, y + 1000, query[0], query[1] + 1000)])
 
     assert report.episodes[0].loss > report.episodes[1].loss == 0.0
-
-
-@pytest.mark.parametrize(
-    ("episodes", "error", "message"),
-    [
-        ([], ConfigError, "the meta-batch has 0 episodes"),
-        (vector_episode(), DataError, "an episode is a Tensor; expected"),
-        ([vector_episode()[:3]], DataError, "an episode is a tuple of 3"),
-        ([(*vector_episode()[:3], "x")], DataError, "targets: a str is no tensor"),
-        ([(*vector_episode()[:3], torch.tensor(1))], DataError, "targets: a single number"),
-        ([value_episode()], ConfigError, ""),
-    ],
-)
-def test_what_is_no_episode_is_refused(episodes, error, message: str) -> None:
-    meta = MetaLearner(dense_net())
-    meta.bind(vector_episode()[:2])
-    with pytest.raises(error if message else DataError, match=message or "targets are values"):
-        meta.optimize(episodes)
-    negative = torch.tensor([0, -1, 1, 1, 2, 2])
-    with pytest.raises(DataError, match="class -1; classes are 0, 1"):
-        meta.adapt((vector_episode()[0], negative))
