@@ -43,7 +43,7 @@ def chaos(ref: str, kill_every: str, seed: int | None) -> None:
     settings = load_settings()
     if not settings.allows_chaos:
         raise ConfigError(
-            "METAFLEET_CHAOS is not set; set METAFLEET_CHAOS=1 where workers may be killed"
+            "METAFLEET_CHAOS is not 1; set METAFLEET_CHAOS=1 where workers may be killed"
         )
     every_s = _seconds(kill_every)
     chosen = random.Random(seed)

@@ -85,4 +85,4 @@ def test_without_permission_nothing_is_killed(
     monkeypatch.delenv("METAFLEET_CHAOS", raising=False)
 
     assert main(["chaos", "--run", "latest"]) == 1
-    assert capsys.readouterr().err.startswith("error: METAFLEET_CHAOS is not set; set ")
+    assert capsys.readouterr().err.startswith("error: METAFLEET_CHAOS is not 1; set ")
