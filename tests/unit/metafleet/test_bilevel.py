@@ -144,24 +144,28 @@ def task_by_hand(p: Params, support: ExampleSet, y: Tensor) -> Tensor:
     return hidden[-2:, 0].flatten()
 
 
-def test_mmaml_adapts_a_network_that_the_task_modulates(values: Episode) -> None:
-    learner = make_learner(values, model=TINY_MLP, learner=MMAML)
+@pytest.mark.parametrize("make", [regression_episode, classification_episode])
+def test_mmaml_adapts_a_network_that_the_task_modulates(make) -> None:
+    episode = make(modalities=VECTORS) if make is classification_episode else make(target_dim=1)
+    learner = make_learner(episode, model=TINY_MLP, learner=MMAML)
     state = random_state(learner)
-    p, support = state.params, values.support
-    v = task_by_hand(p, support, support.targets)
-    modulate = film_by_hand(p, "task.film", v)
+    p, support = state.params, episode.support
+    is_regression = episode.is_regression
+    y = support.targets if is_regression else F.one_hot(support.targets, 3).double()
+    loss = F.mse_loss if is_regression else F.cross_entropy
+    modulate = film_by_hand(p, "task.film", task_by_hand(p, support, y))
     theta = {n: value for n, value in p.items() if n.startswith("layer")}
 
     def support_loss(own: Params) -> Tensor:
-        return F.mse_loss(layers(own, support.inputs["x"], modulate), support.targets)
+        return loss(layers(own, support.inputs["x"], modulate), support.targets)
 
     for _ in range(2):
         slopes = grad(support_loss)(theta)
         theta = {n: value - 0.3 * slopes[n] for n, value in theta.items()}
 
-    found = learner.predict(state, support, values.query.inputs, 0)
+    found = learner.predict(state, support, episode.query.inputs, episode.n_way)
 
-    torch.testing.assert_close(found, layers(theta, values.query.inputs["x"], modulate))
+    torch.testing.assert_close(found, layers(theta, episode.query.inputs["x"], modulate))
 
 
 def test_protomaml_begins_as_a_prototypical_network(classes: Episode) -> None:

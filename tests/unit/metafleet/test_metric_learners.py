@@ -167,6 +167,23 @@ def test_logistic_weights_take_newton_steps_to_the_minimum() -> None:
     assert float(slope.abs().max()) < 1e-10
 
 
+def test_the_logistic_head_takes_its_newton_steps(episode: Episode) -> None:
+    outputs, params, x, query = predicted(LOGISTIC, episode)
+    penalty = params["ridge.log_penalty"].exp()
+    y = torch.nn.functional.one_hot(episode.support.targets, 3).double()
+
+    weights = torch.zeros(x.shape[1], 3, dtype=torch.float64)
+    for _ in range(3):
+        mu = torch.sigmoid(x @ weights)
+        for k in range(3):  # in the primal, each class for itself
+            curved = x.T @ torch.diag(mu[:, k] * (1 - mu[:, k])) @ x
+            curved = curved + penalty * torch.eye(len(curved), dtype=torch.float64)
+            slope = x.T @ (mu[:, k] - y[:, k]) + penalty * weights[:, k]
+            weights[:, k] = weights[:, k] - torch.linalg.solve(curved, slope)
+
+    torch.testing.assert_close(outputs, params["ridge.scale"] * (query @ weights))
+
+
 def test_svm_scores_are_the_duals(episode: Episode) -> None:
     outputs, params, support, query = predicted(SVM, episode)
     dual = brute_force_dual(support @ support.T, episode.support.targets, bound=0.4)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from metafleet.episode import Episode, ExampleSet
+from metafleet.episode import Episode, EpisodeShape, ExampleSet
 from metafleet.errors import ConfigError
 from metafleet.learners.neural_process import (
     gaussian,
@@ -164,6 +164,10 @@ def test_a_cnp_tells_classes_by_their_mean_encodings() -> None:
     expected = [stack(p, "decoder", torch.cat([x, *means])) for x in episode.query.inputs["x"]]
 
     torch.testing.assert_close(judged(learner, state, episode), torch.stack(expected))
+    loss = learner.episode_gradient(state, episode).metrics[0].loss
+    assert loss == pytest.approx(
+        float(F.cross_entropy(torch.stack(expected), episode.query.targets))
+    )
 
 
 def read_by_attention(p: Params, x: Tensor, known: Tensor, pairs: Tensor) -> Tensor:
@@ -207,6 +211,26 @@ def test_an_anp_attends_and_bounds_the_evidence() -> None:
     divergence = kl_divergence(Normal(*posterior), Normal(*prior)).sum() / len(asked)
     loss = learner.episode_gradient(state, episode).metrics[0].loss
     assert loss == pytest.approx(float(divergence - likely))
+
+
+def test_an_anp_of_classes_bounds_the_evidence_too() -> None:
+    episode = classes(seed=7)
+    learner, state = prepared(ANP, episode)
+    p, asked = state.params, episode.query.inputs["x"]
+    known, answers = episode.support.inputs["x"], episode.query.targets
+    pairs = torch.cat([known, F.one_hot(episode.support.targets, 3)], dim=1)
+    prior = latent_of(p, pairs)
+    posterior = latent_of(p, torch.cat([pairs, torch.cat([asked, F.one_hot(answers, 3)], dim=1)]))
+    z = posterior[0] + posterior[1] * drawn(learner, episode)["noise"]
+    logits = [
+        stack(p, "decoder", torch.cat([x, read_by_attention(p, x, known, pairs), z])) for x in asked
+    ]
+
+    loss = learner.episode_gradient(state, episode).metrics[0].loss
+
+    divergence = kl_divergence(Normal(*posterior), Normal(*prior)).sum() / len(asked)
+    unlikely = F.cross_entropy(torch.stack(logits), answers)
+    assert loss == pytest.approx(float(unlikely + divergence))
 
 
 def test_without_a_latent_variable_an_anp_is_its_deterministic_path() -> None:
@@ -318,7 +342,8 @@ def mann_by_hand(p: Params, steps: list[Tensor]) -> Tensor:
 
 
 def test_mann_sees_each_target_a_step_late_and_writes_to_the_least_used_slot() -> None:
-    episode = classes(seed=6)
+    shape = EpisodeShape(n_way=3, k_shot=5, n_query=2)  # every slot is used more than once
+    episode = replace(classification_episode(shape, seed=6, modalities={"x": (3,)}), seed=6)
     learner, state = prepared(MANN, episode)
     order = drawn(learner, episode)["order"]
     xs = episode.support.inputs["x"][order]
