@@ -151,3 +151,21 @@ def test_inputs_are_tried_in_evaluation_mode_and_once_for_a_shape() -> None:
     meta.optimize([(X, Y, QX, QY)])
 
     assert module.n_trained == 4  # a support and a query pass each
+
+
+class Graph(nn.Module):
+    """Takes the mean over neighbours, of which there is a row for each example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 3).double()
+
+    def forward(self, x: torch.Tensor, adjacency: torch.Tensor) -> torch.Tensor:
+        return self.layer(adjacency @ x)
+
+
+def test_inputs_whose_shape_depends_on_how_many_there_are_are_fine() -> None:
+    meta = MetaLearner(Graph())
+    support, query = ({"x": x, "adjacency": torch.eye(len(x))} for x in (X, QX))
+
+    assert meta.optimize([(support, Y, query, QY)]).step == 1
