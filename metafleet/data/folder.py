@@ -9,6 +9,7 @@ changed. By name, what was imported stays as it was until it is imported again. 
 not, as on a worker's host, data that were prepared from it serve, on a shared data folder say.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from metafleet.data.class_data import ClassData
@@ -105,7 +106,9 @@ class Folder:
     def summarise(self, options: FolderOptions, data_dir: Path) -> DataSummary:
         """Count classes and items."""
         data = self.open_classes(options, data_dir)
-        return data.summarise(licence=self.licence, origin=data.prepared.facts["source"])
+        facts = dict(data.prepared.facts)
+        summary = data.summarise(licence=self.licence, origin=facts.pop("source"))
+        return replace(summary, facts=facts)
 
     def _require_place(self, options: FolderOptions) -> None:
         if not options.path and not options.imported:

@@ -1,5 +1,6 @@
 """A contact sheet: a few classes of each split, each item's modalities side by side."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,15 +61,18 @@ def write_sheet(data: ClassData, path: Path) -> None:
     n_columns = 3 if n_items > 1 else 2
     cell_width = n_items * item_width + _PAD
     row_height = _LABEL_HEIGHT + TILE + _PAD // 2
-    n_rows = min(_ROWS, max(-(-len(names) // n_columns) for names in data.splits.values()))
-    block_height = _TITLE_HEIGHT + n_rows * row_height + _BLOCK_GAP
-    size = (_PAD + n_columns * cell_width, _PAD + len(data.splits) * block_height)
+    chosen = {split: _spread(names, n_columns * _ROWS) for split, names in data.splits.items()}
+    heights = [
+        _TITLE_HEIGHT + -(-len(names) // n_columns) * row_height + _BLOCK_GAP
+        for names in chosen.values()
+    ]
+    size = (_PAD + n_columns * cell_width, _PAD + sum(heights))
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
-    for block, (split, names) in enumerate(data.splits.items()):
-        top = _PAD + block * block_height
+    tops = itertools.accumulate(heights, initial=_PAD)
+    for top, (split, names) in zip(tops, chosen.items(), strict=False):
         draw.text((_PAD, top), _title(data, split), fill=INK, font=load_font(16))
-        for position, name in enumerate(_spread(names, n_columns * _ROWS)):
+        for position, name in enumerate(names):
             row, column = divmod(position, n_columns)
             left = _PAD + column * cell_width
             at = (left, top + _TITLE_HEIGHT + row * row_height)

@@ -95,13 +95,32 @@ def _text(values: Array) -> "Image":
 
     tile = Image.new("RGB", (tile_width("text"), TILE), PAPER)
     draw, font = ImageDraw.Draw(tile), load_font(9)
-    lines = [""]
-    for character in values.tobytes().rstrip(b"\0").decode(errors="replace"):
-        if character == "\n" or draw.textlength(lines[-1] + character, font=font) > tile.width - 6:
-            lines.append("")
-        lines[-1] += character if character.isprintable() else ""
+    text = values.tobytes().rstrip(b"\0").decode(errors="replace")
+    lines = wrap(text, lambda line: draw.textlength(line, font=font) <= tile.width - 6)
     draw.multiline_text((3, 2), "\n".join(lines[:4]), fill=INK, font=font, spacing=2)
     return tile
+
+
+def wrap(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """Break a text into lines that fit, between words; within a word that alone does not fit."""
+    lines = []
+    for paragraph in text.splitlines():
+        line = ""
+        for word in "".join(filter(str.isprintable, paragraph)).split():
+            joined = f"{line} {word}" if line else word
+            if fits(joined):
+                line = joined
+                continue
+            if line:
+                lines.append(line)
+            line = ""
+            for character in word:
+                if line and not fits(line + character):
+                    lines.append(line)
+                    line = ""
+                line += character
+        lines.append(line)
+    return lines
 
 
 def _stroke(strokes: Array) -> "Image":

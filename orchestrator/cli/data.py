@@ -45,6 +45,8 @@ def list_data(as_json: bool) -> None:
         return
     for entry in entries:
         state = "ready" if entry["is_ready"] else f"run `metafleet data prepare {entry['name']}`"
+        if entry["problem"]:
+            state = f"cannot be used: {entry['problem']}"
         click.echo(f"{entry['name']:<10} {entry['title']} ({state})")
         for option in entry["options"]:
             click.echo(
@@ -120,13 +122,19 @@ def inspect_data(
 
 
 def _describe(name: str, data_dir: Path) -> dict[str, Any]:
+    """Describe a data set; one whose folder is damaged or half-made says so."""
     dataset = registry.DATASETS[name]
+    try:
+        is_ready, problem = registry.is_ready({"name": name}, data_dir), ""
+    except DataError as error:
+        is_ready, problem = False, str(error)
     return {
         "name": name,
         "title": dataset.title,
         "licence": dataset.licence,
         "origin": dataset.origin,
-        "is_ready": registry.is_ready({"name": name}, data_dir),
+        "is_ready": is_ready,
+        "problem": problem,
         "options": _describe_options(dataset.Options),
     }
 
@@ -135,15 +143,16 @@ def _describe_import(name: str, data_dir: Path) -> dict[str, Any]:
     """Describe a folder that was imported, like a data set; a damaged record says so."""
     options: dict[str, Any] = {"name": "folder", "imported": name}
     try:
-        origin, is_ready = get_record(data_dir, name).options.path, True
+        origin, problem = get_record(data_dir, name).options.path, ""
     except DataError as error:
-        origin, is_ready = str(error), False
+        origin = problem = str(error)
     return {
         "name": name,
         "title": origin,
         "licence": registry.DATASETS["folder"].licence,
         "origin": origin,
-        "is_ready": is_ready,
+        "is_ready": not problem,
+        "problem": problem,
         "options": [],
         "data": options,
     }

@@ -13,7 +13,7 @@ from contracts.settings import Settings
 from metafleet.data import registry
 from metafleet.data.importing.bringing import ImportReport, import_folder
 from metafleet.data.importing.options import FolderOptions, Layout
-from metafleet.data.importing.problems import SHOWN, Problem, tally
+from metafleet.data.importing.problems import SHOWN, Problem, counted
 from metafleet.data.importing.record import plain_name
 from metafleet.data.summary import no_progress
 from metafleet.errors import ConfigError, DataError
@@ -109,6 +109,8 @@ def import_data(  # noqa: PLR0913 - one for each option
     called = name or plain_name(folder.expanduser().absolute())
     if called in registry.DATASETS:
         raise ConfigError(f"name {called!r} is that of a built-in data set; give another by --name")
+    if problems_file is not None:
+        _write_problems(problems_file, ())  # not after an hour of decoding
     data_dir = Settings.load().data_dir
     with progress_bar() as progress:
         report = import_folder(options, data_dir, name=called, progress=progress or no_progress)
@@ -141,18 +143,20 @@ def _show(report: ImportReport, name: str, data_dir: Path, *, as_json: bool) -> 
 
 
 def _lines(report: ImportReport, name: str) -> Iterator[str]:
-    yield from report.notes
+    if report.prepared is None:  # else they are among the facts that follow
+        yield from report.notes
     for problem in report.problems[:SHOWN]:
         yield str(problem)
-    n, kinds = len(report.problems), tally(report.problems)
+    n = len(report.problems)
     if n > SHOWN:
         yield f"... and {n - SHOWN} more; --problems FILE writes all"
     if report.prepared is None:
         fatal = any(problem.is_fatal for problem in report.problems)
-        advice = "mend them" if fatal else "mend them, or leave them out with --skip-bad"
-        yield f"{name} was not imported: {n} problems ({kinds}); {advice}"
+        them = "it" if n == 1 else "them"
+        advice = f"mend {them}" if fatal else f"mend {them}, or leave {them} out with --skip-bad"
+        yield f"{name} was not imported: {counted(report.problems)}; {advice}"
     elif n:
-        yield f"{n} problems were left out ({kinds})"
+        yield f"left out: {counted(report.problems)}"
 
 
 def _named(name: str) -> dict[str, Any]:

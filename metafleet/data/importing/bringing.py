@@ -11,7 +11,7 @@ from metafleet.data.decoding.registry import DECODERS
 from metafleet.data.importing.examination import Examination, examine
 from metafleet.data.importing.item import Reading
 from metafleet.data.importing.options import FolderOptions
-from metafleet.data.importing.problems import Problem, tally
+from metafleet.data.importing.problems import Problem, counted, tally
 from metafleet.data.importing.reading import read_items
 from metafleet.data.importing.record import (
     ImportRecord,
@@ -92,7 +92,7 @@ def bring_in(options: FolderOptions, data_dir: Path, progress: Progress) -> Impo
 def refusal(options: FolderOptions, problems: tuple[Problem, ...]) -> DataError:
     """Say in one line why a folder was not prepared."""
     return DataError(
-        f"{options.path} has {len(problems)} problems ({tally(problems)}), the first: "
+        f"{options.path} has {counted(problems)}, the first: "
         f"{problems[0]}; run `metafleet data import {options.path}` to see all, "
         "or set skip_bad = true to leave them out"
     )

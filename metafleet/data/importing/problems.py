@@ -103,3 +103,9 @@ def tally(problems: Sequence[Problem]) -> str:
     """Say how many there are of each kind: "3 missing-file, 1 empty-label"."""
     counts = Counter(problem.kind for problem in problems)
     return ", ".join(f"{n} {kind}" for kind, n in counts.most_common())
+
+
+def counted(problems: Sequence[Problem]) -> str:
+    """Say how many there are, and of which kinds: "2 problems (1 empty-file, 1 bad-audio)"."""
+    noun = "problem" if len(problems) == 1 else "problems"
+    return f"{len(problems)} {noun} ({tally(problems)})"

@@ -4,6 +4,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from metafleet.data import registry
 from metafleet.errors import ConfigError, DataError, DataMissingError
 from orchestrator.cli.data import data
 
@@ -42,6 +43,45 @@ def test_list_names_sets_options_and_readiness(run):
     assert options["split"]["type"] == '"vinyals" | "lake" | "maml_random" | "small"'
     assert options["rotations"]["default"] is False
     assert "rotations = false" in text and 'modalities = ["image"]' in text
+
+
+HALF_MADE = {
+    "clinc150/data_full.json": b'{"train": [["wh',
+    "fsdd/recordings/0_jackson_0.wav": b"RIFF",
+    "concepts/manifest.csv": b"concept,",
+    "omniglot/images_background/Latin/character01/0001_01.png": b"",
+    "glyphs/index.json": b"{",
+    "prepared/glyphs-0123456789abcdef/image.npy": b"",
+    "prepared/clinc150-0123456789abcdef/index.json": b"{",
+    "imported/pets.json": b"{",
+}
+
+
+def test_list_does_not_stop_at_folders_that_are_half_made(run, tmp_path):
+    for name, content in HALF_MADE.items():
+        path = tmp_path / "home" / "data" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+
+    entries = {entry["name"]: entry for entry in json.loads(run("list", "--json"))}
+    text = run("list")
+
+    assert set(entries) > {"clinc150", "concepts", "fsdd", "omniglot", "pets"}
+    assert all("\n" not in entry["problem"] for entry in entries.values())
+    assert "pets" in text and "is damaged" in entries["pets"]["problem"]
+
+
+def test_what_a_damaged_data_set_says_is_listed(run, monkeypatch):
+    def damaged(options, data_dir):
+        raise DataError(f"{options['name']} is half-made; delete it")
+
+    monkeypatch.setattr(registry, "is_ready", damaged)
+
+    entries = {entry["name"]: entry for entry in json.loads(run("list", "--json"))}
+
+    assert entries["fsdd"]["problem"] == "fsdd is half-made; delete it"
+    assert not entries["fsdd"]["is_ready"]
+    assert "cannot be used: fsdd is half-made; delete it" in run("list")
 
 
 def test_prepare_and_inspect_agree_on_the_digest(run, few_glyphs):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from metafleet.data import registry
-from metafleet.data.tiles import draw_tile, tile_width
+from metafleet.data.tiles import draw_tile, tile_width, wrap
 from tests.unit.data.importing.conftest import EVEN_SEED
 from tests.unit.data.importing.folders import class_folders, clip, drawing, sentence, write
 
@@ -47,6 +47,29 @@ def test_grey_pictures_and_features_of_texts_can_be_drawn() -> None:
 
     assert np.array_equal(np.asarray(grey)[4:-4, 4:-4], 255 - np.asarray(ink)[4:-4, 4:-4])
     assert features.size == (tile_width("text"), 56)
+
+
+def test_texts_break_between_words_and_words_only_where_they_alone_are_too_long() -> None:
+    def fits(line: str) -> bool:
+        return len(line) <= 9
+
+    assert wrap("amber delta  inlet", fits) == ["amber", "delta", "inlet"]
+    assert wrap("a b\ncd efgh ij", fits) == ["a b", "cd efgh", "ij"]
+    assert wrap("no incomprehensible", fits) == ["no", "incompreh", "ensible"]
+    assert wrap("", fits) == []
+
+
+def test_a_split_takes_no_more_room_than_its_classes(tmp_path: Path) -> None:
+    names = [f"kind{n:02d}" for n in range(11)]
+    for split, own in {"train": names[:7], "val": names[7:9], "test": names[9:]}.items():
+        class_folders(tmp_path / "folder", classes=own, prefix=f"{split}/")
+    options = {"name": "folder", "path": str(tmp_path / "folder")}
+
+    registry.draw_sheet(options, tmp_path / "data", tmp_path / "sheet.png")
+
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        inked = np.flatnonzero((np.asarray(sheet.convert("L")) < 250).any(axis=1))
+    assert np.diff(inked).max() < 56  # no gap as high as a row
 
 
 def test_a_sheet_has_every_modality_of_a_folder(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from metafleet.errors import ConfigError
+from metafleet.errors import ConfigError, DataError
 from orchestrator.cli.data import data
 from orchestrator.cli.main import main
 from tests.unit.data.importing.conftest import EVEN_SEED
@@ -37,8 +37,8 @@ def test_an_import_says_what_it_decided_and_can_be_inspected_by_its_name(
     listed = {entry["name"]: entry for entry in json.loads(run("list", "--json").stdout)}
 
     assert imported.exit_code == 0, imported.output
-    assert "layout: huggingface" in imported.stdout
-    assert f"seed {EVEN_SEED}" in imported.stdout
+    once = ("layout: huggingface", f"seed {EVEN_SEED}", str(folder))
+    assert [imported.stdout.count(text) for text in once] == [1, 1, 1]
     assert inspected["digest"] == by_path["digest"] and inspected["digest"] in imported.stdout
     assert {name: about["items"] for name, about in inspected["modalities"].items()} == {
         "image": 36,
@@ -81,7 +81,7 @@ def test_what_is_left_out_is_said_and_kept(tmp_path: Path, home: Path) -> None:
 
     assert result.exit_code == 0, result.output
     assert "kind00/x.png" in result.stdout
-    assert "1 problems were left out (1 bad-image)" in result.stdout
+    assert "left out: 1 problem (1 bad-image)" in result.stdout
     assert "kind00/x.png" in run("inspect", "pets").stdout
 
 
@@ -97,6 +97,17 @@ def test_columns_fractions_and_options_of_decoders_are_taken(tmp_path: Path, hom
     assert found["is_imported"] and found["problems"] == []
     assert found["summary"]["modalities"]["photo"]["shape"] == [3, 8, 8]
     assert list(found["summary"]["modalities"]) == ["photo"]
+
+
+def test_a_file_for_problems_that_cannot_be_written_is_refused_before_anything_is_imported(
+    tmp_path: Path, home: Path
+) -> None:
+    folder = class_folders(tmp_path / "pets")
+
+    with pytest.raises(DataError, match=r"cannot write .*nowhere/p.jsonl .*choose another file"):
+        run("import", folder, *SEED, "--problems", tmp_path / "nowhere" / "p.jsonl")
+
+    assert not (home / "data").exists()
 
 
 def test_no_folder_is_one_line(tmp_path: Path, home: Path) -> None:
