@@ -41,12 +41,14 @@ def learned_by(settings: Settings, run: RunRecord, notify: Callable[[str], None]
         inputs = input_specs(spec.data, settings.data_dir)
     except ConfigError as error:
         raise ConfigError(f"run {run.id} cannot be used on files: {error}") from error
-    blueprint = Blueprint(
-        learner=spec.learner,
-        model=spec.model,
-        problem=problem_of(source, spec.episodes),
-        inputs=inputs,
-    )
+    problem = problem_of(source, spec.episodes)
+    if not inputs and not problem.is_regression:
+        raise ConfigError(
+            f"run {run.id} cannot be used on files: it was trained on data set "
+            f"{spec.data['name']!r}, whose parts are read each in its own way; train on one of "
+            "them, or on a folder of your own"
+        )
+    blueprint = Blueprint(learner=spec.learner, model=spec.model, problem=problem, inputs=inputs)
     state = found.best or found.state
     origin = Origin(
         run=run.uid,

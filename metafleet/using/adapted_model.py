@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +99,18 @@ class AdaptedModel:
         if isinstance(items, Mapping):
             names = [str(number) for number in range(len(next(iter(items.values()), ())))]
             return Predictions(self._rows(names, None, self._in_batches(items, len(names))))
+        options = options or ReadOptions()
+        if options.invert:
+            swapped = self.learned.blueprint.with_light_and_dark_swapped()
+            model = replace(self, learned=replace(self.learned, blueprint=swapped))
+            return model.predict(items, replace(options, invert=False), progress=progress)
         path = Path(items).expanduser()
         if self.learned.blueprint.problem.is_regression:
             points = read_points(path, self.learned.blueprint.problem, is_labelled=False)
             outputs = self._in_batches(points.inputs, len(points.names))
             return Predictions(self._rows(points.names, None, outputs))
         with open_items(
-            *(path, self.learned.blueprint.inputs, self.needs, options or ReadOptions()),
+            *(path, self.learned.blueprint.inputs, self.needs, options),
             is_labelled=False,
             progress=progress,
         ) as found:

@@ -1,7 +1,7 @@
 """What a model is built from: learner, network, the shapes they fit, and how files are read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from metafleet.episode import EpisodeShape
@@ -41,6 +41,11 @@ class Blueprint:
         return build_learner(
             self.learner, self.problem, make_model, allowed_packages=allowed_packages
         )
+
+    def with_light_and_dark_swapped(self) -> "Blueprint":
+        """Return the same for pictures that have light where those of training were dark."""
+        swapped = {name: s.with_light_and_dark_swapped() for name, s in self.inputs.items()}
+        return replace(self, inputs=swapped)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that ``from_json`` takes back."""

@@ -1,8 +1,10 @@
 """How the examples of one modality are read from files, so that they look as in training."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from metafleet.data.base import DataSet
 from metafleet.data.class_data import example_shape
@@ -11,6 +13,7 @@ from metafleet.data.prepared import ArrayInfo, PreparedData
 from metafleet.data.registry import DATASETS, validate_options
 from metafleet.errors import ConfigError, ModelError
 from metafleet.options import parse_options
+from metafleet.using.brightness import mean_brightness
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class InputSpec:
         options: the decoder's, JSON values.
         shape: of one example.
         is_inverted: a picture was learned with ink as 1 and paper as 0.
+        brightness: mean of the pictures of training as models take them, in [0, 1]; None: unknown.
     """
 
     kind: str
@@ -30,9 +34,12 @@ class InputSpec:
     options: Mapping[str, Any]
     shape: tuple[int, ...]
     is_inverted: bool = False
+    brightness: float | None = None
 
     @classmethod
-    def of(cls, info: ArrayInfo, options: Mapping[str, Any]) -> "InputSpec":
+    def of(
+        cls, info: ArrayInfo, options: Mapping[str, Any], brightness: float | None = None
+    ) -> "InputSpec":
         """Describe a prepared array that a decoder with these options makes; its size is given.
 
         Raises:
@@ -47,7 +54,11 @@ class InputSpec:
             )
         # built-in sets that were never files of one picture each are stored without channels
         is_inverted = info.kind == "image" and len(info.shape) == 3
-        return cls(info.kind, decoder.version, asdict(parsed), shape, is_inverted)
+        return cls(info.kind, decoder.version, asdict(parsed), shape, is_inverted, brightness)
+
+    def with_light_and_dark_swapped(self) -> "InputSpec":
+        """Return the same for pictures that have light where those of training were dark."""
+        return replace(self, is_inverted=not self.is_inverted) if self.kind == "image" else self
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that ``from_json`` takes back."""
@@ -92,9 +103,21 @@ def input_specs(data: Mapping[str, Any], data_dir: Any) -> dict[str, InputSpec]:
         return {}
     prepared = found.prepared
     return {
-        modality: InputSpec.of(prepared.arrays[modality], _decoding(prepared, modality))
+        modality: InputSpec.of(
+            prepared.arrays[modality],
+            _decoding(prepared, modality),
+            _brightness(prepared, modality),
+        )
         for modality in found.modalities
     }
+
+
+def _brightness(prepared: PreparedData, modality: str) -> float | None:
+    if prepared.arrays[modality].kind != "image":
+        return None
+    mask = prepared.load_mask(modality)
+    rows = range(prepared.n_items) if mask is None else np.flatnonzero(mask).tolist()
+    return mean_brightness(prepared.load(modality), rows)
 
 
 def _decoding(prepared: PreparedData, modality: str) -> dict[str, Any]:

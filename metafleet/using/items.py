@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from metafleet.data.importing.reading import read_items
 from metafleet.data.summary import Progress, no_progress
 from metafleet.episode import presence_key
 from metafleet.errors import ConfigError, DataError
+from metafleet.using.brightness import looks_inverted, mean_brightness
 from metafleet.using.input_spec import InputSpec
 from metafleet.using.needs import Needs
 
@@ -37,12 +38,16 @@ class ReadOptions:
         label: the column that says the class; "": ``label``, ``class`` and the like.
         columns: modality -> its column; {}: those that hold files, and texts.
         skip_bad: leave out what is broken; else any problem refuses the folder.
+        invert: True: swap light and dark of pictures; what is adapted so predicts so. False: take
+            them as they are. None: likewise, but pictures that look inverted beside those of
+            training are not adapted to, and told of when they are predicted.
     """
 
     layout: Layout = "auto"
     label: str = ""
     columns: Mapping[str, Any] = field(default_factory=dict)
     skip_bad: bool = False
+    invert: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +85,23 @@ class Items:
             found[presence_key(name)] = present
         return found
 
+    def brightness(self, modality: str) -> float | None:
+        """Return the mean of the pictures as a model takes them; None where there are none."""
+        present = np.flatnonzero(self._mask(modality)).tolist()
+        if not present:
+            return None
+        pixels = self._decoded.arrays[modality]
+        found = mean_brightness(pixels, [self._rows[number] for number in present])
+        return 1.0 - found if found is not None and self._specs[modality].is_inverted else found
+
     def lacking(self, modality: str) -> list[str]:
         """Return the names of items without a modality."""
         return [self.names[number] for number in np.flatnonzero(~self._mask(modality))]
+
+    def classes_without(self, modality: str) -> list[str]:
+        """Return the classes of which no item has a modality."""
+        having = {self.labels[number] for number in np.flatnonzero(self._mask(modality))}
+        return sorted(set(self.labels) - having)
 
     def _mask(self, modality: str) -> Any:
         if modality not in self._decoded.masks:
@@ -126,8 +145,8 @@ def open_items(
     """
     if not specs:
         raise ConfigError(
-            "the model was trained on data that are no files of one item each; no folder can be "
-            "read for it"
+            "the model was trained on data that are no files of one item each, such as a mixture "
+            "of data sets; no folder can be read for it"
         )
     ask = _ask(specs, options)
     reading = read_items(folder, ask, is_labelled=is_labelled)
@@ -147,13 +166,16 @@ def open_items(
         found = Items(
             names=tuple(_name(items[row]) for row in rows),
             labels=tuple(items[row].label for row in rows),
-            notes=tuple(notes),
+            notes=(),
             _specs={name: spec for name, spec in specs.items() if name in needs.known},
             _decoded=decoded,
             _rows=rows,
         )
         _check(folder, found, needs)
-        yield found
+        notes += _gaps(found, needs, is_labelled=is_labelled)
+        if options.invert is None:
+            notes += _inverted(folder, found, specs, is_labelled=is_labelled)
+        yield replace(found, notes=tuple(notes))
 
 
 def _ask(specs: Mapping[str, InputSpec], options: ReadOptions) -> FolderOptions:
@@ -173,7 +195,8 @@ def _refuse(folder: Path, problems: Sequence[Problem], *, skip_bad: bool) -> Non
     if fatal:
         more = f" (and {len(fatal) - 1} more)" if len(fatal) > 1 else ""
         advice = "" if fatal[0].is_fatal else "; mend them, or give --skip-bad to leave them out"
-        raise DataError(f"{folder}: {fatal[0]}{more}{advice}")
+        problem = str(fatal[0]).removeprefix(f"{folder}: ")  # of some the place is the folder
+        raise DataError(f"{folder}: {problem}{more}{advice}")
 
 
 def _left_out(problems: Sequence[Problem]) -> list[str]:
@@ -232,6 +255,47 @@ def _check(folder: Path, items: Items, needs: Needs) -> None:
             f"{_some(empty)} of {folder} with none of {', '.join(needs.optional)}; an item needs "
             "one of them"
         )
+
+
+def _gaps(items: Items, needs: Needs, *, is_labelled: bool) -> list[str]:
+    """Say which modalities nobody has, and which no example of a class has."""
+    notes = []
+    for modality in needs.optional:
+        if len(items.lacking(modality)) == len(items):
+            notes.append(f"no item has {modality!r}, at which the model would look as well")
+        elif is_labelled:
+            notes += [
+                f"no example of class {label!r} has {modality!r}, which others have: an item with "
+                "it may look less like this class than it is"
+                for label in items.classes_without(modality)
+            ]
+    return notes
+
+
+def _inverted(
+    folder: Path, items: Items, specs: Mapping[str, InputSpec], *, is_labelled: bool
+) -> list[str]:
+    """Say which pictures have light where those of training were dark.
+
+    Raises:
+        DataError: they are to be adapted to.
+    """
+    notes = []
+    for modality, spec in specs.items():
+        found = items.brightness(modality) if spec.kind == "image" else None
+        if found is None or spec.brightness is None:
+            continue
+        if not looks_inverted(found, spec.brightness):
+            continue
+        told = (
+            f"{folder}: {modality!r} looks inverted: the mean of its pictures is {found:.2f} as "
+            f"the model takes them, and was {spec.brightness:.2f} in training; --invert swaps "
+            "light and dark, --no-invert takes them as they are"
+        )
+        if is_labelled:
+            raise DataError(told)
+        notes.append(told)
+    return notes
 
 
 def _some(names: Sequence[str]) -> str:

@@ -92,6 +92,11 @@ class LearnedModel:
             ConfigError: the learner does not take so many classes.
             NumericsError: the adaptation diverged.
         """
+        options = options or ReadOptions()
+        if options.invert:
+            swapped = self.learned.blueprint.with_light_and_dark_swapped()
+            model = LearnedModel(replace(self.learned, blueprint=swapped))
+            return model.adapt(support, replace(options, invert=False), progress=progress)
         blueprint = self.learned.blueprint
         path = Path(support).expanduser()
         needs = find_needs(blueprint, self.learned.learner, self.learned.state)
@@ -102,7 +107,7 @@ class LearnedModel:
             return self.adapt_to(ExampleSet(points.inputs, points.targets), {}, needs)
         check_folders(path)
         with open_items(
-            *(path, blueprint.inputs, needs, options or ReadOptions()),
+            *(path, blueprint.inputs, needs, options),
             is_labelled=True,
             progress=progress,
         ) as found:

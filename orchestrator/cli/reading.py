@@ -23,18 +23,23 @@ _OPTIONS = (
         help="Use this column, and no other that is not named so.",
     ),
     click.option("--skip-bad", is_flag=True, help="Leave out what is broken, and say what."),
+    click.option(
+        "--invert/--no-invert",
+        default=None,
+        help="Swap light and dark of pictures, or take them as they are, whatever they look like.",
+    ),
 )
 
 
 def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add options that say how a folder is read: layout, label, columns, skip_bad."""
+    """Add options that say how a folder is read: layout, label, columns, skip_bad, invert."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def read_options(
-    *, layout: Layout, label: str, columns: Sequence[str], skip_bad: bool
+    *, layout: Layout, label: str, columns: Sequence[str], skip_bad: bool, invert: bool | None
 ) -> ReadOptions:
     """Gather these options.
 
@@ -46,7 +51,7 @@ def read_options(
         if not modality or not column:
             raise ConfigError(f"--column {modality!r}; expected MODALITY=COLUMN")
     named = {modality: column for modality, _, column in pairs}
-    return ReadOptions(layout=layout, label=label, columns=named, skip_bad=skip_bad)
+    return ReadOptions(layout=layout, label=label, columns=named, skip_bad=skip_bad, invert=invert)
 
 
 def is_model(text: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from metafleet.data.importing.item import Item
 from metafleet.data.importing.kinds import kind_of, known_suffixes
-from metafleet.data.importing.part import FilePart, Part
+from metafleet.data.importing.part import FilePart, Part, find_file
 from metafleet.data.importing.problems import ProblemLog
 from metafleet.data.importing.reader import Found, Place
 from metafleet.data.importing.split_names import find_split
@@ -45,8 +45,10 @@ def read_split_folders(place: Place, log: ProblemLog) -> Found:
 
 
 def read_flat(place: Place, log: ProblemLog) -> Found:
-    """Read the files of one folder, without classes."""
-    return Found(list(read_class(files_below(place.folder, "", log), log, label="")), [])
+    """Read the files of one folder, without classes, or those of them that are named."""
+    named = [find_file(place.folder, name) for name in place.files]
+    files = filter(None, named) if named else files_below(place.folder, "", log)
+    return Found(list(read_class(files, log, label="")), [])
 
 
 def read_class(

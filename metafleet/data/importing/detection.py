@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from metafleet.data.importing.easy_few_shot import is_specification
+from metafleet.data.importing.kinds import kinds_of
 from metafleet.data.importing.omniglot_folder import OMNIGLOT_PARTS, TORCHVISION_FOLDER
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reader import Place
@@ -42,6 +43,8 @@ def _of_file(path: Path, ask: FolderOptions, is_labelled: bool) -> tuple[str, Pl
     suffix = path.suffix.lower()
     layouts = {".json": "easy_few_shot", ".tar": "webdataset"}
     layouts |= dict.fromkeys(TABLE_SUFFIXES, "manifest") | dict.fromkeys(_HDF5, "torchmeta")
+    if suffix not in layouts and not is_labelled and ask.layout == "auto" and kinds_of(path.name):
+        return "flat", Place(path.parent, (path.name,), ask, is_labelled)
     if suffix not in layouts:
         return None
     layout = layouts[suffix] if ask.layout == "auto" else ask.layout

@@ -15,6 +15,7 @@ from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import Problem, ProblemLog
 from metafleet.data.importing.splits import assign_splits, check_splits
 from metafleet.data.summary import Progress
+from metafleet.episodes.class_text import count_leaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +83,27 @@ def examine(
         rows=None if len(kept) == len(items) else np.array(kept, np.int64),
         splits=used,
         problems=log.all(),
-        notes=(*reading.notes, *notes),
+        notes=(*reading.notes, *notes, *_texts_that_tell(items, kept, reading.kinds, decoded)),
     )
+
+
+def _texts_that_tell(
+    items: Sequence[Item], rows: Sequence[int], kinds: Mapping[str, str], decoded: Decoded
+) -> list[str]:
+    """Say how many texts name their own class: a model needs nothing else."""
+    numbers = {label: n for n, label in enumerate(dict.fromkeys(items[row].label for row in rows))}
+    notes = []
+    for modality, kind in kinds.items():
+        texts = decoded.arrays.get(modality)
+        if kind != "text" or texts is None or texts.dtype != np.uint8:
+            continue
+        n = count_leaks(list(numbers), ((numbers[items[row].label], texts[row]) for row in rows))
+        if n:
+            notes.append(
+                f"{n} of {modality!r} say the name of their class, which a model can then read "
+                "off; leave them out by data.modalities if it should not"
+            )
+    return notes
 
 
 def _large_classes(labels: Sequence[str], ask: FolderOptions, log: ProblemLog) -> set[str]:
