@@ -11,9 +11,14 @@ FOLDER = Path(__file__).parent
 def find_experiment(wanted: Path) -> Path:
     """Resolve a path to a file, or the bare name of a ready experiment, such as "demo".
 
+    "experiments/demo.toml" is that one too, as the pages have it, where there is no such file.
+
     Raises:
         ConfigError: there is neither; says what there is.
     """
+    ready = FOLDER.parent / wanted
+    if ready.parent == FOLDER and ready.is_file() and not wanted.exists():
+        return ready
     if wanted.suffix or wanted.parent != Path() or wanted.exists():
         return wanted
     names = sorted(path.stem for path in FOLDER.glob("*.toml"))

@@ -1,11 +1,17 @@
 """From a folder of pictures, sounds and texts to labels, by four commands; and what they refuse."""
 
 import csv
+import json
+import os
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from contracts.settings import child_environment
 from orchestrator.cli.main import main
+from tests.fleet import ROOT, Fleet
 from tests.menagerie import make_classes
 
 EXPERIMENT = """
@@ -58,40 +64,72 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_mixed_folder_goes_from_import_to_labels(
-    home: Path, capsys: pytest.CaptureFixture[str]
+SHORT = (
+    *("outer.steps=8", "validation.every=4", "validation.episodes=8"),
+    *("test.episodes=8", "test.baselines=false"),
+)
+
+
+def readme_commands() -> list[list[str]]:
+    """The four commands of the README's second chapter, without the program's name."""
+    chapter = (ROOT / "README.md").read_text().split("## Your own data")[1]
+    block = re.search(r"^```sh\n(.*?)^```", chapter, flags=re.MULTILINE | re.DOTALL)
+    assert block is not None
+    lines = [shlex.split(line) for line in block[1].splitlines()]
+    assert [words[:2] for words in lines] == [
+        ["metafleet", command] for command in ("data", "submit", "adapt", "predict")
+    ]
+    return [[os.path.expanduser(word) for word in words[1:]] for words in lines]
+
+
+def test_the_four_commands_of_the_readme_label_photos_over_a_fleet_of_any_size_alike(
+    home: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_classes(home / "things", range(12), n_items=6, seed=1)
-    make_classes(home / "support", range(12, 16), n_items=4, seed=2)
+    make_classes(home / "pets", range(12), n_items=6, seed=1)
+    make_classes(home / "new-pets", range(12, 16), n_items=4, seed=2)
     make_classes(home / "photos", range(12, 16), n_items=6, seed=3)
-    (home / "things.toml").write_text(EXPERIMENT)
-    sizes = [word for assignment in SMALL for word in ("--set", assignment)]
+    for name, value in child_environment(fleet.settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", str(home))
+    import_, submit, adapt, predict = readme_commands()
+    submit += ["--json", *[word for key in SHORT for word in ("--set", key)]]
+    first, _ = fleet.start(2)
 
-    assert main(["data", "import", "things", *sizes]) == 0
-    assert main(["submit", "things.toml", "--in-process"]) == 0
-    assert main(["adapt", "latest", "--support", "support", "--out", "a.model"]) == 0
-    assert main(["predict", "a.model", "photos", "--out", "labels.csv"]) == 0
+    assert main([*import_, *[word for size in SMALL for word in ("--set", size)]]) == 0
+    capsys.readouterr()
+    assert main(submit) == 0
+    over_two = json.loads(capsys.readouterr().out)
+    assert main(adapt) == 0
+    assert main(predict) == 0
+    assert "24 items with a class of the model's" in capsys.readouterr().err
+    first.stop()
+    assert main(submit) == 0
+    over_one = json.loads(capsys.readouterr().out)
 
+    assert over_two["checkpoint_sha256"] == over_one["checkpoint_sha256"]
+    assert len(over_one["workers"]) == 1
     with (home / "labels.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 24
-    assert "24 items with a class of the model's" in capsys.readouterr().err
+    assert all(sum(float(row[f"p(thing{n})"]) for n in range(12, 16)) > 0.999 for row in rows)
     # by chance, 24 items in 4 classes are right 6 times; 18 or more once in a million
     assert sum(row["label"] == row["given"] for row in rows) >= 18
 
-    assert main(["export", "latest", "--out", "things.learned"]) == 0
-    assert main(["adapt", "things.learned", "--support", "support", "--out", "b.model"]) == 0
+    assert main(["export", "latest", "--out", "pets.learned"]) == 0
+    assert main(["adapt", "pets.learned", "--support", "new-pets", "--out", "b.model"]) == 0
     assert (home / "b.model/tensors.safetensors").read_bytes() == (
-        home / "a.model/tensors.safetensors"
+        home / "new-pets.model/tensors.safetensors"
     ).read_bytes()
 
     refused = {
-        "no run 'nobody'": ["adapt", "nobody", "--support", "support", "--out", "c.model"],
-        "exists": ["adapt", "latest", "--support", "support", "--out", "a.model"],
+        "there is no folder or file": ["data", "import", "nowhere", "--name", "other"],
+        "no folder was imported as 'yours'": [*submit, "--set", "data.imported=yours"],
+        "no run 'nobody'": ["adapt", "nobody", "--support", "new-pets", "--out", "c.model"],
+        "exists": ["adapt", "latest", "--support", "new-pets", "--out", "new-pets.model"],
         "there is no folder": ["adapt", "latest", "--support", "nowhere", "--out", "c.model"],
-        "has not been adapted": ["predict", "things.learned", "photos"],
+        "has not been adapted": ["predict", "pets.learned", "photos"],
         "is no model": ["predict", "photos", "photos"],
-        "neither .csv": ["predict", "a.model", "photos", "--out", "labels.txt"],
+        "neither .csv": ["predict", "new-pets.model", "photos", "--out", "labels.txt"],
     }
     for message, arguments in refused.items():
         assert main(arguments) == 1
@@ -99,6 +137,37 @@ def test_a_mixed_folder_goes_from_import_to_labels(
         assert message in error
         assert len([line for line in error.splitlines() if line.startswith("error: ")]) == 1
     assert not (home / "c.model").exists()
+
+
+MIXTURE = """
+[[data.parts]]
+name = "folder"
+imported = "things"
+[[data.parts]]
+name = "folder"
+imported = "things"
+label = "seen"
+modalities = ["image"]
+"""
+
+
+def test_a_run_on_a_mixture_is_not_adapted_to_files(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_classes(home / "things", range(12), n_items=4, seed=1)
+    mixture = EXPERIMENT.replace('name = "folder"\nimported = "things"', 'name = "mixture"')
+    (home / "mixture.toml").write_text(mixture + MIXTURE)
+    sizes = [word for assignment in SMALL for word in ("--set", assignment)]
+    assert main(["data", "import", "things", *sizes]) == 0
+    assert main(["submit", "mixture.toml", "--in-process", "--set", "outer.steps=1"]) == 0
+    capsys.readouterr()
+
+    assert main(["adapt", "latest", "--support", "things", "--out", "a.model"]) == 1
+
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("error: run 1 cannot be used on files: it was trained on data set 'mix")
+    assert not (home / "a.model").exists()
 
 
 def test_a_run_without_a_checkpoint_is_refused(

@@ -319,8 +319,15 @@ def test_every_ready_experiment_is_valid_and_documented() -> None:
         assert "arXiv:" in text.partition("name =")[0], f"{path.name} cites no source"
 
 
-def test_a_ready_experiment_is_found_by_its_bare_name(tmp_path: Path) -> None:
+def test_a_ready_experiment_is_found_by_its_bare_name_or_as_pages_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert find_experiment(Path("demo")) == FOLDER / "demo.toml"
     assert find_experiment(tmp_path / "mine.toml") == tmp_path / "mine.toml"
+    monkeypatch.chdir(tmp_path)
+    assert find_experiment(Path("experiments/demo.toml")) == FOLDER / "demo.toml"
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments/demo.toml").touch()
+    assert find_experiment(Path("experiments/demo.toml")) == Path("experiments/demo.toml")
     with pytest.raises(ConfigError, match="no experiment 'dmo'; did you mean 'demo'"):
         find_experiment(Path("dmo"))
