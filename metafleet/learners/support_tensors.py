@@ -22,6 +22,11 @@ def kept_support(memory: Mapping[str, Tensor]) -> ExampleSet:
     return ExampleSet(parted(memory, _INPUTS), memory[_TARGETS])
 
 
+def is_kept_support(memory: Mapping[str, Tensor]) -> bool:
+    """Tell whether tensors are, or hold, what ``keep_support`` returned."""
+    return _TARGETS in memory
+
+
 def alike(
     support: ExampleSet, inputs: Mapping[str, Tensor]
 ) -> tuple[ExampleSet, Mapping[str, Tensor]]:

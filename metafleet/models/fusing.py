@@ -174,7 +174,7 @@ class Attend:
         tokens = torch.stack([vectors[name] for name in self._modalities], dim=1)  # [n, m, dim]
         tokens = tokens + params["fuse.kind"]
         mask = _stack(masks, self._modalities).T[:, :, None]  # [n, m, 1]
-        heads = (len(tokens), len(self._modalities), self.n_heads, -1)
+        heads = (tokens.shape[0], len(self._modalities), self.n_heads, -1)
         keys = (tokens @ params["fuse.key"].T).reshape(heads)
         values = (tokens @ params["fuse.value"].T).reshape(heads)
         query = params["fuse.seed"].reshape(1, 1, self.n_heads, -1)

@@ -206,7 +206,8 @@ class Fusion:
         vectors = {}
         for modality, encoder in self._encoders.items():
             if modality not in inputs:
-                vectors[modality] = masks[modality].new_zeros(len(masks[modality]), self._dim)
+                n = masks[modality].shape[0]
+                vectors[modality] = masks[modality].new_zeros(n, self._dim)
                 continue
             seen = {modality: stand_in(inputs[modality], masks[modality])}
             own = _of(params, modality)

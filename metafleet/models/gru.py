@@ -75,7 +75,7 @@ class Gru(Encoder[GruOptions]):
     ) -> Tensor:
         """Map sequences to features."""
         positions, is_real = self._input(params, x)
-        hidden = positions.new_zeros(len(positions), self.options.units)
+        hidden = positions.new_zeros(positions.shape[0], self.options.units)
         seen = []
         for position, real in zip(positions.unbind(1), is_real.unbind(1), strict=True):
             moved = gru_cell(params, "cell", position, hidden)

@@ -97,7 +97,7 @@ def count_ngrams(texts: Tensor, *, buckets: int, max_n: int) -> Tensor:
     bytes_ = texts.detach().long()
     is_capital = (bytes_ >= _UPPER_A) & (bytes_ <= _UPPER_Z)
     bytes_ = torch.where(is_capital, bytes_ + _TO_LOWER, bytes_)
-    counts = texts.new_zeros(len(texts), buckets)
+    counts = texts.new_zeros(texts.shape[0], buckets)
     n_grams = torch.zeros_like(bytes_)
     for n in range(1, min(max_n, texts.shape[1]) + 1):
         last = bytes_[:, n - 1 :]

@@ -36,12 +36,14 @@ def stand_in(values: Tensor, mask: Tensor) -> Tensor:
         [n, ...]: an absent example is the last present one before it, or the last of all; zeros
         where none is present.
     """
-    places = torch.arange(len(mask), device=mask.device)
+    if torch.compiler.is_exporting():  # no batch statistics are taken, and few formats have cummax
+        return values
+    places = torch.arange(mask.shape[0], device=mask.device)
     before = torch.cummax(torch.where(mask > 0, places, -1), dim=0).values
     chosen = torch.where(before >= 0, before, before[-1].clamp(min=0))
     return values[chosen]
 
 
 def _of_examples(values: Tensor, fill: float) -> Tensor:
-    flat = values.reshape(len(values), -1)[:, 0]
+    flat = values.reshape(values.shape[0], -1)[:, 0]
     return torch.full_like(flat, fill)

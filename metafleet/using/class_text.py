@@ -24,7 +24,7 @@ def without_class_text(problem: Problem, inputs: Mapping[str, Tensor]) -> Mappin
     """Say that queries have no such name, if the problem has them."""
     if CLASS_TEXT not in problem.modalities:
         return inputs
-    n = len(next(iter(inputs.values())))
+    n = next(iter(inputs.values())).shape[0]
     nothing = {
         CLASS_TEXT: torch.zeros(n, CLASS_TEXT_BYTES),
         presence_key(CLASS_TEXT): torch.zeros(n),

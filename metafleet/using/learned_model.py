@@ -17,7 +17,8 @@ from metafleet.params import MetaState, flatten_state
 from metafleet.using.adapted_model import AdaptedModel, Learned
 from metafleet.using.blueprint import Blueprint
 from metafleet.using.class_text import with_class_text
-from metafleet.using.items import Items, ReadOptions, open_items
+from metafleet.using.decoded_items import Items
+from metafleet.using.items import ReadOptions, open_items
 from metafleet.using.model_folder import write_model
 from metafleet.using.needs import Needs, find_needs
 from metafleet.using.origin import Origin
@@ -94,9 +95,9 @@ class LearnedModel:
         """
         options = options or ReadOptions()
         if options.invert:
-            swapped = self.learned.blueprint.with_light_and_dark_swapped()
-            model = LearnedModel(replace(self.learned, blueprint=swapped))
-            return model.adapt(support, replace(options, invert=False), progress=progress)
+            blueprint = self.learned.blueprint.with_light_and_dark_swapped()
+            swapped = LearnedModel(replace(self.learned, blueprint=blueprint))
+            return swapped.adapt(support, replace(options, invert=False), progress=progress)
         blueprint = self.learned.blueprint
         path = Path(support).expanduser()
         needs = find_needs(blueprint, self.learned.learner, self.learned.state)

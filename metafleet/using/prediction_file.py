@@ -3,14 +3,13 @@
 import csv
 import io
 import json
-import os
-import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from metafleet.errors import ModelError
 from metafleet.using.prediction import Prediction, Value
+from metafleet.using.whole_file import check_new_file, write_whole
 
 _SUFFIXES = (".csv", ".jsonl")
 
@@ -25,10 +24,7 @@ def check_out(path: Path | None, *, force: bool) -> None:
         return
     if path.suffix.lower() not in _SUFFIXES:
         raise ModelError(f"--out {path} is neither .csv nor .jsonl; give one of these suffixes")
-    if path.exists() and not force:
-        raise ModelError(f"{path} exists; choose another name, or give --force to replace it")
-    if not path.absolute().parent.is_dir():
-        raise ModelError(f"{path} cannot be written: {path.parent} is no folder; make it first")
+    check_new_file(path, force=force)
 
 
 def write_predictions(
@@ -45,20 +41,7 @@ def write_predictions(
     if path is None:
         sys.stdout.write(text)
         return
-    beside = path.absolute().with_name(f".{path.name}.part-{secrets.token_hex(4)}")
-    try:
-        with beside.open("w", encoding="utf-8", newline="") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise ModelError(
-            f"{path} cannot be written ({error.strerror or error}); free space, or choose another "
-            "place"
-        ) from error
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, text.encode())
 
 
 def _as_csv(rows: Sequence[Prediction | Value]) -> str:

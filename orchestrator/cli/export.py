@@ -4,9 +4,12 @@ from pathlib import Path
 
 import click
 
+from contracts.settings import Settings
+from metafleet.errors import ModelError
 from metafleet.using.adapted_model import AdaptedModel
 from metafleet.using.loading import load_model
 from metafleet.using.model_folder import check_free
+from metafleet.using.onnx_export import check_onnx_path, export_onnx
 from orchestrator.cli.context import load_settings
 from orchestrator.cli.reading import is_model
 from orchestrator.cli.taking import take_learned
@@ -18,20 +21,26 @@ from orchestrator.cli.taking import take_learned
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="A folder to be made: safetensors and JSON.",
+    help="A folder to be made: safetensors and JSON; with --onnx, a file NAME.onnx.",
 )
 @click.option("--force", is_flag=True, help="Replace a model that is there.")
-def export(source: str, *, out: Path, force: bool) -> None:
+@click.option("--onnx", "as_onnx", is_flag=True, help="Write a MODEL as one ONNX file.")
+def export(source: str, *, out: Path, force: bool, as_onnx: bool) -> None:
     """Write what RUN has learned, not yet adapted to any classes, as safetensors and JSON.
 
     `metafleet adapt` and `metafleet.adapt` take such a folder in place of a run, on any machine. Of
-    a MODEL a checked copy is written.
+    a MODEL a checked copy is written. With --onnx a MODEL that was adapted becomes a graph for
+    ONNX Runtime and the like, which computes the same without metafleet.
 
     \b
     metafleet export latest --out pets.learned
+    metafleet export new-pets.model --onnx --out new-pets.onnx
     """
-    check_free(out, force=force)
     settings = load_settings()
+    if as_onnx:
+        _export_onnx(settings, source, out, force=force)
+        return
+    check_free(out, force=force)
     if is_model(source):
         model = load_model(source, allowed_packages=settings.allowed_packages)
     else:
@@ -43,3 +52,17 @@ def export(source: str, *, out: Path, force: bool) -> None:
         f"{out}: learner {learned.blueprint.learner['name']}, model "
         f"{learned.blueprint.model['name']}, step {learned.origin.step}, {kind}"
     )
+
+
+def _export_onnx(settings: Settings, source: str, out: Path, *, force: bool) -> None:
+    check_onnx_path(out, force=force)
+    is_kept = is_model(source)
+    model = load_model(source, allowed_packages=settings.allowed_packages) if is_kept else None
+    if not isinstance(model, AdaptedModel):
+        raise ModelError(
+            f"{source} has not been adapted, and only what predicts is a graph; run "
+            f"`metafleet adapt {source} --support FOLDER --out MODEL` first"
+        )
+    export_onnx(model, out, force=force)
+    kind = f"{len(model.classes)} classes" if model.classes else "a function"
+    click.echo(f"{out}: {kind} of {', '.join(model.needs.known)}, the same as the model's outputs")

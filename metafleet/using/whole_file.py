@@ -1,0 +1,43 @@
+"""Files that appear whole or not at all."""
+
+import os
+import secrets
+from pathlib import Path
+
+from metafleet.errors import ModelError
+
+
+def check_new_file(path: Path, *, force: bool) -> None:
+    """Make sure that ``path`` may be written, before what goes into it is made.
+
+    Raises:
+        ModelError: it is there already and may not be replaced, or its folder is not.
+    """
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder; choose another name")
+    if path.exists() and not force:
+        raise ModelError(f"{path} exists; choose another name, or give --force to replace it")
+    if not path.absolute().parent.is_dir():
+        raise ModelError(f"{path} cannot be written: {path.parent} is no folder; make it first")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write beside, then rename.
+
+    Raises:
+        ModelError: the disk is full or refuses.
+    """
+    beside = path.absolute().with_name(f".{path.name}.part-{secrets.token_hex(4)}")
+    try:
+        with beside.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be written ({error.strerror or error}); free space, or choose another "
+            "place"
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
