@@ -100,7 +100,7 @@ class RelationNet(MetricLearner[RelationNetOptions]):
         self, params: Mapping[str, Tensor], classes: Tensor, queries: Tensor, norm: Normalise
     ) -> Tensor:
         """Return the scores [n, n_way] of ``queries`` [n, d] for ``classes`` [n_way, d]."""
-        n, n_way = len(queries), len(classes)
+        n, n_way = queries.shape[0], classes.shape[0]
         shape = self.model.feature_shape
         pairs = torch.cat(
             [
