@@ -15,7 +15,6 @@ that are not ordinary go on from there: ``metafleet.episodes.special``.
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -177,7 +176,7 @@ class ClassEpisodeSource:
         inputs = {name: m.gather(rows) for name, m in self._modalities.items()}
         for name, modality in self._modalities.items():
             if modality.present is not None:
-                mask = torch.from_numpy(np.asarray(modality.present[rows]))
+                mask = torch.from_numpy(modality.present.take(rows))
                 inputs[presence_key(name)] = mask.to(torch.float32)
         return inputs
 

@@ -16,6 +16,7 @@ _BLOCK = struct.Struct("<8Q")
 _KEY = struct.Struct("<Q")
 _COUNTER = struct.Struct("<QQQ")
 _TWO_64 = 1 << 64
+_LOW_64 = _TWO_64 - 1
 MAX_SEED = _TWO_64 - 1
 
 
@@ -57,23 +58,30 @@ class CounterRng:
     def integer(self, bound: int) -> int:
         """Draw one integer in [0, bound), without bias (Lemire 2019, arXiv:1805.10941)."""
         product = next(self._words) * bound
-        low = product % _TWO_64
-        if low < bound:
-            threshold = _TWO_64 % bound
-            while low < threshold:
-                product = next(self._words) * bound
-                low = product % _TWO_64
+        if product & _LOW_64 < bound:
+            product = self._without_bias(product, bound)
         return product >> 64
 
     def sample(self, n: int, k: int) -> list[int]:
         """Draw k different integers in [0, n) in random order: a Fisher-Yates shuffle cut at k."""
         swapped: dict[int, int] = {}
         drawn = []
+        words = self._words
         for i in range(k):
-            j = i + self.integer(n - i)
+            product = next(words) * (n - i)  # ``integer``, written out: episodes draw hundreds
+            if product & _LOW_64 < n - i:
+                product = self._without_bias(product, n - i)
+            j = i + (product >> 64)
             drawn.append(swapped.get(j, j))
             swapped[j] = swapped.get(i, i)
         return drawn
+
+    def _without_bias(self, product: int, bound: int) -> int:
+        """Draw again while ``product`` is one of those that would favour some integers."""
+        threshold = _TWO_64 % bound
+        while product & _LOW_64 < threshold:
+            product = next(self._words) * bound
+        return product
 
     def uniform(self) -> float:
         """Draw one float64 in [0, 1) with 53 random bits."""

@@ -171,7 +171,8 @@ def _gather(array: Array, kind: str, kept: Rows | None) -> Callable[[Sequence[in
     is_pixels = kind in _PIXELS
 
     def gather(rows: Sequence[int]) -> Tensor:
-        values = torch.from_numpy(array[rows if kept is None else kept[rows]])
+        chosen = rows if kept is None else kept.take(rows)
+        values = torch.from_numpy(array.take(chosen, axis=0))  # quicker than by brackets
         if is_grey:
             values = values.unsqueeze(1)
         values = values.to(torch.float32)

@@ -90,3 +90,17 @@ def test_a_sample_has_no_value_twice_and_every_order_is_as_likely() -> None:
 def test_a_sample_of_all_is_a_permutation_and_of_none_is_empty() -> None:
     assert sorted(CounterRng(1, "test").sample(30, 30)) == list(range(30))
     assert CounterRng(1, "test").sample(30, 0) == []
+
+
+@pytest.mark.parametrize("n", [7, 3 << 62, 2**64 - 1])  # of the second, every fourth is drawn again
+def test_a_sample_is_what_single_integers_shuffle(n: int) -> None:
+    one, many = CounterRng(1, "s"), CounterRng(1, "s")
+    order: dict[int, int] = {}
+    shuffled = []
+    for i in range(7):
+        j = i + one.integer(n - i)
+        order[i], order[j] = order.get(j, j), order.get(i, i)
+        shuffled.append(order[i])
+
+    assert many.sample(n, 7) == shuffled
+    assert many.integer(n) == one.integer(n)  # as far along the stream
