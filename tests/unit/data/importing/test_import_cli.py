@@ -8,7 +8,7 @@ from metafleet.errors import ConfigError, DataError
 from orchestrator.cli.data import data
 from orchestrator.cli.main import main
 from tests.unit.data.importing.conftest import EVEN_SEED
-from tests.unit.data.importing.folders import class_folders, huggingface, write
+from tests.unit.data.importing.folders import CLASSES, class_folders, huggingface, write
 
 SEED = ("--seed", str(EVEN_SEED))
 
@@ -132,3 +132,13 @@ def test_wrong_arguments_are_refused(
 
     with pytest.raises(ConfigError, match=message):
         run("import", folder, *arguments)
+
+
+def test_texts_that_say_the_name_of_their_class_are_counted(tmp_path: Path, home: Path) -> None:
+    telling = {f"{name}/0.txt": f"it is a {name.upper()}!" for name in CLASSES[:3]}
+    others = {f"{name}/1.txt": "it is nothing" for name in CLASSES}
+    folder = write(class_folders(tmp_path / "pets"), {**telling, **others})
+
+    told = run("import", folder, *SEED).stdout
+
+    assert "3 of 'text' say the name of their class" in told
