@@ -90,6 +90,11 @@ class FunctionSource:
         x, y, query_x, query_y = joined.split_with_sizes([n, n, shape.n_query, shape.n_query])
         return Episode(ExampleSet({MODALITY: x}, y), ExampleSet({MODALITY: query_x}, query_y), 0)
 
+    @property
+    def least_mse(self) -> float:
+        """Return the variance of the noise on query targets."""
+        return self._points.query_noise_std**2
+
     def _draw_points(
         self, n_points: int, function: Function, rng: CounterRng, noise_std: float
     ) -> tuple[list[float], list[float]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from metafleet.data.base import DataSet
 from metafleet.data.clinc150 import Clinc150
+from metafleet.data.computed import ComputedRegression
 from metafleet.data.concepts import Concepts
 from metafleet.data.folder import Folder
 from metafleet.data.fsdd import Fsdd
@@ -104,6 +105,18 @@ def open_source(options: Options, data_dir: Path) -> EpisodeSource:
     """
     dataset, parsed = _resolve(options)
     return dataset.open_source(parsed, data_dir)
+
+
+def least_mse(options: Options) -> float:
+    """Return what no learner's expected mean squared error can be below; 0 where nothing is known.
+
+    Raises:
+        ConfigError: the options are wrong.
+    """
+    dataset, parsed = _resolve(options)
+    if not isinstance(dataset, ComputedRegression):
+        return 0.0
+    return dataset.make_source(parsed).least_mse
 
 
 def data_digest(options: Options, data_dir: Path) -> str:

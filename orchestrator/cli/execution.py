@@ -9,6 +9,7 @@ import click
 from contracts.settings import Settings
 from db.engine import Database
 from db.records import RunRecord, RunStatus
+from metafleet.data.registry import least_mse
 from orchestrator.cli.context import echo_json
 from orchestrator.cli.figures import LABELS, counted, duration, percent, plus_minus
 from orchestrator.cli.logs import log_to
@@ -91,7 +92,7 @@ def _describe_workers(workers: tuple[str, ...]) -> str:
 
 
 def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> None:
-    """Print the evaluations of one split: chance first, what was trained last."""
+    """Print the evaluations of one split: chance or the noise first, what was trained last."""
     split = evaluations[0].split
     is_classification = evaluations[0].accuracy is not None
     figures = ("accuracy (95 %)", "loss (95 %)")[0 if is_classification else 1 :]
@@ -99,6 +100,8 @@ def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentCo
     if is_classification:
         chance = percent(1 / config.episodes.shape(split).n_way)
         table.add_row("chance", chance, "", style="dim")
+    elif floor := least_mse(config.data):
+        table.add_row("noise of the targets, squared", f"{floor:.4f}", style="dim")
     for e in sorted(evaluations, key=lambda e: e.label == "trained"):
         accuracy = (percent(e.accuracy, e.accuracy_ci95),) if is_classification else ()
         table.add_row(

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from metafleet.data.registry import open_source, summarise
+from metafleet.data.registry import least_mse, open_source, summarise
 from metafleet.episode import EpisodeShape
 from metafleet.errors import ConfigError
 from metafleet.seeds import CounterRng
@@ -93,6 +93,9 @@ def test_the_floor_of_the_error_is_printed(tmp_path):
 
     assert facts["least mean squared error"] == "0.09"
     assert facts["families"] == "sinusoid, linear"
+    assert least_mse({"name": "function_families", "noise_std": 0.5}) == 0.25
+    assert least_mse({"name": "sinusoid"}) == 0.0
+    assert least_mse({"name": "glyphs"}) == 0.0
 
 
 @pytest.mark.parametrize(
