@@ -75,6 +75,8 @@ class InputSpec:
         try:
             found = cls(**{**values, "shape": tuple(int(n) for n in values["shape"])})
             decoder = DECODERS[found.kind]
+            if found.brightness is not None and not 0.0 <= found.brightness <= 1.0:
+                raise ValueError(f"brightness={found.brightness!r}")
         except (TypeError, ValueError, KeyError) as error:
             raise ModelError(f"input {modality!r} cannot be read ({error!r:.80})") from error
         if found.version != decoder.version:

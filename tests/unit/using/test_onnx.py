@@ -152,6 +152,17 @@ def test_a_graph_that_computes_something_else_is_not_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_graph_that_the_runtime_refuses_is_one_line_and_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metafleet.using.onnx_export._trace", lambda *_: b"no graph")
+
+    with pytest.raises(ModelError, match="ONNX Runtime cannot compute the graph") as caught:
+        export_onnx(adapted(), tmp_path / "a.onnx")
+
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
 

@@ -11,9 +11,10 @@ from PIL import Image
 import metafleet
 from metafleet.episode import CLASS_TEXT, CLASS_TEXT_BYTES, ExampleSet, presence_key
 from metafleet.episodes.class_text import name_bytes
-from metafleet.errors import DataError
+from metafleet.errors import DataError, ModelError
 from metafleet.problem import Problem
 from metafleet.using.brightness import looks_inverted
+from metafleet.using.input_spec import InputSpec
 from metafleet.using.items import ReadOptions
 from metafleet.using.learned_model import LearnedModel
 from tests.menagerie import make_classes
@@ -169,3 +170,11 @@ def test_pictures_look_inverted_only_where_it_is_plain(
     found: float, trained: float, inverted: bool
 ) -> None:
     assert looks_inverted(found, trained) is inverted
+
+
+@pytest.mark.parametrize("brightness", ["light", [1], -0.5, float("nan")])
+def test_a_damaged_brightness_is_refused_as_the_model_is_read(brightness: object) -> None:
+    spec = learned("image").learned.blueprint.inputs["image"].to_json()
+
+    with pytest.raises(ModelError, match="input 'image' cannot be read"):
+        InputSpec.from_json("image", {**spec, "brightness": brightness})
