@@ -41,7 +41,8 @@ def survey(function: ModuleFunction, call: Call) -> Survey:
     """Run the module once, in evaluation mode, and look on.
 
     Raises:
-        ConfigError: the module is lazy and was never run, or something follows the head.
+        ConfigError: the module is lazy and was never run, its outputs do not depend on its
+            parameters, or something follows the head.
     """
     module = function.module
     if any(map(is_lazy, module.parameters())):
@@ -52,7 +53,7 @@ def survey(function: ModuleFunction, call: Call) -> Survey:
     def note(name: str, layer: nn.Module, args: Any, output: Any) -> None:
         ran.append((name, tuple(output.shape)))
 
-    with ExitStack() as stack, torch.no_grad():
+    with ExitStack() as stack, torch.enable_grad():
         for name, layer in module.named_modules():
             in_head = head_name is not None and f"{name}.".startswith(f"{head_name}.")
             if isinstance(layer, _LAYERS) and not in_head:
@@ -63,6 +64,7 @@ def survey(function: ModuleFunction, call: Call) -> Survey:
             handle = function.head.register_forward_hook(lambda _, args, out: of_head.append(out))
             stack.callback(handle.remove)
         outputs = run_once(function, call)
+    _require_dependent(module, outputs)
     with torch.no_grad():
         features = outputs
         if function.head is not None:
@@ -99,6 +101,16 @@ def run_once(function: ModuleFunction, call: Call) -> Tensor:
             f"the module cannot be run on examples of shape {', '.join(shapes)} "
             f"({type(error).__name__}: {reason}); expected inputs that it takes"
         ) from error
+
+
+def _require_dependent(module: nn.Module, outputs: Tensor) -> None:
+    """Refuse outputs that are cut off from the parameters: nothing would ever be learned."""
+    is_learning = any(value.requires_grad for value in module.parameters())
+    if is_learning and not outputs.requires_grad and not outputs.is_inference():
+        raise ConfigError(
+            "the module's outputs do not depend on its parameters; expected outputs computed from "
+            "them, without detach(), item(), numpy() or no_grad()"
+        )
 
 
 def _require_last(function: ModuleFunction, of_head: Any, outputs: Tensor) -> None:

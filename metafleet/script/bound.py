@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from metafleet.episode import Episode
 from metafleet.errors import ConfigError
-from metafleet.execution import Execution
+from metafleet.execution import Execution, check_mapped
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.script.binding import Binding
 from metafleet.script.learned_state import LearnedState
@@ -49,6 +50,15 @@ class Bound:
                 f"execution={name!r} but layer {drawing!r} drops out at random; switch it to "
                 "evaluation mode, or choose 'autograd'"
             )
+
+    def check_mapped(self, episode: Episode) -> None:
+        """Say so where a computation failed because the module cannot be mapped over episodes.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        if self.execution.strategy.name == "vmap":
+            check_mapped(self.learner, self.state.view(), [episode])
 
     def require_optimiser(self) -> torch.optim.Optimizer:
         """Return the optimiser.

@@ -190,6 +190,9 @@ class MetaLearner:
                 found = bound.execution.gradient(bound.state.view(), chain([first], each))
             except NumericsError as error:
                 raise NumericsError(f"outer step {step}: {error}") from error
+            except Exception:
+                bound.check_mapped(first)
+                raise
         n_episodes = len(found.metrics)
         norm = self._follow(found.grads, step=step, n_episodes=n_episodes)
         bound.state.move_statistics(found.buffers, n_episodes=n_episodes)

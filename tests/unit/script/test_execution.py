@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from metafleet import MetaLearner
 from metafleet.errors import ConfigError, NumericsError
-from tests.unit.script.modules import conv_net, dense_net, image_episode
+from tests.unit.script.modules import conv_net, dense_net, image_episode, vector_episode
 from tests.unit.script.test_layers import Reader
 
 
@@ -74,6 +74,36 @@ def test_divergence_among_mapped_episodes_names_the_one() -> None:
     bad[0] = bad[0] * float("nan")
     with pytest.raises(NumericsError, match=r"outer step 1: episode=1: support loss is nan"):
         meta.optimize([image_episode(), tuple(bad), image_episode(2)])
+
+
+class Choosing(nn.Module):
+    """Branches on a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = dense_net()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) if x.sum().item() > 0.0 else -self.layer(x)
+
+
+def test_a_module_that_branches_on_values_is_not_mapped_and_the_line_says_so() -> None:
+    meta = MetaLearner(Choosing(), execution="vmap", inner_steps=1)
+
+    with pytest.raises(ConfigError, match=r"cannot be mapped .*choose execution='autograd'") as at:
+        meta.optimize([vector_episode(), vector_episode(1)])
+
+    assert "\n" not in str(at.value)
+    assert meta.step == 0
+
+
+def test_what_a_generator_of_episodes_raises_is_passed_on_where_they_are_mapped() -> None:
+    def broken():
+        yield vector_episode()
+        raise LookupError("no more files")
+
+    with pytest.raises(LookupError, match="no more files"):
+        MetaLearner(dense_net(), execution="vmap", inner_steps=1).optimize(broken())
 
 
 def test_an_unknown_execution_is_named() -> None:

@@ -407,6 +407,11 @@ def test_a_wrong_choice_is_named_at_once(make, message: str) -> None:
             "head='0.2' is not the last thing the module computes",
         ),
         (lambda: MetaLearner(Reshaping(lambda x: (x,))), "the module returns a tuple"),
+        (lambda: MetaLearner(Reshaping(Tensor.detach)), "outputs do not depend on its parameters"),
+        (
+            lambda: MetaLearner(Reshaping(Tensor.detach), "protonet"),
+            "outputs do not depend on its parameters",
+        ),
         (
             lambda: MetaLearner(TwoToTheHead(), "protonet", head="head"),
             r"head='head' is called with \(Tensor, Tensor\); expected one tensor alone",
