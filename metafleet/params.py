@@ -41,8 +41,9 @@ def flatten_state(state: MetaState) -> Params:
 
 
 def unflatten_state(tensors: Mapping[str, Tensor]) -> MetaState:
-    """Undo ``flatten_state``."""
-    return MetaState(parted(tensors, "params"), parted(tensors, "buffers"))
+    """Undo ``flatten_state``; names are in order, for learners may sum over them."""
+    ordered = {name: tensors[name] for name in sorted(tensors)}
+    return MetaState(parted(ordered, "params"), parted(ordered, "buffers"))
 
 
 def named(group: str, tensors: Mapping[str, Tensor]) -> Params:

@@ -167,9 +167,9 @@ class LocalDispatcher:
 
     def _as_sent(self, state: MetaState) -> MetaState:
         """Round as the wire would, so that the bits are those of a fleet."""
-        if self._wire_dtype == "float32":
-            return state
         tensors = flatten_state(state)
+        if self._wire_dtype == "float32":
+            return unflatten_state(tensors)
         return unflatten_state(widen(narrow(tensors, self._wire_dtype), schema_of(tensors)))
 
     def _workload(self, spec: WorkloadSpec) -> Workload:

@@ -46,3 +46,13 @@ def test_flattening_keeps_params_and_buffers_apart() -> None:
     again = unflatten_state(flat)
     assert again.params["w"] is tensors["a"]
     assert again.buffers["w"] is tensors["b"]
+
+
+def test_a_state_that_was_put_together_again_has_its_names_in_order() -> None:
+    one = torch.ones(1)
+    state = MetaState({"w": one, "rate": one, "b": one}, {"var": one, "mean": one})
+
+    found = unflatten_state(flatten_state(state))
+
+    assert list(found.params) == ["b", "rate", "w"]
+    assert list(found.buffers) == ["mean", "var"]
