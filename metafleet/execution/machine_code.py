@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from metafleet.errors import ConfigError
-from metafleet.execution.compiler import compile_graph, compiler_version
+from metafleet.execution.compiler import compile_graph, compiler_version, failures_told
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +68,8 @@ class MachineCode:
         self._secure_folder()
         path = self._find_whole(name)
         if path is None:
-            with self._alone(name):
-                path = self._find_whole(name) or self._compile(graph, inputs, name)
+            with failures_told(), self._alone(name):
+                path = self._find_whole(name, is_alone=True) or self._compile(graph, inputs, name)
         with contextlib.suppress(OSError):
             os.utime(path)
         return self._load(path)
@@ -101,21 +101,25 @@ class MachineCode:
                 "mode 0700"
             )
 
-    def _find_whole(self, name: str) -> Path | None:
-        """Return the program if it is there; one whose bytes changed is thrown away.
+    def _find_whole(self, name: str, *, is_alone: bool = False) -> Path | None:
+        """Return the program if it is there, and its bytes are those that were compiled.
 
-        Running a library that was cut short kills the process.
+        Running a library that was cut short kills the process. Whoever is alone throws a damaged
+        one away: another process would perhaps throw away what has just been compiled again.
         """
         for path in self._folder.glob(f"{name}-*{_SUFFIX}"):
             try:
-                if path.stem == f"{name}-{_digest(path)}":
-                    return path
+                is_whole = path.stem == f"{name}-{_digest(path)}"
             except FileNotFoundError:  # thrown away by another process meanwhile
                 continue
             except OSError as error:
                 log.warning("compiled program %s cannot be read (%s)", path, error.strerror)
-            log.warning("compiled program %s is damaged; it is compiled again", path)
-            path.unlink(missing_ok=True)
+                continue
+            if is_whole:
+                return path
+            if is_alone:
+                log.warning("compiled program %s is damaged; it is compiled again", path)
+                path.unlink(missing_ok=True)
         return None
 
     @contextlib.contextmanager

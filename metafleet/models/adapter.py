@@ -23,7 +23,7 @@ class AdapterOptions:
     """Options of ``Adapter``.
 
     Attributes:
-        length: of every embedding, > 0; its square is the softmax's inverse temperature.
+        length: of every embedding, > 0: how sharply the softmax of a prototypical network tells.
         modality: which modality to look at; its examples are [features].
     """
 

@@ -1,6 +1,8 @@
 """`metafleet data import`: make a folder of one's own a data set."""
 
+import contextlib
 import dataclasses
+import errno
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -110,7 +112,7 @@ def import_data(  # noqa: PLR0913 - one for each option
     if called in registry.DATASETS:
         raise ConfigError(f"name {called!r} is that of a built-in data set; give another by --name")
     if problems_file is not None:
-        _write_problems(problems_file, ())  # not after an hour of decoding
+        _check_writable(problems_file)  # not after an hour of decoding
     data_dir = Settings.load().data_dir
     with progress_bar() as progress:
         report = import_folder(options, data_dir, name=called, progress=progress or no_progress)
@@ -189,12 +191,29 @@ def _fractions(text: str) -> list[float]:
         ) from None
 
 
+def _check_writable(path: Path) -> None:
+    """Refuse a file that cannot be written; what is in it stays until there is a new list."""
+    with _drafting(path) as draft:
+        draft.touch()
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+
 def _write_problems(path: Path, problems: Sequence[Problem]) -> None:
     lines = [json.dumps(dataclasses.asdict(problem), ensure_ascii=False) for problem in problems]
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with _drafting(path) as draft:
         draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         draft.replace(path)
+
+
+@contextlib.contextmanager
+def _drafting(path: Path) -> Iterator[Path]:
+    """Give a file beside ``path`` that is gone afterwards; say in one line what goes wrong."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield draft
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise DataError(f"cannot write {path} ({error.strerror}); choose another file") from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)

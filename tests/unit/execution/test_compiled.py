@@ -99,6 +99,20 @@ def test_a_damaged_program_is_compiled_again_and_not_run(
     assert f"{whole.name} is damaged; it is compiled again" in caplog.text
 
 
+def test_a_folder_without_room_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(machine_code.tempfile, "TemporaryDirectory", full)
+
+    with pytest.raises(ConfigError, match=r"No space left on device.*room on the disk") as caught:
+        compiled_gradient(tmp_path / "programs")
+
+    assert "\n" not in str(caught.value)
+
+
 def test_one_at_a_time_holds_a_lock_that_is_thrown_away(tmp_path: Path) -> None:
     inside: list[int] = []
     seen: list[int] = []

@@ -110,6 +110,19 @@ def test_a_file_for_problems_that_cannot_be_written_is_refused_before_anything_i
     assert not (home / "data").exists()
 
 
+def test_a_list_of_problems_stays_until_there_is_a_new_one(tmp_path: Path, home: Path) -> None:
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    problems = folder / "problems.jsonl"
+    problems.write_text("of the last import\n")
+
+    with pytest.raises(DataMissingError):
+        run("import", tmp_path / "nowhere", *SEED, "--problems", problems)
+
+    assert problems.read_text() == "of the last import\n"
+    assert list(folder.iterdir()) == [problems]
+
+
 def test_no_folder_is_one_line(tmp_path: Path, home: Path) -> None:
     assert main(["data", "import", str(tmp_path / "nowhere")]) == 1
 
