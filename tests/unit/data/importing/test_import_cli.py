@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from metafleet.errors import ConfigError, DataError
+from metafleet.errors import ConfigError, DataError, DataMissingError
 from orchestrator.cli.data import data
 from orchestrator.cli.main import main
 from tests.unit.data.importing.conftest import EVEN_SEED
