@@ -184,7 +184,7 @@ def test_every_modality_needs_one_row_for_each_target() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "conv5"}, "unknown model 'conv5'; expected one of 'audio_conv', 'conv1d'"),
+        ({"name": "conv5"}, "unknown model 'conv5'; expected one of 'adapter', 'audio_conv'"),
         ({"name": "conv4", "channels": 0}, "model 'conv4': channels=0; expected 1 or more"),
         ({"name": "conv4", "n_blocks": -1}, "n_blocks=-1; expected 1 or more"),
         ({"name": "conv4", "n_blocks": 4}, "8x8 vanishes; expected images of 16x16 or more"),
