@@ -191,7 +191,7 @@ class MetaLearner:
             except NumericsError as error:
                 raise NumericsError(f"outer step {step}: {error}") from error
             except Exception:
-                bound.check_mapped(first)
+                bound.check_mapped(first)  # one line, where mapping is what failed
                 raise
         n_episodes = len(found.metrics)
         norm = self._follow(found.grads, step=step, n_episodes=n_episodes)
