@@ -1,18 +1,17 @@
 """The four-block convolutional network of few-shot learning."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from metafleet.errors import ConfigError
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import MODES, BatchNormMode, Normalise, initial_buffers
 from metafleet.models.conv_block import conv_block
-from metafleet.models.init import fan_in_uniform, glorot_uniform
+from metafleet.models.headed import HeadedModel
+from metafleet.models.init import glorot_uniform
 from metafleet.options import require
 from metafleet.params import Params
 from metafleet.problem import Problem
@@ -47,7 +46,7 @@ class Conv4Options:
         require(self.batch_norm in MODES, "batch_norm", self.batch_norm, f"one of {known}")
 
 
-class Conv4:
+class Conv4(HeadedModel):
     """Blocks of 3x3 convolution, batch norm, ReLU and 2x2 max pooling, and perhaps a linear head.
 
     With a head the outputs are [n, n_outputs]; without, the flattened last block [n, d].
@@ -61,6 +60,7 @@ class Conv4:
     def __init__(
         self, options: Conv4Options, *, in_shape: tuple[int, int, int], n_outputs: int | None
     ) -> None:
+        super().__init__(n_outputs)
         in_channels, height, width = in_shape
         pooled = options.n_blocks if options.pooled_blocks is None else options.pooled_blocks
         scale = 2**pooled
@@ -75,7 +75,6 @@ class Conv4:
         self._in_channels = in_channels
         self._feature_shape = (options.channels, height // scale, width // scale)
         self._n_pooled = pooled
-        self._n_outputs = n_outputs
         self._layers = tuple(f"block{i}" for i in range(options.n_blocks))
 
     @classmethod
@@ -96,11 +95,6 @@ class Conv4:
     def batch_norm(self) -> str:
         """How batch norm gets its statistics."""
         return self._options.batch_norm
-
-    @property
-    def head(self) -> frozenset[str]:
-        """The linear layer's names."""
-        return frozenset() if self._n_outputs is None else frozenset({"head.weight", "head.bias"})
 
     @property
     def layers(self) -> Mapping[str, int]:
@@ -126,26 +120,11 @@ class Conv4:
             else:
                 params[f"{layer}.norm.scale"] = weight.new_ones(channels)
                 params[f"{layer}.norm.shift"] = weight.new_zeros(channels)
-        if self._n_outputs is not None:
-            n_in, n_out = math.prod(self._feature_shape), self._n_outputs
-            first = len(self._layers)
-            params["head.weight"] = fan_in_uniform(seed, first, (n_out, n_in), fan_in=n_in)
-            params["head.bias"] = fan_in_uniform(seed, first + 1, (n_out,), fan_in=n_in)
-        return params
+        return params | self.init_head(seed, len(self._layers))
 
     def init_buffers(self) -> Params:
         """Return running means of 0 and variances of 1 where batch norm keeps any."""
         return initial_buffers(self.batch_norm, self.layers)
-
-    def forward(
-        self,
-        params: Mapping[str, Tensor],
-        inputs: Mapping[str, Tensor],
-        norm: Normalise,
-        modulate: Modulate | None = None,
-    ) -> Tensor:
-        """Map images [n, c, h, w] to outputs [n, n_outputs] or embeddings [n, d]."""
-        return self.apply_head(params, self.features(params, inputs, norm, modulate))
 
     def features(
         self,
@@ -160,12 +139,6 @@ class Conv4:
             is_pooled = i < self._n_pooled
             x = conv_block(params, layer, x, norm, is_pooled=is_pooled, modulate=modulate)
         return x.flatten(1)
-
-    def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
-        """Return the logits or values of features [n, d]; the features without a head."""
-        if self._n_outputs is None:
-            return features
-        return F.linear(features, params["head.weight"], params["head.bias"])
 
 
 def _channels_last(images: Tensor) -> Tensor:

@@ -1,28 +1,27 @@
 """The base of networks that look at one modality."""
 
-import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from metafleet.errors import ConfigError
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import MODES, Normalise, initial_buffers
-from metafleet.models.init import fan_in_uniform, glorot_uniform
+from metafleet.models.headed import HeadedModel
+from metafleet.models.init import glorot_uniform
 from metafleet.options import require
 from metafleet.params import Params
 from metafleet.problem import Problem
 
 OptionsT = TypeVar("OptionsT")
-_HEAD_INDEX = 900
+HEAD_INDEX = 900
 """Where the head's tensors are in the stream of initial values, after any body's."""
 
 
-class Encoder(ABC, Generic[OptionsT]):
+class Encoder(HeadedModel, Generic[OptionsT]):
     """A network for one modality, and perhaps a linear head.
 
     A subclass writes ``layers``, ``feature_shape``, ``init_body`` and ``body``; its options have
@@ -43,9 +42,9 @@ class Encoder(ABC, Generic[OptionsT]):
     shapes: ClassVar[Mapping[int, str]]
 
     def __init__(self, options: OptionsT, *, shape: tuple[int, ...], n_outputs: int | None) -> None:
+        super().__init__(n_outputs)
         self.options = options
         self.shape = shape
-        self._n_outputs = n_outputs
 
     @classmethod
     def build(cls, options: OptionsT, problem: Problem, n_outputs: int | None) -> Self:
@@ -73,11 +72,6 @@ class Encoder(ABC, Generic[OptionsT]):
     @abstractmethod
     def layers(self) -> Mapping[str, int]:
         """Hidden layer -> its channels: what batch norm and ``modulate`` are called for."""
-
-    @property
-    @abstractmethod
-    def feature_shape(self) -> tuple[int, ...]:
-        """Shape of one example's features before they are flattened."""
 
     @abstractmethod
     def init_body(self, seed: int) -> Params:
@@ -107,28 +101,13 @@ class Encoder(ABC, Generic[OptionsT]):
         mode: str = getattr(self.options, "batch_norm", "none")
         return mode
 
-    @property
-    def head(self) -> frozenset[str]:
-        """The linear layer's names."""
-        return frozenset() if self._n_outputs is None else frozenset({"head.weight", "head.bias"})
-
     def init_params(self, seed: int) -> Params:
         """Draw body and head."""
-        return self.init_body(seed) | init_head(seed, self.feature_shape, self._n_outputs)
+        return self.init_body(seed) | self.init_head(seed, HEAD_INDEX)
 
     def init_buffers(self) -> Params:
         """Return running means of 0 and variances of 1 where batch norm keeps any."""
         return initial_buffers(self.batch_norm, self.layers)
-
-    def forward(
-        self,
-        params: Mapping[str, Tensor],
-        inputs: Mapping[str, Tensor],
-        norm: Normalise,
-        modulate: Modulate | None = None,
-    ) -> Tensor:
-        """Map inputs to outputs [n, n_outputs] or embeddings [n, d]."""
-        return self.apply_head(params, self.features(params, inputs, norm, modulate))
 
     def features(
         self,
@@ -139,28 +118,6 @@ class Encoder(ABC, Generic[OptionsT]):
     ) -> Tensor:
         """Map inputs to features [n, d]."""
         return self.body(params, inputs[self.modality], norm, modulate)
-
-    def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
-        """Return the logits or values of features [n, d]; the features without a head."""
-        return apply_head(params, features)
-
-
-def init_head(seed: int, feature_shape: tuple[int, ...], n_outputs: int | None) -> Params:
-    """Draw a linear head, or nothing without outputs."""
-    if n_outputs is None:
-        return {}
-    n_in = math.prod(feature_shape)
-    return {
-        "head.weight": fan_in_uniform(seed, _HEAD_INDEX, (n_outputs, n_in), fan_in=n_in),
-        "head.bias": fan_in_uniform(seed, _HEAD_INDEX + 1, (n_outputs,), fan_in=n_in),
-    }
-
-
-def apply_head(params: Mapping[str, Tensor], features: Tensor) -> Tensor:
-    """Map features [n, d] by the linear head among ``params``, if there is one."""
-    if "head.weight" not in params:
-        return features
-    return F.linear(features, params["head.weight"], params["head.bias"])
 
 
 def init_conv(

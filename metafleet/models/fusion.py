@@ -11,8 +11,9 @@ from torch import Tensor
 from metafleet.errors import ConfigError
 from metafleet.models.base import Model, Modulate
 from metafleet.models.batch_norm import BatchNormMode, Normalise, beneath
-from metafleet.models.encoder import apply_head, init_head, require_counts
+from metafleet.models.encoder import HEAD_INDEX, require_counts
 from metafleet.models.fusing import Attend, Concatenate, Fuse, Gate, MultiplyExperts
+from metafleet.models.headed import HeadedModel
 from metafleet.models.init import fan_in_uniform
 from metafleet.models.presence import presence, stand_in
 from metafleet.options import require
@@ -81,7 +82,7 @@ class MakeEncoder(Protocol):
         ...
 
 
-class Fusion:
+class Fusion(HeadedModel):
     """Encode each modality, map it to ``dim`` numbers, fuse those present, and perhaps a head.
 
     A modality that an example lacks is seen neither by the fusion nor by any batch statistics.
@@ -93,9 +94,9 @@ class Fusion:
     def __init__(
         self, options: FusionOptions, *, encoders: Mapping[str, Model], n_outputs: int | None
     ) -> None:
+        super().__init__(n_outputs)
         self._options = options
         self._encoders = dict(encoders)
-        self._n_outputs = n_outputs
         self._fuse: Fuse = _METHODS[options.method](
             tuple(encoders), dim=options.dim, scale=options.scale
         )
@@ -144,11 +145,6 @@ class Fusion:
         return self._options.batch_norm if has_norm else "none"
 
     @property
-    def head(self) -> frozenset[str]:
-        """The linear layer's names."""
-        return frozenset() if self._n_outputs is None else frozenset({"head.weight", "head.bias"})
-
-    @property
     def layers(self) -> Mapping[str, int]:
         """The encoders' layers, each named "<modality>.<layer>"."""
         return {
@@ -174,7 +170,7 @@ class Fusion:
             bias = fan_in_uniform(seed, 2 * i + 1, shape[:1], fan_in=n_in)
             params[f"map.{modality}.bias"] = bias
         params |= self._fuse.init(seed, _FUSE_INDEX)
-        return params | init_head(seed, self.feature_shape, self._n_outputs)
+        return params | self.init_head(seed, HEAD_INDEX)
 
     def init_buffers(self) -> Params:
         """Return the encoders' running statistics."""
@@ -183,16 +179,6 @@ class Fusion:
             for modality, encoder in self._encoders.items()
             for name, value in encoder.init_buffers().items()
         }
-
-    def forward(
-        self,
-        params: Mapping[str, Tensor],
-        inputs: Mapping[str, Tensor],
-        norm: Normalise,
-        modulate: Modulate | None = None,
-    ) -> Tensor:
-        """Map inputs, modality -> [n, ...], to outputs [n, n_outputs] or embeddings [n, d]."""
-        return self.apply_head(params, self.features(params, inputs, norm, modulate))
 
     def features(
         self,
@@ -217,10 +203,6 @@ class Fusion:
             weight, bias = params[f"map.{modality}.weight"], params[f"map.{modality}.bias"]
             vectors[modality] = F.linear(features, weight, bias)
         return self._fuse(params, vectors, masks)
-
-    def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
-        """Return the logits or values of features [n, d]; the features without a head."""
-        return apply_head(params, features)
 
     @property
     def _dim(self) -> int:

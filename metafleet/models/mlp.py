@@ -12,6 +12,7 @@ from torch import Tensor
 from metafleet.errors import ConfigError
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import Normalise
+from metafleet.models.headed import HeadedModel
 from metafleet.models.init import fan_in_uniform
 from metafleet.options import require
 from metafleet.params import Params
@@ -38,7 +39,7 @@ class MlpOptions:
         require(is_unique, "modalities", list(self.modalities), "each modality once")
 
 
-class Mlp:
+class Mlp(HeadedModel):
     """Linear layers with ReLU between them.
 
     With a head the outputs are [n, n_outputs]; without, the last hidden layer before its ReLU is
@@ -52,10 +53,10 @@ class Mlp:
     def __init__(
         self, options: MlpOptions, *, modalities: tuple[str, ...], n_in: int, n_outputs: int | None
     ) -> None:
+        super().__init__(n_outputs, head_layer=f"layer{len(options.hidden)}")
         self._modalities = modalities
-        self._has_head = n_outputs is not None
-        self._n_features = options.hidden[-1]
-        self._sizes = (n_in, *options.hidden, *(() if n_outputs is None else (n_outputs,)))
+        self._hidden = options.hidden
+        self._n_in = n_in
 
     @classmethod
     def build(cls, options: MlpOptions, problem: Problem, n_outputs: int | None) -> Self:
@@ -77,41 +78,26 @@ class Mlp:
     @property
     def feature_shape(self) -> tuple[int, ...]:
         """Units of the last hidden layer."""
-        return (self._n_features,)
+        return (self._hidden[-1],)
 
     def init_params(self, seed: int) -> Params:
         """Draw weights and biases from U(-b, b), b = 1 / sqrt(fan_in)."""
         params: Params = {}
-        for i, (n_in, n_out) in enumerate(zip(self._sizes, self._sizes[1:], strict=False)):
-            params[f"layer{i}.weight"] = fan_in_uniform(seed, 2 * i, (n_out, n_in), fan_in=n_in)
-            params[f"layer{i}.bias"] = fan_in_uniform(seed, 2 * i + 1, (n_out,), fan_in=n_in)
-        return params
+        n_in = self._n_in
+        for i, (layer, n_out) in enumerate(self.layers.items()):
+            params[f"{layer}.weight"] = fan_in_uniform(seed, 2 * i, (n_out, n_in), fan_in=n_in)
+            params[f"{layer}.bias"] = fan_in_uniform(seed, 2 * i + 1, (n_out,), fan_in=n_in)
+            n_in = n_out
+        return params | self.init_head(seed, 2 * len(self._hidden))
 
     def init_buffers(self) -> Params:
         """Return nothing: there is no batch norm."""
         return {}
 
     @property
-    def head(self) -> frozenset[str]:
-        """The last layer's names where it is an output layer."""
-        last = f"layer{len(self._sizes) - 2}"
-        return frozenset({f"{last}.weight", f"{last}.bias"}) if self._has_head else frozenset()
-
-    @property
     def layers(self) -> Mapping[str, int]:
         """The hidden layers, with their units."""
-        hidden = self._sizes[1:-1] if self._has_head else self._sizes[1:]
-        return {f"layer{i}": units for i, units in enumerate(hidden)}
-
-    def forward(
-        self,
-        params: Mapping[str, Tensor],
-        inputs: Mapping[str, Tensor],
-        norm: Normalise,
-        modulate: Modulate | None = None,
-    ) -> Tensor:
-        """Map inputs, modality -> [n, ...], to outputs [n, n_outputs] or embeddings [n, d]."""
-        return self.apply_head(params, self.features(params, inputs, norm, modulate))
+        return {f"layer{i}": units for i, units in enumerate(self._hidden)}
 
     def features(
         self,
@@ -126,11 +112,4 @@ class Mlp:
             x = F.relu(x) if i > 0 else x
             x = F.linear(x, params[f"{layer}.weight"], params[f"{layer}.bias"])
             x = x if modulate is None else modulate(layer, x)
-        return F.relu(x) if self._has_head else x
-
-    def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
-        """Return the logits or values of features [n, d]; the features without a head."""
-        if not self._has_head:
-            return features
-        last = f"layer{len(self._sizes) - 2}"
-        return F.linear(features, params[f"{last}.weight"], params[f"{last}.bias"])
+        return F.relu(x) if self.head else x

@@ -1,0 +1,80 @@
+"""The base of networks that are a body and, perhaps, a linear head on its features."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from metafleet.models.base import Modulate
+from metafleet.models.batch_norm import Normalise
+from metafleet.models.init import fan_in_uniform
+from metafleet.params import Params
+
+
+class HeadedModel(ABC):
+    """A body, and perhaps a linear head on its features.
+
+    With a head the outputs are [n, n_outputs]; without, they are the features [n, d]. A subclass
+    writes what is left of ``Model``, and draws the head by ``init_head``.
+
+    Args:
+        n_outputs: outputs of the head; None: no head.
+        head_layer: the head's tensors are "<head_layer>.weight" and "<head_layer>.bias".
+    """
+
+    def __init__(self, n_outputs: int | None, *, head_layer: str = "head") -> None:
+        self._n_outputs = n_outputs
+        self._weight, self._bias = f"{head_layer}.weight", f"{head_layer}.bias"
+
+    @property
+    @abstractmethod
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of one example's features before they are flattened."""
+
+    @abstractmethod
+    def features(
+        self,
+        params: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        norm: Normalise,
+        modulate: Modulate | None = None,
+    ) -> Tensor:
+        """Map inputs, modality -> [n, ...], to features [n, d]."""
+
+    @property
+    def head(self) -> frozenset[str]:
+        """The linear layer's names; empty without one."""
+        return frozenset() if self._n_outputs is None else frozenset({self._weight, self._bias})
+
+    def init_head(self, seed: int, index: int) -> Params:
+        """Draw the head from U(-b, b), b = 1 / sqrt(fan_in); nothing without one.
+
+        Args:
+            seed: the run's seed.
+            index: position of the weight in the model; the bias has the next.
+        """
+        if self._n_outputs is None:
+            return {}
+        n_in, n_out = math.prod(self.feature_shape), self._n_outputs
+        return {
+            self._weight: fan_in_uniform(seed, index, (n_out, n_in), fan_in=n_in),
+            self._bias: fan_in_uniform(seed, index + 1, (n_out,), fan_in=n_in),
+        }
+
+    def forward(
+        self,
+        params: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        norm: Normalise,
+        modulate: Modulate | None = None,
+    ) -> Tensor:
+        """Map inputs, modality -> [n, ...], to outputs [n, n_outputs] or embeddings [n, d]."""
+        return self.apply_head(params, self.features(params, inputs, norm, modulate))
+
+    def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        """Return the logits or values of features [n, d]; the features without a head."""
+        if self._n_outputs is None:
+            return features
+        return F.linear(features, params[self._weight], params[self._bias])
