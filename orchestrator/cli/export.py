@@ -12,7 +12,7 @@ from metafleet.using.model_folder import check_free
 from metafleet.using.onnx_export import check_onnx_path, export_onnx
 from orchestrator.cli.context import load_settings
 from orchestrator.cli.reading import is_model
-from orchestrator.cli.taking import take_learned
+from orchestrator.cli.taking import get_run_for, take_learned
 
 
 @click.command()
@@ -56,13 +56,20 @@ def export(source: str, *, out: Path, force: bool, as_onnx: bool) -> None:
 
 def _export_onnx(settings: Settings, source: str, out: Path, *, force: bool) -> None:
     check_onnx_path(out, force=force)
-    is_kept = is_model(source)
-    model = load_model(source, allowed_packages=settings.allowed_packages) if is_kept else None
-    if not isinstance(model, AdaptedModel):
-        raise ModelError(
-            f"{source} has not been adapted, and only what predicts is a graph; run "
-            f"`metafleet adapt {source} --support FOLDER --out MODEL` first"
-        )
+    model = _adapted(settings, source)
     export_onnx(model, out, force=force)
     kind = f"{len(model.classes)} classes" if model.classes else "a function"
     click.echo(f"{out}: {kind} of {', '.join(model.needs.known)}, the same as the model's outputs")
+
+
+def _adapted(settings: Settings, source: str) -> AdaptedModel:
+    if is_model(source):
+        model = load_model(source, allowed_packages=settings.allowed_packages)
+        if isinstance(model, AdaptedModel):
+            return model
+    else:
+        get_run_for(settings, source)  # what is no run either cannot be adapted first
+    raise ModelError(
+        f"{source} has not been adapted, and only what predicts is a graph; run "
+        f"`metafleet adapt {source} --support FOLDER --out MODEL` first"
+    )

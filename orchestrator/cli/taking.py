@@ -1,7 +1,9 @@
 """Taking what a run has learned, for commands that go on without the fleet."""
 
 from contracts.settings import Settings
+from db.records import RunRecord
 from db.repositories.runs import RunRepository
+from metafleet.errors import RunNotFoundError
 from metafleet.using.learned_model import LearnedModel
 from orchestrator.cli.context import open_records
 from orchestrator.cli.output import notify
@@ -12,9 +14,20 @@ def take_learned(settings: Settings, ref: str) -> LearnedModel:
     """Read the learned state of a run: id, uid, name or "latest".
 
     Raises:
-        RunNotFoundError: there is no such run.
+        RunNotFoundError: there is no such run, and no model under that name.
         CheckpointError: it has no checkpoint that can be read.
     """
-    with open_records(settings, ref) as database, database.session(read_only=True) as session:
-        run = RunRepository(session).get(ref)
-    return learned_by(settings, run, notify)
+    return learned_by(settings, get_run_for(settings, ref), notify)
+
+
+def get_run_for(settings: Settings, ref: str) -> RunRecord:
+    """Return the run that RUN|MODEL means where it is no folder of a model.
+
+    Raises:
+        RunNotFoundError: there is no such run either; the message says what there is.
+    """
+    try:
+        with open_records(settings, ref) as database, database.session(read_only=True) as session:
+            return RunRepository(session).get(ref)
+    except RunNotFoundError as error:
+        raise RunNotFoundError(f"there is no model at {ref}, and {error}") from error

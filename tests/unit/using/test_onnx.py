@@ -11,11 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from contracts.settings import Settings
 from metafleet.episode import presence_key
 from metafleet.errors import DataMissingError, ModelError
 from metafleet.using.adapted_model import AdaptedModel
 from metafleet.using.onnx_export import export_onnx
 from orchestrator.cli.main import main
+from tests.runs import config, new_run
 from tests.unit.using.models import CONV, learned, support_of
 
 CLASSES = {"cat": 2, "dog": 2, "eel": 2}
@@ -93,13 +95,35 @@ def test_the_command_exports_a_linear_head_and_replaces_only_when_asked(
         "does not end in .onnx": [*export[:-1], "pets"],
         "is no folder": [*export[:-1], "nowhere/pets.onnx"],
         "has not been adapted": ["export", "pets.learned", *export[2:-1], "b.onnx"],
-        "latest has not been adapted": ["export", "latest", *export[2:-1], "b.onnx"],
+        "no model at nowhere.model, and no run 'nowhere.model': there are no runs yet": [
+            *("export", "nowhere.model", *export[2:-1], "b.onnx")
+        ],
     }
     for message, arguments in refused.items():
         assert main(arguments) == 1
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
     assert (tmp_path / "pets.onnx").read_bytes() == before and not (tmp_path / "b.onnx").exists()
+
+
+def test_a_run_is_told_from_a_name_of_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("METAFLEET_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    new_run(Settings.load(), config())
+    command = ("export", "--onnx", "--out", "a.onnx")
+
+    assert main([*command, "latest"]) == 1
+    of_a_run = capsys.readouterr().err
+    assert main([*command, "nowhere.model"]) == 1
+    of_nothing = capsys.readouterr().err
+
+    assert of_a_run.startswith("error: latest has not been adapted")
+    assert of_nothing.startswith(
+        "error: there is no model at nowhere.model, and no run 'nowhere.model' among 1; expected"
+    )
+    assert of_a_run.count("\n") == of_nothing.count("\n") == 1
 
 
 @pytest.mark.parametrize(
