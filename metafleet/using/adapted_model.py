@@ -16,7 +16,7 @@ from metafleet.learners.memory import predict_from
 from metafleet.params import MetaState, Params, flatten_state, named
 from metafleet.using.blueprint import Blueprint
 from metafleet.using.class_text import without_class_text
-from metafleet.using.items import ReadOptions, open_items
+from metafleet.using.items import ReadOptions, check_invert, open_items
 from metafleet.using.model_folder import write_model
 from metafleet.using.needs import Needs
 from metafleet.using.origin import Origin
@@ -95,11 +95,13 @@ class AdaptedModel:
 
         Raises:
             DataError: an item is broken or lacks what the model needs.
+            ConfigError: light and dark are to be swapped or kept, but it looks at no pictures.
         """
         if isinstance(items, Mapping):
             names = [str(number) for number in range(len(next(iter(items.values()), ())))]
             return Predictions(self._rows(names, None, self._in_batches(items, len(names))))
         options = options or ReadOptions()
+        check_invert(options, self.learned.blueprint.inputs, self.needs)
         if options.invert:
             swapped = self.learned.blueprint.with_light_and_dark_swapped()
             model = replace(self, learned=replace(self.learned, blueprint=swapped))

@@ -44,6 +44,22 @@ class ReadOptions:
     invert: bool | None = None
 
 
+def check_invert(options: ReadOptions, specs: Mapping[str, InputSpec], needs: Needs) -> None:
+    """Refuse a word about light and dark of pictures where a model looks at none.
+
+    Raises:
+        ConfigError: names what it looks at.
+    """
+    if options.invert is None:
+        return
+    if not any(name in specs and specs[name].kind == "image" for name in needs.known):
+        option = "--invert" if options.invert else "--no-invert"
+        raise ConfigError(
+            f"{option} is about pictures, but the model looks at {', '.join(needs.known)} and at "
+            "no picture; leave it out"
+        )
+
+
 @contextmanager
 def open_items(
     folder: Path,

@@ -18,7 +18,7 @@ from metafleet.using.adapted_model import AdaptedModel, Learned
 from metafleet.using.blueprint import Blueprint
 from metafleet.using.class_text import with_class_text
 from metafleet.using.decoded_items import Items
-from metafleet.using.items import ReadOptions, open_items
+from metafleet.using.items import ReadOptions, check_invert, open_items
 from metafleet.using.model_folder import write_model
 from metafleet.using.needs import Needs, find_needs
 from metafleet.using.origin import Origin
@@ -90,17 +90,19 @@ class LearnedModel:
 
         Raises:
             DataError: an example is broken, lacks what the model needs, or has no class.
-            ConfigError: the learner does not take so many classes.
+            ConfigError: the learner does not take so many classes, or there are no pictures whose
+                light and dark could be swapped or kept.
             NumericsError: the adaptation diverged.
         """
         options = options or ReadOptions()
+        needs = find_needs(self.learned.blueprint, self.learned.learner, self.learned.state)
+        check_invert(options, self.learned.blueprint.inputs, needs)
         if options.invert:
             blueprint = self.learned.blueprint.with_light_and_dark_swapped()
             swapped = LearnedModel(replace(self.learned, blueprint=blueprint))
             return swapped.adapt(support, replace(options, invert=False), progress=progress)
         blueprint = self.learned.blueprint
         path = Path(support).expanduser()
-        needs = find_needs(blueprint, self.learned.learner, self.learned.state)
         if blueprint.problem.is_regression:
             points = read_points(path, blueprint.problem, is_labelled=True)
             if points.targets is None:

@@ -11,14 +11,14 @@ from PIL import Image
 import metafleet
 from metafleet.episode import CLASS_TEXT, CLASS_TEXT_BYTES, ExampleSet, presence_key
 from metafleet.episodes.class_text import name_bytes
-from metafleet.errors import DataError, ModelError
+from metafleet.errors import ConfigError, DataError, ModelError
 from metafleet.problem import Problem
 from metafleet.using.brightness import looks_inverted
 from metafleet.using.input_spec import InputSpec
 from metafleet.using.items import ReadOptions
 from metafleet.using.learned_model import LearnedModel
 from tests.menagerie import make_classes
-from tests.unit.using.models import CONV, ORIGIN, SHAPE, learned
+from tests.unit.using.models import CONV, ORIGIN, SHAPE, learned, regressor
 
 FUSION = {
     "name": "fusion",
@@ -153,6 +153,26 @@ def test_light_pictures_are_not_taken_for_dark_ones(tmp_path: Path, is_inverted:
     assert any("looks inverted" in note for note in adapted.predict(wrong).notes)
     again = adapted.predict(wrong, ReadOptions(invert=True))
     assert {row.item: row.probability for row in again} == rows
+
+
+@pytest.mark.parametrize(("invert", "option"), [(True, "--invert"), (False, "--no-invert")])
+def test_light_and_dark_of_no_pictures_are_neither_swapped_nor_kept(
+    tmp_path: Path, invert: bool, option: str
+) -> None:
+    make_classes(tmp_path / "things", range(0, 24, 8), n_items=2, seed=1)
+    (tmp_path / "points.csv").write_text("x,y\n0.5,1.0\n-1,0.25\n")
+    texts = learned("image", "text", model={"name": "ngram_bag"})
+    options = ReadOptions(invert=invert)
+    told = f"{option} is about pictures, but the model looks at "
+
+    with pytest.raises(ConfigError, match=rf"^{told}text and at no picture; leave it out$"):
+        texts.adapt(tmp_path / "things", options)
+    with pytest.raises(ConfigError, match=f"^{told}text"):
+        texts.adapt(tmp_path / "things").predict(tmp_path / "things", options)
+    with pytest.raises(ConfigError, match=f"^{told}x"):
+        regressor().adapt(tmp_path / "points.csv", options)
+    with pytest.raises(ConfigError, match=f"^{told}x"):
+        regressor().adapt(tmp_path / "points.csv").predict(tmp_path / "points.csv", options)
 
 
 @pytest.mark.parametrize(
