@@ -101,12 +101,12 @@ class Clinc150(StoredDataSet[Clinc150Options]):
         column = Column("text", "text", options.text, ())
         return {"recipe": _RECIPE_VERSION, "text": column.recipe()}
 
-    def find_original(self, root: Path, options: Clinc150Options) -> Original | None:
+    def find_original(self, root: Path, options: Clinc150Options) -> Original | str:
         """Look for data_full.json."""
         for path in (root, root / _FILE, root / "data" / _FILE):
             if path.is_file():
                 return Original(hash_file(path), partial(_read, path, options))
-        return None
+        return f"it has no {_FILE}"
 
     def splits(self, options: Clinc150Options, prepared: PreparedData) -> Splits:
         """Give each split the intents of its domains."""

@@ -140,11 +140,11 @@ class Concepts(StoredDataSet[ConceptsOptions]):
             },
         }
 
-    def find_original(self, root: Path, options: ConceptsOptions) -> Original | None:
+    def find_original(self, root: Path, options: ConceptsOptions) -> Original | str:
         """Look for the manifest; the files it names are asked for when they are read."""
         manifest = find_manifest(root)
         if manifest is None:
-            return None
+            return "it has no manifest.csv"
         return Original(fingerprint(manifest), partial(_read, manifest, options))
 
     def splits(self, options: ConceptsOptions, prepared: PreparedData) -> Splits:

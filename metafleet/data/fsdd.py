@@ -123,17 +123,17 @@ class Fsdd(StoredDataSet[FsddOptions]):
             )
         super().check_origin(options)
 
-    def find_original(self, root: Path, options: FsddOptions) -> Original | None:
+    def find_original(self, root: Path, options: FsddOptions) -> Original | str:
         """Look for the recordings."""
         recordings = find_recordings(root)
         if recordings is None:
-            return None
+            return "it has no recordings of FSDD"
         fingerprint = recordings.fingerprint
         digits = None
         if "image" in options.modalities:
             digits = _find_digits(options)
             if digits is None:
-                return None
+                return "data.digits has no written digits"
             fingerprint = hashlib.sha256(
                 f"{fingerprint}\0{digits.fingerprint}".encode()
             ).hexdigest()

@@ -4,32 +4,25 @@ Source: Lake, Salakhutdinov, Tenenbaum 2015, doi:10.1126/science.aab3050. Read w
 it (option ``root``), or downloaded, pinned, to ``<data_dir>/omniglot``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from metafleet.data.class_data import ClassData
+from metafleet.data.class_data import Splits
 from metafleet.data.download import download
 from metafleet.data.omniglot_classes import CHARACTERS, N_DRAWERS, alphabet_of, split_characters
 from metafleet.data.omniglot_files import IMAGE_FILES, STROKE_FILES
 from metafleet.data.omniglot_readers import Drawings, Source, find_source
-from metafleet.data.prepared import (
-    Array,
-    ClassInfo,
-    PreparedData,
-    find_prepared,
-    folder_of,
-    hash_array,
-)
-from metafleet.data.preparing import Content, find_or_prepare
+from metafleet.data.prepared import Array, ClassInfo, PreparedData, hash_array
+from metafleet.data.preparing import Content
+from metafleet.data.stored import Original, StoredDataSet
 from metafleet.data.strokes import rotate
-from metafleet.data.summary import DataSummary, Progress, no_progress
-from metafleet.errors import DataCorruptError, DataMissingError
+from metafleet.data.summary import Progress
 from metafleet.options import require
-from metafleet.sampling import ClassEpisodeSource
 from metafleet.seeds import MAX_SEED
 
 _RECIPE_VERSION = 1
@@ -43,7 +36,7 @@ class OmniglotOptions:
 
     Attributes:
         modalities: "image" [1, 28, 28] in [0, 1] with ink 1, "stroke" [64, 3], or both. Strokes of
-            the npz are partly recovered from the images; 2,855 drawings have none: all zeros.
+            the npz are partly recovered from the images; 2,855 drawings have none.
         split: "vinyals", "lake", "maml_random" or "small"; see ``omniglot_classes``.
         split_seed: seed of "maml_random", >= 0; the others do not depend on it.
         rotations: make a class of each character turned by 0, 90, 180 and 270 degrees, in the
@@ -72,7 +65,7 @@ class OmniglotOptions:
         return "stroke" in self.modalities
 
 
-class Omniglot:
+class Omniglot(StoredDataSet[OmniglotOptions]):
     """The data set."""
 
     name = "omniglot"
@@ -80,124 +73,47 @@ class Omniglot:
     licence = "MIT, Copyright (c) 2015 Brenden Lake"
     origin = "https://github.com/brendenlake/omniglot (downloaded by `metafleet data prepare`)"
     Options = OmniglotOptions
+    expected = "images_background and images_evaluation, or omniglot_28x28_strokes64.npz"
+    how_to_get = (
+        "run `metafleet data prepare omniglot` to download it, for strokes with "
+        '--set \'modalities=["image", "stroke"]\', or set data.root to where you have it'
+    )
 
-    def check_origin(self, options: OmniglotOptions) -> None:
-        """Make sure that ``root``, if it is given, holds Omniglot."""
-        if options.root:
-            _, lacks = _look_at(Path(options.root).expanduser(), options)
-            if lacks:
-                raise _unusable(options.root, lacks)
-
-    def is_ready(self, options: OmniglotOptions, data_dir: Path) -> bool:
-        """Tell whether the data are prepared or can be prepared without a download."""
-        try:
-            self._locate(options, data_dir)
-        except DataMissingError:
-            return False
-        return True
-
-    def prepare(
-        self, options: OmniglotOptions, data_dir: Path, progress: Progress | None = None
-    ) -> PreparedData:
-        """Download unless ``root`` is given or the data are there, check, read and store."""
-        progress = progress or no_progress
-        self.check_origin(options)
-        if not options.root and not self.is_ready(options, data_dir):
-            wanted = IMAGE_FILES + (STROKE_FILES if options.needs_strokes else ())
-            for remote in wanted:
-                download(remote, data_dir / self.name, progress=progress)
-        return self._open(options, data_dir, progress)
-
-    def open_classes(
-        self, options: OmniglotOptions, data_dir: Path, progress: Progress | None = None
-    ) -> ClassData:
-        """Open the drawings, preparing them first if they only need to be read."""
-        prepared = self._open(options, data_dir, progress or no_progress)
-        return ClassData(self.name, prepared, _splits(options), options.modalities)
-
-    def open_source(self, options: OmniglotOptions, data_dir: Path) -> ClassEpisodeSource:
-        """Open the drawings for sampling."""
-        return self.open_classes(options, data_dir).open_source()
-
-    def digest(self, options: OmniglotOptions, data_dir: Path) -> str:
-        """Return the sha256 of the chosen modalities and the split."""
-        return self.open_classes(options, data_dir).digest()
-
-    def summarise(self, options: OmniglotOptions, data_dir: Path) -> DataSummary:
-        """Count classes and drawings."""
-        data = self.open_classes(options, data_dir)
-        return data.summarise(licence=self.licence, origin=self.origin)
-
-    def _open(self, options: OmniglotOptions, data_dir: Path, progress: Progress) -> PreparedData:
-        place = self._locate(options, data_dir)
-        if isinstance(place, PreparedData):
-            return place
-        source = place
-        recipe = {
+    def recipe(self, options: OmniglotOptions) -> Mapping[str, Any]:
+        """Return what is kept of each drawing, and how it is turned."""
+        return {
             "recipe": _RECIPE_VERSION,
             "rotations": options.rotations,
             "strokes": options.needs_strokes,
-            "source": source.fingerprint,
         }
-        folder = folder_of(data_dir, self.name, recipe)
 
-        def make() -> Content:
-            drawings = source.read(options.needs_strokes, progress)
-            return _content(drawings, source.kind, rotations=options.rotations)
+    def find_original(self, root: Path, options: OmniglotOptions) -> Original | str:
+        """Look for the drawings, in any of the forms that ``omniglot_readers`` names."""
+        source = find_source(root)
+        if source is None:
+            return "it holds no Omniglot"
+        if options.needs_strokes and not source.has_strokes:
+            return "it has no strokes"
+        return Original(source.fingerprint, partial(_read, source, options))
 
-        return find_or_prepare(folder, make)
+    def splits(self, options: OmniglotOptions, prepared: PreparedData) -> Splits:
+        """Give each split its characters, each in all its rotations."""
+        characters = split_characters(options.split, options.split_seed)
+        turned = partial(_turned_names, rotations=options.rotations)
+        return {
+            split: [name for character in names for name in turned(character)]
+            for split, names in characters.items()
+        }
 
-    def _locate(self, options: OmniglotOptions, data_dir: Path) -> Source | PreparedData:
-        """Find the original, else data prepared from an original that is no longer here.
-
-        Raises:
-            DataMissingError: neither is here; the message says how to get them.
-        """
-        root = Path(options.root).expanduser() if options.root else data_dir / self.name
-        source, lacks = _look_at(root, options)
-        if source is not None and not lacks:
-            return source
-        prepared = _find_any(options, data_dir)
-        if prepared is not None:
-            return prepared
-        if options.root:
-            raise _unusable(options.root, lacks)
-        also = ' --set \'modalities=["image", "stroke"]\'' if options.needs_strokes else ""
-        raise DataMissingError(
-            f"data set 'omniglot' is not in {data_dir} ({lacks}); run `metafleet data prepare "
-            f"omniglot{also}` to download it, or set data.root to where you have it"
-        )
+    def download(self, options: OmniglotOptions, folder: Path, progress: Progress) -> None:
+        """Download the official zips, at a pinned commit."""
+        for remote in IMAGE_FILES + (STROKE_FILES if options.needs_strokes else ()):
+            download(remote, folder, progress=progress)
 
 
-def _look_at(root: Path, options: OmniglotOptions) -> tuple[Source | None, str]:
-    """Look for the original at ``root``; the text says what it lacks for these options."""
-    if not root.exists():
-        return None, "it is not there"
-    source = find_source(root)
-    if source is None:
-        return None, "it holds no Omniglot"
-    return source, "it has no strokes" if options.needs_strokes and not source.has_strokes else ""
-
-
-def _unusable(root: str, lacks: str) -> DataMissingError:
-    return DataMissingError(
-        f"cannot read omniglot from root={root!r}: {lacks}; expected images_background and "
-        "images_evaluation, or omniglot_28x28_strokes64.npz"
-    )
-
-
-def _find_any(options: OmniglotOptions, data_dir: Path) -> PreparedData | None:
-    """Find data that fit the options, from whatever original; workers need not have it."""
-    for folder in sorted((data_dir / "prepared").glob(f"{Omniglot.name}-*")):
-        try:
-            prepared = find_prepared(folder)
-        except DataCorruptError:
-            continue
-        if prepared is None or prepared.facts.get("rotations") != str(options.rotations):
-            continue
-        if set(options.modalities) <= set(prepared.arrays):
-            return prepared
-    return None
+def _read(source: Source, options: OmniglotOptions, scratch: Path, progress: Progress) -> Content:
+    drawings = source.read(options.needs_strokes, progress)
+    return _content(drawings, source.kind, rotations=options.rotations)
 
 
 def _content(drawings: Drawings, kind: str, *, rotations: bool) -> Content:
@@ -240,11 +156,3 @@ def _turn_images(images: Array, quarter_turns: int) -> Array:
 
 def _turned_names(name: str, *, rotations: bool) -> list[str]:
     return [name, *(f"{name}@{90 * k}" for k in _TURNS[1:])] if rotations else [name]
-
-
-def _splits(options: OmniglotOptions) -> dict[str, list[str]]:
-    characters = split_characters(options.split, options.split_seed)
-    return {
-        split: [turned for n in names for turned in _turned_names(n, rotations=options.rotations)]
-        for split, names in characters.items()
-    }

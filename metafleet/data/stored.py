@@ -66,8 +66,8 @@ class StoredDataSet(ABC, Generic[OptionsT]):
         """Return JSON values: all of the options that what is prepared depends on."""
 
     @abstractmethod
-    def find_original(self, root: Path, options: OptionsT) -> Original | None:
-        """Look for the original at ``root``; None when it is not all there."""
+    def find_original(self, root: Path, options: OptionsT) -> Original | str:
+        """Look for the original at ``root``, which exists; else say what it lacks."""
 
     @abstractmethod
     def splits(self, options: OptionsT, prepared: PreparedData) -> Splits:
@@ -87,11 +87,9 @@ class StoredDataSet(ABC, Generic[OptionsT]):
     def check_origin(self, options: OptionsT) -> None:
         """Make sure that ``root``, if it is given, holds the data set."""
         if options.root:
-            root = Path(options.root).expanduser()
-            if not root.exists():
-                raise self._unusable(options.root, "it is not there")
-            if self.find_original(root, options) is None:
-                raise self._unusable(options.root, "it lacks something")
+            found = self._look(Path(options.root).expanduser(), options)
+            if isinstance(found, str):
+                raise self._unusable(options.root, found)
 
     def is_ready(self, options: OptionsT, data_dir: Path) -> bool:
         """Tell whether the data are prepared or can be prepared without a download."""
@@ -146,16 +144,20 @@ class StoredDataSet(ABC, Generic[OptionsT]):
 
     def _locate(self, options: OptionsT, data_dir: Path) -> Original | PreparedData:
         root = Path(options.root).expanduser() if options.root else data_dir / self.name
-        original = self.find_original(root, options) if root.exists() else None
-        if original is not None:
-            return original
+        found = self._look(root, options)
+        if isinstance(found, Original):
+            return found
         prepared = find_by_recipe(data_dir, self.name, self.recipe(options))
         if prepared is not None:
             return prepared
         if options.root:
-            lacks = "it lacks something" if root.exists() else "it is not there"
-            raise self._unusable(options.root, lacks)
-        raise DataMissingError(f"data set {self.name!r} is not in {data_dir}; {self.how_to_get}")
+            raise self._unusable(options.root, found)
+        raise DataMissingError(
+            f"data set {self.name!r} is not in {data_dir} ({found}); {self.how_to_get}"
+        )
+
+    def _look(self, root: Path, options: OptionsT) -> Original | str:
+        return self.find_original(root, options) if root.exists() else "it is not there"
 
     def _unusable(self, root: str, lacks: str) -> DataMissingError:
         return DataMissingError(
