@@ -9,7 +9,8 @@ from torch import Tensor
 
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import BatchNormMode, Normalise
-from metafleet.models.encoder import Encoder, init_conv, require_counts, require_pooling
+from metafleet.models.conv_block import init_blocks
+from metafleet.models.encoder import Encoder, require_counts, require_pooling
 from metafleet.models.sequence_input import SEQUENCES, SequenceInput
 from metafleet.options import require
 from metafleet.params import Params
@@ -72,13 +73,14 @@ class Conv1d(Encoder[Conv1dOptions]):
 
     def init_body(self, seed: int) -> Params:
         """Draw Glorot weights; batch norm starts as the identity."""
-        params = self._input.init(seed, 0)
-        n_in = self._input.n_channels
-        for i, (layer, channels) in enumerate(self.layers.items()):
-            shape = (channels, n_in, self.options.kernel)
-            params |= init_conv(seed, _FIRST_BLOCK + i, layer, shape, batch_norm=self.batch_norm)
-            n_in = channels
-        return params
+        blocks = init_blocks(
+            *(seed, self.layers),
+            n_in=self._input.n_channels,
+            batch_norm=self.batch_norm,
+            window=(self.options.kernel,),
+            first=_FIRST_BLOCK,
+        )
+        return self._input.init(seed, 0) | blocks
 
     def body(
         self,

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from metafleet.errors import ConfigError
 from metafleet.models.base import Modulate
-from metafleet.models.batch_norm import MODES, BatchNormMode, Normalise, initial_buffers
-from metafleet.models.conv_block import conv_block
+from metafleet.models.batch_norm import BatchNormMode, Normalise, initial_buffers
+from metafleet.models.conv_block import conv_block, init_blocks
+from metafleet.models.encoder import require_counts
 from metafleet.models.headed import HeadedModel
-from metafleet.models.init import glorot_uniform
 from metafleet.options import require
 from metafleet.params import Params
 from metafleet.problem import Problem
@@ -37,13 +37,10 @@ class Conv4Options:
     batch_norm: BatchNormMode = "transductive"
 
     def __post_init__(self) -> None:
-        require(self.channels >= 1, "channels", self.channels, "1 or more")
-        require(self.n_blocks >= 1, "n_blocks", self.n_blocks, "1 or more")
+        require_counts(self, "channels", "n_blocks")
         pooled, up_to = self.pooled_blocks, f"0 to n_blocks={self.n_blocks}"
         is_within = pooled is None or 0 <= pooled <= self.n_blocks
         require(is_within, "pooled_blocks", pooled, up_to)
-        known = ", ".join(map(repr, MODES))
-        require(self.batch_norm in MODES, "batch_norm", self.batch_norm, f"one of {known}")
 
 
 class Conv4(HeadedModel):
@@ -108,19 +105,8 @@ class Conv4(HeadedModel):
 
     def init_params(self, seed: int) -> Params:
         """Draw Glorot weights; batch norm starts as the identity."""
-        channels = self._options.channels
-        params: Params = {}
-        for i, layer in enumerate(self._layers):
-            fan_in = self._in_channels if i == 0 else channels
-            weight = glorot_uniform(seed, i, (channels, fan_in, 3, 3))
-            params[f"{layer}.conv.weight"] = weight
-            # batch norm subtracts any bias again, so a convolution has one only without it
-            if self.batch_norm == "none":
-                params[f"{layer}.conv.bias"] = weight.new_zeros(channels)
-            else:
-                params[f"{layer}.norm.scale"] = weight.new_ones(channels)
-                params[f"{layer}.norm.shift"] = weight.new_zeros(channels)
-        return params | self.init_head(seed, len(self._layers))
+        blocks = init_blocks(seed, self.layers, n_in=self._in_channels, batch_norm=self.batch_norm)
+        return blocks | self.init_head(seed, len(self._layers))
 
     def init_buffers(self) -> Params:
         """Return running means of 0 and variances of 1 where batch norm keeps any."""

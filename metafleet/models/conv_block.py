@@ -8,7 +8,9 @@ from torch import Tensor
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import Normalise
 from metafleet.models.convolution import convolve
+from metafleet.models.init import init_conv
 from metafleet.models.norm_pool_relu import can_fuse, fused_norm_pool_relu
+from metafleet.params import Params
 
 
 def conv_block(
@@ -46,3 +48,30 @@ def conv_block(
         x = modulate(layer, x)
     # the same as pooling after ReLU, which is monotone, for a quarter of its work
     return F.relu(F.max_pool2d(x, 2) if is_pooled else x)
+
+
+def init_blocks(
+    seed: int,
+    layers: Mapping[str, int],
+    *,
+    n_in: int,
+    batch_norm: str,
+    window: tuple[int, ...] = (3, 3),
+    first: int = 0,
+) -> Params:
+    """Draw blocks that follow each other; see ``init_conv``.
+
+    Args:
+        seed: the run's seed.
+        layers: the blocks' names -> their filters, in order.
+        n_in: channels of what goes into the first.
+        batch_norm: one of ``batch_norm.MODES``.
+        window: positions that a filter spans along each axis.
+        first: position of the first block's weight in its model.
+    """
+    params: Params = {}
+    for index, (layer, channels) in enumerate(layers.items(), start=first):
+        shape = (channels, n_in, *window)
+        params |= init_conv(seed, index, layer, shape, batch_norm=batch_norm)
+        n_in = channels
+    return params

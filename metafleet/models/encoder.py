@@ -11,7 +11,6 @@ from metafleet.errors import ConfigError
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import MODES, Normalise, initial_buffers
 from metafleet.models.headed import HeadedModel
-from metafleet.models.init import glorot_uniform
 from metafleet.options import require
 from metafleet.params import Params
 from metafleet.problem import Problem
@@ -118,29 +117,6 @@ class Encoder(HeadedModel, Generic[OptionsT]):
     ) -> Tensor:
         """Map inputs to features [n, d]."""
         return self.body(params, inputs[self.modality], norm, modulate)
-
-
-def init_conv(
-    seed: int, index: int, layer: str, shape: tuple[int, ...], *, batch_norm: str
-) -> Params:
-    """Draw a convolution's Glorot weight, with the identity as batch norm, or a bias without.
-
-    Args:
-        seed: the run's seed.
-        index: position of the weight in its model.
-        layer: the names are "<layer>.conv.weight" and so on.
-        shape: [c_out, c_in, ...].
-        batch_norm: one of ``batch_norm.MODES``.
-    """
-    weight = glorot_uniform(seed, index, shape)
-    params = {f"{layer}.conv.weight": weight}
-    # batch norm subtracts any bias again, so a convolution has one only without it
-    if batch_norm == "none":
-        params[f"{layer}.conv.bias"] = weight.new_zeros(shape[0])
-    else:
-        params[f"{layer}.norm.scale"] = weight.new_ones(shape[0])
-        params[f"{layer}.norm.shift"] = weight.new_zeros(shape[0])
-    return params
 
 
 def require_counts(options: Any, *names: str) -> None:

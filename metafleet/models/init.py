@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from metafleet.params import Params
 from metafleet.seeds import CounterRng
 
 
@@ -25,6 +26,29 @@ def glorot_uniform(seed: int, index: int, shape: tuple[int, ...]) -> Tensor:
 def fan_in_uniform(seed: int, index: int, shape: tuple[int, ...], *, fan_in: int) -> Tensor:
     """Draw a weight or bias from U(-b, b), b = 1 / sqrt(fan_in), as ``torch.nn.Linear`` does."""
     return _uniform(seed, index, shape, 1.0 / math.sqrt(fan_in))
+
+
+def init_conv(
+    seed: int, index: int, layer: str, shape: tuple[int, ...], *, batch_norm: str
+) -> Params:
+    """Draw a convolution's Glorot weight, with the identity as batch norm, or a bias without.
+
+    Args:
+        seed: the run's seed.
+        index: position of the weight in its model.
+        layer: the names are "<layer>.conv.weight" and so on.
+        shape: [c_out, c_in, ...].
+        batch_norm: one of ``batch_norm.MODES``.
+    """
+    weight = glorot_uniform(seed, index, shape)
+    params = {f"{layer}.conv.weight": weight}
+    # batch norm subtracts any bias again, so a convolution has one only without it
+    if batch_norm == "none":
+        params[f"{layer}.conv.bias"] = weight.new_zeros(shape[0])
+    else:
+        params[f"{layer}.norm.scale"] = weight.new_ones(shape[0])
+        params[f"{layer}.norm.shift"] = weight.new_zeros(shape[0])
+    return params
 
 
 def _uniform(seed: int, index: int, shape: tuple[int, ...], bound: float) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import BatchNormMode, Normalise
 from metafleet.models.convolution import convolve
-from metafleet.models.encoder import Encoder, init_conv, require_counts, require_pooling
+from metafleet.models.encoder import Encoder, require_counts, require_pooling
+from metafleet.models.init import init_conv
 from metafleet.options import require
 from metafleet.params import Params
 
