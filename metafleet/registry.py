@@ -1,6 +1,6 @@
 """Classes by name, built in or from packages of the user, and their options."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from metafleet.options import parse_options
@@ -16,17 +16,27 @@ class HasOptions(Protocol):
 ClassT = TypeVar("ClassT", bound=type[HasOptions])
 
 
+def name_of(found: type) -> str:
+    """Return what configurations call a class: its own ``name``.
+
+    Of a class without one, such as a user's, it is that of the class: a name that it inherits is
+    another's.
+    """
+    own = vars(found).get("name")
+    return own if isinstance(own, str) else found.__name__
+
+
 class Registry(Mapping[str, ClassT], Generic[ClassT]):
     """The built-in classes of one kind, by name.
 
     Args:
         kind: "learner" or "model", for messages.
-        built_in: name -> class.
+        built_in: the classes, each with its ``name``.
     """
 
-    def __init__(self, kind: str, built_in: Mapping[str, ClassT]) -> None:
+    def __init__(self, kind: str, built_in: Iterable[ClassT]) -> None:
         self._kind = kind
-        self._built_in = dict(built_in)
+        self._built_in = {name_of(found): found for found in built_in}
 
     def __getitem__(self, name: str) -> ClassT:
         return self._built_in[name]

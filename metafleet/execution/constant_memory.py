@@ -30,6 +30,7 @@ from metafleet.learners.episodic import EpisodeOutcome, EpisodicLearner, QueryGr
 from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.notes import Notes
 from metafleet.params import MetaState, Params
+from metafleet.registry import name_of
 
 _WHOLE = ("meta_gradient", "objective", "query_outputs")
 """Methods that compute an episode as a whole: one that is not the base's own may do anything."""
@@ -37,7 +38,7 @@ _WHOLE = ("meta_gradient", "objective", "query_outputs")
 
 def why_not_recomputed(learner: object) -> str:
     """Say why this learner's episodes cannot be taken apart into steps; "" when they can."""
-    name = type(learner).__name__
+    name = name_of(type(learner))
     if not isinstance(learner, InnerLoopLearner):
         return f"learner {name!r} does not adapt by inner steps"
     own = type(learner)

@@ -13,6 +13,7 @@ from metafleet.execution.one_by_one import AutogradExecution, ConstantMemoryExec
 from metafleet.execution.strategy import Precision, Strategy
 from metafleet.learners.base import Learner
 from metafleet.params import MetaState
+from metafleet.registry import name_of
 
 
 def make_execution(
@@ -63,6 +64,6 @@ def check_mapped(
         return  # what is wrong with the numbers is said where they are computed
     except Exception as error:  # whatever torch makes of a function that it cannot map
         raise ConfigError(
-            f"learner {type(learner).__name__!r} cannot be mapped over episodes in {precision} "
+            f"learner {name_of(type(learner))!r} cannot be mapped over episodes in {precision} "
             f"({first_line(error)}); choose execution='autograd'"
         ) from error

@@ -21,6 +21,7 @@ from metafleet.learners.episodic import EpisodicLearner
 from metafleet.models.batch_norm import EpisodeNorm
 from metafleet.notes import Notes
 from metafleet.params import MetaState, Params
+from metafleet.registry import name_of
 from metafleet.tracing import mapping
 
 
@@ -119,7 +120,7 @@ class MappedExecution:
     def __init__(self, strategy: Strategy, learner: Learner, *, device: str) -> None:
         if not isinstance(learner, EpisodicLearner) or not learner.is_traceable:
             raise ConfigError(
-                f"execution={strategy.name!r} but learner {type(learner).__name__!r} cannot be "
+                f"execution={strategy.name!r} but learner {name_of(type(learner))!r} cannot be "
                 "mapped over episodes; choose 'autograd'"
             )
         self.strategy = strategy

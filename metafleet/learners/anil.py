@@ -34,6 +34,7 @@ class Anil(Maml):
     experiments.
     """
 
+    name: ClassVar[str] = "anil"
     Options: ClassVar[type] = AnilOptions
 
     def check_batch_norm(self, mode: str) -> None:

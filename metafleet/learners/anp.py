@@ -65,6 +65,7 @@ class Anp(PairLearner[AnpOptions]):
     Source: Kim et al. 2019, arXiv:1901.05761, eq. 2 and 3, figure 2, appendix A.
     """
 
+    name: ClassVar[str] = "anp"
     Options: ClassVar[type] = AnpOptions
 
     def init_state(self, seed: int) -> MetaState:

@@ -30,6 +30,7 @@ class Boil(Maml):
     Source: Oh et al. 2021, arXiv:2008.08882, eq. 1 with alpha_h = 0; defaults from section 3.
     """
 
+    name: ClassVar[str] = "boil"
     Options: ClassVar[type] = BoilOptions
 
     def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:

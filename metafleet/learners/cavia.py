@@ -16,6 +16,7 @@ from metafleet.models.film import film, init_film
 from metafleet.options import require
 from metafleet.params import MetaState, Params
 from metafleet.problem import Problem
+from metafleet.registry import name_of
 
 _INPUT = "context"
 _FILM = "film"
@@ -52,12 +53,13 @@ class Cavia(Descent[CaviaOptions]):
     and Perez et al. 2018, arXiv:1709.07871.
     """
 
+    name: ClassVar[str] = "cavia"
     Options: ClassVar[type] = CaviaOptions
 
     @classmethod
     def build(cls, options: CaviaOptions, problem: Problem, make_model: ModelFactory) -> Self:
         """Make a model that takes phi as a further input, or one whose layers phi modulates."""
-        n_outputs = problem.fixed_outputs("cavia")
+        n_outputs = problem.fixed_outputs(name_of(cls))
         extra = {_INPUT: (options.n_context,)} if options.conditioning == "input" else None
         return cls(options, model=make_model(n_outputs, extra_inputs=extra), problem=problem)
 

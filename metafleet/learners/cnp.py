@@ -51,6 +51,7 @@ class Cnp(PairLearner[CnpOptions]):
     of section 4.1.
     """
 
+    name: ClassVar[str] = "cnp"
     Options: ClassVar[type] = CnpOptions
 
     def init_state(self, seed: int) -> MetaState:

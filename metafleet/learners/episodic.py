@@ -30,6 +30,7 @@ from metafleet.models.batch_norm import EpisodeNorm
 from metafleet.notes import Notes
 from metafleet.params import MetaState, Params
 from metafleet.problem import Problem
+from metafleet.registry import name_of
 from metafleet.seeds import CounterRng
 
 OptionsT = TypeVar("OptionsT")
@@ -98,7 +99,7 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         Raises:
             ConfigError: the options do not fit the data.
         """
-        model = make_model(problem.fixed_outputs(cls.__name__))
+        model = make_model(problem.fixed_outputs(name_of(cls)))
         return cls(options, model=model, problem=problem)
 
     # what a subclass writes, or leaves as it is
@@ -187,7 +188,7 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         """Return how many classes an episode must have, None where any number will do."""
         if self.is_regression:
             return None
-        return self.problem.fixed_outputs(type(self).__name__.lower())
+        return self.problem.fixed_outputs(name_of(type(self)))
 
     def check_batch_norm(self, mode: str) -> None:
         """Refuse a batch norm mode that makes no sense here.
@@ -197,7 +198,7 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         """
         if mode == "per_step":
             raise ConfigError(
-                f"batch_norm={mode!r} but learner {type(self).__name__!r} has no inner steps; "
+                f"batch_norm={mode!r} but learner {name_of(type(self))!r} has no inner steps; "
                 "expected another mode, such as 'running'"
             )
 

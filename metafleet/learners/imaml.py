@@ -50,6 +50,7 @@ class Imaml(Descent[ImamlOptions]):
     the authors' Omniglot experiments.
     """
 
+    name: ClassVar[str] = "imaml"
     Options: ClassVar[type] = ImamlOptions
 
     def is_first_order(self, context: EpisodeContext) -> bool:

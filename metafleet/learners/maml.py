@@ -42,6 +42,7 @@ class Maml(Descent[MamlOptions]):
     section 5.2.
     """
 
+    name: ClassVar[str] = "maml"
     Options: ClassVar[type] = MamlOptions
 
     def moved(

@@ -68,6 +68,7 @@ class MamlPlusPlus(Descent[MamlPlusPlusOptions]):
     takes (that of the step before it), as in the authors' code.
     """
 
+    name: ClassVar[str] = "maml_plus_plus"
     Options: ClassVar[type] = MamlPlusPlusOptions
 
     def init_state(self, seed: int) -> MetaState:

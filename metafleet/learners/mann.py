@@ -79,6 +79,7 @@ class Mann(SequenceLearner[MannOptions]):
     Source: Santoro et al. 2016, arXiv:1605.06065, eq. 1 to 8 and section 3; sizes of section 4.1.
     """
 
+    name: ClassVar[str] = "mann"
     Options: ClassVar[type] = MannOptions
 
     def init_reader(self, seed: int) -> Params:

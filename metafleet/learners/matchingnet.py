@@ -50,6 +50,7 @@ class MatchingNet(MetricLearner[MatchingNetOptions]):
     in section 2.1.2, eq. 2 to 6 of the appendix.
     """
 
+    name: ClassVar[str] = "matchingnet"
     Options: ClassVar[type] = MatchingNetOptions
 
     def init_comparison(self, seed: int) -> Params:

@@ -36,6 +36,7 @@ class MetaCurvature(Maml):
     Source: Park and Oliva 2019, arXiv:1902.03356, section 3.2, "MC2", eq. 7.
     """
 
+    name: ClassVar[str] = "meta_curvature"
     Options: ClassVar[type] = MetaCurvatureOptions
 
     def init_state(self, seed: int) -> MetaState:

@@ -49,6 +49,7 @@ class MetaSgd(Descent[MetaSgdOptions]):
     4.1.
     """
 
+    name: ClassVar[str] = "meta_sgd"
     Options: ClassVar[type] = MetaSgdOptions
 
     def init_state(self, seed: int) -> MetaState:

@@ -42,6 +42,7 @@ class MetaOptNet(MetricLearner[MetaOptNetOptions]):
     Source: Lee et al. 2019, arXiv:1904.03758, eq. 6 to 10; C = 0.1 in section 4.1.
     """
 
+    name: ClassVar[str] = "metaoptnet"
     Options: ClassVar[type] = MetaOptNetOptions
 
     def init_comparison(self, seed: int) -> Params:

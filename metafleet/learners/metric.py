@@ -14,6 +14,7 @@ from metafleet.learners.prototypes import require_classification, require_each_c
 from metafleet.models.base import ModelFactory
 from metafleet.params import MetaState, Params, named, parted
 from metafleet.problem import Problem
+from metafleet.registry import name_of
 
 OptionsT = TypeVar("OptionsT")
 _FITTED = "fitted"
@@ -34,7 +35,7 @@ class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         Raises:
             ConfigError: the data are regression.
         """
-        require_classification(problem, cls.__name__.lower())
+        require_classification(problem, name_of(cls))
         return cls(options, model=make_model(None), problem=problem)
 
     @property

@@ -17,6 +17,7 @@ from metafleet.models.film import film, init_film
 from metafleet.models.recurrent import init_lstm, unroll_lstm
 from metafleet.options import require
 from metafleet.params import MetaState, Params
+from metafleet.registry import name_of
 
 _ENCODER = "task.lstm"
 _FILM = "task.film"
@@ -56,6 +57,7 @@ class Mmaml(Descent[MmamlOptions]):
     Source: Vuorio et al. 2019, arXiv:1910.13616, algorithm 1, eq. 1 and 2; sizes of its regression.
     """
 
+    name: ClassVar[str] = "mmaml"
     Options: ClassVar[type] = MmamlOptions
 
     def init_state(self, seed: int) -> MetaState:
@@ -74,7 +76,7 @@ class Mmaml(Descent[MmamlOptions]):
 
     @property
     def _n_targets(self) -> int:
-        return self.problem.fixed_outputs("mmaml")
+        return self.problem.fixed_outputs(name_of(type(self)))
 
     def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
         """Return theta, and beside it v, which does not move."""

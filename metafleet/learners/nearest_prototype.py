@@ -1,6 +1,6 @@
 """The baseline every learner must beat: the nearest class mean of raw features."""
 
-from typing import Self
+from typing import ClassVar, Self
 
 from metafleet.episode import CLASS_TEXT
 from metafleet.learners.protonet import Protonet, ProtonetOptions
@@ -8,6 +8,7 @@ from metafleet.learners.prototypes import require_classification
 from metafleet.models.base import ModelFactory
 from metafleet.models.raw_features import RawFeatures
 from metafleet.problem import Problem
+from metafleet.registry import name_of
 
 
 class NearestPrototype(Protonet):
@@ -19,9 +20,11 @@ class NearestPrototype(Protonet):
     Source: Mensink et al. 2013, doi:10.1109/TPAMI.2013.83, eq. 1 and 2 (nearest class mean).
     """
 
+    name: ClassVar[str] = "nearest_prototype"
+
     @classmethod
     def build(cls, options: ProtonetOptions, problem: Problem, make_model: ModelFactory) -> Self:
         """Take no model."""
-        require_classification(problem, "nearest_prototype")
+        require_classification(problem, name_of(cls))
         seen = {name: s for name, s in problem.modalities.items() if name != CLASS_TEXT}
         return cls(options, model=RawFeatures(seen), problem=problem)

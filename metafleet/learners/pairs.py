@@ -14,6 +14,7 @@ from metafleet.learners.prototypes import one_hot
 from metafleet.models.base import ModelFactory
 from metafleet.params import Params
 from metafleet.problem import Problem
+from metafleet.registry import name_of
 
 OptionsT = TypeVar("OptionsT")
 FIRST_INDEX = 1_000
@@ -33,7 +34,7 @@ class PairLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         Raises:
             ConfigError: splits differ in n_way.
         """
-        problem.fixed_outputs(cls.__name__.lower())
+        problem.fixed_outputs(name_of(cls))
         return cls(options, model=make_model(None), problem=problem)
 
     @property
@@ -44,7 +45,7 @@ class PairLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
     @property
     def n_targets(self) -> int:
         """Numbers in one y."""
-        return self.problem.fixed_outputs(type(self).__name__.lower())
+        return self.problem.fixed_outputs(name_of(type(self)))
 
     def targets_of(self, examples: ExampleSet, like: Tensor) -> Tensor:
         """Return y, [n, n_targets], in the precision of ``like``."""

@@ -14,6 +14,7 @@ from metafleet.models.base import ModelFactory
 from metafleet.options import require
 from metafleet.params import Params
 from metafleet.problem import Problem
+from metafleet.registry import name_of
 
 _WEIGHT = "prototypes.weight"
 _BIAS = "prototypes.bias"
@@ -45,12 +46,13 @@ class ProtoMaml(Descent[ProtoMamlOptions]):
     Source: Triantafillou et al. 2020, arXiv:1903.03096, section 3, "Proto-MAML", eq. 3.
     """
 
+    name: ClassVar[str] = "protomaml"
     Options: ClassVar[type] = ProtoMamlOptions
 
     @classmethod
     def build(cls, options: ProtoMamlOptions, problem: Problem, make_model: ModelFactory) -> Self:
         """Take the model without a head."""
-        require_classification(problem, "protomaml")
+        require_classification(problem, name_of(cls))
         return cls(options, model=make_model(None), problem=problem)
 
     @property

@@ -26,6 +26,7 @@ class Protonet(MetricLearner[ProtonetOptions]):
     Source: Snell et al. 2017, arXiv:1703.05175, eq. 1, eq. 2 and algorithm 1.
     """
 
+    name: ClassVar[str] = "protonet"
     Options: ClassVar[type] = ProtonetOptions
 
     def fit(

@@ -48,6 +48,7 @@ class R2d2(MetricLearner[R2d2Options]):
     Source: Bertinetto et al. 2019, arXiv:1805.08136, eq. 6, 7 and 8 to 10.
     """
 
+    name: ClassVar[str] = "r2d2"
     Options: ClassVar[type] = R2d2Options
 
     def init_comparison(self, seed: int) -> Params:

@@ -30,33 +30,31 @@ from metafleet.models.base import ModelFactory
 from metafleet.problem import Problem
 from metafleet.registry import Registry
 
-LEARNERS: Registry[type[LearnerClass]] = Registry(
-    "learner",
-    {
-        "anil": Anil,
-        "anp": Anp,
-        "boil": Boil,
-        "cavia": Cavia,
-        "cnp": Cnp,
-        "imaml": Imaml,
-        "maml": Maml,
-        "maml_plus_plus": MamlPlusPlus,
-        "mann": Mann,
-        "matchingnet": MatchingNet,
-        "meta_curvature": MetaCurvature,
-        "meta_sgd": MetaSgd,
-        "metaoptnet": MetaOptNet,
-        "mmaml": Mmaml,
-        "nearest_prototype": NearestPrototype,
-        "protomaml": ProtoMaml,
-        "protonet": Protonet,
-        "r2d2": R2d2,
-        "relationnet": RelationNet,
-        "reptile": Reptile,
-        "sklearn_head": SklearnHead,
-        "snail": Snail,
-    },
+_BUILT_IN: tuple[type[LearnerClass], ...] = (
+    Anil,
+    Anp,
+    Boil,
+    Cavia,
+    Cnp,
+    Imaml,
+    Maml,
+    MamlPlusPlus,
+    Mann,
+    MatchingNet,
+    MetaCurvature,
+    MetaSgd,
+    MetaOptNet,
+    Mmaml,
+    NearestPrototype,
+    ProtoMaml,
+    Protonet,
+    R2d2,
+    RelationNet,
+    Reptile,
+    SklearnHead,
+    Snail,
 )
+LEARNERS: Registry[type[LearnerClass]] = Registry("learner", _BUILT_IN)
 
 
 def build_learner(

@@ -48,6 +48,7 @@ class RelationNet(MetricLearner[RelationNetOptions]):
     Source: Sung et al. 2018, arXiv:1711.06025, eq. 1 and 2, section 3.3 and figure 2.
     """
 
+    name: ClassVar[str] = "relationnet"
     Options: ClassVar[type] = RelationNetOptions
 
     @property

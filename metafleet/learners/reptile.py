@@ -65,6 +65,7 @@ class Reptile(InnerLoopLearner[ReptileOptions]):
     from appendix A (Omniglot, 5-way 1-shot).
     """
 
+    name: ClassVar[str] = "reptile"
     Options: ClassVar[type] = ReptileOptions
 
     def n_steps(self, *, is_training: bool) -> int:

@@ -56,6 +56,7 @@ class SklearnHead(MetricLearner[SklearnHeadOptions]):
     probabilities, or its decision function where it has no probabilities.
     """
 
+    name: ClassVar[str] = "sklearn_head"
     Options: ClassVar[type] = SklearnHeadOptions
 
     @classmethod

@@ -41,6 +41,7 @@ class Snail(SequenceLearner[SnailOptions]):
     Source: Mishra et al. 2018, arXiv:1707.03141, section 3, figure 2 and appendix A.
     """
 
+    name: ClassVar[str] = "snail"
     Options: ClassVar[type] = SnailOptions
 
     @property

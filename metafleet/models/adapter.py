@@ -44,6 +44,7 @@ class Adapter(Encoder[AdapterOptions]):
     the cosine classifiers of Gidaris and Komodakis 2018, arXiv:1804.09458, section 3.2.
     """
 
+    name: ClassVar[str] = "adapter"
     Options: ClassVar[type] = AdapterOptions
     shapes: ClassVar[Mapping[int, str]] = {1: "(features,)"}
 

@@ -35,6 +35,7 @@ class AudioConv(ConvStack[AudioConvOptions]):
     alone, since height in a spectrogram is pitch, as in Kong et al. 2020, arXiv:1912.10211.
     """
 
+    name: ClassVar[str] = "audio_conv"
     Options: ClassVar[type] = AudioConvOptions
     shapes: ClassVar[Mapping[int, str]] = {2: "(mels, frames)"}
 

@@ -51,6 +51,7 @@ class Conv1d(Encoder[Conv1dOptions]):
     Source: the block of Vinyals et al. 2016, arXiv:1606.04080, section 4.1.
     """
 
+    name: ClassVar[str] = "conv1d"
     Options: ClassVar[type] = Conv1dOptions
     shapes = SEQUENCES
 

@@ -52,6 +52,7 @@ class Conv4(HeadedModel):
     arXiv:1703.03400, section 5.2.
     """
 
+    name: ClassVar[str] = "conv4"
     Options: ClassVar[type] = Conv4Options
 
     def __init__(

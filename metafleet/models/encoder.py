@@ -14,6 +14,7 @@ from metafleet.models.headed import HeadedModel
 from metafleet.options import require
 from metafleet.params import Params
 from metafleet.problem import Problem
+from metafleet.registry import name_of
 
 OptionsT = TypeVar("OptionsT")
 HEAD_INDEX = 900
@@ -60,7 +61,7 @@ class Encoder(HeadedModel, Generic[OptionsT]):
         if len(shape) not in cls.shapes:
             expected = " or ".join(cls.shapes.values())
             raise ConfigError(
-                f"modality={modality!r} has examples of shape {shape}; model {cls.__name__!r} "
+                f"modality={modality!r} has examples of shape {shape}; model {name_of(cls)!r} "
                 f"expects {expected}"
             )
         return cls(options, shape=shape, n_outputs=n_outputs)

@@ -89,6 +89,7 @@ class Fusion(HeadedModel):
     Inputs need not hold every modality: in a mixture of data sets an episode brings its own.
     """
 
+    name: ClassVar[str] = "fusion"
     Options: ClassVar[type] = FusionOptions
 
     def __init__(

@@ -41,6 +41,7 @@ class Gru(Encoder[GruOptions]):
     Source: Cho et al. 2014, arXiv:1406.1078.
     """
 
+    name: ClassVar[str] = "gru"
     Options: ClassVar[type] = GruOptions
     shapes = SEQUENCES
 

@@ -48,6 +48,7 @@ class Mlp(HeadedModel):
     Source: the defaults are the network of Finn et al. 2017, arXiv:1703.03400, section 5.1.
     """
 
+    name: ClassVar[str] = "mlp"
     Options: ClassVar[type] = MlpOptions
 
     def __init__(

@@ -53,6 +53,7 @@ class NgramBag(Encoder[NgramBagOptions]):
     al. 2009, arXiv:0902.2206; n-grams of characters as in Bojanowski et al. 2017, arXiv:1607.04606.
     """
 
+    name: ClassVar[str] = "ngram_bag"
     Options: ClassVar[type] = NgramBagOptions
     shapes: ClassVar[Mapping[int, str]] = {1: "(bytes of a text,)"}
 

@@ -29,6 +29,7 @@ class RawFeatures:
         modalities: modality -> shape of one example.
     """
 
+    name: ClassVar[str] = "raw"
     Options: ClassVar[type] = RawFeaturesOptions
 
     def __init__(self, modalities: Mapping[str, tuple[int, ...]]) -> None:

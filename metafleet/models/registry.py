@@ -20,23 +20,21 @@ from metafleet.models.video_conv import VideoConv
 from metafleet.problem import Problem
 from metafleet.registry import Registry
 
-MODELS: Registry[type[ModelClass]] = Registry(
-    "model",
-    {
-        "adapter": Adapter,
-        "audio_conv": AudioConv,
-        "conv1d": Conv1d,
-        "conv4": Conv4,
-        "fusion": Fusion,
-        "gru": Gru,
-        "mlp": Mlp,
-        "ngram_bag": NgramBag,
-        "raw": RawFeatures,
-        "resnet12": ResNet12,
-        "transformer": Transformer,
-        "video_conv": VideoConv,
-    },
+_BUILT_IN: tuple[type[ModelClass], ...] = (
+    Adapter,
+    AudioConv,
+    Conv1d,
+    Conv4,
+    Fusion,
+    Gru,
+    Mlp,
+    NgramBag,
+    RawFeatures,
+    ResNet12,
+    Transformer,
+    VideoConv,
 )
+MODELS: Registry[type[ModelClass]] = Registry("model", _BUILT_IN)
 
 
 def model_factory(

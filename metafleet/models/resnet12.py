@@ -50,6 +50,7 @@ class ResNet12(Encoder[ResNet12Options]):
     2019, arXiv:1904.03758, section 4.1, without DropBlock.
     """
 
+    name: ClassVar[str] = "resnet12"
     Options: ClassVar[type] = ResNet12Options
     shapes: ClassVar[Mapping[int, str]] = {3: "(channels, height, width)"}
 

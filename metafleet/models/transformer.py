@@ -52,6 +52,7 @@ class Transformer(Encoder[TransformerOptions]):
     arXiv:2002.04745, figure 1b.
     """
 
+    name: ClassVar[str] = "transformer"
     Options: ClassVar[type] = TransformerOptions
     shapes = SEQUENCES
 

@@ -31,6 +31,7 @@ class VideoConv(ConvStack[VideoConvOptions]):
     2016, arXiv:1606.04080, section 4.1.
     """
 
+    name: ClassVar[str] = "video_conv"
     Options: ClassVar[type] = VideoConvOptions
     shapes: ClassVar[Mapping[int, str]] = {4: "(frames, channels, height, width)"}
 

@@ -105,7 +105,7 @@ def test_a_learner_without_inner_steps_is_refused_when_submitted(standing_fleet:
     experiment = config(engine={"execution": "constant_memory"})
     asked = experiment.model_copy(update={"learner": {"name": "cnp"}, "model": {"name": "raw"}})
 
-    with pytest.raises(ConfigError, match="but learner 'Cnp' does not adapt by inner steps"):
+    with pytest.raises(ConfigError, match="but learner 'cnp' does not adapt by inner steps"):
         new_run(standing_fleet.settings, asked)
 
 

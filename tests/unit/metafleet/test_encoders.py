@@ -257,7 +257,7 @@ def test_loudness_says_nothing() -> None:
         ({"name": "conv1d", "modality": "ink"}, "modality='ink'; the data have 'audio', 'image'"),
         ({"name": "audio_conv", "modality": "image"}, "expects (mels, frames)"),
         ({"name": "video_conv", "modality": "image"}, "expects (frames, channels, height, width)"),
-        ({"name": "gru", "modality": "image"}, "expects (bytes of a text,) or (length, numbers"),
+        ({"name": "gru", "modality": "image"}, "model 'gru' expects (bytes of a text,) or (length"),
         ({"name": "transformer", "dim": 5}, "dim=5; expected a multiple of heads=4"),
         ({"name": "audio_conv", "batch_norm": "eval"}, "batch_norm='eval'; expected one of"),
         ({"name": "ngram_bag", "buckets": 0}, "buckets=0; expected 1 or more"),

@@ -122,7 +122,7 @@ def test_per_step_batch_norm_keeps_averages_of_each_inner_step() -> None:
 
 
 def test_per_step_batch_norm_is_refused_without_inner_steps() -> None:
-    with pytest.raises(ConfigError, match="batch_norm='per_step' but learner 'Protonet' has no"):
+    with pytest.raises(ConfigError, match="batch_norm='per_step' but learner 'protonet' has no"):
         make_learner(
             classification_episode(),
             model=TINY_CONV4 | {"batch_norm": "per_step"},
@@ -295,7 +295,7 @@ def test_a_learner_may_give_its_model_another_input() -> None:
 
 
 def test_a_registry_is_a_mapping_that_checks_options() -> None:
-    registry = Registry("learner", {"maml": Maml})
+    registry = Registry("learner", [Maml])
     assert list(registry) == ["maml"] and len(registry) == 1 and registry["maml"] is Maml
     found, options = registry.resolve({"name": "maml", "inner_steps": 3})
     assert found is Maml and options == MamlOptions(inner_steps=3)

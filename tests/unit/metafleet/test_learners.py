@@ -5,11 +5,13 @@ import torch
 
 from metafleet.episode import Episode, EpisodeShape, ExampleSet
 from metafleet.errors import ConfigError, DataError, NumericsError
+from metafleet.learners.maml import Maml
 from metafleet.learners.objective import apart, require_finite_gradients
 from metafleet.learners.registry import LEARNERS, build_learner
-from metafleet.models.registry import model_factory
+from metafleet.models.registry import MODELS, model_factory
 from metafleet.params import MetaState, digest
 from metafleet.problem import Problem
+from metafleet.registry import name_of
 
 from .few_shot import (
     TINY_CONV4,
@@ -169,6 +171,33 @@ def test_maml_refuses_splits_that_differ_in_n_way() -> None:
     )
     with pytest.raises(ConfigError, match="meta_train has n_way=6, meta_test has n_way=3"):
         build_learner(MAML, problem, model_factory(TINY_CONV4, problem))
+
+
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+def test_what_does_not_fit_is_told_of_a_learner_as_configurations_name_it(name: str) -> None:
+    shapes = {"meta_train": EpisodeShape(6, 1, 2), "meta_test": EpisodeShape(3, 1, 2)}
+    uneven = Problem({"image": (2, 8, 8)}, 0, shapes)
+    regression = Problem({"image": (2, 8, 8)}, 1, {"meta_train": EpisodeShape(0, 1, 2)})
+    told = []
+
+    for problem in (uneven, regression):
+        make_model = model_factory(TINY_CONV4 | {"batch_norm": "running"}, problem)
+        try:
+            build_learner({"name": name}, problem, make_model)
+        except ConfigError as error:
+            told.append(str(error))
+
+    assert told
+    assert all(f"learner {name!r} " in message for message in told)
+
+
+def test_a_learner_of_ones_own_is_not_called_by_the_name_of_what_it_is_derived_from() -> None:
+    class Mine(Maml):
+        pass
+
+    assert [name_of(found) for found in LEARNERS.values()] == list(LEARNERS)
+    assert [name_of(found) for found in MODELS.values()] == list(MODELS)
+    assert name_of(Mine) == "Mine"
 
 
 def test_nearest_prototype_joins_all_modalities_and_has_nothing_to_learn() -> None:
