@@ -25,6 +25,8 @@ class Problem:
         loss: what inner and outer steps minimise; None for the mean cross-entropy, or the mean
             squared error.
         partial: modalities that not every episode has, as in a mixture of data sets.
+        texts: modalities whose examples are bytes of a text, [length] in 0 to 255 with zeros after
+            the end; all others hold numbers that mean an amount.
     """
 
     modalities: Mapping[str, tuple[int, ...]]
@@ -32,6 +34,7 @@ class Problem:
     episodes: Mapping[str, EpisodeShape]
     loss: LossFn | None = None
     partial: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for split, shape in self.episodes.items():

@@ -52,6 +52,11 @@ class EpisodeSource(Protocol):
         ...
 
     @property
+    def texts(self) -> frozenset[str]:
+        """Modalities whose examples are bytes of a text, padded with zeros."""
+        return frozenset()
+
+    @property
     def target_dim(self) -> int:
         """Values to predict for each example; 0 for classification."""
         ...
@@ -106,6 +111,11 @@ class ClassEpisodeSource:
     def modalities(self) -> Mapping[str, tuple[int, ...]]:
         """Shape of one example in each modality, decoded to float32."""
         return {name: modality.shape for name, modality in self._modalities.items()}
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """Modalities whose examples are bytes of a text, padded with zeros."""
+        return frozenset(name for name, modality in self._modalities.items() if modality.is_text)
 
     @property
     def target_dim(self) -> int:
@@ -214,8 +224,13 @@ def problem_of(source: EpisodeSource, episodes: Mapping[str, EpisodeShape]) -> P
     partial = frozenset(names)
     if isinstance(source, MixtureSource):
         partial |= source.partial_modalities
-    modalities = {**source.modalities, **names}
-    return Problem(modalities, source.target_dim, episodes, partial=partial)
+    return Problem(
+        {**source.modalities, **names},
+        source.target_dim,
+        episodes,
+        partial=partial,
+        texts=source.texts | names.keys(),
+    )
 
 
 def check_counts(shape: EpisodeShape) -> None:

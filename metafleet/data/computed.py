@@ -54,6 +54,11 @@ class FunctionSource:
         return {MODALITY: (1,)}
 
     @property
+    def texts(self) -> frozenset[str]:
+        """Return nothing: x is a number."""
+        return frozenset()
+
+    @property
     def target_dim(self) -> int:
         """Return 1: y."""
         return 1

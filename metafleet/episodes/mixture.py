@@ -42,6 +42,10 @@ class Part:
         """Return name in the mixture -> shape of one example."""
         return {self.name_of(name): shape for name, shape in self.source.modalities.items()}
 
+    def texts(self) -> frozenset[str]:
+        """Return the names in the mixture of those that are bytes of a text."""
+        return frozenset(map(self.name_of, self.source.texts))
+
     def own(self, modalities: Sequence[str]) -> tuple[str, ...]:
         """Return those of the mixture's modalities that the part has, by the part's names."""
         return tuple(name for name in self.source.modalities if self.name_of(name) in modalities)
@@ -82,6 +86,11 @@ class MixtureSource:
     def modalities(self) -> Mapping[str, tuple[int, ...]]:
         """Shape of one example in each modality of any part."""
         return self._modalities
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """Modalities that are bytes of a text in any part."""
+        return frozenset().union(*(part.texts() for part in self._parts))
 
     @property
     def partial_modalities(self) -> frozenset[str]:

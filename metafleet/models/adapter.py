@@ -47,6 +47,7 @@ class Adapter(Encoder[AdapterOptions]):
     name: ClassVar[str] = "adapter"
     Options: ClassVar[type] = AdapterOptions
     shapes: ClassVar[Mapping[int, str]] = {1: "(features,)"}
+    reads_bytes = False
 
     @property
     def layers(self) -> Mapping[str, int]:

@@ -54,6 +54,7 @@ class Conv1d(Encoder[Conv1dOptions]):
     name: ClassVar[str] = "conv1d"
     Options: ClassVar[type] = Conv1dOptions
     shapes = SEQUENCES
+    reads_bytes = True
 
     def __init__(
         self, options: Conv1dOptions, *, shape: tuple[int, ...], n_outputs: int | None

@@ -31,6 +31,7 @@ class Encoder(HeadedModel, Generic[OptionsT]):
     Attributes:
         Options: the options, a frozen dataclass.
         shapes: number of axes of one example -> their names, for those that can be looked at.
+        reads_bytes: whether examples of one axis are bytes of a text; None: they may be either.
 
     Args:
         options: an instance of ``Options``.
@@ -40,6 +41,7 @@ class Encoder(HeadedModel, Generic[OptionsT]):
 
     Options: ClassVar[type]
     shapes: ClassVar[Mapping[int, str]]
+    reads_bytes: ClassVar[bool | None] = None
 
     def __init__(self, options: OptionsT, *, shape: tuple[int, ...], n_outputs: int | None) -> None:
         super().__init__(n_outputs)
@@ -51,7 +53,8 @@ class Encoder(HeadedModel, Generic[OptionsT]):
         """Fit the network to its modality.
 
         Raises:
-            ConfigError: the data lack it, or its examples have another shape.
+            ConfigError: the data lack it, its examples have another shape, or they are bytes of a
+                text where features are read, or the other way round.
         """
         modality: str = getattr(options, "modality")  # noqa: B009 - a field of every Options
         shape = problem.modalities.get(modality)
@@ -64,7 +67,25 @@ class Encoder(HeadedModel, Generic[OptionsT]):
                 f"modality={modality!r} has examples of shape {shape}; model {name_of(cls)!r} "
                 f"expects {expected}"
             )
+        cls._check_text(modality, shape, is_text=modality in problem.texts)
         return cls(options, shape=shape, n_outputs=n_outputs)
+
+    @classmethod
+    def _check_text(cls, modality: str, shape: tuple[int, ...], *, is_text: bool) -> None:
+        """Tell bytes from features, of which both are a row of numbers."""
+        if len(shape) != 1 or cls.reads_bytes in (None, is_text):
+            return
+        if is_text:
+            raise ConfigError(
+                f"modality={modality!r} is bytes of a text, but model {name_of(cls)!r} reads "
+                'features; set data.encoder = "minilm" (of a folder, data.text.encoder), or choose '
+                "a model that reads bytes, such as 'ngram_bag'"
+            )
+        raise ConfigError(
+            f"modality={modality!r} is {shape[0]} numbers, no bytes of a text, which model "
+            f"{name_of(cls)!r} reads; choose 'adapter' or 'mlp', or set data.encoder = \"bytes\" "
+            "where they are features of a text"
+        )
 
     # what a subclass writes
 

@@ -44,6 +44,7 @@ class Gru(Encoder[GruOptions]):
     name: ClassVar[str] = "gru"
     Options: ClassVar[type] = GruOptions
     shapes = SEQUENCES
+    reads_bytes = True
 
     def __init__(
         self, options: GruOptions, *, shape: tuple[int, ...], n_outputs: int | None

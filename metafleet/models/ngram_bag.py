@@ -56,6 +56,7 @@ class NgramBag(Encoder[NgramBagOptions]):
     name: ClassVar[str] = "ngram_bag"
     Options: ClassVar[type] = NgramBagOptions
     shapes: ClassVar[Mapping[int, str]] = {1: "(bytes of a text,)"}
+    reads_bytes = True
 
     @property
     def layers(self) -> Mapping[str, int]:

@@ -55,6 +55,7 @@ class Transformer(Encoder[TransformerOptions]):
     name: ClassVar[str] = "transformer"
     Options: ClassVar[type] = TransformerOptions
     shapes = SEQUENCES
+    reads_bytes = True
 
     def __init__(
         self, options: TransformerOptions, *, shape: tuple[int, ...], n_outputs: int | None

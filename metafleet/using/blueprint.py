@@ -1,10 +1,10 @@
 """What a model is built from: learner, network, the shapes they fit, and how files are read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from metafleet.episode import EpisodeShape
+from metafleet.episode import CLASS_TEXT, EpisodeShape
 from metafleet.errors import ConfigError, ModelError
 from metafleet.learners.base import Learner
 from metafleet.learners.registry import build_learner
@@ -69,23 +69,31 @@ class Blueprint:
             ConfigError: an option of a decoder is wrong.
         """
         try:
+            inputs = dict(values["inputs"])
+            specs = {name: InputSpec.from_json(name, spec) for name, spec in inputs.items()}
+            modalities = {name: _shape(shape) for name, shape in values["modalities"].items()}
             problem = Problem(
-                {name: _shape(shape) for name, shape in values["modalities"].items()},
+                modalities,
                 int(values["target_dim"]),
                 {
                     split: parse_options(EpisodeShape, shape, where=f"episodes of {split!r}")
                     for split, shape in values["episodes"].items()
                 },
                 partial=frozenset(str(name) for name in values["partial"]),
+                texts=_texts(modalities, specs),
             )
             learner, model = dict(values["learner"]), dict(values["model"])
-            inputs = dict(values["inputs"])
-        except ConfigError:
+        except (ConfigError, ModelError):
             raise
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise ModelError(f"the description of the model is damaged ({error!r:.80})") from error
-        specs = {name: InputSpec.from_json(name, spec) for name, spec in inputs.items()}
         return cls(learner, model, problem, specs)
+
+
+def _texts(modalities: Iterable[str], specs: Mapping[str, InputSpec]) -> frozenset[str]:
+    """Return the modalities that are bytes of a text: those read as such, and names of classes."""
+    read = {name for name, spec in specs.items() if spec.is_text}
+    return frozenset(name for name in modalities if name in read or name == CLASS_TEXT)
 
 
 def _shape(values: Any) -> tuple[int, ...]:

@@ -56,6 +56,11 @@ class InputSpec:
         is_inverted = info.kind == "image" and len(info.shape) == 3
         return cls(info.kind, decoder.version, asdict(parsed), shape, is_inverted, brightness)
 
+    @property
+    def is_text(self) -> bool:
+        """Claim that examples are bytes of a text, not features of it."""
+        return self.kind == "text" and self.options["encoder"] == "bytes"
+
     def with_light_and_dark_swapped(self) -> "InputSpec":
         """Return the same for pictures that have light where those of training were dark."""
         return replace(self, is_inverted=not self.is_inverted) if self.kind == "image" else self

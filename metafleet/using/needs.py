@@ -79,10 +79,9 @@ class _Probe:
         generator = torch.Generator().manual_seed(seed)
         found = {}
         for name, shape in self._blueprint.problem.modalities.items():
-            spec = self._blueprint.inputs.get(name)
             values = torch.randint(1, 256, (self._n, *shape), generator=generator).float()
             # texts are bytes; everything else is small numbers
-            found[name] = values if spec is not None and spec.kind == "text" else values / 255
+            found[name] = values if name in self._blueprint.problem.texts else values / 255
         return found
 
     def _masks(self) -> dict[str, Tensor]:

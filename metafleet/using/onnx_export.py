@@ -129,9 +129,8 @@ class _Classifier(nn.Module):
 def _inputs(model: AdaptedModel) -> Iterator[_Input]:
     blueprint = model.learned.blueprint
     for name in model.needs.known:
-        spec = blueprint.inputs.get(name)
-        is_text = spec is not None and spec.kind == "text" and spec.options["encoder"] == "bytes"
-        yield _Input(name, blueprint.problem.modalities[name], is_text=is_text)
+        problem = blueprint.problem
+        yield _Input(name, problem.modalities[name], is_text=name in problem.texts)
         if name in model.needs.optional:
             yield _Input(presence_key(name), (), is_mask=True)
 

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,12 +7,12 @@ import torch
 
 from metafleet.data import registry
 from metafleet.data.mixture import MixtureOptions
-from metafleet.episode import EpisodeShape, presence_key
+from metafleet.episode import CLASS_TEXT, EpisodeShape, presence_key
 from metafleet.episodes.mixture import MixtureSource, Part
 from metafleet.errors import ConfigError
 from metafleet.execution.chunk import chunks_of
 from metafleet.params import digest
-from metafleet.sampling import ClassEpisodeSource, ClassRows, Modality
+from metafleet.sampling import ClassEpisodeSource, ClassRows, Modality, problem_of
 from metafleet.seeds import CounterRng
 from metafleet.workload import Workload, WorkloadSpec
 
@@ -90,6 +91,21 @@ def test_parts_may_be_chosen() -> None:
         for name in mixed.sample("meta_test", shape, CounterRng(1, "s", 0, index)).query.inputs
     )
     assert seen == {"sound": 6}
+
+
+def test_texts_are_known_by_their_names_in_the_mixture() -> None:
+    words = ClassEpisodeSource(
+        {"text": Modality((8,), lambda rows: torch.ones(len(rows), 8), is_text=True)},
+        {"meta_train": [ClassRows(8 * i, 8) for i in range(6)]},
+        name="words",
+    )
+    pictures = Part("pictures", source("image", (1, 4, 4), name="a", seed=1))
+    mixed = MixtureSource([pictures, Part("words", words, names={"text": "query"})])
+
+    problem = problem_of(mixed, {"meta_train": replace(SHAPE, class_text=True)})
+
+    assert problem.texts == {"query", CLASS_TEXT}
+    assert problem_of(words, {"meta_train": SHAPE}).texts == {"text"}
 
 
 def test_what_a_part_shows_goes_by_its_name_in_the_mixture() -> None:

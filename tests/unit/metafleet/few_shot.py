@@ -102,6 +102,7 @@ class FakeSource:
 
     modalities: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {"image": IMAGE})
     target_dim: int = 0
+    texts: frozenset[str] = frozenset()
 
     def n_classes(self, split: str) -> int:
         return 20

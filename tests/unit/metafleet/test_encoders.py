@@ -23,7 +23,8 @@ SHAPES = {
     "text": (9,),
     "table": (6,),
 }
-PROBLEM = Problem(SHAPES, 0, {"meta_train": EpisodeShape(3, 2, 2)})
+TEXTS = frozenset({"text"})
+PROBLEM = Problem(SHAPES, 0, {"meta_train": EpisodeShape(3, 2, 2)}, texts=TEXTS)
 TINY: list[dict[str, object]] = [
     {"name": "resnet12", "channels": [2, 3]},
     {"name": "conv1d", "channels": 3, "n_blocks": 2, "kernel": 3},
@@ -186,7 +187,7 @@ def test_features_have_the_shape_that_is_said(options: dict[str, object]) -> Non
 )
 def test_padding_says_nothing(options: dict[str, object]) -> None:
     text = examples()["text"]
-    longer = Problem({"text": (14,)}, 0, PROBLEM.episodes)
+    longer = Problem({"text": (14,)}, 0, PROBLEM.episodes, texts=TEXTS)
     short, params = make(options)
     long = model_factory(options, longer)(3)
     padded = F.pad(text, (0, 5))
@@ -261,6 +262,22 @@ def test_loudness_says_nothing() -> None:
         ({"name": "transformer", "dim": 5}, "dim=5; expected a multiple of heads=4"),
         ({"name": "audio_conv", "batch_norm": "eval"}, "batch_norm='eval'; expected one of"),
         ({"name": "ngram_bag", "buckets": 0}, "buckets=0; expected 1 or more"),
+        (
+            {"name": "adapter"},
+            "modality='text' is bytes of a text, but model 'adapter' reads features; set "
+            'data.encoder = "minilm"',
+        ),
+        (
+            {"name": "fusion", "encoders": {"text": {"name": "adapter"}}},
+            "encoders.text: modality='text' is bytes of a text",
+        ),
+        (
+            {"name": "ngram_bag", "modality": "table"},
+            "modality='table' is 6 numbers, no bytes of a text, which model 'ngram_bag' reads; "
+            "choose 'adapter' or 'mlp'",
+        ),
+        ({"name": "gru", "modality": "table"}, "no bytes of a text, which model 'gru' reads"),
+        ({"name": "conv1d", "modality": "table"}, "no bytes of a text, which model 'conv1d' reads"),
     ],
 )
 def test_a_wrong_option_is_named_with_what_was_expected(

@@ -226,7 +226,9 @@ def test_encoders_of_one_kind_start_different() -> None:
 
 
 def test_without_a_table_a_modality_gets_the_encoder_of_its_name() -> None:
-    problem = Problem({"image": (1, 16, 16), "text": (20,)}, 0, PROBLEM.episodes)
+    problem = Problem(
+        {"image": (1, 16, 16), "text": (20,)}, 0, PROBLEM.episodes, texts=frozenset({"text"})
+    )
     model = model_factory({"name": "fusion"}, problem)(None)
     assert list(model.layers) == [*(f"image.block{i}" for i in range(4)), "text.embedding"]
     assert model.feature_shape == (128,)

@@ -41,7 +41,10 @@ def learned(
     """Make an untrained model of these modalities."""
     specs = {kind: spec(kind) for kind in kinds}
     problem = Problem(
-        {kind: found.shape for kind, found in specs.items()}, 0, {"meta_train": SHAPE}
+        {kind: found.shape for kind, found in specs.items()},
+        0,
+        {"meta_train": SHAPE},
+        texts=frozenset(kind for kind, found in specs.items() if found.is_text),
     )
     blueprint = Blueprint(learner or {"name": "protonet"}, model or CONV, problem, specs)
     state = blueprint.build().init_state(1)  # type: ignore[attr-defined]

@@ -38,7 +38,7 @@ def named_model() -> LearnedModel:
     blueprint = learned("image").learned.blueprint
     shapes = {**blueprint.problem.modalities, CLASS_TEXT: (CLASS_TEXT_BYTES,)}
     partial = frozenset((CLASS_TEXT,))
-    problem = Problem(shapes, 0, {"meta_train": SHAPE}, partial=partial)
+    problem = Problem(shapes, 0, {"meta_train": SHAPE}, partial=partial, texts=partial)
     encoders = {"image": FUSION["encoders"]["image"], CLASS_TEXT: {"name": "ngram_bag"}}
     whole = replace(blueprint, problem=problem, model={**FUSION, "encoders": encoders})
     return LearnedModel.of(whole, whole.build().init_state(1), ORIGIN)

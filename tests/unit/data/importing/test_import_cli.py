@@ -123,6 +123,28 @@ def test_a_list_of_problems_stays_until_there_is_a_new_one(tmp_path: Path, home:
     assert list(folder.iterdir()) == [problems]
 
 
+def test_a_run_of_texts_as_bytes_is_refused_where_features_are_read(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("import", huggingface(tmp_path / "pets"), *SEED).exit_code == 0
+    tables = {
+        "data": 'name = "folder"\nimported = "pets"',
+        "episodes": "n_way = 2\nk_shot = 1\nn_query = 1",
+        "model": 'name = "adapter"',
+        "learner": 'name = "protonet"',
+        "outer": "steps = 1\nmeta_batch_size = 1\nlr = 0.1",
+    }
+    texts = [f"[{name}]\n{lines}\n" for name, lines in tables.items()]
+    (tmp_path / "pets.toml").write_text("".join(['name = "pets"\n', *texts]))
+
+    assert main(["submit", str(tmp_path / "pets.toml"), "--in-process"]) == 1
+
+    error = capsys.readouterr().err
+    assert "modality='text' is bytes of a text, but model 'adapter' reads features" in error
+    assert "data.text.encoder" in error and error.count("\n") == 1
+    assert not (home / "metafleet.db").exists()
+
+
 def test_no_folder_is_one_line(tmp_path: Path, home: Path) -> None:
     assert main(["data", "import", str(tmp_path / "nowhere")]) == 1
 
