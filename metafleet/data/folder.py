@@ -7,9 +7,10 @@
 By path, the folder is looked at whenever a run or worker begins, and prepared anew when a file
 changed. By name, what was imported stays as it was until it is imported again. Where the folder is
 not, as on a worker's host, data that were prepared from it serve, on a shared data folder say.
+Whoever begins a run gives one of the two; the run then records the path as well (``registry.pin``).
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from metafleet.data.class_data import ClassData
@@ -27,6 +28,9 @@ from metafleet.data.summary import DataSummary, Progress, no_progress
 from metafleet.errors import ConfigError, DataMissingError
 from metafleet.sampling import ClassEpisodeSource
 
+_OF_RUNS = ("imported", "modalities")
+"""Options that say which data and what of them, not how a folder is read."""
+
 
 class Folder:
     """The data set."""
@@ -38,13 +42,15 @@ class Folder:
     Options = FolderOptions
 
     def check_origin(self, options: FolderOptions) -> None:
-        """Make sure that a folder is named, and is there."""
+        """Make sure that a folder is named, in one way, and is there."""
         if not options.path and not options.imported:
             raise ConfigError(
                 "data set 'folder' needs path = a folder, or imported = the name it was imported "
                 "under by `metafleet data import FOLDER`"
             )
-        if not options.imported and not folder_path(options).exists():
+        if options.imported:
+            _refuse_reading(options)
+        elif not folder_path(options).exists():
             raise DataMissingError(f"there is no folder or file {options.path!r}; check data.path")
 
     def is_ready(self, options: FolderOptions, data_dir: Path) -> bool:
@@ -113,6 +119,19 @@ class Folder:
     def _require_place(self, options: FolderOptions) -> None:
         if not options.path and not options.imported:
             self.check_origin(options)
+
+
+def _refuse_reading(options: FolderOptions) -> None:
+    """Refuse what would say how to read a folder that was read when it was imported."""
+    plain = FolderOptions()
+    for name in sorted(field.name for field in fields(options)):
+        value = getattr(options, name)
+        if name not in _OF_RUNS and value != getattr(plain, name):
+            shown = list(value) if isinstance(value, tuple) else value
+            raise ConfigError(
+                f"{name}={shown!r} beside imported={options.imported!r}, which is read as it was "
+                f'imported; leave {name} out, or set imported = "" to read a folder by its path'
+            )
 
 
 def _label(options: FolderOptions) -> str:

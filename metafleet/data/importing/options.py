@@ -32,8 +32,9 @@ class FolderOptions:
     Attributes:
         path: the folder, or one manifest, archive or JSON file in it: absolute, for workers have
             working directories of their own, or from the home folder, "~".
-        imported: the name that `metafleet data import` gave it; how it was imported goes before
-            the options here, which serve where nothing was imported under that name.
+        imported: the name that `metafleet data import` gave it, in place of ``path`` and of all
+            that says how it is read. A run records both: the name goes before the rest, which
+            serves where nothing was imported under that name.
         layout: how the folder is laid out; "auto": by what is in it.
         label: the column that says the class; "": ``label``, ``class`` and the like.
         columns: modality -> its column, or several numeric columns joined by commas; {}: those that

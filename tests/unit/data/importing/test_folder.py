@@ -133,6 +133,30 @@ def test_a_pinned_import_can_be_prepared_by_a_host_that_has_the_folder_alone(
     assert registry.pin(named, tmp_path / "nowhere") == named
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "shown"),
+    [
+        ("path", "/data/pets", "'/data/pets'"),
+        ("split_seed", 5, "5"),
+        ("split_fractions", [0.5, 0.25, 0.25], r"\[0.5, 0.25, 0.25\]"),
+        ("image", {"side": 9}, "{'side': 9}"),
+    ],
+)
+def test_a_name_and_how_else_to_read_are_refused_together(
+    tmp_path: Path, option: str, value: object, shown: str
+) -> None:
+    import_folder(ask(class_folders(tmp_path / "folder")), tmp_path / "data", name="pets")
+    named = {"name": "folder", "imported": "pets", "modalities": ["image"]}
+    registry.check_origin(named)
+
+    for both in (named, {"name": "mixture", "parts": [named]}):
+        table = both.get("parts", [both])[0]
+        told = rf"{option}={shown} beside imported='pets'.* leave {option} out, or set imported"
+        table[option] = value
+        with pytest.raises(ConfigError, match=told):
+            registry.check_origin(both)
+
+
 def test_a_name_is_not_taken_from_another_folder(tmp_path: Path) -> None:
     folders = [class_folders(tmp_path / name / "pets") for name in ("a", "b")]
     data_dir = tmp_path / "data"
