@@ -24,6 +24,7 @@ from metafleet.data.importing.part import FilePart
 from metafleet.data.importing.problems import ProblemLog
 from metafleet.data.importing.reader import Reader
 from metafleet.data.importing.torchmeta import read_torchmeta
+from metafleet.data.importing.walking import is_empty
 from metafleet.data.importing.webdataset import read_webdataset
 from metafleet.errors import DataMissingError
 
@@ -41,6 +42,7 @@ READERS: Mapping[str, Reader] = {
 }
 """Layout -> its reader."""
 
+_LAYOUTS = "a folder for each class, a manifest, metadata.csv, or another of docs/data.md"
 _LONGEST_LABEL = 200
 
 
@@ -61,7 +63,7 @@ def read_items(path: Path, ask: FolderOptions, *, is_labelled: bool = True) -> R
     log = ProblemLog()
     place = find_place(path, ask, is_labelled=is_labelled)
     if place is None:
-        log.add_fatal("no-layout", str(path), _nothing_fits(ask))
+        log.add_fatal("no-layout", str(path), _nothing_fits(path, ask))
         return Reading(ask.layout, (), {}, log.all())
     layout, what = place
     found = READERS[layout](what, log)
@@ -74,13 +76,12 @@ def read_items(path: Path, ask: FolderOptions, *, is_labelled: bool = True) -> R
     return Reading(layout, tuple(items), kinds, log.all(), tuple(notes), _fingerprint(items))
 
 
-def _nothing_fits(ask: FolderOptions) -> str:
+def _nothing_fits(path: Path, ask: FolderOptions) -> str:
+    if is_empty(path):
+        return f"is an empty folder; expected {_LAYOUTS}"
     if ask.layout != "auto":
         return f"is not laid out as {ask.layout!r}; see docs/data.md, or leave --layout out"
-    return (
-        "has no layout that is known: expected a folder for each class, a manifest, metadata.csv, "
-        "or another of docs/data.md; of several manifests, name one"
-    )
+    return f"has no layout that is known: expected {_LAYOUTS}; of several manifests, name one"
 
 
 def _is_sound(item: Item, log: ProblemLog) -> bool:

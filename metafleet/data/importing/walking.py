@@ -52,6 +52,15 @@ def is_clutter(name: str) -> bool:
     return name.startswith(".") or name in _CLUTTER
 
 
+def is_empty(folder: Path) -> bool:
+    """Tell whether there is nothing in ``folder`` but clutter; False where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return all(is_clutter(entry.name) for entry in entries)
+    except OSError:
+        return False
+
+
 def folders_in(folder: Path) -> list[str]:
     """Return the names of the folders in ``folder``, sorted; [] where it cannot be read."""
     return _names(folder, lambda entry: entry.is_dir())

@@ -154,7 +154,22 @@ class Broken:
 KIND0 = CLASSES[0]
 LINE = "metadata.jsonl:25"
 BROKEN = {
-    "an empty folder": Broken("no-layout", lambda f: write(f, {"x/.keep": ""}), "", "no example"),
+    "an empty folder": Broken(
+        "no-layout",
+        lambda f: write(f, {".keep": ""}),
+        "",
+        "is an empty folder; expected a folder for each class",
+    ),
+    "an empty folder of a given layout": Broken(
+        "no-layout",
+        lambda f: write(f, {".keep": ""}),
+        "",
+        "is an empty folder; expected",
+        {"layout": "webdataset"},
+    ),
+    "a folder of empty folders": Broken(
+        "no-layout", lambda f: write(f, {"x/.keep": ""}), "", "no example"
+    ),
     "files without classes": Broken(
         "no-layout", lambda f: write(f, {"a.png": picture(1)}), "", "has no layout that is known"
     ),
