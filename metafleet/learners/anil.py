@@ -52,7 +52,8 @@ class Anil(Maml):
     def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
         """Return the head, and beside it the features of the support set."""
         features = self.model.features(params, support.inputs, context.normalise)
-        return {name: params[name] for name in sorted(self.model.head)} | {_FEATURES: features}
+        head = {name: params[name] for name in sorted(self.model.head & params.keys())}
+        return head | {_FEATURES: features}
 
     def inner_step(
         self,

@@ -74,6 +74,7 @@ class Cavia(Descent[CaviaOptions]):
 
     def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
         """Return phi_0 = 0."""
+        self.require_some(params)
         like = next(iter(params.values()))
         return {_INPUT: like.new_zeros(self.options.n_context)}
 

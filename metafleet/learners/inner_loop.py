@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from metafleet.episode import ExampleSet
+from metafleet.errors import ConfigError
 from metafleet.learners.adaptation import Adaptation
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.params import MetaState, Params, named, parted
+from metafleet.registry import name_of
 
 OptionsT = TypeVar("OptionsT")
 _FAST = "fast"
@@ -71,10 +73,28 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         *,
         create_graph: bool,
     ) -> Params:
-        """Differentiate a support loss for ``fast``, and note the loss as this inner step's."""
+        """Differentiate a support loss for ``fast``, and note the loss as this inner step's.
+
+        Raises:
+            ConfigError: there is nothing to differentiate for.
+        """
+        self.require_some(fast)
         grads, loss = context.grad(loss_fn, fast, create_graph=create_graph)
         context.note_support_loss(loss)
         return grads
+
+    def require_some(self, adapted: Params) -> None:
+        """Refuse to adapt nothing, as with a user's module whose parameters are frozen.
+
+        Raises:
+            ConfigError: there are no parameters.
+        """
+        if not adapted:
+            raise ConfigError(
+                f"learner {name_of(type(self))!r} has nothing to adapt: all the parameters that it "
+                "adapts are frozen; set requires_grad on some, or choose a learner that compares "
+                "embeddings, such as 'protonet'"
+            )
 
     def support_loss(
         self, params: Params, fast: Params, support: ExampleSet, context: EpisodeContext

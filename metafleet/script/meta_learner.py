@@ -186,6 +186,7 @@ class MetaLearner:
                 raise ConfigError("the meta-batch has 0 episodes; expected 1 or more")
             bound = self._require_bound()
             bound.check_execution()
+            bound.require_optimiser()
             try:
                 found = bound.execution.gradient(bound.state.view(), chain([first], each))
             except NumericsError as error:

@@ -179,6 +179,34 @@ def test_frozen_parameters_neither_adapt_nor_learn() -> None:
     assert "0.bias" in adapted.params
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "frozen"),
+    [("maml", ""), ("imaml", ""), ("mmaml", ""), ("reptile", ""), ("anil", "2"), ("boil", "0")],
+)
+def test_a_learner_that_would_adapt_nothing_says_so(algorithm: str, frozen: str) -> None:
+    module = dense_net()
+    module.get_submodule(frozen).requires_grad_(False)
+    meta = MetaLearner(module, algorithm, head="2")
+    mapped = MetaLearner(module, algorithm, head="2", execution="vmap")
+    told = f"learner '{algorithm}' has nothing to adapt: all the parameters"
+
+    with pytest.raises(ConfigError, match=told):
+        meta.adapt(vector_episode()[:2])
+    with pytest.raises(ConfigError, match=told):
+        meta.evaluate([vector_episode()])
+    for trained in (meta, mapped):
+        with pytest.raises(ConfigError, match=r"has nothing to (adapt: all the|learn of this)"):
+            trained.optimize([vector_episode()])
+
+
+def test_embeddings_of_a_frozen_module_are_compared_and_not_learned() -> None:
+    meta = MetaLearner(dense_net().requires_grad_(False), "protonet")
+
+    assert meta.adapt(vector_episode()[:2])(vector_episode()[2]).shape == (9, 3)
+    with pytest.raises(ConfigError, match="'protonet' has nothing to learn of this module"):
+        meta.optimize([vector_episode()])
+
+
 class Tied(nn.Module):
     """Encodes and decodes with one weight."""
 
