@@ -39,4 +39,5 @@ class Adapted:
         given = as_inputs(inputs, self._like)
         with running(self._factory.function.module, is_training=False):
             self._factory.check(given)
-            return self._predict(given)
+            with self._factory.explaining([given]):
+                return self._predict(given)

@@ -1,7 +1,8 @@
 """Meta-learning in a plain loop."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -47,6 +48,8 @@ MakeOptimiser = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
 """Learned parameters -> what steps them, such as ``lambda params: SGD(params, lr=0.1)``."""
 
 _JUDGED = "judged"
+_PARTS = 2
+"""Of an episode: its support and its query set."""
 _EXECUTIONS = ("autograd", "vmap", "constant_memory")
 """Machine code is left out: it is kept on disk by what a run's model is made of."""
 
@@ -179,8 +182,9 @@ class MetaLearner:
             ConfigError, DataError: an episode does not fit.
         """
         step = self.step + 1
+        latest: deque[Mapping[str, Tensor]] = deque(maxlen=self._n_under_way)
         with running(self.module, is_training=True):
-            each = self._prepared(episodes, META_TRAIN, step)
+            each = self._prepared(episodes, META_TRAIN, step, latest)
             first = next(each, None)  # it binds, where nothing is bound yet
             if first is None:
                 raise ConfigError("the meta-batch has 0 episodes; expected 1 or more")
@@ -188,7 +192,8 @@ class MetaLearner:
             bound.check_execution()
             bound.require_optimiser()
             try:
-                found = bound.execution.gradient(bound.state.view(), chain([first], each))
+                with bound.binding.factory.explaining(latest):
+                    found = bound.execution.gradient(bound.state.view(), chain([first], each))
             except NumericsError as error:
                 raise NumericsError(f"outer step {step}: {error}") from error
             except Exception:
@@ -216,7 +221,9 @@ class MetaLearner:
         with running(self.module, is_training=False):
             bound.binding.factory.check(examples.inputs)
             torch.manual_seed(self._seed)
-            adaptation = bound.learner.adapt(bound.state.copy(), examples, n_way, seed=self._seed)
+            state = bound.state.copy()
+            with bound.binding.factory.explaining([examples.inputs]):
+                adaptation = bound.learner.adapt(state, examples, n_way, seed=self._seed)
         return Adapted(adaptation, bound.binding.factory, like=self._like)
 
     def evaluate(self, episodes: Iterable[PlainEpisode]) -> Summary:
@@ -230,11 +237,13 @@ class MetaLearner:
             ConfigError, DataError: an episode does not fit.
         """
         metrics = []
+        latest: deque[Mapping[str, Tensor]] = deque(maxlen=_PARTS)
         with running(self.module, is_training=False):
-            for index, episode in enumerate(self._prepared(episodes, _JUDGED, 0)):
+            for index, episode in enumerate(self._prepared(episodes, _JUDGED, 0, latest)):
                 bound = self._require_bound()
                 try:
-                    metrics.append(bound.learner.evaluate(bound.state.view(), episode))
+                    with bound.binding.factory.explaining(latest):
+                        metrics.append(bound.learner.evaluate(bound.state.view(), episode))
                 except NumericsError as error:
                     raise NumericsError(f"episode={index}: {error}") from error
         return summarise(metrics)
@@ -299,17 +308,28 @@ class MetaLearner:
             self._bound = Bound(binding, state, optimiser, execution)
         return self._bound, self._bound.binding.check(n_way)
 
+    @property
+    def _n_under_way(self) -> int | None:
+        """How many sets of inputs are computed with at a time; None: as many as there are."""
+        return None if self._execution == "vmap" else _PARTS
+
     def _prepared(
-        self, episodes: Iterable[PlainEpisode], split: str, step: int
+        self,
+        episodes: Iterable[PlainEpisode],
+        split: str,
+        step: int,
+        latest: deque[Mapping[str, Tensor]],
     ) -> Iterator[Episode]:
-        """Make each episode ready when it is asked for."""
+        """Make each episode ready when it is asked for, and note its inputs in ``latest``."""
         if not isinstance(episodes, Iterable):
             raise DataError(
                 f"episodes are of type {type(episodes).__name__}; expected several in a list or "
                 "generator"
             )
         for index, given in enumerate(episodes):
-            yield self._episode(given, CounterRng(self._seed, f"{split}/draw", step, index))
+            episode = self._episode(given, CounterRng(self._seed, f"{split}/draw", step, index))
+            latest.extend((episode.support.inputs, episode.query.inputs))
+            yield episode
 
     def _episode(self, given: PlainEpisode, rng: CounterRng) -> Episode:
         episode = as_episode(given, self._like)

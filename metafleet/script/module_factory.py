@@ -1,19 +1,17 @@
 """Models made of a user's module."""
 
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from metafleet.errors import ConfigError, DataError
+from metafleet.errors import ConfigError, DataError, MetafleetError
 from metafleet.models.base import Model
 from metafleet.models.module_function import Call, ModuleFunction
 from metafleet.models.module_model import ModuleModel, arguments, check_inputs, default_batch_norm
 from metafleet.models.module_survey import run_once, survey
 from metafleet.script.runtime import running
-
-_Shapes: TypeAlias = tuple[tuple[str, torch.Size, torch.dtype], ...]
 
 
 class ModuleFactory:
@@ -42,7 +40,6 @@ class ModuleFactory:
         self._batch_norm = batch_norm or default_batch_norm(function)
         self._is_regression = is_regression
         self._extra: Mapping[str, tuple[int, ...]] = {}
-        self._taken: set[_Shapes] = set()
         self.n_outputs: int | None = None
 
     def __call__(
@@ -57,7 +54,6 @@ class ModuleFactory:
         check_inputs(self.function, self._extra)
         modalities = tuple(self.inputs)
         found = survey(self.function, self._call(self.inputs))
-        self._taken.add(_shapes(self.inputs))
         if n_outputs is not None and not self._is_regression:
             self.n_outputs = _width(found.output_shape, n_outputs)
         return ModuleModel(
@@ -69,20 +65,37 @@ class ModuleFactory:
         )
 
     def check(self, inputs: Mapping[str, Tensor]) -> None:
-        """Make sure that the module takes inputs of these shapes, by running it where they are new.
+        """Refuse inputs of other names than those it was built for.
 
         Raises:
-            ConfigError: it does not.
-            DataError: they have other names than those it was built for.
+            DataError: they have other names.
         """
         known, given = sorted(self.inputs), sorted(inputs)
         if given != known:
             raise DataError(f"inputs are {given} but the first episode had {known}")
-        if _shapes(inputs) in self._taken:
-            return
-        with torch.no_grad(), running(self.function.module, is_training=False):
-            run_once(self.function, self._call(inputs))
-        self._taken.add(_shapes(inputs))
+
+    @contextmanager
+    def explaining(self, under_way: Iterable[Mapping[str, Tensor]]) -> Iterator[None]:
+        """Say so in one line where a computation fails because the module does not take its inputs.
+
+        The module runs on them once more, and only then: trying them first would cost a forward
+        pass for every new length of a sequence or number of nodes.
+
+        Args:
+            under_way: inputs that may be the cause, looked at when it has failed.
+
+        Raises:
+            ConfigError: the module cannot be run on them.
+        """
+        try:
+            yield
+        except MetafleetError:
+            raise
+        except Exception:
+            for inputs in under_way:
+                with torch.no_grad(), running(self.function.module, is_training=False):
+                    run_once(self.function, self._call(inputs))
+            raise  # they are not the cause
 
     def _call(self, inputs: Mapping[str, Tensor]) -> Call:
         """Return what the module is called with, zeros for what the learner adds."""
@@ -92,11 +105,6 @@ class ModuleFactory:
             for name, shape in self._extra.items()
         }
         return arguments({**inputs, **extra}, tuple(self.inputs))
-
-
-def _shapes(inputs: Mapping[str, Tensor]) -> _Shapes:
-    """Return what one example's inputs are like, in order of their names."""
-    return tuple((name, inputs[name].shape[1:], inputs[name].dtype) for name in sorted(inputs))
 
 
 def _width(output_shape: tuple[int, ...], n_outputs: int) -> int:

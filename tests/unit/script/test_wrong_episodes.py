@@ -131,26 +131,51 @@ def test_a_loss_of_ones_own_may_leave_examples_out_by_a_negative_class() -> None
     assert report.loss > 0.0
 
 
-class Counting(nn.Module):
-    """Counts its forward passes in training mode."""
+class Sequences(nn.Module):
+    """Reads sequences of any length, counts its forward passes, and breaks when it is told to."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer, self.n_trained = nn.Linear(5, 3).double(), 0
+        self.layer, self.n_runs, self.breaks = nn.Linear(1, 3).double(), 0, False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.n_trained += self.training
-        return self.layer(x)
+        self.n_runs += 1
+        if self.breaks and self.training:
+            raise LookupError("a fault of the module's own")
+        return self.layer(x[..., None]).mean(dim=1)
 
 
-def test_inputs_are_tried_in_evaluation_mode_and_once_for_a_shape() -> None:
-    module = Counting()
+def test_inputs_of_a_new_shape_cost_no_forward_pass_of_their_own() -> None:
+    module = Sequences()
     meta = MetaLearner(module, inner_steps=1)
+    meta.bind((X, Y))
+    module.n_runs = 0
 
-    meta.optimize([(X, Y, QX, QY)])
-    meta.optimize([(X, Y, QX, QY)])
+    report = meta.optimize([(X[:, :n], Y, QX[:, :n], QY) for n in range(1, 6)])
+    predict = meta.adapt((X[:, :2], Y))
+    predict(QX[:, :3])
 
-    assert module.n_trained == 4  # a support and a query pass each
+    assert len(report.episodes) == 5
+    assert module.n_runs == 5 * 2 + 2  # a support and a query pass each
+
+
+@pytest.mark.parametrize("execution", ["autograd", "vmap", "constant_memory"])
+def test_a_later_episode_that_the_module_does_not_take_is_refused(execution: Any) -> None:
+    meta = MetaLearner(dense_net(), execution=execution)
+    right, wrong = (X, Y, QX, QY), (X, Y, QX[:, :4], QY)
+    message = r"cannot be run on examples of shape \(4,\)"
+
+    refused(meta, lambda: meta.optimize([right, right, wrong, right]), ConfigError, message)
+    refused(meta, lambda: meta.evaluate([right, wrong]), ConfigError, message)
+
+
+def test_what_a_module_raises_for_inputs_that_it_takes_is_passed_on() -> None:
+    meta = MetaLearner(Sequences())
+    meta.bind((X, Y))
+    meta.module.breaks = True
+
+    with pytest.raises(LookupError, match="a fault of the module's own"):
+        meta.optimize([(X, Y, QX, QY)])
 
 
 class Graph(nn.Module):
