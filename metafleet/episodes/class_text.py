@@ -5,6 +5,7 @@ Source: Xing et al. 2019, arXiv:1902.07104 (AM3): names are known of the classes
 
 import re
 from collections.abc import Iterable, Sequence
+from unicodedata import normalize
 
 import torch
 from torch import Tensor
@@ -28,12 +29,17 @@ def count_leaks(names: Sequence[str], texts: Iterable[tuple[int, Sequence[int]]]
         names: the classes' names.
         texts: (class, bytes of UTF-8 padded with zeros) of each item.
     """
-    patterns = [re.compile(rf"(?<!\w){re.escape(_words(name).casefold())}(?!\w)") for name in names]
+    patterns = [re.compile(rf"(?<!\w){re.escape(_folded(name))}(?!\w)") for name in names]
     n_leaks = 0
     for index, raw in texts:
         text = bytes(raw).rstrip(b"\0").decode(errors="replace")
-        n_leaks += patterns[index].search(_words(text).casefold()) is not None
+        n_leaks += patterns[index].search(_folded(text)) is not None
     return n_leaks
+
+
+def _folded(text: str) -> str:
+    """Return a text without case, and each character written in one way."""
+    return normalize("NFKC", _words(text)).casefold()
 
 
 def _words(name: str) -> str:

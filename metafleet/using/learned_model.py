@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from unicodedata import normalize
 
 import torch
 
+from metafleet.data.importing.class_names import find_twins
 from metafleet.data.summary import Progress, no_progress
 from metafleet.episode import ExampleSet
 from metafleet.errors import ConfigError, DataError
@@ -189,12 +189,8 @@ def check_folders(path: Path) -> None:
 
 
 def _refuse_twins(path: Path, classes: dict[str, int]) -> None:
-    seen: dict[str, str] = {}
-    for name in classes:
-        plain = " ".join(normalize("NFKC", name).casefold().split())
-        if plain in seen:
-            raise DataError(
-                f"{path}: class {name!r} is there twice, also as {seen[plain]!r}; give both one "
-                "name, or names that differ in more than case and spaces"
-            )
-        seen[plain] = name
+    for first, second in find_twins(classes):
+        raise DataError(
+            f"{path}: class {second!r} is there twice, also as {first!r}; give both one name, or "
+            "names that differ in more than case and spaces"
+        )

@@ -83,7 +83,7 @@ def _start() -> subprocess.Popen[bytes]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", _PROGRAM],
+            [sys.executable, "-P", "-m", _PROGRAM],  # -P: no module of the working directory
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

@@ -34,7 +34,7 @@ class Reading:
     Attributes:
         layout: how it was read, of ``LAYOUTS``.
         items: in the order of the folder.
-        kinds: modality -> kind of decoder, in the order of the columns.
+        kinds: modality -> kind of decoder, by kind and then by name.
         problems: everything that is wrong with it so far.
         notes: what was decided and is worth saying, one line each.
         fingerprint: sha256 of what was found: names, sizes, times, classes, splits.

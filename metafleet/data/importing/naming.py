@@ -40,7 +40,8 @@ def name_modalities(
     ]
     names = _names(kind_of_column, fixed)
     modalities = {name: kind_of_column[column] for column, name in names.items()}
-    ordered = dict(sorted(modalities.items(), key=lambda pair: KINDS.index(pair[1])))
+    # by name within a kind: options lose the order of their tables on the way to a worker
+    ordered = dict(sorted(modalities.items(), key=lambda pair: (KINDS.index(pair[1]), pair[0])))
     notes = [
         f"modality {name!r} is {kind_of_column[column]}, from column {column!r}"
         for column, name in names.items()

@@ -12,7 +12,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "unreadable-file": "a manifest, archive or folder cannot be opened or is damaged",
         "missing-package": "a package that this layout or suffix needs is not installed",
         # manifests
-        "not-utf8": "a text or a manifest's line is not UTF-8",
+        "not-utf8": "a text, a name or a manifest's line is not UTF-8",
         "bad-line": "a line is no JSON object, or has more or fewer fields than the header",
         "duplicate-column": "two columns of a header have one name",
         "unknown-column": "an option names a column that is not there",
@@ -84,11 +84,11 @@ class ProblemLog:
 
     def add(self, kind: str, where: str, message: str) -> None:
         """Note a problem that leaving its rows out mends."""
-        self._problems.append(Problem(kind, where, message))
+        self._problems.append(Problem(kind, one_line(where), one_line(message)))
 
     def add_fatal(self, kind: str, where: str, message: str) -> None:
         """Note a problem that cannot be left out."""
-        self._problems.append(Problem(kind, where, message, is_fatal=True))
+        self._problems.append(Problem(kind, one_line(where), one_line(message), is_fatal=True))
 
     def extend(self, problems: Iterable[Problem]) -> None:
         """Note several."""
@@ -97,6 +97,13 @@ class ProblemLog:
     def all(self) -> tuple[Problem, ...]:
         """Return all, in the order in which they were noted."""
         return tuple(self._problems)
+
+
+def one_line(text: str) -> str:
+    """Write out what no line of UTF-8 can show: bytes of a file's name, line breaks, controls."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def tally(problems: Sequence[Problem]) -> str:

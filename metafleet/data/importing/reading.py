@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from metafleet.data.importing.class_folders import (
@@ -9,6 +10,7 @@ from metafleet.data.importing.class_folders import (
     read_flat,
     read_split_folders,
 )
+from metafleet.data.importing.class_names import composed, find_twins, is_printable
 from metafleet.data.importing.detection import find_place
 from metafleet.data.importing.easy_few_shot import read_easy_few_shot
 from metafleet.data.importing.item import Item, Reading
@@ -21,7 +23,7 @@ from metafleet.data.importing.naming import name_modalities
 from metafleet.data.importing.omniglot_folder import read_omniglot
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.part import FilePart
-from metafleet.data.importing.problems import ProblemLog
+from metafleet.data.importing.problems import ProblemLog, one_line
 from metafleet.data.importing.reader import Reader
 from metafleet.data.importing.torchmeta import read_torchmeta
 from metafleet.data.importing.walking import is_empty
@@ -67,12 +69,12 @@ def read_items(path: Path, ask: FolderOptions, *, is_labelled: bool = True) -> R
         return Reading(ask.layout, (), {}, log.all())
     layout, what = place
     found = READERS[layout](what, log)
-    items = [item for item in found.items if _is_sound(item, log)]
+    items = [_composed(item) for item in found.items if _is_sound(item, log)]
     items = _without_duplicates(items, log)
     items, kinds, notes = name_modalities(items, log, fixed=tuple(ask.columns))
     if not items and not len(log):
         log.add_fatal("no-layout", str(path), f"read as {layout}, it holds no example")
-    notes = [f"layout: {layout}", *found.notes, *notes]
+    notes = [f"layout: {layout}", *map(one_line, found.notes), *notes, *_alike(items)]
     return Reading(layout, tuple(items), kinds, log.all(), tuple(notes), _fingerprint(items))
 
 
@@ -85,11 +87,11 @@ def _nothing_fits(path: Path, ask: FolderOptions) -> str:
 
 
 def _is_sound(item: Item, log: ProblemLog) -> bool:
-    """Note a class that cannot be stored, and files without bytes."""
+    """Note names that cannot be stored, and files without bytes."""
     before = len(log)
     if not _is_utf8(item.label):
         log.add("not-utf8", item.where, f"class {item.label!r} is not UTF-8; rename it")
-    elif len(item.label) > _LONGEST_LABEL or not item.label.isprintable():
+    elif len(item.label) > _LONGEST_LABEL or not is_printable(item.label):
         shown = f"{item.label[:40]!r} ({len(item.label)} characters)"
         log.add(
             "bad-label",
@@ -97,9 +99,24 @@ def _is_sound(item: Item, log: ProblemLog) -> bool:
             f"class {shown}; expected printable text of at most {_LONGEST_LABEL}",
         )
     for part in item.parts.values():
+        if not _is_utf8(part.name):
+            log.add("not-utf8", item.where, f"the name {part.name!r} is not UTF-8; rename the file")
         if isinstance(part, FilePart) and part.n_bytes == 0:
             log.add("empty-file", item.where, f"{part.name} has 0 bytes; get or delete it")
     return len(log) == before
+
+
+def _composed(item: Item) -> Item:
+    return replace(item, label=composed(item.label), group=composed(item.group))
+
+
+def _alike(items: Sequence[Item]) -> list[str]:
+    """Say which classes are called nearly the same, for they may be one."""
+    return [
+        f"classes {first!r} and {second!r} differ in case or spaces alone; if they are one class, "
+        "give both one name"
+        for first, second in find_twins(item.label for item in items)
+    ]
 
 
 def _is_utf8(text: str) -> bool:

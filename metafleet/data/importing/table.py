@@ -142,9 +142,23 @@ def _read_json_lines(file: FilePart, content: bytes, log: ProblemLog) -> Table:
         if not isinstance(values, dict):
             log.add("bad-line", where, f"is a {type(values).__name__}; expected a JSON object")
             continue
+        if _has_half_characters(line, values):
+            log.add("not-utf8", where, "holds half of a character; mend or delete the line")
+            continue
         columns.update(dict.fromkeys(values))
         rows.append(Row(where, values))
     return Table(file, tuple(columns), tuple(rows))
+
+
+def _has_half_characters(line: str, values: Any) -> bool:
+    r"""Tell whether JSON escapes one of the two halves of a character alone, as "\ud83d"."""
+    if "\\ud" not in line.lower():
+        return False
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _broken_lines(file: FilePart, content: bytes, log: ProblemLog) -> set[int]:

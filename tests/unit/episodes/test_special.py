@@ -1,5 +1,6 @@
 from collections import Counter
 from itertools import pairwise
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -257,3 +258,9 @@ def test_names_that_are_not_known_are_not_shown() -> None:
 def test_an_ordinary_shape_says_nothing_special() -> None:
     assert EpisodeShape(5, 1, 15).is_ordinary
     assert EpisodeShape(5, 1, 15, missing_rate=0.1).special() == {"missing_rate": 0.1}
+
+
+def test_a_text_tells_its_class_in_either_spelling_of_a_character() -> None:
+    raw = normalize("NFD", "a café at night").encode()
+
+    assert count_leaks([normalize("NFC", "café")], [(0, raw)]) == 1

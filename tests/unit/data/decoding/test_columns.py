@@ -69,6 +69,17 @@ def test_a_process_that_dies_costs_its_item_alone():
         assert process.decode(image, options, good) == bytes([9]) * 48
 
 
+def test_modules_of_the_working_directory_are_never_imported(tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit('a stranger ran')")
+    monkeypatch.chdir(tmp_path)
+    decoder = DECODERS["table"]
+
+    with DecodingProcess() as process:
+        row = process.decode(decoder, decoder.Options(width=2), b"1,2")
+
+    assert np.frombuffer(row, np.float32).tolist() == [1.0, 2.0]
+
+
 def test_a_full_disk_is_one_line_and_ends_it(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError(28, "No space left on device")

@@ -291,6 +291,12 @@ BROKEN = {
         LINE,
         "is a int; expected a JSON object",
     ),
+    "half of a character": Broken(
+        "not-utf8",
+        rows({"file_name": "p/0-0.png", "label": "a", "text": "\ud83d"}),
+        LINE,
+        "half of",
+    ),
     "no column of labels": Broken(
         "no-label-column",
         lambda f: metadata(f, [{"file_name": "a.png", "kind": "x"}]),
