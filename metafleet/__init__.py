@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from metafleet.errors import ConfigError, DataError, MetafleetError, ModelError, NumericsError
     from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
     from metafleet.learners.context import EpisodeContext
-    from metafleet.learners.episodic import EpisodicLearner, QueryGradient
+    from metafleet.learners.episodic import EpisodicLearner
     from metafleet.learners.inner_loop import InnerLoopLearner
     from metafleet.learners.maml import Maml, MamlOptions
     from metafleet.learners.nearest_prototype import NearestPrototype
+    from metafleet.learners.outcome import QueryGradient
     from metafleet.learners.protonet import Protonet, ProtonetOptions
     from metafleet.learners.registry import LEARNERS, build_learner
     from metafleet.models.base import Model, ModelFactory
@@ -141,9 +142,10 @@ _NAMES = {
         "MamlOptions",
     ),
     "metafleet.learners.context": ("EpisodeContext",),
-    "metafleet.learners.episodic": ("EpisodicLearner", "QueryGradient"),
+    "metafleet.learners.episodic": ("EpisodicLearner",),
     "metafleet.learners.inner_loop": ("InnerLoopLearner",),
     "metafleet.learners.nearest_prototype": ("NearestPrototype",),
+    "metafleet.learners.outcome": ("QueryGradient",),
     "metafleet.learners.protonet": (
         "Protonet",
         "ProtonetOptions",

@@ -52,7 +52,7 @@ def render() -> str:
 def _entry(name: str) -> str:
     value = getattr(metafleet, name)
     if inspect.isclass(value) or inspect.isfunction(value):
-        lines = "\n".join(_lines(_source_of(value)))
+        lines = "\n".join(_class_lines(value) if inspect.isclass(value) else _function_lines(value))
         return f"### `{name}`\n\n{_summary(value)}\n\n```python\n{lines}\n```"
     return f"### `{name}`\n\n`{_constant(value)}`"
 
@@ -63,23 +63,52 @@ def _source_of(value: Any) -> ast.stmt:
     return next(n for n in module.body if getattr(n, "name", None) == value.__name__)
 
 
-def _lines(node: ast.stmt) -> list[str]:
-    """Return a definition without docstrings, bodies and what is private."""
-    if isinstance(node, ast.FunctionDef):
-        prefix = "@property def" if _is_property(node) else "def"
-        arguments = ast.unparse(node.args).removeprefix("self, ").removeprefix("self")
-        arguments = arguments.removeprefix("cls, ").removeprefix("cls")
-        returned = "" if node.returns is None else f" -> {ast.unparse(node.returns)}"
-        return [f"{prefix} {node.name}({arguments}){returned}"]
+def _class_lines(cls: type) -> list[str]:
+    """Return a class without docstrings, bodies and what is private."""
+    node = _source_of(cls)
     assert isinstance(node, ast.ClassDef)
     bases = ", ".join(map(ast.unparse, node.bases))
-    lines = [f"class {node.name}({bases})" if bases else f"class {node.name}"]
+    members: dict[str, str] = {}
+    for part in (*reversed(_hidden_bases(cls)), cls):
+        members |= _members(_source_of(part))
+    header = f"class {node.name}({bases})" if bases else f"class {node.name}"
+    attributes_first = sorted(members.values(), key=lambda line: line.startswith(("def", "@")))
+    return [header, *(f"    {line}" for line in attributes_first)]
+
+
+def _hidden_bases(cls: type) -> list[type]:
+    """Return bases that are on the page neither themselves nor as bases of one that is."""
+    public = [base for base in cls.__mro__[1:] if base.__name__ in metafleet.__all__]
+    return [
+        base
+        for base in cls.__mro__[1:]
+        if base.__module__.startswith("metafleet.") and not any(issubclass(p, base) for p in public)
+    ]
+
+
+def _members(node: ast.stmt) -> dict[str, str]:
+    assert isinstance(node, ast.ClassDef)
+    members = {}
     for part in node.body:
         if isinstance(part, ast.AnnAssign) and not ast.unparse(part.target).startswith("_"):
-            lines.append(f"    {ast.unparse(part)}")
+            members[ast.unparse(part.target)] = ast.unparse(part)
         if isinstance(part, ast.FunctionDef) and _is_shown(part.name):
-            lines.extend(f"    {line}" for line in _lines(part))
-    return lines
+            members[part.name] = _signature(part)
+    return members
+
+
+def _function_lines(function: Any) -> list[str]:
+    node = _source_of(function)
+    assert isinstance(node, ast.FunctionDef)
+    return [_signature(node)]
+
+
+def _signature(node: ast.FunctionDef) -> str:
+    prefix = "@property def" if _is_property(node) else "def"
+    arguments = ast.unparse(node.args).removeprefix("self, ").removeprefix("self")
+    arguments = arguments.removeprefix("cls, ").removeprefix("cls")
+    returned = "" if node.returns is None else f" -> {ast.unparse(node.returns)}"
+    return f"{prefix} {node.name}({arguments}){returned}"
 
 
 def _is_property(node: ast.FunctionDef) -> bool:

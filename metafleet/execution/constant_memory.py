@@ -26,8 +26,9 @@ from torch import Tensor
 from metafleet.episode import Episode
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.differentiation import Function, by_autograd
-from metafleet.learners.episodic import EpisodeOutcome, EpisodicLearner, QueryGradient
+from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.inner_loop import InnerLoopLearner
+from metafleet.learners.outcome import EpisodeOutcome, QueryGradient
 from metafleet.notes import Notes
 from metafleet.params import MetaState, Params
 from metafleet.registry import name_of

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from torch import Tensor
 
-from metafleet.params import Params
+from metafleet.params import Params, parted
+
+FAST: Final = "fast"
+"""The group of ``Adaptation.memory`` that holds adapted parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +19,13 @@ class Adaptation:
     Attributes:
         predict: inputs, modality -> [n, ...], to logits [n, n_way] or values [n, d]; may be called
             again and again.
-        fast: the adapted parameters, of learners that adapt by inner steps; empty for others.
+        memory: what it predicts from besides the state, as the learner's ``remember`` returned it.
     """
 
     predict: Callable[[Mapping[str, Tensor]], Tensor]
-    fast: Params
+    memory: Params
+
+    @property
+    def fast(self) -> Params:
+        """The adapted parameters, of learners that adapt by inner steps; empty for others."""
+        return parted(self.memory, FAST)

@@ -31,6 +31,7 @@ class EpisodeContext:
         normalise: what normalises the forward pass at hand. ``InnerLoopLearner`` sets it to the
             support set's during inner steps and to the query set's afterwards.
         is_traced: True while ``vmap`` or a compiler runs the learner.
+        seed: of what ``recall`` draws, by what is remembered alone.
     """
 
     n_way: int
@@ -42,6 +43,7 @@ class EpisodeContext:
     drawn: Mapping[str, Tensor] = field(default_factory=dict)
     differentiate: Differentiate = by_autograd
     is_traced: bool = False
+    seed: int = 0
     normalise: Normalise = field(init=False)
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from metafleet.episode import ExampleSet
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.descent import Descent, StepOptions
-from metafleet.learners.episodic import QueryGradient
+from metafleet.learners.outcome import QueryGradient
 from metafleet.options import require
 from metafleet.params import Params
 

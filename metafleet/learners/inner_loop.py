@@ -9,14 +9,13 @@ from torch import Tensor
 
 from metafleet.episode import ExampleSet
 from metafleet.errors import ConfigError
-from metafleet.learners.adaptation import Adaptation
+from metafleet.learners.adaptation import FAST
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.params import MetaState, Params, named, parted
 from metafleet.registry import name_of
 
 OptionsT = TypeVar("OptionsT")
-_FAST = "fast"
 _STATISTICS = "statistics"
 
 
@@ -130,22 +129,6 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         fast = self.adapted(params, support, context)
         return self.adapted_outputs(params, fast, support, inputs, context)
 
-    def adapt(
-        self, state: MetaState, support: ExampleSet, n_way: int, *, seed: int = 0
-    ) -> Adaptation:
-        """Take the inner steps, once for all predictions."""
-        self.check_support(support, n_way)
-        context = self.judging_context(state, support, n_way, n_query=1, seed=seed)
-        with torch.no_grad():
-            fast = self.adapted(state.params, support, context)
-        self.require_finite(context.support_losses())
-
-        @torch.no_grad()
-        def predict(inputs: Mapping[str, Tensor]) -> Tensor:
-            return self.adapted_outputs(state.params, fast, support, inputs, context)
-
-        return Adaptation(predict, fast)
-
     def objective(
         self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext
     ) -> tuple[Tensor, Tensor]:
@@ -206,7 +189,7 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         """Return the fast parameters, and the support set's statistics where queries need them."""
         fast = self.adapted(params, support, context)
         self._capture(params, fast, support, context)
-        return named(_FAST, fast) | named(_STATISTICS, context.norm.captured())
+        return named(FAST, fast) | named(_STATISTICS, context.norm.captured())
 
     def recall(
         self,
@@ -219,7 +202,7 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         context.enter_step(self.n_steps(is_training=False) - 1)
         context.norm.recall(parted(memory, _STATISTICS))
         context.normalise = context.norm.query
-        return self.outputs(params, parted(memory, _FAST), inputs, context)
+        return self.outputs(params, parted(memory, FAST), inputs, context)
 
     def _capture(
         self, params: Params, fast: Params, support: ExampleSet, context: EpisodeContext

@@ -2,16 +2,12 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from metafleet.episode import ExampleSet
 from metafleet.learners.base import Learner
-from metafleet.learners.context import EpisodeContext
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.support_tensors import alike, keep_support, kept_support
-from metafleet.models.batch_norm import EpisodeNorm
-from metafleet.notes import Notes
 from metafleet.params import MetaState, Params
 
 
@@ -20,7 +16,8 @@ def memorise(learner: Learner, state: MetaState, support: ExampleSet, n_way: int
 
     Fast parameters of learners with inner steps, prototypes or weights of those that compare
     embeddings; the support set itself where nothing less would do: of learners that read it anew
-    with each query, and of those that normalise it together with the queries.
+    with each query, and of those that normalise it together with the queries. Nothing shares
+    memory with the state or the support set of an ``EpisodicLearner``.
 
     Raises:
         DataError: the support set lacks a class.
@@ -28,11 +25,7 @@ def memorise(learner: Learner, state: MetaState, support: ExampleSet, n_way: int
     """
     if not isinstance(learner, EpisodicLearner):
         return keep_support(support)
-    learner.check_support(support, n_way)
-    context = learner.judging_context(state, support, n_way, n_query=1, seed=0)
-    with torch.no_grad():
-        memory = learner.remember(state.params, support, context)
-    learner.require_finite(context.support_losses())
+    memory = learner.adapt(state, support, n_way).memory
     return {name: tensor.detach().clone() for name, tensor in memory.items()}
 
 
@@ -45,17 +38,12 @@ def predict_from(
 ) -> Tensor:
     """Predict ``inputs`` as ``Learner.predict`` does after it adapted to the same support set.
 
-    Outputs may differ from its by rounding: where the support set is not computed again, sums are
-    grouped in another way.
+    Outputs may differ from its by rounding: see ``EpisodicLearner.predict_from``.
 
     Returns:
         Logits [n, n_way], or values [n, d].
     """
-    if not isinstance(learner, EpisodicLearner):
-        support, inputs = alike(kept_support(memory), inputs)
-        return learner.predict(state, support, inputs, n_way)
-    notes = Notes()
-    norm = EpisodeNorm(learner.batch_norm, state.buffers, is_training=False, notes=notes)
-    context = EpisodeContext(n_way=n_way, is_training=False, norm=norm, notes=notes)
-    with torch.no_grad():
-        return learner.recall(state.params, memory, inputs, context)
+    if isinstance(learner, EpisodicLearner):
+        return learner.predict_from(state, memory, inputs, n_way)
+    support, inputs = alike(kept_support(memory), inputs)
+    return learner.predict(state, support, inputs, n_way)

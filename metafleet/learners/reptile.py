@@ -8,8 +8,8 @@ from torch import Tensor
 
 from metafleet.episode import ExampleSet
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.episodic import QueryGradient
 from metafleet.learners.inner_loop import InnerLoopLearner
+from metafleet.learners.outcome import QueryGradient
 from metafleet.options import require
 from metafleet.params import Params
 from metafleet.seeds import CounterRng

@@ -8,9 +8,10 @@ from metafleet.episode import Episode, ExampleSet
 from metafleet.errors import ConfigError
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.differentiation import by_functions
-from metafleet.learners.episodic import EpisodeOutcome, EpisodicLearner
+from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.learners.maml import Maml, MamlOptions
+from metafleet.learners.outcome import EpisodeOutcome
 from metafleet.models.batch_norm import EpisodeNorm
 from metafleet.models.registry import model_factory
 from metafleet.notes import Notes
