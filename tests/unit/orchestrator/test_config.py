@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments import FOLDER, find_experiment
 from metafleet.data.registry import open_source
 from metafleet.episode import EpisodeShape
 from metafleet.errors import ConfigError
+from metafleet.sampling import ClassEpisodeSource, ClassRows, Modality
 from orchestrator.config import MAX_SEED, ExperimentConfig
 
 GOOD = """\
@@ -272,21 +274,34 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     )
 
 
-def test_more_classes_than_a_split_has_is_refused_for_each_split(
-    tmp_path: Path, good: Path
-) -> None:
+def source_of(**n_classes: int) -> ClassEpisodeSource:
+    """Pictures of so many classes in each split, with 20 items each."""
+    return ClassEpisodeSource(
+        {"image": Modality((1, 28, 28), lambda rows: torch.zeros(len(rows), 1, 28, 28))},
+        {split: [ClassRows(20 * i, 20) for i in range(n)] for split, n in n_classes.items()},
+        name="glyphs",
+    )
+
+
+def test_more_classes_than_a_split_has_is_refused_for_each_split(good: Path) -> None:
+    n_classes = {"meta_train": 9, "meta_val": 4, "meta_test": 5}
     config = ExperimentConfig.load(
         good,
-        ["data.name=glyphs", "episodes.n_way=5000", "model={name='conv4'}", "outer.lr=0.1"],
+        [
+            *("data.name=glyphs", "episodes.n_way=10", "episodes.meta_test.n_query=5"),
+            *("model={name='conv4'}", "outer.lr=0.1"),
+        ],
     )
 
     with pytest.raises(ConfigError) as caught:
-        config.check_source(open_source({"name": "glyphs"}, tmp_path))
+        config.check_source(source_of(**n_classes))
 
-    lines = str(caught.value).splitlines()
-    assert len(lines) == 3
-    assert lines[0].startswith("--set: n_way=5000 but split 'meta_train' of 'glyphs' has ")
-    assert lines[0].endswith(" classes; lower n_way or pick another split")
+    assert str(caught.value).splitlines() == [
+        f"--set: n_way=10 but split {split!r} of 'glyphs' has {n} classes; lower n_way or pick "
+        "another split"
+        for split, n in n_classes.items()
+    ]
+    config.check_source(source_of(**dict.fromkeys(n_classes, 10)))
 
 
 def test_a_model_that_does_not_fit_the_data_names_the_file(tmp_path: Path, good: Path) -> None:
