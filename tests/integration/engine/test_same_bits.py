@@ -1,6 +1,7 @@
 """The promise: the same configuration and seed end with the same bits, whoever does the work."""
 
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -34,6 +35,22 @@ def test_one_worker_three_workers_and_this_process_agree(fleet: Fleet) -> None:
     assert len(alone.workers) == 1
     assert len(together.workers) > 1
     assert_every_shard_once(fleet.settings, run, steps=12, shards=4)
+
+
+def test_sums_over_the_names_of_a_state_have_the_same_bits_in_a_fleet_and_in_process(
+    fleet: Fleet,
+) -> None:
+    # a package of the user's: its learner adds up over names as they come
+    fleet.settings = replace(fleet.settings, allowed_packages=("tests",))
+    learner = {"name": "tests.integration.engine.shared_rate:SharedRate", "inner_lr": 0.01}
+    experiment = config(learner=learner, model={"hidden": [16, 16, 16]})
+    expected = undisturbed(fleet.settings, experiment)
+
+    fleet.start(2)
+    report = execute(fleet.settings, new_run(fleet.settings, experiment))
+
+    assert report.checkpoint_sha256 == expected
+    assert len(report.workers) > 0
 
 
 def test_a_pipelined_run_has_bits_of_its_own_and_the_same_in_every_fleet(fleet: Fleet) -> None:
