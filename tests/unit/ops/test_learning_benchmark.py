@@ -1,7 +1,9 @@
 """The benchmark of the learning core compares before it times, and says what it lacks."""
 
+import re
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,3 +54,12 @@ def test_without_a_gpu_the_benchmark_says_so_in_one_line(
     with pytest.raises(SystemExit, match=r"nothing was measured: .*no GPU") as ended:
         main()
     assert "\n" not in str(ended.value)
+
+
+def test_the_page_says_of_each_figure_wanted_whether_it_is_a_floor_or_a_ceiling() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "learning-speed.md").read_text()
+    table = page.split("| what | figure | wanted |\n")[1].split("\n\n")[0].splitlines()[1:]
+    wanted = [row.split("|")[-2].strip() for row in table]
+
+    assert len([bound for bound in wanted if bound]) >= 5
+    assert all(re.fullmatch(r"([<>]= [\d.,]+)?", bound) for bound in wanted)
