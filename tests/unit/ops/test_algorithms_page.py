@@ -33,7 +33,7 @@ def test_a_section_says_what_the_code_does(name: str) -> None:
         assert papers[0][0] in (learner.__doc__ or "")
     assert re.search(r"^```text\n.+^```", section, flags=re.MULTILINE | re.DOTALL)
 
-    (defaults,) = re.findall(r"^- Defaults: (.*)$", section, flags=re.MULTILINE)
+    (defaults,) = re.findall(r"^- Defaults: (.*(?:\n  .*)*)$", section, flags=re.MULTILINE)
     expected = {
         field.name: "{}" if field.default is dataclasses.MISSING else toml_text(field.default)
         for field in options
