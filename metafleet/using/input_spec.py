@@ -61,6 +61,16 @@ class InputSpec:
         """Claim that examples are bytes of a text, not features of it."""
         return self.kind == "text" and self.options["encoder"] == "bytes"
 
+    def decoder_options(self) -> Any:
+        """Return the options in the decoder's own form.
+
+        Raises:
+            ConfigError: one is wrong.
+        """
+        return parse_options(
+            DECODERS[self.kind].Options, self.options, where=f"decoder {self.kind!r}"
+        )
+
     def with_light_and_dark_swapped(self) -> "InputSpec":
         """Return the same for pictures that have light where those of training were dark."""
         return replace(self, is_inverted=not self.is_inverted) if self.kind == "image" else self
@@ -89,7 +99,7 @@ class InputSpec:
                 f"input {modality!r} was made by version {found.version} of the decoder of "
                 f"{found.kind}, here is {decoder.version}; adapt again from a run of this version"
             )
-        parse_options(decoder.Options, found.options, where=f"decoder {found.kind!r}")
+        found.decoder_options()
         return found
 
 

@@ -90,17 +90,17 @@ def open_items(
             "the model was trained on data that are no files of one item each, such as a mixture "
             "of data sets; no folder can be read for it"
         )
-    ask = _ask(specs, options)
-    reading = read_items(folder, ask, is_labelled=is_labelled)
+    reading = read_items(folder, _ask(options), is_labelled=is_labelled)
     _refuse(folder, reading.problems, skip_bad=options.skip_bad)
     known, notes = _known(folder, reading, specs, needs)
     items = list(reading.items)
     if is_labelled:
         items.sort(key=lambda item: item.label)  # as in training, for those that read sequences
+    decoders = {name: specs[name].decoder_options() for name in known}
     log = ProblemLog()
     with tempfile.TemporaryDirectory(prefix="metafleet-") as scratch:
         decoded, failed = decode_items(
-            items, known, ask, scratch=Path(scratch), progress=progress, log=log
+            items, known, decoders, scratch=Path(scratch), progress=progress, log=log
         )
         _refuse(folder, log.all(), skip_bad=options.skip_bad)
         rows = tuple(number for number in range(len(items)) if number not in failed)
@@ -120,15 +120,13 @@ def open_items(
         yield replace(found, notes=tuple(notes))
 
 
-def _ask(specs: Mapping[str, InputSpec], options: ReadOptions) -> FolderOptions:
-    tables: dict[str, Any] = {spec.kind: dict(spec.options) for spec in specs.values()}
+def _ask(options: ReadOptions) -> FolderOptions:
     return FolderOptions(
         path="",
         layout=options.layout,
         label=options.label,
         columns=options.columns,
         skip_bad=options.skip_bad,
-        **tables,
     )
 
 

@@ -1,5 +1,6 @@
 """Decode what was read: every item of every modality, all failures noted, none fatal."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,24 +22,33 @@ from metafleet.options import parse_options
 _SPOOL = "pixels.spool"
 
 
-def decoder_options(ask: FolderOptions, kinds: Mapping[str, str]) -> dict[str, Any]:
+def decoder_options(
+    ask: FolderOptions, kinds: Mapping[str, str], items: Sequence[Item]
+) -> dict[str, Any]:
     """Return modality -> options of its decoder, as the folder's options say.
+
+    Each table has the width of its first row, unless the options say another.
 
     Raises:
         ConfigError: names the option, its value and what was expected.
     """
-    return {
+    found = {
         modality: parse_options(
             DECODERS[kind].Options, getattr(ask, kind), where=f"decoder {kind!r}"
         )
         for modality, kind in kinds.items()
     }
+    for modality, kind in kinds.items():
+        if kind == "table" and "width" not in ask.table:
+            width = _first_width(items, modality)
+            found[modality] = dataclasses.replace(found[modality], width=width)
+    return found
 
 
 def decode_items(
     items: Sequence[Item],
     kinds: Mapping[str, str],
-    ask: FolderOptions,
+    options: Mapping[str, Any],
     *,
     scratch: Path,
     progress: Progress,
@@ -49,7 +59,7 @@ def decode_items(
     Args:
         items: what to decode.
         kinds: modality -> kind.
-        ask: has the decoders' options.
+        options: modality -> options of its decoder.
         scratch: an empty folder that takes the arrays.
         progress: told how far it is.
         log: takes what could not be decoded.
@@ -58,10 +68,8 @@ def decode_items(
         The arrays, one row an item, and the numbers of the items that failed.
 
     Raises:
-        ConfigError: an option of a decoder is wrong.
         DataMissingError: a decoder's library is not installed.
     """
-    options = decoder_options(_with_width(ask, items, kinds), kinds)
     with _Spool(scratch / _SPOOL) as spool:
         columns = [
             Column(
@@ -81,16 +89,14 @@ def decode_items(
     return decoded, frozenset(problem.item for problem in decoded.problems)
 
 
-def _with_width(
-    ask: FolderOptions, items: Sequence[Item], kinds: Mapping[str, str]
-) -> FolderOptions:
-    """Give tables the width of their first row, unless the options say another."""
-    tables = [modality for modality, kind in kinds.items() if kind == "table"]
-    first = next((i.parts[m] for i in items for m in tables if m in i.parts), None)
-    if first is None or "width" in ask.table:
-        return ask
-    text = first.read().decode(errors="replace").strip("[] \n")
-    return dataclasses.replace(ask, table={**ask.table, "width": text.count(",") + 1})
+def _first_width(items: Sequence[Item], modality: str) -> int:
+    """Return the numbers of a table's first row that can be read."""
+    for item in items:
+        part = item.parts.get(modality)
+        with contextlib.suppress(DecodeError):  # decoding it will say what is wrong
+            if part is not None:
+                return part.read().count(b",") + 1
+    return 1
 
 
 def _source(part: Part | None, spool: "_Spool") -> Source | None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metafleet.data.decoding.columns import Decoded
-from metafleet.data.importing.decoding import decode_items
+from metafleet.data.importing.decoding import decode_items, decoder_options
 from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import Problem, ProblemLog
@@ -67,8 +67,9 @@ def examine(
     if any(problem.is_fatal for problem in reading.problems):
         return Examination((), {}, Decoded({}, {}, ()), None, {}, log.all(), reading.notes)
     items = sorted(reading.items, key=lambda item: item.label)
+    options = decoder_options(ask, reading.kinds, items)
     decoded, failed = decode_items(
-        items, reading.kinds, ask, scratch=scratch, progress=progress, log=log
+        items, reading.kinds, options, scratch=scratch, progress=progress, log=log
     )
     sound = [number for number in range(len(items)) if number not in failed]
     splits, notes = assign_splits([items[number] for number in sound], ask, log)

@@ -55,7 +55,7 @@ def _read(place: Place, log: ProblemLog, *, split_name: _Says, bases: tuple[str,
     for table in tables:
         path = PurePosixPath(table.file.name)
         here = tuple(str(path.parent / base) for base in bases)
-        reader = RowReader(place.folder, roles, log, here)
+        reader = RowReader(place.folder, roles, log, here, place.is_labelled)
         items += reader.read(table, split=find_split(split_name(path)))
     return Found(items, _notes(tables, roles))
 

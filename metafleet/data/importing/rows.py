@@ -26,12 +26,14 @@ class RowReader:
         roles: what the columns are.
         log: takes the problems.
         bases: folders, relative to ``folder``, in which files are looked for, in this order.
+        is_labelled: every row needs a class; else it has one where there is any.
     """
 
     folder: Path
     roles: Roles
     log: ProblemLog
     bases: Sequence[str]
+    is_labelled: bool = True
 
     def read(self, table: Table, *, split: str = "") -> list[Item]:
         """Read the rows of one table; ``split`` is that of rows that say nothing."""
@@ -54,6 +56,8 @@ class RowReader:
             return ""
         value = row.values.get(self.roles.label)
         label = text_of(value)
+        if not self.is_labelled:
+            return label or ""
         if label is None:
             kind = type(value).__name__
             self.log.add("bad-label", row.where, f"{self.roles.label!r} is a {kind}; give a text")
@@ -78,30 +82,41 @@ class RowReader:
 
     def _parts(self, row: Row) -> dict[str, Part] | None:
         """Return what the row has of each modality; None where some of it is broken."""
-        parts: dict[str, Part] = {}
-        is_sound = True
-        for modality, column in self.roles.files.items():
-            value = row.values.get(column)
-            embedded = embedded_file(value)
-            name = text_of(value)
-            if embedded is not None:
-                parts[modality] = InlinePart(f"{row.where}/{column}{embedded[0]}", embedded[1])
-            elif name:
-                file = self._file(row, column, name)
-                is_sound = is_sound and file is not None
-                if file is not None:
-                    parts[modality] = file
-        for modality, column in self.roles.texts.items():
-            text = text_of(row.values.get(column))
-            if text:
-                parts[modality] = InlinePart(f"{row.where}/{column}.txt", text.encode())
-        for modality, columns in self.roles.numbers.items():
-            numbers = self._numbers(row, columns)
-            is_sound = is_sound and numbers is not None
-            if numbers:
-                text = ",".join(map(repr, numbers))
-                parts[modality] = InlinePart(f"{row.where}/{modality}.csv", text.encode())
-        return parts if is_sound else None
+        before = len(self.log)
+        roles = self.roles
+        parts = {
+            **{name: self._from_file(row, column) for name, column in roles.files.items()},
+            **{name: self._from_text(row, column) for name, column in roles.texts.items()},
+            **{name: self._from_numbers(row, name, c) for name, c in roles.numbers.items()},
+        }
+        if len(self.log) > before:
+            return None
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def _from_file(self, row: Row, column: str) -> Part | None:
+        value = row.values.get(column)
+        embedded = embedded_file(value)
+        if embedded is not None:
+            return InlinePart(f"{row.where}/{column}{embedded[0]}", embedded[1])
+        name = text_of(value.get("path") if isinstance(value, Mapping) else value)
+        if name is None:
+            self._note_kind("missing-file", row, column, "the path of a file")
+        return self._file(row, column, name) if name else None
+
+    def _from_text(self, row: Row, column: str) -> Part | None:
+        text = text_of(row.values.get(column))
+        if text is None:
+            self._note_kind("bad-text", row, column, "a text")
+        return InlinePart(f"{row.where}/{column}.txt", text.encode()) if text else None
+
+    def _from_numbers(self, row: Row, modality: str, columns: Sequence[str]) -> Part | None:
+        numbers = self._numbers(row, columns)
+        text = ",".join(map(repr, numbers))
+        return InlinePart(f"{row.where}/{modality}.csv", text.encode()) if numbers else None
+
+    def _note_kind(self, problem: str, row: Row, column: str, expected: str) -> None:
+        kind = type(row.values.get(column)).__name__
+        self.log.add(problem, row.where, f"{column!r} is a {kind}; expected {expected}")
 
     def _file(self, row: Row, column: str, name: str) -> FilePart | None:
         path = name.replace("\\", "/")
@@ -127,8 +142,8 @@ class RowReader:
             self.log.add("missing-file", row.where, f"{column!r} is {name!r}, which is not there")
         return found
 
-    def _numbers(self, row: Row, columns: Sequence[str]) -> list[float] | None:
-        """Return the numbers of a row, [] where all are empty; None where some are none."""
+    def _numbers(self, row: Row, columns: Sequence[str]) -> list[float]:
+        """Return the numbers of a row, [] where all are empty or, with a problem, some are none."""
         cells: list[Any] = []
         for column in columns:
             value = row.values.get(column)
@@ -142,7 +157,7 @@ class RowReader:
                 self.log.add(
                     "bad-number", row.where, f"{cell!r} is no finite number; mend or delete the row"
                 )
-                return None
+                return []
             numbers.append(number)
         return numbers
 

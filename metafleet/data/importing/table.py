@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 from collections import Counter
@@ -15,6 +16,8 @@ from metafleet.errors import DecodeError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _DELIMITERS = ",;\t"
+_MAX_PARQUET_ROWS = 10_000_000
+"""A row that repeats another takes no room in the file, but does in memory."""
 _NOT_UTF8 = "is not UTF-8; save the file as UTF-8"
 
 
@@ -77,20 +80,25 @@ def text_of(value: Any) -> str | None:
 
 
 def _read_csv(file: FilePart, content: bytes, log: ProblemLog) -> Table | None:
-    broken = _broken_lines(file, content, log)
+    broken = _broken_lines(file, content, content.splitlines(), log)
     text = content.decode("utf-8-sig", errors="replace")
-    header = text.split("\n", 1)[0]
+    header = next((line for line in io.StringIO(text, newline="") if line.strip()), "")
     delimiter = max(_DELIMITERS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     lines = _csv_lines(file, reader, log)
-    _, columns = next(lines, (0, []))
+    columns = next((fields for _, fields in lines if any(map(str.strip, fields))), [])
     columns = [column.strip() for column in columns]
+    if not columns:
+        log.add_fatal("unreadable-file", file.name, "is empty; expected a header and rows")
     if not columns or not _has_different_columns(file, columns, log):
         return None
     rows = []
     for line, fields in lines:
         last = reader.line_num
         if not fields or any(number in broken for number in range(line, last + 1)):
+            continue
+        if last > line and _ends_in_quotes(text, line, delimiter):
+            log.add("bad-line", f"{file.name}:{line}", "opens a quote that is never closed")
             continue
         where = f"{file.name}:{line}"
         if len(fields) != len(columns):
@@ -117,6 +125,17 @@ def _csv_lines(file: FilePart, reader: Any, log: ProblemLog) -> Iterator[tuple[i
             log.add("bad-line", f"{file.name}:{line}", f"is no line of a table ({error})")
 
 
+def _ends_in_quotes(text: str, line: int, delimiter: str) -> bool:
+    """Tell whether the row that begins at a line goes on to the text's end for want of a quote."""
+    lines = itertools.islice(io.StringIO(text, newline=""), line - 1, None)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        next(reader)
+    except csv.Error as error:
+        return "unexpected end" in str(error)
+    return False
+
+
 def _has_different_columns(file: FilePart, columns: list[str], log: ProblemLog) -> bool:
     twice = [column for column, n in Counter(columns).items() if n > 1]
     for column in twice:
@@ -127,7 +146,7 @@ def _has_different_columns(file: FilePart, columns: list[str], log: ProblemLog) 
 
 
 def _read_json_lines(file: FilePart, content: bytes, log: ProblemLog) -> Table:
-    broken = _broken_lines(file, content, log)
+    broken = _broken_lines(file, content, content.split(b"\n"), log)
     columns: dict[str, None] = {}
     rows = []
     for number, line in enumerate(content.decode("utf-8-sig", errors="replace").split("\n"), 1):
@@ -161,7 +180,7 @@ def _has_half_characters(line: str, values: Any) -> bool:
     return False
 
 
-def _broken_lines(file: FilePart, content: bytes, log: ProblemLog) -> set[int]:
+def _broken_lines(file: FilePart, content: bytes, lines: list[bytes], log: ProblemLog) -> set[int]:
     """Return the numbers of the lines that are not UTF-8, and note them."""
     try:
         content.decode()
@@ -170,7 +189,7 @@ def _broken_lines(file: FilePart, content: bytes, log: ProblemLog) -> set[int]:
     else:
         return set()
     broken = set()
-    for number, line in enumerate(content.split(b"\n"), 1):
+    for number, line in enumerate(lines, 1):
         try:
             line.decode()
         except UnicodeDecodeError:
@@ -191,15 +210,26 @@ def _read_parquet(file: FilePart, log: ProblemLog) -> Table | None:
         )
         return None
     try:
+        n_rows = parquet.read_metadata(file.path).num_rows
+        if n_rows > _MAX_PARQUET_ROWS:
+            raise ValueError(f"{n_rows} rows; expected at most {_MAX_PARQUET_ROWS}")
         table = parquet.read_table(file.path)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        columns = table.column_names
+        if not _has_different_columns(file, columns, log):
+            return None
+        values = _times_as_texts(pyarrow, table).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0]
-        log.add_fatal("unreadable-file", file.name, f"is no whole Parquet file ({reason})")
+        log.add_fatal("unreadable-file", file.name, f"is no sound Parquet file ({reason})")
         return None
-    columns = table.column_names
-    if not _has_different_columns(file, columns, log):
-        return None
-    rows = tuple(
-        Row(f"{file.name}:{number}", values) for number, values in enumerate(table.to_pylist(), 1)
-    )
+    rows = tuple(Row(f"{file.name}:{number}", row) for number, row in enumerate(values, 1))
     return Table(file, tuple(columns), rows)
+
+
+def _times_as_texts(pyarrow: Any, table: Any) -> Any:
+    """Write times out: Python's own hold no nanoseconds, which other libraries store."""
+    for place, field in enumerate(table.schema):
+        if pyarrow.types.is_temporal(field.type):
+            column = table.column(place).cast(pyarrow.string())
+            table = table.set_column(place, field.name, column)
+    return table

@@ -17,6 +17,7 @@ from metafleet.data.importing.item import Reading
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
+from tests.unit.data.importing.conftest import Examine
 from tests.unit.data.importing.folders import (
     CLASSES,
     class_folders,
@@ -188,6 +189,62 @@ def test_columns_of_numbers_are_a_row_of_a_table(tmp_path: Path) -> None:
     assert any("'b'" in note for note in reading.notes)  # it says what it does not use
 
 
+def test_two_tables_have_widths_of_their_own(tmp_path: Path, examine: Examine) -> None:
+    lines = [f"1,2,3,4,{n},{label}" for n, label in enumerate(2 * CLASSES)]
+    folder = write(tmp_path / "folder", {"t.csv": "\n".join(["h,w,r,g,b,label", *lines])})
+
+    found = examine(folder, columns={"size": "h,w", "colour": "r,g,b"})
+
+    assert not found.problems
+    shapes = {name: array.shape for name, array in found.decoded.arrays.items()}
+    assert shapes == {"colour": (24, 3), "size": (24, 2)}
+
+
+def test_lines_that_are_not_utf8_are_found_beside_texts_of_several_lines(tmp_path: Path) -> None:
+    table = b'\n\ntext,label\n"x\ry",a\n\xfc,b\nlast,c\n'
+    folder = write(tmp_path / "folder", {"t.csv": table})
+
+    found = read_items(folder, FolderOptions())
+
+    assert [item.where for item in found.items] == ["t.csv:4", "t.csv:7"]
+    assert [problem.where for problem in found.problems] == ["t.csv:6"]
+
+
+def test_a_file_may_be_named_by_the_path_of_a_table_without_bytes(tmp_path: Path) -> None:
+    folder = write(tmp_path / "folder", {"a.png": picture(1)})
+    metadata(folder, [{"image": {"path": "a.png", "bytes": None}, "text": "x", "label": "a"}])
+
+    (item,) = read_items(folder, FolderOptions(columns={"image": "image", "text": "text"})).items
+
+    assert set(item.parts) == {"image", "text"}
+
+
+def test_times_of_nanoseconds_are_in_nobodys_way(tmp_path: Path) -> None:
+    times = pyarrow.array([1, None], pyarrow.timestamp("ns"))
+    table = pyarrow.table({"text": ["x", "y"], "label": ["a", "b"], "when": times})
+    (tmp_path / "folder").mkdir()
+    parquet.write_table(table, tmp_path / "folder/t.parquet")
+
+    found = read_items(tmp_path / "folder", FolderOptions())
+
+    assert not found.problems
+    assert [item.label for item in found.items] == ["a", "b"]
+
+
+def test_texts_of_a_parquet_file_that_are_not_utf8_are_one_line(tmp_path: Path) -> None:
+    offsets = pyarrow.py_buffer(np.array([0, 1, 2], np.int32))
+    broken = pyarrow.Array.from_buffers(
+        pyarrow.string(), 2, [None, offsets, pyarrow.py_buffer(b"\xff\xfe")]
+    )
+    (tmp_path / "folder").mkdir()
+    table = pyarrow.table({"text": broken, "label": ["a", "b"]})
+    parquet.write_table(table, tmp_path / "folder/t.parquet")
+
+    (problem,) = read_items(tmp_path / "folder", FolderOptions()).problems
+
+    assert (problem.kind, problem.is_fatal) == ("unreadable-file", True)
+
+
 def test_moving_pictures_are_clips_and_drawings_are_strokes(tmp_path: Path) -> None:
     write(tmp_path, {"cat/1.gif": clip(1), "cat/2.json": drawing(1), "cat/3.png": picture(1)})
 
@@ -343,6 +400,15 @@ def test_items_to_predict_need_no_class(tmp_path: Path) -> None:
         ("", {"image", "audio"}),
         ("", {"image"}),
     ]
+
+
+def test_an_empty_class_of_an_item_to_predict_is_none(tmp_path: Path) -> None:
+    folder = write(tmp_path / "folder", {"t.csv": "text,label\nhello,\nbye,cat\n"})
+
+    found = read_items(folder, FolderOptions(), is_labelled=False)
+
+    assert not found.problems
+    assert [item.label for item in found.items] == ["", "cat"]
 
 
 def test_a_file_that_changes_changes_the_fingerprint(tmp_path: Path) -> None:

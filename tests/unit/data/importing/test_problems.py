@@ -322,6 +322,18 @@ BROKEN = {
     "a line that is not UTF-8": Broken(
         "not-utf8", texts(b"text,label", LATIN + b",a"), "texts.csv:26", "save the file as UTF-8"
     ),
+    "a quote that is never closed": Broken(
+        "bad-line", texts(b"label,text", b'a,"b', b"c,d"), "texts.csv:26", "never closed"
+    ),
+    "an empty table": Broken(
+        "unreadable-file", lambda f: write(f, {"t.csv": "\n \n"}), "t.csv", "is empty"
+    ),
+    "a text that is a list": Broken(
+        "bad-text", rows({"file_name": "p/0-0.png", "text": ["x"], "label": "a"}), LINE, "is a list"
+    ),
+    "a path that is a table": Broken(
+        "missing-file", rows({"file_name": {"path": ["x"]}, "label": "a"}), LINE, "is a dict"
+    ),
     "a number that is none": Broken(
         "bad-number",
         lambda f: write(f, {"t.csv": "a,b,label\n1,2,x\n1,one,x\n"}),
