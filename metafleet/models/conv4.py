@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from torch import Tensor
 
 from metafleet.errors import ConfigError
 from metafleet.models.base import Modulate
-from metafleet.models.batch_norm import BatchNormMode, Normalise, initial_buffers
+from metafleet.models.batch_norm import BatchNormMode, Normalise
 from metafleet.models.conv_block import conv_block, init_blocks
-from metafleet.models.encoder import require_counts
-from metafleet.models.headed import HeadedModel
+from metafleet.models.encoder import Encoder, require_counts
 from metafleet.options import require
 from metafleet.params import Params
-from metafleet.problem import Problem
 from metafleet.tracing import is_mapped
 
 
@@ -43,7 +41,7 @@ class Conv4Options:
         require(is_within, "pooled_blocks", pooled, up_to)
 
 
-class Conv4(HeadedModel):
+class Conv4(Encoder[Conv4Options]):
     """Blocks of 3x3 convolution, batch norm, ReLU and 2x2 max pooling, and perhaps a linear head.
 
     With a head the outputs are [n, n_outputs]; without, the flattened last block [n, d].
@@ -54,12 +52,13 @@ class Conv4(HeadedModel):
 
     name: ClassVar[str] = "conv4"
     Options: ClassVar[type] = Conv4Options
+    shapes: ClassVar[Mapping[int, str]] = {3: "(channels, height, width)"}
 
     def __init__(
-        self, options: Conv4Options, *, in_shape: tuple[int, int, int], n_outputs: int | None
+        self, options: Conv4Options, *, shape: tuple[int, ...], n_outputs: int | None
     ) -> None:
-        super().__init__(n_outputs)
-        in_channels, height, width = in_shape
+        super().__init__(options, shape=shape, n_outputs=n_outputs)
+        _, height, width = shape
         pooled = options.n_blocks if options.pooled_blocks is None else options.pooled_blocks
         scale = 2**pooled
         if min(height, width) < scale:
@@ -69,60 +68,38 @@ class Conv4(HeadedModel):
                 f"{height}x{width} vanishes; expected images of {scale}x{scale} or more, "
                 "or fewer blocks"
             )
-        self._options = options
-        self._in_channels = in_channels
         self._feature_shape = (options.channels, height // scale, width // scale)
         self._n_pooled = pooled
-        self._layers = tuple(f"block{i}" for i in range(options.n_blocks))
-
-    @classmethod
-    def build(cls, options: Conv4Options, problem: Problem, n_outputs: int | None) -> Self:
-        """Fit the network to the images of ``problem``."""
-        shape = problem.modalities.get(options.modality)
-        if shape is None:
-            known = ", ".join(map(repr, sorted(problem.modalities)))
-            raise ConfigError(f"modality={options.modality!r}; the data have {known}")
-        if len(shape) != 3:
-            raise ConfigError(
-                f"modality={options.modality!r} has examples of shape {shape}; "
-                "model 'conv4' expects (channels, height, width)"
-            )
-        return cls(options, in_shape=(shape[0], shape[1], shape[2]), n_outputs=n_outputs)
-
-    @property
-    def batch_norm(self) -> str:
-        """How batch norm gets its statistics."""
-        return self._options.batch_norm
 
     @property
     def layers(self) -> Mapping[str, int]:
         """The blocks, with their filters."""
-        return dict.fromkeys(self._layers, self._options.channels)
+        return {f"block{i}": self.options.channels for i in range(self.options.n_blocks)}
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
         """Channels, height and width of the last block."""
         return self._feature_shape
 
-    def init_params(self, seed: int) -> Params:
+    @property
+    def head_index(self) -> int:
+        """Right after the blocks' tensors, where the seeds of recorded runs have it."""
+        return self.options.n_blocks
+
+    def init_body(self, seed: int) -> Params:
         """Draw Glorot weights; batch norm starts as the identity."""
-        blocks = init_blocks(seed, self.layers, n_in=self._in_channels, batch_norm=self.batch_norm)
-        return blocks | self.init_head(seed, len(self._layers))
+        return init_blocks(seed, self.layers, n_in=self.shape[0], batch_norm=self.batch_norm)
 
-    def init_buffers(self) -> Params:
-        """Return running means of 0 and variances of 1 where batch norm keeps any."""
-        return initial_buffers(self.batch_norm, self.layers)
-
-    def features(
+    def body(
         self,
         params: Mapping[str, Tensor],
-        inputs: Mapping[str, Tensor],
+        x: Tensor,
         norm: Normalise,
-        modulate: Modulate | None = None,
+        modulate: Modulate | None,
     ) -> Tensor:
         """Map images to the flattened last block, [n, d]."""
-        x = _channels_last(inputs[self._options.modality])
-        for i, layer in enumerate(self._layers):
+        x = _channels_last(x)
+        for i, layer in enumerate(self.layers):
             is_pooled = i < self._n_pooled
             x = conv_block(params, layer, x, norm, is_pooled=is_pooled, modulate=modulate)
         return x.flatten(1)

@@ -122,9 +122,14 @@ class Encoder(HeadedModel, Generic[OptionsT]):
         mode: str = getattr(self.options, "batch_norm", "none")
         return mode
 
+    @property
+    def head_index(self) -> int:
+        """Where the head's tensors are in the stream of initial values."""
+        return HEAD_INDEX
+
     def init_params(self, seed: int) -> Params:
         """Draw body and head."""
-        return self.init_body(seed) | self.init_head(seed, HEAD_INDEX)
+        return self.init_body(seed) | self.init_head(seed, self.head_index)
 
     def init_buffers(self) -> Params:
         """Return running means of 0 and variances of 1 where batch norm keeps any."""
