@@ -11,7 +11,7 @@ import numpy as np
 from db.records import EvaluationRecord, OuterStepRecord, RunRecord
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
 from metafleet.errors import ConfigError
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

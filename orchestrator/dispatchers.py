@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from contracts.settings import Settings
 from metafleet.device import resolve_device
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.engine.fleet import FleetDispatcher
 from orchestrator.engine.fleet_options import FleetOptions
 from orchestrator.engine.local import LocalDispatcher

@@ -31,7 +31,7 @@ from metafleet.errors import (
 )
 from metafleet.version import code_version
 from metafleet.workload import Workload
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.events import EvaluationDone, Observer
 from orchestrator.run_session import RunSession, read_checkpoint_of
 from orchestrator.scratch import open_scratch

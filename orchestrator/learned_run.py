@@ -11,7 +11,7 @@ from metafleet.using.blueprint import Blueprint
 from metafleet.using.input_spec import input_specs
 from metafleet.using.learned_model import LearnedModel
 from metafleet.using.origin import Origin
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.run_session import read_checkpoint_of
 
 

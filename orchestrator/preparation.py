@@ -8,7 +8,7 @@ from contracts.settings import Settings
 from db.records import RunRecord
 from metafleet.workload import Workload, WorkloadSpec
 from orchestrator.calibration import Calibration
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.engine.step import Dispatcher
 from orchestrator.recorder import Recorder
 from orchestrator.training.checkpoint import Checkpoint

@@ -22,7 +22,7 @@ from metafleet.errors import (
 )
 from metafleet.params import MetaState
 from metafleet.workload import Workload, WorkloadSpec
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.dispatchers import open_dispatcher
 from orchestrator.engine.step import Dispatcher
 from orchestrator.events import EvaluationDone, Observer, RunStarted

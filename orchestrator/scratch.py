@@ -9,7 +9,7 @@ from contracts.connections import connect, redis_errors, require_broker_url
 from contracts.keys import RunKeys
 from contracts.settings import Settings
 from metafleet.errors import BrokerUnavailableError
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.dispatchers import open_dispatcher
 from orchestrator.engine.step import Dispatcher
 

@@ -12,7 +12,7 @@ from metafleet.params import MetaState
 from metafleet.workload import Workload
 from orchestrator.calibration import Calibration, ClassSpeed, Trial
 from orchestrator.calibrator import STREAM
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.engine.step import StepRequest
 
 Measure = Callable[[StepRequest, int | None], tuple[ClassSpeed, ...]]

@@ -10,7 +10,7 @@ from metafleet.learners.base import Learner
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.params import MetaState
 from metafleet.workload import WorkloadSpec
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.engine.step import Dispatcher, StepRequest
 from orchestrator.scratch import open_scratch
 

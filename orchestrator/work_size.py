@@ -14,7 +14,7 @@ from metafleet.device import resolve_device
 from metafleet.execution.strategy import StrategyName
 from orchestrator.calibration import Calibration, ClassSpeed
 from orchestrator.calibrator import STREAM, measure
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.engine.lanes import devices_of
 from orchestrator.engine.step import Dispatcher, StepRequest
 from orchestrator.scratch import open_scratch

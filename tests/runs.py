@@ -12,7 +12,7 @@ from contracts.settings import Settings, child_environment
 from db.engine import Database
 from db.records import JobRecord, OuterStepRecord, RunRecord
 from db.repositories import JobRepository, OuterStepRepository, RunRepository
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.events import EvaluationDone, RunStarted, StepDone
 from orchestrator.launch import RunReport, create_runs, execute_run
 from tests.fleet import ROOT

@@ -16,7 +16,7 @@ from metafleet.errors import ConfigError, DataError
 from orchestrator.cli.context import echo_json
 from orchestrator.cli.data_import import import_data
 from orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
-from orchestrator.config_source import parse_value
+from orchestrator.config.source import parse_value
 
 _SET_HELP = "An option of the data set, such as --set split=lake or --set rotations=true."
 

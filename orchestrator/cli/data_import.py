@@ -21,7 +21,7 @@ from metafleet.data.summary import no_progress
 from metafleet.errors import ConfigError, DataError
 from orchestrator.cli.context import echo_json
 from orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
-from orchestrator.config_source import parse_value
+from orchestrator.config.source import parse_value
 
 
 @click.command("import")

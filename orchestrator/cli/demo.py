@@ -16,7 +16,7 @@ from orchestrator.cli.context import load_settings, open_database
 from orchestrator.cli.curve import write_curve
 from orchestrator.cli.execution import execute_watched, show_report
 from orchestrator.cli.output import notify, program
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.embedded.stack import EmbeddedStack, StackOrder
 from orchestrator.launch import create_runs
 

@@ -16,7 +16,7 @@ from orchestrator.cli.execution import show_evaluations
 from orchestrator.cli.logs import log_to
 from orchestrator.cli.output import notify
 from orchestrator.cli.progress import watching
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.launch import evaluate_run
 from orchestrator.left_rows import replay_left_rows
 

@@ -16,7 +16,7 @@ from orchestrator.cli.logs import log_to
 from orchestrator.cli.output import program
 from orchestrator.cli.progress import watching
 from orchestrator.cli.tables import make_table, show_table
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.events import EvaluationDone
 from orchestrator.launch import RunReport, execute_run
 from orchestrator.tenure import Tenure

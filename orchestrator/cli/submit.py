@@ -21,7 +21,8 @@ from orchestrator.cli.context import (
 from orchestrator.cli.execution import execute_watched, show_report
 from orchestrator.cli.figures import parse_seeds
 from orchestrator.cli.output import notify, program, unread_is_fine
-from orchestrator.config import ExperimentConfig, check_name
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.config.naming import check_name
 from orchestrator.launch import Queueing, create_runs
 from orchestrator.tenure import Tenure
 

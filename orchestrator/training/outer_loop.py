@@ -9,7 +9,7 @@ from metafleet.errors import FencedError, FleetError, NumericsError
 from metafleet.params import MetaState
 from metafleet.summary import summarise
 from metafleet.workload import WorkloadSpec
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.engine.step import Dispatcher, StepOutcome, StepRequest
 from orchestrator.events import Observer
 from orchestrator.recorder import Recorder

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from metafleet.episode import META_VAL
 from metafleet.workload import WorkloadSpec
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.engine.step import Dispatcher, Ticket
 from orchestrator.events import EvaluationDone, Observer
 from orchestrator.recorder import Recorder

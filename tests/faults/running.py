@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from contracts.settings import Settings
 from db.records import RunRecord
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.events import StepDone
 from orchestrator.launch import RunReport
 from tests.fleet import wait_until

@@ -5,7 +5,7 @@ from pathlib import Path
 from contracts.settings import Settings
 from metafleet.data.importing.bringing import import_folder
 from metafleet.data.importing.options import FolderOptions
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from tests.fleet import ROOT, Fleet
 from tests.runs import execute, new_run, undisturbed
 from tests.unit.data.importing.conftest import EVEN_SEED

@@ -11,7 +11,7 @@ import pytest
 from contracts.host_cache import HostCache
 from contracts.keys import queue_list
 from contracts.settings import Settings
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.engine.fleet import FleetDispatcher
 from orchestrator.engine.open_step import OpenStep
 from tests.fleet import Fleet, open_fleet, wait_until

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.events import EvaluationDone
 from tests.fleet import ROOT, Fleet
 from tests.runs import execute, new_run

@@ -16,7 +16,7 @@ import psutil
 from contracts.settings import Settings, child_environment
 from db.engine import Database
 from db.records import RunRecord
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.launch import Queueing, create_runs
 from tests.fleet import ROOT, wait_until
 

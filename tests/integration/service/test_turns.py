@@ -5,7 +5,7 @@ import threading
 from itertools import groupby
 
 from db.records import RunRecord
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from tests.fleet import Fleet, wait_until
 from tests.runs import config, execute, new_run, undisturbed
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metafleet.errors import CheckpointError, NumericsError
 from metafleet.learners.base import EpisodeMetrics
 from metafleet.params import digest, flatten_state
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.engine.step import StepOutcome, StepRequest, Ticket
 from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, Progress
 from orchestrator.training.outer_loop import OuterLoop, Trained

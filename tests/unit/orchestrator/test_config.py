@@ -11,7 +11,7 @@ from metafleet.data.registry import open_source
 from metafleet.episode import EpisodeShape
 from metafleet.errors import ConfigError
 from metafleet.sampling import ClassEpisodeSource, ClassRows, Modality
-from orchestrator.config import MAX_SEED, ExperimentConfig
+from orchestrator.config.experiment import MAX_SEED, ExperimentConfig
 
 GOOD = """\
 name = "tiny"

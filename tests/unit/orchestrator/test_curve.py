@@ -11,7 +11,7 @@ from PIL import Image
 from db.records import EvaluationRecord, OuterStepRecord, RunRecord, RunStatus
 from experiments import FOLDER
 from metafleet.errors import ConfigError
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.curve import draw_learning_curve, smooth
 
 

@@ -11,7 +11,7 @@ from metafleet.data import registry
 from metafleet.errors import FleetError
 from metafleet.workload import Workload
 from orchestrator.calibration import Calibration, ClassSpeed
-from orchestrator.config import ExperimentConfig
+from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.engine.step import StepRequest
 from orchestrator.trials import Trials
 from tests.runs import config

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metafleet.errors import ConfigError
-from orchestrator.config_problems import type_name
+from orchestrator.config.problems import type_name
 
 Tree = dict[str, Any]
 

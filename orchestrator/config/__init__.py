@@ -1,0 +1,1 @@
+"""An experiment's configuration: TOML in, one checked and frozen value out."""

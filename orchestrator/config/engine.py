@@ -1,0 +1,69 @@
+"""Section [engine]: how the work is cut, computed and guarded."""
+
+from typing import Literal, Self, cast
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from metafleet.execution import STRATEGIES
+from metafleet.execution.strategy import Precision, StrategyName
+from orchestrator.config.section import Section
+
+
+class Engine(Section):
+    """How the work is cut and guarded.
+
+    Only episodes_per_job, device, execution, precision, wire_dtype and max_staleness touch the
+    arithmetic.
+    """
+
+    episodes_per_job: int | Literal["auto"] = Field(
+        default=4, json_schema_extra={"expected": "an integer >= 1, or 'auto'"}
+    )
+    device: Literal["cpu", "cuda", "any"] = "cpu"
+    execution: Literal[StrategyName, "auto"] = Field(
+        default="autograd",
+        json_schema_extra={"expected": f"one of: {', '.join(STRATEGIES)}, auto"},
+    )
+    precision: Precision = "float32"
+    numerics: Literal["strict", "relaxed"] = "strict"
+    policy: Literal["strict", "partial"] = "strict"
+    min_fraction: float = Field(default=0.9, gt=0, le=1)
+    max_attempts: int = Field(default=3, ge=1)
+    checkpoint_every: int = Field(default=25, ge=1)
+    max_staleness: int = Field(default=0, ge=0, le=4)
+    step_deadline_s: float = Field(default=600.0, gt=0)
+    job_deadline_s: float = Field(default=600.0, gt=0)
+    wire_dtype: Literal["float32", "bfloat16"] = "float32"
+    reduce_fan_in: int = Field(default=0, ge=0)
+
+    @field_validator("episodes_per_job", mode="before")
+    @classmethod
+    def _check_episodes_per_job(cls, value: object) -> object:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if value == "auto" or (is_number and cast(int, value) >= 1):
+            return value
+        is_in_range_type = is_number or isinstance(value, str)
+        raise PydanticCustomError("range" if is_in_range_type else "work_size_type", "out of range")
+
+    @property
+    def own_device(self) -> str:
+        """What this process computes on when there is no fleet; for ``resolve_device``."""
+        return "auto" if self.device == "any" else self.device
+
+    @model_validator(mode="after")
+    def _check_mixed(self) -> Self:
+        if self.device == "any" and self.numerics == "strict":
+            raise ValueError(
+                'device="any" mixes processors that compute other last bits, and numerics="strict" '
+                'refuses that; set numerics="relaxed", or device="cpu" or "cuda"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_fan_in(self) -> Self:
+        if self.reduce_fan_in == 1 or self.reduce_fan_in & (self.reduce_fan_in - 1):
+            raise ValueError(
+                f"reduce_fan_in={self.reduce_fan_in}; expected a power of two >= 2, or 0 for none"
+            )
+        return self

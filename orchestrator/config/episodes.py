@@ -1,0 +1,58 @@
+"""Section [episodes]: the shape of episodes, and what a split has otherwise."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from metafleet.episode import SPLITS, EpisodeShape
+from orchestrator.config.section import Section
+
+
+class EpisodeOverride(Section):
+    """Fields of an episode's shape that one split has otherwise."""
+
+    n_way: int | None = Field(default=None, ge=0)
+    k_shot: int | None = Field(default=None, ge=1)
+    n_query: int | None = Field(default=None, ge=1)
+    shots: Literal["even", "uneven"] | None = None
+    missing_rate: float | None = Field(default=None, ge=0, lt=1)
+    support_modalities: list[str] | None = None
+    query_modalities: list[str] | None = None
+    class_text: bool | None = None
+    parts: list[str] | None = None
+
+
+class Episodes(Section):
+    """Shape of the episodes: n_way 0 is regression; see ``EpisodeShape``."""
+
+    n_way: int = Field(ge=0)
+    k_shot: int = Field(ge=1)
+    n_query: int = Field(ge=1)
+    shots: Literal["even", "uneven"] = "even"
+    missing_rate: float = Field(default=0.0, ge=0, lt=1)
+    support_modalities: list[str] = Field(default=[])
+    query_modalities: list[str] = Field(default=[])
+    class_text: bool = False
+    parts: list[str] = Field(default=[])
+    meta_train: EpisodeOverride = EpisodeOverride()
+    meta_val: EpisodeOverride = EpisodeOverride()
+    meta_test: EpisodeOverride = EpisodeOverride()
+
+    @model_validator(mode="after")
+    def _check_n_way(self) -> Self:
+        for split in SPLITS:
+            if (n_way := self.shape(split).n_way) == 1:
+                raise ValueError(
+                    f"n_way={n_way} in split {split!r}; expected an integer >= 2, "
+                    "or 0 for regression"
+                )
+        return self
+
+    def shape(self, split: str) -> EpisodeShape:
+        """Give the shape of one split's episodes."""
+        own: EpisodeOverride = getattr(self, split)
+        values: dict[str, Any] = {}
+        for name in EpisodeOverride.model_fields:
+            value = getattr(self, name) if getattr(own, name) is None else getattr(own, name)
+            values[name] = tuple(value) if isinstance(value, list) else value
+        return EpisodeShape(**values)

@@ -1,0 +1,185 @@
+"""One experiment, checked.
+
+Every problem is one line that names the input, the key, the value and what was expected; all of
+them are reported together, in one ConfigError.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, PrivateAttr, ValidationError
+
+from metafleet.episode import SPLITS, EpisodeShape
+from metafleet.errors import ConfigError, MetafleetError
+from metafleet.execution import Strategy
+from metafleet.execution.strategy import LARGEST_CHUNK, StrategyName
+from metafleet.sampling import EpisodeSource
+from metafleet.workload import Workload, WorkloadSpec
+from orchestrator.config import options
+from orchestrator.config.engine import Engine
+from orchestrator.config.episodes import Episodes
+from orchestrator.config.judging import Test, Validation
+from orchestrator.config.naming import NAME, NAME_EXPECTED
+from orchestrator.config.outer import Outer
+from orchestrator.config.problems import Blame, describe, raise_problems
+from orchestrator.config.section import Section
+from orchestrator.config.source import apply_overrides, read_toml
+
+MAX_SEED = 2**63 - 1
+"""The largest seed every database can hold in one integer column."""
+_FREE_FORM = ("data", "model", "learner")
+
+
+class ExperimentConfig(Section):
+    """One experiment, checked: made by ``load`` or ``from_json``, never changed."""
+
+    name: str = Field(pattern=NAME, json_schema_extra={"expected": NAME_EXPECTED})
+    description: str = ""
+    seed: int = Field(default=1, ge=0, le=MAX_SEED)
+    data: dict[str, Any]
+    episodes: Episodes
+    model: dict[str, Any]
+    learner: dict[str, Any]
+    outer: Outer
+    validation: Validation = Validation()
+    test: Test = Test()
+    engine: Engine = Engine()
+    _blame: Blame = PrivateAttr(default_factory=lambda: Blame("configuration"))
+
+    @classmethod
+    def load(
+        cls, path: Path, overrides: Sequence[str] = (), *, allowed_packages: Sequence[str] = ()
+    ) -> Self:
+        """Read a TOML file, lay ``--set`` overrides over it, and check all but the data.
+
+        Args:
+            path: the file.
+            overrides: assignments such as "outer.lr=0.01".
+            allowed_packages: packages of the user whose learners and models may be imported.
+
+        Raises:
+            ConfigError: one line for each problem.
+        """
+        tree, overridden = apply_overrides(read_toml(path), overrides)
+        blame = Blame(str(path), overridden)
+        lines = []
+        try:
+            config = cls.model_validate(tree)
+        except ValidationError as error:
+            lines = describe(error, cls, blame)
+        free_form = {s: tree[s] for s in _FREE_FORM if isinstance(tree.get(s), dict)}
+        lines += options.problems(free_form, blame, allowed_packages=allowed_packages)
+        raise_problems(lines)
+        config._blame = blame
+        return config
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any], origin: str = "stored configuration") -> Self:
+        """Rebuild what ``to_json`` wrote; ``origin`` names it in messages.
+
+        Raises:
+            ConfigError: the mapping is no valid configuration.
+        """
+        blame = Blame(origin)
+        try:
+            config = cls.model_validate(tree)
+        except ValidationError as error:
+            raise ConfigError("\n".join(describe(error, cls, blame))) from error
+        config._blame = blame
+        return config
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain JSON values, defaults included, for the runs.config column."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def with_seed(self, seed: int) -> Self:
+        """Give the same experiment with another seed.
+
+        Raises:
+            ConfigError: the seed is out of range.
+        """
+        other = self.from_json({**self.to_json(), "seed": seed}, "--seeds")
+        other._blame = self._blame
+        return other
+
+    def with_data(self, data: Mapping[str, Any]) -> Self:
+        """Give the same experiment with other options of its data, which the caller checked."""
+        return self.model_copy(update={"data": dict(data)})
+
+    def with_episodes_per_job(self, episodes_per_job: int) -> Self:
+        """Give the same experiment with jobs of so many episodes."""
+        engine = self.engine.model_copy(update={"episodes_per_job": episodes_per_job})
+        return self.model_copy(update={"engine": engine})
+
+    def with_execution(self, execution: StrategyName) -> Self:
+        """Give the same experiment with episodes executed in a certain way."""
+        engine = self.engine.model_copy(update={"execution": execution})
+        return self.model_copy(update={"engine": engine})
+
+    def with_episodes(self, overrides: Sequence[str]) -> Self:
+        """Give the same experiment with other episodes.
+
+        Args:
+            overrides: assignments such as "episodes.k_shot=5".
+
+        Raises:
+            ConfigError: one is of another key, or not valid.
+        """
+        tree, keys = apply_overrides(self.to_json(), overrides)
+        others = sorted(key for key in keys if not key.startswith("episodes."))
+        if others:
+            raise ConfigError(
+                f"--set {others[0]} would change what was learned; expected a key of [episodes], "
+                "like episodes.k_shot=5"
+            )
+        return self.from_json(tree, "--set")
+
+    def shapes(self) -> dict[str, EpisodeShape]:
+        """Give the shape of every split's episodes."""
+        return {split: self.episodes.shape(split) for split in SPLITS}
+
+    def workload_spec(self, data_digest: str) -> WorkloadSpec:
+        """Give what workers need to know to do this experiment's arithmetic.
+
+        Where it is still to be measured how episodes are executed, they are by autograd.
+        """
+        return WorkloadSpec(
+            seed=self.seed,
+            data=self.data,
+            data_digest=data_digest,
+            episodes=self.shapes(),
+            model=self.model,
+            learner=self.learner,
+            execution=self.strategy(),
+        )
+
+    def strategy(self) -> Strategy:
+        """Say how episodes are executed: in chunks as large as a job, up to a limit."""
+        name: StrategyName = "autograd"
+        if self.engine.execution != "auto":
+            name = self.engine.execution
+        strategy, size = Strategy(name, self.engine.precision), self.engine.episodes_per_job
+        if not strategy.is_mapped or size == "auto":
+            return strategy
+        return replace(strategy, chunk=min(size, self.outer.meta_batch_size, LARGEST_CHUNK))
+
+    def check_source(self, source: EpisodeSource, *, allowed_packages: Sequence[str] = ()) -> None:
+        """Check every split's episodes, the model and the learner against the opened data.
+
+        Raises:
+            ConfigError: one line for each split whose episodes the data cannot fill; else the
+                reason why model or learner do not fit.
+        """
+        lines = []
+        for split, shape in self.shapes().items():
+            try:
+                source.check(split, shape)
+            except MetafleetError as error:
+                lines.append(f"{self._blame.source('episodes')}: {error}")
+        raise_problems(lines)
+        try:
+            Workload.bind(self.workload_spec(""), source, allowed_packages=allowed_packages)
+        except ConfigError as error:
+            raise ConfigError(f"{self._blame.origin}: {error}") from error

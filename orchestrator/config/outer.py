@@ -1,0 +1,38 @@
+"""Section [outer]: the outer loop."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from orchestrator.config.section import Section
+
+
+class Outer(Section):
+    """The outer loop: how many steps, how large, which optimiser and schedule."""
+
+    steps: int = Field(ge=1)
+    meta_batch_size: int = Field(ge=1)
+    optimiser: Literal["adam", "sgd"] = "adam"
+    lr: float = Field(default=1e-3, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip_norm: float = Field(default=0.0, ge=0)
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    warmup_steps: int = Field(default=0, ge=0)
+    step_every: int = Field(default=0, ge=0)
+    step_gamma: float = Field(default=0.5, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.momentum and self.optimiser != "sgd":
+            raise ValueError(
+                f"momentum={self.momentum} has no meaning with optimiser={self.optimiser!r}; "
+                "expected momentum=0.0, or optimiser='sgd'"
+            )
+        if self.schedule == "step" and not self.step_every:
+            raise ValueError("step_every=0 with schedule='step'; expected an integer >= 1")
+        if self.warmup_steps > self.steps:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps} exceeds steps={self.steps}; lower warmup_steps"
+            )
+        return self
