@@ -108,7 +108,6 @@ class LearnedModel:
             if points.targets is None:
                 raise DataError(f"{path} has no targets")
             return self.adapt_to(ExampleSet(points.inputs, points.targets), {}, needs)
-        check_folders(path)
         with open_items(
             *(path, blueprint.inputs, needs, options),
             is_labelled=True,
@@ -167,25 +166,6 @@ class LearnedModel:
                 "'protonet', 'r2d2' or 'protomaml'"
             )
         return classes
-
-
-def check_folders(path: Path) -> None:
-    """Refuse a folder of folders of which one is empty: a class without an example.
-
-    Raises:
-        DataError: names the class.
-    """
-    if not path.is_dir():
-        return
-    try:
-        folders = [child for child in sorted(path.iterdir()) if child.is_dir()]
-        empty = [f.name for f in folders if not f.name.startswith(".") and not any(f.iterdir())]
-    except OSError as error:
-        raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
-    if empty:
-        raise DataError(
-            f"{path}: class {empty[0]!r} has no example; give at least one, or delete the folder"
-        )
 
 
 def _refuse_twins(path: Path, classes: dict[str, int]) -> None:

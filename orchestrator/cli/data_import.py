@@ -177,7 +177,7 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     expected = "KIND.OPTION=VALUE, such as image.side=84"
     key, text = _pair(assignment, "--set", expected)
     kind, dot, option = key.partition(".")
-    if not dot or not option:
+    if not dot or not option or not isinstance(values.get(kind, {}), dict) or kind == "columns":
         raise ConfigError(f"--set {assignment!r}; expected {expected}")
     values.setdefault(kind, {})[option] = parse_value(text)
 

@@ -20,7 +20,7 @@ def read_class_folders(place: Place, log: ProblemLog) -> Found:
     """Read <class>/*; all that lies below a class's folder, at any depth, is of the class."""
     items = []
     for name in folders_in(place.folder):
-        items += list(read_class(files_below(place.folder, name, log), log, label=name))
+        items += _read_folder(place, name, log, label=name)
     return Found(items, _left_aside(files_in(place.folder)))
 
 
@@ -39,8 +39,7 @@ def read_split_folders(place: Place, log: ProblemLog) -> Found:
             continue
         aside += files_in(place.folder / split_name)
         for name in folders_in(place.folder / split_name):
-            files = files_below(place.folder, f"{split_name}/{name}", log)
-            items += list(read_class(files, log, label=name, split=split))
+            items += _read_folder(place, f"{split_name}/{name}", log, label=name, split=split)
     return Found(items, _left_aside(aside))
 
 
@@ -72,6 +71,18 @@ def read_class(
         by_stem.setdefault(stem, {})[kind] = file
     for parts in by_stem.values():
         yield Item(_first_name(parts), label, parts, split, group)
+
+
+def _read_folder(
+    place: Place, folder: str, log: ProblemLog, *, label: str, split: str = ""
+) -> list[Item]:
+    """Read the folder of a class; one without any file is a problem, for a class is missing."""
+    before = len(log)
+    files = files_below(place.folder, folder, log)
+    items = list(read_class(files, log, label=label, split=split))
+    if not items and len(log) == before and place.is_labelled:
+        log.add("small-class", f"class {label!r}", "has no example: add some, or delete the folder")
+    return items
 
 
 def _first_name(parts: Mapping[str, Part]) -> str:

@@ -43,8 +43,9 @@ class Hdf5Part:
     def read(self) -> bytes:
         """Return an image file's bytes: those that are stored, or pixels as PPM or PGM."""
         try:
-            found = np.asarray(open_hdf5(self.file.path)[self.dataset][self.row], np.uint8)
-        except (OSError, KeyError, IndexError, ValueError) as error:
+            store = open_hdf5(self.file.path, self.file.stamp)
+            found = np.asarray(store[self.dataset][self.row], np.uint8)
+        except (OSError, KeyError, IndexError, ValueError, RuntimeError) as error:
             raise DecodeError(f"the HDF5 file cannot be read: {error}") from error
         if found.ndim == 1:
             return found.tobytes()
@@ -54,8 +55,12 @@ class Hdf5Part:
 
 
 @lru_cache(maxsize=4)
-def open_hdf5(path: Path) -> Any:
+def open_hdf5(path: Path, stamp: str) -> Any:
     """Open an HDF5 file for reading; it stays open, for its rows are read one by one.
+
+    Args:
+        path: the file.
+        stamp: of the file as it is now: one that was replaced since is opened anew.
 
     Raises:
         DataMissingError: h5py is not installed.

@@ -72,7 +72,7 @@ def read_items(path: Path, ask: FolderOptions, *, is_labelled: bool = True) -> R
     items = [_composed(item) for item in found.items if _is_sound(item, log)]
     items = _without_duplicates(items, log)
     items, kinds, notes = name_modalities(items, log, fixed=tuple(ask.columns))
-    if not items and not len(log):
+    if not found.items and not any(problem.is_fatal for problem in log.all()):
         log.add_fatal("no-layout", str(path), f"read as {layout}, it holds no example")
     notes = [f"layout: {layout}", *map(one_line, found.notes), *notes, *_alike(items)]
     return Reading(layout, tuple(items), kinds, log.all(), tuple(notes), _fingerprint(items))

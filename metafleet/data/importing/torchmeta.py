@@ -5,10 +5,13 @@ tiered-ImageNet, CUB); a class's data set is pixels uint8 [n, height, width] or
 [n, height, width, 3], or n image files as bytes.
 """
 
+import contextlib
 import json
+import math
 from pathlib import PurePosixPath
 from typing import Any
 
+from metafleet.data.decoding.raster import MAX_PIXELS
 from metafleet.data.importing.hdf5_part import Hdf5Part, open_hdf5
 from metafleet.data.importing.item import Item
 from metafleet.data.importing.part import FilePart, find_file
@@ -20,6 +23,8 @@ from metafleet.errors import DataMissingError
 
 _SHARED = "data.hdf5"
 _LABELS = "_labels.json"
+_MOST_COMPRESSED = 1100
+"""Bytes that one byte of a file can become: deflate reaches 1032."""
 
 
 def read_torchmeta(place: Place, log: ProblemLog) -> Found:
@@ -64,31 +69,52 @@ def _read_classes(
     file: FilePart, paths: list[tuple[str, ...]], split: str, log: ProblemLog
 ) -> list[Item]:
     try:
-        store = open_hdf5(file.path)
+        store = open_hdf5(file.path, file.stamp)
     except (OSError, DataMissingError) as error:
         kind = "missing-package" if isinstance(error, DataMissingError) else "unreadable-file"
         log.add_fatal(kind, file.name, str(error).splitlines()[0])
         return []
     items: list[Item] = []
-    for path in paths:
+    for path in dict.fromkeys(paths):  # a class that is named twice has its images once
         inner = "/".join(path)
-        dataset = next((d for d in (inner, f"datasets/{inner}") if d in store), None)
-        if dataset is None or not _is_images(store[dataset]):
-            log.add(
-                "missing-file" if dataset is None else "bad-manifest",
-                f"{file.name}/{inner}",
-                "is not there"
-                if dataset is None
-                else f"is {_describe(store[dataset])}; expected "
-                "uint8 [n, height, width], [n, height, width, 3] or n image files",
-            )
+        dataset = _find_dataset(store, inner)
+        problem = _problem_of(dataset, file)
+        if problem is not None:
+            log.add(problem[0], f"{file.name}/{inner}", problem[1])
             continue
         label = "/".join(path[1:]) if path[0].startswith("images_") else inner
-        group = str(PurePosixPath(label).parent)
-        for row in range(len(store[dataset])):
-            part = Hdf5Part(file, dataset, row)
-            items.append(Item(part.name, label, {"image": part}, split, group.replace(".", "")))
+        group = "/".join(PurePosixPath(label).parent.parts)
+        for row in range(len(dataset)):
+            part = Hdf5Part(file, dataset.name.lstrip("/"), row)
+            items.append(Item(part.name, label, {"image": part}, split, group))
     return items
+
+
+def _find_dataset(store: Any, inner: str) -> Any:
+    """Return what is stored under a class's name; None where nothing is."""
+    for name in (inner, f"datasets/{inner}"):
+        with contextlib.suppress(KeyError, ValueError, OSError):  # a link that leads nowhere
+            return store[name]
+    return None
+
+
+def _problem_of(dataset: Any, file: FilePart) -> tuple[str, str] | None:
+    """Return kind and message of what is wrong with a class's data set, by its header alone."""
+    if dataset is None:
+        return "missing-file", "is not there"
+    if not _is_images(dataset):
+        return "bad-manifest", (
+            f"is {_describe(dataset)}; expected uint8 [n, height, width], [n, height, width, 3] "
+            "or n image files"
+        )
+    n_pixels = math.prod(dataset.shape[1:3])
+    if not 1 <= n_pixels <= MAX_PIXELS:
+        return "bad-image", f"is {_describe(dataset)}; expected 1 to {MAX_PIXELS} pixels each"
+    if dataset.nbytes > _MOST_COMPRESSED * file.n_bytes:
+        return "bad-manifest", (
+            f"is {_describe(dataset)}, more than a file of {file.n_bytes} bytes can hold"
+        )
+    return None
 
 
 def _is_images(dataset: Any) -> bool:
@@ -96,7 +122,7 @@ def _is_images(dataset: Any) -> bool:
         return False  # a group
     if len(dataset.shape) == 1:
         inner = dataset.dtype.metadata or {}
-        return "vlen" in inner
+        return str(inner.get("vlen")) == "uint8"
     is_grey = len(dataset.shape) == 3
     is_colour = len(dataset.shape) == 4 and dataset.shape[3] == 3
     return str(dataset.dtype) == "uint8" and (is_grey or is_colour)

@@ -126,7 +126,7 @@ def test_a_class_without_an_example_is_named(tmp_path: Path) -> None:
     make_classes(tmp_path, range(2), n_items=2, seed=1)
     (tmp_path / "nothing").mkdir()
 
-    with pytest.raises(DataError, match="class 'nothing' has no example"):
+    with pytest.raises(DataError, match="class 'nothing': has no example"):
         learned("image").adapt(tmp_path)
 
 

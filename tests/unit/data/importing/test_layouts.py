@@ -390,6 +390,45 @@ def test_torchmeta_files_give_pixels_and_splits(
         assert np.array_equal(np.asarray(image), first)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shape": (2, 60_000, 60_000), "chunks": (1, 600, 600)}, "pixels each"),
+        ({"shape": (3_000_000, 4, 4), "chunks": (1000, 4, 4)}, "more than a file of"),
+        ({"shape": (2, 0, 4)}, "pixels each"),
+        ({"data": ["7", "8"], "dtype": h5py.string_dtype()}, "expected uint8"),
+        ({"data": h5py.SoftLink("/nowhere")}, "is not there"),
+    ],
+    ids=["pixels", "rows", "nothing", "texts", "link"],
+)
+def test_an_hdf5_file_is_not_believed(
+    tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with h5py.File(tmp_path / "data.hdf5", "w") as store:
+        store["b"] = pixels(3, 4, 4)
+        if isinstance(options.get("data"), h5py.SoftLink):
+            store["a"] = options["data"]
+        else:
+            store.create_dataset("a", **{"dtype": np.uint8} | options)
+    write(tmp_path, {"train_labels.json": '["a", "b", "b"]'})
+
+    found = read_items(tmp_path, FolderOptions())
+
+    (problem,) = found.problems
+    assert (problem.where, message in problem.message) == ("data.hdf5/a", True)
+    assert [item.label for item in found.items] == ["b"] * 3
+
+
+def test_an_hdf5_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    write(tmp_path, {"train_labels.json": '["a"]'})
+    for value in (1, 9):
+        with h5py.File(tmp_path / "new", "w") as store:
+            store["a"] = np.full((1, 2, 2), value, np.uint8)
+        (tmp_path / "new").replace(tmp_path / "data.hdf5")
+
+        assert read(tmp_path).items[0].parts["image"].read()[-1] == value
+
+
 def test_items_to_predict_need_no_class(tmp_path: Path) -> None:
     write(tmp_path, {"1.png": picture(1), "1.wav": sound(1), "2.png": picture(2)})
     ask = FolderOptions(path=str(tmp_path))

@@ -222,6 +222,9 @@ BROKEN = {
     "a class with one item": Broken(
         "small-class", files({"lone/x.png": picture(1)}), "class 'lone'", "has 1 sound items"
     ),
+    "a class without a file": Broken(
+        "small-class", files({"empty/.keep": ""}), "class 'empty'", "has no example"
+    ),
     "too few classes": Broken(
         "small-split",
         lambda f: class_folders(f, classes=["a", "b", "c"], items=2),
