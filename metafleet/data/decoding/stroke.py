@@ -7,6 +7,7 @@ Quick, Draw!'s JSON, where "drawing" is a list of strokes, each [xs, ys] or [xs,
 
 import io
 import json
+import tokenize
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from metafleet.options import require
 MAX_SOURCE_BYTES = 1 << 22
 MAX_POINTS = 1 << 12
 _NPY = b"\x93NUMPY"
+_NPY_ERRORS = (ValueError, EOFError, OSError, SyntaxError, tokenize.TokenError)
+"""Of a damaged header, which is text of Python."""
 Points = npt.NDArray[np.float64]
 
 
@@ -76,6 +79,7 @@ def _read(source: bytes) -> list[Points]:
         lines = _read_inkml(source)
     else:
         lines = _read_json(source)
+    lines = [line for line in lines if len(line)]  # InkML has traces without points
     if not lines:
         raise DecodeError("the drawing has no strokes")
     for number, line in enumerate(lines):
@@ -99,7 +103,7 @@ def _read_json(source: bytes) -> list[Points]:
 def _line(number: int, stroke: object, *, by_column: bool) -> Points:
     try:
         points = np.array(stroke, np.float64)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         points = np.zeros(0)
     points = points.T if by_column else points
     if points.ndim != 2 or points.shape[0] < 1 or points.shape[1] < 2:
@@ -133,7 +137,7 @@ def read_npy(source: bytes) -> Array:
         if dtype.kind not in "biuf" or n_items * dtype.itemsize != len(source) - handle.tell():
             raise DecodeError(f"the array {dtype} {list(shape)} does not fit {len(source)} bytes")
         return np.asarray(np.load(io.BytesIO(source), allow_pickle=False))
-    except (ValueError, EOFError, OSError) as error:
+    except _NPY_ERRORS as error:
         raise DecodeError(f"the array cannot be read: {error}") from error
 
 
@@ -152,11 +156,17 @@ def _read_inkml(source: bytes) -> list[Points]:
 
 def _trace(number: int, text: str) -> Points:
     try:
-        return np.array([[float(c) for c in p.split()[:2]] for p in text.split(",")]).reshape(-1, 2)
+        points = [_point(point) for point in text.split(",")] if text.strip() else []
+        return np.array(points, np.float64).reshape(-1, 2)
     except ValueError as error:
         raise DecodeError(
             f"trace {number} is no list of points; expected 'x y, x y, ...' in full numbers"
         ) from error
+
+
+def _point(text: str) -> tuple[float, float]:
+    x, y, *_ = map(float, text.split())  # ValueError with fewer than two
+    return x, y
 
 
 def _fitted(lines: Sequence[Points]) -> list[Points]:

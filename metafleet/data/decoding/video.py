@@ -58,10 +58,13 @@ class VideoOptions:
 
 
 class VideoDecoder:
-    """Reads clips: animated GIF and WebP with Pillow, everything else with PyAV (FFmpeg)."""
+    """Reads clips: animated GIF and WebP with Pillow, everything else with PyAV (FFmpeg).
+
+    As a player shows them: turned upright as the camera noted, and cut as an edit list says.
+    """
 
     kind = "video"
-    version = 1
+    version = 2
     suffixes = frozenset(
         (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv", ".gif", ".webp")
     )
@@ -145,16 +148,20 @@ def _decode_stream(source: bytes, options: VideoOptions) -> Array:
 
 
 def _count_packets(av: Any, source: bytes) -> int:
-    """Count a clip's frames without decoding them, and look whether its end is there."""
+    """Count the frames that a clip shows, without decoding; look whether its end is there."""
     with av.open(io.BytesIO(source), mode="r") as container:
         if not container.streams.video:
             raise DecodeError("it has no video stream")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise DecodeError("its video is of an unknown codec")
         check_size(stream.codec_context.width, stream.codec_context.height)
-        n_frames, end_s = 0, 0.0
+        n_frames, n_hidden, end_s = 0, 0, 0.0
         for packet in container.demux():
-            n_frames += packet.size > 0 and packet.stream is stream  # the last one is empty
-            if packet.pts is not None:
+            if packet.size > 0 and packet.stream is stream:  # the last one is empty
+                n_frames += 1
+                n_hidden += packet.is_discard  # kept for the frames after it, and cut away
+            if packet.pts is not None and packet.time_base is not None:
                 end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if n_frames > MAX_FRAMES:
                 raise DecodeError(f"the clip has more than {MAX_FRAMES} frames; shorten it")
@@ -165,7 +172,9 @@ def _count_packets(av: Any, source: bytes) -> int:
         raise DecodeError(
             f"the clip ends after {end_s:.2f} of {promised_s:.2f} s; it may be truncated"
         )
-    return n_frames
+    if n_frames == n_hidden:
+        raise DecodeError("all frames of the clip are cut away by its edit list")
+    return n_frames - n_hidden
 
 
 def _frames_of(av: Any, source: bytes) -> Iterator["Image"]:
@@ -174,4 +183,11 @@ def _frames_of(av: Any, source: bytes) -> Iterator["Image"]:
         stream.codec_context.thread_count = 1  # processes already share the cores
         for frame in container.decode(stream):
             check_size(frame.width, frame.height)
-            yield frame.to_image()
+            yield _upright(frame)
+
+
+def _upright(frame: Any) -> "Image":
+    """Turn a frame as its camera noted, counter-clockwise by a multiple of 90 degrees."""
+    degrees = 90 * round(frame.rotation / 90)
+    image: Image = frame.to_image()
+    return image.rotate(degrees, expand=True) if degrees else image

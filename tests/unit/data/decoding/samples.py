@@ -1,6 +1,7 @@
 """Small files of every kind, made in memory."""
 
 import io
+import struct
 
 import av
 import numpy as np
@@ -44,6 +45,18 @@ def clip(frames: list[np.ndarray], format: str = "mp4", codec: str = "mpeg4") ->
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
     return buffer.getvalue()
+
+
+def patched(source: bytes, box: bytes, place: int, form: str, *values: int) -> bytes:
+    """Overwrite numbers of an MP4's box, so many bytes after its name begins."""
+    start = source.index(box) + place
+    packed = struct.pack(form, *values)
+    return source[:start] + packed + source[start + len(packed) :]
+
+
+def display_matrix(a: int, b: int, c: int, d: int) -> tuple[int, ...]:
+    """A turn about the origin, as MP4 writes it."""
+    return (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
 
 
 def npy(array: np.ndarray) -> bytes:

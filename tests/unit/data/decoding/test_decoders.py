@@ -9,7 +9,17 @@ from PIL import Image
 from metafleet.data.decoding import audio, video
 from metafleet.data.decoding.registry import DECODERS, kinds_of
 from metafleet.errors import ConfigError, DataMissingError, DecodeError
-from tests.unit.data.decoding.samples import animation, clip, npy, picture, png, tone, wav
+from tests.unit.data.decoding.samples import (
+    animation,
+    clip,
+    display_matrix,
+    npy,
+    patched,
+    picture,
+    png,
+    tone,
+    wav,
+)
 
 RNG = np.random.default_rng(7)
 COLOURS = RNG.integers(0, 256, (48, 64, 3), np.uint8)
@@ -151,6 +161,35 @@ def test_a_clip_gives_frames_from_all_over_it(format, codec):
     np.testing.assert_allclose(row.reshape(5, -1).mean(axis=1), [25, 75, 125, 175, 225], atol=8)
 
 
+@pytest.mark.parametrize(
+    ("matrix", "bright"),
+    [((0, 1, -1, 0), "right"), ((-1, 0, 0, -1), "below"), ((0, -1, 1, 0), "left")],
+    ids=["90", "180", "270"],
+)
+def test_a_clip_is_turned_as_its_camera_noted(matrix, bright):
+    frame = np.zeros((32, 32, 3), np.uint8)
+    frame[:16] = 255
+
+    source = patched(clip([frame] * 4), b"tkhd", 44, ">9i", *display_matrix(*matrix))
+    (row,) = decode("video", source, frames=1, side=8, channels=1)
+
+    halves = {"left": row[0, :, :3], "right": row[0, :, 5:], "below": row[0, 5:]}
+    assert halves[bright].min() > 200
+
+
+@pytest.mark.parametrize(("start", "n"), [(0, 12), (12, 12), (12, 6)])
+def test_frames_that_an_edit_list_cuts_away_are_not_shown(start, n):
+    frames = [np.full((32, 32, 3), 10 * number, np.uint8) for number in range(24)]
+    whole = clip(frames, codec="libx264")
+    seconds, first = struct.unpack_from(">Ii", whole, whole.index(b"elst") + 12)
+
+    edit = (seconds * n // 24, first + start * 1024)
+    row = decode("video", patched(whole, b"elst", 12, ">Ii", *edit), frames=3, side=8)
+
+    expected = [10 * (start + (2 * i + 1) * n // 6) for i in range(3)]
+    np.testing.assert_allclose(row.reshape(3, -1).mean(axis=1), expected, atol=3)
+
+
 def test_of_a_short_clip_frames_are_repeated():
     still = decode("video", animation([COLOURS], "GIF"), frames=3, side=8)
 
@@ -181,6 +220,12 @@ def test_sentences_of_one_meaning_have_features_that_are_alike():
     assert card @ block > 0.5 > card @ rain
     again = decode("text", queries[0].encode(), encoder="minilm")
     np.testing.assert_array_equal(again, card)  # the same bits, whatever came before
+
+
+def test_a_trace_without_points_is_passed_over():
+    ink = "<ink><trace>0 0, 10 0</trace><trace/><trace> </trace></ink>"
+
+    assert decode("stroke", ink.encode(), points=8)[:, 2].sum() == 1
 
 
 def test_strokes_come_from_json_arrays_and_inkml_alike():
@@ -251,6 +296,10 @@ BAD = {
     "strokes that are no JSON": ("stroke", b"[[1,", {}, "no JSON, npy or InkML"),
     "strokes of words": ("stroke", b'[["a"]]', {}, "stroke 0 is no list of points"),
     "no strokes": ("stroke", b"[]", {}, "no strokes"),
+    "strokes of huge numbers": ("stroke", b"[[[1" + b"0" * 400 + b", 1]]]", {}, "no list of"),
+    "ink without points": ("stroke", b"<ink><trace/></ink>", {}, "no strokes"),
+    "ink of half points": ("stroke", b"<ink><trace>1, 2</trace></ink>", {}, "trace 0"),
+    "an array without a header": ("stroke", npy(np.ones((4, 3))).replace(b"}", b" "), {}, "array"),
     "strokes to infinity": ("stroke", b"[[[0, 0], [1e400, 1]]]", {}, "not finite"),
     "strokes with entities": ("stroke", b"<!DOCTYPE a><ink/>", {}, "entities"),
     "strokes with relative points": (
