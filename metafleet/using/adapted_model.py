@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metafleet.data.summary import Progress, no_progress
-from metafleet.errors import DataError
+from metafleet.errors import DataError, ModelError
 from metafleet.learners.base import Learner
 from metafleet.learners.memory import predict_from
 from metafleet.params import MetaState, Params, flatten_state, named
@@ -95,9 +95,11 @@ class AdaptedModel:
 
         Raises:
             DataError: an item is broken or lacks what the model needs.
+            ModelError: the model's files do not belong together.
             ConfigError: light and dark are to be swapped or kept, but it looks at no pictures.
         """
         if isinstance(items, Mapping):
+            _check_lengths(items)
             names = [str(number) for number in range(len(next(iter(items.values()), ())))]
             return Predictions(self._rows(names, None, self._in_batches(items, len(names))))
         options = options or ReadOptions()
@@ -149,6 +151,11 @@ class AdaptedModel:
             values = outputs.tolist()
             return tuple(Value(name, tuple(row)) for name, row in zip(names, values, strict=True))
         classes = list(self.classes)
+        if outputs.shape[1] != len(classes):
+            raise ModelError(
+                f"the model has {outputs.shape[1]} outputs and {len(classes)} classes; its files "
+                "do not belong together: make it again"
+            )
         shares = torch.softmax(outputs.double(), dim=1)
         best = shares.argmax(dim=1).tolist()
         labels = given or [""] * len(names)
@@ -165,6 +172,7 @@ class AdaptedModel:
                 raise DataError(f"modality {name!r} is missing; the model needs {list(required)}")
         if not any(name in inputs for name in self.needs.known):
             raise DataError(f"no modality is there; the model looks at {list(self.needs.known)}")
+        _check_lengths(inputs)
         for name, values in inputs.items():
             modality = name.removesuffix(".present")
             if modality not in shapes:
@@ -176,6 +184,13 @@ class AdaptedModel:
                     f"modality {name!r} has examples of shape {list(values.shape[1:])}; the model "
                     f"was trained on {list(shapes[name])}"
                 )
+
+
+def _check_lengths(inputs: Mapping[str, Tensor]) -> None:
+    lengths = {name: len(values) for name, values in inputs.items()}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name!r} has {n}" for name, n in lengths.items())
+        raise DataError(f"inputs have different numbers of examples: {found}; give as many of each")
 
 
 def batches(n_items: int, at_most: int = BATCH_ITEMS) -> Iterator[range]:

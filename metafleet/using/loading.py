@@ -39,16 +39,18 @@ def load_model(
     try:
         blueprint = Blueprint.from_json(header["blueprint"])
         origin = Origin.from_json(header["origin"])
-        kind, learner = header["kind"], blueprint.build(allowed_packages)
-        classes = classes_of(header["classes"]) if kind == "adapted" else {}
-        needs = _needs(header["needs"]) if kind == "adapted" else Needs(())
+        is_adapted, learner = _is_adapted(header["kind"]), blueprint.build(allowed_packages)
+        classes = classes_of(header["classes"]) if is_adapted else {}
+        needs = _needs(header["needs"]) if is_adapted else Needs(())
+        if is_adapted:
+            _check_fit(blueprint, classes, needs)
     except MetafleetError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} is damaged ({error!r:.120}); make the model again") from error
     tensors = read_tensors(path, header, _shapes(learner))
     learned = Learned(blueprint, learner, unflatten_state(tensors), origin)
-    if kind == "learned":
+    if not is_adapted:
         return LearnedModel(learned)
     return AdaptedModel(learned, parted(tensors, "memory"), classes, needs)
 
@@ -83,6 +85,22 @@ def _shapes(learner: Learner) -> dict[str, tuple[int, ...]]:
     with FakeTensorMode():
         state = learner.init_state(0)
     return {name: tuple(tensor.shape) for name, tensor in flatten_state(state).items()}
+
+
+def _is_adapted(kind: object) -> bool:
+    if kind not in ("adapted", "learned"):
+        raise ValueError(f"kind {kind!r:.40}")
+    return kind == "adapted"
+
+
+def _check_fit(blueprint: Blueprint, classes: Mapping[str, int], needs: Needs) -> None:
+    """Hold what was adapted against what it was built from; raises ValueError."""
+    problem = blueprint.problem
+    if bool(classes) == problem.is_regression:
+        raise ValueError(f"{len(classes)} classes, target_dim={problem.target_dim}")
+    unknown = sorted(set(needs.known) - problem.modalities.keys())
+    if unknown or not needs.known:
+        raise ValueError(f"needs {list(needs.known)} of {list(problem.modalities)}")
 
 
 def _needs(values: Mapping[str, Any]) -> Needs:

@@ -47,7 +47,10 @@ class RowFile:
             DataError: the disk is full or fails.
         """
         with self._named_errors():
-            os.pwrite(self._handle.fileno(), data, self._start + row * self._row_bytes)
+            start, rest = self._start + row * self._row_bytes, memoryview(data)
+            while rest:  # a disk that is nearly full takes a part without an error
+                n_bytes = os.pwrite(self._handle.fileno(), rest, start)
+                start, rest = start + n_bytes, rest[n_bytes:]
 
     def load(self) -> Array:
         """Memory-map the whole array, read-only."""

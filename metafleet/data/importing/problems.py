@@ -29,7 +29,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "empty-file": "a file of 0 bytes",
         "unknown-type": "a suffix that no decoder reads",
         "mixed-types": "a column, or an item of a class's folder, with files of another kind",
-        "duplicate-file": "one file in two rows",
+        "duplicate-file": "one file in two rows, or two members of a sample for one place",
         "bad-number": "a number of a table that is none, or not finite",
         # archives
         "refused-member": "a pickle, link or device in an archive",

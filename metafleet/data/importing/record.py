@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from metafleet.data.importing.options import FolderOptions
+from metafleet.data.locking import exclusive
 from metafleet.errors import ConfigError, DataCorruptError, DataError, DataMissingError
 from metafleet.options import parse_options
 
@@ -62,9 +63,10 @@ def plain_name(path: Path) -> str:
 
 
 def write_record(data_dir: Path, record: ImportRecord) -> None:
-    """Write or replace a record, whole or not at all.
+    """Write or replace a record, whole or not at all, unless another folder has its name.
 
     Raises:
+        ConfigError: the name was given to another folder meanwhile.
         DataError: it cannot be written.
     """
     path = _path(data_dir, record.name)
@@ -74,18 +76,26 @@ def write_record(data_dir: Path, record: ImportRecord) -> None:
         "prepared": record.prepared,
     }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        number, draft = tempfile.mkstemp(prefix=f".{record.name}.", dir=path.parent)
-        with os.fdopen(number, "w", encoding="utf-8") as handle:
-            json.dump(content, handle, ensure_ascii=False, indent=1)
-            handle.flush()
-            os.fsync(handle.fileno())
-        Path(draft).chmod(0o644)
-        Path(draft).replace(path)
+        with exclusive(path.with_name(".lock")):
+            require_free_name(data_dir, record.name, record.options.path)
+            _replace(path, json.dumps(content, ensure_ascii=False, indent=1).encode())
     except OSError as error:
         raise DataError(
             f"cannot write {path} ({error.strerror}); free space there or set METAFLEET_DATA_DIR"
         ) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    number, draft = tempfile.mkstemp(prefix=f".{path.stem}.", dir=path.parent)
+    try:
+        with os.fdopen(number, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        Path(draft).chmod(0o644)
+        Path(draft).replace(path)
+    finally:
+        Path(draft).unlink(missing_ok=True)
 
 
 def get_record(data_dir: Path, name: str) -> ImportRecord:

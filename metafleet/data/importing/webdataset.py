@@ -71,7 +71,9 @@ def _samples(shard: FilePart, log: ProblemLog) -> Iterator[tuple[str, _Sample]]:
             if sample:
                 yield current, sample
             current, sample = key, {}
-        sample[extension] = part
+        if extension in sample:
+            log.add("duplicate-file", part.name, "is in the archive twice; the first one is taken")
+        sample.setdefault(extension, part)
     if sample:
         yield current, sample
 
@@ -137,7 +139,13 @@ def _item(where: str, sample: _Sample, place: Place, log: ProblemLog) -> Item | 
                 f"no decoder reads {suffix!r}; expected one of {known_suffixes()}",
             )
             continue
-        parts[inner or kind] = part
+        if (inner or kind) in parts:
+            log.add(
+                "duplicate-file",
+                part.name,
+                f"is another {kind} of sample {where}; name it KEY.front.{suffix}, say",
+            )
+        parts.setdefault(inner or kind, part)
     label = _label(where, notes, place, log)
     named = text_of(notes.get(place.ask.split_column or "split")) or ""
     split = find_split(named)

@@ -184,3 +184,30 @@ def test_a_damaged_or_foreign_model_is_refused_in_one_line(saved: Path, how: str
     assert isinstance(caught.value, MetafleetError)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("kind", "tuned", "kind 'tuned'"),
+        ("classes", [], "0 classes"),
+        ("needs", {"required": ["smell"], "optional": []}, "needs .'smell'"),
+        ("needs", {"required": [], "optional": []}, r"needs \[\]"),
+    ],
+)
+def test_a_description_that_contradicts_itself_is_refused(
+    saved: Path, part: str, value: object, message: str
+) -> None:
+    _edit(saved, **{part: value})
+
+    with pytest.raises(ModelError, match=message):
+        load_model(saved)
+
+
+def test_more_classes_than_outputs_are_refused(saved: Path) -> None:
+    _edit(saved, classes=[[name, 2] for name in (*CLASSES, "fox")])
+    model = load_model(saved)
+    assert isinstance(model, AdaptedModel)
+
+    with pytest.raises(ModelError, match="3 outputs and 4 classes"):
+        model.predict({"image": torch.rand(2, 3, 8, 8)})

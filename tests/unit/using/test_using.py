@@ -110,6 +110,8 @@ def test_tensors_of_an_unknown_modality_or_shape_are_refused(support: Path) -> N
         model.predict({"image": torch.rand(2, 3, 9, 9)})
     with pytest.raises(DataError, match="modality 'image' is missing"):
         model.predict({"image.present": torch.ones(2)})
+    with pytest.raises(DataError, match=r"'image' has 2, 'image\.present' has 3"):
+        model.predict({"image": torch.rand(2, 3, 8, 8), "image.present": torch.ones(3)})
 
 
 def test_a_head_of_fixed_size_says_how_many_classes_it_takes(tmp_path: Path) -> None:

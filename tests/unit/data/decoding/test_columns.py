@@ -90,6 +90,17 @@ def test_a_full_disk_is_one_line_and_ends_it(tmp_path, monkeypatch):
             decode_columns(make_columns(tmp_path), tmp_path, n_processes=n_processes)
 
 
+def test_a_disk_that_takes_a_row_in_parts_gets_it_whole(tmp_path, monkeypatch):
+    whole = os.pwrite
+    monkeypatch.setattr(row_file.os, "pwrite", lambda f, data, at: whole(f, data[:3], at))
+
+    rows = row_file.RowFile(tmp_path / "rows.npy", np.dtype(np.uint8), (2, 10))
+    rows.write(1, bytes(range(1, 11)))
+    rows.close()
+
+    assert rows.load()[1].tolist() == list(range(1, 11))
+
+
 def test_what_cannot_be_read_is_a_problem_of_its_item(tmp_path):
     (tmp_path / "short").write_bytes(b"abc")
     sources = [tmp_path / "gone", tmp_path]

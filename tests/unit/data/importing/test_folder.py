@@ -16,6 +16,7 @@ from PIL import Image
 from metafleet.data import registry
 from metafleet.data.importing.bringing import import_folder
 from metafleet.data.importing.options import FolderOptions
+from metafleet.data.importing.record import ImportRecord, get_record, write_record
 from metafleet.episode import META_TRAIN, EpisodeShape
 from metafleet.errors import ConfigError, DataError, DataMissingError
 from metafleet.seeds import CounterRng
@@ -168,6 +169,18 @@ def test_a_name_is_not_taken_from_another_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="import` again"):
         registry.open_source({"name": "folder", "imported": "pets"}, data_dir)
     assert import_folder(ask(folders[1]), data_dir, name="pets").prepared is not None
+
+
+def test_of_two_folders_that_take_a_name_at_once_one_is_refused(tmp_path: Path) -> None:
+    first, second = (
+        ImportRecord("pets", FolderOptions(path=str(tmp_path / name)), "folder-x") for name in "ab"
+    )
+    write_record(tmp_path, first)
+    write_record(tmp_path, first)
+
+    with pytest.raises(ConfigError, match="name 'pets' is that of"):
+        write_record(tmp_path, second)
+    assert get_record(tmp_path, "pets") == first
 
 
 def test_an_unknown_name_says_which_there_are(tmp_path: Path) -> None:

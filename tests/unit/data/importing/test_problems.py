@@ -367,6 +367,12 @@ BROKEN = {
         "unreadable-file", lambda f: write(f, {"a.tar": b"\x1f\x8b" * 600}), "a.tar", "uncompress"
     ),
     "members of a sample apart": Broken("split-sample", scattered, "a.tar/0", "side by side"),
+    "a member twice": Broken(
+        "duplicate-file", member("23.cls", b"another"), "a.tar/23.cls", "is in the archive twice"
+    ),
+    "two pictures in one place": Broken(
+        "duplicate-file", member("23.jpg", picture(1)), "a.tar/23.jpg", "another image of sample"
+    ),
     "a sample without a class": Broken(
         "empty-label", member("99.png", picture(9)), "a.tar/99", "has no class"
     ),
