@@ -18,6 +18,9 @@ Options = Mapping[str, Any]
 class WorkloadSpec:
     """Everything that decides the arithmetic of a run; plain JSON values only.
 
+    Tables of options are put in the order of their keys: that in which a file or a message happens
+    to have them must not decide, say, in which order a fusion joins its modalities.
+
     Attributes:
         seed: the run's seed; episodes and the initial state come from it.
         data: data set name and options.
@@ -35,6 +38,10 @@ class WorkloadSpec:
     model: Options
     learner: Options
     execution: Strategy = field(default_factory=Strategy)
+
+    def __post_init__(self) -> None:
+        for name in ("data", "model", "learner"):
+            object.__setattr__(self, name, _sorted(getattr(self, name)))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values that ``from_json`` takes back."""
@@ -79,6 +86,15 @@ class WorkloadSpec:
             learner=values["learner"],
             execution=Strategy.from_json(values["execution"]),
         )
+
+
+def _sorted(value: Any) -> Any:
+    """Return a JSON value with all its tables in the order of their keys."""
+    if isinstance(value, Mapping):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_sorted, value))
+    return value
 
 
 def _write_shape(shape: EpisodeShape) -> dict[str, Any]:

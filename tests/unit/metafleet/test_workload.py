@@ -239,3 +239,18 @@ def test_other_processes_compute_the_same_bits(tmp_path: Path) -> None:
     )
     assert there.stdout.split() == here
     assert len(set(here)) == 3
+
+
+def test_the_order_of_a_table_of_options_decides_nothing() -> None:
+    """A message between processes keeps no order, and a fusion joins what it has in one."""
+    encoders = {"text": {"name": "ngram_bag", "dim": 8}, "image": TINY_CONV4}
+    model = {"name": "fusion", "encoders": encoders, "batch_norm": "support"}
+    data = {"name": "fake", "parts": [{"weight": 1, "name": "b"}, {"name": "a"}]}
+    spec = replace(SPEC, model=model, data=data)
+
+    sent = WorkloadSpec.from_json(json.loads(json.dumps(spec.to_json(), sort_keys=True)))
+
+    assert sent == spec
+    assert json.dumps(sent.to_json()["model"]) == json.dumps(spec.to_json()["model"])
+    assert json.dumps(sent.to_json()["data"]) == json.dumps(spec.to_json()["data"])
+    assert [part["name"] for part in spec.data["parts"]] == ["b", "a"]
