@@ -37,6 +37,7 @@ _DEFAULT_ENCODERS = {
     "class_text": "ngram_bag",
     "table": "mlp",
 }
+_TEXTS = ("text", "class_text")
 _FUSE_INDEX = 500
 
 
@@ -235,7 +236,12 @@ def _default_encoders(problem: Problem) -> dict[str, dict[str, Any]]:
             f"no encoder for modality {unknown[0]!r}; expected a table encoders.{unknown[0]}, "
             f"or one of the modalities {known}, which have a default"
         )
-    return {name: {"name": _DEFAULT_ENCODERS[name]} for name in sorted(problem.modalities)}
+    return {name: {"name": _default_encoder(name, problem)} for name in sorted(problem.modalities)}
+
+
+def _default_encoder(modality: str, problem: Problem) -> str:
+    is_features = modality in _TEXTS and modality not in problem.texts
+    return "adapter" if is_features else _DEFAULT_ENCODERS[modality]
 
 
 def _of(params: Mapping[str, Tensor], modality: str) -> Params:

@@ -280,6 +280,21 @@ def test_a_modality_without_an_encoder_of_its_name_needs_a_table() -> None:
         model_factory({"name": "fusion"}, problem)(3)
 
 
+@pytest.mark.parametrize(
+    ("texts", "encoder"), [(frozenset({"text"}), "ngram_bag"), (frozenset(), "adapter")]
+)
+def test_texts_get_the_default_encoder_of_bytes_or_of_features(
+    texts: frozenset[str], encoder: str
+) -> None:
+    problem = Problem({"text": (384,)}, 0, PROBLEM.episodes, texts=texts)
+    options = {"name": "fusion"}
+    chosen = model_factory(options, problem)(3).init_params(1)
+    by_name = options | {"encoders": {"text": {"name": encoder}}}
+    named = model_factory(by_name, problem)(3).init_params(1)
+    assert set(chosen) == set(named)
+    assert all(torch.equal(chosen[name], named[name]) for name in named)
+
+
 def test_states_of_running_statistics_have_a_name_for_each_encoder() -> None:
     built = build_learner(
         {"name": "protonet"}, PROBLEM, model_factory(fusion(batch_norm="running"), PROBLEM)
