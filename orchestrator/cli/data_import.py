@@ -13,7 +13,7 @@ import click
 
 from contracts.settings import Settings
 from metafleet.data import registry
-from metafleet.data.importing.bringing import ImportReport, import_folder
+from metafleet.data.importing.bringing import ImportReport, absolute_path, import_folder
 from metafleet.data.importing.options import FolderOptions, Layout
 from metafleet.data.importing.problems import SHOWN, Problem, counted
 from metafleet.data.importing.record import plain_name
@@ -94,7 +94,7 @@ def import_data(  # noqa: PLR0913 - one for each option
     """
     values: dict[str, Any] = {
         "name": "folder",
-        "path": str(folder.expanduser().absolute()),
+        "path": str(absolute_path(folder)),
         "layout": layout,
         "label": label,
         "columns": dict(_pair(text, "--column", "MODALITY=COLUMN") for text in columns),
@@ -108,7 +108,7 @@ def import_data(  # noqa: PLR0913 - one for each option
     for assignment in assignments:
         _assign(values, assignment)
     options: FolderOptions = registry.validate_options(values)
-    called = name or plain_name(folder.expanduser().absolute())
+    called = name or plain_name(absolute_path(folder))
     if called in registry.DATASETS:
         raise ConfigError(f"name {called!r} is that of a built-in data set; give another by --name")
     if problems_file is not None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,12 @@ def refusal(options: FolderOptions, problems: tuple[Problem, ...]) -> DataError:
 
 def folder_path(options: FolderOptions) -> Path:
     """Return the absolute path that the options name."""
-    return Path(options.path).expanduser().absolute()
+    return absolute_path(Path(options.path))
+
+
+def absolute_path(path: Path) -> Path:
+    """Return one spelling of a path: from the root, without "~", "." and ".."."""
+    return Path(os.path.abspath(path.expanduser()))
 
 
 def find_kept(options: FolderOptions, data_dir: Path) -> PreparedData | None:

@@ -13,6 +13,7 @@ from metafleet.data.importing.decoding import decode_items, decoder_options
 from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import Problem, ProblemLog
+from metafleet.data.importing.repeats import find_repeats
 from metafleet.data.importing.splits import assign_splits, check_splits
 from metafleet.data.summary import Progress
 from metafleet.episodes.class_text import count_leaks
@@ -84,8 +85,27 @@ def examine(
         rows=None if len(kept) == len(items) else np.array(kept, np.int64),
         splits=used,
         problems=log.all(),
-        notes=(*reading.notes, *notes, *_texts_that_tell(items, kept, reading.kinds, decoded)),
+        notes=(
+            *reading.notes,
+            *notes,
+            *_texts_that_tell(items, kept, reading.kinds, decoded),
+            *_copies(items, kept, decoded),
+        ),
     )
+
+
+def _copies(items: Sequence[Item], rows: Sequence[int], decoded: Decoded) -> list[str]:
+    """Say how many items are copies of others."""
+    repeats = find_repeats(decoded, rows)
+    if not repeats:
+        return []
+    row, earlier = repeats[0]
+    kinds = {items[a].label == items[b].label for a, b in repeats}
+    classes = "of other classes too" if False in kinds else "of their own classes"
+    return [
+        f"copies of other items: {len(repeats)}, {classes}, such as {items[row].where} of "
+        f"{items[earlier].where}; one in a support set tells what the other is: delete them"
+    ]
 
 
 def _texts_that_tell(

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,25 @@ def test_a_folder_with_problems_is_refused_with_a_line_each_and_a_summary(
     assert len(written) == 61
     assert {"kind": "bad-image", "where": "kind00/x00.png"}.items() <= written[0].items()
     assert not list((home / "data").glob("*/[!.]*"))
+
+
+def test_a_folder_may_be_named_by_any_path_that_leads_to_it(tmp_path: Path, home: Path) -> None:
+    folder = class_folders(tmp_path / "pets")
+
+    for path in (folder, folder / ".." / "pets", f"{folder}/"):
+        assert "name        pets" in run("import", path, *SEED).stdout
+
+
+def test_copies_are_told(tmp_path: Path, home: Path) -> None:
+    folder = class_folders(tmp_path / "pets")
+    shutil.copy(folder / CLASSES[0] / "0.png", folder / CLASSES[1] / "x.png")
+    (folder / CLASSES[2] / "x.png").symlink_to(folder / CLASSES[2] / "2.png")
+
+    told = run("import", folder, *SEED).stdout
+
+    assert f"copies of other items: 1, of their own classes, such as {CLASSES[2]}/x.png" in told
+    shutil.copy(folder / CLASSES[0] / "2.png", folder / CLASSES[1] / "y.png")
+    assert "copies of other items: 2, of other classes too" in run("import", folder, *SEED).stdout
 
 
 def test_what_is_left_out_is_said_and_kept(tmp_path: Path, home: Path) -> None:
