@@ -1,5 +1,9 @@
-"""Clips: uint8 [frames, channels, height, width], frames evenly spaced over the whole clip."""
+"""Clips: uint8 [frames, channels, height, width], frames evenly spaced over the whole clip.
 
+Evenly in time; of animations, whose frames are as a rule shown for equal times, in number.
+"""
+
+import bisect
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -139,16 +143,32 @@ def _decode_animation(source: bytes, options: VideoOptions) -> Array:
 def _decode_stream(source: bytes, options: VideoOptions) -> Array:
     av = import_library("av", package="PyAV", extra="video")
     try:
-        n_frames = _count_packets(av, source)
-        wanted = _chosen(n_frames, options.frames)
+        wanted = _chosen_in_time(_read_times(av, source), options.frames)
         return _gathered(_frames_of(av, source), wanted, options.frame)
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise DecodeError(f"the clip cannot be read: {why}") from error
 
 
-def _count_packets(av: Any, source: bytes) -> int:
-    """Count the frames that a clip shows, without decoding; look whether its end is there."""
+def _chosen_in_time(spans: Sequence[tuple[int | None, int]], n_kept: int) -> list[int]:
+    """Choose as ``_chosen`` does, of shares that are equal in time: some clips pause on a frame.
+
+    Args:
+        spans: of each frame, in any order, when it is shown and for how long.
+        n_kept: how many frames are chosen.
+    """
+    known = sorted((start, length) for start, length in spans if start is not None)
+    starts = [start for start, _ in known]
+    if len(known) < len(spans) or len(set(starts)) < len(starts):  # no times, or none to trust
+        return _chosen(len(spans), n_kept)
+    first, length = starts[0], known[-1][1]
+    whole = starts[-1] - first + (length or max(1, (starts[-1] - first) // len(starts)))
+    places = [first + (2 * i + 1) * whole // (2 * n_kept) for i in range(n_kept)]
+    return [bisect.bisect_right(starts, place) - 1 for place in places]
+
+
+def _read_times(av: Any, source: bytes) -> list[tuple[int | None, int]]:
+    """Read when a clip's frames are shown, without decoding; look whether its end is there."""
     with av.open(io.BytesIO(source), mode="r") as container:
         if not container.streams.video:
             raise DecodeError("it has no video stream")
@@ -156,25 +176,31 @@ def _count_packets(av: Any, source: bytes) -> int:
         if stream.codec_context is None:
             raise DecodeError("its video is of an unknown codec")
         check_size(stream.codec_context.width, stream.codec_context.height)
-        n_frames, n_hidden, end_s = 0, 0, 0.0
+        shown: list[tuple[int | None, int]] = []
+        n_frames, end_s = 0, 0.0
         for packet in container.demux():
             if packet.size > 0 and packet.stream is stream:  # the last one is empty
                 n_frames += 1
-                n_hidden += packet.is_discard  # kept for the frames after it, and cut away
+                if not packet.is_discard:  # else kept for the frames after it, and cut away
+                    shown.append((packet.pts, packet.duration or 0))
             if packet.pts is not None and packet.time_base is not None:
                 end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if n_frames > MAX_FRAMES:
                 raise DecodeError(f"the clip has more than {MAX_FRAMES} frames; shorten it")
         promised, promised_s = stream.frames, (container.duration or 0) / av.time_base
+    _check_end(n_frames, promised, end_s, promised_s)
+    if not shown:
+        raise DecodeError("all frames of the clip are cut away by its edit list")
+    return shown
+
+
+def _check_end(n_frames: int, promised: int, end_s: float, promised_s: float) -> None:
     if n_frames == 0 or n_frames < promised:
         raise DecodeError(f"the clip has {n_frames} of {promised} frames; it may be truncated")
     if end_s < _WHOLE_ENOUGH * promised_s:
         raise DecodeError(
             f"the clip ends after {end_s:.2f} of {promised_s:.2f} s; it may be truncated"
         )
-    if n_frames == n_hidden:
-        raise DecodeError("all frames of the clip are cut away by its edit list")
-    return n_frames - n_hidden
 
 
 def _frames_of(av: Any, source: bytes) -> Iterator["Image"]:

@@ -2,6 +2,8 @@
 
 import io
 import struct
+from collections.abc import Sequence
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -35,14 +37,22 @@ def tone(hz: float, seconds: float, rate_hz: int = 8000) -> np.ndarray:
     return 0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate_hz)) / rate_hz)
 
 
-def clip(frames: list[np.ndarray], format: str = "mp4", codec: str = "mpeg4") -> bytes:
+def clip(
+    frames: list[np.ndarray],
+    format: str = "mp4",
+    codec: str = "mpeg4",
+    times: Sequence[int] | None = None,
+) -> bytes:
+    """A clip of ten frames a second, or of frames that are shown at these tenths of a second."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=format) as container:
         stream = container.add_stream(codec, rate=10)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        for frame, time in zip(frames, times or range(len(frames)), strict=True):
+            image = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            image.pts, image.time_base = time, Fraction(1, 10)
+            container.mux(stream.encode(image))
         container.mux(stream.encode(None))
     return buffer.getvalue()
 

@@ -177,6 +177,15 @@ def test_a_clip_is_turned_as_its_camera_noted(matrix, bright):
     assert halves[bright].min() > 200
 
 
+def test_frames_of_a_clip_that_pauses_are_chosen_in_time():
+    frames = [np.full((32, 32, 3), 60 * number, np.uint8) for number in range(4)]
+
+    row = decode("video", clip(frames, times=[0, 1, 2, 9]), frames=5, side=8)  # 10 in all
+
+    means = row.reshape(5, -1).mean(axis=1)  # at 1, 3, 5, 7, 9
+    np.testing.assert_allclose(means, [60, 120, 120, 120, 180], atol=6)
+
+
 @pytest.mark.parametrize(("start", "n"), [(0, 12), (12, 12), (12, 6)])
 def test_frames_that_an_edit_list_cuts_away_are_not_shown(start, n):
     frames = [np.full((32, 32, 3), 10 * number, np.uint8) for number in range(24)]
