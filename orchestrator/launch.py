@@ -1,6 +1,5 @@
 """From a configuration to finished runs."""
 
-import hashlib
 import platform
 import socket
 import time
@@ -12,10 +11,8 @@ from sqlalchemy.orm import Session
 
 from contracts.settings import Settings
 from db.engine import Database
-from db.models import LABEL_LENGTH
 from db.records import NewRun, RunRecord, RunStatus
 from db.repositories import (
-    EvaluationRepository,
     JobRepository,
     OuterStepRepository,
     RunRepository,
@@ -23,7 +20,7 @@ from db.repositories import (
 )
 from metafleet.data import registry as datasets
 from metafleet.errors import (
-    CheckpointError,
+    ConfigError,
     FencedError,
     MetafleetError,
     RunCancelledError,
@@ -33,11 +30,8 @@ from metafleet.version import code_version
 from metafleet.workload import Workload
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.events import EvaluationDone, Observer
-from orchestrator.run_session import RunSession, read_checkpoint_of
-from orchestrator.scratch import open_scratch
+from orchestrator.run_session import RunSession
 from orchestrator.tenure import Tenure
-from orchestrator.training.evaluation import Judgement, evaluation_record, judge_state
-from orchestrator.work_size import settled
 
 _PACKAGES = ("torch", "numpy", "celery", "kombu", "redis", "sqlalchemy", "safetensors", "pillow")
 
@@ -110,6 +104,7 @@ def create_runs(
         cache_dir=settings.programs_dir,
     )
     workload.check_execution()
+    _require_parameters(workload, config)
     versions = _package_versions()
     with database.session() as session:
         repository = RunRepository(session)
@@ -131,6 +126,16 @@ def create_runs(
             )
             for seed in seeds
         ]
+
+
+def _require_parameters(workload: Workload, config: ExperimentConfig) -> None:
+    """Refuse to train what has no parameters, such as nearest prototypes of raw inputs."""
+    if not workload.init_state().params:
+        raise ConfigError(
+            f"learner {config.learner['name']!r} with model {config.model['name']!r} has nothing "
+            "to learn; expected parameters. Prototypes of raw inputs are judged beside a run with "
+            "test.baselines = true, or by `metafleet evaluate RUN --baselines`"
+        )
 
 
 def execute_run(  # noqa: PLR0913 - options of one command
@@ -218,74 +223,6 @@ def _why_fenced(database: Database, run_id: int, error: FencedError) -> Metaflee
         f"run {run_id} was cancelled after step {run.steps_done}; "
         f"`metafleet runs resume {run_id}` goes on from its last checkpoint"
     )
-
-
-def evaluate_run(  # noqa: PLR0913 - options of one command
-    database: Database,
-    settings: Settings,
-    run_id: int,
-    *,
-    split: str,
-    episodes: int,
-    in_process: bool,
-    observer: Observer,
-    overrides: Sequence[str] = (),
-) -> EvaluationDone:
-    """Judge a run's best (else newest) state on a split, and record the result.
-
-    ``overrides`` are assignments to keys of [episodes], for other episodes than the run's own; they
-    are part of the result's label.
-
-    Raises:
-        CheckpointError: the run has no checkpoint yet.
-        ConfigError: the split has no such episodes.
-    """
-    with database.session(read_only=True) as session:
-        run = RunRepository(session).get(run_id)
-    config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
-    config = settled(config.with_episodes(overrides), run)
-    found = read_checkpoint_of(settings, run, observer.on_notice)
-    if found is None:
-        raise CheckpointError(
-            f"run {run.id} has no checkpoint to evaluate; "
-            f"continue it with `metafleet runs resume {run.id}`"
-        )
-    progress, state = found.progress, found.best or found.state
-    spec = config.workload_spec(run.data_digest)
-    workload = Workload.build(
-        spec,
-        data_dir=settings.data_dir,
-        allowed_packages=settings.allowed_packages,
-        cache_dir=settings.programs_dir,
-    )
-    judgement = Judgement(
-        split,
-        _label_of(overrides),
-        step=progress.best_step if found.best else progress.step,
-        n_episodes=episodes,
-        batch_norm=workload.batch_norm,
-    )
-    with open_scratch(
-        *(settings, config, run.uid),
-        stream="evaluate",
-        in_process=in_process,
-        notify=observer.on_notice,
-    ) as dispatcher:
-        done, _ = judge_state(dispatcher, spec, state, judgement, stream="evaluate")
-    with database.session() as session:
-        # the run's own validation or test may have judged the same episodes
-        EvaluationRepository(session).upsert_many(run.id, [evaluation_record(done)], keep_best=True)
-    observer.on_evaluation(done)
-    return done
-
-
-def _label_of(overrides: Sequence[str]) -> str:
-    """Name a judgement by what its episodes have otherwise, within the length of a label."""
-    label = ", ".join(["trained", *(o.removeprefix("episodes.") for o in sorted(overrides))])
-    if len(label) <= LABEL_LENGTH:
-        return label
-    digest = hashlib.sha256(label.encode()).hexdigest()[:8]
-    return f"{label[: LABEL_LENGTH - 9]}~{digest}"
 
 
 def _package_versions() -> dict[str, str]:

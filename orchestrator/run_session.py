@@ -20,8 +20,7 @@ from metafleet.errors import (
     MetafleetError,
     NumericsError,
 )
-from metafleet.params import MetaState
-from metafleet.workload import Workload, WorkloadSpec
+from metafleet.workload import Workload
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.dispatchers import open_dispatcher
 from orchestrator.engine.step import Dispatcher
@@ -33,6 +32,7 @@ from orchestrator.recorder import Recorder
 from orchestrator.run_lock import run_lock
 from orchestrator.tenure import EpochWatch, Tenure
 from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, Progress
+from orchestrator.training.contenders import Contender, baselines_of
 from orchestrator.training.evaluation import (
     Judgement,
     evaluation_record,
@@ -219,30 +219,29 @@ class RunSession:
 
     def test(self, trained: Trained) -> list[EvaluationDone]:
         """Judge the trained state on meta-test, and the baselines beside it."""
-        results = [self._judge(self._spec, trained.state, "trained", trained.step)]
+        own = Contender("trained", self._spec, trained.state, self._workload.batch_norm)
+        results = [self._judge(own, step=trained.step)]
         if not self._config.test.baselines:
             return results
-        try:
-            initial = self._workload.init_state()
-            results.append(self._judge(self._spec, initial, "initialisation", 0))
-        except NumericsError as error:  # says something of the baseline, not of the trained state
-            self._observer.on_notice(f"the initialisation cannot be judged: {error}")
-        if self._config.episodes.n_way > 0:
-            raw = self._config.model_copy(update={"learner": {"name": "nearest_prototype"}})
-            spec = raw.with_execution("autograd").workload_spec(self._run.data_digest)
-            results.append(self._judge(spec, MetaState({}, {}), "nearest_prototype", 0))
+        for baseline in baselines_of(self._config, self._workload, self._run.data_digest):
+            try:
+                results.append(self._judge(baseline, step=0))
+            except NumericsError as error:  # says nothing of the trained state
+                self._observer.on_notice(f"the {baseline.label} cannot be judged: {error}")
         return results
 
-    def _judge(self, spec: WorkloadSpec, state: MetaState, label: str, step: int) -> EvaluationDone:
+    def _judge(self, contender: Contender, *, step: int) -> EvaluationDone:
         judgement = Judgement(
             META_TEST,
-            label,
+            contender.label,
             step=step,
             n_episodes=self._config.test.episodes,
-            batch_norm=self._workload.batch_norm if state.params else "none",
+            batch_norm=contender.batch_norm,
         )
-        stream = f"test-{label}"
-        done, outcome = judge_state(self._dispatcher, spec, state, judgement, stream=stream)
+        stream = f"test-{contender.label}"
+        done, outcome = judge_state(
+            self._dispatcher, contender.spec, contender.state, judgement, stream=stream
+        )
         self.recorder.record_evaluation(evaluation_record(done))
         self.recorder.record_jobs(job_records(stream, step, outcome))
         self._observer.on_evaluation(done)

@@ -17,7 +17,7 @@ from orchestrator.cli.logs import log_to
 from orchestrator.cli.output import notify
 from orchestrator.cli.progress import watching
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.launch import evaluate_run
+from orchestrator.evaluate_run import evaluate_run
 from orchestrator.left_rows import replay_left_rows
 
 
@@ -32,13 +32,20 @@ from orchestrator.left_rows import replay_left_rows
     metavar="KEY=VALUE",
     help="Episodes otherwise than the run's own, such as episodes.k_shot=5; repeatable.",
 )
+@click.option(
+    "--baselines",
+    is_flag=True,
+    help="Beside it the learner without training, and nearest prototypes of raw inputs.",
+)
 @click.option("--in-process", is_flag=True, help="Compute here, without Redis and workers.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-def evaluate(
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each result.")
+def evaluate(  # noqa: PLR0913 - options of one command
     run: str,
+    *,
     split: str,
     episodes: int,
     overrides: tuple[str, ...],
+    baselines: bool,
     in_process: bool,
     as_json: bool,
 ) -> None:
@@ -50,6 +57,7 @@ def evaluate(
     \b
     metafleet evaluate latest --split meta_test --episodes 1000
     metafleet evaluate latest --set episodes.n_way=20 --set episodes.meta_test.missing_rate=0.3
+    metafleet evaluate latest --set episodes.k_shot=5 --baselines
     """
     settings = load_settings()
     with open_records(settings, run) as database:
@@ -67,9 +75,11 @@ def evaluate(
                 in_process=in_process,
                 observer=observer,
                 overrides=overrides,
+                baselines=baselines,
             )
     if as_json:
-        echo_json({"run_id": record.id, "uid": record.uid} | asdict(found))
+        for one in found:
+            echo_json({"run_id": record.id, "uid": record.uid} | asdict(one))
         return
     config = ExperimentConfig.from_json(record.config).with_episodes(overrides)
-    show_evaluations((found,), config)
+    show_evaluations(found, config)

@@ -11,7 +11,7 @@ from db.engine import Database
 from db.records import RunRecord, RunStatus
 from metafleet.data.registry import least_mse
 from orchestrator.cli.context import echo_json
-from orchestrator.cli.figures import LABELS, counted, duration, percent, plus_minus
+from orchestrator.cli.figures import contender, counted, duration, percent, plus_minus
 from orchestrator.cli.logs import log_to
 from orchestrator.cli.output import program
 from orchestrator.cli.progress import watching
@@ -102,21 +102,25 @@ def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentCo
         table.add_row("chance", chance, "", style="dim")
     elif floor := least_mse(config.data):
         table.add_row("noise of the targets, squared", f"{floor:.4f}", style="dim")
-    for e in sorted(evaluations, key=lambda e: e.label == "trained"):
+    for e in sorted(evaluations, key=_is_trained):
         accuracy = (percent(e.accuracy, e.accuracy_ci95),) if is_classification else ()
         table.add_row(
-            *(LABELS.get(e.label, e.label), *accuracy, plus_minus(e.loss, e.loss_ci95)),
-            style="bold" if e.label == "trained" else None,
+            *(contender(e.label), *accuracy, plus_minus(e.loss, e.loss_ci95)),
+            style="bold" if _is_trained(e) else None,
         )
     click.secho(_describe(evaluations, config), bold=True)
     show_table(table)
 
 
 def _describe(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> str:
-    last = max(evaluations, key=lambda e: e.label == "trained")
+    last = max(evaluations, key=_is_trained)
     shape = config.episodes.shape(last.split)
     ways = f"{shape.n_way}-way " if shape.n_way else ""
     return (
         f"{last.split}: {last.episodes} episodes, {ways}{shape.k_shot}-shot, "
         f"{shape.n_query} query; batch norm {last.batch_norm}"
     )
+
+
+def _is_trained(evaluation: EvaluationDone) -> bool:
+    return evaluation.label.partition(", ")[0] == "trained"

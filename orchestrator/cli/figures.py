@@ -6,14 +6,19 @@ from collections.abc import Sequence
 
 from metafleet.errors import ConfigError
 
-LABELS = {
+_LABELS = {
     "trained": "meta-trained",
     "initialisation": "without meta-training",
     "nearest_prototype": "nearest raw prototype",
 }
-"""What an evaluation's label means."""
 
 _BARS = "▁▂▃▄▅▆▇█"
+
+
+def contender(label: str) -> str:
+    """Say whom an evaluation judged, and on which episodes: "meta-trained, k_shot=5"."""
+    what, comma, episodes = label.partition(", ")
+    return f"{_LABELS.get(what, what)}{comma}{episodes}"
 
 
 def percent(share: float | None, ci95: float | None = None) -> str:

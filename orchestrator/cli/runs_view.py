@@ -34,7 +34,7 @@ from orchestrator.cli.context import (
 )
 from orchestrator.cli.engine_view import engine_facts
 from orchestrator.cli.figures import (
-    LABELS,
+    contender,
     counted,
     duration,
     percent,
@@ -292,7 +292,7 @@ def _evaluations(view: RunView) -> Table:
     table = make_table("split", "judged", *figures, "batch norm", "", right=figures)
     for e in view.evaluations:
         table.add_row(
-            *(e.split, LABELS.get(e.label, e.label), str(e.step), str(e.episodes)),
+            *(e.split, contender(e.label), str(e.step), str(e.episodes)),
             *(percent(e.accuracy, e.accuracy_ci95), plus_minus(e.loss, e.loss_ci95)),
             *(e.batch_norm, "best" if e.is_best else ""),
         )

@@ -193,6 +193,40 @@ def test_a_run_is_judged_on_other_episodes_than_its_own_beside_them(terminal: Te
     assert "--set outer.lr would change what was learned" in refused.stderr
 
 
+def test_baselines_are_judged_on_the_episodes_that_are_asked_for(terminal: Terminal) -> None:
+    assert terminal.run("submit", str(terminal.tiny), "--in-process").returncode == 0
+    command = ("evaluate", "latest", "--episodes", "5", "--in-process", "--baselines")
+    changed = (*command, "--set", "episodes.k_shot=3")
+
+    own, other = (
+        [json.loads(line) for line in terminal.run(*it, "--json").stdout.splitlines()]
+        for it in (command, changed)
+    )
+
+    assert [(e["label"], e["step"] > 0) for e in own] == [
+        ("trained", True),
+        ("initialisation", False),
+    ]
+    assert [e["label"] for e in other] == ["trained, k_shot=3", "initialisation, k_shot=3"]
+    assert len({e["loss"] for e in (*own, *other)}) == 4
+    shown = terminal.run("runs", "show", "latest").stdout
+    assert "without meta-training, k_shot=3" in shown and "meta-trained, k_shot=3" in shown
+
+
+def test_what_has_nothing_to_learn_is_refused_before_there_is_a_run(terminal: Terminal) -> None:
+    raw = terminal.folder / "raw.toml"
+    raw.write_text(
+        'name = "raw"\nseed = 1\ndata = { name = "glyphs" }\nmodel = { name = "raw" }\n'
+        'learner = { name = "nearest_prototype" }\nouter = { steps = 1, meta_batch_size = 2, lr = 1e-3 }\n'
+        "episodes = { n_way = 2, k_shot = 1, n_query = 1 }\n"
+    )
+
+    line = terminal.fails("submit", str(raw), "--in-process")
+
+    assert "learner 'nearest_prototype' with model 'raw' has nothing to learn" in line
+    assert json.loads(terminal.run("runs", "list", "--json").stdout) == []
+
+
 def test_a_reader_that_goes_away_costs_no_run_and_finished_runs_stay_as_they_are(
     terminal: Terminal,
 ) -> None:

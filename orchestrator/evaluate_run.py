@@ -1,0 +1,97 @@
+"""Judging what a run has learned, again and on other episodes than its own."""
+
+import hashlib
+from collections.abc import Sequence
+
+from contracts.settings import Settings
+from db.engine import Database
+from db.models import LABEL_LENGTH
+from db.repositories import EvaluationRepository, RunRepository
+from metafleet.errors import CheckpointError
+from metafleet.workload import Workload
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.events import EvaluationDone, Observer
+from orchestrator.run_session import read_checkpoint_of
+from orchestrator.scratch import open_scratch
+from orchestrator.training.contenders import Contender, baselines_of
+from orchestrator.training.evaluation import Judgement, evaluation_record, judge_state
+from orchestrator.work_size import settled
+
+
+def evaluate_run(  # noqa: PLR0913 - options of one command
+    database: Database,
+    settings: Settings,
+    run_id: int,
+    *,
+    split: str,
+    episodes: int,
+    in_process: bool,
+    observer: Observer,
+    overrides: Sequence[str] = (),
+    baselines: bool = False,
+) -> list[EvaluationDone]:
+    """Judge a run's best (else newest) state on a split, and record the result.
+
+    ``overrides`` are assignments to keys of [episodes], for other episodes than the run's own; they
+    are part of the result's label. With ``baselines`` those of ``baselines_of`` follow.
+
+    Raises:
+        CheckpointError: the run has no checkpoint yet.
+        ConfigError: the split has no such episodes.
+    """
+    with database.session(read_only=True) as session:
+        run = RunRepository(session).get(run_id)
+    config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
+    config = settled(config.with_episodes(overrides), run)
+    found = read_checkpoint_of(settings, run, observer.on_notice)
+    if found is None:
+        raise CheckpointError(
+            f"run {run.id} has no checkpoint to evaluate; "
+            f"continue it with `metafleet runs resume {run.id}`"
+        )
+    progress, state = found.progress, found.best or found.state
+    spec = config.workload_spec(run.data_digest)
+    workload = Workload.build(
+        spec,
+        data_dir=settings.data_dir,
+        allowed_packages=settings.allowed_packages,
+        cache_dir=settings.programs_dir,
+    )
+    step = progress.best_step if found.best else progress.step
+    contenders = [(Contender("trained", spec, state, workload.batch_norm), step)]
+    if baselines:
+        contenders += [(it, 0) for it in baselines_of(config, workload, run.data_digest)]
+    results = []
+    with open_scratch(
+        *(settings, config, run.uid),
+        stream="evaluate",
+        in_process=in_process,
+        notify=observer.on_notice,
+    ) as dispatcher:
+        for contender, step in contenders:
+            judgement = Judgement(
+                split,
+                _label_of(contender.label, overrides),
+                step=step,
+                n_episodes=episodes,
+                batch_norm=contender.batch_norm,
+            )
+            done, _ = judge_state(
+                dispatcher, contender.spec, contender.state, judgement, stream="evaluate"
+            )
+            results.append(done)
+            observer.on_evaluation(done)
+    with database.session() as session:
+        # the run's own validation or test may have judged the same episodes
+        rows = [evaluation_record(done) for done in results]
+        EvaluationRepository(session).upsert_many(run.id, rows, keep_best=True)
+    return results
+
+
+def _label_of(what: str, overrides: Sequence[str]) -> str:
+    """Name a judgement by what its episodes have otherwise, within the length of a label."""
+    label = ", ".join([what, *(o.removeprefix("episodes.") for o in sorted(overrides))])
+    if len(label) <= LABEL_LENGTH:
+        return label
+    digest = hashlib.sha256(label.encode()).hexdigest()[:8]
+    return f"{label[: LABEL_LENGTH - 9]}~{digest}"
