@@ -217,7 +217,8 @@ def test_what_has_nothing_to_learn_is_refused_before_there_is_a_run(terminal: Te
     raw = terminal.folder / "raw.toml"
     raw.write_text(
         'name = "raw"\nseed = 1\ndata = { name = "glyphs" }\nmodel = { name = "raw" }\n'
-        'learner = { name = "nearest_prototype" }\nouter = { steps = 1, meta_batch_size = 2, lr = 1e-3 }\n'
+        'learner = { name = "nearest_prototype" }\n'
+        "outer = { steps = 1, meta_batch_size = 2, lr = 1e-3 }\n"
         "episodes = { n_way = 2, k_shot = 1, n_query = 1 }\n"
     )
 
