@@ -6,7 +6,7 @@ five languages by one person each, clips the animated emoji; what does not exist
 **What an item is.** Nothing but the concept itself ties a vendor's picture to a language's word, so
 items could be single pictures and words. They are *renderings* instead: item j of a concept has its
 word in the j-th of ``languages``, written and, where it was recorded, spoken; the picture by the
-j-th of ``vendors``; and, for j = 0, the clip. Then
+j-th of ``vendors``, which each concept has in an order of its own; and, for j = 0, the clip. Then
 
 - classifying concepts by one modality asks for what its renderings share: across vendors, across
   languages, across speakers; a rendering that lacks the modality is never drawn;
@@ -15,14 +15,19 @@ j-th of ``vendors``; and, for j = 0, the clip. Then
 - a cross-modal episode (the word heard once, its picture to be found) takes support and query from
   different renderings and shows one modality of each; the masks say which.
 
+The order of vendors is drawn by concept because items of support and query differ: were a language
+always with one vendor, a picture's style would rule out all classes heard in its language, and
+across modalities 25 % of 5-way episodes be answered without knowing any word.
+
 With ``classes = "subgroup"``, Unicode's subgroups (animal-bird, food-fruit) are the classes and
 each concept is one item: its first picture, word, text and clip that exist. Renderings of one
 concept in both support and query would turn telling birds from fruit into recognising the frog.
 Splits are by concept as published, and by whole subgroups, so that no class is ever shared.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -50,7 +55,7 @@ from metafleet.episode import META_TEST, META_TRAIN, META_VAL
 from metafleet.errors import DataCorruptError
 from metafleet.options import require
 
-_RECIPE_VERSION = 1
+_RECIPE_VERSION = 2
 ModalityName = Literal["image", "text", "audio", "video"]
 Vendor = Literal["noto", "twemoji", "openmoji", "fluent"]
 Language = Literal["en", "es", "gd", "fr", "de", "it", "pt", "ru", "ar", "hi", "zh", "ja", "sw"]
@@ -65,7 +70,7 @@ class ConceptsOptions:
         modalities: one or more of "image" [3, side, side], "text" (bytes or features), "audio"
             (log-mel [40, 74] of the first 1.5 s) and "video" [8, 3, side, side].
         classes: "concept", with a rendering an item, or "subgroup", with a concept an item.
-        vendors: whose pictures, in the order of renderings.
+        vendors: whose pictures; of a subgroup's concepts the first there is.
         languages: of texts and sounds, in the order of renderings.
         voices: languages whose sounds are used; French and German ones are GPL-3.0-or-later.
         side: height and width of pictures and clips, in pixels.
@@ -184,13 +189,24 @@ def _items(concepts: Sequence[Concept], folder: Path, options: ConceptsOptions) 
     """Yield the items by class."""
     if options.classes == "concept":
         for concept in concepts:
+            own = replace(options, vendors=order_of_vendors(concept, options.vendors))
             for number in range(options.n_renderings):
-                yield _Item(concept.name, concept, _rendering(concept, number, folder, options))
+                files = _rendering(concept, number, folder, own)
+                yield _Item(concept.name, concept, files)
         return
     for subgroup in large_subgroups(concepts):
         for concept in concepts:
             if concept.subgroup == subgroup:
                 yield _Item(subgroup, concept, _whole(concept, folder, options))
+
+
+def order_of_vendors(concept: Concept, vendors: Sequence[Vendor]) -> tuple[Vendor, ...]:
+    """Shuffle ``vendors`` by hashes: an order that tells nothing of another concept's."""
+
+    def place(vendor: str) -> str:
+        return hashlib.sha256(f"{concept.name}\0{vendor}".encode()).hexdigest()
+
+    return tuple(sorted(vendors, key=place))
 
 
 def _rendering(

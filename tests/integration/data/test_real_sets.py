@@ -1,10 +1,12 @@
 """FSDD, CLINC150 and concepts as they lie beside a development checkout."""
 
 import io
+import itertools
 import json
 import shutil
 import tarfile
 import threading
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metafleet.data import clinc150, fsdd
+from metafleet.data import clinc150, concepts, fsdd
+from metafleet.data.concepts_manifest import read_manifest
 from metafleet.data.fsdd_files import SPEAKERS
 from metafleet.data.registry import (
     data_digest,
@@ -29,6 +32,7 @@ from metafleet.seeds import CounterRng
 from tests.shared_data import shared_data
 
 SHAPE = EpisodeShape(5, 1, 2)
+VENDORS = ("noto", "twemoji", "openmoji", "fluent")
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +240,20 @@ def test_renderings_of_a_concept_share_no_file_and_keep_their_gaps(data_dir):
         paper = Image.new("RGBA", image.size, "white")
         flat = Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
         expected = np.asarray(flat.resize((32, 32), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(prepared.load("image")[rows][1].transpose(1, 2, 0), expected)
+    pictures = prepared.load("image")[rows].transpose(0, 2, 3, 1)
+    assert [np.array_equal(picture, expected) for picture in pictures].count(True) == 1
+
+
+def test_no_language_goes_with_one_vendor():
+    """Else a picture's style would rule out all classes heard in its language."""
+    manifest = read_manifest(shared_data("concepts", "manifest.csv"))
+
+    orders = Counter(concepts.order_of_vendors(concept, VENDORS) for concept in manifest)
+
+    assert orders.keys() == set(itertools.permutations(VENDORS))
+    for place, vendor in itertools.product(range(4), VENDORS):
+        n = sum(count for order, count in orders.items() if order[place] == vendor)
+        assert abs(n - 279 / 4) < 4 * (279 * 3 / 16) ** 0.5
 
 
 @pytest.mark.parametrize(("modality", "n_items"), [("text", 1395), ("video", 146)])
