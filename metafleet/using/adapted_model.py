@@ -172,7 +172,6 @@ class AdaptedModel:
                 raise DataError(f"modality {name!r} is missing; the model needs {list(required)}")
         if not any(name in inputs for name in self.needs.known):
             raise DataError(f"no modality is there; the model looks at {list(self.needs.known)}")
-        _check_lengths(inputs)
         for name, values in inputs.items():
             modality = name.removesuffix(".present")
             if modality not in shapes:
