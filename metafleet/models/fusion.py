@@ -123,7 +123,7 @@ class Fusion(HeadedModel):
         """
         tables = options.encoders or _default_encoders(problem)
         encoders = {}
-        for modality, table in tables.items():
+        for modality, table in sorted(tables.items()):  # whatever their order in a file
             shape = problem.modalities.get(modality)
             if shape is None:
                 known = ", ".join(map(repr, sorted(problem.modalities)))
