@@ -30,6 +30,19 @@ def dense_net(n_outputs: int = N_WAY) -> nn.Module:
     return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, n_outputs)).double()
 
 
+class Tied(nn.Module):
+    """Encodes and decodes with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode = nn.Linear(5, 5, bias=False)
+        self.decode = nn.Linear(5, 5, bias=False)
+        self.decode.weight = self.encode.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(torch.tanh(self.encode(x)))
+
+
 def image_episode(seed: int = 0, n_way: int = N_WAY) -> Plain:
     """Images [n, 2, 6, 6] of classes that differ in mean."""
     return _classes(seed, (2, 6, 6), n_way)
