@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from contracts.settings import Settings
 from db.engine import Database
@@ -32,8 +33,9 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
 ) -> list[EvaluationDone]:
     """Judge a run's best (else newest) state on a split, and record the result.
 
-    ``overrides`` are assignments to keys of [episodes], for other episodes than the run's own; they
-    are part of the result's label. With ``baselines`` those of ``baselines_of`` follow.
+    ``overrides`` are assignments to keys of [episodes], for other episodes of that split than the
+    run's own; they are part of the result's label. With ``baselines``, those of ``baselines_of``
+    follow.
 
     Raises:
         CheckpointError: the run has no checkpoint yet.
@@ -41,8 +43,8 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     """
     with database.session(read_only=True) as session:
         run = RunRepository(session).get(run_id)
-    config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
-    config = settled(config.with_episodes(overrides), run)
+    own = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
+    config = settled(own.with_episodes(overrides), run)
     found = read_checkpoint_of(settings, run, observer.on_notice)
     if found is None:
         raise CheckpointError(
@@ -50,7 +52,9 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
             f"continue it with `metafleet runs resume {run.id}`"
         )
     progress, state = found.progress, found.best or found.state
-    spec = config.workload_spec(run.data_digest)
+    # the data need not have such episodes in other splits, say as many classes for training
+    shapes = own.shapes() | {split: config.episodes.shape(split)}
+    spec = replace(config.workload_spec(run.data_digest), episodes=shapes)
     workload = Workload.build(
         spec,
         data_dir=settings.data_dir,
@@ -60,7 +64,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     step = progress.best_step if found.best else progress.step
     contenders = [(Contender("trained", spec, state, workload.batch_norm), step)]
     if baselines:
-        contenders += [(it, 0) for it in baselines_of(config, workload, run.data_digest)]
+        contenders += [(it, 0) for it in baselines_of(spec, workload)]
     results = []
     with open_scratch(
         *(settings, config, run.uid),

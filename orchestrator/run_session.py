@@ -223,7 +223,7 @@ class RunSession:
         results = [self._judge(own, step=trained.step)]
         if not self._config.test.baselines:
             return results
-        for baseline in baselines_of(self._config, self._workload, self._run.data_digest):
+        for baseline in baselines_of(self._spec, self._workload):
             try:
                 results.append(self._judge(baseline, step=0))
             except NumericsError as error:  # says nothing of the trained state

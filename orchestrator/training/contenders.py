@@ -1,11 +1,11 @@
 """What a trained state is judged beside, on the same episodes: two that have learned nothing."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from metafleet.execution.strategy import Strategy
 from metafleet.params import MetaState
 from metafleet.workload import Workload, WorkloadSpec
-from orchestrator.config.experiment import ExperimentConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +26,18 @@ class Contender:
     batch_norm: str
 
 
-def baselines_of(
-    config: ExperimentConfig, workload: Workload, data_digest: str
-) -> Iterator[Contender]:
+def baselines_of(spec: WorkloadSpec, workload: Workload) -> Iterator[Contender]:
     """Yield the baselines of a run; raw inputs are compared in classification alone.
 
     Args:
-        config: of the run, or with other episodes than its own.
-        workload: built by ``config``.
-        data_digest: of the run's data.
+        spec: of the run, perhaps with other episodes than its own.
+        workload: built by ``spec``.
     """
-    spec = config.workload_spec(data_digest)
     yield Contender("initialisation", spec, workload.init_state(), workload.batch_norm)
-    if config.episodes.n_way > 0:
-        raw = config.model_copy(update={"learner": {"name": "nearest_prototype"}})
-        spec = raw.with_execution("autograd").workload_spec(data_digest)
-        yield Contender("nearest_prototype", spec, MetaState({}, {}), "none")
+    if all(shape.n_way > 0 for shape in spec.episodes.values()):
+        raw = replace(
+            spec,
+            learner={"name": "nearest_prototype"},
+            execution=Strategy("autograd", spec.execution.precision),
+        )
+        yield Contender("nearest_prototype", raw, MetaState({}, {}), "none")

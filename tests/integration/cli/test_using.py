@@ -182,3 +182,25 @@ def test_a_run_without_a_checkpoint_is_refused(
     assert main(["adapt", "latest", "--support", "things", "--out", "a.model"]) == 1
 
     assert "run 1 has no checkpoint yet" in capsys.readouterr().err
+
+
+def test_a_split_is_judged_on_more_classes_than_there_are_for_training(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split, classes in {"train": range(3), "val": range(3, 5), "test": range(5, 10)}.items():
+        make_classes(home / "zoo" / split, classes, n_items=4, seed=1)
+    (home / "things.toml").write_text(EXPERIMENT)
+    small = [word for size in SMALL for word in ("--set", size)]
+    assert main(["data", "import", str(home / "zoo"), "--name", "things", *small]) == 0
+    ways = ("--set", "episodes.meta_train.n_way=3", "--set", "outer.steps=2")
+    assert main(["submit", str(home / "things.toml"), "--in-process", *ways]) == 0
+    command = ["evaluate", "latest", "--episodes", "4", "--in-process", "--json", "--set"]
+    capsys.readouterr()
+
+    assert main([*command, "episodes.n_way=5", "--baselines"]) == 0
+    judged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [e["label"] for e in judged] == [
+        f"{what}, n_way=5" for what in ("trained", "initialisation", "nearest_prototype")
+    ]
+    assert main([*command, "episodes.n_way=6"]) == 1
+    assert "'meta_test' of 'things' has 5 classes" in capsys.readouterr().err
