@@ -15,6 +15,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(PIP_ARGS)
+# the checkout itself on the path: else, from the folder it lies in, its name hides the package
+EDITABLE := --config-settings editable_mode=compat
 PYTEST_ARGS ?=
 TEST_PROCESSES ?= 2
 SOAK_ARGS ?=
@@ -63,14 +65,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(MAKE) --no-print-directory venv
 	@echo "installing into $(VENV) (once; PyTorch is large) ..."
 	@$(PIP) setuptools
-	@$(PIP) --no-build-isolation -e '.[all]'
+	@$(PIP) --no-build-isolation $(EDITABLE) -e '.[all]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	@$(MAKE) --no-print-directory venv
 	@echo "installing into $(VENV) (once; PyTorch is large) ..."
 	@$(PIP) setuptools
-	@$(PIP) --no-build-isolation -e '.[dev]'
+	@$(PIP) --no-build-isolation $(EDITABLE) -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
 # a half-made environment (no pip in it) is made anew

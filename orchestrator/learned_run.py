@@ -31,8 +31,9 @@ def learned_by(settings: Settings, run: RunRecord, notify: Callable[[str], None]
     found = read_checkpoint_of(settings, run, notify)
     if found is None:
         raise CheckpointError(
-            f"run {run.id} has no checkpoint yet, nothing to take from it; "
-            f"continue it with `metafleet runs resume {run.id}`"
+            f"run {run.id} is {run.status.value} and has no checkpoint yet, nothing to take from "
+            f"it; wait for its first one, or continue it with `metafleet runs resume {run.id}` if "
+            "nobody runs it"
         )
     config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
     spec = config.workload_spec(run.data_digest)

@@ -134,7 +134,7 @@ def _large_classes(labels: Sequence[str], ask: FolderOptions, log: ProblemLog) -
             log.add(
                 "small-class",
                 f"class {label!r}",
-                f"has {n} sound items; expected {ask.min_items} or more: add some, "
+                f"has {n} items without fault; expected {ask.min_items} or more: add some, "
                 "or lower --min-items",
             )
     return {label for label, n in counts.items() if n >= ask.min_items}

@@ -113,7 +113,10 @@ BROKEN = {
         "no strokes",
     ),
     "a class with one item": Broken(
-        "small-class", files({"lone/x.png": picture(1)}), "class 'lone'", "has 1 sound items"
+        "small-class",
+        files({"lone/x.png": picture(1)}),
+        "class 'lone'",
+        "has 1 items without fault",
     ),
     "a class without a file": Broken(
         "small-class", files({"empty/.keep": ""}), "class 'empty'", "has no example"
