@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from metafleet.data.decoding.base import Array
 from metafleet.data.decoding.columns import Decoded
 from metafleet.data.importing.decoding import decode_items, decoder_options
 from metafleet.data.importing.item import Item, Reading
@@ -17,6 +18,8 @@ from metafleet.data.importing.repeats import find_repeats
 from metafleet.data.importing.splits import assign_splits, check_splits
 from metafleet.data.summary import Progress
 from metafleet.episodes.class_text import count_leaks
+
+_LONGEST_CHARACTER = 4  # bytes of UTF-8: a text is cut between two characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ def examine(
             *reading.notes,
             *notes,
             *_texts_that_tell(items, kept, reading.kinds, decoded),
+            *_texts_that_were_cut(items, kept, reading.kinds, decoded),
             *_copies(items, kept, decoded),
         ),
     )
@@ -114,10 +118,7 @@ def _texts_that_tell(
     """Say how many texts name their own class: a model needs nothing else."""
     numbers = {label: n for n, label in enumerate(dict.fromkeys(items[row].label for row in rows))}
     notes = []
-    for modality, kind in kinds.items():
-        texts = decoded.arrays.get(modality)
-        if kind != "text" or texts is None or texts.dtype != np.uint8:
-            continue
+    for modality, texts in _kept_texts(kinds, decoded):
         n = count_leaks(list(numbers), ((numbers[items[row].label], texts[row]) for row in rows))
         if n:
             notes.append(
@@ -125,6 +126,30 @@ def _texts_that_tell(
                 "off; leave them out by data.modalities if it should not"
             )
     return notes
+
+
+def _texts_that_were_cut(
+    items: Sequence[Item], rows: Sequence[int], kinds: Mapping[str, str], decoded: Decoded
+) -> list[str]:
+    """Say how many texts lost their end."""
+    notes = []
+    for modality, texts in _kept_texts(kinds, decoded):
+        width = texts.shape[1]
+        full = [row for row in rows if texts[row, -_LONGEST_CHARACTER:].any()]
+        lengths = [len(items[row].parts[modality].read().strip()) for row in full]
+        cut = [length for length in lengths if length > width]
+        if cut:
+            notes.append(
+                f"{len(cut)} of {modality!r} were cut to {width} bytes, the longest has "
+                f"{max(cut)}; keep more with --set text.max_bytes=N"
+            )
+    return notes
+
+
+def _kept_texts(kinds: Mapping[str, str], decoded: Decoded) -> list[tuple[str, Array]]:
+    """Return the modalities whose texts are kept as bytes."""
+    found = {name: decoded.arrays.get(name) for name, kind in kinds.items() if kind == "text"}
+    return [(n, it) for n, it in found.items() if it is not None and it.dtype == np.uint8]
 
 
 def _large_classes(labels: Sequence[str], ask: FolderOptions, log: ProblemLog) -> set[str]:

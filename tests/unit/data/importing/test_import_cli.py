@@ -199,3 +199,15 @@ def test_texts_that_say_the_name_of_their_class_are_counted(tmp_path: Path, home
     told = run("import", folder, *SEED).stdout
 
     assert "3 of 'text' say the name of their class" in told
+
+
+def test_texts_that_were_cut_are_counted(tmp_path: Path, home: Path) -> None:
+    texts = {f"{name}/0.txt": "ö" * 10 for name in CLASSES}
+    long = {f"{name}/1.txt": "ö" * 11 for name in CLASSES[:2]}
+    folder = write(class_folders(tmp_path / "pets"), {**texts, **long})
+
+    told = run("import", folder, *SEED, "--set", "text.max_bytes=20").stdout
+    enough = run("import", folder, *SEED, "--set", "text.max_bytes=22").stdout
+
+    assert "2 of 'text' were cut to 20 bytes, the longest has 22; keep more with" in told
+    assert "were cut" not in enough
