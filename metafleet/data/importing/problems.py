@@ -38,7 +38,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "bad-image": "a picture that is damaged, too large or none",
         "bad-audio": "a sound that is damaged, silent for want of samples, too long or none",
         "bad-video": "a clip that is damaged, truncated, too long or none",
-        "bad-text": "a text that is empty, too long or not UTF-8",
+        "bad-text": "a text that is empty, longer than 1 MiB or not UTF-8",
         "bad-stroke": "a drawing without points, or damaged",
         "bad-table": "a row with more or fewer numbers than the others, or with none",
         # the whole
