@@ -181,7 +181,7 @@ def test_a_run_without_a_checkpoint_is_refused(
 
     assert main(["adapt", "latest", "--support", "things", "--out", "a.model"]) == 1
 
-    assert "run 1 has no checkpoint yet" in capsys.readouterr().err
+    assert "run 1 is queued and has no checkpoint yet" in capsys.readouterr().err
 
 
 def test_a_split_is_judged_on_more_classes_than_there_are_for_training(
