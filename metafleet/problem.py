@@ -1,7 +1,7 @@
 """What a learner must fit: the data's shapes and the episodes it will meet."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from torch import Tensor
@@ -27,6 +27,9 @@ class Problem:
         partial: modalities that not every episode has, as in a mixture of data sets.
         texts: modalities whose examples are bytes of a text, [length] in 0 to 255 with zeros after
             the end; all others hold numbers that mean an amount.
+        kinds: modality -> what it was made of, "image" or another, where its name does not say so.
+        shown: some of the examples of episodes, as a message names them -> the modalities that they
+            may have.
     """
 
     modalities: Mapping[str, tuple[int, ...]]
@@ -35,6 +38,8 @@ class Problem:
     loss: LossFn | None = None
     partial: frozenset[str] = frozenset()
     texts: frozenset[str] = frozenset()
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    shown: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for split, shape in self.episodes.items():

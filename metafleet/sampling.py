@@ -57,6 +57,11 @@ class EpisodeSource(Protocol):
         return frozenset()
 
     @property
+    def kinds(self) -> Mapping[str, str]:
+        """Modality -> what it was made of, where its name does not say so."""
+        return {}
+
+    @property
     def target_dim(self) -> int:
         """Values to predict for each example; 0 for classification."""
         ...
@@ -116,6 +121,12 @@ class ClassEpisodeSource:
     def texts(self) -> frozenset[str]:
         """Modalities whose examples are bytes of a text, padded with zeros."""
         return frozenset(name for name, modality in self._modalities.items() if modality.is_text)
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """Modality -> what it was made of, where its name does not say so."""
+        kinds = {name: modality.kind or name for name, modality in self._modalities.items()}
+        return {name: kind for name, kind in kinds.items() if kind != name}
 
     @property
     def target_dim(self) -> int:
@@ -230,7 +241,28 @@ def problem_of(source: EpisodeSource, episodes: Mapping[str, EpisodeShape]) -> P
         episodes,
         partial=partial,
         texts=source.texts | names.keys(),
+        kinds=source.kinds,
+        shown=_shown(source, episodes),
     )
+
+
+def _shown(
+    source: EpisodeSource, episodes: Mapping[str, EpisodeShape]
+) -> dict[str, frozenset[str]]:
+    """Return "support examples", of a part or of all -> the modalities that they may have."""
+    shown: dict[str, frozenset[str]] = {}
+    for split, shape in episodes.items():
+        where = f"in {split!r}"
+        having = {where: frozenset(source.modalities)}
+        if isinstance(source, MixtureSource):
+            parts = source.modalities_of_parts(shape)
+            having = {f"of part {label!r} {where}": has for label, has in parts.items()}
+        for where, has in having.items():
+            support = has & set(shape.support_modalities or has)
+            names = {CLASS_TEXT} if shape.class_text else set()
+            shown[f"support examples {where}"] = support | names
+            shown[f"query examples {where}"] = has & set(shape.query_modalities or has)
+    return shown
 
 
 def check_counts(shape: EpisodeShape) -> None:

@@ -81,7 +81,8 @@ class ClassData:
         if mask is not None and mask.all():
             mask = None
         is_text = info.kind == "text" and info.dtype == "uint8"
-        return Modality(example_shape(info), _gather(array, info.kind, kept), mask, is_text)
+        gather = _gather(array, info.kind, kept)
+        return Modality(example_shape(info), gather, mask, is_text, info.kind)
 
     def split_sha256(self) -> str:
         """Hash which classes each split has, in order."""

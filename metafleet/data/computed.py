@@ -59,6 +59,11 @@ class FunctionSource:
         return frozenset()
 
     @property
+    def kinds(self) -> Mapping[str, str]:
+        """Return nothing: x is what its name says."""
+        return {}
+
+    @property
     def target_dim(self) -> int:
         """Return 1: y."""
         return 1

@@ -18,12 +18,15 @@ class Modality:
         present: bool [items], which of all rows have it; None: all. Where it is given, examples
             come with the input ``presence_key``.
         is_text: it is bytes of UTF-8, padded with zeros.
+        kind: what it was made of: "image", "audio" ..., of ``metafleet.data.decoding``; "": as its
+            name says.
     """
 
     shape: tuple[int, ...]
     gather: Callable[[Sequence[int]], Tensor]
     present: npt.NDArray[np.bool_] | None = None
     is_text: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,11 @@ class Part:
         """Return the names in the mixture of those that are bytes of a text."""
         return frozenset(map(self.name_of, self.source.texts))
 
+    def kinds(self) -> dict[str, str]:
+        """Return name in the mixture -> what the modality was made of."""
+        own = self.source.kinds
+        return {self.name_of(name): own.get(name, name) for name in self.source.modalities}
+
     def own(self, modalities: Sequence[str]) -> tuple[str, ...]:
         """Return those of the mixture's modalities that the part has, by the part's names."""
         return tuple(name for name in self.source.modalities if self.name_of(name) in modalities)
@@ -91,6 +96,16 @@ class MixtureSource:
     def texts(self) -> frozenset[str]:
         """Modalities that are bytes of a text in any part."""
         return frozenset().union(*(part.texts() for part in self._parts))
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """Modality -> what it was made of, where its name does not say so."""
+        kinds = {name: kind for part in self._parts for name, kind in part.kinds().items()}
+        return {name: kind for name, kind in kinds.items() if kind != name}
+
+    def modalities_of_parts(self, shape: EpisodeShape) -> dict[str, frozenset[str]]:
+        """Return the labels of the parts that episodes come from -> each one's modalities."""
+        return {part.label: frozenset(part.modalities()) for part in self._chosen(shape)}
 
     @property
     def partial_modalities(self) -> frozenset[str]:

@@ -47,8 +47,8 @@ class FusionOptions:
 
     Attributes:
         encoders: modality -> table with the name and options of its encoder, any model; empty:
-            one for each modality of the data, by its name. Modalities without an encoder are not
-            looked at.
+            one for each modality of the data, by what it was made of. Modalities without an encoder
+            are not looked at.
         method: "concat", "gated", "attention" or "product_of_experts"; see ``fusing``.
         dim: length of the vector that each encoder's features are mapped to, >= 1.
         scale: what the fused vector is multiplied by at first, > 0; learned. Squared, it is the
@@ -229,19 +229,22 @@ def given_options(
 
 
 def _default_encoders(problem: Problem) -> dict[str, dict[str, Any]]:
-    unknown = [name for name in problem.modalities if name not in _DEFAULT_ENCODERS]
+    kinds = {name: problem.kinds.get(name, name) for name in problem.modalities}
+    unknown = [name for name, kind in kinds.items() if kind not in _DEFAULT_ENCODERS]
     if unknown:
         known = ", ".join(map(repr, _DEFAULT_ENCODERS))
         raise ConfigError(
             f"no encoder for modality {unknown[0]!r}; expected a table encoders.{unknown[0]}, "
             f"or one of the modalities {known}, which have a default"
         )
-    return {name: {"name": _default_encoder(name, problem)} for name in sorted(problem.modalities)}
+    return {
+        name: {"name": _default_encoder(kind, is_bytes=name in problem.texts)}
+        for name, kind in sorted(kinds.items())
+    }
 
 
-def _default_encoder(modality: str, problem: Problem) -> str:
-    is_features = modality in _TEXTS and modality not in problem.texts
-    return "adapter" if is_features else _DEFAULT_ENCODERS[modality]
+def _default_encoder(kind: str, *, is_bytes: bool) -> str:
+    return "adapter" if kind in _TEXTS and not is_bytes else _DEFAULT_ENCODERS[kind]
 
 
 def _of(params: Mapping[str, Tensor], modality: str) -> Params:

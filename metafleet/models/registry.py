@@ -9,7 +9,7 @@ from metafleet.models.audio_conv import AudioConv
 from metafleet.models.base import Model, ModelClass, ModelFactory
 from metafleet.models.conv1d import Conv1d
 from metafleet.models.conv4 import Conv4
-from metafleet.models.fusion import Fusion, given_options
+from metafleet.models.fusion import Fusion, FusionOptions, given_options
 from metafleet.models.gru import Gru
 from metafleet.models.mlp import Mlp
 from metafleet.models.ngram_bag import NgramBag
@@ -57,21 +57,47 @@ def model_factory(
     ) -> Model:
         seen = problem if extra_inputs is None else problem.with_inputs(extra_inputs)
         if issubclass(found, Fusion):
-            return found.build_with(parsed, seen, n_outputs, make_encoder)
-        _check_partial(parsed, seen)
-        return found.build(parsed, seen, n_outputs)
+            model: Model = found.build_with(parsed, seen, n_outputs, make_encoder)
+        else:
+            _check_partial(parsed, seen)
+            model = found.build(parsed, seen, n_outputs)
+        _check_shown(_looked_at(parsed, seen), seen)
+        return model
 
     return make_model
 
 
 def _check_partial(options: Any, problem: Problem) -> None:
     """Refuse a model of given modalities where some episodes come without one."""
-    looked_at = {getattr(options, "modality", None)}
-    if hasattr(options, "modalities"):
-        looked_at |= set(options.modalities or problem.modalities)
     for modality in sorted(problem.partial):
-        if modality in looked_at:
+        if modality in _looked_at(options, problem):
             raise ConfigError(
                 f"modality {modality!r} is not in every episode; expected model 'fusion', which "
                 "takes what there is"
             )
+
+
+def _check_shown(looked_at: set[str], problem: Problem) -> None:
+    """Refuse a model that looks at nothing of what some examples have.
+
+    Raises:
+        ConfigError: names the examples; of a model of no option that names modalities, never.
+    """
+    for examples, modalities in problem.shown.items():
+        if looked_at and looked_at.isdisjoint(modalities):
+            has, seen = (", ".join(map(repr, sorted(names))) for names in (modalities, looked_at))
+            raise ConfigError(
+                f"{examples} have {has}, but the model looks at {seen} alone, so it could only "
+                "guess; give it an encoder for what they have, or leave them out of the episodes"
+            )
+
+
+def _looked_at(options: Any, problem: Problem) -> set[str]:
+    """Return the modalities that a model looks at by its options; none if they do not say."""
+    if isinstance(options, FusionOptions):
+        return set(options.encoders or problem.modalities)
+    one = getattr(options, "modality", None)
+    looked_at = set() if one is None else {str(one)}
+    if hasattr(options, "modalities"):
+        looked_at |= set(options.modalities or problem.modalities)
+    return looked_at

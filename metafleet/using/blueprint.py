@@ -81,6 +81,7 @@ class Blueprint:
                 },
                 partial=frozenset(str(name) for name in values["partial"]),
                 texts=_texts(modalities, specs),
+                kinds={name: spec.kind for name, spec in specs.items() if spec.kind != name},
             )
             learner, model = dict(values["learner"]), dict(values["model"])
         except (ConfigError, ModelError):

@@ -11,6 +11,7 @@ from metafleet.episode import CLASS_TEXT, EpisodeShape, presence_key
 from metafleet.episodes.mixture import MixtureSource, Part
 from metafleet.errors import ConfigError
 from metafleet.execution.chunk import chunks_of
+from metafleet.models.registry import model_factory
 from metafleet.params import digest
 from metafleet.sampling import ClassEpisodeSource, ClassRows, Modality, problem_of
 from metafleet.seeds import CounterRng
@@ -226,3 +227,49 @@ def test_a_wrong_part_is_named_with_what_was_expected(
 def test_without_parts_there_is_nothing_ready(tmp_path: Path) -> None:
     assert not registry.is_ready({"name": "mixture"}, tmp_path)
     assert MixtureOptions().parts == ()
+
+
+@pytest.mark.parametrize(
+    ("shape", "encoded", "message"),
+    [
+        (SHAPE, "image", "support examples of part 'words' in 'meta_train' have 'sound', but the"),
+        (SHAPE, "sound", "support examples of part 'pictures' in 'meta_train' have 'image', but"),
+        (replace(SHAPE, parts=("words",)), "image", "part 'words' in 'meta_train' have 'sound'"),
+        (replace(SHAPE, parts=("pictures",)), "image", ""),
+    ],
+    ids=["a part", "another", "the only part", "of a part left out"],
+)
+def test_a_part_that_no_encoder_looks_at_is_refused(
+    shape: EpisodeShape, encoded: str, message: str
+) -> None:
+    encoders = {encoded: FUSION["encoders"][encoded]}
+    options = {**FUSION, "encoders": encoders}
+    problem = problem_of(mixture(), {"meta_train": shape})
+    if not message:
+        assert model_factory(options, problem)(3).feature_shape
+        return
+    with pytest.raises(ConfigError) as caught:
+        model_factory(options, problem)(3)
+    assert message in str(caught.value)
+    assert f"looks at {encoded!r} alone, so it could only guess" in str(caught.value)
+
+
+def test_queries_whose_modality_no_encoder_looks_at_are_refused() -> None:
+    shape = replace(SHAPE, query_modalities=("sound",), support_modalities=("image",))
+    rows = [ClassRows(8 * i, 8) for i in range(6)]
+    sizes = {"image": (1, 4, 4), "sound": (4, 5)}
+    modalities = {
+        name: Modality(size, lambda rows, size=size: torch.ones(len(rows), *size))
+        for name, size in sizes.items()
+    }
+    both = ClassEpisodeSource(modalities, {"meta_test": rows}, name="both")
+    problem = problem_of(both, {"meta_test": shape})
+    conv = {"name": "conv4", "n_blocks": 1, "modality": "image"}
+    with pytest.raises(ConfigError, match="query examples in 'meta_test' have 'sound', but the"):
+        model_factory(conv, problem)(3)
+    names = replace(SHAPE, class_text=True)
+    alone = source("image", (1, 4, 4), name="a", seed=1)
+    problem = problem_of(alone, {"meta_train": names})
+    words = {"name": "fusion", "encoders": {CLASS_TEXT: {"name": "ngram_bag"}}}
+    with pytest.raises(ConfigError, match="query examples in 'meta_train' have 'image', but the"):
+        model_factory(words, problem)(3)

@@ -235,6 +235,19 @@ def test_without_a_table_a_modality_gets_the_encoder_of_its_name() -> None:
     assert model.batch_norm == "transductive"
 
 
+def test_without_a_table_a_modality_gets_the_encoder_of_what_it_was_made_of() -> None:
+    shapes = {"front": (1, 16, 16), "said": (20,), "gist": (384,)}
+    kinds = {"front": "image", "said": "text", "gist": "text"}
+    texts = frozenset({"said"})
+    problem = Problem(shapes, 0, PROBLEM.episodes, texts=texts, kinds=kinds)
+    model = model_factory({"name": "fusion"}, problem)(None)
+    by_name = {"front": "conv4", "gist": "adapter", "said": "ngram_bag"}
+    encoders = {name: {"name": encoder} for name, encoder in by_name.items()}
+    named = model_factory(fusion(dim=64, encoders=encoders), problem)(None)
+    assert model.layers == named.layers
+    assert set(model.init_params(1)) == set(named.init_params(1))
+
+
 def test_an_encoder_of_a_package_of_the_user_needs_to_be_allowed() -> None:
     own = {"stroke": {"name": "metafleet.models.gru:Gru", "units": 3}}
     options = fusion(encoders=own)

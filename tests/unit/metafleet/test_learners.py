@@ -200,22 +200,64 @@ def test_a_learner_of_ones_own_is_not_called_by_the_name_of_what_it_is_derived_f
     assert name_of(Mine) == "Mine"
 
 
-def test_nearest_prototype_joins_all_modalities_and_has_nothing_to_learn() -> None:
-    modalities = {"b": (2, 3), "a": (4,)}
-    episode = classification_episode(modalities=modalities, seed=13)
+def nearest_by_hand(episode: Episode, names: tuple[str, ...]) -> torch.Tensor:
+    logits = 0.0
+    for name in names:
+        prototypes = episode.support.inputs[name].flatten(1).reshape(3, 2, -1).mean(dim=1)
+        distances = torch.cdist(episode.query.inputs[name].flatten(1), prototypes) ** 2
+        between = torch.cdist(prototypes, prototypes) ** 2  # mean to the mean: their sum / (2 * 9)
+        logits = logits - distances / ((between.sum() / 18) if len(names) > 1 else 1.0)
+    return logits
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b")], ids="-".join)
+def test_nearest_prototype_weighs_modalities_alike_and_has_nothing_to_learn(
+    names: tuple[str, ...],
+) -> None:
+    sizes = {"b": (2, 3), "a": (4,)}
+    episode = classification_episode(modalities={n: sizes[n] for n in names}, seed=13)
     learner = make_learner(episode, model=TINY_MLP, learner=NEAREST)
     state = learner.init_state(1)
-    support = torch.cat([episode.support.inputs["a"], episode.support.inputs["b"].flatten(1)], 1)
-    query = torch.cat([episode.query.inputs["a"], episode.query.inputs["b"].flatten(1)], 1)
-    prototypes = support.reshape(3, 2, -1).mean(dim=1)
+    expected = nearest_by_hand(episode, names)
 
     logits = learner.predict(state, episode.support, episode.query.inputs, 3)
 
-    torch.testing.assert_close(logits, -(torch.cdist(query, prototypes) ** 2))
+    torch.testing.assert_close(logits, expected)
+    loud = {name: 1000 * x if name == "b" else x for name, x in episode.support.inputs.items()}
+    asked = {name: 1000 * x if name == "b" else x for name, x in episode.query.inputs.items()}
+    support = ExampleSet(loud, episode.support.targets)
+    torch.testing.assert_close(learner.predict(state, support, asked, 3), expected)
     gradient = learner.episode_gradient(state, episode)
     assert (state.params, gradient.grads, gradient.buffers) == ({}, {}, {})
     assert gradient.metrics[0].accuracy == learner.evaluate(state, episode).accuracy
     assert learner.batch_norm == "none"
+
+
+def test_nearest_prototype_counts_what_texts_are_made_of() -> None:
+    texts = torch.zeros(6, 12)
+    words = [b"red cat", b"the red cat", b"blue dog", b"a blue dog", b"tall tree", b"tree, tall"]
+    for row, word in zip(texts, words, strict=True):
+        row[: len(word)] = torch.tensor(list(word), dtype=torch.float32)
+    support = ExampleSet({"text": texts[::2]}, torch.arange(3))
+    problem = Problem(
+        {"text": (12,)}, 0, {"meta_test": EpisodeShape(3, 1, 1)}, texts=frozenset({"text"})
+    )
+    learner = build_learner(NEAREST, problem, model_factory({"name": "mlp"}, problem))
+    logits = learner.predict(learner.init_state(1), support, {"text": texts[1::2]}, 3)
+    assert logits.argmax(dim=1).tolist() == [0, 1, 2]
+
+
+def test_nearest_prototype_gets_by_without_a_modality_of_a_mixture() -> None:
+    shapes = {"a": (4,), "b": (2, 3)}
+    problem = Problem(shapes, 0, {"meta_test": EpisodeShape(3, 2, 1)}, partial=frozenset("b"))
+    episode = classification_episode(modalities={"a": (4,)}, seed=13)
+    learner = build_learner(NEAREST, problem, model_factory({"name": "mlp"}, problem))
+    alone = make_learner(episode, model=TINY_MLP, learner=NEAREST)
+    both, one = (
+        it.predict(it.init_state(1), episode.support, episode.query.inputs, 3).argsort(dim=1)
+        for it in (learner, alone)
+    )
+    assert torch.equal(both, one)
 
 
 @pytest.mark.parametrize("learner", [PROTONET, NEAREST], ids=lambda o: o["name"])
