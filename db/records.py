@@ -258,7 +258,7 @@ class EvaluationRecord:
     Attributes:
         step: outer step the judged state comes from.
         split: at most 32 characters.
-        label: "trained", "initialisation", "nearest_prototype" ...; at most 64 characters.
+        label: "trained", "initialisation", "nearest_prototype" ...; at most 255 characters.
         episodes: how many, n.
         loss_ci95, accuracy_ci95: half width of the 95 % interval.
         accuracy: in [0, 1]; None for regression.

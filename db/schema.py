@@ -11,7 +11,7 @@ from db.failures import shown, translated
 from db.records import SchemaStatus
 from metafleet.errors import DatabaseError
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Every revision this code knows, oldest first; the last is the one it needs."""
 
 _ADVISORY_LOCK = 0x6D657461  # "meta": any number nobody else on the server takes

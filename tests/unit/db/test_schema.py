@@ -54,6 +54,25 @@ def test_a_downgrade_leaves_nothing(url: str) -> None:
     assert inspect(engine).get_table_names() == ["alembic_version"]
 
 
+def test_long_labels_are_shortened_for_an_older_schema_and_kept_apart(url: str) -> None:
+    upgrade(url)
+    engine = make_engine(parse_url(url), enforce_foreign_keys=False)
+    labels = [f"trained, {'k_shot=5, ' * 20}n_query={n}" for n in (1, 2)] + ["trained"]
+    row = "(1, 0, 'meta_test', :label, 3, 'none', 0, '2026-03-01')"
+    with engine.begin() as connection:
+        for label in labels:
+            columns = "run_id, step, split, label, episodes, batch_norm, is_best, created_at"
+            connection.execute(
+                text(f"INSERT INTO evaluations ({columns}) VALUES {row}"), {"label": label}
+            )
+        command.downgrade(alembic_config(connection), "0004")
+        kept = list(connection.scalars(text("SELECT label FROM evaluations")))
+
+    assert len(set(kept)) == 3
+    assert max(map(len, kept)) == 64
+    assert "trained" in kept
+
+
 def test_a_missing_database_is_told_from_an_empty_a_current_and_a_newer_one(url: str) -> None:
     assert not status(url).has_tables and not Path(url.removeprefix("sqlite:///")).exists()
     assert upgrade(url).is_current
