@@ -8,7 +8,7 @@ from metafleet.data.importing.kinds import kinds_of
 from metafleet.data.importing.omniglot_folder import OMNIGLOT_PARTS, TORCHVISION_FOLDER
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reader import Place
-from metafleet.data.importing.split_names import find_split
+from metafleet.data.importing.split_names import find_split, shard_name
 from metafleet.data.importing.table import TABLE_SUFFIXES
 from metafleet.data.importing.walking import files_in, folders_in
 
@@ -52,7 +52,7 @@ def _of_file(path: Path, ask: FolderOptions, is_labelled: bool) -> tuple[str, Pl
 
 
 def _huggingface(folder: Path) -> list[str] | None:
-    """Find metadata.* here, else in the folders of splits."""
+    """Find metadata.* here, else in the folders of splits, else the Hub's shards of Parquet."""
     own = [name for name in files_in(folder) if _is_metadata(name)]
     inner = [
         f"{split}/{name}"
@@ -61,7 +61,21 @@ def _huggingface(folder: Path) -> list[str] | None:
         for name in files_in(folder / split)
         if _is_metadata(name)
     ]
-    return own or inner or None
+    return own or inner or _shards(folder) or None
+
+
+def _shards(folder: Path) -> list[str]:
+    """Find the Hub's shards here, else in the one folder that has any: data/, or a configuration's.
+
+    Of several configurations none is chosen: their rows may be the same.
+    """
+    own = [name for name in files_in(folder) if shard_name(name)]
+    inner = [
+        [f"{name}/{shard}" for shard in files_in(folder / name) if shard_name(shard)]
+        for name in folders_in(folder)
+    ]
+    found = [shards for shards in inner if shards]
+    return own or (found[0] if len(found) == 1 else [])
 
 
 def _is_metadata(name: str) -> bool:

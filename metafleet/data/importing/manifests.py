@@ -2,10 +2,12 @@
 
 pets.csv              photo,sound,species         a manifest; all splits, or one file for each
 metadata.jsonl        {"file_name": ..., "label": ...}     Hugging Face, also in train/, test/
+data/train-00000-of-00002.parquet    its Hub's shards: files in the cells, numbered classes
 images/, train.csv    filename,label              LibFewShot: paths are relative to images/
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from metafleet.data.importing.columns import Roles, find_roles
@@ -14,7 +16,7 @@ from metafleet.data.importing.part import find_file
 from metafleet.data.importing.problems import ProblemLog
 from metafleet.data.importing.reader import Found, Place
 from metafleet.data.importing.rows import RowReader
-from metafleet.data.importing.split_names import find_split
+from metafleet.data.importing.split_names import find_split, shard_name
 from metafleet.data.importing.table import Table, read_table
 
 _Says = Callable[[PurePosixPath], str]
@@ -26,11 +28,31 @@ def read_manifests(place: Place, log: ProblemLog) -> Found:
 
 
 def read_huggingface(place: Place, log: ProblemLog) -> Found:
-    """Read metadata.*; one in a folder train, val or test gives its rows that split.
+    """Read metadata.*, or shards; the folder, or a shard's name, gives the rows their split.
 
     Paths are relative to the table. Every column has the kind of its own files.
     """
-    return _read(place, log, split_name=lambda path: path.parent.name, bases=("",))
+    return _read(_with_known_splits(place, log), log, split_name=_hub_split, bases=("",))
+
+
+def _hub_split(path: PurePosixPath) -> str:
+    return shard_name(path.name) or path.parent.name
+
+
+def _with_known_splits(place: Place, log: ProblemLog) -> Place:
+    """Leave out shards of other splits than train, val and test, if some are of these."""
+    splits = {name: _hub_split(PurePosixPath(name)) for name in place.files}
+    known = tuple(name for name, split in splits.items() if find_split(split))
+    others = [name for name in place.files if name not in known and shard_name(name)]
+    if not known or not others:
+        return place
+    for name in others:
+        log.add(
+            "unknown-split",
+            name,
+            f"is a shard of {splits[name]!r}; expected train, val or test: rename or move the file",
+        )
+    return replace(place, files=known)
 
 
 def read_libfewshot(place: Place, log: ProblemLog) -> Found:

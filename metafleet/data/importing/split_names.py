@@ -1,10 +1,12 @@
 """What others call the splits."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
 
+_SHARD = re.compile(r"(.+?)-\d+-of-\d+(-[0-9a-f]+)?\.parquet", re.IGNORECASE)
 _NAMES = {
     META_TRAIN: ("train", "training", "meta_train", "meta-train", "metatrain", "base"),
     META_VAL: ("val", "valid", "validation", "dev", "meta_val", "meta-val", "metaval"),
@@ -19,3 +21,9 @@ SPLIT_OF: Mapping[str, str] = MappingProxyType(
 def find_split(name: str) -> str:
     """Return the split that a folder, file or cell names; "" where it names none."""
     return SPLIT_OF.get(name.strip().lower(), "")
+
+
+def shard_name(name: str) -> str:
+    """Return the split that a shard names, "train" of "train-00000-of-00002.parquet"; or ""."""
+    found = _SHARD.fullmatch(name)
+    return found[1] if found else ""

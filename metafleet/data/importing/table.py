@@ -6,18 +6,17 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metafleet.data.importing.parquet_table import read_parquet
 from metafleet.data.importing.part import FilePart
 from metafleet.data.importing.problems import ProblemLog
 from metafleet.errors import DecodeError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _DELIMITERS = ",;\t"
-_MAX_PARQUET_ROWS = 10_000_000
-"""A row that repeats another takes no room in the file, but does in memory."""
 _NOT_UTF8 = "is not UTF-8; save the file as UTF-8"
 
 
@@ -136,7 +135,7 @@ def _ends_in_quotes(text: str, line: int, delimiter: str) -> bool:
     return False
 
 
-def _has_different_columns(file: FilePart, columns: list[str], log: ProblemLog) -> bool:
+def _has_different_columns(file: FilePart, columns: Sequence[str], log: ProblemLog) -> bool:
     twice = [column for column, n in Counter(columns).items() if n > 1]
     for column in twice:
         log.add_fatal(
@@ -199,37 +198,8 @@ def _broken_lines(file: FilePart, content: bytes, lines: list[bytes], log: Probl
 
 
 def _read_parquet(file: FilePart, log: ProblemLog) -> Table | None:
-    try:
-        import pyarrow  # noqa: PLC0415 - only this suffix needs it
-        from pyarrow import parquet  # noqa: PLC0415
-    except ImportError:
-        log.add_fatal(
-            "missing-package",
-            file.name,
-            "reading Parquet needs pyarrow; run `pip install 'metafleet[parquet]'`",
-        )
+    found = read_parquet(file, log)
+    if found is None or not _has_different_columns(file, found.columns, log):
         return None
-    try:
-        n_rows = parquet.read_metadata(file.path).num_rows
-        if n_rows > _MAX_PARQUET_ROWS:
-            raise ValueError(f"{n_rows} rows; expected at most {_MAX_PARQUET_ROWS}")
-        table = parquet.read_table(file.path)
-        columns = table.column_names
-        if not _has_different_columns(file, columns, log):
-            return None
-        values = _times_as_texts(pyarrow, table).to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        reason = str(error).splitlines()[0]
-        log.add_fatal("unreadable-file", file.name, f"is no sound Parquet file ({reason})")
-        return None
-    rows = tuple(Row(f"{file.name}:{number}", row) for number, row in enumerate(values, 1))
-    return Table(file, tuple(columns), rows)
-
-
-def _times_as_texts(pyarrow: Any, table: Any) -> Any:
-    """Write times out: Python's own hold no nanoseconds, which other libraries store."""
-    for place, field in enumerate(table.schema):
-        if pyarrow.types.is_temporal(field.type):
-            column = table.column(place).cast(pyarrow.string())
-            table = table.set_column(place, field.name, column)
-    return table
+    rows = tuple(Row(f"{file.name}:{number}", values) for number, values in found.rows)
+    return Table(file, found.columns, rows)

@@ -1,0 +1,166 @@
+"""Parquet: what it decodes to is bounded before it is decoded; classes get the names it keeps.
+
+A file may say one long value a million times in a few bytes, for a column keeps what repeats in a
+dictionary. So sizes are found in the file's own description, and where that does not suffice in the
+dictionary and how often each entry of it is used.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from metafleet.data.decoding.base import import_library
+from metafleet.data.decoding.source import MAX_SOURCE_BYTES
+from metafleet.data.importing.part import FilePart
+from metafleet.data.importing.problems import ProblemLog
+from metafleet.errors import DataMissingError, DecodeError
+
+_MAX_ROWS = 10_000_000
+"""A row that repeats another takes no room in the file, but does in memory."""
+_REPEATING = {"RLE_DICTIONARY", "PLAIN_DICTIONARY", "DELTA_BYTE_ARRAY"}
+"""Encodings whose values may be longer than all that the file stores."""
+_CELL_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetRows:
+    """What a Parquet file holds.
+
+    Attributes:
+        columns: in their order; two may have one name.
+        rows: number, from 1, and values by column, of those that could be read.
+    """
+
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[int, Mapping[str, Any]]]
+
+
+def read_parquet(file: FilePart, log: ProblemLog) -> ParquetRows | None:
+    """Read a Parquet file; None, with a fatal problem, where it cannot be read.
+
+    Columns that Hugging Face's description of the features calls ``ClassLabel`` get the names of
+    the classes in place of numbers; -1, which is no class, becomes an empty cell.
+    """
+    try:
+        pyarrow = import_library("pyarrow", package="pyarrow", extra="parquet")
+        parquet = import_library("pyarrow.parquet", package="pyarrow", extra="parquet")
+    except DataMissingError as error:
+        log.add_fatal("missing-package", file.name, str(error))
+        return None
+    try:
+        _check_size(pyarrow, parquet.ParquetFile(file.path), file)
+        table = parquet.read_table(file.path)
+        class_names = _class_names(table.schema.metadata)
+        values = _times_as_texts(pyarrow, table).to_pylist()
+    except DecodeError as error:
+        log.add_fatal("unreadable-file", file.name, str(error))
+        return None
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = str(error).splitlines()[0]
+        log.add_fatal("unreadable-file", file.name, f"is no sound Parquet file ({reason})")
+        return None
+    rows = [
+        (number, row)
+        for number, row in enumerate(values, 1)
+        if _name_classes(row, class_names, f"{file.name}:{number}", log)
+    ]
+    return ParquetRows(tuple(table.column_names), rows)
+
+
+def _check_size(pyarrow: Any, opened: Any, file: FilePart) -> None:
+    """Refuse what would take too much memory, before it is decoded."""
+    metadata = opened.metadata
+    if metadata.num_rows > _MAX_ROWS:
+        raise DecodeError(f"has {metadata.num_rows} rows; expected at most {_MAX_ROWS}: split it")
+    total = 0
+    for number in range(metadata.num_columns):
+        column = metadata.schema.column(number)
+        chunks = [metadata.row_group(g).column(number) for g in range(metadata.num_row_groups)]
+        width = max(_CELL_BYTES, column.length or 0)
+        total += sum(max(c.num_values * width, c.total_uncompressed_size) for c in chunks)
+        _require_room(total, column.path)
+        if column.physical_type != "BYTE_ARRAY":
+            continue
+        repeating = [chunk for chunk in chunks if _REPEATING & set(chunk.encodings)]
+        most = sum(chunk.num_values * chunk.total_uncompressed_size for chunk in repeating)
+        if total + most > MAX_SOURCE_BYTES:
+            # DELTA_BYTE_ARRAY has no dictionary to look at
+            has_dictionary = all("DELTA_BYTE_ARRAY" not in c.encodings for c in repeating)
+            most = _used_bytes(pyarrow, file, column.path) if has_dictionary else most
+        total += most
+        _require_room(total, column.path)
+
+
+def _require_room(n_bytes: int, column: str) -> None:
+    if n_bytes > MAX_SOURCE_BYTES:
+        raise DecodeError(
+            f"has up to {n_bytes} bytes in its columns to {column!r} once decoded; expected at "
+            f"most {MAX_SOURCE_BYTES}: split it into several files, or drop columns"
+        )
+
+
+def _used_bytes(pyarrow: Any, file: FilePart, path: str) -> int:
+    """Sum the lengths of a column's values, each entry of its dictionaries being read once."""
+    parquet = import_library("pyarrow.parquet", package="pyarrow", extra="parquet")
+    opened = parquet.ParquetFile(file.path, read_dictionary=[path])
+    compute = import_library("pyarrow.compute", package="pyarrow", extra="parquet")
+    total = 0
+    for column in opened.read(columns=[path]).columns:
+        for leaf in _leaves(pyarrow, column.chunks):
+            lengths = compute.binary_length(leaf.dictionary)
+            total += compute.sum(lengths.take(leaf.indices)).as_py() or 0
+    return total
+
+
+def _leaves(pyarrow: Any, arrays: Sequence[Any]) -> Iterator[Any]:
+    """Yield the dictionaries that lie within structs and lists."""
+    for array in arrays:
+        if pyarrow.types.is_dictionary(array.type):
+            yield array
+        elif pyarrow.types.is_nested(array.type):
+            inner = array.flatten()
+            yield from _leaves(pyarrow, inner if isinstance(inner, list) else [inner])
+
+
+def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
+    """Return column -> names of its classes by their numbers, as Hugging Face's files keep them."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        return {
+            column: [str(name) for name in feature["names"]]
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _name_classes(
+    row: dict[str, Any], class_names: Mapping[str, list[str]], where: str, log: ProblemLog
+) -> bool:
+    """Put names of classes in place of numbers; False, with a problem, where one has no name."""
+    before = len(log)
+    for column, names in class_names.items():
+        number = row.get(column)
+        if not isinstance(number, int):
+            continue
+        if number >= len(names) or number < -1:
+            log.add(
+                "bad-label",
+                where,
+                f"{column!r} is {number}, but the file names {len(names)} classes, from 0; mend or "
+                "delete the row",
+            )
+            continue
+        row[column] = None if number == -1 else names[number]
+    return len(log) == before
+
+
+def _times_as_texts(pyarrow: Any, table: Any) -> Any:
+    """Write times out: Python's own hold no nanoseconds, which other libraries store."""
+    for place, field in enumerate(table.schema):
+        if pyarrow.types.is_temporal(field.type):
+            column = table.column(place).cast(pyarrow.string())
+            table = table.set_column(place, field.name, column)
+    return table
