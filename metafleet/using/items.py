@@ -11,7 +11,7 @@ from metafleet.data.importing.decoding import decode_items
 from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.options import FolderOptions, Layout
 from metafleet.data.importing.part import FilePart
-from metafleet.data.importing.problems import Problem, ProblemLog
+from metafleet.data.importing.problems import Problem, ProblemLog, counted, first_lines
 from metafleet.data.importing.reading import read_items
 from metafleet.data.summary import Progress, no_progress
 from metafleet.errors import ConfigError, DataError
@@ -19,8 +19,6 @@ from metafleet.using.brightness import looks_inverted
 from metafleet.using.decoded_items import Items
 from metafleet.using.input_spec import InputSpec
 from metafleet.using.needs import Needs
-
-_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +89,28 @@ def open_items(
             "of data sets; no folder can be read for it"
         )
     reading = read_items(folder, _ask(options), is_labelled=is_labelled)
-    _refuse(folder, reading.problems, skip_bad=options.skip_bad)
+    log = ProblemLog()
+    log.extend(reading.problems)
+    if not any(name in needs.known for name in reading.kinds):
+        _refuse(folder, log.all(), skip_bad=options.skip_bad)  # they may be why it has none
     known, notes = _known(folder, reading, specs, needs)
     items = list(reading.items)
     if is_labelled:
         items.sort(key=lambda item: item.label)  # as in training, for those that read sequences
+    lacking = _lacking(folder, items, needs, log)
+    _refuse(folder, log.fatal(), skip_bad=options.skip_bad)
     decoders = {name: specs[name].decoder_options() for name in known}
-    log = ProblemLog()
     with tempfile.TemporaryDirectory(prefix="metafleet-") as scratch:
         decoded, failed = decode_items(
             items, known, decoders, scratch=Path(scratch), progress=progress, log=log
         )
         _refuse(folder, log.all(), skip_bad=options.skip_bad)
-        rows = tuple(number for number in range(len(items)) if number not in failed)
-        notes += _left_out(reading.problems + log.all())
+        rows = tuple(n for n in range(len(items)) if n not in failed and n not in lacking)
+        if not rows:
+            raise DataError(f"{folder} has no item that can be used")
+        notes += [f"left out: {line}" for line in first_lines(log.all())]
+        if is_labelled:
+            notes += _lost_classes(items, rows)
         found = Items(
             names=tuple(_name(items[row]) for row in rows),
             labels=tuple(items[row].label for row in rows),
@@ -113,7 +119,6 @@ def open_items(
             _decoded=decoded,
             _rows=rows,
         )
-        _check(folder, found, needs)
         notes += _gaps(found, needs, is_labelled=is_labelled)
         if options.invert is None:
             notes += _inverted(folder, found, specs, is_labelled=is_labelled)
@@ -131,16 +136,48 @@ def _ask(options: ReadOptions) -> FolderOptions:
 
 
 def _refuse(folder: Path, problems: Sequence[Problem], *, skip_bad: bool) -> None:
-    fatal = [problem for problem in problems if problem.is_fatal or not skip_bad]
-    if fatal:
-        more = f" (and {len(fatal) - 1} more)" if len(fatal) > 1 else ""
-        advice = "" if fatal[0].is_fatal else "; mend them, or give --skip-bad to leave them out"
-        problem = str(fatal[0]).removeprefix(f"{folder}: ")  # of some the place is the folder
-        raise DataError(f"{folder}: {problem}{more}{advice}")
+    fatal = any(problem.is_fatal for problem in problems)
+    if not problems or (skip_bad and not fatal):
+        return
+    them = "it" if len(problems) == 1 else "them"
+    advice = f"mend {them}" if fatal else f"mend {them}, or give --skip-bad to leave {them} out"
+    # of some the place is the folder
+    lines = [line.removeprefix(f"{folder}: ") for line in first_lines(problems)]
+    if len(lines) == 1:
+        raise DataError(f"{folder}: {lines[0]}; {advice}")
+    raise DataError("\n".join([*lines, f"{folder} has {counted(problems)}; {advice}"]))
 
 
-def _left_out(problems: Sequence[Problem]) -> list[str]:
-    return [f"left out: {problem}" for problem in problems]
+def _lacking(folder: Path, items: Sequence[Item], needs: Needs, log: ProblemLog) -> set[int]:
+    """Note the items that lack what the model needs of each, and return their numbers."""
+    kind = "missing-modality"
+    why = "which the model was trained on and needs of every item"
+    nowhere = [name for name in needs.required if items and not _any_has(items, name)]
+    for name in nowhere:
+        log.add_fatal(kind, str(folder), f"no item has {name!r}, {why}; add it")
+    found = set()
+    for number, item in enumerate(items):
+        absent = [name for name in needs.required if name not in item.parts]
+        absent = [name for name in absent if name not in nowhere]
+        if absent:
+            log.add(kind, item.where, f"has no {' and no '.join(map(repr, absent))}, {why}")
+        elif not any(name in item.parts for name in needs.known):
+            log.add(kind, item.where, f"has none of {', '.join(needs.optional)}, and needs one")
+        else:
+            continue
+        found.add(number)
+    return found
+
+
+def _any_has(items: Sequence[Item], modality: str) -> bool:
+    return any(modality in item.parts for item in items)
+
+
+def _lost_classes(items: Sequence[Item], rows: Sequence[int]) -> list[str]:
+    """Say which classes have no item that can be used: nothing is adapted to them."""
+    kept = {items[row].label for row in rows}
+    lost = dict.fromkeys(item.label for item in items if item.label not in kept)
+    return [f"class {label!r} is left out: none of its items can be used" for label in lost]
 
 
 def _known(
@@ -174,27 +211,6 @@ def _name(item: Item) -> str:
     """Call an item by its file where it has one of its own, and else by its row."""
     files = [part.name for part in item.parts.values() if isinstance(part, FilePart)]
     return files[0] if len(files) == 1 else item.where
-
-
-def _check(folder: Path, items: Items, needs: Needs) -> None:
-    if not items:
-        raise DataError(f"{folder} has no item that can be used")
-    for modality in needs.required:
-        absent = items.lacking(modality)
-        if absent:
-            raise DataError(
-                f"{_some(absent)} of {folder} without {modality!r}, which the model was trained "
-                "on and needs of every item; add it, or take the items out"
-            )
-    if needs.required:
-        return
-    missing = [set(items.lacking(modality)) for modality in needs.optional]
-    empty = sorted(set.intersection(*missing))
-    if empty:
-        raise DataError(
-            f"{_some(empty)} of {folder} with none of {', '.join(needs.optional)}; an item needs "
-            "one of them"
-        )
 
 
 def _gaps(items: Items, needs: Needs, *, is_labelled: bool) -> list[str]:
@@ -236,10 +252,3 @@ def _inverted(
             raise DataError(told)
         notes.append(told)
     return notes
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_NAMED])
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    items = "item" if len(names) == 1 else "items"
-    return f"{len(names)} {items} ({shown}{more})"

@@ -15,7 +15,7 @@ from contracts.settings import Settings
 from metafleet.data import registry
 from metafleet.data.importing.bringing import ImportReport, absolute_path, import_folder
 from metafleet.data.importing.options import FolderOptions, Layout
-from metafleet.data.importing.problems import SHOWN, Problem, counted
+from metafleet.data.importing.problems import Problem, counted, first_lines
 from metafleet.data.importing.record import plain_name
 from metafleet.data.summary import no_progress
 from metafleet.errors import ConfigError, DataError
@@ -147,11 +147,8 @@ def _show(report: ImportReport, name: str, data_dir: Path, *, as_json: bool) -> 
 def _lines(report: ImportReport, name: str) -> Iterator[str]:
     if report.prepared is None:  # else they are among the facts that follow
         yield from report.notes
-    for problem in report.problems[:SHOWN]:
-        yield str(problem)
+    yield from first_lines(report.problems, "; --problems FILE writes all")
     n = len(report.problems)
-    if n > SHOWN:
-        yield f"... and {n - SHOWN} more; --problems FILE writes all"
     if report.prepared is None:
         fatal = any(problem.is_fatal for problem in report.problems)
         them = "it" if n == 1 else "them"

@@ -28,8 +28,8 @@ class Examination:
 
     Attributes:
         items: those without problems, sorted by class.
-        kinds: modality -> kind.
-        decoded: arrays and masks of all items that were read, sound or not.
+        kinds: modality -> kind, of those that one of ``items`` has.
+        decoded: arrays and masks of these, of all items that were read, sound or not.
         rows: which of their rows are those of ``items``; None: all.
         splits: class -> split.
         problems: everything that is wrong; what they name is not among the items.
@@ -81,20 +81,44 @@ def examine(
     used = {label: split for label, split in splits.items() if label in large}
     check_splits(used, ask, log)
     kept = [number for number in sound if items[number].label in used]
+    kinds, lost = _held_kinds([items[number] for number in kept], reading.kinds)
     return Examination(
         items=tuple(items[number] for number in kept),
-        kinds=reading.kinds,
-        decoded=decoded,
+        kinds=kinds,
+        decoded=_of(kinds, decoded),
         rows=None if len(kept) == len(items) else np.array(kept, np.int64),
         splits=used,
         problems=log.all(),
         notes=(
             *reading.notes,
             *notes,
-            *_texts_that_tell(items, kept, reading.kinds, decoded),
-            *_texts_that_were_cut(items, kept, reading.kinds, decoded),
+            *lost,
+            *_texts_that_tell(items, kept, kinds, decoded),
+            *_texts_that_were_cut(items, kept, kinds, decoded),
             *_copies(items, kept, decoded),
         ),
+    )
+
+
+def _held_kinds(
+    items: Sequence[Item], kinds: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
+    """Return the kinds of the modalities that an item has; and say which ones none has any more."""
+    held = {name: kind for name, kind in kinds.items() if any(name in it.parts for it in items)}
+    lost = [
+        f"modality {name!r} is left out: no item without fault has it"
+        for name in kinds
+        if items and name not in held
+    ]
+    return held, lost
+
+
+def _of(kinds: Mapping[str, str], decoded: Decoded) -> Decoded:
+    """Keep the arrays of these modalities."""
+    return Decoded(
+        {name: array for name, array in decoded.arrays.items() if name in kinds},
+        {name: mask for name, mask in decoded.masks.items() if name in kinds},
+        decoded.problems,
     )
 
 

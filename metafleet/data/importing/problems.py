@@ -41,6 +41,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "bad-text": "a text that is empty, longer than 1 MiB or not UTF-8",
         "bad-stroke": "a drawing without points, or damaged",
         "bad-table": "a row with more or fewer numbers than the others, or with none",
+        "missing-modality": "an item without what a model needs, in `adapt` and `predict`",
         # the whole
         "label-in-two-splits": "a class with rows in two splits",
         "small-class": "a class with fewer than min_items items",
@@ -98,6 +99,10 @@ class ProblemLog:
         """Return all, in the order in which they were noted."""
         return tuple(self._problems)
 
+    def fatal(self) -> tuple[Problem, ...]:
+        """Return all, if one of them cannot be left out; else nothing."""
+        return self.all() if any(problem.is_fatal for problem in self._problems) else ()
+
 
 def one_line(text: str) -> str:
     """Write out what no line of UTF-8 can show: bytes of a file's name, line breaks, controls."""
@@ -110,6 +115,18 @@ def tally(problems: Sequence[Problem]) -> str:
     """Say how many there are of each kind: "3 missing-file, 1 empty-label"."""
     counts = Counter(problem.kind for problem in problems)
     return ", ".join(f"{n} {kind}" for kind, n in counts.most_common())
+
+
+def first_lines(problems: Sequence[Problem], all_by: str = "") -> list[str]:
+    """Return a line for each of the first ``SHOWN``, and one that counts the rest.
+
+    Args:
+        problems: what is wrong.
+        all_by: what gives all, to follow the count.
+    """
+    lines = [str(problem) for problem in problems[:SHOWN]]
+    n = len(problems) - SHOWN
+    return lines if n <= 0 else [*lines, f"... and {n} more{all_by}"]
 
 
 def counted(problems: Sequence[Problem]) -> str:

@@ -10,7 +10,8 @@ import torch
 import metafleet
 from metafleet.errors import ConfigError, DataError, DataMissingError
 from metafleet.using.adapted_model import batches
-from metafleet.using.items import ReadOptions
+from metafleet.using.items import ReadOptions, open_items
+from metafleet.using.needs import Needs
 from metafleet.using.prediction_file import write_predictions
 from tests.menagerie import make_classes
 from tests.unit.using.models import CONV, learned, regressor, support_of
@@ -25,6 +26,9 @@ FUSION = {
         "text": {"name": "ngram_bag"},
     },
 }
+
+
+SEEING = {name: FUSION["encoders"][name] for name in ("image", "text")}
 
 
 @pytest.fixture(scope="module")
@@ -81,16 +85,64 @@ def test_a_modality_the_model_does_not_look_at_is_left_out_and_told(
     assert any("modality 'audio' is left out: the model looks at image" in n for n in found.notes)
 
 
-def test_items_without_a_modality_the_model_needs_are_named(support: Path, tmp_path: Path) -> None:
+def test_items_without_a_modality_the_model_needs_are_named_or_left_out(
+    support: Path, tmp_path: Path
+) -> None:
     make_classes(tmp_path / "new", range(2), n_items=3, seed=3)
     for item in ("000", "001"):
         (tmp_path / f"new/thing00/{item}.png").unlink()
     model = learned("image").adapt(support)
 
-    with pytest.raises(DataError, match=r"2 items .* without 'image', which the model") as caught:
+    with pytest.raises(DataError) as caught:
         model.predict(tmp_path / "new")
+    found = model.predict(tmp_path / "new", ReadOptions(skip_bad=True))
 
-    assert "thing00/00" in str(caught.value)
+    lines = str(caught.value).splitlines()
+    assert [line[:11] for line in lines[:2]] == ["thing00/000", "thing00/001"]
+    assert "has no 'image', which the model was trained on and needs of every item" in lines[0]
+    assert lines[2].endswith(
+        "has 2 problems (2 missing-modality); mend them, or give --skip-bad to leave them out"
+    )
+    assert len(found) == 4
+    assert [note for note in found.notes if note.startswith("left out")] == [
+        f"left out: {line}" for line in lines[:2]
+    ]
+
+
+def test_items_with_nothing_the_model_looks_at_are_named_or_left_out(tmp_path: Path) -> None:
+    make_classes(tmp_path, range(3), n_items=3, seed=1)
+    for path in (tmp_path / "thing01/001.png", *tmp_path.glob("thing02/*.png")):
+        path.unlink()
+    base = learned("image", "text", model=FUSION | {"encoders": SEEING})
+    for path in (tmp_path / "thing01/001.txt", *tmp_path.glob("thing02/*.txt")):
+        path.unlink()
+    (tmp_path / "thing02/002.wav").write_bytes((tmp_path / "thing02/000.wav").read_bytes())
+
+    with pytest.raises(DataError, match=r"has none of image, text, and needs one(.|\n)*4 problems"):
+        base.adapt(tmp_path)
+    model = base.adapt(tmp_path, ReadOptions(skip_bad=True))
+
+    assert dict(model.classes) == {"thing00": 3, "thing01": 2}
+    assert "class 'thing02' is left out: none of its items can be used" in model.notes
+
+
+def test_a_modality_that_the_model_needs_and_no_item_has_is_told_once(
+    support: Path, tmp_path: Path
+) -> None:
+    base = learned("image", "text")
+    needs = Needs(("image", "text"))
+    make_classes(tmp_path, range(2), n_items=3, seed=1)
+    for path in tmp_path.glob("*/*.png"):
+        path.unlink()
+
+    with (
+        pytest.raises(DataError, match=r"^\S*: no item has 'image', which [^\n]*; mend it$"),
+        open_items(
+            *(tmp_path, base.learned.blueprint.inputs, needs, ReadOptions(skip_bad=True)),
+            is_labelled=True,
+        ),
+    ):
+        pass
 
 
 def test_a_folder_with_nothing_the_model_knows_is_refused(support: Path, tmp_path: Path) -> None:
@@ -160,12 +212,29 @@ def test_a_broken_item_refuses_the_folder_unless_it_may_be_left_out(
     (tmp_path / "new/thing00/000.png").write_bytes(b"no picture")
     model = learned("image").adapt(support)
 
-    with pytest.raises(DataError, match=r"000.png.*give --skip-bad"):
+    with pytest.raises(DataError, match=r"000.png.*; mend it, or give --skip-bad to leave it out"):
         model.predict(tmp_path / "new")
     found = model.predict(tmp_path / "new", ReadOptions(skip_bad=True))
 
     assert len(found) == 3
     assert any(note.startswith("left out: ") for note in found.notes)
+
+
+def test_all_that_is_broken_is_named_up_to_a_bound(support: Path, tmp_path: Path) -> None:
+    make_classes(tmp_path / "new", range(2), n_items=2, seed=3)
+    model = learned("image").adapt(support)
+    for number in range(60):
+        (tmp_path / f"new/thing00/x{number:02d}.png").write_bytes(b"no picture")
+    (tmp_path / "new/thing01/001.png").unlink()
+
+    with pytest.raises(DataError) as caught:
+        model.predict(tmp_path / "new")
+
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 52
+    assert sum("[bad-image]" in line for line in lines) == 49
+    assert lines[50] == "... and 11 more"
+    assert "has 61 problems (60 bad-image, 1 missing-modality); mend them, or" in lines[51]
 
 
 def test_another_batch_norm_makes_predictions_independent_of_each_other(support: Path) -> None:

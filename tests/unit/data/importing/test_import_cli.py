@@ -105,6 +105,22 @@ def test_what_is_left_out_is_said_and_kept(tmp_path: Path, home: Path) -> None:
     assert "kind00/x.png" in run("inspect", "pets").stdout
 
 
+def test_a_modality_of_which_nothing_is_left_is_left_out_and_said(
+    tmp_path: Path, home: Path
+) -> None:
+    folder = write(
+        class_folders(tmp_path / "pets"), {f"{name}/x.txt": b"\xff" for name in CLASSES[:2]}
+    )
+
+    result = run("import", folder, *SEED, "--skip-bad")
+    inspected = json.loads(run("inspect", "pets", "--json").stdout)
+
+    told = "modality 'text' is left out: no item without fault has it"
+    assert result.stdout.count(told) == 1
+    assert list(inspected["modalities"]) == ["image", "audio"]
+    assert told in inspected["facts"].values()
+
+
 def test_columns_fractions_and_options_of_decoders_are_taken(tmp_path: Path, home: Path) -> None:
     folder = huggingface(tmp_path / "pets")
 
