@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from contracts.settings import Settings
+from metafleet.data.importing.reading import require_there
 from metafleet.data.summary import no_progress
 from metafleet.models.batch_norm import MODES
 from metafleet.using.adapted_model import AdaptedModel
@@ -58,6 +59,7 @@ def adapt(
     """
     options = read_options(**reading)
     check_free(out, force=force)
+    require_there(support.expanduser())
     settings = load_settings()
     learned = _learned(settings, base)
     if batch_norm is not None:

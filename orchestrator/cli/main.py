@@ -14,7 +14,7 @@ import click
 from contracts.settings import Settings
 from metafleet.errors import MetafleetError
 from orchestrator.cli.lazy_group import LazyCommand, lazy_group
-from orchestrator.cli.output import notify, unread_is_fine
+from orchestrator.cli.output import notify, show_all_characters, unread_is_fine
 
 EXIT_ERROR = 1
 EXIT_CRASH = 70  # sysexits.h: an internal software error
@@ -57,6 +57,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; nobody sees a traceback."""
+    show_all_characters(sys.stdout)
     previous = signal.signal(signal.SIGTERM, _on_terminate)
     try:
         return _run(arguments)
@@ -130,7 +131,7 @@ def _write_crash_log(error: Exception) -> str:
     path = folder / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(report)
+        path.write_text(report, encoding="utf-8", errors="backslashreplace")
     except OSError as failure:
         return f"the traceback could not be written to {path}: {failure.strerror}"
     return f"traceback in {path}"

@@ -1,5 +1,6 @@
 """Writing for people who may be gone: a reader that went away does not stop a run."""
 
+import io
 import os
 import shutil
 import sys
@@ -25,6 +26,12 @@ def unread_is_fine(stream: TextIO) -> Iterator[None]:
         stream.flush()
     except BrokenPipeError:
         silence(stream)
+
+
+def show_all_characters(stream: TextIO) -> None:
+    """Let ``stream`` write what its encoding lacks as \\u5b57, as standard error does."""
+    if isinstance(stream, io.TextIOWrapper):  # else it is a test's or an editor's, and takes all
+        stream.reconfigure(errors="backslashreplace")
 
 
 def silence(stream: TextIO) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from metafleet.data.importing.reading import require_there
 from metafleet.data.summary import no_progress
 from metafleet.errors import ModelError
 from metafleet.using.adapted_model import AdaptedModel
@@ -14,7 +15,7 @@ from metafleet.using.prediction_file import check_out, write_predictions
 from orchestrator.cli.context import load_settings
 from orchestrator.cli.data_view import progress_bar
 from orchestrator.cli.output import notify
-from orchestrator.cli.reading import read_options, reading_options
+from orchestrator.cli.reading import is_model, read_options, reading_options
 
 
 @click.command()
@@ -38,6 +39,12 @@ def predict(model: Path, folder: Path, *, out: Path | None, force: bool, **readi
     """
     options = read_options(**reading)
     check_out(out, force=force)
+    if not is_model(str(model)):
+        raise ModelError(
+            f"there is no model at {model}; of a run, `metafleet adapt {model} --support FOLDER "
+            "--out MODEL` makes one"
+        )
+    require_there(folder.expanduser())
     settings = load_settings()
     loaded = load_model(model, allowed_packages=settings.allowed_packages)
     if not isinstance(loaded, AdaptedModel):

@@ -60,8 +60,7 @@ def read_items(path: Path, ask: FolderOptions, *, is_labelled: bool = True) -> R
     Raises:
         DataMissingError: there is no such folder or file.
     """
-    if not path.exists():
-        raise DataMissingError(f"there is no folder or file {path}; check the path")
+    require_there(path)
     log = ProblemLog()
     place = find_place(path, ask, is_labelled=is_labelled)
     if place is None:
@@ -76,6 +75,16 @@ def read_items(path: Path, ask: FolderOptions, *, is_labelled: bool = True) -> R
         log.add_fatal("no-layout", str(path), f"read as {layout}, it holds no example")
     notes = [f"layout: {layout}", *map(one_line, found.notes), *notes, *_alike(items)]
     return Reading(layout, tuple(items), kinds, log.all(), tuple(notes), _fingerprint(items))
+
+
+def require_there(path: Path) -> None:
+    """Make sure that there is something to read, before what takes longer.
+
+    Raises:
+        DataMissingError: there is no such folder or file.
+    """
+    if not path.exists():
+        raise DataMissingError(f"there is no folder or file {path}; check the path")
 
 
 def _nothing_fits(path: Path, ask: FolderOptions) -> str:

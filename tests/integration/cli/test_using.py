@@ -128,7 +128,7 @@ def test_the_four_commands_of_the_readme_label_photos_over_a_fleet_of_any_size_a
         "exists": ["adapt", "latest", "--support", "new-pets", "--out", "new-pets.model"],
         "there is no folder": ["adapt", "latest", "--support", "nowhere", "--out", "c.model"],
         "has not been adapted": ["predict", "pets.learned", "photos"],
-        "is no model": ["predict", "photos", "photos"],
+        "there is no model at photos; of a run, ": ["predict", "photos", "photos"],
         "neither .csv": ["predict", "new-pets.model", "photos", "--out", "labels.txt"],
     }
     for message, arguments in refused.items():

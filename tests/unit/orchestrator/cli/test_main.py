@@ -1,6 +1,8 @@
 """The command line's shape: helps, exit statuses, messages instead of tracebacks."""
 
+import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +10,12 @@ import click
 import pytest
 
 from metafleet.errors import DataError
+from metafleet.using.prediction import Prediction
+from metafleet.using.prediction_file import write_predictions
 from orchestrator.cli import main as program
 from orchestrator.cli.lazy_group import LazyGroup
 from orchestrator.cli.main import cli, main
+from orchestrator.cli.output import program as program_name
 
 
 @pytest.fixture(autouse=True)
@@ -252,6 +257,45 @@ def test_an_error_of_several_lines_is_marked_on_each(
 
     assert main([]) == 1
     assert capsys.readouterr().err == "error: first\nerror: second\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_characters_that_a_terminal_lacks_are_written_out(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
+    monkeypatch.setattr(sys, "stdout", terminal)
+
+    def label(arguments: object) -> int:
+        write_predictions([Prediction("a.png", "\u732b", 1.0, {"\u732b": 1.0})], None)
+        return 0
+
+    monkeypatch.setattr(program, "_run", label)
+
+    assert main([]) == 0
+
+    terminal.flush()
+    written = terminal.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    assert written.splitlines()[1] == r"a.png,\u732b,1.0,,1.0"
+
+
+def test_a_run_in_place_of_a_model_is_told_how_it_becomes_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["predict", "latest", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        "error: there is no model at latest; of a run, `metafleet adapt latest --support FOLDER "
+        "--out MODEL` makes one\n".replace("`metafleet", f"`{program_name()}")
+    )
+
+
+def test_a_support_set_that_is_not_there_is_told_before_the_run_is_looked_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    nowhere = str(tmp_path / "nowhere")
+
+    assert main(["adapt", "latest", "--support", nowhere, "--out", str(tmp_path / "m")]) == 1
+    assert f"there is no folder or file {nowhere}; check the path" in capsys.readouterr().err
 
 
 def test_a_bug_is_one_line_and_a_traceback_file(
