@@ -12,7 +12,7 @@ A class with fewer items than an episode needs is never drawn for that shape of 
 that are not ordinary go on from there: ``metafleet.episodes.special``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -95,6 +95,7 @@ class ClassEpisodeSource:
         splits: split -> its classes, in an order that never changes.
         name: the data set's name, for messages.
         class_names: split -> names of its classes, in the same order, for episodes that show them.
+        more_classes: says how to get splits of n_way classes, for messages.
     """
 
     def __init__(
@@ -104,7 +105,9 @@ class ClassEpisodeSource:
         *,
         name: str,
         class_names: Mapping[str, Sequence[str]] | None = None,
+        more_classes: Callable[[int], str] | None = None,
     ) -> None:
+        self._more_classes = more_classes or (lambda n_way: "pick another split")
         self._modalities = dict(modalities)
         self._splits = {split: tuple(classes) for split, classes in splits.items()}
         self._name = name
@@ -149,7 +152,7 @@ class ClassEpisodeSource:
         if shape.n_way > len(classes):
             raise ConfigError(
                 f"n_way={shape.n_way} but split {split!r} of {self._name!r} has {len(classes)} "
-                "classes; lower n_way or pick another split"
+                f"classes; lower n_way or {self._more_classes(shape.n_way)}"
             )
         if not shape.is_ordinary:
             self._special.check(split, shape)

@@ -49,8 +49,10 @@ class ClassData:
             start += info.n_items
         return rows
 
-    def open_source(self) -> ClassEpisodeSource:
-        """Make an episode source."""
+    def open_source(
+        self, *, more_classes: Callable[[int], str] | None = None
+    ) -> ClassEpisodeSource:
+        """Make an episode source; ``more_classes`` says how to get splits of n_way classes."""
         kept = self._kept()
         rows = self._kept_rows(kept)
         return ClassEpisodeSource(
@@ -58,6 +60,7 @@ class ClassData:
             {split: [rows[class_name] for class_name in c] for split, c in self.splits.items()},
             name=self.name,
             class_names=self.splits,
+            more_classes=more_classes,
         )
 
     def _kept(self) -> Rows | None:

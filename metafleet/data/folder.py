@@ -11,6 +11,7 @@ Whoever begins a run gives one of the two; the run then records the path as well
 """
 
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 from metafleet.data.class_data import ClassData
@@ -22,6 +23,7 @@ from metafleet.data.importing.bringing import (
 )
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.record import find_record, get_record
+from metafleet.data.importing.splits import shares_for, written
 from metafleet.data.prepared import PreparedData
 from metafleet.data.preparing import find_sound
 from metafleet.data.summary import DataSummary, Progress, no_progress
@@ -103,7 +105,9 @@ class Folder:
 
     def open_source(self, options: FolderOptions, data_dir: Path) -> ClassEpisodeSource:
         """Open the items for sampling."""
-        return self.open_classes(options, data_dir).open_source()
+        data = self.open_classes(options, data_dir)
+        more_classes = partial(_more_classes, options, len(data.prepared.classes))
+        return data.open_source(more_classes=more_classes)
 
     def digest(self, options: FolderOptions, data_dir: Path) -> str:
         """Return the sha256 of the chosen modalities and the split."""
@@ -132,6 +136,16 @@ def _refuse_reading(options: FolderOptions) -> None:
                 f"{name}={shown!r} beside imported={options.imported!r}, which is read as it was "
                 f'imported; leave {name} out, or set imported = "" to read a folder by its path'
             )
+
+
+def _more_classes(options: FolderOptions, n_classes: int, n_way: int) -> str:
+    """Name shares that give each split ``n_way`` classes."""
+    shares = shares_for(n_way, n_classes)
+    if shares is None:
+        return f"add classes: the folder has {n_classes}"
+    if options.imported:
+        return f"import it anew with --split hashed --fractions {written(shares)}"
+    return f'set data.split="hashed" and data.split_fractions={list(shares)}'
 
 
 def _label(options: FolderOptions) -> str:

@@ -15,7 +15,7 @@ from contracts.settings import Settings
 from metafleet.data import registry
 from metafleet.data.importing.bringing import ImportReport, absolute_path, import_folder
 from metafleet.data.importing.options import FolderOptions, Layout
-from metafleet.data.importing.problems import Problem, counted, first_lines
+from metafleet.data.importing.problems import Problem, counted, first_lines, tally
 from metafleet.data.importing.record import plain_name
 from metafleet.data.summary import no_progress
 from metafleet.errors import ConfigError, DataError
@@ -150,12 +150,20 @@ def _lines(report: ImportReport, name: str) -> Iterator[str]:
     yield from first_lines(report.problems, "; --problems FILE writes all")
     n = len(report.problems)
     if report.prepared is None:
-        fatal = any(problem.is_fatal for problem in report.problems)
-        them = "it" if n == 1 else "them"
-        advice = f"mend {them}" if fatal else f"mend {them}, or leave {them} out with --skip-bad"
-        yield f"{name} was not imported: {counted(report.problems)}; {advice}"
+        yield f"{name} was not imported: {counted(report.problems)}; {_advice(report.problems)}"
     elif n:
         yield f"left out: {counted(report.problems)}"
+
+
+def _advice(problems: Sequence[Problem]) -> str:
+    """Say what mends problems; what is fatal does not hide that the rest could be left out."""
+    fatal = [problem for problem in problems if problem.is_fatal]
+    them = "it" if len(problems) == 1 else "them"
+    if not fatal:
+        return f"mend {them}, or leave {them} out with --skip-bad"
+    if len(fatal) == len(problems):
+        return f"mend {them}"
+    return f"mend {tally(fatal)}; --skip-bad leaves out the rest"
 
 
 def _named(name: str) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from metafleet.episode import SPLITS
 from metafleet.errors import DataError
 
 _NAME = "folder"
-_RECIPE_VERSION = 1
+_RECIPE_VERSION = 2
+"""Grows when the same folder and options give other data or other splits."""
 _PLACES_TOLD = 5
 _NOT_ASKED = ("path", "imported", "modalities")
 """Options that do not decide what is prepared."""

@@ -1,18 +1,19 @@
 """Which split a class is in: as the folder says, or by a hash of its name.
 
-A hashed class stays where it is whatever other classes come or go: sha256 of seed and name, as a
-number in [0, 1), falls into the share of one split.
+Classes are ordered by sha256 of seed and name, and cut at the shares: so shares hold for few
+classes, too. When classes come or go, those alone change splits that are next to a cut.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 
 from metafleet.data.importing.item import Item
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import ProblemLog
-from metafleet.episode import META_TEST, META_TRAIN, META_VAL, SPLITS
+from metafleet.episode import META_TRAIN, META_VAL, SPLITS
 
-_SEEDS_TRIED = 1000
 _FEWEST = 2
 
 
@@ -25,7 +26,7 @@ def assign_splits(
     if ask.split == "hashed" or (ask.split == "auto" and not is_given):
         shares = ", ".join(f"{share:g}" for share in ask.split_fractions)
         note = f"splits: by a hash of the class's name, seed {ask.split_seed}, shares {shares}"
-        return {c: hashed(c, ask.split_seed, ask.split_fractions) for c in given}, [note]
+        return hashed(given, ask.split_seed, ask.split_fractions), [note]
     if not any(given.values()):
         log.add_fatal(
             "unknown-split",
@@ -43,16 +44,56 @@ def assign_splits(
     return known, notes
 
 
-def hashed(label: str, seed: int, fractions: Sequence[float]) -> str:
-    """Return the split of a class: a function of these three and nothing else."""
-    digest = hashlib.sha256(f"{seed}\0{label}".encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
-    end = 0.0
-    for split, share in zip(SPLITS, fractions, strict=True):
-        end += share
-        if place < end:
-            return split
-    return META_TEST  # the shares' sum may be a hair below 1
+def hashed(labels: Iterable[str], seed: int, fractions: Sequence[float]) -> dict[str, str]:
+    """Return class -> split: a function of these three and nothing else."""
+    ordered = sorted(set(labels), key=lambda label: (_hash(label, seed), label))
+    counts = count_classes(len(ordered), fractions)
+    ends = zip(SPLITS, counts, strict=True)
+    return dict(zip(ordered, [split for split, n in ends for _ in range(n)], strict=True))
+
+
+def _hash(label: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}\0{label}".encode()).digest()
+
+
+def count_classes(n_classes: int, fractions: Sequence[float]) -> list[int]:
+    """Return how many classes each split gets: its share, rounded, yet 2 if there are so many.
+
+    Shares are rounded by largest remainders (Hamilton's method); the latest of equals comes first.
+    """
+    exact = [Fraction(str(share)) for share in fractions]  # 0.29 of 100 is 29, and no 28.999
+    shares = [share / sum(exact) * n_classes for share in exact]
+    counts = [math.floor(share) for share in shares]
+    places = range(len(shares))
+    order = sorted(places, key=lambda i: (shares[i] - counts[i], i), reverse=True)
+    for i in order[: n_classes - sum(counts)]:
+        counts[i] += 1
+    used = [i for i in places if fractions[i]]
+    fewest = min(_FEWEST, n_classes // len(used))
+    for i in used:
+        while counts[i] < fewest:
+            rich = [other for other in used if counts[other] > fewest]
+            richest = max(rich, key=lambda other: counts[other] - shares[other])
+            counts[richest] -= 1
+            counts[i] += 1
+    return counts
+
+
+def shares_for(n_way: int, n_classes: int) -> tuple[float, float, float] | None:
+    """Find shares that give each split ``n_way`` classes; without validation, or None, if too few.
+
+    Args:
+        n_way: 2 or more.
+        n_classes: of all splits.
+    """
+    least = math.ceil(100 * n_way / max(1, n_classes)) / 100
+    for val in (least, 0.0):
+        shares = (round(1.0 - val - least, 2), val, least)
+        if shares[0] > 0.0:
+            counts = count_classes(n_classes, shares)
+            if min(n for n, share in zip(counts, shares, strict=True) if share) >= n_way:
+                return shares
+    return None
 
 
 def check_splits(splits: Mapping[str, str], ask: FolderOptions, log: ProblemLog) -> None:
@@ -63,14 +104,26 @@ def check_splits(splits: Mapping[str, str], ask: FolderOptions, log: ProblemLog)
     small = {split: n for split, n in counts.items() if n < _FEWEST}
     if not small:
         return
-    better = _better_seed(splits, ask) if ask.split != "given" else None
-    advice = "add classes, or hash other shares with --fractions"
-    if better is not None:
-        advice = f"they are evenly hashed with --split hashed --seed {better}"
+    advice = _advice(len(splits), counts, ask)
     for split, n in small.items():
         log.add_fatal(
             "small-split", split, f"has {n} of {len(splits)} classes; expected 2 or more: {advice}"
         )
+
+
+def _advice(n_classes: int, counts: Mapping[str, int], ask: FolderOptions) -> str:
+    """Say how every split gets classes."""
+    if n_classes >= _FEWEST * len(counts):  # hashing would have given each its two
+        return "add classes, or split them anew with --split hashed"
+    shares = shares_for(_FEWEST, n_classes)
+    if shares is None:
+        return f"add classes, {_FEWEST * 2} at the least"
+    return f"add classes, or do without meta_val: --split hashed --fractions {written(shares)}"
+
+
+def written(shares: Sequence[float]) -> str:
+    """Write shares as the option takes them."""
+    return ",".join(f"{share:g}" for share in shares)
 
 
 def _given(items: Iterable[Item]) -> dict[str, dict[str, int]]:
@@ -101,21 +154,5 @@ def _only(label: str, found: Mapping[str, int], log: ProblemLog) -> str:
 
 def _with_validation(known: Mapping[str, str], ask: FolderOptions) -> dict[str, str]:
     train, val, _ = ask.split_fractions
-    shares = (train / (train + val), val / (train + val), 0.0)
-    return {
-        c: hashed(c, ask.split_seed, shares) if split == META_TRAIN else split
-        for c, split in known.items()
-    }
-
-
-def _better_seed(splits: Iterable[str], ask: FolderOptions) -> int | None:
-    """Find a seed that gives every split nearly its share of these classes."""
-    names = list(splits)
-    wanted = [max(_FEWEST, int(0.8 * share * len(names))) for share in ask.split_fractions]
-    wanted = [n if share else 0 for n, share in zip(wanted, ask.split_fractions, strict=True)]
-    for seed in range(_SEEDS_TRIED):
-        found = [hashed(name, seed, ask.split_fractions) for name in names]
-        counts = [found.count(split) for split in SPLITS]
-        if all(n >= fewest for n, fewest in zip(counts, wanted, strict=True)):
-            return seed
-    return None
+    learned = [c for c, split in known.items() if split == META_TRAIN]
+    return {**known, **hashed(learned, ask.split_seed, (train, val, 0.0))}

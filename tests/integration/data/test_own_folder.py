@@ -8,7 +8,7 @@ from metafleet.data.importing.options import FolderOptions
 from orchestrator.config.experiment import ExperimentConfig
 from tests.fleet import ROOT, Fleet
 from tests.runs import execute, new_run, undisturbed
-from tests.unit.data.importing.conftest import EVEN_SEED
+from tests.unit.data.importing.conftest import OTHER_SEED
 from tests.unit.data.importing.folders import class_folders, sentence, write
 
 SHORT = (
@@ -21,7 +21,7 @@ def import_here(settings: Settings, folder: Path) -> None:
     """Pictures of all items, sounds of some, one sentence."""
     class_folders(folder)
     write(folder, {"kind00/0.txt": sentence(1)})
-    options = FolderOptions(path=str(folder), split_seed=EVEN_SEED, image={"side": 16})
+    options = FolderOptions(path=str(folder), split_seed=OTHER_SEED, image={"side": 16})
     assert import_folder(options, settings.data_dir, name="mine").prepared is not None
 
 

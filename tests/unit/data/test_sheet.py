@@ -8,7 +8,7 @@ from PIL import Image
 
 from metafleet.data import registry
 from metafleet.data.tiles import draw_tile, tile_width, wrap
-from tests.unit.data.importing.conftest import EVEN_SEED
+from tests.unit.data.importing.conftest import OTHER_SEED
 from tests.unit.data.importing.folders import class_folders, clip, drawing, sentence, write
 
 RNG = np.random.default_rng(5)
@@ -77,7 +77,7 @@ def test_a_sheet_has_every_modality_of_a_folder(tmp_path: Path) -> None:
     write(
         folder, {"kind00/0.txt": sentence(1), "kind01/1.json": drawing(1), "kind02/0.gif": clip(1)}
     )
-    options = {"name": "folder", "path": str(folder), "split_seed": EVEN_SEED}
+    options = {"name": "folder", "path": str(folder), "split_seed": OTHER_SEED}
 
     registry.draw_sheet(options, tmp_path / "data", tmp_path / "all.png")
     alone = options | {"columns": {}, "modalities": ["image"]}
@@ -90,7 +90,7 @@ def test_a_sheet_has_every_modality_of_a_folder(tmp_path: Path) -> None:
 
 def test_what_each_split_lacks_is_counted(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "folder")
-    options = {"name": "folder", "path": str(folder), "split_seed": EVEN_SEED}
+    options = {"name": "folder", "path": str(folder), "split_seed": OTHER_SEED}
 
     summary = registry.summarise(options, tmp_path / "data")
 

@@ -1,5 +1,6 @@
 """The data set ``folder``: prepared once, found again, remembered by name, never half there."""
 
+import json
 import os
 import shutil
 import signal
@@ -17,17 +18,17 @@ from metafleet.data import registry
 from metafleet.data.importing.bringing import import_folder
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.record import ImportRecord, get_record, write_record
-from metafleet.episode import META_TRAIN, EpisodeShape
+from metafleet.episode import META_TRAIN, META_VAL, EpisodeShape
 from metafleet.errors import ConfigError, DataError, DataMissingError
 from metafleet.seeds import CounterRng
-from tests.unit.data.importing.conftest import EVEN_SEED
+from tests.unit.data.importing.conftest import OTHER_SEED
 from tests.unit.data.importing.folders import class_folders, huggingface, picture, write
 
 SHAPE = EpisodeShape(n_way=2, k_shot=1, n_query=1)
 
 
 def options(folder: Path, **others: object) -> dict[str, object]:
-    return {"name": "folder", "path": str(folder), "split_seed": EVEN_SEED, **others}
+    return {"name": "folder", "path": str(folder), "split_seed": OTHER_SEED, **others}
 
 
 def prepared_folders(data_dir: Path) -> set[str]:
@@ -297,7 +298,7 @@ def test_a_killed_import_leaves_nothing_that_passes_for_data(tmp_path: Path) -> 
     environment.pop("METAFLEET_DATA_DIR", None)
 
     ended = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), str(EVEN_SEED)], env=environment, check=False
+        [sys.executable, "-c", KILLED, str(folder), str(OTHER_SEED)], env=environment, check=False
     )
 
     data_dir = home / "data"
@@ -307,3 +308,18 @@ def test_a_killed_import_leaves_nothing_that_passes_for_data(tmp_path: Path) -> 
     report = import_folder(ask(folder), data_dir, name="pets")
     assert report.prepared is not None
     report.prepared.verify()
+
+
+def test_splits_with_too_few_classes_for_an_episode_are_told_with_shares(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "folder", items=2)
+    wide = EpisodeShape(n_way=4, k_shot=1, n_query=1)
+    source = registry.open_source(options(folder), tmp_path / "data")
+
+    with pytest.raises(ConfigError) as refusal:
+        source.check(META_VAL, wide)
+
+    advice = 'set data.split="hashed" and data.split_fractions='
+    told, shares = str(refusal.value).split(advice)
+    assert "has 2 classes; lower n_way or" in told
+    wider = options(folder, split="hashed", split_fractions=json.loads(shares))
+    registry.open_source(wider, tmp_path / "data").check(META_VAL, wide)

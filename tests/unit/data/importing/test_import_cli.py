@@ -8,10 +8,10 @@ from click.testing import CliRunner, Result
 from metafleet.errors import ConfigError, DataError, DataMissingError
 from orchestrator.cli.data import data
 from orchestrator.cli.main import main
-from tests.unit.data.importing.conftest import EVEN_SEED
+from tests.unit.data.importing.conftest import OTHER_SEED
 from tests.unit.data.importing.folders import CLASSES, class_folders, huggingface, write
 
-SEED = ("--seed", str(EVEN_SEED))
+SEED = ("--seed", str(OTHER_SEED))
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def test_an_import_says_what_it_decided_and_can_be_inspected_by_its_name(
     imported = run("import", folder, *SEED)
     inspected = json.loads(run("inspect", "My-pets", "--json", "--verify").stdout)
     by_path = json.loads(
-        run("inspect", folder, "--set", f"split_seed={EVEN_SEED}", "--json").stdout
+        run("inspect", folder, "--set", f"split_seed={OTHER_SEED}", "--json").stdout
     )
     listed = {entry["name"]: entry for entry in json.loads(run("list", "--json").stdout)}
 
     assert imported.exit_code == 0, imported.output
-    once = ("layout: huggingface", f"seed {EVEN_SEED}", str(folder))
+    once = ("layout: huggingface", f"seed {OTHER_SEED}", str(folder))
     assert [imported.stdout.count(text) for text in once] == [1, 1, 1]
     assert inspected["digest"] == by_path["digest"] and inspected["digest"] in imported.stdout
     assert {name: about["items"] for name, about in inspected["modalities"].items()} == {
@@ -227,3 +227,18 @@ def test_texts_that_were_cut_are_counted(tmp_path: Path, home: Path) -> None:
 
     assert "2 of 'text' were cut to 20 bytes, the longest has 22; keep more with" in told
     assert "were cut" not in enough
+
+
+def test_a_split_that_is_too_small_does_not_hide_that_the_rest_can_be_left_out(
+    tmp_path: Path, home: Path
+) -> None:
+    folder = class_folders(tmp_path / "pets", classes=["a", "b", "c"])
+
+    alone = run("import", folder)
+    result = run("import", write(folder, {"a/x.png": b"hello"}))
+
+    assert alone.stderr.splitlines()[-1].endswith("3 problems (3 small-split); mend them")
+    assert result.stderr.splitlines()[-1] == (
+        "pets was not imported: 4 problems (3 small-split, 1 bad-image); mend 3 small-split; "
+        "--skip-bad leaves out the rest"
+    )

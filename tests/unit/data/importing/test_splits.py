@@ -1,49 +1,105 @@
-from pathlib import Path
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from metafleet.data.importing.item import Item
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import ProblemLog
-from metafleet.data.importing.splits import assign_splits, check_splits, hashed
+from metafleet.data.importing.splits import (
+    assign_splits,
+    check_splits,
+    count_classes,
+    hashed,
+    shares_for,
+)
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL, SPLITS
-from tests.unit.data.importing.conftest import Examine
-from tests.unit.data.importing.folders import class_folders
 
 NAMES = [f"class {number}" for number in range(1000)]
 SHARES = (0.5, 0.2, 0.3)
 
 
-def test_a_class_stays_in_its_split_whatever_others_come() -> None:
-    alone = {name: hashed(name, 7, SHARES) for name in NAMES[:100]}
-    items = [Item("", name, {}) for name in NAMES]
+def test_classes_that_come_move_none_but_those_next_to_a_cut() -> None:
+    before = hashed(NAMES[:100], 7, SHARES)
+    after = hashed(NAMES[:101], 7, SHARES)
 
-    splits, _ = assign_splits(
-        items, FolderOptions(split_seed=7, split_fractions=SHARES), ProblemLog()
-    )
+    moved = [name for name in before if before[name] != after[name]]
 
-    assert {name: splits[name] for name in NAMES[:100]} == alone
+    assert len(moved) <= 2 and set(before.values()) == set(SPLITS)
+    assert hashed(reversed(NAMES), 7, SHARES) == hashed(NAMES, 7, SHARES)
 
 
-def test_splits_get_about_their_shares_and_another_seed_another_split() -> None:
-    found = [[hashed(name, seed, SHARES) for name in NAMES] for seed in (1, 2)]
+def test_splits_have_their_shares_and_another_seed_another_split() -> None:
+    found = [hashed(NAMES, seed, SHARES) for seed in (1, 2)]
 
     for splits in found:
-        counts = [splits.count(split) / len(NAMES) for split in SPLITS]
-        assert all(abs(n - share) < 0.05 for n, share in zip(counts, SHARES, strict=True))
-    assert sum(a != b for a, b in zip(*found, strict=True)) > 300
+        assert [list(splits.values()).count(split) for split in SPLITS] == [500, 200, 300]
+    assert sum(found[0][name] != found[1][name] for name in NAMES) > 300
 
 
-def test_the_seed_that_is_proposed_gives_every_split_classes(
-    tmp_path: Path, examine: Examine
+@pytest.mark.parametrize(
+    ("n_classes", "fractions", "counts"),
+    [
+        (12, (0.6, 0.2, 0.2), [7, 2, 3]),
+        (100, (0.29, 0.42, 0.29), [29, 42, 29]),
+        (10, (0.64, 0.12, 0.24), [6, 2, 2]),
+        (25, (0.9, 0.05, 0.05), [21, 2, 2]),
+        (6, (0.6, 0.2, 0.2), [2, 2, 2]),
+        (5, (0.6, 0.0, 0.4), [3, 0, 2]),
+        (4, (0.8, 0.1, 0.1), [2, 1, 1]),
+        (3, (0.98, 0.01, 0.01), [1, 1, 1]),
+        (1, (0.6, 0.2, 0.2), [1, 0, 0]),
+        (0, (0.6, 0.2, 0.2), [0, 0, 0]),
+    ],
+)
+def test_few_classes_are_split_as_near_to_the_shares_as_can_be(
+    n_classes: int, fractions: Sequence[float], counts: list[int]
 ) -> None:
-    folder = class_folders(tmp_path / "folder", items=2)
-    refused = examine(folder, split_seed=0)
-    (problem,) = refused.problems
-    seed = int(problem.message.rsplit("--seed ", 1)[1])
+    assert count_classes(n_classes, fractions) == counts
 
-    found = examine(folder, split_seed=seed)
 
-    assert not found.problems
-    assert set(found.splits.values()) == set(SPLITS)
+@given(
+    st.integers(0, 300),
+    st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3),
+)
+def test_no_split_is_further_from_its_share_than_rounding_and_two_classes_ask(
+    n_classes: int, weights: list[float]
+) -> None:
+    fractions = [weight / sum(weights) for weight in weights]
+
+    counts = count_classes(n_classes, fractions)
+
+    assert sum(counts) == n_classes
+    assert min(counts) >= min(2, n_classes // 3)
+    if min(counts) > 2:
+        assert all(abs(n - s * n_classes) < 1.001 for n, s in zip(counts, fractions, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("n_way", "n_classes", "shares"),
+    [(5, 15, (0.32, 0.34, 0.34)), (5, 12, (0.58, 0.0, 0.42)), (5, 9, None), (2, 0, None)],
+)
+def test_shares_are_found_that_give_every_split_so_many_classes(
+    n_way: int, n_classes: int, shares: tuple[float, ...] | None
+) -> None:
+    assert shares_for(n_way, n_classes) == shares
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "advice"),
+    [
+        (3, "add classes, 4 at the least"),
+        (5, "do without meta_val: --split hashed --fractions 0.6,0,0.4"),
+    ],
+)
+def test_splits_of_too_few_classes_are_told_with_what_helps(n_classes: int, advice: str) -> None:
+    log = ProblemLog()
+    ask = FolderOptions()
+
+    check_splits(hashed(NAMES[:n_classes], 0, ask.split_fractions), ask, log)
+
+    assert all(p.message.endswith(advice) and p.is_fatal for p in log.all()) and len(log)
 
 
 def test_validation_is_a_share_of_training_where_none_is_given() -> None:
