@@ -151,10 +151,13 @@ def verify(options: Options, data_dir: Path) -> None:
         data.prepared.verify()
 
 
-def draw_sheet(options: Options, data_dir: Path, path: Path) -> None:
+def draw_sheet(options: Options, data_dir: Path, path: Path) -> str:
     """Write a PNG that shows a few classes of each split, each item's modalities side by side.
 
     Modalities that are not chosen are shown too where they can be had without a download.
+
+    Returns:
+        Which characters are boxes for want of a font; "" for none.
 
     Raises:
         ConfigError: the data set has nothing to draw.
@@ -169,7 +172,7 @@ def draw_sheet(options: Options, data_dir: Path, path: Path) -> None:
     data = dataset.open_classes(parsed, data_dir)
     if data is None:
         raise ConfigError(f"data set {dataset.name!r} has no pictures; leave --sheet out")
-    write_sheet(data, path)
+    return write_sheet(data, path)
 
 
 def is_ready(options: Options, data_dir: Path) -> bool:

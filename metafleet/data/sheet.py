@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from metafleet.data.class_data import ClassData
 from metafleet.data.prepared import Array
-from metafleet.data.tiles import FAINT, GAP, INK, PAPER, TILE, draw_tile, load_font, tile_width
+from metafleet.data.sheet_fonts import SheetFonts
+from metafleet.data.tiles import FAINT, GAP, INK, PAPER, TILE, draw_tile, tile_width
 from metafleet.errors import DataError, DataMissingError
 
 if TYPE_CHECKING:
@@ -32,14 +33,18 @@ class _Tiles:
     array: Array
     kind: str
     mask: Array | None
+    fonts: SheetFonts
 
     def draw(self, item: int) -> "Image":
         is_there = self.mask is None or bool(self.mask[item])
-        return draw_tile(self.array[item] if is_there else None, self.kind)
+        return draw_tile(self.array[item] if is_there else None, self.kind, self.fonts)
 
 
-def write_sheet(data: ClassData, path: Path) -> None:
+def write_sheet(data: ClassData, path: Path) -> str:
     """Draw the sheet and write it to ``path`` as PNG.
+
+    Returns:
+        Which characters are boxes for want of a font; "" for none.
 
     Raises:
         DataMissingError: Pillow is not installed.
@@ -51,9 +56,9 @@ def write_sheet(data: ClassData, path: Path) -> None:
         raise DataMissingError(
             "a sheet needs Pillow; run `pip install 'metafleet[data]'`"
         ) from error
-    prepared = data.prepared
+    prepared, fonts = data.prepared, SheetFonts()
     arrays = {
-        modality: _Tiles(prepared.load(modality), info.kind, prepared.load_mask(modality))
+        modality: _Tiles(prepared.load(modality), info.kind, prepared.load_mask(modality), fonts)
         for modality, info in prepared.arrays.items()
     }
     item_width = sum(tile_width(tiles.kind) + GAP for tiles in arrays.values()) + _ITEM_GAP
@@ -71,12 +76,13 @@ def write_sheet(data: ClassData, path: Path) -> None:
     draw = ImageDraw.Draw(sheet)
     tops = itertools.accumulate(heights, initial=_PAD)
     for top, (split, names) in zip(tops, chosen.items(), strict=False):
-        draw.text((_PAD, top), _title(data, split), fill=INK, font=load_font(16))
+        title = _title(data, split)
+        draw.text((_PAD, top), title, fill=INK, font=fonts.load(title, 16))
         for position, name in enumerate(names):
             row, column = divmod(position, n_columns)
             left = _PAD + column * cell_width
             at = (left, top + _TITLE_HEIGHT + row * row_height)
-            _draw_label(draw, at, name, cell_width - _PAD)
+            _draw_label(draw, at, name, cell_width - _PAD, fonts)
             _draw_class(sheet, (at[0], at[1] + _LABEL_HEIGHT), arrays, _items(data, name, n_items))
     try:
         sheet.save(path, format="PNG", optimize=True)
@@ -84,6 +90,7 @@ def write_sheet(data: ClassData, path: Path) -> None:
         raise DataError(
             f"cannot write the sheet {path} ({error.strerror or error}); choose another file"
         ) from error
+    return fonts.note()
 
 
 def _title(data: ClassData, split: str) -> str:
@@ -107,9 +114,11 @@ def _items(data: ClassData, name: str, n_items: int) -> list[int]:
     return _spread(range(rows.start, rows.start + rows.count), n_items)
 
 
-def _draw_label(draw: "ImageDraw", at: tuple[int, int], name: str, width: int) -> None:
-    font = load_font(11)
+def _draw_label(
+    draw: "ImageDraw", at: tuple[int, int], name: str, width: int, fonts: SheetFonts
+) -> None:
     text = name.replace("_", " ")
+    font = fonts.load(text, 11)
     while draw.textlength(text, font=font) > width:
         text = text.removesuffix("…")[:-1] + "…"
     draw.text(at, text, fill=FAINT, font=font)

@@ -5,13 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metafleet.data.glyph_faces import font_folder
 from metafleet.data.prepared import Array
-from metafleet.errors import DataMissingError
+from metafleet.data.sheet_fonts import SheetFonts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 TILE = 56
 GAP = 2
@@ -26,12 +24,13 @@ def tile_width(kind: str) -> int:
     return 2 * TILE + GAP if kind in _WIDE else TILE
 
 
-def draw_tile(item: Array | None, kind: str) -> "Image":
+def draw_tile(item: Array | None, kind: str, fonts: SheetFonts | None = None) -> "Image":
     """Draw one item of one modality.
 
     Args:
         item: the row of its array; None where the item lacks the modality, which is crossed out.
         kind: what it holds.
+        fonts: those of the sheet; its own by default.
     """
     from PIL import Image, ImageDraw  # noqa: PLC0415 - only the sheet needs it
 
@@ -39,20 +38,12 @@ def draw_tile(item: Array | None, kind: str) -> "Image":
     if item is None:
         tile = Image.new("RGB", size, PAPER)
         ImageDraw.Draw(tile).line((0, size[1], size[0], 0), fill=FRAME, width=1)
+    elif kind == "text":
+        tile = _text(item, fonts or SheetFonts())
     else:
         tile = _DRAWERS[kind](item).convert("RGB")
     ImageDraw.Draw(tile).rectangle((0, 0, size[0] - 1, size[1] - 1), outline=FRAME)
     return tile
-
-
-def load_font(size: int) -> "FreeTypeFont | ImageFont":
-    """Return the font of sheets: one with most scripts if it is here, else Pillow's own."""
-    from PIL import ImageFont  # noqa: PLC0415 - only the sheet needs it
-
-    try:
-        return ImageFont.truetype(str(font_folder() / "DejaVuSans.ttf"), size)
-    except (DataMissingError, OSError):
-        return ImageFont.load_default(size)
 
 
 def _image(pixels: Array) -> "Image":
@@ -87,15 +78,15 @@ def _spectrogram(bands: Array) -> "Image":
     return picture.resize((TILE, TILE), Image.Resampling.BILINEAR)
 
 
-def _text(values: Array) -> "Image":
+def _text(values: Array, fonts: SheetFonts) -> "Image":
     """Write bytes of UTF-8; of features, draw their bars."""
     if values.dtype != np.uint8:
         return _bars(values, tile_width("text"))
     from PIL import Image, ImageDraw  # noqa: PLC0415 - only the sheet needs it
 
     tile = Image.new("RGB", (tile_width("text"), TILE), PAPER)
-    draw, font = ImageDraw.Draw(tile), load_font(9)
     text = values.tobytes().rstrip(b"\0").decode(errors="replace")
+    draw, font = ImageDraw.Draw(tile), fonts.load(text, 9)
     lines = wrap(text, lambda line: draw.textlength(line, font=font) <= tile.width - 6)
     draw.multiline_text((3, 2), "\n".join(lines[:4]), fill=INK, font=font, spacing=2)
     return tile
@@ -175,7 +166,6 @@ _DRAWERS: Mapping[str, Callable[[Array], "Image"]] = {
     "image": _image,
     "audio": _spectrogram,
     "video": _video,
-    "text": _text,
     "stroke": _stroke,
     "table": _table,
 }

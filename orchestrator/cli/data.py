@@ -16,6 +16,7 @@ from metafleet.errors import ConfigError, DataError
 from orchestrator.cli.context import echo_json
 from orchestrator.cli.data_import import import_data
 from orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
+from orchestrator.cli.output import notify
 from orchestrator.config.source import parse_value
 
 _SET_HELP = "An option of the data set, such as --set split=lake or --set rotations=true."
@@ -109,7 +110,9 @@ def inspect_data(
     if verify:
         registry.verify(options, data_dir)
     if sheet is not None:
-        registry.draw_sheet(options, data_dir, sheet)
+        note = registry.draw_sheet(options, data_dir, sheet)
+        if note:
+            notify(note)
     if as_json:
         echo_json(summary_json(summary) | {"sheet": None if sheet is None else str(sheet)})
         return

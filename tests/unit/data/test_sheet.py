@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import font_manager
 from PIL import Image
 
 from metafleet.data import registry
+from metafleet.data.glyph_faces import font_folder
+from metafleet.data.sheet_fonts import SheetFonts
 from metafleet.data.tiles import draw_tile, tile_width, wrap
 from tests.unit.data.importing.conftest import OTHER_SEED
 from tests.unit.data.importing.folders import class_folders, clip, drawing, sentence, write
@@ -57,6 +60,29 @@ def test_texts_break_between_words_and_words_only_where_they_alone_are_too_long(
     assert wrap("a b\ncd efgh ij", fits) == ["a b", "cd efgh", "ij"]
     assert wrap("no incomprehensible", fits) == ["no", "incompreh", "ensible"]
     assert wrap("", fits) == []
+
+
+def test_a_text_is_drawn_with_a_font_that_has_its_characters(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plain = font_folder() / "DejaVuSans.ttf"
+    other = font_folder() / "STIXGeneral.ttf"
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    installed = [str(tmp_path / "broken.ttf"), str(tmp_path / "gone.ttf"), str(other)]
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: installed)
+    fonts = SheetFonts()
+
+    def file_of(text: str) -> str:
+        return str(getattr(fonts.load(text, 9), "path", ""))
+
+    assert file_of("plain") == file_of("süß собака") == str(plain)
+    assert file_of("\u2312 a") == str(other)  # of these two it alone has this sign
+    assert fonts.note() == ""
+    assert file_of("a\U000f0000\u732b") == file_of("\u732b") == str(plain)
+    assert fonts.note() == (
+        "1 character of the sheet is a box (\u732b): no font on this machine has all of their "
+        "text; install one, such as those of Noto"
+    )
 
 
 def test_a_split_takes_no_more_room_than_its_classes(tmp_path: Path) -> None:
