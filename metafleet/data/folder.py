@@ -70,6 +70,7 @@ class Folder:
         self, options: FolderOptions, data_dir: Path, progress: Progress | None = None
     ) -> PreparedData:
         """Read and decode the folder, unless that was done before and nothing has changed."""
+        imported = options.imported
         if options.imported:
             record = find_record(data_dir, options.imported)
             if record is None and not options.path:
@@ -83,6 +84,12 @@ class Folder:
             kept = find_kept(options, data_dir)
             if kept is not None:
                 return kept
+            if options.path and imported:
+                raise DataMissingError(
+                    f"what was imported as {imported!r} is not prepared in {data_dir}, and "
+                    f"{options.path}, which it was made from, is gone; bring that back, or import "
+                    f"another with --name {imported}"
+                )
         report = bring_in(options, data_dir, progress or no_progress)
         if report.prepared is None:
             raise refusal(options, report.problems)

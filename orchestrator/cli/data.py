@@ -199,9 +199,14 @@ def _named(name: str) -> dict[str, Any]:
         return {"name": name}
     if find_record(Settings.load().data_dir, name) is not None:
         return {"name": "folder", "imported": name}
-    if Path(name).expanduser().exists():
+    if Path(name).expanduser().exists() or "/" in name:  # what was prepared serves without it
         return {"name": "folder", "path": str(Path(name).expanduser().absolute())}
-    return {"name": name}  # the registry says which there are
+    built_in = ", ".join(sorted(registry.DATASETS))
+    imported = ", ".join(imported_names(Settings.load().data_dir)) or "nothing"
+    raise ConfigError(
+        f"there is no data set {name!r}, and no folder of that path; expected a folder, or one of: "
+        f"{built_in}; imported here: {imported}"
+    )
 
 
 def _parse_options(name: str, assignments: tuple[str, ...]) -> dict[str, Any]:

@@ -172,13 +172,13 @@ class ExperimentConfig(Section):
             ConfigError: one line for each split whose episodes the data cannot fill; else the
                 reason why model or learner do not fit.
         """
-        lines = []
+        lines: dict[str, None] = {}  # what is wrong in every split is said once
         for split, shape in self.shapes().items():
             try:
                 source.check(split, shape)
             except MetafleetError as error:
-                lines.append(f"{self._blame.source('episodes')}: {error}")
-        raise_problems(lines)
+                lines[f"{self._blame.source('episodes')}: {error}"] = None
+        raise_problems(list(lines))
         try:
             Workload.bind(self.workload_spec(""), source, allowed_packages=allowed_packages)
         except ConfigError as error:

@@ -136,7 +136,8 @@ def _read(source: bytes, duration_s: float) -> tuple[Signal, int]:
             samples = sound.read(wanted, dtype="float32", always_2d=True)
             rate_hz = sound.samplerate
     except (soundfile.SoundFileError, RuntimeError, OSError, ValueError, TypeError) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
+        said = getattr(error, "error_string", "") or str(error)  # without "<_io.BytesIO ...>"
+        why = " ".join(said.split()).rstrip(".") or type(error).__name__
         raise DecodeError(f"the sound cannot be read: {why}") from error
     if len(samples) < wanted:
         raise DecodeError(

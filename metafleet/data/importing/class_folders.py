@@ -4,7 +4,7 @@ cat/001.png  cat/001.wav  cat/001.txt      one item: files of several kinds with
 cat/002.png                                an item without sound and text
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from metafleet.data.importing.item import Item
@@ -21,7 +21,7 @@ def read_class_folders(place: Place, log: ProblemLog) -> Found:
     items = []
     for name in folders_in(place.folder):
         items += _read_folder(place, name, log, label=name)
-    return Found(items, _left_aside(files_in(place.folder)))
+    return Found(items, [*_left_aside(files_in(place.folder)), *_deeper(items, 1)])
 
 
 def read_split_folders(place: Place, log: ProblemLog) -> Found:
@@ -40,7 +40,7 @@ def read_split_folders(place: Place, log: ProblemLog) -> Found:
         aside += files_in(place.folder / split_name)
         for name in folders_in(place.folder / split_name):
             items += _read_folder(place, f"{split_name}/{name}", log, label=name, split=split)
-    return Found(items, _left_aside(aside))
+    return Found(items, [*_left_aside(aside), *_deeper(items, 2)])
 
 
 def read_flat(place: Place, log: ProblemLog) -> Found:
@@ -93,3 +93,14 @@ def _left_aside(names: list[str]) -> list[str]:
     if not names:
         return []
     return [f"{len(names)} files outside the folders of classes are not read, such as {names[0]}"]
+
+
+def _deeper(items: Sequence[Item], depth: int) -> list[str]:
+    """Say that folders within those of classes are no classes; these lie ``depth`` levels deep."""
+    deeper = [item for item in items if item.where.count("/") > depth]
+    if not deeper:
+        return []
+    return [
+        f"folders within those of classes: {len(deeper)} items, such as {deeper[0].where}, which "
+        f"is of class {deeper[0].label!r}; move folders up that are classes of their own"
+    ]

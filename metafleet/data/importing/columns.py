@@ -61,8 +61,9 @@ def find_roles(
         log.add_fatal(
             "no-file-column",
             where,
-            f"no column holds files or texts; the columns are {_listed(columns)}; name one with "
-            "--column MODALITY=COLUMN",
+            f"no column holds files or texts: none is called 'file_name' or 'text', or has names "
+            f"of files; the columns are {_listed(columns)}; name one with --column, such as "
+            f"--column image={(others or columns)[0]}",
         )
         return None
     used = {*roles.files.values(), *roles.texts.values(), *sum(roles.numbers.values(), ())}

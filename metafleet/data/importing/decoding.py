@@ -83,9 +83,9 @@ def decode_items(
     decoded = decode_columns(columns, scratch, progress=progress)
     for problem in decoded.problems:
         item = items[problem.item]
-        name = item.parts[problem.modality].name
-        place = f"{name}: " if name != item.where else ""
-        log.add(f"bad-{kinds[problem.modality]}", item.where, f"{place}{problem.why}")
+        place = item.begin(item.parts[problem.modality]).strip()
+        why = f"{place}: {problem.why}" if place else problem.why
+        log.add(f"bad-{kinds[problem.modality]}", item.where, why)
     return decoded, frozenset(problem.item for problem in decoded.problems)
 
 

@@ -26,6 +26,10 @@ class Item:
     split: str = ""
     group: str = ""
 
+    def begin(self, part: Part) -> str:
+        """Begin a message on a part: with its name, unless ``where`` has said it."""
+        return "" if part.name == self.where else f"{part.name} "
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:

@@ -75,7 +75,8 @@ def _is_sound(
             log.add(
                 "mixed-types",
                 item.where,
-                f"{part.name} is {kinds[column]} in a column of {wanted}; give it its own column",
+                f"{item.begin(part)}is {kinds[column]} in a column of {wanted}; "
+                "give it its own column",
             )
         else:
             continue

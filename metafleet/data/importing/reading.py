@@ -111,7 +111,7 @@ def _is_sound(item: Item, log: ProblemLog) -> bool:
         if not _is_utf8(part.name):
             log.add("not-utf8", item.where, f"the name {part.name!r} is not UTF-8; rename the file")
         if isinstance(part, FilePart) and part.n_bytes == 0:
-            log.add("empty-file", item.where, f"{part.name} has 0 bytes; get or delete it")
+            log.add("empty-file", item.where, f"{item.begin(part)}has 0 bytes; get or delete it")
     return len(log) == before
 
 

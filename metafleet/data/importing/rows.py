@@ -3,7 +3,7 @@
 import math
 import posixpath
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from metafleet.data.importing.part import FilePart, InlinePart, Part, find_file
 from metafleet.data.importing.problems import ProblemLog
 from metafleet.data.importing.split_names import find_split
 from metafleet.data.importing.table import Row, Table, text_of
+from metafleet.data.importing.walking import entries_in
 
 _SOUNDS = (b"RIFF", b"fLaC", b"OggS", b"ID3\x03", b"ID3\x04")
 
@@ -27,6 +28,7 @@ class RowReader:
         log: takes the problems.
         bases: folders, relative to ``folder``, in which files are looked for, in this order.
         is_labelled: every row needs a class; else it has one where there is any.
+        listings: folder -> lower-case name -> name of what was seen in it, to look once.
     """
 
     folder: Path
@@ -34,6 +36,7 @@ class RowReader:
     log: ProblemLog
     bases: Sequence[str]
     is_labelled: bool = True
+    listings: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def read(self, table: Table, *, split: str = "") -> list[Item]:
         """Read the rows of one table; ``split`` is that of rows that say nothing."""
@@ -139,8 +142,23 @@ class RowReader:
             return None
         found = next((f for f in (find_file(self.folder, p) for p in inside) if f), None)
         if found is None:
-            self.log.add("missing-file", row.where, f"{column!r} is {name!r}, which is not there")
+            why = f"{column!r} is {name!r}, which is not there"
+            self.log.add("missing-file", row.where, why + self._nearly(inside))
         return found
+
+    def _nearly(self, names: Sequence[str]) -> str:
+        """Say what is there in place of a file: one that differs in case, or no file at all."""
+        for name in names:
+            folder, _, last = name.rpartition("/")
+            if folder not in self.listings:
+                there = entries_in(self.folder / folder)
+                self.listings[folder] = {entry.lower(): entry for entry in there}
+            alike = self.listings[folder].get(last.lower())
+            if alike == last:
+                return " as a file: it is a folder, a pipe or a device"
+            if alike is not None:
+                return f", but {alike!r} is: mind upper and lower case"
+        return ""
 
     def _numbers(self, row: Row, columns: Sequence[str]) -> list[float]:
         """Return the numbers of a row, [] where all are empty or, with a problem, some are none."""

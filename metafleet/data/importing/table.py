@@ -1,5 +1,6 @@
 """Tables of rows: CSV, TSV, JSON lines and Parquet, with the number of each row's line."""
 
+import codecs
 import csv
 import io
 import itertools
@@ -17,6 +18,8 @@ from metafleet.errors import DecodeError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _DELIMITERS = ",;\t"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_LOOKED_AT = 1024
 _NOT_UTF8 = "is not UTF-8; save the file as UTF-8"
 
 
@@ -57,6 +60,10 @@ def read_table(file: FilePart, log: ProblemLog) -> Table | None:
         content = file.read()
     except DecodeError as error:
         log.add_fatal("unreadable-file", file.name, str(error))
+        return None
+    begins = content[:_LOOKED_AT]
+    if begins.startswith(_UTF16) or 3 * begins.count(b"\0") > len(begins):
+        log.add_fatal("not-utf8", file.name, "looks like UTF-16; save the file as UTF-8")
         return None
     if suffix == ".jsonl":
         return _read_json_lines(file, content, log)

@@ -44,7 +44,13 @@ def _below(
             found = entry.stat()
             yield FilePart(Path(entry.path), inner, found.st_size, found.st_mtime_ns)
         else:
-            log.add("missing-file", inner, "is a link that leads nowhere; mend or delete it")
+            log.add("missing-file", inner, _no_file(entry))
+
+
+def _no_file(entry: os.DirEntry[str]) -> str:
+    if os.path.exists(entry.path):
+        return "is a pipe, a socket or a device; expected a file: delete it"
+    return "is a link that leads nowhere; mend or delete it"
 
 
 def is_clutter(name: str) -> bool:
@@ -69,6 +75,11 @@ def folders_in(folder: Path) -> list[str]:
 def files_in(folder: Path) -> list[str]:
     """Return the names of the files in ``folder``, sorted; [] where it cannot be read."""
     return _names(folder, lambda entry: entry.is_file())
+
+
+def entries_in(folder: Path) -> list[str]:
+    """Return the names of all that is in ``folder``, sorted; [] where it cannot be read."""
+    return _names(folder, lambda entry: True)
 
 
 def _names(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:

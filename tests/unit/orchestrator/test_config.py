@@ -304,6 +304,14 @@ def test_more_classes_than_a_split_has_is_refused_for_each_split(good: Path) -> 
     config.check_source(source_of(**dict.fromkeys(n_classes, 10)))
 
 
+def test_what_is_wrong_in_every_split_is_said_once(good: Path) -> None:
+    asked = ["data.name=glyphs", "model={name='conv4'}", "episodes.n_way=5"]
+    config = ExperimentConfig.load(good, [*asked, "episodes.support_modalities=['txt']"])
+
+    with pytest.raises(ConfigError, match=r"^--set: .*holds 'txt'; the data have [^\n]*$"):
+        config.check_source(source_of(meta_train=9, meta_val=9, meta_test=9))
+
+
 def test_a_model_that_does_not_fit_the_data_names_the_file(tmp_path: Path, good: Path) -> None:
     config = ExperimentConfig.load(good, ["model={name='conv4'}"])
 

@@ -16,6 +16,7 @@ from tests.unit.data.importing.broken_folders import (
     files,
     member,
     odd_split,
+    pipe,
     rows,
     scattered,
     specification,
@@ -74,6 +75,33 @@ BROKEN = {
     ),
     "an empty file": Broken(
         "empty-file", files({f"{KIND0}/x.png": b""}), f"{KIND0}/x.png", "has 0 bytes"
+    ),
+    "a pipe among pictures": Broken(
+        "missing-file", pipe, f"{KIND0}/pipe.png", "is a pipe, a socket or a device"
+    ),
+    "a pipe that a row names": Broken(
+        "missing-file",
+        lambda f: rows({"file_name": "kind00/pipe.png", "label": "a"})(pipe(f)),
+        LINE,
+        "not there as a file: it is a folder, a pipe",
+    ),
+    "a file whose name differs in case": Broken(
+        "missing-file",
+        lambda f: rows({"file_name": "q/1.png", "label": "a"})(write(f, {"q/1.PNG": picture(1)})),
+        LINE,
+        "which is not there, but '1.PNG' is: mind upper and lower case",
+    ),
+    "a table in UTF-16": Broken(
+        "not-utf8",
+        lambda f: write(f, {"t.csv": "file_name,label\n1.png,a\n".encode("utf-16")}),
+        "t.csv",
+        "looks like UTF-16; save the file as UTF-8",
+    ),
+    "a table in UTF-16 without a mark": Broken(
+        "not-utf8",
+        lambda f: write(f, {"t.csv": "file_name,label\n1.png,a\n".encode("utf-16-be")}),
+        "t.csv",
+        "looks like UTF-16; save the file as UTF-8",
     ),
     "a link that leads nowhere": Broken(
         "missing-file", dangling, f"{KIND0}/gone.png", "link that leads nowhere"

@@ -117,6 +117,12 @@ def dangling(folder: Path) -> Path:
     return folder
 
 
+def pipe(folder: Path) -> Path:
+    class_folders(folder, items=2)
+    os.mkfifo(folder / CLASSES[0] / "pipe.png")
+    return folder
+
+
 def circle(folder: Path) -> Path:
     class_folders(folder, items=2)
     (folder / CLASSES[0] / "again").symlink_to(folder / CLASSES[0], target_is_directory=True)

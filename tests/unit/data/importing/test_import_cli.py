@@ -242,3 +242,32 @@ def test_a_split_that_is_too_small_does_not_hide_that_the_rest_can_be_left_out(
         "pets was not imported: 4 problems (3 small-split, 1 bad-image); mend 3 small-split; "
         "--skip-bad leaves out the rest"
     )
+
+
+def test_an_unknown_name_is_told_with_what_was_imported_and_is_built_in(
+    tmp_path: Path, home: Path
+) -> None:
+    run("import", class_folders(tmp_path / "pets"))
+
+    with pytest.raises(ConfigError, match=r"no data set 'pts'.*glyphs.*imported here: pets$"):
+        run("inspect", "pts")
+
+
+def test_what_was_prepared_is_inspected_where_the_folder_is_gone(
+    tmp_path: Path, home: Path
+) -> None:
+    folder = class_folders(tmp_path / "pets")
+    run("import", folder)
+    before = run("inspect", folder).stdout
+    shutil.rmtree(folder)
+
+    gone = run("inspect", folder).stdout
+    shutil.rmtree(home / "data/prepared")
+
+    assert gone == before and "digest" in gone
+    with pytest.raises(DataMissingError, match=r"imported as 'pets' is not prepared .*pets, which"):
+        run("inspect", "pets")
+
+
+def test_a_mixture_is_not_told_to_be_prepared(home: Path) -> None:
+    assert "prepare mixture" not in run("list").stdout

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import KINDS
+from metafleet.data.importing.reading import read_items
 from tests.unit.data.importing.broken_data import BROKEN, KIND0
 from tests.unit.data.importing.broken_folders import rows
 from tests.unit.data.importing.conftest import Examine
-from tests.unit.data.importing.folders import huggingface, write
+from tests.unit.data.importing.folders import class_folders, huggingface, picture, write
+from tests.unit.data.importing.reading import read
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -69,3 +72,35 @@ def test_what_is_broken_can_be_left_out(tmp_path: Path, examine: Examine) -> Non
     assert gone == {"metadata.jsonl:4", "metadata.jsonl:8"}
     assert found.rows is not None
     assert len(found.rows) == len(found.items) == len(whole.items) - 2
+
+
+def test_a_message_names_its_file_once_and_no_object_of_ours(
+    tmp_path: Path, examine: Examine
+) -> None:
+    folder = class_folders(tmp_path / "folder")
+    write(folder, {"kind00/x.png": b"", "kind01/0.wav": b"RIFFnothing else"})
+
+    empty, damaged = (str(problem) for problem in examine(folder).problems)
+
+    assert empty == "kind00/x.png: has 0 bytes; get or delete it [empty-file]"
+    assert damaged == (
+        "kind01/0.png: kind01/0.wav: the sound cannot be read: Format not recognised [bad-audio]"
+    )
+
+
+def test_folders_within_those_of_classes_are_told(tmp_path: Path) -> None:
+    write(tmp_path, {"cats/tabby/1.png": picture(1), "cats/2.png": picture(2)})
+
+    (note,) = [note for note in read(tmp_path).notes if "within" in note]
+
+    assert "1 items, such as cats/tabby/1.png, which is of class 'cats'" in note
+
+
+def test_a_table_without_files_says_what_a_column_of_files_is(tmp_path: Path) -> None:
+    write(tmp_path, {"t.csv": "number,label\n1,a\n"})
+
+    (problem,) = read_items(tmp_path, FolderOptions()).problems
+
+    assert problem.kind == "no-file-column"
+    assert "none is called 'file_name' or 'text'" in problem.message
+    assert problem.message.endswith("such as --column image=number")
