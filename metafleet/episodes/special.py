@@ -180,9 +180,16 @@ class SpecialEpisodes:
             raise ConfigError(f"class_text=true but data set {self._name!r} has no class names")
         for modality, values in self._modalities.items():
             asked = not shape.query_modalities or modality in shape.query_modalities
-            if not values.is_text or not asked:
+            if not asked:
                 continue
-            n_leaks = self._count_leaks(split, modality)
+            if not values.is_text and (values.kind or modality) == "text":
+                raise ConfigError(
+                    f"class_text=true but modality {modality!r} is features of texts, which "
+                    "cannot be searched for the name of their class, so a query might tell it; "
+                    f"leave {modality!r} out of query_modalities, set class_text=false, or keep "
+                    'the texts themselves (encoder = "bytes")'
+                )
+            n_leaks = self._count_leaks(split, modality) if values.is_text else 0
             if n_leaks:
                 raise ConfigError(
                     f"class_text=true but {n_leaks} items of split {split!r} say the name of "

@@ -142,8 +142,18 @@ def _texts_that_tell(
     """Say how many texts name their own class: a model needs nothing else."""
     numbers = {label: n for n, label in enumerate(dict.fromkeys(items[row].label for row in rows))}
     notes = []
-    for modality, texts in _kept_texts(kinds, decoded):
-        n = count_leaks(list(numbers), ((numbers[items[row].label], texts[row]) for row in rows))
+    as_bytes = dict(_kept_texts(kinds, decoded))
+    for modality in (name for name, kind in kinds.items() if kind == "text"):
+        having = [row for row in rows if modality in items[row].parts]
+        texts = as_bytes.get(modality)  # None: features are kept, which say no less than the text
+        told = (
+            (
+                numbers[items[row].label],
+                items[row].parts[modality].read() if texts is None else texts[row],
+            )
+            for row in having
+        )
+        n = count_leaks(list(numbers), told)
         if n:
             notes.append(
                 f"{n} of {modality!r} say the name of their class, which a model can then read "

@@ -207,12 +207,15 @@ def test_wrong_arguments_are_refused(
         run("import", folder, *arguments)
 
 
-def test_texts_that_say_the_name_of_their_class_are_counted(tmp_path: Path, home: Path) -> None:
+@pytest.mark.parametrize("encoder", ["bytes", "minilm"])
+def test_texts_that_say_the_name_of_their_class_are_counted(
+    encoder: str, tmp_path: Path, home: Path
+) -> None:
     telling = {f"{name}/0.txt": f"it is a {name.upper()}!" for name in CLASSES[:3]}
     others = {f"{name}/1.txt": "it is nothing" for name in CLASSES}
     folder = write(class_folders(tmp_path / "pets"), {**telling, **others})
 
-    told = run("import", folder, *SEED).stdout
+    told = run("import", folder, *SEED, "--set", f"text.encoder={encoder}").stdout
 
     assert "3 of 'text' say the name of their class" in told
 
