@@ -70,9 +70,9 @@ class Mixture:
             dataset.check_origin(own)
 
     def is_ready(self, options: MixtureOptions, data_dir: Path) -> bool:
-        """Tell whether all parts can be opened; without parts named there is nothing to get."""
+        """Tell whether all parts can be opened without downloading anything."""
         if not options.parts:
-            return True
+            return False
         return all(dataset.is_ready(own, data_dir) for _, dataset, own in self._each(options))
 
     def prepare(

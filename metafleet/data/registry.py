@@ -185,6 +185,11 @@ def is_ready(options: Options, data_dir: Path) -> bool:
     return dataset.is_ready(parsed, data_dir)
 
 
+def is_made_of_parts(name: str) -> bool:
+    """Tell whether a data set is others together: it is its parts that are prepared."""
+    return isinstance(DATASETS.get(name), Mixture)
+
+
 def _all_modalities(options: Options) -> list[str]:
     """Return the modalities that a data set's options may name; [] where it has no such list."""
     hint = typing.get_type_hints(_resolve(options)[0].Options).get("modalities")

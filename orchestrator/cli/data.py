@@ -46,6 +46,8 @@ def list_data(as_json: bool) -> None:
         return
     for entry in entries:
         state = "ready" if entry["is_ready"] else f"run `metafleet data prepare {entry['name']}`"
+        if registry.is_made_of_parts(entry["name"]):
+            state = "ready when its parts are"
         if entry["problem"]:
             state = f"cannot be used: {entry['problem']}"
         click.echo(f"{entry['name']:<10} {entry['title']} ({state})")

@@ -2,12 +2,13 @@
 
 import platform
 import shutil
+from itertools import filterfalse
 from pathlib import Path
 
 import torch
 
 from contracts.settings import Settings
-from metafleet.data.registry import DATASETS, is_ready
+from metafleet.data.registry import DATASETS, is_made_of_parts, is_ready
 from metafleet.device import describe_device, resolve_device
 from metafleet.errors import ConfigError
 from metafleet.version import code_version
@@ -66,7 +67,7 @@ def _home(home: Path) -> Finding:
 
 def _data(settings: Settings) -> list[Finding]:
     findings = []
-    for name in DATASETS:
+    for name in filterfalse(is_made_of_parts, DATASETS):
         if is_ready({"name": name}, settings.data_dir):
             findings.append(ok("data", f"{name} is ready"))
         else:

@@ -51,6 +51,7 @@ def test_a_fresh_machine_is_well_and_says_how_to_get_redis(settings: Settings) -
     )
     assert "torch" in of(findings, "versions").text
     assert "metafleet data prepare omniglot" in " ".join(f.remedy for f in findings)
+    assert "mixture" not in " ".join(f"{f.text} {f.remedy}" for f in findings)
 
 
 def test_a_redis_that_is_not_there_fails(settings: Settings) -> None:

@@ -273,4 +273,6 @@ def test_what_was_prepared_is_inspected_where_the_folder_is_gone(
 
 
 def test_a_mixture_is_not_told_to_be_prepared(home: Path) -> None:
-    assert "prepare mixture" not in run("list").stdout
+    listed = run("list").stdout
+
+    assert "prepare mixture" not in listed and "(ready when its parts are)" in listed
