@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from metafleet.errors import ConfigError
 from orchestrator.config.problems import type_name
 
 Tree = dict[str, Any]
+_PLACES = ("path", "imported")
+"""Options of data that say the same in two ways; an override of one replaces the other."""
 
 
 def read_toml(path: Path) -> Tree:
@@ -74,6 +76,8 @@ def parse_value(text: str) -> Any:
 def apply_overrides(tree: Tree, overrides: Sequence[str]) -> tuple[Tree, frozenset[str]]:
     """Lay overrides over ``tree`` (unchanged); returns the new tree and the dotted keys set.
 
+    ``data.path`` takes the place of the file's ``data.imported``, and the other way round.
+
     Raises:
         ConfigError: an override is no assignment, or goes through a key that is no table.
     """
@@ -82,7 +86,17 @@ def apply_overrides(tree: Tree, overrides: Sequence[str]) -> tuple[Tree, frozens
         path, value = parse_override(text)
         tree = _with_value(tree, path, value)
         keys.add(".".join(path))
-    return tree, frozenset(keys)
+    return _with_one_place(tree, keys), frozenset(keys)
+
+
+def _with_one_place(tree: Tree, keys: Set[str]) -> Tree:
+    """Drop the place of the data that the file names where an override names another."""
+    data = tree.get("data")
+    given = [name for name in _PLACES if f"data.{name}" in keys]
+    if not isinstance(data, dict) or len(given) != 1 or not data[given[0]]:
+        return tree
+    kept = {key: value for key, value in data.items() if key not in _PLACES or key in given}
+    return {**tree, "data": kept}
 
 
 def _with_value(tree: Tree, path: tuple[str, ...], value: Any, above: str = "") -> Tree:

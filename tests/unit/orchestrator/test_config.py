@@ -87,6 +87,36 @@ def test_overrides_are_toml_values_or_bare_strings(good: Path) -> None:
     assert (config.model["hidden"], config.name) == ([8], "other")
 
 
+@pytest.mark.parametrize(
+    ("place", "override", "expected"),
+    [
+        ('imported = "mine"', "data.path=/pets", {"path": "/pets"}),
+        ('path = "/pets"', "data.imported=mine", {"imported": "mine"}),
+        ('path = "/pets"', "data.path=/birds", {"path": "/birds"}),
+        ('imported = "mine"', "data.path=", {"imported": "mine", "path": ""}),
+        ('imported = "mine"', "data.label=kind", {"imported": "mine", "label": "kind"}),
+    ],
+)
+def test_a_place_of_the_data_that_is_set_replaces_the_one_of_the_file(
+    good: Path, place: str, override: str, expected: dict[str, str]
+) -> None:
+    path = edited(good, 'name = "sinusoid"', f'name = "folder"\n{place}')
+    fitting = ["episodes.n_way=2", "learner.inner_lr=0.1"]
+
+    config = ExperimentConfig.load(path, [*fitting, override])
+
+    assert dict(config.data) == {"name": "folder", **expected}
+
+
+def test_two_places_of_the_data_that_are_both_set_are_both_kept(good: Path) -> None:
+    config = ExperimentConfig.load(
+        edited(good, 'name = "sinusoid"', 'name = "folder"'),
+        ["episodes.n_way=2", "data.path=/pets", "data.imported=mine"],
+    )
+
+    assert dict(config.data) == {"name": "folder", "path": "/pets", "imported": "mine"}
+
+
 def test_the_workload_holds_what_decides_the_arithmetic(good: Path) -> None:
     spec = ExperimentConfig.load(good).with_seed(9).workload_spec("ab" * 32)
 
