@@ -21,3 +21,24 @@ def exclusive(path: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):  # some network file systems refuse
                 fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def exclusive_if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock file ``path`` while the block runs, unless another has it.
+
+    Gives False where another process holds it, and where there are no such locks: nothing is known
+    then of who is at work.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    with path.open("r+b") as handle:
+        is_held = False
+        if sys.platform != "win32":
+            import fcntl  # noqa: PLC0415 - absent on Windows
+
+            with contextlib.suppress(OSError):  # BlockingIOError, or a file system that refuses
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_held = True
+        yield is_held

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from metafleet.data.locking import exclusive
+from metafleet.data.locking import exclusive, exclusive_if_free
 from metafleet.data.prepared import (
     FORMAT_VERSION,
     INDEX,
@@ -31,6 +31,7 @@ from metafleet.errors import DataCorruptError, DataError
 
 _CHUNK_BYTES = 1 << 23
 _ABANDONED_S = 86_400.0
+_SCRATCH = re.compile(r"\.([^.].*)\.[a-z0-9_]+")  # as ``_temporary`` calls it
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -139,11 +140,22 @@ def _temporary(folder: Path) -> Iterator[Path]:
 
 
 def _sweep(folder: Path) -> None:
-    """Delete what preparations left behind that were killed more than a day ago."""
+    """Delete what preparations left behind that were killed more than a day ago.
+
+    ``folder`` is locked by this process. What is left of others goes if nobody holds their locks.
+    """
     for path in folder.parent.iterdir():
-        if path.name.startswith(f".{folder.name}.") and path.is_dir():
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _ABANDONED_S:
+        found = _SCRATCH.fullmatch(path.name)
+        with contextlib.suppress(OSError):  # gone, or another user's: not ours to clear
+            if found is None or not path.is_dir():
+                continue
+            if time.time() - path.stat().st_mtime <= _ABANDONED_S:
+                continue
+            if found[1] == folder.name:
+                shutil.rmtree(path, ignore_errors=True)
+                continue
+            with exclusive_if_free(path.with_name(f".{found[1]}.lock")) as is_held:
+                if is_held:
                     shutil.rmtree(path, ignore_errors=True)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from metafleet.data.class_data import ClassData
+from metafleet.data.locking import exclusive
 from metafleet.data.prepared import (
     ClassInfo,
     PreparedData,
@@ -211,6 +212,26 @@ def test_scratch_and_what_the_killed_left_behind_are_cleared(tmp_path, content):
         ".many-2.young",
         "many-2",
     ]
+
+
+def test_what_the_killed_left_of_other_data_is_cleared_unless_somebody_is_at_it(tmp_path, content):
+    left = {name: tmp_path / f".{name}.abc_d123" for name in ("free-1", "held-2", "unlocked-3")}
+    left["young-4"] = tmp_path / ".young-4.abc_d123"
+    long_ago = time.time() - 100_000
+    for name, path in left.items():
+        path.mkdir()
+        if name != "unlocked-3":
+            (tmp_path / f".{name}.lock").touch()
+        if name != "young-4":
+            os.utime(path, (long_ago, long_ago))
+
+    with exclusive(tmp_path / ".held-2.lock"):
+        find_or_prepare(tmp_path / "many-5", lambda: content)
+
+    assert {name for name, path in left.items() if path.exists()} == {
+        *("held-2", "unlocked-3", "young-4")
+    }
+    assert (tmp_path / "many-5").is_dir()
 
 
 def test_a_modality_that_cannot_be_a_file_is_refused(tmp_path, content):
