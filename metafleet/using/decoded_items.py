@@ -24,11 +24,13 @@ class Items:
         names: file or row of each.
         labels: class of each; "" where the folder gives none.
         notes: what was decided or left out, one line each.
+        lost: classes of which every item was left out.
     """
 
     names: tuple[str, ...]
     labels: tuple[str, ...]
     notes: tuple[str, ...]
+    lost: tuple[str, ...]
     _specs: Mapping[str, InputSpec]
     _decoded: Decoded
     _rows: tuple[int, ...]

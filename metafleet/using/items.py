@@ -109,12 +109,14 @@ def open_items(
         if not rows:
             raise DataError(f"{folder} has no item that can be used")
         notes += [f"left out: {line}" for line in first_lines(log.all())]
+        lost = _lost_classes(items, rows)
         if is_labelled:
-            notes += _lost_classes(items, rows)
+            notes += [f"class {name!r} is left out: none of its items can be used" for name in lost]
         found = Items(
             names=tuple(_name(items[row]) for row in rows),
             labels=tuple(items[row].label for row in rows),
             notes=(),
+            lost=lost,
             _specs={name: spec for name, spec in specs.items() if name in needs.known},
             _decoded=decoded,
             _rows=rows,
@@ -173,11 +175,10 @@ def _any_has(items: Sequence[Item], modality: str) -> bool:
     return any(modality in item.parts for item in items)
 
 
-def _lost_classes(items: Sequence[Item], rows: Sequence[int]) -> list[str]:
-    """Say which classes have no item that can be used: nothing is adapted to them."""
+def _lost_classes(items: Sequence[Item], rows: Sequence[int]) -> tuple[str, ...]:
+    """Return the classes that have no item that can be used: nothing is adapted to them."""
     kept = {items[row].label for row in rows}
-    lost = dict.fromkeys(item.label for item in items if item.label not in kept)
-    return [f"class {label!r} is left out: none of its items can be used" for label in lost]
+    return tuple(dict.fromkeys(item.label for item in items if item.label not in kept))
 
 
 def _known(

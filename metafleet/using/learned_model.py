@@ -153,8 +153,9 @@ class LearnedModel:
         classes = dict(Counter(found.labels))  # sorted, as the items are
         _refuse_twins(path, classes)
         if len(classes) < 2:
+            lost = f", as no item of {found.lost[0]!r} can be used" if found.lost else ""
             raise DataError(
-                f"{str(path)!r} has {len(classes)} class; expected 2 or more to tell apart"
+                f"{str(path)!r} has {len(classes)} class{lost}; expected 2 or more to tell apart"
             )
         learner = self.learned.learner
         n = learner.n_classes if isinstance(learner, EpisodicLearner) else None

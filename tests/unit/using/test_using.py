@@ -1,5 +1,6 @@
 """Adapting to folders and predicting them."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,9 @@ def test_items_with_nothing_the_model_looks_at_are_named_or_left_out(tmp_path: P
 
     assert dict(model.classes) == {"thing00": 3, "thing01": 2}
     assert "class 'thing02' is left out: none of its items can be used" in model.notes
+    shutil.rmtree(tmp_path / "thing00")
+    with pytest.raises(DataError, match="has 1 class, as no item of 'thing02' can be used; expect"):
+        base.adapt(tmp_path, ReadOptions(skip_bad=True))
 
 
 def test_a_modality_that_the_model_needs_and_no_item_has_is_told_once(
