@@ -76,10 +76,10 @@ def examine(
         items, reading.kinds, options, scratch=scratch, progress=progress, log=log
     )
     sound = [number for number in range(len(items)) if number not in failed]
-    splits, notes = assign_splits([items[number] for number in sound], ask, log)
     large = _large_classes([items[number].label for number in sound], ask, log)
+    splits, notes = assign_splits([items[number] for number in sound], ask, log, large=large)
     used = {label: split for label, split in splits.items() if label in large}
-    check_splits(used, ask, log)
+    check_splits(used, ask, log, n_classes=len(large))
     kept = [number for number in sound if items[number].label in used]
     kinds, lost = _held_kinds([items[number] for number in kept], reading.kinds)
     return Examination(

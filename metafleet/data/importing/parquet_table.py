@@ -95,7 +95,7 @@ def _check_size(pyarrow: Any, opened: Any, file: FilePart) -> None:
 def _require_room(n_bytes: int, column: str) -> None:
     if n_bytes > MAX_SOURCE_BYTES:
         raise DecodeError(
-            f"has up to {n_bytes} bytes in its columns to {column!r} once decoded; expected at "
+            f"has {n_bytes} bytes or more in its columns to {column!r} once decoded; expected at "
             f"most {MAX_SOURCE_BYTES}: split it into several files, or drop columns"
         )
 
@@ -106,10 +106,13 @@ def _used_bytes(pyarrow: Any, file: FilePart, path: str) -> int:
     opened = parquet.ParquetFile(file.path, read_dictionary=[path])
     compute = import_library("pyarrow.compute", package="pyarrow", extra="parquet")
     total = 0
-    for column in opened.read(columns=[path]).columns:
+    for group in range(opened.num_row_groups):  # one at a time: a dictionary of all is slow
+        (column,) = opened.read_row_group(group, columns=[path]).columns
         for leaf in _leaves(pyarrow, column.chunks):
             lengths = compute.binary_length(leaf.dictionary)
             total += compute.sum(lengths.take(leaf.indices)).as_py() or 0
+        if total > MAX_SOURCE_BYTES:
+            break
     return total
 
 

@@ -6,7 +6,7 @@ classes, too. When classes come or go, those alone change splits that are next t
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from fractions import Fraction
 
 from metafleet.data.importing.item import Item
@@ -18,15 +18,18 @@ _FEWEST = 2
 
 
 def assign_splits(
-    items: Sequence[Item], ask: FolderOptions, log: ProblemLog
+    items: Sequence[Item], ask: FolderOptions, log: ProblemLog, *, large: Set[str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return class -> split of all classes that have one, and what was decided."""
+    """Return class -> split of all classes that have one, and what was decided.
+
+    Classes that are not ``large`` are left out of what is hashed: shares are of those that stay.
+    """
     given = _given(items)
     is_given = len({split for splits in given.values() for split in splits}) > 1
     if ask.split == "hashed" or (ask.split == "auto" and not is_given):
         shares = ", ".join(f"{share:g}" for share in ask.split_fractions)
         note = f"splits: by a hash of the class's name, seed {ask.split_seed}, shares {shares}"
-        return hashed(given, ask.split_seed, ask.split_fractions), [note]
+        return hashed(large, ask.split_seed, ask.split_fractions), [note]
     if not any(given.values()):
         log.add_fatal(
             "unknown-split",
@@ -39,7 +42,7 @@ def assign_splits(
     known = {c: split for c, split in splits.items() if split}
     notes = ["splits: as the folder gives them"]
     if META_VAL not in known.values() and ask.split_fractions[1] > 0.0:
-        known = _with_validation(known, ask)
+        known |= _with_validation({c: s for c, s in known.items() if c in large}, ask)
         notes.append("meta_val: a share of meta_train's classes, by a hash of their names")
     return known, notes
 
@@ -96,22 +99,24 @@ def shares_for(n_way: int, n_classes: int) -> tuple[float, float, float] | None:
     return None
 
 
-def check_splits(splits: Mapping[str, str], ask: FolderOptions, log: ProblemLog) -> None:
-    """Note splits with too few classes to make an episode of."""
+def check_splits(
+    splits: Mapping[str, str], ask: FolderOptions, log: ProblemLog, *, n_classes: int
+) -> None:
+    """Note splits with too few classes to make an episode of; ``n_classes`` could be split anew."""
     counts = {split: list(splits.values()).count(split) for split in SPLITS}
     if ask.split_fractions[1] == 0.0 and not counts[META_VAL]:
         del counts[META_VAL]
     small = {split: n for split, n in counts.items() if n < _FEWEST}
     if not small:
         return
-    advice = _advice(len(splits), counts, ask)
+    advice = _advice(n_classes, counts)
     for split, n in small.items():
         log.add_fatal(
             "small-split", split, f"has {n} of {len(splits)} classes; expected 2 or more: {advice}"
         )
 
 
-def _advice(n_classes: int, counts: Mapping[str, int], ask: FolderOptions) -> str:
+def _advice(n_classes: int, counts: Mapping[str, int]) -> str:
     """Say how every split gets classes."""
     if n_classes >= _FEWEST * len(counts):  # hashing would have given each its two
         return "add classes, or split them anew with --split hashed"

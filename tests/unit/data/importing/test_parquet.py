@@ -70,6 +70,8 @@ def test_classes_in_two_splits_of_the_hub_are_told_and_can_be_hashed(
 
     told = [problem for problem in given.problems if problem.kind == "label-in-two-splits"]
     assert len(told) == 10 and "2 in meta_test, 2 in meta_train" in told[0].message
+    small = [problem for problem in given.problems if problem.kind == "small-split"]
+    assert "split them anew with --split hashed" in small[0].message
     assert not hashed.problems and set(hashed.splits) == set(names)
 
 

@@ -20,6 +20,15 @@ NAMES = [f"class {number}" for number in range(1000)]
 SHARES = (0.5, 0.2, 0.3)
 
 
+def assign(
+    items: Sequence[Item], *, small: Sequence[str] = (), **options: object
+) -> tuple[dict[str, str], list[str], ProblemLog]:
+    log = ProblemLog()
+    ask = FolderOptions(**options)  # type: ignore[arg-type]
+    splits, notes = assign_splits(items, ask, log, large={i.label for i in items} - {*small})
+    return splits, notes, log
+
+
 def test_classes_that_come_move_none_but_those_next_to_a_cut() -> None:
     before = hashed(NAMES[:100], 7, SHARES)
     after = hashed(NAMES[:101], 7, SHARES)
@@ -97,7 +106,7 @@ def test_splits_of_too_few_classes_are_told_with_what_helps(n_classes: int, advi
     log = ProblemLog()
     ask = FolderOptions()
 
-    check_splits(hashed(NAMES[:n_classes], 0, ask.split_fractions), ask, log)
+    check_splits(hashed(NAMES[:n_classes], 0, ask.split_fractions), ask, log, n_classes=n_classes)
 
     assert all(p.message.endswith(advice) and p.is_fatal for p in log.all()) and len(log)
 
@@ -106,8 +115,8 @@ def test_validation_is_a_share_of_training_where_none_is_given() -> None:
     items = [Item("", name, {}, META_TRAIN) for name in NAMES[:100]]
     items += [Item("", name, {}, META_TEST) for name in NAMES[100:120]]
 
-    splits, notes = assign_splits(items, FolderOptions(), ProblemLog())
-    none, _ = assign_splits(items, FolderOptions(split_fractions=(0.7, 0.0, 0.3)), ProblemLog())
+    splits, notes, _ = assign(items)
+    none, _, _ = assign(items, split_fractions=(0.7, 0.0, 0.3))
 
     assert 10 < list(splits.values()).count(META_VAL) < 40
     assert all(splits[name] == META_TEST for name in NAMES[100:120])
@@ -118,16 +127,24 @@ def test_validation_is_a_share_of_training_where_none_is_given() -> None:
 def test_a_split_given_for_some_items_of_a_class_is_that_of_all() -> None:
     items = [Item("", "a", {}, META_TRAIN), Item("", "a", {}), Item("", "b", {}, META_TEST)]
 
-    splits, _ = assign_splits(items, FolderOptions(split="given"), ProblemLog())
+    splits, _, _ = assign(items, split="given")
 
     assert splits["a"] in (META_TRAIN, META_VAL) and splits["b"] == META_TEST
 
 
 def test_hashing_passes_over_what_the_folder_says() -> None:
     items = [Item("", name, {}, META_TRAIN) for name in NAMES] + [Item("", "x", {}, META_TEST)]
-    log = ProblemLog()
 
-    splits, _ = assign_splits(items, FolderOptions(split="hashed"), log)
-    check_splits(splits, FolderOptions(split="hashed"), log)
+    splits, _, log = assign(items, split="hashed")
+    check_splits(splits, FolderOptions(split="hashed"), log, n_classes=len(splits))
 
     assert set(splits.values()) == set(SPLITS) and not len(log)
+
+
+def test_shares_are_of_the_classes_that_are_large_enough() -> None:
+    items = [Item("", name, {}) for name in NAMES[:16]]
+
+    splits, _, _ = assign(items, small=NAMES[:6])
+
+    assert set(splits) == set(NAMES[6:16])
+    assert [list(splits.values()).count(split) for split in SPLITS] == [6, 2, 2]
