@@ -66,25 +66,26 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     if baselines:
         contenders += [(it, 0) for it in baselines_of(spec, workload)]
     results = []
-    with open_scratch(
-        *(settings, config, run.uid),
-        stream="evaluate",
-        in_process=in_process,
-        notify=observer.on_notice,
-    ) as dispatcher:
-        for contender, step in contenders:
-            judgement = Judgement(
-                split,
-                _label_of(contender.label, overrides),
-                step=step,
-                n_episodes=episodes,
-                batch_norm=contender.batch_norm,
-            )
+    for contender, step in contenders:
+        judgement = Judgement(
+            split,
+            _label_of(contender.label, overrides),
+            step=step,
+            n_episodes=episodes,
+            batch_norm=contender.batch_norm,
+        )
+        # one engine each: a stream goes on from step to step, and baselines are of step 0
+        with open_scratch(
+            *(settings, config, run.uid),
+            stream="evaluate",
+            in_process=in_process,
+            notify=observer.on_notice,
+        ) as dispatcher:
             done, _ = judge_state(
                 dispatcher, contender.spec, contender.state, judgement, stream="evaluate"
             )
-            results.append(done)
-            observer.on_evaluation(done)
+        results.append(done)
+        observer.on_evaluation(done)
     with database.session() as session:
         # the run's own validation or test may have judged the same episodes
         rows = [evaluation_record(done) for done in results]

@@ -204,3 +204,27 @@ def test_a_split_is_judged_on_more_classes_than_there_are_for_training(
     ]
     assert main([*command, "episodes.n_way=6"]) == 1
     assert "'meta_test' of 'things' has 5 classes" in capsys.readouterr().err
+
+
+def test_a_fleet_judges_a_run_and_its_baselines_as_one_process_does(
+    home: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_classes(home / "things", range(12), n_items=4, seed=1)
+    (home / "things.toml").write_text(EXPERIMENT)
+    for name, value in child_environment(fleet.settings).items():
+        monkeypatch.setenv(name, value)
+    small = [word for size in SMALL for word in ("--set", size)]
+    assert main(["data", "import", str(home / "things"), *small]) == 0
+    assert main(["submit", "things.toml", "--in-process", "--set", "outer.steps=2"]) == 0
+    fleet.start(2)
+    command = ["evaluate", "latest", "--episodes", "9", "--baselines", "--json"]
+    capsys.readouterr()
+
+    judged = []
+    for where in ([], ["--in-process"]):
+        assert main([*command, *where]) == 0
+        judged.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+
+    assert [e["label"] for e in judged[0]] == ["trained", "initialisation", "nearest_prototype"]
+    assert [e["step"] > 0 for e in judged[0]] == [True, False, False]
+    assert judged[0] == judged[1]
