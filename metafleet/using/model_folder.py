@@ -33,7 +33,7 @@ _CHUNK_BYTES: Final = 1 << 20
 def check_free(folder: Path, *, force: bool) -> None:
     """Make sure that a model may be written to ``folder``.
 
-    With ``force`` another model may be there; nothing else is ever replaced.
+    With ``force`` another model may be there, alone in its folder; nothing else is ever replaced.
 
     Raises:
         ModelError: something is there, or its parent is not.
@@ -44,8 +44,23 @@ def check_free(folder: Path, *, force: bool) -> None:
         return
     if not force:
         raise ModelError(f"{folder} exists; choose another name, or give --force to replace it")
-    if not (folder / _HEADER).is_file():
+    if not _is_ours(folder / _HEADER):
         raise ModelError(f"{folder} exists and is no model, so it is left alone; choose another")
+    others = sorted(path.name for path in folder.iterdir() if path.name not in (_HEADER, _TENSORS))
+    if others:
+        raise ModelError(
+            f"{folder} is a model but holds {others[0]!r:.80} as well, so it is left alone; move "
+            "that elsewhere, or choose another"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell a model's description, of any version and even damaged, from files of that name."""
+    try:
+        header = json.loads(_read_header(path))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(header, dict) and header.get("format") == FORMAT
 
 
 def write_model(
@@ -94,8 +109,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     """
     path = folder / _HEADER
     try:
-        with path.open("rb") as handle:
-            text = handle.read(_MAX_HEADER_BYTES + 1)
+        text = _read_header(path)
     except OSError as error:
         raise ModelError(
             f"{folder} is no model: {_HEADER} cannot be read ({error.strerror or error}); make one "
@@ -114,6 +128,11 @@ def read_header(folder: Path) -> dict[str, Any]:
     if _digest(header) != header.get("digest"):
         raise ModelError(f"{path} is damaged: it does not hash to its digest; make the model again")
     return dict(header)
+
+
+def _read_header(path: Path) -> bytes:
+    with path.open("rb") as handle:
+        return handle.read(_MAX_HEADER_BYTES + 1)  # what is longer is no JSON, being cut
 
 
 def read_tensors(

@@ -83,6 +83,41 @@ def test_what_is_no_model_is_never_replaced(saved: Path, tmp_path: Path) -> None
     assert (precious / "thesis.txt").read_text() == "words"
 
 
+def test_a_folder_of_files_called_as_a_model_has_them_is_never_replaced(
+    saved: Path, tmp_path: Path
+) -> None:
+    webapp = tmp_path / "webapp"
+    webapp.mkdir()
+    (webapp / "model.json").write_text('{"format": "layers-model", "weightsManifest": []}')
+    before = files_of(webapp)
+
+    with pytest.raises(ModelError, match="webapp exists and is no model, so it is left alone"):
+        load_model(saved).save(webapp, force=True)
+
+    assert files_of(webapp) == before
+
+
+def test_a_model_with_other_files_beside_it_is_never_replaced(saved: Path) -> None:
+    model = load_model(saved)
+    (saved / "thesis.tex").write_text("words")
+    before = files_of(saved)
+
+    with pytest.raises(ModelError, match=r"holds 'thesis\.tex' as well, so it is left alone"):
+        model.save(saved, force=True)
+
+    assert files_of(saved) == before
+
+
+def test_a_damaged_model_may_be_replaced(saved: Path) -> None:
+    model, before = load_model(saved), files_of(saved)
+    _edit(saved, version=2)
+    (saved / "tensors.safetensors").unlink()
+
+    model.save(saved, force=True)
+
+    assert files_of(saved) == before
+
+
 def test_a_full_disk_leaves_nothing_new_and_keeps_what_was_there(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
