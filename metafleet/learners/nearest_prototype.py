@@ -8,9 +8,9 @@ from torch import Tensor
 from metafleet.episode import CLASS_TEXT
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.protonet import Protonet, ProtonetOptions
-from metafleet.learners.prototypes import class_means, require_classification, squared_distances
+from metafleet.learners.prototypes import one_hot, require_classification, squared_distances
 from metafleet.models.base import ModelFactory
-from metafleet.models.raw_features import RawFeatures
+from metafleet.models.marked_features import Marked, MarkedFeatures
 from metafleet.params import Params
 from metafleet.problem import Problem
 from metafleet.registry import name_of
@@ -19,8 +19,9 @@ from metafleet.registry import name_of
 class NearestPrototype(Protonet):
     """Prototypical networks with the identity as embedding; there is nothing to learn.
 
-    Features are the modalities as they come, flattened and joined in order of name; of a text,
-    counts of its bytes' n-grams. Where there are several modalities, each is divided by the spread
+    Features are the modalities as they come, flattened; of a text, counts of its bytes' n-grams. A
+    class's prototype in a modality is the mean of those that have it. The distance of a query to a
+    class is the mean over the modalities that both have; of several, each is divided by the spread
     of its prototypes in the episode, since the units of one say nothing of another's. Names of
     classes, which only the support set has, are left out.
 
@@ -29,49 +30,57 @@ class NearestPrototype(Protonet):
 
     name: ClassVar[str] = "nearest_prototype"
 
-    def __init__(self, options: ProtonetOptions, *, model: RawFeatures, problem: Problem) -> None:
+    def __init__(
+        self, options: ProtonetOptions, *, model: MarkedFeatures, problem: Problem
+    ) -> None:
         super().__init__(options, model=model, problem=problem)
-        self._sizes = list(model.sizes.values())
+        self._features = model
 
     @classmethod
     def build(cls, options: ProtonetOptions, problem: Problem, make_model: ModelFactory) -> Self:
         """Take no model."""
         require_classification(problem, name_of(cls))
         seen = {name: s for name, s in problem.modalities.items() if name != CLASS_TEXT}
-        return cls(options, model=RawFeatures(seen, counted=problem.texts), problem=problem)
+        return cls(options, model=MarkedFeatures(seen, problem.texts), problem=problem)
 
     def fit(
         self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext
     ) -> Params:
-        """Return the prototypes, [n_way, d], and what features are multiplied by, [d]."""
-        prototypes = class_means(support, targets, context.n_way)
-        scales = _scales(prototypes, self._sizes)
-        return {"prototypes": prototypes * scales, "scales": scales}
+        """Return the marked prototypes, [n_way, d]."""
+        membership = one_hot(targets, context.n_way, support)  # [m, n_way]
+        columns = []
+        for values, present in self._features.apart(support):
+            counts = membership.T @ present
+            means = (membership.T @ values) / counts.clamp(min=1.0)[:, None]
+            columns += [means, (counts > 0).to(means.dtype)[:, None]]
+        return {"prototypes": torch.cat(columns, dim=1)}
 
     def compare(
         self, params: Params, fitted: Params, query: Tensor, context: EpisodeContext
     ) -> Tensor:
-        """Return minus the squared distances to the prototypes."""
-        return -squared_distances(query * fitted["scales"], fitted["prototypes"])
+        """Return minus the mean distances to the prototypes; where nothing is shared, the mean."""
+        prototypes = list(self._features.apart(fitted["prototypes"]))
+        asked = self._features.apart(query)
+        total = n_shared = query.new_zeros(len(query), context.n_way)
+        for one, (values, present) in zip(prototypes, asked, strict=True):
+            shared = present[:, None] * one.present  # [n, n_way]
+            distances = squared_distances(values, one.values)
+            if len(prototypes) > 1:
+                distances = distances * _inverse(_spread(one))
+            total, n_shared = total + shared * distances, n_shared + shared
+        known = n_shared > 0
+        means = total / n_shared.clamp(min=1.0)
+        of_query = (means * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
+        return -torch.where(known, means, of_query[:, None])
 
 
-def _scales(prototypes: Tensor, sizes: list[int]) -> Tensor:
-    """Return [d]: one over the root mean squared distance of prototypes to their mean.
-
-    Each modality has its own; ones if there is but one, zeros where prototypes are all the same.
-
-    Args:
-        prototypes: [n_way, d].
-        sizes: how many of the d are of each modality.
-    """
-    if len(sizes) == 1:
-        return torch.ones_like(prototypes[0])
-    spread = (prototypes - prototypes.mean(dim=0)).square().mean(dim=0)  # [d]
-    return torch.cat(
-        [_inverse_root(own.sum()).expand(own.shape) for own in torch.split(spread, sizes)]
-    )
+def _spread(prototypes: Marked) -> Tensor:
+    """Return the mean squared distance of the present prototypes to their mean, a scalar."""
+    weights = prototypes.present / prototypes.present.sum().clamp(min=1.0)
+    centre = weights @ prototypes.values
+    return weights @ (prototypes.values - centre).square().sum(dim=1)
 
 
-def _inverse_root(value: Tensor) -> Tensor:
-    """Return 1 / sqrt(value), and 0 for 0."""
-    return torch.where(value > 0, value, torch.inf).rsqrt()
+def _inverse(value: Tensor) -> Tensor:
+    """Return 1 / value, and 0 for 0."""
+    return 1.0 / torch.where(value > 0, value, torch.inf)

@@ -46,7 +46,13 @@ def require_each_class(targets: Tensor, n_way: int) -> None:
 
 
 def squared_distances(features: Tensor, prototypes: Tensor) -> Tensor:
-    """Return squared Euclidean distances [n, n_way] of features [n, d] to prototypes [n_way, d]."""
+    """Return squared Euclidean distances [n, n_way] of features [n, d] to prototypes [n_way, d].
+
+    Of differences to the prototypes' mean, so that features that have much in common, as times of
+    day do, lose no digits in the difference of large squares.
+    """
+    centre = prototypes.mean(dim=0)
+    features, prototypes = features - centre, prototypes - centre
     products = features @ prototypes.T
     squares = features.square().sum(dim=1)[:, None] + prototypes.square().sum(dim=1)
     return squares - 2.0 * products

@@ -11,11 +11,8 @@ from torch import Tensor
 from metafleet.errors import ConfigError
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import Normalise
-from metafleet.models.ngram_bag import NgramBagOptions, count_ngrams
 from metafleet.params import Params
 from metafleet.problem import Problem
-
-_NGRAMS = NgramBagOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +23,18 @@ class RawFeaturesOptions:
 class RawFeatures:
     """Flattens the modalities and joins them in order of name. There is nothing to learn.
 
-    For learners with networks of their own, which take the inputs as they come, and for baselines.
-    A modality that inputs do not hold, as in a mixture of data sets, is zeros.
+    For learners with networks of their own, which take the inputs as they come. A modality that
+    inputs do not hold, as in a mixture of data sets, is zeros.
 
     Args:
         modalities: modality -> shape of one example.
-        counted: those of them, bytes of a text, of which counts of n-grams are taken instead.
     """
 
     name: ClassVar[str] = "raw"
     Options: ClassVar[type] = RawFeaturesOptions
 
-    def __init__(
-        self, modalities: Mapping[str, tuple[int, ...]], *, counted: frozenset[str] = frozenset()
-    ) -> None:
-        self.sizes = {
-            name: _NGRAMS.buckets if name in counted else math.prod(modalities[name])
-            for name in sorted(modalities)
-        }
-        """Modality -> how many of the features are its own, in their order."""
-        self._counted = counted
+    def __init__(self, modalities: Mapping[str, tuple[int, ...]]) -> None:
+        self._sizes = {name: math.prod(modalities[name]) for name in sorted(modalities)}
 
     @classmethod
     def build(cls, options: RawFeaturesOptions, problem: Problem, n_outputs: int | None) -> Self:
@@ -79,7 +68,7 @@ class RawFeatures:
     @property
     def feature_shape(self) -> tuple[int, ...]:
         """Numbers in one example."""
-        return (sum(self.sizes.values()),)
+        return (sum(self._sizes.values()),)
 
     def init_params(self, seed: int) -> Params:
         """Return nothing."""
@@ -97,17 +86,17 @@ class RawFeatures:
         modulate: Modulate | None = None,
     ) -> Tensor:
         """Map inputs, modality -> [n, ...], to features [n, d]."""
-        return torch.cat([self._of(name, size, inputs) for name, size in self.sizes.items()], dim=1)
+        n = next(iter(inputs.values())).shape[0]
+        zeros = next(iter(inputs.values())).new_zeros
+        return torch.cat(
+            [
+                inputs[name].flatten(1) if name in inputs else zeros(n, size)
+                for name, size in self._sizes.items()
+            ],
+            dim=1,
+        )
 
     features = forward
-
-    def _of(self, name: str, size: int, inputs: Mapping[str, Tensor]) -> Tensor:
-        if name not in inputs:
-            other = next(iter(inputs.values()))
-            return other.new_zeros(other.shape[0], size)
-        if name in self._counted:
-            return count_ngrams(inputs[name], buckets=_NGRAMS.buckets, max_n=_NGRAMS.max_n)
-        return inputs[name].flatten(1)
 
     def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
         """Return the features: there is no head."""

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from metafleet.episode import Episode, EpisodeShape, ExampleSet
+from metafleet.episode import Episode, EpisodeShape, ExampleSet, presence_key
 from metafleet.errors import ConfigError, DataError, NumericsError
 from metafleet.learners.maml import Maml
 from metafleet.learners.objective import apart, require_finite_gradients
@@ -207,7 +207,7 @@ def nearest_by_hand(episode: Episode, names: tuple[str, ...]) -> torch.Tensor:
         distances = torch.cdist(episode.query.inputs[name].flatten(1), prototypes) ** 2
         between = torch.cdist(prototypes, prototypes) ** 2  # mean to the mean: their sum / (2 * 9)
         logits = logits - distances / ((between.sum() / 18) if len(names) > 1 else 1.0)
-    return logits
+    return logits / len(names)
 
 
 @pytest.mark.parametrize("names", [("a",), ("a", "b")], ids="-".join)
@@ -231,6 +231,46 @@ def test_nearest_prototype_weighs_modalities_alike_and_has_nothing_to_learn(
     assert (state.params, gradient.grads, gradient.buffers) == ({}, {}, {})
     assert gradient.metrics[0].accuracy == learner.evaluate(state, episode).accuracy
     assert learner.batch_norm == "none"
+
+
+def test_nearest_prototype_compares_by_what_both_have() -> None:
+    generator = torch.Generator().manual_seed(3)
+    means = {name: torch.randn(5, 8, generator=generator) for name in ("a", "b")}
+    problem = Problem({"a": (8,), "b": (8,)}, 0, {"meta_test": EpisodeShape(5, 2, 20)})
+    learner = build_learner(NEAREST, problem, model_factory({"name": "mlp"}, problem))
+
+    def examples(per_class: int, holder: torch.Tensor) -> ExampleSet:
+        targets = torch.arange(5).repeat_interleave(per_class)
+        inputs: dict[str, torch.Tensor] = {}
+        for place, name in enumerate(("a", "b")):
+            has = ((holder == place) | (holder == 2)).float()
+            noisy = means[name][targets] + 0.1 * torch.randn(len(targets), 8, generator=generator)
+            inputs |= {name: noisy * has[:, None], presence_key(name): has}
+        return ExampleSet(inputs, targets)
+
+    # of each class one with either; queries with a, b or both; then of class 0 none with b at all
+    support = examples(2, torch.tensor([0, 1] * 5))
+    queries = examples(21, torch.arange(105) % 3)
+    state = learner.init_state(1)
+    assert learner.evaluate(state, Episode(support, queries, 5)).accuracy == 1.0
+    lacking = examples(2, torch.tensor([0, 0] + [0, 1] * 4))
+    logits = learner.predict(state, lacking, queries.inputs, 5)
+    only_b = queries.inputs[presence_key("a")] == 0
+    assert bool((logits.argmax(dim=1) == queries.targets)[~only_b].all())
+    torch.testing.assert_close(logits[only_b, 0], logits[only_b, 1:].mean(dim=1))
+
+
+def test_what_features_have_in_common_costs_no_digits() -> None:
+    episode = classification_episode(modalities={"a": (4,)}, seed=13)
+    far = [
+        ExampleSet({"a": part.inputs["a"].float() + 3.0e4}, part.targets)
+        for part in (episode.support, episode.query)
+    ]
+    learner = make_learner(episode, model=TINY_MLP, learner=NEAREST)
+    state = learner.init_state(1)
+    near = learner.predict(state, episode.support, episode.query.inputs, 3)
+    logits = learner.predict(state, far[0], far[1].inputs, 3)
+    torch.testing.assert_close(logits.double(), near.double(), rtol=0.02, atol=0.1)
 
 
 def test_nearest_prototype_counts_what_texts_are_made_of() -> None:
