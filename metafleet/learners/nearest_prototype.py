@@ -58,20 +58,21 @@ class NearestPrototype(Protonet):
     def compare(
         self, params: Params, fitted: Params, query: Tensor, context: EpisodeContext
     ) -> Tensor:
-        """Return minus the mean distances to the prototypes; where nothing is shared, the mean."""
+        """Return minus the mean distances to the prototypes over the modalities that both have.
+
+        Where they share none, the distance is what two prototypes at random are apart.
+        """
         prototypes = list(self._features.apart(fitted["prototypes"]))
         asked = self._features.apart(query)
         total = n_shared = query.new_zeros(len(query), context.n_way)
         for one, (values, present) in zip(prototypes, asked, strict=True):
             shared = present[:, None] * one.present  # [n, n_way]
             distances = squared_distances(values, one.values)
+            spread = _spread(one)
             if len(prototypes) > 1:
-                distances = distances * _inverse(_spread(one))
+                distances, spread = distances * _inverse(spread), torch.ones_like(spread)
             total, n_shared = total + shared * distances, n_shared + shared
-        known = n_shared > 0
-        means = total / n_shared.clamp(min=1.0)
-        of_query = (means * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
-        return -torch.where(known, means, of_query[:, None])
+        return -torch.where(n_shared > 0, total / n_shared.clamp(min=1.0), 2.0 * spread)
 
 
 def _spread(prototypes: Marked) -> Tensor:

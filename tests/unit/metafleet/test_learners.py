@@ -256,8 +256,9 @@ def test_nearest_prototype_compares_by_what_both_have() -> None:
     lacking = examples(2, torch.tensor([0, 0] + [0, 1] * 4))
     logits = learner.predict(state, lacking, queries.inputs, 5)
     only_b = queries.inputs[presence_key("a")] == 0
-    assert bool((logits.argmax(dim=1) == queries.targets)[~only_b].all())
-    torch.testing.assert_close(logits[only_b, 0], logits[only_b, 1:].mean(dim=1))
+    assert set(logits[only_b, 0].tolist()) == {-2.0}  # spreads are scaled to 1
+    right = logits.argmax(dim=1) == queries.targets
+    assert bool(right[~only_b].all()) and right[only_b].float().mean() > 0.7
 
 
 def test_what_features_have_in_common_costs_no_digits() -> None:
