@@ -2,7 +2,8 @@
 
     mode            support forward        query forward
     transductive    its own batch's        its own batch's: predictions depend on the query batch
-    support         its own batch's        the adapted support forward's, differentiated through
+    support         its own batch's        the adapted support forward's, differentiated through;
+                                           its own of a modality that the whole support set lacks
     running         own / running          own in meta-training, running averages in evaluation
     per_step        as running, with averages of their own for each inner step
     frozen          running                running, in meta-training too: constants of an outer step
@@ -37,13 +38,26 @@ AVERAGED = ("running", "per_step", "frozen")
 """Modes with running averages, kept in ``MetaState.buffers``."""
 EPSILON = 1e-5
 MOMENTUM = 0.1
+_UNKNOWN = -1.0
+"""Stands for the variance of a support set in which nobody has what a layer looks at."""
 
 
 class Normalise(Protocol):
     """Normalise one layer's activations."""
 
-    def __call__(self, layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """Return x [n, c, ...] normalised over all but c, times scale [c], plus shift [c]."""
+    def __call__(
+        self, layer: str, x: Tensor, scale: Tensor, shift: Tensor, /, *, seen: Tensor | None = None
+    ) -> Tensor:
+        """Return x [n, c, ...] normalised over all but c, times scale [c], plus shift [c].
+
+        Args:
+            layer: its name.
+            x: activations.
+            scale: [c].
+            shift: [c].
+            seen: a scalar, false where no example has what the layer looks at, so that the
+                statistics of x mean nothing; None: some example has.
+        """
         ...
 
 
@@ -55,25 +69,29 @@ class BatchStatistics:
 
     Args:
         note: told of each layer's mean [c] and unbiased variance [c], which are not to be
-            differentiated.
+            differentiated, and of ``seen`` as in ``Normalise``.
         is_traced: True inside ``vmap`` or a compiler, which forbid writing in place.
     """
 
     def __init__(
         self,
-        note: Callable[[str, Tensor, Tensor], None] | None = None,
+        note: Callable[[str, Tensor, Tensor, Tensor | None], None] | None = None,
         *,
         is_traced: bool = False,
+        seen: Tensor | None = None,
     ) -> None:
         self._note = note
         self._is_traced = is_traced
+        self._seen = seen
 
-    def __call__(self, layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """Return x [n, c, ...] normalised over all but c, times scale [c], plus shift [c]."""
+    def __call__(
+        self, layer: str, x: Tensor, scale: Tensor, shift: Tensor, /, *, seen: Tensor | None = None
+    ) -> Tensor:
+        """See ``Normalise``."""
         self.check(layer, x)
         if self._note is None or self._is_traced:
             if self._note is not None:
-                self._note(layer, *_statistics(x))
+                self._note(layer, *_statistics(x), self._seen if seen is None else seen)
             return F.batch_norm(x, None, None, scale, shift, True, 0.0, EPSILON)
         mean, variance = torch.zeros_like(scale), torch.zeros_like(scale)
         # momentum 1: what comes back in mean and variance is this batch's alone
@@ -96,16 +114,17 @@ class BatchStatistics:
     def note(self, layer: str, mean: Tensor, variance: Tensor) -> None:
         """Tell whoever keeps statistics."""
         if self._note is not None:
-            self._note(layer, mean, variance)
+            self._note(layer, mean, variance, self._seen)
 
-    def beneath(self, part: str) -> "BatchStatistics":
-        """Return the same for layers of a part of the model."""
+    def beneath(self, part: str, seen: Tensor | None) -> "BatchStatistics":
+        """Return the same for layers of a part of the model; see the function ``beneath``."""
         note = self._note
         if note is None:
             return self
         return BatchStatistics(
-            lambda layer, mean, variance: note(f"{part}.{layer}", mean, variance),
+            lambda layer, mean, variance, seen: note(f"{part}.{layer}", mean, variance, seen),
             is_traced=self._is_traced,
+            seen=seen,
         )
 
 
@@ -143,6 +162,7 @@ class EpisodeNorm:
         self._is_traced = is_traced
         self._notes = Notes() if notes is None else notes
         self._support: dict[str, tuple[Tensor, Tensor]] = {}
+        self._perhaps_unknown: set[str] = set()
         self.step = 0
 
     @property
@@ -179,6 +199,7 @@ class EpisodeNorm:
     def recall(self, captured: Mapping[str, Tensor]) -> None:
         """Give ``query`` what ``captured`` returned, in place of a support set's forward pass."""
         layers = [name.removesuffix(".mean") for name in captured if name.endswith(".mean")]
+        self._perhaps_unknown = set(layers)
         self._support = {n: (captured[f"{n}.mean"], captured[f"{n}.variance"]) for n in layers}
 
     def statistics(self) -> Params:
@@ -202,27 +223,50 @@ class EpisodeNorm:
     def _row(self, name: str) -> int:
         return min(self.step, len(self._buffers[name]) - 1)
 
-    def _capture(self, layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    def _capture(
+        self, layer: str, x: Tensor, scale: Tensor, shift: Tensor, /, *, seen: Tensor | None = None
+    ) -> Tensor:
         _OWN_BATCH.check(layer, x)
         variance, mean = torch.var_mean(x, _all_but_channels(x), correction=0)
         self._support[layer] = (mean, variance)
+        if seen is not None:
+            self._support[layer] = (mean, torch.where(seen, variance, _UNKNOWN))
+            self._perhaps_unknown.add(layer)
         return _affine(x, mean, variance, scale, shift)
 
-    def _use_support(self, layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    def _use_support(
+        self, layer: str, x: Tensor, scale: Tensor, shift: Tensor, /, *, seen: Tensor | None = None
+    ) -> Tensor:
+        if layer not in self._support:  # the support set came without what it looks at
+            return _OWN_BATCH(layer, x, scale, shift)
         mean, variance = self._support[layer]
+        if layer in self._perhaps_unknown:
+            own_variance, own_mean = torch.var_mean(x, _all_but_channels(x), correction=0)
+            is_known = variance >= 0
+            mean = torch.where(is_known, mean, own_mean)
+            variance = torch.where(is_known, variance, own_variance)
         return _affine(x, mean, variance, scale, shift)
 
-    def _record_only(self, layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    def _record_only(
+        self, layer: str, x: Tensor, scale: Tensor, shift: Tensor, /, *, seen: Tensor | None = None
+    ) -> Tensor:
         _OWN_BATCH.check(layer, x)
-        self._note(layer, *_statistics(x))
+        self._note(layer, *_statistics(x), seen)
         return self._use_running(layer, x, scale, shift)
 
-    def _note(self, layer: str, mean: Tensor, variance: Tensor) -> None:
+    def _note(self, layer: str, mean: Tensor, variance: Tensor, seen: Tensor | None) -> None:
         for name, value in ((f"{layer}.mean", mean), (f"{layer}.variance", variance)):
             key = f"{name}@{self._row(name)}" if self._mode == "per_step" else name
-            self._notes.add(key, value)
+            self._notes.add(key, value if seen is None else self._unless(seen, name, value))
 
-    def _use_running(self, layer: str, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    def _unless(self, seen: Tensor, name: str, value: Tensor) -> Tensor:
+        """Return the averages there are in place of the statistics of nobody."""
+        kept = self._buffers[name]
+        return torch.where(seen, value, kept[self._row(name)] if self._mode == "per_step" else kept)
+
+    def _use_running(
+        self, layer: str, x: Tensor, scale: Tensor, shift: Tensor, /, *, seen: Tensor | None = None
+    ) -> Tensor:
         mean, variance = self._buffers[f"{layer}.mean"], self._buffers[f"{layer}.variance"]
         if self._mode == "per_step":
             row = self._row(f"{layer}.mean")
@@ -230,11 +274,24 @@ class EpisodeNorm:
         return F.batch_norm(x, mean, variance, scale, shift, False, 0.0, EPSILON)
 
 
-def beneath(norm: Normalise, part: str) -> Normalise:
-    """Return what normalises a part of a model, whose layers are "<part>.<layer>" to ``norm``."""
+def beneath(norm: Normalise, part: str, seen: Tensor | None = None) -> Normalise:
+    """Return what normalises a part of a model, whose layers are "<part>.<layer>" to ``norm``.
+
+    Args:
+        norm: of the whole.
+        part: its name.
+        seen: a scalar, false where no example has what the part looks at; None: some has.
+    """
     if isinstance(norm, BatchStatistics):
-        return norm.beneath(part)
-    return lambda layer, x, scale, shift: norm(f"{part}.{layer}", x, scale, shift)
+        return norm.beneath(part, seen)
+    own = seen
+
+    def normalise(
+        layer: str, x: Tensor, scale: Tensor, shift: Tensor, /, *, seen: Tensor | None = None
+    ) -> Tensor:
+        return norm(f"{part}.{layer}", x, scale, shift, seen=own if seen is None else seen)
+
+    return normalise
 
 
 def initial_buffers(mode: str, layers: Mapping[str, int]) -> Params:

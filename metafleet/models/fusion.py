@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 import torch.nn.functional as F
 from torch import Tensor
 
+from metafleet.episode import presence_key
 from metafleet.errors import ConfigError
 from metafleet.models.base import Model, Modulate
 from metafleet.models.batch_norm import BatchNormMode, Normalise, beneath
@@ -199,8 +200,10 @@ class Fusion(HeadedModel):
                 continue
             seen = {modality: stand_in(inputs[modality], masks[modality])}
             own = _of(params, modality)
+            is_masked = presence_key(modality) in inputs
+            anybody = masks[modality].any() if is_masked else None
             features = encoder.features(
-                own, seen, beneath(norm, modality), _modulate_beneath(modulate, modality)
+                own, seen, beneath(norm, modality, anybody), _modulate_beneath(modulate, modality)
             )
             weight, bias = params[f"map.{modality}.weight"], params[f"map.{modality}.bias"]
             vectors[modality] = F.linear(features, weight, bias)

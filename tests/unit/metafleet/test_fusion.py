@@ -316,3 +316,44 @@ def test_states_of_running_statistics_have_a_name_for_each_encoder() -> None:
     assert set(state.buffers) == {f"{m}.block0.{s}" for m in SHAPES for s in ("mean", "variance")}
     seen = built.episode_gradient(state, episode_with_gaps()).buffers
     assert all(bool((seen[n] != state.buffers[n]).all()) for n in seen)
+
+
+def of_one_modality(episode: Episode) -> Episode:
+    """Support examples show strokes, queries images; what they lack is zeros, with a mask."""
+
+    def only(part: ExampleSet, shown: str) -> ExampleSet:
+        masks = {name: torch.full((len(part),), float(name == shown)).double() for name in SHAPES}
+        inputs = {name: x * float(name == shown) for name, x in part.inputs.items()}
+        return ExampleSet(inputs | {presence_key(n): m for n, m in masks.items()}, part.targets)
+
+    return Episode(only(episode.support, "stroke"), only(episode.query, "image"), episode.n_way)
+
+
+@pytest.mark.parametrize("mode", ["running", "per_step", "frozen"])
+def test_what_nobody_has_leaves_the_averages_of_its_encoder_alone(mode: str) -> None:
+    learner = {"name": "maml", "inner_lr": 0.1, "inner_steps": 2}
+    make_model = model_factory(fusion("gated", batch_norm=mode), PROBLEM)
+    built = build_learner(learner, PROBLEM, make_model)
+    state = random_state(built)
+    episode = of_one_modality(classification_episode(seed=4, modalities=SHAPES))
+    unseen = Episode(episode.support, episode.support, episode.n_way)
+
+    buffers = built.episode_gradient(state, unseen).buffers
+
+    for name, value in state.buffers.items():
+        is_same = torch.equal(buffers[name], value)
+        assert is_same == name.startswith("image."), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_queries_of_what_the_support_lacks_are_normalised_by_their_own(method: str) -> None:
+    episode = of_one_modality(classification_episode(seed=4, modalities=SHAPES))
+    results = {}
+    for mode in ("support", "transductive"):
+        make_model = model_factory(fusion(method, batch_norm=mode), PROBLEM)
+        built = build_learner(
+            {"name": "maml", "inner_lr": 0.1, "inner_steps": 1}, PROBLEM, make_model
+        )
+        state = random_state(built)
+        results[mode] = built.predict(state, episode.support, episode.query.inputs, 3)
+    torch.testing.assert_close(results["support"], results["transductive"])
