@@ -40,6 +40,14 @@ def flatten_state(state: MetaState) -> Params:
     return named("params", state.params) | named("buffers", state.buffers)
 
 
+def schema_of(state: MetaState) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return name -> (dtype such as "float32", shape) of ``flatten_state(state)``."""
+    return {
+        name: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+        for name, tensor in flatten_state(state).items()
+    }
+
+
 def unflatten_state(tensors: Mapping[str, Tensor]) -> MetaState:
     """Undo ``flatten_state``; names are in order, for learners may sum over them."""
     ordered = {name: tensors[name] for name in sorted(tensors)}

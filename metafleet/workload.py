@@ -22,7 +22,7 @@ from metafleet.execution.compiled import CompiledExecution
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.registry import build_learner
 from metafleet.models.registry import model_factory
-from metafleet.params import MetaState, Params, flatten_state
+from metafleet.params import MetaState, Params, schema_of
 from metafleet.sampling import EpisodeSource, problem_of
 from metafleet.seeds import CounterRng
 from metafleet.workload_spec import WorkloadSpec
@@ -125,10 +125,7 @@ class Workload:
 
     def schema(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Return name -> (dtype such as "float32", shape) of ``flatten_state(init_state())``."""
-        return {
-            name: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
-            for name, tensor in flatten_state(self.init_state()).items()
-        }
+        return schema_of(self.init_state())
 
     def check_execution(self) -> None:
         """Make sure that the learner can be executed as the spec says, at the cost of two episodes.

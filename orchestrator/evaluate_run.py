@@ -8,7 +8,11 @@ from contracts.settings import Settings
 from db.engine import Database
 from db.models import LABEL_LENGTH
 from db.repositories import EvaluationRepository, RunRepository
-from metafleet.errors import CheckpointError
+from metafleet.episode import CLASS_TEXT
+from metafleet.errors import CheckpointError, ConfigError
+from metafleet.models.registry import looked_at
+from metafleet.params import MetaState, schema_of
+from metafleet.sampling import problem_of
 from metafleet.workload import Workload
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.events import EvaluationDone, Observer
@@ -39,7 +43,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
 
     Raises:
         CheckpointError: the run has no checkpoint yet.
-        ConfigError: the split has no such episodes.
+        ConfigError: the split has no such episodes, or they are not for the model that was learned.
     """
     with database.session(read_only=True) as session:
         run = RunRepository(session).get(run_id)
@@ -62,6 +66,8 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
         cache_dir=settings.programs_dir,
     )
     step = progress.best_step if found.best else progress.step
+    if spec.episodes != own.shapes():
+        _require_same_model(run_id, workload, state, split=split, settings=settings)
     contenders = [(Contender("trained", spec, state, workload.batch_norm), step)]
     if baselines:
         contenders += [(it, 0) for it in baselines_of(spec, workload)]
@@ -91,6 +97,43 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
         rows = [evaluation_record(done) for done in results]
         EvaluationRepository(session).upsert_many(run.id, rows, keep_best=True)
     return results
+
+
+def _require_same_model(
+    run_id: int, workload: Workload, state: MetaState, *, split: str, settings: Settings
+) -> None:
+    """Refuse episodes that need other parameters than were learned, or show what nobody looks at.
+
+    A model may grow with what episodes show: a fusion without tables gets an encoder of names.
+    """
+    spec = workload.spec
+    needed, learned = workload.schema(), schema_of(state)
+    shows_names = spec.episodes[split].class_text
+    if shows_names and needed.keys() != learned.keys():
+        raise ConfigError(
+            f"class_text=true would need a model with {CLASS_TEXT}; run {run_id} was not trained "
+            "with it; set class_text=false, or train a run with episodes.class_text=true"
+        )
+    for name in sorted(needed.keys() | learned.keys()):
+        if needed.get(name) != learned.get(name):
+            raise ConfigError(
+                f"{name!r} would be {_described(needed.get(name))} with these episodes of "
+                f"{split!r}, but run {run_id} has learned {_described(learned.get(name))}; "
+                "expected episodes that leave the model as it is"
+            )
+    problem = problem_of(workload.source, spec.episodes)
+    seen = looked_at(spec.model, problem, allowed_packages=settings.allowed_packages)
+    if shows_names and seen and CLASS_TEXT not in seen:
+        known = ", ".join(map(repr, sorted(seen)))
+        raise ConfigError(
+            f"class_text=true would change nothing: the model of run {run_id} looks at {known} "
+            "alone; set class_text=false, or train a run whose model has an encoder of "
+            f"{CLASS_TEXT}"
+        )
+
+
+def _described(found: tuple[str, tuple[int, ...]] | None) -> str:
+    return "no such tensor" if found is None else f"{found[0]} {found[1]}"
 
 
 def _label_of(what: str, overrides: Sequence[str]) -> str:

@@ -67,6 +67,18 @@ def model_factory(
     return make_model
 
 
+def looked_at(
+    options: Mapping[str, Any], problem: Problem, *, allowed_packages: Sequence[str] = ()
+) -> set[str]:
+    """Return the modalities that a model looks at; none if its options do not say.
+
+    Raises:
+        ConfigError: an option is wrong.
+    """
+    _, parsed = MODELS.resolve(options, allowed_packages=allowed_packages)
+    return _looked_at(parsed, problem)
+
+
 def _check_partial(options: Any, problem: Problem) -> None:
     """Refuse a model of given modalities where some episodes come without one."""
     for modality in sorted(problem.partial):
@@ -77,17 +89,17 @@ def _check_partial(options: Any, problem: Problem) -> None:
             )
 
 
-def _check_shown(looked_at: set[str], problem: Problem) -> None:
+def _check_shown(seen: set[str], problem: Problem) -> None:
     """Refuse a model that looks at nothing of what some examples have.
 
     Raises:
         ConfigError: names the examples; of a model of no option that names modalities, never.
     """
     for examples, modalities in problem.shown.items():
-        if looked_at and looked_at.isdisjoint(modalities):
-            has, seen = (", ".join(map(repr, sorted(names))) for names in (modalities, looked_at))
+        if seen and seen.isdisjoint(modalities):
+            has, looks_at = (", ".join(map(repr, sorted(names))) for names in (modalities, seen))
             raise ConfigError(
-                f"{examples} have {has}, but the model looks at {seen} alone, so it could only "
+                f"{examples} have {has}, but the model looks at {looks_at} alone, so it could only "
                 "guess; give it an encoder for what they have, or leave them out of the episodes"
             )
 
@@ -97,7 +109,7 @@ def _looked_at(options: Any, problem: Problem) -> set[str]:
     if isinstance(options, FusionOptions):
         return set(options.encoders or problem.modalities)
     one = getattr(options, "modality", None)
-    looked_at = set() if one is None else {str(one)}
+    seen = set() if one is None else {str(one)}
     if hasattr(options, "modalities"):
-        looked_at |= set(options.modalities or problem.modalities)
-    return looked_at
+        seen |= set(options.modalities or problem.modalities)
+    return seen

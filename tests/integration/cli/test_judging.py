@@ -1,0 +1,70 @@
+"""Judging a run on other episodes than its own: what is refused, and what the result is called."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.main import main
+from tests.menagerie import make_classes
+
+EXPERIMENT = """
+name = "things"
+data = { name = "folder", imported = "things" }
+episodes = { n_way = 2, k_shot = 1, n_query = 1 }
+model = { name = "fusion", dim = 8 }
+learner = { name = "protonet" }
+outer = { steps = 1, meta_batch_size = 2, lr = 1e-3 }
+validation = { every = 1, episodes = 2 }
+test = { episodes = 2, baselines = false }
+"""
+
+
+@pytest.fixture
+def things(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An experiment on imported pictures, in the working directory."""
+    monkeypatch.setenv("METAFLEET_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    make_classes(tmp_path / "things", range(6), n_items=4, seed=1)
+    imported = ("import", str(tmp_path / "things"), "--name", "things", "--split", "hashed")
+    assert main(["data", *imported, "--set", "image.side=16"]) == 0
+    path = tmp_path / "things.toml"
+    path.write_text(EXPERIMENT)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            "{name='fusion', dim=8}",
+            "class_text=true would need a model with class_text; run 1 was not trained with it; "
+            "set class_text=false, or train a run with episodes.class_text=true",
+        ),
+        (
+            "{name='conv4', channels=4, n_blocks=2}",
+            "class_text=true would change nothing: the model of run 1 looks at 'image' alone; "
+            "set class_text=false, or train a run whose model has an encoder of class_text",
+        ),
+    ],
+    ids=["grows", "looks away"],
+)
+def test_names_of_classes_are_not_shown_to_a_model_that_was_trained_without(
+    things: Path, capsys: pytest.CaptureFixture[str], model: str, message: str
+) -> None:
+    assert main(["submit", str(things), "--in-process", "--set", f"model={model}"]) == 0
+    command = ["evaluate", "latest", "--episodes", "2", "--in-process", "--baselines", "--set"]
+    capsys.readouterr()
+
+    assert main([*command, "episodes.class_text=true"]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_that_was_trained_with_names_is_judged_with_and_without(
+    things: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("--set", "episodes.meta_train.class_text=true")
+    assert main(["submit", str(things), "--in-process", *names]) == 0
+    command = ["evaluate", "latest", "--episodes", "2", "--in-process", "--set"]
+
+    for shown in ("true", "false"):
+        assert main([*command, f"episodes.class_text={shown}"]) == 0
