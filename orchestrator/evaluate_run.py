@@ -1,8 +1,10 @@
 """Judging what a run has learned, again and on other episodes than its own."""
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from contracts.settings import Settings
 from db.engine import Database
@@ -38,8 +40,8 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     """Judge a run's best (else newest) state on a split, and record the result.
 
     ``overrides`` are assignments to keys of [episodes], for other episodes of that split than the
-    run's own; they are part of the result's label. With ``baselines``, those of ``baselines_of``
-    follow.
+    run's own; what differs is part of the result's label. With ``baselines``, those of
+    ``baselines_of`` follow.
 
     Raises:
         CheckpointError: the run has no checkpoint yet.
@@ -48,7 +50,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     with database.session(read_only=True) as session:
         run = RunRepository(session).get(run_id)
     own = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
-    config = settled(own.with_episodes(overrides), run)
+    config = settled(own.with_episodes(overrides, split=split), run)
     found = read_checkpoint_of(settings, run, observer.on_notice)
     if found is None:
         raise CheckpointError(
@@ -71,11 +73,12 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     contenders = [(Contender("trained", spec, state, workload.batch_norm), step)]
     if baselines:
         contenders += [(it, 0) for it in baselines_of(spec, workload)]
+    changes = config.episodes.changes_from(own.episodes, split)
     results = []
     for contender, step in contenders:
         judgement = Judgement(
             split,
-            _label_of(contender.label, overrides),
+            _label_of(contender.label, changes),
             step=step,
             n_episodes=episodes,
             batch_norm=contender.batch_norm,
@@ -136,10 +139,17 @@ def _described(found: tuple[str, tuple[int, ...]] | None) -> str:
     return "no such tensor" if found is None else f"{found[0]} {found[1]}"
 
 
-def _label_of(what: str, overrides: Sequence[str]) -> str:
+def _label_of(what: str, changes: Mapping[str, Any]) -> str:
     """Name a judgement by what its episodes have otherwise, within the length of a label."""
-    label = ", ".join([what, *(o.removeprefix("episodes.") for o in sorted(overrides))])
+    label = ", ".join([what, *(f"{key}={_written(changes[key])}" for key in sorted(changes))])
     if len(label) <= LABEL_LENGTH:
         return label
     digest = hashlib.sha256(label.encode()).hexdigest()[:8]
     return f"{label[: LABEL_LENGTH - 9]}~{digest}"
+
+
+def _written(value: Any) -> str:
+    """Write a value as it may be given by --set."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)

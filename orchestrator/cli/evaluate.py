@@ -81,5 +81,5 @@ def evaluate(  # noqa: PLR0913 - options of one command
         for one in found:
             echo_json({"run_id": record.id, "uid": record.uid} | asdict(one))
         return
-    config = ExperimentConfig.from_json(record.config).with_episodes(overrides)
+    config = ExperimentConfig.from_json(record.config).with_episodes(overrides, split=split)
     show_evaluations(found, config)

@@ -56,3 +56,16 @@ class Episodes(Section):
             value = getattr(self, name) if getattr(own, name) is None else getattr(own, name)
             values[name] = tuple(value) if isinstance(value, list) else value
         return EpisodeShape(**values)
+
+    def key_of(self, field: str, split: str) -> str:
+        """Name the key that gives a field of one split's shape: "k_shot" or "meta_test.k_shot"."""
+        return field if getattr(getattr(self, split), field) is None else f"{split}.{field}"
+
+    def changes_from(self, other: "Episodes", split: str) -> dict[str, Any]:
+        """Return key -> value of what one split's shape has otherwise than that of ``other``."""
+        mine, its = self.shape(split), other.shape(split)
+        return {
+            self.key_of(field, split): getattr(mine, field)
+            for field in EpisodeOverride.model_fields
+            if getattr(mine, field) != getattr(its, field)
+        }

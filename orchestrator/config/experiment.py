@@ -118,14 +118,16 @@ class ExperimentConfig(Section):
         engine = self.engine.model_copy(update={"execution": execution})
         return self.model_copy(update={"engine": engine})
 
-    def with_episodes(self, overrides: Sequence[str]) -> Self:
+    def with_episodes(self, overrides: Sequence[str], *, split: str) -> Self:
         """Give the same experiment with other episodes.
 
         Args:
-            overrides: assignments such as "episodes.k_shot=5".
+            overrides: assignments such as "episodes.k_shot=5"; the last one of a key counts.
+            split: whose episodes they are to decide.
 
         Raises:
-            ConfigError: one is of another key, or not valid.
+            ConfigError: one is of another key, not valid, or decides nothing of the split; it may
+                give what the split has already.
         """
         tree, keys = apply_overrides(self.to_json(), overrides)
         others = sorted(key for key in keys if not key.startswith("episodes."))
@@ -134,7 +136,10 @@ class ExperimentConfig(Section):
                 f"--set {others[0]} would change what was learned; expected a key of [episodes], "
                 "like episodes.k_shot=5"
             )
-        return self.from_json(tree, "--set")
+        changed = self.from_json(tree, "--set")
+        for key in sorted(key.removeprefix("episodes.") for key in keys):
+            _require_deciding(key, changed.episodes, split)
+        return changed
 
     def shapes(self) -> dict[str, EpisodeShape]:
         """Give the shape of every split's episodes."""
@@ -183,3 +188,26 @@ class ExperimentConfig(Section):
             Workload.bind(self.workload_spec(""), source, allowed_packages=allowed_packages)
         except ConfigError as error:
             raise ConfigError(f"{self._blame.origin}: {error}") from error
+
+
+def _require_deciding(key: str, episodes: Episodes, split: str) -> None:
+    """Refuse an assigned key that decides nothing of a split's episodes.
+
+    Raises:
+        ConfigError: it is another split's, or the split's own key decides otherwise.
+    """
+    place = key.partition(".")[0]
+    if place == split:
+        return
+    if place in SPLITS:
+        raise ConfigError(
+            f"--set episodes.{key} changes nothing of the episodes of {split!r}, which are judged; "
+            f"leave it out, or judge with --split {place}"
+        )
+    decided = getattr(getattr(episodes, split), key)
+    if decided not in (None, getattr(episodes, key)):
+        decides = f"episodes.{split}.{key}"
+        raise ConfigError(
+            f"--set episodes.{key} changes nothing of the episodes of {split!r}, for which "
+            f"{decides}={decided!r} decides; set {decides} in its place"
+        )

@@ -86,6 +86,10 @@ def test_a_run_is_judged_on_other_episodes_than_its_own_beside_them(terminal: Te
     assert own["label"] == "trained"
     assert other["label"] == "trained, k_shot=3, meta_test.n_query=2"
     assert other["loss"] != own["loss"]
+    same = json.loads(terminal.run(*command, "--set", "episodes.k_shot=5").stdout)
+    assert same == own
+    again = ("--set", "episodes.k_shot=5", *changed)
+    assert json.loads(terminal.run(*command, *again).stdout) == other
     shown = json.loads(terminal.run("runs", "show", "latest", "--json").stdout)["evaluations"]
     assert {own["label"], other["label"]} <= {e["label"] for e in shown}
     refused = terminal.run(*command, "--set", "outer.lr=3")

@@ -242,6 +242,51 @@ def test_a_wrong_key_or_value_is_one_line_with_what_was_expected(
     assert problem(good, override) == message
 
 
+@pytest.mark.parametrize(
+    ("overrides", "changes"),
+    [
+        (["k_shot=3", "meta_test.n_query=2"], {"k_shot": 3, "meta_test.n_query": 2}),
+        (["meta_test.n_query=2", "k_shot=1", "k_shot=3"], {"k_shot": 3, "meta_test.n_query": 2}),
+        (["k_shot=3", "k_shot=1"], {"k_shot": 1}),
+        (["k_shot=5", "meta_test.n_query=50", "n_query=50"], {}),
+        (["meta_test={k_shot=1, n_query=50}"], {"meta_test.k_shot": 1}),
+    ],
+    ids=str,
+)
+def test_other_episodes_are_named_by_what_their_split_has_otherwise(
+    good: Path, overrides: list[str], changes: dict[str, int]
+) -> None:
+    own = ExperimentConfig.load(good)
+
+    other = own.with_episodes([f"episodes.{it}" for it in overrides], split="meta_test")
+
+    assert other.episodes.changes_from(own.episodes, "meta_test") == changes
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "episodes.meta_val.missing_rate=0.5",
+            "--set episodes.meta_val.missing_rate changes nothing of the episodes of 'meta_test', "
+            "which are judged; leave it out, or judge with --split meta_val",
+        ),
+        (
+            "episodes.n_query=7",
+            "--set episodes.n_query changes nothing of the episodes of 'meta_test', for which "
+            "episodes.meta_test.n_query=50 decides; set episodes.meta_test.n_query in its place",
+        ),
+    ],
+)
+def test_an_assignment_that_decides_nothing_of_the_judged_episodes_is_refused(
+    good: Path, override: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ExperimentConfig.load(good).with_episodes([override], split="meta_test")
+
+    assert str(caught.value) == message
+
+
 def test_a_problem_in_the_file_names_the_file(good: Path) -> None:
     edited(good, "steps = 10", 'steps = "ten"')
 
