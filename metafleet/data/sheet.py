@@ -100,7 +100,12 @@ def _title(data: ClassData, split: str) -> str:
         g for g in groups if any(c.group == g and c.name in chosen for c in data.prepared.classes)
     ]
     names = ", ".join(used) if len(used) <= 6 else f"{len(used)} groups"
-    return f"{data.name} {split}: {len(chosen):,} classes" + (f" ({names})" if names else "")
+    modalities = ", ".join(data.prepared.arrays)
+    return (
+        f"{data.name} {split}: {len(chosen):,} classes"
+        + (f" ({names})" if names else "")
+        + (f"; of each item {modalities}" if "," in modalities else "")
+    )
 
 
 def _spread(values: Sequence[T], n: int) -> list[T]:

@@ -12,7 +12,7 @@ from orchestrator.cli.context import (
     open_records,
     require_broker,
 )
-from orchestrator.cli.execution import show_evaluations
+from orchestrator.cli.evaluations import show_evaluations
 from orchestrator.cli.logs import log_to
 from orchestrator.cli.output import notify
 from orchestrator.cli.progress import watching
@@ -67,7 +67,8 @@ def evaluate(  # noqa: PLR0913 - options of one command
         if not in_process:
             require_broker(settings)
         log_to(settings.home / "logs")
-        with watching() as observer:
+        notify(f"run {record.id} ({record.name}, seed {record.seed}) is judged")
+        with watching(has_steps=False) as observer:
             found = evaluate_run(
                 *(database, settings, record.id),
                 split=split,

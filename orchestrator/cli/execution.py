@@ -9,15 +9,13 @@ import click
 from contracts.settings import Settings
 from db.engine import Database
 from db.records import RunRecord, RunStatus
-from metafleet.data.registry import least_mse
 from orchestrator.cli.context import echo_json
-from orchestrator.cli.figures import contender, counted, duration, percent, plus_minus
+from orchestrator.cli.evaluations import show_evaluations
+from orchestrator.cli.figures import counted, duration
 from orchestrator.cli.logs import log_to
 from orchestrator.cli.output import program
 from orchestrator.cli.progress import watching
-from orchestrator.cli.tables import make_table, show_table
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.events import EvaluationDone
 from orchestrator.launch import RunReport, execute_run
 from orchestrator.tenure import Tenure
 
@@ -89,38 +87,3 @@ def show_report(run: RunRecord, report: RunReport, *, as_json: bool) -> None:
 
 def _describe_workers(workers: tuple[str, ...]) -> str:
     return f"by {len(workers)} worker processes" if len(workers) != 1 else f"by {workers[0]}"
-
-
-def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> None:
-    """Print the evaluations of one split: chance or the noise first, what was trained last."""
-    split = evaluations[0].split
-    is_classification = evaluations[0].accuracy is not None
-    figures = ("accuracy (95 %)", "loss (95 %)")[0 if is_classification else 1 :]
-    table = make_table("judged", *figures, right=figures)
-    if is_classification:
-        chance = percent(1 / config.episodes.shape(split).n_way)
-        table.add_row("chance", chance, "", style="dim")
-    elif floor := least_mse(config.data):
-        table.add_row("noise of the targets, squared", f"{floor:.4f}", style="dim")
-    for e in sorted(evaluations, key=_is_trained):
-        accuracy = (percent(e.accuracy, e.accuracy_ci95),) if is_classification else ()
-        table.add_row(
-            *(contender(e.label), *accuracy, plus_minus(e.loss, e.loss_ci95)),
-            style="bold" if _is_trained(e) else None,
-        )
-    click.secho(_describe(evaluations, config), bold=True)
-    show_table(table)
-
-
-def _describe(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> str:
-    last = max(evaluations, key=_is_trained)
-    shape = config.episodes.shape(last.split)
-    ways = f"{shape.n_way}-way " if shape.n_way else ""
-    return (
-        f"{last.split}: {last.episodes} episodes, {ways}{shape.k_shot}-shot, "
-        f"{shape.n_query} query; batch norm {last.batch_norm}"
-    )
-
-
-def _is_trained(evaluation: EvaluationDone) -> bool:
-    return evaluation.label.partition(", ")[0] == "trained"

@@ -136,9 +136,9 @@ class BarObserver:
 
 
 @contextmanager
-def watching() -> Iterator[Observer]:
+def watching(*, has_steps: bool = True) -> Iterator[Observer]:
     """Give an observer that suits standard error; results have standard output to themselves."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or not has_steps:
         yield LineObserver()
         return
     columns = (

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.orm import Session
 
@@ -245,7 +246,13 @@ def _what(run: RunRecord) -> str:
     parts = (
         run.config.get(section, {}).get("name", "?") for section in ("learner", "model", "data")
     )
-    return f"{', '.join(parts)}; n_way={episodes.get('n_way')} k_shot={episodes.get('k_shot')}"
+    shown = {
+        f"{key}.{inner}" if inner else key: each
+        for key, value in episodes.items()
+        for inner, each in (value.items() if isinstance(value, dict) else [("", value)])
+        if each not in (None, [], False, "even", 0.0)
+    }
+    return f"{', '.join(parts)}; {' '.join(f'{key}={value}' for key, value in shown.items())}"
 
 
 def _pipelining(run: RunRecord) -> str | None:
@@ -289,13 +296,19 @@ def _jobs(jobs: JobTotals) -> str | None:
 
 def _evaluations(view: RunView) -> Table:
     figures = ("step", "episodes", "accuracy (95 %)", "loss (95 %)")
-    table = make_table("split", "judged", *figures, "batch norm", "", right=figures)
+    table = make_table("judged", *figures, right=figures, fold="judged")
+    groups: dict[str, list[EvaluationRecord]] = {}
     for e in view.evaluations:
-        table.add_row(
-            *(e.split, contender(e.label), str(e.step), str(e.episodes)),
-            *(percent(e.accuracy, e.accuracy_ci95), plus_minus(e.loss, e.loss_ci95)),
-            *(e.batch_norm, "best" if e.is_best else ""),
-        )
+        groups.setdefault(f"{e.split}, batch norm {e.batch_norm}", []).append(e)
+    for heading, evaluations in groups.items():
+        table.add_section()
+        table.add_row(f"[bold]{heading}[/]")
+        for e in evaluations:
+            table.add_row(
+                escape(contender(e.label)) + (" [green](best)[/]" if e.is_best else ""),
+                *(str(e.step), str(e.episodes)),
+                *(percent(e.accuracy, e.accuracy_ci95), plus_minus(e.loss, e.loss_ci95)),
+            )
     return table
 
 

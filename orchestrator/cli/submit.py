@@ -18,6 +18,7 @@ from orchestrator.cli.context import (
     open_database,
     require_broker,
 )
+from orchestrator.cli.evaluations import show_seeds
 from orchestrator.cli.execution import execute_watched, show_report
 from orchestrator.cli.figures import parse_seeds
 from orchestrator.cli.output import notify, program, unread_is_fine
@@ -105,6 +106,7 @@ def submit(  # noqa: PLR0913 - one for each option
             _show_queued(database, runs, as_json=as_json)
             return
         tenure = Tenure(after_interrupt=_AFTER_INTERRUPT[on_interrupt])
+        judged = []
         for index, run in enumerate(runs):
             try:
                 report = execute_watched(
@@ -113,8 +115,11 @@ def submit(  # noqa: PLR0913 - one for each option
             except (MetafleetError, KeyboardInterrupt) as error:
                 _settle_the_rest(database, runs[index + 1 :], error, tenure.after_interrupt)
                 raise
+            judged.append(report.evaluations)
             with unread_is_fine(sys.stdout):  # other seeds may be left
                 show_report(run, report, as_json=as_json)
+        if len(judged) > 1 and not as_json:
+            show_seeds(judged)
 
 
 def _show_queued(database: Database, runs: Sequence[RunRecord], *, as_json: bool) -> None:

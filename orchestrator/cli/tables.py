@@ -1,17 +1,29 @@
 """How tables look: compact, and never cut in a pipe."""
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 _PIPE_WIDTH = 200
+_LEAST_WIDTH = 16
+"""Of a column that folds: the longest word of what is in it."""
 
 
-def make_table(*headings: str, right: tuple[str, ...] = ()) -> Table:
-    """Make a table; the headings in ``right`` head columns of figures."""
+def make_table(*headings: str, right: tuple[str, ...] = (), fold: str = "") -> Table:
+    """Make a table.
+
+    Args:
+        headings: of the columns.
+        right: those of figures.
+        fold: that of the column which gives way on a narrow terminal.
+    """
     table = Table(box=box.SIMPLE_HEAD)
     for heading in headings:
-        table.add_column(heading, justify="right" if heading in right else "left", no_wrap=True)
+        justify: JustifyMethod = "right" if heading in right else "left"
+        if heading == fold:
+            table.add_column(heading, justify=justify, overflow="fold", min_width=_LEAST_WIDTH)
+        else:
+            table.add_column(heading, justify=justify, no_wrap=True)
     return table
 
 
@@ -34,6 +46,7 @@ class _Console(Console):
 def show_table(table: Table) -> None:
     """Print a table on standard output; a narrow terminal wraps its lines, nothing is cut."""
     console = _Console(highlight=False)
-    if not console.is_terminal or console.width < console.measure(table).maximum:
-        console = _Console(highlight=False, width=_PIPE_WIDTH)
-    console.print(table)
+    wide = _Console(highlight=False, width=_PIPE_WIDTH)
+    # what a narrow console measures is never wider than itself
+    is_cut = console.width < wide.measure(table).minimum
+    (wide if is_cut or not console.is_terminal else console).print(table)

@@ -45,9 +45,9 @@ def _nearby(path: Path) -> str:
         names = sorted(p.name for p in path.parent.glob("*.toml"))
     except OSError:
         names = []
-    near = difflib.get_close_matches(path.name, names, n=1)
+    near = difflib.get_close_matches(path.stem, [name.removesuffix(".toml") for name in names], n=1)
     if near:
-        return f"did you mean {path.with_name(near[0])}?"
+        return f"did you mean {path.with_name(near[0])}.toml?"
     return "expected a TOML file such as experiments/demo.toml"
 
 

@@ -1,8 +1,12 @@
-"""The table of what was judged on a split."""
+"""The tables of what was judged on a split."""
+
+import re
+from dataclasses import replace
 
 import pytest
 
-from orchestrator.cli.execution import show_evaluations
+from orchestrator.cli.evaluations import show_evaluations, show_seeds
+from orchestrator.cli.tables import make_table, show_table
 from orchestrator.events import EvaluationDone
 from tests.runs import config
 
@@ -37,3 +41,52 @@ def test_without_noise_there_is_no_such_row(capsys: pytest.CaptureFixture[str]) 
     show_evaluations(JUDGED, config())
 
     assert "noise" not in capsys.readouterr().out
+
+
+def test_what_episodes_have_otherwise_stands_above_the_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    otherwise = "k_shot=5, missing_rate=0.3"
+    judged = [
+        replace(JUDGED[0], label=f"{what}, {otherwise}", accuracy=0.5, accuracy_ci95=0.01)
+        for what in ("trained", "initialisation")
+    ]
+
+    show_evaluations(judged, config(episodes={"n_way": 5, "k_shot": 5, "n_query": 2}))
+
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].endswith(f"batch norm none; {otherwise}")
+    assert out.count(otherwise) == 1
+
+
+def test_seeds_are_summed_up(capsys: pytest.CaptureFixture[str]) -> None:
+    of_seed = [[replace(JUDGED[0], accuracy=a, loss=1 - a)] for a in (0.7, 0.8, 0.9)]
+    lone = replace(JUDGED[0], label="initialisation", accuracy=0.2)
+
+    show_seeds([[*of_seed[0], lone], *of_seed[1:]])
+
+    out = capsys.readouterr().out
+    assert "mean of 3 seeds ± standard deviation" in out
+    assert "80.00 ± 10.00 %" in out and "0.2000 ± 0.1000" in out
+    assert "without" not in out  # which one seed has alone
+    show_seeds([[], []])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_a_narrow_terminal_cuts_no_figure(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    figures = ("step", "episodes", "accuracy (95 %)", "loss (95 %)")
+    table = make_table("judged", *figures, right=figures, fold="judged")
+    judged = "meta-trained, " + ", ".join(f"meta_test.missing_rate=0.{n}" for n in range(4))
+    table.add_row(judged, "400", "1000", "98.12 ± 0.31 %", "0.3861 ± 0.0169")
+
+    show_table(table)
+
+    out = re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out)
+    assert "…" not in out
+    assert all(figure in out for figure in ("400", "1000", "98.12 ± 0.31 %", "0.3861 ± 0.0169"))
+    assert width < 60 or max(map(len, out.splitlines())) <= width

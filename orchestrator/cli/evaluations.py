@@ -1,0 +1,93 @@
+"""Tables of what was judged: of one run, and over the seeds of several."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+import click
+
+from metafleet.data.registry import least_mse
+from orchestrator.cli.figures import contender, counted, percent, plus_minus
+from orchestrator.cli.tables import make_table, show_table
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.events import EvaluationDone
+
+
+def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> None:
+    """Print the evaluations of one split: chance or the noise first, what was trained last.
+
+    What episodes have otherwise than the run's own, the same for all, stands above the table.
+    """
+    is_classification = _is_classification(evaluations)
+    figures = ("accuracy (95 %)", "loss (95 %)")[0 if is_classification else 1 :]
+    table = make_table("judged", *figures, right=figures, fold="judged")
+    if is_classification:
+        shape = config.episodes.shape(evaluations[0].split)
+        table.add_row("chance", percent(1 / shape.n_way), "", style="dim")
+    elif floor := least_mse(config.data):
+        table.add_row("noise of the targets, squared", f"{floor:.4f}", style="dim")
+    for e in sorted(evaluations, key=_is_trained):
+        accuracy = (percent(e.accuracy, e.accuracy_ci95),) if is_classification else ()
+        table.add_row(
+            *(contender(_judged(e)), *accuracy, plus_minus(e.loss, e.loss_ci95)),
+            style="bold" if _is_trained(e) else None,
+        )
+    click.secho(_describe(evaluations, config), bold=True)
+    show_table(table)
+
+
+def show_seeds(by_seed: Sequence[Sequence[EvaluationDone]]) -> None:
+    """Print each contender's mean over seeds, with the standard deviation from seed to seed."""
+    labels = dict.fromkeys(e.label for run in by_seed for e in run)
+    found = {
+        label: [e for run in by_seed for e in run if e.label == label]
+        for label in sorted(labels, key=lambda label: label == "trained")
+    }
+    found = {label: of_all for label, of_all in found.items() if len(of_all) == len(by_seed)}
+    if not found:
+        return
+    is_classification = _is_classification(next(iter(found.values())))
+    figures = ("accuracy", "loss")[0 if is_classification else 1 :]
+    table = make_table("judged", *figures, right=figures, fold="judged")
+    for label, evaluations in found.items():
+        accuracies = [e.accuracy for e in evaluations if e.accuracy is not None]
+        table.add_row(
+            contender(label),
+            *((percent(*_mean_and_spread(accuracies)),) if accuracies else ()),
+            plus_minus(*_mean_and_spread(e.loss for e in evaluations)),
+            style="bold" if label == "trained" else None,
+        )
+    split = evaluations[0].split
+    click.secho(
+        f"{split}: mean of {counted(len(by_seed), 'seed')} ± standard deviation from seed to seed",
+        bold=True,
+    )
+    show_table(table)
+
+
+def _mean_and_spread(values: Iterable[float]) -> tuple[float, float]:
+    known = list(values)
+    return statistics.fmean(known), statistics.stdev(known)
+
+
+def _describe(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> str:
+    last = max(evaluations, key=_is_trained)
+    shape = config.episodes.shape(last.split)
+    ways = f"{shape.n_way}-way " if shape.n_way else ""
+    otherwise = last.label.partition(", ")[2]
+    return (
+        f"{last.split}: {last.episodes} episodes, {ways}{shape.k_shot}-shot, "
+        f"{shape.n_query} query; batch norm {last.batch_norm}"
+        + (f"; {otherwise}" if otherwise else "")
+    )
+
+
+def _is_classification(evaluations: Sequence[EvaluationDone]) -> bool:
+    return evaluations[0].accuracy is not None
+
+
+def _judged(evaluation: EvaluationDone) -> str:
+    return evaluation.label.partition(", ")[0]
+
+
+def _is_trained(evaluation: EvaluationDone) -> bool:
+    return _judged(evaluation) == "trained"
