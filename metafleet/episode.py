@@ -17,6 +17,11 @@ CLASS_TEXT = "class_text"
 CLASS_TEXT_BYTES = 64
 
 
+def is_modality_name(name: str) -> bool:
+    """Tell what a modality of data may be called: an identifier, but not ``CLASS_TEXT``."""
+    return name.isidentifier() and name != CLASS_TEXT
+
+
 def presence_key(modality: str) -> str:
     """Name the input that says which examples have ``modality``: float [n], 1 or 0.
 

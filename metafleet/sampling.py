@@ -24,6 +24,7 @@ from metafleet.episode import (
     Episode,
     EpisodeShape,
     ExampleSet,
+    is_modality_name,
     presence_key,
 )
 from metafleet.episodes.items import ClassRows, Modality
@@ -96,6 +97,9 @@ class ClassEpisodeSource:
         name: the data set's name, for messages.
         class_names: split -> names of its classes, in the same order, for episodes that show them.
         more_classes: says how to get splits of n_way classes, for messages.
+
+    Raises:
+        ConfigError: a modality cannot be called so.
     """
 
     def __init__(
@@ -107,6 +111,13 @@ class ClassEpisodeSource:
         class_names: Mapping[str, Sequence[str]] | None = None,
         more_classes: Callable[[int], str] | None = None,
     ) -> None:
+        for modality in modalities:
+            if not is_modality_name(modality):
+                raise ConfigError(
+                    f"modality {modality!r} of data set {name!r}; expected a name of letters, "
+                    f"digits and _, and not {CLASS_TEXT!r}, which is that of class names; give it "
+                    "another, of a folder by --column NAME=COLUMN"
+                )
         self._more_classes = more_classes or (lambda n_way: "pick another split")
         self._modalities = dict(modalities)
         self._splits = {split: tuple(classes) for split, classes in splits.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metafleet.data.summary import DataSummary, ModalitySummary, Progress, SplitSummary
-from metafleet.episode import CLASS_TEXT
+from metafleet.episode import is_modality_name
 from metafleet.episodes.mixture import MixtureSource, Part
 from metafleet.errors import ConfigError, MetafleetError
 from metafleet.options import require
@@ -40,8 +40,7 @@ class MixtureOptions:
             is_count = isinstance(weight, int) and not isinstance(weight, bool) and weight >= 1
             require(is_count, "weight", weight, "a whole number, 1 or more")
             is_table = isinstance(names, Mapping) and all(
-                isinstance(name, str) and name.isidentifier() and name != CLASS_TEXT
-                for name in names.values()
+                isinstance(name, str) and is_modality_name(name) for name in names.values()
             )
             require(is_table, "rename", names, "a table of modality to another name")
         labels = [_label(table) for table in self.parts]

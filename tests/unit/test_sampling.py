@@ -200,3 +200,11 @@ def test_a_shape_that_can_be_filled_passes():
     source.check("meta_test", EpisodeShape(3, 1, 5))
     assert (source.n_classes("meta_train"), source.n_classes("meta_test")) == (7, 3)
     assert source.target_dim == 0
+
+
+@pytest.mark.parametrize("name", ["class_text", "sound.present", "two words", ""])
+def test_a_modality_of_a_name_that_means_something_else_is_refused(name: str):
+    modalities = {name: Modality((1,), lambda rows: torch.zeros(len(rows), 1))}
+
+    with pytest.raises(ConfigError, match=f"modality '{name}' of data set 'toy'; expected a name"):
+        ClassEpisodeSource(modalities, {"meta_train": [ClassRows(0, 5)]}, name="toy")

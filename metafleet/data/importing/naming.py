@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from metafleet.data.importing.item import Item
 from metafleet.data.importing.kinds import KINDS, kind_of, kinds_of, known_suffixes, majority
 from metafleet.data.importing.problems import ProblemLog
+from metafleet.episode import CLASS_TEXT
 
 
 def name_modalities(
@@ -91,7 +92,7 @@ def _names(kinds: Mapping[str, str], fixed: Sequence[str]) -> dict[str, str]:
     for column, kind in typed.items():
         alone = list(typed.values()).count(kind) == 1 and kind not in fixed
         name = column if column in fixed else kind if alone else _plain(column) or kind
-        while name in names.values():
+        while name in names.values() or name == CLASS_TEXT:  # that of class names in episodes
             name += "_"
         names[column] = name
     return names

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from metafleet.episode import CLASS_TEXT
 from metafleet.options import require
 from metafleet.seeds import MAX_SEED
 
@@ -78,6 +79,8 @@ class FolderOptions:
         for name, column in self.columns.items():
             is_name = _MODALITY.fullmatch(name) is not None
             require(is_name, "columns", name, "names of small letters, digits and _")
+            is_free = name != CLASS_TEXT
+            require(is_free, "columns", name, "another name: this one is that of class names")
             require(isinstance(column, str) and column != "", "columns", column, "names of columns")
         seeds = "0 to 2**64 - 1"
         require(0 <= self.split_seed <= MAX_SEED, "split_seed", self.split_seed, seeds)

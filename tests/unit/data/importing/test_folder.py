@@ -239,6 +239,7 @@ def test_a_modality_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"path": "pets"}, "an absolute path"),
         ({"split_fractions": [0.5, 0.6, 0.2]}, "three shares of sum 1"),
         ({"columns": {"../x": "photo"}}, "small letters, digits and _"),
+        ({"columns": {"class_text": "caption"}}, "expected another name: this one is that of"),
         ({"layout": "zip"}, "expected one of"),
         ({"min_items": 0}, "1 or more"),
     ],

@@ -114,6 +114,18 @@ def test_two_columns_of_pictures_keep_their_names_and_a_lone_one_is_called_image
     assert dict(read(one).kinds) == {"image": "image"}
 
 
+def test_a_column_called_as_class_names_are_in_episodes_is_called_otherwise(
+    tmp_path: Path,
+) -> None:
+    rows = [{"class_text_file_name": "0.png", "side_file_name": "1.png", "label": "a"}]
+    write(tmp_path, {f"{n}.png": picture(n) for n in range(2)})
+
+    found = read(metadata(tmp_path, rows))
+
+    assert dict(found.kinds) == {"class_text_": "image", "side": "image"}
+    assert "modality 'class_text_' is image, from column 'class_text'" in found.notes
+
+
 def test_columns_of_numbers_are_a_row_of_a_table(tmp_path: Path) -> None:
     write(tmp_path, {"iris.csv": "a,b,c,class\n1,2.5,-3,x\n4,5,1e3,y\n,,,z\n"})
     options = {"columns": {"table": "a,c"}}
