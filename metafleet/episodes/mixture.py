@@ -51,6 +51,14 @@ class Part:
         own = self.source.kinds
         return {self.name_of(name): own.get(name, name) for name in self.source.modalities}
 
+    def meanings(self) -> dict[str, str]:
+        """Return name in the mixture -> what its numbers mean besides their shape, for messages."""
+        texts, kinds = self.texts(), self.kinds()
+        return {
+            name: f"of kind {kind!r}, as {'bytes of a text' if name in texts else 'numbers'},"
+            for name, kind in kinds.items()
+        }
+
     def own(self, modalities: Sequence[str]) -> tuple[str, ...]:
         """Return those of the mixture's modalities that the part has, by the part's names."""
         return tuple(name for name in self.source.modalities if self.name_of(name) in modalities)
@@ -66,21 +74,25 @@ class MixtureSource:
         parts: the data sets, of different labels.
 
     Raises:
-        ConfigError: a modality has two shapes, or some parts are regression and others not.
+        ConfigError: a modality has two shapes or meanings, a part has one name for two, or some
+            parts are regression and others not.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = tuple(parts)
         self._modalities: dict[str, tuple[int, ...]] = {}
+        meanings: dict[str, str] = {}
         for part in parts:
+            _require_distinct(part)
+            own_meanings = part.meanings()
             for name, shape in part.modalities().items():
                 known = self._modalities.setdefault(name, shape)
                 if known != shape:
-                    raise ConfigError(
-                        f"modality {name!r} of part {part.label!r} has shape {shape} but {known} "
-                        f"in another part; give it another name, as rename = {{ {name} = "
-                        f'"{part.label}_{name}" }}'
-                    )
+                    raise _ambiguous(part, name, f"has shape {shape} but {known}")
+                meaning = own_meanings[name]
+                known_meaning = meanings.setdefault(name, meaning)
+                if known_meaning != meaning:
+                    raise _ambiguous(part, name, f"is {meaning} but {known_meaning}")
         dims = {part.source.target_dim for part in parts}
         if len(dims) != 1:
             found = ", ".join(f"{p.label} has target_dim={p.source.target_dim}" for p in parts)
@@ -161,6 +173,27 @@ class MixtureSource:
             if place < 0:
                 return part
         raise AssertionError("a place below the sum of weights has an owner")
+
+
+def _require_distinct(part: Part) -> None:
+    """Refuse names that would leave out one of a part's modalities."""
+    owners: dict[str, str] = {}
+    for modality in part.source.modalities:
+        name = part.name_of(modality)
+        other = owners.setdefault(name, modality)
+        if other != modality:
+            raise ConfigError(
+                f"part {part.label!r}: modalities {other!r} and {modality!r} would both be called "
+                f"{name!r} in the mixture; expected a name of its own for each; change rename"
+            )
+
+
+def _ambiguous(part: Part, name: str, what: str) -> ConfigError:
+    own = next(it for it in part.source.modalities if part.name_of(it) == name)
+    return ConfigError(
+        f"modality {name!r} of part {part.label!r} {what} in another part; give it another name, "
+        f'as rename = {{ {own} = "{part.label}_{name}" }}'
+    )
 
 
 def _shape_for(part: Part, shape: EpisodeShape) -> EpisodeShape:

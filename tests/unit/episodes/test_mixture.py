@@ -173,6 +173,66 @@ def test_parts_that_do_not_go_together_are_refused() -> None:
         mixture().check("meta_test", EpisodeShape(5, 2, 2, parts=("words",)))
 
 
+def texts(name: str, *, is_text: bool, kind: str = "") -> ClassEpisodeSource:
+    modality = Modality((8,), lambda rows: torch.ones(len(rows), 8), None, is_text, kind)
+    rows = [ClassRows(8 * i, 8) for i in range(6)]
+    return ClassEpisodeSource({name: modality}, {"meta_train": rows}, name="texts")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (
+            texts("text", is_text=True),
+            texts("text", is_text=False),
+            "modality 'text' of part 'b' is of kind 'text', as numbers, but of kind 'text', as "
+            "bytes of a text, in another part; give it another name, as rename = "
+            '{ text = "b_text" }',
+        ),
+        (
+            texts("x", is_text=False, kind="table"),
+            texts("x", is_text=False, kind="image"),
+            "modality 'x' of part 'b' is of kind 'image', as numbers, but of kind 'table', as ",
+        ),
+    ],
+    ids=["bytes and features", "kinds"],
+)
+def test_one_name_for_what_means_different_things_in_two_parts_is_refused(
+    first: ClassEpisodeSource, second: ClassEpisodeSource, message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        MixtureSource([Part("a", first), Part("b", second)])
+
+    assert message in str(caught.value)
+    MixtureSource([Part("a", first), Part("b", second, 1, dict.fromkeys(second.modalities, "y"))])
+
+
+@pytest.mark.parametrize("names", [{"left": "right"}, {"left": "eye", "right": "eye"}], ids=str)
+def test_one_name_for_two_modalities_of_a_part_is_refused(names: dict[str, str]) -> None:
+    modality = Modality((8,), lambda rows: torch.ones(len(rows), 8))
+    rows = {"meta_train": [ClassRows(8 * i, 8) for i in range(6)]}
+    both = ClassEpisodeSource({"left": modality, "right": modality}, rows, name="both")
+
+    message = f"part 'a': modalities 'left' and 'right' would both be called {names['left']!r}"
+    with pytest.raises(ConfigError, match=message):
+        MixtureSource([Part("a", both, 1, names)])
+
+
+def test_two_modalities_may_swap_their_names() -> None:
+    modalities = {
+        name: Modality((1,), lambda rows, value=value: torch.full((len(rows), 1), value))
+        for name, value in {"left": 1.0, "right": 2.0}.items()
+    }
+    rows = {"meta_train": [ClassRows(8 * i, 8) for i in range(6)]}
+    both = ClassEpisodeSource(modalities, rows, name="both")
+    names = {"left": "right", "right": "left"}
+    mixed = MixtureSource([Part("a", both, 1, names)])
+    episode = mixed.sample("meta_train", SHAPE, CounterRng(1, "s", 0, 0))
+
+    found = {name: float(values.mean()) for name, values in episode.query.inputs.items()}
+    assert found == {"right": 1.0, "left": 2.0}
+
+
 def test_data_sets_are_mixed_by_configuration(tmp_path: Path) -> None:
     options = {
         "name": "mixture",
