@@ -178,19 +178,21 @@ def find_prepared(folder: Path) -> PreparedData | None:
 
 
 def find_by_recipe(data_dir: Path, name: str, recipe: Mapping[str, Any]) -> PreparedData | None:
-    """Find data that were prepared as ``recipe`` says, from whatever original: workers need none.
+    """Find the newest data that were prepared as ``recipe`` says, from whatever original.
 
-    Damaged folders are passed over.
+    Workers need no original. Damaged folders are passed over.
     """
     wanted = json.loads(json.dumps(recipe))  # as it comes back from an index
-    for folder in sorted((data_dir / "prepared").glob(f"{glob.escape(name)}-*")):
+    found = []
+    for folder in (data_dir / "prepared").glob(f"{glob.escape(name)}-*"):
         try:
             prepared = find_prepared(folder)
-        except DataCorruptError:
+            changed_ns = folder.stat().st_mtime_ns
+        except (DataCorruptError, OSError):  # or gone meanwhile
             continue
         if prepared is not None and prepared.recipe == wanted:
-            return prepared
-    return None
+            found.append((changed_ns, folder.name, prepared))
+    return max(found, key=lambda entry: entry[:2])[2] if found else None
 
 
 def hash_array(array: Array) -> str:

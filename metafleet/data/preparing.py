@@ -195,8 +195,9 @@ def _write_array(draft: Path, name: str, array: Array, content: Content) -> Arra
         header = {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(handle, header)
         for chunk in _chunks(array, content.rows):
-            sha.update(chunk.reshape(-1).view(np.uint8).data)
-            if chunk.any():
+            raw = chunk.reshape(-1).view(np.uint8)
+            sha.update(raw.data)
+            if raw.any():  # of the bytes: -0.0 is a zero that is not all zeros
                 handle.write(chunk.data)
             else:
                 handle.seek(chunk.nbytes, os.SEEK_CUR)  # zeros that take no room

@@ -20,8 +20,8 @@ from metafleet.data.importing.record import (
     require_free_name,
     write_record,
 )
-from metafleet.data.prepared import ClassInfo, PreparedData, folder_of
-from metafleet.data.preparing import Content, find_or_decode, find_sound
+from metafleet.data.prepared import ClassInfo, PreparedData, find_by_recipe, folder_of
+from metafleet.data.preparing import Content, find_or_decode
 from metafleet.data.summary import Progress, no_progress
 from metafleet.episode import SPLITS
 from metafleet.errors import DataError
@@ -112,13 +112,7 @@ def absolute_path(path: Path) -> Path:
 
 def find_kept(options: FolderOptions, data_dir: Path) -> PreparedData | None:
     """Find the newest data that were prepared from what the options name; it need not be here."""
-    asked = _asked(options)
-    kept = []
-    for folder in (data_dir / "prepared").glob(f"{_NAME}-*"):
-        prepared = find_sound(folder)
-        if prepared is not None and prepared.recipe == asked:
-            kept.append((folder.stat().st_mtime_ns, folder.name, prepared))
-    return max(kept, key=lambda found: found[:2])[2] if kept else None
+    return find_by_recipe(data_dir, _NAME, _asked(options))
 
 
 class _RefusedError(Exception):

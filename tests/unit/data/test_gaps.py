@@ -16,6 +16,7 @@ from metafleet.data.prepared import (
     PreparedData,
     find_by_recipe,
     find_prepared,
+    folder_of,
     index_checksum,
 )
 from metafleet.data.preparing import Content, find_or_decode, find_or_prepare
@@ -165,6 +166,26 @@ def test_absent_items_take_no_room(tmp_path):
     prepared.verify()
     path = prepared.path / "clip.npy"
     assert path.stat().st_size > 100 << 20 > 20 * 512 * path.stat().st_blocks
+
+
+def test_zeros_with_a_sign_are_written_as_they_are(tmp_path):
+    values = np.array([[0.0], [-0.0]], np.float32)
+    content = Content([ClassInfo("a", "g", 2)], {"table": values}, {}, {})
+
+    prepared = find_or_prepare(tmp_path / "signs", lambda: content)
+
+    prepared.verify()
+    assert np.signbit(prepared.load("table")).ravel().tolist() == [False, True]
+
+
+def test_of_what_was_prepared_from_several_originals_the_newest_is_found(tmp_path):
+    folders = sorted(folder_of(tmp_path, "many", {"v": 1, "source": n}) for n in range(4))
+    for number, folder in enumerate(folders):
+        content = Content([ClassInfo("a", "g", 1)], {"x": np.ones((1, 1))}, {}, {}, recipe={"v": 1})
+        find_or_prepare(folder, lambda content=content: content)
+        os.utime(folder, ns=(0, 10**18 + number % 3))
+
+    assert find_by_recipe(tmp_path, "many", {"v": 1}).path == folders[2]
 
 
 def test_what_was_prepared_is_found_by_how_it_was_made(tmp_path, prepared, content):
