@@ -1,10 +1,12 @@
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from unicodedata import normalize
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from metafleet.episode import CLASS_TEXT, Episode, EpisodeShape, presence_key
 from metafleet.episodes.class_text import count_leaks, name_bytes
@@ -213,6 +215,28 @@ def test_features_of_a_text_that_cannot_be_searched_are_refused_with_a_way_out(
         source.check("meta_train", EpisodeShape(**SIZE, class_text=True))
     source.check("meta_train", EpisodeShape(**SIZE, class_text=True, query_modalities=("image",)))
     source.check("meta_train", EpisodeShape(**SIZE))
+
+
+def test_texts_are_searched_for_names_some_at_a_time() -> None:
+    per_class, name = 1300, b"red fox"
+    texts = torch.zeros(2 * per_class, 8)
+    texts[[0, 1023, 1024, 2599], : len(name)] = torch.tensor(list(name), dtype=torch.float32)
+    asked: list[int] = []
+
+    def gather(rows: Sequence[int]) -> Tensor:
+        asked.append(len(rows))
+        return texts[list(rows)]
+
+    source = ClassEpisodeSource(
+        {"text": Modality((8,), gather, is_text=True)},
+        {"meta_train": [ClassRows(0, per_class), ClassRows(per_class, per_class)]},
+        name="toy",
+        class_names={"meta_train": ["red fox", "owl"]},
+    )
+
+    with pytest.raises(ConfigError, match="3 items of split 'meta_train' say the name"):
+        source.check("meta_train", EpisodeShape(2, 1, 1, class_text=True))
+    assert asked == [1024, 1024, 552]
 
 
 @pytest.mark.parametrize(
