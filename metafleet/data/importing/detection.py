@@ -1,6 +1,6 @@
 """Which layout a folder has, by what is in it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from metafleet.data.importing.easy_few_shot import is_specification
@@ -69,13 +69,28 @@ def _shards(folder: Path) -> list[str]:
 
     Of several configurations none is chosen: their rows may be the same.
     """
-    own = [name for name in files_in(folder) if shard_name(name)]
-    inner = [
-        [f"{name}/{shard}" for shard in files_in(folder / name) if shard_name(shard)]
-        for name in folders_in(folder)
-    ]
-    found = [shards for shards in inner if shards]
-    return own or (found[0] if len(found) == 1 else [])
+    found = _shards_in(folder, folders_in(folder))
+    return _own_shards(folder) or (next(iter(found.values())) if len(found) == 1 else [])
+
+
+def find_configurations(folder: Path) -> list[str]:
+    """Name the folders of shards of the Hub's layout of which one has to be chosen; often none."""
+    if folder.is_file() or _own_shards(folder):
+        return []
+    here = list(_shards_in(folder, folders_in(folder)))
+    if here:
+        return here if len(here) > 1 else []
+    return list(_shards_in(folder, [f"data/{name}" for name in folders_in(folder / "data")]))
+
+
+def _shards_in(folder: Path, names: Sequence[str]) -> dict[str, list[str]]:
+    """Return those of the folders that have shards -> the shards, named from ``folder``."""
+    found = {name: [f"{name}/{shard}" for shard in _own_shards(folder / name)] for name in names}
+    return {name: shards for name, shards in found.items() if shards}
+
+
+def _own_shards(folder: Path) -> list[str]:
+    return [name for name in files_in(folder) if shard_name(name)]
 
 
 def _is_metadata(name: str) -> bool:

@@ -11,7 +11,7 @@ from metafleet.data.importing.class_folders import (
     read_split_folders,
 )
 from metafleet.data.importing.class_names import composed, find_twins, is_printable
-from metafleet.data.importing.detection import find_place
+from metafleet.data.importing.detection import find_configurations, find_place
 from metafleet.data.importing.easy_few_shot import read_easy_few_shot
 from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.manifests import (
@@ -45,6 +45,7 @@ READERS: Mapping[str, Reader] = {
 """Layout -> its reader."""
 
 _LAYOUTS = "a folder for each class, a manifest, metadata.csv, or another of docs/data.md"
+_BY_FOLDERS = ("split_folders", "class_folders")
 _LONGEST_LABEL = 200
 
 
@@ -63,8 +64,11 @@ def read_items(path: Path, ask: FolderOptions, *, is_labelled: bool = True) -> R
     require_there(path)
     log = ProblemLog()
     place = find_place(path, ask, is_labelled=is_labelled)
-    if place is None:
-        log.add_fatal("no-layout", str(path), _nothing_fits(path, ask))
+    wrong = _nothing_fits(path, ask) if place is None else ""
+    if ask.layout in ("auto", "huggingface") and (place is None or place[0] in _BY_FOLDERS):
+        wrong = _undecided(path) or wrong  # else configurations would pass for classes
+    if place is None or wrong:
+        log.add_fatal("no-layout", str(path), wrong)
         return Reading(ask.layout, (), {}, log.all())
     layout, what = place
     found = READERS[layout](what, log)
@@ -85,6 +89,18 @@ def require_there(path: Path) -> None:
     """
     if not path.exists():
         raise DataMissingError(f"there is no folder or file {path}; check the path")
+
+
+def _undecided(path: Path) -> str:
+    """Ask for one of several configurations of the Hub's layout; "" where there are not several."""
+    configurations = find_configurations(path)
+    if not configurations:
+        return ""
+    shown = ", ".join(map(repr, configurations))
+    return (
+        f"has Parquet shards in the folders {shown}, which may be configurations of the same rows; "
+        f"name one, such as {path / configurations[0]}"
+    )
 
 
 def _nothing_fits(path: Path, ask: FolderOptions) -> str:

@@ -92,11 +92,19 @@ def test_rows_and_shards_that_cannot_be_placed_are_all_listed(tmp_path: Path) ->
 
 def test_of_several_configurations_one_is_named(tmp_path: Path) -> None:
     for name in ("plain", "cropped"):
-        shard(tmp_path / name / "train-00000-of-00001.parquet", [0, 1])
+        shard(tmp_path / "data" / name / "train-00000-of-00001.parquet", [0, 1])
 
-    found = read_items(tmp_path / "plain", FolderOptions())
+    found = read_items(tmp_path / "data/plain", FolderOptions())
 
-    assert read_items(tmp_path, FolderOptions()).layout != "huggingface"
+    for path, names, layout in (
+        (tmp_path, "'data/cropped', 'data/plain'", "auto"),
+        (tmp_path / "data", "'cropped', 'plain'", "auto"),
+        (tmp_path / "data", "'cropped', 'plain'", "huggingface"),
+    ):
+        (problem,) = read_items(path, FolderOptions(layout=layout)).problems
+        assert (problem.kind, problem.is_fatal) == ("no-layout", True)
+        assert f"has Parquet shards in the folders {names}, which may be" in str(problem)
+        assert problem.message.endswith(f"name one, such as {tmp_path / 'data/cropped'}")
     assert [item.label for item in found.items] == ["cat", "dog"] and not found.problems
 
 
