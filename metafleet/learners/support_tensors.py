@@ -1,11 +1,10 @@
 """A support set as named tensors, and two sets of inputs made alike."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
-from metafleet.episode import ExampleSet, is_presence_key
+from metafleet.episode import ExampleSet, is_presence_key, presence_key
 from metafleet.params import Params, named, parted
 
 _INPUTS = "support"
@@ -30,16 +29,35 @@ def is_kept_support(memory: Mapping[str, Tensor]) -> bool:
 def alike(
     support: ExampleSet, inputs: Mapping[str, Tensor]
 ) -> tuple[ExampleSet, Mapping[str, Tensor]]:
-    """Say in both sets which examples have a modality, where one of them says so.
+    """Give both sets the same inputs, so that they can be one batch.
 
-    Examples of which nothing is said have it.
+    A modality that one of them alone holds is zeros in the other, with a mask of zeros. Examples
+    of which nothing is said have the modalities that their set holds.
     """
+    shapes = {
+        name: tuple(values.shape[1:])
+        for name, values in (*support.inputs.items(), *inputs.items())
+        if not is_presence_key(name)
+    }
     masks = {name for name in (*support.inputs, *inputs) if is_presence_key(name)}
-    return ExampleSet(_with_masks(support.inputs, masks), support.targets), _with_masks(
-        inputs, masks
-    )
+    masks |= {presence_key(n) for n in shapes if (n in support.inputs) != (n in inputs)}
+    first, second = (completed(given, shapes, masks) for given in (support.inputs, inputs))
+    return ExampleSet(first, support.targets), second
 
 
-def _with_masks(inputs: Mapping[str, Tensor], masks: set[str]) -> dict[str, Tensor]:
-    n = len(next(iter(inputs.values())))
-    return {**inputs, **{name: torch.ones(n) for name in sorted(masks - inputs.keys())}}
+def completed(
+    given: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]], masks: set[str]
+) -> dict[str, Tensor]:
+    """Return inputs with zeros for modalities that they lack, and masks that say who has what.
+
+    Args:
+        given: modality or mask -> [n, ...]; not changed.
+        shapes: modality -> shape of one example, of those that must be there.
+        masks: names of those that must be there.
+    """
+    like = next(iter(given.values()))
+    n = like.shape[0]
+    held = {presence_key(name) for name in given}
+    zeros = {name: like.new_zeros(n, *shapes[name]) for name in shapes if name not in given}
+    said = {m: like.new_full((n,), float(m in held)) for m in sorted(masks - given.keys())}
+    return {**given, **zeros, **said}

@@ -45,5 +45,4 @@ def stand_in(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def _of_examples(values: Tensor, fill: float) -> Tensor:
-    flat = values.reshape(values.shape[0], -1)[:, 0]
-    return torch.full_like(flat, fill)
+    return values.new_full((values.shape[0],), fill)
