@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from metafleet.data.summary import Progress, no_progress
-from metafleet.errors import DataError, ModelError
+from metafleet.errors import ModelError, NumericsError
 from metafleet.learners.base import Learner
 from metafleet.learners.memory import predict_from
 from metafleet.params import MetaState, Params, flatten_state, named
 from metafleet.using.blueprint import Blueprint
 from metafleet.using.class_text import without_class_text
+from metafleet.using.given_tensors import check_inputs
 from metafleet.using.items import ReadOptions, check_invert, open_items
 from metafleet.using.model_folder import write_model
 from metafleet.using.needs import Needs
@@ -72,9 +73,13 @@ class AdaptedModel:
         """Return logits [n, classes], or values [n, d], of inputs, modality -> float [n, *shape].
 
         Raises:
-            DataError: a modality is missing, unknown, or of another shape.
+            DataError: a modality is missing or unknown, or a tensor is not as in training.
         """
-        self._check(inputs)
+        if not torch.compiler.is_exporting():  # a graph cannot depend on what is in its inputs
+            check_inputs(self.learned.blueprint.problem, self.needs, inputs)
+        return self._outputs(inputs)
+
+    def _outputs(self, inputs: Mapping[str, Tensor]) -> Tensor:
         inputs = without_class_text(self.learned.blueprint.problem, inputs)
         state, n_way = self.learned.state, len(self.classes)
         return predict_from(self.learned.learner, state, self.memory, inputs, n_way)
@@ -89,18 +94,19 @@ class AdaptedModel:
         """Predict a folder or manifest of files, a table of points, or tensors.
 
         Args:
-            items: where they are, or modality -> float [n, *shape] as in training.
+            items: where they are, or modality -> float32 [n, *shape] as in training.
             options: how a folder is read.
             progress: told how far decoding is.
 
         Raises:
             DataError: an item is broken or lacks what the model needs.
+            NumericsError: an output is not finite.
             ModelError: the model's files do not belong together.
             ConfigError: light and dark are to be swapped or kept, but it looks at no pictures.
         """
         if isinstance(items, Mapping):
-            _check_lengths(items)
-            names = [str(number) for number in range(len(next(iter(items.values()), ())))]
+            check_inputs(self.learned.blueprint.problem, self.needs, items)
+            names = [str(number) for number in range(len(next(iter(items.values()))))]
             return Predictions(self._rows(names, None, self._in_batches(items, len(names))))
         options = options or ReadOptions()
         check_invert(options, self.learned.blueprint.inputs, self.needs)
@@ -141,12 +147,13 @@ class AdaptedModel:
     def _in_batches(self, inputs: Mapping[str, Tensor], n_items: int) -> Tensor:
         parts = [slice(rows.start, rows.stop) for rows in batches(n_items)]
         return torch.cat(
-            [self.logits({name: v[part] for name, v in inputs.items()}) for part in parts]
+            [self._outputs({name: v[part] for name, v in inputs.items()}) for part in parts]
         )
 
     def _rows(
         self, names: Sequence[str], given: Sequence[str] | None, outputs: Tensor
     ) -> tuple[Prediction | Value, ...]:
+        _check_finite(names, outputs)
         if not self.classes:
             values = outputs.tolist()
             return tuple(Value(name, tuple(row)) for name, row in zip(names, values, strict=True))
@@ -164,32 +171,16 @@ class AdaptedModel:
             for name, label, i, row in zip(names, labels, best, shares.tolist(), strict=True)
         )
 
-    def _check(self, inputs: Mapping[str, Tensor]) -> None:
-        shapes = self.learned.blueprint.problem.modalities
-        required = self.needs.required
-        for name in required:
-            if name not in inputs:
-                raise DataError(f"modality {name!r} is missing; the model needs {list(required)}")
-        if not any(name in inputs for name in self.needs.known):
-            raise DataError(f"no modality is there; the model looks at {list(self.needs.known)}")
-        for name, values in inputs.items():
-            modality = name.removesuffix(".present")
-            if modality not in shapes:
-                raise DataError(
-                    f"modality {name!r} is unknown; the model was trained on {', '.join(shapes)}"
-                )
-            if modality == name and tuple(values.shape[1:]) != shapes[name]:
-                raise DataError(
-                    f"modality {name!r} has examples of shape {list(values.shape[1:])}; the model "
-                    f"was trained on {list(shapes[name])}"
-                )
 
-
-def _check_lengths(inputs: Mapping[str, Tensor]) -> None:
-    lengths = {name: len(values) for name, values in inputs.items()}
-    if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{name!r} has {n}" for name, n in lengths.items())
-        raise DataError(f"inputs have different numbers of examples: {found}; give as many of each")
+def _check_finite(names: Sequence[str], outputs: Tensor) -> None:
+    is_wrong = ~outputs.isfinite().all(dim=1)
+    if is_wrong.any():
+        first = int(is_wrong.nonzero()[0])
+        raise NumericsError(
+            f"the model's outputs of item {names[first]!r} are {outputs[first].tolist()!s:.80}, of "
+            f"{int(is_wrong.sum())} of {len(names)} items not finite; expected numbers: look "
+            "whether the item is as in training, or adapt again from another state"
+        )
 
 
 def batches(n_items: int, at_most: int = BATCH_ITEMS) -> Iterator[range]:

@@ -47,6 +47,11 @@ class Blueprint:
         swapped = {name: s.with_light_and_dark_swapped() for name, s in self.inputs.items()}
         return replace(self, inputs=swapped)
 
+    def with_light_and_dark_as_trained(self) -> "Blueprint":
+        """Undo ``with_light_and_dark_swapped``."""
+        as_trained = {n: s.with_light_and_dark_as_trained() for n, s in self.inputs.items()}
+        return replace(self, inputs=as_trained)
+
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that ``from_json`` takes back."""
         problem = self.problem
@@ -56,6 +61,8 @@ class Blueprint:
             "modalities": {name: list(shape) for name, shape in problem.modalities.items()},
             "target_dim": problem.target_dim,
             "partial": sorted(problem.partial),
+            "texts": sorted(problem.texts),
+            "kinds": dict(problem.kinds),
             "episodes": {split: asdict(shape) for split, shape in problem.episodes.items()},
             "inputs": {name: spec.to_json() for name, spec in self.inputs.items()},
         }
@@ -80,8 +87,8 @@ class Blueprint:
                     for split, shape in values["episodes"].items()
                 },
                 partial=frozenset(str(name) for name in values["partial"]),
-                texts=_texts(modalities, specs),
-                kinds={name: spec.kind for name, spec in specs.items() if spec.kind != name},
+                texts=_texts(values, modalities, specs),
+                kinds=_kinds(values, specs),
             )
             learner, model = dict(values["learner"]), dict(values["model"])
         except (ConfigError, ModelError):
@@ -91,10 +98,24 @@ class Blueprint:
         return cls(learner, model, problem, specs)
 
 
-def _texts(modalities: Iterable[str], specs: Mapping[str, InputSpec]) -> frozenset[str]:
-    """Return the modalities that are bytes of a text: those read as such, and names of classes."""
+def _texts(
+    values: Options, modalities: Iterable[str], specs: Mapping[str, InputSpec]
+) -> frozenset[str]:
+    """Return the modalities that are bytes of a text.
+
+    Where it was not written down, those that are read as such, and names of classes.
+    """
+    if "texts" in values:
+        return frozenset(str(name) for name in values["texts"])
     read = {name for name, spec in specs.items() if spec.is_text}
     return frozenset(name for name in modalities if name in read or name == CLASS_TEXT)
+
+
+def _kinds(values: Options, specs: Mapping[str, InputSpec]) -> dict[str, str]:
+    """Return what modalities were made of; where it was not written down, as they are read."""
+    if "kinds" in values:
+        return {str(name): str(kind) for name, kind in values["kinds"].items()}
+    return {name: spec.kind for name, spec in specs.items() if spec.kind != name}
 
 
 def _shape(values: Any) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ class InputSpec:
         shape: of one example.
         is_inverted: a picture was learned with ink as 1 and paper as 0.
         brightness: mean of the pictures of training as models take them, in [0, 1]; None: unknown.
+        is_swapped: ``is_inverted`` is the opposite of what it was in training.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class InputSpec:
     shape: tuple[int, ...]
     is_inverted: bool = False
     brightness: float | None = None
+    is_swapped: bool = False
 
     @classmethod
     def of(
@@ -73,7 +75,13 @@ class InputSpec:
 
     def with_light_and_dark_swapped(self) -> "InputSpec":
         """Return the same for pictures that have light where those of training were dark."""
-        return replace(self, is_inverted=not self.is_inverted) if self.kind == "image" else self
+        if self.kind != "image":
+            return self
+        return replace(self, is_inverted=not self.is_inverted, is_swapped=not self.is_swapped)
+
+    def with_light_and_dark_as_trained(self) -> "InputSpec":
+        """Return the same for pictures like those of training."""
+        return self.with_light_and_dark_swapped() if self.is_swapped else self
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values that ``from_json`` takes back."""
@@ -90,6 +98,8 @@ class InputSpec:
         try:
             found = cls(**{**values, "shape": tuple(int(n) for n in values["shape"])})
             decoder = DECODERS[found.kind]
+            if not all(isinstance(flag, bool) for flag in (found.is_inverted, found.is_swapped)):
+                raise ValueError(f"is_inverted={found.is_inverted!r}")
             if found.brightness is not None and not 0.0 <= found.brightness <= 1.0:
                 raise ValueError(f"brightness={found.brightness!r}")
         except (TypeError, ValueError, KeyError) as error:

@@ -18,6 +18,7 @@ from metafleet.using.adapted_model import AdaptedModel, Learned
 from metafleet.using.blueprint import Blueprint
 from metafleet.using.class_text import with_class_text
 from metafleet.using.decoded_items import Items
+from metafleet.using.given_tensors import check_support, complete_support
 from metafleet.using.items import ReadOptions, check_invert, open_items
 from metafleet.using.model_folder import write_model
 from metafleet.using.needs import Needs, find_needs
@@ -97,12 +98,17 @@ class LearnedModel:
         options = options or ReadOptions()
         needs = find_needs(self.learned.blueprint, self.learned.learner, self.learned.state)
         check_invert(options, self.learned.blueprint.inputs, needs)
+        # of what was adapted before, the pictures of another support set may have been swapped
+        blueprint = self.learned.blueprint.with_light_and_dark_as_trained()
         if options.invert:
-            blueprint = self.learned.blueprint.with_light_and_dark_swapped()
-            swapped = LearnedModel(replace(self.learned, blueprint=blueprint))
-            return swapped.adapt(support, replace(options, invert=False), progress=progress)
+            blueprint = blueprint.with_light_and_dark_swapped()
+        own = LearnedModel(replace(self.learned, blueprint=blueprint))
+        return own._adapt(Path(support).expanduser(), options, needs, progress)
+
+    def _adapt(
+        self, path: Path, options: ReadOptions, needs: Needs, progress: Progress
+    ) -> AdaptedModel:
         blueprint = self.learned.blueprint
-        path = Path(support).expanduser()
         if blueprint.problem.is_regression:
             points = read_points(path, blueprint.problem, is_labelled=True)
             if points.targets is None:
@@ -130,10 +136,19 @@ class LearnedModel:
             support: inputs as in training; targets are places in ``classes``, or values.
             classes: class -> examples of it, in order; {} in regression.
             needs: which modalities items must have; found out by default.
+
+        Raises:
+            DataError: the tensors are not as in training.
+            ConfigError: the learner does not take so many classes.
+            NumericsError: the adaptation diverged.
         """
         learned = self.learned
-        memory = memorise(learned.learner, learned.state, support, len(classes))
+        problem = learned.blueprint.problem
+        self._check_number(len(classes))
         needs = needs or find_needs(learned.blueprint, learned.learner, learned.state)
+        check_support(problem, needs, support, len(classes))
+        support = complete_support(problem, needs, support)
+        memory = memorise(learned.learner, learned.state, support, len(classes))
         return AdaptedModel(learned, memory, classes, needs)
 
     def save(self, folder: str | Path, *, force: bool = False) -> None:
@@ -157,16 +172,19 @@ class LearnedModel:
             raise DataError(
                 f"{str(path)!r} has {len(classes)} class{lost}; expected 2 or more to tell apart"
             )
+        return classes
+
+    def _check_number(self, n_classes: int) -> None:
+        """Refuse another number of classes than a head of fixed size has."""
         learner = self.learned.learner
         n = learner.n_classes if isinstance(learner, EpisodicLearner) else None
-        if n is not None and n != len(classes):
+        if n is not None and n != n_classes:
             raise ConfigError(
-                f"{str(path)!r} has {len(classes)} classes, but learner "
+                f"the support set has {n_classes} classes, but learner "
                 f"{self.learned.blueprint.learner['name']!r} learned {n} outputs and can take "
                 f"exactly {n} classes; give {n}, or train a learner that takes any number, such as "
                 "'protonet', 'r2d2' or 'protomaml'"
             )
-        return classes
 
 
 def _refuse_twins(path: Path, classes: dict[str, int]) -> None:

@@ -33,7 +33,7 @@ def write_predictions(
     """Write one row an item, whole or not at all; to standard output as CSV without a path.
 
     Raises:
-        ModelError: the file is there, or cannot be written.
+        ModelError: the file is there, or cannot be written, or a number is not finite.
     """
     check_out(path, force=force)
     is_csv = path is None or path.suffix.lower() == ".csv"
@@ -55,4 +55,14 @@ def _as_csv(rows: Sequence[Prediction | Value]) -> str:
 
 
 def _as_json_lines(rows: Sequence[Prediction | Value]) -> str:
-    return "".join(f"{json.dumps(row.to_json(), ensure_ascii=False)}\n" for row in rows)
+    return "".join(f"{_as_json(row)}\n" for row in rows)
+
+
+def _as_json(row: Prediction | Value) -> str:
+    try:
+        return json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise ModelError(
+            f"item {row.item!r} has a number that is not finite, for which JSON has no word; leave "
+            "the item out"
+        ) from error

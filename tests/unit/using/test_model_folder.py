@@ -12,11 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from metafleet.errors import ConfigError, MetafleetError, ModelError
+from metafleet.problem import Problem
 from metafleet.using import model_folder
 from metafleet.using.adapted_model import AdaptedModel
+from metafleet.using.blueprint import Blueprint
 from metafleet.using.learned_model import LearnedModel
 from metafleet.using.loading import load_model
-from tests.unit.using.models import CONV, files_of, learned, support_of
+from tests.unit.using.models import CONV, SHAPE, files_of, learned, support_of
 
 CLASSES = {"cat": 2, "dog": 2, "eel": 2}
 
@@ -40,6 +42,24 @@ def test_a_model_comes_back_with_the_same_bits(saved: Path) -> None:
     assert found.learned.origin == adapted.learned.origin
     inputs = {"image": torch.rand(5, 3, 8, 8)}
     assert torch.equal(found.logits(inputs), adapted.logits(inputs))
+
+
+def test_what_modalities_are_made_of_comes_back_and_is_guessed_where_it_was_not_written() -> None:
+    problem = Problem(
+        {"photo": (3, 8, 8), "words": (48,)},
+        0,
+        {"meta_train": SHAPE},
+        partial=frozenset({"words"}),
+        texts=frozenset({"words"}),
+        kinds={"photo": "image", "words": "text"},
+    )
+    blueprint = Blueprint({"name": "protonet"}, {"name": "fusion"}, problem, {})
+    older = learned("text", model={"name": "ngram_bag"}).learned.blueprint
+    values = older.to_json()
+    del values["texts"], values["kinds"]
+
+    assert Blueprint.from_json(json.loads(json.dumps(blueprint.to_json()))) == blueprint
+    assert Blueprint.from_json(values) == older
 
 
 def test_what_a_run_learned_comes_back_and_adapts_to_the_same_bits(tmp_path: Path) -> None:

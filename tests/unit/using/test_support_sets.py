@@ -155,6 +155,24 @@ def test_light_pictures_are_not_taken_for_dark_ones(tmp_path: Path, is_inverted:
     assert {row.item: row.probability for row in again} == rows
 
 
+def test_light_and_dark_of_one_support_set_are_none_of_the_next_ones(tmp_path: Path) -> None:
+    folder = digits(tmp_path / "paper", paper=255, ink=0)
+    first, again = ReadOptions(invert=True), ReadOptions(invert=False)
+    base = learned("image", model=CONV)
+
+    metafleet.adapt(base, folder, first).save(tmp_path / "model")
+    kept, swapped = (
+        metafleet.adapt(tmp_path / "model", folder, options) for options in (again, first)
+    )
+
+    def is_inverted(model: metafleet.AdaptedModel) -> bool:
+        return model.learned.blueprint.inputs["image"].is_inverted
+
+    assert not is_inverted(metafleet.adapt(base, folder, again))
+    assert not is_inverted(kept)
+    assert is_inverted(swapped)
+
+
 @pytest.mark.parametrize(("invert", "option"), [(True, "--invert"), (False, "--no-invert")])
 def test_light_and_dark_of_no_pictures_are_neither_swapped_nor_kept(
     tmp_path: Path, invert: bool, option: str
