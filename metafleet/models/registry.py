@@ -75,8 +75,8 @@ def looked_at(
     Raises:
         ConfigError: an option is wrong.
     """
-    _, parsed = MODELS.resolve(options, allowed_packages=allowed_packages)
-    return _looked_at(parsed, problem)
+    found, parsed = MODELS.resolve(options, allowed_packages=allowed_packages)
+    return set(problem.modalities) if found is RawFeatures else _looked_at(parsed, problem)
 
 
 def _check_partial(options: Any, problem: Problem) -> None:

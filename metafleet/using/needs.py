@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metafleet.episode import CLASS_TEXT, ExampleSet, presence_key
 from metafleet.learners.base import Learner
+from metafleet.models.registry import MODELS, looked_at
 from metafleet.params import MetaState
 from metafleet.using.blueprint import Blueprint
 
@@ -34,18 +35,23 @@ class Needs:
 
 
 def find_needs(blueprint: Blueprint, learner: Learner, state: MetaState) -> Needs:
-    """Find out by trying: a model may be anybody's, and say nothing of it.
+    """Find out by what the model says, and by trying: it may be anybody's, and say nothing.
 
-    A modality is looked at if other content gives other outputs; it is optional if other content
-    gives the same outputs where its mask says that it is absent.
+    A modality is looked at if the model says so, or if other content gives other outputs; it is
+    optional if other content, which does so, gives the same outputs where its mask says that it is
+    absent. So what was not seen to matter, as to a tree that asks for few numbers, is required.
     """
     modalities = tuple(name for name in blueprint.problem.modalities if name != CLASS_TEXT)
     if len(modalities) == 1:
         return Needs(modalities)
     probe = _Probe(blueprint, learner, state)
+    # a user's own need not say, and is not imported again to be asked
+    is_built_in = blueprint.model["name"] in MODELS
+    said = looked_at(blueprint.model, blueprint.problem) if is_built_in else set()
     seen = [name for name in modalities if probe.depends_on(name, is_present=True)]
     free = [name for name in seen if not probe.depends_on(name, is_present=False)]
-    return Needs(tuple(name for name in seen if name not in free), tuple(free))
+    known = [name for name in modalities if name in seen or name in said]
+    return Needs(tuple(name for name in known if name not in free), tuple(free))
 
 
 class _Probe:
