@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from metafleet.errors import ConfigError
 
 OptionsT = TypeVar("OptionsT")
+MOST_LAYERS = 80
+"""Layers or blocks of one network; the initial values of an encoder have streams for no more."""
 
 
 def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str) -> OptionsT:
@@ -53,6 +55,16 @@ def require(holds: bool, option: str, value: object, expected: str) -> None:
     """
     if not holds:
         raise ConfigError(f"{option}={value!r}; expected {expected}")
+
+
+def require_layers(option: str, n_layers: int) -> None:
+    """Refuse no layers, and more than anybody means, which would take long to make and compute.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    require(n_layers >= 1, option, n_layers, "1 or more")
+    require(n_layers <= MOST_LAYERS, option, n_layers, f"{MOST_LAYERS} or fewer")
 
 
 def is_finite_number(value: object) -> bool:

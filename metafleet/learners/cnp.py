@@ -16,7 +16,7 @@ from metafleet.learners.neural_process import (
 from metafleet.learners.pairs import FIRST_INDEX, PairLearner
 from metafleet.learners.prototypes import class_means, require_each_class
 from metafleet.models.dense import dense, init_dense
-from metafleet.options import require
+from metafleet.options import require, require_layers
 from metafleet.params import MetaState, Params
 
 
@@ -35,9 +35,9 @@ class CnpOptions:
     decoder_layers: int = 5
 
     def __post_init__(self) -> None:
-        for option in ("hidden", "encoder_layers", "decoder_layers"):
-            value = getattr(self, option)
-            require(value >= 1, option, value, "1 or more")
+        require(self.hidden >= 1, "hidden", self.hidden, "1 or more")
+        require_layers("encoder_layers", self.encoder_layers)
+        require_layers("decoder_layers", self.decoder_layers)
 
 
 class Cnp(PairLearner[CnpOptions]):

@@ -15,7 +15,7 @@ from metafleet.learners.pairs import FIRST_INDEX
 from metafleet.learners.prototypes import one_hot
 from metafleet.models.film import film, init_film
 from metafleet.models.recurrent import init_lstm, unroll_lstm
-from metafleet.options import require
+from metafleet.options import require, require_layers
 from metafleet.params import MetaState, Params
 from metafleet.registry import name_of
 
@@ -44,7 +44,7 @@ class MmamlOptions(StepOptions):
         StepOptions.__post_init__(self)
         require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
         require(self.units >= 1, "units", self.units, "1 or more")
-        require(self.layers >= 1, "layers", self.layers, "1 or more")
+        require_layers("layers", self.layers)
 
 
 class Mmaml(Descent[MmamlOptions]):

@@ -11,7 +11,7 @@ from metafleet.errors import ConfigError
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import MODES, Normalise, initial_buffers
 from metafleet.models.headed import HeadedModel
-from metafleet.options import require
+from metafleet.options import require, require_layers
 from metafleet.params import Params
 from metafleet.problem import Problem
 from metafleet.registry import name_of
@@ -147,7 +147,7 @@ class Encoder(HeadedModel, Generic[OptionsT]):
 
 
 def require_counts(options: Any, *names: str) -> None:
-    """Refuse options that must be 1 or more, and an unknown batch norm mode.
+    """Refuse options that must be 1 or more, too many blocks, and an unknown batch norm mode.
 
     Raises:
         ConfigError: names the option.
@@ -155,6 +155,8 @@ def require_counts(options: Any, *names: str) -> None:
     for name in names:
         value = getattr(options, name)
         require(value >= 1, name, value, "1 or more")
+        if name == "n_blocks":
+            require_layers(name, value)
     if any(field.name == "batch_norm" for field in fields(options)):
         mode = options.batch_norm
         require(mode in MODES, "batch_norm", mode, f"one of {', '.join(map(repr, MODES))}")

@@ -14,7 +14,7 @@ from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import Normalise
 from metafleet.models.headed import HeadedModel
 from metafleet.models.init import fan_in_uniform
-from metafleet.options import require
+from metafleet.options import require, require_layers
 from metafleet.params import Params
 from metafleet.problem import Problem
 
@@ -35,6 +35,7 @@ class MlpOptions:
     def __post_init__(self) -> None:
         is_usable = len(self.hidden) > 0 and min(self.hidden) >= 1
         require(is_usable, "hidden", list(self.hidden), "one or more layers of 1 or more units")
+        require_layers("hidden layers", len(self.hidden))
         is_unique = len(set(self.modalities)) == len(self.modalities)
         require(is_unique, "modalities", list(self.modalities), "each modality once")
 

@@ -12,7 +12,7 @@ from metafleet.models.batch_norm import BatchNormMode, Normalise
 from metafleet.models.convolution import convolve
 from metafleet.models.encoder import Encoder, require_counts, require_pooling
 from metafleet.models.init import init_conv
-from metafleet.options import require
+from metafleet.options import require, require_layers
 from metafleet.params import Params
 
 _SLOPE = 0.1
@@ -37,6 +37,7 @@ class ResNet12Options:
     def __post_init__(self) -> None:
         is_usable = len(self.channels) > 0 and min(self.channels) >= 1
         require(is_usable, "channels", list(self.channels), "one or more blocks of 1 or more")
+        require_layers("blocks of channels", len(self.channels))
         require_counts(self)
 
 

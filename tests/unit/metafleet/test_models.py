@@ -187,6 +187,7 @@ def test_every_modality_needs_one_row_for_each_target() -> None:
         ({"name": "conv5"}, "unknown model 'conv5'; expected one of 'adapter', 'audio_conv'"),
         ({"name": "conv4", "channels": 0}, "model 'conv4': channels=0; expected 1 or more"),
         ({"name": "conv4", "n_blocks": -1}, "n_blocks=-1; expected 1 or more"),
+        ({"name": "transformer", "n_blocks": 20_000}, "n_blocks=20000; expected 80 or fewer"),
         ({"name": "conv4", "n_blocks": 4}, "8x8 vanishes; expected images of 16x16 or more"),
         ({"name": "conv4", "batch_norm": "eval"}, "batch_norm='eval'; expected one of"),
         ({"name": "conv4", "n_blocks": 2, "modality": "img"}, "the data have 'image', 'pen'"),
