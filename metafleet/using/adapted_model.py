@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metafleet.data.summary import Progress, no_progress
-from metafleet.errors import ModelError, NumericsError
+from metafleet.errors import MetafleetError, ModelError, NumericsError
 from metafleet.learners.base import Learner
 from metafleet.learners.memory import predict_from
 from metafleet.params import MetaState, Params, flatten_state, named
@@ -74,6 +74,7 @@ class AdaptedModel:
 
         Raises:
             DataError: a modality is missing or unknown, or a tensor is not as in training.
+            ModelError: the model's files do not belong together.
         """
         if not torch.compiler.is_exporting():  # a graph cannot depend on what is in its inputs
             check_inputs(self.learned.blueprint.problem, self.needs, inputs)
@@ -82,7 +83,19 @@ class AdaptedModel:
     def _outputs(self, inputs: Mapping[str, Tensor]) -> Tensor:
         inputs = without_class_text(self.learned.blueprint.problem, inputs)
         state, n_way = self.learned.state, len(self.classes)
-        return predict_from(self.learned.learner, state, self.memory, inputs, n_way)
+        try:
+            return predict_from(self.learned.learner, state, self.memory, inputs, n_way)
+        except MetafleetError:
+            raise
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            if torch.compiler.is_exporting():
+                raise  # by these the exporter says what it cannot do
+            # the inputs are as they must be: what adapting left is not
+            first = next(iter(str(error).splitlines()), "")
+            raise ModelError(
+                f"learner {self.learned.blueprint.learner['name']!r} cannot predict by what "
+                f"adapting left: {type(error).__name__} ({first:.100}); make the model again"
+            ) from error
 
     def predict(
         self,

@@ -1,8 +1,9 @@
 """What a model is built from: learner, network, the shapes they fit, and how files are read."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from metafleet.episode import CLASS_TEXT, EpisodeShape
 from metafleet.errors import ConfigError, ModelError
@@ -14,6 +15,8 @@ from metafleet.problem import Problem
 from metafleet.using.input_spec import InputSpec
 
 Options = Mapping[str, Any]
+_MOST_NUMBERS: Final = 1 << 28
+"""Numbers in one example: a GiB; more is damage, and overflows what is computed of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,6 @@ def _kinds(values: Options, specs: Mapping[str, InputSpec]) -> dict[str, str]:
 
 def _shape(values: Any) -> tuple[int, ...]:
     shape = tuple(int(n) for n in values)
-    if min(shape, default=1) < 1:
+    if min(shape, default=1) < 1 or math.prod(shape) > _MOST_NUMBERS:
         raise ValueError(f"shape {list(shape)}")
     return shape

@@ -12,7 +12,7 @@ from metafleet.using.adapted_model import AdaptedModel, Learned, classes_of
 from metafleet.using.blueprint import Blueprint
 from metafleet.using.items import ReadOptions
 from metafleet.using.learned_model import LearnedModel
-from metafleet.using.model_folder import read_header, read_tensors
+from metafleet.using.model_folder import TensorLayout, read_header, read_tensors
 from metafleet.using.needs import Needs
 from metafleet.using.origin import Origin
 
@@ -48,7 +48,7 @@ def load_model(
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} is damaged ({error!r:.120}); make the model again") from error
-    tensors = read_tensors(path, header, _shapes(learner))
+    tensors = read_tensors(path, header, _layout(path, learner))
     learned = Learned(blueprint, learner, unflatten_state(tensors), origin)
     if not is_adapted:
         return LearnedModel(learned)
@@ -78,13 +78,23 @@ def adapt(
     return LearnedModel(base.learned).adapt(support, options, progress=progress)
 
 
-def _shapes(learner: Learner) -> dict[str, tuple[int, ...]]:
-    """Return names and shapes of a state without making one, which may be huge."""
+def _layout(path: Path, learner: Learner) -> dict[str, TensorLayout]:
+    """Return names, shapes and dtypes of a state without making one, which may be huge.
+
+    Raises:
+        ModelError: it would be larger than can be counted.
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415 - a second to import
 
-    with FakeTensorMode():
-        state = learner.init_state(0)
-    return {name: tuple(tensor.shape) for name, tensor in flatten_state(state).items()}
+    try:
+        with FakeTensorMode():
+            state = learner.init_state(0)
+    except (RuntimeError, OverflowError) as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise ModelError(f"{path} describes a network that cannot be ({first:.100})") from error
+    return {
+        name: (tuple(tensor.shape), tensor.dtype) for name, tensor in flatten_state(state).items()
+    }
 
 
 def _is_adapted(kind: object) -> bool:
@@ -104,7 +114,8 @@ def _check_fit(blueprint: Blueprint, classes: Mapping[str, int], needs: Needs) -
 
 
 def _needs(values: Mapping[str, Any]) -> Needs:
-    return Needs(
-        tuple(str(name) for name in values["required"]),
-        tuple(str(name) for name in values["optional"]),
-    )
+    parts = [values["required"], values["optional"]]
+    if not all(isinstance(part, list) for part in parts):
+        raise ValueError(f"needs {parts!r:.60}; expected lists of names")
+    required, optional = (tuple(str(name) for name in part) for part in parts)
+    return Needs(required, optional)

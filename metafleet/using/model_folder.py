@@ -15,13 +15,16 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+import torch
 from torch import Tensor
 
 from metafleet.errors import ModelError
 from metafleet.params import Params
 
+TensorLayout: TypeAlias = tuple[tuple[int, ...], torch.dtype]
+"""Shape and dtype."""
 FORMAT: Final = "metafleet-model"
 VERSION: Final = 1
 _HEADER: Final = "model.json"
@@ -136,14 +139,15 @@ def _read_header(path: Path) -> bytes:
 
 
 def read_tensors(
-    folder: Path, header: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]
+    folder: Path, header: Mapping[str, Any], expected: Mapping[str, TensorLayout]
 ) -> Params:
     """Read the tensors.
 
     Args:
         folder: of the model.
         header: what ``read_header`` gave.
-        expected: name -> shape of those that the model must have; others must be "memory.*".
+        expected: name -> shape and dtype of those that the model must have; others must be
+            "memory.*".
 
     Raises:
         ModelError: the file is missing, damaged or of another model.
@@ -156,16 +160,18 @@ def read_tensors(
         with safe_open(path, framework="pt") as file:
             names = set(file.keys())
             _check_names(path, names, expected)
-            for name, shape in expected.items():
+            for name, (shape, _) in expected.items():
                 found = tuple(file.get_slice(name).get_shape())
                 if found != shape:
                     raise ModelError(
                         f"tensor {name!r} in {path} has shape {list(found)}; the model described "
                         f"by {_HEADER} has {list(shape)}"
                     )
-            return {name: file.get_tensor(name) for name in sorted(names)}
+            tensors = {name: file.get_tensor(name) for name in sorted(names)}
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise ModelError(f"{path} cannot be read ({error!s:.120}); make the model again") from error
+    _check_dtypes(path, tensors, {name: dtype for name, (_, dtype) in expected.items()})
+    return tensors
 
 
 def _check_file(path: Path, promised: Mapping[str, Any]) -> None:
@@ -188,6 +194,15 @@ def _check_names(path: Path, names: set[str], expected: Mapping[str, Any]) -> No
             f"{path} does not fit its {_HEADER}: missing {missing[:3]!r:.80}, unexpected "
             f"{extra[:3]!r:.80}"
         )
+
+
+def _check_dtypes(path: Path, tensors: Params, expected: Mapping[str, torch.dtype]) -> None:
+    for name, dtype in expected.items():
+        if tensors[name].dtype != dtype:
+            raise ModelError(
+                f"tensor {name!r} in {path} is {tensors[name].dtype}; the model described by "
+                f"{_HEADER} has {dtype}"
+            )
 
 
 def _digest(header: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Where a model comes from."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from metafleet.errors import ModelError
@@ -43,6 +43,14 @@ class Origin:
             ModelError: it is something else.
         """
         try:
-            return cls(**values)
+            found = cls(**values)
         except TypeError as error:
             raise ModelError(f"the origin cannot be read ({error!r:.80})") from error
+        empty = cls()
+        for name in (item.name for item in fields(cls)):
+            value, kind = getattr(found, name), type(getattr(empty, name))
+            if type(value) is not kind:
+                raise ModelError(
+                    f"the origin cannot be read: {name}={value!r:.40}; expected a {kind.__name__}"
+                )
+        return found

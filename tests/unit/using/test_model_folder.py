@@ -225,6 +225,34 @@ BROKEN = {
         lambda f: _retensor(f, **{"params.block0.conv.weight": torch.ones(1)}),
         "has shape [1]",
     ),
+    "another precision": (
+        lambda f: _retensor(f, **{"params.block0.conv.weight": torch.ones(4, 3, 3, 3).half()}),
+        "is torch.float16; the model described by model.json has torch.float32",
+    ),
+    "whole numbers": (
+        lambda f: _retensor(f, **{"params.block0.conv.weight": torch.ones(4, 3, 3, 3).long()}),
+        "is torch.int64",
+    ),
+    "enormous examples": (
+        lambda f: _blueprint(f, modalities={"image": [10**9, 10**9]}),
+        "description of the model is damaged",
+    ),
+    "a network beyond counting": (
+        lambda f: _blueprint(f, model={"name": "mlp", "hidden": [10**12, 10**12]}),
+        "describes a network that cannot be",
+    ),
+    "needs of letters": (
+        lambda f: _edit(f, needs={"required": "image", "optional": []}),
+        "expected lists of names",
+    ),
+    "a step that is none": (
+        lambda f: _edit(f, origin={"step": {}}),
+        "step={}; expected int",
+    ),
+    "endless layers": (
+        lambda f: _blueprint(f, model={"name": "mlp", "hidden": [1] * 20_000}),
+        "hidden layers=20000; expected 80 or fewer",
+    ),
 }
 
 
@@ -257,6 +285,24 @@ def test_a_description_that_contradicts_itself_is_refused(
 
     with pytest.raises(ModelError, match=message):
         load_model(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (None, "cannot predict by what adapting left: KeyError"),
+        (torch.randn(3, 9), "cannot predict by what adapting left: RuntimeError"),
+    ],
+)
+def test_what_adapting_left_is_refused_where_nothing_can_be_predicted_by_it(
+    saved: Path, change: torch.Tensor | None, message: str
+) -> None:
+    _retensor(saved, **{"memory.fitted.prototypes": change})
+    model = load_model(saved)
+    assert isinstance(model, AdaptedModel)
+
+    with pytest.raises(ModelError, match=message):
+        model.predict({"image": torch.rand(2, 3, 8, 8)})
 
 
 def test_more_classes_than_outputs_are_refused(saved: Path) -> None:
