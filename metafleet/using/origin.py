@@ -51,6 +51,6 @@ class Origin:
             value, kind = getattr(found, name), type(getattr(empty, name))
             if type(value) is not kind:
                 raise ModelError(
-                    f"the origin cannot be read: {name}={value!r:.40}; expected a {kind.__name__}"
+                    f"the origin cannot be read: {name}={value!r:.40}; expected {kind.__name__}"
                 )
         return found
