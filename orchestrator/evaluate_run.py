@@ -24,6 +24,8 @@ from orchestrator.training.contenders import Contender, baselines_of
 from orchestrator.training.evaluation import Judgement, evaluation_record, judge_state
 from orchestrator.work_size import settled
 
+_STREAM = "evaluate"
+
 
 def evaluate_run(  # noqa: PLR0913 - options of one command
     database: Database,
@@ -86,12 +88,12 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
         # one engine each: a stream goes on from step to step, and baselines are of step 0
         with open_scratch(
             *(settings, config, run.uid),
-            stream="evaluate",
+            stream=_STREAM,
             in_process=in_process,
             notify=observer.on_notice,
         ) as dispatcher:
             done, _ = judge_state(
-                dispatcher, contender.spec, contender.state, judgement, stream="evaluate"
+                dispatcher, contender.spec, contender.state, judgement, stream=_STREAM
             )
         results.append(done)
         observer.on_evaluation(done)

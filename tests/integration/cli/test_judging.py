@@ -59,6 +59,20 @@ def test_names_of_classes_are_not_shown_to_a_model_that_was_trained_without(
     assert message in capsys.readouterr().err
 
 
+def test_names_of_classes_that_no_encoder_looks_at_are_refused_before_there_is_a_run(
+    things: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["submit", str(things), "--in-process", "--set", "episodes.class_text=true"]
+    pictures = "model={name='fusion', dim=8, encoders={image={name='conv4', channels=4}}}"
+
+    assert main([*command, "--set", pictures]) == 1
+
+    err = capsys.readouterr().err
+    assert "shows names of classes that nobody looks at: the model looks at 'image' alone" in err
+    assert main(["runs", "list"]) == 0
+    assert "no runs yet" in capsys.readouterr().out
+
+
 def test_a_model_that_was_trained_with_names_is_judged_with_and_without(
     things: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
