@@ -28,7 +28,9 @@ class ReadOptions:
     Attributes:
         layout: how it is laid out; "auto": by what is in it.
         label: the column that says the class; "": ``label``, ``class`` and the like.
-        columns: modality -> its column; {}: those that hold files, and texts.
+        columns: modality -> its column, besides the columns that are called like the model's
+            modalities, or are the only ones of their kind. Where there is no table, modality ->
+            kind of the files.
         skip_bad: leave out what is broken; else any problem refuses the folder.
         invert: True: swap light and dark of pictures; what is adapted so predicts so. False: take
             them as they are. None: likewise, but pictures that look inverted beside those of
@@ -88,7 +90,8 @@ def open_items(
             "the model was trained on data that are no files of one item each, such as a mixture "
             "of data sets; no folder can be read for it"
         )
-    reading = read_items(folder, _ask(options), is_labelled=is_labelled)
+    kinds = {name: spec.kind for name, spec in specs.items()}
+    reading = read_items(folder, _ask(options), is_labelled=is_labelled, expected=kinds)
     log = ProblemLog()
     log.extend(reading.problems)
     if not any(name in needs.known for name in reading.kinds):
@@ -186,9 +189,11 @@ def _known(
 ) -> tuple[dict[str, str], list[str]]:
     """Return the modalities that the model looks at, with their kinds; and say what it does not."""
     known = {}
-    notes = [note for note in reading.notes if note.startswith("layout: ")]
+    notes = [note for note in reading.notes if note.startswith(("layout: ", "modality "))]
     for name, kind in reading.kinds.items():
         if name not in needs.known:
+            if name not in specs:
+                _refuse_unclear(folder, reading, specs, needs, kind)
             notes.append(
                 f"modality {name!r} is left out: the model looks at {', '.join(needs.known)}"
             )
@@ -206,6 +211,26 @@ def _known(
             "is there"
         )
     return known, notes
+
+
+def _refuse_unclear(
+    folder: Path, reading: Reading, specs: Mapping[str, InputSpec], needs: Needs, kind: str
+) -> None:
+    """Refuse a column that may be one of the model's modalities where nothing says which.
+
+    Raises:
+        DataError: says how to name it.
+    """
+    alike = [name for name in needs.known if specs[name].kind == kind]
+    if not alike or any(name in reading.kinds for name in alike):
+        return
+    unclear = [name for name, of in reading.kinds.items() if of == kind and name not in specs]
+    columns = [reading.columns[name] for name in unclear]
+    place = "" if columns == [kind] else f" in {' and '.join(map(repr, columns))}"
+    raise DataError(
+        f"{folder}: the {kind}{place} may be {' or '.join(map(repr, alike))} of the model; say "
+        f"which, as --column {alike[0]}={columns[0]}"
+    )
 
 
 def _name(item: Item) -> str:

@@ -20,7 +20,7 @@ _OPTIONS = (
         "columns",
         multiple=True,
         metavar="MODALITY=COLUMN",
-        help="Use this column, and no other that is not named so.",
+        help="Use this column as well, in place of what is called so; or files of this kind.",
     ),
     click.option("--skip-bad", is_flag=True, help="Leave out what is broken, and say what."),
     click.option(

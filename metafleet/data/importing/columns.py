@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from metafleet.data.importing.kinds import kinds_of
+from metafleet.data.importing.naming import plain_name
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import ProblemLog
+from metafleet.data.importing.reader import Place
 from metafleet.data.importing.table import Table
+from metafleet.episode import CLASS_TEXT
 
 _LABELS = ("label", "class", "class_name", "category", "intent", "target", "labels")
 _SPLITS = ("split", "subset", "partition")
@@ -37,17 +40,25 @@ class Roles:
     numbers: Mapping[str, tuple[str, ...]]
     unused: tuple[str, ...] = ()
 
+    def by_name(self) -> dict[str, str]:
+        """Return modality -> its column, or its columns joined by commas."""
+        numbers = {name: ",".join(columns) for name, columns in self.numbers.items()}
+        return {**self.files, **self.texts, **numbers}
 
-def find_roles(
-    tables: Sequence[Table], ask: FolderOptions, log: ProblemLog, *, labelled: bool
-) -> Roles | None:
-    """Decide what the columns are; None, with a fatal problem, where that cannot be done."""
+
+def find_roles(tables: Sequence[Table], place: Place, log: ProblemLog) -> Roles | None:
+    """Decide what the columns are; None, with a fatal problem, where that cannot be done.
+
+    For a model, columns that are called like its modalities are these, and columns that the user
+    names come to those that are found. Else they are all there is.
+    """
+    ask = place.ask
     columns = list(dict.fromkeys(column for table in tables for column in table.columns))
     where = ", ".join(table.file.name for table in tables)
     if not _knows_all(columns, ask, where, log):
         return None
     label = ask.label or _first(_LABELS, columns)
-    if not label and labelled:
+    if not label and place.is_labelled:
         log.add_fatal(
             "no-label-column",
             where,
@@ -56,7 +67,12 @@ def find_roles(
         return None
     split = ask.split_column or _first(_SPLITS, columns)
     others = [column for column in columns if column not in (label, split)]
-    roles = _mapped(ask.columns, tables) if ask.columns else _recognised(others, tables)
+    if ask.columns and not place.expected:
+        roles = _mapped(ask.columns, tables)
+    else:
+        taken = {column for joined in ask.columns.values() for column in joined.split(",")}
+        free = [column for column in others if column not in taken]
+        roles = _recognised(free, tables, _called_so(free, tables, place) | dict(ask.columns))
     if not (roles.files or roles.texts or roles.numbers):
         log.add_fatal(
             "no-file-column",
@@ -101,16 +117,46 @@ def _mapped(mapping: Mapping[str, str], tables: Sequence[Table]) -> Roles:
     return Roles("", "", files, texts, numbers)
 
 
-def _recognised(columns: Sequence[str], tables: Sequence[Table]) -> Roles:
+def _recognised(columns: Sequence[str], tables: Sequence[Table], named: Mapping[str, str]) -> Roles:
+    """Find files and texts beside the columns that are ``named``, modality -> column."""
     files, texts = {}, {}
     for column in columns:
+        if column in named.values():
+            continue
         if _names_files(column) or _holds_files(column, tables):
             files[_base_name(column)] = column
         elif column.lower() in _TEXTS:
             texts[column.lower()] = column
     if len(texts) == 1:  # a lone column of sentences is what built-in sets call it
         texts = dict(zip(["text"], texts.values(), strict=True))
-    return Roles("", "", files, texts, {})
+    own = _mapped(named, tables)
+    files = {name: column for name, column in files.items() if name not in named}
+    texts = {name: column for name, column in texts.items() if name not in named}
+    return Roles("", "", {**files, **own.files}, {**texts, **own.texts}, own.numbers)
+
+
+def _called_so(columns: Sequence[str], tables: Sequence[Table], place: Place) -> dict[str, str]:
+    """Return the modalities that are expected -> the columns that are called like them."""
+    found: dict[str, str] = {}
+    for name, kind in place.expected.items():
+        for column in columns:
+            called = plain_name(stem_of(column))
+            if called != name.removesuffix("_" if called == CLASS_TEXT else "") or name in found:
+                continue
+            if kind == "table":
+                fits = _holds_lists(column, tables)
+            else:
+                fits = kind == "text" or _holds_files(column, tables)
+            if fits:
+                found[name] = column
+    return found
+
+
+def stem_of(column: str) -> str:
+    """Return what a column is called without what says that it holds files: "front_path", front."""
+    name = column.lower()
+    ends = [f"_{end}" for end in _FILES if name.endswith(f"_{end}")]
+    return name.removesuffix(max(ends, key=len, default=""))
 
 
 def _names_files(column: str) -> bool:

@@ -42,6 +42,7 @@ class Reading:
         problems: everything that is wrong with it so far.
         notes: what was decided and is worth saying, one line each.
         fingerprint: sha256 of what was found: names, sizes, times, classes, splits.
+        columns: modality -> the column of the table, or the name among the files, that it is from.
     """
 
     layout: str
@@ -50,3 +51,4 @@ class Reading:
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = field(default=())
     fingerprint: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)

@@ -70,7 +70,7 @@ def _read(place: Place, log: ProblemLog, *, split_name: _Says, bases: tuple[str,
         table = read_table(file, log)
         if table is not None:
             tables.append(table)
-    roles = find_roles(tables, place.ask, log, labelled=place.is_labelled) if tables else None
+    roles = find_roles(tables, place, log) if tables else None
     if roles is None:
         return Found([], [])
     items: list[Item] = []
@@ -79,7 +79,7 @@ def _read(place: Place, log: ProblemLog, *, split_name: _Says, bases: tuple[str,
         here = tuple(str(path.parent / base) for base in bases)
         reader = RowReader(place.folder, roles, log, here, place.is_labelled)
         items += reader.read(table, split=find_split(split_name(path)))
-    return Found(items, _notes(tables, roles))
+    return Found(items, _notes(tables, roles), roles.by_name())
 
 
 def _notes(tables: list[Table], roles: Roles) -> list[str]:

@@ -1,12 +1,14 @@
 """From columns to modalities: every column gets the kind of its own files, and a name.
 
 A modality that is the only one of its kind is called like its kind, whatever its column is called,
-so that a configuration for ``image`` and ``audio`` fits any folder that has both.
+so that a configuration for ``image`` and ``audio`` fits any folder that has both. What is read for
+a model is called like the model's modalities: by its own name, else by its kind if the model has
+one modality of that alone.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from metafleet.data.importing.item import Item
@@ -15,20 +17,37 @@ from metafleet.data.importing.problems import ProblemLog
 from metafleet.episode import CLASS_TEXT
 
 
+@dataclass(frozen=True, slots=True)
+class NamesAsked:
+    """How modalities shall be called.
+
+    Attributes:
+        fixed: column -> modality, as the user says it.
+        expected: modality -> kind, of a model that the items are for; {}: they are for none.
+    """
+
+    fixed: Mapping[str, str]
+    expected: Mapping[str, str]
+
+    def hint(self, column: str) -> str:
+        """Return the kind that a column should have, where that is known; else its name."""
+        return self.expected.get(self.fixed.get(column, column), column)
+
+
 def name_modalities(
-    items: Sequence[Item], log: ProblemLog, *, fixed: Sequence[str]
-) -> tuple[list[Item], dict[str, str], list[str]]:
+    items: Sequence[Item], log: ProblemLog, ask: NamesAsked
+) -> tuple[list[Item], dict[str, str], dict[str, str]]:
     """Type and name the columns.
 
     Args:
         items: their parts by column.
         log: takes the items whose files no decoder reads, or another than their column's.
-        fixed: columns that are called as they shall be.
+        ask: how they shall be called.
 
     Returns:
-        The items with parts by modality, modality -> kind, and what is worth saying.
+        The items with parts by modality, modality -> kind, and modality -> column.
     """
-    found = [_with_kinds(item) for item in items]
+    found = [_with_kinds(item, ask) for item in items]
     columns = list(dict.fromkeys(column for kinds in found for column in kinds))
     kind_of_column = {
         column: majority([kinds[column] for kinds in found if column in kinds])
@@ -39,24 +58,19 @@ def name_modalities(
         for item, kinds in zip(items, found, strict=True)
         if _is_sound(item, kinds, kind_of_column, log)
     ]
-    names = _names(kind_of_column, fixed)
+    names = _names(kind_of_column, ask)
     modalities = {name: kind_of_column[column] for column, name in names.items()}
     # by name within a kind: options lose the order of their tables on the way to a worker
     ordered = dict(sorted(modalities.items(), key=lambda pair: (KINDS.index(pair[1]), pair[0])))
-    notes = [
-        f"modality {name!r} is {kind_of_column[column]}, from column {column!r}"
-        for column, name in names.items()
-        if name != column and column
-    ]
     renamed = [
         replace(item, parts={names[column]: part for column, part in item.parts.items()})
         for item in kept
     ]
-    return renamed, ordered, notes
+    return renamed, ordered, {name: column for column, name in names.items()}
 
 
-def _with_kinds(item: Item) -> dict[str, str]:
-    return {column: kind_of(part, hint=column) for column, part in item.parts.items()}
+def _with_kinds(item: Item, ask: NamesAsked) -> dict[str, str]:
+    return {column: kind_of(part, hint=ask.hint(column)) for column, part in item.parts.items()}
 
 
 def _is_sound(
@@ -85,19 +99,40 @@ def _is_sound(
     return is_sound
 
 
-def _names(kinds: Mapping[str, str], fixed: Sequence[str]) -> dict[str, str]:
+def _names(kinds: Mapping[str, str], ask: NamesAsked) -> dict[str, str]:
     """Return column -> modality; columns whose files nothing reads get none."""
     typed = {column: kind for column, kind in kinds.items() if kind}
-    names: dict[str, str] = {}
+    names = {column: name for column, name in ask.fixed.items() if column in typed}
+    names |= _expected_names(typed, names, ask.expected)
     for column, kind in typed.items():
-        alone = list(typed.values()).count(kind) == 1 and kind not in fixed
-        name = column if column in fixed else kind if alone else _plain(column) or kind
-        while name in names.values() or name == CLASS_TEXT:  # that of class names in episodes
+        if column in names:
+            continue
+        alone = list(typed.values()).count(kind) == 1 and kind not in names.values()
+        name = kind if alone else plain_name(column) or kind
+        # class_text is that of class names in episodes
+        while name in names.values() or name in ask.expected or name == CLASS_TEXT:
             name += "_"
         names[column] = name
     return names
 
 
-def _plain(column: str) -> str:
+def _expected_names(
+    kinds: Mapping[str, str], named: Mapping[str, str], expected: Mapping[str, str]
+) -> dict[str, str]:
+    """Return column -> modality of a model, for columns that can be no other of its modalities."""
+    found = {
+        column: column
+        for column, kind in kinds.items()
+        if column not in named and column not in named.values() and expected.get(column) == kind
+    }
+    for modality, kind in expected.items():
+        alike = [name for name, of in expected.items() if of == kind]
+        left = [c for c, of in kinds.items() if of == kind and c not in (*named, *found)]
+        if len(left) == len(alike) == 1 and modality not in (*named.values(), *found):
+            found[left[0]] = modality
+    return found
+
+
+def plain_name(column: str) -> str:
     """Make a name of small letters, digits and _, starting with a letter; "" if none is left."""
     return re.sub(r"[^a-z0-9]+", "_", column.lower()).strip("_0123456789")[:39]

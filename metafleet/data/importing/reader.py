@@ -1,7 +1,7 @@
 """What a reader of a layout is given, and what it returns."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from metafleet.data.importing.item import Item
@@ -18,12 +18,14 @@ class Place:
         files: names of the manifests, archives or JSON files to read; () for folders of files.
         ask: the options.
         is_labelled: whether every item needs a class; else classes are read where they are.
+        expected: modality -> kind, of a model that the items are for; {}: they are for none.
     """
 
     folder: Path
     files: tuple[str, ...]
     ask: FolderOptions
     is_labelled: bool = True
+    expected: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,12 @@ class Found:
     Attributes:
         items: their parts by column; a column is called after its modality, its kind, or "".
         notes: what was decided and is worth saying.
+        columns: column of the items' parts -> what the table calls it, where there is a table.
     """
 
     items: list[Item]
     notes: list[str]
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 Reader = Callable[[Place, ProblemLog], Found]

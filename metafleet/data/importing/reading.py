@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from metafleet.data.importing.class_folders import (
     read_class_folders,
@@ -11,6 +12,7 @@ from metafleet.data.importing.class_folders import (
     read_split_folders,
 )
 from metafleet.data.importing.class_names import composed, find_twins, is_printable
+from metafleet.data.importing.columns import stem_of
 from metafleet.data.importing.detection import find_configurations, find_place
 from metafleet.data.importing.easy_few_shot import read_easy_few_shot
 from metafleet.data.importing.item import Item, Reading
@@ -19,7 +21,7 @@ from metafleet.data.importing.manifests import (
     read_libfewshot,
     read_manifests,
 )
-from metafleet.data.importing.naming import name_modalities
+from metafleet.data.importing.naming import NamesAsked, name_modalities, plain_name
 from metafleet.data.importing.omniglot_folder import read_omniglot
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.part import FilePart
@@ -28,7 +30,7 @@ from metafleet.data.importing.reader import Reader
 from metafleet.data.importing.torchmeta import read_torchmeta
 from metafleet.data.importing.walking import is_empty
 from metafleet.data.importing.webdataset import read_webdataset
-from metafleet.errors import DataMissingError
+from metafleet.errors import ConfigError, DataMissingError
 
 READERS: Mapping[str, Reader] = {
     "huggingface": read_huggingface,
@@ -47,9 +49,16 @@ READERS: Mapping[str, Reader] = {
 _LAYOUTS = "a folder for each class, a manifest, metadata.csv, or another of docs/data.md"
 _BY_FOLDERS = ("split_folders", "class_folders")
 _LONGEST_LABEL = 200
+_WITH_TABLE = ("huggingface", "manifest", "libfewshot")
 
 
-def read_items(path: Path, ask: FolderOptions, *, is_labelled: bool = True) -> Reading:
+def read_items(
+    path: Path,
+    ask: FolderOptions,
+    *,
+    is_labelled: bool = True,
+    expected: Mapping[str, str] = MappingProxyType({}),
+) -> Reading:
     """Read what a folder holds; no example is decoded, and nothing is written.
 
     Args:
@@ -57,8 +66,12 @@ def read_items(path: Path, ask: FolderOptions, *, is_labelled: bool = True) -> R
         ask: how to read it; ``ask.path`` is not looked at.
         is_labelled: every item needs a class. If not, classes are read where there are any, and a
             folder of files without classes can be read as well: items to predict.
+        expected: modality -> kind, of a model that the items are for. Modalities are then called as
+            it calls them, where that is plain, and columns that ``ask`` names come to those that
+            are found.
 
     Raises:
+        ConfigError: columns are named where there are none.
         DataMissingError: there is no such folder or file.
     """
     require_there(path)
@@ -71,14 +84,58 @@ def read_items(path: Path, ask: FolderOptions, *, is_labelled: bool = True) -> R
         log.add_fatal("no-layout", str(path), wrong)
         return Reading(ask.layout, (), {}, log.all())
     layout, what = place
-    found = READERS[layout](what, log)
+    _refuse_columns(path, layout, ask, is_for_model=bool(expected))
+    found = READERS[layout](replace(what, expected=expected), log)
     items = [_composed(item) for item in found.items if _is_sound(item, log)]
     items = _without_duplicates(items, log)
-    items, kinds, notes = name_modalities(items, log, fixed=tuple(ask.columns))
+    fixed = _fixed(path, layout, ask, items)
+    items, kinds, names = name_modalities(items, log, NamesAsked(fixed, expected))
+    columns = {name: found.columns.get(column, column) for name, column in names.items()}
+    notes = [
+        f"modality {name!r} is {kinds[name]}, from column {column!r}"
+        for name, column in columns.items()
+        if column and name not in ask.columns and plain_name(stem_of(column)) != name
+    ]
     if not found.items and not any(problem.is_fatal for problem in log.all()):
         log.add_fatal("no-layout", str(path), f"read as {layout}, it holds no example")
     notes = [f"layout: {layout}", *map(one_line, found.notes), *notes, *_alike(items)]
-    return Reading(layout, tuple(items), kinds, log.all(), tuple(notes), _fingerprint(items))
+    return Reading(
+        layout, tuple(items), kinds, log.all(), tuple(notes), _fingerprint(items), columns
+    )
+
+
+def _refuse_columns(path: Path, layout: str, ask: FolderOptions, *, is_for_model: bool) -> None:
+    """Refuse names of columns where a layout has none: they would be ignored."""
+    if layout in _WITH_TABLE:
+        return
+    asked = {} if layout == "webdataset" else {"--label": ask.label}
+    asked |= {} if layout == "webdataset" else {"--split-column": ask.split_column}
+    if not is_for_model:  # else the kinds of its files serve as columns
+        asked |= {"--column": next((f"{m}={c}" for m, c in ask.columns.items()), "")}
+    for option, value in asked.items():
+        if value:
+            raise ConfigError(
+                f"{option} {value!r} names a column, but {path} is read as {layout}, without a "
+                f"table; leave {option} out, or give a table in its place"
+            )
+
+
+def _fixed(path: Path, layout: str, ask: FolderOptions, items: Sequence[Item]) -> dict[str, str]:
+    """Return column -> modality, as the user says it; of files without a table, kind -> modality.
+
+    Raises:
+        ConfigError: there are no such files.
+    """
+    if layout in _WITH_TABLE:
+        return {modality: modality for modality in ask.columns}
+    there = list(dict.fromkeys(column for item in items for column in item.parts))
+    for modality, column in ask.columns.items():
+        if column not in there:
+            raise ConfigError(
+                f"--column {modality}={column}: {path} has no table, and no files that are "
+                f"{column!r}; it has {', '.join(there) or 'none'}"
+            )
+    return {column: modality for modality, column in ask.columns.items()}
 
 
 def require_there(path: Path) -> None:
