@@ -43,12 +43,6 @@ def learned_by(settings: Settings, run: RunRecord, notify: Callable[[str], None]
     except ConfigError as error:
         raise ConfigError(f"run {run.id} cannot be used on files: {error}") from error
     problem = problem_of(source, spec.episodes)
-    if not inputs and not problem.is_regression:
-        raise ConfigError(
-            f"run {run.id} cannot be used on files: it was trained on data set "
-            f"{spec.data['name']!r}, whose parts are read each in its own way; train on one of "
-            "them, or on a folder of your own"
-        )
     blueprint = Blueprint(learner=spec.learner, model=spec.model, problem=problem, inputs=inputs)
     state = found.best or found.state
     origin = Origin(

@@ -141,6 +141,13 @@ class Mixture:
             facts=facts,
         )
 
+    def parts(
+        self, options: MixtureOptions
+    ) -> Iterator[tuple[str, Mapping[str, str], dict[str, Any]]]:
+        """Yield each part's name, what it renames, and name and options of its data set."""
+        for table in options.parts:
+            yield _label(table), table.get("rename", {}), _own(table)
+
     def _each(self, options: MixtureOptions) -> Iterator[tuple[Mapping[str, Any], "DataSet", Any]]:
         """Resolve the parts in order: table, data set, its options.
 
@@ -149,12 +156,15 @@ class Mixture:
         """
         require(len(options.parts) > 0, "parts", [], "a table [[data.parts]] for each data set")
         for table in options.parts:
-            own = {key: value for key, value in table.items() if key not in _OWN_KEYS}
             try:
-                dataset, parsed = self._resolve(own)
+                dataset, parsed = self._resolve(_own(table))
             except MetafleetError as error:
                 raise ConfigError(f"part {_label(table)!r}: {error}") from error
             yield table, dataset, parsed
+
+
+def _own(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key not in _OWN_KEYS}
 
 
 def _label(table: Mapping[str, Any]) -> str:

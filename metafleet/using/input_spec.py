@@ -1,6 +1,6 @@
 """How the examples of one modality are read from files, so that they look as in training."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from metafleet.data.base import DataSet
 from metafleet.data.class_data import example_shape
 from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.mixture import Mixture
 from metafleet.data.prepared import ArrayInfo, PreparedData
 from metafleet.data.registry import DATASETS, validate_options
 from metafleet.errors import ConfigError, ModelError
@@ -116,16 +117,21 @@ class InputSpec:
 def input_specs(data: Mapping[str, Any], data_dir: Any) -> dict[str, InputSpec]:
     """Describe the modalities of a run's data set; empty for data that are computed.
 
+    Those of a mixture are those of its parts, by their names in the mixture.
+
     Args:
         data: name and options of the data set.
         data_dir: where data are prepared.
 
     Raises:
-        ConfigError: no files can be read for one of them.
+        ConfigError: no files can be read for one of them, or two parts read one differently.
         DataMissingError: the data are not on this machine.
     """
     dataset: DataSet = DATASETS[data["name"]]
-    found = dataset.open_classes(validate_options(data), data_dir)
+    options = validate_options(data)
+    if isinstance(dataset, Mixture):
+        return _of_parts(dataset.parts(options), data_dir)
+    found = dataset.open_classes(options, data_dir)
     if found is None:
         return {}
     prepared = found.prepared
@@ -137,6 +143,44 @@ def input_specs(data: Mapping[str, Any], data_dir: Any) -> dict[str, InputSpec]:
         )
         for modality in found.modalities
     }
+
+
+def _of_parts(
+    parts: Iterable[tuple[str, Mapping[str, str], Mapping[str, Any]]], data_dir: Any
+) -> dict[str, InputSpec]:
+    found: dict[str, tuple[str, InputSpec]] = {}
+    for part, names, data in parts:
+        for modality, spec in input_specs(data, data_dir).items():
+            name = names.get(modality, modality)
+            first, known = found.setdefault(name, (part, spec))
+            if _differences(known, spec):
+                raise ConfigError(
+                    f"modality {name!r} is read in one way in part {first!r} and in another in "
+                    f"part {part!r} ({_differences(known, spec)}); train with another name for it, "
+                    f'as rename = {{ {modality} = "{part}_{modality}" }}'
+                )
+            found[name] = (first, replace(known, brightness=_between(known, spec)))
+    return {name: spec for name, (_, spec) in found.items()}
+
+
+def _differences(one: InputSpec, other: InputSpec) -> str:
+    """Say in what two ways of reading differ; "" where they are one."""
+    mine, theirs = (
+        {"kind": spec.kind, **spec.options, "shape": spec.shape, "ink as 1": spec.is_inverted}
+        for spec in (one, other)
+    )
+    return ", ".join(
+        f"{key} {value!r} and {theirs.get(key)!r}"
+        for key, value in mine.items()
+        if theirs.get(key) != value
+    )
+
+
+def _between(one: InputSpec, other: InputSpec) -> float | None:
+    """Return the mean of two parts' brightness: neither light nor dark where they differ much."""
+    if one.brightness is None or other.brightness is None:
+        return None
+    return round((one.brightness + other.brightness) / 2, 4)
 
 
 def _brightness(prepared: PreparedData, modality: str) -> float | None:

@@ -87,8 +87,7 @@ def open_items(
     """
     if not specs:
         raise ConfigError(
-            "the model was trained on data that are no files of one item each, such as a mixture "
-            "of data sets; no folder can be read for it"
+            "the model was trained on data that are computed; no folder can be read for it"
         )
     kinds = {name: spec.kind for name, spec in specs.items()}
     reading = read_items(folder, _ask(options), is_labelled=is_labelled, expected=kinds)
