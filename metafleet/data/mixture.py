@@ -16,7 +16,7 @@ from metafleet.options import require
 if TYPE_CHECKING:
     from metafleet.data.base import DataSet
 
-_OWN_KEYS = ("label", "weight", "rename")
+_OWN_KEYS = ("part", "weight", "rename")
 Resolve = Callable[[Mapping[str, Any]], "tuple[DataSet, Any]"]
 
 
@@ -25,7 +25,7 @@ class MixtureOptions:
     """Options of ``Mixture``.
 
     Attributes:
-        parts: a table for each data set, with its name and options, and perhaps "label", its name
+        parts: a table for each data set, with its name and options, and perhaps "part", its name
             in the mixture; "weight", a whole number, how many of consecutive episodes are its own;
             "rename", a table of modality to the name that it has in the mixture.
     """
@@ -43,8 +43,11 @@ class MixtureOptions:
                 isinstance(name, str) and is_modality_name(name) for name in names.values()
             )
             require(is_table, "rename", names, "a table of modality to another name")
-        labels = [_label(table) for table in self.parts]
-        require(len(set(labels)) == len(labels), "parts", labels, "a label of its own for each")
+            name = table.get("part", table["name"])
+            require(isinstance(name, str) and name != "", "part", name, "a name for the part")
+        names = [_name(table) for table in self.parts]
+        expected = 'a name of its own for each; add part = "..." to one'
+        require(len(set(names)) == len(names), "parts", names, expected)
 
 
 class Mixture:
@@ -101,16 +104,16 @@ class Mixture:
                 if modality not in source.modalities:
                     known = ", ".join(map(repr, source.modalities))
                     raise ConfigError(
-                        f"part {_label(table)!r}: rename holds {modality!r}; the part has {known}"
+                        f"part {_name(table)!r}: rename holds {modality!r}; the part has {known}"
                     )
-            parts.append(Part(_label(table), source, table.get("weight", 1), names))
+            parts.append(Part(_name(table), source, table.get("weight", 1), names))
         return MixtureSource(parts)
 
     def digest(self, options: MixtureOptions, data_dir: Path) -> str:
-        """Hash the parts' digests, with labels, weights and names."""
+        """Hash the parts' digests, with their names, weights and renamed modalities."""
         facts = [
             {
-                "label": _label(table),
+                "label": _name(table),  # the key is in all digests that runs have recorded
                 "weight": table.get("weight", 1),
                 "rename": table.get("rename", {}),
                 "digest": dataset.digest(own, data_dir),
@@ -125,10 +128,10 @@ class Mixture:
         splits: dict[str, SplitSummary] = {}
         facts: dict[str, str] = {}
         for table, dataset, own in self._each(options):
-            label, summary = _label(table), dataset.summarise(own, data_dir)
-            modalities |= {f"{label}.{name}": m for name, m in summary.modalities.items()}
-            splits |= {f"{label}.{split}": s for split, s in summary.splits.items()}
-            facts[label] = f"{dataset.name}, weight {table.get('weight', 1)}, {summary.licence}"
+            part, summary = _name(table), dataset.summarise(own, data_dir)
+            modalities |= {f"{part}.{name}": m for name, m in summary.modalities.items()}
+            splits |= {f"{part}.{split}": s for split, s in summary.splits.items()}
+            facts[part] = f"{dataset.name}, weight {table.get('weight', 1)}, {summary.licence}"
         return DataSummary(
             name=self.name,
             digest=self.digest(options, data_dir),
@@ -146,7 +149,7 @@ class Mixture:
     ) -> Iterator[tuple[str, Mapping[str, str], dict[str, Any]]]:
         """Yield each part's name, what it renames, and name and options of its data set."""
         for table in options.parts:
-            yield _label(table), table.get("rename", {}), _own(table)
+            yield _name(table), table.get("rename", {}), _own(table)
 
     def _each(self, options: MixtureOptions) -> Iterator[tuple[Mapping[str, Any], "DataSet", Any]]:
         """Resolve the parts in order: table, data set, its options.
@@ -157,15 +160,28 @@ class Mixture:
         require(len(options.parts) > 0, "parts", [], "a table [[data.parts]] for each data set")
         for table in options.parts:
             try:
+                self._refuse_label(table)
                 dataset, parsed = self._resolve(_own(table))
             except MetafleetError as error:
-                raise ConfigError(f"part {_label(table)!r}: {error}") from error
+                raise ConfigError(f"part {_name(table)!r}: {error}") from error
             yield table, dataset, parsed
+
+    def _refuse_label(self, table: Mapping[str, Any]) -> None:
+        """Say how to name a part where ``label`` is no option of its data set."""
+        if "label" not in table:
+            return
+        without = {key: value for key, value in _own(table).items() if key != "label"}
+        dataset, parsed = self._resolve(without)
+        if not hasattr(parsed, "label"):
+            raise ConfigError(
+                f"label={table['label']!r}, but data set {dataset.name!r} has no such option; "
+                f'to name the part, write part = "{table["label"]}"'
+            )
 
 
 def _own(table: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key not in _OWN_KEYS}
 
 
-def _label(table: Mapping[str, Any]) -> str:
-    return str(table.get("label", table["name"]))
+def _name(table: Mapping[str, Any]) -> str:
+    return str(table.get("part", table["name"]))

@@ -146,7 +146,7 @@ imported = "things"
 [[data.parts]]
 name = "folder"
 imported = "things"
-label = "seen"
+part = "seen"
 modalities = ["image"]
 """
 

@@ -239,7 +239,7 @@ def test_data_sets_are_mixed_by_configuration(tmp_path: Path) -> None:
         "parts": [
             {"name": "sinusoid", "rename": {"x": "time"}},
             {"name": "function_families", "families": ["linear"], "weight": 2},
-            {"name": "function_families", "label": "bends", "families": ["tanh"]},
+            {"name": "function_families", "part": "bends", "families": ["tanh"]},
         ],
     }
     mixed = registry.open_source(options, tmp_path)
@@ -271,7 +271,16 @@ def test_data_sets_are_mixed_by_configuration(tmp_path: Path) -> None:
         ([{"name": "sinusoid", "weight": 0}], "weight=0; expected a whole number, 1 or more"),
         ([{"name": "sinusoid", "rename": "t"}], "rename='t'; expected a table of modality"),
         ([{"name": "sinusoid", "rename": {"y": "t"}}], "rename holds 'y'; the part has 'x'"),
-        ([{"name": "sinusoid"}] * 2, "parts=['sinusoid', 'sinusoid']; expected a label of its own"),
+        ([{"name": "sinusoid", "part": ""}], "part=''; expected a name for the part"),
+        (
+            [{"name": "sinusoid", "label": "waves"}],
+            "part 'sinusoid': label='waves', but data set 'sinusoid' has no such option; to name "
+            'the part, write part = "waves"',
+        ),
+        (
+            [{"name": "sinusoid"}] * 2,
+            "parts=['sinusoid', 'sinusoid']; expected a name of its own for each; add part = ",
+        ),
         ([{"name": "sinus"}], "part 'sinus': there is no data set 'sinus'"),
         ([{"name": "sinusoid", "noise": 1}], "part 'sinusoid': data set 'sinusoid'"),
     ],

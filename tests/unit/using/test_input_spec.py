@@ -1,10 +1,14 @@
 """How prepared arrays are read from files again."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from metafleet.data.prepared import ArrayInfo
 from metafleet.errors import ConfigError, ModelError
-from metafleet.using.input_spec import InputSpec
+from metafleet.using.input_spec import InputSpec, input_specs
+from tests.unit.data.importing.folders import class_folders
 
 
 def info(kind: str, *shape: int) -> ArrayInfo:
@@ -36,3 +40,35 @@ def test_another_version_of_a_decoder_is_refused() -> None:
 
     with pytest.raises(ModelError, match="version 99 of the decoder of image"):
         InputSpec.from_json("image", values | {"version": 99})
+
+
+def part(folder: Path, **options: Any) -> dict[str, Any]:
+    return {"name": "folder", "path": str(folder), "image": {"side": 8}, **options}
+
+
+def test_a_mixture_is_read_as_its_parts_are_by_the_names_they_have_in_it(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "things")
+    first = part(folder)
+    second = part(folder, modalities=["image"], image={"side": 8, "fit": "pad"})
+    renamed = {**second, "part": "photos", "rename": {"image": "photo"}}
+    mixture = {"name": "mixture", "parts": [first, renamed]}
+
+    found = input_specs(mixture, tmp_path)
+
+    own, other = input_specs(first, tmp_path), input_specs(second, tmp_path)
+    assert found == {**own, "photo": other["image"]}
+    assert found["photo"] != found["image"]
+
+
+def test_parts_that_read_a_modality_differently_are_both_named(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path / "things")
+    other = part(folder, part="photos", image={"side": 8, "fit": "pad"})
+
+    with pytest.raises(ConfigError) as caught:
+        input_specs({"name": "mixture", "parts": [part(folder), other]}, tmp_path)
+
+    assert str(caught.value) == (
+        "modality 'image' is read in one way in part 'folder' and in another in part 'photos' "
+        "(fit 'crop' and 'pad'); train with another name for it, as rename = "
+        '{ image = "photos_image" }'
+    )
