@@ -10,7 +10,6 @@ from typing import Any
 from metafleet.data.importing.decoding import decode_items
 from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.options import FolderOptions, Layout
-from metafleet.data.importing.part import FilePart
 from metafleet.data.importing.problems import Problem, ProblemLog, counted, first_lines
 from metafleet.data.importing.reading import read_items
 from metafleet.data.summary import Progress, no_progress
@@ -115,7 +114,7 @@ def open_items(
         if is_labelled:
             notes += [f"class {name!r} is left out: none of its items can be used" for name in lost]
         found = Items(
-            names=tuple(_name(items[row]) for row in rows),
+            names=tuple(items[row].where for row in rows),
             labels=tuple(items[row].label for row in rows),
             notes=(),
             lost=lost,
@@ -230,12 +229,6 @@ def _refuse_unclear(
         f"{folder}: the {kind}{place} may be {' or '.join(map(repr, alike))} of the model; say "
         f"which, as --column {alike[0]}={columns[0]}"
     )
-
-
-def _name(item: Item) -> str:
-    """Call an item by its file where it has one of its own, and else by its row."""
-    files = [part.name for part in item.parts.values() if isinstance(part, FilePart)]
-    return files[0] if len(files) == 1 else item.where
 
 
 def _gaps(items: Items, needs: Needs, *, is_labelled: bool) -> list[str]:
