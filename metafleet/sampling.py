@@ -175,7 +175,8 @@ class ClassEpisodeSource:
             raise ConfigError(
                 f"k_shot + n_query = {need} items for each of n_way={shape.n_way} classes, but "
                 f"split {split!r} of {self._name!r} has {len(eligible)} classes so large "
-                f"(the largest has {most} items); lower n_query, k_shot or n_way"
+                f"(the largest has {most} item{'' if most == 1 else 's'}); lower n_query, "
+                "k_shot or n_way"
             )
 
     def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:

@@ -103,6 +103,8 @@ def inspect_data(
     metafleet data inspect glyphs --sheet glyphs.png
     metafleet data inspect ~/pets --set label=species --json
     """
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise ConfigError(f"--sheet {str(sheet)!r}; a sheet is a PNG: expected a name in .png")
     data_dir = Settings.load().data_dir
     options = _parse_options(name, assignments)
     with progress_bar() as progress:

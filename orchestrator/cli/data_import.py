@@ -108,7 +108,7 @@ def import_data(  # noqa: PLR0913 - one for each option
     for assignment in assignments:
         _assign(values, assignment)
     options: FolderOptions = registry.validate_options(values)
-    called = name or plain_name(absolute_path(folder))
+    called = plain_name(absolute_path(folder)) if name is None else name
     if called in registry.DATASETS:
         raise ConfigError(f"name {called!r} is that of a built-in data set; give another by --name")
     if problems_file is not None:

@@ -193,7 +193,7 @@ def _large_classes(labels: Sequence[str], ask: FolderOptions, log: ProblemLog) -
             log.add(
                 "small-class",
                 f"class {label!r}",
-                f"has {n} items without fault; expected {ask.min_items} or more: add some, "
-                "or lower --min-items",
+                f"has {n} item{'' if n == 1 else 's'} without fault; expected {ask.min_items} "
+                "or more: add some, or lower --min-items",
             )
     return {label for label, n in counts.items() if n >= ask.min_items}

@@ -123,6 +123,7 @@ def test_options_are_given_with_set(run):
         (["inspect", "omniglot", "--set", "split=test"], ConfigError, "split='test'; expected"),
         (["inspect", "glyphs", "--set", "min_faces=8\nx=1"], ConfigError, r"min_faces='8\\nx=1'"),
         (["inspect", "omniglot"], DataMissingError, "run `metafleet data prepare omniglot`"),
+        (["inspect", "glyphs", "--sheet", "x.jpg"], ConfigError, "'x.jpg'; a sheet is a PNG"),
         (["inspect", "sinusoid", "--sheet", "x.png"], ConfigError, "has no pictures"),
         (["inspect", "glyphs", "--sheet", "/no/such/x.png"], DataError, "cannot write the sheet"),
     ],

@@ -9,7 +9,7 @@ from metafleet.errors import ConfigError, DataError, DataMissingError
 from orchestrator.cli.data import data
 from orchestrator.cli.main import main
 from tests.unit.data.importing.conftest import OTHER_SEED
-from tests.unit.data.importing.folders import CLASSES, class_folders, huggingface, write
+from tests.unit.data.importing.folders import CLASSES, class_folders, huggingface, sound, write
 
 SEED = ("--seed", str(OTHER_SEED))
 
@@ -276,3 +276,42 @@ def test_a_mixture_is_not_told_to_be_prepared(home: Path) -> None:
     listed = run("list").stdout
 
     assert "prepare mixture" not in listed and "(ready when its parts are)" in listed
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--column", "image=foo"), ("--label", "foo"), ("--split-column", "foo")],
+    ids=["column", "label", "split"],
+)
+def test_columns_of_a_folder_without_a_table_are_refused(
+    tmp_path: Path, home: Path, option: str, value: str
+) -> None:
+    folder = class_folders(tmp_path / "pets")
+
+    with pytest.raises(ConfigError) as caught:
+        run("import", folder, option, value)
+
+    assert str(caught.value) == (
+        f"{option} {value!r} names a column, but {folder} is read as class_folders, without a "
+        f"table; leave {option} out, or give a table in its place"
+    )
+
+
+def test_an_empty_name_is_refused(tmp_path: Path, home: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^name ''; expected up to 64 letters"):
+        run("import", class_folders(tmp_path / "pets"), "--name", "")
+
+
+def test_columns_that_are_called_otherwise_than_their_modality_are_told(
+    tmp_path: Path, home: Path
+) -> None:
+    lines = ["sound_file_name,sentence,label"]
+    for n in range(24):
+        write(tmp_path / "t", {f"{n}.wav": sound(n)})
+        lines.append(f"{n}.wav,what {n} says,{CLASSES[n % 12]}")
+    write(tmp_path / "t", {"metadata.csv": "\n".join(lines)})
+
+    shown = run("import", tmp_path / "t", *SEED).output
+
+    assert "modality 'audio' is audio, from column 'sound_file_name'" in shown
+    assert "modality 'text' is text, from column 'sentence'" in shown

@@ -123,7 +123,7 @@ def test_a_column_called_as_class_names_are_in_episodes_is_called_otherwise(
     found = read(metadata(tmp_path, rows))
 
     assert dict(found.kinds) == {"class_text_": "image", "side": "image"}
-    assert "modality 'class_text_' is image, from column 'class_text'" in found.notes
+    assert "modality 'class_text_' is image, from column 'class_text_file_name'" in found.notes
 
 
 def test_columns_of_numbers_are_a_row_of_a_table(tmp_path: Path) -> None:
