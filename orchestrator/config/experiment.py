@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, ValidationError
 
-from metafleet.episode import CLASS_TEXT, SPLITS, EpisodeShape
+from metafleet.episode import CLASS_TEXT, META_VAL, SPLITS, EpisodeShape
 from metafleet.errors import ConfigError, MetafleetError
 from metafleet.execution import Strategy
 from metafleet.execution.strategy import LARGEST_CHUNK, StrategyName
@@ -143,8 +143,12 @@ class ExperimentConfig(Section):
         return changed
 
     def shapes(self) -> dict[str, EpisodeShape]:
-        """Give the shape of every split's episodes."""
-        return {split: self.episodes.shape(split) for split in SPLITS}
+        """Give the shape of the episodes of every split that the run uses.
+
+        Without validation that is not meta_val, so it need not have classes for them.
+        """
+        used = [split for split in SPLITS if split != META_VAL or self.validation.every]
+        return {split: self.episodes.shape(split) for split in used}
 
     def workload_spec(self, data_digest: str) -> WorkloadSpec:
         """Give what workers need to know to do this experiment's arithmetic.
@@ -172,7 +176,7 @@ class ExperimentConfig(Section):
         return replace(strategy, chunk=min(size, self.outer.meta_batch_size, LARGEST_CHUNK))
 
     def check_source(self, source: EpisodeSource, *, allowed_packages: Sequence[str] = ()) -> None:
-        """Check every split's episodes, the model and the learner against the opened data.
+        """Check the episodes of all used splits, the model and the learner against the opened data.
 
         Raises:
             ConfigError: one line for each split whose episodes the data cannot fill; else the

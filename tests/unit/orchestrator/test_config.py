@@ -364,7 +364,7 @@ def test_more_classes_than_a_split_has_is_refused_for_each_split(good: Path) -> 
         good,
         [
             *("data.name=glyphs", "episodes.n_way=10", "episodes.meta_test.n_query=5"),
-            *("model={name='conv4'}", "outer.lr=0.1"),
+            *("model={name='conv4'}", "outer.lr=0.1", "validation.every=5"),
         ],
     )
 
@@ -377,6 +377,18 @@ def test_more_classes_than_a_split_has_is_refused_for_each_split(good: Path) -> 
         for split, n in n_classes.items()
     ]
     config.check_source(source_of(**dict.fromkeys(n_classes, 10)))
+
+
+def test_a_split_that_the_run_does_not_use_may_have_too_few_classes(good: Path) -> None:
+    asked = ["data.name=glyphs", "model={name='conv4'}", "episodes.n_way=3"]
+    asked.append("episodes.meta_test.n_query=5")
+    without = ExperimentConfig.load(good, [*asked, "validation.every=0"])
+    validating = ExperimentConfig.load(good, [*asked, "validation.every=1"])
+    source = source_of(meta_train=9, meta_val=2, meta_test=3)
+
+    without.check_source(source)
+    with pytest.raises(ConfigError, match="n_way=3 but split 'meta_val' of 'glyphs' has 2"):
+        validating.check_source(source)
 
 
 def test_what_is_wrong_in_every_split_is_said_once(good: Path) -> None:
