@@ -139,3 +139,11 @@ def test_a_text_is_found_by_the_name_that_the_model_knows(tmp_path: Path) -> Non
     adapted = base("front", "story").adapt(table)
 
     assert not any("story" in note for note in adapted.notes)
+
+
+def test_an_item_of_a_table_is_named_by_its_row_though_it_has_one_file(
+    tmp_path: Path, model: AdaptedModel
+) -> None:
+    found = model.predict(cards(tmp_path / "table", "front_file_name", rows=3))
+
+    assert [row.item for row in found] == [f"metadata.csv:{line}" for line in (2, 3, 4)]
