@@ -103,6 +103,7 @@ class FakeSource:
     modalities: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: {"image": IMAGE})
     target_dim: int = 0
     texts: frozenset[str] = frozenset()
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     def n_classes(self, split: str) -> int:
         return 20

@@ -148,7 +148,7 @@ def test_float32_statistics_are_as_near_to_exact_as_the_plain_ones_or_nearer() -
 
 def test_noted_statistics_are_the_unbiased_ones_of_batch_norm() -> None:
     noted: dict[str, tuple[Tensor, Tensor]] = {}
-    norm = BatchStatistics(lambda layer, mean, var: noted.update({layer: (mean, var)}))
+    norm = BatchStatistics(lambda layer, mean, var, seen: noted.update({layer: (mean, var)}))
     x, scale, shift = arguments((3, 4, 5, 6), seed=15)
     fused_norm_pool_relu(norm, "fused", x, scale, shift)
     norm("plain", x, scale, shift)

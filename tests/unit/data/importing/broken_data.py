@@ -144,7 +144,7 @@ BROKEN = {
         "small-class",
         files({"lone/x.png": picture(1)}),
         "class 'lone'",
-        "has 1 items without fault",
+        "has 1 item without fault",
     ),
     "a class without a file": Broken(
         "small-class", files({"empty/.keep": ""}), "class 'empty'", "has no example"
