@@ -12,7 +12,7 @@ from db.models import LABEL_LENGTH
 from db.repositories import EvaluationRepository, RunRepository
 from metafleet.episode import CLASS_TEXT
 from metafleet.errors import CheckpointError, ConfigError
-from metafleet.models.registry import looked_at
+from metafleet.models.registry import require_seen_names
 from metafleet.params import MetaState, schema_of
 from metafleet.sampling import problem_of
 from metafleet.workload import Workload
@@ -126,15 +126,9 @@ def _require_same_model(
                 f"{split!r}, but run {run_id} has learned {_described(learned.get(name))}; "
                 "expected episodes that leave the model as it is"
             )
-    problem = problem_of(workload.source, spec.episodes)
-    seen = looked_at(spec.model, problem, allowed_packages=settings.allowed_packages)
-    if shows_names and seen and CLASS_TEXT not in seen:
-        known = ", ".join(map(repr, sorted(seen)))
-        raise ConfigError(
-            f"class_text=true would change nothing: the model of run {run_id} looks at {known} "
-            "alone; set class_text=false, or train a run whose model has an encoder of "
-            f"{CLASS_TEXT}"
-        )
+    if shows_names:
+        problem = problem_of(workload.source, spec.episodes)
+        require_seen_names(spec.model, problem, allowed_packages=settings.allowed_packages)
 
 
 def _described(found: tuple[str, tuple[int, ...]] | None) -> str:

@@ -70,6 +70,8 @@ class NearestPrototype(Protonet):
             distances = squared_distances(values, one.values)
             spread = _spread(one)
             if len(prototypes) > 1:
+                # where all prototypes are one, or there is but one, distances tell nothing
+                shared = shared * (spread > 0)
                 distances, spread = distances * _inverse(spread), torch.ones_like(spread)
             total, n_shared = total + shared * distances, n_shared + shared
         return -torch.where(n_shared > 0, total / n_shared.clamp(min=1.0), 2.0 * spread)

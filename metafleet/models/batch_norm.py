@@ -91,12 +91,12 @@ class BatchStatistics:
         self.check(layer, x)
         if self._note is None or self._is_traced:
             if self._note is not None:
-                self._note(layer, *_statistics(x), self._seen if seen is None else seen)
+                self.note(layer, *_statistics(x), seen=seen)
             return F.batch_norm(x, None, None, scale, shift, True, 0.0, EPSILON)
         mean, variance = torch.zeros_like(scale), torch.zeros_like(scale)
         # momentum 1: what comes back in mean and variance is this batch's alone
         y = F.batch_norm(x, mean, variance, scale, shift, True, 1.0, EPSILON)
-        self.note(layer, mean, variance)
+        self.note(layer, mean, variance, seen=seen)
         return y
 
     def check(self, layer: str, x: Tensor) -> None:
@@ -111,10 +111,12 @@ class BatchStatistics:
                 "it; give more examples or choose batch_norm='running' or 'none'"
             )
 
-    def note(self, layer: str, mean: Tensor, variance: Tensor) -> None:
-        """Tell whoever keeps statistics."""
+    def note(
+        self, layer: str, mean: Tensor, variance: Tensor, *, seen: Tensor | None = None
+    ) -> None:
+        """Tell whoever keeps statistics; ``seen`` as in ``Normalise``."""
         if self._note is not None:
-            self._note(layer, mean, variance, self._seen)
+            self._note(layer, mean, variance, self._seen if seen is None else seen)
 
     def beneath(self, part: str, seen: Tensor | None) -> "BatchStatistics":
         """Return the same for layers of a part of the model; see the function ``beneath``."""
@@ -124,7 +126,7 @@ class BatchStatistics:
         return BatchStatistics(
             lambda layer, mean, variance, seen: note(f"{part}.{layer}", mean, variance, seen),
             is_traced=self._is_traced,
-            seen=seen,
+            seen=self._seen if seen is None else seen,
         )
 
 
@@ -241,6 +243,7 @@ class EpisodeNorm:
             return _OWN_BATCH(layer, x, scale, shift)
         mean, variance = self._support[layer]
         if layer in self._perhaps_unknown:
+            _OWN_BATCH.check(layer, x)
             own_variance, own_mean = torch.var_mean(x, _all_but_channels(x), correction=0)
             is_known = variance >= 0
             mean = torch.where(is_known, mean, own_mean)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metafleet.episode import CLASS_TEXT
 from metafleet.errors import ConfigError
 from metafleet.models.adapter import Adapter
 from metafleet.models.audio_conv import AudioConv
@@ -61,7 +62,7 @@ def model_factory(
         else:
             _check_partial(parsed, seen)
             model = found.build(parsed, seen, n_outputs)
-        _check_shown(_looked_at(parsed, seen), seen)
+        _check_shown(_looked_at(found, parsed, seen), seen)
         return model
 
     return make_model
@@ -70,19 +71,37 @@ def model_factory(
 def looked_at(
     options: Mapping[str, Any], problem: Problem, *, allowed_packages: Sequence[str] = ()
 ) -> set[str]:
-    """Return the modalities that a model looks at; none if its options do not say.
+    """Return the modalities that a model looks at; none if it does not say, as a user's own.
 
     Raises:
         ConfigError: an option is wrong.
     """
     found, parsed = MODELS.resolve(options, allowed_packages=allowed_packages)
-    return set(problem.modalities) if found is RawFeatures else _looked_at(parsed, problem)
+    return _looked_at(found, parsed, problem)
+
+
+def require_seen_names(
+    options: Mapping[str, Any], problem: Problem, *, allowed_packages: Sequence[str] = ()
+) -> None:
+    """Refuse a model that does not look at names of classes, where episodes show them.
+
+    Raises:
+        ConfigError: names what it looks at; or an option is wrong.
+    """
+    seen = looked_at(options, problem, allowed_packages=allowed_packages)
+    if seen and CLASS_TEXT not in seen:
+        known = ", ".join(map(repr, sorted(seen)))
+        raise ConfigError(
+            f"class_text=true shows names of classes that nobody looks at: the model looks at "
+            f"{known} alone; set class_text=false, or learn with model.encoders.{CLASS_TEXT} of a "
+            "fusion"
+        )
 
 
 def _check_partial(options: Any, problem: Problem) -> None:
     """Refuse a model of given modalities where some episodes come without one."""
     for modality in sorted(problem.partial):
-        if modality in _looked_at(options, problem):
+        if modality in _named(options, problem):
             raise ConfigError(
                 f"modality {modality!r} is not in every episode; expected model 'fusion', which "
                 "takes what there is"
@@ -104,10 +123,17 @@ def _check_shown(seen: set[str], problem: Problem) -> None:
             )
 
 
-def _looked_at(options: Any, problem: Problem) -> set[str]:
-    """Return the modalities that a model looks at by its options; none if they do not say."""
+def _looked_at(found: type[ModelClass], options: Any, problem: Problem) -> set[str]:
+    """Return what a built-in model looks at; options of a user's own may mean anything."""
+    if found is RawFeatures:
+        return set(problem.modalities)
     if isinstance(options, FusionOptions):
         return set(options.encoders or problem.modalities)
+    return _named(options, problem) if found in _BUILT_IN else set()
+
+
+def _named(options: Any, problem: Problem) -> set[str]:
+    """Return the modalities that options name; none if there are no such options."""
     one = getattr(options, "modality", None)
     seen = set() if one is None else {str(one)}
     if hasattr(options, "modalities"):

@@ -90,11 +90,10 @@ class AdaptedModel:
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             if torch.compiler.is_exporting():
                 raise  # by these the exporter says what it cannot do
-            # the inputs are as they must be: what adapting left is not
             first = next(iter(str(error).splitlines()), "")
             raise ModelError(
-                f"learner {self.learned.blueprint.learner['name']!r} cannot predict by what "
-                f"adapting left: {type(error).__name__} ({first:.100}); make the model again"
+                f"learner {self.learned.blueprint.learner['name']!r} cannot predict: "
+                f"{type(error).__name__} ({first:.100}); if its files were changed, adapt it again"
             ) from error
 
     def predict(

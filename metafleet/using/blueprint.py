@@ -91,7 +91,7 @@ class Blueprint:
                 },
                 partial=frozenset(str(name) for name in values["partial"]),
                 texts=_texts(values, modalities, specs),
-                kinds=_kinds(values, specs),
+                kinds=_kinds(values, modalities, specs),
             )
             learner, model = dict(values["learner"]), dict(values["model"])
         except (ConfigError, ModelError):
@@ -109,16 +109,27 @@ def _texts(
     Where it was not written down, those that are read as such, and names of classes.
     """
     if "texts" in values:
-        return frozenset(str(name) for name in values["texts"])
+        return frozenset(_known(values["texts"], list, modalities))
     read = {name for name, spec in specs.items() if spec.is_text}
     return frozenset(name for name in modalities if name in read or name == CLASS_TEXT)
 
 
-def _kinds(values: Options, specs: Mapping[str, InputSpec]) -> dict[str, str]:
+def _kinds(
+    values: Options, modalities: Iterable[str], specs: Mapping[str, InputSpec]
+) -> dict[str, str]:
     """Return what modalities were made of; where it was not written down, as they are read."""
     if "kinds" in values:
-        return {str(name): str(kind) for name, kind in values["kinds"].items()}
+        return {
+            name: str(values["kinds"][name]) for name in _known(values["kinds"], dict, modalities)
+        }
     return {name: spec.kind for name, spec in specs.items() if spec.kind != name}
+
+
+def _known(values: Any, kind: type[Any], modalities: Iterable[str]) -> list[str]:
+    """Return the names in a list or an object, which must be those of modalities."""
+    if not isinstance(values, kind) or not set(values) <= set(modalities):
+        raise ValueError(f"{values!r:.60} in place of modalities")
+    return list(values)
 
 
 def _shape(values: Any) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from metafleet.episode import ExampleSet, is_presence_key, presence_key
 from metafleet.errors import DataError
 from metafleet.learners.support_tensors import completed
+from metafleet.models.presence import presence
 from metafleet.problem import Problem
 from metafleet.script.plain_episode import check_classes
 from metafleet.using.needs import Needs
@@ -36,6 +37,7 @@ def check_inputs(problem: Problem, needs: Needs, inputs: Mapping[str, Tensor]) -
         raise DataError("inputs have 0 examples; give 1 or more")
     for name, values in inputs.items():
         _check_values(name, values)
+    _check_presence(needs, inputs)
 
 
 def check_support(problem: Problem, needs: Needs, support: ExampleSet, n_classes: int) -> None:
@@ -97,6 +99,23 @@ def _check_values(name: str, values: Tensor) -> None:
         expected = "0 or 1" if is_presence_key(name) else "finite numbers"
         raise DataError(
             f"{name!r} holds {rows[row, place].item()} in example {row}; expected {expected}"
+        )
+
+
+def _check_presence(needs: Needs, inputs: Mapping[str, Tensor]) -> None:
+    """Refuse masks of what is not there, and examples without anything that is looked at."""
+    for name, values in inputs.items():
+        modality = name.removesuffix(".present")
+        if modality not in inputs and bool(values.any()):
+            raise DataError(
+                f"{name!r} says that examples have {modality!r}, which is not among the inputs; "
+                "give it, or leave the mask out"
+            )
+    masks = [presence(inputs, name) for name in needs.known if name in inputs]
+    empty = (torch.stack(masks).sum(dim=0) == 0).nonzero()
+    if len(empty):
+        raise DataError(
+            f"example {empty[0].item()} has none of {list(needs.known)}; expected one at least"
         )
 
 

@@ -11,11 +11,11 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, ValidationError
 
-from metafleet.episode import CLASS_TEXT, META_VAL, SPLITS, EpisodeShape
+from metafleet.episode import META_VAL, SPLITS, EpisodeShape
 from metafleet.errors import ConfigError, MetafleetError
 from metafleet.execution import Strategy
 from metafleet.execution.strategy import LARGEST_CHUNK, StrategyName
-from metafleet.models.registry import looked_at
+from metafleet.models.registry import require_seen_names
 from metafleet.sampling import EpisodeSource, problem_of
 from metafleet.workload import Workload, WorkloadSpec
 from orchestrator.config import options
@@ -191,26 +191,11 @@ class ExperimentConfig(Section):
         raise_problems(list(lines))
         try:
             Workload.bind(self.workload_spec(""), source, allowed_packages=allowed_packages)
-            self._require_seen_names(source, allowed_packages)
+            if any(shape.class_text for shape in self.shapes().values()):
+                problem = problem_of(source, self.shapes())
+                require_seen_names(self.model, problem, allowed_packages=allowed_packages)
         except ConfigError as error:
             raise ConfigError(f"{self._blame.origin}: {error}") from error
-
-    def _require_seen_names(self, source: EpisodeSource, allowed_packages: Sequence[str]) -> None:
-        """Refuse names of classes that the model does not look at.
-
-        Raises:
-            ConfigError: names what it looks at.
-        """
-        if not any(shape.class_text for shape in self.shapes().values()):
-            return
-        problem = problem_of(source, self.shapes())
-        seen = looked_at(self.model, problem, allowed_packages=allowed_packages)
-        if seen and CLASS_TEXT not in seen:
-            known = ", ".join(map(repr, sorted(seen)))
-            raise ConfigError(
-                f"class_text=true shows names of classes that nobody looks at: the model looks at "
-                f"{known} alone; set class_text=false, or model.encoders.{CLASS_TEXT} of a fusion"
-            )
 
 
 def _require_deciding(key: str, episodes: Episodes, split: str) -> None:

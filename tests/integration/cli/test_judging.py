@@ -42,8 +42,9 @@ def things(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ),
         (
             "{name='conv4', channels=4, n_blocks=2}",
-            "class_text=true would change nothing: the model of run 1 looks at 'image' alone; "
-            "set class_text=false, or train a run whose model has an encoder of class_text",
+            "class_text=true shows names of classes that nobody looks at: the model looks at "
+            "'image' alone; set class_text=false, or learn with model.encoders.class_text of a "
+            "fusion",
         ),
     ],
     ids=["grows", "looks away"],

@@ -7,7 +7,7 @@ from torch import Tensor
 from metafleet.episode import Episode, EpisodeShape, ExampleSet, presence_key
 from metafleet.errors import ConfigError
 from metafleet.learners.registry import build_learner
-from metafleet.models.batch_norm import EpisodeNorm
+from metafleet.models.batch_norm import BatchStatistics, EpisodeNorm, beneath
 from metafleet.models.presence import presence, stand_in
 from metafleet.models.registry import model_factory
 from metafleet.params import Params
@@ -357,3 +357,20 @@ def test_queries_of_what_the_support_lacks_are_normalised_by_their_own(method: s
         state = random_state(built)
         results[mode] = built.predict(state, episode.support, episode.query.inputs, 3)
     torch.testing.assert_close(results["support"], results["transductive"])
+
+
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_what_nobody_has_is_noted_so_however_deep_its_layer_is(is_traced: bool) -> None:
+    noted: list[Tensor | None] = []
+    norm = BatchStatistics(
+        lambda layer, mean, variance, seen: noted.append(seen), is_traced=is_traced
+    )
+    x, one = torch.randn(4, 3), torch.ones(3)
+    nobody, somebody = torch.tensor(False), torch.tensor(True)
+
+    norm("a", x, one, one, seen=nobody)
+    beneath(norm, "part", nobody)("a", x, one, one)
+    beneath(beneath(norm, "part", nobody), "inner")("a", x, one, one)
+    beneath(norm, "part", nobody)("a", x, one, one, seen=somebody)
+
+    assert noted == [nobody, nobody, nobody, somebody]

@@ -261,6 +261,21 @@ def test_nearest_prototype_compares_by_what_both_have() -> None:
     assert bool(right[~only_b].all()) and right[only_b].float().mean() > 0.7
 
 
+def test_a_modality_that_one_class_alone_has_tells_nothing() -> None:
+    problem = Problem({"a": (8,), "b": (3,)}, 0, {"meta_test": EpisodeShape(5, 1, 4)})
+    learner = build_learner(NEAREST, problem, model_factory({"name": "mlp"}, problem))
+    generator = torch.Generator().manual_seed(3)
+    a, b = torch.randn(25, 8, generator=generator), torch.randn(25, 3, generator=generator)
+    logits = []
+    for holds in (0.0, 1.0):
+        mask = torch.tensor([holds, 0.0, 0.0, 0.0, 0.0])
+        inputs = {"a": a[:5], "b": b[:5] * mask[:, None], presence_key("b"): mask}
+        support = ExampleSet(inputs, torch.arange(5))
+        queries = {"a": a[5:], "b": b[5:], presence_key("b"): torch.ones(20)}
+        logits.append(learner.predict(learner.init_state(1), support, queries, 5))
+    torch.testing.assert_close(logits[1], logits[0])
+
+
 def test_what_features_have_in_common_costs_no_digits() -> None:
     episode = classification_episode(modalities={"a": (4,)}, seed=13)
     far = [

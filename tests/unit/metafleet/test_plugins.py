@@ -31,6 +31,20 @@ class Wide(Mlp):
         return Mlp.build(MlpOptions(hidden=(options.factor,)), problem, n_outputs)
 
 
+@dataclass(frozen=True)
+class LooseOptions:
+    modality: str = ""
+    modalities: str = "all"
+
+
+class Loose(Wide):
+    Options = LooseOptions
+
+    @classmethod
+    def build(cls, options, problem, n_outputs):
+        return Wide.build(WideOptions(), problem, n_outputs)
+
+
 class Bare:
     pass
 """
@@ -49,6 +63,10 @@ def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def build(name: str, *allowed: str, **options: object) -> Workload:
     spec = SPEC.to_json() | {"model": {"name": name, **options}}
     return Workload.bind(type(SPEC).from_json(spec), FakeSource(), allowed_packages=allowed)
+
+
+def test_options_of_ones_own_model_may_mean_anything(own_package: str) -> None:
+    assert build("own_models.wide:Loose", own_package).init_state().params
 
 
 def test_a_model_of_an_allowed_package_is_built_with_its_options(own_package: str) -> None:

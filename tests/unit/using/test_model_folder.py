@@ -208,6 +208,8 @@ BROKEN = {
     "truncated": (_truncate, "were written: damaged"),
     "a bit": (_flip, "its sha256 differs"),
     "no blueprint": (lambda f: _edit(f, blueprint=3), "description of the model is damaged"),
+    "texts in one word": (lambda f: _blueprint(f, texts="abc"), "'abc' in place of modalities"),
+    "strange kinds": (lambda f: _blueprint(f, kinds={"x": "image"}), "in place of modalities"),
     "no classes": (lambda f: _edit(f, classes=[["cat", 1]]), "is damaged"),
     "a class twice": (lambda f: _edit(f, classes=[["a", 1], ["a", 1], ["b", 1]]), "is damaged"),
     "unknown learner": (lambda f: _blueprint(f, learner={"name": "oracle"}), "'oracle'"),
@@ -290,8 +292,8 @@ def test_a_description_that_contradicts_itself_is_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (None, "cannot predict by what adapting left: KeyError"),
-        (torch.randn(3, 9), "cannot predict by what adapting left: RuntimeError"),
+        (None, "cannot predict: KeyError"),
+        (torch.randn(3, 9), "cannot predict: RuntimeError"),
     ],
 )
 def test_what_adapting_left_is_refused_where_nothing_can_be_predicted_by_it(

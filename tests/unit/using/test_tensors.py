@@ -71,6 +71,10 @@ WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "no input": ({}, "modality 'image' is missing"),
     "gaps": ({"image": NOT_A_NUMBER}, "'image' holds nan in example 2; expected finite numbers"),
     "lengths": ({"image": IMAGE, "image.present": torch.ones(3)}, "'image' has 4, 'image.present'"),
+    "nobody": (
+        {"image": IMAGE, "image.present": torch.tensor([1.0, 0.0, 1.0, 1.0])},
+        r"example 1 has none of \['image'\]",
+    ),
     "wide mask": (
         {"image": IMAGE, "image.present": torch.ones(4, 2)},
         r"'image.present' is float32 \[4, 2\]; expected float32 \[n\]",
@@ -80,6 +84,17 @@ WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
         "'image.present' holds 0.5 in example 0; expected 0 or 1",
     ),
 }
+
+
+def test_a_mask_of_what_is_not_there_is_refused() -> None:
+    base = learned("image", "audio", model=fusing("running"))
+    model = base.adapt_to(support_of(base), CLASSES)
+    image = torch.rand(4, 3, 8, 8)
+
+    with pytest.raises(DataError, match=r"'audio\.present' says that examples have 'audio', which"):
+        model.logits({"image": image, "audio.present": torch.ones(4)})
+    nobody = model.logits({"image": image, "audio.present": torch.zeros(4)})
+    assert torch.equal(nobody, model.logits({"image": image}))
 
 
 @pytest.mark.parametrize("how", WRONG)
