@@ -2,25 +2,33 @@
 
 A file may say one long value a million times in a few bytes, for a column keeps what repeats in a
 dictionary. So sizes are found in the file's own description, and where that does not suffice in the
-dictionary and how often each entry of it is used.
+dictionary and how often each entry of it is used. The description is that of the pages, for the
+one at the file's end may say anything.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from typing import Any
 
 from metafleet.data.decoding.base import import_library
 from metafleet.data.decoding.source import MAX_SOURCE_BYTES
+from metafleet.data.importing.parquet_pages import (
+    DELTA_BYTE_ARRAY,
+    PLAIN_DICTIONARY,
+    RLE_DICTIONARY,
+    Pages,
+    read_pages,
+)
 from metafleet.data.importing.part import FilePart
 from metafleet.data.importing.problems import ProblemLog
 from metafleet.errors import DataMissingError, DecodeError
 
-_MAX_ROWS = 10_000_000
-"""A row that repeats another takes no room in the file, but does in memory."""
-_REPEATING = {"RLE_DICTIONARY", "PLAIN_DICTIONARY", "DELTA_BYTE_ARRAY"}
-"""Encodings whose values may be longer than all that the file stores."""
-_CELL_BYTES = 8
+_REPEATING = {PLAIN_DICTIONARY, DELTA_BYTE_ARRAY, RLE_DICTIONARY}
+_NUMBERS = {"BOOLEAN", "INT32", "INT64", "FLOAT", "DOUBLE"}
+_ROW_BYTES, _CELL_BYTES, _LISTED_NUMBER_BYTES = 400, 100, 40
+"""Of Python's objects, besides what strings hold: they take more than the file's values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,33 +78,48 @@ def read_parquet(file: FilePart, log: ProblemLog) -> ParquetRows | None:
 
 def _check_size(pyarrow: Any, opened: Any, file: FilePart) -> None:
     """Refuse what would take too much memory, before it is decoded."""
-    metadata = opened.metadata
-    if metadata.num_rows > _MAX_ROWS:
-        raise DecodeError(f"has {metadata.num_rows} rows; expected at most {_MAX_ROWS}: split it")
-    total = 0
-    for number in range(metadata.num_columns):
-        column = metadata.schema.column(number)
-        chunks = [metadata.row_group(g).column(number) for g in range(metadata.num_row_groups)]
-        width = max(_CELL_BYTES, column.length or 0)
-        total += sum(max(c.num_values * width, c.total_uncompressed_size) for c in chunks)
-        _require_room(total, column.path)
-        if column.physical_type != "BYTE_ARRAY":
-            continue
-        repeating = [chunk for chunk in chunks if _REPEATING & set(chunk.encodings)]
-        most = sum(chunk.num_values * chunk.total_uncompressed_size for chunk in repeating)
-        if total + most > MAX_SOURCE_BYTES:
-            # DELTA_BYTE_ARRAY has no dictionary to look at
-            has_dictionary = all("DELTA_BYTE_ARRAY" not in c.encodings for c in repeating)
-            most = _used_bytes(pyarrow, file, column.path) if has_dictionary else most
-        total += most
-        _require_room(total, column.path)
+    metadata, total = opened.metadata, 0
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    with file.path.open("rb") as handle, mmap(handle.fileno(), 0, access=ACCESS_READ) as content:
+        for number in range(metadata.num_columns):
+            column = metadata.schema.column(number)
+            chunks = [group.column(number) for group in groups]
+            pages = [read_pages(content, chunk, metadata.created_by or "") for chunk in chunks]
+            width = max(_cell_bytes(column), column.length or 0)
+            total += sum(each.n_values * width + each.n_bytes for each in pages)
+            _require_room(total, f"its columns to {column.path!r}")
+            if column.physical_type == "BYTE_ARRAY":
+                total += _repeated_bytes(pyarrow, file, column.path, pages, total)
+                _require_room(total, f"its columns to {column.path!r}")
+    rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
+    _require_room(total + rows * _ROW_BYTES, f"{rows} rows")
 
 
-def _require_room(n_bytes: int, column: str) -> None:
+def _cell_bytes(column: Any) -> int:
+    is_listed = column.max_repetition_level == 1 and column.path.count(".") == 2
+    if is_listed and column.physical_type in _NUMBERS and ".list." in column.path:
+        return _LISTED_NUMBER_BYTES
+    return _CELL_BYTES
+
+
+def _repeated_bytes(
+    pyarrow: Any, file: FilePart, path: str, pages: Sequence[Pages], total: int
+) -> int:
+    """Return what values take that are stored once; ``total`` is what is taken already."""
+    repeating = [each for each in pages if _REPEATING & each.encodings]
+    most = sum(each.n_values * each.n_bytes for each in repeating)
+    # DELTA_BYTE_ARRAY has no dictionary to look at
+    has_dictionary = all(DELTA_BYTE_ARRAY not in each.encodings for each in repeating)
+    if total + most > MAX_SOURCE_BYTES and has_dictionary:
+        return _used_bytes(pyarrow, file, path)
+    return most
+
+
+def _require_room(n_bytes: int, where: str) -> None:
     if n_bytes > MAX_SOURCE_BYTES:
         raise DecodeError(
-            f"has {n_bytes} bytes or more in its columns to {column!r} once decoded; expected at "
-            f"most {MAX_SOURCE_BYTES}: split it into several files, or drop columns"
+            f"takes {n_bytes} bytes or more in memory, {where}; expected at most "
+            f"{MAX_SOURCE_BYTES}: split it into several files, or drop columns"
         )
 
 
