@@ -6,8 +6,9 @@ data/train-00000-of-00002.parquet    its Hub's shards: files in the cells, numbe
 images/, train.csv    filename,label              LibFewShot: paths are relative to images/
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import PurePosixPath
 
 from metafleet.data.importing.columns import Roles, find_roles
@@ -16,10 +17,11 @@ from metafleet.data.importing.part import find_file
 from metafleet.data.importing.problems import ProblemLog
 from metafleet.data.importing.reader import Found, Place
 from metafleet.data.importing.rows import RowReader
-from metafleet.data.importing.split_names import find_split, shard_name
+from metafleet.data.importing.split_names import find_split, shard_name, shard_numbers
 from metafleet.data.importing.table import Table, read_table
 
 _Says = Callable[[PurePosixPath], str]
+_SHOWN_SHARDS = 5
 
 
 def read_manifests(place: Place, log: ProblemLog) -> Found:
@@ -32,11 +34,38 @@ def read_huggingface(place: Place, log: ProblemLog) -> Found:
 
     Paths are relative to the table. Every column has the kind of its own files.
     """
-    return _read(_with_known_splits(place, log), log, split_name=_hub_split, bases=("",))
+    place = _with_known_splits(place, log)
+    _note_missing_shards(place.files, log)
+    return _read(place, log, split_name=_hub_split, bases=("",))
 
 
 def _hub_split(path: PurePosixPath) -> str:
     return shard_name(path.name) or path.parent.name
+
+
+def _note_missing_shards(files: Sequence[str], log: ProblemLog) -> None:
+    """Compare the numbers of shards with how many there are, as each of them says."""
+    found: dict[tuple[str, int], set[int]] = {}
+    for name in files:
+        number, total = shard_numbers(PurePosixPath(name).name)
+        if total > 1:
+            path = PurePosixPath(name)
+            split = str(path.with_name(shard_name(path.name)))
+            found.setdefault((split, total), set()).add(number)
+    for (split, total), there in found.items():
+        begin = int(total in there and 0 not in there)  # some count from 1
+        all_of_them = range(begin, begin + total)
+        absent = (number for number in all_of_them if number not in there)
+        n_absent = total - sum(number in all_of_them for number in there)
+        if n_absent:
+            are, them = ("is", "it") if n_absent == 1 else ("are", "them")
+            first = ", ".join(f"{number:05}" for number in islice(absent, _SHOWN_SHARDS))
+            log.add(
+                "missing-file",
+                f"{split}-*-of-{total:05}.parquet",
+                f"{n_absent} of {total} shards of {PurePosixPath(split).name!r} {are} missing: "
+                f"{first}{', ...' if n_absent > _SHOWN_SHARDS else ''}; download {them}",
+            )
 
 
 def _with_known_splits(place: Place, log: ProblemLog) -> Place:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
 
-_SHARD = re.compile(r"(.+?)-\d+-of-\d+(-[0-9a-f]+)?\.parquet", re.IGNORECASE)
+_SHARD = re.compile(r"(.+?)-(\d+)-of-(\d+)(-[0-9a-f]+)?\.parquet", re.IGNORECASE)
 _NAMES = {
     META_TRAIN: ("train", "training", "meta_train", "meta-train", "metatrain", "base"),
     META_VAL: ("val", "valid", "validation", "dev", "meta_val", "meta-val", "metaval"),
@@ -27,3 +27,9 @@ def shard_name(name: str) -> str:
     """Return the split that a shard names, "train" of "train-00000-of-00002.parquet"; or ""."""
     found = _SHARD.fullmatch(name)
     return found[1] if found else ""
+
+
+def shard_numbers(name: str) -> tuple[int, int]:
+    """Return which shard, from 0, of how many a name is; (0, 1) where it is none."""
+    found = _SHARD.fullmatch(name)
+    return (int(found[2]), int(found[3])) if found else (0, 1)

@@ -90,6 +90,26 @@ def test_rows_and_shards_that_cannot_be_placed_are_all_listed(tmp_path: Path) ->
     assert not any(problem.is_fatal for problem in found.problems)
 
 
+def test_shards_that_are_missing_are_told_and_the_others_can_be_read(tmp_path: Path) -> None:
+    shard(tmp_path / "data/train-00000-of-00003-0123456789abcdef.parquet", [0])
+    shard(tmp_path / "data/train-00002-of-00003.parquet", [0])
+    shard(tmp_path / "data/validation-00003-of-00009.parquet", [1])
+    shard(tmp_path / "data/test-00000-of-00002.parquet", [2])
+    shard(tmp_path / "data/test-00001-of-00002.parquet", [2])
+    shard(tmp_path / "data/dev-00001-of-00002.parquet", [1])  # counted from 1
+    shard(tmp_path / "data/dev-00002-of-00002.parquet", [1])
+
+    found = read_items(tmp_path, FolderOptions())
+
+    assert [str(problem) for problem in found.problems] == [
+        "data/train-*-of-00003.parquet: 1 of 3 shards of 'train' is missing: 00001; download it "
+        "[missing-file]",
+        "data/validation-*-of-00009.parquet: 8 of 9 shards of 'validation' are missing: 00000, "
+        "00001, 00002, 00004, 00005, ...; download them [missing-file]",
+    ]
+    assert len(found.items) == 7 and not any(problem.is_fatal for problem in found.problems)
+
+
 def test_of_several_configurations_one_is_named(tmp_path: Path) -> None:
     for name in ("plain", "cropped"):
         shard(tmp_path / "data" / name / "train-00000-of-00001.parquet", [0, 1])
