@@ -1,7 +1,7 @@
 """Which layout a folder has, by what is in it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from metafleet.data.importing.easy_few_shot import is_specification
 from metafleet.data.importing.kinds import kinds_of
@@ -65,22 +65,33 @@ def _huggingface(folder: Path) -> list[str] | None:
 
 
 def _shards(folder: Path) -> list[str]:
-    """Find the Hub's shards here, else in the one folder that has any: data/, or a configuration's.
+    """Find the Hub's shards here, else in the folders of splits, else in the one that has any.
 
-    Of several configurations none is chosen: their rows may be the same.
+    That is data/, or a configuration's. Of several configurations none is chosen: their rows may be
+    the same.
     """
-    found = _shards_in(folder, folders_in(folder))
-    return _own_shards(folder) or (next(iter(found.values())) if len(found) == 1 else [])
+    found = _folders_of_shards(folder)
+    is_plain = len(found) == 1 or _are_splits(found)
+    inner = [name for shards in found.values() for name in shards]
+    return _own_shards(folder) or (inner if is_plain else [])
 
 
 def find_configurations(folder: Path) -> list[str]:
     """Name the folders of shards of the Hub's layout of which one has to be chosen; often none."""
     if folder.is_file() or _own_shards(folder):
         return []
-    here = list(_shards_in(folder, folders_in(folder)))
-    if here:
-        return here if len(here) > 1 else []
-    return list(_shards_in(folder, [f"data/{name}" for name in folders_in(folder / "data")]))
+    found = _folders_of_shards(folder)
+    return list(found) if len(found) > 1 and not _are_splits(found) else []
+
+
+def _folders_of_shards(folder: Path) -> dict[str, list[str]]:
+    """Return the folders here, else in data/, that have shards -> the shards."""
+    here = _shards_in(folder, folders_in(folder))
+    return here or _shards_in(folder, [f"data/{name}" for name in folders_in(folder / "data")])
+
+
+def _are_splits(names: Iterable[str]) -> bool:
+    return all(find_split(PurePosixPath(name).name) for name in names)
 
 
 def _shards_in(folder: Path, names: Sequence[str]) -> dict[str, list[str]]:

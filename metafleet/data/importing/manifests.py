@@ -40,7 +40,9 @@ def read_huggingface(place: Place, log: ProblemLog) -> Found:
 
 
 def _hub_split(path: PurePosixPath) -> str:
-    return shard_name(path.name) or path.parent.name
+    """Return what a shard's name says, unless the folder alone says a split."""
+    named, folder = shard_name(path.name), path.parent.name
+    return folder if not named or (find_split(folder) and not find_split(named)) else named
 
 
 def _note_missing_shards(files: Sequence[str], log: ProblemLog) -> None:

@@ -40,7 +40,7 @@ def shard(path: Path, labels: Sequence[int | None], names: Sequence[str] = NAMES
     return path
 
 
-@pytest.mark.parametrize("place", ["", "data/", "plain_text/"])
+@pytest.mark.parametrize("place", ["", "data/", "plain_text/", "data/plain/"])
 def test_the_shards_of_the_hub_are_read_with_their_classes_and_splits(
     tmp_path: Path, place: str
 ) -> None:
@@ -126,6 +126,18 @@ def test_of_several_configurations_one_is_named(tmp_path: Path) -> None:
         assert f"has Parquet shards in the folders {names}, which may be" in str(problem)
         assert problem.message.endswith(f"name one, such as {tmp_path / 'data/cropped'}")
     assert [item.label for item in found.items] == ["cat", "dog"] and not found.problems
+
+
+@pytest.mark.parametrize("place", ["", "data/"])
+def test_shards_in_folders_of_splits_are_read_together(tmp_path: Path, place: str) -> None:
+    shard(tmp_path / f"{place}train/train-00000-of-00001.parquet", [0, 0])
+    shard(tmp_path / f"{place}val/part-00000-of-00001.parquet", [1])
+    shard(tmp_path / f"{place}test/test-00000-of-00001.parquet", [2])
+
+    reading = read(tmp_path)
+
+    assert reading.layout == "huggingface" and len(reading.items) == 4
+    assert splits(reading) == {META_TRAIN: {"cat"}, META_VAL: {"dog"}, META_TEST: {"owl"}}
 
 
 @pytest.mark.parametrize("is_list", [False, True], ids=["cells", "a list in each cell"])
