@@ -110,14 +110,13 @@ def open_items(
         if not rows:
             raise DataError(f"{folder} has no item that can be used")
         notes += [f"left out: {line}" for line in first_lines(log.all())]
-        lost = _lost_classes(items, rows)
-        if is_labelled:
-            notes += [f"class {name!r} is left out: none of its items can be used" for name in lost]
+        kept = [items[row] for row in rows]
+        notes += reading.say_lost(kept) if is_labelled else []
         found = Items(
-            names=tuple(items[row].where for row in rows),
-            labels=tuple(items[row].label for row in rows),
+            names=tuple(item.where for item in kept),
+            labels=tuple(item.label for item in kept),
             notes=(),
-            lost=lost,
+            lost=reading.lost_classes(kept),
             _specs={name: spec for name, spec in specs.items() if name in needs.known},
             _decoded=decoded,
             _rows=rows,
@@ -174,12 +173,6 @@ def _lacking(folder: Path, items: Sequence[Item], needs: Needs, log: ProblemLog)
 
 def _any_has(items: Sequence[Item], modality: str) -> bool:
     return any(modality in item.parts for item in items)
-
-
-def _lost_classes(items: Sequence[Item], rows: Sequence[int]) -> tuple[str, ...]:
-    """Return the classes that have no item that can be used: nothing is adapted to them."""
-    kept = {items[row].label for row in rows}
-    return tuple(dict.fromkeys(item.label for item in items if item.label not in kept))
 
 
 def _known(

@@ -21,12 +21,13 @@ def read_class_folders(place: Place, log: ProblemLog) -> Found:
     items = []
     for name in folders_in(place.folder):
         items += _read_folder(place, name, log, label=name)
-    return Found(items, [*_left_aside(files_in(place.folder)), *_deeper(items, 1)])
+    notes = [*_left_aside(files_in(place.folder)), *_deeper(items, 1)]
+    return Found(items, notes, labels=tuple(folders_in(place.folder)))
 
 
 def read_split_folders(place: Place, log: ProblemLog) -> Found:
     """Read {train,val,test}/<class>/*."""
-    items = []
+    items, labels = [], []
     aside = files_in(place.folder)
     for split_name in folders_in(place.folder):
         split = find_split(split_name)
@@ -39,8 +40,9 @@ def read_split_folders(place: Place, log: ProblemLog) -> Found:
             continue
         aside += files_in(place.folder / split_name)
         for name in folders_in(place.folder / split_name):
+            labels.append(name)
             items += _read_folder(place, f"{split_name}/{name}", log, label=name, split=split)
-    return Found(items, [*_left_aside(aside), *_deeper(items, 2)])
+    return Found(items, [*_left_aside(aside), *_deeper(items, 2)], labels=tuple(labels))
 
 
 def read_flat(place: Place, log: ProblemLog) -> Found:

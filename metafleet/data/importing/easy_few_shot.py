@@ -31,9 +31,11 @@ def is_specification(path: Path) -> bool:
 def read_easy_few_shot(place: Place, log: ProblemLog) -> Found:
     """Read the classes of each JSON file; one called train, val or test gives its split."""
     items: list[Item] = []
+    labels: list[str] = []
     for name in place.files:
         split = find_split(PurePosixPath(name).stem)
         for label, root in _classes(place, name, log):
+            labels.append(label)
             folder = _find_root(place.folder, PurePosixPath(name).parent, root)
             if folder is None:
                 log.add(
@@ -44,7 +46,7 @@ def read_easy_few_shot(place: Place, log: ProblemLog) -> Found:
                 continue
             files = files_below(place.folder, folder, log)
             items += list(read_class(files, log, label=label, split=split))
-    return Found(items, [f"read {', '.join(place.files)}"])
+    return Found(items, [f"read {', '.join(place.files)}"], labels=tuple(labels))
 
 
 def _classes(place: Place, name: str, log: ProblemLog) -> list[tuple[str, str]]:

@@ -92,6 +92,7 @@ def examine(
         notes=(
             *reading.notes,
             *notes,
+            *reading.say_lost(items[number] for number in sound),
             *lost,
             *_texts_that_tell(items, kept, kinds, decoded),
             *_texts_that_were_cut(items, kept, kinds, decoded),

@@ -1,6 +1,6 @@
 """One example of the user's: its class, its split, and the parts it consists of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from metafleet.data.importing.part import Part
@@ -43,6 +43,7 @@ class Reading:
         notes: what was decided and is worth saying, one line each.
         fingerprint: sha256 of what was found: names, sizes, times, classes, splits.
         columns: modality -> the column of the table, or the name among the files, that it is from.
+        labels: all classes that were seen, also those of which every item was refused.
     """
 
     layout: str
@@ -52,3 +53,16 @@ class Reading:
     notes: tuple[str, ...] = field(default=())
     fingerprint: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+
+    def lost_classes(self, kept: Iterable[Item]) -> tuple[str, ...]:
+        """Return the classes that have no item among those that can be used."""
+        there = {item.label for item in kept}
+        return tuple(label for label in self.labels if label not in there)
+
+    def say_lost(self, kept: Iterable[Item]) -> list[str]:
+        """Say of each of these that it is left out."""
+        return [
+            f"class {name!r} is left out: none of its items can be used"
+            for name in self.lost_classes(kept)
+        ]

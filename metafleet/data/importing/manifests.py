@@ -105,12 +105,14 @@ def _read(place: Place, log: ProblemLog, *, split_name: _Says, bases: tuple[str,
     if roles is None:
         return Found([], [])
     items: list[Item] = []
+    labels: list[str] = []
     for table in tables:
         path = PurePosixPath(table.file.name)
         here = tuple(str(path.parent / base) for base in bases)
         reader = RowReader(place.folder, roles, log, here, place.is_labelled)
         items += reader.read(table, split=find_split(split_name(path)))
-    return Found(items, _notes(tables, roles), roles.by_name())
+        labels += reader.labels
+    return Found(items, _notes(tables, roles), roles.by_name(), tuple(labels))
 
 
 def _notes(tables: list[Table], roles: Roles) -> list[str]:

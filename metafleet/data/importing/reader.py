@@ -36,11 +36,13 @@ class Found:
         items: their parts by column; a column is called after its modality, its kind, or "".
         notes: what was decided and is worth saying.
         columns: column of the items' parts -> what the table calls it, where there is a table.
+        labels: classes that were seen, besides those of items: of some, every item was refused.
     """
 
     items: list[Item]
     notes: list[str]
     columns: Mapping[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
 
 Reader = Callable[[Place, ProblemLog], Found]

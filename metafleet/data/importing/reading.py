@@ -26,7 +26,7 @@ from metafleet.data.importing.omniglot_folder import read_omniglot
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.part import FilePart
 from metafleet.data.importing.problems import ProblemLog, one_line
-from metafleet.data.importing.reader import Reader
+from metafleet.data.importing.reader import Found, Reader
 from metafleet.data.importing.torchmeta import read_torchmeta
 from metafleet.data.importing.walking import is_empty
 from metafleet.data.importing.webdataset import read_webdataset
@@ -100,8 +100,21 @@ def read_items(
         log.add_fatal("no-layout", str(path), f"read as {layout}, it holds no example")
     notes = [f"layout: {layout}", *map(one_line, found.notes), *notes, *_alike(items)]
     return Reading(
-        layout, tuple(items), kinds, log.all(), tuple(notes), _fingerprint(items), columns
+        layout,
+        tuple(items),
+        kinds,
+        log.all(),
+        tuple(notes),
+        _fingerprint(items),
+        columns,
+        _labels(found),
     )
+
+
+def _labels(found: Found) -> tuple[str, ...]:
+    """Return the classes that were seen and that can be called by their names, in one line."""
+    seen = dict.fromkeys([*(item.label for item in found.items), *found.labels])
+    return tuple(dict.fromkeys(composed(name) for name in seen if name and not _unfit_label(name)))
 
 
 def _refuse_columns(path: Path, layout: str, ask: FolderOptions, *, is_for_model: bool) -> None:
@@ -173,7 +186,7 @@ def _is_sound(item: Item, log: ProblemLog) -> bool:
     before = len(log)
     if not _is_utf8(item.label):
         log.add("not-utf8", item.where, f"class {item.label!r} is not UTF-8; rename it")
-    elif len(item.label) > _LONGEST_LABEL or not is_printable(item.label):
+    elif _unfit_label(item.label):
         shown = f"{item.label[:40]!r} ({len(item.label)} characters)"
         log.add(
             "bad-label",
@@ -186,6 +199,10 @@ def _is_sound(item: Item, log: ProblemLog) -> bool:
         if isinstance(part, FilePart) and part.n_bytes == 0:
             log.add("empty-file", item.where, f"{item.begin(part)}has 0 bytes; get or delete it")
     return len(log) == before
+
+
+def _unfit_label(label: str) -> bool:
+    return len(label) > _LONGEST_LABEL or not is_printable(label)
 
 
 def _composed(item: Item) -> Item:

@@ -28,6 +28,7 @@ class RowReader:
         log: takes the problems.
         bases: folders, relative to ``folder``, in which files are looked for, in this order.
         is_labelled: every row needs a class; else it has one where there is any.
+        labels: classes of the rows that were read or refused.
         listings: folder -> lower-case name -> name of what was seen in it, to look once.
     """
 
@@ -36,6 +37,7 @@ class RowReader:
     log: ProblemLog
     bases: Sequence[str]
     is_labelled: bool = True
+    labels: dict[str, None] = field(default_factory=dict)
     listings: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def read(self, table: Table, *, split: str = "") -> list[Item]:
@@ -45,6 +47,7 @@ class RowReader:
 
     def _item(self, row: Row, split: str) -> Item | None:
         label = self._label(row)
+        self.labels.update({label: None} if label else {})
         own_split = self._split(row)
         parts = self._parts(row)
         if label is None or own_split is None or parts is None:

@@ -34,6 +34,7 @@ _Sample = dict[str, SlicePart]
 def read_webdataset(place: Place, log: ProblemLog) -> Found:
     """Read shards; one called train-*, val-* or test-*, or in such a folder, gives its split."""
     items: list[Item] = []
+    labels: list[str] = []
     seen: dict[str, str] = {}
     for name in place.files:
         shard = find_file(place.folder, name)
@@ -52,10 +53,10 @@ def read_webdataset(place: Place, log: ProblemLog) -> Found:
                 )
                 continue
             seen[key] = name
-            item = _item(where, sample, place, log)
+            item = _item(where, sample, place, log, labels)
             if item is not None:
                 items.append(Item(where, item.label, item.parts, item.split or split))
-    return Found(items, [f"read {len(place.files)} shards"])
+    return Found(items, [f"read {len(place.files)} shards"], labels=tuple(labels))
 
 
 def _split_of(path: PurePosixPath) -> str:
@@ -124,7 +125,10 @@ def _is_refused(
     return True
 
 
-def _item(where: str, sample: _Sample, place: Place, log: ProblemLog) -> Item | None:
+def _item(
+    where: str, sample: _Sample, place: Place, log: ProblemLog, labels: list[str]
+) -> Item | None:
+    """Make an item of a sample, or None; its class joins ``labels`` in both cases."""
     notes = _notes(where, sample, log)
     parts: dict[str, Part] = {}
     for extension, part in sample.items():
@@ -147,6 +151,7 @@ def _item(where: str, sample: _Sample, place: Place, log: ProblemLog) -> Item | 
             )
         parts.setdefault(inner or kind, part)
     label = _label(where, notes, place, log)
+    labels += [label] if label else []
     named = text_of(notes.get(place.ask.split_column or "split")) or ""
     split = find_split(named)
     if named and not split:

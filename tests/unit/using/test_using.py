@@ -86,6 +86,21 @@ def test_a_modality_the_model_does_not_look_at_is_left_out_and_told(
     assert any("modality 'audio' is left out: the model looks at image" in n for n in found.notes)
 
 
+def test_classes_are_told_of_that_lost_every_item_while_they_were_read(
+    support: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(support, tmp_path / "s")
+    for name, content in (("yak", b"not a png"), ("zebra", b"")):
+        (tmp_path / "s" / name).mkdir()
+        (tmp_path / "s" / name / "a.png").write_bytes(content)
+
+    model = learned("image").adapt(tmp_path / "s", ReadOptions(skip_bad=True))
+
+    assert len(model.classes) == 3
+    for name in ("yak", "zebra"):
+        assert f"class {name!r} is left out: none of its items can be used" in model.notes
+
+
 def test_items_without_a_modality_the_model_needs_are_named_or_left_out(
     support: Path, tmp_path: Path
 ) -> None:
