@@ -5,6 +5,7 @@ classes, too. When classes come or go, those alone change splits that are next t
 """
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from fractions import Fraction
@@ -15,6 +16,8 @@ from metafleet.data.importing.problems import ProblemLog
 from metafleet.episode import META_TRAIN, META_VAL, SPLITS
 
 _FEWEST = 2
+_DECIMALS = range(2, 7)
+"""Of shares that are proposed: as few as do, for hundredths do not cut 51 classes in three."""
 
 
 def assign_splits(
@@ -89,9 +92,9 @@ def shares_for(n_way: int, n_classes: int) -> tuple[float, float, float] | None:
         n_way: 2 or more.
         n_classes: of all splits.
     """
-    least = math.ceil(100 * n_way / max(1, n_classes)) / 100
-    for val in (least, 0.0):
-        shares = (round(1.0 - val - least, 2), val, least)
+    for n_small, decimals in itertools.product((2, 1), _DECIMALS):
+        least = math.ceil(10**decimals * n_way / max(1, n_classes)) / 10**decimals
+        shares = (round(1.0 - n_small * least, decimals), least if n_small == 2 else 0.0, least)
         if shares[0] > 0.0:
             counts = count_classes(n_classes, shares)
             if min(n for n, share in zip(counts, shares, strict=True) if share) >= n_way:

@@ -87,12 +87,32 @@ def test_no_split_is_further_from_its_share_than_rounding_and_two_classes_ask(
 
 @pytest.mark.parametrize(
     ("n_way", "n_classes", "shares"),
-    [(5, 15, (0.32, 0.34, 0.34)), (5, 12, (0.58, 0.0, 0.42)), (5, 9, None), (2, 0, None)],
+    [
+        (5, 15, (0.32, 0.34, 0.34)),
+        (17, 51, (0.332, 0.334, 0.334)),
+        (5, 12, (0.58, 0.0, 0.42)),
+        (5, 9, None),
+        (2, 0, None),
+    ],
 )
 def test_shares_are_found_that_give_every_split_so_many_classes(
     n_way: int, n_classes: int, shares: tuple[float, ...] | None
 ) -> None:
     assert shares_for(n_way, n_classes) == shares
+
+
+@given(n_way=st.integers(2, 300), more=st.integers(0, 900))
+def test_validation_is_done_without_only_where_there_are_too_few_classes(
+    n_way: int, more: int
+) -> None:
+    n_classes = 2 * n_way + more
+
+    shares = shares_for(n_way, n_classes)
+
+    assert shares is not None and abs(sum(shares) - 1.0) < 1e-6
+    counts = count_classes(n_classes, shares)
+    assert min(counts[0], counts[2]) >= n_way
+    assert counts[1] >= n_way if n_classes >= 3 * n_way else shares[1] == 0.0
 
 
 @pytest.mark.parametrize(
