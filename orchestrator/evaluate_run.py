@@ -76,6 +76,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     if baselines:
         contenders += [(it, 0) for it in baselines_of(spec, workload)]
     changes = config.episodes.changes_from(own.episodes, split)
+    observer.on_notice(f"run {run.id} ({run.name}, seed {run.seed}) is judged")
     results = []
     for contender, step in contenders:
         judgement = Judgement(

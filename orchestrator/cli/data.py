@@ -219,6 +219,7 @@ def _parse_options(name: str, assignments: tuple[str, ...]) -> dict[str, Any]:
         option, separator, text = assignment.partition("=")
         if not separator or not option:
             raise ConfigError(f"--set {assignment!r}; expected OPTION=VALUE")
-        options[option.strip()] = parse_value(text.strip())
+        # as it is written for `submit`
+        options[option.strip().removeprefix("data.")] = parse_value(text.strip())
     registry.validate_options(options)
     return options

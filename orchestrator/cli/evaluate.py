@@ -67,7 +67,6 @@ def evaluate(  # noqa: PLR0913 - options of one command
         if not in_process:
             require_broker(settings)
         log_to(settings.home / "logs")
-        notify(f"run {record.id} ({record.name}, seed {record.seed}) is judged")
         with watching(has_steps=False) as observer:
             found = evaluate_run(
                 *(database, settings, record.id),

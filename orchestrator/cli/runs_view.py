@@ -143,19 +143,18 @@ def _read_runs(settings: Settings, limit: int) -> tuple[RunRecord, ...]:
 
 
 def _runs_table(found: tuple[RunRecord, ...]) -> Table:
-    headings = ("id", "uid", "name", "seed", "status", "steps", "created (UTC)")
-    has_owners = any(run.owner for run in found)  # a column only while somebody is at work
-    table = make_table(
-        *headings, *(("owner",) if has_owners else ()), right=("id", "seed", "steps")
-    )
+    headings: tuple[str, ...] = ("id", "uid", "name", "seed", "status", "steps", "created (UTC)")
+    owners = {run.id: _owner(run) for run in found if run.status is RunStatus.RUNNING}
+    headings += ("owner",) if any(owners.values()) else ()  # only while somebody is at work
+    table = make_table(*headings, right=("id", "seed", "steps"), fold="name", least_width=12)
     for run in found:
         style = _STYLES.get(run.status, "")
         table.add_row(
             *(str(run.id), run.uid, run.name, str(run.seed)),
             f"[{style}]{run.status}[/]" if style else str(run.status),
             f"{run.steps_done}/{run.n_steps}",
-            f"{run.created_at:%Y-%m-%d %H:%M:%S}",
-            *((_owner(run) or "",) if has_owners else ()),
+            f"{run.created_at:%Y-%m-%d %H:%M}",
+            *([owners.get(run.id) or ""] if "owner" in headings else []),
         )
     return table
 

@@ -10,7 +10,7 @@ from db.engine import Database
 from db.records import RunRecord, RunStatus
 from db.repositories import RunRepository, ServerRepository
 from experiments import find_experiment
-from metafleet.data.registry import check_origin, open_source
+from metafleet.data.registry import check_origin, is_ready, open_source, prepare
 from metafleet.errors import MetafleetError
 from orchestrator.cli.context import (
     echo_json,
@@ -18,6 +18,7 @@ from orchestrator.cli.context import (
     open_database,
     require_broker,
 )
+from orchestrator.cli.data_view import progress_bar
 from orchestrator.cli.evaluations import show_seeds
 from orchestrator.cli.execution import execute_watched, show_report
 from orchestrator.cli.figures import parse_seeds
@@ -95,6 +96,9 @@ def submit(  # noqa: PLR0913 - one for each option
     for seed in wanted:
         config.with_seed(seed)
     check_origin(config.data)
+    with progress_bar() as progress:  # what needs no download is prepared
+        if is_ready(config.data, settings.data_dir):
+            prepare(config.data, settings.data_dir, progress)
     source = open_source(config.data, settings.data_dir)
     config.check_source(source, allowed_packages=settings.allowed_packages)
     if not in_process and not detach:  # a queue needs the database alone

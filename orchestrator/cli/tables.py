@@ -5,23 +5,24 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 
 _PIPE_WIDTH = 200
-_LEAST_WIDTH = 16
-"""Of a column that folds: the longest word of what is in it."""
 
 
-def make_table(*headings: str, right: tuple[str, ...] = (), fold: str = "") -> Table:
+def make_table(
+    *headings: str, right: tuple[str, ...] = (), fold: str = "", least_width: int = 16
+) -> Table:
     """Make a table.
 
     Args:
         headings: of the columns.
         right: those of figures.
         fold: that of the column which gives way on a narrow terminal.
+        least_width: what that column keeps.
     """
     table = Table(box=box.SIMPLE_HEAD)
     for heading in headings:
         justify: JustifyMethod = "right" if heading in right else "left"
         if heading == fold:
-            table.add_column(heading, justify=justify, overflow="fold", min_width=_LEAST_WIDTH)
+            table.add_column(heading, justify=justify, overflow="fold", min_width=least_width)
         else:
             table.add_column(heading, justify=justify, no_wrap=True)
     return table
@@ -48,5 +49,10 @@ def show_table(table: Table) -> None:
     console = _Console(highlight=False)
     wide = _Console(highlight=False, width=_PIPE_WIDTH)
     # what a narrow console measures is never wider than itself
-    is_cut = console.width < wide.measure(table).minimum
-    (wide if is_cut or not console.is_terminal else console).print(table)
+    if console.is_terminal and console.width >= wide.measure(table).minimum:
+        console.print(table)
+        return
+    with wide.capture() as captured:
+        wide.print(table)
+    for line in captured.get().splitlines():
+        wide.out(line.rstrip(), highlight=False)

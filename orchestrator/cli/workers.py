@@ -35,7 +35,8 @@ def workers(as_json: bool) -> None:
 
 
 def _table(found: list[WorkerInfo]) -> Table:
-    table = make_table("worker", "pid", "device", "queues", "version", "protocol", "last seen")
+    headings = ("worker", "pid", "device", "queues", "version", "protocol", "last seen")
+    table = make_table(*headings, fold="worker", least_width=10)
     for worker in found:
         table.add_row(
             *(worker.name, str(worker.pid), worker.device, ", ".join(worker.queues)),

@@ -35,7 +35,8 @@ class StepDeadline:
         self._last_s, self._last_waited_s = now_s, waited_s
         if workers_alive == 0 and not self._is_paused:
             self._notify(
-                f"paused: no worker listens to {' or '.join(self._queues)}; start one with "
+                f"paused: no worker listens to {' or '.join(self._queues)}; `metafleet up` starts "
+                "its own again, others start with "
                 f"`celery -A workers.app worker -Q {self._queues[-1]}`"
             )
         elif workers_alive and self._is_paused:

@@ -79,7 +79,8 @@ def find_roles(tables: Sequence[Table], place: Place, log: ProblemLog) -> Roles 
             where,
             f"no column holds files or texts: none is called 'file_name' or 'text', or has names "
             f"of files; the columns are {_listed(columns)}; name one with --column, such as "
-            f"--column image={(others or columns)[0]}",
+            f"--column image={(others or columns)[0]}, or --column table="
+            f"{','.join((others or columns)[:2])} for numbers",
         )
         return None
     used = {*roles.files.values(), *roles.texts.values(), *sum(roles.numbers.values(), ())}

@@ -178,7 +178,10 @@ def _nothing_fits(path: Path, ask: FolderOptions) -> str:
         return f"is an empty folder; expected {_LAYOUTS}"
     if ask.layout != "auto":
         return f"is not laid out as {ask.layout!r}; see docs/data.md, or leave --layout out"
-    return f"has no layout that is known: expected {_LAYOUTS}; of several manifests, name one"
+    return (
+        f"has no layout that is known: expected {_LAYOUTS}. Files of one class go into a folder of "
+        "its name, within the folder that is given; of several manifests, name one"
+    )
 
 
 def _is_sound(item: Item, log: ProblemLog) -> bool:

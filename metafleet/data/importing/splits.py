@@ -41,10 +41,13 @@ def assign_splits(
             "or hash with --split hashed",
         )
         return {}, []
+    if _are_all_in_several(given, log):
+        return {}, []
     splits = {c: _only(c, found, log) for c, found in given.items()}
     known = {c: split for c, split in splits.items() if split}
     notes = ["splits: as the folder gives them"]
-    if META_VAL not in known.values() and ask.split_fractions[1] > 0.0:
+    has_val = any(META_VAL in found for found in given.values())
+    if not has_val and ask.split_fractions[1] > 0.0:
         known |= _with_validation({c: s for c, s in known.items() if c in large}, ask)
         notes.append("meta_val: a share of meta_train's classes, by a hash of their names")
     return known, notes
@@ -110,7 +113,8 @@ def check_splits(
     if ask.split_fractions[1] == 0.0 and not counts[META_VAL]:
         del counts[META_VAL]
     small = {split: n for split, n in counts.items() if n < _FEWEST}
-    if not small:
+    is_told = not splits and any(problem.is_fatal for problem in log.all())
+    if not small or is_told:
         return
     advice = _advice(n_classes, counts)
     for split, n in small.items():
@@ -144,6 +148,21 @@ def _given(items: Iterable[Item]) -> dict[str, dict[str, int]]:
     return given
 
 
+def _are_all_in_several(given: Mapping[str, Mapping[str, int]], log: ProblemLog) -> bool:
+    """Note it in one line where the splits are of items, not of classes."""
+    if len(given) < _FEWEST or any(len(found) < _FEWEST for found in given.values()):
+        return False
+    label, found = next(iter(given.items()))
+    counts = ", ".join(f"{n} in {split}" for split, n in sorted(found.items()))
+    log.add_fatal(
+        "label-in-two-splits",
+        "split",
+        f"all {len(given)} classes have items in several splits, such as {label!r} ({counts}); a "
+        "class is learned or judged, never both: split anew with --split hashed",
+    )
+    return True
+
+
 def _only(label: str, found: Mapping[str, int], log: ProblemLog) -> str:
     if len(found) == 1:
         return next(iter(found))
@@ -152,8 +171,8 @@ def _only(label: str, found: Mapping[str, int], log: ProblemLog) -> str:
         log.add(
             "label-in-two-splits",
             f"class {label!r}",
-            f"has items in several, {counts}; a class is learned or judged, never both: rename it, "
-            "or split anew with --split hashed",
+            f"has items in several splits, {counts}; a class is learned or judged, never both: "
+            "rename it, or split anew with --split hashed",
         )
     else:
         log.add("unknown-split", f"class {label!r}", "has no item that says its split; say it")

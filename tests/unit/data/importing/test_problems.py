@@ -103,4 +103,4 @@ def test_a_table_without_files_says_what_a_column_of_files_is(tmp_path: Path) ->
 
     assert problem.kind == "no-file-column"
     assert "none is called 'file_name' or 'text'" in problem.message
-    assert problem.message.endswith("such as --column image=number")
+    assert "such as --column image=number, or --column table=number for" in problem.message

@@ -152,6 +152,23 @@ def test_a_split_given_for_some_items_of_a_class_is_that_of_all() -> None:
     assert splits["a"] in (META_TRAIN, META_VAL) and splits["b"] == META_TEST
 
 
+def test_splits_of_items_are_one_line_that_says_the_way_out() -> None:
+    items = [
+        Item(f"{label}{i}", label, {}, split=split)
+        for label in NAMES[:15]
+        for i, split in enumerate((META_TRAIN, META_VAL, META_TEST))
+    ]
+
+    splits, notes, log = assign(items)
+    check_splits(splits, FolderOptions(), log, n_classes=15)
+
+    (problem,) = log.all()
+    assert problem.is_fatal and splits == {} and notes == []
+    assert "all 15 classes have items in several splits, such as 'class 0' (1 in" in problem.message
+    assert problem.message.endswith("split anew with --split hashed")
+    assert len(assign(items, split="hashed")[0]) == 15
+
+
 def test_hashing_passes_over_what_the_folder_says() -> None:
     items = [Item("", name, {}, META_TRAIN) for name in NAMES] + [Item("", "x", {}, META_TEST)]
 

@@ -90,3 +90,15 @@ def test_a_narrow_terminal_cuts_no_figure(
     assert "…" not in out
     assert all(figure in out for figure in ("400", "1000", "98.12 ± 0.31 %", "0.3861 ± 0.0169"))
     assert width < 60 or max(map(len, out.splitlines())) <= width
+
+
+def test_lines_in_a_pipe_end_where_their_text_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    table = make_table("judged", "step", right=("step",), fold="judged")
+    table.add_row("[bold]meta-trained[/] " + "x" * 60, "1")
+    table.add_row("short", "")
+
+    show_table(table)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line == line.rstrip() for line in lines)
+    assert any(line.strip() == "short" for line in lines)
