@@ -1,7 +1,8 @@
 """How the examples of one modality are read from files, so that they look as in training."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,7 @@ def _of_parts(
     parts: Iterable[tuple[str, Mapping[str, str], Mapping[str, Any]]], data_dir: Any
 ) -> dict[str, InputSpec]:
     found: dict[str, tuple[str, InputSpec]] = {}
+    brightness: dict[str, list[float | None]] = {}
     for part, names, data in parts:
         for modality, spec in input_specs(data, data_dir).items():
             name = names.get(modality, modality)
@@ -159,8 +161,11 @@ def _of_parts(
                     f"part {part!r} ({_differences(known, spec)}); train with another name for it, "
                     f'as rename = {{ {modality} = "{part}_{modality}" }}'
                 )
-            found[name] = (first, replace(known, brightness=_between(known, spec)))
-    return {name: spec for name, (_, spec) in found.items()}
+            brightness.setdefault(name, []).append(spec.brightness)
+    return {
+        name: replace(spec, brightness=_between(brightness[name]))
+        for name, (_, spec) in found.items()
+    }
 
 
 def _differences(one: InputSpec, other: InputSpec) -> str:
@@ -176,11 +181,10 @@ def _differences(one: InputSpec, other: InputSpec) -> str:
     )
 
 
-def _between(one: InputSpec, other: InputSpec) -> float | None:
-    """Return the mean of two parts' brightness: neither light nor dark where they differ much."""
-    if one.brightness is None or other.brightness is None:
-        return None
-    return round((one.brightness + other.brightness) / 2, 4)
+def _between(brightness: Sequence[float | None]) -> float | None:
+    """Return the mean of the parts' brightness: neither light nor dark where they differ much."""
+    known = [each for each in brightness if each is not None]
+    return round(fmean(known), 4) if len(known) == len(brightness) else None
 
 
 def _brightness(prepared: PreparedData, modality: str) -> float | None:

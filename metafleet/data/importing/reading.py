@@ -121,8 +121,9 @@ def _refuse_columns(path: Path, layout: str, ask: FolderOptions, *, is_for_model
     """Refuse names of columns where a layout has none: they would be ignored."""
     if layout in _WITH_TABLE:
         return
-    asked = {} if layout == "webdataset" else {"--label": ask.label}
-    asked |= {} if layout == "webdataset" else {"--split-column": ask.split_column}
+    asked = {"--label": ask.label, "--split-column": ask.split_column}
+    if layout == "webdataset":
+        asked = {}  # there both name keys of `json`
     if not is_for_model:  # else the kinds of its files serve as columns
         asked |= {"--column": next((f"{m}={c}" for m, c in ask.columns.items()), "")}
     for option, value in asked.items():

@@ -1,9 +1,11 @@
 """How prepared arrays are read from files again."""
 
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from metafleet.data.prepared import ArrayInfo
 from metafleet.errors import ConfigError, ModelError
@@ -58,6 +60,26 @@ def test_a_mixture_is_read_as_its_parts_are_by_the_names_they_have_in_it(tmp_pat
     own, other = input_specs(first, tmp_path), input_specs(second, tmp_path)
     assert found == {**own, "photo": other["image"]}
     assert found["photo"] != found["image"]
+
+
+def grey_folder(folder: Path, level: int) -> Path:
+    for number in range(12):
+        path = folder / f"kind{number:02d}"
+        path.mkdir(parents=True)
+        for item in range(2):
+            Image.new("RGB", (8, 8), (level, level, number + 12 * item)).save(path / f"{item}.png")
+    return folder
+
+
+def test_the_brightness_of_parts_is_their_mean_in_any_order(tmp_path: Path) -> None:
+    folders = [grey_folder(tmp_path / str(level), level) for level in (0, 60, 240)]
+    single = [input_specs(part(folder), tmp_path)["image"].brightness or 0.0 for folder in folders]
+    assert max(single) - min(single) > 0.5
+
+    for order in permutations(folders):
+        parts = [part(folder, part=folder.name) for folder in order]
+        found = input_specs({"name": "mixture", "parts": parts}, tmp_path)["image"]
+        assert found.brightness == pytest.approx(sum(single) / 3, abs=1e-4)
 
 
 def test_parts_that_read_a_modality_differently_are_both_named(tmp_path: Path) -> None:
