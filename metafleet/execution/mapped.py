@@ -18,7 +18,7 @@ from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.differentiation import by_functions
 from metafleet.learners.episodic import EpisodicLearner
-from metafleet.models.batch_norm import EpisodeNorm
+from metafleet.models.episode_norm import EpisodeNorm
 from metafleet.notes import Notes
 from metafleet.params import MetaState, Params
 from metafleet.registry import name_of

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from metafleet.cancellation import stop_if_unwanted
 from metafleet.learners.differentiation import Differentiate, by_autograd
-from metafleet.models.batch_norm import EpisodeNorm, Normalise
+from metafleet.models.batch_norm import Normalise
+from metafleet.models.episode_norm import EpisodeNorm
 from metafleet.notes import Notes
 from metafleet.params import Params
 

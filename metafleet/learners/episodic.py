@@ -23,7 +23,7 @@ from metafleet.learners.objective import (
     require_finite_losses,
 )
 from metafleet.learners.outcome import EpisodeOutcome
-from metafleet.models.batch_norm import EpisodeNorm
+from metafleet.models.episode_norm import EpisodeNorm
 from metafleet.notes import Notes
 from metafleet.params import MetaState, Params
 

@@ -12,7 +12,7 @@ from metafleet.episode import Episode, ExampleSet
 from metafleet.learners.base import Learner
 from metafleet.learners.differentiation import by_functions
 from metafleet.learners.episodic import EpisodicLearner
-from metafleet.models.batch_norm import EpisodeNorm
+from metafleet.models.episode_norm import EpisodeNorm
 from metafleet.params import MetaState, Params
 from tests.unit.metafleet.by_hand import conv4_by_hand, loss_by_hand, mlp_by_hand
 from tests.unit.metafleet.few_shot import TINY_CONV4, TINY_MLP

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metafleet.episode import EpisodeShape
 from metafleet.errors import ConfigError
-from metafleet.models.batch_norm import EpisodeNorm
+from metafleet.models.episode_norm import EpisodeNorm
 from metafleet.models.ngram_bag import count_ngrams
 from metafleet.models.registry import model_factory
 from metafleet.params import Params

@@ -12,7 +12,7 @@ from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.learners.maml import Maml, MamlOptions
 from metafleet.learners.outcome import EpisodeOutcome
-from metafleet.models.batch_norm import EpisodeNorm
+from metafleet.models.episode_norm import EpisodeNorm
 from metafleet.models.registry import model_factory
 from metafleet.notes import Notes
 from metafleet.params import MetaState, Params, digest

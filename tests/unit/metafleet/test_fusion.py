@@ -7,7 +7,8 @@ from torch import Tensor
 from metafleet.episode import Episode, EpisodeShape, ExampleSet, presence_key
 from metafleet.errors import ConfigError
 from metafleet.learners.registry import build_learner
-from metafleet.models.batch_norm import BatchStatistics, EpisodeNorm, beneath
+from metafleet.models.batch_norm import BatchStatistics, beneath
+from metafleet.models.episode_norm import EpisodeNorm
 from metafleet.models.presence import presence, stand_in
 from metafleet.models.registry import model_factory
 from metafleet.params import Params

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from metafleet.episode import EpisodeShape, ExampleSet
 from metafleet.errors import ConfigError, DataError
 from metafleet.models.base import Model
-from metafleet.models.batch_norm import EpisodeNorm, average_buffers
+from metafleet.models.batch_norm import average_buffers
+from metafleet.models.episode_norm import EpisodeNorm
 from metafleet.models.registry import MODELS, model_factory
 from metafleet.params import MetaState, digest
 from metafleet.problem import Problem
