@@ -89,7 +89,10 @@ def _check_size(pyarrow: Any, opened: Any, file: FilePart) -> None:
             total += sum(each.n_values * width + each.n_bytes for each in pages)
             _require_room(total, f"its columns to {column.path!r}")
             if column.physical_type == "BYTE_ARRAY":
-                total += _repeated_bytes(pyarrow, file, column.path, pages, total)
+                repeated = _most_repeated_bytes(pages)
+                if total + repeated > MAX_SOURCE_BYTES and _has_dictionary(opened, column, pages):
+                    repeated = _used_bytes(pyarrow, file, column.path)
+                total += repeated
                 _require_room(total, f"its columns to {column.path!r}")
     rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
     _require_room(total + rows * _ROW_BYTES, f"{rows} rows")
@@ -102,17 +105,19 @@ def _cell_bytes(column: Any) -> int:
     return _CELL_BYTES
 
 
-def _repeated_bytes(
-    pyarrow: Any, file: FilePart, path: str, pages: Sequence[Pages], total: int
-) -> int:
-    """Return what values take that are stored once; ``total`` is what is taken already."""
-    repeating = [each for each in pages if _REPEATING & each.encodings]
-    most = sum(each.n_values * each.n_bytes for each in repeating)
-    # DELTA_BYTE_ARRAY has no dictionary to look at
-    has_dictionary = all(DELTA_BYTE_ARRAY not in each.encodings for each in repeating)
-    if total + most > MAX_SOURCE_BYTES and has_dictionary:
-        return _used_bytes(pyarrow, file, path)
-    return most
+def _most_repeated_bytes(pages: Sequence[Pages]) -> int:
+    """Return what values could take that are stored once and used often."""
+    return sum(each.n_values * each.n_bytes for each in pages if _REPEATING & each.encodings)
+
+
+def _has_dictionary(opened: Any, column: Any, pages: Sequence[Pages]) -> bool:
+    """Tell whether a column can be read as a dictionary and numbers of its entries."""
+    if any(DELTA_BYTE_ARRAY in each.encodings for each in pages):
+        return False
+    roots = [
+        field for field in opened.schema_arrow if f"{column.path}.".startswith(f"{field.name}.")
+    ]
+    return not any("extension<" in str(field.type) for field in roots)  # these are read as values
 
 
 def _require_room(n_bytes: int, where: str) -> None:

@@ -91,6 +91,22 @@ def test_pages_say_what_an_honest_footer_says(
             assert pages.encodings & set(_ENCODINGS.values()) == said
 
 
+@pytest.mark.skipif(not hasattr(pyarrow, "json_"), reason="this pyarrow has no type for JSON")
+@pytest.mark.parametrize("is_json", [False, True])
+def test_what_repeats_is_counted_in_columns_of_special_types_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_json: bool
+) -> None:
+    kind = pyarrow.json_() if is_json else pyarrow.string()
+    cells = pyarrow.array(['"' + "y" * 10_000 + '"'] * 3_000, kind)
+    parquet.write_table(pyarrow.table({"text": cells}), tmp_path / "t.parquet")
+    monkeypatch.setattr(parquet_table, "MAX_SOURCE_BYTES", 3_000_000)
+
+    (problem,) = problems(tmp_path)
+
+    assert (tmp_path / "t.parquet").stat().st_size < 10_000
+    assert "in memory, its columns to 'text'; expected at most 3000000" in problem.message
+
+
 def test_a_page_without_a_header_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     parquet.write_table(pyarrow.table({"text": ["a", "b"], "label": ["a", "b"]}), path)
