@@ -67,16 +67,23 @@ def _headers(content: Any, chunk: Any, created_by: str) -> Iterator[dict[int, An
     if place < 0 or not place <= end <= len(content):
         raise ValueError(f"column {chunk.path_in_schema!r} lies outside the file")
     while place < end:
-        header = _Thrift(content, place)
-        yield (fields := header.struct())
-        place = header.place + _field(fields, 3)
+        fields, place = _next(content, place)
+        yield fields
     if "parquet-mr" in created_by:
         last = min(end + _PADDING_BYTES, len(content))
         with contextlib.suppress(ValueError):  # whatever follows need not be a page
             while place < last:
-                header = _Thrift(content, place)
-                yield (fields := header.struct())
-                place = header.place + _field(fields, 3)
+                fields, place = _next(content, place)
+                yield fields
+
+
+def _next(content: Any, place: int) -> tuple[dict[int, Any], int]:
+    """Return the header that is there, and where the next one is."""
+    header = _Thrift(content, place)
+    fields = header.struct()
+    if not {1, 2, 3} <= fields.keys():
+        raise ValueError("a page's header does not say what and how large the page is")
+    return fields, header.place + _field(fields, 3)
 
 
 def _field(header: dict[int, Any], *path: int) -> int:
