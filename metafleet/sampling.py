@@ -158,7 +158,7 @@ class ClassEpisodeSource:
         if shape.n_way < 2:
             raise ConfigError(
                 f"n_way={shape.n_way} but data set {self._name!r} is classification; "
-                "expected 2 or more (regression: sinusoid, function_families, or a script of yours)"
+                "expected 2 or more (to regress, a table of yours is data set functions)"
             )
         if shape.n_way > len(classes):
             raise ConfigError(

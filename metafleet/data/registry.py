@@ -16,6 +16,7 @@ from metafleet.data.concepts import Concepts
 from metafleet.data.folder import Folder
 from metafleet.data.fsdd import Fsdd
 from metafleet.data.function_families import FUNCTION_FAMILIES
+from metafleet.data.functions import Functions
 from metafleet.data.glyphs import Glyphs
 from metafleet.data.importing.record import find_record
 from metafleet.data.mixture import Mixture
@@ -34,6 +35,7 @@ _ALL: tuple[DataSet, ...] = (
     Folder(),
     Fsdd(),
     FUNCTION_FAMILIES,
+    Functions(),
     Glyphs(),
     Mixture(lambda options: _resolve(options)),  # noqa: PLW0108 - it is defined below
     Omniglot(),

@@ -33,6 +33,7 @@ def test_list_names_sets_options_and_readiness(run):
         "folder",
         "fsdd",
         "function_families",
+        "functions",
         "glyphs",
         "mixture",
         "omniglot",
