@@ -1,0 +1,14 @@
+"""What tests of configurations share."""
+
+from pathlib import Path
+
+import pytest
+
+from .configurations import GOOD
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(GOOD)
+    return path

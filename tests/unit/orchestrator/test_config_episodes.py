@@ -1,0 +1,116 @@
+"""Configurations and their episodes: on data that cannot fill them, and judged on others."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from metafleet.data.registry import open_source
+from metafleet.errors import ConfigError
+from metafleet.sampling import ClassEpisodeSource, ClassRows, Modality
+from orchestrator.config.experiment import ExperimentConfig
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changes"),
+    [
+        (["k_shot=3", "meta_test.n_query=2"], {"k_shot": 3, "meta_test.n_query": 2}),
+        (["meta_test.n_query=2", "k_shot=1", "k_shot=3"], {"k_shot": 3, "meta_test.n_query": 2}),
+        (["k_shot=3", "k_shot=1"], {"k_shot": 1}),
+        (["k_shot=5", "meta_test.n_query=50", "n_query=50"], {}),
+        (["meta_test={k_shot=1, n_query=50}"], {"meta_test.k_shot": 1}),
+    ],
+    ids=str,
+)
+def test_other_episodes_are_named_by_what_their_split_has_otherwise(
+    good: Path, overrides: list[str], changes: dict[str, int]
+) -> None:
+    own = ExperimentConfig.load(good)
+
+    other = own.with_episodes([f"episodes.{it}" for it in overrides], split="meta_test")
+
+    assert other.episodes.changes_from(own.episodes, "meta_test") == changes
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "episodes.meta_val.missing_rate=0.5",
+            "--set episodes.meta_val.missing_rate changes nothing of the episodes of 'meta_test', "
+            "which are judged; leave it out, or judge with --split meta_val",
+        ),
+        (
+            "episodes.n_query=7",
+            "--set episodes.n_query changes nothing of the episodes of 'meta_test', for which "
+            "episodes.meta_test.n_query=50 decides; set episodes.meta_test.n_query in its place",
+        ),
+    ],
+)
+def test_an_assignment_that_decides_nothing_of_the_judged_episodes_is_refused(
+    good: Path, override: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ExperimentConfig.load(good).with_episodes([override], split="meta_test")
+
+    assert str(caught.value) == message
+
+
+def source_of(**n_classes: int) -> ClassEpisodeSource:
+    """Pictures of so many classes in each split, with 20 items each."""
+    return ClassEpisodeSource(
+        {"image": Modality((1, 28, 28), lambda rows: torch.zeros(len(rows), 1, 28, 28))},
+        {split: [ClassRows(20 * i, 20) for i in range(n)] for split, n in n_classes.items()},
+        name="glyphs",
+    )
+
+
+def test_more_classes_than_a_split_has_is_refused_for_each_split(good: Path) -> None:
+    n_classes = {"meta_train": 9, "meta_val": 4, "meta_test": 5}
+    config = ExperimentConfig.load(
+        good,
+        [
+            *("data.name=glyphs", "episodes.n_way=10", "episodes.meta_test.n_query=5"),
+            *("model={name='conv4'}", "outer.lr=0.1", "validation.every=5"),
+        ],
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        config.check_source(source_of(**n_classes))
+
+    assert str(caught.value).splitlines() == [
+        f"--set: n_way=10 but split {split!r} of 'glyphs' has {n} classes; lower n_way or pick "
+        "another split"
+        for split, n in n_classes.items()
+    ]
+    config.check_source(source_of(**dict.fromkeys(n_classes, 10)))
+
+
+def test_a_split_that_the_run_does_not_use_may_have_too_few_classes(good: Path) -> None:
+    asked = ["data.name=glyphs", "model={name='conv4'}", "episodes.n_way=3"]
+    asked.append("episodes.meta_test.n_query=5")
+    without = ExperimentConfig.load(good, [*asked, "validation.every=0"])
+    validating = ExperimentConfig.load(good, [*asked, "validation.every=1"])
+    source = source_of(meta_train=9, meta_val=2, meta_test=3)
+
+    without.check_source(source)
+    with pytest.raises(ConfigError, match="n_way=3 but split 'meta_val' of 'glyphs' has 2"):
+        validating.check_source(source)
+
+
+def test_what_is_wrong_in_every_split_is_said_once(good: Path) -> None:
+    asked = ["data.name=glyphs", "model={name='conv4'}", "episodes.n_way=5"]
+    config = ExperimentConfig.load(good, [*asked, "episodes.support_modalities=['txt']"])
+
+    with pytest.raises(ConfigError, match=r"^--set: .*holds 'txt'; the data have [^\n]*$"):
+        config.check_source(source_of(meta_train=9, meta_val=9, meta_test=9))
+
+
+def test_a_model_that_does_not_fit_the_data_names_the_file(tmp_path: Path, good: Path) -> None:
+    config = ExperimentConfig.load(good, ["model={name='conv4'}"])
+
+    with pytest.raises(ConfigError, match="'image'") as caught:
+        config.check_source(open_source({"name": "sinusoid"}, tmp_path))
+
+    assert str(caught.value).startswith(f"{good}: ")
+    assert "\n" not in str(caught.value)
