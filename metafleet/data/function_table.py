@@ -1,6 +1,5 @@
 """Functions that are known at the rows of a table, and episodes of them."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +12,13 @@ from metafleet.data.importing.part import FilePart
 from metafleet.data.importing.problems import ProblemLog, first_lines
 from metafleet.data.importing.split_names import find_split
 from metafleet.data.importing.splits import hashed
-from metafleet.data.importing.table import Row, Table, read_table, text_of
+from metafleet.data.importing.table import Row, Table, number_of, read_table, text_of
 from metafleet.episode import SPLITS, Episode, EpisodeShape, ExampleSet
 from metafleet.errors import ConfigError, DataError
 from metafleet.sampling import check_counts
 from metafleet.seeds import CounterRng
 
 MODALITY = "x"
-_LARGEST = torch.finfo(torch.float32).max
 
 
 class FunctionTable:
@@ -165,7 +163,7 @@ class _Rows:
 
     def add(self, row: Row, task: str, columns: Sequence[str], log: ProblemLog) -> None:
         """Take a row in, or note what is wrong with it."""
-        name, numbers = text_of(row.values[task]), _numbers(row, columns, log)
+        name, numbers = text_of(row.values.get(task)), _numbers(row, columns, log)
         if not name:
             log.add("empty-label", row.where, f"has no {task!r}; expected the name of a function")
         elif numbers is not None:
@@ -189,15 +187,15 @@ def _numbers(row: Row, columns: Sequence[str], log: ProblemLog) -> list[float] |
     """Return a row's numbers; None, with problems, where one is none."""
     before, values = len(log), []
     for column in columns:
-        cell = row.values[column]
-        try:
-            number = math.nan if isinstance(cell, bool) else float(cell)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-        if not abs(number) <= _LARGEST:  # not a number fails every comparison
-            shown = f"{cell!r:.40}"
-            log.add("bad-number", row.where, f"{column}={shown}; expected a finite number")
-        values.append(number)
+        cell = row.values.get(column)
+        number = number_of(cell)
+        if number is None:
+            point = ", with a point for decimals" if isinstance(cell, str) and "," in cell else ""
+            log.add(
+                "bad-number", row.where, f"{column}={cell!r:.40}; expected a finite number{point}"
+            )
+        else:
+            values.append(number)
     return values if len(log) == before else None
 
 
@@ -205,7 +203,7 @@ def _given_splits(rows: Iterable[Row], task: str, column: str, log: ProblemLog) 
     """Return task -> split, as a column says it; note tasks of which it says none, or several."""
     said: dict[str, Counter[str]] = {}
     for row in rows:
-        name, text = text_of(row.values[task]), text_of(row.values[column]) or ""
+        name, text = text_of(row.values.get(task)), text_of(row.values.get(column)) or ""
         split = find_split(text)
         if split and name:
             said.setdefault(name, Counter())[split] += 1
@@ -214,18 +212,28 @@ def _given_splits(rows: Iterable[Row], task: str, column: str, log: ProblemLog) 
             log.add("unknown-split", row.where, f"{column}={text!r:.40}; {expected}")
         elif name:
             said.setdefault(name, Counter())
+    if len(said) > 1 and all(len(found) > 1 for found in said.values()):
+        log.add_fatal(
+            "label-in-two-splits",
+            column,
+            f"has several splits for the rows of each of {len(said)} tasks; a function is learned "
+            "or judged, never both: leave split_column out, and tasks are hashed",
+        )
+        return dict.fromkeys(said, "")
     return {name: _only(name, found, log) for name, found in said.items()}
 
 
 def _only(name: str, found: Mapping[str, int], log: ProblemLog) -> str:
     if len(found) == 1:
         return next(iter(found))
-    counts = ", ".join(f"{n} in {split}" for split, n in sorted(found.items())) or "none"
+    if not found:
+        log.add("unknown-split", f"task {name!r}", "has no row that says its split; say it")
+        return ""
+    counts = ", ".join(f"{n} in {split}" for split, n in sorted(found.items()))
     log.add(
         "label-in-two-splits",
         f"task {name!r}",
-        f"has rows in several splits or in none: {counts}; a function is learned or judged, never "
-        "both: expected one split",
+        f"has rows in several splits, {counts}; a function is learned or judged, never both",
     )
     return ""
 

@@ -84,8 +84,8 @@ class Functions:
     def prepare(
         self, options: FunctionsOptions, data_dir: Path, progress: Progress | None = None
     ) -> None:
-        """Read the table, to say what is wrong with it; nothing is stored."""
-        self.open_source(options, data_dir)
+        """Make sure that the table is there; nothing is stored."""
+        self.check_origin(options)
 
     def open_classes(
         self, options: FunctionsOptions, data_dir: Path, progress: Progress | None = None
@@ -135,6 +135,7 @@ class Functions:
                 for name, shape in source.modalities.items()
             },
             facts=_facts(options),
+            nouns=("task", "tasks", "rows"),
         )
 
 

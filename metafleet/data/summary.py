@@ -63,6 +63,7 @@ class DataSummary:
         splits: split -> its classes; empty for regression.
         modalities: modality -> what is there, also those not chosen.
         facts: further facts to print, such as versions and counts of what was left out.
+        nouns: what a class, classes and items are called.
     """
 
     name: str
@@ -74,3 +75,4 @@ class DataSummary:
     splits: Mapping[str, SplitSummary]
     modalities: Mapping[str, ModalitySummary]
     facts: Mapping[str, str]
+    nouns: tuple[str, str, str] = ("class", "classes", "items")

@@ -15,6 +15,9 @@ from metafleet.params import Params
 from metafleet.problem import Problem
 from metafleet.registry import name_of
 
+_ROUNDING = 1e-10
+"""Of what squares of float32 are, so much is noise of rounding, with a margin."""
+
 
 class NearestPrototype(Protonet):
     """Prototypical networks with the identity as embedding; there is nothing to learn.
@@ -71,7 +74,7 @@ class NearestPrototype(Protonet):
             spread = _spread(one)
             if len(prototypes) > 1:
                 # where all prototypes are one, or there is but one, distances tell nothing
-                shared = shared * (spread > 0)
+                shared = shared * (spread > _ROUNDING * one.values.square().sum(dim=1).mean())
                 distances, spread = distances * _inverse(spread), torch.ones_like(spread)
             total, n_shared = total + shared * distances, n_shared + shared
         return -torch.where(n_shared > 0, total / n_shared.clamp(min=1.0), 2.0 * spread)

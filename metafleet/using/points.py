@@ -4,21 +4,18 @@ x,y            or JSON lines: {"x": 0.5, "y": 1.25}
 0.5,1.25       an x of several numbers has columns x0, x1, ...; so has y
 """
 
-import csv
-import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from metafleet.data.importing.part import FilePart
+from metafleet.data.importing.problems import ProblemLog, first_lines
+from metafleet.data.importing.table import TABLE_SUFFIXES, Row, Table, number_of, read_table
 from metafleet.errors import DataError, DataMissingError
 from metafleet.problem import Problem
-
-_JSON_LINES = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +34,10 @@ class Points:
 
 
 def read_points(path: Path, problem: Problem, *, is_labelled: bool) -> Points:
-    """Read a CSV or JSONL file.
+    """Read a table of points.
 
     Args:
-        path: the file.
+        path: the file: CSV, TSV, JSON lines or Parquet.
         problem: names and shapes of inputs and targets.
         is_labelled: read the targets too.
 
@@ -56,10 +53,10 @@ def read_points(path: Path, problem: Problem, *, is_labelled: bool) -> Points:
         columns["y"] = _columns("y", problem.target_dim)
     names: list[str] = []
     rows: dict[str, list[list[float]]] = {name: [] for name in columns}
-    for line, row in _rows(path):
-        names.append(f"{path.name}:{line}")
+    for row in _table(path).rows:
+        names.append(row.where)
         for name, keys in columns.items():
-            rows[name].append([_number(row, key, names[-1]) for key in keys])
+            rows[name].append([_number(row, key) for key in keys])
     if not names:
         raise DataError(f"{path} has no row; expected columns {_listed(columns)}")
     tensors = {name: torch.tensor(values, dtype=torch.float32) for name, values in rows.items()}
@@ -77,44 +74,27 @@ def _listed(columns: Mapping[str, list[str]]) -> str:
     return ", ".join(key for keys in columns.values() for key in keys)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            if path.suffix.lower() in _JSON_LINES:
-                for line, text in enumerate(handle, start=1):
-                    if text.strip():
-                        yield line, _object(text, f"{path.name}:{line}")
-                return
-            reader = csv.DictReader(handle)
-            for row in reader:
-                yield reader.line_num, row
-    except FileNotFoundError as error:
-        raise DataMissingError(f"there is no file {path}; check the path") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+def _table(path: Path) -> Table:
+    """Read the table as ``functions`` does; all that is wrong with it is listed."""
+    if not path.is_file():
+        raise DataMissingError(f"there is no file {path}; check the path")
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        expected = ", ".join(TABLE_SUFFIXES)
+        raise DataError(f"{path} is no table that can be read; expected one of {expected}")
+    log, stat = ProblemLog(), path.stat()
+    table = read_table(FilePart(path, path.name, stat.st_size, stat.st_mtime_ns), log)
+    if table is None or len(log):
+        raise DataError("\n".join([f"{path} cannot be read:", *first_lines(log.all())]))
+    return table
+
+
+def _number(row: Row, column: str) -> float:
+    if column not in row.values:
+        there = ", ".join(row.values) or "none"
+        raise DataError(f"{row.where} has no column {column!r}; its columns are: {there}")
+    number = number_of(row.values[column])
+    if number is None:
         raise DataError(
-            f"{path} cannot be read as a table ({error}); expected CSV or JSONL"
-        ) from error
-
-
-def _object(text: str, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise DataError(f'{where} is no JSON object; expected one such as {{"x": 0.5}}')
-    return value
-
-
-def _number(row: Mapping[str, Any], column: str, where: str) -> float:
-    if column not in row:
-        there = ", ".join(str(name) for name in row) or "none"
-        raise DataError(f"{where} has no column {column!r}; its columns are: {there}")
-    value = row[column]
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not abs(number) <= torch.finfo(torch.float32).max:  # not a number fails every comparison
-        raise DataError(f"{where}: {column}={value!r:.40}; expected a finite number")
+            f"{row.where}: {column}={row.values[column]!r:.40}; expected a finite number"
+        )
     return number

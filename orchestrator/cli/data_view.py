@@ -35,7 +35,8 @@ def describe_summary(summary: DataSummary) -> Iterator[str]:
         each = f"{holds.fewest_items} to {holds.most_items}"
         if holds.fewest_items == holds.most_items:
             each = str(holds.most_items)
-        yield f"{split:<11} {holds.classes:,} classes, {holds.items:,} items, {each} a class"
+        one, many, items = summary.nouns
+        yield f"{split:<11} {holds.classes:,} {many}, {holds.items:,} {items}, {each} a {one}"
         gaps = {m: holds.items - n for m, n in holds.present.items() if n < holds.items}
         if gaps:
             yield f"{'':<11} without " + ", ".join(f"{m}: {n:,}" for m, n in gaps.items())

@@ -294,7 +294,8 @@ def _jobs(jobs: JobTotals) -> str | None:
 
 
 def _evaluations(view: RunView) -> Table:
-    figures = ("step", "episodes", "accuracy (95 %)", "loss (95 %)")
+    accuracy = ("accuracy (95 %)",) if any(e.accuracy is not None for e in view.evaluations) else ()
+    figures = ("step", "episodes", *accuracy, "loss (95 %)")
     table = make_table("judged", *figures, right=figures, fold="judged")
     groups: dict[str, list[EvaluationRecord]] = {}
     for e in view.evaluations:
@@ -306,7 +307,8 @@ def _evaluations(view: RunView) -> Table:
             table.add_row(
                 escape(contender(e.label)) + (" [green](best)[/]" if e.is_best else ""),
                 *(str(e.step), str(e.episodes)),
-                *(percent(e.accuracy, e.accuracy_ci95), plus_minus(e.loss, e.loss_ci95)),
+                *([percent(e.accuracy, e.accuracy_ci95)] if accuracy else []),
+                plus_minus(e.loss, e.loss_ci95),
             )
     return table
 

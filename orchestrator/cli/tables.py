@@ -48,8 +48,14 @@ def show_table(table: Table) -> None:
     """Print a table on standard output; a narrow terminal wraps its lines, nothing is cut."""
     console = _Console(highlight=False)
     wide = _Console(highlight=False, width=_PIPE_WIDTH)
+    folding = [column for column in table.columns if column.min_width is not None]
+    for column in folding:  # words that are longer than it is are broken
+        column.max_width = column.min_width
+    least = wide.measure(table).minimum
+    for column in folding:
+        column.max_width = None
     # what a narrow console measures is never wider than itself
-    if console.is_terminal and console.width >= wide.measure(table).minimum:
+    if console.is_terminal and console.width >= least:
         console.print(table)
         return
     with wide.capture() as captured:

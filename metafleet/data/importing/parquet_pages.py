@@ -49,6 +49,8 @@ def read_pages(content: Any, chunk: Any, created_by: str) -> Pages:
     Raises:
         ValueError: no reader would take them for pages.
     """
+    if not chunk.num_values:  # readers look at no page, and its offsets need not be those of any
+        return Pages(0, 0, frozenset())
     n_bytes, n_values, encodings = 0, 0, set()
     for header in _headers(content, chunk, created_by):
         entries = _field(header, 7, 1)

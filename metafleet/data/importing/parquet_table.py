@@ -123,8 +123,8 @@ def _has_dictionary(opened: Any, column: Any, pages: Sequence[Pages]) -> bool:
 def _require_room(n_bytes: int, where: str) -> None:
     if n_bytes > MAX_SOURCE_BYTES:
         raise DecodeError(
-            f"takes {n_bytes} bytes or more in memory, {where}; expected at most "
-            f"{MAX_SOURCE_BYTES}: split it into several files, or drop columns"
+            f"may take {n_bytes} bytes in memory, {where}; expected at most {MAX_SOURCE_BYTES}: "
+            "split it into several files, drop columns, or write texts with dictionary encoding"
         )
 
 

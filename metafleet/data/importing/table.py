@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from metafleet.data.importing.parquet_table import read_parquet
 from metafleet.data.importing.part import FilePart
 from metafleet.data.importing.problems import ProblemLog
@@ -18,6 +20,7 @@ from metafleet.errors import DecodeError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _DELIMITERS = ",;\t"
+_LARGEST = float(np.finfo(np.float32).max)
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LOOKED_AT = 1024
 _NOT_UTF8 = "is not UTF-8; save the file as UTF-8"
@@ -83,6 +86,21 @@ def text_of(value: Any) -> str | None:
     if isinstance(value, str | int | float):
         return str(value).strip()
     return None
+
+
+def number_of(value: Any) -> float | None:
+    """Return a cell as a number that a float32 can hold; None where it is none.
+
+    Python would take "1_000" and digits of other scripts, too.
+    """
+    is_odd = isinstance(value, bool) or (
+        isinstance(value, str) and ("_" in value or not value.isascii())
+    )
+    try:
+        number = math.nan if is_odd else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if abs(number) <= _LARGEST else None  # not a number fails every comparison
 
 
 def _read_csv(file: FilePart, content: bytes, log: ProblemLog) -> Table | None:

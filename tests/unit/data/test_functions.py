@@ -139,9 +139,40 @@ def test_a_task_in_two_splits_and_an_unknown_split_are_said(tmp_path: Path) -> N
     with pytest.raises(DataError) as caught:
         open_source(options | {"split_column": "fold"}, tmp_path)
     said = str(caught.value)
-    assert "task 'a': has rows in several splits or in none: 1 in meta_test, 1 in" in said
+    assert "task 'a': has rows in several splits, 1 in meta_test, 1 in meta_train" in said
     assert "t.csv:4: fold='later'; expected train, val or test" in said
-    assert "task 'c': has rows in several splits or in none: none" in said
+    assert "task 'c': has no row that says its split; say it" in said
+
+
+def test_splits_of_rows_in_all_tasks_are_one_line(tmp_path: Path) -> None:
+    rows = [f"m{m},1,2,3,{fold}\n" for m in range(9) for fold in ("train", "val", "test")]
+    options = table(tmp_path, "machine,temp,load,power,fold\n" + "".join(rows))
+    with pytest.raises(
+        DataError, match=r"rows of each of 9 tasks; .* leave split_column out"
+    ) as it:
+        open_source(options | {"split_column": "fold"}, tmp_path)
+    assert len(str(it.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("absent", ["machine", "temp", "power", "fold"])
+def test_json_lines_may_lack_a_key_and_it_is_said(tmp_path: Path, absent: str) -> None:
+    row = {"machine": "a", "temp": 1, "load": 2, "power": 3, "fold": "train"}
+    lacking = {**row, "machine": "b"}
+    del lacking[absent]
+    text = "\n".join(map(json.dumps, (row, lacking)))
+    options = table(tmp_path, text, "t.jsonl") | {"split_column": "fold"}
+    with pytest.raises(DataError) as caught:
+        open_source(options, tmp_path)
+    assert ("t.jsonl:2" in str(caught.value)) == (absent != "fold")
+    assert absent == "fold" or absent in str(caught.value)
+
+
+@pytest.mark.parametrize("cell", ["1_000", "\u0663", "true", '"1,5"'])
+def test_what_only_python_takes_for_a_number_is_none(tmp_path: Path, cell: str) -> None:
+    options = table(tmp_path, HEADER + f"a,1,{cell},3\n")
+    with pytest.raises(DataError, match="expected a finite number") as caught:
+        open_source(options, tmp_path)
+    assert ("with a point for decimals" in str(caught.value)) == ("," in cell)
 
 
 @pytest.mark.parametrize(

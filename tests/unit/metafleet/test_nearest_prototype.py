@@ -127,3 +127,21 @@ def test_nearest_prototype_gets_by_without_a_modality_of_a_mixture() -> None:
         for it in (learner, alone)
     )
     assert torch.equal(both, one)
+
+
+@pytest.mark.parametrize("k_shot", [1, 3, 5])
+def test_a_modality_that_is_the_same_in_all_classes_tells_nothing(k_shot: int) -> None:
+    shape = EpisodeShape(5, k_shot, 4)
+    problem = Problem({"a": (8,), "b": (784,)}, 0, {"meta_test": shape})
+    learner = build_learner(NEAREST, problem, model_factory({"name": "mlp"}, problem))
+    generator = torch.Generator().manual_seed(4)
+    means = 3 * torch.randn(5, 8, generator=generator)
+    same, other = torch.rand(2, 784, generator=generator)  # whose means differ by rounding alone
+
+    def examples(per_class: int, b: torch.Tensor) -> ExampleSet:
+        targets = torch.arange(5).repeat_interleave(per_class)
+        noise = 0.1 * torch.randn(len(targets), 8, generator=generator)
+        return ExampleSet({"a": means[targets] + noise, "b": b.expand(len(targets), -1)}, targets)
+
+    episode = Episode(examples(k_shot, same), examples(4, other), 5)
+    assert learner.evaluate(learner.init_state(1), episode).accuracy == 1.0

@@ -293,7 +293,7 @@ def test_a_function_is_learned_from_a_table_and_its_values_predicted(tmp_path: P
         ("x,z\n1,2\n", "points.csv:2 has no column 'y'; its columns are: x, z"),
         ("x,y\n1,two\n", "points.csv:2: y='two'; expected a finite number"),
         ("x,y\n1,nan\n", "points.csv:2: y='nan'; expected a finite number"),
-        ("x,y\n1\n", "points.csv:2: y=None; expected a finite number"),
+        ("x,y\n1\n", "points.csv:2: has 1 fields where the header has 2"),
         ("x,y\n", "has no row; expected columns x, y"),
     ],
 )

@@ -166,3 +166,16 @@ def test_values_that_repeat_are_counted_as_often_as_they_are_used(tmp_path: Path
     )
 
     assert len(read(tmp_path).items) == 20_030
+
+
+def test_row_groups_without_rows_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    some = pyarrow.table({"text": ["one", "two"], "label": ["a", "b"]})
+    with parquet.ParquetWriter(path, some.schema) as writer:
+        for part in (some, some.slice(0, 0), some):
+            writer.write_table(part)
+
+    found = read_items(path, FolderOptions())
+
+    assert not found.problems
+    assert [item.label for item in found.items] == ["a", "b", "a", "b"]

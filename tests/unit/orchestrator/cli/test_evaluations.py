@@ -102,3 +102,19 @@ def test_lines_in_a_pipe_end_where_their_text_ends(capsys: pytest.CaptureFixture
     lines = capsys.readouterr().out.splitlines()
     assert all(line == line.rstrip() for line in lines)
     assert any(line.strip() == "short" for line in lines)
+
+
+def test_a_name_in_one_word_folds_before_a_terminal_wraps_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    headings = ("id", "uid", "name", "seed", "status", "steps", "created (UTC)")
+    table = make_table(*headings, fold="name", least_width=12)
+    table.add_row("12", "b6mfw5vd", "n" * 40, "1", "finished", "100/100", "2026-11-30 00:25")
+
+    show_table(table)
+
+    lines = re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.count("n" * 5) > 0 for line in lines) > 1
