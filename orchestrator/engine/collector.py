@@ -39,6 +39,8 @@ class Collector:
         self._form = SumForm(request.state, wire_dtype)
         self._reducer = TreeReducer(len(shards)) if request.kind != "evaluate" else None
         self._deferred: dict[int, BlobRef] = {}
+        self._read: dict[int, BlobRef] = {}
+        """Sums that were added and are still in their store."""
         self._metrics: dict[int, tuple[EpisodeMetrics, ...]] = {}
         self._jobs: dict[int, JobFacts] = {}
 
@@ -49,6 +51,8 @@ class Collector:
 
     def add(self, result: ShardResult, keys: StepKeys) -> None:
         """Check an "ok" result, fetch its sum by the step's ``keys`` and add it.
+
+        All or nothing of it is done, whatever is raised. The sum is deleted by ``drop_read``.
 
         Raises:
             ContractError: it is not what was asked for, or damaged; nothing was added.
@@ -82,12 +86,17 @@ class Collector:
             ContractError, BlobMissingError: as ``add`` does.
         """
         for shard in sorted(self._deferred):
-            self._add(shard, self._deferred.pop(shard))
+            self._add(shard, self._deferred[shard])
+            del self._deferred[shard]
+        self.drop_read()
 
     def drop_deferred(self) -> None:
         """Delete the sums that were only noted: others have added them up."""
-        while self._deferred:
-            self._exchange.delete(self._deferred.popitem()[1])
+        self._drop(self._deferred)
+
+    def drop_read(self) -> None:
+        """Delete the sums that were added; to be called again where their store was away."""
+        self._drop(self._read)
 
     def discard(self, keys: Iterable[str]) -> None:
         """Remove sums from the blob store that nobody will ask for; quiet where there are none."""
@@ -140,7 +149,13 @@ class Collector:
         data = self._exchange.get(ref, what=what)
         # what came from the store is ours; a sealed file's memory is its worker's
         self._reducer.add(shard, self._form.decode(data, what=what), may_change=not ref.seal)
-        self._exchange.delete(ref)
+        # deleted later: what fails from here on would have it come again, and count as a failure
+        self._read[shard] = ref
+
+    def _drop(self, refs: dict[int, BlobRef]) -> None:
+        for shard in list(refs):
+            self._exchange.delete(refs[shard])
+            del refs[shard]
 
 
 def _metrics_of(result: ShardResult, shard: Shard) -> tuple[EpisodeMetrics, ...]:

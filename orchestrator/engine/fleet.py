@@ -214,7 +214,7 @@ class FleetDispatcher:
             reduction = self._open(request, shards, inputs=inputs)
             try:
                 self._finish(reduction)
-                step.collector.drop_deferred()
+                self._persist(step.collector.drop_deferred)
                 return outcome.with_sums_of(reduction.outcome(self._owner.workers_alive))
             except FencedError:
                 raise
@@ -223,7 +223,7 @@ class FleetDispatcher:
             finally:
                 self._close(reduction)
         try:
-            step.collector.add_deferred()
+            self._persist(step.collector.add_deferred)
         except (BlobMissingError, ContractError) as error:
             raise _SumsLostError(str(error)) from error
         return replace(outcome, sums=step.collector.sums())

@@ -260,6 +260,7 @@ class OpenStep:
         # stores it from now on finds the step closed and removes it itself
         self.collector.discard(self._sums.values())
         self.collector.drop_deferred()
+        self.collector.drop_read()
         return status
 
     def describe_missing(self) -> str:
@@ -296,6 +297,7 @@ class OpenStep:
             self._sums.pop((result.shard, result.attempt), None)
             self._tally.count(Outcome.COUNTED)
             self.book.mark_done(result.shard, compute_s=result.compute_s)
+            self.collector.drop_read()
 
     def _recover(self, shards: list[int], workers_alive: int) -> None:
         """Take in results that are in the hash alone: popped but never arrived, or unsound."""

@@ -9,7 +9,12 @@ import torch
 from contracts.exchange import Exchange
 from contracts.job import ShardResult
 from contracts.keys import RunKeys
-from metafleet.errors import BlobMissingError, ContractError, StaleError
+from metafleet.errors import (
+    BlobMissingError,
+    BrokerUnavailableError,
+    ContractError,
+    StaleError,
+)
 from metafleet.params import MetaState, Params, digest, flatten_state
 from orchestrator.engine.collector import Collector
 from orchestrator.engine.step import StepRequest, cut
@@ -23,11 +28,17 @@ SIZES = (3, 3, 3, 1)
 class Bench:
     """A collector for ten episodes in four shards, and a store its sums lie in."""
 
-    def __init__(self, request: StepRequest | None = None) -> None:
-        self.blobs = MemoryBlobs()
+    def __init__(
+        self,
+        request: StepRequest | None = None,
+        *,
+        blobs: MemoryBlobs | None = None,
+        defer: bool = False,
+    ) -> None:
+        self.blobs = blobs or MemoryBlobs()
         self.request = request or make_request()
         self.collector = Collector(
-            self.request, cut(self.request, 3), exchange=Exchange(self.blobs, None)
+            self.request, cut(self.request, 3), exchange=Exchange(self.blobs, None), defer=defer
         )
 
     def deliver(self, shard: int, sums: Params | None = None, /, **changes: Any) -> ShardResult:
@@ -88,7 +99,53 @@ def test_a_sum_that_was_added_is_deleted_from_the_store() -> None:
     bench = Bench()
 
     bench.add(0, 1)
+    assert len(bench.blobs.blobs) == 2
+    bench.collector.drop_read()
 
+    assert bench.blobs.blobs == {}
+
+
+class AwayStore(MemoryBlobs):
+    """A store that is away for its next so many deletions, or reads."""
+
+    deletions = reads_away = 0
+
+    def delete(self, key: str, n_bytes: int) -> None:
+        if self.deletions:
+            self.deletions -= 1
+            raise BrokerUnavailableError("away")
+        super().delete(key, n_bytes)
+
+    def get(self, key: str, n_bytes: int) -> Any:
+        if self.reads_away:
+            self.reads_away -= 1
+            raise BrokerUnavailableError("away")
+        return super().get(key, n_bytes)
+
+
+def test_a_store_that_goes_away_after_a_sum_was_added_has_it_added_once() -> None:
+    bench = Bench(blobs=AwayStore())
+    bench.blobs.deletions = 1
+    bench.add(0, 1, 2, 3)
+
+    with pytest.raises(BrokerUnavailableError):
+        bench.collector.drop_read()
+    bench.collector.drop_read()
+
+    assert digest(bench.collector.sums()) == undisturbed()
+    assert bench.blobs.blobs == {}
+
+
+def test_noted_sums_are_all_added_though_the_store_goes_away_in_between() -> None:
+    bench = Bench(blobs=AwayStore(), defer=True)
+    bench.add(0, 1, 2, 3)
+    bench.blobs.reads_away = bench.blobs.deletions = 1
+    for _ in range(2):
+        with pytest.raises(BrokerUnavailableError):
+            bench.collector.add_deferred()
+    bench.collector.add_deferred()
+
+    assert digest(bench.collector.sums()) == undisturbed()
     assert bench.blobs.blobs == {}
 
 

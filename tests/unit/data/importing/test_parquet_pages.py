@@ -52,7 +52,7 @@ def test_a_footer_that_says_too_little_lets_nothing_pass(
 
     assert parquet.ParquetFile(path).metadata.row_group(0).column(0).total_uncompressed_size == 1
     assert path.stat().st_size < 10_000
-    assert "takes 5000" in problem.message and "expected at most 1000000" in problem.message
+    assert "may take 5000" in problem.message and "expected at most 1000000" in problem.message
 
 
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
@@ -130,7 +130,7 @@ def test_cells_are_counted_as_what_python_makes_of_them(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path)
 
     assert path.stat().st_size < 100_000
-    assert "takes 12" in problem.message and "700000 rows; expected at most" in problem.message
+    assert "may take 12" in problem.message and "700000 rows; expected at most" in problem.message
 
 
 def test_rows_of_features_are_read(tmp_path: Path) -> None:
