@@ -12,7 +12,7 @@ import torch
 from metafleet.data.summary import DataSummary, ModalitySummary, Progress
 from metafleet.episode import SPLITS, Episode, EpisodeShape, ExampleSet
 from metafleet.errors import ConfigError
-from metafleet.sampling import check_counts
+from metafleet.sampling import EpisodeSource, check_counts
 from metafleet.seeds import CounterRng
 
 MODALITY = "x"
@@ -34,7 +34,7 @@ class Points:
     query_noise_std: float
 
 
-class FunctionSource:
+class FunctionSource(EpisodeSource):
     """Draws a function, then x and noise of each support point, then of each query point.
 
     Splits have the same distribution and differ by the domain of ``rng`` only.
@@ -52,16 +52,6 @@ class FunctionSource:
     def modalities(self) -> Mapping[str, tuple[int, ...]]:
         """Return the one modality, x."""
         return {MODALITY: (1,)}
-
-    @property
-    def texts(self) -> frozenset[str]:
-        """Return nothing: x is a number."""
-        return frozenset()
-
-    @property
-    def kinds(self) -> Mapping[str, str]:
-        """Return nothing: x is what its name says."""
-        return {}
 
     @property
     def target_dim(self) -> int:

@@ -15,13 +15,13 @@ from metafleet.data.importing.splits import hashed
 from metafleet.data.importing.table import Row, Table, number_of, read_table, text_of
 from metafleet.episode import SPLITS, Episode, EpisodeShape, ExampleSet
 from metafleet.errors import ConfigError, DataError
-from metafleet.sampling import check_counts
+from metafleet.sampling import EpisodeSource, check_counts
 from metafleet.seeds import CounterRng
 
 MODALITY = "x"
 
 
-class FunctionTable:
+class FunctionTable(EpisodeSource):
     """Episodes of functions of which rows are known.
 
     An episode draws, in this order, a task out of those of its split that have ``k_shot + n_query``
@@ -45,16 +45,6 @@ class FunctionTable:
     def modalities(self) -> Mapping[str, tuple[int, ...]]:
         """Return the one modality, x."""
         return {MODALITY: (self._x.shape[1],)}
-
-    @property
-    def texts(self) -> frozenset[str]:
-        """Return nothing: x is numbers."""
-        return frozenset()
-
-    @property
-    def kinds(self) -> Mapping[str, str]:
-        """Return nothing: x is what its name says."""
-        return {}
 
     @property
     def target_dim(self) -> int:

@@ -91,7 +91,6 @@ def test_pages_say_what_an_honest_footer_says(
             assert pages.encodings & set(_ENCODINGS.values()) == said
 
 
-@pytest.mark.skipif(not hasattr(pyarrow, "json_"), reason="this pyarrow has no type for JSON")
 @pytest.mark.parametrize("is_json", [False, True])
 def test_what_repeats_is_counted_in_columns_of_special_types_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_json: bool
