@@ -7,7 +7,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test faults soak lint format types layers check env constraints clean
+.PHONY: help demo install test faults soak same-bits lint format types layers check env constraints clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
@@ -20,9 +20,10 @@ EDITABLE := --config-settings editable_mode=compat
 PYTEST_ARGS ?=
 TEST_PROCESSES ?= 2
 SOAK_ARGS ?=
+SAME_BITS_ARGS ?=
 
 help: ## say what there is
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: $(VENV)/.installed ## meta-train and test on a small fleet on this machine, start to end
 	@$(PY) -m orchestrator demo
@@ -37,6 +38,9 @@ faults: $(VENV)/.installed-dev ## break workers, Redis and orchestrators; the bi
 
 soak: $(VENV)/.installed-dev ## ten minutes of random kills; the bits must stay
 	$(PY) -m tests.faults.soak $(SOAK_ARGS)
+
+same-bits: $(VENV)/.installed-dev ## compare the final bits of short runs with those on record
+	$(PY) -m tests.same_bits $(SAME_BITS_ARGS)
 
 lint: $(VENV)/.installed-dev ## style and format
 	$(PY) -m ruff check .

@@ -61,6 +61,19 @@ class Watcher:
         self.notices.append(text)
 
 
+class InterruptAt(Watcher):
+    """A watcher that presses Ctrl-C when it has seen so many steps."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._step = step
+
+    def on_step(self, event: StepDone) -> None:
+        super().on_step(event)
+        if len(self.steps) == self._step:
+            raise KeyboardInterrupt
+
+
 def new_run(settings: Settings, experiment: ExperimentConfig) -> RunRecord:
     with Database.open(settings.database_url) as database:
         return create_runs(database, settings, experiment, seeds=[experiment.seed])[0]

@@ -10,6 +10,7 @@ from metafleet.errors import ConfigError
 from orchestrator import preparation
 from tests.fleet import Fleet, wait_until
 from tests.runs import (
+    InterruptAt,
     Watcher,
     config,
     execute,
@@ -87,7 +88,7 @@ def test_what_was_measured_is_recorded_and_used_by_whoever_goes_on(
     settings = standing_fleet.settings
     run = new_run(settings, config(engine={"execution": "auto"}, outer={"steps": 14}))
     with pytest.raises(KeyboardInterrupt):
-        execute(settings, run, watcher=_InterruptAt(5))
+        execute(settings, run, watcher=InterruptAt(5))
     measured = read_run(settings, run).calibration
     assert measured is not None
     assert [trial["execution"] for trial in measured["trials"]] == ["autograd", "vmap"]
@@ -111,14 +112,3 @@ def test_a_learner_without_inner_steps_is_refused_when_submitted(standing_fleet:
 
 def _never(*_: object, **__: object) -> None:
     raise AssertionError("it was measured again")
-
-
-class _InterruptAt(Watcher):
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self._step = step
-
-    def on_step(self, event: object) -> None:
-        super().on_step(event)  # type: ignore[arg-type]
-        if len(self.steps) == self._step:
-            raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from contracts.connections import connect
 from contracts.keys import RunKeys
 from tests.fleet import Fleet, wait_until
 from tests.runs import (
+    InterruptAt,
     Watcher,
     assert_every_shard_once,
     config,
@@ -110,7 +111,7 @@ def test_a_run_begun_in_this_process_goes_on_over_the_fleet(standing_fleet: Flee
     settings = standing_fleet.settings
     experiment = config()
     run = new_run(settings, experiment)
-    watcher = _InterruptAt(6)
+    watcher = InterruptAt(6)
 
     with pytest.raises(KeyboardInterrupt):
         execute(settings, run, in_process=True, watcher=watcher)
@@ -118,17 +119,6 @@ def test_a_run_begun_in_this_process_goes_on_over_the_fleet(standing_fleet: Flee
     report = execute(settings, run)
 
     assert report.checkpoint_sha256 == undisturbed(settings, experiment)
-
-
-class _InterruptAt(Watcher):
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self._step = step
-
-    def on_step(self, event: object) -> None:
-        super().on_step(event)  # type: ignore[arg-type]
-        if len(self.steps) == self._step:
-            raise KeyboardInterrupt
 
 
 def _lease_is_over(fleet: Fleet, uid: str) -> bool:

@@ -11,6 +11,7 @@ from orchestrator import preparation, run_session
 from orchestrator.launch import create_runs
 from tests.fleet import Fleet, wait_until
 from tests.runs import (
+    InterruptAt,
     Watcher,
     config,
     execute,
@@ -71,7 +72,7 @@ def test_a_run_measured_in_this_process_goes_on_over_the_fleet(
     settings = standing_fleet.settings
     run = new_run(settings, config(engine=AUTO))
     with pytest.raises(KeyboardInterrupt):
-        execute(settings, run, in_process=True, watcher=_InterruptAt(6))
+        execute(settings, run, in_process=True, watcher=InterruptAt(6))
     measured = read_run(settings, run).calibration
     assert measured is not None
     monkeypatch.setattr(preparation, "calibrate_fleet", _never)
@@ -103,14 +104,3 @@ def test_what_another_wrote_down_first_is_what_counts(
 
 def _never(*_: object, **__: object) -> None:
     raise AssertionError("it was measured again")
-
-
-class _InterruptAt(Watcher):
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self._step = step
-
-    def on_step(self, event: object) -> None:
-        super().on_step(event)  # type: ignore[arg-type]
-        if len(self.steps) == self._step:
-            raise KeyboardInterrupt

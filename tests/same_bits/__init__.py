@@ -1,0 +1,1 @@
+"""The final bits of short runs, recorded, so that no change of the code changes them unseen."""
