@@ -42,6 +42,7 @@ class SimulatedWorker:
     def __init__(self, settings: Settings, name: str) -> None:
         self._client = connect(str(settings.broker_url))
         self._runner = InnerLoopRunner(settings)
+        self._queue_list = queue_list(QUEUE, settings.signing_key)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self.info = WorkerInfo(
@@ -54,7 +55,7 @@ class SimulatedWorker:
             version=code_version(),
             fingerprint=fingerprint_text("cpu"),
             host_id=HostCache(settings.host_cache_dir).host_id,
-        )
+        ).with_proof(settings.signing_key)
         self._thread.start()
 
     def stop(self) -> None:
@@ -67,7 +68,7 @@ class SimulatedWorker:
 
     def _work(self) -> None:
         while not self._ended.is_set():
-            popped = self._client.brpop([queue_list(QUEUE)], timeout=_POP_TIMEOUT_S)
+            popped = self._client.brpop([self._queue_list], timeout=_POP_TIMEOUT_S)
             if popped is not None:
                 self._runner.run(job_of(cast(tuple[bytes, bytes], popped)[1]))
 

@@ -7,16 +7,24 @@ from celery import Celery
 from kombu.entity import Queue
 
 from contracts.connections import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
-from contracts.keys import KEY_PREFIX, queue_of
+from contracts.keys import KEY_PREFIX, queue_name, queue_of
 
 LONGEST_JOB_S = 600
 """What Celery's time limits, which end a hung job, are multiples of."""
 
 
-def make_app(broker_url: str) -> Celery:
-    """Make a Celery app over ``broker_url``; connects on first use, reads no environment."""
+def make_app(broker_url: str, signing_key: str = "") -> Celery:
+    """Make a Celery app over ``broker_url``; connects on first use, reads no environment.
+
+    Its queues are those of ``signing_key``; ``-Q inner.cpu`` means the one of this key.
+    """
     app = Celery("metafleet", broker=broker_url, set_as_current=False)
-    cpu, gpu = queue_of("cpu"), queue_of("cuda")
+    queues = [
+        # a message is a hint that the ledger outlives: acknowledging each, for Celery to deliver it
+        # again some minutes later, costs two transactions a job and gains nothing
+        Queue(queue_name(queue, signing_key), alias=queue, no_ack=True)
+        for queue in (queue_of("cpu"), queue_of("cuda"))
+    ]
     app.conf.update(
         # accepting pickle is remote code execution, even if we never send it
         task_serializer="json",
@@ -25,10 +33,8 @@ def make_app(broker_url: str) -> Celery:
         # results travel by the ledger: Celery's result backend copies and publishes each of them
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
-        # a message is a hint that the ledger outlives: acknowledging each, for Celery to deliver it
-        # again some minutes later, costs two transactions a job and gains nothing
-        task_queues=[Queue(cpu, no_ack=True), Queue(gpu, no_ack=True)],
-        task_default_queue=cpu,
+        task_queues=queues,
+        task_default_queue=queues[0].name,
         task_create_missing_queues=False,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,

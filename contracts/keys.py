@@ -6,6 +6,9 @@ touch several of them on a Redis cluster too.
 
 from dataclasses import dataclass
 
+from contracts.job import PROTOCOL_VERSION
+from contracts.signing_key import key_id
+
 KEY_PREFIX = "mf:"
 WORKERS_SEEN = f"{KEY_PREFIX}workers:seen"
 WORKERS_INFO = f"{KEY_PREFIX}workers:info"
@@ -17,9 +20,18 @@ def queue_of(device: str) -> str:
     return "inner.gpu" if device == "cuda" else "inner.cpu"
 
 
-def queue_list(queue: str) -> str:
+def queue_name(queue: str, signing_key: str) -> str:
+    """Name a queue as Celery and Flower know it: apart by protocol version and signing key.
+
+    A worker of another version, or with another key, would have to drop what it took: so it listens
+    to another queue, and takes nothing.
+    """
+    return f"{queue}.v{PROTOCOL_VERSION}-{key_id(signing_key)}"
+
+
+def queue_list(queue: str, signing_key: str) -> str:
     """Name the Redis list behind a Celery queue."""
-    return f"{KEY_PREFIX}{queue}"
+    return f"{KEY_PREFIX}{queue_name(queue, signing_key)}"
 
 
 @dataclass(frozen=True, slots=True)

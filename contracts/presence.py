@@ -2,11 +2,12 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Final, cast
 
 from contracts.connections import Client
 from contracts.keys import WORKERS_INFO, WORKERS_SEEN
+from contracts.signing_key import is_proof, prove_key
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ class WorkerInfo:
         host_id: the memory it shares with others, see ``HostCache``; "" for none.
         last_seen_s: seconds since its last sign of life.
         processes: how many jobs it computes at a time.
+        key_proof: shows that it has the signing key, see ``holds_key``; "" when it has none.
+        idle_s: seconds since it last had a job at hand; 0 while it computes.
     """
 
     name: str
@@ -55,16 +58,29 @@ class WorkerInfo:
     host_id: str = ""
     last_seen_s: float = 0.0
     processes: int = 1
+    key_proof: str = ""
+    idle_s: float = 0.0
 
     @property
     def is_alive(self) -> bool:
         """True when it was heard of within the last few seconds."""
         return self.last_seen_s <= ALIVE_WITHIN_S
 
+    def with_proof(self, signing_key: str) -> "WorkerInfo":
+        """Show that this worker has ``signing_key``, or that it has none."""
+        return replace(self, key_proof=prove_key(signing_key, self._identity))
 
-_FIELDS: Final = tuple(
-    f.name for f in fields(WorkerInfo) if f.name not in ("last_seen_s", "processes")
-)
+    def holds_key(self, signing_key: str) -> bool:
+        """Return whether this worker has ``signing_key``; for "", whether it has none."""
+        return is_proof(self.key_proof, signing_key, self._identity)
+
+    @property
+    def _identity(self) -> str:
+        return f"{self.name} {self.host} {self.pid}"
+
+
+_ABSENT_IN_OLD: Final = ("last_seen_s", "processes", "key_proof", "idle_s")
+_FIELDS: Final = tuple(f.name for f in fields(WorkerInfo) if f.name not in _ABSENT_IN_OLD)
 
 
 def announce(client: Client, worker: WorkerInfo) -> None:
@@ -101,6 +117,8 @@ def _read_info(text: bytes, last_seen_s: float) -> WorkerInfo | None:
             **{**known, "queues": tuple(info["queues"])},
             last_seen_s=last_seen_s,
             processes=max(1, int(info.get("processes", 1))),
+            key_proof=str(info.get("key_proof", "")),
+            idle_s=float(info.get("idle_s", 0.0)),
         )
     except (ValueError, TypeError, KeyError) as error:
         log.warning("a worker that says %.200r of itself is not counted: %r", text, error)

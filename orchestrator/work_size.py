@@ -17,6 +17,7 @@ from orchestrator.calibrator import STREAM, measure
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.engine.lanes import devices_of
 from orchestrator.engine.step import Dispatcher, StepRequest
+from orchestrator.engine.strangers import find_mismatch
 from orchestrator.scratch import open_scratch
 from orchestrator.trials import Trials
 from orchestrator.warm_up import LONGEST_COMPILING_S
@@ -95,7 +96,15 @@ def _staffed(settings: Settings, devices: Sequence[str]) -> tuple[str, ...]:
     """Choose the classes that have workers; all of them, if the last worker has just left."""
     url = require_broker_url(settings)
     with redis_errors(url), connect(url) as client:
-        return tuple(d for d in devices if list_alive(client, queue_of(d))) or tuple(devices)
+        staffed = [
+            device
+            for device in devices
+            if any(
+                not find_mismatch(worker, settings.signing_key)
+                for worker in list_alive(client, queue_of(device))
+            )
+        ]
+        return tuple(staffed or devices)
 
 
 def calibrate_here(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from contracts.connections import connect
+from contracts.keys import queue_list
 from contracts.presence import list_workers
 from contracts.settings import Settings, child_environment
 from tests.redis_server import RedisServer
@@ -100,6 +101,11 @@ class Fleet:
     def alive(self) -> set[str]:
         with connect(str(self.settings.broker_url)) as client:
             return {worker.name for worker in list_workers(client) if worker.is_alive}
+
+    @property
+    def queue_list(self) -> str:
+        """The Redis list that its CPU workers wait at."""
+        return queue_list("inner.cpu", self.settings.signing_key)
 
     def n_waiting(self) -> int:
         """Count the workers that are blocked on the queue: each is handed the next message."""

@@ -17,7 +17,7 @@ __all__ = ["app", "tasks"]
 
 try:
     settings = Settings.load()
-    app = make_app(require_broker_url(settings))
+    app = make_app(require_broker_url(settings), settings.signing_key)
     prepare_process(resolve_device(settings.device))
     Lifecycle(app, settings).connect()
 except MetafleetError as error:

@@ -9,7 +9,7 @@ from celery import Celery, signals
 
 from contracts.host_cache import HostCache
 from contracts.job import PROTOCOL_VERSION
-from contracts.keys import queue_of
+from contracts.keys import queue_name, queue_of
 from contracts.presence import WorkerInfo
 from contracts.settings import Settings
 from metafleet.device import describe_device, prepare_process, resolve_device
@@ -30,6 +30,12 @@ class Lifecycle:
         self._device = resolve_device(settings.device)
         self._presence: PresenceThread | None = None
 
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The queues listened to, by the names that people use."""
+        chosen = self._app.amqp.queues.consume_from.values()
+        return tuple(sorted(str(queue.alias or queue.name) for queue in chosen))
+
     def connect(self) -> None:
         """Listen to Celery's signals, add our steps to its consumer's, and quieten its log."""
         for name in _CHATTY:
@@ -43,7 +49,8 @@ class Lifecycle:
     def _choose_queues(self, **_: Any) -> None:
         """Without ``-Q``, listen to the queue of the device alone."""
         queues = self._app.amqp.queues
-        if set(queues.consume_from) >= {queue_of("cpu"), queue_of("cuda")}:
+        every = {queue_name(queue_of(d), self._settings.signing_key) for d in ("cpu", "cuda")}
+        if set(queues.consume_from) >= every:
             queues.select([queue_of(self._device)])
 
     def _prepare(self, **_: Any) -> None:
@@ -58,13 +65,13 @@ class Lifecycle:
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 device=describe_device(self._device),
-                queues=tuple(sorted(self._app.amqp.queues.consume_from)),
+                queues=self.queues,
                 protocol=PROTOCOL_VERSION,
                 version=code_version(),
                 fingerprint=fingerprint_text(self._device),
                 processes=int(sender.pool.num_processes or 1),
                 host_id=HostCache(self._settings.host_cache_dir).host_id,
-            ),
+            ).with_proof(self._settings.signing_key),
             self._settings.heartbeat_dir / f"{name}-{os.getpid()}",
         )
         self._presence.start()

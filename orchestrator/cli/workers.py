@@ -7,8 +7,9 @@ from rich.table import Table
 
 from contracts.presence import WorkerInfo, list_workers
 from orchestrator.cli.context import echo_json, load_settings, open_broker
-from orchestrator.cli.output import hint
+from orchestrator.cli.output import hint, notify
 from orchestrator.cli.tables import make_table, show_table
+from orchestrator.engine.strangers import Strangers
 
 _HINT = (
     "no workers; start some with `metafleet up --workers 2`, or on any machine that reaches Redis "
@@ -24,12 +25,16 @@ def workers(as_json: bool) -> None:
     \b
     metafleet workers --json
     """
-    with open_broker(load_settings()) as client:
+    settings = load_settings()
+    with open_broker(settings) as client:
         found = list_workers(client)
     if as_json:
         echo_json([asdict(worker) | {"is_alive": worker.is_alive} for worker in found])
     elif found:
         show_table(_table(found))
+        Strangers(notify, settings.signing_key).tell_of(
+            worker for worker in found if worker.is_alive
+        )
     else:
         click.echo(hint(_HINT))
 

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from contracts.connections import Client, connect, redis_errors
-from contracts.job import PROTOCOL_VERSION
 from contracts.presence import WorkerInfo, list_workers
 from contracts.settings import Settings, redact_url
 from db.engine import Database
 from db.repositories import RunQueue, ServerRepository
 from db.schema import status
-from metafleet.version import code_version
 from orchestrator.doctor.finding import Finding, examine, fail, ok, warn
 from orchestrator.embedded.server_binary import MIN_VERSION
+from orchestrator.engine.strangers import find_mismatch
 
 _TIMEOUT_S = 3.0
 _START_ONE = "start one with `metafleet up`, or `celery -A workers.app worker` on any machine"
@@ -81,7 +80,7 @@ def _redis(settings: Settings) -> list[Finding]:
         findings += examine("redis", lambda: _server("blobs", str(settings.blobs_url)))
     if all(finding.severity != "fail" for finding in findings):
         findings += _signing(settings)
-        findings += examine("workers", lambda: _workers(str(settings.broker_url)))
+        findings += examine("workers", lambda: _workers(settings))
     return findings
 
 
@@ -129,26 +128,26 @@ def _signing(settings: Settings) -> list[Finding]:
     ]
 
 
-def _workers(url: str) -> list[Finding]:
+def _workers(settings: Settings) -> list[Finding]:
+    url = str(settings.broker_url)
     with redis_errors(url), connect(url, socket_timeout_s=_TIMEOUT_S, retries=0) as client:
         found = _alive(client)
     if not found:
         return [warn("workers", "nobody is there", _START_ONE)]
-    return [_judge_protocol(worker) for worker in found] + _judge_fingerprints(found)
+    return [_judge_worker(worker, settings.signing_key) for worker in found] + _judge_fingerprints(
+        found
+    )
 
 
 def _alive(client: Client) -> list[WorkerInfo]:
     return [worker for worker in list_workers(client) if worker.is_alive]
 
 
-def _judge_protocol(worker: WorkerInfo) -> Finding:
+def _judge_worker(worker: WorkerInfo, signing_key: str) -> Finding:
     name = f"{worker.name} (pid {worker.pid}, {worker.device}, version {worker.version})"
-    if worker.protocol != PROTOCOL_VERSION:
-        return fail(
-            "workers",
-            f"{name} speaks protocol {worker.protocol}, this side {PROTOCOL_VERSION}",
-            f"install metafleet {code_version()} there",
-        )
+    if mismatch := find_mismatch(worker, signing_key):
+        text, _, remedy = mismatch.partition("; ")
+        return fail("workers", f"{name} {text}", remedy)
     return ok("workers", f"{name} is alive")
 
 

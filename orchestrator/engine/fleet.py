@@ -80,17 +80,18 @@ class FleetDispatcher:
         self._key = settings.signing_key
         self._keys = RunKeys(run)
         self._client = connect(self._url)
-        self._lanes = Lanes(options.device, self._client)
+        self._lanes = Lanes(options.device, self._client, signing_key=self._key)
         self._carrier = Carrier(self._client, settings, run, options=options)
         self._owner = Ownership(
             *(self._url, run),
             queues=self._lanes.queues,
+            signing_key=self._key,
             next_epoch=next_epoch,
             is_granted=is_granted,
         )
         self._clock = RedisClock(self._client)
         self._fingerprint = fingerprint
-        self._strangers = Strangers(notify)
+        self._strangers = Strangers(notify, self._key)
         self._patience = Patience(self._url, notify=notify, check=check)
         self._persist = self._patience.persist
         self._open_steps: list[OpenStep] = []

@@ -22,8 +22,8 @@ def devices_of(device: str) -> tuple[str, ...]:
 class _Lane:
     """One queue: how far its workers have come, and how long shards take them."""
 
-    def __init__(self, queue: str, client: Client) -> None:
-        self.mark = QueueMark(client, queue_list(queue))
+    def __init__(self, queue_list: str, client: Client) -> None:
+        self.mark = QueueMark(client, queue_list)
         self.window = Window()
 
 
@@ -33,11 +33,12 @@ class Lanes:
     Args:
         device: which, as in ``FleetOptions``.
         client: of the broker.
+        signing_key: whose queues they are.
     """
 
-    def __init__(self, device: str, client: Client) -> None:
+    def __init__(self, device: str, client: Client, *, signing_key: str) -> None:
         queues = [queue_of(each) for each in devices_of(device)]
-        self._lanes = {queue: _Lane(queue, client) for queue in queues}
+        self._lanes = {q: _Lane(queue_list(q, signing_key), client) for q in queues}
 
     @property
     def queues(self) -> tuple[str, ...]:

@@ -75,7 +75,7 @@ class OpenStep:
         self._wire_dtype, self._inputs, self.is_deferred = wire_dtype, inputs, defer
         self._raws: dict[int, bytes] = {}
         self._sums: dict[tuple[int, int], str] = {}
-        self._unsound: set[int] = set()  # hashes: each is seen as a wake-up and in the ledger
+        self._unsound: dict[int, str] = {}  # by hash: each is seen as a wake-up and in the ledger
         self.failure: MetafleetError | None = None
         """Why it cannot be finished; raised to whoever waits for it."""
 
@@ -180,7 +180,7 @@ class OpenStep:
         except (ContractError, ValueError, RecursionError) as error:
             log.warning("%s: a result was refused: %s", self.name, error)
             if hash(raw) not in self._unsound:
-                self._unsound.add(hash(raw))
+                self._unsound[hash(raw)] = str(error)
                 kind = type(error) if isinstance(error, ContractError) else SchemaError
                 self._tally.reject_unknown(kind.reason)
             return
@@ -310,7 +310,8 @@ class OpenStep:
                 self.take(result, workers_alive=workers_alive)
             if not results:
                 self._ledger.reopen(self._keys, shard=shard, result=raw)
-                self.book.mark_failed(shard, None, "its result was unsound", now_s=time.monotonic())
+                reason = f"its result was unsound: {self._unsound[hash(raw)]}"
+                self.book.mark_failed(shard, None, reason, now_s=time.monotonic())
 
     def _note_lost(self, shard: int, attempt: int, what: str) -> None:
         self._tally.drop(Outcome.LOST, what, shard=shard, attempt=attempt)
@@ -332,7 +333,7 @@ class OpenStep:
         pipeline.hkeys(self._keys.done)
         pipeline.llen(self._keys.replies)
         for queue in self._marks:
-            pipeline.llen(queue_list(queue))
+            pipeline.llen(queue_list(queue, self._signing_key))
         for shard, attempt in attempts:
             pipeline.exists(self._keys.lease(shard, attempt))
         started, done, waiting, *more = pipeline.execute()

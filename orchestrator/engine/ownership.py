@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from contracts.connections import Client, connect, redis_errors
-from contracts.job import PROTOCOL_VERSION
 from contracts.keys import RunKeys
 from contracts.ledger import RunLedger
 from contracts.presence import WorkerInfo, list_workers
 from metafleet.errors import BrokerUnavailableError, FencedError, FleetError, RunLeasedError
+from orchestrator.engine.strangers import find_mismatch
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ class Ownership:
         url: the broker.
         run: the run's uid.
         queues: the Celery queues whose workers are counted.
+        signing_key: that of those workers.
         next_epoch: raises the run's epoch in the database and returns it.
         is_granted: the database decides whose the run is, so nobody's lease is waited for.
     """
@@ -41,11 +42,12 @@ class Ownership:
         run: str,
         *,
         queues: Sequence[str],
+        signing_key: str,
         next_epoch: Callable[[], int],
         is_granted: bool = False,
     ) -> None:
         self._url, self._run, self._queues = url, run, tuple(queues)
-        self._is_granted = is_granted
+        self._is_granted, self._signing_key = is_granted, signing_key
         self._next_epoch = next_epoch
         self._client: Client = connect(url)
         owner = f"{socket.gethostname()}:{os.getpid()}/{uuid.uuid4().hex[:8]}"
@@ -88,7 +90,7 @@ class Ownership:
 
     @property
     def strangers(self) -> tuple[WorkerInfo, ...]:
-        """Living workers of another protocol version, which can't do this run's jobs."""
+        """Living workers that take none of this run's jobs; see ``find_mismatch``."""
         return self._strangers
 
     @property
@@ -165,8 +167,8 @@ class Ownership:
     def _look(self) -> None:
         found = list_workers(self._client)
         alive = [w for w in found if w.is_alive and not {*w.queues}.isdisjoint(self._queues)]
-        self._workers = tuple(w for w in alive if w.protocol == PROTOCOL_VERSION)
-        self._strangers = tuple(w for w in alive if w.protocol != PROTOCOL_VERSION)
+        self._strangers = tuple(w for w in alive if find_mismatch(w, self._signing_key))
+        self._workers = tuple(w for w in alive if w not in self._strangers)
 
     def _beat(self) -> None:
         is_away = False

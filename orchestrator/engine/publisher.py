@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from contracts.celery_app import make_app
 from contracts.connections import Client
 from contracts.job import INNER_LOOP, InnerLoopJob
-from contracts.keys import queue_list
+from contracts.keys import queue_list, queue_name
+from contracts.ledger import RUN_TTL_MS
 from contracts.signing import sign
 from contracts.task_message import task_message
 
@@ -21,7 +22,7 @@ class Publisher:
 
     def __init__(self, client: Client, url: str, *, signing_key: str) -> None:
         self._client, self._key = client, signing_key
-        self._app = make_app(url)
+        self._app = make_app(url, signing_key)
 
     def send(self, jobs: Iterable[tuple[InnerLoopJob, str]]) -> None:
         """Send jobs to the Celery queues named beside them, in order.
@@ -34,14 +35,16 @@ class Publisher:
             message = task_message(
                 *(self._app, INNER_LOOP, sign(job, self._key).to_wire()),
                 task_id=_task_id(job),
-                queue=queue,
+                queue=queue_name(queue, self._key),
                 label=job.label,
             )
             messages.setdefault(queue, []).append(message)
         if messages:
             pipeline = self._client.pipeline(transaction=False)
             for queue, own in messages.items():
-                pipeline.lpush(queue_list(queue), *own)
+                name = queue_list(queue, self._key)
+                pipeline.lpush(name, *own)
+                pipeline.pexpire(name, RUN_TTL_MS)  # should the last worker with this key be gone
             pipeline.execute()
 
 

@@ -1,4 +1,4 @@
-"""Workers of another protocol version: people are told of each once."""
+"""Workers that are there and of no use to a run: why, and people are told of each once."""
 
 from collections.abc import Callable, Iterable
 
@@ -6,20 +6,44 @@ from contracts.job import PROTOCOL_VERSION
 from contracts.presence import WorkerInfo
 
 
-class Strangers:
-    """Remembers of whom ``notify`` was told."""
+def find_mismatch(worker: WorkerInfo, signing_key: str) -> str:
+    """Say why a worker takes none of the jobs of an orchestrator with this key; "" if it does."""
+    if worker.protocol != PROTOCOL_VERSION:
+        return (
+            f"speaks protocol {worker.protocol}, this orchestrator protocol {PROTOCOL_VERSION}: it "
+            "gets no jobs; run the same metafleet version there, or stop it"
+        )
+    if worker.holds_key(signing_key):
+        return ""
+    difference = (
+        "has a signing key and this orchestrator has none"
+        if not signing_key
+        else "has another signing key than this orchestrator"
+        if worker.key_proof
+        else "has no signing key and this orchestrator has one"
+    )
+    return (
+        f"{difference}: it gets no jobs; set the same METAFLEET_SIGNING_KEY for orchestrator and "
+        "workers, and start it again"
+    )
 
-    def __init__(self, notify: Callable[[str], None]) -> None:
-        self._notify = notify
-        self._told_of: set[str] = set()
+
+class Strangers:
+    """Remembers of whom ``notify`` was told.
+
+    Args:
+        notify: told of each worker once.
+        signing_key: the orchestrator's.
+    """
+
+    def __init__(self, notify: Callable[[str], None], signing_key: str) -> None:
+        self._notify, self._signing_key = notify, signing_key
+        self._told_of: set[tuple[str, int]] = set()
 
     def tell_of(self, workers: Iterable[WorkerInfo]) -> None:
-        """Tell of those not told of yet."""
+        """Tell of those among ``workers`` that are strangers, and were not told of yet."""
         for worker in workers:
-            if worker.name not in self._told_of:
-                self._told_of.add(worker.name)
-                self._notify(
-                    f"worker {worker.name} speaks protocol {worker.protocol}, this orchestrator "
-                    f"protocol {PROTOCOL_VERSION}: it drops its jobs, and they go elsewhere; run "
-                    "the same metafleet version there, or stop it"
-                )
+            who = (worker.name, worker.pid)
+            if who not in self._told_of and (why := find_mismatch(worker, self._signing_key)):
+                self._told_of.add(who)
+                self._notify(f"worker {worker.name} {why}")

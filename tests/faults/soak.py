@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import redis
 
-from contracts.keys import queue_list, queue_of
+from contracts.keys import queue_list
 from contracts.settings import Settings
 from db.records import RunRecord
 from tests.faults.killer import Post, RandomKiller
@@ -41,9 +41,8 @@ EXPERIMENT = config(
 )
 QUIET_WITHIN_S = 20.0
 RUN_TIMEOUT_S = 300.0
-QUEUE = queue_list(queue_of("cpu"))
 KEPT_BY_KOMBU = "mf:_kombu."
-"""Which queues there are: a few names for ever. Its list of messages has no TTL, but must drain."""
+"""Which queues there are: a few names for ever."""
 
 
 @dataclass
@@ -150,9 +149,7 @@ class Soak:
             return
         self.facts.keys_seen += len(keys)
         self.facts.without_ttl |= {
-            key
-            for key, pttl in lives.items()
-            if pttl == -1 and key != QUEUE and not key.startswith(KEPT_BY_KOMBU)
+            key for key, pttl in lives.items() if pttl == -1 and not key.startswith(KEPT_BY_KOMBU)
         }
 
     def _account(self, running: Running, expected: str) -> None:
@@ -187,7 +184,8 @@ class Soak:
 
     def _messages(self) -> list[str]:
         """The queue, while there is something in it."""
-        return [QUEUE] if self._client.exists(QUEUE) else []
+        queue = queue_list("inner.cpu", self._settings.signing_key)
+        return [queue] if self._client.exists(queue) else []
 
     def _await_gone(self, what: str, find: Callable[[], Collection[str]]) -> None:
         found: Collection[str] = ()

@@ -64,11 +64,46 @@ def test_a_worker_of_another_version(fleet: Fleet, expected: str) -> None:
     assert f"protocol {PROTOCOL_VERSION}" in running.watcher.notices[0]
 
     running.disturb(lambda: fleet.start(1), after_step=0)
-    running.wait_for_step(3)
-    fleet.workers[0].kill()  # it has dropped enough: each message it takes costs two seconds
 
     running.assert_undisturbed(
-        expected, "worker of another version", "both versions named, work went elsewhere"
+        expected, "worker of another version", "both versions named, it gets no jobs"
+    )
+    assert not any(step.retries for step in running.watcher.steps)
+
+
+def test_workers_with_another_signing_key_and_with_none(fleet: Fleet, expected: str) -> None:
+    ours = fleet.settings
+    for signing_key in ("another-key", ""):
+        fleet.settings = replace(ours, signing_key=signing_key)
+        fleet.start(1)
+    fleet.settings = ours
+    fleet.start(1)
+
+    running = Running(ours)
+
+    running.assert_undisturbed(
+        expected, "workers with a wrong key, and with none", "named, with the setting; no jobs"
+    )
+    assert not any(step.retries for step in running.watcher.steps)
+    notices = "\n".join(running.watcher.notices)
+    assert "cpu0@test has another signing key than this orchestrator" in notices
+    assert "cpu1@test has no signing key and this orchestrator has one" in notices
+    assert "METAFLEET_SIGNING_KEY" in notices
+    assert not {"another-key", ours.signing_key} & set(notices.split())
+
+
+def test_a_worker_with_a_signing_key_and_an_orchestrator_without(fleet: Fleet) -> None:
+    keyed = fleet.settings
+    fleet.start(1)
+    fleet.settings = replace(keyed, signing_key="")
+    fleet.start(1)
+
+    running = Running(fleet.settings, EXPERIMENT)
+
+    running.result()
+    assert not any(step.retries for step in running.watcher.steps)
+    assert (
+        "cpu0@test has a signing key and this orchestrator has none" in running.watcher.notices[0]
     )
 
 

@@ -45,7 +45,7 @@ def test_every_queued_message_lost(fleet: Fleet, redis_server: RedisServer, expe
 
     def lose() -> None:
         with redis_server.client() as client:
-            wait_until(lambda: client.delete("mf:inner.cpu"), "a queued message")
+            wait_until(lambda: client.delete(fleet.queue_list), "a queued message")
 
     running.disturb(lose)
 

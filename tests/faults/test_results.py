@@ -57,7 +57,7 @@ class Liar:
                 pass
 
     def _is_told(self, lie: Lie) -> bool:
-        popped = self._client.brpop([queue_list("inner.cpu")], timeout=5)
+        popped = self._client.brpop([queue_list("inner.cpu", self.key)], timeout=5)
         if popped is None:
             return False
         message = json.loads(cast(tuple[bytes, bytes], popped)[1])

@@ -11,6 +11,7 @@ import pytest
 
 from contracts.connections import connect
 from contracts.job import InnerLoopJob
+from contracts.keys import queue_list
 from orchestrator.engine.publisher import Publisher
 from tests.faults.running import SHARDS, STEPS, Running
 from tests.fleet import Fleet, WorkerProcess, wait_until
@@ -156,11 +157,12 @@ def _kill_in_a_job(fleet: Fleet, victim: WorkerProcess) -> float:
 
 def _kill_once_it_holds_a_message(frozen: WorkerProcess, running: Running) -> None:
     """The first step waits for the frozen worker's shard alone: then it has the message."""
+    waiting = queue_list("inner.cpu", running.settings.signing_key)
     with connect(str(running.settings.broker_url)) as client:
         started = f"mf:{{{running.run.uid}}}:train:e1:1:started"
 
         def only_one_is_missing() -> bool:
-            is_seen = int(client.hlen(started)) == SHARDS - 1 and client.llen("mf:inner.cpu") == 0
+            is_seen = int(client.hlen(started)) == SHARDS - 1 and client.llen(waiting) == 0
             return is_seen or bool(running.watcher.steps)  # it was, but we were not there to see it
 
         wait_until(only_one_is_missing, "all shards but the frozen worker's begun")

@@ -6,11 +6,12 @@ from typing import Any
 
 from contracts.celery_app import make_app
 from contracts.connections import connect
-from contracts.keys import queue_list
+from contracts.keys import queue_list, queue_name
 from contracts.task_message import task_message
 from tests.redis_server import RedisServer
 
-QUEUE, ARGUMENT = "inner.gpu", {"run": "r", "losses": [0.1, 1e-7], "text": "é"}
+KEY, QUEUE = "test-key", "inner.gpu"
+ARGUMENT = {"run": "r", "losses": [0.1, 1e-7], "text": "é"}
 
 
 def unpacked(raw: Any) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def unpacked(raw: Any) -> dict[str, Any]:
 
 
 def test_a_message_is_what_celery_would_have_sent(standing_redis: RedisServer) -> None:
-    app = make_app(standing_redis.url)
+    app = make_app(standing_redis.url, KEY)
     app.send_task(
         "a.task",
         args=(ARGUMENT,),
@@ -37,9 +38,10 @@ def test_a_message_is_what_celery_would_have_sent(standing_redis: RedisServer) -
         kwargsrepr="",
     )
     with connect(standing_redis.url) as client:
-        theirs = unpacked(client.rpop(queue_list(QUEUE)))
+        theirs = unpacked(client.rpop(queue_list(QUEUE, KEY)))
     app.close()
 
-    ours = task_message(app, "a.task", ARGUMENT, task_id="run.train.0", queue=QUEUE, label="run=r")
+    name = queue_name(QUEUE, KEY)
+    ours = task_message(app, "a.task", ARGUMENT, task_id="run.train.0", queue=name, label="run=r")
 
     assert unpacked(ours) == theirs

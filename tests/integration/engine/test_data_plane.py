@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from contracts.host_cache import HostCache
-from contracts.keys import queue_list
 from contracts.settings import Settings
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.engine.fleet import FleetDispatcher
@@ -181,7 +180,7 @@ def test_workers_killed_with_sums_to_add_up_in_hand_are_followed_by_another(
         for worker in [*victims, survivor]:
             worker.send(signal.SIGSTOP)
         send(self, step, placed)  # Redis hands each message to a worker that waits, frozen or not
-        wait_until(lambda: self._client.llen(queue_list("inner.cpu")) == 0, "messages taken")
+        wait_until(lambda: self._client.llen(fleet.queue_list) == 0, "messages taken")
         while victims:
             victims.pop().kill()
         survivor.send(signal.SIGCONT)

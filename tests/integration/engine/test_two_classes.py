@@ -3,6 +3,7 @@
 from collections import Counter
 
 from contracts.connections import connect
+from contracts.keys import queue_list
 from tests.faults.running import Running
 from tests.fleet import Fleet, WorkerProcess
 from tests.runs import config, execute, new_run, read_jobs, read_run, undisturbed
@@ -35,7 +36,9 @@ def test_both_classes_work_and_the_bits_are_those_of_one_process(fleet: Fleet) -
     assert set(jobs) == {gpu.pid, cpu.pid}
     assert sum(jobs.values()) == 64
     with connect(str(fleet.settings.broker_url)) as client:
-        assert (client.llen("mf:inner.gpu"), client.llen("mf:inner.cpu")) == (0, 0)
+        key = fleet.settings.signing_key
+        lists = [queue_list(queue, key) for queue in ("inner.gpu", "inner.cpu")]
+        assert [client.llen(name) for name in lists] == [0, 0]
 
 
 def test_work_of_a_class_that_dies_goes_to_the_other(fleet: Fleet) -> None:

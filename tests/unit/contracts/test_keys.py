@@ -1,5 +1,6 @@
 """Redis keys: one slot for a run, and no key that two things share."""
 
+from contracts.job import PROTOCOL_VERSION
 from contracts.keys import KEY_PREFIX, RunKeys, queue_list, queue_of
 
 
@@ -30,4 +31,12 @@ def test_no_two_things_of_two_runs_share_a_key() -> None:
 
 def test_each_device_has_a_queue_of_its_own() -> None:
     assert (queue_of("cpu"), queue_of("cuda")) == ("inner.cpu", "inner.gpu")
-    assert queue_list("inner.cpu") == "mf:inner.cpu"
+
+
+def test_each_version_and_signing_key_has_lists_of_its_own_that_do_not_show_the_key() -> None:
+    ours, others = queue_list("inner.cpu", "a secret"), queue_list("inner.cpu", "another")
+
+    assert ours.startswith(f"mf:inner.cpu.v{PROTOCOL_VERSION}-")
+    assert len({ours, others, queue_list("inner.cpu", "")}) == 3
+    assert "secret" not in ours
+    assert queue_list("inner.cpu", "").endswith("-unsigned")

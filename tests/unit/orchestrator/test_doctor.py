@@ -177,10 +177,19 @@ def worker(name: str, *, protocol: int = PROTOCOL_VERSION, **fingerprint: str) -
 
 
 def test_a_worker_of_another_protocol_fails_and_names_both_versions() -> None:
-    finding = services._judge_protocol(worker("cpu1@a", protocol=PROTOCOL_VERSION + 1))
+    finding = services._judge_worker(worker("cpu1@a", protocol=PROTOCOL_VERSION + 1), "")
 
     assert finding.severity is Severity.FAIL
-    assert f"speaks protocol {PROTOCOL_VERSION + 1}, this side {PROTOCOL_VERSION}" in finding.text
+    ours, theirs = PROTOCOL_VERSION, PROTOCOL_VERSION + 1
+    assert f"speaks protocol {theirs}, this orchestrator protocol {ours}" in finding.text
+
+
+def test_a_worker_with_another_signing_key_fails_and_the_setting_is_named() -> None:
+    finding = services._judge_worker(worker("cpu1@a").with_proof("theirs"), "ours")
+
+    assert finding.severity is Severity.FAIL
+    assert "another signing key" in finding.text
+    assert "METAFLEET_SIGNING_KEY" in finding.remedy
 
 
 def test_the_odd_worker_of_a_queue_is_named_with_what_differs() -> None:

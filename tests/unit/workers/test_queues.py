@@ -26,11 +26,12 @@ def queues_of_a_worker(
     app = make_app("memory://")
     if asked:
         app.amqp.queues.select(asked)
-    lifecycle.Lifecycle(app, Settings.load({"METAFLEET_HOME": str(home)})).connect()
+    started = lifecycle.Lifecycle(app, Settings.load({"METAFLEET_HOME": str(home)}))
+    started.connect()
 
     signals.celeryd_after_setup.send(sender="worker", instance=None, conf=app.conf)
 
-    return set(app.amqp.queues.consume_from)
+    return set(started.queues)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ class Bench:
             request,
             cut(request, 3),
             keys=self.keys,
-            marks={QUEUE: QueueMark(client, queue_list(QUEUE))},
+            marks={QUEUE: QueueMark(client, queue_list(QUEUE, KEY))},
             client=client,
             exchange=Exchange(self.blobs, None),
             ledger=ledger,
