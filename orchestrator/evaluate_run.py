@@ -11,14 +11,14 @@ from db.engine import Database
 from db.models import LABEL_LENGTH
 from db.repositories import EvaluationRepository, RunRepository
 from metafleet.episode import CLASS_TEXT
-from metafleet.errors import CheckpointError, ConfigError
+from metafleet.errors import ConfigError
 from metafleet.models.registry import require_seen_names
 from metafleet.params import MetaState, schema_of
 from metafleet.sampling import problem_of
 from metafleet.workload import Workload
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.events import EvaluationDone, Observer
-from orchestrator.run_session import read_checkpoint_of
+from orchestrator.run_session import get_checkpoint_of
 from orchestrator.scratch import open_scratch
 from orchestrator.training.contenders import Contender, baselines_of
 from orchestrator.training.evaluation import Judgement, evaluation_record, judge_state
@@ -53,12 +53,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
         run = RunRepository(session).get(run_id)
     own = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
     config = settled(own.with_episodes(overrides, split=split), run)
-    found = read_checkpoint_of(settings, run, observer.on_notice)
-    if found is None:
-        raise CheckpointError(
-            f"run {run.id} has no checkpoint to evaluate; "
-            f"continue it with `metafleet runs resume {run.id}`"
-        )
+    found = get_checkpoint_of(settings, run, observer.on_notice)
     progress, state = found.progress, found.best or found.state
     # the data need not have such episodes in other splits, say as many classes for training
     shapes = own.shapes() | {split: config.episodes.shape(split)}

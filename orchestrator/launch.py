@@ -146,6 +146,7 @@ def execute_run(  # noqa: PLR0913 - options of one command
     in_process: bool,
     observer: Observer,
     relaxed: bool = False,
+    from_start: bool = False,
     tenure: Tenure | None = None,
 ) -> RunReport:
     """Train a run to its end and test it; goes on from its newest checkpoint if it has one.
@@ -159,6 +160,7 @@ def execute_run(  # noqa: PLR0913 - options of one command
         in_process: compute here, without a fleet; the same bits.
         observer: watches.
         relaxed: go on although the arithmetic differs from what the run began with.
+        from_start: set the checkpoints aside and begin at step 0.
         tenure: on whose behalf; by default this process takes the run for itself.
 
     Raises:
@@ -176,6 +178,7 @@ def execute_run(  # noqa: PLR0913 - options of one command
         in_process=in_process,
         observer=observer,
         relaxed=relaxed,
+        from_start=from_start,
         tenure=tenure,
     )
     try:

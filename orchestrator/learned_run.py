@@ -5,14 +5,14 @@ from collections.abc import Callable
 from contracts.settings import Settings
 from db.records import RunRecord
 from metafleet.data import registry as datasets
-from metafleet.errors import CheckpointError, ConfigError
+from metafleet.errors import ConfigError
 from metafleet.sampling import problem_of
 from metafleet.using.blueprint import Blueprint
 from metafleet.using.input_spec import input_specs
 from metafleet.using.learned_model import LearnedModel
 from metafleet.using.origin import Origin
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.run_session import read_checkpoint_of
+from orchestrator.run_session import get_checkpoint_of
 
 
 def learned_by(settings: Settings, run: RunRecord, notify: Callable[[str], None]) -> LearnedModel:
@@ -24,17 +24,11 @@ def learned_by(settings: Settings, run: RunRecord, notify: Callable[[str], None]
         notify: told of damaged checkpoints.
 
     Raises:
-        CheckpointError: it has no checkpoint, or all are damaged.
+        CheckpointError: it has no checkpoint here, or all are damaged.
         DataMissingError: its data are not on this machine.
         ConfigError: its examples cannot be read from files.
     """
-    found = read_checkpoint_of(settings, run, notify)
-    if found is None:
-        raise CheckpointError(
-            f"run {run.id} is {run.status.value} and has no checkpoint yet, nothing to take from "
-            f"it; wait for its first one, or continue it with `metafleet runs resume {run.id}` if "
-            "nobody runs it"
-        )
+    found = get_checkpoint_of(settings, run, notify)
     config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
     spec = config.workload_spec(run.data_digest)
     source = datasets.open_source(spec.data, settings.data_dir)

@@ -1,8 +1,9 @@
 """What a run needs before its next step: measurements where it asks for them, and programs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from contracts.settings import Settings
 from db.records import RunRecord
@@ -14,7 +15,7 @@ from orchestrator.recorder import Recorder
 from orchestrator.training.checkpoint import Checkpoint
 from orchestrator.trials import Trials
 from orchestrator.warm_up import steps_to_compile, warm_up_fleet, warm_up_here
-from orchestrator.work_size import calibrate_fleet, calibrate_here, settled_by
+from orchestrator.work_size import calibrate_fleet, calibrate_here
 
 _MEASURABLE = ("episodes_per_job", "execution")
 
@@ -40,16 +41,45 @@ class Preparation:
     check: Callable[[], None]
 
     def settle(
-        self, config: ExperimentConfig, workload: Workload, start: Checkpoint, recorder: Recorder
-    ) -> ExperimentConfig:
-        """Measure what the configuration leaves open, unless that is recorded already.
+        self,
+        config: ExperimentConfig,
+        workload: Workload,
+        start: Checkpoint,
+        recorder: Recorder,
+        known: Mapping[str, Any] | None = None,
+    ) -> Mapping[str, Any] | None:
+        """Measure what the configuration leaves open, and record it; None when nothing is open.
 
         Race prevented: what was measured counts when it stands in the run's row, under our epoch;
         so whoever takes the run over goes on with the same, or nobody has begun with any.
+
+        Args:
+            config: of the run, with what is recorded already.
+            workload: of the run.
+            start: where the run stands.
+            recorder: of the run.
+            known: what the run's checkpoint says was measured; it is recorded again.
         """
         open_keys = [key for key in _MEASURABLE if getattr(config.engine, key) == "auto"]
         if not open_keys:
-            return config
+            return None
+        recorded = recorder.keep_calibration(
+            known or self._measure(config, workload, start, open_keys).to_json()
+        )
+        kept = Calibration.from_json(recorded)
+        self.dispatcher.set_episodes_per_job(kept.episodes_per_job)
+        self.notify(f"episodes: {kept}")
+        if kept.reason:
+            self.notify(f"execution: {kept.reason}")
+        return recorded
+
+    def _measure(
+        self,
+        config: ExperimentConfig,
+        workload: Workload,
+        start: Checkpoint,
+        open_keys: Sequence[str],
+    ) -> Calibration:
         named = " and ".join(f"engine.{key}='auto'" for key in open_keys)
         self.notify(f"measuring how long an episode takes ({named})")
         trials = Trials(
@@ -57,15 +87,6 @@ class Preparation:
             n_steps=config.outer.steps - start.progress.step,
             notify=self.notify,
         )
-        measured = self._measure(config, trials)
-        kept = Calibration.from_json(recorder.keep_calibration(measured.to_json()))
-        self.dispatcher.set_episodes_per_job(kept.episodes_per_job)
-        self.notify(f"episodes: {kept}")
-        if kept.reason:
-            self.notify(f"execution: {kept.reason}")
-        return settled_by(config, kept)
-
-    def _measure(self, config: ExperimentConfig, trials: Trials) -> Calibration:
         if self.in_process:
             return calibrate_here(config, self.dispatcher, trials=trials)
         return calibrate_fleet(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -31,7 +32,8 @@ from orchestrator.preparation import Preparation
 from orchestrator.recorder import Recorder
 from orchestrator.run_lock import run_lock
 from orchestrator.tenure import EpochWatch, Tenure
-from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, Progress
+from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder
+from orchestrator.training.checkpoint_header import Progress, Terms
 from orchestrator.training.contenders import Contender, baselines_of
 from orchestrator.training.evaluation import (
     Judgement,
@@ -51,15 +53,39 @@ _INTERRUPTED: Final = {
 
 def checkpoint_folder(settings: Settings, run: RunRecord) -> CheckpointFolder:
     """Name the folder of a run's checkpoints."""
-    return CheckpointFolder(settings.runs_dir / run.uid)
+    terms = {"config": run.config, "data_digest": run.data_digest}
+    if run.calibration is not None:
+        terms["calibration"] = run.calibration
+    return CheckpointFolder(settings.runs_dir / run.uid, terms)
 
 
-def read_checkpoint_of(
+def get_checkpoint_of(
     settings: Settings, run: RunRecord, notify: Callable[[str], None]
-) -> Checkpoint | None:
-    """Load a run's newest whole checkpoint; None when it has none. Damaged ones are told."""
-    found = checkpoint_folder(settings, run).read_newest(notify)
-    return found[0] if found is not None else None
+) -> Checkpoint:
+    """Load a run's newest whole checkpoint; damaged ones are told.
+
+    Raises:
+        CheckpointError: it has none here, or all are damaged; the message says how to get one.
+    """
+    folder = checkpoint_folder(settings, run)
+    found = folder.read_newest(notify)
+    if found is not None:
+        return found[0]
+    if run.checkpoint_sha256 is None:
+        raise CheckpointError(
+            f"run {run.id} is {run.status.value} and has no checkpoint yet, nothing to take from "
+            f"it; wait for its first one, or continue it with `metafleet runs resume {run.id}` if "
+            "nobody runs it"
+        )
+    raise CheckpointError(_elsewhere(run, str(folder), f"step {run.steps_done} or before"))
+
+
+def _elsewhere(run: RunRecord, place: str, step: str) -> str:
+    return (
+        f"run {run.id} has a checkpoint of {step} at {place}, which is not here; resume it on "
+        f"{run.host or 'the host it ran on'}, with the same METAFLEET_HOME, or begin again with "
+        f"`metafleet runs resume {run.id} --from-start`"
+    )
 
 
 class RunSession:
@@ -72,6 +98,7 @@ class RunSession:
         in_process: compute here, without a fleet.
         observer: watches.
         relaxed: go on although the arithmetic differs from what the run began with.
+        from_start: set the checkpoints aside and begin at step 0.
         tenure: on whose behalf; an attached process's own by default.
     """
 
@@ -84,12 +111,14 @@ class RunSession:
         in_process: bool,
         observer: Observer,
         relaxed: bool = False,
+        from_start: bool = False,
         tenure: Tenure | None = None,
     ) -> None:
         self._tenure = tenure or Tenure()
         self._watch = EpochWatch(run.id, self._is_ours)
         self._database, self._settings, self._run = database, settings, run
         self._in_process, self._observer, self._relaxed = in_process, observer, relaxed
+        self._from_start = from_start
         asked = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
         self._config = settled(asked, run)
         self._origin = Origin(database, run)
@@ -167,11 +196,7 @@ class RunSession:
 
     def train(self) -> Trained:
         """Train to the end, from the newest checkpoint if there is one."""
-        checkpoint_folder(self._settings, self._run).discard_torn()
-        start = read_checkpoint_of(self._settings, self._run, self._observer.on_notice)
-        if start is None:
-            self._require_no_checkpoint()
-            start = Checkpoint(Progress(step=0), self._workload.init_state(), {}, None)
+        start, terms = self._starting_point(checkpoint_folder(self._settings, self._run))
         self._observer.on_start(
             RunStarted(
                 run_id=self._run.id,
@@ -180,7 +205,7 @@ class RunSession:
                 n_steps=self._config.outer.steps,
             )
         )
-        self._prepare(start)
+        self._prepare(start, terms)
         loop = OuterLoop(
             self._config,
             self._spec,
@@ -194,7 +219,19 @@ class RunSession:
         )
         return loop.run(start)
 
-    def _prepare(self, start: Checkpoint) -> None:
+    def _starting_point(self, folder: CheckpointFolder) -> tuple[Checkpoint, Terms]:
+        """Return where the training begins, and the terms that its checkpoint was written under."""
+        folder.discard_torn()
+        if self._from_start and (n := folder.set_aside()):
+            self._observer.on_notice(f"begins at step 0; checkpoints set aside: {n}")
+        found = folder.read_newest(self._observer.on_notice)
+        if found is not None:
+            return found[0], found[1].terms
+        if not self._from_start:
+            self._require_no_checkpoint()
+        return Checkpoint(Progress(0), self._workload.init_state(), {}, None), {}
+
+    def _prepare(self, start: Checkpoint, terms: Terms) -> None:
         """Settle what is left open, and have everything compiled that the run will need."""
         preparation = Preparation(
             *(self._settings, self._run, self._dispatcher),
@@ -202,20 +239,21 @@ class RunSession:
             notify=self._observer.on_notice,
             check=self._check,
         )
-        self._config = preparation.settle(self._config, self._workload, start, self.recorder)
+        measured = preparation.settle(
+            *(self._config, self._workload, start, self.recorder), known=terms.get("calibration")
+        )
+        if measured is not None:
+            self._run = replace(self._run, calibration=measured)
+            self._config = settled(self._config, self._run)
         self._spec = self._config.workload_spec(self._run.data_digest)
         preparation.warm_up(self._config, self._workload, start, self._spec)
 
     def _require_no_checkpoint(self) -> None:
-        """Refuse to begin anew where the database knows of a checkpoint: it is somewhere else."""
+        """Refuse to begin again where the database knows of a checkpoint: it is somewhere else."""
         with self._database.session(read_only=True) as session:
             last = CheckpointRepository(session).find_last(self._run.id)
         if last is not None:
-            raise CheckpointError(
-                f"run {self._run.id} has a checkpoint of step {last.step} at {last.path}, which is "
-                f"not here; resume it on {self._run.host or 'the host it ran on'}, with the same "
-                "METAFLEET_HOME, or submit the experiment again to begin anew"
-            )
+            raise CheckpointError(_elsewhere(self._run, last.path, f"step {last.step}"))
 
     def test(self, trained: Trained) -> list[EvaluationDone]:
         """Judge the trained state on meta-test, and the baselines beside it."""

@@ -27,6 +27,7 @@ def execute_watched(  # noqa: PLR0913 - options of several commands
     *,
     in_process: bool,
     relaxed: bool = False,
+    from_start: bool = False,
     resume_flags: Sequence[str] = (),
     tenure: Tenure | None = None,
 ) -> RunReport:
@@ -39,6 +40,7 @@ def execute_watched(  # noqa: PLR0913 - options of several commands
                 in_process=in_process,
                 observer=observer,
                 relaxed=relaxed,
+                from_start=from_start,
                 tenure=tenure,
             )
     except KeyboardInterrupt as interrupt:

@@ -16,8 +16,13 @@ from orchestrator.cli.output import notify
 @click.option(
     "--relaxed", is_flag=True, help="Go on although versions or CPU would give other bits."
 )
+@click.option(
+    "--from-start",
+    is_flag=True,
+    help="Begin at step 0, to the same bits; checkpoints are renamed to set-aside-*.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
-def resume(run: str, in_process: bool, relaxed: bool, as_json: bool) -> None:
+def resume(run: str, *, in_process: bool, relaxed: bool, from_start: bool, as_json: bool) -> None:
     """Go on with RUN from its last checkpoint, as if it had never stopped.
 
     \b
@@ -27,12 +32,17 @@ def resume(run: str, in_process: bool, relaxed: bool, as_json: bool) -> None:
     with open_records(settings, run) as database:
         with database.session(read_only=True) as session:
             record = RunRepository(session).get(run)
-        if record.status is RunStatus.FINISHED:
+        if record.status is RunStatus.FINISHED and not from_start:
             notify(f"run {record.id} is finished; nothing to resume")
             if as_json:
                 show_report(record, report_of(database, record), as_json=True)
             return
         if not in_process:
             require_broker(settings)
-        report = execute_watched(database, settings, record, in_process=in_process, relaxed=relaxed)
+        report = execute_watched(
+            *(database, settings, record),
+            in_process=in_process,
+            relaxed=relaxed,
+            from_start=from_start,
+        )
     show_report(record, report, as_json=as_json)

@@ -1,16 +1,15 @@
 """Checkpoints: everything the next outer step depends on, in one safetensors file.
 
 A checkpoint is written to a temporary file, flushed to the disk and renamed, so that a file under
-its final name is always whole. The JSON part travels in the safetensors header.
+its final name is always whole. Its numbers travel in the safetensors header.
 """
 
 import contextlib
-import json
 import logging
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -20,32 +19,14 @@ from torch import Tensor
 
 from metafleet.errors import CheckpointError
 from metafleet.params import MetaState, Params, digest, flatten_state, unflatten_state
+from orchestrator.training.checkpoint_header import Header, Progress, Terms, first_difference
 
 log = logging.getLogger(__name__)
 
-_FORMAT: Final = "metafleet-checkpoint-1"
 _KEPT: Final = 3
 _PART: Final = ".part-"
+_ASIDE: Final = "set-aside-"
 _RECENT: Final = "recent-"
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The numbers of a checkpoint.
-
-    Attributes:
-        step: outer steps done.
-        best_step: step of the best validation; 0 before the first.
-        best_score: its score, higher is better; None before the first.
-        validations_since_best: validations that brought nothing better.
-        is_unjudged: the state is to be validated before training goes on.
-    """
-
-    step: int
-    best_step: int = 0
-    best_score: float | None = None
-    validations_since_best: int = 0
-    is_unjudged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +83,35 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
-    """A checkpoint on disk: file, digest of its tensors, length in bytes."""
+    """A checkpoint on disk.
+
+    Attributes:
+        path: the file.
+        sha256: digest of its tensors.
+        n_bytes: its length.
+        terms: what decided the result of the run that wrote it; empty where it does not say.
+    """
 
     path: Path
     sha256: str
     n_bytes: int
+    terms: Terms = field(default_factory=dict)
 
 
 class CheckpointFolder:
-    """The checkpoints of one run; the newest three are kept."""
+    """The checkpoints of one run; the newest three are kept.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        folder: named by the run's uid.
+        terms: what decides the run's result. It is written into each checkpoint, and one that was
+            written under other terms is not the run's.
+    """
+
+    def __init__(self, folder: Path, terms: Terms | None = None) -> None:
+        self._folder, self._terms = folder, terms or {}
+
+    def __str__(self) -> str:
+        return str(self._folder)
 
     def write(self, checkpoint: Checkpoint) -> StoredCheckpoint:
         """Store a checkpoint, whole or not at all, then drop old ones.
@@ -122,11 +120,10 @@ class CheckpointFolder:
             CheckpointError: the disk is full or refuses; earlier checkpoints are untouched.
         """
         sha256 = checkpoint.sha256
-        progress = json.dumps(asdict(checkpoint.progress))
         data = save(
             # copies: right after a validation, ``best`` and ``state`` are the same tensors
             {name: tensor.clone() for name, tensor in checkpoint.tensors().items()},
-            metadata={"format": _FORMAT, "progress": progress, "sha256": sha256},
+            metadata=Header(checkpoint.progress, self._terms, sha256).to_metadata(),
         )
         path = self._folder / f"step-{checkpoint.progress.step:09d}.safetensors"
         try:
@@ -135,11 +132,12 @@ class CheckpointFolder:
         except OSError as error:
             raise CheckpointError(
                 f"checkpoint {path} of {len(data)} bytes cannot be written ({error.strerror}); "
-                "free space or set METAFLEET_HOME elsewhere, then `metafleet runs resume`"
+                "free space or set METAFLEET_HOME elsewhere, then `metafleet runs resume "
+                f"{self._folder.name}`"
             ) from error
         for old in self._paths()[:-_KEPT]:
             old.unlink(missing_ok=True)
-        return StoredCheckpoint(path, sha256, len(data))
+        return StoredCheckpoint(path, sha256, len(data), self._terms)
 
     def read_newest(
         self, notify: Callable[[str], None] | None = None
@@ -153,24 +151,32 @@ class CheckpointFolder:
         Raises:
             CheckpointError: there are checkpoints, and all of them are damaged.
         """
-        paths = self._paths()
+        notify = notify or log.warning
         damage: list[str] = []
-        for path in reversed(paths):
+        for path in reversed(self._paths()):
             try:
-                found = read_checkpoint(path)
+                found = read_checkpoint(path, self._terms)
             except CheckpointError as error:
                 damage.append(str(error))
                 continue
             if damage:
                 step = found[0].progress.step
-                (notify or log.warning)(f"{'; '.join(damage)}; going by step {step} instead")
+                notify(f"{'; '.join(damage)}; going by step {step} instead")
             return found
         if damage:
             raise CheckpointError(
-                f"no checkpoint in {self._folder} can be read: {'; '.join(damage)}; "
-                "delete them to start the run from the beginning"
+                f"no checkpoint in {self._folder} can be read: {'; '.join(damage)}; put intact "
+                f"copies there, or begin again with `metafleet runs resume {self._folder.name} "
+                "--from-start`"
             )
         return None
+
+    def set_aside(self) -> int:
+        """Rename all checkpoints, so that the run begins at step 0; return how many there were."""
+        paths = self._paths()
+        for path in paths:
+            path.replace(path.with_name(f"{_ASIDE}{path.name}"))
+        return len(paths)
 
     def discard_torn(self) -> None:
         """Delete what a process left that was killed while writing; for the run's owner alone."""
@@ -181,35 +187,45 @@ class CheckpointFolder:
         return sorted(self._folder.glob("step-*.safetensors"))
 
 
-def read_checkpoint(path: Path) -> tuple[Checkpoint, StoredCheckpoint]:
-    """Load one checkpoint and check its digest.
+def read_checkpoint(path: Path, terms: Terms | None = None) -> tuple[Checkpoint, StoredCheckpoint]:
+    """Load one checkpoint and check its digests.
+
+    Args:
+        path: the file.
+        terms: what decides the result of the run that it is to be of.
 
     Raises:
-        CheckpointError: missing, truncated, foreign or damaged.
+        CheckpointError: missing, truncated, foreign, damaged, or of a run under other terms.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata.get("format") != _FORMAT:
-            raise CheckpointError(f"{path} is not a checkpoint of this version ({_FORMAT})")
-        progress = Progress(**json.loads(metadata["progress"]))
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            header = Header.from_metadata(file.metadata() or {})
+            # clones: a view into the file is aligned as the header's length has it, and gone when
+            # the file is cut
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        size = path.stat().st_size
+    except CheckpointError as error:
+        raise CheckpointError(f"checkpoint {path} {error}") from error
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"checkpoint {path} cannot be read ({error})") from error
     groups = _groups(tensors)
     best = groups.get("best")
     ages = range(sum(group.startswith(_RECENT) for group in groups), 0, -1)
     checkpoint = Checkpoint(
-        progress=progress,
+        progress=header.progress,
         state=unflatten_state(groups.get("state", {})),
         moments=groups.get("moments", {}),
         best=unflatten_state(best) if best else None,
         recent=tuple(unflatten_state(groups.get(f"{_RECENT}{age}", {})) for age in ages),
     )
+    if not header.has_digest:
+        log.warning("%s is of an earlier version: its numbers cannot be checked for damage", path)
     sha256 = checkpoint.sha256
-    if sha256 != metadata.get("sha256"):
+    if sha256 != header.sha256:
         raise CheckpointError(f"checkpoint {path} is damaged: its tensors hash to {sha256[:12]}...")
-    return checkpoint, StoredCheckpoint(path, sha256, path.stat().st_size)
+    if difference := first_difference(header.terms, terms or {}):
+        raise CheckpointError(f"checkpoint {path} was written with {difference}")
+    return checkpoint, StoredCheckpoint(path, sha256, size, header.terms)
 
 
 def _groups(tensors: dict[str, Tensor]) -> dict[str, Params]:

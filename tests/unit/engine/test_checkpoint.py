@@ -17,12 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from metafleet.errors import CheckpointError
 from metafleet.params import flatten_state
-from orchestrator.training.checkpoint import (
-    Checkpoint,
-    CheckpointFolder,
-    Progress,
-    read_checkpoint,
-)
+from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, read_checkpoint
+from orchestrator.training.checkpoint_header import Progress
 from tests.messages import make_state
 
 
@@ -174,7 +170,7 @@ def test_a_disk_that_refuses_costs_one_line_and_nothing_else(
     message = str(caught.value)
     assert f"({reason})" in message
     assert f"{home}/step-000000006.safetensors" in message
-    assert "`metafleet runs resume`" in message
+    assert "`metafleet runs resume run-1`" in message
     assert "\n" not in message
     assert names(home) == [before.path.name]
     assert folder.read_newest()[1] == before  # type: ignore[index]
@@ -281,7 +277,7 @@ def test_damage_everywhere_is_told_file_by_file_with_the_remedy(folder: Checkpoi
 
     message = str(caught.value)
     assert all(str(checkpoint.path) in message for checkpoint in stored)
-    assert "delete them to start the run from the beginning" in message
+    assert "`metafleet runs resume run-1 --from-start`" in message
     assert "\n" not in message
 
 

@@ -10,7 +10,8 @@ import torch
 from metafleet.errors import CheckpointError, NumericsError
 from metafleet.params import MetaState, Params, digest, flatten_state
 from orchestrator.config.outer import Outer
-from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, Progress, read_checkpoint
+from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, read_checkpoint
+from orchestrator.training.checkpoint_header import Progress
 from orchestrator.training.outer_optimiser import OuterOptimiser
 from tests.messages import make_state, make_sums
 

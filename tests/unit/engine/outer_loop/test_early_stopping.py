@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from metafleet.errors import NumericsError
 from metafleet.params import digest
 from orchestrator.engine.step import StepRequest
-from orchestrator.training.checkpoint import Progress
+from orchestrator.training.checkpoint_header import Progress
 from tests.unit.engine.outer_loop.trial import Trial
 
 

@@ -1,0 +1,129 @@
+"""The header of a checkpoint: text beside its tensors, under a digest of its own.
+
+    format      which of the formats below
+    progress    the run's numbers
+    terms       what decides the run's result, as JSON: configuration and digest of the data
+    sha256      digest of the tensors
+    digest      sha256 of all of the above
+
+Format 1 had neither terms nor digest. It is still read, so that a run goes on after an upgrade.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from metafleet.errors import CheckpointError
+
+FORMAT: Final = "metafleet-checkpoint-2"
+FORMAT_WITHOUT_DIGEST: Final = "metafleet-checkpoint-1"
+_DIGEST: Final = "digest"
+_LARGEST_STEP: Final = 2**53
+Terms = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The numbers of a checkpoint.
+
+    Attributes:
+        step: outer steps done.
+        best_step: step of the best validation; 0 before the first.
+        best_score: its score, higher is better; None before the first.
+        validations_since_best: validations that brought nothing better.
+        is_unjudged: the state is to be validated before training goes on.
+    """
+
+    step: int
+    best_step: int = 0
+    best_score: float | None = None
+    validations_since_best: int = 0
+    is_unjudged: bool = False
+
+    @classmethod
+    def from_json(cls, text: str) -> "Progress":
+        """Read numbers and check their types and ranges.
+
+        Raises:
+            ValueError, TypeError: they are something else.
+        """
+        found = cls(**json.loads(text))
+        counts = (found.step, found.best_step, found.validations_since_best)
+        are_counts = all(type(n) is int and 0 <= n <= _LARGEST_STEP for n in counts)
+        is_score = found.best_score is None or type(found.best_score) in (int, float)
+        is_sound = are_counts and is_score and type(found.is_unjudged) is bool
+        if not is_sound or found.best_step > found.step:
+            raise ValueError(f"progress {text!r:.120}")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says besides its tensors.
+
+    Attributes:
+        progress: the run's numbers.
+        terms: what decides the run's result; empty where nothing was written down.
+        sha256: digest of the tensors.
+        has_digest: the file vouches for the above; False in format 1.
+    """
+
+    progress: Progress
+    terms: Terms
+    sha256: str
+    has_digest: bool = True
+
+    def to_metadata(self) -> dict[str, str]:
+        """Give the texts that ``from_metadata`` takes back."""
+        texts = {
+            "format": FORMAT,
+            "progress": json.dumps(asdict(self.progress)),
+            "terms": json.dumps(self.terms, sort_keys=True),
+            "sha256": self.sha256,
+        }
+        return {**texts, _DIGEST: _digest(texts)}
+
+    @classmethod
+    def from_metadata(cls, texts: Mapping[str, str]) -> "Header":
+        """Read what ``to_metadata`` wrote, or format 1.
+
+        Raises:
+            CheckpointError: the format is unknown, or the digest is another; the message lacks the
+                file's name.
+            ValueError, TypeError, KeyError: the texts are something else.
+        """
+        found = texts.get("format")
+        if found == FORMAT_WITHOUT_DIGEST and _DIGEST not in texts:
+            progress = Progress.from_json(texts["progress"])
+            return cls(progress, {}, texts["sha256"], has_digest=False)
+        if found not in (FORMAT, FORMAT_WITHOUT_DIGEST):
+            raise CheckpointError(f"is not a checkpoint of this version ({FORMAT})")
+        if _digest(texts) != texts.get(_DIGEST):
+            raise CheckpointError("is damaged: its header does not hash to its digest")
+        if found != FORMAT:
+            raise CheckpointError(f"is damaged: {found!r} has no digest, and this header has")
+        return cls(
+            Progress.from_json(texts["progress"]), json.loads(texts["terms"]), texts["sha256"]
+        )
+
+
+def first_difference(written: Terms, expected: Terms, *, under: str = "") -> str:
+    """Name the first key of both that has another value, with both values; "" when none has.
+
+    A key that only one of them has was added or removed by another version of this code.
+    """
+    for key in sorted(written.keys() & expected.keys()):
+        before, now = written[key], expected[key]
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            if inner := first_difference(before, now, under=f"{under}{key}."):
+                return inner
+        elif before != now:
+            return f"{under}{key}={before!r:.60}, the run has {now!r:.60}"
+    return ""
+
+
+def _digest(texts: Mapping[str, str]) -> str:
+    covered = {name: text for name, text in texts.items() if name != _DIGEST}
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
