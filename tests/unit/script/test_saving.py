@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from metafleet import MetaLearner
 from metafleet.errors import CheckpointError
 from metafleet.params import digest
+from metafleet.script.saved_header import Header
 from tests.unit.script.modules import conv_net, dense_net, image_episode, vector_episode
 
 SGD = {"optimiser": lambda params: torch.optim.SGD(params, lr=0.01, momentum=0.9)}
@@ -138,6 +139,20 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path) -> None:
         refused(MetaLearner(dense_net()), path, "was not written by|does not hash")
     save_file(tensors, path, {"metafleet": '{"format": 1}'})
     refused(MetaLearner(dense_net()), path, "has format 1; this version reads 2")
+
+
+def test_no_byte_of_a_header_can_change_without_notice(tmp_path: Path) -> None:
+    path = tmp_path / "meta.safetensors"
+    saved(path)
+    with safe_open(path, "pt") as file:
+        text = file.metadata()["metafleet"]
+    whole, random = Header.from_text(text, path), Random(6)
+    for at, before in enumerate(text):
+        changed = chr(ord(before) ^ 1 << random.randrange(7))
+        try:
+            assert Header.from_text(text[:at] + changed + text[at + 1 :], path) == whole
+        except CheckpointError as error:
+            assert "\n" not in str(error)
 
 
 def forged(path: Path, change, tensors=None) -> None:

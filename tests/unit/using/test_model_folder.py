@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -152,6 +153,22 @@ def test_a_full_disk_leaves_nothing_new_and_keeps_what_was_there(
 
     assert files_of(saved) == before
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+def test_no_byte_of_a_description_can_change_without_notice(saved: Path) -> None:
+    path = saved / "model.json"
+    data, whole, rng = path.read_bytes(), model_folder.read_header(saved), Random(2)
+    refused, places = 0, range(0, len(data), 5)
+    for at in places:
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :])
+        try:
+            found = model_folder.read_header(saved)
+        except ModelError as error:
+            assert "\n" not in str(error)
+            refused += 1
+        else:  # a blank where JSON allows another
+            assert found == whole
+    assert refused > 0.6 * len(places)  # the rest is indentation
 
 
 def _edit(folder: Path, **changes: Any) -> None:
