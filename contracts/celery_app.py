@@ -54,6 +54,8 @@ def make_app(broker_url: str, signing_key: str = "") -> Celery:
         worker_proc_alive_timeout=60,
         task_time_limit=3 * LONGEST_JOB_S,
         task_soft_time_limit=2 * LONGEST_JOB_S,
+        # who has the broker's password could shut workers down, or let them starve unseen
+        worker_enable_remote_control=False,
         worker_send_task_events=True,
         task_send_sent_event=False,
         worker_hijack_root_logger=False,

@@ -22,10 +22,13 @@ class TakeHints(bootsteps.StartStopStep):  # type: ignore[misc]
         """Change how the channel that was just opened counts its messages."""
         qos = consumer.task_consumer.channel.qos
         _acknowledge_nothing(qos)
-        # Celery's own record of the children that said that they are up; solo has no children
-        ready = getattr(getattr(consumer.pool, "_pool", None), "_all_inqueues", None)
-        if ready is not None:
+        if (ready := ready_children(consumer.pool)) is not None:
             _take_what_can_start(qos, ready)
+
+
+def ready_children(pool: Any) -> Sized | None:
+    """Return Celery's own record of the children that said that they are up; None of solo."""
+    return getattr(getattr(pool, "_pool", None), "_all_inqueues", None)
 
 
 def _acknowledge_nothing(qos: Any) -> None:

@@ -15,7 +15,8 @@ from contracts.settings import Settings
 from metafleet.device import describe_device, prepare_process, resolve_device
 from metafleet.fingerprint import fingerprint_text
 from metafleet.version import code_version
-from workers.consuming import SendEventsTogether, TakeHints
+from workers.consuming import SendEventsTogether, TakeHints, ready_children
+from workers.idleness import Idleness
 from workers.presence import PresenceThread
 
 _CHATTY: Final = ("celery.worker.strategy", "celery.app.trace")
@@ -73,6 +74,7 @@ class Lifecycle:
                 host_id=HostCache(self._settings.host_cache_dir).host_id,
             ).with_proof(self._settings.signing_key),
             self._settings.heartbeat_dir / f"{name}-{os.getpid()}",
+            idleness=Idleness(ready_children(sender.pool)),
         )
         self._presence.start()
 

@@ -2,12 +2,14 @@
 
 import logging
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import redis
 
 from contracts.connections import connect
 from contracts.presence import BEAT_INTERVAL_S, WorkerInfo, announce, withdraw
+from workers.idleness import Idleness
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +21,17 @@ class PresenceThread:
     worker that lost its broker as unhealthy without starting Python.
     """
 
-    def __init__(self, url: str, worker: WorkerInfo, heartbeat_file: Path) -> None:
+    def __init__(
+        self,
+        url: str,
+        worker: WorkerInfo,
+        heartbeat_file: Path,
+        *,
+        idleness: Idleness | None = None,
+    ) -> None:
         self._client = connect(url)
         self._worker = worker
+        self._idleness = idleness or Idleness()
         self._file = heartbeat_file
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="presence", daemon=True)
@@ -44,7 +54,7 @@ class PresenceThread:
     def _beat(self) -> None:
         while True:
             try:
-                announce(self._client, self._worker)
+                announce(self._client, replace(self._worker, idle_s=self._idleness.look()))
                 self._file.touch()
             except (redis.RedisError, OSError) as error:
                 log.warning("no sign of life given: %s", error)

@@ -9,7 +9,7 @@ from contracts.presence import WorkerInfo, list_workers
 from orchestrator.cli.context import echo_json, load_settings, open_broker
 from orchestrator.cli.output import hint, notify
 from orchestrator.cli.tables import make_table, show_table
-from orchestrator.engine.strangers import Strangers
+from orchestrator.engine.strangers import find_mismatch
 
 _HINT = (
     "no workers; start some with `metafleet up --workers 2`, or on any machine that reaches Redis "
@@ -32,9 +32,9 @@ def workers(as_json: bool) -> None:
         echo_json([asdict(worker) | {"is_alive": worker.is_alive} for worker in found])
     elif found:
         show_table(_table(found))
-        Strangers(notify, settings.signing_key).tell_of(
-            worker for worker in found if worker.is_alive
-        )
+        for worker in found:
+            if worker.is_alive and (why := find_mismatch(worker, settings.signing_key)):
+                notify(f"worker {worker.name} {why}")
     else:
         click.echo(hint(_HINT))
 

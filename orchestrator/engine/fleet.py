@@ -91,7 +91,7 @@ class FleetDispatcher:
         )
         self._clock = RedisClock(self._client)
         self._fingerprint = fingerprint
-        self._strangers = Strangers(notify, self._key)
+        self._strangers = Strangers(notify)
         self._patience = Patience(self._url, notify=notify, check=check)
         self._persist = self._patience.persist
         self._open_steps: list[OpenStep] = []

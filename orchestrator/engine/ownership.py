@@ -11,9 +11,9 @@ from typing import Final
 from contracts.connections import Client, connect, redis_errors
 from contracts.keys import RunKeys
 from contracts.ledger import RunLedger
-from contracts.presence import WorkerInfo, list_workers
+from contracts.presence import WorkerInfo
 from metafleet.errors import BrokerUnavailableError, FencedError, FleetError, RunLeasedError
-from orchestrator.engine.strangers import find_mismatch
+from orchestrator.engine.roll_call import RollCall
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Ownership:
         is_granted: bool = False,
     ) -> None:
         self._url, self._run, self._queues = url, run, tuple(queues)
-        self._is_granted, self._signing_key = is_granted, signing_key
+        self._is_granted = is_granted
         self._next_epoch = next_epoch
         self._client: Client = connect(url)
         owner = f"{socket.gethostname()}:{os.getpid()}/{uuid.uuid4().hex[:8]}"
@@ -55,8 +55,7 @@ class Ownership:
         self._epoch = -1
         self._failure: FleetError | None = None
         self._is_lost = False
-        self._workers: tuple[WorkerInfo, ...] = ()
-        self._strangers: tuple[WorkerInfo, ...] = ()
+        self._roll_call = RollCall(self._client, self._queues, signing_key=signing_key)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="run-lease", daemon=True)
 
@@ -73,7 +72,7 @@ class Ownership:
     @property
     def workers_alive(self) -> int:
         """Workers that listened to a queue at the last look, at most two seconds ago."""
-        return len(self._workers)
+        return len(self._roll_call.workers)
 
     def alive_by_queue(self) -> dict[str, int]:
         """Count those workers by queue."""
@@ -89,19 +88,19 @@ class Ownership:
         return self._is_lost
 
     @property
-    def strangers(self) -> tuple[WorkerInfo, ...]:
-        """Living workers that take none of this run's jobs; see ``find_mismatch``."""
-        return self._strangers
+    def strangers(self) -> tuple[tuple[WorkerInfo, str], ...]:
+        """Living workers that take none of this run's jobs, and why."""
+        return self._roll_call.strangers
 
     @property
     def processes_alive(self) -> int:
         """Jobs that those workers can compute at a time."""
-        return sum(worker.processes for worker in self._workers)
+        return sum(worker.processes for worker in self._roll_call.workers)
 
     @property
     def hosts(self) -> frozenset[str]:
         """Whose memory those workers share; "" stands for those who share none."""
-        return frozenset(worker.host_id for worker in self._workers)
+        return frozenset(worker.host_id for worker in self._roll_call.workers)
 
     def take(self) -> None:
         """Claim the run and begin a new epoch.
@@ -130,7 +129,7 @@ class Ownership:
             raise FencedError(f"run {self._run} was taken over by another orchestrator; stopping")
         if not self._thread.is_alive():
             with redis_errors(self._url):
-                self._look()
+                self._roll_call.look()
             self._thread.start()
 
     def check(self) -> bool:
@@ -162,13 +161,7 @@ class Ownership:
             log.warning("the lease of run %s will have to run out: %s", self._run, error)
 
     def _on(self, queue: str) -> list[WorkerInfo]:
-        return [worker for worker in self._workers if queue in worker.queues]
-
-    def _look(self) -> None:
-        found = list_workers(self._client)
-        alive = [w for w in found if w.is_alive and not {*w.queues}.isdisjoint(self._queues)]
-        self._strangers = tuple(w for w in alive if find_mismatch(w, self._signing_key))
-        self._workers = tuple(w for w in alive if w not in self._strangers)
+        return [worker for worker in self._roll_call.workers if queue in worker.queues]
 
     def _beat(self) -> None:
         is_away = False
@@ -176,7 +169,7 @@ class Ownership:
             try:
                 with redis_errors(self._url):
                     self._ledger.renew(self._epoch, lease_ms=RUN_LEASE_MS)
-                    self._look()
+                    self._roll_call.look()
                 is_away = False
             except BrokerUnavailableError as error:
                 if not is_away:

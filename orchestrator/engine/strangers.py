@@ -29,21 +29,16 @@ def find_mismatch(worker: WorkerInfo, signing_key: str) -> str:
 
 
 class Strangers:
-    """Remembers of whom ``notify`` was told.
+    """Remembers of whom ``notify`` was told."""
 
-    Args:
-        notify: told of each worker once.
-        signing_key: the orchestrator's.
-    """
-
-    def __init__(self, notify: Callable[[str], None], signing_key: str) -> None:
-        self._notify, self._signing_key = notify, signing_key
+    def __init__(self, notify: Callable[[str], None]) -> None:
+        self._notify = notify
         self._told_of: set[tuple[str, int]] = set()
 
-    def tell_of(self, workers: Iterable[WorkerInfo]) -> None:
-        """Tell of those among ``workers`` that are strangers, and were not told of yet."""
-        for worker in workers:
+    def tell_of(self, strangers: Iterable[tuple[WorkerInfo, str]]) -> None:
+        """Tell of workers, each with the reason, that were not told of yet."""
+        for worker, why in strangers:
             who = (worker.name, worker.pid)
-            if who not in self._told_of and (why := find_mismatch(worker, self._signing_key)):
+            if who not in self._told_of:
                 self._told_of.add(who)
                 self._notify(f"worker {worker.name} {why}")

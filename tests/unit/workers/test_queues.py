@@ -72,6 +72,7 @@ def test_the_app_takes_json_alone_and_keeps_no_results() -> None:
     assert conf.result_backend is None
     assert all(queue.no_ack for queue in conf.task_queues)
     assert conf.worker_prefetch_multiplier == 1
+    assert conf.worker_enable_remote_control is False
 
 
 def test_only_one_task_can_be_asked_for() -> None:
