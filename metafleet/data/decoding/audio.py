@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metafleet.data.decoding.base import Array, import_library
+from metafleet.data.decoding.whole import require_whole
 from metafleet.errors import DecodeError
 from metafleet.options import require
 
@@ -24,6 +25,8 @@ _MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 192_000
 _MAX_CHANNELS = 64
 _FLOOR = 1e-10
 _RANGE = 8.0
+_FLAC = b"fLaC"
+_UNKNOWN_FRAMES = 1 << 62  # what libsndfile says of a header written to a pipe
 Signal = npt.NDArray[np.float32]
 
 
@@ -129,11 +132,16 @@ def _soxr() -> Any:
 def _read(source: bytes, duration_s: float) -> tuple[Signal, int]:
     """Read at most ``duration_s`` seconds: float32 [samples], one channel; and the sample rate."""
     soundfile = _soundfile()
+    require_whole(source)
     try:
         with soundfile.SoundFile(io.BytesIO(source)) as sound:
             _check_header(sound.samplerate, sound.channels, sound.frames)
             wanted = min(math.ceil(duration_s * sound.samplerate), sound.frames)
             samples = sound.read(wanted, dtype="float32", always_2d=True)
+            # FLAC counts samples, not bytes: look whether the last one is there
+            if source.startswith(_FLAC) and sound.frames < _UNKNOWN_FRAMES:
+                sound.seek(sound.frames - 1)
+                wanted += 1 - len(sound.read(1))
             rate_hz = sound.samplerate
     except (soundfile.SoundFileError, RuntimeError, OSError, ValueError, TypeError) as error:
         said = getattr(error, "error_string", "") or str(error)  # without "<_io.BytesIO ...>"

@@ -21,6 +21,7 @@ from metafleet.data.decoding.raster import (
     pillow,
     to_pixels,
 )
+from metafleet.data.decoding.whole import require_whole
 from metafleet.errors import DecodeError
 from metafleet.options import require
 
@@ -88,6 +89,7 @@ class VideoDecoder:
 
     def decode(self, source: bytes, options: VideoOptions) -> Array:
         """Decode a clip's chosen frames."""
+        require_whole(source)
         if is_animation(source):
             return _decode_animation(source, options)
         return _decode_stream(source, options)

@@ -289,7 +289,7 @@ BAD = {
         "sound (ends|cannot)",
     ),
     "clip of no format": ("video", b"GARBAGE" * 9, {}, "clip cannot be read"),
-    "half an mp4": ("video", shortened(clip([COLOURS] * 9)), {}, "clip cannot be read"),
+    "half an mp4": ("video", shortened(clip([COLOURS] * 9)), {}, "clip cannot be read|truncated"),
     "half a clip": ("video", LONG_CLIP[:3000], {}, "clip|truncated"),
     "half an animation": (
         "video",
