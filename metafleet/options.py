@@ -24,7 +24,7 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str)
     Args:
         cls: a dataclass whose fields are bool, int, float, str, Literal, tuple[T, ...], None, or
             Mapping[str, ...] of texts, numbers and truth values, of anything (Any), or of tables
-            (Mapping).
+            (Mapping); or one of these or None, or a Literal or a tuple.
         values: option -> value; "name" is skipped, it chose ``cls``.
         where: who the options belong to, for messages, such as "learner 'maml'".
 
@@ -83,7 +83,7 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 def _convert(name: str, value: Any, hint: Any) -> Any:
     origin = typing.get_origin(hint)
     if origin in (types.UnionType, typing.Union):
-        return _convert_optional(name, value, hint)
+        return _convert_union(name, value, typing.get_args(hint))
     if origin is typing.Literal:
         choices = typing.get_args(hint)
         require(value in choices, name, value, f"one of {', '.join(map(repr, choices))}")
@@ -117,11 +117,14 @@ def _convert_table(name: str, value: Any, hint: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def _convert_optional(name: str, value: Any, hint: Any) -> Any:
-    if value is None:
+def _convert_union(name: str, value: Any, hints: Sequence[Any]) -> Any:
+    """Convert to the one hint that is not None, or of several to the tuple if it is a list."""
+    if value is None and type(None) in hints:
         return None
-    (inner,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
-    return _convert(name, value, inner)
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    rest = [hint for hint in hints if hint is not type(None)]
+    fitting = [hint for hint in rest if (typing.get_origin(hint) is tuple) == is_list]
+    return _convert(name, value, (fitting or rest)[0])
 
 
 _ARTICLES = {int: "a whole number", bool: "true or false", str: "a text"}

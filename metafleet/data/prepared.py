@@ -23,6 +23,8 @@ from metafleet.errors import DataCorruptError, DataMissingError
 
 FORMAT_VERSION = 1
 INDEX = "index.json"
+MEASURED = "measured"
+"""Key of a recipe, of what was found out while the data were made; nobody asks for it."""
 _KEY_DIGITS = 16
 Array = npt.NDArray[Any]
 
@@ -190,7 +192,9 @@ def find_by_recipe(data_dir: Path, name: str, recipe: Mapping[str, Any]) -> Prep
             changed_ns = folder.stat().st_mtime_ns
         except (DataCorruptError, OSError):  # or gone meanwhile
             continue
-        if prepared is not None and prepared.recipe == wanted:
+        if prepared is None:
+            continue
+        if {key: it for key, it in prepared.recipe.items() if key != MEASURED} == wanted:
             found.append((changed_ns, folder.name, prepared))
     return max(found, key=lambda entry: entry[:2])[2] if found else None
 

@@ -11,7 +11,7 @@ from metafleet.data.base import DataSet
 from metafleet.data.class_data import example_shape
 from metafleet.data.decoding.registry import DECODERS
 from metafleet.data.mixture import Mixture
-from metafleet.data.prepared import ArrayInfo, PreparedData
+from metafleet.data.prepared import MEASURED, ArrayInfo, PreparedData
 from metafleet.data.registry import DATASETS, validate_options
 from metafleet.errors import ConfigError, ModelError
 from metafleet.options import parse_options
@@ -201,7 +201,8 @@ def _decoding(prepared: PreparedData, modality: str) -> dict[str, Any]:
     if isinstance(recipe, Mapping) and "options" in recipe:
         return dict(recipe["options"])
     by_kind = prepared.recipe.get(prepared.arrays[modality].kind)  # of the user's own folders
-    return dict(by_kind) if isinstance(by_kind, Mapping) else {}
+    measured = prepared.recipe.get(MEASURED, {}).get(modality, {})
+    return {**by_kind, **measured} if isinstance(by_kind, Mapping) else {}
 
 
 def _sizes(kind: str, shape: tuple[int, ...]) -> dict[str, Any]:

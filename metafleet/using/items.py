@@ -9,6 +9,7 @@ from typing import Any
 
 from metafleet.data.importing.decoding import decode_items
 from metafleet.data.importing.item import Item, Reading
+from metafleet.data.importing.levels import say_lost_levels
 from metafleet.data.importing.options import FolderOptions, Layout
 from metafleet.data.importing.problems import Problem, ProblemLog, counted, first_lines
 from metafleet.data.importing.reading import read_items
@@ -18,6 +19,8 @@ from metafleet.using.brightness import looks_inverted
 from metafleet.using.decoded_items import Items
 from metafleet.using.input_spec import InputSpec
 from metafleet.using.needs import Needs
+
+_AS_TRAINED = "the range is that of training; import the training data with another image.range"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,8 @@ def open_items(
         if not rows:
             raise DataError(f"{folder} has no item that can be used")
         notes += [f"left out: {line}" for line in first_lines(log.all())]
+        pictures = {name: decoders[name] for name, kind in known.items() if kind == "image"}
+        notes += say_lost_levels(items, rows, decoded, pictures, advice=_AS_TRAINED)
         kept = [items[row] for row in rows]
         notes += reading.say_lost(kept) if is_labelled else []
         found = Items(

@@ -17,6 +17,9 @@ from metafleet.data.decoding.row_file import RowFile
 from metafleet.data.decoding.source import Source
 from metafleet.data.summary import Progress, no_progress
 
+_LATER = {"range": "dtype"}
+"""Options that decoders did not have from the beginning, and the values that change nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -41,11 +44,12 @@ class Column:
 
     def recipe(self) -> dict[str, Any]:
         """Return JSON values that say how the column is decoded, to key prepared data by."""
-        return {
-            "kind": self.kind,
-            "version": self.decoder.version,
-            "options": asdict(self.options),
+        options = {
+            name: value
+            for name, value in asdict(self.options).items()
+            if name not in _LATER or value != _LATER[name]
         }
+        return {"kind": self.kind, "version": self.decoder.version, "options": options}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from metafleet.data.decoding.base import Array
-from metafleet.data.decoding.raster import Fit, Frame, opened, pillow, to_pixels
+from metafleet.data.decoding.depth import Range
+from metafleet.data.decoding.raster import Fit, Frame, opened, pillow, require_range, to_pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +18,15 @@ class ImageOptions:
         side: height and width in pixels, 1 to 1024.
         channels: 1 (grey) or 3 (red, green, blue).
         fit: "crop" the middle square, "pad" to a square with white, or "stretch".
+        range: which values of a grey picture of more than 8 bits become black and white: "dtype", 0
+            and 65535; "file", the least and the most of each picture; "data", those of all pictures
+            that are imported; or two numbers, beyond which values are cut off.
     """
 
     side: int = 32
     channels: int = 3
     fit: Fit = "crop"
+    range: Range = "dtype"
 
     def __post_init__(self) -> None:
         _ = self.frame  # checks the ranges
@@ -29,7 +34,7 @@ class ImageOptions:
     @property
     def frame(self) -> Frame:
         """How the picture is made uniform."""
-        return Frame(self.side, self.channels, self.fit)
+        return Frame(self.side, self.channels, self.fit, self.range)
 
 
 class ImageDecoder:
@@ -59,5 +64,6 @@ class ImageDecoder:
         with opened(source) as image:
             from PIL import ImageOps  # noqa: PLC0415 - optional
 
+            require_range(image, options.range)
             image.load()
             return to_pixels(ImageOps.exif_transpose(image), options.frame)

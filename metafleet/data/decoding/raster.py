@@ -11,6 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from metafleet.data.decoding.base import import_library
+from metafleet.data.decoding.depth import (
+    Range,
+    check_range,
+    deep_values,
+    has_deep_colours,
+    is_deep,
+    to_eight_bits,
+)
 from metafleet.errors import DecodeError
 from metafleet.options import require
 
@@ -24,7 +32,6 @@ Fit = Literal["crop", "pad", "stretch"]
 Pixels = npt.NDArray[np.uint8]
 _PAPER = 255
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
-_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # 16 bits; convert("L") would cut them off
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +42,18 @@ class Frame:
         side: height and width of the result, in pixels.
         channels: 1 (grey) or 3 (red, green, blue).
         fit: "crop" the middle square, "pad" to a square with white, or "stretch".
+        range: what becomes black and white of a deep picture, see ``depth.Range``.
     """
 
     side: int
     channels: int
     fit: Fit
+    range: Range = "dtype"
 
     def __post_init__(self) -> None:
         require(1 <= self.side <= MAX_SIDE, "side", self.side, f"1 to {MAX_SIDE}")
         require(self.channels in (1, 3), "channels", self.channels, "1 or 3")
+        check_range(self.range)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -100,23 +110,33 @@ def check_size(width: int, height: int) -> None:
         )
 
 
+def require_range(image: "Image", chosen: Range) -> None:
+    """Refuse a picture, not yet loaded, whose values a range would have to be taken from in vain.
+
+    Raises:
+        DecodeError: it has 16 bits a colour, of which half are lost before the range matters.
+    """
+    if chosen != "dtype" and has_deep_colours(image):
+        raise DecodeError(
+            "the picture has 16 bits a colour, of which Pillow reads the upper 8; expected grey, "
+            'or range = "dtype"'
+        )
+
+
 def to_pixels(image: "Image", frame: Frame) -> Pixels:
     """Turn one picture into [channels, side, side], transparency shown on white."""
     from PIL import Image  # noqa: PLC0415 - optional
 
-    image = _fitted(_flat(image, "L" if frame.channels == 1 else "RGB"), frame)
+    image = _fitted(_flat(image, "L" if frame.channels == 1 else "RGB", frame.range), frame)
     pixels = np.asarray(image.resize((frame.side, frame.side), Image.Resampling.BILINEAR))
     return pixels[None] if frame.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _flat(image: "Image", mode: str) -> "Image":
+def _flat(image: "Image", mode: str, chosen: Range) -> "Image":
     from PIL import Image  # noqa: PLC0415 - optional
 
-    if image.mode in _DEEP_MODES:
-        deep = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray((deep // 257).astype(np.uint8)).convert(mode)
-    if image.mode == "F":
-        raise DecodeError("the picture has float pixels, without a range; expected 8 or 16 bits")
+    if is_deep(image):  # convert("L") would cut the values off at 255
+        return Image.fromarray(to_eight_bits(deep_values(image), chosen)).convert(mode)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, (_PAPER, _PAPER, _PAPER, _PAPER))

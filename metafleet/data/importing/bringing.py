@@ -20,7 +20,13 @@ from metafleet.data.importing.record import (
     require_free_name,
     write_record,
 )
-from metafleet.data.prepared import ClassInfo, PreparedData, find_by_recipe, folder_of
+from metafleet.data.prepared import (
+    MEASURED,
+    ClassInfo,
+    PreparedData,
+    find_by_recipe,
+    folder_of,
+)
 from metafleet.data.preparing import Content, find_or_decode
 from metafleet.data.summary import Progress, no_progress
 from metafleet.episode import SPLITS
@@ -157,8 +163,15 @@ def _content(examination: Examination, options: FolderOptions, reading: Reading)
             for split in SPLITS
             if split in examination.splits.values()
         },
-        recipe=_asked(options),
+        recipe=_asked(options) | _measured(examination, options),
     )
+
+
+def _measured(examination: Examination, options: FolderOptions) -> dict[str, Any]:
+    """Say what the options left to the data: the same holds for what a model is asked later."""
+    if options.image.get("range") != "data":
+        return {}
+    return {MEASURED: {name: {"range": span} for name, span in examination.ranges.items()}}
 
 
 def _facts(examination: Examination, options: FolderOptions, reading: Reading) -> dict[str, str]:

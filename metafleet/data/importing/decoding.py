@@ -12,6 +12,7 @@ from metafleet.data.decoding.source import FilePart as FileBytes
 from metafleet.data.decoding.source import Source
 from metafleet.data.importing.hdf5_part import Hdf5Part
 from metafleet.data.importing.item import Item
+from metafleet.data.importing.levels import measure_range
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.part import Part
 from metafleet.data.importing.problems import ProblemLog
@@ -27,7 +28,8 @@ def decoder_options(
 ) -> dict[str, Any]:
     """Return modality -> options of its decoder, as the folder's options say.
 
-    Each table has the width of its first row, unless the options say another.
+    Each table has the width of its first row, unless the options say another; the range of all
+    pictures is measured where they ask for it.
 
     Raises:
         ConfigError: names the option, its value and what was expected.
@@ -42,6 +44,9 @@ def decoder_options(
         if kind == "table" and "width" not in ask.table:
             width = _first_width(items, modality)
             found[modality] = dataclasses.replace(found[modality], width=width)
+        if kind == "image" and found[modality].range == "data":
+            span = measure_range(items, modality)
+            found[modality] = dataclasses.replace(found[modality], range=span)
     return found
 
 

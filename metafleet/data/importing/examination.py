@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from metafleet.data.decoding.base import Array
 from metafleet.data.decoding.columns import Decoded
+from metafleet.data.decoding.depth import Range
 from metafleet.data.importing.decoding import decode_items, decoder_options
 from metafleet.data.importing.item import Item, Reading
+from metafleet.data.importing.levels import say_lost_levels
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import Problem, ProblemLog
 from metafleet.data.importing.repeats import find_repeats
@@ -19,6 +21,10 @@ from metafleet.data.importing.splits import assign_splits, check_splits
 from metafleet.data.summary import Progress
 from metafleet.episodes.class_text import count_leaks
 
+_MORE_LEVELS = (
+    "keep more with --set image.range=data (from the least to the most of all pictures), =file (of "
+    "each one) or =[LOW,HIGH]"
+)
 _LONGEST_CHARACTER = 4  # bytes of UTF-8: a text is cut between two characters
 
 
@@ -34,6 +40,7 @@ class Examination:
         splits: class -> split.
         problems: everything that is wrong; what they name is not among the items.
         notes: what was decided.
+        ranges: modality -> range of its pictures' values, as it was measured or asked for.
     """
 
     items: tuple[Item, ...]
@@ -43,6 +50,7 @@ class Examination:
     splits: Mapping[str, str]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
     def is_usable(self, *, skip_bad: bool) -> bool:
         """Tell whether it can be prepared: without problems, or with those that are left out."""
@@ -81,6 +89,7 @@ def examine(
     used = {label: split for label, split in splits.items() if label in large}
     check_splits(used, ask, log, n_classes=len(large))
     kept = [number for number in sound if items[number].label in used]
+    pictures = {name: options[name] for name, kind in reading.kinds.items() if kind == "image"}
     kinds, lost = _held_kinds([items[number] for number in kept], reading.kinds)
     return Examination(
         items=tuple(items[number] for number in kept),
@@ -97,7 +106,9 @@ def examine(
             *_texts_that_tell(items, kept, kinds, decoded),
             *_texts_that_were_cut(items, kept, kinds, decoded),
             *_copies(items, kept, decoded),
+            *say_lost_levels(items, kept, decoded, pictures, advice=_MORE_LEVELS),
         ),
+        ranges={name: it.range for name, it in pictures.items()},
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from metafleet.data.decoding.source import Source
 from metafleet.data.importing.part import FilePart
@@ -44,7 +45,7 @@ class Hdf5Part:
         """Return an image file's bytes: those that are stored, or pixels as PPM or PGM."""
         try:
             store = open_hdf5(self.file.path, self.file.stamp)
-            found = np.asarray(store[self.dataset][self.row], np.uint8)
+            found = _bytes_of(np.asarray(store[self.dataset][self.row]))
         except (OSError, KeyError, IndexError, ValueError, RuntimeError) as error:
             raise DecodeError(f"the HDF5 file cannot be read: {error}") from error
         if found.ndim == 1:
@@ -52,6 +53,23 @@ class Hdf5Part:
         height, width = found.shape[:2]
         magic = "P5" if found.ndim == 2 else "P6"
         return f"{magic} {width} {height} 255\n".encode() + found.tobytes()
+
+
+def _bytes_of(stored: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return the same numbers as uint8.
+
+    Raises:
+        DecodeError: some are no whole numbers from 0 to 255.
+    """
+    with np.errstate(invalid="ignore"):
+        found = stored.astype(np.uint8)
+    if not np.array_equal(found, stored):
+        low, high = stored.min(), stored.max()
+        raise DecodeError(
+            f"it holds {stored.dtype} from {low:g} to {high:g}; expected whole numbers from 0 to "
+            "255: scale them"
+        )
+    return found
 
 
 @lru_cache(maxsize=4)

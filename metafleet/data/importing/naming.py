@@ -33,6 +33,11 @@ class NamesAsked:
         """Return the kind that a column should have, where that is known; else its name."""
         return self.expected.get(self.fixed.get(column, column), column)
 
+    def kind(self, column: str) -> str:
+        """Return the kind that the user asked for by the name of a column's modality; "": none."""
+        modality = self.fixed.get(column, "")
+        return self.expected.get(modality, modality if modality in KINDS else "")
+
 
 def name_modalities(
     items: Sequence[Item], log: ProblemLog, ask: NamesAsked
@@ -49,10 +54,13 @@ def name_modalities(
     """
     found = [_with_kinds(item, ask) for item in items]
     columns = list(dict.fromkeys(column for kinds in found for column in kinds))
-    kind_of_column = {
-        column: majority([kinds[column] for kinds in found if column in kinds])
-        for column in columns
-    }
+    kind_of_column = {}
+    for column in columns:
+        kinds_here = [kinds[column] for kinds in found if column in kinds]
+        wanted = ask.kind(column)
+        kind_of_column[column] = wanted if wanted in kinds_here else majority(kinds_here)
+        if wanted not in ("", *kinds_here):
+            _refuse_kind(ask.fixed[column], wanted, kind_of_column[column], log)
     kept = [
         item
         for item, kinds in zip(items, found, strict=True)
@@ -67,6 +75,16 @@ def name_modalities(
         for item in kept
     ]
     return renamed, ordered, {name: column for column, name in names.items()}
+
+
+def _refuse_kind(modality: str, wanted: str, found: str, log: ProblemLog) -> None:
+    """Refuse a column of which nothing is of the kind that the user asked for."""
+    log.add_fatal(
+        "other-kind",
+        f"modality {modality!r}",
+        f"was asked for as {wanted}, and its column holds {found or 'no kind that is known'}; name "
+        f"a column of {wanted}, or call the modality otherwise",
+    )
 
 
 def _with_kinds(item: Item, ask: NamesAsked) -> dict[str, str]:

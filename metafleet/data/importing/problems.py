@@ -17,6 +17,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "duplicate-column": "two columns of a header have one name",
         "unknown-column": "an option names a column that is not there",
         "no-label-column": "no column says the class",
+        "other-kind": "an option asks for one kind of data, and its column holds another",
         "no-file-column": "no column holds files, texts or numbers",
         "bad-manifest": "a JSON file does not hold what its layout asks for",
         # rows

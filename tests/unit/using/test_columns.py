@@ -147,3 +147,18 @@ def test_an_item_of_a_table_is_named_by_its_row_though_it_has_one_file(
     found = model.predict(cards(tmp_path / "table", "front_file_name", rows=3))
 
     assert [row.item for row in found] == [f"metadata.csv:{line}" for line in (2, 3, 4)]
+
+
+def test_a_column_of_another_kind_than_the_modality_it_is_named_for_is_refused(
+    tmp_path: Path, model: AdaptedModel
+) -> None:
+    table = cards(tmp_path / "table", "front_file_name,sound_file_name,text")
+    folder = write(tmp_path / "items", {f"{n}.wav": sound(n) for n in range(3)})
+
+    for path, modality, column in (
+        (table, "back", "text"),
+        (table, "audio", "front_file_name"),
+        (folder, "front", "audio"),
+    ):
+        with pytest.raises(DataError, match=f"as modality '{modality}'; the model was trained"):
+            model.predict(path, ReadOptions(columns={modality: column}))

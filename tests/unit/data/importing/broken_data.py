@@ -233,6 +233,13 @@ BROKEN = {
     "no column of files": Broken(
         "no-file-column", lambda f: metadata(f, [{"label": "x"}]), "metadata.jsonl", "'label'"
     ),
+    "a column of identifiers as pictures": Broken(
+        "other-kind",
+        rows(column="image_file_name"),
+        "modality 'image'",
+        "was asked for as image, and its column holds text",
+        {"columns": {"image": "label"}, "label": "image_file_name"},
+    ),
     "a column that is not there": Broken(
         "unknown-column",
         rows(),

@@ -1,0 +1,90 @@
+"""Grey pictures of more than 8 bits: which of their values become black and white."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from metafleet.errors import DecodeError
+from metafleet.options import is_finite_number, require
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Range = Literal["dtype", "file", "data"] | tuple[float, ...]
+"""The values of a deep picture that become 0 and 255.
+
+"dtype": 0 and 65535; "file": the least and the most of each picture; "data": those of all pictures
+of a data set; or two numbers. What lies beyond is cut off. Pictures of 8 bits stay as they are.
+"""
+RANGES = "'dtype', 'file', 'data' or two finite numbers, the first the smaller one"
+DTYPE_SPAN = (0.0, 65535.0)
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
+_WHITE = 255
+Values = npt.NDArray[Any]
+
+
+def check_range(chosen: Range) -> None:
+    """Refuse a range that is none.
+
+    Raises:
+        ConfigError: names it.
+    """
+    if not isinstance(chosen, str):
+        is_pair = len(chosen) == 2 and all(map(is_finite_number, chosen))
+        require(is_pair and chosen[0] < chosen[1], "range", list(chosen), RANGES)
+
+
+def is_deep(image: "Image") -> bool:
+    """Return whether a picture has more than 8 bits a pixel and is grey."""
+    return image.mode in _DEEP_MODES
+
+
+def has_deep_colours(image: "Image") -> bool:
+    """Return whether a picture, not yet loaded, has 16 bits a colour: Pillow reads 8 of them."""
+    tiles = getattr(image, "tile", [])
+    return image.mode not in _DEEP_MODES and any(";16" in str(tile[3]) for tile in tiles)
+
+
+def deep_values(image: "Image") -> Values:
+    """Return the values of a deep picture: int64 or float64 [height, width].
+
+    Raises:
+        DecodeError: one is not finite.
+    """
+    values = np.asarray(image)
+    values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+    if not np.isfinite(values).all():
+        raise DecodeError("the picture has values that are not finite")
+    return values
+
+
+def to_eight_bits(values: Values, chosen: Range) -> npt.NDArray[np.uint8]:
+    """Scale values so that the range goes from 0 to 255, rounded down; all 0 where it is empty.
+
+    Raises:
+        DecodeError: the values are floats, which have no range of their own, or the range is that
+            of a data set and not known here.
+    """
+    if chosen == "data":  # ``importing.levels`` measures it and gives two numbers in its place
+        raise DecodeError('the range of all pictures was not measured, as range = "data" needs')
+    if chosen == "dtype" and values.dtype.kind == "f":
+        raise DecodeError(
+            "the picture has float pixels, without a range; expected 8 or 16 bits, or the option "
+            "range"
+        )
+    low, high = _span(values, chosen)
+    if high <= low:
+        return np.zeros(values.shape, np.uint8)
+    inside = np.clip(values, low, high)
+    if all(float(end).is_integer() for end in (low, high)) and values.dtype.kind != "f":
+        return ((inside - int(low)).astype(np.int64) * _WHITE // int(high - low)).astype(np.uint8)
+    return np.floor((inside - low) * (_WHITE / (high - low))).astype(np.uint8)
+
+
+def _span(values: Values, chosen: Range) -> tuple[float, float]:
+    if chosen == "file":
+        return values.min().item(), values.max().item()
+    if isinstance(chosen, str):
+        return DTYPE_SPAN
+    return chosen[0], chosen[1]

@@ -1,0 +1,160 @@
+"""Grey levels of pictures of more than 8 bits: the range of a data set, and what was lost."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from metafleet.data.decoding.columns import Decoded
+from metafleet.data.decoding.depth import (
+    DTYPE_SPAN,
+    Range,
+    Values,
+    deep_values,
+    has_deep_colours,
+    is_deep,
+    to_eight_bits,
+)
+from metafleet.data.decoding.raster import opened
+from metafleet.data.importing.item import Item
+from metafleet.data.importing.part import Part
+from metafleet.errors import DecodeError
+
+_ENOUGH = 64
+"""Levels of a picture; with fewer, a bad range is likelier than a picture that is so."""
+_BLACK, _WHITE = 0, 255
+_TIFF = (".tif", ".tiff")
+_MAY_BE_DEEP = (".png", ".pgm", ".ppm", *_TIFF)
+
+
+def measure_range(items: Sequence[Item], modality: str) -> Range:
+    """Return the least and the most of all deep pictures; "dtype" where there are none."""
+    spans = [
+        (values.min().item(), values.max().item())
+        for item in items
+        if (part := item.parts.get(modality)) and (values := _deep_values(part)) is not None
+    ]
+    if not spans:
+        return "dtype"
+    low, high = min(low for low, _ in spans), max(high for _, high in spans)
+    return float(low), float(high if high > low else low + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """What became of the levels of one picture.
+
+    Attributes:
+        where: its file.
+        low, high: its values.
+        n_levels, n_kept: different values, before and after; ``n_levels`` is 0 where Pillow had
+            dropped the lower 8 of 16 bits before.
+        n_cut: values beyond the range.
+    """
+
+    where: str
+    low: float
+    high: float
+    n_levels: int
+    n_kept: int
+    n_cut: int = 0
+
+
+def say_lost_levels(
+    items: Sequence[Item],
+    rows: Sequence[int],
+    decoded: Decoded,
+    options: Mapping[str, Any],
+    *,
+    advice: str,
+) -> list[str]:
+    """Say how many pictures keep few of their levels, and how many had values cut off.
+
+    Args:
+        items: what was decoded.
+        rows: which of them are looked at.
+        decoded: their pixels.
+        options: modality -> its decoder's options, of pictures.
+        advice: what to do about it.
+    """
+    notes: list[str] = []
+    for modality, chosen in options.items():
+        losses = list(_losses(items, rows, decoded, modality, chosen.range))
+        notes += _say_few([x for x in losses if x.n_kept < min(_ENOUGH, x.n_levels)], modality)
+        notes += _say_cut([x for x in losses if x.n_cut], modality, chosen.range)
+        notes = [f"{note}; {advice}" for note in notes]
+        notes += _say_halved([x for x in losses if not x.n_levels], modality)
+    return notes
+
+
+def _say_few(few: Sequence[_Loss], modality: str) -> Iterator[str]:
+    if few:
+        worst = min(few, key=lambda loss: loss.n_kept / loss.n_levels)
+        yield (
+            f"{len(few)} of {modality!r} keep few of their grey levels, such as {worst.n_kept} of "
+            f"{worst.n_levels} in {worst.where}, of values {worst.low:g} to {worst.high:g}"
+        )
+
+
+def _say_cut(cut: Sequence[_Loss], modality: str, chosen: Range) -> Iterator[str]:
+    if cut:
+        low, high = chosen if isinstance(chosen, tuple) else DTYPE_SPAN
+        yield (
+            f"{len(cut)} of {modality!r} have values beyond {low:g} to {high:g}, which were cut "
+            f"off: they go from {min(x.low for x in cut):g} to {max(x.high for x in cut):g}"
+        )
+
+
+def _say_halved(halved: Sequence[_Loss], modality: str) -> Iterator[str]:
+    if halved:
+        yield (
+            f"{len(halved)} of {modality!r}, such as {halved[0].where}, have 16 bits a colour, of "
+            f"which the upper 8 are read: {halved[0].n_kept} levels are left there; save them with "
+            "8 bits that use the whole range"
+        )
+
+
+def _losses(
+    items: Sequence[Item], rows: Sequence[int], decoded: Decoded, modality: str, chosen: Range
+) -> Iterator[_Loss]:
+    """Look once more at the pictures whose pixels make a loss likely."""
+    pixels = decoded.arrays.get(modality)
+    if pixels is None:
+        return
+    for row in rows:
+        part = items[row].parts.get(modality)
+        if part is None or not part.name.lower().endswith(_MAY_BE_DEEP):
+            continue
+        counts = np.bincount(pixels[row].reshape(-1), minlength=_WHITE + 1)
+        n_kept = int(np.count_nonzero(counts))
+        # whole numbers beyond 16 bits are in TIFF alone
+        may_be_cut = chosen != "dtype" or part.name.lower().endswith(_TIFF)
+        if n_kept < _ENOUGH or (may_be_cut and (counts[_BLACK] or counts[_WHITE])):
+            yield from _loss(part, n_kept, chosen)
+
+
+def _loss(part: Part, n_pixels: int, chosen: Range) -> Iterator[_Loss]:
+    with contextlib.suppress(DecodeError), opened(part.read()) as image:
+        if has_deep_colours(image):
+            yield _Loss(part.name, 0, 0, n_levels=0, n_kept=n_pixels)
+        if not is_deep(image):
+            return
+        values = deep_values(image)
+        low, high = values.min().item(), values.max().item()
+        ends = DTYPE_SPAN if chosen == "dtype" else chosen
+        n_cut = 0
+        if isinstance(ends, tuple):
+            n_cut = int(((values < ends[0]) | (values > ends[1])).sum())
+        n_kept = len(np.unique(to_eight_bits(values, chosen)))
+        yield _Loss(part.name, low, high, len(np.unique(values)), n_kept, n_cut)
+
+
+def _deep_values(part: Part) -> Values | None:
+    """Return the values of a deep picture; None of another, and of one that cannot be read."""
+    if not part.name.lower().endswith(_MAY_BE_DEEP):
+        return None
+    with contextlib.suppress(DecodeError), opened(part.read()) as image:
+        return deep_values(image) if is_deep(image) else None
+    return None
