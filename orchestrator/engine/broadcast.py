@@ -70,6 +70,8 @@ class Broadcast:
         self._versions: OrderedDict[str, _Version] = OrderedDict()
         self._held: dict[str, list[str]] = {}
         self._plans: set[str] = set()
+        self._unwanted: dict[str, int] = {}
+        """Keys and lengths of what is still to be deleted in the store."""
 
     def publish_plan(self, spec: WorkloadSpec) -> str:
         """Make a plan available; returns its digest."""
@@ -120,6 +122,7 @@ class Broadcast:
             self._versions[version].state = None
         for version in unwanted[: max(0, len(self._versions) - _KEPT_VERSIONS)]:
             self._forget(version)
+        self._delete_unwanted()
 
     def _find_published(self, state: MetaState, *, everywhere: bool) -> str | None:
         for version, entry in reversed(self._versions.items()):
@@ -149,6 +152,7 @@ class Broadcast:
             entry.is_stored = True
         elif not entry.is_stored:
             entry.was_stored = True  # even if the answer is lost
+            self._unwanted.pop(self._keys.state(version), None)
             self._blobs.put(self._keys.state(version), encoded.join(), ttl_s=_STATE_TTL_S)
             entry.is_stored = True
         return version
@@ -169,6 +173,7 @@ class Broadcast:
         """Delete every version and every plan."""
         for version in list(self._versions):
             self._forget(version)
+        self._delete_unwanted()
         for plan in self._plans:
             self._client.delete(self._keys.plan(plan))
 
@@ -184,4 +189,10 @@ class Broadcast:
             else:
                 self._area.set_free(key)
         if entry.was_stored:
-            self._blobs.delete(key, entry.n_bytes)
+            self._unwanted[key] = entry.n_bytes
+
+    def _delete_unwanted(self) -> None:
+        """Delete in the store what was forgotten; the next call deletes what is left."""
+        for key in list(self._unwanted):
+            self._blobs.delete(key, self._unwanted[key])
+            del self._unwanted[key]

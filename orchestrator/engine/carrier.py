@@ -102,12 +102,12 @@ class Carrier:
 
     def forget(self, step: OpenStep) -> None:
         """Give up what a closed step held in this host's memory."""
-        self._broadcast.release(step.name)
         if self._direct is not None:
             for key in step.open_sums:
                 self._direct.forget(key)
         if self._area is not None:
             self._area.delete_all(step.blob_prefix)
+        self._broadcast.release(step.name)  # last: it asks the store, which may be away
 
     def withdraw(self) -> None:
         """Delete the run's plans and states.

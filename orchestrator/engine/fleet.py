@@ -294,6 +294,7 @@ class FleetDispatcher:
 
     def _fill(self) -> None:
         """Send as many more shards as the fleet can have in hand, so that runs take turns."""
+        self._follow_epoch()
         on_their_way: Counter[str] = Counter()
         for step in self._unsettled():
             on_their_way.update({q: step.book.n_on_their_way(q) for q in self._lanes.queues})
@@ -341,6 +342,7 @@ class FleetDispatcher:
             self._notify("Redis came back empty: sending the open shards again")
             self._restore()
             return
+        self._follow_epoch()
         for step in self._unsettled():
             with _failing(step):
                 due = step.review(alive=self._owner.alive_by_queue())
@@ -352,12 +354,17 @@ class FleetDispatcher:
 
     def _restore(self) -> None:
         """Begin a new epoch, and send again what was on its way under the old one."""
+        # first what costs nothing: a repeated call may find that the epoch has begun
         self._clock.forget()
-        self._owner.take()
         self._carrier.invalidate()
+        self._owner.take()
+        self._fill()
+
+    def _follow_epoch(self) -> None:
+        """Move every open step to the epoch that has begun, whatever became of that call."""
         for step in self._unsettled():
-            sent = step.forget_sent()
-            self._send(step, self._lanes.place_anew(sent, self._owner.processes_on))
+            if step.has_begun:
+                step.move_to(self._owner.epoch)
 
     def _close(self, step: OpenStep) -> RunStatus | None:
         self._open_steps.remove(step)

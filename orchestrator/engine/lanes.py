@@ -73,10 +73,6 @@ class Lanes:
         avoid = {shard: book.last_queue(shard) for shard in shards}
         return place(shards, self._loads(on_their_way, crew), has_limits=False, avoid=avoid)
 
-    def place_anew(self, shards: Iterable[int], crew: Crew) -> dict[int, str]:
-        """Choose where each of ``shards`` is sent when nothing is on its way any more."""
-        return place(shards, self._loads({}, crew), has_limits=False)
-
     def _loads(self, on_their_way: Mapping[str, int], crew: Crew) -> list[LaneLoad]:
         return [
             LaneLoad(

@@ -76,6 +76,7 @@ class OpenStep:
         self._raws: dict[int, bytes] = {}
         self._sums: dict[tuple[int, int], str] = {}
         self._unsound: dict[int, str] = {}  # by hash: each is seen as a wake-up and in the ledger
+        self._dealt_with: set[int] = set()  # hashes of results that did not count
         self.failure: MetafleetError | None = None
         """Why it cannot be finished; raised to whoever waits for it."""
 
@@ -83,6 +84,11 @@ class OpenStep:
     def is_settled(self) -> bool:
         """True when there is nothing more to wait for: every shard is done, or it failed."""
         return self.book.is_complete or self.failure is not None
+
+    @property
+    def has_begun(self) -> bool:
+        """Return whether anything of it was sent."""
+        return self._epoch >= 0
 
     @property
     def replies(self) -> str:
@@ -100,7 +106,15 @@ class OpenStep:
         return tuple(self._sums.values())
 
     def move_to(self, epoch: int) -> None:
-        """Go on under ``epoch``: results of an older one are not taken any more."""
+        """Go on under ``epoch``: results of an older one are not taken any more.
+
+        What was on its way under an older one is given up, and unsent again.
+        """
+        if epoch == self._epoch:
+            return
+        for shard, attempt in self.book.live_attempts():
+            self._tally.drop(Outcome.LOST, "epoch", shard=shard, attempt=attempt)
+        self.book.unsend_all()
         self._epoch = self._tally.epoch = epoch
         self._keys = self._run_keys.step(self.request.stream, self.request.step, epoch=epoch)
 
@@ -119,9 +133,9 @@ class OpenStep:
         via_store: bool = False,
     ) -> list[InnerLoopJob]:
         """Open a new attempt of each shard in ``placed``, sent to its queue, and describe it."""
+        sent_us = self._clock.now_us()  # asks Redis, which may be away: before anything is counted
         for index in placed:
             self._tally.count(Outcome.SENT, self.book.kind_of_next(index))
-        sent_us = self._clock.now_us()
         jobs = [
             InnerLoopJob(
                 run=self._run_keys.run,
@@ -197,34 +211,23 @@ class OpenStep:
         self._note_begun((result.shard, result.attempt))
         if self.book.is_done(result.shard):
             return
-        now_s = time.monotonic()
         if result.status == "ok":
             self._add(result)
             return
-        self._withdraw_quietly(result)
-        shard, attempt = result.shard, result.attempt
-        self._tally.drop_result(Outcome(result.status), result.reason, result, result.error)
-        if result.status == "missing":
-            self.book.mark_unsent(shard, now_s=now_s)
-        elif result.status == "refused":
-            self.book.mark_refused(
-                *(shard, attempt, result.error),
-                worker=result.worker,
-                now_s=now_s,
-                workers_alive=workers_alive,
-            )
-        elif result.is_retryable:
-            self.book.mark_failed(shard, attempt, result.error, now_s=now_s)
-        else:
-            raise NumericsError(f"{self.name}, shard {result.shard}: {result.error}")
+        if self._is_first(self._raws[result.shard]):
+            self._tally.drop_result(Outcome(result.status), result.reason, result, result.error)
+            self._mark(result, workers_alive=workers_alive)
+        self._reopen(result)
 
     def withdraw(self, result: ShardResult, reason: str, *, kind: str) -> None:
         """Refuse a committed result for a ``kind`` of reason; its shard is open again."""
-        log.warning("%s: result of shard %d refused: %s", self.name, result.shard, reason)
-        self._withdraw_quietly(result)
-        self._tally.drop_result(Outcome.REJECTED, kind, result, reason)
-        if not self.book.is_done(result.shard):
-            self.book.mark_failed(result.shard, result.attempt, reason, now_s=time.monotonic())
+        if self._is_first(self._raws[result.shard]):
+            log.warning("%s: result of shard %d refused: %s", self.name, result.shard, reason)
+            self._tally.drop_result(Outcome.REJECTED, kind, result, reason)
+            if not self.book.is_done(result.shard):
+                now_s = time.monotonic()
+                self.book.mark_failed(result.shard, result.attempt, reason, now_s=now_s)
+        self._reopen(result)
 
     def review(self, *, alive: Mapping[str, int]) -> list[int]:
         """Look at Redis: take in results whose wake-up was lost, return shards due to be sent.
@@ -238,20 +241,11 @@ class OpenStep:
             self._recover(stranded, sum(alive.values()))
         return self.book.review(view, now_s=time.monotonic())
 
-    def forget_sent(self) -> list[int]:
-        """Give up every attempt, for a new epoch begins; returns the shards to be sent again."""
-        for shard, attempt in self.book.live_attempts():
-            self._tally.drop(Outcome.LOST, "epoch", shard=shard, attempt=attempt)
-        sent = self.book.sent_shards()
-        for shard in sent:
-            self.book.mark_unsent(shard, now_s=time.monotonic())
-        return sent
-
     def close(self) -> RunStatus:
         """Refuse every later commit, forget the step's keys; "fenced" when the run is another's."""
         for mark in self._marks.values():
             mark.publish()
-        if self._epoch < 0:  # nothing was sent yet
+        if not self.has_begun:
             return "ok"
         request = self.request
         status, dropped = self._ledger.close_step(self._epoch, request.stream, request.step)
@@ -309,14 +303,42 @@ class OpenStep:
             for result in results:
                 self.take(result, workers_alive=workers_alive)
             if not results:
+                if self._is_first(raw):
+                    reason = f"its result was unsound: {self._unsound[hash(raw)]}"
+                    self.book.mark_failed(shard, None, reason, now_s=time.monotonic())
                 self._ledger.reopen(self._keys, shard=shard, result=raw)
-                reason = f"its result was unsound: {self._unsound[hash(raw)]}"
-                self.book.mark_failed(shard, None, reason, now_s=time.monotonic())
 
     def _note_lost(self, shard: int, attempt: int, what: str) -> None:
         self._tally.drop(Outcome.LOST, what, shard=shard, attempt=attempt)
 
-    def _withdraw_quietly(self, result: ShardResult) -> None:
+    def _mark(self, result: ShardResult, *, workers_alive: int) -> None:
+        """Note in the book what a result means that brought no sum; raises as ``take`` does."""
+        shard, attempt, now_s = result.shard, result.attempt, time.monotonic()
+        if result.status == "missing":
+            self.book.mark_unsent(shard, now_s=now_s)
+        elif result.status == "refused":
+            self.book.mark_refused(
+                *(shard, attempt, result.error),
+                worker=result.worker,
+                now_s=now_s,
+                workers_alive=workers_alive,
+            )
+        elif result.is_retryable:
+            self.book.mark_failed(shard, attempt, result.error, now_s=now_s)
+        else:
+            raise NumericsError(f"{self.name}, shard {shard}: {result.error}")
+
+    def _is_first(self, raw: bytes) -> bool:
+        """Return whether a result is dealt with for the first time.
+
+        It is dealt with again when Redis went away before it was withdrawn there, and must not
+        count twice.
+        """
+        is_first = hash(raw) not in self._dealt_with
+        self._dealt_with.add(hash(raw))
+        return is_first
+
+    def _reopen(self, result: ShardResult) -> None:
         self._ledger.reopen(self._keys, shard=result.shard, result=self._raws[result.shard])
 
     def _note_begun(self, pair: tuple[int, int]) -> None:

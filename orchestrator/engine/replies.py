@@ -13,7 +13,13 @@ _MOST_REPLIES: Final = 256
 def wait_for_results(
     client: Client, steps: Sequence[OpenStep], timeout_s: float
 ) -> Iterator[tuple[OpenStep, ShardResult]]:
-    """Wait until one of ``steps`` has results, then yield all that are there and sound."""
+    """Wait until one of ``steps`` has results, then yield all that are there and sound.
+
+    Without steps there is nothing to wait for: a repeated call may find that the first one, which
+    Redis left before its end, took in everything.
+    """
+    if not steps:
+        return
     by_key = {step.replies.encode(): step for step in steps}
     pipeline = client.pipeline(transaction=False)  # in a transaction BLPOP would not wait
     pipeline.blpop([step.replies for step in steps], timeout=timeout_s)

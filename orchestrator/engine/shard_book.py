@@ -86,6 +86,7 @@ class _Shard:
     live: dict[int, _Attempt] = field(default_factory=dict)
     n_attempts: int = 0
     last_queue: str = ""
+    is_on_its_way: bool = False
     is_done: bool = False
     due_s: float | None = None
     refusals: int = 0
@@ -125,7 +126,7 @@ class ShardBook:
         self._n_sent = 0
         self._n_open = n_shards
         self._unsent = dict.fromkeys(range(n_shards))  # a set that keeps its order
-        self._backups_left = max(1, math.ceil(BACKUP_BUDGET * n_shards))
+        self._most_backups = max(1, math.ceil(BACKUP_BUDGET * n_shards))
         self._compute_s: list[float] = []
         self._n_sent_to: Counter[str] = Counter()
         self.backups = 0
@@ -165,16 +166,12 @@ class ShardBook:
 
     @property
     def unsent(self) -> list[int]:
-        """Shards never sent yet, in order."""
+        """Shards that were not sent yet, in order."""
         return list(self._unsent)
 
     def last_queue(self, shard: int) -> str:
         """Name the queue that a shard was last sent to; "" before the first time."""
         return self._shards[shard].last_queue
-
-    def sent_shards(self) -> list[int]:
-        """Shards that were sent at least once and are not done."""
-        return [index for index in self.open_shards if index not in self._unsent]
 
     @property
     def n_sent(self) -> int:
@@ -198,11 +195,13 @@ class ShardBook:
         entry = self._shards[shard]
         number = entry.n_attempts
         entry.n_attempts += 1
+        if entry.live:
+            self.backups += 1
         entry.live[number] = _Attempt(self._n_sent, sent_us, queue)
         if not entry.is_done:
-            self._n_sent_to[entry.last_queue] -= number > 0
+            self._n_sent_to[entry.last_queue] -= entry.is_on_its_way
             self._n_sent_to[queue] += 1
-        entry.last_queue = queue
+        entry.last_queue, entry.is_on_its_way = queue, True
         entry.due_s = None
         self._n_sent += 1
         return number
@@ -213,7 +212,7 @@ class ShardBook:
         if not entry.is_done:
             entry.is_done = True
             self._unsent.pop(shard, None)
-            self._n_sent_to[entry.last_queue] -= entry.n_attempts > 0
+            self._n_sent_to[entry.last_queue] -= entry.is_on_its_way
             entry.live.clear()
             self._n_open -= 1
             self._compute_s.append(compute_s)
@@ -271,6 +270,19 @@ class ShardBook:
         """Note that what a shard needs was not there: due again, and nobody is to blame."""
         self._shards[shard].live.clear()
         self._shards[shard].due_s = now_s
+
+    def unsend_all(self) -> None:
+        """Give up all that is on its way: what is not done is to be sent as if for the first time.
+
+        What failed stays counted.
+        """
+        for index in self.open_shards:
+            entry = self._shards[index]
+            entry.live.clear()
+            entry.due_s = None
+            self._n_sent_to[entry.last_queue] -= entry.is_on_its_way
+            entry.is_on_its_way = False
+        self._unsent = dict.fromkeys(self.open_shards)
 
     def review(self, view: FleetView, *, now_s: float) -> list[int]:
         """Compare with what Redis shows; returns the shards to be sent (again) now.
@@ -335,7 +347,4 @@ class ShardBook:
             for attempt in self._shards[index].live.values()
             if attempt.started_s is not None and now_s - attempt.started_s > limit_s
         ]
-        chosen = [index for _, index in sorted(running)[: self._backups_left]]
-        self._backups_left -= len(chosen)
-        self.backups += len(chosen)
-        return chosen
+        return [index for _, index in sorted(running)[: max(0, self._most_backups - self.backups)]]

@@ -139,3 +139,25 @@ def test_what_may_be_lost_is_deleted_all_the_same(area: HostArea) -> None:
     bench.broadcast.withdraw()
 
     assert bench.blobs.blobs == {}
+
+
+def test_a_version_that_the_store_did_not_delete_is_deleted_with_the_next() -> None:
+    bench = Bench(None)
+    delete, answers = bench.blobs.delete, [ConnectionError("away")]
+
+    def lose(key: str, n_bytes: int) -> None:
+        if answers:
+            raise answers.pop()
+        delete(key, n_bytes)
+
+    bench.blobs.delete = lose  # type: ignore[method-assign]
+    n_kept = 0
+    for seed in range(6):
+        state = make_state(seed)
+        try:
+            bench.broadcast.publish_state(state)
+        except ConnectionError:
+            n_kept = len(bench.blobs.blobs)
+            bench.broadcast.publish_state(state)
+
+    assert not answers and len(bench.blobs.blobs) == n_kept - 1

@@ -43,7 +43,7 @@ class Bench:
         self.tally = Tally(self._write) if database is not None else Tally()
         self.client, self.keys = client, RunKeys(new_uid())
         self.blobs = MemoryBlobs()
-        ledger = RunLedger(client, self.keys.run, "owner")
+        self.ledger = ledger = RunLedger(client, self.keys.run, "owner")
         ledger.claim(lease_ms=60_000)
         ledger.take_over(1, lease_ms=60_000)
         request = make_request()

@@ -64,6 +64,9 @@ def test_attempts_that_a_new_epoch_gives_up_are_counted(
     bench.answer(0)
     bench.take_in()
 
-    assert bench.step.forget_sent() == [1, 2, 3]
+    bench.step.move_to(2)
+    bench.step.move_to(2)
+
+    assert bench.step.book.unsent == [1, 2, 3]
 
     assert bench.counted() == {("lost", "epoch"): 3}

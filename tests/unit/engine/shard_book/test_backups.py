@@ -51,3 +51,12 @@ def test_a_shard_with_a_backup_is_sent_again_only_when_both_attempts_are_lost() 
     assert book.review(one_left, now_s=20.0) == []
     none_left = view(started=[(8, 0), (8, 1)], leased=[(9, 0)])
     assert book.review(none_left, now_s=21.0) == [8]
+
+
+def test_a_backup_that_could_not_be_sent_is_still_due() -> None:
+    book = slow_step()
+    running = view(leased=[(8, 0), (9, 0)])
+
+    assert book.review(running, now_s=10.0) == [8]
+    assert book.review(running, now_s=11.0) == [8]
+    assert book.backups == 0

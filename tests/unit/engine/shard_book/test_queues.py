@@ -12,6 +12,10 @@ from orchestrator.engine.shard_book import (
 from tests.unit.engine.shard_book.books import unsent_within, view
 
 
+def sent_shards(book: ShardBook) -> list[int]:
+    return [shard for shard in book.open_shards if shard not in book.unsent]
+
+
 def test_a_window_is_filled_and_refilled_as_shards_are_done() -> None:
     book = ShardBook("train step 12", 64, 3)
     sent: list[int] = []
@@ -22,9 +26,9 @@ def test_a_window_is_filled_and_refilled_as_shards_are_done() -> None:
         for shard in fresh:
             assert book.next_attempt(shard) == 0
         sent += fresh
-        assert len(book.sent_shards()) == min(4, 64 - n_done)
+        assert len(sent_shards(book)) == min(4, 64 - n_done)
         if not book.is_complete:
-            book.mark_done(rng.choice(book.sent_shards()))
+            book.mark_done(rng.choice(sent_shards(book)))
 
     assert sent == list(range(64))
     assert book.is_complete and book.retries == 0
@@ -39,7 +43,7 @@ def test_a_shard_sent_again_stays_in_the_window() -> None:
     book.mark_unsent(2, now_s=0.0)
 
     assert unsent_within(book, 4) == []
-    assert book.sent_shards() == [0, 1, 2, 3]
+    assert sent_shards(book) == [0, 1, 2, 3]
     assert book.review(view(leased=[(0, 0), (3, 0)]), now_s=0.0) == [1, 2]
     assert unsent_within(book, 6) == [4, 5]
 
@@ -50,7 +54,7 @@ def test_a_window_that_shrinks_takes_nothing_back() -> None:
         book.next_attempt(shard)
 
     assert unsent_within(book, 2) == []
-    assert len(book.sent_shards()) == 6
+    assert len(sent_shards(book)) == 6
 
 
 def test_a_shard_sent_to_another_queue_is_on_its_way_there_alone() -> None:
@@ -104,3 +108,18 @@ def test_what_is_being_computed_cannot_be_overtaken() -> None:
     working = view(leased=[(0, 0)], newest_started_us=10**15)
 
     assert all(book.review(working, now_s=now) == [] for now in range(0, 1000, 10))
+
+
+def test_what_is_unsent_again_leaves_room_for_itself_and_keeps_its_failures() -> None:
+    book = ShardBook("train step 12", 4, 3)
+    for shard in unsent_within(book, 3):
+        book.next_attempt(shard, queue="cpu")
+    book.mark_done(0)
+    book.mark_failed(1, 0, "its worker died", now_s=0.0)
+
+    book.unsend_all()
+
+    assert (book.unsent, book.n_on_their_way("cpu"), book.live_attempts()) == ([1, 2, 3], 0, [])
+    assert book.next_attempt(1, queue="gpu") == 1
+    assert (book.n_on_their_way("cpu"), book.n_on_their_way("gpu")) == (0, 1)
+    assert book.review(view(leased=[(1, 1)]), now_s=0.0) == []
