@@ -9,9 +9,6 @@ from kombu.entity import Queue
 from contracts.connections import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
 from contracts.keys import KEY_PREFIX, queue_name, queue_of
 
-LONGEST_JOB_S = 600
-"""What Celery's time limits, which end a hung job, are multiples of."""
-
 
 def make_app(broker_url: str, signing_key: str = "") -> Celery:
     """Make a Celery app over ``broker_url``; connects on first use, reads no environment.
@@ -52,8 +49,6 @@ def make_app(broker_url: str, signing_key: str = "") -> Celery:
         # forked children break CUDA and inherit torch's threads; a spawned one imports torch first
         worker_pool_start_method="spawn",
         worker_proc_alive_timeout=60,
-        task_time_limit=3 * LONGEST_JOB_S,
-        task_soft_time_limit=2 * LONGEST_JOB_S,
         # who has the broker's password could shut workers down, or let them starve unseen
         worker_enable_remote_control=False,
         worker_send_task_events=True,

@@ -38,6 +38,7 @@ from metafleet.params import MetaState, Params, flatten_state
 from metafleet.reduction import TreeReducer
 from workers.caches import StateCache, WorkloadCache
 from workers.lease import LeaseKeeper
+from workers.watchdog import watch
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,8 @@ class InnerLoopRunner:
         started_s = time.monotonic()
         with self._leases.keep(ledger, job) as lease, cancellable(lambda: lease.is_unwanted):
             try:
-                result = self._compute(job, queue_wait_s)
+                with watch(job):
+                    result = self._compute(job, queue_wait_s)
             except StaleError:
                 log.info("%s stopped: another attempt was first", job.label)
                 with contextlib.suppress(BrokerUnavailableError), redis_errors(self._url):

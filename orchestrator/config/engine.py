@@ -32,7 +32,7 @@ class Engine(Section):
     max_attempts: int = Field(default=3, ge=1)
     checkpoint_every: int = Field(default=25, ge=1)
     max_staleness: int = Field(default=0, ge=0, le=4)
-    step_deadline_s: float = Field(default=600.0, gt=0)
+    step_deadline_s: float = Field(default=2400.0, gt=0)
     job_deadline_s: float = Field(default=600.0, gt=0)
     wire_dtype: Literal["float32", "bfloat16"] = "float32"
     reduce_fan_in: int = Field(default=0, ge=0)

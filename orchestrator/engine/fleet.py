@@ -196,11 +196,13 @@ class FleetDispatcher:
             ledger=self._owner.ledger,
             signing_key=self._key,
             max_attempts=self._options.max_attempts,
+            job_deadline_s=self._options.job_deadline_s,
             clock=self._clock,
             wire_dtype=self._options.wire_dtype,
             inputs=inputs,
             defer=defer,
             tally=self._tally,
+            notify=self._notify,
         )
         self._open_steps.append(step)
         return step

@@ -2,8 +2,9 @@
 
 import json
 import logging
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 from contracts.codec import WireDtype
@@ -51,19 +52,25 @@ class OpenStep:
         ledger: RunLedger,
         signing_key: str,
         max_attempts: int,
+        job_deadline_s: float = math.inf,
         clock: RedisClock | None = None,
         wire_dtype: WireDtype = "float32",
         inputs: tuple[tuple[BlobRef, ...], ...] = (),
         defer: bool = False,
         tally: Tally | None = None,
+        notify: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        self._marks = marks
+        self._marks, self._notify = marks, notify
         self._clock = clock or RedisClock(client)
         self._sent: dict[tuple[int, int], tuple[str, int]] = {}
         self.request = request
         self.name = f"{request.stream} step {request.step}"
         self._tally = StepTally(tally or Tally(), request.stream, request.step)
-        self.book = ShardBook(self.name, len(shards), max_attempts, on_lost=self._note_lost)
+        self.book = ShardBook(
+            *(self.name, len(shards), max_attempts),
+            job_deadline_s=job_deadline_s,
+            on_lost=self._note_lost,
+        )
         self._shards, self._run_keys = shards, keys
         self._epoch = -1
         self._keys = keys.step(request.stream, request.step, epoch=-1)
@@ -309,6 +316,11 @@ class OpenStep:
                 self._ledger.reopen(self._keys, shard=shard, result=raw)
 
     def _note_lost(self, shard: int, attempt: int, what: str) -> None:
+        if what == "hung":
+            self._notify(
+                f"{self.name}: shard {shard} hung and its worker's process was ended; `metafleet "
+                "up`, `metafleet worker` and pools start another, where it hung is in its log"
+            )
         self._tally.drop(Outcome.LOST, what, shard=shard, attempt=attempt)
 
     def _mark(self, result: ShardResult, *, workers_alive: int) -> None:

@@ -108,7 +108,8 @@ class ShardBook:
         name: the step's name for messages, such as "train step 12".
         n_shards: number of shards.
         max_attempts: how often a shard may fail or lose its worker.
-        on_lost: told (shard, attempt, "worker" or "message") of each attempt that is lost.
+        job_deadline_s: how long an attempt may take; a worker keeps no lease for longer.
+        on_lost: told (shard, attempt, "worker", "hung" or "message") of each attempt that is lost.
     """
 
     def __init__(
@@ -117,11 +118,12 @@ class ShardBook:
         n_shards: int,
         max_attempts: int,
         *,
+        job_deadline_s: float = math.inf,
         on_lost: Callable[[int, int, str], None] = lambda _shard, _attempt, _what: None,
     ) -> None:
         self._on_lost = on_lost
         self._name = name
-        self._max_attempts = max_attempts
+        self._max_attempts, self._job_deadline_s = max_attempts, job_deadline_s
         self._shards = [_Shard() for _ in range(n_shards)]
         self._n_sent = 0
         self._n_open = n_shards
@@ -315,8 +317,9 @@ class ShardBook:
         if (shard, number) in view.started or attempt.started_s is not None:
             attempt.started_s = now_s if attempt.started_s is None else attempt.started_s
             if (shard, number) not in view.leased:
-                self._on_lost(shard, number, "worker")
-                self.mark_failed(shard, number, "its worker died or hung", now_s=now_s)
+                what, reason = self._why_lost(now_s - attempt.started_s)
+                self._on_lost(shard, number, what)
+                self.mark_failed(shard, number, reason, now_s=now_s)
             return
         # Queues are first in, first out: a message that a later one has overtaken is gone.
         queue = view.queues[attempt.queue]
@@ -334,6 +337,12 @@ class ShardBook:
             del entry.live[number]
             if not entry.live:
                 entry.due_s = now_s
+
+    def _why_lost(self, computed_s: float) -> tuple[str, str]:
+        limit = f"engine.job_deadline_s={self._job_deadline_s:g}"
+        if computed_s >= self._job_deadline_s:
+            return "hung", f"it hung: no result after {limit}, so its process was ended"
+        return "worker", f"its worker died or hung; a job that hangs is ended after {limit}"
 
     def _stragglers(self, waited_for: list[int], now_s: float) -> list[int]:
         """Choose the slowest shards for a backup, within the step's budget."""

@@ -1,8 +1,10 @@
 """A learner that does to its worker what bad code does: exits, crashes, or makes no numbers."""
 
+import ctypes
 import os
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Self
 
 from metafleet.episode import Episode
@@ -16,7 +18,7 @@ from metafleet.problem import Problem
 
 @dataclass(frozen=True, slots=True)
 class PoisonOptions:
-    """``way``: "exit", "segfault", "memory" or "nan"."""
+    """``way``: "exit", "segfault", "memory", "nan", "none", or one of hanging (``_hang``)."""
 
     way: str
 
@@ -42,4 +44,23 @@ class Poison(Maml):
             os.kill(os.getpid(), signal.SIGSEGV)
         if self.way == "memory":
             raise MemoryError("cannot allocate 4 TB")
-        raise NumericsError("query loss is nan at inner step 1")
+        if self.way == "nan":
+            raise NumericsError("query loss is nan at inner step 1")
+        if self.way.startswith("hang") and (not self.way.endswith("once") or _is_first()):
+            _hang(holding_the_lock="gil" in self.way)
+        return super().episode_gradient(state, episode)
+
+
+def _is_first() -> bool:
+    """Return whether no process of this deployment has asked before."""
+    try:
+        (Path(os.environ["METAFLEET_HOME"]) / "hung").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _hang(*, holding_the_lock: bool) -> None:
+    """Never return; ctypes.PyDLL keeps the interpreter lock while it calls."""
+    library = ctypes.PyDLL(None) if holding_the_lock else ctypes.CDLL(None)
+    library.sleep(1_000_000)

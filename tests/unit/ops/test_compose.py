@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
-from contracts.celery_app import LONGEST_JOB_S, make_app
+from contracts.celery_app import make_app
 from contracts.keys import queue_of
+from orchestrator.config.engine import Engine
 
 REPOSITORY = Path(__file__).parents[3]
 COMPOSE_TEXT = (REPOSITORY / "docker-compose.yml").read_text()
@@ -112,7 +113,9 @@ def test_every_lasting_service_says_whether_it_is_well(name: str) -> None:
 
 @pytest.mark.parametrize("name", WORKERS)
 def test_a_stopped_worker_may_end_its_longest_job(name: str) -> None:
-    assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > LONGEST_JOB_S
+    grace_s = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
+
+    assert grace_s > Engine().job_deadline_s
 
 
 @pytest.mark.parametrize("name", WORKERS)
