@@ -36,6 +36,8 @@ class Anil(Maml):
 
     name: ClassVar[str] = "anil"
     Options: ClassVar[type] = AnilOptions
+    takes_losses: ClassVar[bool] = True
+    still: ClassVar[frozenset[str]] = frozenset({_FEATURES})
 
     def check_batch_norm(self, mode: str) -> None:
         """Refuse statistics for each step: the body takes none.
@@ -49,30 +51,20 @@ class Anil(Maml):
                 "in each inner step; expected another mode, such as 'running'"
             )
 
+    def adapting(self, params: Params) -> Params:
+        """Return the head."""
+        return {name: params[name] for name in sorted(self.model.head & params.keys())}
+
     def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
         """Return the head, and beside it the features of the support set."""
         features = self.model.features(params, support.inputs, context.normalise)
-        head = {name: params[name] for name in sorted(self.model.head & params.keys())}
-        return head | {_FEATURES: features}
+        return self.adapting(params) | {_FEATURES: features}
 
-    def inner_step(
-        self,
-        params: Params,
-        fast: Params,
-        index: int,
-        support: ExampleSet,
-        context: EpisodeContext,
-    ) -> Params:
-        """Return the head after a step on the features at hand."""
-        features = fast[_FEATURES]
-        head = {name: value for name, value in fast.items() if name != _FEATURES}
-        grads = self.support_gradient(
-            lambda own: self.loss(self.model.apply_head(own, features), support.targets),
-            head,
-            context,
-            create_graph=not self.is_first_order(context),
-        )
-        return self.moved(params, head, grads, index) | {_FEATURES: features}
+    def support_loss(
+        self, params: Params, fast: Params, support: ExampleSet, context: EpisodeContext
+    ) -> Tensor:
+        """Return the mean loss of the head on the features at hand."""
+        return self.loss(self.model.apply_head(fast, fast[_FEATURES]), support.targets)
 
     def outputs(
         self,

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from metafleet.episode import ExampleSet
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.maml import Maml, MamlOptions
 from metafleet.params import Params
@@ -32,8 +31,9 @@ class Boil(Maml):
 
     name: ClassVar[str] = "boil"
     Options: ClassVar[type] = BoilOptions
+    takes_losses: ClassVar[bool] = True
 
-    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+    def adapting(self, params: Params) -> Params:
         """Return theta_b."""
         return {name: value for name, value in params.items() if name not in self.model.head}
 

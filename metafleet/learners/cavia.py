@@ -78,12 +78,6 @@ class Cavia(Descent[CaviaOptions]):
         like = next(iter(params.values()))
         return {_INPUT: like.new_zeros(self.options.n_context)}
 
-    def moved(
-        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
-    ) -> Params:
-        """Return phi_{j+1}."""
-        return {name: value - self.options.inner_lr * grads[name] for name, value in fast.items()}
-
     def outputs(
         self,
         params: Params,

@@ -1,21 +1,18 @@
 """The base of learners whose inner steps follow the gradient of the support loss."""
 
-from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
-
-from torch import Tensor
+from typing import ClassVar, Generic, TypeVar
 
 from metafleet.episode import ExampleSet
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.inner_loop import InnerLoopLearner
+from metafleet.learners.gradient_steps import GradientSteps
+from metafleet.learners.inner_optimiser import InnerOptimiserOptions, without_moments
 from metafleet.options import require
 from metafleet.params import Params
 
 
 @dataclass(frozen=True, slots=True)
-class StepOptions:
+class StepOptions(InnerOptimiserOptions):
     """How many inner steps, and how exactly they are differentiated.
 
     Attributes:
@@ -29,6 +26,8 @@ class StepOptions:
     first_order: bool = False
 
     def __post_init__(self) -> None:
+        # by name: the decorator makes a new class for the slots, which super() does not know
+        InnerOptimiserOptions.__post_init__(self)
         require(self.inner_steps >= 1, "inner_steps", self.inner_steps, "1 or more")
         n_eval = self.inner_steps_eval
         require(n_eval is None or n_eval >= 1, "inner_steps_eval", n_eval, "1 or more")
@@ -37,8 +36,18 @@ class StepOptions:
 StepOptionsT = TypeVar("StepOptionsT", bound=StepOptions)
 
 
-class Descent(InnerLoopLearner[StepOptionsT], Generic[StepOptionsT]):
-    """Differentiates the support loss for the fast parameters, and lets ``moved`` follow it."""
+class Descent(GradientSteps[StepOptionsT], Generic[StepOptionsT]):
+    """Differentiates the support loss for the fast parameters, and lets ``moved`` follow it.
+
+    Attributes:
+        still: names of fast parameters that no step moves, such as features computed once.
+    """
+
+    still: ClassVar[frozenset[str]] = frozenset()
+
+    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Return the first fast parameters: by default, those that adapt."""
+        return self.adapting(params)
 
     def n_steps(self, *, is_training: bool) -> int:
         """Return the steps of meta-training, or those of evaluation."""
@@ -58,16 +67,12 @@ class Descent(InnerLoopLearner[StepOptionsT], Generic[StepOptionsT]):
         context: EpisodeContext,
     ) -> Params:
         """Return theta_{j+1}."""
+        still = {name: value for name, value in fast.items() if name in self.still}
+        moving = {name: value for name, value in fast.items() if name not in still}
         grads = self.support_gradient(
-            lambda own: self.support_loss(params, own, support, context),
-            fast,
+            lambda own: self.support_loss(params, {**own, **still}, support, context),
+            without_moments(moving),
             context,
             create_graph=not self.is_first_order(context),
         )
-        return self.moved(params, fast, grads, index)
-
-    @abstractmethod
-    def moved(
-        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
-    ) -> Params:
-        """Return the fast parameters after inner step ``index``, given their ``grads``."""
+        return self.moved(params, moving, grads, index) | still

@@ -36,6 +36,8 @@ class ImamlOptions(StepOptions):
         require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
         require(self.proximity > 0.0, "proximity", self.proximity, "more than 0")
         require(self.cg_steps >= 1, "cg_steps", self.cg_steps, "1 or more")
+        decay = self.inner_weight_decay
+        require(decay == 0.0, "inner_weight_decay", decay, "0: proximity holds the parameters")
         require(not self.first_order, "first_order", True, "false, or learner 'maml'")
 
 
@@ -57,15 +59,12 @@ class Imaml(Descent[ImamlOptions]):
         """Return True: no step is differentiated."""
         return True
 
-    def moved(
-        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
-    ) -> Params:
-        """Return phi_{j+1}, a step down the proximal problem."""
-        rate, weight = self.options.inner_lr, self.options.proximity
-        return {
-            name: phi - rate * (grads[name] + weight * (phi - params[name]))
-            for name, phi in fast.items()
-        }
+    def slope(
+        self, params: Params, fast: Params, grads: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        """Return the gradient of the proximal problem."""
+        weight = self.options.proximity
+        return {name: grads[name] + weight * (phi - params[name]) for name, phi in fast.items()}
 
     def meta_gradient(
         self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext

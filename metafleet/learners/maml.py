@@ -1,14 +1,10 @@
 """Model-agnostic meta-learning, second and first order."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
 from metafleet.learners.descent import Descent, StepOptions
 from metafleet.options import require
-from metafleet.params import Params
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +40,4 @@ class Maml(Descent[MamlOptions]):
 
     name: ClassVar[str] = "maml"
     Options: ClassVar[type] = MamlOptions
-
-    def moved(
-        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
-    ) -> Params:
-        """Return theta_{j+1} = theta_j - alpha * grad."""
-        return {name: value - self.options.inner_lr * grads[name] for name, value in fast.items()}
+    takes_losses: ClassVar[bool] = True

@@ -7,7 +7,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metafleet.episode import ExampleSet
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.descent import Descent, StepOptions
 from metafleet.options import require
@@ -85,16 +84,13 @@ class MamlPlusPlus(Descent[MamlPlusPlusOptions]):
                 params[f"rate.{name}"] = value.new_full((n_steps,), self.options.inner_lr)
         return MetaState(params, state.buffers)
 
-    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+    def adapting(self, params: Params) -> Params:
         """Return theta without batch norm."""
         return {name: value for name, value in params.items() if f"rate.{name}" in params}
 
-    def moved(
-        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
-    ) -> Params:
-        """Return theta_{j+1} = theta_j - alpha_{l,j} * grad."""
-        row = self._row(index)
-        return {n: value - params[f"rate.{n}"][row] * grads[n] for n, value in fast.items()}
+    def step_size(self, params: Params, name: str, index: int) -> float | Tensor:
+        """Return alpha_{l,j}."""
+        return params[f"rate.{name}"][self._row(index)]
 
     def outputs(
         self,

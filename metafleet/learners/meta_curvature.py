@@ -8,8 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metafleet.episode import ExampleSet
-from metafleet.learners.context import EpisodeContext
 from metafleet.learners.maml import Maml, MamlOptions
 from metafleet.params import MetaState, Params
 
@@ -38,6 +36,7 @@ class MetaCurvature(Maml):
 
     name: ClassVar[str] = "meta_curvature"
     Options: ClassVar[type] = MetaCurvatureOptions
+    takes_losses: ClassVar[bool] = True
 
     def init_state(self, seed: int) -> MetaState:
         """Draw theta; every transformation starts as the identity."""
@@ -47,16 +46,15 @@ class MetaCurvature(Maml):
             learned |= {f"{_PREFIX}{name}.{side}": m for side, m in _identity(value).items()}
         return MetaState(state.params | learned, state.buffers)
 
-    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+    def adapting(self, params: Params) -> Params:
         """Return theta."""
         return {name: value for name, value in params.items() if not name.startswith(_PREFIX)}
 
-    def moved(
-        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
-    ) -> Params:
-        """Return theta - alpha * MC(grad)."""
-        transformed = {name: _transform(params, name, grad) for name, grad in grads.items()}
-        return super().moved(params, fast, transformed, index)
+    def slope(
+        self, params: Params, fast: Params, grads: Mapping[str, Tensor]
+    ) -> Mapping[str, Tensor]:
+        """Return MC(grad)."""
+        return {name: _transform(params, name, grad) for name, grad in grads.items()}
 
 
 def _identity(value: Tensor) -> Params:

@@ -1,14 +1,11 @@
 """Meta-SGD: a learned step size for each parameter."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from metafleet.episode import ExampleSet
-from metafleet.learners.context import EpisodeContext
 from metafleet.learners.descent import Descent, StepOptions
 from metafleet.options import require
 from metafleet.params import MetaState, Params
@@ -51,6 +48,7 @@ class MetaSgd(Descent[MetaSgdOptions]):
 
     name: ClassVar[str] = "meta_sgd"
     Options: ClassVar[type] = MetaSgdOptions
+    takes_losses: ClassVar[bool] = True
 
     def init_state(self, seed: int) -> MetaState:
         """Draw theta, and one value for all of alpha."""
@@ -60,12 +58,10 @@ class MetaSgd(Descent[MetaSgdOptions]):
         rates = {f"rate.{name}": torch.full_like(v, first) for name, v in state.params.items()}
         return MetaState(state.params | rates, state.buffers)
 
-    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+    def adapting(self, params: Params) -> Params:
         """Return theta."""
         return {name: value for name, value in params.items() if f"rate.{name}" in params}
 
-    def moved(
-        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
-    ) -> Params:
-        """Return theta - alpha o grad."""
-        return {name: value - params[f"rate.{name}"] * grads[name] for name, value in fast.items()}
+    def step_size(self, params: Params, name: str, index: int) -> float | Tensor:
+        """Return alpha of a parameter."""
+        return params[f"rate.{name}"]

@@ -59,6 +59,7 @@ class Mmaml(Descent[MmamlOptions]):
 
     name: ClassVar[str] = "mmaml"
     Options: ClassVar[type] = MmamlOptions
+    still: ClassVar[frozenset[str]] = frozenset({_TASK})
 
     def init_state(self, seed: int) -> MetaState:
         """Draw network, task encoder and modulation."""
@@ -82,31 +83,6 @@ class Mmaml(Descent[MmamlOptions]):
         """Return theta, and beside it v, which does not move."""
         theta = {name: value for name, value in params.items() if not name.startswith("task.")}
         return theta | {_TASK: self._read(params, support)}
-
-    def inner_step(
-        self,
-        params: Params,
-        fast: Params,
-        index: int,
-        support: ExampleSet,
-        context: EpisodeContext,
-    ) -> Params:
-        """Return theta_{j+1}, and v."""
-        task = {_TASK: fast[_TASK]}
-        theta = {name: value for name, value in fast.items() if name != _TASK}
-        grads = self.support_gradient(
-            lambda own: self.support_loss(params, own | task, support, context),
-            theta,
-            context,
-            create_graph=not self.is_first_order(context),
-        )
-        return self.moved(params, theta, grads, index) | task
-
-    def moved(
-        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
-    ) -> Params:
-        """Return theta_{j+1}."""
-        return {name: value - self.options.inner_lr * grads[name] for name, value in fast.items()}
 
     def outputs(
         self,

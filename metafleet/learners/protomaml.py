@@ -70,12 +70,6 @@ class ProtoMaml(Descent[ProtoMamlOptions]):
         means = class_means(features, support.targets, context.n_way)
         return params | {_WEIGHT: 2.0 * means, _BIAS: -means.square().sum(dim=1)}
 
-    def moved(
-        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
-    ) -> Params:
-        """Return f and head after a step."""
-        return {name: value - self.options.inner_lr * grads[name] for name, value in fast.items()}
-
     def outputs(
         self,
         params: Params,

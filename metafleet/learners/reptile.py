@@ -1,5 +1,6 @@
 """Reptile: move towards where an episode's training ends."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -8,20 +9,22 @@ from torch import Tensor
 
 from metafleet.episode import ExampleSet
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.inner_loop import InnerLoopLearner
+from metafleet.learners.gradient_steps import GradientSteps
+from metafleet.learners.inner_optimiser import (
+    InnerOptimiser,
+    InnerOptimiserOptions,
+    without_moments,
+)
 from metafleet.learners.outcome import QueryGradient
 from metafleet.options import require
 from metafleet.params import Params
 from metafleet.seeds import CounterRng
 
 _ORDER = "order"
-_SQUARES = "squares."
-_DECAY = 0.999
-_EPSILON = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
-class ReptileOptions:
+class ReptileOptions(InnerOptimiserOptions):
     """Options of ``Reptile``.
 
     Attributes:
@@ -31,7 +34,8 @@ class ReptileOptions:
         inner_steps_eval: steps when judged; None for ``inner_steps``.
         inner_batch: support examples in a step, >= 0; 0 for all of them.
         inner_batch_eval: the same when judged; None for ``inner_batch``.
-        inner_optimiser: "adam" without a first moment (beta1 = 0), or "sgd".
+        inner_optimiser: as of ``InnerOptimiserOptions``. For "adam", ``inner_momentum`` None is 0:
+            the paper's Adam has no first moment.
     """
 
     inner_lr: float = 0.001
@@ -39,9 +43,11 @@ class ReptileOptions:
     inner_steps_eval: int | None = 50
     inner_batch: int = 10
     inner_batch_eval: int | None = 5
-    inner_optimiser: Literal["adam", "sgd"] = "adam"
+    inner_optimiser: Literal["sgd", "momentum", "nesterov", "adam", "adamw"] = "adam"
 
     def __post_init__(self) -> None:
+        # by name: the decorator makes a new class for the slots, which super() does not know
+        InnerOptimiserOptions.__post_init__(self)
         require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
         for option, least in (("inner_steps", 1), ("inner_batch", 0)):
             value, judged = getattr(self, option), getattr(self, f"{option}_eval")
@@ -50,7 +56,7 @@ class ReptileOptions:
             require(is_fine, f"{option}_eval", judged, f"{least} or more")
 
 
-class Reptile(InnerLoopLearner[ReptileOptions]):
+class Reptile(GradientSteps[ReptileOptions]):
     """Learn an initialisation phi close to where training on each episode ends.
 
     k steps of SGD or Adam on small batches of the support set lead from phi to W; the
@@ -67,6 +73,7 @@ class Reptile(InnerLoopLearner[ReptileOptions]):
 
     name: ClassVar[str] = "reptile"
     Options: ClassVar[type] = ReptileOptions
+    takes_losses: ClassVar[bool] = True
 
     def n_steps(self, *, is_training: bool) -> int:
         """Return the steps of meta-training, or those of evaluation."""
@@ -85,15 +92,12 @@ class Reptile(InnerLoopLearner[ReptileOptions]):
         """Return (phi - W) / alpha."""
         fast = self.adapted(params, support, context)
         outputs = self.adapted_outputs(params, fast, support, query.inputs, context)
-        alpha = self.options.inner_lr
-        grads = {name: (phi - fast[name]) / alpha for name, phi in params.items()}
+        grads = self.task_gradient(params, fast, {})
         return QueryGradient(grads, self.loss(outputs, query.targets), outputs)
 
     def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
-        """Return phi, and beside it Adam's second moments."""
-        if self.options.inner_optimiser == "sgd":
-            return params
-        return params | {f"{_SQUARES}{n}": torch.zeros_like(v) for n, v in params.items()}
+        """Return phi."""
+        return params
 
     def inner_step(
         self,
@@ -105,27 +109,24 @@ class Reptile(InnerLoopLearner[ReptileOptions]):
     ) -> Params:
         """Return what a step on the next batch leads to."""
         batch = self._batch(support, index, context)
-        weights = {name: fast[name] for name in params}
         grads = self.support_gradient(
             lambda own: self.support_loss(params, own, batch, context),
-            weights,
+            without_moments(fast),
             context,
             create_graph=False,
         )
-        if self.options.inner_optimiser == "sgd":
-            return {n: w - self.options.inner_lr * grads[n] for n, w in weights.items()}
-        return self._adam(weights, fast, grads, index)
+        return self.moved(params, fast, grads, index)
 
-    def _adam(self, weights: Params, fast: Params, grads: Params, index: int) -> Params:
-        """Source: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1 with beta1 = 0."""
-        correction = 1.0 - _DECAY ** (index + 1)
-        moved: Params = {}
-        for name, weight in weights.items():
-            squares = _DECAY * fast[_SQUARES + name] + (1.0 - _DECAY) * grads[name].square()
-            spread = (squares / correction).sqrt() + _EPSILON
-            moved[name] = weight - self.options.inner_lr * grads[name] / spread
-            moved[_SQUARES + name] = squares
-        return moved
+    @property
+    def optimiser(self) -> InnerOptimiser:
+        """What follows the gradients."""
+        if self.options.inner_optimiser == "adam":
+            return InnerOptimiser.of(self.options, momentum=0.0)
+        return InnerOptimiser.of(self.options)
+
+    def task_gradient(self, params: Params, fast: Params, grads: Mapping[str, Tensor]) -> Params:
+        """Return (phi - W) / alpha; the query loss teaches nothing."""
+        return {n: (phi - fast[n]).detach() / self.options.inner_lr for n, phi in params.items()}
 
     def _batch(self, support: ExampleSet, index: int, context: EpisodeContext) -> ExampleSet:
         size = self._size(len(support), is_training=context.is_training)

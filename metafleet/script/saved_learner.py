@@ -80,7 +80,9 @@ def read_header(path: Path, algorithm: Algorithm) -> Header:
         raise CheckpointError(
             f"{path} is of algorithm {header.algorithm!r:.40}, not of {algorithm.name!r}"
         )
-    options, known = header.options, _json_options(algorithm)
+    known = _json_options(algorithm)
+    # an option that came after the file was written has a default that changes nothing
+    options = _defaults(algorithm) | header.options
     if options.keys() != known.keys():
         name = min(options.keys() ^ known.keys())
         whose = "this version has not" if name in options else "it does not say"
@@ -147,6 +149,15 @@ def _targets(bound: Bound) -> Params:
 def _json_options(algorithm: Algorithm) -> dict[str, Any]:
     """Return the options as they come back from JSON."""
     options: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(algorithm.options)))
+    return options
+
+
+def _defaults(algorithm: Algorithm) -> dict[str, Any]:
+    """Return the options that have a default, with it, as they come back from JSON."""
+    missing = dataclasses.MISSING
+    fields = dataclasses.fields(algorithm.options)
+    found = {field.name: field.default for field in fields if field.default is not missing}
+    options: dict[str, Any] = json.loads(json.dumps(found))
     return options
 
 

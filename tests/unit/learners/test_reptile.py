@@ -177,7 +177,7 @@ def test_following_it_lowers_the_loss_that_adaptation_ends_with() -> None:
         ({"inner_steps_eval": 0}, "inner_steps_eval=0; expected 1 or more"),
         (
             {"inner_optimiser": "rmsprop"},
-            "inner_optimiser='rmsprop'; expected one of 'adam', 'sgd'",
+            "inner_optimiser='rmsprop'; expected one of 'sgd', 'momentum', 'nesterov', 'adam'",
         ),
     ],
 )

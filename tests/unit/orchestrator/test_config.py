@@ -185,7 +185,8 @@ def test_the_workload_holds_what_decides_the_arithmetic(good: Path) -> None:
         (
             "learner.inner_stpes=1",
             "--set: learner 'maml' has no option 'inner_stpes'; its options are: first_order, "
-            "inner_lr, inner_steps, inner_steps_eval",
+            "inner_beta2, inner_epsilon, inner_lr, inner_momentum, inner_optimiser, inner_steps, "
+            "inner_steps_eval, inner_weight_decay",
         ),
         ("learner.inner_lr=-1", "--set: learner 'maml': inner_lr=-1.0; expected more than 0"),
         (

@@ -185,7 +185,8 @@ def forged(path: Path, change, tensors=None) -> None:
         ({"inputs": {"x": [[5], "complex64"]}}, "inputs is"),
         ({"inputs": {"x": [[5, 2**40], "float64"]}}, "call bind"),
         ({"inputs": {"x": [[7], "float64"]}}, r"cannot be run on examples of shape \(7,\)"),
-        ({"options": {"inner_lr": 0.4}}, "was learned by another version: it does not say"),
+        ({"options": {"inner_lr": 0.4, "x": 1}}, "another version: this version has not 'x'"),
+        ({"options": {"inner_lr": 0.3}}, r"was learned with inner_lr=0.3, not 0.4"),
         ({"groups": [{}]}, "of another outer optimiser"),
         ({"groups": None}, "groups is None"),
         ({"scalars": {"0.step": "1"}}, "scalars is"),
@@ -204,6 +205,20 @@ def test_a_wrong_value_with_a_right_digest_is_refused(
     forged(path, lambda values: values.update(change))
 
     refused(MetaLearner(dense_net()), path, message)
+
+
+def test_an_option_that_came_after_the_file_is_at_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "meta.safetensors"
+    saved(path)
+    forged(path, lambda values: values["options"].pop("inner_optimiser"))
+
+    MetaLearner(dense_net()).load(path)
+
+    refused(
+        MetaLearner(dense_net(), inner_optimiser="adam"),
+        path,
+        "was learned with inner_optimiser='sgd', not 'adam'",
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,164 @@
+"""What follows gradients in an inner loop: SGD, momentum and Adam, with weight decay.
+
+Written without in-place operations and without branches on values: a step can be differentiated
+through, mapped and traced.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import torch
+from torch import Tensor
+
+from metafleet.options import require
+from metafleet.params import Params, named, parted
+
+_MOMENT: Final = "moment"
+_DIRECTION: Final = "direction"
+_SQUARES: Final = "squares"
+_WITH_MOMENTUM: Final = ("momentum", "nesterov", "adam", "adamw")
+_ADAPTIVE: Final = ("adam", "adamw")
+_DEFAULT_MOMENTUM: Final = 0.9
+_DEFAULT_BETA2: Final = 0.999
+_DEFAULT_EPSILON: Final = 1e-8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InnerOptimiserOptions:
+    """What follows the gradients of inner steps.
+
+    Attributes:
+        inner_optimiser: "sgd", "momentum", "nesterov", "adam" or "adamw".
+        inner_momentum: share of the last direction that is kept, in [0, 1); Adam's beta1. None for
+            0.9.
+        inner_beta2: share of the last mean of squares that Adam keeps, in [0, 1). None for 0.999.
+        inner_epsilon: what Adam adds to the root of the mean of squares, > 0. None for 1e-8.
+        inner_weight_decay: >= 0. It is added to the gradient, as the derivative of half the squared
+            norm is; "adamw" shrinks the parameters instead.
+    """
+
+    inner_optimiser: Literal["sgd", "momentum", "nesterov", "adam", "adamw"] = "sgd"
+    inner_momentum: float | None = None
+    inner_beta2: float | None = None
+    inner_epsilon: float | None = None
+    inner_weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        name, decay = self.inner_optimiser, self.inner_weight_decay
+        for option, takers in (
+            ("inner_momentum", _WITH_MOMENTUM),
+            ("inner_beta2", _ADAPTIVE),
+            ("inner_epsilon", _ADAPTIVE),
+        ):
+            value = getattr(self, option)
+            if value is None:
+                continue
+            needed = " or ".join(map(repr, takers))
+            require(name in takers, option, value, f"inner_optimiser={needed}, not {name!r}")
+            if option == "inner_epsilon":
+                require(value > 0.0, option, value, "more than 0")
+            else:
+                require(0.0 <= value < 1.0, option, value, "0 or more and less than 1")
+        require(decay >= 0.0, "inner_weight_decay", decay, "0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class InnerOptimiser:
+    """Moves weights along gradients.
+
+    Adam is Kingma and Ba 2015, arXiv:1412.6980, algorithm 1; "adamw" decays as in Loshchilov and
+    Hutter 2019, arXiv:1711.05101, algorithm 2; momentum is torch's, v' = momentum * v + gradient,
+    and Nesterov's direction is gradient + momentum * v'.
+
+    Attributes:
+        name: as ``InnerOptimiserOptions.inner_optimiser``, and so are the others.
+    """
+
+    name: str
+    momentum: float
+    beta2: float
+    epsilon: float
+    weight_decay: float
+
+    @classmethod
+    def of(cls, options: Any, *, momentum: float = _DEFAULT_MOMENTUM) -> "InnerOptimiser":
+        """Make one of ``InnerOptimiserOptions``; ``momentum`` stands in where they say None."""
+        own: InnerOptimiserOptions = options
+        return cls(
+            own.inner_optimiser,
+            momentum if own.inner_momentum is None else own.inner_momentum,
+            _DEFAULT_BETA2 if own.inner_beta2 is None else own.inner_beta2,
+            _DEFAULT_EPSILON if own.inner_epsilon is None else own.inner_epsilon,
+            own.inner_weight_decay,
+        )
+
+    def step(
+        self,
+        fast: Params,
+        grads: Mapping[str, Tensor],
+        index: int,
+        rate: Callable[[str], float | Tensor],
+    ) -> Params:
+        """Return weights, and moments among them, after step ``index``, counted from 0.
+
+        Args:
+            fast: weights, and from the second step on the moments that the last step returned.
+            grads: for each of the weights.
+            index: of the step.
+            rate: name -> step size, a number or a tensor like the weight.
+        """
+        moments = parted(fast, _MOMENT)
+        moved: Params = {}
+        for name, weight in without_moments(fast).items():
+            own = {
+                kind: moments[f"{kind}.{name}"]
+                for kind in (_DIRECTION, _SQUARES)
+                if f"{kind}.{name}" in moments
+            }
+            moved[name], kept = self._one(weight, grads[name], own, index, rate(name))
+            moved |= named(_MOMENT, {f"{kind}.{name}": value for kind, value in kept.items()})
+        return moved
+
+    def _one(
+        self, weight: Tensor, grad: Tensor, own: Params, index: int, rate: float | Tensor
+    ) -> tuple[Tensor, Params]:
+        if weight.is_complex():  # two real numbers, as torch's optimisers have it
+            real, kept = self._one(
+                torch.view_as_real(weight), torch.view_as_real(grad), own, index, rate
+            )
+            return torch.view_as_complex(real), kept
+        if self.weight_decay > 0.0 and self.name != "adamw":
+            grad = grad + self.weight_decay * weight
+        if self.name == "sgd":
+            return weight - rate * grad, {}
+        if self.name in _ADAPTIVE:
+            return self._adam(weight, grad, own, index, rate)
+        direction = self.momentum * own[_DIRECTION] + grad if own else grad
+        way = grad + self.momentum * direction if self.name == "nesterov" else direction
+        return weight - rate * way, {_DIRECTION: direction}
+
+    def _adam(
+        self, weight: Tensor, grad: Tensor, own: Params, index: int, rate: float | Tensor
+    ) -> tuple[Tensor, Params]:
+        if self.weight_decay > 0.0 and self.name == "adamw":
+            weight = weight - rate * self.weight_decay * weight
+        squares = (1.0 - self.beta2) * grad.square()
+        if own:
+            squares = self.beta2 * own[_SQUARES] + squares
+        # no value below the smallest changes the sum; the root of 0 has no derivative
+        least = torch.finfo(squares.dtype).tiny
+        unbiased = squares / (1.0 - self.beta2 ** (index + 1))
+        spread = unbiased.clamp_min(least).sqrt() + self.epsilon
+        if self.momentum == 0.0:
+            return weight - rate * grad / spread, {_SQUARES: squares}
+        direction = (1.0 - self.momentum) * grad
+        if own:
+            direction = self.momentum * own[_DIRECTION] + direction
+        mean = direction / (1.0 - self.momentum ** (index + 1))
+        return weight - rate * mean / spread, {_DIRECTION: direction, _SQUARES: squares}
+
+
+def without_moments(fast: Mapping[str, Tensor]) -> Params:
+    """Return fast parameters without the moments that an optimiser keeps among them."""
+    return {name: value for name, value in fast.items() if not name.startswith(f"{_MOMENT}.")}
