@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from metafleet.reduction import TreeReducer
     from metafleet.sampling import EpisodeSource
     from metafleet.script.adapted import Adapted
+    from metafleet.script.batch_step import BatchStep
     from metafleet.script.meta_learner import MetaLearner
     from metafleet.script.outer_step import OuterStep
     from metafleet.seeds import CounterRng
@@ -62,6 +63,7 @@ __all__ = [
     "SPLITS",
     "Adapted",
     "AdaptedModel",
+    "BatchStep",
     "ConfigError",
     "Conv4",
     "Conv4Options",
@@ -182,6 +184,7 @@ _NAMES = {
     "metafleet.reduction": ("TreeReducer",),
     "metafleet.sampling": ("EpisodeSource",),
     "metafleet.script.adapted": ("Adapted",),
+    "metafleet.script.batch_step": ("BatchStep",),
     "metafleet.script.meta_learner": ("MetaLearner",),
     "metafleet.script.outer_step": ("OuterStep",),
     "metafleet.seeds": ("CounterRng",),

@@ -10,7 +10,7 @@ import metafleet
 
 PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 THEMES = {
-    "From a script": ("MetaLearner", "Adapted", "OuterStep"),
+    "From a script": ("MetaLearner", "Adapted", "OuterStep", "BatchStep"),
     "Episodes and data": (
         *("Episode", "ExampleSet", "EpisodeShape", "EpisodeSource", "CounterRng", "Problem"),
         *("DATASETS", "open_source", "SPLITS", "META_TRAIN", "META_VAL", "META_TEST"),

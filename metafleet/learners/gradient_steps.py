@@ -30,9 +30,11 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
         takes_losses: True for a learner that is nothing but steps along the gradients of losses of
             the model's own parameters, so that a training loop can give it the losses. Must be said
             by each class itself.
+        least_steps: inner steps without which a task teaches nothing.
     """
 
     takes_losses: ClassVar[bool] = False
+    least_steps: ClassVar[int] = 0
 
     def __init__(self, options: OptionsT, *, model: Model, problem: Problem) -> None:
         super().__init__(options, model=model, problem=problem)

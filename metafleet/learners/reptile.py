@@ -74,6 +74,7 @@ class Reptile(GradientSteps[ReptileOptions]):
     name: ClassVar[str] = "reptile"
     Options: ClassVar[type] = ReptileOptions
     takes_losses: ClassVar[bool] = True
+    least_steps: ClassVar[int] = 1
 
     def n_steps(self, *, is_training: bool) -> int:
         """Return the steps of meta-training, or those of evaluation."""

@@ -37,6 +37,10 @@ class Survey:
     repeated_norms: tuple[str, ...]
 
 
+UNSEEN = Survey((), (), {}, ())
+"""Of a module that was not run."""
+
+
 def survey(function: ModuleFunction, call: Call) -> Survey:
     """Run the module once, in evaluation mode, and look on.
 

@@ -1,5 +1,6 @@
 """Refusals of what ``MetaLearner`` cannot take, when it is made."""
 
+from itertools import chain
 from typing import Any
 
 from torch import nn
@@ -20,6 +21,12 @@ def check_module(module: Any) -> None:
         raise ConfigError(f"module is the class {name}; expected an instance, such as {name}(...)")
     if not isinstance(module, nn.Module):
         raise ConfigError(f"module is {_shown(module)}; expected a torch.nn.Module")
+    for name, value in chain(module.named_parameters(), module.named_buffers()):
+        if value.is_meta:
+            raise ConfigError(
+                f"{name!r} of the module has no data, it is on device 'meta'; expected a module "
+                "with values: to_empty(device=...), then load or draw them"
+            )
 
 
 def check_loss(loss: Any) -> None:
@@ -78,6 +85,16 @@ def check_seed(seed: Any) -> None:
     """
     is_right = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
     require(is_right, "seed", seed, "a whole number, 0 or more and less than 2**64")
+
+
+def check_tasks_per_step(n_tasks: Any) -> None:
+    """Refuse what no outer step can be made of.
+
+    Raises:
+        ConfigError: it is no whole number, or less than 1.
+    """
+    is_right = isinstance(n_tasks, int) and not isinstance(n_tasks, bool) and n_tasks >= 1
+    require(is_right, "tasks_per_step", n_tasks, "a whole number, 1 or more")
 
 
 def _shown(value: Any) -> str:

@@ -9,16 +9,20 @@ from torch import Tensor, nn
 
 from metafleet.episode import META_TRAIN, EpisodeShape, ExampleSet
 from metafleet.errors import ConfigError, DataError
-from metafleet.learners.base import LearnerClass
+from metafleet.learners.base import Learner, LearnerClass
 from metafleet.learners.episodic import EpisodicLearner
+from metafleet.learners.gradient_steps import GradientSteps
 from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.learners.registry import LEARNERS
 from metafleet.models.module_function import ModuleFunction
 from metafleet.options import parse_options
 from metafleet.problem import LossFn, Problem
 from metafleet.script.module_factory import ModuleFactory
+from metafleet.script.plain_episode import ONLY_INPUT
 
 _ANOTHER = "another episode"
+_GENTLE_RATE = 0.01
+"""Default ``inner_lr`` in a training loop, where a learner's is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +33,13 @@ class Algorithm:
         name: of the registry, or of the user's class.
         found: the class.
         options: its options, checked.
+        given: names of those that are not left at their defaults.
     """
 
     name: str
     found: type[LearnerClass]
     options: Any
+    given: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, algorithm: str | type[LearnerClass], options: Mapping[str, Any]) -> "Algorithm":
@@ -43,7 +49,8 @@ class Algorithm:
             ConfigError: the name or an option is unknown, of another type, or out of range.
         """
         if isinstance(algorithm, str):
-            return cls(algorithm, *LEARNERS.resolve({**options, "name": algorithm}))
+            found = LEARNERS.resolve({**options, "name": algorithm})
+            return cls(algorithm, *found, frozenset(options))
         if not isinstance(algorithm, type) or not hasattr(algorithm, "Options"):
             raise ConfigError(
                 f"algorithm is {algorithm!r:.80}; expected a learner's name, such as 'maml', or a "
@@ -51,7 +58,17 @@ class Algorithm:
             )
         name = algorithm.__name__
         parsed: Any = parse_options(algorithm.Options, options, where=f"learner {name!r}")
-        return cls(name, algorithm, parsed)
+        return cls(name, algorithm, parsed, frozenset(options))
+
+    def for_losses(self) -> "Algorithm":
+        """Return it with a step size for any loss and inputs, where none was given.
+
+        Defaults of papers are for episodes of images; with them, squared errors diverge.
+        """
+        rate = getattr(self.options, "inner_lr", None)
+        if rate is None or "inner_lr" in self.given:
+            return self
+        return replace(self, options=replace(self.options, inner_lr=min(rate, _GENTLE_RATE)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +86,11 @@ class Binding:
     learner: EpisodicLearner[Any]
     problem: Problem
     factory: ModuleFactory
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether inputs were seen; a training loop gives losses alone."""
+        return bool(self.factory.inputs)
 
     @property
     def n_way(self) -> int:
@@ -128,14 +150,38 @@ def bind(
         shape = replace(problem.episodes[META_TRAIN], n_way=factory.n_outputs)
         problem = replace(problem, episodes={META_TRAIN: shape})
         learner = algorithm.found.build(algorithm.options, problem, factory)
-    if not isinstance(learner, EpisodicLearner):
-        raise ConfigError(
-            f"learner {algorithm.name!r} is no EpisodicLearner; derive it from that class, or "
-            "call its own methods"
-        )
+    episodic = _episodic(algorithm, learner)
     if loss is not None:
-        _require_default_loss(algorithm, learner)
-    return Binding(algorithm, learner, problem, factory)
+        _require_default_loss(algorithm, episodic)
+    return Binding(algorithm, episodic, problem, factory)
+
+
+def require_losses_enough(algorithm: Algorithm) -> None:
+    """Refuse a learner whose episodes are more than steps along losses of the module.
+
+    Raises:
+        ConfigError: its class does not say that it takes losses.
+    """
+    found = algorithm.found
+    if not (issubclass(found, GradientSteps) and found.__dict__.get("takes_losses", False)):
+        raise ConfigError(
+            f"learner {algorithm.name!r} needs more of a task than losses of its batches; call "
+            "optimize([(sx, sy, qx, qy)]) with support and query sets"
+        )
+
+
+def bind_to_losses(
+    algorithm: Algorithm, function: ModuleFunction, *, batch_norm: str | None
+) -> Binding:
+    """Build the learner for losses that somebody else computes: no inputs are known.
+
+    Raises:
+        ConfigError: algorithm and module do not go together.
+    """
+    problem = Problem({ONLY_INPUT: ()}, 1, {META_TRAIN: EpisodeShape(0, 1, 1)})
+    factory = ModuleFactory(function, {}, batch_norm=batch_norm, is_regression=True)
+    learner = algorithm.found.build(algorithm.options, problem, factory)
+    return Binding(algorithm, _episodic(algorithm, learner), problem, factory)
 
 
 def _target_dim(targets: Tensor, loss: LossFn | None) -> int:
@@ -145,6 +191,15 @@ def _target_dim(targets: Tensor, loss: LossFn | None) -> int:
             "values with floats, or a loss of yours"
         )
     return max(1, targets[0].numel())
+
+
+def _episodic(algorithm: Algorithm, learner: Learner) -> EpisodicLearner[Any]:
+    if not isinstance(learner, EpisodicLearner):
+        raise ConfigError(
+            f"learner {algorithm.name!r} is no EpisodicLearner; derive it from that class, or "
+            "call its own methods"
+        )
+    return learner
 
 
 def _checked(loss: LossFn) -> LossFn:

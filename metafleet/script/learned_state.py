@@ -22,6 +22,7 @@ class LearnedState:
         function: the module.
         seed: of what the learner draws for itself.
         like: where the learner's own tensors go, and their precision.
+        own_params: those of the learner's own that are learned already.
 
     Attributes:
         params: what is learned, by name; the module's own parameters are among them.
@@ -30,7 +31,13 @@ class LearnedState:
     """
 
     def __init__(
-        self, learner: EpisodicLearner[Any], function: ModuleFunction, *, seed: int, like: Tensor
+        self,
+        learner: EpisodicLearner[Any],
+        function: ModuleFunction,
+        *,
+        seed: int,
+        like: Tensor,
+        own_params: Mapping[str, nn.Parameter],
     ) -> None:
         first = learner.init_state(seed)
         module = {PREFIX + name: value for name, value in function.module.named_parameters()}
@@ -44,7 +51,9 @@ class LearnedState:
         }
         here = read_statistics(self._norms)
         self.own_params = {
-            name: nn.Parameter(value.detach().to(like).clone())
+            name: own_params[name]
+            if name in own_params
+            else nn.Parameter(value.detach().to(like).clone())
             for name, value in first.params.items()
             if name not in module
         }

@@ -10,7 +10,7 @@ from metafleet.errors import ConfigError, DataError, MetafleetError
 from metafleet.models.base import Model
 from metafleet.models.module_function import Call, ModuleFunction
 from metafleet.models.module_model import ModuleModel, arguments, check_inputs, default_batch_norm
-from metafleet.models.module_survey import run_once, survey
+from metafleet.models.module_survey import UNSEEN, run_once, survey
 from metafleet.script.runtime import running
 
 
@@ -19,7 +19,8 @@ class ModuleFactory:
 
     Args:
         function: the module.
-        inputs: examples of what it is called with, name -> [n, ...].
+        inputs: examples of what it is called with, name -> [n, ...]; none where its losses alone
+            are known.
         batch_norm: mode; None for what the module does by itself.
         is_regression: whether outputs may have any shape.
 
@@ -53,7 +54,7 @@ class ModuleFactory:
         self._extra = extra_inputs or {}
         check_inputs(self.function, self._extra)
         modalities = tuple(self.inputs)
-        found = survey(self.function, self._call(self.inputs))
+        found = survey(self.function, self._call(self.inputs)) if self.inputs else UNSEEN
         if n_outputs is not None and not self._is_regression:
             self.n_outputs = _width(found.output_shape, n_outputs)
         return ModuleModel(

@@ -1,5 +1,6 @@
 """What surrounds a user's module while a learner runs it."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -25,6 +26,9 @@ def running(module: nn.Module, *, is_training: bool) -> Iterator[None]:
         if devices and has_recurrence:
             # cuDNN's recurrent networks have no second derivative
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        if "torch._dynamo" in sys.modules:
+            # what torch.compile made of a module has no second derivative; the module itself has
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         if not is_training:
             stack.enter_context(_judged(module))
         yield

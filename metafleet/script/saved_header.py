@@ -38,7 +38,8 @@ class Header:
         algorithm, options: of the learner.
         step: outer steps done.
         n_support: examples that it was bound to.
-        inputs: input -> shape of one example and dtype, such as "float32".
+        inputs: input -> shape of one example and dtype, such as "float32"; none where a training
+            loop's losses alone were seen.
         n_way: classes; 0 where targets are values, target_dim of them for each example.
         target_dim: see ``n_way``.
         groups: the optimiser's groups without their parameters.
@@ -141,7 +142,7 @@ def _is_count(value: Any, *, least: int = 0, most: int = _LARGEST_COUNT) -> bool
 
 
 def _are_inputs(values: Any) -> bool:
-    return isinstance(values, dict) and bool(values) and all(map(_is_input, values.values()))
+    return isinstance(values, dict) and all(map(_is_input, values.values()))
 
 
 def _is_input(value: Any) -> bool:

@@ -18,11 +18,12 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from metafleet.errors import CheckpointError
+from metafleet.errors import CheckpointError, MetafleetError
 from metafleet.params import Params, digest, named, parted
 from metafleet.script import saved_optimiser
 from metafleet.script.binding import Algorithm
 from metafleet.script.bound import Bound
+from metafleet.script.learning import Learning
 from metafleet.script.saved_header import Header
 
 _KEY: Final = "metafleet"
@@ -48,7 +49,7 @@ def save(path: Path, bound: Bound, *, step: int) -> None:
         algorithm=binding.algorithm.name,
         options=_json_options(binding.algorithm),
         step=step,
-        n_support=len(next(iter(inputs.values()))),
+        n_support=len(next(iter(inputs.values()))) if inputs else 1,
         inputs={
             name: (list(value.shape[1:]), str(value.dtype).removeprefix("torch."))
             for name, value in inputs.items()
@@ -68,14 +69,22 @@ def save(path: Path, bound: Bound, *, step: int) -> None:
         ) from error
 
 
-def read_header(path: Path, algorithm: Algorithm) -> Header:
+def read_header(path: Path) -> Header:
     """Read what the file is of.
 
     Raises:
-        CheckpointError: it is missing, damaged, or of another algorithm or other options.
+        CheckpointError: it is missing or damaged.
     """
     with _open(path) as file:
-        header = Header.from_text((file.metadata() or {}).get(_KEY, ""), path)
+        return Header.from_text((file.metadata() or {}).get(_KEY, ""), path)
+
+
+def check_algorithm(path: Path, header: Header, algorithm: Algorithm) -> None:
+    """Refuse a file that something else learned.
+
+    Raises:
+        CheckpointError: it is of another algorithm or other options.
+    """
     if header.algorithm != algorithm.name:
         raise CheckpointError(
             f"{path} is of algorithm {header.algorithm!r:.40}, not of {algorithm.name!r}"
@@ -93,7 +102,6 @@ def read_header(path: Path, algorithm: Algorithm) -> Header:
                 f"{path} was learned with {name}={options[name]!r:.40}, not {value!r}; expected "
                 "the same options"
             )
-    return header
 
 
 def restore(path: Path, bound: Bound, header: Header) -> None:
@@ -117,6 +125,36 @@ def restore(path: Path, bound: Bound, header: Header) -> None:
     with torch.no_grad():
         for name, target in targets.items():
             target.copy_(tensors[name])
+
+
+def load(path: Path, learning: Learning) -> None:
+    """Take back what ``save`` wrote; nothing is changed if it does not fit.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another module, algorithm or optimiser.
+    """
+    header = read_header(path)
+    before = learning.bound, learning.algorithm
+    in_a_loop = learning.algorithm.for_losses()
+    rate = getattr(in_a_loop.options, "inner_lr", None)
+    if learning.bound is None and header.options.get("inner_lr") == rate:
+        learning.algorithm = in_a_loop
+    try:
+        check_algorithm(path, header, learning.algorithm)
+        if not header.inputs:
+            learning.bind_to_losses()
+        elif learning.bound is None or not learning.bound.binding.is_seen:
+            learning.bind(*header.example(learning.like))
+        bound = learning.require_bound()
+        if header.inputs or not bound.binding.is_seen:
+            bound.binding.check(header.n_way)
+        restore(path, bound, header)
+    except MetafleetError as error:
+        learning.bound, learning.algorithm = before
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} does not fit: {error}") from error
+    learning.step = header.step
 
 
 def _check(path: Path, bound: Bound, header: Header, shown: Mapping[str, Tensor]) -> None:

@@ -48,12 +48,15 @@ def test_the_example_is_typed_strictly_against_the_public_names(tmp_path: Path) 
     run("-m", "mypy", "--config-file", str(config), str(EXAMPLE))
 
 
-def test_the_program_of_the_page_runs(tmp_path: Path) -> None:
+def test_the_programs_of_the_page_run(tmp_path: Path) -> None:
     page = (REPOSITORY / "docs" / "scripts.md").read_text()
-    (program,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    programs = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
     saved = str(tmp_path / "sine.safetensors")
 
-    printed = run("-c", program.replace("sine.safetensors", saved))
+    episodes, loop = (run("-c", p.replace("sine.safetensors", saved)) for p in programs)
 
-    assert "Summary(" in printed
+    assert "Summary(" in episodes
     assert Path(saved).is_file()
+    losses = [float(line.split()[1]) for line in loop.splitlines()[:50]]
+    assert sum(losses[-10:]) < sum(losses[:10])
+    assert "step 50) torch.Size([16, 5])" in loop

@@ -181,7 +181,7 @@ def forged(path: Path, change, tensors=None) -> None:
         ({"n_way": 10**6}, "n_way is 1000000"),
         ({"n_way": 4}, "the module has 3 outputs but the episode 4 classes"),
         ({"target_dim": 1.0}, "target_dim is 1.0"),
-        ({"inputs": {}}, "inputs is {}"),
+        ({"inputs": {}}, "targets are classes but the first episode's were values"),
         ({"inputs": {"x": [[5], "complex64"]}}, "inputs is"),
         ({"inputs": {"x": [[5, 2**40], "float64"]}}, "call bind"),
         ({"inputs": {"x": [[7], "float64"]}}, r"cannot be run on examples of shape \(7,\)"),

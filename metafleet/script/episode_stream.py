@@ -1,0 +1,54 @@
+"""A script's episodes, each made ready when it is asked for."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import Episode
+from metafleet.errors import DataError
+from metafleet.script.learning import Learning
+from metafleet.script.plain_episode import PlainEpisode, as_episode, check_classes
+from metafleet.seeds import CounterRng
+
+PARTS = 2
+"""Of an episode: its support and its query set."""
+
+
+def prepared(
+    learning: Learning,
+    episodes: Iterable[PlainEpisode],
+    split: str,
+    step: int,
+    latest: deque[Mapping[str, Tensor]],
+) -> Iterator[Episode]:
+    """Make each episode ready when it is asked for, and note its inputs in ``latest``.
+
+    Raises:
+        ConfigError, DataError: it is none, or does not fit.
+    """
+    if not isinstance(episodes, Iterable):
+        raise DataError(
+            f"episodes are of type {type(episodes).__name__}; expected several in a list or "
+            "generator, or the loss of a batch as the tensor that it is"
+        )
+    for index, given in enumerate(episodes):
+        rng = CounterRng(learning.choices.seed, f"{split}/draw", step, index)
+        episode = _ready(learning, given, rng)
+        latest.extend((episode.support.inputs, episode.query.inputs))
+        yield episode
+
+
+def _ready(learning: Learning, given: PlainEpisode, rng: CounterRng) -> Episode:
+    episode = as_episode(given, learning.like)
+    bound, n_way = learning.bind(episode.support, episode.n_way)
+    may_be_ignored = learning.choices.loss is not None
+    check_classes(*(episode.query, n_way), whose="query", may_be_ignored=may_be_ignored)
+    for part in (episode.support, episode.query):
+        bound.binding.factory.check(part.inputs)
+    # the learner's seed is the one that an orchestrator's run would give
+    seed = rng.torch_seed()
+    torch.manual_seed(rng.torch_seed())
+    return replace(episode, n_way=n_way, step=learning.step + 1, seed=seed)

@@ -1,0 +1,155 @@
+"""A module, an algorithm, and what comes of them once the first data are seen."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from metafleet.episode import ExampleSet
+from metafleet.errors import ConfigError, NumericsError
+from metafleet.execution import make_execution
+from metafleet.models.module_function import ModuleFunction
+from metafleet.params import Params
+from metafleet.problem import LossFn
+from metafleet.script.arguments import check_optimiser
+from metafleet.script.binding import Algorithm, Binding, bind, bind_to_losses, require_losses_enough
+from metafleet.script.bound import Bound
+from metafleet.script.learned_state import LearnedState
+from metafleet.script.runtime import running
+
+MakeOptimiser = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
+"""Learned parameters -> what steps them, such as ``lambda params: SGD(params, lr=0.1)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a ``MetaLearner`` is made with besides module and algorithm; see there."""
+
+    loss: LossFn | None
+    make_optimiser: MakeOptimiser
+    clip_norm: float
+    batch_norm: str | None
+    execution: str
+    seed: int
+
+
+class Learning:
+    """What is learned, and what steps it.
+
+    Args:
+        function: the module.
+        algorithm: the learner that is asked for.
+        choices: all else.
+        like: where tensors go, and the precision of those with floats.
+
+    Attributes:
+        step: outer steps done.
+        bound: all that depends on shapes of data; None until some are seen.
+    """
+
+    def __init__(
+        self, function: ModuleFunction, algorithm: Algorithm, choices: Choices, *, like: Tensor
+    ) -> None:
+        self.function = function
+        self.algorithm = algorithm
+        self.choices = choices
+        self.like = like
+        self.step = 0
+        self.bound: Bound | None = None
+
+    @property
+    def module(self) -> nn.Module:
+        """The module."""
+        return self.function.module
+
+    def require_bound(self) -> Bound:
+        """Return what is bound.
+
+        Raises:
+            ConfigError: nothing is.
+        """
+        if self.bound is None:
+            raise ConfigError("no episode was seen yet; call bind with a support set, or optimize")
+        return self.bound
+
+    def bind(self, support: ExampleSet, n_way: int) -> tuple[Bound, int]:
+        """Bind where nothing is yet; return what is bound, and the n_way it takes these with.
+
+        Raises:
+            ConfigError, DataError: algorithm, module and data do not go together.
+        """
+        if self.bound is None or not self.bound.binding.is_seen:
+            with running(self.module, is_training=False):
+                binding = bind(
+                    *(self.algorithm, self.function, support, n_way),
+                    loss=self.choices.loss,
+                    batch_norm=self.choices.batch_norm,
+                )
+            self.bound = self._made(binding)
+        return self.bound, self.bound.binding.check(n_way)
+
+    def bind_to_losses(self) -> Bound:
+        """Bind, where nothing is yet, to losses that a training loop computes.
+
+        Raises:
+            ConfigError: they mean nothing to the algorithm.
+        """
+        require_losses_enough(self.algorithm)
+        if self.bound is None:
+            self.algorithm = self.algorithm.for_losses()
+            binding = bind_to_losses(
+                self.algorithm, self.function, batch_norm=self.choices.batch_norm
+            )
+            self.bound = self._made(binding)
+        return self.bound
+
+    def follow(self, grads: Params, *, n_episodes: int) -> float:
+        """Do an outer step along the mean of gradients that are summed up; return its norm.
+
+        Raises:
+            NumericsError: it is not finite; nothing is changed.
+        """
+        bound, clip_norm = self.require_bound(), self.choices.clip_norm
+        optimiser = bound.require_optimiser()
+        norm = bound.state.set_gradients(grads, n_episodes=n_episodes)
+        try:
+            if not math.isfinite(norm):
+                raise NumericsError(
+                    f"outer step {self.step + 1}: the norm of the mean meta-gradient is {norm}; "
+                    "lower outer_lr or inner_lr, or set clip_norm"
+                )
+            if 0.0 < clip_norm < norm:
+                bound.state.scale_gradients(clip_norm / norm)
+            optimiser.step()
+        finally:
+            bound.state.drop_gradients()
+        self.step += 1
+        return norm
+
+    def _made(self, binding: Binding) -> Bound:
+        """Surround a binding with what is learned; what was learned from losses stays."""
+        before, choices = self.bound, self.choices
+        state = LearnedState(
+            binding.learner,
+            self.function,
+            seed=choices.seed,
+            like=self.like,
+            own_params={} if before is None else before.state.own_params,
+        )
+        if before is not None:
+            if state.params.keys() != before.state.params.keys():
+                raise ConfigError(
+                    "other parameters have requires_grad now than when the first loss came; make "
+                    "a new MetaLearner"
+                )
+            optimiser = before.optimiser
+        else:
+            params = list(state.params.values())
+            optimiser = choices.make_optimiser(params) if params else None
+            if params:
+                check_optimiser(optimiser)
+        device = str(self.like.device)
+        execution = make_execution(choices.execution, binding.learner, device=device)
+        return Bound(binding, state, optimiser, execution)
