@@ -7,6 +7,7 @@
     │   ├── DataCorruptError              bytes differ from what was promised
     │   └── DecodeError                   a file or cell is not the picture, sound, ... it should be
     ├── NumericsError (ArithmeticError)   a loss or gradient is not finite
+    │   └── ImpureError                   a learner or model does not repeat itself to the bit
     ├── ContractError                     a message or blob is not what the sender promised
     │   ├── ProtocolMismatchError         sender and receiver speak different versions
     │   ├── SignatureError                the deployment key does not match
@@ -65,6 +66,10 @@ class DecodeError(DataError):
 
 class NumericsError(MetafleetError, ArithmeticError):
     """A loss or gradient is not finite."""
+
+
+class ImpureError(NumericsError):
+    """A learner or model is no function of the state and the episode alone."""
 
 
 class ContractError(MetafleetError):

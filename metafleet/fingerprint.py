@@ -1,8 +1,8 @@
 """A numerics fingerprint: two processes that share it compute the same bits."""
 
 import functools
-import hashlib
 import json
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -12,15 +12,24 @@ import torch.nn.functional as F
 
 from metafleet.execution.compiler import compiler_version
 from metafleet.params import digest
+from metafleet.sources import disk_digest, folder_digest, imported_digest
 
 _COMPILER: Final = "compiler"
+PACKAGE: Final = "package "
+"""What the key of a user's package begins with; its value is a digest of what was imported."""
+
+LIBRARY: Final = "library "
+"""What the key of a library begins with; its value is a version."""
+
+_COMPUTING: Final = ("metafleet", "contracts", "workers")
 
 
 def fingerprint(device: str = "cpu") -> dict[str, str]:
     """Describe everything known to change the bits of this process's arithmetic.
 
     Call it after ``torch.set_num_threads`` and the like. Keys:
-        torch, code: release of torch; release of metafleet and a digest of its sources.
+        torch, code: release of torch; release of metafleet and a digest of the sources that
+            compute shards.
         threads, cpu: torch threads; instruction set of torch's own kernels.
         probe: digest of a small convolution's bits, which also shows oneDNN's instruction set.
         device: "cpu", or the GPU's name with CUDA and cuDNN versions.
@@ -41,29 +50,79 @@ def fingerprint(device: str = "cpu") -> dict[str, str]:
     }
 
 
-def fingerprint_text(device: str = "cpu", *, compiles: bool = False) -> str:
+def fingerprint_text(
+    device: str = "cpu", *, compiles: bool = False, code: Mapping[str, str] | None = None
+) -> str:
     """Return the fingerprint as one line of JSON with sorted keys.
 
     Args:
         device: what computes.
         compiles: it computes gradients by programs compiled here, so the compiler counts as well.
+        code: of the packages and libraries that the work uses, from ``describe_code``.
 
     Raises:
         ConfigError: ``compiles`` and there is no compiler.
     """
-    found = fingerprint(device)
+    found = fingerprint(device) | dict(code or {})
     if compiles:
         found[_COMPILER] = compiler_version()
     return json.dumps(found, sort_keys=True)
 
 
-def without_compiler(text: str) -> str:
-    """Return what ``fingerprint_text`` gives for work that is not compiled; "" stays so."""
-    if f'"{_COMPILER}"' not in text:
-        return text
-    found = json.loads(text)
-    found.pop(_COMPILER, None)
-    return json.dumps(found, sort_keys=True)
+def differences(wanted: str, found: str) -> dict[str, tuple[str, str]]:
+    """Compare two fingerprints: key -> (wanted, found) where values differ.
+
+    A key that only one of them has is no difference: evaluations are not compiled, and older
+    records know of fewer keys. "" for ``wanted`` differs from nothing.
+    """
+    first, second = _parsed(wanted), _parsed(found)
+    if first is None or second is None:
+        return {} if wanted == found else {"fingerprint": (wanted, found)}
+    shared = sorted(first.keys() & second.keys())
+    return {key: (first[key], second[key]) for key in shared if first[key] != second[key]}
+
+
+def merged(known: str, more: str) -> str:
+    """Add to the fingerprint ``known`` the keys that only ``more`` has; texts as of JSON."""
+    return json.dumps((_parsed(more) or {}) | (_parsed(known) or {}), sort_keys=True)
+
+
+def _parsed(text: str) -> dict[str, str] | None:
+    """Read a fingerprint; {} for "", None for what is none."""
+    try:
+        found = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def explain(found: Mapping[str, tuple[str, str]]) -> str:
+    """Say in one line what ``differences`` found, and what to do about it."""
+    told = [f"{_title(key)} is {own} but the run has {run}" for key, (run, own) in found.items()]
+    return f"{', '.join(told)}; {_advice(found)}"
+
+
+def _title(key: str) -> str:
+    for start in (PACKAGE, LIBRARY):
+        if key.startswith(start):
+            return f"{start}{key.removeprefix(start)!r}"
+    return f"its {key}"
+
+
+def _advice(found: Mapping[str, tuple[str, str]]) -> str:
+    packages = [key.removeprefix(PACKAGE) for key in found if key.startswith(PACKAGE)]
+    if packages:
+        name = packages[0]
+        on_disk = disk_digest(name)
+        if on_disk != imported_digest(name) and on_disk == found[PACKAGE + name][0]:
+            return "it was changed on disk after this process imported it: restart this process"
+        return f"install the same {name!r} on every host, and restart what imported another"
+    libraries = [key.removeprefix(LIBRARY) for key in found if key.startswith(LIBRARY)]
+    if libraries:
+        return f"install the same version of {libraries[0]} on every host"
+    if found.keys() & {"code", "torch", "training"}:
+        return "install the same metafleet and torch on every host"
+    return "pin ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY on every host"
 
 
 @functools.cache
@@ -73,12 +132,8 @@ def _code() -> str:
         release = metadata.version("metafleet")
     except metadata.PackageNotFoundError:
         release = "unknown"
-    root = Path(__file__).parent
-    sha = hashlib.sha256()
-    for path in sorted(root.rglob("*.py"), key=lambda p: p.relative_to(root).as_posix()):
-        sha.update(path.relative_to(root).as_posix().encode() + b"\0")
-        sha.update(path.read_bytes() + b"\0")
-    return f"{release}+{sha.hexdigest()[:12]}"
+    root = Path(__file__).parent.parent
+    return f"{release}+{folder_digest(*(root / name for name in _COMPUTING))[:12]}"
 
 
 @functools.cache

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from metafleet.errors import ConfigError
+from metafleet.sources import note_import
 
 ClassT = TypeVar("ClassT")
 
@@ -49,6 +50,7 @@ def _import_class(name: str, *, kind: str, allowed_packages: Sequence[str]) -> A
             f"(allowed: {allowed}); set METAFLEET_ALLOWED_PACKAGES={package} for the "
             "orchestrator and its workers"
         )
+    note_import(package)
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, ValueError) as error:

@@ -5,7 +5,8 @@ dispatcher and the Celery workers call the same ``gradient`` and ``evaluate``, s
 is computed cannot change what comes out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,13 +17,14 @@ from torch import Tensor
 from metafleet.cancellation import stop_if_unwanted
 from metafleet.data import registry as datasets
 from metafleet.episode import META_TRAIN, Episode, ExampleSet
-from metafleet.errors import ConfigError, DataCorruptError, NumericsError
+from metafleet.errors import ConfigError, DataCorruptError, ImpureError, NumericsError
 from metafleet.execution import Execution, Strategy, check_mapped, make_execution
 from metafleet.execution.compiled import CompiledExecution
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.registry import build_learner
 from metafleet.models.registry import model_factory
 from metafleet.params import MetaState, Params, schema_of
+from metafleet.process_state import checksum, kept_as_it_is, seed_generators
 from metafleet.sampling import EpisodeSource, problem_of
 from metafleet.seeds import CounterRng
 from metafleet.workload_spec import WorkloadSpec
@@ -107,10 +109,12 @@ class Workload:
         for split, shape in spec.episodes.items():
             source.check(split, shape)
         problem = problem_of(source, spec.episodes)
-        make_model = model_factory(spec.model, problem, allowed_packages=allowed_packages)
-        learner = build_learner(
-            spec.learner, problem, make_model, allowed_packages=allowed_packages
-        )
+        with kept_as_it_is(device):  # what is drawn while they are built is the same everywhere
+            seed_generators(CounterRng(spec.seed, "build"), device)
+            make_model = model_factory(spec.model, problem, allowed_packages=allowed_packages)
+            learner = build_learner(
+                spec.learner, problem, make_model, allowed_packages=allowed_packages
+            )
         execution = make_execution(spec.execution, learner, device=device, cache_dir=cache_dir)
         return cls(spec, learner, source, device, execution)
 
@@ -121,7 +125,9 @@ class Workload:
 
     def init_state(self) -> MetaState:
         """Draw the state training starts from, on the CPU."""
-        return self.learner.init_state(self.spec.seed)
+        with kept_as_it_is():
+            seed_generators(CounterRng(self.spec.seed, "start"))
+            return self.learner.init_state(self.spec.seed)
 
     def schema(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Return name -> (dtype such as "float32", shape) of ``flatten_state(init_state())``."""
@@ -174,18 +180,26 @@ class Workload:
     ) -> MetaGradient:
         """Sum the meta-gradients of episodes first_episode, first_episode + 1, ..., in that order.
 
+        Global generators are seeded for each episode, or each chunk of those that are mapped; they
+        and torch's modes are given back as they were.
+
         Returns:
             The sum, on the CPU.
 
         Raises:
             NumericsError: a loss or gradient is not finite; names the episode.
+            ImpureError: the learner wrote to ``state``.
         """
         episodes = (
             self._drawn(split=split, step=step, index=index)
             for index in range(first_episode, first_episode + n_episodes)
         )
         try:
-            found = self.execution.gradient(self._on_device(state), episodes, first=first_episode)
+            with self._guarded(state):
+                here = self._on_device(state)
+                found = self.execution.gradient(here, episodes, first=first_episode)
+        except ImpureError:
+            raise
         except NumericsError as error:
             raise NumericsError(f"{split} step={step} {error}") from error
         return MetaGradient(_move(found.grads, "cpu"), _move(found.buffers, "cpu"), found.metrics)
@@ -195,23 +209,42 @@ class Workload:
     ) -> tuple[EpisodeMetrics, ...]:
         """Judge episodes first_episode, first_episode + 1, ..., in that order.
 
+        Global generators are treated as in ``gradient``.
+
         Raises:
             NumericsError: a loss is not finite; names the episode.
+            ImpureError: the learner wrote to ``state``.
         """
-        here = self._on_device(state)
         metrics = []
-        for index in range(first_episode, first_episode + n_episodes):
-            episode = self._drawn(split=split, step=step, index=index)
-            try:
-                metrics.append(self.learner.evaluate(here, episode))
-            except NumericsError as error:
-                raise NumericsError(f"{split} step={step} episode={index}: {error}") from error
+        with self._guarded(state):
+            here = self._on_device(state)
+            for index in range(first_episode, first_episode + n_episodes):
+                episode = self._drawn(split=split, step=step, index=index)
+                try:
+                    metrics.append(self.learner.evaluate(here, episode))
+                except NumericsError as error:
+                    raise NumericsError(f"{split} step={step} episode={index}: {error}") from error
         return tuple(metrics)
+
+    @contextmanager
+    def _guarded(self, state: MetaState) -> Iterator[None]:
+        """Give the process back as it was, and make sure that ``state`` is as it was."""
+        before = checksum(state)
+        with kept_as_it_is(self.device):
+            yield
+        if checksum(state) != before:
+            raise ImpureError(
+                f"learner {self.spec.learner.get('name')!r} or its model wrote to the state it was "
+                "given, which other episodes start from; copy tensors before changing them, as in "
+                "value.clone() or value + 1, and change no .data"
+            )
 
     def _drawn(self, *, split: str, step: int, index: int) -> Episode:
         """Draw an episode, unless nobody waits for the result any more."""
         stop_if_unwanted()
-        return self._episode_on_device(self.sample(split=split, step=step, index=index))
+        episode = self._episode_on_device(self.sample(split=split, step=step, index=index))
+        seed_generators(CounterRng(self.spec.seed, f"{split}/glob", step, index), self.device)
+        return episode
 
     def _on_device(self, state: MetaState) -> MetaState:
         return MetaState(_move(state.params, self.device), _move(state.buffers, self.device))

@@ -31,6 +31,7 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
     Where the size of jobs is still to be measured, they are single episodes until it is set.
     """
     engine = config.engine
+    is_strict = engine.numerics == "strict" and not relaxed
     episodes_per_job = 1 if engine.episodes_per_job == "auto" else engine.episodes_per_job
     if in_process:
         next_epoch()
@@ -43,11 +44,12 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
             wire_dtype=engine.wire_dtype,
             programs_dir=settings.programs_dir,
             compiles=engine.execution == "compiled",
+            is_strict=is_strict,
         )
     options = FleetOptions(
         episodes_per_job=episodes_per_job,
         device=engine.device,
-        is_strict=engine.numerics == "strict" and not relaxed,
+        is_strict=is_strict,
         max_attempts=engine.max_attempts,
         step_deadline_s=engine.step_deadline_s,
         job_deadline_s=engine.job_deadline_s,

@@ -4,12 +4,15 @@ import json
 import logging
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from db.engine import Database
 from db.records import RunRecord
 from db.repositories import RunRepository
 from metafleet.errors import DatabaseError, FingerprintError
+from metafleet.fingerprint import differences, explain
 from metafleet.fingerprint import fingerprint as describe_arithmetic
+from metafleet.sources import folder_digest
 from orchestrator.events import Observer, StepDone
 
 log = logging.getLogger(__name__)
@@ -21,7 +24,8 @@ OUTER = "outer"
 def outer_fingerprint() -> str:
     """Describe the arithmetic of the outer update, which this process does on its CPU."""
     found = describe_arithmetic("cpu")
-    return json.dumps({name: found[name] for name in ("torch", "code", "cpu", "probe")})
+    own = {name: found[name] for name in ("torch", "code", "cpu", "probe")}
+    return json.dumps(own | {"training": folder_digest(Path(__file__).parent / "training")[:12]})
 
 
 class Origin:
@@ -50,10 +54,11 @@ class Origin:
         self._require(self.fingerprint, found)
 
     def _require(self, recorded: str, found: str) -> None:
-        if recorded not in ("", found):
+        if found_differences := differences(recorded, found):
             raise FingerprintError(
-                f"run {self._run_id} began with arithmetic {recorded}, this process has {found}; "
-                "go on where it began, or give up the same bits with --relaxed"
+                f"run {self._run_id} began with other arithmetic than this process has: "
+                f"{explain(found_differences)}, or go on where it began, or give up the same bits "
+                "with --relaxed"
             )
 
     def record(self, text: str) -> bool:

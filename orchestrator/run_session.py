@@ -1,5 +1,6 @@
 """One execution of one run: what must be open while it runs, and closed whatever happens."""
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from db.attempt_records import AttemptCountRecord, AttemptRecord
 from db.engine import Database
 from db.records import RunRecord, RunStatus
 from db.repositories import CheckpointRepository, RunRepository
+from metafleet.code_used import describe_code
 from metafleet.device import prepare_process
 from metafleet.episode import META_TEST
 from metafleet.errors import (
@@ -291,6 +293,7 @@ class RunSession:
         )
         if self._config.engine.numerics == "strict" and not self._relaxed:
             self._origin.require_same_outer()
+            self._origin.require_same(json.dumps(describe_code(self._spec)))
             if self._in_process:
                 self._origin.require_same(dispatcher.fingerprint)
         return dispatcher

@@ -46,6 +46,10 @@ class RecentlyUsed(Generic[K, V]):
         self._values.move_to_end(key)
         return self._values[key]
 
+    def forget(self, key: K) -> None:
+        """Drop the value of ``key``, if there is one."""
+        self._values.pop(key, None)
+
 
 class WorkloadCache:
     """Workloads rebuilt from plans: building reads data and takes seconds, so a few are kept."""
@@ -94,7 +98,7 @@ class StateCache:
     """Meta-learned states by version: a process maps a state once, a host downloads it once.
 
     States in the memory of the orchestrator's host are used where they are. A learner that wrote
-    to one would write to a private copy of the page.
+    to one would write to a private copy of the page; ``Workload`` notices, and it is forgotten.
     """
 
     def __init__(
@@ -112,6 +116,10 @@ class StateCache:
             ContractError: it is damaged or does not fit the model.
         """
         return self._states.get(job.state, lambda: self._fetch(job, schema))
+
+    def forget(self, job: InnerLoopJob) -> None:
+        """Drop the state of a job, which was written to."""
+        self._states.forget(job.state)
 
     def _fetch(self, job: InnerLoopJob, schema: Schema) -> MetaState:
         tensors = decode_tensors(self._find(job), narrow_schema(schema, job.wire_dtype))

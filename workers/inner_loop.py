@@ -1,6 +1,7 @@
 """One job from message to committed result."""
 
 import contextlib
+import json
 import logging
 import os
 import random
@@ -22,6 +23,7 @@ from contracts.ledger import JobLedger
 from contracts.settings import Settings
 from contracts.signing import sign, verify
 from metafleet.cancellation import cancellable, stop_if_unwanted
+from metafleet.code_used import describe_code
 from metafleet.device import describe_device, prepare_process, resolve_device
 from metafleet.errors import (
     BlobMissingError,
@@ -30,10 +32,11 @@ from metafleet.errors import (
     ContractError,
     DataError,
     FingerprintError,
+    ImpureError,
     NumericsError,
     StaleError,
 )
-from metafleet.fingerprint import fingerprint_text, without_compiler
+from metafleet.fingerprint import differences, explain, fingerprint_text, merged
 from metafleet.params import MetaState, Params, flatten_state
 from metafleet.reduction import TreeReducer
 from workers.caches import StateCache, WorkloadCache
@@ -140,7 +143,7 @@ class InnerLoopRunner:
         )
         update: dict[str, object]
         try:
-            self._require(without_compiler(job.fingerprint), self._fingerprint)
+            self._require(job.fingerprint, self._fingerprint)
             with redis_errors(self._url):
                 return result.model_copy(update=self._work(job))
         except StaleError:
@@ -151,6 +154,9 @@ class InnerLoopRunner:
             # this worker cannot; one with the data, the package, the processor or the store may
             reason = next(word for kind, word in _REFUSALS.items() if isinstance(error, kind))
             update = {"status": "refused", "error": f"{self._worker}: {error}", "reason": reason}
+        except ImpureError as error:
+            self._states.forget(job)
+            update = {"status": "failed", "error": str(error), "reason": "impure"}
         except NumericsError as error:  # the same numbers everywhere
             update = {"status": "failed", "error": str(error), "reason": "non_finite"}
         except Exception as error:  # a lost blob, a bug, no memory: another try may fare better
@@ -166,11 +172,11 @@ class InnerLoopRunner:
         workload, schema = self._workloads.get(job)
         if job.kind == "reduce":
             return _promise(self._put(job, self._add_up(job, schema)))
-        fingerprint = self._fingerprint
+        code = describe_code(workload.spec)
+        fingerprint = merged(self._fingerprint, json.dumps(code)) if code else self._fingerprint
         if job.kind == "gradient" and workload.spec.execution.is_compiled:
-            fingerprint = fingerprint_text(self._torch_device, compiles=True)
-            if job.fingerprint != self._fingerprint:  # else no gradient was compiled before
-                self._require(job.fingerprint, fingerprint)
+            fingerprint = fingerprint_text(self._torch_device, compiles=True, code=code)
+        self._require(job.fingerprint, fingerprint)
         state = self._states.get(job, schema)
         if job.kind == "evaluate":
             metrics = workload.evaluate(
@@ -228,11 +234,10 @@ class InnerLoopRunner:
         return Exchange(self._blobs, area, to_store=job.via_store, direct=direct)
 
     def _require(self, wanted: str, found: str) -> None:
-        if wanted not in ("", found):
+        if found_differences := differences(wanted, found):
             raise FingerprintError(
-                f"worker {self._worker} computes as {found} but the run as {wanted}; pin "
-                "ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY on every host, or set "
-                'engine.numerics="relaxed"'
+                f"this worker computes otherwise than the run: {explain(found_differences)}, or "
+                'set engine.numerics="relaxed"'
             )
 
     def _persist(self, call: Callable[[], T], *, patience_s: float = _PATIENCE_S) -> T:

@@ -58,6 +58,8 @@ class SklearnHead(MetricLearner[SklearnHeadOptions]):
 
     name: ClassVar[str] = "sklearn_head"
     Options: ClassVar[type] = SklearnHeadOptions
+    libraries: ClassVar[tuple[str, ...]] = ("sklearn",)
+    """Top-level modules that compute, whose versions are part of a run's fingerprint."""
 
     @classmethod
     def build(cls, options: SklearnHeadOptions, problem: Problem, make_model: ModelFactory) -> Self:

@@ -1,5 +1,6 @@
 """Takes results in: each is checked against what was asked before it may touch the sum."""
 
+import hashlib
 from collections.abc import Iterable
 
 from contracts.codec import WireDtype
@@ -10,6 +11,7 @@ from metafleet.errors import ContractError, LengthError, StaleError
 from metafleet.learners.base import EpisodeMetrics
 from metafleet.params import Params
 from metafleet.reduction import TreeReducer
+from orchestrator.engine.computed import Computed
 from orchestrator.engine.step import JobFacts, Shard, StepRequest
 from orchestrator.engine.sum_form import SumForm
 
@@ -43,6 +45,13 @@ class Collector:
         """Sums that were added and are still in their store."""
         self._metrics: dict[int, tuple[EpisodeMetrics, ...]] = {}
         self._jobs: dict[int, JobFacts] = {}
+        self._watched: int | None = None
+        self.seen: Computed | None = None
+        """What came of the shard that is watched; None before it came."""
+
+    def watch(self, shard: int) -> None:
+        """Keep a digest of what comes of a shard."""
+        self._watched = shard
 
     @property
     def sum_bytes(self) -> int:
@@ -61,7 +70,10 @@ class Collector:
         shard = self._shard_of(result)
         metrics = _metrics_of(result, shard) if self._request.kind != "reduce" else ()
         if self._reducer is not None:
-            self._take(shard.index, self._ref_of(result, keys))
+            ref = self._ref_of(result, keys)
+            seen = self._look_at(result, ref) if shard.index == self._watched else None
+            self._take(shard.index, ref)
+            self.seen = seen or self.seen
         self._metrics[shard.index] = metrics
         self._jobs[shard.index] = JobFacts(
             shard=shard.index,
@@ -136,6 +148,11 @@ class Collector:
                 f"{self._form.n_bytes}"
             )
         return result.blob(keys.blob(result.shard, result.attempt))
+
+    def _look_at(self, result: ShardResult, ref: BlobRef) -> Computed:
+        sha = hashlib.sha256(repr((result.losses, result.accuracies)).encode())
+        sha.update(self._exchange.get(ref, what=f"the sum of shard {result.shard}"))
+        return Computed(sha.hexdigest(), result.worker)
 
     def _take(self, shard: int, ref: BlobRef) -> None:
         if self._defer:

@@ -21,18 +21,19 @@ from metafleet.errors import (
     FencedError,
     FleetError,
     MetafleetError,
-    NumericsError,
 )
-from metafleet.fingerprint import without_compiler
 from orchestrator.engine.carrier import Carrier
+from orchestrator.engine.failing import failing
 from orchestrator.engine.fleet_options import FleetOptions
 from orchestrator.engine.lanes import Lanes
+from orchestrator.engine.numerics import Numerics
 from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.ownership import Ownership
 from orchestrator.engine.patience import Patience
 from orchestrator.engine.redis_clock import RedisClock
 from orchestrator.engine.reducing import groups_of, reduce_request
 from orchestrator.engine.replies import wait_for_results
+from orchestrator.engine.second_look import SecondLook
 from orchestrator.engine.step import Shard, StepOutcome, StepRequest, Ticket, cut
 from orchestrator.engine.step_deadline import StepDeadline
 from orchestrator.engine.strangers import Strangers
@@ -90,7 +91,13 @@ class FleetDispatcher:
             is_granted=is_granted,
         )
         self._clock = RedisClock(self._client)
-        self._fingerprint = fingerprint
+        self._numerics = Numerics(fingerprint, is_strict=options.is_strict, notify=notify)
+        self._second_look = SecondLook(
+            *(self._open, self._finish, self._close),
+            is_due=options.is_strict,
+            count_processes=lambda: self.processes_alive,
+            notify=notify,
+        )
         self._strangers = Strangers(notify)
         self._patience = Patience(self._url, notify=notify, check=check)
         self._persist = self._patience.persist
@@ -107,7 +114,7 @@ class FleetDispatcher:
     @property
     def fingerprint(self) -> str:
         """Numerics fingerprint of the run's workers; "" before the first result."""
-        return self._fingerprint
+        return self._numerics.known
 
     @property
     def epoch(self) -> int:
@@ -126,7 +133,7 @@ class FleetDispatcher:
     def begin(self, request: StepRequest) -> Ticket:
         """Open a step; see ``Dispatcher``."""
         ticket = Ticket(next(self._numbers))
-        self._begun[ticket] = self._open(request)
+        self._begun[ticket] = self._second_look.begin(self._open(request))
         self._persist(self._fill)
         return ticket
 
@@ -141,7 +148,8 @@ class FleetDispatcher:
             FencedError: another orchestrator took the run over.
             ShardQuarantinedError: a shard failed too often.
             FleetError: the step deadline passed.
-            NumericsError: a loss or gradient is not finite.
+            NumericsError: a loss or gradient is not finite; an ``ImpureError`` where a shard of the
+                first step has other bits when it is computed again.
         """
         step = self._begun.pop(ticket)
         for _ in range(self._options.max_attempts):
@@ -152,6 +160,7 @@ class FleetDispatcher:
                     if step.is_deferred
                     else step.outcome(self._owner.workers_alive)
                 )
+                self._second_look.compare(step)
             except _SumsLostError as error:
                 self._close(step)
                 self._notify(f"{step.name} begins again: {error}")
@@ -164,7 +173,7 @@ class FleetDispatcher:
                 return outcome
             # a closed step can be opened again under a new epoch alone, which is that of all steps
             self._persist(self._restore)
-            step = self._open(step.request)
+            step = self._second_look.begin(self._open(step.request))
         self._close(step)
         raise FleetError(f"{step.name} lost its sums too often; are the blobs evicted?")
 
@@ -307,19 +316,18 @@ class FleetDispatcher:
     def _send(self, step: OpenStep, placed: Mapping[int, str]) -> None:
         if placed:
             step.move_to(self._owner.epoch)
-            fingerprint = self._wanted(step.request) if self._options.is_strict else ""
+            fingerprint = self._numerics.required(step.request.spec)
             self._carrier.send(step, placed, hosts=self._owner.hosts, fingerprint=fingerprint)
 
     def _take_in(self) -> None:
         wait_s = max(0.01, self._review_at_s - time.monotonic())
         for step, result in wait_for_results(self._client, self._unsettled(), wait_s):
-            with _failing(step):
+            with failing(step):
                 self._take(step, result)
 
     def _take(self, step: OpenStep, result: ShardResult) -> None:
-        if result.status == "ok" and not self._accepts(step.request, result.fingerprint):
-            reason = f"{result.worker} computes otherwise: {result.fingerprint}"
-            step.withdraw(result, reason, kind="fingerprint")
+        if fault := self._numerics.find_fault(step.request.spec, result):
+            step.withdraw(result, fault, kind="fingerprint")
             return
         if result.status == "missing":
             if step.request.kind == "reduce":
@@ -329,16 +337,6 @@ class FleetDispatcher:
             self._lanes.note(step.queue_of(result), result.compute_s)
         step.take(result, workers_alive=self._owner.workers_alive)
 
-    def _accepts(self, request: StepRequest, fingerprint: str) -> bool:
-        if self._fingerprint in ("", without_compiler(fingerprint)):
-            self._fingerprint = fingerprint  # the first, or the first whose work was compiled
-        return fingerprint == self._wanted(request) or not self._options.is_strict
-
-    def _wanted(self, request: StepRequest) -> str:
-        """Return the numerics that this work must be done with; "" while nothing is known."""
-        known = self._fingerprint
-        return known if request.is_compiled else without_compiler(known)
-
     def _review(self) -> None:
         if not self._owner.check():
             self._notify("Redis came back empty: sending the open shards again")
@@ -346,7 +344,7 @@ class FleetDispatcher:
             return
         self._follow_epoch()
         for step in self._unsettled():
-            with _failing(step):
+            with failing(step):
                 due = step.review(alive=self._owner.alive_by_queue())
                 if due:
                     log.warning("%s: sending shards %s again", step.name, due)
@@ -369,6 +367,7 @@ class FleetDispatcher:
                 step.move_to(self._owner.epoch)
 
     def _close(self, step: OpenStep) -> RunStatus | None:
+        self._second_look.forget(step)
         self._open_steps.remove(step)
         status: RunStatus | None = None
         with self._leaving(f"the keys of {step.name}"):
@@ -397,12 +396,3 @@ class FleetDispatcher:
 
 class _SumsLostError(FleetError):
     """Sums that were committed are gone before they were added up."""
-
-
-@contextmanager
-def _failing(step: OpenStep) -> Iterator[None]:
-    """Keep what makes a step fail for whoever waits for it: other steps go on."""
-    try:
-        yield
-    except (NumericsError, BlobMissingError, FleetError) as error:
-        step.failure = error

@@ -1,6 +1,7 @@
 """The engine without a fleet: every shard in this process, one after the other."""
 
 import functools
+import hashlib
 import itertools
 import os
 import socket
@@ -11,13 +12,26 @@ from pathlib import Path
 
 from contracts.codec import WireDtype, narrow, schema_of, widen
 from metafleet.cancellation import cancellable
+from metafleet.code_used import describe_code
 from metafleet.device import describe_device, prepare_process
 from metafleet.fingerprint import fingerprint_text
 from metafleet.learners.base import EpisodeMetrics
-from metafleet.params import MetaState, Params, flatten_state, unflatten_state
+from metafleet.params import MetaState, Params, digest, flatten_state, unflatten_state
 from metafleet.reduction import TreeReducer
 from metafleet.workload import Workload, WorkloadSpec
-from orchestrator.engine.step import JobFacts, Shard, StepOutcome, StepRequest, Ticket, cut
+from orchestrator.engine.computed import Computed, require_equal
+from orchestrator.engine.step import (
+    TRAIN_STREAM,
+    JobFacts,
+    Shard,
+    StepOutcome,
+    StepRequest,
+    Ticket,
+    cut,
+)
+
+Sums = tuple[Params, tuple[EpisodeMetrics, ...]]
+"""What comes of a shard: sums shaped like a state, and its episodes' metrics."""
 
 
 class LocalDispatcher:
@@ -32,6 +46,7 @@ class LocalDispatcher:
         wire_dtype: how sums and states would travel.
         programs_dir: where compiled programs are kept.
         compiles: some gradients will be compiled, so the compiler is part of the fingerprint.
+        is_strict: compute one shard of a training's first step twice, and compare the bits.
     """
 
     def __init__(  # noqa: PLR0913 - the seams of a dispatcher
@@ -45,9 +60,12 @@ class LocalDispatcher:
         wire_dtype: WireDtype = "float32",
         programs_dir: Path | None = None,
         compiles: bool = False,
+        is_strict: bool = False,
     ) -> None:
+        self._is_second_look_due = is_strict
         prepare_process(device)
         self._check = check
+        self._allowed_packages = allowed_packages
         self._build = functools.partial(
             Workload.build,
             data_dir=data_dir,
@@ -56,6 +74,7 @@ class LocalDispatcher:
             cache_dir=programs_dir,
         )
         self._compiles = compiles
+        self._code: dict[str, str] = {}
         self._workloads: list[Workload] = []
         self._numbers = itertools.count()
         self._begun: dict[Ticket, StepRequest] = {}
@@ -66,7 +85,7 @@ class LocalDispatcher:
     @property
     def fingerprint(self) -> str:
         """Numerics fingerprint of this process, as it computed gradients last."""
-        return fingerprint_text(self._torch_device, compiles=self._compiles)
+        return fingerprint_text(self._torch_device, compiles=self._compiles, code=self._code)
 
     @property
     def processes_alive(self) -> int:
@@ -106,7 +125,10 @@ class LocalDispatcher:
             self._check()
             started_s = time.monotonic()
             with cancellable(self._checked):
-                sums, shard_metrics = self._compute(request, shard)
+                sums, shard_metrics = self._compute(request, shard, self._workload(request.spec))
+                if self._is_second_look_due and request.stream == TRAIN_STREAM:
+                    self._is_second_look_due = False
+                    self._look_again(request, shard, (sums, shard_metrics))
             if reducer is not None:
                 reducer.add(shard.index, sums)
             metrics.extend(shard_metrics)
@@ -141,10 +163,20 @@ class LocalDispatcher:
         self._check()
         return False
 
-    def _compute(
-        self, request: StepRequest, shard: Shard
-    ) -> tuple[Params, tuple[EpisodeMetrics, ...]]:
+    def _look_again(self, request: StepRequest, shard: Shard, first: Sums) -> None:
+        """Compute a shard again, by a learner made anew where that costs little, and compare."""
         workload = self._workload(request.spec)
+        if not request.is_compiled:
+            workload = Workload.bind(
+                *(request.spec, workload.source),
+                device=self._torch_device,
+                allowed_packages=self._allowed_packages,
+            )
+        again = self._compute(request, shard, workload)
+        seen, looked = (Computed(_bits(sums), self._worker) for sums in (first, again))
+        require_equal(f"{request.stream} step {request.step}", seen, looked)
+
+    def _compute(self, request: StepRequest, shard: Shard, workload: Workload) -> Sums:
         if request.kind == "gradient":
             self._compiles = request.is_compiled
         if request.kind == "evaluate":
@@ -178,4 +210,10 @@ class LocalDispatcher:
             if workload.spec == spec:
                 return workload
         self._workloads.append(self._build(spec))
+        self._code |= describe_code(spec)
         return self._workloads[-1]
+
+
+def _bits(sums: Sums) -> str:
+    tensors, metrics = sums
+    return hashlib.sha256(f"{digest(tensors)} {metrics!r}".encode()).hexdigest()

@@ -18,6 +18,7 @@ from db.attempt_records import Outcome
 from metafleet.errors import (
     BlobMissingError,
     ContractError,
+    ImpureError,
     MetafleetError,
     NumericsError,
     OversizedError,
@@ -71,7 +72,8 @@ class OpenStep:
             job_deadline_s=job_deadline_s,
             on_lost=self._note_lost,
         )
-        self._shards, self._run_keys = shards, keys
+        self.shards = self._shards = shards
+        self._run_keys = keys
         self._epoch = -1
         self._keys = keys.step(request.stream, request.step, epoch=-1)
         self._client, self._ledger = client, ledger
@@ -212,7 +214,8 @@ class OpenStep:
         """Count a result, or arrange for another attempt.
 
         Raises:
-            NumericsError: a loss or gradient was not finite: so it would be everywhere.
+            NumericsError: a loss or gradient was not finite, or the learner wrote to its state: so
+                it would be everywhere.
             ShardQuarantinedError, FleetError: no further attempt is allowed.
         """
         self._note_begun((result.shard, result.attempt))
@@ -338,7 +341,8 @@ class OpenStep:
         elif result.is_retryable:
             self.book.mark_failed(shard, attempt, result.error, now_s=now_s)
         else:
-            raise NumericsError(f"{self.name}, shard {shard}: {result.error}")
+            kind = ImpureError if result.reason == "impure" else NumericsError
+            raise kind(f"{self.name}, shard {shard}: {result.error}")
 
     def _is_first(self, raw: bytes) -> bool:
         """Return whether a result is dealt with for the first time.

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NewType, Protocol
+from typing import Final, NewType, Protocol
 
 from contracts.job import Kind
 from metafleet.learners.base import EpisodeMetrics
 from metafleet.params import MetaState, Params
 from metafleet.workload import WorkloadSpec
+
+TRAIN_STREAM: Final = "train"
+"""The sequence of steps that train."""
 
 
 @dataclass(frozen=True, slots=True)

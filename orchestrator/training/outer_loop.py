@@ -10,7 +10,7 @@ from metafleet.params import MetaState
 from metafleet.summary import summarise
 from metafleet.workload import WorkloadSpec
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.engine.step import Dispatcher, StepOutcome, StepRequest
+from orchestrator.engine.step import TRAIN_STREAM, Dispatcher, StepOutcome, StepRequest
 from orchestrator.events import Observer
 from orchestrator.recorder import Recorder
 from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, StoredCheckpoint
@@ -20,8 +20,6 @@ from orchestrator.training.journal import Journal
 from orchestrator.training.outer_optimiser import OuterOptimiser, UpdateFacts
 from orchestrator.training.step_pipeline import StepPipeline
 from orchestrator.training.validation import Validation
-
-TRAIN_STREAM = "train"
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,3 +263,19 @@ def test_a_model_of_many_long_names_fits_its_own_size_limit() -> None:
     bench.collector.add(bench.deliver(0, flatten_state(state)), KEYS)
 
     assert digest(bench.collector.sums()) == digest(flatten_state(state))
+
+
+def test_bits_of_a_watched_shard_are_those_of_its_sum_and_metrics() -> None:
+    def seen(*, defer: bool = False, sums: Params | None = None, **changes: Any) -> object:
+        bench = Bench(defer=defer)
+        bench.collector.watch(1)
+        bench.add(0)
+        assert bench.collector.seen is None
+        bench.collector.add(bench.deliver(1, sums, **changes), KEYS)
+        bench.add(2)
+        return bench.collector.seen
+
+    plain = seen()
+    assert plain == seen() == seen(defer=True)
+    assert plain not in (seen(sums=make_sums(9)), seen(losses=(0.1, 0.2, 0.3)))
+    assert plain != seen(worker="host:43")

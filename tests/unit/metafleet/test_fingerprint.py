@@ -2,11 +2,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from metafleet.fingerprint import fingerprint, fingerprint_text
+from metafleet import fingerprint as fingerprint_module
+from metafleet.code_used import describe_code
+from metafleet.execution.strategy import Strategy
+from metafleet.fingerprint import differences, explain, fingerprint, fingerprint_text, merged
+from metafleet.sources import disk_digest, folder_digest, imported_digest
+from metafleet.workload_spec import WorkloadSpec
 
 PRINT = "print(fingerprint_text()); "
 PRELUDE = (
@@ -72,3 +79,67 @@ def test_the_text_is_one_line_of_sorted_json() -> None:
     text = fingerprint_text()
     assert "\n" not in text
     assert list(json.loads(text)) == sorted(fingerprint())
+
+
+def test_a_key_that_only_one_side_has_is_no_difference() -> None:
+    recorded = json.dumps({"torch": "2.13.0", "cpu": "AVX2"})
+    now = json.dumps({"torch": "2.13.0", "cpu": "AVX2", "package mine": "3f2a", "compiler": "g++"})
+    assert differences(recorded, now) == differences(now, recorded) == differences("", now) == {}
+    assert json.loads(merged(recorded, now)) == json.loads(now)
+    assert json.loads(merged("", now)) == json.loads(now)
+
+
+def test_differences_are_explained_by_name_with_both_values_and_what_to_do() -> None:
+    run = json.dumps({"package mine": "3f2a", "library scipy": "1.17.1", "cpu": "AVX2"})
+    own = json.dumps({"package mine": "99ab", "library scipy": "1.17.1", "cpu": "AVX2"})
+    assert explain(differences(run, own)) == (
+        "package 'mine' is 99ab but the run has 3f2a; install the same 'mine' on every host, and "
+        "restart what imported another"
+    )
+    assert explain({"library scipy": ("1.17.1", "1.16.0")}).endswith(
+        "library 'scipy' is 1.16.0 but the run has 1.17.1; install the same version of scipy on "
+        "every host"
+    )
+    assert "ONEDNN_MAX_CPU_ISA" in explain({"cpu": ("AVX2", "AVX512")})
+    assert "same metafleet and torch" in explain({"code": ("0.1.0+1", "0.1.0+2")})
+
+
+def test_a_text_that_is_no_fingerprint_differs_from_any() -> None:
+    assert differences(fingerprint_text(), "an abacus") == {
+        "fingerprint": (fingerprint_text(), "an abacus")
+    }
+    assert merged(fingerprint_text(), "an abacus") == fingerprint_text()
+
+
+def test_a_package_changed_on_disk_after_its_import_is_to_be_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "changed_code.py").write_text("x = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    old = imported_digest("changed_code")
+    (tmp_path / "changed_code.py").write_text("x = 2")
+    text = explain({"package changed_code": (disk_digest("changed_code"), old)})
+    assert text.endswith("changed on disk after this process imported it: restart this process")
+
+
+def test_the_code_that_computes_shards_is_more_than_the_core() -> None:
+    root = Path(fingerprint_module.__file__).parent.parent
+    whole = folder_digest(root / "metafleet", root / "contracts", root / "workers")
+    assert fingerprint()["code"].endswith(f"+{whole[:12]}")
+    assert folder_digest(root / "metafleet") != whole
+
+
+def test_the_code_of_a_run_names_its_packages_and_what_built_in_learners_compute_with() -> None:
+    plain = WorkloadSpec(
+        0, {"name": "sinusoid"}, "", {}, {"name": "mlp"}, {"name": "maml"}, Strategy()
+    )
+    assert describe_code(plain) == {}
+    encoders = {"image": {"name": "tests.own:Encoder"}}
+    own = replace(plain, model={"name": "fusion", "encoders": encoders})
+    assert describe_code(own)["package tests"] == imported_digest("tests")
+    heads = replace(plain, learner={"name": "sklearn_head"})
+    assert describe_code(heads).keys() == {
+        "library scikit-learn",
+        "library numpy",
+        "library scipy",
+    }

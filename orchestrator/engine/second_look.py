@@ -1,0 +1,108 @@
+"""The first step of a run has one shard computed twice: a learner must repeat itself to the bit."""
+
+import itertools
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from metafleet.errors import BlobMissingError, FencedError, FleetError
+from orchestrator.engine.computed import Computed, require_equal
+from orchestrator.engine.open_step import OpenStep
+from orchestrator.engine.step import TRAIN_STREAM, Shard, StepRequest
+
+log = logging.getLogger(__name__)
+
+_WATCHED: Final = 0
+_MOST_LOOKS: Final = 5
+"""How often a shard goes out again until another process than the first one's has computed it."""
+
+
+class SecondLook:
+    """Sends one shard of a run's first step out a second time, and compares.
+
+    The second attempt is a step of one shard in a stream of its own, "train-again": it is counted
+    there, and never added up. It travels along with the first step.
+
+    Args:
+        open_step: opens a step of the given shards.
+        finish: waits for it; raises what it fails with.
+        close: closes it.
+        is_due: whether to look at all.
+        count_processes: says how many compute.
+        notify: told when nobody could compute it again.
+    """
+
+    def __init__(
+        self,
+        open_step: Callable[[StepRequest, tuple[Shard, ...]], OpenStep],
+        finish: Callable[[OpenStep], None],
+        close: Callable[[OpenStep], object],
+        *,
+        is_due: bool,
+        count_processes: Callable[[], int],
+        notify: Callable[[str], None],
+    ) -> None:
+        self._open_step, self._finish, self._close = open_step, finish, close
+        self._is_due, self._notify = is_due, notify
+        self._count_processes = count_processes
+        self._first: OpenStep | None = None
+        self._again: OpenStep | None = None
+
+    def begin(self, step: OpenStep) -> OpenStep:
+        """Open the second computation beside ``step``, if that is the first of a training."""
+        request = step.request
+        if self._is_due and self._first is None and request.stream == TRAIN_STREAM:
+            self._first = step
+            self._numbers = itertools.count(request.step)
+            step.collector.watch(_WATCHED)
+            self._again = self._send()
+        return step
+
+    def compare(self, step: OpenStep) -> None:
+        """Wait for the second computation of a finished step, and compare.
+
+        Raises:
+            ImpureError: it has other bits.
+            FencedError: the run is another's.
+        """
+        if step is not self._first or (seen := step.collector.seen) is None:
+            return
+        for _ in range(_MOST_LOOKS):
+            try:
+                again = self._wait()
+            except FencedError:
+                raise
+            except (BlobMissingError, FleetError) as error:
+                self._notify(f"{step.name} was not computed twice to compare the bits: {error}")
+                break
+            require_equal(step.name, seen, again)
+            if again.worker != seen.worker or self._count_processes() < 2:
+                break
+        self._is_due = False
+
+    def forget(self, step: OpenStep) -> None:
+        """Close what was opened beside ``step``."""
+        if step is self._first:
+            self._first = None
+            if (again := self._again) is not None:
+                self._again = None
+                self._close(again)
+
+    def _send(self) -> OpenStep:
+        assert self._first is not None
+        request = self._first.request
+        again = replace(request, stream=f"{TRAIN_STREAM}-again", step=next(self._numbers))
+        opened = self._open_step(again, self._first.shards[_WATCHED : _WATCHED + 1])
+        opened.collector.watch(_WATCHED)
+        return opened
+
+    def _wait(self) -> Computed:
+        again = self._again = self._again or self._send()
+        try:
+            self._finish(again)
+        finally:
+            self._again = None
+            self._close(again)
+        assert again.collector.seen is not None
+        return again.collector.seen
