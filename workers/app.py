@@ -13,12 +13,13 @@ from metafleet.errors import MetafleetError
 from workers import tasks
 from workers.lifecycle import Lifecycle
 
-__all__ = ["app", "tasks"]
+__all__ = ["app", "device", "tasks"]
 
 try:
     settings = Settings.load()
     app = make_app(require_broker_url(settings), settings.signing_key)
-    prepare_process(resolve_device(settings.device))
+    device = resolve_device(settings.device)
+    prepare_process(device)
     Lifecycle(app, settings).connect()
 except MetafleetError as error:
     sys.exit(f"error: {error}")

@@ -1,9 +1,11 @@
 """`metafleet chaos`: kill workers of this machine while a run goes on, to see it survive."""
 
+import itertools
 import random
 import re
 import socket
 import time
+from collections.abc import Sequence
 
 import click
 import psutil
@@ -132,8 +134,13 @@ def _find_process(worker: WorkerInfo) -> psutil.Process | None:
         words = process.cmdline()
     except (psutil.Error, OverflowError):
         return None
-    is_ours = "worker" in words and any(word in words for word in _APP)
-    return process if is_ours else None
+    return process if _is_worker_command(words) else None
+
+
+def _is_worker_command(words: Sequence[str]) -> bool:
+    """Return whether a command line is Celery's with our app, or that of ``metafleet worker``."""
+    is_celery = "worker" in words and any(word in words for word in _APP)
+    return is_celery or ("-m", "workers") in itertools.pairwise(words)
 
 
 def _read(database: Database, ref: int | str) -> RunRecord:

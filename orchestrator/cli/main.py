@@ -30,6 +30,7 @@ _COMMANDS = {
     "adapt": LazyCommand("orchestrator.cli.adapt:adapt", "Learn new classes from a handful."),
     "predict": LazyCommand("orchestrator.cli.predict:predict", "Label a folder with a model."),
     "export": LazyCommand("orchestrator.cli.export:export", "Take what was learned elsewhere."),
+    "worker": LazyCommand("orchestrator.cli.worker:worker", "Run a worker on this machine."),
     "workers": LazyCommand("orchestrator.cli.workers:workers", "Show the fleet's workers."),
     "data": LazyCommand("orchestrator.cli.data:data", "List, prepare and inspect data sets."),
     "up": LazyCommand("orchestrator.cli.up:up", "Run a Redis server and workers on this machine."),

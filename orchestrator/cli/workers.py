@@ -13,7 +13,7 @@ from orchestrator.engine.strangers import find_mismatch
 
 _HINT = (
     "no workers; start some with `metafleet up --workers 2`, or on any machine that reaches Redis "
-    "with `celery -A workers.app worker`"
+    "with `metafleet worker`"
 )
 
 

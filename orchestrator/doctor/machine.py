@@ -13,6 +13,7 @@ from metafleet.device import describe_device, resolve_device
 from metafleet.errors import ConfigError
 from metafleet.version import code_version
 from orchestrator.doctor.finding import Finding, examine, fail, ok, warn
+from orchestrator.doctor.shadows import find_shadows
 from orchestrator.embedded.server_binary import find_server
 from orchestrator.embedded.stack_file import is_alive, read_stack
 
@@ -25,6 +26,7 @@ def examine_machine(settings: Settings) -> list[Finding]:
     """Look at everything that needs no server."""
     checks = {
         "versions": lambda: [_versions()],
+        "packages": lambda: find_shadows(Path.cwd()),
         "device": lambda: [_device(settings)],
         "home": lambda: [_home(settings.home)],
         "data": lambda: _data(settings),

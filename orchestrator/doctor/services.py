@@ -17,7 +17,7 @@ from orchestrator.embedded.server_binary import MIN_VERSION
 from orchestrator.engine.strangers import find_mismatch
 
 _TIMEOUT_S = 3.0
-_START_ONE = "start one with `metafleet up`, or `celery -A workers.app worker` on any machine"
+_START_ONE = "start one with `metafleet up`, or `metafleet worker` on any machine"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 

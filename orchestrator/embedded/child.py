@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class ChildSpec:
         label: its name in messages and of its log file.
         argv: the command; never holds a secret, because anyone may list processes.
         environment: the process's whole environment.
-        log_path: receives its output.
+        log_path: receives its output; None for that of this process.
         folder: its working directory.
         stdin: bytes written to its standard input, which is then closed.
     """
@@ -32,7 +32,7 @@ class ChildSpec:
     label: str
     argv: Sequence[str]
     environment: Mapping[str, str] = field(repr=False)
-    log_path: Path
+    log_path: Path | None
     folder: Path
     stdin: bytes = field(default=b"", repr=False)
 
@@ -46,6 +46,8 @@ class Child:
         self._started_at = 0.0
         self._deaths = 0
         self._due_at: float | None = None
+        self.last_status: int | None = None
+        """How the process ended the last time; negative: the signal."""
 
     @property
     def pid(self) -> int | None:
@@ -54,12 +56,14 @@ class Child:
 
     def start(self) -> None:
         """Start the process; its log goes on where the last one ended."""
-        with self.spec.log_path.open("ab") as log:
+        with ExitStack() as stack:
+            path = self.spec.log_path
+            log = stack.enter_context(path.open("ab")) if path is not None else None
             self._process = subprocess.Popen(
                 self.spec.argv,
                 stdin=subprocess.PIPE,
                 stdout=log,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if log is not None else None,
                 env=self.spec.environment,
                 cwd=self.spec.folder,
                 start_new_session=True,
@@ -85,19 +89,30 @@ class Child:
         if status is None:
             return None
         self._signal_group(signal.SIGKILL)
-        self._process = None
+        self._process, self.last_status = None, status
         self._deaths = 1 if now - self._started_at >= _STEADY_AFTER_S else self._deaths + 1
         delay_s = _BACKOFF_S[min(self._deaths, len(_BACKOFF_S)) - 1]
         self._due_at = now + delay_s
+        where = f", log: {self.spec.log_path}" if self.spec.log_path is not None else ""
         return (
             f"{self.spec.label} died ({describe_exit(status)}); starting it again in "
-            f"{delay_s:g} s, log: {self.spec.log_path}"
+            f"{delay_s:g} s{where}"
         )
 
     def terminate(self) -> None:
         """Ask the process to stop, and start it no more."""
         self._due_at = None
         self._signal_group(signal.SIGTERM)
+
+    def ask_to_stop(self) -> None:
+        """Ask the process alone to stop, who tells its children; start it no more."""
+        self._due_at = None
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int | None:
+        """Wait for the end; returns the exit status, None where nothing runs."""
+        return self._process.wait() if self._process is not None else None
 
     def wait_or_kill(self, deadline: float) -> None:
         """Wait until ``deadline`` (monotonic seconds), then kill whatever is left of its group."""

@@ -1,11 +1,11 @@
 """The processes of a stack: their command lines, configurations and environments."""
 
+import os
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import orchestrator
-from contracts.keys import queue_of
 from contracts.settings import Settings, child_environment
 from orchestrator.embedded.child import ChildSpec
 from orchestrator.embedded.server_binary import ServerBinary
@@ -68,20 +68,41 @@ def server_spec(
 def worker_spec(index: int, settings: Settings, logs_dir: Path) -> ChildSpec:
     """Describe one CPU worker: a process with the ``solo`` pool, torch imported once."""
     name = f"cpu{index}"
-    argv = (
-        *(sys.executable, "-m", "celery", "-A", "workers.app", "worker"),
-        *("--pool", "solo", "-n", f"{name}@%h", "-Q", queue_of("cpu")),
-        *("--without-gossip", "--without-mingle", "--loglevel", "INFO"),
-    )
     # a machine with a GPU must not turn the workers of a laptop's CPU queue into GPU workers
     cpu_settings = replace(settings, device="cpu")
     return ChildSpec(
         label=f"worker {name}",
-        argv=argv,
+        argv=(sys.executable, "-m", "workers", "--name", name, "--concurrency", "1"),
         environment=child_environment(cpu_settings),
         log_path=logs_dir / f"worker-{name}.log",
         folder=IMPORT_ROOT,
     )
+
+
+def lone_worker_spec(
+    settings: Settings, *, name: str | None, concurrency: int | None, pool: str | None, folder: Path
+) -> ChildSpec:
+    """Describe a worker that writes to this terminal; what is None is chosen by its device.
+
+    Packages of the user in ``folder`` are found after all others, so that none is hidden by them.
+    """
+    chosen = {"--name": name, "--concurrency": concurrency, "--pool": pool}
+    given = [word for option, value in chosen.items() if value for word in (option, str(value))]
+    return ChildSpec(
+        label="the worker",
+        argv=(sys.executable, "-m", "workers", "--packages-in", str(folder), *given),
+        environment=_away_from(folder, child_environment(settings)),
+        log_path=None,
+        folder=IMPORT_ROOT,
+    )
+
+
+def _away_from(folder: Path, environment: dict[str, str]) -> dict[str, str]:
+    """Keep what PYTHONPATH says about ``folder`` true for a process that starts elsewhere."""
+    if not (path := environment.get("PYTHONPATH")):
+        return environment
+    entries = [str(folder / entry) for entry in path.split(os.pathsep)]
+    return environment | {"PYTHONPATH": os.pathsep.join(entries)}
 
 
 def flower_spec(

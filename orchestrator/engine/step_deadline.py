@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Sequence
 
+from contracts.keys import queue_of
+
 
 class StepDeadline:
     """Time spent on a step: pauses for want of workers or of Redis do not count."""
@@ -36,8 +38,8 @@ class StepDeadline:
         if workers_alive == 0 and not self._is_paused:
             self._notify(
                 f"paused: no worker listens to {' or '.join(self._queues)}; `metafleet up` starts "
-                "its own again, others start with "
-                f"`celery -A workers.app worker -Q {self._queues[-1]}`"
+                "its own again, others start with `metafleet worker --device "
+                f"{'cuda' if self._queues[-1] == queue_of('cuda') else 'cpu'}`"
             )
         elif workers_alive and self._is_paused:
             self._notify(f"going on: {workers_alive} worker(s) there")

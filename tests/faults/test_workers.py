@@ -98,7 +98,7 @@ def test_all_workers_killed_and_one_started_later(fleet: Fleet, expected: str) -
     wait_until(lambda: running.watcher.notices, "the notice that nobody is there")
     fleet.start(1)
 
-    assert "celery -A workers.app worker" in running.watcher.notices[0]
+    assert "metafleet worker --device cpu" in running.watcher.notices[0]
     running.assert_undisturbed(expected, "all workers gone, one comes", "paused, said so, went on")
 
 
@@ -108,7 +108,7 @@ def test_no_workers_at_all(fleet: Fleet, expected: str) -> None:
 
     fleet.start(1)
 
-    assert "celery -A workers.app worker" in running.watcher.notices[0]
+    assert "metafleet worker --device cpu" in running.watcher.notices[0]
     running.assert_undisturbed(expected, "no workers at all", "paused, said how to start one")
 
 

@@ -69,9 +69,13 @@ def test_a_process_that_looks_like_a_worker_is_left_alone(words: tuple[str, ...]
         assert _find_process(worker(pid)) is None
 
 
-@pytest.mark.parametrize("app", [("-A", "workers.app"), ("--app=workers.app",)], ids=" ".join)
-def test_a_worker_of_this_machine_alone_is_found(app: tuple[str, ...]) -> None:
-    with waiting(*app, "worker", "--pool", "solo") as pid:
+@pytest.mark.parametrize(
+    "command",
+    [("-A", "workers.app", "worker"), ("--app=workers.app", "worker"), ("-m", "workers")],
+    ids=" ".join,
+)
+def test_a_worker_of_this_machine_alone_is_found(command: tuple[str, ...]) -> None:
+    with waiting(*command, "--pool", "solo") as pid:
         found = _find_process(worker(pid))
 
         assert found is not None and found.pid == pid

@@ -1,0 +1,64 @@
+"""`metafleet worker`: in any folder, started again when it dies, and gone when its job is done."""
+
+import os
+import signal
+from pathlib import Path
+
+import torch
+
+from contracts.connections import connect
+from contracts.presence import list_workers
+from contracts.settings import Settings
+from tests.fleet import wait_until
+from tests.integration.cli.terminal import Terminal
+from tests.redis_server import RedisServer
+
+
+def hide_ours(folder: Path) -> None:
+    for name in ("workers", "db", "contracts"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise RuntimeError('not the real one')")
+
+
+def test_it_starts_beside_folders_of_our_names_and_again_when_it_dies_and_stops_warm(
+    terminal: Terminal, redis_server: RedisServer
+) -> None:
+    hide_ours(terminal.folder)
+    terminal.environment["METAFLEET_BROKER_URL"] = redis_server.url
+    # as installed: the folder it is started in is on nobody's path but Celery's
+    terminal.environment["PYTHONSAFEPATH"] = "1"
+    process = terminal.start("worker", "--concurrency", "1", "--name", "mine")
+    with connect(redis_server.url) as client:
+
+        def pids() -> set[int]:
+            return {w.pid for w in list_workers(client) if w.name.startswith("mine@")}
+
+        wait_until(pids, "the worker", 60)
+        (first,) = pids()
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: pids() - {first}, "another process of the worker", 60)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+
+        assert process.returncode == 0, said
+        assert "the worker died (SIGKILL); starting it again" in said
+        assert not pids(), "it said good-bye"
+
+
+def test_a_worker_that_cannot_start_is_not_started_again(
+    terminal: Terminal, redis_server: RedisServer
+) -> None:
+    assert not torch.cuda.is_available(), "this test is about a machine without one"
+    terminal.environment["METAFLEET_BROKER_URL"] = redis_server.url
+
+    done = terminal.run("worker", "--device", "cuda")
+
+    assert done.returncode == 78
+    assert "error: device 'cuda' was asked for" in done.stderr
+    assert "starting it again" not in done.stderr
+
+
+def test_without_redis_it_says_how_to_get_one(terminal: Terminal) -> None:
+    assert Settings.load(terminal.environment).broker_url is None
+
+    assert "no Redis is configured" in terminal.fails("worker")

@@ -1,0 +1,56 @@
+"""`python -m workers`: a Celery worker with the options that ours need.
+
+`metafleet worker` and `metafleet up` run it. Its exit status is 78 when the settings allow no
+worker on this machine: to start it again would change nothing.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from celery.bin.celery import main as celery_main
+
+_CANNOT_START: Final = 78  # sysexits.h: a configuration error
+
+
+def worker_arguments(options: argparse.Namespace, *, device: str) -> list[str]:
+    """Write Celery's command line.
+
+    Args:
+        options: as parsed; what is None is chosen here.
+        device: what this worker computes on: "cpu" or "cuda".
+    """
+    concurrency = options.concurrency or (1 if device == "cuda" else os.cpu_count() or 1)
+    # one process has no use for a parent that imports torch as well
+    pool = options.pool or ("solo" if concurrency == 1 else "prefork")
+    name = options.name or f"{'gpu' if device == 'cuda' else 'cpu'}-{os.getpid()}"
+    return [
+        *("celery", "-A", "workers.app", "worker", "--hostname", f"{name}@%h"),
+        *("--pool", pool, "--concurrency", str(concurrency)),
+        *("--without-gossip", "--without-mingle", "--loglevel", "INFO"),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Start the worker that the options and the settings describe."""
+    parser = argparse.ArgumentParser(prog="python -m workers")
+    parser.add_argument("--name")
+    parser.add_argument("--concurrency", type=int)
+    parser.add_argument("--pool", choices=("solo", "prefork"))
+    parser.add_argument("--packages-in", help="folder of packages of yours, looked into last")
+    options = parser.parse_args(arguments)
+    if options.packages_in:
+        sys.path.append(options.packages_in)
+    try:
+        from workers.app import device  # noqa: PLC0415 - which reads the settings and says what is wrong
+    except SystemExit as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(_CANNOT_START)
+    sys.argv = worker_arguments(options, device=device)
+    celery_main()
+
+
+if __name__ == "__main__":
+    main()
