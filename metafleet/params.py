@@ -25,6 +25,20 @@ class MetaState:
     buffers: Params
 
 
+def dot(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Tensor:
+    """Return the inner product of the tensors in ``one`` with those of their names in ``other``.
+
+    A complex number counts as the two real ones that it is made of.
+    """
+    terms = []
+    for name, value in one.items():
+        if value.is_complex():
+            terms.append((value.conj() * other[name]).real.sum())
+        else:
+            terms.append((value * other[name]).sum())
+    return torch.stack(terms).sum()
+
+
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """Hash names, dtypes, shapes and bytes to a sha256 hex digest, in order of name."""
     sha = hashlib.sha256()

@@ -30,7 +30,7 @@ from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.learners.outcome import EpisodeOutcome, QueryGradient
 from metafleet.notes import Notes
-from metafleet.params import MetaState, Params
+from metafleet.params import MetaState, Params, dot
 from metafleet.registry import name_of
 
 _WHOLE = ("meta_gradient", "objective", "query_outputs")
@@ -150,8 +150,7 @@ class _TwoSweeps:
     ) -> _Slope:
         def along(params: Params, own: Params) -> tuple[Tensor, None]:
             moved = step(params, own, self._again)
-            terms = [(moved[name] * value).sum() for name, value in slope.items()]
-            return torch.stack(terms).sum(), None
+            return dot(slope, moved), None
 
         found = _differentiate(along, self._params, fast)[0]
         self._again.notes.take()
@@ -187,9 +186,13 @@ def _differentiate(
 
 def _leaves(values: Mapping[str, Tensor]) -> Params:
     return {
-        name: value.detach().requires_grad_() if value.is_floating_point() else value
+        name: value.detach().requires_grad_() if _is_varied(value) else value
         for name, value in values.items()
     }
+
+
+def _is_varied(value: Tensor) -> bool:
+    return value.is_floating_point() or value.is_complex()
 
 
 def _accumulate(total: Params, term: Params) -> None:

@@ -16,7 +16,7 @@ from metafleet.learners.inner_optimiser import (
     without_moments,
 )
 from metafleet.models.base import Model
-from metafleet.params import Params
+from metafleet.params import Params, dot
 from metafleet.problem import Problem
 from metafleet.registry import name_of
 
@@ -97,8 +97,7 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
                 at their adapted values.
         """
         with torch.enable_grad():
-            along = [(value * grads[name]).sum() for name, value in fast.items()]
-            total = torch.stack(along).sum()
+            total = dot(fast, grads)
         found = torch.autograd.grad(
             total, list(params.values()), allow_unused=True, materialize_grads=True
         )

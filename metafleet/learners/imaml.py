@@ -12,7 +12,7 @@ from metafleet.learners.context import EpisodeContext
 from metafleet.learners.descent import Descent, StepOptions
 from metafleet.learners.outcome import QueryGradient
 from metafleet.options import require
-from metafleet.params import Params
+from metafleet.params import Params, dot
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Imaml(Descent[ImamlOptions]):
                 own,
                 create_graph=True,
             )
-            return _dot(grads, direction)
+            return dot(grads, direction)
 
         products, _ = context.grad(slope, phi, create_graph=False)
         return products
@@ -108,20 +108,16 @@ class Imaml(Descent[ImamlOptions]):
     def _solve(self, curved: Callable[[Params], Params], given: Params) -> Params:
         """Solve curved(x) = given by conjugate gradients from x = 0 (Hestenes and Stiefel 1952)."""
         x = {name: torch.zeros_like(value) for name, value in given.items()}
-        rest, direction, size = given, given, _dot(given, given)
+        rest, direction, size = given, given, dot(given, given)
         for _ in range(self.options.cg_steps):
             image = curved(direction)
             # a solution found early leaves no way to go; where the problem curves down, going on
             # would lead away from the solution
-            curvature = _dot(direction, image)
+            curvature = dot(direction, image)
             rate = torch.where(curvature > 0.0, size / curvature, 0.0)
             x = {n: v + rate * direction[n] for n, v in x.items()}
             rest = {n: v - rate * image[n] for n, v in rest.items()}
-            before, size = size, _dot(rest, rest)
+            before, size = size, dot(rest, rest)
             share = torch.where(before > 0.0, size / before, 0.0)
             direction = {n: rest[n] + share * v for n, v in direction.items()}
         return x
-
-
-def _dot(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack([(value * other[name]).sum() for name, value in one.items()]).sum()

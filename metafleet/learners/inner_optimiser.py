@@ -124,8 +124,9 @@ class InnerOptimiser:
         self, weight: Tensor, grad: Tensor, own: Params, index: int, rate: float | Tensor
     ) -> tuple[Tensor, Params]:
         if weight.is_complex():  # two real numbers, as torch's optimisers have it
+            each = rate.unsqueeze(-1) if isinstance(rate, Tensor) else rate
             real, kept = self._one(
-                torch.view_as_real(weight), torch.view_as_real(grad), own, index, rate
+                torch.view_as_real(weight), torch.view_as_real(grad), own, index, each
             )
             return torch.view_as_complex(real), kept
         if self.weight_decay > 0.0 and self.name != "adamw":

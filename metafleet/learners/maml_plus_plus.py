@@ -81,7 +81,9 @@ class MamlPlusPlus(Descent[MamlPlusPlusOptions]):
                 params[name] = value.expand(n_steps, *value.shape).clone()
             else:
                 params[name] = value
-                params[f"rate.{name}"] = value.new_full((n_steps,), self.options.inner_lr)
+                params[f"rate.{name}"] = value.new_full(
+                    (n_steps,), self.options.inner_lr, dtype=value.dtype.to_real()
+                )
         return MetaState(params, state.buffers)
 
     def adapting(self, params: Params) -> Params:

@@ -60,7 +60,7 @@ class MetaCurvature(Maml):
 def _identity(value: Tensor) -> Params:
     """Return the sides of the identity for a parameter [c_out, c_in, ...], or [c_out]."""
     if value.dim() < 2:
-        return {"out": torch.ones_like(value)}
+        return {"out": torch.ones_like(value, dtype=value.dtype.to_real())}
     sides = {"out": torch.eye(value.shape[0]), "in": torch.eye(value.shape[1])}
     if value.dim() > 2:
         sides["filter"] = torch.eye(math.prod(value.shape[2:]))
@@ -72,9 +72,10 @@ def _transform(params: Mapping[str, Tensor], name: str, grad: Tensor) -> Tensor:
     key = f"{_PREFIX}{name}"
     if grad.dim() < 2:
         return params[f"{key}.out"] * grad
-    inner = params[f"{key}.in"]
+    # of a complex gradient too, the matrices are real
+    outer, inner = (params[f"{key}.{side}"].to(grad.dtype) for side in ("out", "in"))
     if grad.dim() == 2:
         mixed = grad @ inner.T
     else:
-        mixed = inner @ (grad.flatten(2) @ params[f"{key}.filter"].T)
-    return (params[f"{key}.out"] @ mixed.flatten(1)).reshape(grad.shape)
+        mixed = inner @ (grad.flatten(2) @ params[f"{key}.filter"].to(grad.dtype).T)
+    return (outer @ mixed.flatten(1)).reshape(grad.shape)

@@ -55,7 +55,10 @@ class MetaSgd(Descent[MetaSgdOptions]):
         state = super().init_state(seed)
         low, high = self.options.inner_lr_min, self.options.inner_lr_max
         first = low + (high - low) * CounterRng(seed, "meta_sgd").uniform()
-        rates = {f"rate.{name}": torch.full_like(v, first) for name, v in state.params.items()}
+        rates = {
+            f"rate.{name}": torch.full_like(v, first, dtype=v.dtype.to_real())
+            for name, v in state.params.items()
+        }
         return MetaState(state.params | rates, state.buffers)
 
     def adapting(self, params: Params) -> Params:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from metafleet.episode import META_TRAIN, EpisodeShape, ExampleSet
@@ -267,4 +268,7 @@ def example_parameter(module: nn.Module) -> Tensor:
     for value in module.parameters():
         if value.is_floating_point():
             return value
+    for value in module.parameters():
+        if value.is_complex():
+            return torch.view_as_real(value.detach())
     raise ConfigError("the module has no parameters; expected some to learn")

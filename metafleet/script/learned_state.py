@@ -84,7 +84,7 @@ class LearnedState:
         """Give every parameter the mean gradient; return the Euclidean norm of all together."""
         for name, value in self.params.items():
             value.grad = sums[name] / n_episodes
-        norms = [g.grad.double().norm() for g in self.params.values() if g.grad is not None]
+        norms = [_norm(g.grad) for g in self.params.values() if g.grad is not None]
         return float(torch.stack(norms).norm()) if norms else 0.0
 
     def scale_gradients(self, factor: float) -> None:
@@ -102,3 +102,9 @@ class LearnedState:
         """Move running statistics towards an outer step's mean; the module's by its momentum."""
         move_statistics(self._norms, sums, n_episodes=n_episodes)
         self.own_buffers = average_buffers(self.own_buffers, sums, n_episodes=n_episodes)
+
+
+def _norm(grad: Tensor) -> Tensor:
+    """Return the Euclidean norm in double precision; a complex number is two real ones."""
+    real = torch.view_as_real(grad) if grad.is_complex() else grad
+    return torch.linalg.vector_norm(real.double())

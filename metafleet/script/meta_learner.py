@@ -127,7 +127,8 @@ class MetaLearner:
         require(execution in _EXECUTIONS, "execution", execution, expected)
         self.module = module
         self._learning = Learning(
-            ModuleFunction(module, head=head),
+            # names and arguments of the module itself, where torch.compile wraps it
+            ModuleFunction(getattr(module, "_orig_mod", module), head=head),
             Algorithm.of(algorithm, options),
             Choices(
                 loss=loss,

@@ -176,12 +176,16 @@ def _check(path: Path, bound: Bound, header: Header, shown: Mapping[str, Tensor]
 
 
 def _targets(bound: Bound) -> Params:
-    """Return the tensors that are learned, under their names in the file, where they live."""
-    return {
+    """Return the tensors that are learned, under their names in the file, where they live.
+
+    Those of complex numbers are seen as pairs of real ones: the format has no others.
+    """
+    tensors = {
         **named("module", bound.binding.factory.function.module.state_dict()),
         **named("learned", {n: value.detach() for n, value in bound.state.own_params.items()}),
         **named("statistics", bound.state.own_buffers),
     }
+    return {name: saved_optimiser.as_real(value) for name, value in tensors.items()}
 
 
 def _json_options(algorithm: Algorithm) -> dict[str, Any]:

@@ -30,10 +30,15 @@ def split(optimiser: torch.optim.Optimizer) -> tuple[Params, dict[str, float]]:
     for index, moments in optimiser.state_dict()["state"].items():
         for moment, value in moments.items():
             if isinstance(value, Tensor):
-                tensors[f"{index}.{moment}"] = value
+                tensors[f"{index}.{moment}"] = as_real(value)
             elif value is not None:
                 scalars[f"{index}.{moment}"] = _plain(moment, value)
     return tensors, scalars
+
+
+def as_real(tensor: Tensor) -> Tensor:
+    """Return complex numbers as pairs of real ones [..., 2], in the same memory; others as is."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def groups_of(optimiser: torch.optim.Optimizer) -> list[dict[str, Any]]:
@@ -113,9 +118,13 @@ def restore(
     groups: list[dict[str, Any]],
 ) -> None:
     """Put back what was checked."""
+    params = [param for group in optimiser.param_groups for param in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for name, value in (*tensors.items(), *scalars.items()):
         index, moment = name.split(".", 1)
+        param = params[int(index)]
+        if param.is_complex() and isinstance(value, Tensor) and value.shape == (*param.shape, 2):
+            value = torch.view_as_complex(value)  # noqa: PLW2901 - as it was split
         state.setdefault(int(index), {})[moment] = value
     now = optimiser.state_dict()["param_groups"]
     whole = [
