@@ -12,11 +12,11 @@ from metafleet.errors import ConfigError
 from metafleet.learners.adaptation import FAST
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.episodic import EpisodicLearner
+from metafleet.models.episode_norm import STATISTICS
 from metafleet.params import MetaState, Params, named, parted
 from metafleet.registry import name_of
 
 OptionsT = TypeVar("OptionsT")
-_STATISTICS = "statistics"
 
 
 class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
@@ -189,7 +189,7 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         """Return the fast parameters, and the support set's statistics where queries need them."""
         fast = self.adapted(params, support, context)
         self._capture(params, fast, support, context)
-        return named(FAST, fast) | named(_STATISTICS, context.norm.captured())
+        return named(FAST, fast) | named(STATISTICS, context.norm.captured())
 
     def recall(
         self,
@@ -200,7 +200,7 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
     ) -> Tensor:
         """Map inputs by the fast parameters that are remembered."""
         context.enter_step(self.n_steps(is_training=False) - 1)
-        context.norm.recall(parted(memory, _STATISTICS))
+        context.norm.recall(parted(memory, STATISTICS))
         context.normalise = context.norm.query
         return self.outputs(params, parted(memory, FAST), inputs, context)
 

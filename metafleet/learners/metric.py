@@ -12,13 +12,13 @@ from metafleet.learners.embedding import embed_episode
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.prototypes import require_classification, require_each_class
 from metafleet.models.base import ModelFactory
+from metafleet.models.episode_norm import STATISTICS
 from metafleet.params import MetaState, Params, named, parted
 from metafleet.problem import Problem
 from metafleet.registry import name_of
 
 OptionsT = TypeVar("OptionsT")
 _FITTED = "fitted"
-_STATISTICS = "statistics"
 
 
 class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
@@ -95,7 +95,7 @@ class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         normalise = norm.capture if norm.needs_support_pass else norm.query
         known = self.model.forward(params, support.inputs, normalise)
         fitted = self.fit(params, known, support.targets, context)
-        return named(_FITTED, fitted) | named(_STATISTICS, norm.captured())
+        return named(_FITTED, fitted) | named(STATISTICS, norm.captured())
 
     def recall(
         self,
@@ -107,6 +107,6 @@ class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         """Compare with what was fitted."""
         if self.batch_norm == "transductive":
             return super().recall(params, memory, inputs, context)
-        context.norm.recall(parted(memory, _STATISTICS))
+        context.norm.recall(parted(memory, STATISTICS))
         asked = self.model.forward(params, inputs, context.norm.query)
         return self.compare(params, parted(memory, _FITTED), asked, context)

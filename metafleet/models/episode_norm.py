@@ -21,6 +21,19 @@ from metafleet.params import Params
 _UNKNOWN = -1.0
 """Stands for the variance of a support set in which nobody has what a layer looks at."""
 
+STATISTICS = "statistics"
+"""Name under which an adaptation remembers what ``EpisodeNorm.captured`` returns."""
+
+
+def unknown_layers(captured: Mapping[str, Tensor]) -> list[str]:
+    """Return the layers of which no support example had what they look at."""
+    ends = ".variance"
+    return [
+        name.removesuffix(ends)
+        for name, value in captured.items()
+        if name.endswith(ends) and bool((value < 0).any())
+    ]
+
 
 class EpisodeNorm:
     """The batch norm of one episode: hands out what normalises each forward pass.

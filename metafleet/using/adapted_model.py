@@ -2,7 +2,8 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,14 @@ class Learned:
         learner: built from it.
         state: the learned state.
         origin: where it comes from.
+        allowed_packages: packages of the user's that it may be built from.
     """
 
     blueprint: Blueprint
     learner: Learner
     state: MetaState
     origin: Origin
+    allowed_packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class AdaptedModel:
             regression.
         needs: which modalities items must have.
         notes: what was decided or left out while the support set was read; not kept.
+        sample: inputs of some support examples, to try what is written; not kept.
     """
 
     learned: Learned
@@ -63,6 +67,7 @@ class AdaptedModel:
     classes: Mapping[str, int]
     needs: Needs
     notes: tuple[str, ...] = ()
+    sample: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def batch_norm(self) -> str:
@@ -143,9 +148,14 @@ class AdaptedModel:
     def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write the model to a folder that ``load_model`` reads; ``force`` replaces a model there.
 
+        What was written is read back and tried before anything is replaced.
+
         Raises:
-            ModelError: something is there, or the disk is full or refuses.
+            ModelError: something is there, the disk is full or refuses, or what would be read is
+                another model.
         """
+        from metafleet.using.trial import try_written  # noqa: PLC0415 - it loads such models
+
         header = {
             "kind": "adapted",
             "blueprint": self.learned.blueprint.to_json(),
@@ -154,7 +164,7 @@ class AdaptedModel:
             "needs": asdict(self.needs),
         }
         tensors = flatten_state(self.learned.state) | named("memory", self.memory)
-        write_model(Path(folder), header, tensors, force=force)
+        write_model(Path(folder), header, tensors, force=force, check=partial(try_written, self))
 
     def _in_batches(self, inputs: Mapping[str, Tensor], n_items: int) -> Tensor:
         parts = [slice(rows.start, rows.stop) for rows in batches(n_items)]

@@ -1,19 +1,23 @@
 """What a run learned, ready to adapt to new classes."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from metafleet.data.importing.class_names import find_twins
 from metafleet.data.summary import Progress, no_progress
-from metafleet.episode import ExampleSet
+from metafleet.episode import CLASS_TEXT, ExampleSet, presence_key
 from metafleet.errors import ConfigError, DataError
+from metafleet.learners.base import Learner
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.memory import memorise
-from metafleet.params import MetaState, flatten_state
+from metafleet.models.batch_norm import AVERAGED, MODES
+from metafleet.params import MetaState, Params, flatten_state
 from metafleet.using.adapted_model import AdaptedModel, Learned
 from metafleet.using.blueprint import Blueprint
 from metafleet.using.class_text import with_class_text
@@ -24,6 +28,10 @@ from metafleet.using.model_folder import write_model
 from metafleet.using.needs import Needs, find_needs
 from metafleet.using.origin import Origin
 from metafleet.using.points import read_points
+from metafleet.using.state_layout import expected_layout, layout_of
+
+_SAMPLED = 8
+"""Support examples that a model is tried with when it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,8 @@ class LearnedModel:
         Raises:
             ConfigError: a name or option is wrong, or of a package that is not allowed.
         """
-        return cls(Learned(blueprint, blueprint.build(allowed_packages), state, origin))
+        learner = blueprint.build(allowed_packages)
+        return cls(Learned(blueprint, learner, state, origin, tuple(allowed_packages)))
 
     def with_batch_norm(self, mode: str, allowed_packages: Sequence[str] = ()) -> "LearnedModel":
         """Return the model with another batch norm mode than it was trained with.
@@ -57,23 +66,52 @@ class LearnedModel:
         "support" in place of "transductive" makes every prediction independent of the others.
 
         Raises:
-            ConfigError: there is no such mode, or its running averages were not learned.
+            ConfigError: there is no such mode, its running averages were not learned, or it makes a
+                network of other parameters.
         """
         blueprint, state = self.learned.blueprint, self.learned.state
         blueprint = replace(blueprint, model={**blueprint.model, "batch_norm": mode})
         learner = blueprint.build(allowed_packages)
-        wanted = learner.init_state(0).buffers
-        missing = sorted(wanted.keys() - state.buffers.keys())
-        if missing:
-            raise ConfigError(
-                f"batch_norm={mode!r} needs running averages, which training with "
-                f"{self.learned.learner.batch_norm!r} did not keep; expected 'support' or "
-                "'transductive'"
+        kept = self._buffers_for(learner)
+        if kept is None:
+            trained = self.learned.learner.batch_norm
+            why = (
+                "needs running averages, which training with {} did not keep"
+                if mode in AVERAGED and trained not in (*AVERAGED, "none")
+                else "has other parameters than training with {} learned"
             )
-        kept = {name: state.buffers[name] for name in wanted}
+            modes = ", ".join(repr(each) for each in self._modes_that_fit(allowed_packages))
+            raise ConfigError(
+                f"batch_norm={mode!r} {why.format(repr(trained))}; expected one of {modes}"
+            )
         return LearnedModel(
-            Learned(blueprint, learner, MetaState(state.params, kept), self.learned.origin)
+            replace(
+                self.learned,
+                blueprint=blueprint,
+                learner=learner,
+                state=MetaState(state.params, kept),
+                allowed_packages=tuple(allowed_packages),
+            )
         )
+
+    def _buffers_for(self, learner: Learner) -> Params | None:
+        """Return the buffers that a learner takes of the state; None where the state lacks any."""
+        state, wanted = self.learned.state, expected_layout(learner)
+        there = layout_of(state)
+        params = {name for name in there if name.startswith("params.")}
+        if not params <= wanted.keys() or any(there.get(n) != it for n, it in wanted.items()):
+            return None
+        return {name: it for name, it in state.buffers.items() if f"buffers.{name}" in wanted}
+
+    def _modes_that_fit(self, allowed_packages: Sequence[str]) -> list[str]:
+        found: list[str] = []
+        for mode in MODES:
+            model = {**self.learned.blueprint.model, "batch_norm": mode}
+            with contextlib.suppress(ConfigError):  # of a learner that has no inner steps, say
+                learner = replace(self.learned.blueprint, model=model).build(allowed_packages)
+                if self._buffers_for(learner) is not None:
+                    found.append(mode)
+        return found
 
     def adapt(
         self,
@@ -149,20 +187,31 @@ class LearnedModel:
         check_support(problem, needs, support, len(classes))
         support = complete_support(problem, needs, support)
         memory = memorise(learned.learner, learned.state, support, len(classes))
-        return AdaptedModel(learned, memory, classes, needs)
+        sample = {
+            name: values[:_SAMPLED]
+            for name, values in support.inputs.items()
+            if name not in (CLASS_TEXT, presence_key(CLASS_TEXT))
+        }
+        return AdaptedModel(learned, memory, classes, needs, sample=sample)
 
     def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write the state to a folder that ``load_model`` reads; ``force`` replaces a model there.
 
+        What was written is read back and tried before anything is replaced.
+
         Raises:
-            ModelError: something is there, or the disk is full or refuses.
+            ModelError: something is there, the disk is full or refuses, or what would be read is
+                another model.
         """
+        from metafleet.using.trial import try_written  # noqa: PLC0415 - it loads such models
+
         header = {
             "kind": "learned",
             "blueprint": self.learned.blueprint.to_json(),
             "origin": self.learned.origin.to_json(),
         }
-        write_model(Path(folder), header, flatten_state(self.learned.state), force=force)
+        tensors = flatten_state(self.learned.state)
+        write_model(Path(folder), header, tensors, force=force, check=partial(try_written, self))
 
     def _classes(self, path: Path, found: Items) -> dict[str, int]:
         classes = dict(Counter(found.labels))  # sorted, as the items are

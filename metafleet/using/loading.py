@@ -6,15 +6,15 @@ from typing import Any
 
 from metafleet.data.summary import Progress, no_progress
 from metafleet.errors import MetafleetError, ModelError
-from metafleet.learners.base import Learner
-from metafleet.params import flatten_state, parted, unflatten_state
+from metafleet.params import parted, unflatten_state
 from metafleet.using.adapted_model import AdaptedModel, Learned, classes_of
 from metafleet.using.blueprint import Blueprint
 from metafleet.using.items import ReadOptions
 from metafleet.using.learned_model import LearnedModel
-from metafleet.using.model_folder import TensorLayout, read_header, read_tensors
+from metafleet.using.model_folder import read_header, read_tensors
 from metafleet.using.needs import Needs
 from metafleet.using.origin import Origin
+from metafleet.using.state_layout import expected_layout
 
 
 def load_model(
@@ -48,8 +48,9 @@ def load_model(
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} is damaged ({error!r:.120}); make the model again") from error
-    tensors = read_tensors(path, header, _layout(path, learner))
-    learned = Learned(blueprint, learner, unflatten_state(tensors), origin)
+    tensors = read_tensors(path, header, expected_layout(learner))
+    state = unflatten_state(tensors)
+    learned = Learned(blueprint, learner, state, origin, tuple(allowed_packages))
     if not is_adapted:
         return LearnedModel(learned)
     return AdaptedModel(learned, parted(tensors, "memory"), classes, needs)
@@ -76,25 +77,6 @@ def adapt(
     if isinstance(base, str | Path):
         base = load_model(base, allowed_packages=allowed_packages)
     return LearnedModel(base.learned).adapt(support, options, progress=progress)
-
-
-def _layout(path: Path, learner: Learner) -> dict[str, TensorLayout]:
-    """Return names, shapes and dtypes of a state without making one, which may be huge.
-
-    Raises:
-        ModelError: it would be larger than can be counted.
-    """
-    from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415 - a second to import
-
-    try:
-        with FakeTensorMode():
-            state = learner.init_state(0)
-    except (RuntimeError, OverflowError) as error:
-        first = next(iter(str(error).splitlines()), "")
-        raise ModelError(f"{path} describes a network that cannot be ({first:.100})") from error
-    return {
-        name: (tuple(tensor.shape), tensor.dtype) for name, tensor in flatten_state(state).items()
-    }
 
 
 def _is_adapted(kind: object) -> bool:

@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -67,7 +67,12 @@ def _is_ours(path: Path) -> bool:
 
 
 def write_model(
-    folder: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor], *, force: bool
+    folder: Path,
+    header: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    *,
+    force: bool,
+    check: Callable[[Path], None],
 ) -> None:
     """Write a model, whole or not at all.
 
@@ -76,6 +81,7 @@ def write_model(
         header: JSON values; "format", "version", "tensors" and "digest" are added.
         tensors: all of it, by name.
         force: replace a model that is there.
+        check: given the model beside its place; what it raises leaves everything as it was.
 
     Raises:
         ModelError: something is there, or the disk is full or refuses.
@@ -96,7 +102,7 @@ def write_model(
     whole["digest"] = _digest(whole)
     text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        _write_folder(folder.absolute(), {_TENSORS: data, _HEADER: text.encode()})
+        _write_folder(folder.absolute(), {_TENSORS: data, _HEADER: text.encode()}, check)
     except OSError as error:
         raise ModelError(
             f"{folder} cannot be written ({error.strerror or error}); free space, or choose "
@@ -210,8 +216,8 @@ def _digest(header: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write beside, then rename; what was there goes last."""
+def _write_folder(folder: Path, files: Mapping[str, bytes], check: Callable[[Path], None]) -> None:
+    """Write beside, check, then rename; what was there goes last."""
     beside = folder.with_name(f".{folder.name}.part-{secrets.token_hex(4)}")
     old = beside.with_name(f"{beside.name}.old")
     beside.mkdir()
@@ -222,6 +228,7 @@ def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
                 handle.flush()
                 os.fsync(handle.fileno())
         _sync(beside)
+        check(beside)
         if folder.exists():
             folder.rename(old)
         try:

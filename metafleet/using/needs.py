@@ -44,7 +44,7 @@ def find_needs(blueprint: Blueprint, learner: Learner, state: MetaState) -> Need
     modalities = tuple(name for name in blueprint.problem.modalities if name != CLASS_TEXT)
     if len(modalities) == 1:
         return Needs(modalities)
-    probe = _Probe(blueprint, learner, state)
+    probe = Probe(blueprint, learner, state)
     # a user's own need not say, and is not imported again to be asked
     is_built_in = blueprint.model["name"] in MODELS
     said = looked_at(blueprint.model, blueprint.problem) if is_built_in else set()
@@ -54,7 +54,7 @@ def find_needs(blueprint: Blueprint, learner: Learner, state: MetaState) -> Need
     return Needs(tuple(name for name in known if name not in free), tuple(free))
 
 
-class _Probe:
+class Probe:
     """A learner, an adaptation to random examples, and random queries."""
 
     def __init__(self, blueprint: Blueprint, learner: Learner, state: MetaState) -> None:
@@ -68,20 +68,22 @@ class _Probe:
         else:
             targets = torch.arange(self._n_way).repeat_interleave(_PER_CLASS)
         self._n = len(targets)
-        self._support = ExampleSet(self._inputs(seed=1) | self._masks(), targets)
+        self._support = ExampleSet(self.inputs(seed=1) | self.masks(), targets)
 
     def depends_on(self, modality: str, *, is_present: bool) -> bool:
         """Tell whether outputs change with the content of a modality."""
-        inputs, masks = self._inputs(seed=2), self._masks()
+        inputs, masks = self.inputs(seed=2), self.masks()
         if not is_present:
             masks[presence_key(modality)] = torch.zeros(self._n)
-        changed = {**inputs, modality: self._inputs(seed=3)[modality]}
-        return not torch.equal(self._outputs(inputs | masks), self._outputs(changed | masks))
+        changed = {**inputs, modality: self.inputs(seed=3)[modality]}
+        return not torch.equal(self.outputs(inputs | masks), self.outputs(changed | masks))
 
-    def _outputs(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def outputs(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return what the learner makes of queries, adapted to the random examples."""
         return self._learner.predict(self._state, self._support, inputs, self._n_way)
 
-    def _inputs(self, *, seed: int) -> dict[str, Tensor]:
+    def inputs(self, *, seed: int) -> dict[str, Tensor]:
+        """Draw as many queries as there are examples."""
         generator = torch.Generator().manual_seed(seed)
         found = {}
         for name, shape in self._blueprint.problem.modalities.items():
@@ -90,6 +92,7 @@ class _Probe:
             found[name] = values if name in self._blueprint.problem.texts else values / 255
         return found
 
-    def _masks(self) -> dict[str, Tensor]:
+    def masks(self) -> dict[str, Tensor]:
+        """Return masks that say that every query has everything."""
         names = self._blueprint.problem.modalities
         return {presence_key(name): torch.ones(self._n) for name in names}

@@ -23,6 +23,8 @@ from metafleet.episode import presence_key
 from metafleet.errors import DataMissingError, MetafleetError, ModelError
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.support_tensors import is_kept_support
+from metafleet.models.episode_norm import STATISTICS, unknown_layers
+from metafleet.params import parted
 from metafleet.using.adapted_model import AdaptedModel
 from metafleet.using.whole_file import check_new_file, write_whole
 
@@ -149,11 +151,25 @@ def _refuse_unsound(model: AdaptedModel) -> None:
             f"learner {name!r} computes outside of torch; expected one such as 'protonet', 'r2d2' "
             "or 'maml'"
         )
+    unseen = _normalised_by_neighbours(model)
+    if unseen:
+        names = " and ".join(map(repr, unseen))
+        raise ModelError(
+            f"no item of the support set had {names}, so with batch_norm='support' an item's is "
+            "normalised by those predicted with it, which a graph cannot keep; adapt to items that "
+            "have it, or train with batch_norm 'running'"
+        )
     if is_kept_support(model.memory):
         raise ModelError(
             f"learner {name!r} reads its support set anew with each query; expected one that "
             "adapts once, such as 'protonet', 'r2d2' or 'maml'"
         )
+
+
+def _normalised_by_neighbours(model: AdaptedModel) -> list[str]:
+    """Return the modalities of whose layers the support set left no statistics."""
+    layers = unknown_layers(parted(model.memory, STATISTICS))
+    return [m for m in model.needs.known if any(n.startswith(f"{m}.") for n in layers)]
 
 
 def _trace(classifier: _Classifier, model: AdaptedModel) -> bytes:

@@ -13,7 +13,8 @@ _SHORT = (
 )
 _GLYPHS = ("episodes.n_way=5", "episodes.k_shot=1", "episodes.n_query=2", "model.channels=8")
 _FEW_STEPS = ("learner.inner_steps=2", "learner.inner_steps_eval=3")
-_FOLDER = (f"data.imported={FOLDER}", "episodes.n_way=2")
+_TRANSDUCTIVE = 'model.batch_norm="transductive"'
+_FOLDER = (f"data.imported={FOLDER}", "episodes.n_way=2", _TRANSDUCTIVE)
 _PARTS = f'data.parts=[{{name="glyphs"}},{{name="folder",imported="{FOLDER}",modalities=["text"]}}]'
 _GATED = 'model.encoders={image={name="conv4",channels=8},text={name="ngram_bag"}}'
 _CNP = ("learner.hidden=16",)

@@ -4,6 +4,8 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from metafleet.errors import ConfigError, MetafleetError, ModelError
+from metafleet.models.batch_norm import MODES, BatchNormMode
 from metafleet.problem import Problem
 from metafleet.using import model_folder
 from metafleet.using.adapted_model import AdaptedModel
@@ -331,3 +334,84 @@ def test_more_classes_than_outputs_are_refused(saved: Path) -> None:
 
     with pytest.raises(ModelError, match="3 outputs and 4 classes"):
         model.predict({"image": torch.rand(2, 3, 8, 8)})
+
+
+@pytest.mark.parametrize("trained", ["transductive", "support", "running", "none"])
+def test_every_batch_norm_mode_is_kept_and_read_again_or_refused(
+    tmp_path: Path, trained: BatchNormMode
+) -> None:
+    base = learned("image", model={**CONV, "batch_norm": trained})
+    inputs = {"image": torch.rand(4, 3, 8, 8)}
+    kept = []
+    for mode in MODES:
+        try:
+            chosen = base.with_batch_norm(mode)
+        except ConfigError as error:
+            assert "\n" not in str(error)
+            continue
+        kept.append(mode)
+        model = chosen.adapt_to(support_of(chosen), CLASSES)
+        for written in (model, chosen):
+            written.save(tmp_path / "model", force=True)
+            found = load_model(tmp_path / "model")
+            assert found.learned.learner.batch_norm == mode
+            if isinstance(found, AdaptedModel):
+                assert torch.equal(found.logits(inputs), model.logits(inputs))
+
+    averaged = ["running", "frozen"] if trained == "running" else []
+    expected = ["none"] if trained == "none" else ["transductive", "support", *averaged]
+    assert kept == expected
+
+
+def test_a_mode_of_other_parameters_is_refused_with_those_that_fit() -> None:
+    with pytest.raises(ConfigError) as caught:
+        learned("image", model={**CONV, "batch_norm": "support"}).with_batch_norm("none")
+
+    assert str(caught.value) == (
+        "batch_norm='none' has other parameters than training with 'support' learned; expected "
+        "one of 'transductive', 'support'"
+    )
+
+
+def _another_network(model: AdaptedModel) -> AdaptedModel:
+    blueprint = replace(model.learned.blueprint, model={**CONV, "batch_norm": "none"})
+    return replace(model, learned=replace(model.learned, blueprint=blueprint))
+
+
+def _other_answers(model: AdaptedModel) -> AdaptedModel:
+    blueprint = replace(model.learned.blueprint, model={**CONV, "batch_norm": "transductive"})
+    return replace(model, learned=replace(model.learned, blueprint=blueprint))
+
+
+def _no_package(model: AdaptedModel) -> AdaptedModel:
+    blueprint = replace(model.learned.blueprint, model={"name": "elsewhere.nets:Net"})
+    return replace(model, learned=replace(model.learned, blueprint=blueprint))
+
+
+@pytest.mark.parametrize("spoil", [_another_network, _other_answers, _no_package])
+def test_a_model_that_would_be_read_otherwise_replaces_nothing(
+    saved: Path, spoil: Callable[[AdaptedModel], AdaptedModel]
+) -> None:
+    before = files_of(saved)
+    model = load_model(saved)
+    assert isinstance(model, AdaptedModel)
+    inputs = support_of(learned("image")).inputs
+
+    with pytest.raises(ModelError, match="not written") as caught:
+        spoil(replace(model, sample=inputs)).save(saved, force=True)
+
+    assert "\n" not in str(caught.value) and ".part-" not in str(caught.value)
+    assert files_of(saved) == before
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+def test_a_learned_model_that_would_be_read_otherwise_replaces_nothing(tmp_path: Path) -> None:
+    base = learned("image")
+    base.save(tmp_path / "base")
+    before = files_of(tmp_path / "base")
+    blueprint = replace(base.learned.blueprint, model={**CONV, "channels": 5})
+
+    with pytest.raises(ModelError, match="not written"):
+        LearnedModel(replace(base.learned, blueprint=blueprint)).save(tmp_path / "base", force=True)
+
+    assert files_of(tmp_path / "base") == before

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from contracts.settings import Settings
-from metafleet.episode import presence_key
+from metafleet.episode import ExampleSet, presence_key
 from metafleet.errors import DataMissingError, ModelError
 from metafleet.using.adapted_model import AdaptedModel
 from metafleet.using.onnx_export import export_onnx
@@ -138,6 +138,22 @@ def test_what_is_no_graph_is_refused(tmp_path: Path, options: dict[str, Any], me
         export_onnx(adapted(**options), tmp_path / "a.onnx")
 
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_a_modality_that_no_support_item_had_is_named(tmp_path: Path) -> None:
+    encoders = {**FUSION["encoders"], "audio": {"name": "audio_conv", "channels": 4}}
+    chosen = {**FUSION, "encoders": encoders}
+    for mode, is_graph in (("support", False), ("running", True)):
+        model = learned("image", "audio", "text", model={**chosen, "batch_norm": mode})
+        support = support_of(model)
+        inputs = {name: support.inputs[name] for name in ("image", "text")}
+        silent = model.adapt_to(ExampleSet(inputs, support.targets), CLASSES)
+        if is_graph:
+            export_onnx(silent, tmp_path / "a.onnx")
+            continue
+        with pytest.raises(ModelError, match="no item of the support set had 'audio'") as caught:
+            export_onnx(silent, tmp_path / "a.onnx")
+        assert "running" in str(caught.value) and not list(tmp_path.iterdir())
 
 
 def test_what_the_exporter_says_becomes_one_line(
