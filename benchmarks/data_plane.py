@@ -89,7 +89,11 @@ def our_step(
         try:
             fleet.start(N_WORKERS)
             dispatcher = FleetDispatcher(
-                seen, home.name, options=options, next_epoch=lambda: next(epochs), notify=print
+                seen,
+                home.name,
+                options=options,
+                next_epoch=lambda beyond: max(beyond + 1, next(epochs)),
+                notify=print,
             )
             spec, steps = spec_of(settings, n_bytes), itertools.count(1)
             params = make_params(n_bytes, seed=0)

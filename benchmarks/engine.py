@@ -72,7 +72,7 @@ def fleet_step(
                 own,
                 f"bench-{n_workers}",
                 options=OPTIONS,
-                next_epoch=lambda: next(epochs),
+                next_epoch=lambda beyond: max(beyond + 1, next(epochs)),
                 notify=print,
             )
 

@@ -149,7 +149,7 @@ def dispatching(
         own if plane.is_apart else settings,
         f"size-{plane.n_bytes}-{plane.is_apart}",
         options=OPTIONS,
-        next_epoch=lambda: next(epochs),
+        next_epoch=lambda beyond: max(beyond + 1, next(epochs)),
         notify=print,
     )
     spec, params = spec_of(settings, plane.n_bytes), make_params(plane.n_bytes, seed=0)

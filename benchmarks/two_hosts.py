@@ -134,7 +134,7 @@ def our_step(home: Path, n_bytes: int, *, direct: str) -> Iterator[Callable[[], 
             replace(settings, host_cache_dir=memory / "here", direct_address=direct),
             "hosts",
             options=OPTIONS,
-            next_epoch=lambda: next(epochs),
+            next_epoch=lambda beyond: max(beyond + 1, next(epochs)),
             notify=print,
         )
         stack.callback(dispatcher.close)

@@ -45,6 +45,8 @@ def make_app(broker_url: str, signing_key: str = "") -> Celery:
         # never give up on a broker that is away; never wait for ever on one that hangs
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # nor on one that takes no writes for a while, as in a failover
+        broker_channel_error_retry=True,
         broker_pool_acquire_timeout=30,
         # forked children break CUDA and inherit torch's threads; a spawned one imports torch first
         worker_pool_start_method="spawn",

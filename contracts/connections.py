@@ -7,18 +7,19 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from contracts.refusals import ADD_PASSWORD, refusal
 from contracts.settings import Settings, redact_url
-from metafleet.errors import (
-    BrokerUnavailableError,
-    ConfigError,
-    FleetError,
-    MetafleetError,
-)
+from metafleet.errors import BrokerUnavailableError, ConfigError
 
 SOCKET_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
 _NO_PASSWORD = ("HELLO must be called", "Authentication required")
-_ADD_PASSWORD = "put it into the URL: redis://:password@host:port/0"
+_OF_ANOTHER_ROLE = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.MovedError,
+)
+"""After a failover the name may lead to another server: so the connection is made again."""
 Client = redis.Redis
 
 
@@ -53,7 +54,7 @@ def connect(url: str, *, socket_timeout_s: float = SOCKET_TIMEOUT_S, retries: in
             retry=Retry(
                 ExponentialBackoff(cap=0.5, base=0.05),
                 retries,
-                supported_errors=(redis.exceptions.ConnectionError,),
+                supported_errors=(redis.exceptions.ConnectionError, *_OF_ANOTHER_ROLE),
             ),
         )
     except ValueError as error:
@@ -77,7 +78,7 @@ def redis_errors(url: str) -> Iterator[None]:
         yield
     except redis.exceptions.AuthenticationError as error:
         if any(words in str(error) for words in _NO_PASSWORD):
-            raise ConfigError(f"Redis at {shown} wants a password; {_ADD_PASSWORD}") from error
+            raise ConfigError(f"Redis at {shown} wants a password; {ADD_PASSWORD}") from error
         raise ConfigError(
             f"Redis at {shown} refused the password ({error}); check the password in its URL"
         ) from error
@@ -85,28 +86,11 @@ def redis_errors(url: str) -> Iterator[None]:
         raise BrokerUnavailableError(
             f"Redis at {shown} does not answer ({error}); is it overloaded or frozen?"
         ) from error
-    except redis.exceptions.OutOfMemoryError as error:
-        raise BrokerUnavailableError(
-            f"Redis at {shown} is out of memory ({error}); raise its maxmemory"
-        ) from error
-    except (redis.exceptions.ConnectionError, redis.exceptions.BusyLoadingError) as error:
+    except redis.exceptions.BusyLoadingError as error:
+        raise refusal(shown, error) from error
+    except redis.exceptions.ConnectionError as error:
         raise BrokerUnavailableError(
             f"Redis at {shown} cannot be reached ({error}); is it running?"
         ) from error
     except redis.exceptions.ResponseError as error:
-        raise _refusal(shown, error) from error
-
-
-def _refusal(shown: str, error: redis.exceptions.ResponseError) -> MetafleetError:
-    """Tell what a server's refusal means: wrong settings, a passing state, or neither."""
-    code = str(error).partition(" ")[0]
-    if code in ("NOAUTH", "WRONGPASS"):
-        return ConfigError(f"Redis at {shown} wants a password ({error}); {_ADD_PASSWORD}")
-    if code == "NOPERM":
-        return ConfigError(
-            f"Redis at {shown} forbids its user a command ({error}); allow it all commands on keys "
-            "that begin with mf:"
-        )
-    if code in ("READONLY", "MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"):
-        return BrokerUnavailableError(f"Redis at {shown} takes no writes now ({error})")
-    return FleetError(f"Redis at {shown} refused a command ({error}); is it 6.2 or newer?")
+        raise refusal(shown, error) from error

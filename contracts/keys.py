@@ -50,6 +50,11 @@ class RunKeys:
         return f"{self._root}:epoch"
 
     @property
+    def holder(self) -> str:
+        """Who began that epoch; kept as long."""
+        return f"{self._root}:holder"
+
+    @property
     def lease(self) -> str:
         """Owner of the run, while it renews."""
         return f"{self._root}:lease"

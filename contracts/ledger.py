@@ -16,54 +16,68 @@ from contracts.keys import RunKeys, StepKeys
 STEP_TTL_MS: Final = 3_600_000
 RUN_TTL_MS: Final = 24 * 3_600_000
 
+# What is under a key if it is a text; "" for another type, which is nobody's and is replaced.
+_READING: Final = """
+local function text(key)
+  local kind = redis.call('TYPE', key).ok
+  if kind == 'none' then return false end
+  return kind == 'string' and redis.call('GET', key) or ''
+end
+local function other_owner(key, owner, lease_ms)
+  local found, left_ms = text(key), redis.call('PTTL', key)
+  -- one that never ends, or lasts longer than leases do, is no lease
+  if not found or found == owner or found == '' or left_ms < 0 or left_ms > 10 * lease_ms then
+    return false
+  end
+  return {'held', found, left_ms}
+end
+"""
+
 # Race prevented: two orchestrators that both see the lease free. Only the one that gets it may then
 # raise the epoch in the database, so that a loser can't fence out the winner there.
 _CLAIM = """
-local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[1] then return {'held', owner, redis.call('PTTL', KEYS[1])} end
+local held = other_owner(KEYS[1], ARGV[1], tonumber(ARGV[2]))
+if held then return held end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return {'ok', '', 0}
 """
 
-# Race prevented: the lease ran out and was claimed by another between claim and this. Also refuses
-# an epoch that is not newer than the one in Redis: its orchestrator was overtaken. A repeated call
-# after a lost answer finds its own owner and epoch, and is told 'ok' again.
+# Races prevented: the lease ran out and was claimed by another between claim and this; or, of two
+# servers of which the database made one the owner (ARGV[5] = 'granted'), the other is still at it:
+# its lease is not waited for when its epoch is older. An epoch that is not beyond the one in Redis
+# is not begun: 'behind' asks for one that is, beyond what was found, for the steps of that one may
+# be closed here. What is no number (ARGV[6] = 'replace') is replaced at the second try, when the
+# epoch has leapt far beyond what it may have been. A repeated call after a lost answer finds its
+# own owner and epoch, and is told 'ok' again.
 _TAKE_OVER = """
-local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[1] then return {'held', owner, redis.call('PTTL', KEYS[1])} end
-local epoch = tonumber(redis.call('GET', KEYS[2]) or '-1')
-if owner == ARGV[1] and epoch == tonumber(ARGV[2]) then return {'ok', '', 0} end
-if epoch >= tonumber(ARGV[2]) then return {'fenced', tostring(epoch), 0} end
+local owner, epoch = ARGV[1], tonumber(ARGV[2])
+local found = text(KEYS[2])
+local number = found and tonumber(found)
+local is_odd = found and (not number or number ~= math.floor(number) or number < 0 or number > 1e9)
+local is_repeated = number == epoch and text(KEYS[3]) == owner
+local held = other_owner(KEYS[1], owner, tonumber(ARGV[3]))
+local is_beyond = not found or (is_odd and ARGV[6] == 'replace') or (not is_odd and number < epoch)
+if held and ARGV[5] ~= 'granted' then return held end
+if not is_beyond and not is_repeated then return {'behind', is_odd and '' or found, 0} end
+redis.call('SET', KEYS[1], owner, 'PX', ARGV[3])
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
-return {'ok', '', 0}
-"""
-
-# Race prevented: two servers of which the database's queue made one the owner, after the other fell
-# silent. The newer epoch wins at once; a lease still held belongs to an owner that the database has
-# fenced out, so nobody waits for it. An epoch that is not newer was itself overtaken. A repeated
-# call after a lost answer finds its own owner and epoch, and is told 'ok' again.
-_SEIZE = """
-local epoch = tonumber(redis.call('GET', KEYS[2]) or '-1')
-if epoch == tonumber(ARGV[2]) and redis.call('GET', KEYS[1]) == ARGV[1] then
-  return {'ok', '', 0}
-end
-if epoch >= tonumber(ARGV[2]) then return {'fenced', tostring(epoch), 0} end
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+redis.call('SET', KEYS[3], owner, 'PX', ARGV[4])
 return {'ok', '', 0}
 """
 
 # Race prevented: renewing a lease that expired and was taken by another. A missing epoch means that
-# Redis came back empty: everything must be sent again.
+# Redis came back empty, another owner that the run was taken over, and an epoch of our own that is
+# another number that Redis or somebody changed it: everything must be sent again.
 _RENEW_RUN = """
-local epoch = redis.call('GET', KEYS[2])
+local epoch, holder = text(KEYS[2]), text(KEYS[3])
 if not epoch then return 'empty' end
-if epoch ~= ARGV[2] then return 'fenced' end
-local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[1] then return 'fenced' end
+if holder and holder ~= ARGV[1] then return 'fenced' end
+if epoch ~= ARGV[2] then return 'changed' end
+local owner = text(KEYS[1])
+if owner and owner ~= '' and owner ~= ARGV[1] then return 'fenced' end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
+redis.call('PEXPIRE', KEYS[3], ARGV[4])
 return 'ok'
 """
 
@@ -160,18 +174,25 @@ redis.call('DEL', KEYS[2])
 return dropped
 """
 
-RunStatus = Literal["ok", "held", "fenced", "empty"]
+RunStatus = Literal["ok", "held", "fenced", "empty", "behind", "changed"]
 StartStatus = Literal["ok", "stale", "closed", "done", "taken"]
 CommitStatus = Literal["ok", "stale", "closed", "done"]
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Answer to a claim on a run: ok, held (by ``holder`` for ``remaining_ms``) or fenced."""
+    """Answer to a claim on a run.
+
+    Attributes:
+        status: "ok"; "held" by ``holder`` for ``remaining_ms``; or "behind", when the epoch is not
+            beyond ``found``.
+        found: the epoch in Redis; None when what is there is none.
+    """
 
     status: RunStatus
     holder: str
     remaining_ms: int
+    found: int | None = None
 
 
 class RunLedger:
@@ -180,10 +201,9 @@ class RunLedger:
     def __init__(self, client: Client, run: str, owner: str) -> None:
         self._keys = RunKeys(run)
         self._owner = owner
-        self._claim = client.register_script(_CLAIM)
-        self._take_over = client.register_script(_TAKE_OVER)
-        self._seize = client.register_script(_SEIZE)
-        self._renew = client.register_script(_RENEW_RUN)
+        self._claim = client.register_script(_READING + _CLAIM)
+        self._take_over = client.register_script(_READING + _TAKE_OVER)
+        self._renew = client.register_script(_READING + _RENEW_RUN)
         self._release = client.register_script(_RELEASE_RUN)
         self._reopen = client.register_script(_REOPEN)
         self._close = client.register_script(_CLOSE)
@@ -194,26 +214,29 @@ class RunLedger:
         answer = self._claim(keys=[self._keys.lease], args=[self._owner, lease_ms])
         return _claim_from(answer)
 
-    def take_over(self, epoch: int, *, lease_ms: int) -> Claim:
-        """Begin ``epoch``, which must be newer than any before, under a lease just claimed."""
-        answer = self._take_over(
-            keys=[self._keys.lease, self._keys.epoch],
-            args=[self._owner, epoch, lease_ms, RUN_TTL_MS],
-        )
-        return _claim_from(answer)
+    def take_over(
+        self, epoch: int, *, lease_ms: int, is_granted: bool = False, may_replace: bool = False
+    ) -> Claim:
+        """Begin ``epoch``, which must be beyond any before.
 
-    def seize(self, epoch: int, *, lease_ms: int) -> Claim:
-        """Begin ``epoch``, granted by the database, whoever still holds the lease."""
-        answer = self._seize(
-            keys=[self._keys.lease, self._keys.epoch],
-            args=[self._owner, epoch, lease_ms, RUN_TTL_MS],
+        Args:
+            epoch: which.
+            lease_ms: how long the run is ours unless it is renewed.
+            is_granted: the database says whose the run is: a lease of an older epoch is not waited
+                for. Without, the lease must just have been claimed.
+            may_replace: what is there in place of an epoch and is none may be replaced.
+        """
+        flags = ("granted" if is_granted else "", "replace" if may_replace else "")
+        answer = self._take_over(
+            keys=[self._keys.lease, self._keys.epoch, self._keys.holder],
+            args=[self._owner, epoch, lease_ms, RUN_TTL_MS, *flags],
         )
         return _claim_from(answer)
 
     def renew(self, epoch: int, *, lease_ms: int) -> RunStatus:
         """Keep the run; tells when Redis lost it or another took it."""
         status = self._renew(
-            keys=[self._keys.lease, self._keys.epoch],
+            keys=[self._keys.lease, self._keys.epoch, self._keys.holder],
             args=[self._owner, epoch, lease_ms, RUN_TTL_MS],
         )
         return cast(RunStatus, _text(status))
@@ -321,9 +344,11 @@ class JobLedger:
 
 
 def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _claim_from(answer: Sequence[object]) -> Claim:
-    status, holder, remaining_ms = answer
-    return Claim(cast(RunStatus, _text(status)), _text(holder), int(str(remaining_ms)))
+    status, told, remaining_ms = _text(answer[0]), _text(answer[1]), int(str(answer[2]))
+    if status == "behind":
+        return Claim("behind", "", 0, found=int(float(told)) if told else None)
+    return Claim(cast(RunStatus, status), told, remaining_ms)

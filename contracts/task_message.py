@@ -8,9 +8,22 @@ import base64
 import json
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery
+
+from metafleet.errors import OversizedError, SchemaError
+
+MOST_BYTES: Final = 4 * 2**20
+"""Length of the longest message that is looked at."""
+
+_PLAIN_HEADERS: Final = {
+    **{"lang": "py", "shadow": None, "eta": None, "expires": None, "group": None},
+    **{"group_index": None, "retries": 0, "timelimit": [None, None], "parent_id": None},
+    **{"kwargsrepr": "", "ignore_result": True, "replaced_task_nesting": 0},
+    **{"stamped_headers": None, "stamps": {}},
+}
+_NO_MORE_TASKS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 def task_message(
@@ -31,6 +44,52 @@ def task_message(
     headers, properties, body, _ = app.amqp.as_task_v2(
         *(task_id, task, (argument,)), ignore_result=True, argsrepr=label, kwargsrepr=""
     )
+    return _packed(headers, properties, body, queue)
+
+
+def plain_message(raw: bytes, task: str, *, queue: str) -> bytes:
+    """Return a message as ``task_message`` writes it, with the call that ``raw`` makes of ``task``.
+
+    Anybody with the broker's password can put anything into a queue. Celery and kombu end on much
+    of it, and would do more than the call if it said so: nothing else of it is handed on.
+
+    Raises:
+        OversizedError, SchemaError: it is no such call.
+    """
+    if len(raw) > MOST_BYTES:
+        raise OversizedError(f"more than {MOST_BYTES} bytes")
+    envelope = _json(raw, "no JSON")
+    headers = _entry(envelope, "headers")
+    task_id, label = _entry(headers, "id"), _entry(headers, "argsrepr", "")
+    if _entry(headers, "task") != task:
+        raise SchemaError("no call of our task")
+    if not isinstance(task_id, str) or not isinstance(label, str):
+        raise SchemaError("no names in its headers")
+    try:
+        text = base64.b64decode(_entry(envelope, "body"), validate=True)
+    except (ValueError, TypeError):
+        raise SchemaError("no base64 in its body") from None
+    match _json(text, "no JSON in its body"):
+        case [[dict(argument)], {**keywords}, _] if not keywords:
+            own = {**_PLAIN_HEADERS, "task": task, "id": task_id, "root_id": task_id}
+            own |= {"argsrepr": label, "origin": ""}
+            properties = {"correlation_id": task_id, "reply_to": ""}
+            return _packed(own, properties, ([argument], {}, _NO_MORE_TASKS), queue)
+    raise SchemaError("no job in its body")
+
+
+def _json(raw: bytes, problem: str) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        raise SchemaError(problem) from None
+
+
+def _entry(found: object, name: str, default: object = None) -> Any:
+    return found.get(name, default) if isinstance(found, dict) else None
+
+
+def _packed(headers: Any, properties: Mapping[str, Any], body: Any, queue: str) -> bytes:
     envelope = {
         "body": base64.b64encode(json.dumps(body, allow_nan=False).encode()).decode(),
         "content-encoding": "utf-8",

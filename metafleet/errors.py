@@ -20,7 +20,8 @@
     ├── TransientError                    may succeed if repeated
     │   ├── BlobMissingError              a blob expired or is not there yet
     │   ├── BlobStoreFullError            a blob does not fit into the store
-    │   └── BrokerUnavailableError        Redis cannot be reached
+    │   ├── BrokerUnavailableError        Redis cannot be reached
+    │   └── ForeignDataError              a key of ours in Redis holds what is not ours
     ├── FleetError                        the fleet cannot finish a step
     │   ├── RunLeasedError                another orchestrator owns the run
     │   ├── FencedError                   another orchestrator took the run over
@@ -146,6 +147,10 @@ class BlobStoreFullError(TransientError):
 
 class BrokerUnavailableError(TransientError):
     """Redis cannot be reached or does not answer."""
+
+
+class ForeignDataError(TransientError):
+    """A key of ours in Redis holds what is not ours; it is dropped before the next try."""
 
 
 class FleetError(MetafleetError):

@@ -18,12 +18,13 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
     run: str,
     *,
     in_process: bool,
-    next_epoch: Callable[[], int],
+    next_epoch: Callable[[int], int],
     notify: Callable[[str], None],
     fingerprint: str = "",
     relaxed: bool = False,
     check: Callable[[], None] = lambda: None,
     is_granted: bool = False,
+    is_ours: Callable[[], bool] = lambda: False,
     sink: Sink | None = None,
 ) -> Dispatcher:
     """Open the engine a run asks for: the fleet, or this process.
@@ -34,7 +35,7 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
     is_strict = engine.numerics == "strict" and not relaxed
     episodes_per_job = 1 if engine.episodes_per_job == "auto" else engine.episodes_per_job
     if in_process:
-        next_epoch()
+        next_epoch(0)
         return LocalDispatcher(
             episodes_per_job=episodes_per_job,
             data_dir=settings.data_dir,
@@ -66,5 +67,6 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
         fingerprint=fingerprint,
         check=check,
         is_granted=is_granted,
+        is_ours=is_ours,
         sink=sink,
     )

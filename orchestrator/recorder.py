@@ -35,6 +35,7 @@ class Recorder:
         run_id: the run.
         epoch: the fencing epoch this orchestrator holds; rows are written only while the run is
             at it.
+        owner: who executes the run, as the database has it; "" where it has nobody.
         spill_path: file for rows that cannot be written; one for each run, the same at each start.
         limits: how much may wait.
     """
@@ -45,12 +46,14 @@ class Recorder:
         run_id: int,
         *,
         epoch: int,
+        owner: str = "",
         spill_path: Path,
         limits: RecorderLimits | None = None,
     ) -> None:
         self._database = database
         self._run_id = run_id
-        self._epoch = epoch
+        self._epoch = self._asked_epoch = epoch
+        self._owner = owner
         self._limits = limits or RecorderLimits()
         self._first_epoch = epoch
         self._writing = threading.Lock()  # held while rows are written or the epoch is raised
@@ -96,14 +99,23 @@ class Recorder:
         """Record a change of the run's status, in order with the other rows."""
         self._add((StatusChange(status=status, error=error),))
 
-    def raise_epoch(self) -> int:
+    def raise_epoch(self, beyond: int = 0) -> int:
         """Begin a new epoch of the run, unless another orchestrator has: then FencedError.
 
         Rows recorded from now on belong to the new epoch. Waits for a batch that is being written.
+        May be repeated after an answer that was lost.
+
+        Args:
+            beyond: what the new epoch must be greater than, as the current one.
         """
         with self._writing:
             with self._database.session() as session:
-                epoch = RunRepository(session).claim(self._run_id, seen_epoch=self._epoch)
+                runs = RunRepository(session)
+                seen = self._epoch
+                if runs.is_held(self._run_id, owner=self._owner, epoch=self._asked_epoch):
+                    seen = self._asked_epoch
+                self._asked_epoch = max(seen, beyond) + 1
+                epoch = runs.claim(self._run_id, seen_epoch=seen, beyond=beyond)
             with self._changed:
                 self._raise_failure()
                 self._epoch = epoch

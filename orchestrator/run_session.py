@@ -183,7 +183,7 @@ class RunSession:
     def recorder(self) -> Recorder:
         """The run's recorder; there from the first epoch on."""
         if self._recorder is None:
-            self._next_epoch()
+            self._next_epoch(0)
         assert self._recorder is not None
         return self._recorder
 
@@ -310,17 +310,19 @@ class RunSession:
             relaxed=self._relaxed,
             check=self._check,
             is_granted=self._tenure.is_granted,
+            is_ours=self._is_ours,
             sink=self._record_attempts,
         )
 
-    def _next_epoch(self) -> int:
+    def _next_epoch(self, beyond: int) -> int:
         if self._recorder is not None:
-            return self._recorder.raise_epoch()
+            return self._recorder.raise_epoch(beyond)
         epoch = self._first_epoch()
         self._recorder = Recorder(
             self._database,
             self._run.id,
             epoch=epoch,
+            owner=self._tenure.owner,
             spill_path=self._settings.runs_dir / self._run.uid / "rows.jsonl",
         )
         return epoch

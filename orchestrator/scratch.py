@@ -44,7 +44,7 @@ def open_scratch(  # noqa: PLR0913 - the seams of a dispatcher
     dispatcher = open_dispatcher(
         *(settings, config, name),
         in_process=in_process,
-        next_epoch=lambda: _EPOCH,
+        next_epoch=lambda beyond: max(beyond + 1, _EPOCH),
         notify=notify,
         check=check,
     )

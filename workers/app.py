@@ -10,13 +10,14 @@ from contracts.connections import require_broker_url
 from contracts.settings import Settings
 from metafleet.device import prepare_process, resolve_device
 from metafleet.errors import MetafleetError
-from workers import tasks
+from workers import broker, tasks
 from workers.lifecycle import Lifecycle
 
 __all__ = ["app", "device", "tasks"]
 
 try:
     settings = Settings.load()
+    broker.use()
     app = make_app(require_broker_url(settings), settings.signing_key)
     device = resolve_device(settings.device)
     prepare_process(device)

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select, update
+from sqlalchemy import ColumnElement, Select, case, func, select, update
 from sqlalchemy.orm import Session
 
 from db.models import Experiment, Run
@@ -169,12 +169,15 @@ class RunRepository:
             raise RunNotFoundError(self._not_found(run_id))
         return epoch
 
-    def claim(self, run_id: int, *, seen_epoch: int, attach_to: str | None = None) -> int:
+    def claim(
+        self, run_id: int, *, seen_epoch: int, beyond: int = 0, attach_to: str | None = None
+    ) -> int:
         """Take the run over unless somebody else did since its epoch was ``seen_epoch``.
 
         Args:
             run_id: which run.
             seen_epoch: its epoch as the caller knows it.
+            beyond: the new epoch is greater than this, too.
             attach_to: name of the process that executes it from now on, out of servers' reach.
 
         Raises:
@@ -184,6 +187,7 @@ class RunRepository:
         epoch = self._raise_epoch(
             *(_TABLE.c.id == run_id, _TABLE.c.epoch == seen_epoch),
             values={"owner": attach_to, "detached": False} if attach_to else {},
+            beyond=beyond,
         )
         if epoch is None:
             raise self._fenced(run_id, seen_epoch)
@@ -223,6 +227,13 @@ class RunRepository:
             raise RunNotFoundError(self._not_found(run_id))
         return int(epoch)
 
+    def is_held(self, run_id: int, *, owner: str, epoch: int) -> bool:
+        """Return whether ``owner`` executes the run, at ``epoch``."""
+        query = select(_TABLE.c.id).where(
+            *(_TABLE.c.id == run_id, _TABLE.c.owner == owner, _TABLE.c.epoch == epoch)
+        )
+        return self._session.scalar(query) is not None
+
     def hold(self, run_id: int, *, epoch: int) -> None:
         """Make sure that the run is at ``epoch``, and stays so until the transaction ends.
 
@@ -235,9 +246,13 @@ class RunRepository:
             raise self._fenced(run_id, epoch)
 
     def _raise_epoch(
-        self, *conditions: ColumnElement[bool], values: Mapping[str, Any] = _NOTHING
+        self,
+        *conditions: ColumnElement[bool],
+        values: Mapping[str, Any] = _NOTHING,
+        beyond: int = 0,
     ) -> int | None:
-        raised = {**values, "epoch": _TABLE.c.epoch + 1}
+        highest = case((_TABLE.c.epoch < beyond, beyond), else_=_TABLE.c.epoch)
+        raised = {**values, "epoch": highest + 1}
         statement = update(_TABLE).where(*conditions).values(raised)
         epoch: int | None = self._session.scalar(statement.returning(_TABLE.c.epoch))
         return epoch

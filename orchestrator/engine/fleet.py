@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from contracts.connections import connect, redis_errors, require_broker_url
+from contracts.foreign import drop_foreign
 from contracts.job import BlobRef, ShardResult
 from contracts.keys import RunKeys
 from contracts.ledger import RunStatus
@@ -20,6 +21,7 @@ from metafleet.errors import (
     ContractError,
     FencedError,
     FleetError,
+    ForeignDataError,
     MetafleetError,
 )
 from orchestrator.engine.carrier import Carrier
@@ -51,11 +53,12 @@ class FleetDispatcher:
         settings: where broker and blobs are, and the signing key.
         run: the run's uid.
         options: how the fleet is used.
-        next_epoch: raises the run's fencing epoch in the database and returns it.
+        next_epoch: raises the run's fencing epoch in the database, beyond the one given, and
+            returns it.
         notify: told what a person should know: pauses, lost connections.
         fingerprint: the run's numerics fingerprint when it goes on; "" adopts the first worker's.
         check: called twice a second; raises when the run is to be left alone.
-        is_granted: the database decides whose the run is; see ``Ownership``.
+        is_granted, is_ours: the database decides whose the run is; see ``Ownership``.
         sink: gets counters of attempts, and those that did not count.
 
     Not thread-safe.
@@ -67,11 +70,12 @@ class FleetDispatcher:
         run: str,
         *,
         options: FleetOptions,
-        next_epoch: Callable[[], int],
+        next_epoch: Callable[[int], int],
         notify: Callable[[str], None],
         fingerprint: str = "",
         check: Callable[[], None] = lambda: None,
         is_granted: bool = False,
+        is_ours: Callable[[], bool] = lambda: False,
         sink: Sink | None = None,
     ) -> None:
         self._check = check
@@ -89,6 +93,7 @@ class FleetDispatcher:
             signing_key=self._key,
             next_epoch=next_epoch,
             is_granted=is_granted,
+            is_ours=is_ours,
         )
         self._clock = RedisClock(self._client)
         self._numerics = Numerics(fingerprint, is_strict=options.is_strict, notify=notify)
@@ -99,7 +104,7 @@ class FleetDispatcher:
             notify=notify,
         )
         self._strangers = Strangers(notify)
-        self._patience = Patience(self._url, notify=notify, check=check)
+        self._patience = Patience(self._url, notify=notify, check=check, heal=self._drop_foreign)
         self._persist = self._patience.persist
         self._open_steps: list[OpenStep] = []
         self._begun: dict[Ticket, OpenStep] = {}
@@ -245,7 +250,7 @@ class FleetDispatcher:
         try:
             with redis_errors(self._url):
                 dropped = self._owner.ledger.take_dropped(self._owner.epoch)
-        except BrokerUnavailableError as error:
+        except (BrokerUnavailableError, ForeignDataError) as error:
             log.warning("what workers dropped last is not known: %s", error)
         else:
             self._tally.note_dropped(dropped, epoch=self._owner.epoch)
@@ -339,7 +344,7 @@ class FleetDispatcher:
 
     def _review(self) -> None:
         if not self._owner.check():
-            self._notify("Redis came back empty: sending the open shards again")
+            self._notify("Redis came back empty or changed: sending the open shards again")
             self._restore()
             return
         self._follow_epoch()
@@ -366,6 +371,15 @@ class FleetDispatcher:
             if step.has_begun:
                 step.move_to(self._owner.epoch)
 
+    def _drop_foreign(self) -> None:
+        """Drop what others put in place of our keys; what is lost by it is found and redone."""
+        types: dict[str, str] = {}
+        for step in self._unsettled():
+            types |= step.key_types
+        dropped = self._owner.drop_foreign() | drop_foreign(self._client, types)
+        for key, kind in dropped.items():
+            self._notify(f"dropped a {kind} from {key} in Redis, which was not ours")
+
     def _close(self, step: OpenStep) -> RunStatus | None:
         self._second_look.forget(step)
         self._open_steps.remove(step)
@@ -384,7 +398,7 @@ class FleetDispatcher:
         try:
             with redis_errors(self._url):
                 yield
-        except BrokerUnavailableError as error:
+        except (BrokerUnavailableError, ForeignDataError) as error:
             log.warning("%s will have to expire: %s", what, error)
 
     def _record_attempts(self) -> None:

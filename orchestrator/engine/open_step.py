@@ -105,6 +105,12 @@ class OpenStep:
         return self._keys.replies
 
     @property
+    def key_types(self) -> dict[str, str]:
+        """The type of each of its keys in Redis that is no blob."""
+        keys = self._keys
+        return {keys.started: "hash", keys.done: "hash", keys.replies: "list"}
+
+    @property
     def blob_prefix(self) -> str:
         """What the keys of all its sums begin with."""
         return self._keys.blob_prefix

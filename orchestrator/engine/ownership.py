@@ -6,19 +6,29 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, cast
 
 from contracts.connections import Client, connect, redis_errors
-from contracts.keys import RunKeys
-from contracts.ledger import RunLedger
+from contracts.foreign import drop_foreign
+from contracts.keys import QUEUES_STARTED, WORKERS_INFO, WORKERS_SEEN, RunKeys, queue_list
+from contracts.ledger import Claim, RunLedger
 from contracts.presence import WorkerInfo
-from metafleet.errors import BrokerUnavailableError, FencedError, FleetError, RunLeasedError
+from metafleet.errors import (
+    BrokerUnavailableError,
+    FencedError,
+    FleetError,
+    ForeignDataError,
+    RunLeasedError,
+)
 from orchestrator.engine.roll_call import RollCall
 
 log = logging.getLogger(__name__)
 
 RUN_LEASE_MS: Final = 10_000
 _BEAT_S: Final = 2.0
+_MOST_JUMPS: Final = 5
+_LEAP: Final = 1000
+"""How far the epoch leaps where Redis's cannot be read: by more than it may have been ahead."""
 
 
 class Ownership:
@@ -32,26 +42,29 @@ class Ownership:
         run: the run's uid.
         queues: the Celery queues whose workers are counted.
         signing_key: that of those workers.
-        next_epoch: raises the run's epoch in the database and returns it.
+        next_epoch: raises the run's epoch in the database, beyond the one given, and returns it.
         is_granted: the database decides whose the run is, so nobody's lease is waited for.
+        is_ours: asks the database whether the run is still ours, when Redis names another.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the seams of a hold on a run
         self,
         url: str,
         run: str,
         *,
         queues: Sequence[str],
         signing_key: str,
-        next_epoch: Callable[[], int],
+        next_epoch: Callable[[int], int],
         is_granted: bool = False,
+        is_ours: Callable[[], bool] = lambda: False,
     ) -> None:
         self._url, self._run, self._queues = url, run, tuple(queues)
-        self._is_granted = is_granted
-        self._next_epoch = next_epoch
+        self._is_granted, self._signing_key = is_granted, signing_key
+        self._next_epoch, self._is_ours = next_epoch, is_ours
         self._client: Client = connect(url)
         owner = f"{socket.gethostname()}:{os.getpid()}/{uuid.uuid4().hex[:8]}"
-        self._ledger = RunLedger(self._client, run, owner)
+        self._ledger, self._name = RunLedger(self._client, run, owner), owner.encode()
+        self._ousted: set[bytes] = set()
         self._epoch = -1
         self._failure: FleetError | None = None
         self._is_lost = False
@@ -111,43 +124,81 @@ class Ownership:
             BrokerUnavailableError: Redis cannot be reached.
         """
         with redis_errors(self._url):
-            if self._is_granted:
-                self._epoch = self._next_epoch()
-                claim = self._ledger.seize(self._epoch, lease_ms=RUN_LEASE_MS)
-            else:
-                claim = self._ledger.claim(lease_ms=RUN_LEASE_MS)
-                if claim.status == "ok":
-                    # known before it is told: an answer lost on the way must not fence us out
-                    self._epoch = self._next_epoch()
-                    claim = self._ledger.take_over(self._epoch, lease_ms=RUN_LEASE_MS)
+            claim = self._begin()
         if claim.status == "held":
             raise RunLeasedError(
                 f"run {self._run} is being run by {claim.holder.split('/')[0]}; stop that one, or "
                 f"wait {claim.remaining_ms / 1000:.0f} s after it dies for its lease to end"
             )
-        if claim.status == "fenced":
-            raise FencedError(f"run {self._run} was taken over by another orchestrator; stopping")
+        if claim.status == "behind":
+            raise FencedError(f"run {self._run} is taken over again and again; stopping")
         if not self._thread.is_alive():
             with redis_errors(self._url):
                 self._roll_call.look()
             self._thread.start()
 
+    def _begin(self) -> Claim:
+        """Claim the run, and begin an epoch beyond the database's and Redis's."""
+        # while we have the run, the database has said that it is ours
+        is_granted = self._is_granted or self._thread.is_alive()
+        if not is_granted:
+            claim = self._ledger.claim(lease_ms=RUN_LEASE_MS)
+            if claim.status != "ok":
+                return claim
+        beyond, may_replace = 0, False
+        for _ in range(_MOST_JUMPS):
+            # known before it is told: an answer lost on the way must not fence us out
+            self._epoch = self._next_epoch(beyond)
+            claim = self._ledger.take_over(
+                self._epoch,
+                lease_ms=RUN_LEASE_MS,
+                is_granted=is_granted,
+                may_replace=may_replace,
+            )
+            if claim.status != "behind":
+                break
+            may_replace = claim.found is None
+            beyond = self._epoch + _LEAP if claim.found is None else claim.found
+        return claim
+
     def check(self) -> bool:
-        """Tell whether Redis still knows of our epoch; False when it came back empty.
+        """Tell whether Redis still knows of our epoch; False when it is to be begun again.
+
+        A take-over is another owner, not another number: Redis may have come back empty or as it
+        was a while ago, or somebody may have written to it.
 
         Raises:
             FencedError: another orchestrator has taken the run over.
+            DatabaseUnavailableError: another's name is in Redis, and the database can't be asked.
         """
         if self._failure is not None:
             raise self._failure
         with redis_errors(self._url):
-            found = self._client.get(RunKeys(self._run).epoch)
-        if found is None:
-            return False
-        if found != str(self._epoch).encode():
+            keys = RunKeys(self._run)
+            epoch, holder, lease = cast(
+                list[bytes | None], self._client.mget(keys.epoch, keys.holder, keys.lease)
+            )
+        if holder in (None, self._name):
+            return bool(holder and epoch == str(self._epoch).encode())
+        # one that lives, though the database does not know it, has another database: it is let be
+        # when it comes back
+        is_alive = lease == holder
+        if not self._is_ours() or (is_alive and holder in self._ousted):
             self._is_lost = True
             raise FencedError(f"run {self._run} was taken over by another orchestrator; stopping")
-        return True
+        if is_alive:
+            self._ousted.add(holder)
+        return False
+
+    def drop_foreign(self) -> dict[str, str]:
+        """Drop what others put in place of keys that runs share; returns each with its type."""
+        keys = RunKeys(self._run)
+        own = {**dict.fromkeys((keys.epoch, keys.holder, keys.lease), "string")}
+        own |= {keys.dropped: "hash", WORKERS_SEEN: "zset", WORKERS_INFO: "hash"}
+        own |= {QUEUES_STARTED: "zset"}
+        own |= {queue_list(queue, self._signing_key): "list" for queue in self._queues}
+        with redis_errors(self._url):
+            return drop_foreign(self._client, own)
 
     def release(self) -> None:
         """Give the run up, so that another can take it at once."""
@@ -157,7 +208,7 @@ class Ownership:
         try:
             with redis_errors(self._url):
                 self._ledger.release()
-        except BrokerUnavailableError as error:
+        except (BrokerUnavailableError, ForeignDataError) as error:
             log.warning("the lease of run %s will have to run out: %s", self._run, error)
 
     def _on(self, queue: str) -> list[WorkerInfo]:
@@ -171,7 +222,7 @@ class Ownership:
                     self._ledger.renew(self._epoch, lease_ms=RUN_LEASE_MS)
                     self._roll_call.look()
                 is_away = False
-            except BrokerUnavailableError as error:
+            except (BrokerUnavailableError, ForeignDataError) as error:
                 if not is_away:
                     log.warning("run=%s lease not renewed: %s", self._run, error)
                 is_away = True

@@ -10,6 +10,7 @@ from metafleet.errors import (
     BlobStoreFullError,
     BrokerUnavailableError,
     DatabaseUnavailableError,
+    ForeignDataError,
 )
 
 T = TypeVar("T")
@@ -25,15 +26,21 @@ class Patience:
         url: the broker, for messages.
         notify: told once that one of them is away, and once that it is back.
         check: called before each try; raises when the run is to be left alone.
+        heal: called when Redis holds under our keys what is not ours: drops it.
 
     Attributes:
         waited_s: seconds waited for them, in all.
     """
 
     def __init__(
-        self, url: str, *, notify: Callable[[str], None], check: Callable[[], None]
+        self,
+        url: str,
+        *,
+        notify: Callable[[str], None],
+        check: Callable[[], None],
+        heal: Callable[[], None] = lambda: None,
     ) -> None:
-        self._url, self._notify, self._check = url, notify, check
+        self._url, self._notify, self._check, self._heal = url, notify, check, heal
         self.waited_s = 0.0
 
     def persist(self, call: Callable[[], T]) -> T:
@@ -41,19 +48,23 @@ class Patience:
 
         A blob store that is full gets a while in which closed steps may expire, no longer.
         """
-        pause_s, away = 0.1, ""
+        pause_s, away, is_littered = 0.1, "", False
         began_s = time.monotonic()
         full_until_s = began_s + _FULL_PATIENCE_S
         while True:
             self._check()
             try:
                 with redis_errors(self._url):
+                    if is_littered:
+                        self._heal()
                     result = call()
             except (
                 BrokerUnavailableError,
                 BlobStoreFullError,
                 DatabaseUnavailableError,
+                ForeignDataError,
             ) as error:
+                is_littered = isinstance(error, ForeignDataError)
                 if isinstance(error, BlobStoreFullError) and time.monotonic() > full_until_s:
                     raise
                 if not away:

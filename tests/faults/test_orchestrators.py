@@ -8,8 +8,11 @@ import pytest
 
 from contracts.connections import connect
 from contracts.keys import RunKeys
+from contracts.ledger import RunLedger
 from contracts.settings import Settings, child_environment
+from db.engine import Database
 from db.records import RunRecord
+from db.repositories import RunRepository
 from metafleet.errors import FencedError, RunLeasedError
 from tests.faults.running import EXPERIMENT, ROWS, SHARDS, STEPS, Row, Running
 from tests.fleet import ROOT, Fleet
@@ -136,11 +139,17 @@ def test_a_second_orchestrator_on_the_same_host(standing_fleet: Fleet, expected:
 
 
 def test_an_orchestrator_whose_run_was_taken_over(standing_fleet: Fleet) -> None:
-    running = Running(standing_fleet.settings)
+    settings = standing_fleet.settings
+    running = Running(settings)
     running.wait_for_step(2)
 
-    with connect(str(standing_fleet.settings.broker_url)) as client:
-        client.set(RunKeys(running.run.uid).epoch, 99, ex=60)
+    # as one does that found the lease free, while this one was frozen
+    with Database.open(settings.database_url) as database, database.session() as session:
+        runs, run_id = RunRepository(session), running.run.id
+        epoch = runs.claim(run_id, seen_epoch=runs.get_epoch(run_id), attach_to="another:1/x")
+    with connect(str(settings.broker_url)) as client:
+        another = RunLedger(client, running.run.uid, "another:1/x")
+        assert another.take_over(epoch, lease_ms=60_000, is_granted=True).status == "ok"
 
     with pytest.raises(FencedError, match="taken over"):
         running.result()

@@ -33,7 +33,7 @@ def open_fleet_dispatcher(settings: Settings, uid: str) -> FleetDispatcher:
     opened = open_dispatcher(
         *(settings, config(), uid),
         in_process=False,
-        next_epoch=lambda: next(epochs),
+        next_epoch=lambda beyond: max(beyond + 1, next(epochs)),
         notify=lambda _text: None,
     )
     assert isinstance(opened, FleetDispatcher)

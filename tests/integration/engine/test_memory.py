@@ -56,7 +56,7 @@ class Bench:
                 max_attempts=3,
                 step_deadline_s=120.0,
             ),
-            next_epoch=lambda: next(epochs),
+            next_epoch=lambda beyond: max(beyond + 1, next(epochs)),
             notify=lambda _: None,
         )
         self._numbers = itertools.count(1)

@@ -2,6 +2,7 @@
 
 import threading
 
+import pytest
 import redis
 
 from contracts.connections import connect
@@ -73,11 +74,51 @@ def test_a_take_over_whose_answer_was_lost_may_be_repeated(owner: RunLedger) -> 
     assert owner.take_over(2, lease_ms=LEASE_MS).status == "ok"
 
 
-def test_an_epoch_that_is_not_newer_is_fenced(
-    client: redis.Redis, uid: str, owner: RunLedger
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_an_epoch_that_is_not_beyond_the_one_found_is_told_which(
+    client: redis.Redis, uid: str, owner: RunLedger, epoch: int
 ) -> None:
-    assert owner.take_over(0, lease_ms=LEASE_MS).status == "fenced"
+    client.delete(RunKeys(uid).lease)
+    other = RunLedger(client, uid, "other")
+    other.claim(lease_ms=LEASE_MS)
+
+    claim = other.take_over(epoch, lease_ms=LEASE_MS)
+
+    assert (claim.status, claim.found) == ("behind", 1)
     assert client.get(RunKeys(uid).epoch) == b"1"
+    assert other.take_over(2, lease_ms=LEASE_MS).status == "ok"
+    assert client.get(RunKeys(uid).holder) == b"other"
+
+
+@pytest.mark.parametrize("junk", [b"abc", b"-7", b"1.5", b"9" * 30, b"nan", b"", b"\xff", ["list"]])
+def test_what_is_no_epoch_is_leapt_over_and_replaced(
+    client: redis.Redis, uid: str, owner: RunLedger, junk: bytes | list[str]
+) -> None:
+    key = RunKeys(uid).epoch
+    client.delete(key)
+    client.rpush(key, *junk) if isinstance(junk, list) else client.set(key, junk)
+    assert owner.renew(1, lease_ms=LEASE_MS) == "changed"
+
+    claim = owner.take_over(2, lease_ms=LEASE_MS)
+
+    assert (claim.status, claim.found) == ("behind", None)
+    assert owner.take_over(1003, lease_ms=LEASE_MS, may_replace=True).status == "ok"
+    assert client.get(key) == b"1003"
+    assert owner.renew(1003, lease_ms=LEASE_MS) == "ok"
+
+
+@pytest.mark.parametrize("junk", ["no end", "a day", "list"])
+def test_what_is_no_lease_holds_nobody_up(client: redis.Redis, uid: str, junk: str) -> None:
+    key = RunKeys(uid).lease
+    if junk == "list":
+        client.rpush(key, "other")
+    else:
+        client.set(key, "other", px=None if junk == "no end" else 86_400_000)
+    ledger = RunLedger(client, uid, "a")
+
+    assert ledger.claim(lease_ms=LEASE_MS).status == "ok"
+    assert ledger.take_over(1, lease_ms=LEASE_MS).status == "ok"
+    assert client.get(key) == b"a"
 
 
 def test_a_granted_epoch_wins_over_a_lease_that_is_still_held(
@@ -87,21 +128,23 @@ def test_a_granted_epoch_wins_over_a_lease_that_is_still_held(
     old.claim(lease_ms=LEASE_MS)
     old.take_over(4, lease_ms=LEASE_MS)
 
-    assert new.seize(5, lease_ms=LEASE_MS).status == "ok"
+    assert new.take_over(5, lease_ms=LEASE_MS, is_granted=True).status == "ok"
 
     assert old.renew(4, lease_ms=LEASE_MS) == "fenced"
     assert new.renew(5, lease_ms=LEASE_MS) == "ok"
-    assert old.seize(4, lease_ms=LEASE_MS).status == "fenced"
-    assert old.seize(5, lease_ms=LEASE_MS).status == "fenced"
+    for epoch in (4, 5):
+        assert old.take_over(epoch, lease_ms=LEASE_MS, is_granted=True).status == "behind"
+    assert old.take_over(5, lease_ms=LEASE_MS).status == "held"
 
 
-def test_seizing_again_after_a_lost_answer_is_fine(client: redis.Redis, uid: str) -> None:
+def test_taking_over_again_after_a_lost_answer_is_fine(client: redis.Redis, uid: str) -> None:
     ledger = RunLedger(client, uid, "granted")
 
-    assert ledger.seize(5, lease_ms=LEASE_MS).status == "ok"
-    assert ledger.seize(5, lease_ms=LEASE_MS).status == "ok"
+    for _ in range(2):
+        assert ledger.take_over(5, lease_ms=LEASE_MS, is_granted=True).status == "ok"
 
-    assert RunLedger(client, uid, "other").seize(5, lease_ms=LEASE_MS).status == "fenced"
+    other = RunLedger(client, uid, "other").take_over(5, lease_ms=LEASE_MS, is_granted=True)
+    assert (other.status, other.found) == ("behind", 5)
 
 
 def test_epochs_are_compared_as_numbers(client: redis.Redis, uid: str, owner: RunLedger) -> None:
@@ -133,12 +176,12 @@ def test_renewing_a_lease_that_another_took_is_fenced(
     assert client.get(RunKeys(uid).lease) == b"other"
 
 
-def test_renewing_under_an_old_epoch_is_fenced(
+def test_renewing_under_another_epoch_tells_that_it_was_changed(
     client: redis.Redis, uid: str, owner: RunLedger
 ) -> None:
     client.set(RunKeys(uid).epoch, 2, px=LEASE_MS)
 
-    assert owner.renew(1, lease_ms=LEASE_MS) == "fenced"
+    assert owner.renew(1, lease_ms=LEASE_MS) == "changed"
 
 
 def test_renewing_tells_that_redis_came_back_empty(

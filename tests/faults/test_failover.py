@@ -1,0 +1,44 @@
+"""A Redis that becomes a replica for a while, as in a failover."""
+
+import time
+
+import pytest
+
+from tests.faults.running import Running
+from tests.fleet import Fleet, wait_until
+from tests.redis_server import RedisServer
+
+AS_A_REPLICA_S = 4.0
+
+
+@pytest.mark.parametrize("serves_stale", [True, False], ids=["READONLY", "MASTERDOWN"])
+def test_a_redis_that_is_a_replica_for_four_seconds(
+    fleet: Fleet, redis_server: RedisServer, expected: str, serves_stale: bool
+) -> None:
+    fleet.start(2)
+    running = Running(fleet.settings)
+
+    def demote() -> None:
+        with redis_server.client() as client:
+            client.config_set("replica-serve-stale-data", "yes" if serves_stale else "no")
+            client.replicaof("127.0.0.1", "1")
+            demoted_s = time.monotonic()
+            wait_until(lambda: running.watcher.notices, "the notice of the failover")
+            wait_until(
+                lambda: time.monotonic() - demoted_s >= AS_A_REPLICA_S or running.has_ended,
+                "the end of the failover",
+            )
+            client.replicaof("NO", "ONE")
+
+    running.disturb(demote)
+
+    assert running.watcher.notices[0].startswith("waiting: Redis at redis://:***@127.0.0.1")
+    assert (
+        "is a replica" in running.watcher.notices[0]
+        or "broke a wait off" in (running.watcher.notices[0])
+    )
+    case = "READONLY" if serves_stale else "MASTERDOWN"
+    running.assert_undisturbed(
+        expected, f"failover: Redis a replica for 4 s ({case})", "said so, waited, went on"
+    )
+    assert [worker.process.poll() for worker in fleet.workers] == [None, None]

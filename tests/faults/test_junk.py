@@ -1,0 +1,72 @@
+"""What is not ours in shared places of Redis: counted, dropped, told of once."""
+
+import base64
+import json
+
+from contracts.keys import queue_list
+from tests.faults.running import Running
+from tests.fleet import Fleet, wait_until
+from tests.redis_server import RedisServer
+
+
+def envelope(body: bytes, **headers: object) -> bytes:
+    properties = {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}
+    text = base64.b64encode(body).decode()
+    message = {"body": text, "content-type": "application/json", "content-encoding": "utf-8"}
+    return json.dumps({**message, "headers": headers, "properties": properties}).encode()
+
+
+OURS = {"task": "metafleet.inner_loop", "id": "1"}
+ENTRIES = [
+    *(b"not json", b"[1,2]", b"", b"null", b"\xff\xfe{}", b"1" * 5000, b"[" * 100_000),
+    *(b'{"body":"","properties":{}}', b'{"body":"!!!","headers":' + json.dumps(OURS).encode()),
+    json.dumps({"body": "!!!", "headers": OURS, "properties": {}}).encode(),
+    json.dumps({"body": 7, "headers": OURS, "properties": {}}).encode(),
+    envelope(b"\x80", **OURS),
+    envelope(b"[[],{},{}]", **OURS),
+    envelope(b'[["job"],{},{}]', **OURS),
+    envelope(b"[[{}],{},{}]", **(OURS | {"id": None})),
+    envelope(b"[[{}],{},{}]", **(OURS | {"task": "celery.backend_cleanup"})),
+    envelope(b"[[{}],{},{}]", **(OURS | {"timelimit": "x", "eta": "yesterday"})),
+    b"x" * (5 * 2**20),
+]
+
+
+def test_entries_of_the_queue_that_are_no_jobs(
+    fleet: Fleet, redis_server: RedisServer, expected: str
+) -> None:
+    fleet.start(2)
+    queue = queue_list("inner.cpu", fleet.settings.signing_key)
+    running = Running(fleet.settings)
+
+    def litter() -> None:
+        with redis_server.client() as client:
+            for entry in ENTRIES * 2:
+                client.lpush(queue, entry)
+
+    running.disturb(litter)
+
+    running.assert_undisturbed(expected, "junk in the queue", "dropped, counted, told of once")
+    assert [worker.process.poll() for worker in fleet.workers] == [None, None]
+    logs = [worker.log.read_text() for worker in fleet.workers]
+    assert any("no JSON" in log for log in logs)
+    for log in logs:
+        assert log.count("what is no job (no JSON)") <= 1
+
+
+def test_something_else_in_place_of_the_queue(
+    fleet: Fleet, redis_server: RedisServer, expected: str
+) -> None:
+    fleet.start(2)
+    queue = queue_list("inner.cpu", fleet.settings.signing_key)
+    running = Running(fleet.settings)
+
+    def replace_queue() -> None:
+        with redis_server.client() as client:
+            client.set(queue, "junk")
+            wait_until(lambda: client.type(queue) != b"string", "the junk to be dropped")
+
+    running.disturb(replace_queue)
+
+    running.assert_undisturbed(expected, "a string in place of the queue", "dropped, sent again")
+    assert [worker.process.poll() for worker in fleet.workers] == [None, None]
