@@ -24,7 +24,7 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str)
     Args:
         cls: a dataclass whose fields are bool, int, float, str, Literal, tuple[T, ...], None, or
             Mapping[str, ...] of texts, numbers and truth values, of anything (Any), or of tables
-            (Mapping); or one of these or None, or a Literal or a tuple.
+            (Mapping); or one of these or None, or a Literal or a tuple; or anything (Any).
         values: option -> value; "name" is skipped, it chose ``cls``.
         where: who the options belong to, for messages, such as "learner 'maml'".
 
@@ -42,9 +42,22 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str)
         if name not in given and _is_required(field):
             raise ConfigError(f"{where} needs the option {name!r}; add it")
     try:
-        return cls(**{name: _convert(name, given[name], hints[name]) for name in given})
+        checked = {n: _convert(n, v, hints[n]) for n, v in given.items() if hints[n] is not Any}
+        return cls(**(given | checked))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def can_convert(hint: Any) -> bool:
+    """Return whether ``parse_options`` can hold a value against a field of this type."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        inner = [arg for arg in args if arg is not type(None)]
+        lists = [arg for arg in inner if typing.get_origin(arg) is tuple]
+        return max(len(lists), len(inner) - len(lists)) == 1 and all(map(can_convert, inner))
+    if origin is tuple:
+        return len(args) == 2 and args[1] is Ellipsis and can_convert(args[0])
+    return origin is typing.Literal or hint in (bool, int, float, str)
 
 
 def require(holds: bool, option: str, value: object, expected: str) -> None:

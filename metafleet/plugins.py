@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from metafleet.errors import ConfigError
@@ -12,7 +12,12 @@ ClassT = TypeVar("ClassT")
 
 
 def find_class(
-    name: object, built_in: Mapping[str, ClassT], *, kind: str, allowed_packages: Sequence[str] = ()
+    name: object,
+    built_in: Mapping[str, ClassT],
+    *,
+    kind: str,
+    allowed_packages: Sequence[str] = (),
+    adapt: Callable[[Any], Any] = lambda found: found,
 ) -> ClassT:
     """Return the class called ``name``.
 
@@ -21,6 +26,7 @@ def find_class(
         built_in: name -> class.
         kind: "learner" or "model", for messages.
         allowed_packages: top-level packages whose code may be imported.
+        adapt: makes such a class of what a package of the user holds.
 
     Raises:
         ConfigError: no such name, or its package is not allowed, cannot be imported, or does not
@@ -36,7 +42,16 @@ def find_class(
             f"unknown {kind} {name!r}; expected one of {known}, "
             "or 'package.module:Class' for your own"
         )
-    found: ClassT = _import_class(name, kind=kind, allowed_packages=allowed_packages)
+    imported = _import_class(name, kind=kind, allowed_packages=allowed_packages)
+    found: ClassT = adapt(imported)
+    if not dataclasses.is_dataclass(getattr(found, "Options", None)) or not callable(
+        getattr(found, "build", None)
+    ):
+        module = "; a model may be a plain torch.nn.Module as well" if kind == "model" else ""
+        raise ConfigError(
+            f"{kind} {name!r} has no dataclass 'Options' with a classmethod 'build'; "
+            f"see {kind.capitalize()}Class in metafleet/{kind}s/base.py{module}"
+        )
     return found
 
 
@@ -52,7 +67,7 @@ def _import_class(name: str, *, kind: str, allowed_packages: Sequence[str]) -> A
         )
     note_import(package)
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        found: Any = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, ValueError) as error:
         raise ConfigError(
             f"{kind} {name!r}: module {module_name!r} cannot be imported ({error}); "
@@ -62,11 +77,4 @@ def _import_class(name: str, *, kind: str, allowed_packages: Sequence[str]) -> A
         raise ConfigError(
             f"{kind} {name!r}: module {module_name!r} has no {class_name!r}; check the spelling"
         ) from error
-    if not dataclasses.is_dataclass(getattr(found, "Options", None)) or not callable(
-        getattr(found, "build", None)
-    ):
-        raise ConfigError(
-            f"{kind} {name!r} has no dataclass 'Options' with a classmethod 'build'; "
-            f"see {kind.capitalize()}Class in metafleet/{kind}s/base.py"
-        )
     return found

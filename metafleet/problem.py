@@ -30,6 +30,7 @@ class Problem:
         kinds: modality -> what it was made of, "image" or another, where its name does not say so.
         shown: some of the examples of episodes, as a message names them -> the modalities that they
             may have.
+        added: of the modalities, those that a learner feeds its model besides data.
     """
 
     modalities: Mapping[str, tuple[int, ...]]
@@ -40,6 +41,7 @@ class Problem:
     texts: frozenset[str] = frozenset()
     kinds: Mapping[str, str] = field(default_factory=dict)
     shown: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    added: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for split, shape in self.episodes.items():
@@ -63,7 +65,8 @@ class Problem:
 
     def with_inputs(self, extra: Mapping[str, tuple[int, ...]]) -> "Problem":
         """Return the problem with more modalities: what a learner feeds its model besides data."""
-        return replace(self, modalities={**self.modalities, **extra})
+        modalities = {**self.modalities, **extra}
+        return replace(self, modalities=modalities, added=self.added | extra.keys())
 
     def fixed_outputs(self, learner: str) -> int:
         """Return how many outputs a head of fixed size needs, the same in every split.

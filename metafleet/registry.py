@@ -1,6 +1,6 @@
 """Classes by name, built in or from packages of the user, and their options."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from metafleet.options import parse_options
@@ -32,10 +32,17 @@ class Registry(Mapping[str, ClassT], Generic[ClassT]):
     Args:
         kind: "learner" or "model", for messages.
         built_in: the classes, each with its ``name``.
+        adapt: makes a class of this kind of what a user's package holds under a name.
     """
 
-    def __init__(self, kind: str, built_in: Iterable[ClassT]) -> None:
-        self._kind = kind
+    def __init__(
+        self,
+        kind: str,
+        built_in: Iterable[ClassT],
+        *,
+        adapt: Callable[[Any], Any] = lambda found: found,
+    ) -> None:
+        self._kind, self._adapt = kind, adapt
         self._built_in = {name_of(found): found for found in built_in}
 
     def __getitem__(self, name: str) -> ClassT:
@@ -68,7 +75,12 @@ class Registry(Mapping[str, ClassT], Generic[ClassT]):
         Raises:
             ConfigError: the name is unknown.
         """
-        return find_class(name, self._built_in, kind=self._kind, allowed_packages=allowed_packages)
+        return find_class(
+            *(name, self._built_in),
+            kind=self._kind,
+            allowed_packages=allowed_packages,
+            adapt=self._adapt,
+        )
 
     def parse(self, found: ClassT, options: Mapping[str, Any]) -> Any:
         """Check the options of a class, "name" among them.

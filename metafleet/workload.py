@@ -22,6 +22,7 @@ from metafleet.execution import Execution, Strategy, check_mapped, make_executio
 from metafleet.execution.compiled import CompiledExecution
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.registry import build_learner
+from metafleet.models.module_mode import meta_training
 from metafleet.models.registry import model_factory
 from metafleet.params import MetaState, Params, schema_of
 from metafleet.process_state import checksum, kept_as_it_is, seed_generators
@@ -141,10 +142,11 @@ class Workload:
         """
         if self.spec.execution.is_mapped:
             episodes = [self.sample(split=META_TRAIN, step=1, index=i) for i in range(2)]
-            check_mapped(
-                *(self.learner, self.init_state(), episodes),
-                precision=self.spec.execution.precision,
-            )
+            with meta_training():
+                check_mapped(
+                    *(self.learner, self.init_state(), episodes),
+                    precision=self.spec.execution.precision,
+                )
 
     def executed_by(self, strategy: Strategy) -> "Workload":
         """Return the same work executed otherwise; without a folder for compiled programs."""
@@ -161,7 +163,8 @@ class Workload:
         strategy = Strategy("compiled", self.spec.execution.precision)
         compiled = CompiledExecution(strategy, self.learner, device="cpu", cache_dir=None)
         episodes = [self.sample(split=META_TRAIN, step=1, index=i) for i in range(n_episodes)]
-        return compiled.count_operations(self.init_state(), episodes)
+        with meta_training():
+            return compiled.count_operations(self.init_state(), episodes)
 
     def sample(self, *, split: str, step: int, index: int) -> Episode:
         """Draw one episode; it depends on the run's seed and these three numbers alone."""
@@ -195,7 +198,7 @@ class Workload:
             for index in range(first_episode, first_episode + n_episodes)
         )
         try:
-            with self._guarded(state):
+            with self._guarded(state), meta_training():
                 here = self._on_device(state)
                 found = self.execution.gradient(here, episodes, first=first_episode)
         except ImpureError:

@@ -13,6 +13,7 @@ from metafleet.models.conv4 import Conv4
 from metafleet.models.fusion import Fusion, FusionOptions, given_options
 from metafleet.models.gru import Gru
 from metafleet.models.mlp import Mlp
+from metafleet.models.named_module import find_model_class
 from metafleet.models.ngram_bag import NgramBag
 from metafleet.models.raw_features import RawFeatures
 from metafleet.models.resnet12 import ResNet12
@@ -35,7 +36,7 @@ _BUILT_IN: tuple[type[ModelClass], ...] = (
     Transformer,
     VideoConv,
 )
-MODELS: Registry[type[ModelClass]] = Registry("model", _BUILT_IN)
+MODELS: Registry[type[ModelClass]] = Registry("model", _BUILT_IN, adapt=find_model_class)
 
 
 def model_factory(
