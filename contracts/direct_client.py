@@ -1,23 +1,27 @@
-"""The worker's end of the direct stream: blobs from and to the orchestrator, without a store."""
+"""The worker's end of direct transfers: blobs from and to the orchestrator, without a store."""
 
+import contextlib
 import logging
-import socket
+import ssl
 import time
-from typing import Final
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from blake3 import blake3
 
 from contracts.codec import Encoded
-from contracts.direct_wire import (
-    GET,
-    PUT,
+from contracts.direct import (
+    CHUNK_BYTES,
+    PROOF_HEADER,
     TIMEOUT_S,
-    YES,
-    limit,
-    parse_address,
-    receive,
-    receive_hashed,
-    send_hashed,
-    send_request,
-    shake_hands,
+    authorization,
+    is_same,
+    proof,
+    state_target,
+    sum_target,
 )
 from metafleet.errors import ConfigError
 
@@ -25,90 +29,109 @@ log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S: Final = 3.0
 _AVOIDED_S: Final = 30.0
-"""How long an address that was not reached is not tried again: the store is there meanwhile."""
+"""How long an address that was not reached is not tried again; the store is used meanwhile."""
+
+_BROKEN: Final = (OSError, HTTPException, ValueError)
 
 
 class DirectClient:
     """One connection, to the orchestrator whose jobs are at hand. Not thread-safe.
 
     Args:
-        signing_key: what both ends know; "" does without direct streams.
+        signing_key: what both ends know; "" turns direct transfers off.
+        ca_file: PEM file of the certificates that vouch for an orchestrator; "": the system's.
+
+    Raises:
+        ConfigError: ``ca_file`` cannot be used.
     """
 
-    def __init__(self, signing_key: str) -> None:
+    def __init__(self, signing_key: str, *, ca_file: str = "") -> None:
         self._key = signing_key
-        self._sock: socket.socket | None = None
+        self._tls = _trust(ca_file) if ca_file else None
+        self._connection: HTTPConnection | None = None
         self._address = ""
         self._avoided_until_s: dict[str, float] = {}
 
     def to(self, address: str) -> "DirectRoute | None":
-        """Give the way to an orchestrator; None where there is none."""
+        """Return the way to an orchestrator; None where there is none."""
         is_avoided = self._avoided_until_s.get(address, 0.0) > time.monotonic()
         return DirectRoute(self, address) if address and self._key and not is_avoided else None
 
     def fetch(self, address: str, key: str, n_bytes: int) -> tuple[bytearray, str] | None:
-        """Get a blob and its digest; None when it is not there, or cannot be reached."""
-        sock = self._request(address, GET, key, n_bytes)
-        if sock is None:
-            return None
+        """Get a blob and its digest; None when it is not there or the address is not reached."""
         try:
-            return receive_hashed(sock, n_bytes)
-        except OSError as error:
+            _, response = self._ask(address, "GET", state_target(key, n_bytes))
+            return _receive(response, n_bytes) if response.status == HTTPStatus.OK else None
+        except _BROKEN as error:
             self._give_up(address, error)
             return None
 
     def give(self, address: str, key: str, encoded: Encoded) -> str | None:
-        """Hand a blob in; returns its digest, None when it is not wanted or nobody is reached."""
-        sock = self._request(address, PUT, key, encoded.n_bytes)
-        if sock is None:
-            return None
+        """Hand a blob in; returns its digest, None when it is not wanted or not delivered."""
+        target, hasher = sum_target(key, encoded.n_bytes), blake3()
         try:
-            digest = send_hashed(sock, encoded.pieces)
-            return digest if receive(sock, 1) == YES else None
-        except OSError as error:
+            connection, response = self._ask(address, "HEAD", target)
+            if response.status != HTTPStatus.NO_CONTENT:
+                return None
+            body, length = _hashed(encoded.pieces, hasher), str(encoded.n_bytes)
+            response = self._request(connection, "PUT", target, body, {"Content-Length": length})
+            return hasher.hexdigest() if response.status == HTTPStatus.NO_CONTENT else None
+        except _BROKEN as error:
             self._give_up(address, error)
             return None
 
-    def _request(self, address: str, what: bytes, key: str, n_bytes: int) -> socket.socket | None:
-        """Ask; a connection that went stale is made anew, once."""
-        is_reused = self._sock is not None and self._address == address
-        while True:
-            try:
-                sock = self._connect(address)
-                send_request(sock, what, key, n_bytes)
-                return sock if receive(sock, 1) == YES else None
-            except (OSError, ConfigError) as error:
-                if not is_reused:
-                    self._give_up(address, error)
-                    return None
-                self._close()
-                is_reused = False
+    def _ask(self, address: str, method: str, target: str) -> tuple[HTTPConnection, HTTPResponse]:
+        """Make a request without a body; a connection that went stale is opened again, once."""
+        if self._connection is not None and self._address == address:
+            with contextlib.suppress(*_BROKEN):
+                return self._connection, self._request(self._connection, method, target)
+        connection = self._connect(address)
+        return connection, self._request(connection, method, target)
 
-    def _connect(self, address: str) -> socket.socket:
-        if self._sock is not None and self._address == address:
-            return self._sock
+    def _request(
+        self,
+        connection: HTTPConnection,
+        method: str,
+        target: str,
+        body: Iterator[memoryview] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> HTTPResponse:
+        token = authorization(self._key, method, target)
+        connection.request(method, target, body, {"Authorization": token, **(headers or {})})
+        response = connection.getresponse()
+        found = response.headers.get(PROOF_HEADER, "")
+        if not is_same(found, proof(self._key, method, target)):
+            raise ConnectionRefusedError("it does not know this deployment's signing key")
+        if response.status != HTTPStatus.OK:
+            response.read()  # nothing, but the connection is free again
+        return response
+
+    def _connect(self, address: str) -> HTTPConnection:
         self._close()
-        sock = socket.create_connection(parse_address(address), _CONNECT_TIMEOUT_S)
-        try:
-            limit(sock, TIMEOUT_S)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if not shake_hands(sock, self._key, is_server=False):
-                raise ConnectionRefusedError("it does not know this deployment's signing key")
-        except BaseException:
-            sock.close()
-            raise
-        self._sock, self._address = sock, address
-        return sock
+        where = urlsplit(address)
+        host, port = where.hostname or "", where.port
+        if where.scheme == "https":
+            tls = self._tls or ssl.create_default_context()
+            connection: HTTPConnection = HTTPSConnection(
+                host, port, timeout=_CONNECT_TIMEOUT_S, context=tls
+            )
+        else:
+            connection = HTTPConnection(host, port, timeout=_CONNECT_TIMEOUT_S)
+        connection.connect()
+        connection.auto_open = 0
+        connection.sock.settimeout(TIMEOUT_S)
+        self._connection, self._address = connection, address
+        return connection
 
     def _give_up(self, address: str, error: Exception) -> None:
         self._close()
         self._avoided_until_s = {address: time.monotonic() + _AVOIDED_S}
-        log.warning("no direct stream to %s (%s); tensors go through the store", address, error)
+        log.warning("%s is not reached directly (%s); tensors go through the store", address, error)
 
     def _close(self) -> None:
-        if self._sock is not None:
-            self._sock.close()
-        self._sock, self._address = None, ""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._address = None, ""
 
 
 class DirectRoute:
@@ -122,9 +145,43 @@ class DirectRoute:
         return self._client.fetch(self._address, key, n_bytes)
 
     def give(self, key: str, encoded: Encoded) -> str | None:
-        """Hand a blob in; returns its digest, None when it did not get there."""
+        """Hand a blob in; returns its digest, None when it was not delivered."""
         return self._client.give(self._address, key, encoded)
 
     def forget(self, key: str) -> bool:
         """Leave it to the orchestrator, which forgets with its step what came; see to the store."""
         return False
+
+
+def _trust(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise ConfigError(
+            f"METAFLEET_DIRECT_CA={ca_file!r} cannot be used ({error.strerror or error}); "
+            "expected a PEM file of certificates"
+        ) from error
+
+
+def _receive(response: HTTPResponse, n_bytes: int) -> tuple[bytearray, str]:
+    """Receive exactly so many bytes, hashing what is here while the rest is on its way."""
+    data, hasher = bytearray(n_bytes), blake3()
+    view = memoryview(data)
+    for begin in range(0, n_bytes, CHUNK_BYTES):
+        chunk = view[begin : begin + CHUNK_BYTES]
+        if response.readinto(chunk) != len(chunk):
+            raise ConnectionResetError(f"less than {n_bytes} bytes came")
+        hasher.update(chunk)
+    if response.read(1):
+        raise ConnectionAbortedError(f"more than {n_bytes} bytes came")
+    return data, hasher.hexdigest()
+
+
+def _hashed(pieces: Sequence[memoryview], hasher: Any) -> Iterator[memoryview]:
+    """Yield chunks of what is to be sent; one is hashed while the last one is on its way."""
+    for piece in pieces:
+        view = piece.cast("B")
+        for begin in range(0, view.nbytes, CHUNK_BYTES):
+            chunk = view[begin : begin + CHUNK_BYTES]
+            hasher.update(chunk)
+            yield chunk

@@ -1,4 +1,4 @@
-"""Tensors between orchestrator and workers: a host's memory, a direct stream, or the blob store."""
+"""Tensors between orchestrator and workers: a host's memory, directly, or by the blob store."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -37,7 +37,7 @@ class Exchange:
         blobs: the store that every host reaches.
         area: the run's files in the memory of the orchestrator's host; None elsewhere.
         to_store: put into the store all the same.
-        direct: the stream between the orchestrator and a worker of another host, if there is one.
+        direct: the way between the orchestrator and a worker of another host, if there is one.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from metafleet.errors import NotFiniteError, ProtocolMismatchError, SchemaError
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 INNER_LOOP = "metafleet.inner_loop"
 """Name of the one Celery task."""
 
@@ -70,8 +70,8 @@ class InnerLoopJob(_Message):
         inputs: of "reduce", the sums to be added, in order along the tree.
         host, area: the orchestrator's host, and where in its memory it keeps the state and takes
             sums from workers of that host; "" when it does not.
-        direct: "host:port" at which the orchestrator takes and gives tensors, for workers of other
-            hosts; "" when it does not.
+        direct: URL at which the orchestrator takes and gives tensors, for workers of other hosts:
+            "http://host:port" or "https://host:port"; "" when it does not.
         via_store: the sum goes through the blob store all the same: another host may add it up.
         fingerprint: required numerics fingerprint; "" accepts any.
         lease_ms: how long a lease lasts when it is not renewed.

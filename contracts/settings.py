@@ -39,6 +39,12 @@ class Settings:
         allows_chaos: METAFLEET_CHAOS; "1" lets `metafleet chaos` kill workers.
         direct_address: METAFLEET_DIRECT_ADDRESS; "host" or "host:port" at which workers of other
             hosts reach this orchestrator for tensors; "" sends those through the blobs.
+        direct_cert: METAFLEET_DIRECT_CERT; PEM file of the certificate that the orchestrator shows
+            to workers that call; "" leaves direct transfers unencrypted.
+        direct_cert_key: METAFLEET_DIRECT_CERT_KEY; PEM file of its private key; "" when
+            ``direct_cert`` holds it too.
+        direct_ca: METAFLEET_DIRECT_CA; PEM file of certificates by which workers know the
+            orchestrator's; "" for those that the system trusts.
         host_cache_dir: METAFLEET_HOST_CACHE_DIR; memory-backed folder where processes of this host
             exchange tensors, default ``/dev/shm/metafleet-UID``.
     """
@@ -55,6 +61,9 @@ class Settings:
     host_cache_dir: Path
     allows_chaos: bool = False
     direct_address: str = ""
+    direct_cert: str = ""
+    direct_cert_key: str = ""
+    direct_ca: str = ""
 
     @property
     def runs_dir(self) -> Path:
@@ -99,6 +108,9 @@ class Settings:
             allowed_packages=tuple(p.strip() for p in packages.split(",") if p.strip()),
             heartbeat_dir=_folder(env, "METAFLEET_HEARTBEAT_DIR", home / "heartbeats"),
             direct_address=env.get("METAFLEET_DIRECT_ADDRESS", ""),
+            direct_cert=env.get("METAFLEET_DIRECT_CERT", ""),
+            direct_cert_key=env.get("METAFLEET_DIRECT_CERT_KEY", ""),
+            direct_ca=env.get("METAFLEET_DIRECT_CA", ""),
             allows_chaos=env.get("METAFLEET_CHAOS") == "1",
             host_cache_dir=_folder(env, "METAFLEET_HOST_CACHE_DIR", _memory_folder()),
         )
@@ -119,6 +131,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
         "METAFLEET_HEARTBEAT_DIR": str(settings.heartbeat_dir),
         "METAFLEET_HOST_CACHE_DIR": str(settings.host_cache_dir),
         "METAFLEET_ALLOWED_PACKAGES": ",".join(settings.allowed_packages),
+        "METAFLEET_DIRECT_CA": settings.direct_ca,
     }
     inherited = {name: value for name, value in os.environ.items() if name not in wanted}
     inherited.pop("METAFLEET_DATABASE_URL", None)
@@ -127,10 +140,13 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 def orchestrator_environment(settings: Settings) -> dict[str, str]:
     """Give this process's environment to a process that reaches the database too."""
-    own = {"METAFLEET_DATABASE_URL": settings.database_url}
-    if settings.direct_address:
-        own["METAFLEET_DIRECT_ADDRESS"] = settings.direct_address
-    return child_environment(settings) | own
+    own = {
+        "METAFLEET_DATABASE_URL": settings.database_url,
+        "METAFLEET_DIRECT_ADDRESS": settings.direct_address,
+        "METAFLEET_DIRECT_CERT": settings.direct_cert,
+        "METAFLEET_DIRECT_CERT_KEY": settings.direct_cert_key,
+    }
+    return child_environment(settings) | {name: value for name, value in own.items() if value}
 
 
 def make_folder(path: Path, what: str) -> None:

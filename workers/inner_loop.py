@@ -83,7 +83,7 @@ class InnerLoopRunner:
             cache_dir=settings.programs_dir,
         )
         self._host_cache = HostCache(settings.host_cache_dir)
-        self._direct = DirectClient(self._key)
+        self._direct = DirectClient(self._key, ca_file=settings.direct_ca)
         self._states = StateCache(self._blobs, self._host_cache, self._direct)
         self._leases = LeaseKeeper()
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -229,7 +229,7 @@ class InnerLoopRunner:
 
     def _exchange(self, job: InnerLoopJob) -> Exchange:
         area = self._host_cache.find_area(job.host, job.area)
-        # what other workers stored, and what is made of it, is no matter of the direct stream
+        # what other workers stored, and what is made of it, does not travel directly
         direct = self._direct.to(job.direct) if job.kind != "reduce" else None
         return Exchange(self._blobs, area, to_store=job.via_store, direct=direct)
 

@@ -5,7 +5,7 @@ import logging
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from contracts.blobs import BlobStore
 from contracts.codec import Encoded, WireDtype, content_digest, encode, narrow
@@ -15,7 +15,9 @@ from contracts.keys import RunKeys
 from contracts.ledger import RUN_TTL_MS
 from metafleet.params import MetaState, flatten_state
 from metafleet.workload import WorkloadSpec
-from orchestrator.engine.direct_server import DirectServer
+
+if TYPE_CHECKING:  # slow to import, most runs need none
+    from orchestrator.engine.direct_server import DirectServer
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ class Broadcast:
         *,
         area: HostArea | None = None,
         wire_dtype: WireDtype = "float32",
-        direct: DirectServer | None = None,
+        direct: "DirectServer | None" = None,
     ) -> None:
         self._client, self._blobs, self._area = client, blobs, area
         self._direct, self._is_reached = direct, direct is not None

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Set
+from typing import TYPE_CHECKING
 
 from contracts.blobs import open_blob_store
 from contracts.connections import Client, require_broker_url
@@ -10,10 +11,12 @@ from contracts.host_cache import HostCache
 from contracts.settings import Settings
 from metafleet.errors import ConfigError
 from orchestrator.engine.broadcast import Broadcast
-from orchestrator.engine.direct_server import DirectServer
 from orchestrator.engine.fleet_options import FleetOptions
 from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.publisher import Publisher
+
+if TYPE_CHECKING:
+    from orchestrator.engine.direct_server import DirectServer
 
 log = logging.getLogger(__name__)
 
@@ -125,17 +128,27 @@ class Carrier:
             self._area.close()
 
 
-def _open_direct(settings: Settings) -> DirectServer | None:
+def _open_direct(settings: Settings) -> "DirectServer | None":
     """Listen for workers of other hosts, when an address is set and its port is free."""
     if not settings.direct_address:
         return None
     if not settings.signing_key:
         raise ConfigError(
-            "METAFLEET_DIRECT_ADDRESS is set but METAFLEET_SIGNING_KEY is not, by which direct "
-            "streams know their callers; set the same key on orchestrator and workers"
+            "METAFLEET_DIRECT_ADDRESS is set but METAFLEET_SIGNING_KEY is not, by which the "
+            "orchestrator knows its callers; set the same key on orchestrator and workers"
+        )
+    # slow to import, most runs need none
+    from orchestrator.engine.direct_server import DirectServer, open_tls  # noqa: PLC0415
+
+    cert, key = settings.direct_cert, settings.direct_cert_key
+    if key and not cert:
+        raise ConfigError(
+            "METAFLEET_DIRECT_CERT_KEY is set but METAFLEET_DIRECT_CERT is not; set both, or none "
+            "to leave direct transfers unencrypted"
         )
     try:
-        return DirectServer(settings.direct_address, settings.signing_key)
+        tls = open_tls(cert, key) if cert else None
+        return DirectServer(settings.direct_address, settings.signing_key, tls=tls)
     except OSError as error:
         log.warning(
             "%s is taken (%s): tensors go through the store; give no port to have a free one",

@@ -1,81 +1,45 @@
-"""The orchestrator's end of the direct stream: states to workers of other hosts, sums from them."""
+"""The orchestrator's end of direct transfers: states to workers of other hosts, sums from them."""
 
-import contextlib
-import logging
 import socket
+import ssl
 import threading
-from collections.abc import Iterator
-from typing import Final
+from pathlib import Path
 
 from contracts.codec import Encoded
-from contracts.direct_wire import (
-    GET,
-    HANDSHAKE_S,
-    NO,
-    TIMEOUT_S,
-    YES,
-    limit,
-    parse_address,
-    read_request,
-    receive_hashed,
-    shake_hands,
-)
 from metafleet.errors import ConfigError
-
-log = logging.getLogger(__name__)
-
-_IDLE_S: Final = 3600.0
-"""How long a worker may be silent between two jobs; it connects again when it must."""
-
-_BACKLOG: Final = 512
-
-_MOST_STRANGERS: Final = 64
-"""Callers that have not proved yet to know the key; the next wait in the backlog."""
-
-_PAUSE_S: Final = 0.5
-"""How long no call is taken when the process has no room for one."""
+from orchestrator.engine.direct_app import DirectApp
+from orchestrator.web_server import BACKLOG, WebServer
 
 
 class DirectServer:
     """Blobs of one run, by key, in this process. Thread-safe.
 
-    A blob that nobody expects, or of another length than expected, is refused before any memory
-    is taken for it. What is offered is not copied.
+    A blob that is not expected, or of another length than expected, is refused before memory is
+    taken for it. What is offered is not copied.
 
     Args:
         address: "host" or "host:port" at which workers reach this host.
         signing_key: what callers must know; not empty.
+        tls: encrypts what travels; None does not.
 
     Raises:
         ConfigError: the address is not this host's.
         OSError: the port is taken.
     """
 
-    def __init__(self, address: str, signing_key: str) -> None:
-        host, port = parse_address(address)
-        self._key = signing_key
+    def __init__(
+        self, address: str, signing_key: str, *, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._offered: dict[str, Encoded] = {}
         self._expected: dict[str, int] = {}
         self._received: dict[str, tuple[bytearray, str] | None] = {}
         self._lock = threading.Lock()
-        self._streams: set[socket.socket] = set()
-        self._strangers = threading.Semaphore(_MOST_STRANGERS)
-        self._closed = threading.Event()
-        try:
-            family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-            self._listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-        except OSError as error:
-            if port and not isinstance(error, socket.gaierror) and _is_own(host, family):
-                raise
-            raise ConfigError(
-                f"METAFLEET_DIRECT_ADDRESS={address!r} is no address of this host "
-                f"({error.strerror or error}); set one at which workers reach it, or unset it"
-            ) from error
+        listener, host = _listen(address)
         name = f"[{host}]" if ":" in host else host
-        self.address = f"{name}:{self._listener.getsockname()[1]}"
-        """Where workers reach it, with its port."""
-        self._thread = threading.Thread(target=self._accept, name="direct", daemon=True)
-        self._thread.start()
+        scheme = "http" if tls is None else "https"
+        self.address = f"{scheme}://{name}:{listener.getsockname()[1]}"
+        """Where workers reach it."""
+        self._server = WebServer(DirectApp(self, signing_key), listener, tls=tls)
 
     def offer(self, key: str, encoded: Encoded) -> None:
         """Let workers fetch a blob until it is withdrawn; its memory must not change till then."""
@@ -83,14 +47,33 @@ class DirectServer:
             self._offered[key] = encoded
 
     def withdraw(self, key: str) -> None:
-        """Offer a blob no more."""
+        """Stop offering a blob."""
         with self._lock:
             self._offered.pop(key, None)
+
+    def find_offered(self, key: str, n_bytes: int) -> Encoded | None:
+        """Return a blob that is offered; None when none of that length is."""
+        with self._lock:
+            found = self._offered.get(key)
+        return found if found is not None and found.n_bytes == n_bytes else None
 
     def expect(self, key: str, n_bytes: int) -> None:
         """Take a blob of that length when it comes."""
         with self._lock:
             self._expected[key] = n_bytes
+
+    def is_expected(self, key: str, n_bytes: int) -> bool:
+        """Return whether a blob of that length would be taken."""
+        with self._lock:
+            return self._expected.get(key) == n_bytes
+
+    def deliver(self, key: str, data: bytearray, digest: str) -> bool:
+        """Take a blob that came; False when its step has ended meanwhile."""
+        with self._lock:
+            if self._expected.pop(key, None) != len(data):
+                return False
+            self._received[key] = data, digest
+            return True
 
     def fetch(self, key: str, n_bytes: int) -> tuple[bytearray, str] | None:
         """Hand out, once, a blob that came, with its digest; None when none of that length did."""
@@ -102,7 +85,7 @@ class DirectServer:
             return found
 
     def give(self, key: str, encoded: Encoded) -> str | None:
-        """Send nothing: it is workers who call."""
+        """Send nothing: workers call."""
         return None
 
     def forget(self, key: str) -> bool:
@@ -113,98 +96,69 @@ class DirectServer:
 
     def close(self) -> None:
         """Take no more calls and hang up."""
-        self._closed.set()
-        with self._lock:
-            streams, self._streams = self._streams, set()
-        for each in (self._listener, *streams):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-        self._thread.join()
+        self._server.close()
 
-    def _accept(self) -> None:
-        while True:
-            self._strangers.acquire()
-            try:
-                self._take_call()
-            except (OSError, RuntimeError) as error:  # no more files, or no more threads
-                self._strangers.release()
-                if self._closed.is_set():
-                    return
-                log.warning("a direct stream cannot be taken (%s); trying again", error)
-                self._closed.wait(_PAUSE_S)
 
-    def _take_call(self) -> None:
-        stream, peer = self._listener.accept()
-        try:
-            threading.Thread(
-                target=self._serve, args=(stream, str(peer[0])), name="direct-stream", daemon=True
-            ).start()
-        except BaseException:
-            stream.close()
+def open_tls(cert_file: str, key_file: str) -> ssl.SSLContext:
+    """Load the certificate that the orchestrator shows to workers.
+
+    Args:
+        cert_file: PEM file of the certificate, and of those between it and the authority.
+        key_file: PEM file of its private key; "" when ``cert_file`` holds it too.
+
+    Raises:
+        ConfigError: they cannot be read, do not belong together, or the key has a password.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        for each in (cert_file, key_file or cert_file):
+            Path(each).open("rb").close()  # ssl would not say which is missing
+        context.load_cert_chain(cert_file, key_file or None, password=lambda: "")
+    except OSError as error:
+        where = error.filename or cert_file
+        raise ConfigError(
+            f"the certificate in METAFLEET_DIRECT_CERT cannot be used ({where}: "
+            f"{error.strerror or error}); expected PEM files, the private key without a password "
+            "in METAFLEET_DIRECT_CERT_KEY or next to the certificate"
+        ) from error
+    return context
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split "host" or "host:port"; port 0 is any that is free.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "0")
+    if not colon:
+        host, port = text, "0"
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(
+            f"METAFLEET_DIRECT_ADDRESS={text!r}; expected the name or address at which workers "
+            "reach this host, and perhaps a port: 10.0.0.5 or 10.0.0.5:7100"
+        )
+    return host, int(port)
+
+
+def _listen(address: str) -> tuple[socket.socket, str]:
+    """Listen at an address; returns the socket and the host."""
+    host, port = parse_address(address)
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG), host
+    except OSError as error:
+        if port and not isinstance(error, socket.gaierror) and _is_own(host, family):
             raise
-
-    def _serve(self, stream: socket.socket, peer: str) -> None:
-        with stream, self._known(stream), contextlib.suppress(OSError):
-            if not self._is_ours(stream):
-                log.warning("a caller at %s does not know the signing key: hung up", peer)
-                return
-            while True:
-                limit(stream, _IDLE_S)
-                what, key, n_bytes = read_request(stream)
-                limit(stream, TIMEOUT_S)
-                if what == GET:
-                    self._send(stream, key, n_bytes)
-                else:
-                    self._take(stream, key, n_bytes)
-
-    def _is_ours(self, stream: socket.socket) -> bool:
-        """Tell whether the caller knows the key, within seconds; then the next may call."""
-        try:
-            limit(stream, HANDSHAKE_S)
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._closed.is_set():
-                raise ConnectionAbortedError("closed meanwhile")
-            return shake_hands(stream, self._key, is_server=True)
-        finally:
-            self._strangers.release()
-
-    @contextlib.contextmanager
-    def _known(self, stream: socket.socket) -> Iterator[None]:
-        with self._lock:
-            self._streams.add(stream)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._streams.discard(stream)
-
-    def _send(self, stream: socket.socket, key: str, n_bytes: int) -> None:
-        with self._lock:
-            encoded = self._offered.get(key)
-        if encoded is None or encoded.n_bytes != n_bytes:
-            stream.sendall(NO)
-            return
-        stream.sendall(YES)
-        for piece in encoded.pieces:
-            stream.sendall(piece)
-
-    def _take(self, stream: socket.socket, key: str, n_bytes: int) -> None:
-        with self._lock:
-            is_wanted = self._expected.get(key) == n_bytes
-        stream.sendall(YES if is_wanted else NO)
-        if not is_wanted:
-            return
-        came = receive_hashed(stream, n_bytes)
-        with self._lock:
-            is_wanted = self._expected.pop(key, None) == n_bytes  # its step may have ended
-            if is_wanted:
-                self._received[key] = came
-        stream.sendall(YES if is_wanted else NO)
+        raise ConfigError(
+            f"METAFLEET_DIRECT_ADDRESS={address!r} is no address of this host "
+            f"({error.strerror or error}); set one at which workers reach it, or unset it"
+        ) from error
 
 
 def _is_own(host: str, family: int) -> bool:
-    """Tell whether a host name is this host's: whether a free port of it can be listened to."""
+    """Return whether a host name is this host's: whether a free port of it can be listened to."""
     try:
         socket.create_server((host, 0), family=family).close()
     except OSError:

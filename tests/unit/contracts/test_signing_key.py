@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from contracts.job import PROTOCOL_VERSION
 from contracts.presence import WorkerInfo
 from contracts.signing_key import key_id
 from orchestrator.engine.strangers import Strangers, find_mismatch
@@ -18,7 +19,7 @@ def worker(name: str = "cpu0@host") -> WorkerInfo:
         pid=42,
         device="cpu",
         queues=("inner.cpu",),
-        protocol=3,
+        protocol=PROTOCOL_VERSION,
         version="0.1.0",
         fingerprint="{}",
     )

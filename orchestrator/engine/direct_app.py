@@ -1,0 +1,139 @@
+"""Direct transfers as a web application: states out, sums in, for callers who know the key."""
+
+import asyncio
+import logging
+from typing import Any, Final, Protocol
+
+from blake3 import blake3
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from contracts.codec import Encoded
+from contracts.direct import CHUNK_BYTES, PROOF_HEADER, TIMEOUT_S, authorization, is_same, proof
+
+log = logging.getLogger(__name__)
+
+_PATH: Final = "/{n_bytes:int}/{key:path}"
+_YES, _NO, _UNKNOWN = 204, 404, 401
+
+
+class Shelf(Protocol):
+    """Where blobs wait; called from the server's thread."""
+
+    def find_offered(self, key: str, n_bytes: int) -> Encoded | None:
+        """Return a blob of that length that workers may fetch."""
+        ...
+
+    def is_expected(self, key: str, n_bytes: int) -> bool:
+        """Return whether a blob of that length would be taken."""
+        ...
+
+    def deliver(self, key: str, data: bytearray, digest: str) -> bool:
+        """Take a blob; False when it is not expected any more."""
+        ...
+
+
+class DirectApp:
+    """The application. A blob is refused before memory is taken for it.
+
+    Args:
+        shelf: the blobs.
+        signing_key: what callers must know.
+    """
+
+    def __init__(self, shelf: Shelf, signing_key: str) -> None:
+        self._shelf, self._key = shelf, signing_key
+        self._app = Starlette(
+            routes=[
+                Route(f"/states{_PATH}", self._send, methods=["GET"]),
+                Route(f"/sums{_PATH}", self._ask, methods=["HEAD"]),
+                Route(f"/sums{_PATH}", self._take, methods=["PUT"]),
+            ]
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request of a caller who knows the key; hang up on any other."""
+        method, target = scope["method"], scope["raw_path"].decode("latin-1")
+        found = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+        if not is_same(found, authorization(self._key, method, target)):
+            log.warning("a caller at %s does not know the signing key: hung up", scope["client"][0])
+            await Response(None, _UNKNOWN, {"Connection": "close"})(scope, receive, send)
+            return
+        scope["state"]["caller"].welcome()
+        header = (PROOF_HEADER.encode(), proof(self._key, method, target).encode())
+
+        async def send_with_proof(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], header]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_proof)
+        except (TimeoutError, ClientDisconnect):
+            scope["state"]["caller"].hang_up()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+    async def _send(self, request: Request) -> Response:
+        found = self._shelf.find_offered(*_named(request))
+        return Response(None, _NO) if found is None else _Blob(found)
+
+    async def _ask(self, request: Request) -> Response:
+        return Response(None, _YES if self._shelf.is_expected(*_named(request)) else _NO)
+
+    async def _take(self, request: Request) -> Response:
+        key, n_bytes = _named(request)
+        is_whole = request.headers.get("content-length") == str(n_bytes)
+        if not is_whole or not self._shelf.is_expected(key, n_bytes):
+            return Response(None, _NO)
+        data, digest = await _receive(request, n_bytes)
+        return Response(None, _YES if self._shelf.deliver(key, data, digest) else _NO)
+
+
+class _Blob(Response):
+    """Sends encoded tensors without copying them first."""
+
+    def __init__(self, encoded: Encoded) -> None:
+        super().__init__(None, headers={"Content-Length": str(encoded.n_bytes)})
+        self._encoded = encoded
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(TIMEOUT_S) as limit:
+            for piece in self._encoded.pieces:
+                view = piece.cast("B")
+                for begin in range(0, view.nbytes, CHUNK_BYTES):
+                    chunk = view[begin : begin + CHUNK_BYTES]
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    limit.reschedule(loop.time() + TIMEOUT_S)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _named(request: Request) -> tuple[str, int]:
+    return request.path_params["key"], request.path_params["n_bytes"]
+
+
+async def _receive(request: Request, n_bytes: int) -> tuple[bytearray, str]:
+    """Receive a body; a thread hashes what is here while the rest is on its way."""
+    loop, data, hasher = asyncio.get_running_loop(), bytearray(n_bytes), blake3()
+    view, end, n_hashed = memoryview(data), 0, 0
+    hashing: asyncio.Future[Any] = loop.create_future()
+    hashing.set_result(None)
+    async with asyncio.timeout(TIMEOUT_S) as limit:
+        async for piece in request.stream():
+            view[end : end + len(piece)] = piece
+            end += len(piece)
+            if hashing.done() and end - n_hashed >= CHUNK_BYTES:
+                hashing = loop.run_in_executor(None, hasher.update, view[n_hashed:end])
+                n_hashed = end
+            limit.reschedule(loop.time() + TIMEOUT_S)
+        await hashing
+        if end - n_hashed >= CHUNK_BYTES:
+            await loop.run_in_executor(None, hasher.update, view[n_hashed:])
+        else:
+            hasher.update(view[n_hashed:])
+    return data, hasher.hexdigest()
