@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 
-from contracts.codec import WireDtype
+from contracts.codec import Buffer, WireDtype
 from contracts.exchange import Exchange
 from contracts.job import BlobRef, ShardResult
 from contracts.keys import StepKeys
@@ -71,8 +71,14 @@ class Collector:
         metrics = _metrics_of(result, shard) if self._request.kind != "reduce" else ()
         if self._reducer is not None:
             ref = self._ref_of(result, keys)
-            seen = self._look_at(result, ref) if shard.index == self._watched else None
-            self._take(shard.index, ref)
+            is_watched = shard.index == self._watched
+            # read once: what came directly is handed out once, and adding may change it in place
+            data = self._read_sum(shard.index, ref) if is_watched or not self._defer else None
+            seen = _digest(result, data) if is_watched and data is not None else None
+            if data is None or self._defer:
+                self._deferred[shard.index] = ref
+            else:
+                self._add(shard.index, ref, data)
             self.seen = seen or self.seen
         self._metrics[shard.index] = metrics
         self._jobs[shard.index] = JobFacts(
@@ -98,7 +104,8 @@ class Collector:
             ContractError, BlobMissingError: as ``add`` does.
         """
         for shard in sorted(self._deferred):
-            self._add(shard, self._deferred[shard])
+            ref = self._deferred[shard]
+            self._add(shard, ref, self._read_sum(shard, ref))
             del self._deferred[shard]
         self.drop_read()
 
@@ -149,23 +156,14 @@ class Collector:
             )
         return result.blob(keys.blob(result.shard, result.attempt))
 
-    def _look_at(self, result: ShardResult, ref: BlobRef) -> Computed:
-        sha = hashlib.sha256(repr((result.losses, result.accuracies)).encode())
-        sha.update(self._exchange.get(ref, what=f"the sum of shard {result.shard}"))
-        return Computed(sha.hexdigest(), result.worker)
+    def _read_sum(self, shard: int, ref: BlobRef) -> Buffer:
+        return self._exchange.get(ref, what=_what(shard))
 
-    def _take(self, shard: int, ref: BlobRef) -> None:
-        if self._defer:
-            self._deferred[shard] = ref
-        else:
-            self._add(shard, ref)
-
-    def _add(self, shard: int, ref: BlobRef) -> None:
+    def _add(self, shard: int, ref: BlobRef, data: Buffer) -> None:
         assert self._reducer is not None
-        what = f"the sum of shard {shard}"
-        data = self._exchange.get(ref, what=what)
+        decoded = self._form.decode(data, what=_what(shard))
         # what came from the store is ours; a sealed file's memory is its worker's
-        self._reducer.add(shard, self._form.decode(data, what=what), may_change=not ref.seal)
+        self._reducer.add(shard, decoded, may_change=not ref.seal)
         # deleted later: what fails from here on would have it come again, and count as a failure
         self._read[shard] = ref
 
@@ -173,6 +171,16 @@ class Collector:
         for shard in list(refs):
             self._exchange.delete(refs[shard])
             del refs[shard]
+
+
+def _what(shard: int) -> str:
+    return f"the sum of shard {shard}"
+
+
+def _digest(result: ShardResult, data: Buffer) -> Computed:
+    sha = hashlib.sha256(repr((result.losses, result.accuracies)).encode())
+    sha.update(data)
+    return Computed(sha.hexdigest(), result.worker)
 
 
 def _metrics_of(result: ShardResult, shard: Shard) -> tuple[EpisodeMetrics, ...]:

@@ -91,8 +91,9 @@ def test_between_hosts_the_store_is_read_once_a_state(
 ) -> None:
     settings = elsewhere(fleet.settings, tmp_path)
     before = calls(stores[1], "get")
+    run = new_run(settings, short(numerics="relaxed"))  # strict, shards are computed twice
 
-    assert execute(settings, new_run(settings, short())).checkpoint_sha256 == expected
+    assert execute(settings, run).checkpoint_sha256 == expected
 
     sums, states = 3 * 4, 4  # three steps of four shards; their states, and the tested one
     assert calls(stores[1], "get") - before == sums + states

@@ -46,10 +46,10 @@ def test_a_worker_with_another_key_is_told_with_the_setting_and_without_the_key(
     theirs: str, ours: str, said: str
 ) -> None:
     told: list[str] = []
-    strangers = Strangers(told.append, ours)
+    strangers, found = Strangers(told.append), worker().with_proof(theirs)
 
     for _ in range(2):
-        strangers.tell_of([worker().with_proof(theirs)])
+        strangers.tell_of([(found, find_mismatch(found, ours))])
 
     (text,) = told
     assert text.startswith(f"worker cpu0@host {said}: it gets no jobs; ")
