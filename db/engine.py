@@ -1,30 +1,64 @@
 """One open database: sessions from a URL, with errors a person can act on."""
 
-from collections.abc import Iterator
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from filelock import Timeout
 from sqlalchemy import URL, Engine
 from sqlalchemy.orm import Session
 
-from db.connection import is_sqlite, make_engine, parse_url, reader_of
+from db.connection import is_sqlite, make_engine, parse_url, reader_of, sqlite_path
 from db.failures import shown, translated
+from db.open_file import OpenFile
 from db.records import SchemaStatus
 from db.schema import read_status, refuse_newer, status, upgrade
-from metafleet.errors import DatabaseError
+from metafleet.errors import DatabaseError, DatabaseUnavailableError
+
+log = logging.getLogger(__name__)
+
+Keeper = Callable[[Session], None]
+"""Saves what must not be lost with a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """One database as it was opened; ``file`` is None where a server keeps it."""
+
+    engine: Engine
+    reader: Engine
+    file: OpenFile | None
+
+    @property
+    def is_moved(self) -> bool:
+        return self.file is not None and self.file.is_moved
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+        self.engine.dispose()
 
 
 class Database:
     """An open database. Thread-safe; each session belongs to one thread.
 
+    An SQLite file that is deleted while it is open is put back, whole. Where another file takes its
+    place, that one is used from then on, after those who asked were given what they wrote.
+
     Made by ``Database.open``; a context manager that closes itself.
     """
 
-    def __init__(self, url: URL, engine: Engine) -> None:
+    def __init__(self, url: URL) -> None:
         self._url = url
-        self._engine = engine
-        self._reader = reader_of(engine)
+        self._guard = threading.RLock()  # held while another file takes the place of ours
+        self._keepers: list[Keeper] = []
+        self._is_kept = False
+        self._opened: _Opened | None = _open(url)
 
     @classmethod
     def open(cls, url: str, *, require_current: bool = True) -> Self:
@@ -39,13 +73,8 @@ class Database:
             DatabaseError: one line saying what is wrong and what to do, without the password.
         """
         parsed = parse_url(url)
-        found = status(url)
-        if is_sqlite(parsed) and not found.has_tables:
-            found = upgrade(url)
-        refuse_newer(found, parsed)
-        if require_current and not found.is_current:
-            raise DatabaseError(_not_current(found, parsed))
-        return cls(parsed, make_engine(parsed))
+        _check_tables(parsed, require_current=require_current)
+        return cls(parsed)
 
     @property
     def url(self) -> str:
@@ -60,25 +89,91 @@ class Database:
             read_only: do not wait for writers; writing in the block is a mistake.
 
         Raises:
-            DatabaseUnavailableError: the database is away, locked or full; try again later.
+            DatabaseUnavailableError: the database is away, locked or full, or its file was replaced
+                by one that cannot be used, or while it was written to; try again later.
             DatabaseError: it refuses for good.
         """
-        engine = self._reader if read_only else self._engine
+        opened = self._current()
+        engine = opened.reader if read_only else opened.engine
         with (
             translated(self._url),
             Session(engine, expire_on_commit=False) as session,
             session.begin(),
         ):
             yield session
+        if not read_only and opened.is_moved:
+            raise DatabaseUnavailableError(
+                f"database {self.url} was deleted or replaced while it was written to; leave its "
+                "file alone, and try again"
+            )
+
+    @contextmanager
+    def kept_by(self, keeper: Keeper) -> Iterator[None]:
+        """Call ``keeper``, during the block, with a session on the file that is about to be lost.
+
+        It may be called from any thread that opens a session, and must open none itself. Where it
+        raises a DatabaseUnavailableError the file is not let go of, and it is called again.
+        """
+        with self._guard:
+            self._keepers.append(keeper)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._keepers.remove(keeper)
+
+    def _current(self) -> _Opened:
+        with self._guard:
+            if self._opened is None or self._opened.is_moved:
+                self._follow()
+            assert self._opened is not None
+            return self._opened
+
+    def _follow(self) -> None:
+        """Go over to the file that is in the place of ours."""
+        with translated(self._url):
+            if self._opened is not None:
+                self._let_go(self._opened)
+            try:
+                _check_tables(self._url, require_current=True)
+                self._opened = _open(self._url)
+            except DatabaseError as error:
+                raise DatabaseUnavailableError(
+                    f"{error}; it was put in the place of the one in use, so put that one back, or "
+                    "delete this one"
+                ) from error
+
+    def _let_go(self, lost: _Opened) -> None:
+        """Save what must be saved of a file, and close it."""
+        assert lost.file is not None
+        if not self._is_kept:
+            for keeper in self._keepers:
+                with Session(lost.reader) as session, session.begin():
+                    keeper(session)
+            self._is_kept = True
+        try:
+            is_back = lost.file.put_back()
+        except (OSError, sqlite3.Error, Timeout) as error:
+            raise DatabaseUnavailableError(
+                f"database {self.url} was deleted while in use, and cannot be put back ({error}); "
+                "make its folder writable"
+            ) from error
+        what = "was deleted while in use; put back" if is_back else "was replaced while in use"
+        log.warning("database %s %s", self.url, what)
+        # closed before the other is opened: SQLite knows a file in a process by its inode
+        self._opened, self._is_kept = None, False
+        lost.close()
 
     def status(self) -> SchemaStatus:
         """Read the revision of the tables."""
-        with translated(self._url), self._reader.connect() as connection:
+        with translated(self._url), self._current().reader.connect() as connection:
             return read_status(connection)
 
     def close(self) -> None:
         """Close the idle connections; harmless when done twice."""
-        self._engine.dispose()
+        with self._guard:
+            if self._opened is not None:
+                self._opened.close()
 
     def __enter__(self) -> Self:
         return self
@@ -90,6 +185,25 @@ class Database:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _open(url: URL) -> _Opened:
+    engine = make_engine(url)
+    reader = reader_of(engine)
+    with translated(url):
+        return _Opened(
+            engine, reader, OpenFile(reader, sqlite_path(url)) if is_sqlite(url) else None
+        )
+
+
+def _check_tables(url: URL, *, require_current: bool) -> None:
+    text = url.render_as_string(hide_password=False)
+    found = status(text)
+    if is_sqlite(url) and not found.has_tables:
+        found = upgrade(text)
+    refuse_newer(found, url)
+    if require_current and not found.is_current:
+        raise DatabaseError(_not_current(found, url))
 
 
 def _not_current(found: SchemaStatus, url: URL) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -44,3 +44,12 @@ def upsert(
     else:
         statement = insert.on_conflict_do_nothing(index_elements=keys)
     session.connection().execute(statement, list(rows))
+
+
+def skip_ids_in_use(session: Session, table: Table) -> None:
+    """Have the next generated id of ``table`` be a free one, after a row was given its own."""
+    if session.get_bind().dialect.name == "postgresql":  # SQLite takes the largest plus one
+        sequence = func.pg_get_serial_sequence(table.name, "id")
+        session.execute(
+            select(func.setval(sequence, select(func.max(table.c.id)).scalar_subquery()))
+        )

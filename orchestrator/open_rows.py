@@ -4,7 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from orchestrator.rows import EpochRow
+from orchestrator.rows import EpochRow, LostRun
 from orchestrator.spill import SpillFile
 
 logger = logging.getLogger(__name__)
@@ -13,6 +13,10 @@ logger = logging.getLogger(__name__)
 class OpenRows:
     """Rows on their way. Not thread-safe, but for ``replay``: callers hold the recorder's lock.
 
+    Args:
+        file: takes what has to leave memory.
+        lost_run: gives the run itself, the first row of the file, so that the file suffices.
+
     Attributes:
         batch: the rows being written right now; older than all others.
         file: where rows go that do not fit into memory or must survive a crash.
@@ -20,8 +24,8 @@ class OpenRows:
         n_added: rows added so far.
     """
 
-    def __init__(self, file: SpillFile) -> None:
-        self.file = file
+    def __init__(self, file: SpillFile, lost_run: Callable[[], EpochRow] | None = None) -> None:
+        self.file, self._lost_run = file, lost_run
         self.batch: list[EpochRow] = []
         self.refusal: OSError | None = None
         self._batch_is_spilled = False
@@ -70,8 +74,10 @@ class OpenRows:
     def spill(self) -> None:
         """Move all rows in memory to the file; where it refuses them they stay in memory."""
         batch = [] if self._batch_is_spilled else self.batch
+        is_first = self._lost_run is not None and self.file.is_empty()
+        head = [self._lost_run()] if is_first and self._lost_run else []
         try:
-            self.file.append([*batch, *self._buffer])
+            self.file.append([*head, *batch, *self._buffer])
         except OSError as error:
             if self.refusal is None:
                 logger.warning("spill file %s: %s", self.file.path, error)
@@ -87,7 +93,8 @@ class OpenRows:
             return 0
         n_rows = 0
         with self.file.replaying(batch_rows) as batches:
-            for items in batches:
+            for batch in batches:
+                items = [item for item in batch if not isinstance(item.row, LostRun)]
                 write(items)
                 n_rows += len(items)
         return n_rows

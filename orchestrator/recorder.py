@@ -4,18 +4,35 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from sqlalchemy.orm import Session
+
 from db.attempt_records import AttemptCountRecord, AttemptRecord
 from db.engine import Database
-from db.records import CheckpointRecord, EvaluationRecord, JobRecord, OuterStepRecord, RunStatus
+from db.records import (
+    CheckpointRecord,
+    EvaluationRecord,
+    JobRecord,
+    OuterStepRecord,
+    RunRecord,
+    RunStatus,
+)
 from db.repositories import RunRepository
-from metafleet.errors import DatabaseError, DatabaseUnavailableError, MetafleetError
+from metafleet.errors import (
+    DatabaseError,
+    DatabaseUnavailableError,
+    MetafleetError,
+    RunNotFoundError,
+)
+from orchestrator.kept_rows import keep_rows, lost_text
 from orchestrator.open_rows import OpenRows
 from orchestrator.recorder_limits import RecorderLimits
-from orchestrator.rows import EpochRow, Row, StatusChange, write_rows
+from orchestrator.rows import EpochRow, LostRun, Row, StatusChange, write_rows
 from orchestrator.spill import SpillFile
 
 logger = logging.getLogger(__name__)
@@ -32,7 +49,7 @@ class Recorder:
 
     Args:
         database: open; the recorder does not close it.
-        run_id: the run.
+        run: the run, as it was read before its epoch was raised.
         epoch: the fencing epoch this orchestrator holds; rows are written only while the run is
             at it.
         owner: who executes the run, as the database has it; "" where it has nobody.
@@ -43,7 +60,7 @@ class Recorder:
     def __init__(
         self,
         database: Database,
-        run_id: int,
+        run: RunRecord,
         *,
         epoch: int,
         owner: str = "",
@@ -51,7 +68,7 @@ class Recorder:
         limits: RecorderLimits | None = None,
     ) -> None:
         self._database = database
-        self._run_id = run_id
+        self._run_id = run.id
         self._epoch = self._asked_epoch = epoch
         self._owner = owner
         self._limits = limits or RecorderLimits()
@@ -59,13 +76,18 @@ class Recorder:
         self._writing = threading.Lock()  # held while rows are written or the epoch is raised
         self._changed = threading.Condition()
         # everything below is read and written under the condition's lock
-        self._rows = OpenRows(SpillFile(spill_path))
+        self._run = run
+        self._rows = OpenRows(SpillFile(spill_path), self._lost_run)
+        self._is_moved = False
+        self._notices: list[str] = []
         self._is_urgent = False
         self._is_closing = False
         self._failure: MetafleetError | None = None
         self._away_since: float | None = None
         self._away_reason = ""
-        self._thread = threading.Thread(target=self._work, name=f"recorder-{run_id}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"recorder-{run.id}", daemon=True)
+        self._listening = ExitStack()
+        self._listening.enter_context(database.kept_by(self._keep))
         self._thread.start()
 
     def record_step(self, step: OuterStepRecord, jobs: Sequence[JobRecord] = ()) -> None:
@@ -110,7 +132,7 @@ class Recorder:
         """
         with self._writing:
             with self._database.session() as session:
-                runs = RunRepository(session)
+                runs = self._runs_in(session)
                 seen = self._epoch
                 if runs.is_held(self._run_id, owner=self._owner, epoch=self._asked_epoch):
                     seen = self._asked_epoch
@@ -132,19 +154,30 @@ class Recorder:
             DatabaseError: it cannot be written; nothing may be built on it.
         """
         with self._writing, self._database.session() as session:
-            runs = RunRepository(session)
+            runs = self._runs_in(session)
             runs.hold(self._run_id, epoch=self._epoch)
-            return runs.keep_calibration(self._run_id, calibration)
+            kept = runs.keep_calibration(self._run_id, calibration)
+        with self._changed:
+            self._run = replace(self._run, calibration=kept)
+        return kept
 
     def is_current(self) -> bool:
         """Ask the database whether the run still is at our epoch.
+
+        An earlier one is that of a database from before: epochs only rise.
 
         Raises:
             DatabaseError: it cannot be asked now.
         """
         # under the lock: an epoch that we are raising ourselves is not another's
         with self._writing, self._database.session(read_only=True) as session:
-            return RunRepository(session).get_epoch(self._run_id) == self._epoch
+            return RunRepository(session).get_epoch(self._run_id) <= self._epoch
+
+    def take_notices(self) -> list[str]:
+        """Return, once, what a person should know of the database."""
+        with self._changed:
+            taken, self._notices = self._notices, []
+            return taken
 
     @property
     def status(self) -> str | None:
@@ -197,6 +230,7 @@ class Recorder:
             with self._changed:
                 self._is_closing = True
                 self._changed.notify_all()
+            self._listening.close()
             self._thread.join(timeout=1.0)  # a hung server may hold it; its rows are spilled
 
     def __enter__(self) -> Self:
@@ -294,8 +328,34 @@ class Recorder:
 
     def _write(self, items: list[EpochRow]) -> None:
         write_rows(
-            self._database, self._run_id, items, epoch=self._epoch, own_from=self._first_epoch
+            *(self._database, self._run, items),
+            epoch=self._epoch,
+            own_from=self._first_epoch,
+            lost_run=lambda: self._run if self._is_moved else None,
         )
+
+    def _runs_in(self, session: Session) -> RunRepository:
+        """Return the runs, ours among them though the database may have been another until now."""
+        runs = RunRepository(session)
+        if self._is_moved:
+            runs.put_back(self._run)
+        return runs
+
+    def _lost_run(self) -> EpochRow:
+        return EpochRow(self._epoch, LostRun(run=replace(self._run, epoch=self._epoch)))
+
+    def _keep(self, session: Session) -> None:
+        """Take all rows of the run out of a database file that is about to be lost."""
+        found = RunRepository(session).find(self._run.uid)
+        with self._changed:
+            self._run, self._is_moved = found or self._run, True
+        n_rows = keep_rows(session, self._run, self._rows.file, batch_rows=self._limits.batch_rows)
+        with self._changed:
+            self._notices.append(
+                f"the file of database {self._database.url} was deleted or replaced while in use; "
+                f"{n_rows} rows of run {self._run_id} were saved, and go into what is there now"
+            )
+            self._changed.notify_all()
 
     def _note_away(self, error: DatabaseUnavailableError) -> None:
         with self._changed:
@@ -330,6 +390,8 @@ class Recorder:
             self._rows.spill()
             fate = "lost" if self._rows.n_in_memory else f"kept in {self._rows.file.path}"
             text = f"{error} ({n_rows} rows are {fate})" if n_rows else str(error)
+            if isinstance(error, RunNotFoundError):
+                text = lost_text(self._database.url, self._run, text)
             self._failure = type(error)(text)
             self._failure.__cause__ = error
             self._changed.notify_all()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -13,7 +13,14 @@ from sqlalchemy.orm import Session
 
 from db.attempt_records import AttemptCountRecord, AttemptRecord
 from db.engine import Database
-from db.records import CheckpointRecord, EvaluationRecord, JobRecord, OuterStepRecord, RunStatus
+from db.records import (
+    CheckpointRecord,
+    EvaluationRecord,
+    JobRecord,
+    OuterStepRecord,
+    RunRecord,
+    RunStatus,
+)
 from db.repositories import (
     AttemptCountRepository,
     AttemptRepository,
@@ -25,6 +32,8 @@ from db.repositories import (
 )
 
 LINE_VERSION = 1
+LOST_RUN = '"kind": "run"'
+"""In the lines that hold the run itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +44,13 @@ class StatusChange:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostRun:
+    """The run itself, for a database that has lost it; not written where it is known."""
+
+    run: RunRecord
+
+
 Row = (
     OuterStepRecord
     | JobRecord
@@ -43,6 +59,7 @@ Row = (
     | EvaluationRecord
     | CheckpointRecord
     | StatusChange
+    | LostRun
 )
 
 _REPOSITORIES = (
@@ -61,6 +78,7 @@ _TYPES: dict[str, type[Any]] = {
     "evaluation": EvaluationRecord,
     "checkpoint": CheckpointRecord,
     "status": StatusChange,
+    "run": LostRun,
 }
 _KINDS = {row_type: kind for kind, row_type in _TYPES.items()}
 
@@ -91,6 +109,8 @@ def from_line(line: str) -> EpochRow | None:
             fields["created_at"] = datetime.fromisoformat(fields["created_at"])
         if "missing_shards" in fields:
             fields["missing_shards"] = tuple(fields["missing_shards"])
+        if "run" in fields:
+            fields["run"] = _to_run(fields["run"])
         if "status" in fields:
             fields["status"] = RunStatus(fields["status"])
         return EpochRow(int(document["epoch"]), _TYPES[document["kind"]](**fields))
@@ -99,7 +119,13 @@ def from_line(line: str) -> EpochRow | None:
 
 
 def write_rows(
-    database: Database, run_id: int, items: Sequence[EpochRow], *, epoch: int, own_from: int
+    database: Database,
+    run: RunRecord,
+    items: Sequence[EpochRow],
+    *,
+    epoch: int,
+    own_from: int,
+    lost_run: Callable[[], RunRecord | None] = lambda: None,
 ) -> None:
     """Write rows in one transaction, provided that the run still is at ``epoch``.
 
@@ -107,21 +133,33 @@ def write_rows(
     had another owner, fill gaps, but never replace what a later owner wrote, nor touch the run's
     status and progress.
 
+    Args:
+        database: open.
+        run: the run.
+        items: the rows.
+        epoch: the epoch of their writer.
+        own_from: the first epoch of their writer.
+        lost_run: asked in the transaction, once the database is known to be the one in use; where
+            another took the place of the one that the run was in, the run to put back into it.
+
     Raises:
         FencedError: the run is at another epoch; nothing was written.
         RunNotFoundError: there is no such run.
         DatabaseError: the database is away or refuses; nothing was written.
     """
     with database.session() as session:
-        RunRepository(session).hold(run_id, epoch=epoch)
+        runs = RunRepository(session)
+        if lost := lost_run():
+            runs.put_back(lost)
+        runs.hold(run.id, epoch=epoch, uid=run.uid)
         for written_in, group in groupby(items, key=attrgetter("epoch")):
             is_own = written_in >= own_from
             rows = [item.row for item in group]
             for row_type, repository in _REPOSITORIES:
                 chosen: list[Any] = [row for row in rows if type(row) is row_type]
-                repository(session).upsert_many(run_id, chosen, overwrite=is_own)
+                repository(session).upsert_many(run.id, chosen, overwrite=is_own)
             if is_own:
-                _write_progress(session, run_id, rows)
+                _write_progress(session, run.id, rows)
 
 
 def _write_progress(session: Session, run_id: int, rows: Iterable[Row]) -> None:
@@ -139,6 +177,12 @@ def _write_progress(session: Session, run_id: int, rows: Iterable[Row]) -> None:
     runs.set_progress(run_id, steps_done=steps_done, checkpoint_sha256=sha256)
     if change is not None:
         runs.mark_status(run_id, change.status, error=change.error)
+
+
+def _to_run(fields: dict[str, Any]) -> RunRecord:
+    times = ("created_at", "started_at", "finished_at")
+    read = {name: datetime.fromisoformat(fields[name]) for name in times if fields[name]}
+    return RunRecord(**{**fields, **read, "status": RunStatus(fields["status"])})
 
 
 def _plain(value: object) -> str:

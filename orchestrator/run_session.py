@@ -19,6 +19,7 @@ from metafleet.episode import META_TEST
 from metafleet.errors import (
     BrokerUnavailableError,
     CheckpointError,
+    DatabaseUnavailableError,
     FencedError,
     MetafleetError,
     NumericsError,
@@ -29,6 +30,7 @@ from orchestrator.dispatchers import open_dispatcher
 from orchestrator.engine.step import Dispatcher
 from orchestrator.events import EvaluationDone, Observer, RunStarted
 from orchestrator.lease import once_free
+from orchestrator.left_rows import spill_path
 from orchestrator.origin import Origin, OriginRecorder
 from orchestrator.preparation import Preparation
 from orchestrator.recorder import Recorder
@@ -189,9 +191,14 @@ class RunSession:
 
     def _check(self) -> None:
         """Stop where nothing is lost by it, when the run is to be left alone."""
+        self._tell_notices()
         self._watch.check()
         if self._tenure.is_stopping():
             raise KeyboardInterrupt
+
+    def _tell_notices(self) -> None:
+        for text in self.recorder.take_notices():
+            self._observer.on_notice(text)
 
     def _is_ours(self) -> bool:
         return self.recorder.is_current()
@@ -320,10 +327,10 @@ class RunSession:
         epoch = self._first_epoch()
         self._recorder = Recorder(
             self._database,
-            self._run.id,
+            self._run,
             epoch=epoch,
             owner=self._tenure.owner,
-            spill_path=self._settings.runs_dir / self._run.uid / "rows.jsonl",
+            spill_path=spill_path(self._settings, self._run.uid),
         )
         return epoch
 
@@ -352,18 +359,23 @@ class RunSession:
         return RunStatus.FAILED, str(error) or type(error).__name__
 
     def _close_recorder(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Have all rows in the database, or say where they are."""
         if self._recorder is None:
             return
         try:
-            if not self._recorder.close():
-                self._observer.on_notice(
-                    f"the database is away; rows wait in {self._settings.runs_dir / self._run.uid} "
-                    f"until `metafleet runs resume {self._run.id}`"
+            is_whole = self._recorder.close()
+            self._tell_notices()
+            if not is_whole:
+                raise DatabaseUnavailableError(
+                    f"run {self._run.id} has ended, and rows of it wait in "
+                    f"{spill_path(self._settings, self._run.uid)}: "
+                    f"{self._recorder.status or 'the database does not answer'}; "
+                    f"`metafleet runs show {self._run.uid}` writes them once it is back"
                 )
         except MetafleetError as failure:
-            if error is None:  # lost rows, cancelled or taken over at the last moment: not finished
+            if error is None:  # rows not written, cancelled or taken over: not finished
                 raise
-            log.warning("run=%d %s", self._run.id, failure)
+            self._observer.on_notice(str(failure))
 
     def _record_attempts(
         self, attempts: Sequence[AttemptRecord], counts: Sequence[AttemptCountRecord]

@@ -3,14 +3,15 @@
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from itertools import islice
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from orchestrator.rows import EpochRow, from_line, to_line
+from db.records import RunRecord
+from orchestrator.rows import LOST_RUN, EpochRow, LostRun, from_line, to_line
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,17 @@ class SpillFile:
     def is_empty(self) -> bool:
         """Claim that no rows are waiting."""
         return not (self.path.exists() or self._replayed.exists())
+
+    def find_run(self) -> RunRecord | None:
+        """Return the run that the rows are of, as it was last known; None where no row says so."""
+        found = None
+        for path in (self._replayed, self.path):
+            with suppress(FileNotFoundError), path.open(encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    item = from_line(line) if LOST_RUN in line else None
+                    if item is not None and isinstance(item.row, LostRun):
+                        found = item.row.run
+        return found
 
     def append(self, items: Iterable[EpochRow]) -> None:
         """Add rows and wait until they are on the disk.

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, case, func, select, update
@@ -10,8 +11,8 @@ from sqlalchemy.orm import Session
 from db.models import Experiment, Run
 from db.records import NewRun, RunRecord, RunStatus, utc_now
 from db.repositories.experiments import ExperimentRepository, check_name
-from db.upsert import upsert
-from metafleet.errors import ConfigError, FencedError, RunNotFoundError
+from db.upsert import skip_ids_in_use, upsert
+from metafleet.errors import ConfigError, DatabaseError, FencedError, RunNotFoundError
 from metafleet.seeds import MAX_SEED
 
 LATEST = "latest"
@@ -64,6 +65,37 @@ class RunRepository:
             if self._find_by(_TABLE.c.uid == uid) is None:
                 upsert(self._session, _TABLE, [{**row, "uid": uid}], keys=["uid"], overwrite=False)
                 return self.get(uid)
+
+    def put_back(self, run: RunRecord, *, may_renumber: bool = False) -> int:
+        """Write a run that the database has lost, or knows as it was earlier; return its id.
+
+        What the database knows of a later epoch, or of more steps, stays as it is.
+
+        Args:
+            run: as it was last known.
+            may_renumber: give it another id where its own is another run's here.
+
+        Raises:
+            DatabaseError: its id is another run's here.
+        """
+        found = self._find_by(_TABLE.c.uid == run.uid)
+        if found is not None:
+            if (found.epoch, found.steps_done) < (run.epoch, run.steps_done):
+                self._update(found.id, _columns_of(run))
+            return found.id
+        other = self._find_by(_TABLE.c.id == run.id)
+        if other is not None and not may_renumber:
+            raise DatabaseError(
+                f"run {run.id} is {other.uid} in this database, and was {run.uid}: another was put "
+                "in the place of the one in use"
+            )
+        experiment = ExperimentRepository(self._session).get_or_add(run.experiment)
+        row = {**_columns_of(run), "uid": run.uid, "experiment_id": experiment.id}
+        if other is None:
+            row["id"] = run.id
+        upsert(self._session, _TABLE, [row], keys=["uid"], overwrite=False)
+        skip_ids_in_use(self._session, _TABLE)
+        return self.get(run.uid).id
 
     def get(self, ref: int | str) -> RunRecord:
         """Return a run by id, uid, name (the newest of that name) or "latest".
@@ -234,15 +266,18 @@ class RunRepository:
         )
         return self._session.scalar(query) is not None
 
-    def hold(self, run_id: int, *, epoch: int) -> None:
+    def hold(self, run_id: int, *, epoch: int, uid: str | None = None) -> None:
         """Make sure that the run is at ``epoch``, and stays so until the transaction ends.
 
         Raises:
             FencedError: it is at another epoch.
-            RunNotFoundError: no such run.
+            RunNotFoundError: no such run, or it has another ``uid``.
         """
-        query = select(_TABLE.c.epoch).where(_TABLE.c.id == run_id).with_for_update()
-        if self._session.scalar(query) != epoch:
+        query = select(_TABLE.c.epoch, _TABLE.c.uid).where(_TABLE.c.id == run_id)
+        found = self._session.execute(query.with_for_update()).one_or_none()
+        if found is not None and uid not in (None, found.uid):
+            raise RunNotFoundError(self._not_found(str(uid)))
+        if found is None or found.epoch != epoch:
             raise self._fenced(run_id, epoch)
 
     def _raise_epoch(
@@ -294,6 +329,13 @@ def _as_id(ref: int | str) -> int | None:
         return None
     number = int(ref)
     return number if 0 < number <= MAX_ID else None
+
+
+def _columns_of(run: RunRecord) -> dict[str, Any]:
+    """Return a run's columns, but for those that say which run it is."""
+    apart = {"id", "uid", "experiment", "experiment_id"}
+    values = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in apart}
+    return {**values, "status": run.status.value}
 
 
 def _select_runs() -> Select[Any]:

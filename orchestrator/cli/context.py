@@ -15,6 +15,7 @@ from db.schema import status
 from metafleet.errors import DatabaseError, RunNotFoundError
 from orchestrator.cli.output import notify
 from orchestrator.embedded.stack_file import discard_stale_stack
+from orchestrator.left_rows import find_left_rows, put_back_lost_runs
 
 
 def load_settings() -> Settings:
@@ -26,8 +27,9 @@ def load_settings() -> Settings:
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[Database]:
-    """Open the database for one command."""
+    """Open the database for one command; runs that it lost are put back from what they left."""
     with Database.open(settings.database_url) as database:
+        put_back_lost_runs(database, settings, notify)
         yield database
 
 
@@ -54,7 +56,7 @@ def is_unused(settings: Settings) -> bool:
         DatabaseError: there is no database where METAFLEET_DATABASE_URL says.
     """
     url = parse_url(settings.database_url)
-    if not is_sqlite(url) or status(settings.database_url).has_tables:
+    if not is_sqlite(url) or status(settings.database_url).has_tables or find_left_rows(settings):
         return False
     path = sqlite_path(url)
     if path != settings.home / "metafleet.db":

@@ -8,6 +8,7 @@ from orchestrator.attached import report_of
 from orchestrator.cli.context import load_settings, open_records, require_broker
 from orchestrator.cli.execution import execute_watched, show_report
 from orchestrator.cli.output import notify
+from orchestrator.left_rows import replay_left_rows
 
 
 @click.command("resume")
@@ -32,6 +33,9 @@ def resume(run: str, *, in_process: bool, relaxed: bool, from_start: bool, as_js
     with open_records(settings, run) as database:
         with database.session(read_only=True) as session:
             record = RunRepository(session).get(run)
+        replay_left_rows(database, settings, record, notify)
+        with database.session(read_only=True) as session:
+            record = RunRepository(session).get(record.uid)
         if record.status is RunStatus.FINISHED and not from_start:
             notify(f"run {record.id} is finished; nothing to resume")
             if as_json:

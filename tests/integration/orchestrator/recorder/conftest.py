@@ -24,5 +24,5 @@ def spill_path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recorder(database: Database, run: RunRecord, spill_path: Path) -> Iterator[Recorder]:
-    with Recorder(database, run.id, epoch=0, spill_path=spill_path, limits=QUICK) as recorder:
+    with Recorder(database, run, epoch=0, spill_path=spill_path, limits=QUICK) as recorder:
         yield recorder

@@ -29,7 +29,7 @@ def test_training_goes_on_while_postgresql_is_stopped(
 ) -> None:
     with Database.open(postgres_url) as database:
         run = add_run(database)
-        recorder = Recorder(database, run.id, epoch=0, spill_path=spill_path, limits=QUICK)
+        recorder = Recorder(database, run, epoch=0, spill_path=spill_path, limits=QUICK)
         recorder.record_step(make_step(1), make_jobs(1))
         assert recorder.flush()
 
@@ -55,7 +55,7 @@ def test_a_crashed_server_costs_nothing(
 ) -> None:
     with Database.open(postgres_url) as database:
         run = add_run(database)
-        with Recorder(database, run.id, epoch=0, spill_path=spill_path, limits=QUICK) as rows:
+        with Recorder(database, run, epoch=0, spill_path=spill_path, limits=QUICK) as rows:
             for step in range(1, 301):
                 rows.record_step(make_step(step), make_jobs(step))
                 if step % 100 == 0:
@@ -70,7 +70,7 @@ def test_a_frozen_server_does_not_stop_the_caller(
 ) -> None:
     with Database.open(postgres_url) as database:
         run = add_run(database)
-        recorder = Recorder(database, run.id, epoch=0, spill_path=spill_path, limits=QUICK)
+        recorder = Recorder(database, run, epoch=0, spill_path=spill_path, limits=QUICK)
         recorder.record_step(make_step(1), make_jobs(1))
         assert recorder.flush()
         postgres.freeze()
@@ -85,7 +85,7 @@ def test_a_frozen_server_does_not_stop_the_caller(
             postgres.thaw()
         assert slowest_s < 1.0
 
-        with Recorder(database, run.id, epoch=0, spill_path=spill_path, limits=QUICK) as again:
+        with Recorder(database, run, epoch=0, spill_path=spill_path, limits=QUICK) as again:
             eventually(lambda: again.flush(1.0))
         assert_recorded(database, run.id, 200)
 
@@ -96,9 +96,7 @@ def test_rows_left_at_the_end_are_written_by_the_next_start(
     with Database.open(postgres_url) as database:
         run = add_run(database)
         with stopped(postgres):
-            with Recorder(
-                database, run.id, epoch=0, spill_path=spill_path, limits=QUICK
-            ) as recorder:
+            with Recorder(database, run, epoch=0, spill_path=spill_path, limits=QUICK) as recorder:
                 for step in range(1, 6):
                     recorder.record_step(make_step(step), make_jobs(step))
                 recorder.record_status(RunStatus.FINISHED)
@@ -121,7 +119,7 @@ def test_a_locked_sqlite_file_is_waited_for(
         run = add_run(database)
         other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        with Recorder(database, run.id, epoch=0, spill_path=spill_path, limits=QUICK) as rows:
+        with Recorder(database, run, epoch=0, spill_path=spill_path, limits=QUICK) as rows:
             for step in range(1, 31):
                 rows.record_step(make_step(step), make_jobs(step))
             eventually(lambda: "database is locked" in str(rows.status))
@@ -137,7 +135,7 @@ def test_without_database_and_without_disk_rows_stay_in_memory(
     spill_path = tmp_path / "file" / "rows.jsonl"
     with Database.open(postgres_url) as database:
         run = add_run(database)
-        with Recorder(database, run.id, epoch=0, spill_path=spill_path, limits=QUICK) as rows:
+        with Recorder(database, run, epoch=0, spill_path=spill_path, limits=QUICK) as rows:
             with stopped(postgres):
                 for step in range(1, 51):
                     rows.record_step(make_step(step), make_jobs(step))

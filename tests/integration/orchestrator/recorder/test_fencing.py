@@ -1,6 +1,7 @@
 """Of two recorders of one run, the later one writes."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.integration.orchestrator.recorder.rows import QUICK, checkpoint, step
 def test_a_fenced_out_owner_writes_nothing_more(
     database: Database, run: RunRecord, spill_path: Path
 ) -> None:
-    recorder = Recorder(database, run.id, epoch=0, spill_path=spill_path, limits=QUICK)
+    recorder = Recorder(database, run, epoch=0, spill_path=spill_path, limits=QUICK)
     recorder.record_step(make_step(1), make_jobs(1))
     recorder.flush()
     take_over(database, run.id)
@@ -35,9 +36,9 @@ def test_a_fenced_out_owner_writes_nothing_more(
 def test_the_new_owner_fills_gaps_from_the_old_one_but_keeps_its_own_rows(
     database: Database, run: RunRecord, spill_path: Path
 ) -> None:
-    old = Recorder(database, run.id, epoch=0, spill_path=spill_path, limits=QUICK)
+    old = Recorder(database, run, epoch=0, spill_path=spill_path, limits=QUICK)
     take_over(database, run.id)
-    with Recorder(database, run.id, epoch=1, spill_path=spill_path, limits=QUICK) as new:
+    with Recorder(database, run, epoch=1, spill_path=spill_path, limits=QUICK) as new:
         new.record_step(make_step(2, loss=22.0), make_jobs(2))
         assert new.flush()
         old.record_step(make_step(1, loss=1.0), make_jobs(1))
@@ -74,9 +75,10 @@ def test_rows_from_before_the_owner_raised_the_epoch_are_its_own(
 
 
 def test_a_run_that_does_not_exist_is_said_to_the_owner(
-    database: Database, spill_path: Path
+    database: Database, run: RunRecord, spill_path: Path
 ) -> None:
-    recorder = Recorder(database, 77, epoch=0, spill_path=spill_path, limits=QUICK)
+    gone = replace(run, id=77)
+    recorder = Recorder(database, gone, epoch=0, spill_path=spill_path, limits=QUICK)
     recorder.record_step(make_step(1))
 
     with pytest.raises(RunNotFoundError, match=r"no run 77.*\(1 rows are kept in"):
@@ -84,10 +86,13 @@ def test_a_run_that_does_not_exist_is_said_to_the_owner(
     assert "no run 77" in str(recorder.status)
 
 
-def test_the_first_error_of_a_block_is_not_hidden(database: Database, spill_path: Path) -> None:
+def test_the_first_error_of_a_block_is_not_hidden(
+    database: Database, run: RunRecord, spill_path: Path
+) -> None:
+    gone = replace(run, id=77)
     with (
         pytest.raises(ZeroDivisionError),
-        Recorder(database, 77, epoch=0, spill_path=spill_path, limits=QUICK) as recorder,
+        Recorder(database, gone, epoch=0, spill_path=spill_path, limits=QUICK) as recorder,
     ):
         recorder.record_step(make_step(1))
         1 / 0  # noqa: B018 - any error of the owner's

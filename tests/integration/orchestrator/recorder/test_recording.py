@@ -103,10 +103,13 @@ import sys
 from itertools import count
 from pathlib import Path
 from db.engine import Database
+from db.repositories import RunRepository
 from orchestrator.recorder import Recorder
 from tests.databases import make_jobs, make_step
 with Database.open(sys.argv[1]) as database:
-    recorder = Recorder(database, 1, epoch=0, spill_path=Path(sys.argv[2]))
+    with database.session() as session:
+        run = RunRepository(session).get(1)
+    recorder = Recorder(database, run, epoch=0, spill_path=Path(sys.argv[2]))
     for step in count(1):
         recorder.record_step(make_step(step), make_jobs(step))
         if step % 10 == 0:
@@ -129,7 +132,7 @@ def test_kill_9_loses_nothing_that_was_flushed(
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 
-    with Recorder(database, run.id, epoch=0, spill_path=spill_path) as recorder:
+    with Recorder(database, run, epoch=0, spill_path=spill_path) as recorder:
         assert recorder.flush()
     steps = steps_of(database, run.id)
     assert steps == list(range(1, len(steps) + 1)) and len(steps) >= flushed
