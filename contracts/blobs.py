@@ -136,8 +136,8 @@ class RedisBlobStore:
 class DirectoryBlobStore:
     """Blobs as files of a directory that all hosts share. Safe for many processes.
 
-    Files get the mode that the process's umask leaves, for workers may run as another user: the
-    folder's owner decides who may look. What is read is held to the digest in a signed message.
+    Files are as open as the folder, for workers may run as another user: the folder's owner decides
+    who may look. What is read is held to the digest in a signed message.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -151,7 +151,8 @@ class DirectoryBlobStore:
             self._sweep()
             part = self._directory / f"{_PART}{uuid.uuid4().hex}"
             try:
-                with part.open("xb") as file:  # not mkstemp, whose files are their owner's alone
+                with part.open("xb") as file:
+                    os.fchmod(file.fileno(), self._directory.stat().st_mode & 0o666)
                     file.write(data)
                 expiry_s = time.time() + ttl_s
                 os.utime(part, (expiry_s, expiry_s))

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from contracts.private_files import private_files
 from metafleet.errors import ConfigError
 
 _IN_STACK_FILE = ("broker_url", "blobs_url", "signing_key")
@@ -160,7 +161,8 @@ def make_folder(path: Path, what: str) -> None:
         ConfigError: it cannot be made or written.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        with private_files():
+            path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):  # os.access says yes to root, whatever happens then
             return
     except OSError as error:

@@ -1,11 +1,13 @@
 """The tables' revision: what it is, and how to bring it up to date."""
 
 import os.path
+from contextlib import suppress
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, Connection, inspect, text
 
+from contracts.private_files import private_files
 from db.connection import is_sqlite, make_engine, parse_url, reader_of, sqlite_path
 from db.failures import shown, translated
 from db.records import SchemaStatus
@@ -107,7 +109,11 @@ def _refuse_broken_references(connection: Connection, url: URL) -> None:
 def _make_folder(url: URL) -> None:
     folder = sqlite_path(url).parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        with private_files():  # the files beside it, of its log, get the mode of the first
+            folder.mkdir(parents=True, exist_ok=True)
+            if not sqlite_path(url).exists():
+                with suppress(OSError):  # SQLite says why it cannot
+                    sqlite_path(url).touch()
     except OSError as error:
         raise DatabaseError(
             f"database {shown(url)}: the folder {folder} cannot be made ({error.strerror}); "

@@ -7,6 +7,7 @@ import sys
 
 from contracts.celery_app import make_app
 from contracts.connections import require_broker_url
+from contracts.private_files import keep_private, tighten
 from contracts.settings import Settings
 from metafleet.device import prepare_process, resolve_device
 from metafleet.errors import MetafleetError
@@ -19,6 +20,8 @@ try:
     settings = Settings.load()
     broker.use()
     app = make_app(require_broker_url(settings), settings.signing_key)
+    keep_private()  # the children of a pool as well
+    tighten(settings.home)
     device = resolve_device(settings.device)
     prepare_process(device)
     Lifecycle(app, settings).connect()

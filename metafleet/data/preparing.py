@@ -178,7 +178,8 @@ def _write(draft: Path, content: Content) -> None:
     }
     index["checksum"] = index_checksum(json.loads(json.dumps(index)))
     _write_file(draft / INDEX, json.dumps(index, ensure_ascii=False, indent=1).encode())
-    draft.chmod(0o755)  # mkdtemp's 0700 would hide a shared data folder from other users
+    # as open as the folder it is in: mkdtemp's 0700 would hide a shared one from other users
+    draft.chmod(draft.parent.stat().st_mode & 0o755)
 
 
 def _write_array(draft: Path, name: str, array: Array, content: Content) -> ArrayInfo:

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import click
 
 from contracts.connections import Client, connect, redis_errors, require_broker_url
+from contracts.private_files import private_files, tighten
 from contracts.settings import Settings
 from db.connection import is_sqlite, parse_url, sqlite_path
 from db.engine import Database
@@ -19,8 +20,9 @@ from orchestrator.left_rows import find_left_rows, put_back_lost_runs
 
 
 def load_settings() -> Settings:
-    """Read the settings; an embedded stack that no longer runs is forgotten first."""
+    """Read the settings; closes the home to others, and forgets a stack that no longer runs."""
     settings = Settings.load()
+    tighten(settings.home)
     discard_stale_stack(settings.stack_file, notify)
     return Settings.load()
 
@@ -80,6 +82,12 @@ def require_broker(settings: Settings) -> None:
     """Make sure that the broker answers, before anything is written down."""
     with open_broker(settings):
         return
+
+
+def private_data(settings: Settings) -> AbstractContextManager[None]:
+    """Keep prepared data to this user, where they are in METAFLEET_HOME."""
+    is_inside = settings.data_dir.is_relative_to(settings.home)
+    return private_files() if is_inside else nullcontext()
 
 
 def echo_json(value: Any) -> None:

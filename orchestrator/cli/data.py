@@ -13,7 +13,7 @@ from contracts.settings import Settings
 from metafleet.data import registry
 from metafleet.data.importing.record import find_record, get_record, imported_names
 from metafleet.errors import ConfigError, DataError
-from orchestrator.cli.context import echo_json
+from orchestrator.cli.context import echo_json, private_data
 from orchestrator.cli.data_import import import_data
 from orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
 from orchestrator.cli.output import notify
@@ -72,7 +72,7 @@ def prepare_data(name: str, assignments: tuple[str, ...], as_json: bool) -> None
     """
     data_dir = Settings.load().data_dir
     options = _parse_options(name, assignments)
-    with progress_bar() as progress:
+    with progress_bar() as progress, private_data(Settings.load()):
         registry.prepare(options, data_dir, progress)
     summary = registry.summarise(options, data_dir)
     if as_json:

@@ -19,7 +19,7 @@ from metafleet.data.importing.problems import Problem, counted, first_lines, tal
 from metafleet.data.importing.record import plain_name
 from metafleet.data.summary import no_progress
 from metafleet.errors import ConfigError, DataError
-from orchestrator.cli.context import echo_json
+from orchestrator.cli.context import echo_json, private_data
 from orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
 from orchestrator.config.source import parse_value
 
@@ -114,7 +114,7 @@ def import_data(  # noqa: PLR0913 - one for each option
     if problems_file is not None:
         _check_writable(problems_file)  # not after an hour of decoding
     data_dir = Settings.load().data_dir
-    with progress_bar() as progress:
+    with progress_bar() as progress, private_data(Settings.load()):
         report = import_folder(options, data_dir, name=called, progress=progress or no_progress)
     if problems_file is not None:
         _write_problems(problems_file, report.problems)

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import click
 
+from contracts.private_files import private_files
 from db.repositories.runs import RunRepository
 from metafleet.episode import META_TEST, SPLITS
 from orchestrator.cli.context import (
@@ -67,7 +68,7 @@ def evaluate(  # noqa: PLR0913 - options of one command
         if not in_process:
             require_broker(settings)
         log_to(settings.home / "logs")
-        with watching(has_steps=False) as observer:
+        with private_files(), watching(has_steps=False) as observer:
             found = evaluate_run(
                 *(database, settings, record.id),
                 split=split,

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from contracts.private_files import private_files
 from contracts.settings import Settings
 from db.engine import Database
 from db.records import RunRecord, RunStatus
@@ -34,7 +35,7 @@ def execute_watched(  # noqa: PLR0913 - options of several commands
     """Run, or go on with, one run; Ctrl-C leaves it as ``tenure`` says, and says how to go on."""
     log_to(settings.home / "logs")
     try:
-        with watching() as observer:
+        with private_files(), watching() as observer:
             return execute_run(
                 *(database, settings, run.id),
                 in_process=in_process,

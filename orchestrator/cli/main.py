@@ -11,6 +11,7 @@ from types import FrameType
 
 import click
 
+from contracts.private_files import private_files
 from contracts.settings import Settings
 from metafleet.errors import MetafleetError
 from orchestrator.cli.lazy_group import LazyCommand, lazy_group
@@ -131,8 +132,9 @@ def _write_crash_log(error: Exception) -> str:
         folder = Path.cwd()
     path = folder / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(report, encoding="utf-8", errors="backslashreplace")
+        with private_files():
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(report, encoding="utf-8", errors="backslashreplace")
     except OSError as failure:
         return f"the traceback could not be written to {path}: {failure.strerror}"
     return f"traceback in {path}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from contracts.private_files import private_files
 from contracts.settings import Settings
 from metafleet.data.registry import DATASETS, is_made_of_parts, is_ready
 from metafleet.device import describe_device, resolve_device
@@ -50,9 +51,10 @@ def _device(settings: Settings) -> Finding:
 
 def _home(home: Path) -> Finding:
     try:
-        home.mkdir(parents=True, exist_ok=True)
         probe = home / ".doctor"
-        probe.write_bytes(b"x")
+        with private_files():
+            home.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"x")
         probe.unlink()
         free = shutil.disk_usage(home).free
     except OSError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from contracts.private_files import private_files
 from contracts.settings import Settings, child_environment, make_folder
 from metafleet.errors import FleetError
 from orchestrator.embedded.commands import IMPORT_ROOT
@@ -104,7 +105,7 @@ class EmbeddedStack:
             "flower": self._order.flower,
         }
         log_path = self._order.logs_dir / "supervisor.log"
-        with log_path.open("ab") as log:
+        with private_files(), log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", SUPERVISOR_MODULE],
                 stdin=subprocess.PIPE,

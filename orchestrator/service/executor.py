@@ -101,7 +101,7 @@ def _read_line() -> bytes:
 
 def _write_to(path: str) -> None:
     """Send all output of this process to the run's own log."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for standard in (1, 2):
         os.dup2(descriptor, standard)
     os.close(descriptor)

@@ -13,7 +13,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from contracts.settings import Settings, orchestrator_environment
+from contracts.private_files import private_files
+from contracts.settings import Settings, make_folder, orchestrator_environment
 from db.records import RunRecord
 from orchestrator.embedded.child import describe_exit, die_with_parent
 from orchestrator.embedded.commands import IMPORT_ROOT
@@ -31,9 +32,9 @@ class RunProcess:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._logs_dir = settings.home / "logs"
-        self._logs_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(self._logs_dir, "the folder of logs")
         self._run: RunRecord | None = None
-        with (self._logs_dir / "executor.log").open("ab") as log:
+        with private_files(), (self._logs_dir / "executor.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", EXECUTOR_MODULE],
                 stdin=subprocess.PIPE,

@@ -92,7 +92,7 @@ def _replace(path: Path, data: bytes) -> None:
             handle.write(data)
             handle.flush()
             os.fsync(handle.fileno())
-        Path(draft).chmod(0o644)
+        Path(draft).chmod(path.parent.stat().st_mode & 0o644)  # as open as the folder
         Path(draft).replace(path)
     finally:
         Path(draft).unlink(missing_ok=True)

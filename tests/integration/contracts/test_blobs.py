@@ -13,6 +13,7 @@ import pytest
 from contracts.blobs import CHUNK_BYTES, BlobStore, DirectoryBlobStore, RedisBlobStore
 from contracts.connections import connect
 from contracts.object_store import ObjectBlobStore
+from contracts.private_files import private_files
 from metafleet.errors import (
     BlobMissingError,
     BlobStoreFullError,
@@ -206,15 +207,13 @@ def test_a_directory_is_swept_of_what_expired_but_of_nothing_else(tmp_path: Path
     assert found == {"mf%3Akept", "mf%3Anew", "thesis.tex", "folder"}
 
 
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o007, 0o660)])
-def test_a_directory_keeps_files_as_open_as_the_umask_says(
-    tmp_path: Path, umask: int, mode: int
+@pytest.mark.parametrize(("folder", "mode"), [(0o755, 0o644), (0o2770, 0o660), (0o700, 0o600)])
+def test_a_directory_keeps_files_as_open_as_it_is_whatever_the_umask(
+    tmp_path: Path, folder: int, mode: int
 ) -> None:
-    before = os.umask(umask)
-    try:
+    tmp_path.chmod(folder)
+    with private_files():
         DirectoryBlobStore(tmp_path).put("mf:key", b"data", ttl_s=60)
-    finally:
-        os.umask(before)
 
     assert stat.S_IMODE((tmp_path / "mf%3Akey").stat().st_mode) == mode
 
