@@ -1,4 +1,4 @@
-"""With the laxest umask, a home is its user's alone; what is written elsewhere follows the umask."""
+"""With the laxest umask a home is its user's alone; elsewhere the umask decides."""
 
 import os
 import stat

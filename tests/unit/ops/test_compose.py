@@ -24,6 +24,11 @@ def example_settings() -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
+def megabytes(text: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)([gm])b?", text).groups()  # type: ignore[union-attr]
+    return int(number) * (1024 if unit == "g" else 1)
+
+
 def environment_of(service: dict[str, Any]) -> dict[str, str]:
     return service.get("environment", {})
 
@@ -104,6 +109,49 @@ def test_every_service_has_an_init_process_a_grace_period_and_no_new_privileges(
     assert re.fullmatch(r"\d+s", service["stop_grace_period"])
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not service.get("privileged")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_bounded_and_can_write_to_volumes_and_memory_alone(name: str) -> None:
+    service = SERVICES[name]
+
+    assert service["read_only"] is True
+    assert any(mount.startswith("/tmp:") and "size=" in mount for mount in service["tmpfs"])
+    assert service["pids_limit"] > 0
+    assert service["mem_limit"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_capabilities_are_dropped_but_those_by_which_postgres_becomes_its_user(name: str) -> None:
+    kept = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"} if name == "postgres" else set()
+
+    assert SERVICES[name]["cap_drop"] == ["ALL"]
+    assert set(SERVICES[name].get("cap_add", [])) == kept
+
+
+def test_the_database_is_reached_by_those_alone_that_write_to_it() -> None:
+    networks: dict[str, Any] = yaml.safe_load(COMPOSE_TEXT)["networks"]
+    members = {net: {n for n, s in SERVICES.items() if net in s["networks"]} for net in networks}
+
+    assert networks["database"] == {"internal": True}
+    assert members["database"] == {"postgres", "migrate", "orchestrator"}
+    assert members["fleet"] == {n for n in SERVICES if n not in ("postgres", "migrate")}
+
+
+@pytest.mark.parametrize("name", ["broker", "blobs"])
+def test_a_redis_may_use_more_than_it_keeps(name: str) -> None:
+    kept, limit = (example_settings()[f"{name.upper()}_{what}"] for what in ("MEMORY", "LIMIT"))
+
+    assert megabytes(limit) > 1.4 * megabytes(kept)
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_workers_write_to_memory_what_is_not_data(name: str) -> None:
+    given = environment_of(SERVICES[name])
+
+    assert given["METAFLEET_HOME"].startswith("/tmp/")
+    assert given["METAFLEET_HEARTBEAT_DIR"].startswith("/tmp/")
+    assert f"data:{given['METAFLEET_DATA_DIR']}" in SERVICES[name]["volumes"]
 
 
 @pytest.mark.parametrize("name", [name for name in SERVICES if name not in ONE_SHOT])
