@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ class CompiledExecution(MappedExecution):
         computation = self._computation(episodes[0])
         chunk = stack_episodes(self._learner, episodes)
         layout, inputs = self._inputs(state, self._learner.schedule_for(episodes[0]), chunk)
-        return len(write_down(_flat(computation, layout), inputs).graph.nodes)
+        return len(self._written_down(computation, layout, inputs).graph.nodes)
 
     def _compute(
         self,
@@ -101,8 +102,16 @@ class CompiledExecution(MappedExecution):
             raise ConfigError(
                 "execution='compiled' needs a folder for machine code; give one as cache_dir"
             )
-        graph = write_down(_flat(computation, layout), inputs)
+        graph = self._written_down(computation, layout, inputs)
         return self._machine_code.program(graph, inputs)
+
+    def _written_down(
+        self, computation: ChunkComputation, layout: _Layout, inputs: Sequence[Tensor]
+    ) -> Any:
+        return self._as_pure(
+            lambda: write_down(_flat(computation, layout), inputs),
+            lambda one, other: one.code == other.code,
+        )
 
 
 def _flat(computation: ChunkComputation, layout: _Layout) -> Callable[..., list[Tensor]]:

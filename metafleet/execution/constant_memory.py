@@ -18,12 +18,14 @@ can differentiate twice.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from metafleet.episode import Episode
+from metafleet.execution.replay import Replay, Slopes, require_same
+from metafleet.hidden_state import HiddenState, Snapshot
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.differentiation import Function, by_autograd
 from metafleet.learners.episodic import EpisodicLearner
@@ -33,6 +35,7 @@ from metafleet.notes import Notes
 from metafleet.params import MetaState, Params, dot
 from metafleet.registry import name_of
 
+AuxT = TypeVar("AuxT")
 _WHOLE = ("meta_gradient", "objective", "query_outputs")
 """Methods that compute an episode as a whole: one that is not the base's own may do anything."""
 
@@ -52,107 +55,205 @@ def why_not_recomputed(learner: object) -> str:
 
 
 def recomputed(
-    learner: InnerLoopLearner[Any], state: MetaState, episode: Episode
+    learner: InnerLoopLearner[Any],
+    state: MetaState,
+    episode: Episode,
+    hidden: HiddenState,
+    *,
+    tolerance: float = 0.0,
 ) -> EpisodeOutcome:
-    """Compute one episode of meta-training as ``learner.compute`` would; nothing is checked."""
-    return _TwoSweeps(learner, state, episode).outcome()
+    """Compute one episode of meta-training as ``learner.compute`` would; nothing is checked.
+
+    Args:
+        learner: whose episode.
+        state: what is learned.
+        episode: one.
+        hidden: of the learner, and of the generators that it may draw from.
+        tolerance: of rounding, for steps that are computed again.
+
+    Raises:
+        ConfigError: a step that is computed again is another function than before.
+    """
+    start = hidden.capture()
+    try:
+        found = _TwoSweeps(learner, state, episode, Replay(hidden, is_careful=False), tolerance)
+        return found.outcome(lambda: has_moved(hidden, start))
+    except _MovedError:
+        hidden.restore(start)
+    found = _TwoSweeps(learner, state, episode, Replay(hidden, is_careful=True), tolerance)
+    return found.outcome(lambda: False)
+
+
+def has_moved(hidden: HiddenState, start: Snapshot) -> bool:
+    """Return whether anything was drawn or changed since ``start``."""
+    assert start.generators is not None
+    return bool(hidden.generators.drew(start.generators)) or bool(hidden.changes(start))
+
+
+class _MovedError(Exception):
+    """The hidden state changed in an episode that was not expected to do that."""
 
 
 class _Slope(NamedTuple):
-    """Derivatives of something for ``MetaState.params`` and for fast parameters."""
+    """Derivatives of something for ``MetaState.params``, fast parameters and hidden tensors."""
 
     params: Params
     fast: Params
+    hidden: Slopes
 
 
 class _TwoSweeps:
     """One episode, there and back."""
 
-    def __init__(self, learner: InnerLoopLearner[Any], state: MetaState, episode: Episode) -> None:
+    def __init__(
+        self,
+        learner: InnerLoopLearner[Any],
+        state: MetaState,
+        episode: Episode,
+        replay: Replay,
+        tolerance: float,
+    ) -> None:
         self._learner, self._episode = learner, episode
+        self._replay, self._tolerance = replay, tolerance
         self._params, self._support = state.params, episode.support
         self._context = learner.training_context(state, episode)
         self._again = learner.training_context(state, episode)  # what it notes is known already
 
-    def outcome(self) -> EpisodeOutcome:
-        """Go there, come back, and gather what an episode says."""
-        visited = self._go()
-        query = self._come_back(visited)
+    def outcome(self, has_moved: Callable[[], bool]) -> EpisodeOutcome:
+        """Go there, come back, and gather what an episode says.
+
+        Raises:
+            _MovedError: ``has_moved`` says so.
+        """
+        weights = self._learner.step_weights(self._context)
+        visited = self._go(weights)
+        if has_moved():
+            raise _MovedError
+        query = self._come_back(visited, weights)
+        if weights is not None and has_moved():  # query passes between the steps were left out
+            raise _MovedError
         context = self._context
         return EpisodeOutcome(query, context.support_losses(), context.norm.statistics())
 
-    def _go(self) -> list[Params]:
+    def _go(self, weights: Tensor | None) -> list[Params]:
         """Return theta_0, theta_1, ..., without a record of how they came about."""
-        learner, context = self._learner, self._context
-        context.differentiate = _without_record
-        visited = [learner.begin(self._params, self._support, context)]
-        for index in range(learner.n_steps(is_training=True)):
-            fast = learner.advance(self._params, visited[-1], index, self._support, context)
-            visited.append({name: value.detach() for name, value in fast.items()})
+        learner, context, replay = self._learner, self._context, self._replay
+        if not replay.is_careful:
+            context.differentiate = _without_record
+        visited = [self._first(lambda params, _: learner.begin(params, self._support, context), {})]
+        n_steps = learner.n_steps(is_training=True)
+        for index in range(n_steps):
+
+            def step(params: Params, fast: Params, index: int = index) -> Params:
+                return learner.advance(params, fast, index, self._support, context)
+
+            visited.append(self._first(step, visited[-1]))
+            if weights is not None and replay.is_careful and index < n_steps - 1:
+                self._pass_query(visited[-1], index)
+        replay.remember()
         context.differentiate = by_autograd
         return visited
 
-    def _come_back(self, visited: list[Params]) -> QueryGradient:
-        weights = self._learner.step_weights(self._context)
+    def _first(self, step: Callable[[Params, Params], Params], fast: Params) -> Params:
+        """Compute a step; recorded where a record may remain in the hidden state."""
+        if not self._replay.is_careful:
+            return _detached(step(self._params, fast))
+        with torch.enable_grad():
+            return self._replay.first(lambda: _detached(step(_leaves(self._params), _leaves(fast))))
+
+    def _pass_query(self, fast: Params, index: int) -> None:
+        """Leave what the query's forward pass between two steps leaves; it is for nothing else."""
+
+        def passed(params: Params, own: Params) -> Params:
+            self._again.enter_step(index)
+            loss, _ = self._query_loss(params, own, self._again)
+            return {"loss": loss}
+
+        self._first(passed, fast)
+        self._again.notes.take()
+
+    def _come_back(self, visited: list[Params], weights: Tensor | None) -> QueryGradient:
         n_steps = len(visited) - 1
         each = [None] * (n_steps - 1) + [torch.ones(())] if weights is None else weights.unbind()
         total: Params = {}
         slope: Params = {}
+        hidden: Slopes = {}
+        end: Snapshot | None = None
         loss = outputs = torch.empty(0)
         for index in reversed(range(n_steps)):
             fast, weight = visited.pop(), each[index]
             if weight is not None:
-                query, term, predicted = self._query_slope(fast, index, weight)
+                query, term, predicted = self._query_slope(fast, index, weight, hidden)
                 _accumulate(total, query.params)
                 _accumulate(slope, query.fast)
+                hidden = query.hidden
                 is_last = index == n_steps - 1
+                end = self._replay.end() if is_last else end
                 loss = term if is_last else loss + term
                 outputs = predicted if is_last else outputs
-            product = self._step_product(visited[-1], index, slope)
+            product = self._step_product(visited[-1], index, fast, _Slope({}, slope, hidden))
             _accumulate(total, product.params)
-            slope = product.fast
+            slope, hidden = product.fast, product.hidden
         start = self._product(
             lambda params, _, context: self._learner.begin(params, self._support, context),
-            *({}, slope),
+            {},
+            visited[0],
+            _Slope({}, slope, hidden),
         )
         _accumulate(total, start.params)
+        self._replay.close(end)
         return QueryGradient(total, loss, outputs)
 
     def _query_slope(
-        self, fast: Params, index: int, weight: Tensor
+        self, fast: Params, index: int, weight: Tensor, hidden: Slopes
     ) -> tuple[_Slope, Tensor, Tensor]:
         """Differentiate the weighted query loss after step ``index``; statistics are noted."""
-        learner, query, context = self._learner, self._episode.query, self._context
-        context.enter_step(index)
+        context = self._context
 
-        def weighted(params: Params, own: Params) -> tuple[Tensor, Tensor]:
-            outputs = learner.adapted_outputs(params, own, self._support, query.inputs, context)
-            loss = learner.loss(outputs, query.targets)
-            return loss * weight.to(loss), outputs.detach()
+        def weighted(params: Params, own: Params) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            context.enter_step(index)
+            loss, outputs = self._query_loss(params, own, context)
+            loss = loss * weight.to(loss)
+            return self._replay.with_product(loss, hidden), (loss.detach(), outputs.detach())
 
-        slope, loss, outputs = _differentiate(weighted, self._params, fast)
-        return slope, loss.detach(), outputs
+        slope, (loss, outputs) = _differentiate(weighted, self._params, fast, self._replay.again())
+        return slope, loss, outputs
 
-    def _step_product(self, fast: Params, index: int, slope: Params) -> _Slope:
-        """Return slope times the derivative of step ``index`` at ``fast``."""
+    def _query_loss(
+        self, params: Params, fast: Params, context: EpisodeContext
+    ) -> tuple[Tensor, Tensor]:
+        query = self._episode.query
+        outputs = self._learner.adapted_outputs(params, fast, self._support, query.inputs, context)
+        return self._learner.loss(outputs, query.targets), outputs
+
+    def _step_product(self, fast: Params, index: int, moved: Params, slope: _Slope) -> _Slope:
+        """Return slope times the derivative of step ``index``, from ``fast`` to ``moved``."""
         return self._product(
             lambda params, own, context: self._learner.advance(
                 params, own, index, self._support, context
             ),
-            *(fast, slope),
+            *(fast, moved, slope),
         )
 
     def _product(
         self,
         step: Callable[[Params, Params, EpisodeContext], Params],
         fast: Params,
-        slope: Params,
+        moved: Params,
+        slope: _Slope,
     ) -> _Slope:
-        def along(params: Params, own: Params) -> tuple[Tensor, None]:
-            moved = step(params, own, self._again)
-            return dot(slope, moved), None
+        def along(params: Params, own: Params) -> tuple[Tensor, Params]:
+            again = step(params, own, self._again)
+            value = self._replay.with_product(dot(slope.fast, again), slope.hidden)
+            return value, _detached(again)
 
-        found = _differentiate(along, self._params, fast)[0]
+        def once_more() -> Params:
+            self._replay.repeat()
+            with torch.enable_grad():
+                return _detached(step(_leaves(self._params), _leaves(fast), self._again))
+
+        found, again = _differentiate(along, self._params, fast, self._replay.again())
+        require_same(moved, again, once_more, tolerance=self._tolerance)
         self._again.notes.take()
         return found
 
@@ -165,23 +266,32 @@ def _without_record(
 
 
 def _differentiate(
-    function: Callable[[Params, Params], tuple[Tensor, Any]], params: Params, fast: Params
-) -> tuple[_Slope, Tensor, Any]:
-    """Differentiate (params, fast) -> (scalar, aux) for both; what is no float is a constant."""
+    function: Callable[[Params, Params], tuple[Tensor, AuxT]],
+    params: Params,
+    fast: Params,
+    hidden: Slopes,
+) -> tuple[_Slope, AuxT]:
+    """Differentiate (params, fast) -> (scalar, aux) for both; what is no float is a constant.
+
+    Args:
+        function: what to differentiate.
+        params: where.
+        fast: where.
+        hidden: leaves of the hidden state, which are differentiated for too.
+    """
     with torch.enable_grad():
         own_params, own_fast = _leaves(params), _leaves(fast)
         loss, aux = function(own_params, own_fast)
     leaves = [*own_params.values(), *(v for v in own_fast.values() if v.requires_grad)]
+    leaves += hidden.values()
     if loss.requires_grad:
         grads = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
     else:  # fast parameters that begin as constants
         grads = tuple(torch.zeros_like(leaf) for leaf in leaves)
-    names = [name for name, value in own_fast.items() if value.requires_grad]
-    slope = _Slope(
-        dict(zip(own_params, grads, strict=False)),
-        dict(zip(names, grads[len(own_params) :], strict=True)),
-    )
-    return slope, loss, aux
+    rest = iter(grads)
+    of_params = {name: next(rest) for name in own_params}
+    of_fast = {name: next(rest) for name, v in own_fast.items() if v.requires_grad}
+    return _Slope(of_params, of_fast, {path: next(rest) for path in hidden}), aux
 
 
 def _leaves(values: Mapping[str, Tensor]) -> Params:
@@ -193,6 +303,10 @@ def _leaves(values: Mapping[str, Tensor]) -> Params:
 
 def _is_varied(value: Tensor) -> bool:
     return value.is_floating_point() or value.is_complex()
+
+
+def _detached(values: Mapping[str, Tensor]) -> Params:
+    return {name: value.detach() for name, value in values.items()}
 
 
 def _accumulate(total: Params, term: Params) -> None:

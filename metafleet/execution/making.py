@@ -60,6 +60,8 @@ def check_mapped(
     execution = make_execution(Strategy("vmap", precision), learner)
     try:
         execution.gradient(state, episodes)
+    except ConfigError:
+        raise
     except MetafleetError:
         return  # what is wrong with the numbers is said where they are computed
     except Exception as error:  # whatever torch makes of a function that it cannot map

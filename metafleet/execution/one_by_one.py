@@ -10,9 +10,12 @@ from metafleet.errors import ConfigError, NumericsError
 from metafleet.execution.constant_memory import recomputed, why_not_recomputed
 from metafleet.execution.precision import in_precision
 from metafleet.execution.strategy import Strategy
+from metafleet.hidden_state import HiddenState
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.params import MetaState, Params
+
+_BFLOAT16_TOLERANCE = 0.05
 
 
 class AutogradExecution:
@@ -57,12 +60,14 @@ class ConstantMemoryExecution(AutogradExecution):
             raise ConfigError(f"execution='constant_memory' but {reason}; choose 'autograd'")
         assert isinstance(learner, InnerLoopLearner)
         self._inner_loop = learner
+        self._hidden = HiddenState(learner, devices=[device])
+        self._tolerance = 0.0 if strategy.precision == "float32" else _BFLOAT16_TOLERANCE
 
     def _compute(self, state: MetaState, episode: Episode) -> MetaGradient:
         learner = self._inner_loop
         learner.check_support(episode.support, episode.n_way)
         with torch.no_grad():
-            outcome = recomputed(learner, state, episode)
+            outcome = recomputed(learner, state, episode, self._hidden, tolerance=self._tolerance)
         return learner.finish(outcome, episode)
 
 

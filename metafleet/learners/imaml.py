@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metafleet.episode import ExampleSet
+from metafleet.hidden_state import HiddenState
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.descent import Descent, StepOptions
 from metafleet.learners.outcome import QueryGradient
@@ -78,13 +79,25 @@ class Imaml(Descent[ImamlOptions]):
 
         grads, loss, outputs = context.grad_aux(query_loss, phi, create_graph=False)
         context.normalise = context.norm.support
+        again = self._again(phi, context)
 
         def curved(direction: Params) -> Params:
-            """Return (I + H / lambda) times ``direction``."""
+            """Return (I + H / lambda) times ``direction``; H is of one function, whatever draws."""
+            again()
             products = self._hessian_product(params, phi, direction, support, context)
             return {n: d + products[n] / self.options.proximity for n, d in direction.items()}
 
-        return QueryGradient(self._solve(curved, grads), loss, outputs)
+        solved = self._solve(curved, grads)
+        again()
+        return QueryGradient(solved, loss, outputs)
+
+    def _again(self, phi: Params, context: EpisodeContext) -> Callable[[], None]:
+        """Return what sets all that a model hides to what it is now."""
+        if context.is_traced or not phi:
+            return lambda: None  # nothing may be hidden there
+        hidden = HiddenState(self, devices=[next(iter(phi.values())).device])
+        now = hidden.capture()
+        return lambda: hidden.restore(now)
 
     def _hessian_product(
         self,

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from metafleet.hidden_state import HiddenState, Snapshot
 from metafleet.learners.adaptation import Adaptation
 from metafleet.models.module_model import PREFIX
 from metafleet.script.module_factory import ModuleFactory
@@ -17,6 +18,8 @@ class Adapted:
     Args:
         adaptation: the learner's.
         factory: of the model, whose module runs; its submodules are in evaluation mode meanwhile.
+        hidden: of the module.
+        left: what the adaptation left in it, where every prediction begins.
         like: where inputs go, and their precision.
 
     Attributes:
@@ -24,10 +27,19 @@ class Adapted:
             beside what else the learner adapts. Empty for learners that compare embeddings.
     """
 
-    def __init__(self, adaptation: Adaptation, factory: ModuleFactory, *, like: Tensor) -> None:
+    def __init__(
+        self,
+        adaptation: Adaptation,
+        factory: ModuleFactory,
+        hidden: HiddenState,
+        left: Snapshot,
+        *,
+        like: Tensor,
+    ) -> None:
         self.params = {name.removeprefix(PREFIX): v for name, v in adaptation.fast.items()}
         self._predict = adaptation.predict
         self._factory = factory
+        self._hidden, self._left = hidden, left
         self._like = like
 
     def __call__(self, inputs: Inputs) -> Tensor:
@@ -37,7 +49,9 @@ class Adapted:
             ConfigError, DataError: they are no tensors, or not such as the module takes.
         """
         given = as_inputs(inputs, self._like)
-        with running(self._factory.function.module, is_training=False):
+        module = self._factory.function.module
+        with running(module, is_training=False), self._hidden.kept():
             self._factory.check(given)
+            self._hidden.restore(self._left)
             with self._factory.explaining([given]):
                 return self._predict(given)

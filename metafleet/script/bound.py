@@ -45,7 +45,7 @@ class Bound:
         name = self.execution.strategy.name
         module = self.binding.factory.function.module
         drawing = next((n for n, layer in module.named_modules() if _draws(layer)), None)
-        if name != "autograd" and drawing is not None:
+        if name == "vmap" and drawing is not None:
             raise ConfigError(
                 f"execution={name!r} but layer {drawing!r} drops out at random; switch it to "
                 "evaluation mode, or choose 'autograd'"

@@ -4,13 +4,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from metafleet.episode import Episode
 from metafleet.errors import DataError
+from metafleet.generators import Generators
 from metafleet.script.learning import Learning
 from metafleet.script.plain_episode import PlainEpisode, as_episode, check_classes
+from metafleet.script.runtime import Turns
 from metafleet.seeds import CounterRng
 
 PARTS = 2
@@ -23,8 +24,11 @@ def prepared(
     split: str,
     step: int,
     latest: deque[Mapping[str, Tensor]],
+    turns: Turns,
 ) -> Iterator[Episode]:
     """Make each episode ready when it is asked for, and note its inputs in ``latest``.
+
+    Global generators are seeded for it; while the script makes it they are the script's.
 
     Raises:
         ConfigError, DataError: it is none, or does not fit.
@@ -34,14 +38,16 @@ def prepared(
             f"episodes are of type {type(episodes).__name__}; expected several in a list or "
             "generator, or the loss of a batch as the tensor that it is"
         )
-    for index, given in enumerate(episodes):
+    for index, given in enumerate(turns.each(episodes)):
         rng = CounterRng(learning.choices.seed, f"{split}/draw", step, index)
-        episode = _ready(learning, given, rng)
+        episode = _ready(learning, given, rng, turns.generators)
         latest.extend((episode.support.inputs, episode.query.inputs))
         yield episode
 
 
-def _ready(learning: Learning, given: PlainEpisode, rng: CounterRng) -> Episode:
+def _ready(
+    learning: Learning, given: PlainEpisode, rng: CounterRng, generators: Generators
+) -> Episode:
     episode = as_episode(given, learning.like)
     bound, n_way = learning.bind(episode.support, episode.n_way)
     may_be_ignored = learning.choices.loss is not None
@@ -50,5 +56,5 @@ def _ready(learning: Learning, given: PlainEpisode, rng: CounterRng) -> Episode:
         bound.binding.factory.check(part.inputs)
     # the learner's seed is the one that an orchestrator's run would give
     seed = rng.torch_seed()
-    torch.manual_seed(rng.torch_seed())
+    generators.seed(rng.torch_seed())
     return replace(episode, n_way=n_way, step=learning.step + 1, seed=seed)

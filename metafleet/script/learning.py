@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from metafleet.episode import ExampleSet
 from metafleet.errors import ConfigError, NumericsError
 from metafleet.execution import make_execution
+from metafleet.hidden_state import HiddenState
 from metafleet.models.module_function import ModuleFunction
 from metafleet.params import Params
 from metafleet.problem import LossFn
@@ -46,6 +47,7 @@ class Learning:
 
     Attributes:
         step: outer steps done.
+        hidden: what the module's forward pass may change.
         bound: all that depends on shapes of data; None until some are seen.
     """
 
@@ -56,6 +58,7 @@ class Learning:
         self.algorithm = algorithm
         self.choices = choices
         self.like = like
+        self.hidden = HiddenState(function.module, devices=[like.device])
         self.step = 0
         self.bound: Bound | None = None
 
@@ -81,7 +84,7 @@ class Learning:
             ConfigError, DataError: algorithm, module and data do not go together.
         """
         if self.bound is None or not self.bound.binding.is_seen:
-            with running(self.module, is_training=False):
+            with running(self.module, is_training=False), self.hidden.kept():
                 binding = bind(
                     *(self.algorithm, self.function, support, n_way),
                     loss=self.choices.loss,

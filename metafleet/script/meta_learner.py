@@ -29,10 +29,11 @@ from metafleet.script.arguments import (
 from metafleet.script.batch_step import BatchStep
 from metafleet.script.binding import Algorithm, example_parameter
 from metafleet.script.episode_stream import PARTS, prepared
+from metafleet.script.episodes_apart import EpisodesApart
 from metafleet.script.learning import Choices, Learning, MakeOptimiser
 from metafleet.script.outer_step import OuterStep
 from metafleet.script.plain_episode import PlainEpisode, PlainSupport, as_support
-from metafleet.script.runtime import running
+from metafleet.script.runtime import Turns, running
 from metafleet.script.saved_learner import load, save
 from metafleet.script.training_loop import TrainingLoop
 from metafleet.summary import Summary, summarise
@@ -68,7 +69,8 @@ class MetaLearner:
     module's running ones once; when episodes are judged, the running ones normalise.
 
     Dropout follows ``train()`` in meta-training and is off otherwise. What it draws depends on
-    ``seed`` and the episode's place alone; torch's global generators are left as they were.
+    ``seed`` and the episode's place alone; global generators are left as the script left them.
+    Buffers are for every episode what they are for the first, whose changes stay.
 
     Shapes are looked at when the first episode comes. Not thread-safe.
 
@@ -213,25 +215,39 @@ class MetaLearner:
         if isinstance(episodes, Tensor):
             return self._loop.take(episodes)
         self._loop.require_none()
+        with running(self.module, is_training=True) as turns:
+            apart = EpisodesApart(self._learning.hidden)
+            try:
+                return self._step(episodes, turns, apart)
+            except BaseException:
+                apart.undo()
+                raise
+
+    def _step(
+        self, episodes: Iterable[PlainEpisode], turns: Turns, apart: EpisodesApart
+    ) -> OuterStep:
         learning = self._learning
         step = self.step + 1
+        is_mapped = learning.choices.execution == "vmap"  # all are there before one is computed
         latest: deque[Mapping[str, Tensor]] = deque(maxlen=self._n_under_way)
-        with running(self.module, is_training=True):
-            each = prepared(learning, episodes, META_TRAIN, step, latest)
-            first = next(each, None)  # it binds, where nothing is bound yet
-            if first is None:
-                raise ConfigError("the meta-batch has 0 episodes; expected 1 or more")
-            bound = learning.require_bound()
-            bound.check_execution()
-            bound.require_optimiser()
-            try:
-                with bound.binding.factory.explaining(latest):
-                    found = bound.execution.gradient(bound.state.view(), chain([first], each))
-            except NumericsError as error:
-                raise NumericsError(f"outer step {step}: {error}") from error
-            except Exception:
-                bound.check_mapped(first)  # one line, where mapping is what failed
-                raise
+        each = prepared(learning, episodes, META_TRAIN, step, latest, turns)
+        each = each if is_mapped else apart.each(each)
+        first = next(each, None)  # it binds, where nothing is bound yet
+        if first is None:
+            raise ConfigError("the meta-batch has 0 episodes; expected 1 or more")
+        bound = learning.require_bound()
+        bound.check_execution()
+        bound.require_optimiser()
+        try:
+            with bound.binding.factory.explaining(latest):
+                found = bound.execution.gradient(bound.state.view(), chain([first], each))
+        except NumericsError as error:
+            raise NumericsError(f"outer step {step}: {error}") from error
+        except Exception:
+            bound.check_mapped(first)  # one line, where mapping is what failed
+            raise
+        if not is_mapped:
+            apart.settle()
         n_episodes = len(found.metrics)
         norm = learning.follow(found.grads, n_episodes=n_episodes)
         bound.state.move_statistics(found.buffers, n_episodes=n_episodes)
@@ -267,13 +283,19 @@ class MetaLearner:
         examples, n_way = as_support(support, learning.like)
         bound, n_way = learning.bind(examples, n_way)
         seed = learning.choices.seed
-        with self._loop.set_aside(), running(self.module, is_training=False):
+        with (
+            self._loop.set_aside(),
+            running(self.module, is_training=False) as turns,
+            learning.hidden.kept(),
+        ):
             bound.binding.factory.check(examples.inputs)
-            torch.manual_seed(seed)
+            turns.generators.seed(seed)
             state = bound.state.copy()
             with bound.binding.factory.explaining([examples.inputs]):
                 adaptation = bound.learner.adapt(state, examples, n_way, seed=seed)
-        return Adapted(adaptation, bound.binding.factory, like=learning.like)
+            learning.hidden.unlink()
+            left = learning.hidden.capture()
+        return Adapted(adaptation, bound.binding.factory, learning.hidden, left, like=learning.like)
 
     def evaluate(self, episodes: Iterable[PlainEpisode]) -> Summary:
         """Adapt to each episode and judge it on its query set; nothing is learned.
@@ -288,11 +310,12 @@ class MetaLearner:
         learning = self._learning
         metrics = []
         latest: deque[Mapping[str, Tensor]] = deque(maxlen=PARTS)
-        with self._loop.set_aside(), running(self.module, is_training=False):
-            for index, episode in enumerate(prepared(learning, episodes, _JUDGED, 0, latest)):
+        with self._loop.set_aside(), running(self.module, is_training=False) as turns:
+            each = prepared(learning, episodes, _JUDGED, 0, latest, turns)
+            for index, episode in enumerate(each):
                 bound = learning.require_bound()
                 try:
-                    with bound.binding.factory.explaining(latest):
+                    with learning.hidden.kept(), bound.binding.factory.explaining(latest):
                         metrics.append(bound.learner.evaluate(bound.state.view(), episode))
                 except NumericsError as error:
                     raise NumericsError(f"episode={index}: {error}") from error
