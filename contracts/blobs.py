@@ -118,7 +118,7 @@ class RedisBlobStore:
         with redis_errors(self._url):
             found = read_values(self._client, lengths)
             if found is None:
-                self._client.strlen(names[0])  # raises what the server had to say, if anything
+                self._client.type(names[0])  # raises what the server had to say, if anything
                 raise _missing(key, n_bytes)
         return found
 

@@ -1,11 +1,24 @@
 """What workers dropped or were late with, as the ledger keeps it until the orchestrator looks."""
 
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+log = logging.getLogger(__name__)
+
 MOST_DROPPED: Final = 1000
 """Attempts that are noted one by one until the orchestrator looks; any more are only counted."""
+
+_LONGEST_NAME: Final = 300
+_NUMBERS: Final = ("epoch", "step", "shard", "attempt")
+_STREAM: Final = r"(?P<stream>[A-Za-z0-9_.-]{1,64})"
+_WHY: Final = r"(?P<outcome>late|cancelled|unneeded):(?P<reason>stale|closed|done|taken|unwanted)"
+_ONE: Final = re.compile(
+    ":".join([_STREAM, *(f"(?P<{name}>[0-9]{{1,9}})" for name in _NUMBERS), _WHY])
+)
+_SEVERAL: Final = re.compile(f"{_STREAM}:{_WHY}")
 
 # Notes that an attempt came to nothing, for the orchestrator to count: in the script that found it
 # out, so that no attempt is counted twice or forgotten when an answer is lost. The hash is the last
@@ -54,12 +67,20 @@ def parse_dropped(flat: Sequence[bytes]) -> tuple[Dropped, ...]:
     "stream:outcome:reason" with a number.
     """
     texts = [text.decode(errors="replace") for text in flat]
-    return tuple(map(_parse, texts[::2], texts[1::2]))
+    found = [_parse(field, value) for field, value in zip(texts[::2], texts[1::2], strict=True)]
+    sound = tuple(each for each in found if each is not None)
+    if len(sound) < len(found):
+        log.warning("dropped %d notes of workers that none wrote", len(found) - len(sound))
+    return sound
 
 
-def _parse(field: str, value: str) -> Dropped:
-    stream, *numbers, outcome, reason = field.split(":")
-    if not numbers:
-        return Dropped(stream, outcome, reason, n=int(value))
-    epoch, step, shard, attempt = map(int, numbers)
-    return Dropped(stream, outcome, reason, epoch, step, shard, attempt, worker=value)
+def _parse(field: str, value: str) -> Dropped | None:
+    """Read one note; None when a worker cannot have written it."""
+    if (one := _ONE.fullmatch(field)) is not None and len(value) <= _LONGEST_NAME:
+        stream, outcome, reason = one["stream"], one["outcome"], one["reason"]
+        epoch, step, shard, attempt = (int(one[name]) for name in _NUMBERS)
+        worker = value.replace("\0", "")
+        return Dropped(stream, outcome, reason, epoch, step, shard, attempt, worker=worker)
+    if (several := _SEVERAL.fullmatch(field)) is not None and re.fullmatch(r"[0-9]{1,9}", value):
+        return Dropped(several["stream"], several["outcome"], several["reason"], n=int(value))
+    return None

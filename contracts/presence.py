@@ -2,8 +2,10 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final, cast
+
+from pydantic import TypeAdapter
 
 from contracts.connections import Client
 from contracts.keys import WORKERS_INFO, WORKERS_SEEN
@@ -14,8 +16,14 @@ log = logging.getLogger(__name__)
 BEAT_INTERVAL_S: Final = 2.0
 ALIVE_WITHIN_S: Final = 6.0
 _FORGET_AFTER_S: Final = 600
+_CLOCKS_PART_S: Final = 60
+"""How far the clock of a server may be behind that of the one that it took over from."""
 
 _BEAT = f"""
+for index, kind in ipairs({{'zset', 'hash'}}) do
+  local found = redis.call('TYPE', KEYS[index]).ok
+  if found ~= kind and found ~= 'none' then redis.call('DEL', KEYS[index]) end
+end
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
@@ -23,6 +31,7 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - {_FORGE
   redis.call('ZREM', KEYS[1], name)
   redis.call('HDEL', KEYS[2], name)
 end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], now + {_CLOCKS_PART_S}, '+inf')
 redis.call('EXPIRE', KEYS[1], {_FORGET_AFTER_S})
 redis.call('EXPIRE', KEYS[2], {_FORGET_AFTER_S})
 """
@@ -79,8 +88,8 @@ class WorkerInfo:
         return f"{self.name} {self.host} {self.pid}"
 
 
-_ABSENT_IN_OLD: Final = ("last_seen_s", "processes", "key_proof", "idle_s")
-_FIELDS: Final = tuple(f.name for f in fields(WorkerInfo) if f.name not in _ABSENT_IN_OLD)
+_INFO: Final = TypeAdapter(WorkerInfo)
+_LONGEST_INFO_BYTES: Final = 2**16
 
 
 def announce(client: Client, worker: WorkerInfo) -> None:
@@ -100,28 +109,44 @@ def list_workers(client: Client) -> list[WorkerInfo]:
     """List the workers heard of within ten minutes, by name."""
     seconds, microseconds = client.time()
     now_s = seconds + microseconds / 1e6
-    scores = cast(list[tuple[bytes, float]], client.zrange(WORKERS_SEEN, 0, -1, withscores=True))
-    seen = {name.decode(): max(0.0, now_s - score) for name, score in scores}
-    hashed = cast(dict[bytes, bytes], client.hgetall(WORKERS_INFO))
-    infos = {name.decode(): text for name, text in hashed.items()}
-    workers = (_read_info(infos[name], seen[name]) for name in sorted(seen.keys() & infos.keys()))
+    # what lies in the hash alone is not read; what was seen in the future never was
+    scores = cast(
+        list[tuple[bytes, float]],
+        client.zrange(
+            *(WORKERS_SEEN, "-inf", now_s + _CLOCKS_PART_S),
+            byscore=True,
+            withscores=True,
+        ),
+    )
+    names = sorted(name for name, _ in scores)
+    texts = cast(list[bytes | None], client.hmget(WORKERS_INFO, names)) if names else []
+    seen_s = {name: max(0.0, now_s - score) for name, score in scores}
+    workers = (
+        _read_info(name, text, seen_s[name])
+        for name, text in zip(names, texts, strict=True)
+        if text is not None
+    )
     return [worker for worker in workers if worker is not None]
 
 
-def _read_info(text: bytes, last_seen_s: float) -> WorkerInfo | None:
-    """Read what a worker says of itself, perhaps one of another version."""
+_told_of: set[int] = set()
+"""Hashes of what was said not to be a worker: a look comes every two seconds."""
+
+
+def _read_info(name: bytes, text: bytes, last_seen_s: float) -> WorkerInfo | None:
+    """Read what a worker says of itself, perhaps one of another version; None for none."""
     try:
-        info = json.loads(text)
-        known = {name: info[name] for name in _FIELDS}
-        return WorkerInfo(
-            **{**known, "queues": tuple(info["queues"])},
-            last_seen_s=last_seen_s,
-            processes=max(1, int(info.get("processes", 1))),
-            key_proof=str(info.get("key_proof", "")),
-            idle_s=float(info.get("idle_s", 0.0)),
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        log.warning("a worker that says %.200r of itself is not counted: %r", text, error)
+        if len(text) > _LONGEST_INFO_BYTES:
+            raise ValueError(f"{len(text)} bytes")
+        info = _INFO.validate_json(text, strict=True)
+        if info.name.encode() != name:
+            raise ValueError(f"under the name {name!r}")
+        return replace(info, last_seen_s=last_seen_s, processes=max(1, info.processes))
+    except ValueError as error:
+        if hash(text) not in _told_of:
+            _told_of.add(hash(text))
+            why = str(error).replace("\n", " ")
+            log.warning("a worker that says %.200r of itself is not counted: %.300s", text, why)
         return None
 
 

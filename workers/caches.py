@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -22,7 +22,7 @@ from contracts.direct_client import DirectClient
 from contracts.host_cache import HostCache
 from contracts.job import InnerLoopJob
 from contracts.keys import RunKeys
-from metafleet.errors import BlobMissingError
+from metafleet.errors import BlobMissingError, DigestError
 from metafleet.params import MetaState, unflatten_state
 from metafleet.workload import Workload, WorkloadSpec
 
@@ -80,10 +80,11 @@ class WorkloadCache:
         return self._workloads.get(job.plan, lambda: self._build(job))
 
     def _build(self, job: InnerLoopJob) -> tuple[Workload, Schema]:
-        text = self._client.get(RunKeys(job.run).plan(job.plan))
+        (text,) = self._client.mget(RunKeys(job.run).plan(job.plan))  # none of another type
         if not isinstance(text, bytes):
             raise BlobMissingError(f"the plan of run={job.run} is not in Redis; it expired")
-        check_digest(text, job.plan, what=f"the plan of run={job.run}")
+        with _missing_if_damaged():
+            check_digest(text, job.plan, what=f"the plan of run={job.run}")
         workload = Workload.build(
             WorkloadSpec.from_json(json.loads(text)),
             data_dir=self._data_dir,
@@ -142,5 +143,15 @@ class StateCache:
             compare_digests(came[1], job.state, what=what)
             return came[0]
         data = self._blobs.get(key, job.state_bytes)
-        check_digest(data, job.state, what=what)
+        with _missing_if_damaged():
+            check_digest(data, job.state, what=what)
         return data
+
+
+@contextlib.contextmanager
+def _missing_if_damaged() -> Iterator[None]:
+    """Treat what is damaged as gone: it is published again, and counts as nobody's failure."""
+    try:
+        yield
+    except DigestError as error:
+        raise BlobMissingError(str(error)) from error

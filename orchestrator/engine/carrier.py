@@ -98,6 +98,7 @@ class Carrier:
         """Note that a worker did not find the state: the next goes where every host finds it."""
         self._is_missed = True
         self._broadcast.note_missed()
+        self._broadcast.invalidate()  # evicted, perhaps, or overwritten
 
     def invalidate(self) -> None:
         """Note that what was published may be lost: publish it again with the next jobs."""

@@ -4,24 +4,20 @@ import itertools
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from contracts.connections import connect, redis_errors, require_broker_url
-from contracts.foreign import drop_foreign
+from contracts.connections import connect, require_broker_url
 from contracts.job import BlobRef, ShardResult
 from contracts.keys import RunKeys
 from contracts.ledger import RunStatus
 from contracts.settings import Settings
 from metafleet.errors import (
     BlobMissingError,
-    BrokerUnavailableError,
     ContractError,
     FencedError,
     FleetError,
-    ForeignDataError,
     MetafleetError,
 )
 from orchestrator.engine.carrier import Carrier
@@ -247,12 +243,8 @@ class FleetDispatcher:
 
     def settle(self) -> None:
         """Record what workers dropped since the last step closed; quiet when Redis is away."""
-        try:
-            with redis_errors(self._url):
-                dropped = self._owner.ledger.take_dropped(self._owner.epoch)
-        except (BrokerUnavailableError, ForeignDataError) as error:
-            log.warning("what workers dropped last is not known: %s", error)
-        else:
+        with self._patience.leaving("what workers dropped last"):
+            dropped = self._owner.ledger.take_dropped(self._owner.epoch)
             self._tally.note_dropped(dropped, epoch=self._owner.epoch)
         self._tally.flush()
 
@@ -261,7 +253,7 @@ class FleetDispatcher:
         for ticket in list(self._begun):
             self.drop(ticket)
         if not self._owner.is_lost:  # blobs are named by content: they may be the new owner's too
-            with self._leaving("blobs of the run"):
+            with self._patience.leaving("blobs of the run"):
                 self._carrier.withdraw()
         self._carrier.close()
         self._owner.release()
@@ -373,33 +365,21 @@ class FleetDispatcher:
 
     def _drop_foreign(self) -> None:
         """Drop what others put in place of our keys; what is lost by it is found and redone."""
-        types: dict[str, str] = {}
-        for step in self._unsettled():
-            types |= step.key_types
-        dropped = self._owner.drop_foreign() | drop_foreign(self._client, types)
-        for key, kind in dropped.items():
+        types = [step.key_types for step in self._unsettled()]
+        for key, kind in self._owner.drop_foreign(*types).items():
             self._notify(f"dropped a {kind} from {key} in Redis, which was not ours")
 
     def _close(self, step: OpenStep) -> RunStatus | None:
         self._second_look.forget(step)
         self._open_steps.remove(step)
         status: RunStatus | None = None
-        with self._leaving(f"the keys of {step.name}"):
+        with self._patience.leaving(f"the keys of {step.name}"):
             status = step.close()
         # what comes from now on finds the step closed, and is removed by whoever brought it
-        with self._leaving(f"blobs of {step.name}"):
+        with self._patience.leaving(f"blobs of {step.name}"):
             self._carrier.forget(step)
         self._record_attempts()
         return status
-
-    @contextmanager
-    def _leaving(self, what: str) -> Iterator[None]:
-        """Leave ``what`` to expire when the store is away: no reason to stop."""
-        try:
-            with redis_errors(self._url):
-                yield
-        except (BrokerUnavailableError, ForeignDataError) as error:
-            log.warning("%s will have to expire: %s", what, error)
 
     def _record_attempts(self) -> None:
         try:

@@ -29,6 +29,7 @@ from orchestrator.engine.collector import Collector
 from orchestrator.engine.queue_mark import QueueMark
 from orchestrator.engine.redis_clock import RedisClock
 from orchestrator.engine.shard_book import FleetView, QueueView, ShardBook
+from orchestrator.engine.sighting import sight
 from orchestrator.engine.step import Shard, StepOutcome, StepRequest, name_shards
 from orchestrator.engine.tally import StepTally, Tally
 
@@ -370,35 +371,26 @@ class OpenStep:
             self._marks[queue].note(sent_us)
 
     def _look(self, alive: Mapping[str, int]) -> tuple[FleetView, bool]:
-        """Read started, leases, results and queues as of one moment; and whether replies wait."""
-        attempts = self.book.live_attempts()
-        pipeline = self._client.pipeline(transaction=True)
-        pipeline.hkeys(self._keys.started)
-        pipeline.hkeys(self._keys.done)
-        pipeline.llen(self._keys.replies)
-        for queue in self._marks:
-            pipeline.llen(queue_list(queue, self._signing_key))
-        for shard, attempt in attempts:
-            pipeline.exists(self._keys.lease(shard, attempt))
-        started, done, waiting, *more = pipeline.execute()
-        lengths, leases = more[: len(self._marks)], more[len(self._marks) :]
-        pairs = {_shard_attempt(field) for field in started}
-        for pair in pairs:
+        """See how the step stands; and whether replies wait."""
+        seen = sight(
+            *(self._client, self._keys),
+            attempts=self.book.live_attempts(),
+            queue_lists=[queue_list(queue, self._signing_key) for queue in self._marks],
+        )
+        for _ in range(seen.n_foreign):
+            self._tally.reject_unknown(SchemaError.reason)
+        for pair in seen.started:
             self._note_begun(pair)
         for mark in self._marks.values():
             mark.publish()
+        now_us = self._clock.now_us()
         view = FleetView(
-            started=pairs,
-            leased={pair for pair, exists in zip(attempts, leases, strict=True) if exists},
-            committed={int(field) for field in done},
+            started=seen.started,
+            leased=seen.leased,
+            committed=seen.committed,
             queues={
-                queue: QueueView(length == 0, alive.get(queue, 0), mark.read())
-                for (queue, mark), length in zip(self._marks.items(), lengths, strict=True)
+                queue: QueueView(is_empty, alive.get(queue, 0), mark.read(now_us=now_us))
+                for (queue, mark), is_empty in zip(self._marks.items(), seen.is_empty, strict=True)
             },
         )
-        return view, waiting > 0
-
-
-def _shard_attempt(field: bytes) -> tuple[int, int]:
-    shard, attempt = field.split(b":")
-    return int(shard), int(attempt)
+        return view, seen.has_replies

@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
 from contracts.connections import Client, connect, redis_errors
@@ -190,13 +190,22 @@ class Ownership:
             self._ousted.add(holder)
         return False
 
-    def drop_foreign(self) -> dict[str, str]:
-        """Drop what others put in place of keys that runs share; returns each with its type."""
+    def drop_foreign(self, *more: Mapping[str, str]) -> dict[str, str]:
+        """Drop what others put in place of the run's keys, and of those that runs share.
+
+        Args:
+            more: the types of further keys, by key.
+
+        Returns:
+            What was dropped: its type, by key.
+        """
         keys = RunKeys(self._run)
         own = {**dict.fromkeys((keys.epoch, keys.holder, keys.lease), "string")}
         own |= {keys.dropped: "hash", WORKERS_SEEN: "zset", WORKERS_INFO: "hash"}
         own |= {QUEUES_STARTED: "zset"}
         own |= {queue_list(queue, self._signing_key): "list" for queue in self._queues}
+        for types in more:
+            own |= types
         with redis_errors(self._url):
             return drop_foreign(self._client, own)
 

@@ -1,8 +1,10 @@
 """Going on when Redis or the database was away: calls are repeated until they get through."""
 
+import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from contracts.connections import redis_errors
@@ -14,6 +16,7 @@ from metafleet.errors import (
 )
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_S: Final = 5.0
 _FULL_PATIENCE_S: Final = 10.0
@@ -77,3 +80,12 @@ class Patience:
                     self.waited_s += time.monotonic() - began_s
                     self._notify(f"{away} is back: going on")
                 return result
+
+    @contextmanager
+    def leaving(self, what: str) -> Iterator[None]:
+        """Leave ``what`` to expire when the store is away: no reason to stop."""
+        try:
+            with redis_errors(self._url):
+                yield
+        except (BrokerUnavailableError, ForeignDataError) as error:
+            log.warning("%s will have to expire: %s", what, error)

@@ -1,5 +1,6 @@
 """How far the workers of a queue have come, as seen by all the runs that share it."""
 
+import logging
 import time
 from typing import Final
 
@@ -8,6 +9,8 @@ from contracts.keys import QUEUES_STARTED
 
 _PUBLISH_EVERY_S: Final = 0.5
 _TTL_S: Final = 600
+_CLOCKS_PART_US: Final = 10_000_000
+log = logging.getLogger(__name__)
 
 
 class QueueMark:
@@ -42,7 +45,15 @@ class QueueMark:
         self._published_us = self._seen_us
         self._due_s = now_s + _PUBLISH_EVERY_S
 
-    def read(self) -> int:
-        """Return when the newest message that any run saw begun was sent; 0 when unknown."""
-        score = self._client.zscore(QUEUES_STARTED, self._queue)
-        return max(self._seen_us, int(score or 0))
+    def read(self, *, now_us: int) -> int:
+        """Return when the newest message that any run saw begun was sent; 0 when unknown.
+
+        Args:
+            now_us: Redis's time; a mark beyond it is nobody's, and is dropped.
+        """
+        score = self._client.zscore(QUEUES_STARTED, self._queue) or 0
+        if not 0 <= score <= now_us + _CLOCKS_PART_US:
+            log.warning("dropped a mark of %s that lies in the future", self._queue)
+            self._client.zrem(QUEUES_STARTED, self._queue)
+            score = 0
+        return max(self._seen_us, int(score))

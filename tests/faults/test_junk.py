@@ -2,8 +2,12 @@
 
 import base64
 import json
+import time
+from dataclasses import replace
+from pathlib import Path
 
-from contracts.keys import queue_list
+from contracts.connections import connect
+from contracts.keys import QUEUES_STARTED, WORKERS_INFO, WORKERS_SEEN, queue_list
 from tests.faults.running import Running
 from tests.fleet import Fleet, wait_until
 from tests.redis_server import RedisServer
@@ -70,3 +74,45 @@ def test_something_else_in_place_of_the_queue(
 
     running.assert_undisturbed(expected, "a string in place of the queue", "dropped, sent again")
     assert [worker.process.poll() for worker in fleet.workers] == [None, None]
+
+
+def test_other_types_under_every_key(
+    fleet: Fleet, redis_server: RedisServer, expected: str
+) -> None:
+    # tensors through Redis, so that they are hit, too
+    fleet.settings = replace(fleet.settings, host_cache_dir=Path("/proc/none"))
+    fleet.start(2)
+    running = Running(fleet.settings)
+
+    def litter() -> None:
+        with redis_server.client() as client:
+            names = [*client.scan_iter(f"mf:{{{running.run.uid}}}:*")]
+            for name in [*names, WORKERS_SEEN, WORKERS_INFO, QUEUES_STARTED]:
+                is_text = client.type(name) == b"string"
+                client.delete(name)
+                client.rpush(name, "junk") if is_text else client.set(name, "junk")
+                client.expire(name, 60)
+
+    running.disturb(litter)
+
+    running.assert_undisturbed(expected, "other types under every key", "dropped, done again")
+    assert [worker.process.poll() for worker in fleet.workers] == [None, None]
+
+
+def test_fields_and_workers_that_are_none(standing_fleet: Fleet, expected: str) -> None:
+    running = Running(standing_fleet.settings)
+
+    def litter() -> None:
+        with connect(str(standing_fleet.settings.broker_url)) as client:
+            client.zadd(WORKERS_SEEN, {b"\xff@host": client.time()[0], "a": float("inf")})
+            client.hset(WORKERS_INFO, mapping={b"\xff@host": "{}", "a": "junk"})
+            deadline_s = time.monotonic() + 2.0
+            while time.monotonic() < deadline_s and not running.has_ended:
+                for key in client.scan_iter(f"mf:{{{running.run.uid}}}:*:started"):
+                    client.hset(key, "x", "junk")
+                    client.hset(key.replace(b":started", b":done"), b"\xff", "junk")
+                    client.rpush(key.replace(b":started", b":replies"), b"\xff")
+
+    running.disturb(litter)
+
+    running.assert_undisturbed(expected, "junk in the ledger and among workers", "dropped, counted")

@@ -153,3 +153,65 @@ def test_a_worker_that_says_nothing_of_processes_has_one(client: redis.Redis) ->
     client.hset(WORKERS_INFO, "old", json.dumps(info))
 
     assert {w.name: w.processes for w in list_alive(client, "inner.cpu")} == {"eight": 8, "old": 1}
+
+
+JUNK = json.dumps({"name": "junk@host"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (b"\xff@host", JUNK),
+        (b"cpu1@host", b"\xff"),
+        (b"cpu1@host", "[" * 100_000),
+        (b"cpu1@host", "{}" + " " * 100_000),
+        (b"cpu1@host", JUNK),
+        (b"cpu1@host", json.dumps({"processes": 1e999})),
+    ],
+    ids=["name", "bytes", "nested", "long", "another name", "infinite"],
+)
+def test_what_is_no_worker_is_told_of_once_and_not_counted(
+    client: redis.Redis, caplog: pytest.LogCaptureFixture, name: bytes, text: str | bytes
+) -> None:
+    announce(client, WORKER)
+    client.zadd(WORKERS_SEEN, {name: client.time()[0]})
+    client.hset(WORKERS_INFO, name, text)
+
+    for _ in range(3):
+        assert [worker.name for worker in list_workers(client)] == ["cpu0@host"]
+
+    assert sum("is not counted" in record.message for record in caplog.records) <= 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("host_id", []), ("queues", "abc"), ("protocol", "3"), ("pid", None)]
+)
+def test_a_worker_of_other_types_is_not_counted(
+    client: redis.Redis, field: str, value: object
+) -> None:
+    announce(client, WORKER)
+    said = json.loads(client.hget(WORKERS_INFO, WORKER.name))
+    client.hset(WORKERS_INFO, WORKER.name, json.dumps(said | {field: value}))
+
+    assert list_workers(client) == []
+
+
+def test_a_worker_seen_in_the_future_is_not_counted_and_is_forgotten(client: redis.Redis) -> None:
+    announce(client, replace(WORKER, name="cpu1@host"))
+    long_ago(client, "cpu1@host", -86_400)
+    client.zadd(WORKERS_SEEN, {"cpu2@host": float("inf")})
+
+    assert list_workers(client) == []
+    announce(client, WORKER)
+    assert client.zrange(WORKERS_SEEN, 0, -1) == [b"cpu0@host"]
+
+
+def test_another_type_in_place_of_the_list_of_workers_goes_with_the_next_beat(
+    client: redis.Redis,
+) -> None:
+    client.set(WORKERS_SEEN, "junk")
+    client.rpush(WORKERS_INFO, "junk")
+
+    announce(client, WORKER)
+
+    assert [worker.name for worker in list_workers(client)] == ["cpu0@host"]

@@ -1,0 +1,39 @@
+"""What others wrote into the ledger's hashes: dropped and counted, and the step goes on."""
+
+import redis
+
+from contracts.keys import QUEUES_STARTED
+from db.engine import Database
+from tests.integration.engine.open_step.bench import Bench
+
+
+def test_fields_that_nobody_of_ours_writes_are_dropped_and_counted(
+    client: redis.Redis, sqlite: Database
+) -> None:
+    bench = Bench(client, sqlite)
+    for field in (b"abc", b"", b"\xff", b"-1", b"1_0", b"9" * 5000):
+        client.hset(bench.step_keys.done, field, "junk")
+    for field in (b"abc", b"1", b"1:2:3", b"1:x", b":"):
+        client.hset(bench.step_keys.started, field, "junk")
+    for field, value in ((b"a", b"b"), (b"train:late:done", b"x"), (b"train:1:2:3:4:odd:x", b"w")):
+        client.hset(bench.keys.dropped, field, value)
+
+    for shard in range(4):
+        bench.answer(shard)
+    bench.take_in()
+
+    assert bench.step.book.is_complete
+    assert client.hkeys(bench.step_keys.started) == [b"0:0", b"1:0", b"2:0", b"3:0"]
+    assert bench.counted() == {("rejected", "schema"): 11}
+
+
+def test_a_mark_of_a_queue_that_lies_in_the_future_makes_no_message_lost(
+    client: redis.Redis, undisturbed: str
+) -> None:
+    bench = Bench(client)
+    (mark,) = bench.step._marks.values()
+    for score in (float("inf"), 1e18):
+        client.zadd(QUEUES_STARTED, {mark._queue: score})
+
+        assert bench.take_in() == []
+        assert client.zscore(QUEUES_STARTED, mark._queue) is None
