@@ -39,7 +39,7 @@ class Bench:
         self, client: redis.Redis, database: Database | None = None, *, max_attempts: int = 2
     ) -> None:
         self._database = database
-        self._run_id = add_run(database).id if database is not None else 0
+        self._run = add_run(database) if database is not None else None
         self.tally = Tally(self._write) if database is not None else Tally()
         self.client, self.keys = client, RunKeys(new_uid())
         self.blobs = MemoryBlobs()
@@ -66,24 +66,24 @@ class Bench:
     def _write(
         self, attempts: Sequence[AttemptRecord], counts: Sequence[AttemptCountRecord]
     ) -> None:
-        assert self._database is not None
+        assert self._database is not None and self._run is not None
         rows = [EpochRow(0, row) for row in (*attempts, *counts)]
-        write_rows(self._database, self._run_id, rows, epoch=0, own_from=0)
+        write_rows(self._database, self._run, rows, epoch=0, own_from=0)
 
     def counted(self) -> dict[tuple[str, str], int]:
         """What the database has after the step's end, but for attempts sent and counted."""
-        assert self._database is not None
+        assert self._database is not None and self._run is not None
         self.step.close()
         self.tally.flush()
         with self._database.session(read_only=True) as session:
-            totals = AttemptCountRepository(session).totals(self._run_id)
+            totals = AttemptCountRepository(session).totals(self._run.id)
         usual = (Outcome.SENT, Outcome.COUNTED)
         return {(t.outcome, t.reason): t.n for t in totals if t.outcome not in usual}
 
     def rows(self) -> tuple[AttemptRecord, ...]:
-        assert self._database is not None
+        assert self._database is not None and self._run is not None
         with self._database.session(read_only=True) as session:
-            return AttemptRepository(session).list(self._run_id)
+            return AttemptRepository(session).list(self._run.id)
 
     def send(self, shards: list[int]) -> dict[int, InnerLoopJob]:
         jobs = self.step.jobs(
