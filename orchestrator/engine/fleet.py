@@ -333,6 +333,7 @@ class FleetDispatcher:
         if result.status == "ok":
             self._lanes.note(step.queue_of(result), result.compute_s)
         step.take(result, workers_alive=self._owner.workers_alive)
+        self._second_look.follow(step)
 
     def _review(self) -> None:
         if not self._owner.check():

@@ -50,14 +50,18 @@ class SecondLook:
         self._again: OpenStep | None = None
 
     def begin(self, step: OpenStep) -> OpenStep:
-        """Open the second computation beside ``step``, if that is the first of a training."""
+        """Watch a shard of ``step``, if that is the first of a training; returns the step."""
         request = step.request
         if self._is_due and self._first is None and request.stream == TRAIN_STREAM:
             self._first = step
             self._numbers = itertools.count(request.step)
             step.collector.watch(_WATCHED)
-            self._again = self._send()
         return step
+
+    def follow(self, step: OpenStep) -> None:
+        """Send the shard out again when it has come, while the rest of ``step`` is computed."""
+        if step is self._first and step.collector.seen is not None and not step.book.is_complete:
+            self._again = self._again or self._send()
 
     def compare(self, step: OpenStep) -> None:
         """Wait for the second computation of a finished step, and compare.
