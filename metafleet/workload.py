@@ -20,6 +20,7 @@ from metafleet.episode import META_TRAIN, Episode, ExampleSet
 from metafleet.errors import ConfigError, DataCorruptError, ImpureError, NumericsError
 from metafleet.execution import Execution, Strategy, check_mapped, make_execution
 from metafleet.execution.compiled import CompiledExecution
+from metafleet.hidden_state import HiddenState
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.registry import build_learner
 from metafleet.models.module_mode import meta_training
@@ -45,6 +46,7 @@ class Workload:
         source: where episodes come from.
         device: torch device that computes, such as "cpu" or "cuda".
         execution: how the episodes of meta-training are computed.
+        hidden: buffers of modules that the learner's model is made of.
     """
 
     spec: WorkloadSpec
@@ -52,6 +54,7 @@ class Workload:
     source: EpisodeSource
     device: str
     execution: Execution
+    hidden: HiddenState
 
     @classmethod
     def build(
@@ -117,7 +120,7 @@ class Workload:
                 spec.learner, problem, make_model, allowed_packages=allowed_packages
             )
         execution = make_execution(spec.execution, learner, device=device, cache_dir=cache_dir)
-        return cls(spec, learner, source, device, execution)
+        return cls(spec, learner, source, device, execution, HiddenState(learner))
 
     @property
     def batch_norm(self) -> str:
@@ -191,7 +194,7 @@ class Workload:
 
         Raises:
             NumericsError: a loss or gradient is not finite; names the episode.
-            ImpureError: the learner wrote to ``state``.
+            ImpureError: the learner wrote to ``state``, or its model to a buffer of its own.
         """
         episodes = (
             self._drawn(split=split, step=step, index=index)
@@ -216,7 +219,7 @@ class Workload:
 
         Raises:
             NumericsError: a loss is not finite; names the episode.
-            ImpureError: the learner wrote to ``state``.
+            ImpureError: the learner wrote to ``state``, or its model to a buffer of its own.
         """
         metrics = []
         with self._guarded(state):
@@ -231,10 +234,26 @@ class Workload:
 
     @contextmanager
     def _guarded(self, state: MetaState) -> Iterator[None]:
-        """Give the process back as it was, and make sure that ``state`` is as it was."""
-        before = checksum(state)
-        with kept_as_it_is(self.device):
-            yield
+        """Give the process back as it was, and require that of ``state`` and of modules' buffers.
+
+        Raises:
+            ImpureError: one is not.
+        """
+        before, found = checksum(state), self.hidden.capture(generators=False)
+        try:
+            with kept_as_it_is(self.device):
+                yield
+        finally:
+            changes = self.hidden.changes(found)
+            changed = [change.name for change in changes if change.kind == "buffer"]
+            if changed:
+                self.hidden.restore(found)
+        if changed:
+            raise ImpureError(
+                f"model {self.spec.model.get('name')!r} changes {changed[0]} in its forward pass; "
+                "in a fleet no change reaches the other workers, but for batch norm's statistics: "
+                "compute it from the parameters, or train from a script with MetaLearner"
+            )
         if checksum(state) != before:
             raise ImpureError(
                 f"learner {self.spec.learner.get('name')!r} or its model wrote to the state it was "

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metafleet import MetaLearner
-from metafleet.errors import ConfigError
+from metafleet.errors import ConfigError, ImpureError
 from metafleet.execution import Strategy
 from metafleet.params import digest, flatten_state
 from metafleet.using.adapted_model import AdaptedModel
@@ -50,6 +50,19 @@ class Plain(nn.Module):
 
     def forward(self, image):
         return self.net(image.float())
+
+
+class Spectral(nn.Module):
+    def __init__(self, n_way=3):
+        super().__init__()
+        self.fc = nn.utils.parametrizations.spectral_norm(nn.Linear(128, n_way))
+        self.broken = False
+
+    def forward(self, image):
+        out = self.fc(image.float().flatten(1))
+        if self.broken:
+            raise LookupError("a fault of the module's own")
+        return out
 
 
 class Strange(nn.Module):
@@ -240,3 +253,24 @@ def test_a_module_that_draws_is_not_mapped(name: Any) -> None:
     with pytest.raises(ConfigError, match=r"cannot be mapped over episodes .*random"):
         build(width=4, rate=0.5, batch_norm="transductive", execution=strategy).check_execution()
     build(width=4, batch_norm="transductive", execution=strategy).check_execution()
+
+
+@pytest.mark.parametrize("execution", ["autograd", "constant_memory"])
+def test_a_buffer_that_a_forward_pass_changes_is_refused_and_is_as_before(execution: Any) -> None:
+    workload = build("Spectral", execution=Strategy(execution, "float32"))
+    module = workload.learner.model._function.module
+    before = {name: value.clone() for name, value in module.named_buffers()}
+    state = workload.init_state()
+
+    with pytest.raises(ImpureError, match=r"changes buffer 'fc.*_u' .* MetaLearner") as caught:
+        gradient(workload)
+    module.broken = True
+    with pytest.raises(LookupError):
+        gradient(workload)
+    module.broken = False
+
+    assert "\n" not in str(caught.value)
+    for name, value in module.named_buffers():
+        assert torch.equal(value, before[name]), name
+    # judged, it changes none
+    workload.evaluate(state, split="meta_test", step=1, first_episode=0, n_episodes=2)
