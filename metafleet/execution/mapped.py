@@ -20,6 +20,7 @@ from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.differentiation import by_functions
 from metafleet.learners.episodic import EpisodicLearner
+from metafleet.learners.objective import is_counted
 from metafleet.models.episode_norm import EpisodeNorm
 from metafleet.notes import Notes
 from metafleet.params import MetaState, Params
@@ -212,5 +213,8 @@ def _judge(sums: ChunkSums, targets: Tensor, *, is_regression: bool) -> tuple[Ep
     if is_regression:
         return tuple(EpisodeMetrics(loss, None) for loss in losses)
     right = (sums.outputs[: len(targets)].argmax(dim=2) == targets).sum(dim=1).tolist()
-    n = targets.shape[1]
-    return tuple(EpisodeMetrics(loss, k / n) for loss, k in zip(losses, right, strict=True))
+    n_counted = is_counted(targets, sums.outputs.shape[2]).sum(dim=1).tolist()
+    return tuple(
+        EpisodeMetrics(loss, k / max(n, 1))
+        for loss, k, n in zip(losses, right, n_counted, strict=True)
+    )

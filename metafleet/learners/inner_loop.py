@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,7 +26,13 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
     ``step_weights``. Fast parameters are tensors by name: the model's own, some of them, or others.
     An episode is start, inner_step 0, 1, ..., outputs; ``context.normalise`` is the support set's
     batch norm during the steps and the query set's afterwards.
+
+    Attributes:
+        reads_targets: True for a learner that does more with targets than to give them to the loss,
+            so that no example of a support set can be left out by it.
     """
+
+    reads_targets: ClassVar[bool] = False
 
     @abstractmethod
     def n_steps(self, *, is_training: bool) -> int:

@@ -59,6 +59,7 @@ class Mmaml(Descent[MmamlOptions]):
 
     name: ClassVar[str] = "mmaml"
     Options: ClassVar[type] = MmamlOptions
+    reads_targets: ClassVar[bool] = True
     still: ClassVar[frozenset[str]] = frozenset({_TASK})
 
     def init_state(self, seed: int) -> MetaState:

@@ -24,6 +24,11 @@ def mean_loss(outputs: Tensor, targets: Tensor, *, is_regression: bool) -> Tenso
     return F.mse_loss(outputs, targets)
 
 
+def is_counted(targets: Tensor, n_outputs: int) -> Tensor:
+    """Return which targets are classes: others, such as -100, are for losses to leave out."""
+    return (targets >= 0) & (targets < n_outputs)
+
+
 def judge(outputs: Tensor, targets: Tensor, loss: Tensor, *, is_regression: bool) -> EpisodeMetrics:
     """Return the loss, and for classification the share of examples whose largest logit is right.
 
@@ -36,7 +41,8 @@ def judge(outputs: Tensor, targets: Tensor, loss: Tensor, *, is_regression: bool
     if is_regression:
         return EpisodeMetrics(loss=value, accuracy=None)
     n_right = int((outputs.argmax(dim=1) == targets).sum())
-    return EpisodeMetrics(loss=value, accuracy=n_right / len(targets))
+    n_counted = int(is_counted(targets, outputs.shape[1]).sum())
+    return EpisodeMetrics(loss=value, accuracy=n_right / max(n_counted, 1))
 
 
 def require_finite_gradients(grads: Mapping[str, Tensor], loss: Tensor) -> None:

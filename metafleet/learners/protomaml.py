@@ -48,6 +48,7 @@ class ProtoMaml(Descent[ProtoMamlOptions]):
 
     name: ClassVar[str] = "protomaml"
     Options: ClassVar[type] = ProtoMamlOptions
+    reads_targets: ClassVar[bool] = True
 
     @classmethod
     def build(cls, options: ProtoMamlOptions, problem: Problem, make_model: ModelFactory) -> Self:

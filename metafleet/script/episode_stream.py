@@ -48,10 +48,9 @@ def prepared(
 def _ready(
     learning: Learning, given: PlainEpisode, rng: CounterRng, generators: Generators
 ) -> Episode:
-    episode = as_episode(given, learning.like)
+    episode = as_episode(given, learning.like, learning.ignored_in_support)
     bound, n_way = learning.bind(episode.support, episode.n_way)
-    may_be_ignored = learning.choices.loss is not None
-    check_classes(*(episode.query, n_way), whose="query", may_be_ignored=may_be_ignored)
+    check_classes(episode.query, n_way, whose="query", is_ignored=learning.ignored_in_query)
     for part in (episode.support, episode.query):
         bound.binding.factory.check(part.inputs)
     # the learner's seed is the one that an orchestrator's run would give

@@ -107,4 +107,5 @@ class LearnedState:
 def _norm(grad: Tensor) -> Tensor:
     """Return the Euclidean norm in double precision; a complex number is two real ones."""
     real = torch.view_as_real(grad) if grad.is_complex() else grad
-    return torch.linalg.vector_norm(real.double())
+    norm: Tensor = torch.linalg.vector_norm(real.double())
+    return norm

@@ -18,6 +18,7 @@ from metafleet.script.arguments import check_optimiser
 from metafleet.script.binding import Algorithm, Binding, bind, bind_to_losses, require_losses_enough
 from metafleet.script.bound import Bound
 from metafleet.script.learned_state import LearnedState
+from metafleet.script.plain_episode import IsIgnored, ignored_by, none_ignored
 from metafleet.script.runtime import running
 
 MakeOptimiser = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
@@ -66,6 +67,20 @@ class Learning:
     def module(self) -> nn.Module:
         """The module."""
         return self.function.module
+
+    @property
+    def ignored_in_support(self) -> IsIgnored:
+        """Which classes of a support set are none; all are some to learners that look at them."""
+        if getattr(self.algorithm.found, "reads_targets", True):
+            return none_ignored
+        return ignored_by(self.choices.loss)
+
+    @property
+    def ignored_in_query(self) -> IsIgnored:
+        """Which classes of a query set are none."""
+        if self.choices.loss is None:
+            return self.ignored_in_support
+        return ignored_by(self.choices.loss)
 
     def require_bound(self) -> Bound:
         """Return what is bound.

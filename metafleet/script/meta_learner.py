@@ -189,7 +189,9 @@ class MetaLearner:
             ConfigError: they do not fit.
             DataError: it is no support set.
         """
-        self._learning.bind(*as_support(support, self._learning.like))
+        self._learning.bind(
+            *as_support(support, self._learning.like, self._learning.ignored_in_support)
+        )
 
     @overload
     def optimize(self, episodes: Tensor) -> BatchStep: ...
@@ -280,7 +282,7 @@ class MetaLearner:
             ConfigError, DataError: it does not fit.
         """
         learning = self._learning
-        examples, n_way = as_support(support, learning.like)
+        examples, n_way = as_support(support, learning.like, learning.ignored_in_support)
         bound, n_way = learning.bind(examples, n_way)
         seed = learning.choices.seed
         with (

@@ -1,6 +1,6 @@
 """Episodes as a script has them: tuples of tensors, made into ``Episode``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import torch
@@ -16,13 +16,32 @@ PlainSupport: TypeAlias = ExampleSet | Episode | tuple[Inputs, Tensor]
 PlainEpisode: TypeAlias = Episode | tuple[Inputs, Tensor, Inputs, Tensor]
 """An episode, or (support x, support y, query x, query y)."""
 
+IsIgnored: TypeAlias = Callable[[Tensor], Tensor]
+"""Classes [n] -> which of them only say that an example is to be left out, [n] of truth values."""
+
 ONLY_INPUT = "x"
 """The name of an input that comes without one."""
 MOST_CLASSES = 10_000
 """Of an episode: a larger class is a mistake, and would take memory for all below it."""
 
 
-def as_episode(given: PlainEpisode, like: Tensor) -> Episode:
+def ignored_by(loss: Any) -> IsIgnored:
+    """Return which classes a loss leaves out: its ``ignore_index``, and all below 0.
+
+    torch's cross-entropy, where ``loss`` is None, leaves out -100 alone.
+    """
+    if loss is None:
+        return lambda classes: classes == _IGNORED_BY_TORCH
+    index = getattr(loss, "ignore_index", _IGNORED_BY_TORCH)
+    return lambda classes: (classes < 0) | (classes == index)
+
+
+def none_ignored(classes: Tensor) -> Tensor:
+    """Return that every class is one."""
+    return torch.zeros_like(classes, dtype=torch.bool)
+
+
+def as_episode(given: PlainEpisode, like: Tensor, is_ignored: IsIgnored = none_ignored) -> Episode:
     """Make an episode of what a script gives.
 
     Targets that are whole numbers [n] are classes 0, 1, ...: n_way is then one more than the
@@ -31,13 +50,14 @@ def as_episode(given: PlainEpisode, like: Tensor) -> Episode:
     Args:
         given: see ``PlainEpisode``.
         like: where tensors go, and the precision of those with floats.
+        is_ignored: which of the support set's classes are none.
 
     Raises:
         DataError: it is none.
     """
     if isinstance(given, Episode):
         support, query = (_as_like(part, like) for part in (given.support, given.query))
-        check_classes(support, given.n_way, whose="support")
+        check_classes(support, given.n_way, whose="support", is_ignored=is_ignored)
         return Episode(support, query, given.n_way)
     if not isinstance(given, tuple | list) or len(given) != 4:
         raise DataError(
@@ -45,18 +65,20 @@ def as_episode(given: PlainEpisode, like: Tensor) -> Episode:
             "or an Episode, several of them in a list"
         )
     support, query = (_examples(x, y, like) for x, y in (given[:2], given[2:]))
-    return Episode(support, query, n_way_of(support))
+    return Episode(support, query, n_way_of(support, is_ignored))
 
 
-def as_support(given: PlainSupport, like: Tensor) -> tuple[ExampleSet, int]:
-    """Make a support set of what a script gives, and count its classes.
+def as_support(
+    given: PlainSupport, like: Tensor, is_ignored: IsIgnored = none_ignored
+) -> tuple[ExampleSet, int]:
+    """Make a support set of what a script gives, and count its classes; see ``as_episode``.
 
     Raises:
         DataError: it is none.
     """
     if isinstance(given, Episode):
         support = _as_like(given.support, like)
-        check_classes(support, given.n_way, whose="support")
+        check_classes(support, given.n_way, whose="support", is_ignored=is_ignored)
         return support, given.n_way
     if isinstance(given, ExampleSet):
         support = _as_like(given, like)
@@ -66,7 +88,7 @@ def as_support(given: PlainSupport, like: Tensor) -> tuple[ExampleSet, int]:
         raise DataError(
             f"a support set is {_describe(given)}; expected (x, y), an ExampleSet or an Episode"
         )
-    return support, n_way_of(support)
+    return support, n_way_of(support, is_ignored)
 
 
 def as_inputs(given: Inputs, like: Tensor) -> dict[str, Tensor]:
@@ -81,11 +103,14 @@ def as_inputs(given: Inputs, like: Tensor) -> dict[str, Tensor]:
     return {name: _tensor(value, like, what=f"input {name!r}") for name, value in named.items()}
 
 
-def n_way_of(support: ExampleSet) -> int:
+def n_way_of(support: ExampleSet, is_ignored: IsIgnored = none_ignored) -> int:
     """Return one more than the largest class, or 0 where targets are values."""
     targets = support.targets
     if targets.dim() != 1 or targets.is_floating_point() or len(targets) == 0:
         return 0
+    targets = targets[~is_ignored(targets)]
+    if len(targets) == 0:
+        raise DataError("the loss leaves out every example of the support set; expected some")
     lowest, highest = (int(value) for value in targets.aminmax())
     if lowest < 0 or highest >= MOST_CLASSES:
         raise DataError(
@@ -96,7 +121,7 @@ def n_way_of(support: ExampleSet) -> int:
 
 
 def check_classes(
-    examples: ExampleSet, n_way: int, *, whose: str, may_be_ignored: bool = False
+    examples: ExampleSet, n_way: int, *, whose: str, is_ignored: IsIgnored = none_ignored
 ) -> None:
     """Refuse targets that are not of the kind, or not in the range, that ``n_way`` says.
 
@@ -104,7 +129,7 @@ def check_classes(
         examples: a support or query set.
         n_way: number of classes; 0 where targets are values.
         whose: which of the two.
-        may_be_ignored: let negative classes pass, as losses have them for what they leave out.
+        is_ignored: which classes are none, and pass.
 
     Raises:
         DataError: names the first that is wrong.
@@ -119,12 +144,18 @@ def check_classes(
             f"targets of the {whose} set are {str(targets.dtype).removeprefix('torch.')} of shape "
             f"{tuple(targets.shape)}; expected {n_way} classes as whole numbers [n]"
         )
+    targets = targets[~is_ignored(targets)]
+    if len(targets) == 0:
+        return
     lowest, highest = (int(value) for value in targets.aminmax())
-    if highest >= n_way or (lowest < 0 and not may_be_ignored):
+    if highest >= n_way or lowest < 0:
         raise DataError(
             f"the {whose} set has a class {highest if highest >= n_way else lowest}; expected 0 to "
             f"{n_way - 1}, for the episode has {n_way} classes"
         )
+
+
+_IGNORED_BY_TORCH = -100
 
 
 def _examples(x: Any, y: Any, like: Tensor) -> ExampleSet:
