@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -10,7 +10,7 @@ from metafleet.episode import EpisodeShape
 from metafleet.errors import ConfigError
 from metafleet.options import require
 
-LossFn: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+LossFn: TypeAlias = Callable[[Any, Any], Tensor]
 """Outputs [n, ...] and targets [n, ...] -> what is to be minimised, a scalar: a mean over n."""
 
 

@@ -18,6 +18,7 @@ from metafleet.errors import ConfigError
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import Normalise
 from metafleet.models.module_statistics import rescaling
+from metafleet.models.packing import Layout, pack
 
 Call = tuple[Sequence[Tensor], Mapping[str, Tensor]]
 """Positional and keyword arguments of a forward pass."""
@@ -32,16 +33,20 @@ class ModuleFunction:
     Args:
         module: any module; tied parameters have the first of their names.
         head: name of the submodule that is the output layer, such as "fc"; None without one.
+        packs: whether outputs may be dicts and tuples, which come out as one tensor.
 
     Attributes:
         norms: batch norm layers by name.
+        layout: of the outputs that came last, where they are packed.
 
     Raises:
         ConfigError: there is no submodule ``head``, or it cannot be an output layer.
     """
 
-    def __init__(self, module: nn.Module, *, head: str | None = None) -> None:
+    def __init__(self, module: nn.Module, *, head: str | None = None, packs: bool = False) -> None:
         self.module = module
+        self.layout: Layout | None = None
+        self._packs = packs
         self.head_name = head
         self.head = None if head is None else _head_of(module, head)
         self.norms = {
@@ -79,12 +84,25 @@ class ModuleFunction:
                     stack.callback(handle.remove)
             args, kwargs = call
             outputs = functional_call(self.module, dict(params), tuple(args), dict(kwargs))
-        if not isinstance(outputs, Tensor):
+        return self._single(outputs, call)
+
+    def unpacked(self, outputs: Tensor) -> Any:
+        """Return the outputs that came last as the module returned them."""
+        return outputs if self.layout is None else self.layout.unpack(outputs)
+
+    def _single(self, outputs: Any, call: Call) -> Tensor:
+        self.layout = None
+        if isinstance(outputs, Tensor):
+            return outputs
+        if not self._packs:
             raise ConfigError(
-                f"the module returns a {type(outputs).__name__}; expected a tensor [n, ...]: wrap "
-                "it in a module that returns the outputs alone"
+                f"the module returns a {type(outputs).__name__}; expected a tensor [n, ...], or a "
+                "loss of yours that takes it"
             )
-        return outputs
+        args, kwargs = call
+        n = len(next(iter((*args, *kwargs.values()))))
+        packed, self.layout = pack(outputs, n=n, what=f"outputs, a {type(outputs).__name__},")
+        return packed
 
     def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
         """Run the head alone on what goes into it."""

@@ -1,5 +1,7 @@
 """A module that has adapted to a support set."""
 
+from typing import Any
+
 from torch import Tensor
 
 from metafleet.hidden_state import HiddenState, Snapshot
@@ -42,8 +44,8 @@ class Adapted:
         self._hidden, self._left = hidden, left
         self._like = like
 
-    def __call__(self, inputs: Inputs) -> Tensor:
-        """Return logits [n, n_way], or the module's outputs, for inputs [n, ...].
+    def __call__(self, inputs: Inputs) -> Any:
+        """Return logits [n, n_way], or what the module returns, for inputs [n, ...].
 
         Raises:
             ConfigError, DataError: they are no tensors, or not such as the module takes.
@@ -54,4 +56,4 @@ class Adapted:
             self._factory.check(given)
             self._hidden.restore(self._left)
             with self._factory.explaining([given]):
-                return self._predict(given)
+                return self._factory.function.unpacked(self._predict(given))

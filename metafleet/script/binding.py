@@ -1,6 +1,5 @@
 """A user's module, an algorithm and the shapes of some examples, made into a learner."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +17,7 @@ from metafleet.learners.registry import LEARNERS
 from metafleet.models.module_function import ModuleFunction
 from metafleet.options import parse_options
 from metafleet.problem import LossFn, Problem
-from metafleet.script.module_factory import ModuleFactory
+from metafleet.script.module_factory import ModuleFactory, returns_structure
 from metafleet.script.plain_episode import ONLY_INPUT
 
 _ANOTHER = "another episode"
@@ -81,12 +80,14 @@ class Binding:
         learner: what came of it.
         problem: shapes it was bound to.
         factory: what made its model.
+        is_packed: whether the module returns a dict or tuple; targets are then values.
     """
 
     algorithm: Algorithm
     learner: EpisodicLearner[Any]
     problem: Problem
     factory: ModuleFactory
+    is_packed: bool = False
 
     @property
     def is_seen(self) -> bool:
@@ -107,6 +108,8 @@ class Binding:
         """
         if n_way == self.n_way:
             return n_way
+        if self.is_packed:
+            return 0
         if 0 in (n_way, self.n_way):
             now, before = ("values", "classes") if n_way == 0 else ("classes", "values")
             raise DataError(f"targets are {now} but the first episode's were {before}")
@@ -135,13 +138,15 @@ def bind(
     Raises:
         ConfigError: algorithm, module and data do not go together.
     """
+    if n_way > 0 and loss is not None and returns_structure(function, support.inputs):
+        n_way = 0  # which of the outputs would be logits, nobody knows
     is_regression = n_way == 0
     n_classes = 0 if is_regression else max(n_way, 2)
     problem = Problem(
         {name: tuple(value.shape[1:]) for name, value in support.inputs.items()},
         _target_dim(support.targets, loss) if is_regression else 0,
         {META_TRAIN: EpisodeShape(n_classes, max(1, len(support) // max(n_way, 1)), 1)},
-        None if loss is None else _checked(loss),
+        loss,
     )
     factory = ModuleFactory(
         function, support.inputs, batch_norm=batch_norm, is_regression=is_regression
@@ -154,7 +159,7 @@ def bind(
     episodic = _episodic(algorithm, learner)
     if loss is not None:
         _require_default_loss(algorithm, episodic)
-    return Binding(algorithm, episodic, problem, factory)
+    return Binding(algorithm, episodic, problem, factory, function.layout is not None)
 
 
 def require_losses_enough(algorithm: Algorithm) -> None:
@@ -201,51 +206,6 @@ def _episodic(algorithm: Algorithm, learner: Learner) -> EpisodicLearner[Any]:
             "call its own methods"
         )
     return learner
-
-
-def _checked(loss: LossFn) -> LossFn:
-    """Refuse a loss that is no scalar, or that nothing can be learned from when it is first used.
-
-    Later it may be a constant, as one with a mask is where the mask leaves nothing.
-    """
-    has_followed = False
-
-    def checked(outputs: Tensor, targets: Tensor) -> Tensor:
-        nonlocal has_followed
-        value = loss(outputs, targets) if has_followed else _first_value(loss, outputs, targets)
-        if not isinstance(value, Tensor) or value.dim() != 0:
-            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ConfigError(
-                f"the loss returns {shape}; expected a scalar tensor, such as with reduction='mean'"
-            )
-        if outputs.requires_grad and not has_followed:
-            if not value.requires_grad:
-                raise ConfigError(
-                    "the loss does not depend on the module's parameters; expected one computed "
-                    "from the outputs, without detach(), item(), numpy() or no_grad()"
-                )
-            has_followed = True
-        return value
-
-    return checked
-
-
-def _first_value(loss: LossFn, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Compute a loss, and refuse what torch's own ones but warn of.
-
-    Raises:
-        ConfigError: targets of another shape would be broadcast: each output would be held against
-            each target.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", "Using a target size", UserWarning)
-        try:
-            return loss(outputs, targets)
-        except UserWarning as error:
-            raise ConfigError(
-                f"the loss is given outputs {tuple(outputs.shape)} and targets "
-                f"{tuple(targets.shape)}; expected targets of the outputs' shape"
-            ) from error
 
 
 def _require_default_loss(algorithm: Algorithm, learner: EpisodicLearner[Any]) -> None:

@@ -48,7 +48,9 @@ def prepared(
 def _ready(
     learning: Learning, given: PlainEpisode, rng: CounterRng, generators: Generators
 ) -> Episode:
-    episode = as_episode(given, learning.like, learning.ignored_in_support)
+    episode = as_episode(
+        given, learning.like, learning.ignored_in_support, learning.loss_of_targets
+    )
     bound, n_way = learning.bind(episode.support, episode.n_way)
     check_classes(episode.query, n_way, whose="query", is_ignored=learning.ignored_in_query)
     for part in (episode.support, episode.query):

@@ -17,6 +17,7 @@ from metafleet.problem import LossFn
 from metafleet.script.arguments import check_optimiser
 from metafleet.script.binding import Algorithm, Binding, bind, bind_to_losses, require_losses_enough
 from metafleet.script.bound import Bound
+from metafleet.script.checked_loss import CheckedLoss
 from metafleet.script.learned_state import LearnedState
 from metafleet.script.plain_episode import IsIgnored, ignored_by, none_ignored
 from metafleet.script.runtime import running
@@ -56,6 +57,7 @@ class Learning:
         self, function: ModuleFunction, algorithm: Algorithm, choices: Choices, *, like: Tensor
     ) -> None:
         self.function = function
+        self.loss = None if choices.loss is None else CheckedLoss(choices.loss, function)
         self.algorithm = algorithm
         self.choices = choices
         self.like = like
@@ -82,6 +84,14 @@ class Learning:
             return self.ignored_in_support
         return ignored_by(self.choices.loss)
 
+    @property
+    def loss_of_targets(self) -> CheckedLoss | None:
+        """The user's loss, which keeps how the targets of the episode that binds are packed."""
+        is_bound = self.bound is not None and self.bound.binding.is_seen
+        if self.loss is not None and not is_bound:
+            self.loss.forget_layout()
+        return self.loss
+
     def require_bound(self) -> Bound:
         """Return what is bound.
 
@@ -102,7 +112,7 @@ class Learning:
             with running(self.module, is_training=False), self.hidden.kept():
                 binding = bind(
                     *(self.algorithm, self.function, support, n_way),
-                    loss=self.choices.loss,
+                    loss=self.loss,
                     batch_norm=self.choices.batch_norm,
                 )
             self.bound = self._made(binding)

@@ -130,7 +130,7 @@ class MetaLearner:
         self.module = module
         self._learning = Learning(
             # names and arguments of the module itself, where torch.compile wraps it
-            ModuleFunction(getattr(module, "_orig_mod", module), head=head),
+            ModuleFunction(getattr(module, "_orig_mod", module), head=head, packs=loss is not None),
             Algorithm.of(algorithm, options),
             Choices(
                 loss=loss,
@@ -190,7 +190,12 @@ class MetaLearner:
             DataError: it is no support set.
         """
         self._learning.bind(
-            *as_support(support, self._learning.like, self._learning.ignored_in_support)
+            *as_support(
+                support,
+                self._learning.like,
+                self._learning.ignored_in_support,
+                self._learning.loss_of_targets,
+            )
         )
 
     @overload
@@ -282,7 +287,9 @@ class MetaLearner:
             ConfigError, DataError: it does not fit.
         """
         learning = self._learning
-        examples, n_way = as_support(support, learning.like, learning.ignored_in_support)
+        examples, n_way = as_support(
+            support, learning.like, learning.ignored_in_support, learning.loss
+        )
         bound, n_way = learning.bind(examples, n_way)
         seed = learning.choices.seed
         with (

@@ -55,6 +55,11 @@ class ModuleFactory:
         check_inputs(self.function, self._extra)
         modalities = tuple(self.inputs)
         found = survey(self.function, self._call(self.inputs)) if self.inputs else UNSEEN
+        if n_outputs is None and self.function.layout is not None:
+            raise ConfigError(
+                "the module returns a dict or tuple and this learner embeds; expected a tensor "
+                "[n, ...]: name the submodule that it goes into as head"
+            )
         if n_outputs is not None and not self._is_regression:
             self.n_outputs = _width(found.output_shape, n_outputs)
         return ModuleModel(
@@ -106,6 +111,13 @@ class ModuleFactory:
             for name, shape in self._extra.items()
         }
         return arguments({**inputs, **extra}, tuple(self.inputs))
+
+
+def returns_structure(function: ModuleFunction, inputs: Mapping[str, Tensor]) -> bool:
+    """Return whether the module's outputs are a dict or tuple, by running it once."""
+    with torch.no_grad():
+        run_once(function, arguments(inputs, tuple(inputs)))
+    return function.layout is not None
 
 
 def _width(output_shape: tuple[int, ...], n_outputs: int) -> int:

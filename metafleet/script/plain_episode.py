@@ -1,19 +1,24 @@
 """Episodes as a script has them: tuples of tensors, made into ``Episode``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from metafleet.episode import Episode, ExampleSet
 from metafleet.errors import DataError
+from metafleet.models.packing import is_structure, pack
+from metafleet.script.checked_loss import CheckedLoss
 
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 """[n, ...], or name -> [n, ...] for a module that takes several keyword arguments."""
-PlainSupport: TypeAlias = ExampleSet | Episode | tuple[Inputs, Tensor]
+Targets: TypeAlias = Tensor | Mapping[str, Any] | Sequence[Any]
+"""[n, ...], or dicts and tuples of such for a loss that takes them."""
+PlainSupport: TypeAlias = ExampleSet | Episode | tuple[Inputs, Targets]
 """A support set, an episode whose support set is meant, or (x, y)."""
-PlainEpisode: TypeAlias = Episode | tuple[Inputs, Tensor, Inputs, Tensor]
+PlainEpisode: TypeAlias = Episode | tuple[Inputs, Targets, Inputs, Targets]
 """An episode, or (support x, support y, query x, query y)."""
 
 IsIgnored: TypeAlias = Callable[[Tensor], Tensor]
@@ -41,7 +46,12 @@ def none_ignored(classes: Tensor) -> Tensor:
     return torch.zeros_like(classes, dtype=torch.bool)
 
 
-def as_episode(given: PlainEpisode, like: Tensor, is_ignored: IsIgnored = none_ignored) -> Episode:
+def as_episode(
+    given: PlainEpisode,
+    like: Tensor,
+    is_ignored: IsIgnored = none_ignored,
+    loss: CheckedLoss | None = None,
+) -> Episode:
     """Make an episode of what a script gives.
 
     Targets that are whole numbers [n] are classes 0, 1, ...: n_way is then one more than the
@@ -51,6 +61,7 @@ def as_episode(given: PlainEpisode, like: Tensor, is_ignored: IsIgnored = none_i
         given: see ``PlainEpisode``.
         like: where tensors go, and the precision of those with floats.
         is_ignored: which of the support set's classes are none.
+        loss: what takes targets that are dicts or tuples; keeps how they are packed.
 
     Raises:
         DataError: it is none.
@@ -64,12 +75,15 @@ def as_episode(given: PlainEpisode, like: Tensor, is_ignored: IsIgnored = none_i
             f"an episode is {_describe(given)}; expected (support x, support y, query x, query y) "
             "or an Episode, several of them in a list"
         )
-    support, query = (_examples(x, y, like) for x, y in (given[:2], given[2:]))
+    support, query = (_examples(x, y, like, loss) for x, y in (given[:2], given[2:]))
     return Episode(support, query, n_way_of(support, is_ignored))
 
 
 def as_support(
-    given: PlainSupport, like: Tensor, is_ignored: IsIgnored = none_ignored
+    given: PlainSupport,
+    like: Tensor,
+    is_ignored: IsIgnored = none_ignored,
+    loss: CheckedLoss | None = None,
 ) -> tuple[ExampleSet, int]:
     """Make a support set of what a script gives, and count its classes; see ``as_episode``.
 
@@ -83,7 +97,7 @@ def as_support(
     if isinstance(given, ExampleSet):
         support = _as_like(given, like)
     elif isinstance(given, tuple | list) and len(given) == 2:
-        support = _examples(*given, like)
+        support = _examples(*given, like, loss)
     else:
         raise DataError(
             f"a support set is {_describe(given)}; expected (x, y), an ExampleSet or an Episode"
@@ -156,26 +170,49 @@ def check_classes(
 
 
 _IGNORED_BY_TORCH = -100
+_LARGEST_EXACT = 2**53
+"""Whole numbers beyond it are not all double precision numbers."""
 
 
-def _examples(x: Any, y: Any, like: Tensor) -> ExampleSet:
-    targets = _tensor(y, like, what="targets")
-    examples = ExampleSet(as_inputs(x, like), targets)
+def _examples(x: Any, y: Any, like: Tensor, loss: CheckedLoss | None = None) -> ExampleSet:
+    if is_structure(y):
+        inputs = as_inputs(x, like)
+        targets = _packed(y, len(next(iter(inputs.values()))), like, loss)
+    else:
+        targets = _tensor(y, like, what="targets")
+        inputs = as_inputs(x, like)
+        if loss is not None:
+            loss.require_layout(None)
+    examples = ExampleSet(inputs, targets)
     if len(examples) == 0:
         raise DataError("a support or query set has 0 examples; expected 1 or more")
     return examples
+
+
+def _packed(y: Any, n: int, like: Tensor, loss: CheckedLoss | None) -> Tensor:
+    """Return a dict or tuple of targets as one tensor, in double precision: it holds classes."""
+    if loss is None:
+        raise DataError(
+            f"targets are {_describe(y)}; expected a tensor, or a loss of yours for them"
+        )
+    alike = tree_map(lambda leaf: _tensor(leaf, like, what="targets", may_be_number=True), y)
+    packed, layout = pack(alike, n=n, what="targets", dtype=torch.float64)
+    if bool((packed.abs() > _LARGEST_EXACT).any()):
+        raise DataError("targets have a number beyond 2**53; expected smaller ones")
+    loss.require_layout(layout)
+    return packed
 
 
 def _as_like(examples: ExampleSet, like: Tensor) -> ExampleSet:
     return _examples(examples.inputs, examples.targets, like)
 
 
-def _tensor(value: Any, like: Tensor, *, what: str) -> Tensor:
+def _tensor(value: Any, like: Tensor, *, what: str, may_be_number: bool = False) -> Tensor:
     try:
         tensor = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{what}: {_describe(value)} is no tensor; expected one") from error
-    if tensor.dim() == 0:
+    if tensor.dim() == 0 and not may_be_number:
         raise DataError(f"{what}: a single number; expected a tensor [n, ...]")
     if tensor.is_complex() or tensor.is_meta:
         kind = "of complex numbers" if tensor.is_complex() else "without data, on device 'meta'"

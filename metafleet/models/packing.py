@@ -1,0 +1,104 @@
+"""Dicts and tuples of tensors as one tensor, so that a learner need not know of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+
+from metafleet.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A tensor of a structure: [n, *shape], or a scalar."""
+
+    shape: tuple[int, ...] | None
+    dtype: torch.dtype
+
+    @property
+    def n_columns(self) -> int:
+        return 1 if self.shape is None else torch.Size(self.shape).numel()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How tensors of a structure lie in one tensor [n, columns].
+
+    Attributes:
+        spec: the structure.
+        leaves: a ``_Leaf`` for each of its tensors; what is no tensor, itself.
+    """
+
+    spec: Any
+    leaves: tuple[Any, ...]
+
+    def unpack(self, packed: Tensor) -> Any:
+        """Return the structure, of views and casts of ``packed``."""
+        found, start = [], 0
+        for leaf in self.leaves:
+            if not isinstance(leaf, _Leaf):
+                found.append(leaf)
+                continue
+            part = packed[:, start : start + leaf.n_columns].to(leaf.dtype)
+            start += leaf.n_columns
+            found.append(part[0, 0] if leaf.shape is None else part.reshape(-1, *leaf.shape))
+        return _pytree.tree_unflatten(found, self.spec)
+
+
+def is_structure(value: Any) -> bool:
+    """Return whether a value is a dict, tuple or list of tensors, and not rows of numbers."""
+    if isinstance(value, Mapping):
+        return True
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return False
+    return any(is_structure(v) or (isinstance(v, Tensor) and v.dim() > 0) for v in value) and any(
+        isinstance(leaf, Tensor) for leaf in _pytree.tree_leaves(value)
+    )
+
+
+def pack(
+    structure: Any, *, n: int, what: str, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Layout]:
+    """Put the tensors of a structure side by side.
+
+    Args:
+        structure: dicts, tuples and lists of tensors [n, ...], and of scalars.
+        n: rows of each tensor.
+        what: whose they are, for messages.
+        dtype: of what comes out; None for the widest of all.
+
+    Returns:
+        [n, columns], and how to take it apart.
+
+    Raises:
+        DataError: a tensor has other rows, or numbers that would not stay what they are.
+    """
+    values, spec = _pytree.tree_flatten(structure)
+    columns, leaves = [], []
+    for value in values:
+        if not isinstance(value, Tensor):
+            leaves.append(value)
+            continue
+        _check(value, n, what)
+        is_scalar = value.dim() == 0
+        leaves.append(_Leaf(None if is_scalar else tuple(value.shape[1:]), value.dtype))
+        rows = value.expand(n, 1) if is_scalar else value.reshape(n, -1)
+        columns.append(rows if dtype is None else rows.to(dtype))
+    if not columns:
+        raise DataError(f"{what} have no tensor in them; expected some [n, ...]")
+    return torch.cat(columns, dim=1), Layout(spec, tuple(leaves))
+
+
+def _check(value: Tensor, n: int, what: str) -> None:
+    if value.is_complex() or value.is_meta:
+        raise DataError(
+            f"{what} have a tensor of complex numbers or without data; expected real ones"
+        )
+    if value.dim() > 0 and len(value) != n:
+        raise DataError(
+            f"{what} have a tensor of shape {tuple(value.shape)} for {n} examples; expected "
+            "tensors [n, ...] and scalars"
+        )
