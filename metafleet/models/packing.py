@@ -35,6 +35,10 @@ class Layout:
     spec: Any
     leaves: tuple[Any, ...]
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Layout":
+        """Return itself: nothing of it ever changes."""
+        return self
+
     def unpack(self, packed: Tensor) -> Any:
         """Return the structure, of views and casts of ``packed``."""
         found, start = [], 0

@@ -93,6 +93,20 @@ def test_the_loop_that_users_write_first_runs_as_it_is() -> None:
     assert all(bool(torch.isfinite(v).all()) for v in model.parameters())
 
 
+def test_a_loop_over_tasks_learns_to_adapt() -> None:
+    module = dense_net()
+    meta = MetaLearner(module, inner_lr=0.3, inner_steps=3, outer_lr=0.02)
+
+    outer = []
+    for task in range(100):
+        for x, y in batches(4, seed=task):
+            report = meta.optimize(F.cross_entropy(module(x), y))
+        assert report.outer is not None
+        outer.append(report.outer.loss)
+
+    assert sum(outer[-30:]) < 0.9 * sum(outer[:30])  # of tasks that it met for the first time
+
+
 def test_two_outer_steps_are_first_order_maml_written_by_hand() -> None:
     module, by_hand = dense_net(), dense_net()
     outer = torch.optim.Adam(by_hand.parameters(), lr=0.01)
