@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from contracts.connections import connect, redis_errors, require_broker_url
@@ -14,8 +14,6 @@ from orchestrator.dispatchers import open_dispatcher
 from orchestrator.engine.step import Dispatcher
 
 log = logging.getLogger(__name__)
-
-_EPOCH = 0
 
 
 @contextmanager
@@ -41,10 +39,16 @@ def open_scratch(  # noqa: PLR0913 - the seams of a dispatcher
         check: called while something is waited for; raises to end it.
     """
     name = f"{run}-{stream}-{uuid.uuid4().hex[:8]}"
+    epochs: list[int] = []
+
+    def next_epoch(beyond: int) -> int:
+        epochs.append(beyond + 1)
+        return epochs[-1]
+
     dispatcher = open_dispatcher(
         *(settings, config, name),
         in_process=in_process,
-        next_epoch=lambda beyond: max(beyond + 1, _EPOCH),
+        next_epoch=next_epoch,
         notify=notify,
         check=check,
     )
@@ -53,13 +57,14 @@ def open_scratch(  # noqa: PLR0913 - the seams of a dispatcher
     finally:
         dispatcher.close()
         if not in_process:
-            _forget(require_broker_url(settings), RunKeys(name), stream)
+            _forget(require_broker_url(settings), RunKeys(name), stream, epochs)
 
 
-def _forget(url: str, keys: RunKeys, stream: str) -> None:
+def _forget(url: str, keys: RunKeys, stream: str, epochs: Sequence[int]) -> None:
     """Delete what outlives a step; without the epoch, whatever comes late is dropped as stale."""
     try:
         with redis_errors(url), connect(url) as client:
-            client.delete(keys.epoch, keys.closed(stream, epoch=_EPOCH))
+            closed = [keys.closed(stream, epoch=epoch) for epoch in epochs]
+            client.delete(keys.epoch, keys.holder, *closed)
     except BrokerUnavailableError as error:
         log.warning("keys of %s will have to expire: %s", keys.run, error)
