@@ -4,22 +4,22 @@ import time
 
 import pytest
 
+from contracts.connections import connect
 from tests.faults.running import Running
 from tests.fleet import Fleet, wait_until
-from tests.redis_server import RedisServer
 
 AS_A_REPLICA_S = 4.0
 
 
 @pytest.mark.parametrize("serves_stale", [True, False], ids=["READONLY", "MASTERDOWN"])
 def test_a_redis_that_is_a_replica_for_four_seconds(
-    fleet: Fleet, redis_server: RedisServer, expected: str, serves_stale: bool
+    standing_fleet: Fleet, expected: str, serves_stale: bool
 ) -> None:
-    fleet.start(2)
+    fleet = standing_fleet
     running = Running(fleet.settings)
 
     def demote() -> None:
-        with redis_server.client() as client:
+        with connect(str(fleet.settings.broker_url)) as client:
             client.config_set("replica-serve-stale-data", "yes" if serves_stale else "no")
             client.replicaof("127.0.0.1", "1")
             demoted_s = time.monotonic()
@@ -29,6 +29,7 @@ def test_a_redis_that_is_a_replica_for_four_seconds(
                 "the end of the failover",
             )
             client.replicaof("NO", "ONE")
+            client.config_set("replica-serve-stale-data", "yes")
 
     running.disturb(demote)
 
