@@ -57,6 +57,7 @@ class NewRun:
         host: machine of the orchestrator.
         detached: leave it to a server: it begins its life in the queue.
         priority: place in the queue; higher first.
+        owner: the process that is going to execute it, by its name; None for servers.
     """
 
     experiment: str
@@ -71,6 +72,7 @@ class NewRun:
     host: str = ""
     detached: bool = False
     priority: int = 0
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from db.repositories import (
 from metafleet.errors import DatabaseUnavailableError
 from orchestrator.events import EvaluationDone, Observer, RunStarted, StepDone
 from orchestrator.launch import RunReport
+from orchestrator.process_name import has_died
 
 _LOOK_EVERY_S: Final = 0.5
 _STEPS_AT_ONCE: Final = 1000
@@ -82,6 +83,8 @@ class AttachedRun:
             said = "waiting in the queue"
         elif run.status is RunStatus.RUNNING and run.owner:
             said = f"executed by {run.owner.split('/')[0]} at epoch {run.epoch}"
+            if has_died(run.owner):
+                said += ", which died: it waits for a server (`metafleet serve`)"
         else:
             return
         if said != self._said:

@@ -4,6 +4,7 @@ import platform
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -30,6 +31,7 @@ from metafleet.version import code_version
 from metafleet.workload import Workload
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.events import EvaluationDone, Observer
+from orchestrator.process_name import process_name
 from orchestrator.run_session import RunSession
 from orchestrator.tenure import Tenure
 
@@ -122,6 +124,7 @@ def create_runs(
                     host=socket.gethostname(),
                     detached=queue.detached,
                     priority=queue.priority,
+                    owner=None if queue.detached else process_name(),
                 )
             )
             for seed in seeds
@@ -173,20 +176,24 @@ def execute_run(  # noqa: PLR0913 - options of one command
         run = RunRepository(session).get(run_id)
         if tenure is None:
             _refuse_served(session, run)
-    session_of_run = RunSession(
-        *(database, settings, run),
-        in_process=in_process,
-        observer=observer,
-        relaxed=relaxed,
-        from_start=from_start,
-        tenure=tenure,
-    )
     try:
-        with session_of_run as running:
+        with RunSession(
+            *(database, settings, run),
+            in_process=in_process,
+            observer=observer,
+            relaxed=relaxed,
+            from_start=from_start,
+            tenure=tenure,
+        ) as running:
             trained = running.train()
             evaluations = running.test(trained)
     except FencedError as error:
         raise _why_fenced(database, run_id, error) from error
+    except RunLeasedError:
+        raise
+    except (MetafleetError, KeyboardInterrupt) as error:
+        _note_unbegun(database, run, error)
+        raise
     with database.session(read_only=True) as session:
         by_worker = JobRepository(session).count_by_worker(run_id)
         degraded = OuterStepRepository(session).count_degraded(run_id)
@@ -211,6 +218,16 @@ def _refuse_served(session: Session, run: RunRecord) -> None:
             f"run {run.id} is being run by the server {run.owner}; watch it with `metafleet runs "
             f"attach {run.id}`, or stop it with `metafleet runs cancel {run.id}`"
         )
+
+
+def _note_unbegun(database: Database, run: RunRecord, error: BaseException) -> None:
+    """Say of a run that could not even begin why that is: nobody else will."""
+    is_interrupt = isinstance(error, KeyboardInterrupt)
+    status = RunStatus.INTERRUPTED if is_interrupt else RunStatus.FAILED
+    with suppress(MetafleetError), database.session() as session:
+        runs = RunRepository(session)
+        if runs.get(run.uid).status is RunStatus.CREATED:
+            runs.mark_status(run.id, status, error=str(error) or "interrupted before it began")
 
 
 def _why_fenced(database: Database, run_id: int, error: FencedError) -> MetafleetError:

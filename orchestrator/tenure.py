@@ -1,25 +1,18 @@
 """On what terms a process executes a run, and noticing that it may not any more."""
 
 import logging
-import os
-import socket
 import threading
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from db.records import RunStatus
 from metafleet.errors import FencedError, MetafleetError
+from orchestrator.process_name import process_name
 
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S: Final = 1.0
-
-
-def process_name() -> str:
-    """Name this process for people, and apart from all others: "host:pid/nonce"."""
-    return f"{socket.gethostname()}:{os.getpid()}/{uuid.uuid4().hex[:8]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, func, select, update
+from sqlalchemy import ColumnElement, Select, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from db.models import Experiment, Run
@@ -36,9 +36,13 @@ class RunRepository:
         """Add a run in status ``created`` or ``queued``, and its experiment when that is new.
 
         Raises:
-            ConfigError: a name or the seed is not one the database can keep.
+            ConfigError: a name or the seed is not one the database can keep, or the name would
+                stand for another run.
         """
         check_name(new.name, "run")
+        refuse_reserved(new.name)
+        if self._find_by(_TABLE.c.uid == new.name) is not None:
+            raise ConfigError(f"run name {new.name!r} is another run's uid; choose another name")
         if not 0 <= new.seed <= MAX_SEED:
             raise ConfigError(f"seed={new.seed}; expected 0 <= seed <= {MAX_SEED}")
         experiment = ExperimentRepository(self._session).get_or_add(new.experiment)
@@ -49,6 +53,7 @@ class RunRepository:
             "status": (RunStatus.QUEUED if new.detached else RunStatus.CREATED).value,
             "detached": new.detached,
             "priority": new.priority,
+            "owner": new.owner,
             "config": dict(new.config),
             "code_version": new.code_version,
             "package_versions": dict(new.package_versions),
@@ -62,7 +67,7 @@ class RunRepository:
             uid = secrets.choice(_FIRST) + "".join(
                 secrets.choice(_REST) for _ in range(_UID_LENGTH - 1)
             )
-            if self._find_by(_TABLE.c.uid == uid) is None:
+            if self._find_by(or_(_TABLE.c.uid == uid, _TABLE.c.name == uid)) is None:
                 upsert(self._session, _TABLE, [{**row, "uid": uid}], keys=["uid"], overwrite=False)
                 return self.get(uid)
 
@@ -138,6 +143,12 @@ class RunRepository:
         if experiment is not None:
             query = query.where(_EXPERIMENTS.c.name == experiment)
         return tuple(_to_record(row) for row in self._session.execute(query))
+
+    def list_attached(self) -> tuple[RunRecord, ...]:
+        """Return the runs that processes created or execute for themselves."""
+        open_ = (RunStatus.CREATED.value, RunStatus.RUNNING.value)
+        attached = (_TABLE.c.status.in_(open_), ~_TABLE.c.detached, _TABLE.c.owner.is_not(None))
+        return tuple(_to_record(r) for r in self._session.execute(_select_runs().where(*attached)))
 
     def mark_status(self, run_id: int, status: RunStatus, *, error: str | None = None) -> None:
         """Set the status, the error that goes with it, and the times of start and end.
@@ -322,6 +333,16 @@ class RunRepository:
             f"no run {ref!r} among {count}; expected an id, a uid, a name or {LATEST!r}: the "
             f"newest is {newest.id} ({newest.uid}, {newest.name!r}); `metafleet runs list` has more"
         )
+
+
+def refuse_reserved(name: str) -> None:
+    """Refuse a name by which its run could not be referred to.
+
+    Raises:
+        ConfigError: it stands for the newest run.
+    """
+    if name == LATEST:
+        raise ConfigError(f"run name {name!r} stands for the newest run; choose another name")
 
 
 def _as_id(ref: int | str) -> int | None:

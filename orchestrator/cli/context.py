@@ -15,6 +15,7 @@ from db.engine import Database
 from db.schema import status
 from metafleet.errors import DatabaseError, RunNotFoundError
 from orchestrator.cli.output import notify
+from orchestrator.dead_owners import settle_dead_runs
 from orchestrator.embedded.stack_file import discard_stale_stack
 from orchestrator.left_rows import find_left_rows, put_back_lost_runs
 
@@ -29,9 +30,10 @@ def load_settings() -> Settings:
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[Database]:
-    """Open the database for one command; runs that it lost are put back from what they left."""
+    """Open the database for one command, and settle what died: see the two calls."""
     with Database.open(settings.database_url) as database:
         put_back_lost_runs(database, settings, notify)
+        settle_dead_runs(database)
         yield database
 
 

@@ -46,6 +46,7 @@ from orchestrator.cli.figures import (
 from orchestrator.cli.output import hint, notify
 from orchestrator.cli.tables import make_facts, make_table, show_table
 from orchestrator.left_rows import replay_left_rows
+from orchestrator.process_name import has_died
 
 _STYLES = {
     RunStatus.FINISHED: "green",
@@ -164,6 +165,15 @@ def _owner(run: RunRecord) -> str | None:
     return run.owner.split("/")[0] if run.owner else None
 
 
+def _owner_now(run: RunRecord) -> str | None:
+    """Say who executes the run, and whether that server is known to have died."""
+    if run.owner is None:
+        return None
+    is_dead = run.status is RunStatus.RUNNING and has_died(run.owner)
+    waits = "; it died, and the next `metafleet serve` takes the run over" if is_dead else ""
+    return f"{_owner(run)}, epoch {run.epoch}{waits}"
+
+
 def _queue(run: RunRecord) -> str | None:
     """Say what the queue knows of the run: of attached runs nothing."""
     if not run.detached:
@@ -211,7 +221,7 @@ def _facts(view: RunView) -> Table:
         "run": f"{run.id}  {run.uid}  {run.name}",
         "status": f"[{style}]{run.status}[/], {run.steps_done} of {steps}",
         "error": run.error,
-        "owner": f"{_owner(run)}, epoch {run.epoch}" if run.owner else None,
+        "owner": _owner_now(run),
         "queue": _queue(run),
         "experiment": f"{run.experiment}, seed {run.seed}",
         "what": _what(run),

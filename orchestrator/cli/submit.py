@@ -9,6 +9,7 @@ import click
 from db.engine import Database
 from db.records import RunRecord, RunStatus
 from db.repositories import RunRepository, ServerRepository
+from db.repositories.runs import refuse_reserved
 from experiments import find_experiment
 from metafleet.data.registry import check_origin, is_ready, open_source, prepare
 from metafleet.errors import MetafleetError
@@ -92,6 +93,7 @@ def submit(  # noqa: PLR0913 - one for each option
     config = ExperimentConfig.load(
         find_experiment(file), overrides, allowed_packages=settings.allowed_packages
     )
+    refuse_reserved(name or config.name)
     wanted = parse_seeds(seeds) if seeds is not None else (config.seed,)
     for seed in wanted:
         config.with_seed(seed)
@@ -151,12 +153,19 @@ def _settle_the_rest(
     if not runs:
         return
     left = ", ".join(str(run.id) for run in runs)
-    if not isinstance(error, KeyboardInterrupt) or after is RunStatus.INTERRUPTED:
-        notify(f"not begun: runs {left}; begin them with `metafleet runs resume ID`")
+    is_asked = isinstance(error, KeyboardInterrupt)
+    status = after if is_asked else RunStatus.INTERRUPTED
+    reason = "not begun" if status is RunStatus.INTERRUPTED else None
+    try:
+        with database.session() as session:
+            repository = RunRepository(session)
+            for run in runs:
+                repository.hold(run.id, epoch=run.epoch)
+                repository.mark_status(run.id, status, error=reason)
+    except MetafleetError as failure:  # the first error matters more
+        notify(f"runs {left} are not begun, which is not written down: {failure}")
         return
-    with database.session() as session:
-        repository = RunRepository(session)
-        for run in runs:
-            repository.hold(run.id, epoch=run.epoch)
-            repository.mark_status(run.id, after)
-    notify(f"{after}: runs {left}")
+    if status is RunStatus.INTERRUPTED:
+        notify(f"not begun: runs {left}; begin them with `metafleet runs resume ID`")
+    else:
+        notify(f"{status}: runs {left}")

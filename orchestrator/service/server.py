@@ -15,8 +15,8 @@ from db.records import RunRecord, RunStatus
 from db.repositories import RunQueue, RunRepository, ServerRepository
 from db.repositories.servers import ALIVE_WITHIN_S, BEAT_EVERY_S
 from metafleet.errors import BrokerUnavailableError, DatabaseUnavailableError, MetafleetError
+from orchestrator.process_name import process_name
 from orchestrator.service.run_process import RunProcess
-from orchestrator.tenure import process_name
 
 log = logging.getLogger(__name__)
 
