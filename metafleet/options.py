@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from metafleet.errors import ConfigError
 
 OptionsT = TypeVar("OptionsT")
+_MOST = 2**64 - 1
 MOST_LAYERS = 80
 """Layers or blocks of one network; the initial values of an encoder have streams for no more."""
 
@@ -110,6 +111,8 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     if hint is float:
         require(is_finite_number(value), name, value, "a finite number")
         return float(value)
+    if isinstance(value, int) and abs(value) > _MOST:
+        raise ConfigError(f"{name} is beyond 64 bits; expected {_ARTICLES[int]} that fits")
     is_right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     require(is_right, name, value, _ARTICLES.get(hint, f"a {hint.__name__}"))
     return value

@@ -27,6 +27,7 @@ from metafleet.errors import (
     RunCancelledError,
     RunLeasedError,
 )
+from metafleet.using.state_room import require_room
 from metafleet.version import code_version
 from metafleet.workload import Workload
 from orchestrator.config.experiment import ExperimentConfig
@@ -133,6 +134,7 @@ def create_runs(
 
 def _require_parameters(workload: Workload, config: ExperimentConfig) -> None:
     """Refuse to train what has no parameters, such as nearest prototypes of raw inputs."""
+    require_room(workload.learner)
     if not workload.init_state().params:
         raise ConfigError(
             f"learner {config.learner['name']!r} with model {config.model['name']!r} has nothing "

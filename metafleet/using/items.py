@@ -10,6 +10,7 @@ from typing import Any
 from metafleet.data.importing.decoding import decode_items
 from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.levels import say_lost_levels
+from metafleet.data.importing.links import LINKS
 from metafleet.data.importing.options import FolderOptions, Layout
 from metafleet.data.importing.problems import Problem, ProblemLog, counted, first_lines
 from metafleet.data.importing.reading import read_items
@@ -185,7 +186,7 @@ def _known(
 ) -> tuple[dict[str, str], list[str]]:
     """Return the modalities that the model looks at, with their kinds; and say what it does not."""
     known = {}
-    notes = [note for note in reading.notes if note.startswith(("layout: ", "modality "))]
+    notes = [note for note in reading.notes if note.startswith(("layout: ", "modality ", LINKS))]
     for name, kind in reading.kinds.items():
         if name not in needs.known:
             if name not in specs:

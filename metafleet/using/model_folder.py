@@ -8,11 +8,13 @@ unpickled; sizes, digests and names are held against model.json before a tensor 
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -119,10 +121,11 @@ def read_header(folder: Path) -> dict[str, Any]:
     path = folder / _HEADER
     try:
         text = _read_header(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = getattr(error, "strerror", None) or error
         raise ModelError(
-            f"{folder} is no model: {_HEADER} cannot be read ({error.strerror or error}); make one "
-            "with `metafleet adapt`"
+            f"{folder} is no model: {_HEADER} cannot be read ({why}); make one with "
+            "`metafleet adapt`"
         ) from error
     try:
         header = json.loads(text)
@@ -140,6 +143,9 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 
 def _read_header(path: Path) -> bytes:
+    """Read a plain file: opening a pipe would wait for somebody to write into it."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no plain file")
     with path.open("rb") as handle:
         return handle.read(_MAX_HEADER_BYTES + 1)  # what is longer is no JSON, being cut
 
@@ -181,7 +187,10 @@ def read_tensors(
 
 
 def _check_file(path: Path, promised: Mapping[str, Any]) -> None:
-    size = path.stat().st_size
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ModelError(f"{path} is no plain file; make the model again")
+    size = found.st_size
     if size != promised["bytes"]:
         raise ModelError(f"{path} has {size} bytes; {promised['bytes']} were written: damaged")
     sha = hashlib.sha256()

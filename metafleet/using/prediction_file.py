@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from metafleet.data.spreadsheet import as_text
 from metafleet.errors import ModelError
 from metafleet.using.prediction import Prediction, Value
 from metafleet.using.whole_file import check_new_file, write_whole
@@ -50,7 +51,10 @@ def _as_csv(rows: Sequence[Prediction | Value]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(tables)
+    writer.writerows(
+        {name: as_text(cell) if isinstance(cell, str) else cell for name, cell in table.items()}
+        for table in tables
+    )
     return out.getvalue()
 
 

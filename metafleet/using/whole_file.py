@@ -15,6 +15,8 @@ def check_new_file(path: Path, *, force: bool) -> None:
     """
     if path.is_dir():
         raise ModelError(f"{path} is a folder; choose another name")
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path} is no plain file, and is never replaced; choose another name")
     if path.exists() and not force:
         raise ModelError(f"{path} exists; choose another name, or give --force to replace it")
     if not path.absolute().parent.is_dir():

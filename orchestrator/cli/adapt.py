@@ -16,20 +16,21 @@ from metafleet.using.model_folder import check_free
 from orchestrator.cli.context import echo_json, load_settings
 from orchestrator.cli.data_view import progress_bar
 from orchestrator.cli.output import notify
+from orchestrator.cli.place import Place, RunName
 from orchestrator.cli.reading import is_model, read_options, reading_options
 from orchestrator.cli.taking import take_learned
 
 
 @click.command()
-@click.argument("base", metavar="RUN|MODEL")
+@click.argument("base", type=RunName(), metavar="RUN|MODEL")
 @click.option(
     "--support",
-    type=click.Path(path_type=Path),
+    type=Place(path_type=Path),
     required=True,
     help="A folder or manifest of labelled examples; a table of x and y for regression.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="The model's folder, to be made."
+    "--out", type=Place(path_type=Path), required=True, help="The model's folder, to be made."
 )
 @click.option("--force", is_flag=True, help="Replace a model that is there.")
 @click.option(

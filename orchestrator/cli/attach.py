@@ -9,11 +9,12 @@ from metafleet.errors import FleetError, RunCancelledError
 from orchestrator.attached import AttachedRun, report_of
 from orchestrator.cli.context import load_settings, open_records
 from orchestrator.cli.execution import show_report
+from orchestrator.cli.place import RunName
 from orchestrator.cli.progress import watching
 
 
 @click.command("attach")
-@click.argument("run")
+@click.argument("run", type=RunName())
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def attach(run: str, as_json: bool) -> None:
     """Watch RUN until it ends, whoever executes it; Ctrl-C leaves it alone.

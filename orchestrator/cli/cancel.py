@@ -5,10 +5,11 @@ import click
 from db.records import RunStatus
 from db.repositories.runs import RunRepository
 from orchestrator.cli.context import echo_json, load_settings, open_records
+from orchestrator.cli.place import RunName
 
 
 @click.command("cancel")
-@click.argument("run")
+@click.argument("run", type=RunName())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def cancel(run: str, as_json: bool) -> None:
     """Stop RUN: at once while it is queued, within seconds when it runs, wherever that is.

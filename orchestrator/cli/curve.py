@@ -7,13 +7,14 @@ import click
 from contracts.settings import Settings
 from db.engine import Database
 from orchestrator.cli.context import load_settings, open_records
+from orchestrator.cli.place import OutputFile, RunName
 from orchestrator.cli.runs_view import RunView
 from orchestrator.curve import draw_learning_curve
 
 
 @click.command("curve")
-@click.argument("run")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="The PNG to write.")
+@click.argument("run", type=RunName())
+@click.option("--output", type=OutputFile(), help="The PNG to write.")
 def curve(run: str, output: Path | None) -> None:
     """Draw RUN's learning curve; by default beside its checkpoints.
 

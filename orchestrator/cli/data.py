@@ -17,6 +17,7 @@ from orchestrator.cli.context import echo_json, private_data
 from orchestrator.cli.data_import import import_data
 from orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
 from orchestrator.cli.output import notify
+from orchestrator.cli.place import OutputFile, RunName
 from orchestrator.config.source import parse_value
 
 _SET_HELP = "An option of the data set, such as --set split=lake or --set rotations=true."
@@ -60,7 +61,7 @@ def list_data(as_json: bool) -> None:
 
 
 @data.command("prepare")
-@click.argument("name")
+@click.argument("name", type=RunName())
 @click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help=_SET_HELP)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def prepare_data(name: str, assignments: tuple[str, ...], as_json: bool) -> None:
@@ -83,11 +84,11 @@ def prepare_data(name: str, assignments: tuple[str, ...], as_json: bool) -> None
 
 
 @data.command("inspect")
-@click.argument("name")
+@click.argument("name", type=RunName())
 @click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help=_SET_HELP)
 @click.option(
     "--sheet",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     help="Write a PNG with some items of each split.",
 )
 @click.option("--verify", is_flag=True, help="Read every byte and compare its sha256.")

@@ -21,11 +21,12 @@ from metafleet.data.summary import no_progress
 from metafleet.errors import ConfigError, DataError
 from orchestrator.cli.context import echo_json, private_data
 from orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
+from orchestrator.cli.place import OutputFile, Place
 from orchestrator.config.source import parse_value
 
 
 @click.command("import")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=Place(path_type=Path))
 @click.option("--name", help="What to call it; default: as the folder is called.")
 @click.option("--layout", type=click.Choice(get_args(Layout)), default="auto", show_default=True)
 @click.option("--label", default="", help="The column that says the class.")
@@ -55,7 +56,7 @@ from orchestrator.config.source import parse_value
 @click.option(
     "--problems",
     "problems_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     help="Write all problems to this file, one JSON object a line.",
 )
 @click.option(

@@ -17,6 +17,7 @@ from orchestrator.cli.curve import write_curve
 from orchestrator.cli.execution import execute_watched, show_report
 from orchestrator.cli.output import notify, program
 from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.config.section import MOST
 from orchestrator.embedded.stack import EmbeddedStack, StackOrder
 from orchestrator.launch import create_runs
 
@@ -32,7 +33,9 @@ _WORKERS_WITHIN_S = 120.0
     show_default=True,
     help="Worker processes.",
 )
-@click.option("--steps", type=click.IntRange(min=1), help="Outer steps; fewer are quicker.")
+@click.option(
+    "--steps", type=click.IntRange(min=1, max=MOST), help="Outer steps; fewer are quicker."
+)
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of demo.toml."
 )

@@ -16,16 +16,18 @@ from orchestrator.cli.context import (
 from orchestrator.cli.evaluations import show_evaluations
 from orchestrator.cli.logs import log_to
 from orchestrator.cli.output import notify
+from orchestrator.cli.place import RunName
 from orchestrator.cli.progress import watching
 from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.config.section import MOST
 from orchestrator.evaluate_run import evaluate_run
 from orchestrator.left_rows import replay_left_rows
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=RunName())
 @click.option("--split", type=click.Choice(SPLITS), default=META_TEST, show_default=True)
-@click.option("--episodes", type=click.IntRange(min=2), default=1000, show_default=True)
+@click.option("--episodes", type=click.IntRange(min=2, max=MOST), default=1000, show_default=True)
 @click.option(
     "--set",
     "overrides",

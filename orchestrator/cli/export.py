@@ -11,15 +11,16 @@ from metafleet.using.loading import load_model
 from metafleet.using.model_folder import check_free
 from metafleet.using.onnx_export import check_onnx_path, export_onnx
 from orchestrator.cli.context import load_settings
+from orchestrator.cli.place import Place, RunName
 from orchestrator.cli.reading import is_model
 from orchestrator.cli.taking import get_run_for, take_learned
 
 
 @click.command()
-@click.argument("source", metavar="RUN|MODEL")
+@click.argument("source", type=RunName(), metavar="RUN|MODEL")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=Place(path_type=Path),
     required=True,
     help="A folder to be made: safetensors and JSON; with --onnx, a file NAME.onnx.",
 )

@@ -14,6 +14,7 @@ import click
 from contracts.private_files import private_files
 from contracts.settings import Settings
 from metafleet.errors import MetafleetError
+from orchestrator.cli.environment import refusal
 from orchestrator.cli.lazy_group import LazyCommand, lazy_group
 from orchestrator.cli.output import notify, show_all_characters, unread_is_fine
 
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MetafleetError as error:
         return _fail(str(error), EXIT_ERROR)
     except Exception as error:
-        return _crashed(error)
+        refused = refusal(error)
+        return _fail(refused, EXIT_ERROR) if refused else _crashed(error)
     finally:
         signal.signal(signal.SIGTERM, previous)
 

@@ -15,15 +15,16 @@ from metafleet.using.prediction_file import check_out, write_predictions
 from orchestrator.cli.context import load_settings
 from orchestrator.cli.data_view import progress_bar
 from orchestrator.cli.output import notify
+from orchestrator.cli.place import OutputFile, Place
 from orchestrator.cli.reading import is_model, read_options, reading_options
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("model", type=Place(path_type=Path))
+@click.argument("folder", type=Place(path_type=Path))
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputFile(),
     help="A .csv or .jsonl file, to be made; default: CSV on standard output.",
 )
 @click.option("--force", is_flag=True, help="Replace a file that is there.")

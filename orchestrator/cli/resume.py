@@ -8,11 +8,12 @@ from orchestrator.attached import report_of
 from orchestrator.cli.context import load_settings, open_records, require_broker
 from orchestrator.cli.execution import execute_watched, show_report
 from orchestrator.cli.output import notify
+from orchestrator.cli.place import RunName
 from orchestrator.left_rows import replay_left_rows
 
 
 @click.command("resume")
-@click.argument("run")
+@click.argument("run", type=RunName())
 @click.option("--in-process", is_flag=True, help="Compute here, without Redis and workers.")
 @click.option(
     "--relaxed", is_flag=True, help="Go on although versions or CPU would give other bits."

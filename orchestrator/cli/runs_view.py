@@ -44,6 +44,7 @@ from orchestrator.cli.figures import (
     speed,
 )
 from orchestrator.cli.output import hint, notify
+from orchestrator.cli.place import RunName
 from orchestrator.cli.tables import make_facts, make_table, show_table
 from orchestrator.left_rows import replay_left_rows
 from orchestrator.process_name import has_died
@@ -59,6 +60,7 @@ _STYLES = {
 
 
 _MOST_ATTEMPTS = 1000
+_MOST_RUNS = 10**9
 """The newest attempts that did not count; `--json` has them, and the counters all."""
 
 
@@ -119,7 +121,7 @@ def _without_nan(value: Any) -> Any:
 
 
 @click.command("list")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1, max=_MOST_RUNS), default=20, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_runs(limit: int, as_json: bool) -> None:
     """List runs, newest first.
@@ -183,7 +185,7 @@ def _queue(run: RunRecord) -> str | None:
 
 
 @click.command("show")
-@click.argument("run")
+@click.argument("run", type=RunName())
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
 def show_run(run: str, as_json: bool) -> None:
     """Show RUN: an id, a uid, a name or `latest`.

@@ -24,6 +24,7 @@ from orchestrator.cli.evaluations import show_seeds
 from orchestrator.cli.execution import execute_watched, show_report
 from orchestrator.cli.figures import parse_seeds
 from orchestrator.cli.output import notify, program, unread_is_fine
+from orchestrator.cli.place import Place
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.naming import check_name
 from orchestrator.launch import Queueing, create_runs
@@ -37,7 +38,7 @@ _AFTER_INTERRUPT = {
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=Place(path_type=Path))
 @click.option(
     "--set",
     "overrides",

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from metafleet.execution import STRATEGIES
 from metafleet.execution.strategy import Precision, StrategyName
-from orchestrator.config.section import Section
+from orchestrator.config.section import MOST, Section
 
 
 class Engine(Section):
@@ -29,13 +29,13 @@ class Engine(Section):
     numerics: Literal["strict", "relaxed"] = "strict"
     policy: Literal["strict", "partial"] = "strict"
     min_fraction: float = Field(default=0.9, gt=0, le=1)
-    max_attempts: int = Field(default=3, ge=1)
-    checkpoint_every: int = Field(default=25, ge=1)
+    max_attempts: int = Field(default=3, ge=1, le=MOST)
+    checkpoint_every: int = Field(default=25, ge=1, le=MOST)
     max_staleness: int = Field(default=0, ge=0, le=4)
     step_deadline_s: float = Field(default=2400.0, gt=0)
     job_deadline_s: float = Field(default=600.0, gt=0)
     wire_dtype: Literal["float32", "bfloat16"] = "float32"
-    reduce_fan_in: int = Field(default=0, ge=0)
+    reduce_fan_in: int = Field(default=0, ge=0, le=MOST)
 
     @field_validator("episodes_per_job", mode="before")
     @classmethod

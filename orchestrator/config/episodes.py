@@ -5,15 +5,15 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from metafleet.episode import SPLITS, EpisodeShape
-from orchestrator.config.section import Section
+from orchestrator.config.section import MOST_AT_ONCE, Section
 
 
 class EpisodeOverride(Section):
     """Fields of an episode's shape that one split has otherwise."""
 
-    n_way: int | None = Field(default=None, ge=0)
-    k_shot: int | None = Field(default=None, ge=1)
-    n_query: int | None = Field(default=None, ge=1)
+    n_way: int | None = Field(default=None, ge=0, le=MOST_AT_ONCE)
+    k_shot: int | None = Field(default=None, ge=1, le=MOST_AT_ONCE)
+    n_query: int | None = Field(default=None, ge=1, le=MOST_AT_ONCE)
     shots: Literal["even", "uneven"] | None = None
     missing_rate: float | None = Field(default=None, ge=0, lt=1)
     support_modalities: list[str] | None = None
@@ -25,9 +25,9 @@ class EpisodeOverride(Section):
 class Episodes(Section):
     """Shape of the episodes: n_way 0 is regression; see ``EpisodeShape``."""
 
-    n_way: int = Field(ge=0)
-    k_shot: int = Field(ge=1)
-    n_query: int = Field(ge=1)
+    n_way: int = Field(ge=0, le=MOST_AT_ONCE)
+    k_shot: int = Field(ge=1, le=MOST_AT_ONCE)
+    n_query: int = Field(ge=1, le=MOST_AT_ONCE)
     shots: Literal["even", "uneven"] = "even"
     missing_rate: float = Field(default=0.0, ge=0, lt=1)
     support_modalities: list[str] = Field(default=[])

@@ -4,15 +4,15 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from orchestrator.config.section import Section
+from orchestrator.config.section import MOST, Section
 
 
 class Validation(Section):
     """When and how to validate; every=0 is never, patience=0 is no early stopping."""
 
-    every: int = Field(default=0, ge=0)
-    episodes: int = Field(default=200, ge=2)
-    patience: int = Field(default=0, ge=0)
+    every: int = Field(default=0, ge=0, le=MOST)
+    episodes: int = Field(default=200, ge=2, le=MOST)
+    patience: int = Field(default=0, ge=0, le=MOST)
 
     @model_validator(mode="after")
     def _check_patience(self) -> Self:
@@ -29,5 +29,5 @@ class Test(Section):
 
     __test__ = False  # tells pytest that this is no test class
 
-    episodes: int = Field(default=600, ge=2)
+    episodes: int = Field(default=600, ge=2, le=MOST)
     baselines: bool = True

@@ -4,22 +4,22 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from orchestrator.config.section import Section
+from orchestrator.config.section import MOST, MOST_AT_ONCE, MOST_WEIGHT, Section
 
 
 class Outer(Section):
     """The outer loop: how many steps, how large, which optimiser and schedule."""
 
-    steps: int = Field(ge=1)
-    meta_batch_size: int = Field(ge=1)
+    steps: int = Field(ge=1, le=MOST)
+    meta_batch_size: int = Field(ge=1, le=MOST_AT_ONCE)
     optimiser: Literal["adam", "sgd"] = "adam"
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=1e-3, gt=0, le=MOST_WEIGHT)
     momentum: float = Field(default=0.0, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=MOST_WEIGHT)
     clip_norm: float = Field(default=0.0, ge=0)
     schedule: Literal["constant", "cosine", "step"] = "constant"
-    warmup_steps: int = Field(default=0, ge=0)
-    step_every: int = Field(default=0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0, le=MOST)
+    step_every: int = Field(default=0, ge=0, le=MOST)
     step_gamma: float = Field(default=0.5, gt=0, le=1)
 
     @model_validator(mode="after")

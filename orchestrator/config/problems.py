@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from metafleet.errors import ConfigError
+from orchestrator.config.section import MOST, MOST_AT_ONCE, MOST_WEIGHT
 
 _TYPE_NAMES: tuple[tuple[type, str], ...] = (
     (bool, "a boolean"),
@@ -22,6 +23,7 @@ _TYPE_NAMES: tuple[tuple[type, str], ...] = (
     (datetime.time, "a time"),
 )
 _NUMBERS = {"integer": "an integer", "number": "a number"}
+_LIMITS = (MOST, MOST_AT_ONCE, MOST_WEIGHT)
 _BOUNDS = {
     "minimum": ">=",
     "exclusiveMinimum": ">",
@@ -88,7 +90,8 @@ def _describe_one(details: ErrorDetails, model: type[BaseModel], blame: Blame) -
     if details["type"] == "extra_forbidden":
         siblings = _properties(model, path[:-1])
         return blame.line(key, f" is not a known key; {suggest(path[-1], siblings)}")
-    expected = _expectation(_property(model, path))
+    is_too_large = details["type"] == "less_than_equal"
+    expected = _expectation(_property(model, path), with_limits=is_too_large)
     if details["type"] == "missing":
         return blame.line(key, f" is missing; expected {expected}")
     value = details["input"]
@@ -127,7 +130,8 @@ def _resolve(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str,
     return node
 
 
-def _expectation(node: Mapping[str, Any]) -> str:
+def _expectation(node: Mapping[str, Any], *, with_limits: bool) -> str:
+    """Say what a key takes; limits that only a slip of the hand exceeds, where one does."""
     if "expected" in node:
         return str(node["expected"])
     if "const" in node:
@@ -136,7 +140,11 @@ def _expectation(node: Mapping[str, Any]) -> str:
         return f"one of: {', '.join(node['enum'])}"
     kind = node.get("type")
     if kind in _NUMBERS:
-        bounds = [f"{sign} {node[name]}" for name, sign in _BOUNDS.items() if name in node]
+        bounds = [
+            f"{sign} {node[name]}"
+            for name, sign in _BOUNDS.items()
+            if name in node and (with_limits or node[name] not in _LIMITS)
+        ]
         return f"{_NUMBERS[kind]} {' and '.join(bounds)}".rstrip()
     return {"boolean": "true or false", "object": "a table", "string": "a string"}.get(
         str(kind), "another value"

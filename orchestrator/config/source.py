@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from metafleet.errors import ConfigError
+from orchestrator.config.bounded import MAX_DEPTH, parse_toml, read_bounded
 from orchestrator.config.problems import type_name
 
 Tree = dict[str, Any]
+_VALUE = "it"
 _PLACES = ("path", "imported")
 """Options of data that say the same in two ways; an override of one replaces the other."""
 
@@ -18,18 +20,18 @@ def read_toml(path: Path) -> Tree:
     """Read a TOML file.
 
     Raises:
-        ConfigError: the file is missing, unreadable, not UTF-8 or not TOML; says the line.
+        ConfigError: the file is missing, unreadable, unreasonably large, not UTF-8 or not TOML;
+            says the line.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_bounded(path)
     except FileNotFoundError as error:
         raise ConfigError(f"{path} does not exist; {_nearby(path)}") from error
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read ({error.strerror}); expected a TOML file"
-        ) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{_short(path)} cannot be read ({why}); expected a TOML file") from error
     try:
-        return tomllib.loads(raw.decode("utf-8-sig"))
+        return parse_toml(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise ConfigError(
@@ -38,6 +40,13 @@ def read_toml(path: Path) -> Tree:
         ) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    return text if text.isprintable() and len(text) <= 300 else f"{text!r:.300}"
 
 
 def _nearby(path: Path) -> str:
@@ -60,17 +69,30 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
     key, equals, value = text.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     if not equals or not all(path):
-        raise ConfigError(f"--set {text!r} assigns nothing; expected key=value, like outer.lr=0.01")
-    return path, parse_value(value.strip())
+        raise ConfigError(
+            f"--set {text!r:.200} assigns nothing; expected key=value, like outer.lr=0.01"
+        )
+    if len(path) > MAX_DEPTH:
+        raise ConfigError(
+            f"--set {text!r:.40}...: a key of {len(path)} parts; expected {MAX_DEPTH} at most"
+        )
+    try:
+        return path, parse_value(value.strip())
+    except ConfigError as error:
+        raise ConfigError(f"--set {key.strip():.60}: {error}") from error
 
 
 def parse_value(text: str) -> Any:
-    """Read a TOML value; what is none, or more than one, is a text: quotes may be left out."""
+    """Read a TOML value; what is none, or more than one, is a text: quotes may be left out.
+
+    Raises:
+        ConfigError: it nests too deep, or a number is too long.
+    """
     try:
-        parsed = tomllib.loads(f"value = {text}")
+        parsed = parse_toml(f"{_VALUE} = {text}")
     except tomllib.TOMLDecodeError:
         return text
-    return parsed["value"] if parsed.keys() == {"value"} else text
+    return parsed[_VALUE] if parsed.keys() == {_VALUE} else text
 
 
 def apply_overrides(tree: Tree, overrides: Sequence[str]) -> tuple[Tree, frozenset[str]]:

@@ -16,6 +16,7 @@ from metafleet.data.importing.columns import stem_of
 from metafleet.data.importing.detection import find_configurations, find_place
 from metafleet.data.importing.easy_few_shot import read_easy_few_shot
 from metafleet.data.importing.item import Item, Reading
+from metafleet.data.importing.links import links_out
 from metafleet.data.importing.manifests import (
     read_huggingface,
     read_libfewshot,
@@ -98,7 +99,8 @@ def read_items(
     ]
     if not found.items and not any(problem.is_fatal for problem in log.all()):
         log.add_fatal("no-layout", str(path), f"read as {layout}, it holds no example")
-    notes = [f"layout: {layout}", *map(one_line, found.notes), *notes, *_alike(items)]
+    aside = [*links_out(path, items), *_alike(items)]
+    notes = [f"layout: {layout}", *map(one_line, found.notes), *notes, *aside]
     return Reading(
         layout,
         tuple(items),

@@ -16,6 +16,7 @@ import numpy as np
 from metafleet.data.importing.parquet_table import read_parquet
 from metafleet.data.importing.part import FilePart
 from metafleet.data.importing.problems import ProblemLog
+from metafleet.data.spreadsheet import from_text
 from metafleet.errors import DecodeError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -133,7 +134,7 @@ def _read_csv(file: FilePart, content: bytes, log: ProblemLog) -> Table | None:
                 f"hold {delimiter!r}",
             )
             continue
-        rows.append(Row(where, dict(zip(columns, fields, strict=True))))
+        rows.append(Row(where, dict(zip(columns, map(from_text, fields), strict=True))))
     return Table(file, tuple(columns), tuple(rows))
 
 

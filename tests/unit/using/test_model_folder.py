@@ -415,3 +415,14 @@ def test_a_learned_model_that_would_be_read_otherwise_replaces_nothing(tmp_path:
         LearnedModel(replace(base.learned, blueprint=blueprint)).save(tmp_path / "base", force=True)
 
     assert files_of(tmp_path / "base") == before
+
+
+@pytest.mark.parametrize("name", ["model.json", "tensors.safetensors"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(
+    saved: Path, name: str
+) -> None:
+    (saved / name).unlink()
+    os.mkfifo(saved / name)
+
+    with pytest.raises(ModelError, match="no plain file"):
+        load_model(saved)

@@ -1,0 +1,64 @@
+"""Paths on the command line."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+_LONGEST = 1024
+_NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+
+
+class Place(click.Path):
+    """A path that a system could have: not empty, without NUL, of no endless name.
+
+    Whether it is there, and may be read or written, is for commands to say.
+    """
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Refuse what no system call takes."""
+        text = os.fsdecode(value)
+        if not text:
+            self.fail("an empty path; expected the name of a file or folder", param, ctx)
+        if "\0" in text:
+            self.fail(f"{text!r:.80} has a NUL; expected a name without", param, ctx)
+        try:
+            os.lstat(text)
+        except OSError as error:
+            if error.errno in _NO_NAME:
+                self.fail(f"{text!r:.80}: {(error.strerror or '').lower()}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class OutputFile(Place):
+    """The place of a file to be written beside and renamed, which would replace even a device."""
+
+    name = "file"
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Refuse what is there and is no plain file."""
+        found = super().convert(value, param, ctx)
+        if os.path.exists(found) and not os.path.isfile(found):
+            self.fail(f"{str(found)!r:.80} is no plain file; choose another name", param, ctx)
+        return found
+
+
+class RunName(click.types.StringParamType):
+    """A name that a run or a model could have: text without NUL, of no endless length."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what neither a database nor a file system can look for."""
+        text = str(value)
+        is_text = not any("\ud800" <= letter <= "\udfff" for letter in text)
+        if not is_text or "\0" in text or not text or len(text) > _LONGEST:
+            self.fail(f"{text!r:.80}; expected a name of up to {_LONGEST} letters", param, ctx)
+        return text

@@ -1,0 +1,78 @@
+"""TOML of a size that a parser can take: bounded before it is parsed, and its numbers after."""
+
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from metafleet.errors import ConfigError
+
+MAX_BYTES: Final = 1 << 20
+"""Of a configuration: a thousand times what one needs."""
+MAX_DEPTH: Final = 64
+"""Tables within tables, and parts of a dotted key, for which the parser takes quadratic time."""
+MAX_INTEGER: Final = 2**64 - 1
+"""The largest number that any option takes: a seed."""
+_PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')"""
+_LONG_KEY: Final = re.compile(rf"(?:{_PART}[ \t]*\.[ \t]*){{{MAX_DEPTH}}}")
+
+
+def read_bounded(path: Path) -> bytes:
+    """Read a configuration file, which may be a pipe.
+
+    Raises:
+        ConfigError: it is longer than ``MAX_BYTES``, as a device without an end is.
+        OSError, ValueError: it cannot be read, or its name cannot be.
+    """
+    with path.open("rb") as handle:
+        raw = handle.read(MAX_BYTES + 1)
+    if len(raw) > MAX_BYTES:
+        kind = "" if stat.S_ISREG(path.stat().st_mode) else " and is no plain file"
+        raise ConfigError(
+            f"{path} has more than {MAX_BYTES} bytes{kind}; expected a configuration in TOML"
+        )
+    return raw
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises:
+        tomllib.TOMLDecodeError: it is none, says the line.
+        ConfigError: it nests too deep, or a number is too long.
+    """
+    found = _LONG_KEY.search(text)
+    if found is not None:
+        line = text[: found.start()].count("\n") + 1
+        raise ConfigError(
+            f"line {line} has a key of {MAX_DEPTH} parts or more, {found[0][:30]!r}...; expected "
+            "a few"
+        )
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError as error:
+        raise ConfigError("it nests too deep; expected a few tables and lists") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise ConfigError(f"it holds what is no number here ({error!s:.60})") from error
+    _check(tree, "")
+    return tree
+
+
+def _check(value: Any, key: str, depth: int = 0) -> None:
+    """Refuse whole numbers that nothing can hold; their digits are not shown, they are many."""
+    if depth > MAX_DEPTH:
+        raise ConfigError(f"{key:.60} nests deeper than {MAX_DEPTH}; expected a few tables")
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _check(item, f"{key}.{name}" if key else name, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check(item, key, depth + 1)
+    elif isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise ConfigError(
+            f"{key:.60} is a whole number of {value.bit_length()} bits; expected 64 bits at most"
+        )
