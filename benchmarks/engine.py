@@ -23,9 +23,9 @@ from typing import Any
 
 from benchmarks.bare_cores import bare_cores
 from benchmarks.data_plane import machine, spec_of
+from contracts.device import prepare_process
 from contracts.settings import Settings
 from metafleet.data import registry as datasets
-from metafleet.device import prepare_process
 from metafleet.episode import META_TRAIN, EpisodeShape
 from metafleet.params import MetaState
 from metafleet.workload import Workload, WorkloadSpec

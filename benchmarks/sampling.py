@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from benchmarks.data_plane import machine
-from benchmarks.turns import take_turns
-from metafleet.data.class_data import ClassData
-from metafleet.data.prepared import ClassInfo
-from metafleet.data.preparing import Content, find_or_prepare
+from benchmarks.round_robin import take_turns
+from metafleet.data.prepared.class_data import ClassData
+from metafleet.data.prepared.prepared import ClassInfo
+from metafleet.data.prepared.preparing import Content, find_or_prepare
 from metafleet.data.registry import open_source
 from metafleet.episode import META_TRAIN, EpisodeShape
 from metafleet.sampling import EpisodeSource

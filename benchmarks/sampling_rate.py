@@ -4,7 +4,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from benchmarks.turns import take_turns
+from benchmarks.round_robin import take_turns
 from metafleet.data import registry as datasets
 from metafleet.episode import META_TRAIN, EpisodeShape
 from metafleet.workload import Workload, WorkloadSpec

@@ -17,13 +17,13 @@ import threading
 from typing import Any, cast
 
 from contracts.connections import connect
+from contracts.fingerprint import fingerprint_text
 from contracts.host_cache import HostCache
 from contracts.job import PROTOCOL_VERSION
 from contracts.keys import queue_list, queue_of
 from contracts.presence import BEAT_INTERVAL_S, WorkerInfo, announce, withdraw
 from contracts.settings import Settings
-from metafleet.fingerprint import fingerprint_text
-from metafleet.version import code_version
+from contracts.version import code_version
 from workers.inner_loop import InnerLoopRunner
 
 QUEUE = queue_of("cpu")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from contracts.connections import Client
-from contracts.dropped import NOTE, Dropped, parse_dropped
+from contracts.discarded_attempts import NOTE, Dropped, parse_dropped
 from contracts.job import InnerLoopJob
 from contracts.keys import RunKeys, StepKeys
 

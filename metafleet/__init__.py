@@ -22,6 +22,11 @@ if TYPE_CHECKING:
         ExampleSet,
     )
     from metafleet.errors import ConfigError, DataError, MetafleetError, ModelError, NumericsError
+    from metafleet.inference.adapted_model import AdaptedModel
+    from metafleet.inference.items import ReadOptions
+    from metafleet.inference.learned_model import LearnedModel
+    from metafleet.inference.loading import adapt, load_model
+    from metafleet.inference.prediction import Prediction
     from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
     from metafleet.learners.context import EpisodeContext
     from metafleet.learners.episodic import EpisodicLearner
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from metafleet.learners.outcome import QueryGradient
     from metafleet.learners.protonet import Protonet, ProtonetOptions
     from metafleet.learners.registry import LEARNERS, build_learner
+    from metafleet.learners.summary import Summary, summarise
     from metafleet.models.base import Model, ModelFactory
     from metafleet.models.batch_norm import average_buffers
     from metafleet.models.conv4 import Conv4, Conv4Options
@@ -45,12 +51,6 @@ if TYPE_CHECKING:
     from metafleet.script.meta_learner import MetaLearner
     from metafleet.script.outer_step import OuterStep
     from metafleet.seeds import CounterRng
-    from metafleet.summary import Summary, summarise
-    from metafleet.using.adapted_model import AdaptedModel
-    from metafleet.using.items import ReadOptions
-    from metafleet.using.learned_model import LearnedModel
-    from metafleet.using.loading import adapt, load_model
-    from metafleet.using.prediction import Prediction
     from metafleet.workload import Workload, WorkloadSpec
 
 __all__ = [
@@ -188,15 +188,15 @@ _NAMES = {
     "metafleet.script.meta_learner": ("MetaLearner",),
     "metafleet.script.outer_step": ("OuterStep",),
     "metafleet.seeds": ("CounterRng",),
-    "metafleet.summary": (
+    "metafleet.learners.summary": (
         "Summary",
         "summarise",
     ),
-    "metafleet.using.adapted_model": ("AdaptedModel",),
-    "metafleet.using.items": ("ReadOptions",),
-    "metafleet.using.learned_model": ("LearnedModel",),
-    "metafleet.using.loading": ("adapt", "load_model"),
-    "metafleet.using.prediction": ("Prediction",),
+    "metafleet.inference.adapted_model": ("AdaptedModel",),
+    "metafleet.inference.items": ("ReadOptions",),
+    "metafleet.inference.learned_model": ("LearnedModel",),
+    "metafleet.inference.loading": ("adapt", "load_model"),
+    "metafleet.inference.prediction": ("Prediction",),
     "metafleet.workload": (
         "Workload",
         "WorkloadSpec",

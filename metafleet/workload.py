@@ -20,13 +20,13 @@ from metafleet.episode import META_TRAIN, Episode, ExampleSet
 from metafleet.errors import ConfigError, DataCorruptError, ImpureError, NumericsError
 from metafleet.execution import Execution, Strategy, check_mapped, make_execution
 from metafleet.execution.compiled import CompiledExecution
-from metafleet.hidden_state import HiddenState
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.registry import build_learner
 from metafleet.models.module_mode import meta_training
 from metafleet.models.registry import model_factory
 from metafleet.params import MetaState, Params, schema_of
-from metafleet.process_state import checksum, kept_as_it_is, seed_generators
+from metafleet.purity.hidden_state import HiddenState
+from metafleet.purity.process_state import checksum, kept_as_it_is, seed_generators
 from metafleet.sampling import EpisodeSource, problem_of
 from metafleet.seeds import CounterRng
 from metafleet.workload_spec import WorkloadSpec

@@ -13,8 +13,8 @@ from db.engine import Database
 from db.records import JobRecord, OuterStepRecord, RunRecord
 from db.repositories import JobRepository, OuterStepRepository, RunRepository
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.events import EvaluationDone, RunStarted, StepDone
-from orchestrator.launch import RunReport, create_runs, execute_run
+from orchestrator.runs.launch import RunReport, create_runs, execute_run
+from orchestrator.training.events import EvaluationDone, RunStarted, StepDone
 from tests.fleet import ROOT
 
 SINUSOID: dict[str, Any] = {

@@ -7,9 +7,9 @@ import sys
 
 from contracts.celery_app import make_app
 from contracts.connections import require_broker_url
+from contracts.device import prepare_process, resolve_device
 from contracts.private_files import keep_private, tighten
 from contracts.settings import Settings
-from metafleet.device import prepare_process, resolve_device
 from metafleet.errors import MetafleetError
 from workers import broker, tasks
 from workers.lifecycle import Lifecycle

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from contracts.blobs import BlobStore, open_blob_store
+from contracts.code_used import describe_code
 from contracts.codec import Schema, decode_tensors, narrow, narrow_schema, widen
 from contracts.connections import connect, redis_errors, require_broker_url
+from contracts.device import describe_device, prepare_process, resolve_device
 from contracts.direct_client import DirectClient
 from contracts.exchange import Exchange
+from contracts.fingerprint import differences, explain, fingerprint_text, merged
 from contracts.host_cache import HostCache
 from contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_job
 from contracts.keys import RunKeys
@@ -23,8 +26,6 @@ from contracts.ledger import JobLedger
 from contracts.settings import Settings
 from contracts.signing import sign, verify
 from metafleet.cancellation import cancellable, stop_if_unwanted
-from metafleet.code_used import describe_code
-from metafleet.device import describe_device, prepare_process, resolve_device
 from metafleet.errors import (
     BlobMissingError,
     BrokerUnavailableError,
@@ -36,7 +37,6 @@ from metafleet.errors import (
     NumericsError,
     StaleError,
 )
-from metafleet.fingerprint import differences, explain, fingerprint_text, merged
 from metafleet.params import MetaState, Params, flatten_state
 from metafleet.reduction import TreeReducer
 from workers.caches import StateCache, WorkloadCache

@@ -7,14 +7,14 @@ from typing import Any, Final
 
 from celery import Celery, signals
 
+from contracts.device import describe_device, prepare_process, resolve_device
+from contracts.fingerprint import fingerprint_text
 from contracts.host_cache import HostCache
 from contracts.job import PROTOCOL_VERSION
 from contracts.keys import queue_name, queue_of
 from contracts.presence import WorkerInfo
 from contracts.settings import Settings
-from metafleet.device import describe_device, prepare_process, resolve_device
-from metafleet.fingerprint import fingerprint_text
-from metafleet.version import code_version
+from contracts.version import code_version
 from workers.consuming import SendEventsTogether, TakeHints, ready_children
 from workers.idleness import Idleness
 from workers.presence import PresenceThread

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any, Protocol
 
-from metafleet.data.class_data import ClassData
-from metafleet.data.prepared import PreparedData
+from metafleet.data.prepared.class_data import ClassData
+from metafleet.data.prepared.prepared import PreparedData
 from metafleet.data.summary import DataSummary, Progress
 from metafleet.sampling import EpisodeSource
 

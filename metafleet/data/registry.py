@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from metafleet.data.base import DataSet
-from metafleet.data.clinc150 import Clinc150
-from metafleet.data.computed import ComputedRegression
-from metafleet.data.concepts import Concepts
-from metafleet.data.folder import Folder
-from metafleet.data.fsdd import Fsdd
-from metafleet.data.function_families import FUNCTION_FAMILIES
-from metafleet.data.functions import Functions
-from metafleet.data.glyphs import Glyphs
+from metafleet.data.functions.computed import ComputedRegression
+from metafleet.data.functions.function_families import FUNCTION_FAMILIES
+from metafleet.data.functions.functions import Functions
+from metafleet.data.functions.sinusoid import SINUSOID
+from metafleet.data.importing.folder import Folder
 from metafleet.data.importing.record import find_record
 from metafleet.data.mixture import Mixture
-from metafleet.data.omniglot import Omniglot
-from metafleet.data.prepared import PreparedData
-from metafleet.data.sinusoid import SINUSOID
+from metafleet.data.prepared.prepared import PreparedData
+from metafleet.data.sets.clinc150 import Clinc150
+from metafleet.data.sets.concepts import Concepts
+from metafleet.data.sets.fsdd import Fsdd
+from metafleet.data.sets.glyphs import Glyphs
+from metafleet.data.sets.omniglot import Omniglot
 from metafleet.data.summary import DataSummary, Progress
 from metafleet.errors import ConfigError
 from metafleet.options import parse_options
@@ -165,7 +165,7 @@ def draw_sheet(options: Options, data_dir: Path, path: Path) -> str:
         ConfigError: the data set has nothing to draw.
         DataError: ``path`` cannot be written; or as ``open_source``.
     """
-    from metafleet.data.sheet import write_sheet  # noqa: PLC0415 - needs Pillow
+    from metafleet.data.sheet.sheet import write_sheet  # noqa: PLC0415 - needs Pillow
 
     everything = dict(options) | {"modalities": _all_modalities(options)}
     if everything["modalities"] and is_ready(everything, data_dir):

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from metafleet.data.download import Patience
 from metafleet.data.locking import exclusive
+from metafleet.data.prepared.download import Patience
 from metafleet.data.summary import Progress, no_progress
 from metafleet.errors import DataError
 

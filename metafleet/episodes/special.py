@@ -25,7 +25,7 @@ from metafleet.episode import (
     ExampleSet,
     presence_key,
 )
-from metafleet.episodes.class_text import count_leaks, name_bytes
+from metafleet.episodes.class_names import count_leaks, name_bytes
 from metafleet.episodes.drawing import Candidates, draw_items, uneven_shots
 from metafleet.episodes.items import ClassRows, Modality
 from metafleet.episodes.masking import drop_modalities, shown_modalities

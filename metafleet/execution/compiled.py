@@ -11,8 +11,8 @@ from metafleet.episode import Episode
 from metafleet.errors import ConfigError
 from metafleet.execution.chunk import Chunk, stack_episodes
 from metafleet.execution.compiler import write_down
-from metafleet.execution.machine_code import MachineCode, Program
 from metafleet.execution.mapped import ChunkComputation, ChunkSums, MappedExecution
+from metafleet.execution.program_cache import MachineCode, Program
 from metafleet.execution.strategy import Strategy
 from metafleet.learners.base import Learner
 from metafleet.learners.objective import apart

@@ -12,7 +12,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from metafleet.errors import ConfigError, MetafleetError
-from metafleet.tracing import tracing
+from metafleet.models.tracing import tracing
 
 _CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 

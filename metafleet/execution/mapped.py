@@ -15,17 +15,17 @@ from metafleet.execution.one_by_one import AutogradExecution, add_to
 from metafleet.execution.precision import in_precision
 from metafleet.execution.pure import PureFunction
 from metafleet.execution.strategy import Precision, Strategy
-from metafleet.hidden_state import HiddenState
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.differentiation import by_functions
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.objective import is_counted
 from metafleet.models.episode_norm import EpisodeNorm
-from metafleet.notes import Notes
+from metafleet.models.notes import Notes
+from metafleet.models.tracing import mapping
 from metafleet.params import MetaState, Params
+from metafleet.purity.hidden_state import HiddenState
 from metafleet.registry import name_of
-from metafleet.tracing import mapping
 
 
 class ChunkSums(NamedTuple):

@@ -10,10 +10,10 @@ from metafleet.errors import ConfigError, NumericsError
 from metafleet.execution.constant_memory import recomputed, why_not_recomputed
 from metafleet.execution.precision import in_precision
 from metafleet.execution.strategy import Strategy
-from metafleet.hidden_state import HiddenState
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.params import MetaState, Params
+from metafleet.purity.hidden_state import HiddenState
 
 _BFLOAT16_TOLERANCE = 0.05
 

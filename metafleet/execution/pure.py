@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from torch import nn
 
 from metafleet.errors import ConfigError
-from metafleet.hidden_state import Change, HiddenState, Snapshot
+from metafleet.purity.hidden_state import Change, HiddenState, Snapshot
 
 ResultT = TypeVar("ResultT")
 Slots = Sequence[tuple[object, str]]

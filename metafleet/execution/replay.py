@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from metafleet.errors import ConfigError
-from metafleet.hidden_state import HiddenState, Snapshot
-from metafleet.kept_values import Path
 from metafleet.params import dot
+from metafleet.purity.hidden_state import HiddenState, Snapshot
+from metafleet.purity.kept_values import Path
 
 ResultT = TypeVar("ResultT")
 Slopes = dict[Path, Tensor]

@@ -10,7 +10,7 @@ from metafleet.cancellation import stop_if_unwanted
 from metafleet.learners.differentiation import Differentiate, by_autograd
 from metafleet.models.batch_norm import Normalise
 from metafleet.models.episode_norm import EpisodeNorm
-from metafleet.notes import Notes
+from metafleet.models.notes import Notes
 from metafleet.params import Params
 
 _SUPPORT_LOSS = "support loss"

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from metafleet.notes import Notes
+from metafleet.models.notes import Notes
 from metafleet.params import Params
 
 Function = Callable[[Params], tuple[Tensor, Any]]

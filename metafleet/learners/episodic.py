@@ -24,7 +24,7 @@ from metafleet.learners.objective import (
 )
 from metafleet.learners.outcome import EpisodeOutcome
 from metafleet.models.episode_norm import EpisodeNorm
-from metafleet.notes import Notes
+from metafleet.models.notes import Notes
 from metafleet.params import MetaState, Params
 
 OptionsT = TypeVar("OptionsT")

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from metafleet.episode import ExampleSet
-from metafleet.hidden_state import HiddenState
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.descent import Descent, StepOptions
 from metafleet.learners.outcome import QueryGradient
 from metafleet.options import require
 from metafleet.params import Params, dot
+from metafleet.purity.hidden_state import HiddenState
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import BatchNormMode, Normalise
 from metafleet.models.conv_block import conv_block, init_blocks
 from metafleet.models.encoder import Encoder, require_counts
+from metafleet.models.tracing import is_mapped
 from metafleet.options import require
 from metafleet.params import Params
-from metafleet.tracing import is_mapped
 
 
 @dataclass(frozen=True, slots=True)

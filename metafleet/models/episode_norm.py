@@ -15,7 +15,7 @@ from metafleet.models.batch_norm import (
     all_but_channels,
     statistics_of,
 )
-from metafleet.notes import Notes
+from metafleet.models.notes import Notes
 from metafleet.params import Params
 
 _UNKNOWN = -1.0

@@ -27,7 +27,7 @@ from metafleet.models.module_survey import survey
 from metafleet.options import can_convert
 from metafleet.params import Params
 from metafleet.problem import Problem
-from metafleet.process_state import kept_as_it_is, seed_generators
+from metafleet.purity.process_state import kept_as_it_is, seed_generators
 from metafleet.seeds import CounterRng
 
 OUTPUT_ARGUMENTS: Final = ("n_way", "n_classes", "num_classes", "n_outputs", "out_features")

@@ -32,7 +32,7 @@ from torch import Tensor
 from metafleet.errors import ConfigError
 from metafleet.models.autograd import apply
 from metafleet.models.batch_norm import EPSILON, BatchStatistics, Normalise
-from metafleet.tracing import is_being_compiled
+from metafleet.models.tracing import is_being_compiled
 
 
 def can_fuse(norm: Normalise, x: Tensor) -> TypeGuard[BatchStatistics]:

@@ -4,9 +4,9 @@ from typing import Any
 
 from torch import Tensor
 
-from metafleet.hidden_state import HiddenState, Snapshot
 from metafleet.learners.adaptation import Adaptation
 from metafleet.models.module_model import PREFIX
+from metafleet.purity.hidden_state import HiddenState, Snapshot
 from metafleet.script.module_factory import ModuleFactory
 from metafleet.script.plain_episode import Inputs, as_inputs
 from metafleet.script.runtime import running

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metafleet.episode import Episode
 from metafleet.errors import DataError
-from metafleet.generators import Generators
+from metafleet.purity.generators import Generators
 from metafleet.script.learning import Learning
 from metafleet.script.plain_episode import PlainEpisode, as_episode, check_classes
 from metafleet.script.runtime import Turns

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from metafleet.hidden_state import HiddenState, Snapshot
-from metafleet.kept_values import is_same
+from metafleet.purity.hidden_state import HiddenState, Snapshot
+from metafleet.purity.kept_values import is_same
 
 EpisodeT = TypeVar("EpisodeT")
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from metafleet.episode import ExampleSet
 from metafleet.errors import ConfigError, NumericsError
 from metafleet.execution import make_execution
-from metafleet.hidden_state import HiddenState
 from metafleet.models.module_function import ModuleFunction
 from metafleet.params import Params
 from metafleet.problem import LossFn
+from metafleet.purity.hidden_state import HiddenState
 from metafleet.script.arguments import check_optimiser
 from metafleet.script.binding import Algorithm, Binding, bind, bind_to_losses, require_losses_enough
 from metafleet.script.bound import Bound

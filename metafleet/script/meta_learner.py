@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from metafleet.episode import META_TRAIN
 from metafleet.errors import ConfigError, NumericsError
 from metafleet.learners.base import LearnerClass
+from metafleet.learners.summary import Summary, summarise
 from metafleet.models.module_function import ModuleFunction
 from metafleet.options import require
 from metafleet.problem import LossFn
@@ -36,7 +37,6 @@ from metafleet.script.plain_episode import PlainEpisode, PlainSupport, as_suppor
 from metafleet.script.runtime import Turns, running
 from metafleet.script.saved_learner import load, save
 from metafleet.script.training_loop import TrainingLoop
-from metafleet.summary import Summary, summarise
 
 _JUDGED = "judged"
 _EXECUTIONS = ("autograd", "vmap", "constant_memory")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metafleet.generators import Generators
+from metafleet.purity.generators import Generators
 
 ItemT = TypeVar("ItemT")
 

@@ -8,11 +8,11 @@ import click
 from contracts.settings import Settings
 from metafleet.data.importing.reading import require_there
 from metafleet.data.summary import no_progress
+from metafleet.inference.adapted_model import AdaptedModel
+from metafleet.inference.learned_model import LearnedModel
+from metafleet.inference.loading import load_model
+from metafleet.inference.model_folder import check_free
 from metafleet.models.batch_norm import MODES
-from metafleet.using.adapted_model import AdaptedModel
-from metafleet.using.learned_model import LearnedModel
-from metafleet.using.loading import load_model
-from metafleet.using.model_folder import check_free
 from orchestrator.cli.context import echo_json, load_settings
 from orchestrator.cli.data_view import progress_bar
 from orchestrator.cli.output import notify

@@ -6,11 +6,11 @@ from db.engine import Database
 from db.records import RunRecord, RunStatus
 from db.repositories.runs import RunRepository
 from metafleet.errors import FleetError, RunCancelledError
-from orchestrator.attached import AttachedRun, report_of
 from orchestrator.cli.context import load_settings, open_records
 from orchestrator.cli.execution import show_report
 from orchestrator.cli.place import RunName
 from orchestrator.cli.progress import watching
+from orchestrator.runs.attached import AttachedRun, report_of
 
 
 @click.command("attach")

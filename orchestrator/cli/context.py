@@ -15,9 +15,9 @@ from db.engine import Database
 from db.schema import status
 from metafleet.errors import DatabaseError, RunNotFoundError
 from orchestrator.cli.output import notify
-from orchestrator.dead_owners import settle_dead_runs
 from orchestrator.embedded.stack_file import discard_stale_stack
-from orchestrator.left_rows import find_left_rows, put_back_lost_runs
+from orchestrator.recording.left_rows import find_left_rows, put_back_lost_runs
+from orchestrator.runs.dead_owners import settle_dead_runs
 
 
 def load_settings() -> Settings:

@@ -9,7 +9,7 @@ from db.engine import Database
 from orchestrator.cli.context import load_settings, open_records
 from orchestrator.cli.place import OutputFile, RunName
 from orchestrator.cli.runs_view import RunView
-from orchestrator.curve import draw_learning_curve
+from orchestrator.runs.curve import draw_learning_curve
 
 
 @click.command("curve")

@@ -13,7 +13,7 @@ import click
 
 from contracts.settings import Settings
 from metafleet.data import registry
-from metafleet.data.importing.bringing import ImportReport, absolute_path, import_folder
+from metafleet.data.importing.importer import ImportReport, absolute_path, import_folder
 from metafleet.data.importing.options import FolderOptions, Layout
 from metafleet.data.importing.problems import Problem, counted, first_lines, tally
 from metafleet.data.importing.record import plain_name

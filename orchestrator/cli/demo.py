@@ -19,7 +19,7 @@ from orchestrator.cli.output import notify, program
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.section import MOST
 from orchestrator.embedded.stack import EmbeddedStack, StackOrder
-from orchestrator.launch import create_runs
+from orchestrator.runs.launch import create_runs
 
 _WORKERS_WITHIN_S = 120.0
 

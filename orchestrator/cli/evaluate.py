@@ -20,8 +20,8 @@ from orchestrator.cli.place import RunName
 from orchestrator.cli.progress import watching
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.section import MOST
-from orchestrator.evaluate_run import evaluate_run
-from orchestrator.left_rows import replay_left_rows
+from orchestrator.recording.left_rows import replay_left_rows
+from orchestrator.runs.evaluate_run import evaluate_run
 
 
 @click.command()

@@ -9,7 +9,7 @@ from metafleet.data.registry import least_mse
 from orchestrator.cli.figures import contender, counted, percent, plus_minus
 from orchestrator.cli.tables import make_table, show_table
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.events import EvaluationDone
+from orchestrator.training.events import EvaluationDone
 
 
 def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> None:

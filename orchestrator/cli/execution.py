@@ -17,8 +17,8 @@ from orchestrator.cli.logs import log_to
 from orchestrator.cli.output import program
 from orchestrator.cli.progress import watching
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.launch import RunReport, execute_run
-from orchestrator.tenure import Tenure
+from orchestrator.runs.launch import RunReport, execute_run
+from orchestrator.runs.tenure import Tenure
 
 
 def execute_watched(  # noqa: PLR0913 - options of several commands

@@ -6,10 +6,10 @@ import click
 
 from contracts.settings import Settings
 from metafleet.errors import ModelError
-from metafleet.using.adapted_model import AdaptedModel
-from metafleet.using.loading import load_model
-from metafleet.using.model_folder import check_free
-from metafleet.using.onnx_export import check_onnx_path, export_onnx
+from metafleet.inference.adapted_model import AdaptedModel
+from metafleet.inference.loading import load_model
+from metafleet.inference.model_folder import check_free
+from metafleet.inference.onnx_export import check_onnx_path, export_onnx
 from orchestrator.cli.context import load_settings
 from orchestrator.cli.place import Place, RunName
 from orchestrator.cli.reading import is_model

@@ -8,10 +8,10 @@ import click
 from metafleet.data.importing.reading import require_there
 from metafleet.data.summary import no_progress
 from metafleet.errors import ModelError
-from metafleet.using.adapted_model import AdaptedModel
-from metafleet.using.loading import load_model
-from metafleet.using.prediction import Prediction, Value
-from metafleet.using.prediction_file import check_out, write_predictions
+from metafleet.inference.adapted_model import AdaptedModel
+from metafleet.inference.loading import load_model
+from metafleet.inference.prediction import Prediction, Value
+from metafleet.inference.prediction_file import check_out, write_predictions
 from orchestrator.cli.context import load_settings
 from orchestrator.cli.data_view import progress_bar
 from orchestrator.cli.output import notify

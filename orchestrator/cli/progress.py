@@ -16,7 +16,7 @@ from rich.progress import (
 
 from orchestrator.cli.figures import counted, percent, plus_minus, speed
 from orchestrator.cli.output import notify
-from orchestrator.events import EvaluationDone, Observer, RunStarted, StepDone
+from orchestrator.training.events import EvaluationDone, Observer, RunStarted, StepDone
 
 _LINE_EVERY_S = 5.0
 _SMOOTHING = 0.9

@@ -8,7 +8,7 @@ import click
 
 from metafleet.data.importing.options import Layout
 from metafleet.errors import ConfigError
-from metafleet.using.items import ReadOptions
+from metafleet.inference.items import ReadOptions
 
 _OPTIONS = (
     click.option(

@@ -4,12 +4,12 @@ import click
 
 from db.records import RunStatus
 from db.repositories.runs import RunRepository
-from orchestrator.attached import report_of
 from orchestrator.cli.context import load_settings, open_records, require_broker
 from orchestrator.cli.execution import execute_watched, show_report
 from orchestrator.cli.output import notify
 from orchestrator.cli.place import RunName
-from orchestrator.left_rows import replay_left_rows
+from orchestrator.recording.left_rows import replay_left_rows
+from orchestrator.runs.attached import report_of
 
 
 @click.command("resume")

@@ -25,7 +25,7 @@ from db.repositories.evaluations import EvaluationRepository
 from db.repositories.jobs import JobRepository
 from db.repositories.outer_steps import OuterStepRepository
 from db.repositories.runs import RunRepository
-from orchestrator.calibration import Calibration
+from orchestrator.autotune.calibration import Calibration
 from orchestrator.cli.context import (
     echo_json,
     is_unused,
@@ -46,8 +46,8 @@ from orchestrator.cli.figures import (
 from orchestrator.cli.output import hint, notify
 from orchestrator.cli.place import RunName
 from orchestrator.cli.tables import make_facts, make_table, show_table
-from orchestrator.left_rows import replay_left_rows
-from orchestrator.process_name import has_died
+from orchestrator.recording.left_rows import replay_left_rows
+from orchestrator.runs.process_name import has_died
 
 _STYLES = {
     RunStatus.FINISHED: "green",

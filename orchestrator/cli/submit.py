@@ -27,8 +27,8 @@ from orchestrator.cli.output import notify, program, unread_is_fine
 from orchestrator.cli.place import Place
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.config.naming import check_name
-from orchestrator.launch import Queueing, create_runs
-from orchestrator.tenure import Tenure
+from orchestrator.runs.launch import Queueing, create_runs
+from orchestrator.runs.tenure import Tenure
 
 _AFTER_INTERRUPT = {
     "keep": RunStatus.INTERRUPTED,

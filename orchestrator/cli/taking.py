@@ -4,10 +4,10 @@ from contracts.settings import Settings
 from db.records import RunRecord
 from db.repositories.runs import RunRepository
 from metafleet.errors import RunNotFoundError
-from metafleet.using.learned_model import LearnedModel
+from metafleet.inference.learned_model import LearnedModel
 from orchestrator.cli.context import open_records
 from orchestrator.cli.output import notify
-from orchestrator.learned_run import learned_by
+from orchestrator.runs.learned_run import learned_by
 
 
 def take_learned(settings: Settings, ref: str) -> LearnedModel:

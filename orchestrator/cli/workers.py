@@ -9,7 +9,7 @@ from contracts.presence import WorkerInfo, list_workers
 from orchestrator.cli.context import echo_json, load_settings, open_broker
 from orchestrator.cli.output import hint, notify
 from orchestrator.cli.tables import make_table, show_table
-from orchestrator.engine.strangers import find_mismatch
+from orchestrator.engine.incompatible_workers import find_mismatch
 
 _HINT = (
     "no workers; start some with `metafleet up --workers 2`, or on any machine that reaches Redis "

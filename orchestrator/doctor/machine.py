@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
+from contracts.device import describe_device, resolve_device
 from contracts.private_files import private_files
 from contracts.settings import Settings
+from contracts.version import code_version
 from metafleet.data.registry import DATASETS, is_made_of_parts, is_ready
-from metafleet.device import describe_device, resolve_device
 from metafleet.errors import ConfigError
-from metafleet.version import code_version
 from orchestrator.doctor.finding import Finding, examine, fail, ok, warn
 from orchestrator.doctor.shadows import find_shadows
 from orchestrator.embedded.server_binary import find_server

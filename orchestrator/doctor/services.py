@@ -14,7 +14,7 @@ from db.repositories import RunQueue, ServerRepository
 from db.schema import status
 from orchestrator.doctor.finding import Finding, examine, fail, ok, warn
 from orchestrator.embedded.server_binary import MIN_VERSION
-from orchestrator.engine.strangers import find_mismatch
+from orchestrator.engine.incompatible_workers import find_mismatch
 
 _TIMEOUT_S = 3.0
 _START_ONE = "start one with `metafleet up`, or `metafleet worker` on any machine"

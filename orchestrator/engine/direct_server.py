@@ -8,7 +8,7 @@ from pathlib import Path
 from contracts.codec import Encoded
 from metafleet.errors import ConfigError
 from orchestrator.engine.direct_app import DirectApp
-from orchestrator.web_server import BACKLOG, WebServer
+from orchestrator.web.server import BACKLOG, WebServer
 
 
 class DirectServer:

@@ -20,22 +20,22 @@ from metafleet.errors import (
     FleetError,
     MetafleetError,
 )
-from orchestrator.engine.carrier import Carrier
+from orchestrator.engine.attempt_counts import Sink, Tally
+from orchestrator.engine.device_queues import Lanes
 from orchestrator.engine.failing import failing
 from orchestrator.engine.fleet_options import FleetOptions
-from orchestrator.engine.lanes import Lanes
+from orchestrator.engine.incompatible_workers import Strangers
 from orchestrator.engine.numerics import Numerics
 from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.ownership import Ownership
-from orchestrator.engine.patience import Patience
 from orchestrator.engine.redis_clock import RedisClock
 from orchestrator.engine.reducing import groups_of, reduce_request
 from orchestrator.engine.replies import wait_for_results
+from orchestrator.engine.retry import Patience
 from orchestrator.engine.second_look import SecondLook
 from orchestrator.engine.step import Shard, StepOutcome, StepRequest, Ticket, cut
 from orchestrator.engine.step_deadline import StepDeadline
-from orchestrator.engine.strangers import Strangers
-from orchestrator.engine.tally import Sink, Tally
+from orchestrator.engine.transfer import Carrier
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from contracts.code_used import describe_code
 from contracts.codec import WireDtype, narrow, schema_of, widen
+from contracts.device import describe_device, prepare_process
+from contracts.fingerprint import fingerprint_text
 from metafleet.cancellation import cancellable
-from metafleet.code_used import describe_code
-from metafleet.device import describe_device, prepare_process
-from metafleet.fingerprint import fingerprint_text
 from metafleet.learners.base import EpisodeMetrics
 from metafleet.params import MetaState, Params, digest, flatten_state, unflatten_state
 from metafleet.reduction import TreeReducer

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Callable
 
+from contracts.code_used import describe_code
+from contracts.fingerprint import differences, explain, merged
 from contracts.job import ShardResult
-from metafleet.code_used import describe_code
-from metafleet.fingerprint import differences, explain, merged
 from metafleet.workload_spec import WorkloadSpec
 
 

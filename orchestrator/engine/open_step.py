@@ -25,13 +25,13 @@ from metafleet.errors import (
     SchemaError,
     StaleError,
 )
+from orchestrator.engine.attempt_counts import StepTally, Tally
 from orchestrator.engine.collector import Collector
 from orchestrator.engine.queue_mark import QueueMark
 from orchestrator.engine.redis_clock import RedisClock
 from orchestrator.engine.shard_book import FleetView, QueueView, ShardBook
 from orchestrator.engine.sighting import sight
 from orchestrator.engine.step import Shard, StepOutcome, StepRequest, name_shards
-from orchestrator.engine.tally import StepTally, Tally
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Final
 from contracts.connections import Client
 from contracts.keys import queue_list
 from contracts.presence import WorkerInfo, list_workers
-from orchestrator.engine.strangers import find_mismatch
+from orchestrator.engine.incompatible_workers import find_mismatch
 
 STARVES_AFTER_S: Final = 15.0
 """How long a worker may be idle beside jobs that wait. One that works is handed a job at once."""

@@ -26,8 +26,8 @@ from metafleet.errors import (
     RunCancelledError,
 )
 from orchestrator.cli.progress import LineObserver
-from orchestrator.launch import execute_run
-from orchestrator.tenure import Tenure
+from orchestrator.runs.launch import execute_run
+from orchestrator.runs.tenure import Tenure
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from db.records import RunRecord, RunStatus
 from db.repositories import RunQueue, RunRepository, ServerRepository
 from db.repositories.servers import ALIVE_WITHIN_S, BEAT_EVERY_S
 from metafleet.errors import BrokerUnavailableError, DatabaseUnavailableError, MetafleetError
-from orchestrator.process_name import process_name
+from orchestrator.runs.process_name import process_name
 from orchestrator.service.run_process import RunProcess
 
 log = logging.getLogger(__name__)

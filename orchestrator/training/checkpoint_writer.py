@@ -7,7 +7,7 @@ from typing import Self
 
 from db.records import CheckpointRecord
 from metafleet.errors import MetafleetError
-from orchestrator.recorder import Recorder
+from orchestrator.recording.recorder import Recorder
 from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, StoredCheckpoint
 
 log = logging.getLogger(__name__)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from db.records import EvaluationRecord, JobRecord
+from metafleet.learners.summary import summarise
 from metafleet.params import MetaState
-from metafleet.summary import summarise
 from metafleet.workload import WorkloadSpec
 from orchestrator.engine.step import Dispatcher, StepOutcome, StepRequest
-from orchestrator.events import EvaluationDone
+from orchestrator.training.events import EvaluationDone
 
 
 @dataclass(frozen=True, slots=True)

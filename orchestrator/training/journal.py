@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from db.records import JobRecord, OuterStepRecord
-from orchestrator.events import Observer, StepDone
-from orchestrator.recorder import Recorder
+from orchestrator.recording.recorder import Recorder
+from orchestrator.training.events import Observer, StepDone
 
 
 class Journal:

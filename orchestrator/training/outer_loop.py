@@ -6,16 +6,16 @@ from dataclasses import dataclass, replace
 from db.records import OuterStepRecord
 from metafleet.episode import META_TRAIN
 from metafleet.errors import FencedError, FleetError, NumericsError
+from metafleet.learners.summary import summarise
 from metafleet.params import MetaState
-from metafleet.summary import summarise
 from metafleet.workload import WorkloadSpec
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.engine.step import TRAIN_STREAM, Dispatcher, StepOutcome, StepRequest
-from orchestrator.events import Observer
-from orchestrator.recorder import Recorder
+from orchestrator.recording.recorder import Recorder
 from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, StoredCheckpoint
 from orchestrator.training.checkpoint_writer import CheckpointWriter
 from orchestrator.training.evaluation import job_records
+from orchestrator.training.events import Observer
 from orchestrator.training.journal import Journal
 from orchestrator.training.outer_optimiser import OuterOptimiser, UpdateFacts
 from orchestrator.training.step_pipeline import StepPipeline

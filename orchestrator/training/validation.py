@@ -6,8 +6,7 @@ from metafleet.episode import META_VAL
 from metafleet.workload import WorkloadSpec
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.engine.step import Dispatcher, Ticket
-from orchestrator.events import EvaluationDone, Observer
-from orchestrator.recorder import Recorder
+from orchestrator.recording.recorder import Recorder
 from orchestrator.training.checkpoint import Checkpoint
 from orchestrator.training.evaluation import (
     Judgement,
@@ -16,6 +15,7 @@ from orchestrator.training.evaluation import (
     evaluation_request,
     job_records,
 )
+from orchestrator.training.events import EvaluationDone, Observer
 
 VALIDATE_STREAM = "validate"
 

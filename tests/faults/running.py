@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from contracts.settings import Settings
 from db.records import RunRecord
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.events import StepDone
-from orchestrator.launch import RunReport
+from orchestrator.runs.launch import RunReport
+from orchestrator.training.events import StepDone
 from tests.fleet import wait_until
 from tests.runs import Watcher, assert_every_shard_once, config, execute, new_run
 

@@ -43,7 +43,12 @@ PHASES = {
         "write",
         "stuck",
     ),
-    "before the step's row": ("orchestrator.recorder", "Recorder", "record_step", "before"),
+    "before the step's row": (
+        "orchestrator.recording.recorder",
+        "Recorder",
+        "record_step",
+        "before",
+    ),
 }
 
 _SUICIDE = """

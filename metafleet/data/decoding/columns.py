@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from metafleet.data.decoding.base import Array, Decoder
-from metafleet.data.decoding.crew import Cell, decode_cells
+from metafleet.data.decoding.pool import Cell, decode_cells
 from metafleet.data.decoding.registry import DECODERS
 from metafleet.data.decoding.row_file import RowFile
 from metafleet.data.decoding.source import Source

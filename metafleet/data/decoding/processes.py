@@ -18,7 +18,7 @@ from metafleet.data.decoding.base import Decoder
 from metafleet.data.decoding.source import Source
 from metafleet.errors import DataError, DecodeError
 
-_PROGRAM = "metafleet.data.decoding.child"
+_PROGRAM = "metafleet.data.decoding.worker_main"
 
 
 class DecodingProcess:

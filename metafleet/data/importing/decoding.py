@@ -10,8 +10,8 @@ from metafleet.data.decoding.columns import Column, Decoded, decode_columns
 from metafleet.data.decoding.registry import DECODERS
 from metafleet.data.decoding.source import FilePart as FileBytes
 from metafleet.data.decoding.source import Source
-from metafleet.data.importing.hdf5_part import Hdf5Part
 from metafleet.data.importing.item import Item
+from metafleet.data.importing.layouts.hdf5_part import Hdf5Part
 from metafleet.data.importing.levels import measure_range
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.part import Part

@@ -6,31 +6,31 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from metafleet.data.importing.class_folders import (
+from metafleet.data.importing.class_names import composed, find_twins, is_printable
+from metafleet.data.importing.item import Item, Reading
+from metafleet.data.importing.layouts.class_folders import (
     read_class_folders,
     read_flat,
     read_split_folders,
 )
-from metafleet.data.importing.class_names import composed, find_twins, is_printable
-from metafleet.data.importing.columns import stem_of
-from metafleet.data.importing.detection import find_configurations, find_place
-from metafleet.data.importing.easy_few_shot import read_easy_few_shot
-from metafleet.data.importing.item import Item, Reading
-from metafleet.data.importing.links import links_out
-from metafleet.data.importing.manifests import (
+from metafleet.data.importing.layouts.detection import find_configurations, find_place
+from metafleet.data.importing.layouts.easy_few_shot import read_easy_few_shot
+from metafleet.data.importing.layouts.manifests import (
     read_huggingface,
     read_libfewshot,
     read_manifests,
 )
-from metafleet.data.importing.naming import NamesAsked, name_modalities, plain_name
-from metafleet.data.importing.omniglot_folder import read_omniglot
+from metafleet.data.importing.layouts.omniglot_folder import read_omniglot
+from metafleet.data.importing.layouts.torchmeta import read_torchmeta
+from metafleet.data.importing.layouts.walking import is_empty
+from metafleet.data.importing.layouts.webdataset import read_webdataset
+from metafleet.data.importing.links import links_out
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.part import FilePart
 from metafleet.data.importing.problems import ProblemLog, one_line
 from metafleet.data.importing.reader import Found, Reader
-from metafleet.data.importing.torchmeta import read_torchmeta
-from metafleet.data.importing.walking import is_empty
-from metafleet.data.importing.webdataset import read_webdataset
+from metafleet.data.importing.tables.columns import stem_of
+from metafleet.data.importing.tables.naming import NamesAsked, name_modalities, plain_name
 from metafleet.errors import ConfigError, DataMissingError
 
 READERS: Mapping[str, Reader] = {

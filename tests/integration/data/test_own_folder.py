@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from contracts.settings import Settings
-from metafleet.data.importing.bringing import import_folder
+from metafleet.data.importing.importer import import_folder
 from metafleet.data.importing.options import FolderOptions
 from orchestrator.config.experiment import ExperimentConfig
 from tests.fleet import ROOT, Fleet

@@ -9,11 +9,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from metafleet.data import omniglot
-from metafleet.data.download import RemoteFile, hash_file
-from metafleet.data.omniglot_classes import CHARACTERS
-from metafleet.data.omniglot_decoding import decode_strokes
+from metafleet.data.prepared.download import RemoteFile, hash_file
 from metafleet.data.registry import data_digest, open_source, prepare, summarise
+from metafleet.data.sets import omniglot
+from metafleet.data.sets.omniglot_classes import CHARACTERS
+from metafleet.data.sets.omniglot_decoding import decode_strokes
 from metafleet.data.strokes import rotate
 from metafleet.episode import EpisodeShape
 from metafleet.errors import DataMissingError

@@ -15,9 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metafleet.data import clinc150, concepts, fsdd
-from metafleet.data.concepts_manifest import read_manifest
-from metafleet.data.fsdd_files import SPEAKERS
 from metafleet.data.registry import (
     data_digest,
     is_ready,
@@ -26,6 +23,9 @@ from metafleet.data.registry import (
     summarise,
     verify,
 )
+from metafleet.data.sets import clinc150, concepts, fsdd
+from metafleet.data.sets.concepts_manifest import read_manifest
+from metafleet.data.sets.fsdd_files import SPEAKERS
 from metafleet.episode import EpisodeShape
 from metafleet.errors import ConfigError, DataCorruptError, DataMissingError
 from metafleet.seeds import CounterRng

@@ -12,9 +12,9 @@ from contracts.keys import RunKeys
 from contracts.ledger import RunLedger
 from contracts.settings import Settings
 from metafleet.errors import BrokerUnavailableError, RunLeasedError
-from orchestrator.dispatchers import open_dispatcher
-from orchestrator.engine.carrier import Carrier
+from orchestrator.engine.dispatchers import open_dispatcher
 from orchestrator.engine.fleet import FleetDispatcher
+from orchestrator.engine.transfer import Carrier
 from tests.messages import make_request, new_uid
 from tests.redis_server import RedisServer
 from tests.runs import config

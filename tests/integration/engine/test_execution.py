@@ -7,7 +7,7 @@ import pytest
 
 from contracts.settings import Settings
 from metafleet.errors import ConfigError
-from orchestrator import preparation
+from orchestrator.autotune import preparation
 from tests.fleet import Fleet, wait_until
 from tests.runs import (
     InterruptAt,

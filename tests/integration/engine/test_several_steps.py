@@ -11,7 +11,7 @@ from metafleet.episode import META_TRAIN, META_VAL
 from metafleet.errors import NumericsError
 from metafleet.params import digest
 from metafleet.workload import Workload
-from orchestrator.dispatchers import open_dispatcher
+from orchestrator.engine.dispatchers import open_dispatcher
 from orchestrator.engine.fleet import FleetDispatcher
 from orchestrator.engine.local import LocalDispatcher
 from orchestrator.engine.step import Dispatcher, StepOutcome, StepRequest

@@ -7,8 +7,9 @@ import pytest
 
 from contracts.connections import connect
 from db.engine import Database
-from orchestrator import preparation, run_session
-from orchestrator.launch import create_runs
+from orchestrator.autotune import preparation
+from orchestrator.runs import run_session
+from orchestrator.runs.launch import create_runs
 from tests.fleet import Fleet, wait_until
 from tests.runs import (
     InterruptAt,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.events import EvaluationDone
+from orchestrator.training.events import EvaluationDone
 from tests.fleet import ROOT, Fleet
 from tests.runs import execute, new_run
 

@@ -16,8 +16,8 @@ from db.records import RunRecord, RunStatus
 from db.repositories import RunRepository
 from metafleet.errors import ConfigError, MetafleetError
 from orchestrator.cli.main import main
-from orchestrator.dead_owners import settle_dead_runs
-from orchestrator.process_name import process_name
+from orchestrator.runs.dead_owners import settle_dead_runs
+from orchestrator.runs.process_name import process_name
 from tests.databases import add_run, new_run
 from tests.fleet import ROOT, wait_until
 from tests.runs import config, execute, read_run

@@ -18,10 +18,10 @@ from db.records import RunRecord, RunStatus
 from db.repositories import OuterStepRepository, RunRepository
 from metafleet.errors import RunNotFoundError
 from orchestrator.cli.main import main
-from orchestrator.left_rows import put_back_lost_runs, replay_left_rows
-from orchestrator.recorder import Recorder
-from orchestrator.rows import EpochRow, LostRun, StatusChange
-from orchestrator.spill import SpillFile
+from orchestrator.recording.left_rows import put_back_lost_runs, replay_left_rows
+from orchestrator.recording.recorder import Recorder
+from orchestrator.recording.rows import EpochRow, LostRun, StatusChange
+from orchestrator.recording.spill import SpillFile
 from tests.databases import add_run, make_step
 
 

@@ -17,7 +17,7 @@ from contracts.settings import Settings, child_environment
 from db.engine import Database
 from db.records import RunRecord
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.launch import Queueing, create_runs
+from orchestrator.runs.launch import Queueing, create_runs
 from tests.fleet import ROOT, wait_until
 
 

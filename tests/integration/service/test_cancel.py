@@ -12,9 +12,9 @@ from db.engine import Database
 from db.records import RunRecord, RunStatus
 from db.repositories import RunRepository
 from metafleet.errors import FleetError, RunCancelledError
-from orchestrator.attached import AttachedRun, report_of
-from orchestrator.launch import execute_run
-from orchestrator.tenure import Tenure
+from orchestrator.runs.attached import AttachedRun, report_of
+from orchestrator.runs.launch import execute_run
+from orchestrator.runs.tenure import Tenure
 from tests.fleet import wait_until
 from tests.integration.service.servers import command
 from tests.runs import Watcher, config, execute, new_run, read_run, undisturbed

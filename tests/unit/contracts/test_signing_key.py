@@ -7,7 +7,7 @@ import pytest
 from contracts.job import PROTOCOL_VERSION
 from contracts.presence import WorkerInfo
 from contracts.signing_key import key_id
-from orchestrator.engine.strangers import Strangers, find_mismatch
+from orchestrator.engine.incompatible_workers import Strangers, find_mismatch
 
 KEY = "a-secret-key"
 

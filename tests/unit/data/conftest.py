@@ -1,6 +1,6 @@
 import pytest
 
-from metafleet.data import glyph_classes
+from metafleet.data.sets import glyph_classes
 
 FEW_CODES = [
     *range(0x41, 0x5B),  # Latin

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from metafleet.data.download import Patience, RemoteFile, download
+from metafleet.data.prepared.download import Patience, RemoteFile, download
 from metafleet.errors import DataCorruptError, DataError
 
 CONTENT = random.Random(5).randbytes(300_000)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from metafleet.data.class_data import ClassData
 from metafleet.data.locking import exclusive
-from metafleet.data.prepared import (
+from metafleet.data.prepared.class_data import ClassData
+from metafleet.data.prepared.prepared import (
     ClassInfo,
     PreparedData,
     find_by_recipe,
@@ -19,7 +19,7 @@ from metafleet.data.prepared import (
     folder_of,
     index_checksum,
 )
-from metafleet.data.preparing import Content, find_or_decode, find_or_prepare
+from metafleet.data.prepared.preparing import Content, find_or_decode, find_or_prepare
 from metafleet.episode import EpisodeShape
 from metafleet.errors import DataCorruptError, DataError
 from metafleet.seeds import CounterRng

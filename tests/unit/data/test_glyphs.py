@@ -3,9 +3,9 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from metafleet.data import glyph_classes
-from metafleet.data.glyph_faces import FACES, Face, font_folder
 from metafleet.data.registry import DATASETS, data_digest, open_source, prepare, validate_options
+from metafleet.data.sets import glyph_classes
+from metafleet.data.sets.glyph_faces import FACES, Face, font_folder
 from metafleet.data.strokes import has_strokes
 from metafleet.episode import EpisodeShape
 from metafleet.errors import ConfigError

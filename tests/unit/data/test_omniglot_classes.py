@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from metafleet.data.omniglot_classes import CHARACTERS, alphabet_of, split_characters
+from metafleet.data.sets.omniglot_classes import CHARACTERS, alphabet_of, split_characters
 from tests.shared_data import shared_data
 
 NPZ = "omniglot_28x28_strokes64.npz"

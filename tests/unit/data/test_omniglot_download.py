@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from metafleet.data import omniglot
-from metafleet.data.omniglot_files import IMAGE_FILES, STROKE_FILES
 from metafleet.data.registry import is_ready, prepare
+from metafleet.data.sets import omniglot
+from metafleet.data.sets.omniglot_files import IMAGE_FILES, STROKE_FILES
 from metafleet.errors import DataCorruptError
 
 PINNED = IMAGE_FILES + STROKE_FILES

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metafleet.data import omniglot_readers
-from metafleet.data.omniglot_readers import find_source
 from metafleet.data.registry import check_origin, open_source, prepare
+from metafleet.data.sets import omniglot_readers
+from metafleet.data.sets.omniglot_readers import find_source
 from metafleet.data.summary import no_progress
 from metafleet.errors import DataCorruptError, DataMissingError
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metafleet.data.prepared import ClassInfo, find_prepared, folder_of
-from metafleet.data.preparing import Content, find_or_prepare
+from metafleet.data.prepared.prepared import ClassInfo, find_prepared, folder_of
+from metafleet.data.prepared.preparing import Content, find_or_prepare
 from metafleet.errors import DataCorruptError, DataError, DataMissingError
 
 RECIPE = {"version": 1, "size": 3}

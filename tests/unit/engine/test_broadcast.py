@@ -12,7 +12,7 @@ from contracts.host_cache import HostCache
 from contracts.keys import RunKeys
 from metafleet.errors import BlobMissingError
 from metafleet.params import MetaState, digest, flatten_state
-from orchestrator.engine.broadcast import Broadcast
+from orchestrator.engine.state_publisher import Broadcast
 from tests.memory_blobs import MemoryBlobs
 from tests.messages import make_state
 

@@ -22,9 +22,9 @@ from contracts.direct_client import DirectClient
 from contracts.exchange import Exchange
 from contracts.job import BlobRef
 from metafleet.errors import ConfigError, DigestError
-from orchestrator import web_server
 from orchestrator.engine import direct_app
 from orchestrator.engine.direct_server import DirectServer, open_tls
+from orchestrator.web import server as web_server
 from tests.certificates import make_certificate
 from tests.fleet import wait_until
 from tests.memory_blobs import MemoryBlobs

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metafleet.episode import CLASS_TEXT, Episode, EpisodeShape, presence_key
-from metafleet.episodes.class_text import count_leaks, name_bytes
+from metafleet.episodes.class_names import count_leaks, name_bytes
 from metafleet.episodes.drawing import Candidates, draw_items, uneven_shots
 from metafleet.episodes.masking import drop_modalities
 from metafleet.errors import ConfigError

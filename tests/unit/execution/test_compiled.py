@@ -14,9 +14,16 @@ import pytest
 import torch
 
 from metafleet.errors import ConfigError, NumericsError
-from metafleet.execution import Strategy, compiler, machine_code, make_execution
+from metafleet.execution import (
+    Strategy,
+    compiler,
+    make_execution,
+)
+from metafleet.execution import (
+    program_cache as machine_code,
+)
 from metafleet.execution.compiled import CompiledExecution
-from metafleet.execution.machine_code import MachineCode
+from metafleet.execution.program_cache import MachineCode
 from metafleet.params import digest
 
 from .compiled_case import case, compiled_gradient

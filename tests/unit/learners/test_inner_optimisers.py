@@ -15,7 +15,7 @@ from torch.func import functional_call
 from metafleet import MetaLearner
 from metafleet.errors import ConfigError
 from metafleet.execution import Strategy, make_execution
-from metafleet.execution.machine_code import MachineCode
+from metafleet.execution.program_cache import MachineCode
 from metafleet.learners.inner_optimiser import InnerOptimiser
 from metafleet.learners.registry import LEARNERS
 from tests.unit.execution.test_agreement import assert_same

@@ -13,8 +13,8 @@ from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.learners.maml import Maml, MamlOptions
 from metafleet.learners.outcome import EpisodeOutcome
 from metafleet.models.episode_norm import EpisodeNorm
+from metafleet.models.notes import Notes
 from metafleet.models.registry import model_factory
-from metafleet.notes import Notes
 from metafleet.params import MetaState, Params, digest
 from metafleet.registry import Registry
 from metafleet.workload import Workload, WorkloadSpec

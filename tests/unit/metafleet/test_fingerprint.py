@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from metafleet import fingerprint as fingerprint_module
-from metafleet.code_used import describe_code
+from contracts import fingerprint as fingerprint_module
+from contracts.code_used import describe_code
+from contracts.fingerprint import differences, explain, fingerprint, fingerprint_text, merged
 from metafleet.execution.strategy import Strategy
-from metafleet.fingerprint import differences, explain, fingerprint, fingerprint_text, merged
 from metafleet.sources import disk_digest, folder_digest, imported_digest
 from metafleet.workload_spec import WorkloadSpec
 
 PRINT = "print(fingerprint_text()); "
 PRELUDE = (
-    "import torch; from metafleet.fingerprint import fingerprint_text; torch.set_num_threads(1); "
+    "import torch; from contracts.fingerprint import fingerprint_text; torch.set_num_threads(1); "
 )
 
 

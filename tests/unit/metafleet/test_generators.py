@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from metafleet.generators import Generators
+from metafleet.purity.generators import Generators
 
 DRAWS = {
     "torch": lambda: float(torch.rand(())),

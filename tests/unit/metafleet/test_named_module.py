@@ -9,12 +9,12 @@ import torch
 from metafleet import MetaLearner
 from metafleet.errors import ConfigError, ImpureError
 from metafleet.execution import Strategy
+from metafleet.inference.adapted_model import AdaptedModel
+from metafleet.inference.blueprint import Blueprint
+from metafleet.inference.learned_model import LearnedModel
+from metafleet.inference.loading import load_model
+from metafleet.inference.provenance import Origin
 from metafleet.params import digest, flatten_state
-from metafleet.using.adapted_model import AdaptedModel
-from metafleet.using.blueprint import Blueprint
-from metafleet.using.learned_model import LearnedModel
-from metafleet.using.loading import load_model
-from metafleet.using.origin import Origin
 from metafleet.workload import Workload, WorkloadSpec
 
 from .few_shot import IMAGE, SHAPE, FakeSource

@@ -11,7 +11,7 @@ import torch
 from metafleet.errors import ImpureError
 from metafleet.learners.maml import Maml
 from metafleet.params import MetaState, digest
-from metafleet.process_state import checksum, kept_as_it_is, seed_generators
+from metafleet.purity.process_state import checksum, kept_as_it_is, seed_generators
 from metafleet.seeds import CounterRng
 from metafleet.workload import Workload
 

@@ -6,7 +6,7 @@ import pytest
 
 from metafleet.errors import ConfigError
 from metafleet.learners.base import EpisodeMetrics
-from metafleet.summary import Summary, summarise
+from metafleet.learners.summary import Summary, summarise
 
 
 def test_means_and_half_widths_are_those_of_the_textbook() -> None:

@@ -12,7 +12,7 @@ from db.records import EvaluationRecord, OuterStepRecord, RunRecord, RunStatus
 from experiments import FOLDER
 from metafleet.errors import ConfigError
 from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.curve import draw_learning_curve, smooth
+from orchestrator.runs.curve import draw_learning_curve, smooth
 
 
 def run_of(experiment: str) -> RunRecord:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.records import CheckpointRecord, EvaluationRecord, OuterStepRecord, RunStatus
-from orchestrator.rows import EpochRow, StatusChange, from_line, to_line
-from orchestrator.spill import SpillFile
+from orchestrator.recording.rows import EpochRow, StatusChange, from_line, to_line
+from orchestrator.recording.spill import SpillFile
 from tests.databases import make_jobs, make_step
 
 NOW = datetime(2026, 4, 1, 10, 30, 0, 123456, tzinfo=UTC)

@@ -10,10 +10,10 @@ import pytest
 from metafleet.data import registry
 from metafleet.errors import FleetError
 from metafleet.workload import Workload
-from orchestrator.calibration import Calibration, ClassSpeed
+from orchestrator.autotune.calibration import Calibration, ClassSpeed
+from orchestrator.autotune.trials import Trials
 from orchestrator.config.experiment import ExperimentConfig
 from orchestrator.engine.step import StepRequest
-from orchestrator.trials import Trials
 from tests.runs import config
 
 

@@ -9,12 +9,12 @@ import torch
 
 from metafleet.data.decoding.registry import DECODERS
 from metafleet.episode import EpisodeShape, ExampleSet
+from metafleet.inference.blueprint import Blueprint
+from metafleet.inference.input_spec import InputSpec
+from metafleet.inference.learned_model import LearnedModel
+from metafleet.inference.provenance import Origin
 from metafleet.options import parse_options
 from metafleet.problem import Problem
-from metafleet.using.blueprint import Blueprint
-from metafleet.using.input_spec import InputSpec
-from metafleet.using.learned_model import LearnedModel
-from metafleet.using.origin import Origin
 
 SHAPE = EpisodeShape(n_way=3, k_shot=2, n_query=2)
 DECODING: Mapping[str, dict[str, Any]] = {

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from metafleet.errors import ConfigError, DataError
+from metafleet.inference.adapted_model import AdaptedModel
+from metafleet.inference.blueprint import Blueprint
+from metafleet.inference.items import ReadOptions
+from metafleet.inference.learned_model import LearnedModel
 from metafleet.problem import Problem
-from metafleet.using.adapted_model import AdaptedModel
-from metafleet.using.blueprint import Blueprint
-from metafleet.using.items import ReadOptions
-from metafleet.using.learned_model import LearnedModel
 from tests.unit.data.importing.folders import picture, sentence, sound, write
 from tests.unit.using.models import ORIGIN, SHAPE, spec
 

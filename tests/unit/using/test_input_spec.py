@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from metafleet.data.prepared import ArrayInfo
+from metafleet.data.prepared.prepared import ArrayInfo
 from metafleet.errors import ConfigError, ModelError
-from metafleet.using.input_spec import InputSpec, input_specs
+from metafleet.inference.input_spec import InputSpec, input_specs
 from tests.unit.data.importing.folders import class_folders
 
 

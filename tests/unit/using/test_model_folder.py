@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from metafleet.errors import ConfigError, MetafleetError, ModelError
+from metafleet.inference import model_folder
+from metafleet.inference.adapted_model import AdaptedModel
+from metafleet.inference.blueprint import Blueprint
+from metafleet.inference.learned_model import LearnedModel
+from metafleet.inference.loading import load_model
 from metafleet.models.batch_norm import MODES, BatchNormMode
 from metafleet.problem import Problem
-from metafleet.using import model_folder
-from metafleet.using.adapted_model import AdaptedModel
-from metafleet.using.blueprint import Blueprint
-from metafleet.using.learned_model import LearnedModel
-from metafleet.using.loading import load_model
 from tests.unit.using.models import CONV, SHAPE, files_of, learned, support_of
 
 CLASSES = {"cat": 2, "dog": 2, "eel": 2}

@@ -3,9 +3,9 @@
 import pytest
 
 from metafleet.episode import EpisodeShape
+from metafleet.inference.blueprint import Blueprint
+from metafleet.inference.requirements import Needs, find_needs
 from metafleet.problem import Problem
-from metafleet.using.blueprint import Blueprint
-from metafleet.using.needs import Needs, find_needs
 
 PROBLEM = Problem({"image": (1, 28, 28), "table": (4,)}, 0, {"meta_train": EpisodeShape(5, 1, 5)})
 TREE = {"name": "sklearn_head", "estimator": "sklearn.tree.DecisionTreeClassifier"}

@@ -14,8 +14,8 @@ from torch import Tensor
 from contracts.settings import Settings
 from metafleet.episode import ExampleSet, presence_key
 from metafleet.errors import DataMissingError, ModelError
-from metafleet.using.adapted_model import AdaptedModel
-from metafleet.using.onnx_export import export_onnx
+from metafleet.inference.adapted_model import AdaptedModel
+from metafleet.inference.onnx_export import export_onnx
 from orchestrator.cli.main import main
 from tests.runs import config, new_run
 from tests.unit.using.models import CONV, learned, support_of
@@ -162,7 +162,7 @@ def test_what_the_exporter_says_becomes_one_line(
     def fail(*_: object) -> bytes:
         raise RuntimeError("step 1 failed") from ValueError("\x1b[96mno cummax\x1b[0m here\nmore")
 
-    monkeypatch.setattr("metafleet.using.onnx_export._trace", fail)
+    monkeypatch.setattr("metafleet.inference.onnx_export._trace", fail)
 
     with pytest.raises(ModelError) as caught:
         export_onnx(adapted(), tmp_path / "a.onnx")
@@ -184,7 +184,7 @@ def test_a_graph_that_computes_something_else_is_not_written(
             return [np.zeros((5, 3), np.float32)] * 2
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Wrong)
-    monkeypatch.setattr("metafleet.using.onnx_export._trace", lambda *_: b"graph")
+    monkeypatch.setattr("metafleet.inference.onnx_export._trace", lambda *_: b"graph")
 
     with pytest.raises(ModelError, match=r"graph's logits differ .* it is not written"):
         export_onnx(adapted(), tmp_path / "a.onnx")
@@ -195,7 +195,7 @@ def test_a_graph_that_computes_something_else_is_not_written(
 def test_a_graph_that_the_runtime_refuses_is_one_line_and_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metafleet.using.onnx_export._trace", lambda *_: b"no graph")
+    monkeypatch.setattr("metafleet.inference.onnx_export._trace", lambda *_: b"no graph")
 
     with pytest.raises(ModelError, match="ONNX Runtime cannot compute the graph") as caught:
         export_onnx(adapted(), tmp_path / "a.onnx")

@@ -9,10 +9,10 @@ import pytest
 
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
-from metafleet.data.spreadsheet import as_text, from_text
+from metafleet.data.importing.spreadsheet import as_text, from_text
 from metafleet.errors import ModelError
-from metafleet.using.prediction import Prediction, Value
-from metafleet.using.prediction_file import write_predictions
+from metafleet.inference.prediction import Prediction, Value
+from metafleet.inference.prediction_file import write_predictions
 
 FORMULAS = ("=cmd|' /C calc'!A0", "+1", "-2", "@sum(a1)", "\tx", "\rx", "'=1", "''+1")
 PLAIN = ("cat", "a=b", "'quoted'", "", "1-2", "it's")

@@ -10,13 +10,13 @@ from PIL import Image
 
 import metafleet
 from metafleet.episode import CLASS_TEXT, CLASS_TEXT_BYTES, ExampleSet, presence_key
-from metafleet.episodes.class_text import name_bytes
+from metafleet.episodes.class_names import name_bytes
 from metafleet.errors import ConfigError, DataError, ModelError
+from metafleet.inference.brightness import looks_inverted
+from metafleet.inference.input_spec import InputSpec
+from metafleet.inference.items import ReadOptions
+from metafleet.inference.learned_model import LearnedModel
 from metafleet.problem import Problem
-from metafleet.using.brightness import looks_inverted
-from metafleet.using.input_spec import InputSpec
-from metafleet.using.items import ReadOptions
-from metafleet.using.learned_model import LearnedModel
 from tests.menagerie import make_classes
 from tests.unit.using.models import CONV, ORIGIN, SHAPE, learned, regressor
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from metafleet.episode import ExampleSet, presence_key
 from metafleet.errors import ConfigError, DataError, ModelError, NumericsError
+from metafleet.inference.adapted_model import AdaptedModel
+from metafleet.inference.learned_model import LearnedModel
+from metafleet.inference.prediction import Prediction, Value
+from metafleet.inference.prediction_file import write_predictions
 from metafleet.params import MetaState
-from metafleet.using.adapted_model import AdaptedModel
-from metafleet.using.learned_model import LearnedModel
-from metafleet.using.prediction import Prediction, Value
-from metafleet.using.prediction_file import write_predictions
 from tests.unit.using.models import learned, regressor, support_of
 
 CLASSES = {"cat": 2, "dog": 2, "eel": 2}

@@ -10,10 +10,10 @@ import torch
 
 import metafleet
 from metafleet.errors import ConfigError, DataError, DataMissingError
-from metafleet.using.adapted_model import batches
-from metafleet.using.items import ReadOptions, open_items
-from metafleet.using.needs import Needs
-from metafleet.using.prediction_file import write_predictions
+from metafleet.inference.adapted_model import batches
+from metafleet.inference.items import ReadOptions, open_items
+from metafleet.inference.prediction_file import write_predictions
+from metafleet.inference.requirements import Needs
 from tests.menagerie import make_classes
 from tests.unit.using.models import CONV, learned, regressor, support_of
 

@@ -1,6 +1,6 @@
 """What came to nothing at a worker is told to the orchestrator, once."""
 
-from contracts.dropped import MOST_DROPPED, Dropped
+from contracts.discarded_attempts import MOST_DROPPED, Dropped
 from contracts.ledger import STEP_TTL_MS
 from tests.integration.contracts.ledger.desk import LEASE_MS, Desk
 

@@ -14,12 +14,12 @@ from db.attempt_records import AttemptCountRecord, AttemptRecord, Outcome
 from db.engine import Database
 from db.repositories import AttemptCountRepository, AttemptRepository
 from metafleet.params import digest
+from orchestrator.engine.attempt_counts import Tally
 from orchestrator.engine.open_step import OpenStep
 from orchestrator.engine.queue_mark import QueueMark
 from orchestrator.engine.replies import wait_for_results
 from orchestrator.engine.step import cut
-from orchestrator.engine.tally import Tally
-from orchestrator.rows import EpochRow, write_rows
+from orchestrator.recording.rows import EpochRow, write_rows
 from tests.databases import add_run
 from tests.memory_blobs import MemoryBlobs
 from tests.messages import make_request, make_result, make_sums, new_uid, with_blob

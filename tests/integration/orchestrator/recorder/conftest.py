@@ -7,7 +7,7 @@ import pytest
 
 from db.engine import Database
 from db.records import RunRecord
-from orchestrator.recorder import Recorder
+from orchestrator.recording.recorder import Recorder
 from tests.databases import add_run
 from tests.integration.orchestrator.recorder.rows import QUICK
 

@@ -8,7 +8,7 @@ from db.engine import Database
 from db.records import CheckpointRecord, EvaluationRecord
 from db.repositories import JobRepository, OuterStepRepository, RunRepository
 from metafleet.errors import MetafleetError
-from orchestrator.recorder_limits import RecorderLimits
+from orchestrator.recording.recorder_limits import RecorderLimits
 from tests.databases import make_jobs
 from tests.postgres import PostgresServer
 

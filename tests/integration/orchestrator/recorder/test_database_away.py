@@ -10,9 +10,9 @@ from db.engine import Database
 from db.records import RunStatus
 from db.repositories import RunRepository
 from metafleet.errors import DatabaseError
-from orchestrator.left_rows import replay_spill
-from orchestrator.recorder import Recorder
-from orchestrator.spill import SpillFile
+from orchestrator.recording.left_rows import replay_spill
+from orchestrator.recording.recorder import Recorder
+from orchestrator.recording.spill import SpillFile
 from tests.databases import add_run, make_jobs, make_step
 from tests.integration.orchestrator.recorder.rows import (
     QUICK,

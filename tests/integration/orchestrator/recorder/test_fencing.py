@@ -10,7 +10,7 @@ from db.engine import Database
 from db.records import RunRecord, RunStatus
 from db.repositories import OuterStepRepository, RunRepository
 from metafleet.errors import FencedError, RunNotFoundError
-from orchestrator.recorder import Recorder
+from orchestrator.recording.recorder import Recorder
 from tests.databases import make_jobs, make_step
 from tests.integration.orchestrator.recorder.rows import QUICK, checkpoint, steps_of, take_over
 

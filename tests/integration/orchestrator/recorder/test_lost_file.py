@@ -11,7 +11,7 @@ from db.engine import Database
 from db.records import RunStatus
 from db.repositories import RunRepository
 from metafleet.errors import DatabaseUnavailableError
-from orchestrator.recorder import Recorder
+from orchestrator.recording.recorder import Recorder
 from tests.databases import add_run, make_jobs, make_step
 from tests.integration.orchestrator.recorder.rows import (
     QUICK,

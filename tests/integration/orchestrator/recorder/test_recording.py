@@ -16,7 +16,7 @@ from db.repositories import (
     OuterStepRepository,
     RunRepository,
 )
-from orchestrator.recorder import Recorder
+from orchestrator.recording.recorder import Recorder
 from tests.databases import make_jobs, make_step
 from tests.integration.orchestrator.recorder.rows import (
     assert_recorded,

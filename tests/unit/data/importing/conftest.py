@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from metafleet.data.importing.examination import Examination, examine
+from metafleet.data.importing.checking import Examination, examine
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
 from metafleet.data.summary import no_progress

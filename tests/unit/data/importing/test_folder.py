@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from metafleet.data import registry
-from metafleet.data.importing.bringing import import_folder
+from metafleet.data.importing.importer import import_folder
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.record import ImportRecord, get_record, write_record
 from metafleet.episode import META_TRAIN, META_VAL, EpisodeShape

@@ -11,14 +11,14 @@ from PIL import Image
 
 from metafleet.data.decoding.image import ImageOptions
 from metafleet.data.decoding.registry import DECODERS
-from metafleet.data.importing.bringing import bring_in, find_kept, import_folder
+from metafleet.data.importing.importer import bring_in, find_kept, import_folder
 from metafleet.data.importing.options import FolderOptions
-from metafleet.data.prepared import PreparedData
+from metafleet.data.prepared.prepared import PreparedData
 from metafleet.data.summary import no_progress
 from metafleet.errors import ConfigError, DecodeError
-from metafleet.using.input_spec import InputSpec, input_specs
-from metafleet.using.items import ReadOptions, open_items
-from metafleet.using.needs import Needs
+from metafleet.inference.input_spec import InputSpec, input_specs
+from metafleet.inference.items import ReadOptions, open_items
+from metafleet.inference.requirements import Needs
 from tests.unit.data.decoding.samples import picture, png
 from tests.unit.data.importing.conftest import Examine
 from tests.unit.data.importing.folders import CLASSES, write
@@ -182,7 +182,7 @@ def test_values_beyond_16_bits_that_are_cut_off_are_told(tmp_path: Path, examine
 def test_hdf5_pixels_of_other_numbers_than_bytes_are_refused_not_wrapped(tmp_path: Path) -> None:
     import h5py  # noqa: PLC0415 - slow
 
-    from metafleet.data.importing.hdf5_part import Hdf5Part  # noqa: PLC0415
+    from metafleet.data.importing.layouts.hdf5_part import Hdf5Part  # noqa: PLC0415
     from metafleet.data.importing.part import find_file  # noqa: PLC0415
 
     with h5py.File(tmp_path / "a.hdf5", "w") as store:

@@ -7,11 +7,11 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from metafleet.data.importing import parquet_table
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.parquet_pages import read_pages
 from metafleet.data.importing.problems import Problem
 from metafleet.data.importing.reading import read_items
+from metafleet.data.importing.tables import parquet_table
 
 _ENCODINGS = {"PLAIN_DICTIONARY": 2, "DELTA_BYTE_ARRAY": 7, "RLE_DICTIONARY": 8}
 

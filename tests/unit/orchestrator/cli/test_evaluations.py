@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.cli.evaluations import show_evaluations, show_seeds
 from orchestrator.cli.tables import make_table, show_table
-from orchestrator.events import EvaluationDone
+from orchestrator.training.events import EvaluationDone
 from tests.runs import config
 
 JUDGED = [

@@ -8,7 +8,7 @@ from contracts.settings import Settings
 from db.engine import Database
 from db.records import RunRecord, RunStatus
 from orchestrator.cli import execution
-from orchestrator.tenure import Tenure
+from orchestrator.runs.tenure import Tenure
 
 
 class Run:

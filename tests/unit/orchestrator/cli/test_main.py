@@ -10,8 +10,8 @@ import click
 import pytest
 
 from metafleet.errors import DataError
-from metafleet.using.prediction import Prediction
-from metafleet.using.prediction_file import write_predictions
+from metafleet.inference.prediction import Prediction
+from metafleet.inference.prediction_file import write_predictions
 from orchestrator.cli import main as program
 from orchestrator.cli.lazy_group import LazyGroup
 from orchestrator.cli.main import cli, main

@@ -10,7 +10,7 @@ from rich.progress import Progress, TextColumn
 
 from orchestrator.cli.figures import counted, speed
 from orchestrator.cli.progress import BarObserver, LineObserver, Smoothed, describe_evaluation
-from orchestrator.events import EvaluationDone, RunStarted, StepDone
+from orchestrator.training.events import EvaluationDone, RunStarted, StepDone
 
 
 def step(number: int, *, loss: float = 0.5, accuracy: float | None = 0.75) -> StepDone:

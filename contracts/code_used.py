@@ -1,0 +1,35 @@
+"""Which code besides Metafleet's own computes a run: packages of the user, and libraries."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from contracts.fingerprint import LIBRARY, PACKAGE
+from metafleet.learners.registry import LEARNERS
+from metafleet.sources import imported_digest, libraries_of, versions_of
+from metafleet.workload_spec import WorkloadSpec
+
+
+def describe_code(spec: WorkloadSpec) -> dict[str, str]:
+    """Return the part of a fingerprint that depends on the run, for this process.
+
+    Keys are "package mine", with a digest of the sources that were imported, and "library scipy",
+    with a version: of those that a package's sources import, and that a built-in learner computes
+    with. Cheap after the first time.
+    """
+    found: dict[str, str] = {}
+    for package in sorted(set(_packages(spec.to_json()))):
+        found[PACKAGE + package] = imported_digest(package)
+        found |= {LIBRARY + name: version for name, version in libraries_of(package).items()}
+    built_in = LEARNERS.get(str(spec.learner.get("name")))
+    modules = getattr(built_in, "libraries", ())
+    return found | {LIBRARY + name: version for name, version in versions_of(modules).items()}
+
+
+def _packages(value: Any) -> Iterator[str]:
+    """Yield the packages of all classes that are named "package.module:Class" in a JSON value."""
+    if isinstance(value, Mapping):
+        name = value.get("name")
+        if isinstance(name, str) and ":" in name:
+            yield name.partition(":")[0].partition(".")[0]
+        for item in value.values():
+            yield from _packages(item)

@@ -1,0 +1,151 @@
+"""Functions of one's own, to regress: the rows of a table, a function for each of its tasks.
+
+    machine,temperature,load,power      task="machine", x=["temperature", "load"], y=["power"]
+    a,20.5,0.3,112.0
+
+An episode draws a task, and of its rows some for the support set and others for the query set.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from metafleet.data.functions.function_table import FunctionTable, read_functions
+from metafleet.data.importing.tables.table import TABLE_SUFFIXES
+from metafleet.data.prepared.download import hash_file
+from metafleet.data.summary import DataSummary, ModalitySummary, Progress, SplitSummary
+from metafleet.errors import DataMissingError
+from metafleet.options import require
+
+_OPTIONS_OF_ROWS = ("task", "x", "y", "split_column", "split_fractions", "split_seed")
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionsOptions:
+    """Options of ``Functions``.
+
+    Attributes:
+        path: the table: CSV, TSV, JSON lines or Parquet; absolute, or from ~.
+        task: the column that says which function a row is of.
+        x: columns of the input, one or more.
+        y: columns of the value, one or more.
+        split_column: the column that says the split of a row's task; "": tasks are hashed.
+        split_fractions: shares of the tasks that go to meta_train, meta_val and meta_test.
+        split_seed: of the hash.
+    """
+
+    path: str = ""
+    task: str = "task"
+    x: tuple[str, ...] = ("x",)
+    y: tuple[str, ...] = ("y",)
+    split_column: str = ""
+    split_fractions: tuple[float, ...] = (0.6, 0.2, 0.2)
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        is_absolute = self.path == "" or Path(self.path).expanduser().is_absolute()
+        require(is_absolute, "path", self.path, "an absolute path, or one from ~")
+        for option, columns in (("x", self.x), ("y", self.y)):
+            require(len(columns) > 0, option, list(columns), "a column or more")
+        used = [self.task, *self.x, *self.y, *([self.split_column] if self.split_column else [])]
+        require(len(set(used)) == len(used), "columns", used, "each column for one thing")
+        shares = self.split_fractions
+        is_whole = len(shares) == 3 and min(shares) >= 0 and math.isclose(sum(shares), 1.0)
+        require(is_whole, "split_fractions", list(shares), "three shares that add up to 1")
+
+
+class Functions:
+    """Regression on a table of one's own; read whole by every process, and stored nowhere."""
+
+    name = "functions"
+    title = "a table of your own: functions to regress, each from a few of its rows"
+    licence = "yours"
+    origin = "yours: `path` names a CSV, TSV, JSON lines or Parquet file"
+    Options = FunctionsOptions
+
+    def check_origin(self, options: FunctionsOptions) -> None:
+        """Make sure that the table is there."""
+        path = Path(options.path).expanduser()
+        if not options.path:
+            raise DataMissingError('path=""; expected a table: a CSV, JSON lines or Parquet file')
+        if not path.is_file():
+            raise DataMissingError(f"path={options.path!r} is no file; expected a table")
+        if path.suffix.lower() not in TABLE_SUFFIXES:
+            suffixes = ", ".join(TABLE_SUFFIXES)
+            raise DataMissingError(f"path={options.path!r}; expected a table: one of {suffixes}")
+
+    def is_ready(self, options: FunctionsOptions, data_dir: Path) -> bool:
+        """Tell whether the table is there; without one named there is nothing to get."""
+        return not options.path or Path(options.path).expanduser().is_file()
+
+    def prepare(
+        self, options: FunctionsOptions, data_dir: Path, progress: Progress | None = None
+    ) -> None:
+        """Make sure that the table is there; nothing is stored."""
+        self.check_origin(options)
+
+    def open_classes(
+        self, options: FunctionsOptions, data_dir: Path, progress: Progress | None = None
+    ) -> None:
+        """Return None: regression has no classes."""
+
+    def open_source(self, options: FunctionsOptions, data_dir: Path) -> FunctionTable:
+        """Read the table.
+
+        Raises:
+            DataMissingError: it is not there.
+            DataError: a row, column or split is wrong; lists the first problems.
+        """
+        self.check_origin(options)
+        return read_functions(
+            Path(options.path).expanduser(),
+            task=options.task,
+            x=options.x,
+            y=options.y,
+            split_column=options.split_column,
+            split_fractions=options.split_fractions,
+            split_seed=options.split_seed,
+        )
+
+    def digest(self, options: FunctionsOptions, data_dir: Path) -> str:
+        """Hash the file, and the options but for its place."""
+        self.check_origin(options)
+        facts = {name: asdict(options)[name] for name in _OPTIONS_OF_ROWS}
+        facts["table"] = hash_file(Path(options.path).expanduser())
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def summarise(self, options: FunctionsOptions, data_dir: Path) -> DataSummary:
+        """Count tasks and rows."""
+        source = self.open_source(options, data_dir)
+        counts = {split: source.count_rows(split) for split in source.splits}
+        n_rows = sum(sum(rows.values()) for rows in counts.values())
+        return DataSummary(
+            name=self.name,
+            digest=self.digest(options, data_dir),
+            split_sha256="",
+            location=None,
+            licence=self.licence,
+            origin=self.origin,
+            splits={split: _split_summary(rows) for split, rows in counts.items()},
+            modalities={
+                name: ModalitySummary(shape, n_rows, "number")
+                for name, shape in source.modalities.items()
+            },
+            facts=_facts(options),
+            nouns=("task", "tasks", "rows"),
+        )
+
+
+def _split_summary(rows: Mapping[str, int]) -> SplitSummary:
+    items = list(rows.values()) or [0]
+    return SplitSummary(len(rows), sum(items), min(items), max(items), {}, {}, rows)
+
+
+def _facts(options: FunctionsOptions) -> dict[str, str]:
+    def listed(columns: Sequence[str]) -> str:
+        return ", ".join(columns)
+
+    return {"task": options.task, "x": listed(options.x), "y": listed(options.y)}

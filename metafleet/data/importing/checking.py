@@ -1,0 +1,211 @@
+"""Look at a folder from its layout to its pixels, and say all that is wrong with it at once."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from metafleet.data.decoding.base import Array
+from metafleet.data.decoding.columns import Decoded
+from metafleet.data.decoding.depth import Range
+from metafleet.data.importing.decoding import decode_items, decoder_options
+from metafleet.data.importing.item import Item, Reading
+from metafleet.data.importing.levels import say_lost_levels
+from metafleet.data.importing.options import FolderOptions
+from metafleet.data.importing.problems import Problem, ProblemLog
+from metafleet.data.importing.repeats import find_repeats
+from metafleet.data.importing.splits import assign_splits, check_splits
+from metafleet.data.summary import Progress
+from metafleet.episodes.class_names import count_leaks
+
+_MORE_LEVELS = (
+    "keep more with --set image.range=data (from the least to the most of all pictures), =file (of "
+    "each one) or =[LOW,HIGH]"
+)
+_LONGEST_CHARACTER = 4  # bytes of UTF-8: a text is cut between two characters
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """A folder as it would be used.
+
+    Attributes:
+        items: those without problems, sorted by class.
+        kinds: modality -> kind, of those that one of ``items`` has.
+        decoded: arrays and masks of these, of all items that were read, sound or not.
+        rows: which of their rows are those of ``items``; None: all.
+        splits: class -> split.
+        problems: everything that is wrong; what they name is not among the items.
+        notes: what was decided.
+        ranges: modality -> range of its pictures' values, as it was measured or asked for.
+    """
+
+    items: tuple[Item, ...]
+    kinds: Mapping[str, str]
+    decoded: Decoded
+    rows: npt.NDArray[np.int64] | None
+    splits: Mapping[str, str]
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+    def is_usable(self, *, skip_bad: bool) -> bool:
+        """Tell whether it can be prepared: without problems, or with those that are left out."""
+        if not skip_bad:
+            return not self.problems
+        return not any(problem.is_fatal for problem in self.problems)
+
+
+def examine(
+    reading: Reading, ask: FolderOptions, *, scratch: Path, progress: Progress
+) -> Examination:
+    """Decode what was read and check it as a whole.
+
+    Args:
+        reading: what the folder holds.
+        ask: how to use it.
+        scratch: an empty folder that takes the arrays, and has to stay as long as they are used.
+        progress: told how far decoding is.
+
+    Raises:
+        ConfigError: an option of a decoder is wrong.
+        DataMissingError: a decoder's library is not installed.
+    """
+    log = ProblemLog()
+    log.extend(reading.problems)
+    if any(problem.is_fatal for problem in reading.problems):
+        return Examination((), {}, Decoded({}, {}, ()), None, {}, log.all(), reading.notes)
+    items = sorted(reading.items, key=lambda item: item.label)
+    options = decoder_options(ask, reading.kinds, items)
+    decoded, failed = decode_items(
+        items, reading.kinds, options, scratch=scratch, progress=progress, log=log
+    )
+    sound = [number for number in range(len(items)) if number not in failed]
+    large = _large_classes([items[number].label for number in sound], ask, log)
+    splits, notes = assign_splits([items[number] for number in sound], ask, log, large=large)
+    used = {label: split for label, split in splits.items() if label in large}
+    check_splits(used, ask, log, n_classes=len(large))
+    kept = [number for number in sound if items[number].label in used]
+    pictures = {name: options[name] for name, kind in reading.kinds.items() if kind == "image"}
+    kinds, lost = _held_kinds([items[number] for number in kept], reading.kinds)
+    return Examination(
+        items=tuple(items[number] for number in kept),
+        kinds=kinds,
+        decoded=_of(kinds, decoded),
+        rows=None if len(kept) == len(items) else np.array(kept, np.int64),
+        splits=used,
+        problems=log.all(),
+        notes=(
+            *reading.notes,
+            *notes,
+            *reading.say_lost(items[number] for number in sound),
+            *lost,
+            *_texts_that_tell(items, kept, kinds, decoded),
+            *_texts_that_were_cut(items, kept, kinds, decoded),
+            *_copies(items, kept, decoded),
+            *say_lost_levels(items, kept, decoded, pictures, advice=_MORE_LEVELS),
+        ),
+        ranges={name: it.range for name, it in pictures.items()},
+    )
+
+
+def _held_kinds(
+    items: Sequence[Item], kinds: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
+    """Return the kinds of the modalities that an item has; and say which ones none has any more."""
+    held = {name: kind for name, kind in kinds.items() if any(name in it.parts for it in items)}
+    lost = [
+        f"modality {name!r} is left out: no item without fault has it"
+        for name in kinds
+        if items and name not in held
+    ]
+    return held, lost
+
+
+def _of(kinds: Mapping[str, str], decoded: Decoded) -> Decoded:
+    """Keep the arrays of these modalities."""
+    return Decoded(
+        {name: array for name, array in decoded.arrays.items() if name in kinds},
+        {name: mask for name, mask in decoded.masks.items() if name in kinds},
+        decoded.problems,
+    )
+
+
+def _copies(items: Sequence[Item], rows: Sequence[int], decoded: Decoded) -> list[str]:
+    """Say how many items are copies of others."""
+    repeats = find_repeats(decoded, rows)
+    if not repeats:
+        return []
+    row, earlier = repeats[0]
+    kinds = {items[a].label == items[b].label for a, b in repeats}
+    classes = "of other classes too" if False in kinds else "of their own classes"
+    return [
+        f"copies of other items: {len(repeats)}, {classes}, such as {items[row].where} of "
+        f"{items[earlier].where}; one in a support set tells what the other is: delete them"
+    ]
+
+
+def _texts_that_tell(
+    items: Sequence[Item], rows: Sequence[int], kinds: Mapping[str, str], decoded: Decoded
+) -> list[str]:
+    """Say how many texts name their own class: a model needs nothing else."""
+    numbers = {label: n for n, label in enumerate(dict.fromkeys(items[row].label for row in rows))}
+    notes = []
+    as_bytes = dict(_kept_texts(kinds, decoded))
+    for modality in (name for name, kind in kinds.items() if kind == "text"):
+        having = [row for row in rows if modality in items[row].parts]
+        texts = as_bytes.get(modality)  # None: features are kept, which say no less than the text
+        told = (
+            (
+                numbers[items[row].label],
+                items[row].parts[modality].read() if texts is None else texts[row],
+            )
+            for row in having
+        )
+        n = count_leaks(list(numbers), told)
+        if n:
+            notes.append(
+                f"{n} of {modality!r} say the name of their class, which a model can then read "
+                "off; leave them out by data.modalities if it should not"
+            )
+    return notes
+
+
+def _texts_that_were_cut(
+    items: Sequence[Item], rows: Sequence[int], kinds: Mapping[str, str], decoded: Decoded
+) -> list[str]:
+    """Say how many texts lost their end."""
+    notes = []
+    for modality, texts in _kept_texts(kinds, decoded):
+        width = texts.shape[1]
+        full = [row for row in rows if texts[row, -_LONGEST_CHARACTER:].any()]
+        lengths = [len(items[row].parts[modality].read().strip()) for row in full]
+        cut = [length for length in lengths if length > width]
+        if cut:
+            notes.append(
+                f"{len(cut)} of {modality!r} were cut to {width} bytes, the longest has "
+                f"{max(cut)}; keep more with --set text.max_bytes=N"
+            )
+    return notes
+
+
+def _kept_texts(kinds: Mapping[str, str], decoded: Decoded) -> list[tuple[str, Array]]:
+    """Return the modalities whose texts are kept as bytes."""
+    found = {name: decoded.arrays.get(name) for name, kind in kinds.items() if kind == "text"}
+    return [(n, it) for n, it in found.items() if it is not None and it.dtype == np.uint8]
+
+
+def _large_classes(labels: Sequence[str], ask: FolderOptions, log: ProblemLog) -> set[str]:
+    counts = Counter(labels)
+    for label, n in counts.items():
+        if n < ask.min_items:
+            log.add(
+                "small-class",
+                f"class {label!r}",
+                f"has {n} item{'' if n == 1 else 's'} without fault; expected {ask.min_items} "
+                "or more: add some, or lower --min-items",
+            )
+    return {label for label, n in counts.items() if n >= ask.min_items}

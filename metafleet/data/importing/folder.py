@@ -1,0 +1,155 @@
+"""A user's own data: a folder, manifest or archive, read where it is by ``importing``.
+
+    [data]
+    name = "folder"
+    path = "/data/pets"        or: imported = "pets", after `metafleet data import /data/pets`
+
+By path, the folder is looked at whenever a run or worker begins, and prepared anew when a file
+changed. By name, what was imported stays as it was until it is imported again. Where the folder is
+not, as on a worker's host, data that were prepared from it serve, on a shared data folder say.
+Whoever begins a run gives one of the two; the run then records the path as well (``registry.pin``).
+"""
+
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+
+from metafleet.data.importing.importer import bring_in, find_kept, folder_path, refusal
+from metafleet.data.importing.options import FolderOptions
+from metafleet.data.importing.record import find_record, get_record
+from metafleet.data.importing.splits import shares_for, written
+from metafleet.data.prepared.class_data import ClassData
+from metafleet.data.prepared.prepared import PreparedData
+from metafleet.data.prepared.preparing import find_sound
+from metafleet.data.summary import DataSummary, Progress, no_progress
+from metafleet.errors import ConfigError, DataMissingError
+from metafleet.sampling import ClassEpisodeSource
+
+_OF_RUNS = ("imported", "modalities")
+"""Options that say which data and what of them, not how a folder is read."""
+
+
+class Folder:
+    """The data set."""
+
+    name = "folder"
+    title = "your own pictures, sounds, clips, texts, strokes, numbers: a folder or manifest"
+    licence = "yours"
+    origin = "a folder of yours; see docs/data.md for how it may be laid out"
+    Options = FolderOptions
+
+    def check_origin(self, options: FolderOptions) -> None:
+        """Make sure that a folder is named, in one way, and is there."""
+        if not options.path and not options.imported:
+            raise ConfigError(
+                "data set 'folder' needs path = a folder, or imported = the name it was imported "
+                "under by `metafleet data import FOLDER`"
+            )
+        if options.imported:
+            _refuse_reading(options)
+        elif not folder_path(options).exists():
+            raise DataMissingError(f"there is no folder or file {options.path!r}; check data.path")
+
+    def is_ready(self, options: FolderOptions, data_dir: Path) -> bool:
+        """Tell whether the data can be opened; without a folder named there is nothing to get."""
+        if options.imported:
+            record = find_record(data_dir, options.imported)
+            return record is not None or (bool(options.path) and folder_path(options).exists())
+        return (
+            not options.path
+            or folder_path(options).exists()
+            or find_kept(options, data_dir) is not None
+        )
+
+    def prepare(
+        self, options: FolderOptions, data_dir: Path, progress: Progress | None = None
+    ) -> PreparedData:
+        """Read and decode the folder, unless that was done before and nothing has changed."""
+        imported = options.imported
+        if options.imported:
+            record = find_record(data_dir, options.imported)
+            if record is None and not options.path:
+                record = get_record(data_dir, options.imported)  # says which names there are
+            if record is not None:
+                kept = find_sound(data_dir / "prepared" / record.prepared)
+                if kept is not None:
+                    return kept
+                options = record.options
+        if not folder_path(options).exists():
+            kept = find_kept(options, data_dir)
+            if kept is not None:
+                return kept
+            if options.path and imported:
+                raise DataMissingError(
+                    f"what was imported as {imported!r} is not prepared in {data_dir}, and "
+                    f"{options.path}, which it was made from, is gone; bring that back, or import "
+                    f"another with --name {imported}"
+                )
+        report = bring_in(options, data_dir, progress or no_progress)
+        if report.prepared is None:
+            raise refusal(options, report.problems)
+        return report.prepared
+
+    def open_classes(
+        self, options: FolderOptions, data_dir: Path, progress: Progress | None = None
+    ) -> ClassData:
+        """Open the items, preparing them first if need be."""
+        self._require_place(options)
+        prepared = self.prepare(options, data_dir, progress)
+        unknown = [m for m in options.modalities if m not in prepared.arrays]
+        if unknown:
+            raise ConfigError(
+                f"modalities={list(options.modalities)} but {_label(options)} has no "
+                f"{unknown[0]!r}; it has {', '.join(prepared.arrays)}"
+            )
+        modalities = options.modalities or tuple(prepared.arrays)
+        return ClassData(_label(options), prepared, prepared.splits, modalities)
+
+    def open_source(self, options: FolderOptions, data_dir: Path) -> ClassEpisodeSource:
+        """Open the items for sampling."""
+        data = self.open_classes(options, data_dir)
+        more_classes = partial(_more_classes, options, len(data.prepared.classes))
+        return data.open_source(more_classes=more_classes)
+
+    def digest(self, options: FolderOptions, data_dir: Path) -> str:
+        """Return the sha256 of the chosen modalities and the split."""
+        return self.open_classes(options, data_dir).digest()
+
+    def summarise(self, options: FolderOptions, data_dir: Path) -> DataSummary:
+        """Count classes and items."""
+        data = self.open_classes(options, data_dir)
+        facts = dict(data.prepared.facts)
+        summary = data.summarise(licence=self.licence, origin=facts.pop("source"))
+        return replace(summary, facts=facts)
+
+    def _require_place(self, options: FolderOptions) -> None:
+        if not options.path and not options.imported:
+            self.check_origin(options)
+
+
+def _refuse_reading(options: FolderOptions) -> None:
+    """Refuse what would say how to read a folder that was read when it was imported."""
+    plain = FolderOptions()
+    for name in sorted(field.name for field in fields(options)):
+        value = getattr(options, name)
+        if name not in _OF_RUNS and value != getattr(plain, name):
+            shown = list(value) if isinstance(value, tuple) else value
+            raise ConfigError(
+                f"{name}={shown!r} beside imported={options.imported!r}, which is read as it was "
+                f'imported; leave {name} out, or set imported = "" to read a folder by its path'
+            )
+
+
+def _more_classes(options: FolderOptions, n_classes: int, n_way: int) -> str:
+    """Name shares that give each split ``n_way`` classes."""
+    shares = shares_for(n_way, n_classes)
+    if shares is None:
+        return f"add classes: the folder has {n_classes}"
+    if options.imported:
+        return f"import it anew with --split hashed --fractions {written(shares)}"
+    return f'set data.split="hashed" and data.split_fractions={list(shares)}'
+
+
+def _label(options: FolderOptions) -> str:
+    """Return what messages call the data."""
+    return options.imported or Path(options.path).name

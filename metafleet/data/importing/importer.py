@@ -1,0 +1,188 @@
+"""Bring a folder in: read, decode, check, store; and remember it by a name."""
+
+import dataclasses
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.importing.checking import Examination, examine
+from metafleet.data.importing.item import Reading
+from metafleet.data.importing.options import FolderOptions
+from metafleet.data.importing.problems import Problem, counted, tally
+from metafleet.data.importing.reading import read_items
+from metafleet.data.importing.record import (
+    ImportRecord,
+    check_name,
+    require_free_name,
+    write_record,
+)
+from metafleet.data.prepared.prepared import (
+    MEASURED,
+    ClassInfo,
+    PreparedData,
+    find_by_recipe,
+    folder_of,
+)
+from metafleet.data.prepared.preparing import Content, find_or_decode
+from metafleet.data.summary import Progress, no_progress
+from metafleet.episode import SPLITS
+from metafleet.errors import DataError
+
+_NAME = "folder"
+_RECIPE_VERSION = 2
+"""Grows when the same folder and options give other data or other splits."""
+_PLACES_TOLD = 5
+_NOT_ASKED = ("path", "imported", "modalities")
+"""Options that do not decide what is prepared."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What came of preparing a folder.
+
+    Attributes:
+        prepared: the prepared data; None where problems refused the folder.
+        problems: what is wrong; with ``skip_bad`` what was left out. Empty where the data had been
+            prepared before: their facts say what was left out then.
+        notes: what was decided: layout, columns, splits.
+    """
+
+    prepared: PreparedData | None
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def import_folder(
+    options: FolderOptions, data_dir: Path, *, name: str, progress: Progress = no_progress
+) -> ImportReport:
+    """Prepare a folder and remember it by a name; all that is wrong with it is in the report.
+
+    Raises:
+        ConfigError: the name or an option is wrong.
+        DataMissingError: there is no such folder, or a decoder's library is not installed.
+        DataError: the prepared data cannot be written.
+    """
+    check_name(name)
+    options = dataclasses.replace(options, path=str(folder_path(options)))
+    require_free_name(data_dir, name, options.path)
+    report = bring_in(options, data_dir, progress)
+    if report.prepared is not None:
+        write_record(data_dir, ImportRecord(name, options, report.prepared.path.name))
+    return report
+
+
+def bring_in(options: FolderOptions, data_dir: Path, progress: Progress) -> ImportReport:
+    """Prepare a folder unless that was done before. Raises as ``import_folder``."""
+    reading = read_items(folder_path(options), options)
+    folder = folder_of(data_dir, _NAME, _recipe(options, reading))
+    told: list[Examination] = []
+
+    def make(scratch: Path) -> Content:
+        examination = examine(reading, options, scratch=scratch, progress=progress)
+        told.append(examination)
+        if not examination.is_usable(skip_bad=options.skip_bad):
+            raise _RefusedError
+        return _content(examination, options, reading)
+
+    try:
+        prepared = find_or_decode(folder, make)
+    except _RefusedError:
+        return ImportReport(None, told[0].problems, told[0].notes)
+    if told:
+        return ImportReport(prepared, told[0].problems, told[0].notes)
+    return ImportReport(prepared, (), reading.notes)
+
+
+def refusal(options: FolderOptions, problems: tuple[Problem, ...]) -> DataError:
+    """Say in one line why a folder was not prepared."""
+    return DataError(
+        f"{options.path} has {counted(problems)}, the first: "
+        f"{problems[0]}; run `metafleet data import {options.path}` to see all, "
+        "or set skip_bad = true to leave them out"
+    )
+
+
+def folder_path(options: FolderOptions) -> Path:
+    """Return the absolute path that the options name."""
+    return absolute_path(Path(options.path))
+
+
+def absolute_path(path: Path) -> Path:
+    """Return one spelling of a path: from the root, without "~", "." and ".."."""
+    return Path(os.path.abspath(path.expanduser()))
+
+
+def find_kept(options: FolderOptions, data_dir: Path) -> PreparedData | None:
+    """Find the newest data that were prepared from what the options name; it need not be here."""
+    return find_by_recipe(data_dir, _NAME, _asked(options))
+
+
+class _RefusedError(Exception):
+    """The folder has problems; the examination has them."""
+
+
+def _recipe(options: FolderOptions, reading: Reading) -> dict[str, Any]:
+    return {
+        "recipe": _RECIPE_VERSION,
+        "found": reading.fingerprint,
+        "kinds": dict(reading.kinds),
+        "versions": {kind: DECODERS[kind].version for kind in reading.kinds.values()},
+        "options": _deciding(options),
+        "problems": [str(problem) for problem in reading.problems],
+    }
+
+
+def _asked(options: FolderOptions) -> dict[str, Any]:
+    """Say which folder is read and how, not what is in it, in JSON values."""
+    asked = _deciding(options) | {"path": str(folder_path(options))}
+    return dict(json.loads(json.dumps(asked)))
+
+
+def _deciding(options: FolderOptions) -> dict[str, Any]:
+    values = dataclasses.asdict(options)
+    return {name: value for name, value in values.items() if name not in _NOT_ASKED}
+
+
+def _content(examination: Examination, options: FolderOptions, reading: Reading) -> Content:
+    counts = Counter(item.label for item in examination.items)
+    groups = {item.label: item.group for item in examination.items}
+    return Content(
+        classes=[ClassInfo(label, groups[label], n) for label, n in counts.items()],
+        arrays=examination.decoded.arrays,
+        present={},
+        facts=_facts(examination, options, reading),
+        masks=examination.decoded.masks,
+        kinds=examination.kinds,
+        rows=examination.rows,
+        splits={
+            split: [label for label in counts if examination.splits[label] == split]
+            for split in SPLITS
+            if split in examination.splits.values()
+        },
+        recipe=_asked(options) | _measured(examination, options),
+    )
+
+
+def _measured(examination: Examination, options: FolderOptions) -> dict[str, Any]:
+    """Say what the options left to the data: the same holds for what a model is asked later."""
+    if options.image.get("range") != "data":
+        return {}
+    return {MEASURED: {name: {"range": span} for name, span in examination.ranges.items()}}
+
+
+def _facts(examination: Examination, options: FolderOptions, reading: Reading) -> dict[str, str]:
+    facts = {"source": str(folder_path(options))}
+    for number, note in enumerate(examination.notes, 1):
+        facts[f"note {number}"] = note
+    if examination.problems:
+        n_items = len(reading.items) - len(examination.items)
+        facts["left out"] = f"{tally(examination.problems)}; of the items read, {n_items}"
+    for kind in dict.fromkeys(problem.kind for problem in examination.problems):
+        places = [problem.where for problem in examination.problems if problem.kind == kind]
+        more = f" and {len(places) - _PLACES_TOLD} more" if len(places) > _PLACES_TOLD else ""
+        facts[f"left out, {kind}"] = ", ".join(places[:_PLACES_TOLD]) + more
+    return facts

@@ -1,0 +1,108 @@
+"""A folder for each class, or {train,val,test}/<class>, as MAML++ and torchvision have them.
+
+cat/001.png  cat/001.wav  cat/001.txt      one item: files of several kinds with one stem
+cat/002.png                                an item without sound and text
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+
+from metafleet.data.importing.item import Item
+from metafleet.data.importing.kinds import kind_of, known_suffixes
+from metafleet.data.importing.layouts.split_names import find_split
+from metafleet.data.importing.layouts.walking import files_below, files_in, folders_in
+from metafleet.data.importing.part import FilePart, Part, find_file
+from metafleet.data.importing.problems import ProblemLog
+from metafleet.data.importing.reader import Found, Place
+
+
+def read_class_folders(place: Place, log: ProblemLog) -> Found:
+    """Read <class>/*; all that lies below a class's folder, at any depth, is of the class."""
+    items = []
+    for name in folders_in(place.folder):
+        items += _read_folder(place, name, log, label=name)
+    notes = [*_left_aside(files_in(place.folder)), *_deeper(items, 1)]
+    return Found(items, notes, labels=tuple(folders_in(place.folder)))
+
+
+def read_split_folders(place: Place, log: ProblemLog) -> Found:
+    """Read {train,val,test}/<class>/*."""
+    items, labels = [], []
+    aside = files_in(place.folder)
+    for split_name in folders_in(place.folder):
+        split = find_split(split_name)
+        if not split:
+            log.add(
+                "unknown-split",
+                split_name,
+                "is a folder beside those of splits; expected train, val or test",
+            )
+            continue
+        aside += files_in(place.folder / split_name)
+        for name in folders_in(place.folder / split_name):
+            labels.append(name)
+            items += _read_folder(place, f"{split_name}/{name}", log, label=name, split=split)
+    return Found(items, [*_left_aside(aside), *_deeper(items, 2)], labels=tuple(labels))
+
+
+def read_flat(place: Place, log: ProblemLog) -> Found:
+    """Read the files of one folder, without classes, or those of them that are named."""
+    named = [find_file(place.folder, name) for name in place.files]
+    files = filter(None, named) if named else files_below(place.folder, "", log)
+    return Found(list(read_class(files, log, label="")), [])
+
+
+def read_class(
+    files: Iterable[FilePart], log: ProblemLog, *, label: str, split: str = "", group: str = ""
+) -> Iterator[Item]:
+    """Yield the items of one class: files of different kinds and one stem are one item."""
+    by_stem: dict[str, dict[str, Part]] = {}
+    for file in files:
+        kind = kind_of(file)
+        if not kind:
+            log.add(
+                "unknown-type",
+                file.name,
+                f"no decoder reads {PurePosixPath(file.name).suffix!r}; expected one of "
+                f"{known_suffixes()}",
+            )
+            continue
+        stem = file.name[: -len(PurePosixPath(file.name).suffix)]
+        if kind in by_stem.get(stem, {}):
+            stem = file.name  # a second picture of one name is an item of its own
+        by_stem.setdefault(stem, {})[kind] = file
+    for parts in by_stem.values():
+        yield Item(_first_name(parts), label, parts, split, group)
+
+
+def _read_folder(
+    place: Place, folder: str, log: ProblemLog, *, label: str, split: str = ""
+) -> list[Item]:
+    """Read the folder of a class; one without any file is a problem, for a class is missing."""
+    before = len(log)
+    files = files_below(place.folder, folder, log)
+    items = list(read_class(files, log, label=label, split=split))
+    if not items and len(log) == before and place.is_labelled:
+        log.add("small-class", f"class {label!r}", "has no example: add some, or delete the folder")
+    return items
+
+
+def _first_name(parts: Mapping[str, Part]) -> str:
+    return next(iter(parts.values())).name
+
+
+def _left_aside(names: list[str]) -> list[str]:
+    if not names:
+        return []
+    return [f"{len(names)} files outside the folders of classes are not read, such as {names[0]}"]
+
+
+def _deeper(items: Sequence[Item], depth: int) -> list[str]:
+    """Say that folders within those of classes are no classes; these lie ``depth`` levels deep."""
+    deeper = [item for item in items if item.where.count("/") > depth]
+    if not deeper:
+        return []
+    return [
+        f"folders within those of classes: {len(deeper)} items, such as {deeper[0].where}, which "
+        f"is of class {deeper[0].label!r}; move folders up that are classes of their own"
+    ]

@@ -1,0 +1,1 @@
+"""Everything with columns: tables, Parquet files, and what their columns mean."""

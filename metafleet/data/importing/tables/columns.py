@@ -1,0 +1,200 @@
+"""What the columns of a manifest are: class, split, files, texts, numbers."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from metafleet.data.importing.kinds import kinds_of
+from metafleet.data.importing.options import FolderOptions
+from metafleet.data.importing.problems import ProblemLog
+from metafleet.data.importing.reader import Place
+from metafleet.data.importing.tables.naming import plain_name
+from metafleet.data.importing.tables.table import Table
+from metafleet.episode import CLASS_TEXT
+
+_LABELS = ("label", "class", "class_name", "category", "intent", "target", "labels")
+_SPLITS = ("split", "subset", "partition")
+_FILES = ("file_name", "filename", "file", "path", "file_path", "filepath")
+_TEXTS = ("text", "sentence", "caption", "transcription", "utterance", "description")
+_LONGEST_PATH = 1024
+_LOOKED_AT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What each column is.
+
+    Attributes:
+        label: the column of the class; "" for none.
+        split: the column of the split; "" for none.
+        files: modality as the column names it, "" for an unnamed one -> column of paths.
+        texts: modality -> column of sentences.
+        numbers: modality -> columns of numbers.
+        unused: the others.
+    """
+
+    label: str
+    split: str
+    files: Mapping[str, str]
+    texts: Mapping[str, str]
+    numbers: Mapping[str, tuple[str, ...]]
+    unused: tuple[str, ...] = ()
+
+    def by_name(self) -> dict[str, str]:
+        """Return modality -> its column, or its columns joined by commas."""
+        numbers = {name: ",".join(columns) for name, columns in self.numbers.items()}
+        return {**self.files, **self.texts, **numbers}
+
+
+def find_roles(tables: Sequence[Table], place: Place, log: ProblemLog) -> Roles | None:
+    """Decide what the columns are; None, with a fatal problem, where that cannot be done.
+
+    For a model, columns that are called like its modalities are these, and columns that the user
+    names come to those that are found. Else they are all there is.
+    """
+    ask = place.ask
+    columns = list(dict.fromkeys(column for table in tables for column in table.columns))
+    where = ", ".join(table.file.name for table in tables)
+    if not _knows_all(columns, ask, where, log):
+        return None
+    label = ask.label or _first(_LABELS, columns)
+    if not label and place.is_labelled:
+        log.add_fatal(
+            "no-label-column",
+            where,
+            f"no column says the class; the columns are {_listed(columns)}; name it with --label",
+        )
+        return None
+    split = ask.split_column or _first(_SPLITS, columns)
+    others = [column for column in columns if column not in (label, split)]
+    if ask.columns and not place.expected:
+        roles = _mapped(ask.columns, tables)
+    else:
+        taken = {column for joined in ask.columns.values() for column in joined.split(",")}
+        free = [column for column in others if column not in taken]
+        roles = _recognised(free, tables, _called_so(free, tables, place) | dict(ask.columns))
+    if not (roles.files or roles.texts or roles.numbers):
+        log.add_fatal(
+            "no-file-column",
+            where,
+            f"no column holds files or texts: none is called 'file_name' or 'text', or has names "
+            f"of files; the columns are {_listed(columns)}; name one with --column, such as "
+            f"--column image={(others or columns)[0]}, or --column table="
+            f"{','.join((others or columns)[:2])} for numbers",
+        )
+        return None
+    used = {*roles.files.values(), *roles.texts.values(), *sum(roles.numbers.values(), ())}
+    unused = tuple(column for column in others if column not in used)
+    return Roles(label, split, roles.files, roles.texts, roles.numbers, unused)
+
+
+def _knows_all(columns: Sequence[str], ask: FolderOptions, where: str, log: ProblemLog) -> bool:
+    asked = [("--label", ask.label), ("--split-column", ask.split_column)]
+    asked += [
+        (f"--column {modality}", column)
+        for modality, joined in ask.columns.items()
+        for column in joined.split(",")
+    ]
+    unknown = [(option, c) for option, c in asked if c and c not in columns]
+    for option, column in unknown:
+        log.add_fatal(
+            "unknown-column",
+            where,
+            f"has no column {column!r}, which {option} names; its columns are {_listed(columns)}",
+        )
+    return not unknown
+
+
+def _mapped(mapping: Mapping[str, str], tables: Sequence[Table]) -> Roles:
+    files, texts, numbers = {}, {}, {}
+    for modality, joined in mapping.items():
+        columns = tuple(joined.split(","))
+        if len(columns) > 1 or modality == "table" or _holds_lists(columns[0], tables):
+            numbers[modality] = columns
+        elif _holds_files(columns[0], tables):
+            files[modality] = columns[0]
+        else:
+            texts[modality] = columns[0]
+    return Roles("", "", files, texts, numbers)
+
+
+def _recognised(columns: Sequence[str], tables: Sequence[Table], named: Mapping[str, str]) -> Roles:
+    """Find files and texts beside the columns that are ``named``, modality -> column."""
+    files, texts = {}, {}
+    for column in columns:
+        if column in named.values():
+            continue
+        if _names_files(column) or _holds_files(column, tables):
+            files[_base_name(column)] = column
+        elif column.lower() in _TEXTS:
+            texts[column.lower()] = column
+    if len(texts) == 1:  # a lone column of sentences is what built-in sets call it
+        texts = dict(zip(["text"], texts.values(), strict=True))
+    own = _mapped(named, tables)
+    files = {name: column for name, column in files.items() if name not in named}
+    texts = {name: column for name, column in texts.items() if name not in named}
+    return Roles("", "", {**files, **own.files}, {**texts, **own.texts}, own.numbers)
+
+
+def _called_so(columns: Sequence[str], tables: Sequence[Table], place: Place) -> dict[str, str]:
+    """Return the modalities that are expected -> the columns that are called like them."""
+    found: dict[str, str] = {}
+    for name, kind in place.expected.items():
+        for column in columns:
+            called = plain_name(stem_of(column))
+            if called != name.removesuffix("_" if called == CLASS_TEXT else "") or name in found:
+                continue
+            if kind == "table":
+                fits = _holds_lists(column, tables)
+            else:
+                fits = kind == "text" or _holds_files(column, tables)
+            if fits:
+                found[name] = column
+    return found
+
+
+def stem_of(column: str) -> str:
+    """Return what a column is called without what says that it holds files: "front_path", front."""
+    name = column.lower()
+    ends = [f"_{end}" for end in _FILES if name.endswith(f"_{end}")]
+    return name.removesuffix(max(ends, key=len, default=""))
+
+
+def _names_files(column: str) -> bool:
+    return column.lower() in _FILES or column.lower().endswith("_file_name")
+
+
+def _base_name(column: str) -> str:
+    name = column.lower()
+    return "" if name in _FILES else name.removesuffix("_file_name")
+
+
+def _holds_files(column: str, tables: Sequence[Table]) -> bool:
+    """Tell whether most of the first values end like files that decoders read."""
+    if _names_files(column):
+        return True
+    if any(isinstance(value, Mapping) and "bytes" in value for value in _values(column, tables)):
+        return True
+    values = [value for value in _values(column, tables) if isinstance(value, str) and value]
+    paths = [v for v in values if len(v) < _LONGEST_PATH and "\n" not in v and kinds_of(v)]
+    return 2 * len(paths) > len(values)
+
+
+def _holds_lists(column: str, tables: Sequence[Table]) -> bool:
+    values = [value for value in _values(column, tables) if value is not None]
+    return bool(values) and all(isinstance(value, list) for value in values)
+
+
+def _values(column: str, tables: Iterable[Table]) -> Iterator[Any]:
+    for table in tables:
+        for row in table.rows[:_LOOKED_AT]:
+            yield row.values.get(column)
+
+
+def _first(names: Iterable[str], columns: Sequence[str]) -> str:
+    lower = {column.lower(): column for column in reversed(columns)}
+    return next((lower[name] for name in names if name in lower), "")
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(map(repr, columns))

@@ -1,0 +1,1 @@
+"""Data on disk after preparation: how they are made, found and opened."""

@@ -1,0 +1,185 @@
+"""From prepared arrays to float32 tensors, and from class lists to an episode source."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from metafleet.data.prepared.prepared import Array, ArrayInfo, PreparedData
+from metafleet.data.summary import DataSummary, ModalitySummary, SplitSummary
+from metafleet.sampling import ClassEpisodeSource, ClassRows, Modality
+
+Rows = npt.NDArray[np.int64]
+_PIXELS = ("image", "video")
+Splits = Mapping[str, Sequence[str]]
+"""Split -> names of its classes, in the order of sampling."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassData:
+    """Prepared data together with what the options chose of them.
+
+    Items that, by the prepared masks, have none of the chosen modalities are left out: there is
+    nothing of them to show.
+
+    Attributes:
+        name: the data set's name, for messages.
+        prepared: the arrays.
+        splits: split -> names of its classes, in the order of sampling.
+        modalities: the chosen ones, in the order of the inputs.
+    """
+
+    name: str
+    prepared: PreparedData
+    splits: Splits
+    modalities: tuple[str, ...]
+
+    def rows(self) -> dict[str, ClassRows]:
+        """Return class -> its rows of every prepared array."""
+        rows = {}
+        start = 0
+        for info in self.prepared.classes:
+            rows[info.name] = ClassRows(start, info.n_items)
+            start += info.n_items
+        return rows
+
+    def open_source(
+        self, *, more_classes: Callable[[int], str] | None = None
+    ) -> ClassEpisodeSource:
+        """Make an episode source; ``more_classes`` says how to get splits of n_way classes."""
+        kept = self._kept()
+        rows = self._kept_rows(kept)
+        return ClassEpisodeSource(
+            {modality: self._modality(modality, kept) for modality in self.modalities},
+            {split: [rows[class_name] for class_name in c] for split, c in self.splits.items()},
+            name=self.name,
+            class_names=self.splits,
+            more_classes=more_classes,
+        )
+
+    def _kept(self) -> Rows | None:
+        """Return the rows of items that have a chosen modality, sorted; None: all."""
+        if not all(modality in self.prepared.masks for modality in self.modalities):
+            return None
+        masks = [self.prepared.load_mask(modality) for modality in self.modalities]
+        return np.flatnonzero(np.any([mask for mask in masks if mask is not None], axis=0))
+
+    def _kept_rows(self, kept: Rows | None) -> dict[str, ClassRows]:
+        """Return class -> its rows, counted over what is kept."""
+        if kept is None:
+            return self.rows()
+        return {name: _within(kept, where) for name, where in self.rows().items()}
+
+    def _modality(self, modality: str, kept: Rows | None) -> Modality:
+        array, info = self.prepared.load(modality), self.prepared.arrays[modality]
+        mask = self.prepared.load_mask(modality)
+        if mask is not None and kept is not None:
+            mask = mask[kept]
+        if mask is not None and mask.all():
+            mask = None
+        is_text = info.kind == "text" and info.dtype == "uint8"
+        gather = _gather(array, info.kind, kept)
+        return Modality(example_shape(info), gather, mask, is_text, info.kind)
+
+    def split_sha256(self) -> str:
+        """Hash which classes each split has, in order."""
+        names = [(split, name) for split in sorted(self.splits) for name in self.splits[split]]
+        text = "".join(f"{split}\0{name}\n" for split, name in names)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def digest(self) -> str:
+        """Hash the chosen modalities' arrays, the classes and the split: what a run depends on.
+
+        Costs no reading of arrays: their hashes are in the index.
+        """
+        arrays = self.prepared.arrays
+        masks = {
+            m: self.prepared.masks[m].sha256 for m in self.modalities if m in self.prepared.masks
+        }
+        facts = {
+            "arrays": {modality: arrays[modality].sha256 for modality in self.modalities},
+            **({"masks": masks} if masks else {}),
+            "classes": [[info.name, info.n_items] for info in self.prepared.classes],
+            "split": self.split_sha256(),
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def summarise(self, *, licence: str, origin: str) -> DataSummary:
+        """Count classes and items, as far as episodes can draw them."""
+        kept = self._kept()
+        return DataSummary(
+            name=self.name,
+            digest=self.digest(),
+            split_sha256=self.split_sha256(),
+            location=self.prepared.path,
+            licence=licence,
+            origin=origin,
+            splits={
+                split: self._summarise_split(names, kept) for split, names in self.splits.items()
+            },
+            modalities={
+                modality: ModalitySummary(example_shape(info), info.n_present, info.kind)
+                for modality, info in self.prepared.arrays.items()
+            },
+            facts=self.prepared.facts,
+        )
+
+    def _summarise_split(self, names: Sequence[str], kept: Rows | None) -> SplitSummary:
+        group_of = {info.name: info.group for info in self.prepared.classes}
+        rows = self._kept_rows(kept)
+        counts = {name: rows[name].count for name in names}
+        return SplitSummary(
+            classes=len(names),
+            items=sum(counts.values()),
+            fewest_items=min(counts.values(), default=0),
+            most_items=max(counts.values(), default=0),
+            groups=dict(Counter(group_of[name] for name in names)),
+            present={
+                modality: sum(
+                    int(mask[rows[name].start : rows[name].start + rows[name].count].sum())
+                    for name in names
+                )
+                for modality, mask in self._masks(kept).items()
+            },
+            class_items=counts,
+        )
+
+    def _masks(self, kept: Rows | None) -> dict[str, npt.NDArray[np.bool_]]:
+        """Return who has each modality that some lack, over what is kept."""
+        found = {modality: self.prepared.load_mask(modality) for modality in self.prepared.masks}
+        whole = {modality: mask for modality, mask in found.items() if mask is not None}
+        return whole if kept is None else {name: mask[kept] for name, mask in whole.items()}
+
+
+def example_shape(info: ArrayInfo) -> tuple[int, ...]:
+    """Return the shape of one example as models get it: grey images have one channel."""
+    is_grey = info.kind == "image" and len(info.shape) == 3
+    return (1, *info.shape[1:]) if is_grey else info.shape[1:]
+
+
+def _within(kept: Rows, rows: ClassRows) -> ClassRows:
+    """Renumber a class's rows to positions in ``kept``."""
+    start, end = np.searchsorted(kept, [rows.start, rows.start + rows.count])
+    return ClassRows(int(start), int(end - start))
+
+
+def _gather(array: Array, kind: str, kept: Rows | None) -> Callable[[Sequence[int]], Tensor]:
+    """Return how rows become float32: pixels in [0, 1], everything else as it is stored."""
+    is_grey = kind == "image" and array.ndim == 3
+    is_pixels = kind in _PIXELS
+
+    def gather(rows: Sequence[int]) -> Tensor:
+        chosen = rows if kept is None else kept.take(rows)
+        values = torch.from_numpy(array.take(chosen, axis=0))  # quicker than by brackets
+        if is_grey:
+            values = values.unsqueeze(1)
+        values = values.to(torch.float32)
+        return values.div_(255) if is_pixels else values
+
+    return gather

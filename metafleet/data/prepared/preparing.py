@@ -1,0 +1,251 @@
+"""Make prepared data: once, whole, and by one process at a time."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from metafleet.data.locking import exclusive, exclusive_if_free
+from metafleet.data.prepared.prepared import (
+    FORMAT_VERSION,
+    INDEX,
+    Array,
+    ArrayInfo,
+    ClassInfo,
+    PreparedData,
+    begin_hash,
+    find_prepared,
+    index_checksum,
+)
+from metafleet.errors import DataCorruptError, DataError
+
+_CHUNK_BYTES = 1 << 23
+_ABANDONED_S = 86_400.0
+_SCRATCH = re.compile(r"\.([^.].*)\.[a-z0-9_]+")  # as ``_temporary`` calls it
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a preparation makes.
+
+    Attributes:
+        classes: in order of the rows.
+        arrays: modality -> array with as many rows as the classes have items.
+        present: modality -> items that have it, where items that lack it are known by their zeros;
+            modalities not named here nor in ``masks`` are complete.
+        facts: further facts worth keeping, for people.
+        masks: modality -> bool [items], which items have it; all-true masks are not kept.
+        kinds: modality -> its kind; a modality not named is named for its kind.
+        rows: which rows of arrays and masks are kept, in this order; None: all.
+        splits: split -> its classes in order, if they are decided here.
+        recipe: JSON values: how the data were made, whatever from; ``find_by_recipe`` asks for it.
+    """
+
+    classes: Sequence[ClassInfo]
+    arrays: Mapping[str, Array]
+    present: Mapping[str, int]
+    facts: Mapping[str, str]
+    masks: Mapping[str, Array] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    rows: npt.NDArray[np.int64] | None = None
+    splits: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_items(self) -> int:
+        """Items of all classes."""
+        return sum(info.n_items for info in self.classes)
+
+
+def find_or_prepare(folder: Path, make: Callable[[], Content]) -> PreparedData:
+    """Open ``folder``, or fill it with what ``make`` returns. Safe in concurrent processes.
+
+    A damaged folder is made anew.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    return find_or_decode(folder, lambda scratch: make())
+
+
+def find_or_decode(folder: Path, make: Callable[[Path], Content]) -> PreparedData:
+    """Do as ``find_or_prepare``, for content too large for memory.
+
+    Args:
+        folder: of the prepared data.
+        make: given an empty folder on the same disk, deleted afterwards, where arrays may lie.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    found = find_sound(folder)
+    if found is not None:
+        return found
+    try:
+        with exclusive(folder.with_name(f".{folder.name}.lock")):
+            found = find_sound(folder)
+            if found is not None:
+                return found
+            _sweep(folder)
+            with _temporary(folder) as scratch, _temporary(folder) as draft:
+                _write(draft, _made(folder, lambda: make(scratch)))
+                _publish(draft, folder)
+    except OSError as error:
+        raise DataError(
+            f"cannot write prepared data to {folder} ({error.strerror or error}); "
+            "free space there or set METAFLEET_DATA_DIR to another folder"
+        ) from error
+    written = find_prepared(folder)
+    if written is None:
+        raise DataError(f"{folder} vanished while it was prepared; prepare it again")
+    return written
+
+
+def find_sound(folder: Path) -> PreparedData | None:
+    """Open ``folder``; None when it does not exist or is damaged."""
+    try:
+        return find_prepared(folder)
+    except DataCorruptError:
+        return None
+
+
+def _made(folder: Path, make: Callable[[], Content]) -> Content:
+    try:
+        return make()
+    except OSError as error:  # else it would pass for a failure to write
+        raise DataError(
+            f"cannot read what {folder.name} is made from ({error}); check the original"
+        ) from error
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """Make a hidden folder beside ``folder``, deleted afterwards unless it was renamed."""
+    path = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what preparations left behind that were killed more than a day ago.
+
+    ``folder`` is locked by this process. What is left of others goes if nobody holds their locks.
+    """
+    for path in folder.parent.iterdir():
+        found = _SCRATCH.fullmatch(path.name)
+        with contextlib.suppress(OSError):  # gone, or another user's: not ours to clear
+            if found is None or not path.is_dir():
+                continue
+            if time.time() - path.stat().st_mtime <= _ABANDONED_S:
+                continue
+            if found[1] == folder.name:
+                shutil.rmtree(path, ignore_errors=True)
+                continue
+            with exclusive_if_free(path.with_name(f".{found[1]}.lock")) as is_held:
+                if is_held:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def _write(draft: Path, content: Content) -> None:
+    masks = {name: mask for name, mask in content.masks.items() if not _kept(content, mask).all()}
+    index: dict[str, Any] = {
+        "format": FORMAT_VERSION,
+        "classes": [[info.name, info.group, info.n_items] for info in content.classes],
+        "arrays": {
+            modality: asdict(_write_array(draft, modality, array, content))
+            for modality, array in content.arrays.items()
+        },
+        "masks": {
+            modality: asdict(_write_array(draft, f"{modality}.present", mask, content))
+            for modality, mask in masks.items()
+        },
+        "facts": dict(content.facts),
+        "splits": {split: list(names) for split, names in content.splits.items()},
+        "recipe": dict(content.recipe),
+    }
+    index["checksum"] = index_checksum(json.loads(json.dumps(index)))
+    _write_file(draft / INDEX, json.dumps(index, ensure_ascii=False, indent=1).encode())
+    # as open as the folder it is in: mkdtemp's 0700 would hide a shared one from other users
+    draft.chmod(draft.parent.stat().st_mode & 0o755)
+
+
+def _write_array(draft: Path, name: str, array: Array, content: Content) -> ArrayInfo:
+    n_rows = len(array) if content.rows is None else len(content.rows)
+    if n_rows != content.n_items:
+        raise DataError(
+            f"modality {name!r} has {n_rows} rows but the classes have {content.n_items} items"
+        )
+    if not _FILE_NAME.fullmatch(name):
+        raise DataError(f"modality {name!r} cannot be a file's name; rename it")
+    shape = (n_rows, *array.shape[1:])
+    path, sha = draft / f"{name}.npy", begin_hash(array.dtype, shape)
+    with path.open("wb") as handle:
+        header = {"descr": array.dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(handle, header)
+        for chunk in _chunks(array, content.rows):
+            raw = chunk.reshape(-1).view(np.uint8)
+            sha.update(raw.data)
+            if raw.any():  # of the bytes: -0.0 is a zero that is not all zeros
+                handle.write(chunk.data)
+            else:
+                handle.seek(chunk.nbytes, os.SEEK_CUR)  # zeros that take no room
+        handle.truncate()
+        handle.flush()
+        os.fsync(handle.fileno())
+    n_present = content.present.get(name, n_rows)
+    if name in content.masks:
+        n_present = int(_kept(content, content.masks[name]).sum())
+    return ArrayInfo(
+        dtype=array.dtype.name,
+        shape=shape,
+        file_bytes=path.stat().st_size,
+        sha256=sha.hexdigest(),
+        n_present=n_present,
+        kind=content.kinds.get(name, name),
+    )
+
+
+def _kept(content: Content, array: Array) -> Array:
+    return array if content.rows is None else array[content.rows]
+
+
+def _chunks(array: Array, rows: npt.NDArray[np.int64] | None) -> Iterator[Array]:
+    """Yield the kept rows, in order, some MiB at a time."""
+    n_rows = len(array) if rows is None else len(rows)
+    row_bytes = max(1, array.nbytes // max(1, len(array)))
+    step = max(1, _CHUNK_BYTES // row_bytes)
+    for start in range(0, n_rows, step):
+        chosen = slice(start, start + step) if rows is None else rows[start : start + step]
+        yield np.ascontiguousarray(array[chosen])
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    with path.open("wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _publish(draft: Path, folder: Path) -> None:
+    if folder.exists():  # damaged, or made by a process whose lock we could not see
+        if find_sound(folder) is not None:
+            return
+        shutil.rmtree(folder)
+    try:
+        draft.rename(folder)
+    except OSError:
+        if find_sound(folder) is None:
+            raise

@@ -1,0 +1,226 @@
+"""Free Spoken Digit Dataset: ten digits, six English speakers, 50 recordings each.
+
+Source: Jackson et al., doi:10.5281/zenodo.1342401. A class is a digit, spoken by all speakers of a
+split; the digits are the same in every split, the voices are not: what is tested is whether a
+digit heard from one stranger is recognised from another. With ``digits``, each recording comes with
+a written digit of MNIST: of the same class, never of the same act, for nobody wrote as they spoke.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from metafleet.data.decoding.audio import AudioOptions
+from metafleet.data.decoding.columns import Column, decode_columns
+from metafleet.data.decoding.source import Source
+from metafleet.data.prepared.class_data import Splits
+from metafleet.data.prepared.prepared import Array, ClassInfo, PreparedData
+from metafleet.data.prepared.preparing import Content
+from metafleet.data.prepared.stored import Original, StoredDataSet
+from metafleet.data.sets.fsdd_files import (
+    ARCHIVE,
+    N_EACH,
+    SPEAKERS,
+    Recordings,
+    find_recordings,
+)
+from metafleet.data.sets.mnist import Digits, find_digits
+from metafleet.data.summary import Progress
+from metafleet.data.unpinned import download_unpinned
+from metafleet.episode import META_TEST, META_TRAIN, META_VAL
+from metafleet.errors import DataCorruptError, DataMissingError
+from metafleet.options import require
+from metafleet.seeds import CounterRng
+
+_RECIPE_VERSION = 1
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+Speaker = Literal["george", "jackson", "lucas", "nicolas", "theo", "yweweler"]
+
+
+@dataclass(frozen=True, slots=True)
+class FsddOptions:
+    """Options of ``Fsdd``.
+
+    Attributes:
+        modalities: "audio" (log-mel [n_mels, frames] of the first second), "image" [1, 28, 28]
+            (needs ``digits``), or both.
+        val_speakers, test_speakers: of meta-validation and meta-testing; the others are for
+            training.
+        n_mels: bands of the spectrogram.
+        hop_ms: milliseconds from one of its columns to the next.
+        digits: where MNIST is, for "image": a folder with the idx files of its 10,000 test digits
+            (torchvision's root, say), or mnist10k_28x28.npz.
+        root: where the recordings are on the machine that begins a run: a folder with them, one
+            with recordings/, or the archive; "": what was downloaded.
+    """
+
+    modalities: tuple[Literal["audio", "image"], ...] = ("audio",)
+    val_speakers: tuple[Speaker, ...] = ("nicolas",)
+    test_speakers: tuple[Speaker, ...] = ("theo", "yweweler")
+    n_mels: int = 40
+    hop_ms: float = 20.0
+    digits: str = ""
+    root: str = ""
+
+    def __post_init__(self) -> None:
+        is_sound = len(self.modalities) > 0 and len(set(self.modalities)) == len(self.modalities)
+        expected = "one or more different modalities"
+        require(is_sound, "modalities", list(self.modalities), expected)
+        chosen = (*self.val_speakers, *self.test_speakers)
+        is_split = len(set(chosen)) == len(chosen) < len(SPEAKERS)
+        expected = "speakers that are not in val_speakers, and some left for training"
+        require(is_split, "test_speakers", list(self.test_speakers), expected)
+        _ = self.audio  # checks the ranges
+
+    @property
+    def audio(self) -> AudioOptions:
+        """How recordings are kept; 95 % last less than 0.67 s."""
+        return AudioOptions(
+            sample_rate_hz=8000, duration_s=1.0, n_mels=self.n_mels, hop_ms=self.hop_ms
+        )
+
+    @property
+    def speakers(self) -> dict[str, list[str]]:
+        """Split -> its speakers."""
+        held_out = (*self.val_speakers, *self.test_speakers)
+        return {
+            META_TRAIN: [name for name in SPEAKERS if name not in held_out],
+            META_VAL: [name for name in SPEAKERS if name in self.val_speakers],
+            META_TEST: [name for name in SPEAKERS if name in self.test_speakers],
+        }
+
+
+class Fsdd(StoredDataSet[FsddOptions]):
+    """The data set."""
+
+    name = "fsdd"
+    title = "3,000 spoken digits of six speakers, with written ones beside them if you like"
+    licence = "CC BY-SA 4.0; MNIST's digits: commonly given as CC BY-SA 3.0"
+    origin = (
+        "https://github.com/Jakobovski/free-spoken-digit-dataset "
+        "(downloaded by `metafleet data prepare`)"
+    )
+    Options = FsddOptions
+    expected = "recordings/0_george_0.wav and so on, 3,000 in all, or the archive of the repository"
+    how_to_get = "run `metafleet data prepare fsdd`, or set data.root to where you have it"
+
+    def recipe(self, options: FsddOptions) -> Mapping[str, Any]:
+        """Return what is kept, and how classes are made of speakers."""
+        column = Column("audio", "audio", options.audio, ())
+        return {
+            "recipe": _RECIPE_VERSION,
+            "speakers": options.speakers,
+            "audio": column.recipe() if "audio" in options.modalities else None,
+            "image": "image" in options.modalities,
+        }
+
+    def check_origin(self, options: FsddOptions) -> None:
+        """Make sure that ``root`` and ``digits`` are what they should be, as far as needed."""
+        if "image" in options.modalities and _find_digits(options) is None:
+            raise DataMissingError(
+                f"cannot read MNIST's test digits from digits={options.digits!r}; expected a "
+                "folder with t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, gzipped or not, or "
+                "the npz; set data.digits, or leave out 'image'"
+            )
+        super().check_origin(options)
+
+    def find_original(self, root: Path, options: FsddOptions) -> Original | str:
+        """Look for the recordings."""
+        recordings = find_recordings(root)
+        if recordings is None:
+            return "it has no recordings of FSDD"
+        fingerprint = recordings.fingerprint
+        digits = None
+        if "image" in options.modalities:
+            digits = _find_digits(options)
+            if digits is None:
+                return "data.digits has no written digits"
+            fingerprint = hashlib.sha256(
+                f"{fingerprint}\0{digits.fingerprint}".encode()
+            ).hexdigest()
+        return Original(fingerprint, partial(_read, recordings, digits, options))
+
+    def splits(self, options: FsddOptions, prepared: PreparedData) -> Splits:
+        """Give each split the ten digits of its speakers."""
+        return {
+            split: [_class_name(digit, speakers) for digit in range(10)] if speakers else []
+            for split, speakers in options.speakers.items()
+        }
+
+    def download(self, options: FsddOptions, folder: Path, progress: Progress) -> None:
+        """Download the archive of the repository at a pinned commit; check what is in it."""
+        download_unpinned(ARCHIVE, folder, progress=progress)
+
+
+def _class_name(digit: int, speakers: Sequence[str]) -> str:
+    return f"{_WORDS[digit]} by {', '.join(speakers)}"
+
+
+def _find_digits(options: FsddOptions) -> Digits | None:
+    return find_digits(Path(options.digits).expanduser()) if options.digits else None
+
+
+def _read(
+    recordings: Recordings,
+    digits: Digits | None,
+    options: FsddOptions,
+    scratch: Path,
+    progress: Progress,
+) -> Content:
+    groups = [(digit, names) for names in options.speakers.values() for digit in range(10) if names]
+    keys = [
+        (digit, speaker, take)
+        for digit, names in groups
+        for speaker in names
+        for take in range(N_EACH)
+    ]
+    arrays: dict[str, Array] = {}
+    if "audio" in options.modalities:
+        sources = recordings.read()
+        arrays["audio"] = _spectrograms([sources[key] for key in keys], options, scratch, progress)
+    if digits is not None:
+        arrays["image"] = _written([digit for digit, _, _ in keys], digits)
+    return Content(
+        classes=[
+            ClassInfo(_class_name(digit, names), ", ".join(names), N_EACH * len(names))
+            for digit, names in groups
+        ],
+        arrays=arrays,
+        present={},
+        facts={"read from": recordings.kind},
+    )
+
+
+def _spectrograms(
+    sources: Sequence[Source], options: FsddOptions, scratch: Path, progress: Progress
+) -> Array:
+    column = Column("audio", "audio", options.audio, sources)
+    decoded = decode_columns([column], scratch, progress=progress)
+    if decoded.problems:
+        problem = decoded.problems[0]
+        raise DataCorruptError(
+            f"{len(decoded.problems)} of FSDD's recordings cannot be read, the first is "
+            f"{sources[problem.item]!r:.200}: {problem.why}; get the data again"
+        )
+    return decoded.arrays["audio"]
+
+
+def _written(wanted: Sequence[int], digits: Digits) -> Array:
+    """Give each recording a written digit of its class, a different one as long as there are."""
+    images, labels = digits.read()
+    chosen = np.zeros(len(wanted), np.int64)
+    for digit in range(10):
+        items = [item for item, value in enumerate(wanted) if value == digit]
+        pool = np.flatnonzero(labels == digit)
+        if len(pool) < len(items):
+            raise DataCorruptError(
+                f"MNIST has {len(pool)} images of the digit {digit}; expected {len(items)} at least"
+            )
+        rng = CounterRng(0, "fsdd/written", index=digit)
+        chosen[items] = pool[rng.sample(len(pool), len(items))]
+    return images[chosen]

@@ -1,0 +1,190 @@
+"""Glyphs: characters as classes, font faces as drawers, scripts as splits; nothing to download.
+
+Every character that at least ``min_faces`` of matplotlib's text faces draw *differently* is a
+class; its items are those drawings, as a raster and as an outline. Meta-training has Latin,
+Cyrillic and common signs; validation has Greek; testing has Armenian, Georgian and Lao, whose
+shapes were never seen (see ``glyph_classes``). Bits depend on the versions of the fonts and of
+FreeType: they are part of the cache's key, and the data digest covers the arrays themselves.
+"""
+
+import importlib.metadata
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from metafleet.data.prepared.class_data import ClassData
+from metafleet.data.prepared.prepared import Array, ClassInfo, PreparedData, folder_of
+from metafleet.data.prepared.preparing import Content, find_or_prepare
+from metafleet.data.sets import glyph_classes
+from metafleet.data.sets.glyph_faces import FACES, SIDE, Face, font_folder
+from metafleet.data.strokes import N_POINTS
+from metafleet.data.summary import DataSummary, Progress, no_progress
+from metafleet.episode import SPLITS
+from metafleet.errors import DataMissingError
+from metafleet.options import require
+from metafleet.sampling import ClassEpisodeSource
+
+_RECIPE_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class GlyphsOptions:
+    """Options of ``Glyphs``.
+
+    Attributes:
+        modalities: "image" [1, 28, 28] in [0, 1] with ink 1, "stroke" [64, 3], or both.
+        min_faces: a character needs this many different drawings to be a class, 2 to 16.
+    """
+
+    modalities: tuple[Literal["image", "stroke"], ...] = ("image",)
+    min_faces: int = 8
+
+    def __post_init__(self) -> None:
+        is_sound = len(self.modalities) > 0 and len(set(self.modalities)) == len(self.modalities)
+        expected = "one or more different modalities"
+        require(is_sound, "modalities", list(self.modalities), expected)
+        require(2 <= self.min_faces <= 16, "min_faces", self.min_faces, "2 to 16")
+
+    @property
+    def needs_strokes(self) -> bool:
+        """True when the outlines are asked for."""
+        return "stroke" in self.modalities
+
+
+class Glyphs:
+    """The data set; prepares itself within seconds."""
+
+    name = "glyphs"
+    title = "characters of many scripts in 18 font faces, as images and as outlines"
+    licence = "Bitstream Vera / DejaVu (public domain changes) and STIX font licences"
+    origin = "drawn here with the fonts that matplotlib bundles"
+    Options = GlyphsOptions
+
+    def check_origin(self, options: GlyphsOptions) -> None:
+        """Return at once: no option names a place."""
+
+    def is_ready(self, options: GlyphsOptions, data_dir: Path) -> bool:
+        """Tell whether the fonts and their readers are installed."""
+        try:
+            self._folder(options, data_dir)
+        except DataMissingError:
+            return False
+        return True
+
+    def prepare(
+        self, options: GlyphsOptions, data_dir: Path, progress: Progress | None = None
+    ) -> PreparedData:
+        """Draw everything, unless that was done before."""
+        folder = self._folder(options, data_dir)
+        return find_or_prepare(folder, lambda: _draw_all(options, progress or no_progress))
+
+    def open_classes(
+        self, options: GlyphsOptions, data_dir: Path, progress: Progress | None = None
+    ) -> ClassData:
+        """Open the glyphs, drawing them first if need be."""
+        prepared = self.prepare(options, data_dir, progress)
+        return ClassData(self.name, prepared, _splits(prepared), options.modalities)
+
+    def open_source(self, options: GlyphsOptions, data_dir: Path) -> ClassEpisodeSource:
+        """Open the glyphs for sampling."""
+        return self.open_classes(options, data_dir).open_source()
+
+    def digest(self, options: GlyphsOptions, data_dir: Path) -> str:
+        """Return the sha256 of the chosen modalities and the split."""
+        return self.open_classes(options, data_dir).digest()
+
+    def summarise(self, options: GlyphsOptions, data_dir: Path) -> DataSummary:
+        """Count classes and drawings."""
+        data = self.open_classes(options, data_dir)
+        return data.summarise(licence=self.licence, origin=self.origin)
+
+    def _folder(self, options: GlyphsOptions, data_dir: Path) -> Path:
+        recipe = {
+            "recipe": _RECIPE_VERSION,
+            "min_faces": options.min_faces,
+            "strokes": options.needs_strokes,
+            **_versions(),
+        }
+        return folder_of(data_dir, self.name, recipe)
+
+
+def _splits(prepared: PreparedData) -> dict[str, list[str]]:
+    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for info in prepared.classes:
+        splits[glyph_classes.SPLIT_OF_SCRIPT[info.group]].append(info.name)
+    return splits
+
+
+def _versions() -> dict[str, str]:
+    """Name everything that can change a bit of the drawings."""
+    try:
+        from PIL import features  # noqa: PLC0415 - only this data set needs it here
+
+        return {
+            "matplotlib": importlib.metadata.version("matplotlib"),
+            "fonttools": importlib.metadata.version("fonttools"),
+            "pillow": importlib.metadata.version("pillow"),
+            "freetype": str(features.version("freetype2")),
+            "unicode": unicodedata.unidata_version,
+        }
+    except ImportError as error:  # PackageNotFoundError is one too
+        raise DataMissingError(
+            f"data set 'glyphs' needs matplotlib, fontTools and Pillow ({error}); "
+            "run `pip install 'metafleet[data]'`"
+        ) from error
+
+
+def _draw_all(options: GlyphsOptions, progress: Progress) -> Content:
+    folder = font_folder()
+    faces = [Face(folder / f"{name}.ttf") for name in FACES]
+    codes = glyph_classes.candidates([face.codes for face in faces], min_faces=options.min_faces)
+    images = np.zeros((len(codes), len(faces), SIDE, SIDE), np.uint8)
+    drawn = np.zeros((len(codes), len(faces)), np.bool_)
+    for column, face in enumerate(faces):
+        progress("drawing rasters", column, len(faces))
+        has = [row for row, code in enumerate(codes) if face.draws(code)]
+        images[has, column] = face.rasters([codes[row] for row in has])
+        drawn[has, column] = True
+    distinct = glyph_classes.distinct_drawings(images, drawn)
+    progress("comparing shapes", 0, 0)
+    enough = np.flatnonzero(distinct.sum(axis=1) >= options.min_faces)
+    chosen = glyph_classes.without_look_alikes(
+        [codes[row] for row in enough], images[enough], drawn[enough]
+    )
+    kept = enough[chosen]
+    rows, columns = np.nonzero(distinct[kept])  # sorted by character, then by face
+    arrays: dict[str, Array] = {"image": images[kept][rows, columns]}
+    if options.needs_strokes:
+        drawings = [(faces[c], codes[kept[r]]) for r, c in zip(rows, columns, strict=True)]
+        arrays["stroke"] = _trace(drawings, progress)
+    return Content(
+        classes=[_class_info(codes[row], distinct[row]) for row in kept],
+        arrays=arrays,
+        present={},
+        facts={
+            **_versions(),
+            "characters drawn by enough faces": str(len(codes)),
+            "left out: too few different drawings": str(len(codes) - len(enough)),
+            "left out: look like another character": str(len(enough) - len(kept)),
+        },
+    )
+
+
+def _trace(drawings: Sequence[tuple[Face, int]], progress: Progress) -> Array:
+    outlines = np.zeros((len(drawings), N_POINTS, 3), np.float16)
+    for item, (face, code) in enumerate(drawings):
+        if item % 1000 == 0:
+            progress("tracing outlines", item, len(drawings))
+        outlines[item] = face.outline(code)
+    progress("tracing outlines", len(drawings), len(drawings))
+    return outlines
+
+
+def _class_info(code: int, marks: Any) -> ClassInfo:
+    return ClassInfo(
+        glyph_classes.class_name(code), glyph_classes.script_of(code), int(marks.sum())
+    )

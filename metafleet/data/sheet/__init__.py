@@ -1,0 +1,1 @@
+"""Contact sheets: a picture of a few items of each class."""

@@ -1,0 +1,221 @@
+"""A model that has learned new classes, or one function, and predicts."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metafleet.data.summary import Progress, no_progress
+from metafleet.errors import MetafleetError, ModelError, NumericsError
+from metafleet.inference.blueprint import Blueprint
+from metafleet.inference.class_text import without_class_text
+from metafleet.inference.given_tensors import check_inputs
+from metafleet.inference.items import ReadOptions, check_invert, open_items
+from metafleet.inference.model_folder import write_model
+from metafleet.inference.prediction import Prediction, Predictions, Value
+from metafleet.inference.provenance import Origin
+from metafleet.inference.regression_table import read_points
+from metafleet.inference.requirements import Needs
+from metafleet.learners.base import Learner
+from metafleet.learners.memory import predict_from
+from metafleet.params import MetaState, Params, flatten_state, named
+
+BATCH_ITEMS = 256
+"""Items that are predicted together at most: what bounds the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a run learned, in the form in which all models hold it.
+
+    Attributes:
+        blueprint: what it is built from.
+        learner: built from it.
+        state: the learned state.
+        origin: where it comes from.
+        allowed_packages: packages of the user's that it may be built from.
+    """
+
+    blueprint: Blueprint
+    learner: Learner
+    state: MetaState
+    origin: Origin
+    allowed_packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptedModel:
+    """Predicts classes or values; safe to share between threads, and never changed.
+
+    Attributes:
+        learned: what the run learned.
+        memory: what adapting to the support set left.
+        classes: class -> examples of it in the support set, in the order of logits; empty in
+            regression.
+        needs: which modalities items must have.
+        notes: what was decided or left out while the support set was read; not kept.
+        sample: inputs of some support examples, to try what is written; not kept.
+    """
+
+    learned: Learned
+    memory: Params
+    classes: Mapping[str, int]
+    needs: Needs
+    notes: tuple[str, ...] = ()
+    sample: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def batch_norm(self) -> str:
+        """Whose statistics normalise an item; "transductive": those of what comes with it."""
+        return self.learned.learner.batch_norm
+
+    def logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return logits [n, classes], or values [n, d], of inputs, modality -> float [n, *shape].
+
+        Raises:
+            DataError: a modality is missing or unknown, or a tensor is not as in training.
+            ModelError: the model's files do not belong together.
+        """
+        if not torch.compiler.is_exporting():  # a graph cannot depend on what is in its inputs
+            check_inputs(self.learned.blueprint.problem, self.needs, inputs)
+        return self._outputs(inputs)
+
+    def _outputs(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        inputs = without_class_text(self.learned.blueprint.problem, inputs)
+        state, n_way = self.learned.state, len(self.classes)
+        try:
+            return predict_from(self.learned.learner, state, self.memory, inputs, n_way)
+        except MetafleetError:
+            raise
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            if torch.compiler.is_exporting():
+                raise  # by these the exporter says what it cannot do
+            first = next(iter(str(error).splitlines()), "")
+            raise ModelError(
+                f"learner {self.learned.blueprint.learner['name']!r} cannot predict: "
+                f"{type(error).__name__} ({first:.100}); if its files were changed, adapt it again"
+            ) from error
+
+    def predict(
+        self,
+        items: str | Path | Mapping[str, Tensor],
+        options: ReadOptions | None = None,
+        *,
+        progress: Progress = no_progress,
+    ) -> Predictions:
+        """Predict a folder or manifest of files, a table of points, or tensors.
+
+        Args:
+            items: where they are, or modality -> float32 [n, *shape] as in training.
+            options: how a folder is read.
+            progress: told how far decoding is.
+
+        Raises:
+            DataError: an item is broken or lacks what the model needs.
+            NumericsError: an output is not finite.
+            ModelError: the model's files do not belong together.
+            ConfigError: light and dark are to be swapped or kept, but it looks at no pictures.
+        """
+        if isinstance(items, Mapping):
+            check_inputs(self.learned.blueprint.problem, self.needs, items)
+            names = [str(number) for number in range(len(next(iter(items.values()))))]
+            return Predictions(self._rows(names, None, self._in_batches(items, len(names))))
+        options = options or ReadOptions()
+        check_invert(options, self.learned.blueprint.inputs, self.needs)
+        if options.invert:
+            swapped = self.learned.blueprint.with_light_and_dark_swapped()
+            model = replace(self, learned=replace(self.learned, blueprint=swapped))
+            return model.predict(items, replace(options, invert=False), progress=progress)
+        path = Path(items).expanduser()
+        if self.learned.blueprint.problem.is_regression:
+            points = read_points(path, self.learned.blueprint.problem, is_labelled=False)
+            outputs = self._in_batches(points.inputs, len(points.names))
+            return Predictions(self._rows(points.names, None, outputs))
+        with open_items(
+            *(path, self.learned.blueprint.inputs, self.needs, options),
+            is_labelled=False,
+            progress=progress,
+        ) as found:
+            logits = [self.logits(found.inputs(rows)) for rows in batches(len(found))]
+            rows = self._rows(found.names, found.labels, torch.cat(logits))
+            return Predictions(rows, found.notes)
+
+    def save(self, folder: str | Path, *, force: bool = False) -> None:
+        """Write the model to a folder that ``load_model`` reads; ``force`` replaces a model there.
+
+        What was written is read back and tried before anything is replaced.
+
+        Raises:
+            ModelError: something is there, the disk is full or refuses, or what would be read is
+                another model.
+        """
+        from metafleet.inference.trial import try_written  # noqa: PLC0415 - it loads such models
+
+        header = {
+            "kind": "adapted",
+            "blueprint": self.learned.blueprint.to_json(),
+            "origin": self.learned.origin.to_json(),
+            "classes": [[name, n] for name, n in self.classes.items()],
+            "needs": asdict(self.needs),
+        }
+        tensors = flatten_state(self.learned.state) | named("memory", self.memory)
+        write_model(Path(folder), header, tensors, force=force, check=partial(try_written, self))
+
+    def _in_batches(self, inputs: Mapping[str, Tensor], n_items: int) -> Tensor:
+        parts = [slice(rows.start, rows.stop) for rows in batches(n_items)]
+        return torch.cat(
+            [self._outputs({name: v[part] for name, v in inputs.items()}) for part in parts]
+        )
+
+    def _rows(
+        self, names: Sequence[str], given: Sequence[str] | None, outputs: Tensor
+    ) -> tuple[Prediction | Value, ...]:
+        _check_finite(names, outputs)
+        if not self.classes:
+            values = outputs.tolist()
+            return tuple(Value(name, tuple(row)) for name, row in zip(names, values, strict=True))
+        classes = list(self.classes)
+        if outputs.shape[1] != len(classes):
+            raise ModelError(
+                f"the model has {outputs.shape[1]} outputs and {len(classes)} classes; its files "
+                "do not belong together: make it again"
+            )
+        shares = torch.softmax(outputs.double(), dim=1)
+        best = shares.argmax(dim=1).tolist()
+        labels = given or [""] * len(names)
+        return tuple(
+            Prediction(name, classes[i], row[i], dict(zip(classes, row, strict=True)), label)
+            for name, label, i, row in zip(names, labels, best, shares.tolist(), strict=True)
+        )
+
+
+def _check_finite(names: Sequence[str], outputs: Tensor) -> None:
+    is_wrong = ~outputs.isfinite().all(dim=1)
+    if is_wrong.any():
+        first = int(is_wrong.nonzero()[0])
+        raise NumericsError(
+            f"the model's outputs of item {names[first]!r} are {outputs[first].tolist()!s:.80}, of "
+            f"{int(is_wrong.sum())} of {len(names)} items not finite; expected numbers: look "
+            "whether the item is as in training, or adapt again from another state"
+        )
+
+
+def batches(n_items: int, at_most: int = BATCH_ITEMS) -> Iterator[range]:
+    """Cut items into the fewest batches of nearly equal size: none is left with a few alone."""
+    n_batches = max(1, -(-n_items // at_most))
+    ends = [n_items * i // n_batches for i in range(n_batches + 1)]
+    for start, end in itertools.pairwise(ends):
+        yield range(start, end)
+
+
+def classes_of(values: Any) -> dict[str, int]:
+    """Read what ``save`` wrote of the classes; raises ValueError or TypeError."""
+    classes = {str(name): int(n) for name, n in values}
+    if len(classes) != len(values) or len(classes) == 1:
+        raise ValueError(f"{len(values)} classes")
+    return classes

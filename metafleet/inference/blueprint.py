@@ -1,0 +1,139 @@
+"""What a model is built from: learner, network, the shapes they fit, and how files are read."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
+
+from metafleet.episode import CLASS_TEXT, EpisodeShape
+from metafleet.errors import ConfigError, ModelError
+from metafleet.inference.input_spec import InputSpec
+from metafleet.learners.base import Learner
+from metafleet.learners.registry import build_learner
+from metafleet.models.registry import model_factory
+from metafleet.options import parse_options
+from metafleet.problem import Problem
+
+Options = Mapping[str, Any]
+_MOST_NUMBERS: Final = 1 << 28
+"""Numbers in one example: a GiB; more is damage, and overflows what is computed of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """JSON values and shapes, no tensors.
+
+    Attributes:
+        learner, model: names and options.
+        problem: what they were trained on.
+        inputs: modality -> how it is read from files; empty where data were computed.
+    """
+
+    learner: Options
+    model: Options
+    problem: Problem
+    inputs: Mapping[str, InputSpec]
+
+    def build(self, allowed_packages: Sequence[str] = ()) -> Learner:
+        """Build the learner.
+
+        Raises:
+            ConfigError: a name or option is wrong, or of a package that is not allowed.
+        """
+        make_model = model_factory(self.model, self.problem, allowed_packages=allowed_packages)
+        return build_learner(
+            self.learner, self.problem, make_model, allowed_packages=allowed_packages
+        )
+
+    def with_light_and_dark_swapped(self) -> "Blueprint":
+        """Return the same for pictures that have light where those of training were dark."""
+        swapped = {name: s.with_light_and_dark_swapped() for name, s in self.inputs.items()}
+        return replace(self, inputs=swapped)
+
+    def with_light_and_dark_as_trained(self) -> "Blueprint":
+        """Undo ``with_light_and_dark_swapped``."""
+        as_trained = {n: s.with_light_and_dark_as_trained() for n, s in self.inputs.items()}
+        return replace(self, inputs=as_trained)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values that ``from_json`` takes back."""
+        problem = self.problem
+        return {
+            "learner": dict(self.learner),
+            "model": dict(self.model),
+            "modalities": {name: list(shape) for name, shape in problem.modalities.items()},
+            "target_dim": problem.target_dim,
+            "partial": sorted(problem.partial),
+            "texts": sorted(problem.texts),
+            "kinds": dict(problem.kinds),
+            "episodes": {split: asdict(shape) for split, shape in problem.episodes.items()},
+            "inputs": {name: spec.to_json() for name, spec in self.inputs.items()},
+        }
+
+    @classmethod
+    def from_json(cls, values: Any) -> "Blueprint":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ModelError: it is something else.
+            ConfigError: an option of a decoder is wrong.
+        """
+        try:
+            inputs = dict(values["inputs"])
+            specs = {name: InputSpec.from_json(name, spec) for name, spec in inputs.items()}
+            modalities = {name: _shape(shape) for name, shape in values["modalities"].items()}
+            problem = Problem(
+                modalities,
+                int(values["target_dim"]),
+                {
+                    split: parse_options(EpisodeShape, shape, where=f"episodes of {split!r}")
+                    for split, shape in values["episodes"].items()
+                },
+                partial=frozenset(str(name) for name in values["partial"]),
+                texts=_texts(values, modalities, specs),
+                kinds=_kinds(values, modalities, specs),
+            )
+            learner, model = dict(values["learner"]), dict(values["model"])
+        except (ConfigError, ModelError):
+            raise
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise ModelError(f"the description of the model is damaged ({error!r:.80})") from error
+        return cls(learner, model, problem, specs)
+
+
+def _texts(
+    values: Options, modalities: Iterable[str], specs: Mapping[str, InputSpec]
+) -> frozenset[str]:
+    """Return the modalities that are bytes of a text.
+
+    Where it was not written down, those that are read as such, and names of classes.
+    """
+    if "texts" in values:
+        return frozenset(_known(values["texts"], list, modalities))
+    read = {name for name, spec in specs.items() if spec.is_text}
+    return frozenset(name for name in modalities if name in read or name == CLASS_TEXT)
+
+
+def _kinds(
+    values: Options, modalities: Iterable[str], specs: Mapping[str, InputSpec]
+) -> dict[str, str]:
+    """Return what modalities were made of; where it was not written down, as they are read."""
+    if "kinds" in values:
+        return {
+            name: str(values["kinds"][name]) for name in _known(values["kinds"], dict, modalities)
+        }
+    return {name: spec.kind for name, spec in specs.items() if spec.kind != name}
+
+
+def _known(values: Any, kind: type[Any], modalities: Iterable[str]) -> list[str]:
+    """Return the names in a list or an object, which must be those of modalities."""
+    if not isinstance(values, kind) or not set(values) <= set(modalities):
+        raise ValueError(f"{values!r:.60} in place of modalities")
+    return list(values)
+
+
+def _shape(values: Any) -> tuple[int, ...]:
+    shape = tuple(int(n) for n in values)
+    if min(shape, default=1) < 1 or math.prod(shape) > _MOST_NUMBERS:
+        raise ValueError(f"shape {list(shape)}")
+    return shape

@@ -1,0 +1,123 @@
+"""Tensors that a user gives in place of files: what is wrong with them, before they are used."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import ExampleSet, is_presence_key, presence_key
+from metafleet.errors import DataError
+from metafleet.inference.requirements import Needs
+from metafleet.learners.support_tensors import completed
+from metafleet.models.presence import presence
+from metafleet.problem import Problem
+from metafleet.script.plain_episode import check_classes
+
+
+def check_inputs(problem: Problem, needs: Needs, inputs: Mapping[str, Tensor]) -> None:
+    """Refuse inputs that are not as in training; may look at values.
+
+    Raises:
+        DataError: a modality is missing or unknown, a tensor is no float32 [n, *shape] of finite
+            numbers, a mask no float32 [n] of 0 and 1, or their n differ or are 0.
+    """
+    for name in needs.required:
+        if name not in inputs:
+            listed = list(needs.required)
+            raise DataError(f"modality {name!r} is missing; the model needs {listed}")
+    if not any(name in inputs for name in needs.known):
+        raise DataError(f"no modality is there; the model looks at {list(needs.known)}")
+    for name, values in inputs.items():
+        _check_tensor(problem, name, values)
+    lengths = {name: values.shape[0] for name, values in inputs.items()}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name!r} has {n}" for name, n in lengths.items())
+        raise DataError(f"inputs have different numbers of examples: {found}; give as many of each")
+    if 0 in lengths.values():
+        raise DataError("inputs have 0 examples; give 1 or more")
+    for name, values in inputs.items():
+        _check_values(name, values)
+    _check_presence(needs, inputs)
+
+
+def check_support(problem: Problem, needs: Needs, support: ExampleSet, n_classes: int) -> None:
+    """Refuse a support set that is not as in training.
+
+    Raises:
+        DataError: its inputs, its targets or the number of classes are wrong.
+    """
+    check_inputs(problem, needs, support.inputs)
+    if not problem.is_regression:
+        if n_classes < 2:
+            raise DataError(f"there are {n_classes} classes; expected 2 or more to tell apart")
+        check_classes(support, n_classes, whose="support")
+        return
+    if n_classes:
+        raise DataError(f"there are {n_classes} classes; the model learns values: give none")
+    expected = (len(support), problem.target_dim)
+    targets = support.targets
+    if tuple(targets.shape) != expected or targets.dtype != torch.float32:
+        raise DataError(f"targets are {_shown(targets)}; expected float32 {list(expected)}")
+    _check_values("targets", targets)
+
+
+def complete_support(problem: Problem, needs: Needs, support: ExampleSet) -> ExampleSet:
+    """Say of modalities that the support set leaves out that none of its examples has them.
+
+    Learners then keep of them what queries that have them need, such as batch statistics. Classes
+    become int64, as losses want them.
+    """
+    absent = [name for name in needs.optional if name not in support.inputs]
+    shapes = {name: problem.modalities[name] for name in absent}
+    masks = {presence_key(name) for name in absent}
+    targets = support.targets if problem.is_regression else support.targets.long()
+    return ExampleSet(completed(support.inputs, shapes, masks), targets)
+
+
+def _check_tensor(problem: Problem, name: str, values: object) -> None:
+    modality = name.removesuffix(".present")
+    if modality not in problem.modalities:
+        known = ", ".join(problem.modalities)
+        raise DataError(f"modality {name!r} is unknown; the model was trained on {known}")
+    if not isinstance(values, Tensor):
+        kind = type(values).__name__
+        raise DataError(f"{name!r} is a {kind}; expected a tensor, as `torch.as_tensor` makes it")
+    shape = () if is_presence_key(name) else problem.modalities[modality]
+    if values.dim() == 0 or values.shape[1:] != shape or values.dtype != torch.float32:
+        expected = ", ".join(["n", *map(str, shape)])
+        raise DataError(
+            f"{name!r} is {_shown(values)}; expected float32 [{expected}], as in training"
+        )
+
+
+def _check_values(name: str, values: Tensor) -> None:
+    rows = values.detach().flatten(1) if values.dim() > 1 else values.detach()[:, None]
+    is_right = (rows == 0) | (rows == 1) if is_presence_key(name) else rows.isfinite()
+    wrong = (~is_right).nonzero()
+    if len(wrong):
+        row, place = wrong[0].tolist()
+        expected = "0 or 1" if is_presence_key(name) else "finite numbers"
+        raise DataError(
+            f"{name!r} holds {rows[row, place].item()} in example {row}; expected {expected}"
+        )
+
+
+def _check_presence(needs: Needs, inputs: Mapping[str, Tensor]) -> None:
+    """Refuse masks of what is not there, and examples without anything that is looked at."""
+    for name, values in inputs.items():
+        modality = name.removesuffix(".present")
+        if modality not in inputs and bool(values.any()):
+            raise DataError(
+                f"{name!r} says that examples have {modality!r}, which is not among the inputs; "
+                "give it, or leave the mask out"
+            )
+    masks = [presence(inputs, name) for name in needs.known if name in inputs]
+    empty = (torch.stack(masks).sum(dim=0) == 0).nonzero()
+    if len(empty):
+        raise DataError(
+            f"example {empty[0].item()} has none of {list(needs.known)}; expected one at least"
+        )
+
+
+def _shown(values: Tensor) -> str:
+    return f"{str(values.dtype).removeprefix('torch.')} {list(values.shape)}"

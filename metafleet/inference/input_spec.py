@@ -1,0 +1,213 @@
+"""How the examples of one modality are read from files, so that they look as in training."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from metafleet.data.base import DataSet
+from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.mixture import Mixture
+from metafleet.data.prepared.class_data import example_shape
+from metafleet.data.prepared.prepared import MEASURED, ArrayInfo, PreparedData
+from metafleet.data.registry import DATASETS, validate_options
+from metafleet.errors import ConfigError, ModelError
+from metafleet.inference.brightness import mean_brightness
+from metafleet.options import parse_options
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One modality, as a model takes it.
+
+    Attributes:
+        kind: of the decoder that reads it; see ``metafleet.data.decoding``.
+        version: the decoder's.
+        options: the decoder's, JSON values.
+        shape: of one example.
+        is_inverted: a picture was learned with ink as 1 and paper as 0.
+        brightness: mean of the pictures of training as models take them, in [0, 1]; None: unknown.
+        is_swapped: ``is_inverted`` is the opposite of what it was in training.
+    """
+
+    kind: str
+    version: int
+    options: Mapping[str, Any]
+    shape: tuple[int, ...]
+    is_inverted: bool = False
+    brightness: float | None = None
+    is_swapped: bool = False
+
+    @classmethod
+    def of(
+        cls, info: ArrayInfo, options: Mapping[str, Any], brightness: float | None = None
+    ) -> "InputSpec":
+        """Describe a prepared array that a decoder with these options makes; its size is given.
+
+        Raises:
+            ConfigError: no decoder makes such examples.
+        """
+        decoder, shape = DECODERS[info.kind], example_shape(info)
+        parsed = parse_options(decoder.Options, {**options, **_sizes(info.kind, shape)}, where="")
+        if decoder.example(parsed)[1] != shape:
+            raise ConfigError(
+                f"examples of {info.kind} of shape {list(shape)} are not made by the decoder here, "
+                "so no files can be read for them"
+            )
+        # built-in sets that were never files of one picture each are stored without channels
+        is_inverted = info.kind == "image" and len(info.shape) == 3
+        return cls(info.kind, decoder.version, asdict(parsed), shape, is_inverted, brightness)
+
+    @property
+    def is_text(self) -> bool:
+        """Claim that examples are bytes of a text, not features of it."""
+        return self.kind == "text" and self.options["encoder"] == "bytes"
+
+    def decoder_options(self) -> Any:
+        """Return the options in the decoder's own form.
+
+        Raises:
+            ConfigError: one is wrong.
+        """
+        return parse_options(
+            DECODERS[self.kind].Options, self.options, where=f"decoder {self.kind!r}"
+        )
+
+    def with_light_and_dark_swapped(self) -> "InputSpec":
+        """Return the same for pictures that have light where those of training were dark."""
+        if self.kind != "image":
+            return self
+        return replace(self, is_inverted=not self.is_inverted, is_swapped=not self.is_swapped)
+
+    def with_light_and_dark_as_trained(self) -> "InputSpec":
+        """Return the same for pictures like those of training."""
+        return self.with_light_and_dark_swapped() if self.is_swapped else self
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values that ``from_json`` takes back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, modality: str, values: Any) -> "InputSpec":
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ModelError: it is damaged, or of another version of the decoder.
+            ConfigError: an option is wrong.
+        """
+        try:
+            found = cls(**{**values, "shape": tuple(int(n) for n in values["shape"])})
+            decoder = DECODERS[found.kind]
+            if not all(isinstance(flag, bool) for flag in (found.is_inverted, found.is_swapped)):
+                raise ValueError(f"is_inverted={found.is_inverted!r}")
+            if found.brightness is not None and not 0.0 <= found.brightness <= 1.0:
+                raise ValueError(f"brightness={found.brightness!r}")
+        except (TypeError, ValueError, KeyError) as error:
+            raise ModelError(f"input {modality!r} cannot be read ({error!r:.80})") from error
+        if found.version != decoder.version:
+            raise ModelError(
+                f"input {modality!r} was made by version {found.version} of the decoder of "
+                f"{found.kind}, here is {decoder.version}; adapt again from a run of this version"
+            )
+        found.decoder_options()
+        return found
+
+
+def input_specs(data: Mapping[str, Any], data_dir: Any) -> dict[str, InputSpec]:
+    """Describe the modalities of a run's data set; empty for data that are computed.
+
+    Those of a mixture are those of its parts, by their names in the mixture.
+
+    Args:
+        data: name and options of the data set.
+        data_dir: where data are prepared.
+
+    Raises:
+        ConfigError: no files can be read for one of them, or two parts read one differently.
+        DataMissingError: the data are not on this machine.
+    """
+    dataset: DataSet = DATASETS[data["name"]]
+    options = validate_options(data)
+    if isinstance(dataset, Mixture):
+        return _of_parts(dataset.parts(options), data_dir)
+    found = dataset.open_classes(options, data_dir)
+    if found is None:
+        return {}
+    prepared = found.prepared
+    return {
+        modality: InputSpec.of(
+            prepared.arrays[modality],
+            _decoding(prepared, modality),
+            _brightness(prepared, modality),
+        )
+        for modality in found.modalities
+    }
+
+
+def _of_parts(
+    parts: Iterable[tuple[str, Mapping[str, str], Mapping[str, Any]]], data_dir: Any
+) -> dict[str, InputSpec]:
+    found: dict[str, tuple[str, InputSpec]] = {}
+    brightness: dict[str, list[float | None]] = {}
+    for part, names, data in parts:
+        for modality, spec in input_specs(data, data_dir).items():
+            name = names.get(modality, modality)
+            first, known = found.setdefault(name, (part, spec))
+            if _differences(known, spec):
+                raise ConfigError(
+                    f"modality {name!r} is read in one way in part {first!r} and in another in "
+                    f"part {part!r} ({_differences(known, spec)}); train with another name for it, "
+                    f'as rename = {{ {modality} = "{part}_{modality}" }}'
+                )
+            brightness.setdefault(name, []).append(spec.brightness)
+    return {
+        name: replace(spec, brightness=_between(brightness[name]))
+        for name, (_, spec) in found.items()
+    }
+
+
+def _differences(one: InputSpec, other: InputSpec) -> str:
+    """Say in what two ways of reading differ; "" where they are one."""
+    mine, theirs = (
+        {"kind": spec.kind, **spec.options, "shape": spec.shape, "ink as 1": spec.is_inverted}
+        for spec in (one, other)
+    )
+    return ", ".join(
+        f"{key} {value!r} and {theirs.get(key)!r}"
+        for key, value in mine.items()
+        if theirs.get(key) != value
+    )
+
+
+def _between(brightness: Sequence[float | None]) -> float | None:
+    """Return the mean of the parts' brightness: neither light nor dark where they differ much."""
+    known = [each for each in brightness if each is not None]
+    return round(fmean(known), 4) if len(known) == len(brightness) else None
+
+
+def _brightness(prepared: PreparedData, modality: str) -> float | None:
+    if prepared.arrays[modality].kind != "image":
+        return None
+    mask = prepared.load_mask(modality)
+    rows = range(prepared.n_items) if mask is None else np.flatnonzero(mask).tolist()
+    return mean_brightness(prepared.load(modality), rows)
+
+
+def _decoding(prepared: PreparedData, modality: str) -> dict[str, Any]:
+    """Return the decoder's options that data were prepared with, as their recipe tells them."""
+    recipe = prepared.recipe.get(modality)
+    if isinstance(recipe, Mapping) and "options" in recipe:
+        return dict(recipe["options"])
+    by_kind = prepared.recipe.get(prepared.arrays[modality].kind)  # of the user's own folders
+    measured = prepared.recipe.get(MEASURED, {}).get(modality, {})
+    return {**by_kind, **measured} if isinstance(by_kind, Mapping) else {}
+
+
+def _sizes(kind: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    if kind == "image":
+        return {"side": shape[-1], "channels": shape[0]}
+    if kind == "stroke":
+        return {"points": shape[0]}
+    return {"width": shape[0]} if kind == "table" else {}

@@ -1,0 +1,271 @@
+"""A folder of examples, read and decoded as a model wants them."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from metafleet.data.importing.decoding import decode_items
+from metafleet.data.importing.item import Item, Reading
+from metafleet.data.importing.levels import say_lost_levels
+from metafleet.data.importing.links import LINKS
+from metafleet.data.importing.options import FolderOptions, Layout
+from metafleet.data.importing.problems import Problem, ProblemLog, counted, first_lines
+from metafleet.data.importing.reading import read_items
+from metafleet.data.summary import Progress, no_progress
+from metafleet.errors import ConfigError, DataError
+from metafleet.inference.brightness import looks_inverted
+from metafleet.inference.decoded_items import Items
+from metafleet.inference.input_spec import InputSpec
+from metafleet.inference.requirements import Needs
+
+_AS_TRAINED = "the range is that of training; import the training data with another image.range"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How a folder is read; see docs/data.md.
+
+    Attributes:
+        layout: how it is laid out; "auto": by what is in it.
+        label: the column that says the class; "": ``label``, ``class`` and the like.
+        columns: modality -> its column, besides the columns that are called like the model's
+            modalities, or are the only ones of their kind. Where there is no table, modality ->
+            kind of the files.
+        skip_bad: leave out what is broken; else any problem refuses the folder.
+        invert: True: swap light and dark of pictures; what is adapted so predicts so. False: take
+            them as they are. None: likewise, but pictures that look inverted beside those of
+            training are not adapted to, and told of when they are predicted.
+    """
+
+    layout: Layout = "auto"
+    label: str = ""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    skip_bad: bool = False
+    invert: bool | None = None
+
+
+def check_invert(options: ReadOptions, specs: Mapping[str, InputSpec], needs: Needs) -> None:
+    """Refuse a word about light and dark of pictures where a model looks at none.
+
+    Raises:
+        ConfigError: names what it looks at.
+    """
+    if options.invert is None:
+        return
+    if not any(name in specs and specs[name].kind == "image" for name in needs.known):
+        option = "--invert" if options.invert else "--no-invert"
+        raise ConfigError(
+            f"{option} is about pictures, but the model looks at {', '.join(needs.known)} and at "
+            "no picture; leave it out"
+        )
+
+
+@contextmanager
+def open_items(
+    folder: Path,
+    specs: Mapping[str, InputSpec],
+    needs: Needs,
+    options: ReadOptions,
+    *,
+    is_labelled: bool,
+    progress: Progress = no_progress,
+) -> Iterator[Items]:
+    """Read and decode a folder, manifest or archive.
+
+    Args:
+        folder: where the examples are.
+        specs: modality -> how it is read.
+        needs: which of them every item must have.
+        options: how the folder is read.
+        is_labelled: every item must have a class.
+        progress: told how far decoding is.
+
+    Raises:
+        DataError: an item is broken, lacks what it must have, or has nothing the model knows.
+        DataMissingError: there is no such folder, or a decoder's library is not installed.
+        ConfigError: the model's examples are not read from files.
+    """
+    if not specs:
+        raise ConfigError(
+            "the model was trained on data that are computed; no folder can be read for it"
+        )
+    kinds = {name: spec.kind for name, spec in specs.items()}
+    reading = read_items(folder, _ask(options), is_labelled=is_labelled, expected=kinds)
+    log = ProblemLog()
+    log.extend(reading.problems)
+    if not any(name in needs.known for name in reading.kinds):
+        _refuse(folder, log.all(), skip_bad=options.skip_bad)  # they may be why it has none
+    known, notes = _known(folder, reading, specs, needs)
+    items = list(reading.items)
+    if is_labelled:
+        items.sort(key=lambda item: item.label)  # as in training, for those that read sequences
+    lacking = _lacking(folder, items, needs, log)
+    _refuse(folder, log.fatal(), skip_bad=options.skip_bad)
+    decoders = {name: specs[name].decoder_options() for name in known}
+    with tempfile.TemporaryDirectory(prefix="metafleet-") as scratch:
+        decoded, failed = decode_items(
+            items, known, decoders, scratch=Path(scratch), progress=progress, log=log
+        )
+        _refuse(folder, log.all(), skip_bad=options.skip_bad)
+        rows = tuple(n for n in range(len(items)) if n not in failed and n not in lacking)
+        if not rows:
+            raise DataError(f"{folder} has no item that can be used")
+        notes += [f"left out: {line}" for line in first_lines(log.all())]
+        pictures = {name: decoders[name] for name, kind in known.items() if kind == "image"}
+        notes += say_lost_levels(items, rows, decoded, pictures, advice=_AS_TRAINED)
+        kept = [items[row] for row in rows]
+        notes += reading.say_lost(kept) if is_labelled else []
+        found = Items(
+            names=tuple(item.where for item in kept),
+            labels=tuple(item.label for item in kept),
+            notes=(),
+            lost=reading.lost_classes(kept),
+            _specs={name: spec for name, spec in specs.items() if name in needs.known},
+            _decoded=decoded,
+            _rows=rows,
+        )
+        notes += _gaps(found, needs, is_labelled=is_labelled)
+        if options.invert is None:
+            notes += _inverted(folder, found, specs, is_labelled=is_labelled)
+        yield replace(found, notes=tuple(notes))
+
+
+def _ask(options: ReadOptions) -> FolderOptions:
+    return FolderOptions(
+        path="",
+        layout=options.layout,
+        label=options.label,
+        columns=options.columns,
+        skip_bad=options.skip_bad,
+    )
+
+
+def _refuse(folder: Path, problems: Sequence[Problem], *, skip_bad: bool) -> None:
+    fatal = any(problem.is_fatal for problem in problems)
+    if not problems or (skip_bad and not fatal):
+        return
+    them = "it" if len(problems) == 1 else "them"
+    advice = f"mend {them}" if fatal else f"mend {them}, or give --skip-bad to leave {them} out"
+    # of some the place is the folder
+    lines = [line.removeprefix(f"{folder}: ") for line in first_lines(problems)]
+    if len(lines) == 1:
+        raise DataError(f"{folder}: {lines[0]}; {advice}")
+    raise DataError("\n".join([*lines, f"{folder} has {counted(problems)}; {advice}"]))
+
+
+def _lacking(folder: Path, items: Sequence[Item], needs: Needs, log: ProblemLog) -> set[int]:
+    """Note the items that lack what the model needs of each, and return their numbers."""
+    kind = "missing-modality"
+    why = "which the model was trained on and needs of every item"
+    nowhere = [name for name in needs.required if items and not _any_has(items, name)]
+    for name in nowhere:
+        log.add_fatal(kind, str(folder), f"no item has {name!r}, {why}; add it")
+    found = set()
+    for number, item in enumerate(items):
+        absent = [name for name in needs.required if name not in item.parts]
+        absent = [name for name in absent if name not in nowhere]
+        if absent:
+            log.add(kind, item.where, f"has no {' and no '.join(map(repr, absent))}, {why}")
+        elif not any(name in item.parts for name in needs.known):
+            log.add(kind, item.where, f"has none of {', '.join(needs.optional)}, and needs one")
+        else:
+            continue
+        found.add(number)
+    return found
+
+
+def _any_has(items: Sequence[Item], modality: str) -> bool:
+    return any(modality in item.parts for item in items)
+
+
+def _known(
+    folder: Path, reading: Reading, specs: Mapping[str, InputSpec], needs: Needs
+) -> tuple[dict[str, str], list[str]]:
+    """Return the modalities that the model looks at, with their kinds; and say what it does not."""
+    known = {}
+    notes = [note for note in reading.notes if note.startswith(("layout: ", "modality ", LINKS))]
+    for name, kind in reading.kinds.items():
+        if name not in needs.known:
+            if name not in specs:
+                _refuse_unclear(folder, reading, specs, needs, kind)
+            notes.append(
+                f"modality {name!r} is left out: the model looks at {', '.join(needs.known)}"
+            )
+        elif kind != specs[name].kind:
+            raise DataError(
+                f"{folder} has {kind} as modality {name!r}; the model was trained with "
+                f"{specs[name].kind} there"
+            )
+        else:
+            known[name] = kind
+    if not known:
+        there = ", ".join(reading.kinds) or "nothing"
+        raise DataError(
+            f"{folder} has {there}; the model was trained on {', '.join(needs.known)}: none of it "
+            "is there"
+        )
+    return known, notes
+
+
+def _refuse_unclear(
+    folder: Path, reading: Reading, specs: Mapping[str, InputSpec], needs: Needs, kind: str
+) -> None:
+    """Refuse a column that may be one of the model's modalities where nothing says which.
+
+    Raises:
+        DataError: says how to name it.
+    """
+    alike = [name for name in needs.known if specs[name].kind == kind]
+    if not alike or any(name in reading.kinds for name in alike):
+        return
+    unclear = [name for name, of in reading.kinds.items() if of == kind and name not in specs]
+    columns = [reading.columns[name] for name in unclear]
+    place = "" if columns == [kind] else f" in {' and '.join(map(repr, columns))}"
+    raise DataError(
+        f"{folder}: the {kind}{place} may be {' or '.join(map(repr, alike))} of the model; say "
+        f"which, as --column {alike[0]}={columns[0]}"
+    )
+
+
+def _gaps(items: Items, needs: Needs, *, is_labelled: bool) -> list[str]:
+    """Say which modalities nobody has, and which no example of a class has."""
+    notes = []
+    for modality in needs.optional:
+        if len(items.lacking(modality)) == len(items):
+            notes.append(f"no item has {modality!r}, at which the model would look as well")
+        elif is_labelled:
+            notes += [
+                f"no example of class {label!r} has {modality!r}, which others have: an item with "
+                "it may look less like this class than it is"
+                for label in items.classes_without(modality)
+            ]
+    return notes
+
+
+def _inverted(
+    folder: Path, items: Items, specs: Mapping[str, InputSpec], *, is_labelled: bool
+) -> list[str]:
+    """Say which pictures have light where those of training were dark.
+
+    Raises:
+        DataError: they are to be adapted to.
+    """
+    notes = []
+    for modality, spec in specs.items():
+        found = items.brightness(modality) if spec.kind == "image" else None
+        if found is None or spec.brightness is None:
+            continue
+        if not looks_inverted(found, spec.brightness):
+            continue
+        told = (
+            f"{folder}: {modality!r} looks inverted: the mean of its pictures is {found:.2f} as "
+            f"the model takes them, and was {spec.brightness:.2f} in training; --invert swaps "
+            "light and dark, --no-invert takes them as they are"
+        )
+        if is_labelled:
+            raise DataError(told)
+        notes.append(told)
+    return notes

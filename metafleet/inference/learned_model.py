@@ -1,0 +1,244 @@
+"""What a run learned, ready to adapt to new classes."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from metafleet.data.importing.class_names import find_twins
+from metafleet.data.summary import Progress, no_progress
+from metafleet.episode import CLASS_TEXT, ExampleSet, presence_key
+from metafleet.errors import ConfigError, DataError
+from metafleet.inference.adapted_model import AdaptedModel, Learned
+from metafleet.inference.blueprint import Blueprint
+from metafleet.inference.class_text import with_class_text
+from metafleet.inference.decoded_items import Items
+from metafleet.inference.given_tensors import check_support, complete_support
+from metafleet.inference.items import ReadOptions, check_invert, open_items
+from metafleet.inference.model_folder import write_model
+from metafleet.inference.provenance import Origin
+from metafleet.inference.regression_table import read_points
+from metafleet.inference.requirements import Needs, find_needs
+from metafleet.inference.state_layout import expected_layout, layout_of
+from metafleet.learners.base import Learner
+from metafleet.learners.episodic import EpisodicLearner
+from metafleet.learners.memory import memorise
+from metafleet.models.batch_norm import AVERAGED, MODES
+from metafleet.params import MetaState, Params, flatten_state
+
+_SAMPLED = 8
+"""Support examples that a model is tried with when it is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedModel:
+    """A meta-learned state with what it takes to adapt it; never changed.
+
+    Attributes:
+        learned: state, learner, blueprint and origin.
+    """
+
+    learned: Learned
+
+    @classmethod
+    def of(
+        cls,
+        blueprint: Blueprint,
+        state: MetaState,
+        origin: Origin,
+        allowed_packages: Sequence[str] = (),
+    ) -> "LearnedModel":
+        """Build the learner.
+
+        Raises:
+            ConfigError: a name or option is wrong, or of a package that is not allowed.
+        """
+        learner = blueprint.build(allowed_packages)
+        return cls(Learned(blueprint, learner, state, origin, tuple(allowed_packages)))
+
+    def with_batch_norm(self, mode: str, allowed_packages: Sequence[str] = ()) -> "LearnedModel":
+        """Return the model with another batch norm mode than it was trained with.
+
+        "support" in place of "transductive" makes every prediction independent of the others.
+
+        Raises:
+            ConfigError: there is no such mode, its running averages were not learned, or it makes a
+                network of other parameters.
+        """
+        blueprint, state = self.learned.blueprint, self.learned.state
+        blueprint = replace(blueprint, model={**blueprint.model, "batch_norm": mode})
+        learner = blueprint.build(allowed_packages)
+        kept = self._buffers_for(learner)
+        if kept is None:
+            trained = self.learned.learner.batch_norm
+            why = (
+                "needs running averages, which training with {} did not keep"
+                if mode in AVERAGED and trained not in (*AVERAGED, "none")
+                else "has other parameters than training with {} learned"
+            )
+            modes = ", ".join(repr(each) for each in self._modes_that_fit(allowed_packages))
+            raise ConfigError(
+                f"batch_norm={mode!r} {why.format(repr(trained))}; expected one of {modes}"
+            )
+        return LearnedModel(
+            replace(
+                self.learned,
+                blueprint=blueprint,
+                learner=learner,
+                state=MetaState(state.params, kept),
+                allowed_packages=tuple(allowed_packages),
+            )
+        )
+
+    def _buffers_for(self, learner: Learner) -> Params | None:
+        """Return the buffers that a learner takes of the state; None where the state lacks any."""
+        state, wanted = self.learned.state, expected_layout(learner)
+        there = layout_of(state)
+        params = {name for name in there if name.startswith("params.")}
+        if not params <= wanted.keys() or any(there.get(n) != it for n, it in wanted.items()):
+            return None
+        return {name: it for name, it in state.buffers.items() if f"buffers.{name}" in wanted}
+
+    def _modes_that_fit(self, allowed_packages: Sequence[str]) -> list[str]:
+        found: list[str] = []
+        for mode in MODES:
+            model = {**self.learned.blueprint.model, "batch_norm": mode}
+            with contextlib.suppress(ConfigError):  # of a learner that has no inner steps, say
+                learner = replace(self.learned.blueprint, model=model).build(allowed_packages)
+                if self._buffers_for(learner) is not None:
+                    found.append(mode)
+        return found
+
+    def adapt(
+        self,
+        support: str | Path,
+        options: ReadOptions | None = None,
+        *,
+        progress: Progress = no_progress,
+    ) -> AdaptedModel:
+        """Learn the classes of a folder or manifest, or the function of a table of points.
+
+        Args:
+            support: where the labelled examples are.
+            options: how a folder is read.
+            progress: told how far decoding is.
+
+        Raises:
+            DataError: an example is broken, lacks what the model needs, or has no class.
+            ConfigError: the learner does not take so many classes, or there are no pictures whose
+                light and dark could be swapped or kept.
+            NumericsError: the adaptation diverged.
+        """
+        options = options or ReadOptions()
+        needs = find_needs(self.learned.blueprint, self.learned.learner, self.learned.state)
+        check_invert(options, self.learned.blueprint.inputs, needs)
+        # of what was adapted before, the pictures of another support set may have been swapped
+        blueprint = self.learned.blueprint.with_light_and_dark_as_trained()
+        if options.invert:
+            blueprint = blueprint.with_light_and_dark_swapped()
+        own = LearnedModel(replace(self.learned, blueprint=blueprint))
+        return own._adapt(Path(support).expanduser(), options, needs, progress)
+
+    def _adapt(
+        self, path: Path, options: ReadOptions, needs: Needs, progress: Progress
+    ) -> AdaptedModel:
+        blueprint = self.learned.blueprint
+        if blueprint.problem.is_regression:
+            points = read_points(path, blueprint.problem, is_labelled=True)
+            if points.targets is None:
+                raise DataError(f"{path} has no targets")
+            return self.adapt_to(ExampleSet(points.inputs, points.targets), {}, needs)
+        with open_items(
+            *(path, blueprint.inputs, needs, options),
+            is_labelled=True,
+            progress=progress,
+        ) as found:
+            classes = self._classes(path, found)
+            numbers = {name: number for number, name in enumerate(classes)}
+            targets = torch.tensor([numbers[label] for label in found.labels])
+            inputs = found.inputs(range(len(found)))
+        inputs = with_class_text(blueprint.problem, inputs, found.labels)
+        model = self.adapt_to(ExampleSet(inputs, targets), classes, needs)
+        return replace(model, notes=found.notes)
+
+    def adapt_to(
+        self, support: ExampleSet, classes: dict[str, int], needs: Needs | None = None
+    ) -> AdaptedModel:
+        """Adapt to tensors.
+
+        Args:
+            support: inputs as in training; targets are places in ``classes``, or values.
+            classes: class -> examples of it, in order; {} in regression.
+            needs: which modalities items must have; found out by default.
+
+        Raises:
+            DataError: the tensors are not as in training.
+            ConfigError: the learner does not take so many classes.
+            NumericsError: the adaptation diverged.
+        """
+        learned = self.learned
+        problem = learned.blueprint.problem
+        self._check_number(len(classes))
+        needs = needs or find_needs(learned.blueprint, learned.learner, learned.state)
+        check_support(problem, needs, support, len(classes))
+        support = complete_support(problem, needs, support)
+        memory = memorise(learned.learner, learned.state, support, len(classes))
+        sample = {
+            name: values[:_SAMPLED]
+            for name, values in support.inputs.items()
+            if name not in (CLASS_TEXT, presence_key(CLASS_TEXT))
+        }
+        return AdaptedModel(learned, memory, classes, needs, sample=sample)
+
+    def save(self, folder: str | Path, *, force: bool = False) -> None:
+        """Write the state to a folder that ``load_model`` reads; ``force`` replaces a model there.
+
+        What was written is read back and tried before anything is replaced.
+
+        Raises:
+            ModelError: something is there, the disk is full or refuses, or what would be read is
+                another model.
+        """
+        from metafleet.inference.trial import try_written  # noqa: PLC0415 - it loads such models
+
+        header = {
+            "kind": "learned",
+            "blueprint": self.learned.blueprint.to_json(),
+            "origin": self.learned.origin.to_json(),
+        }
+        tensors = flatten_state(self.learned.state)
+        write_model(Path(folder), header, tensors, force=force, check=partial(try_written, self))
+
+    def _classes(self, path: Path, found: Items) -> dict[str, int]:
+        classes = dict(Counter(found.labels))  # sorted, as the items are
+        _refuse_twins(path, classes)
+        if len(classes) < 2:
+            lost = f", as no item of {found.lost[0]!r} can be used" if found.lost else ""
+            raise DataError(
+                f"{str(path)!r} has {len(classes)} class{lost}; expected 2 or more to tell apart"
+            )
+        return classes
+
+    def _check_number(self, n_classes: int) -> None:
+        """Refuse another number of classes than a head of fixed size has."""
+        learner = self.learned.learner
+        n = learner.n_classes if isinstance(learner, EpisodicLearner) else None
+        if n is not None and n != n_classes:
+            raise ConfigError(
+                f"the support set has {n_classes} classes, but learner "
+                f"{self.learned.blueprint.learner['name']!r} learned {n} outputs and can take "
+                f"exactly {n} classes; give {n}, or train a learner that takes any number, such as "
+                "'protonet', 'r2d2' or 'protomaml'"
+            )
+
+
+def _refuse_twins(path: Path, classes: dict[str, int]) -> None:
+    for first, second in find_twins(classes):
+        raise DataError(
+            f"{path}: class {second!r} is there twice, also as {first!r}; give both one name, or "
+            "names that differ in more than case and spaces"
+        )

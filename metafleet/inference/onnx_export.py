@@ -1,0 +1,256 @@
+"""An adapted model as ONNX: what it adapted to is in the graph, which runs without metafleet.
+
+Inputs are the modalities that the model looks at, as ``AdaptedModel.logits`` takes them, with any
+number of examples; "<modality>.present" for those that an example may lack. Outputs are "logits"
+and "probabilities" [n, classes], or "values" [n, d] in regression. The metadata "metafleet" are
+JSON: classes in the order of the outputs, how each input is read from files, and the origin.
+"""
+
+import json
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from metafleet.episode import presence_key
+from metafleet.errors import DataMissingError, MetafleetError, ModelError
+from metafleet.inference.adapted_model import AdaptedModel
+from metafleet.inference.files import check_new_file, write_whole
+from metafleet.learners.episodic import EpisodicLearner
+from metafleet.learners.support_tensors import is_kept_support
+from metafleet.models.episode_norm import STATISTICS, unknown_layers
+from metafleet.params import parted
+
+TOLERANCE: Final = 1e-4
+"""How far the graph may be from the model, as a share of the largest output."""
+_COLOUR: Final = re.compile("\x1b\\[[0-9;]*m")
+_TRACED, _CHECKED = 3, 5  # examples; different, so that nothing depends on their number
+
+
+def check_onnx_path(path: Path, *, force: bool) -> None:
+    """Make sure that a graph may be written to ``path``.
+
+    Raises:
+        ModelError: its suffix is another, it is there already, or its folder is not.
+    """
+    if path.suffix.lower() != ".onnx":
+        raise ModelError(f"--out {path} does not end in .onnx; give it this suffix")
+    check_new_file(path, force=force)
+
+
+def export_onnx(model: AdaptedModel, path: str | Path, *, force: bool = False) -> None:
+    """Write the model as one ONNX file, once ONNX Runtime has computed the same from it.
+
+    Args:
+        model: what was adapted; with batch norm "transductive" it cannot be exported.
+        path: the file, ending in .onnx.
+        force: replace a file that is there.
+
+    Raises:
+        ModelError: the model cannot be a graph, or the file cannot be written.
+        DataMissingError: a library is not installed.
+    """
+    target = Path(path).expanduser()
+    check_onnx_path(target, force=force)
+    _refuse_unsound(model)
+    runtime = _import_runtime()
+    classifier = _Classifier(model)
+    try:
+        with _quiet():
+            content = _trace(classifier, model)
+    except MetafleetError:
+        raise
+    except Exception as error:  # torch's exporter raises whatever an operator it lacks leads to
+        cause = error.__cause__ or error  # the first line of what wraps it says nothing
+        first = next(iter(_COLOUR.sub("", str(cause)).split("\n")))
+        raise ModelError(
+            f"the model cannot be exported: {type(cause).__name__} ({first:.120}); its encoders or "
+            "learner use what ONNX lacks: keep it in the format of its own"
+        ) from error
+    _compare(runtime, content, classifier)
+    write_whole(target, content)
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """One input of the graph.
+
+    Attributes:
+        name: as in ``AdaptedModel.logits``.
+        shape: of one example.
+        is_text: it is bytes, 0 to 255.
+        is_mask: it says which examples have a modality.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    is_text: bool = False
+    is_mask: bool = False
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw n examples; every other one lacks the modality of a mask."""
+        if self.is_mask:
+            return (torch.arange(n) % 2 == 0).float()
+        values = torch.rand(n, *self.shape, generator=generator)
+        return (255 * values).floor() if self.is_text else values
+
+
+class _Classifier(nn.Module):
+    """The model as a module of positional inputs."""
+
+    def __init__(self, model: AdaptedModel) -> None:
+        super().__init__()
+        self._model = model
+        self.graph_inputs = tuple(_inputs(model))
+        self.output_names = ("logits", "probabilities") if model.classes else ("values",)
+        self.eval()
+
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        """Return what the model says of examples."""
+        named = {i.name: value for i, value in zip(self.graph_inputs, values, strict=True)}
+        outputs = self._model.logits(named)
+        return (outputs, torch.softmax(outputs, dim=1)) if self._model.classes else (outputs,)
+
+    def draw(self, n: int, *, seed: int) -> tuple[Tensor, ...]:
+        """Draw inputs. The first modality is never lacked, so that no example is empty."""
+        generator = torch.Generator().manual_seed(seed)
+        drawn = [i.draw(n, generator) for i in self.graph_inputs]
+        masks = [place for place, i in enumerate(self.graph_inputs) if i.is_mask]
+        if masks:
+            drawn[masks[0]] = torch.ones(n)
+        return tuple(drawn)
+
+
+def _inputs(model: AdaptedModel) -> Iterator[_Input]:
+    blueprint = model.learned.blueprint
+    for name in model.needs.known:
+        problem = blueprint.problem
+        yield _Input(name, problem.modalities[name], is_text=name in problem.texts)
+        if name in model.needs.optional:
+            yield _Input(presence_key(name), (), is_mask=True)
+
+
+def _refuse_unsound(model: AdaptedModel) -> None:
+    learner = model.learned.learner
+    name = model.learned.blueprint.learner["name"]
+    if model.batch_norm == "transductive":
+        raise ModelError(
+            "batch_norm is 'transductive': what is predicted for an item depends on the items "
+            "predicted with it, which a graph cannot keep; adapt with --batch-norm support, or "
+            "train with 'support' or 'running'"
+        )
+    if not isinstance(learner, EpisodicLearner) or not learner.is_traceable:
+        raise ModelError(
+            f"learner {name!r} computes outside of torch; expected one such as 'protonet', 'r2d2' "
+            "or 'maml'"
+        )
+    unseen = _normalised_by_neighbours(model)
+    if unseen:
+        names = " and ".join(map(repr, unseen))
+        raise ModelError(
+            f"no item of the support set had {names}, so with batch_norm='support' an item's is "
+            "normalised by those predicted with it, which a graph cannot keep; adapt to items that "
+            "have it, or train with batch_norm 'running'"
+        )
+    if is_kept_support(model.memory):
+        raise ModelError(
+            f"learner {name!r} reads its support set anew with each query; expected one that "
+            "adapts once, such as 'protonet', 'r2d2' or 'maml'"
+        )
+
+
+def _normalised_by_neighbours(model: AdaptedModel) -> list[str]:
+    """Return the modalities of whose layers the support set left no statistics."""
+    layers = unknown_layers(parted(model.memory, STATISTICS))
+    return [m for m in model.needs.known if any(n.startswith(f"{m}.") for n in layers)]
+
+
+def _trace(classifier: _Classifier, model: AdaptedModel) -> bytes:
+    inputs = classifier.draw(_TRACED, seed=1)
+    every_n = {0: torch.export.Dim.DYNAMIC}
+    program = torch.onnx.export(
+        classifier,
+        inputs,
+        dynamo=True,
+        input_names=[i.name for i in classifier.graph_inputs],
+        output_names=list(classifier.output_names),
+        dynamic_shapes={"values": tuple(every_n for _ in inputs)},
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None  # without dynamo alone
+    program.model.metadata_props["metafleet"] = json.dumps(_metadata(model), ensure_ascii=False)
+    return bytes(program.model_proto.SerializeToString())
+
+
+def _metadata(model: AdaptedModel) -> Mapping[str, Any]:
+    specs = model.learned.blueprint.inputs
+    return {
+        "classes": list(model.classes),
+        "inputs": {name: specs[name].to_json() for name in model.needs.known if name in specs},
+        "required": list(model.needs.required),
+        "optional": list(model.needs.optional),
+        "origin": model.learned.origin.to_json(),
+    }
+
+
+def _import_runtime() -> Any:
+    try:
+        import onnxruntime  # noqa: PLC0415 - optional
+        import onnxscript  # noqa: F401, PLC0415 - what torch's exporter needs
+    except ImportError as error:
+        raise DataMissingError(
+            f"exporting to ONNX needs {error.name}; run `pip install 'metafleet[onnx]'`"
+        ) from error
+    return onnxruntime
+
+
+def _compare(runtime: Any, content: bytes, classifier: _Classifier) -> None:
+    """Have ONNX Runtime compute what the model does, of another number of examples.
+
+    Raises:
+        ModelError: it cannot, or computes something else.
+    """
+    inputs = classifier.draw(_CHECKED, seed=2)
+    wanted = classifier(*inputs)
+    names: Sequence[str] = [i.name for i in classifier.graph_inputs]
+    given = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+    try:
+        session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        outputs = session.run(None, given)
+    except Exception as error:  # of its own kinds, which only a module of its binary names
+        first = next(iter(str(error).splitlines()), "")
+        raise ModelError(
+            f"ONNX Runtime cannot compute the graph: {type(error).__name__} ({first:.120}); it is "
+            "not written: keep the model in the format of its own"
+        ) from error
+    for name, found, value in zip(classifier.output_names, outputs, wanted, strict=True):
+        far = float((torch.from_numpy(found) - value).abs().max() / value.abs().max().clamp(min=1))
+        if not far <= TOLERANCE:
+            raise ModelError(
+                f"the graph's {name} differ from the model's by {far:.1e} of the largest, more "
+                f"than {TOLERANCE}; it is not written: keep the model in the format of its own"
+            )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter, which tells its own developers of libraries that nobody asked for."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,32 @@
+"""Which tensors a learner's state has, without making one, which may be huge."""
+
+from collections.abc import Mapping
+
+from metafleet.errors import ModelError
+from metafleet.inference.model_folder import TensorLayout
+from metafleet.learners.base import Learner
+from metafleet.params import MetaState, flatten_state
+
+
+def layout_of(state: MetaState) -> Mapping[str, TensorLayout]:
+    """Return name -> shape and dtype."""
+    flat = flatten_state(state)
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in flat.items()}
+
+
+def expected_layout(learner: Learner) -> Mapping[str, TensorLayout]:
+    """Return the layout of the states that a learner makes.
+
+    Raises:
+        ModelError: they would be larger than can be counted.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415 - a second to import
+
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):  # a module of the user is real
+            return layout_of(learner.init_state(0))
+    except (RuntimeError, OverflowError) as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise ModelError(
+            f"its description describes a network that cannot be ({first:.100})"
+        ) from error

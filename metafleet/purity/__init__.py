@@ -1,0 +1,1 @@
+"""What a computation may read and change besides its arguments."""

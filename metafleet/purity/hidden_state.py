@@ -1,0 +1,258 @@
+"""What a computation may read and change besides its arguments.
+
+A learner is meant to be a function of its state and an episode. A user's module need not be: it
+draws at random, counts its calls, keeps averages in buffers. Whoever computes something twice, or
+computes several things that must not depend on one another, captures this state and restores it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from metafleet.purity.generators import Generators, GeneratorStates
+from metafleet.purity.kept_values import (
+    Clones,
+    Path,
+    has_changed,
+    is_generator,
+    keep,
+    put_back,
+    tensors_in,
+)
+
+_TORCHS: Final = frozenset(nn.Module().__dict__)
+"""Attributes of a module that torch keeps for itself, and its mode, which others set."""
+_ABSENT: Final = object()
+_BUFFERS: Final = "buffer"
+_PARAMETERS: Final = "parameter"
+_ATTRIBUTES: Final = "attribute"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A hidden state at one time.
+
+    Attributes:
+        values: for each group of slots, name -> what ``keep`` returned.
+        generators: None where they were not looked at.
+    """
+
+    values: list[dict[str, Any]]
+    generators: GeneratorStates | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that is not as it was.
+
+    Attributes:
+        name: such as "buffer 'norm.u'".
+        kind: "buffer", "parameter", "generator" or any other "attribute".
+        is_number: whether it was a number.
+    """
+
+    name: str
+    kind: str
+    is_number: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Slots of one object: its buffers, its parameters or its attributes.
+
+    Attributes:
+        name: of the object, "" for the outermost.
+        owner: the object.
+        kind: which of the three.
+    """
+
+    name: str
+    owner: Any
+    kind: str
+
+    @property
+    def slots(self) -> dict[str, Any]:
+        """Name -> value; what the object itself holds, so writing to it writes to the object."""
+        found: dict[str, Any]
+        if self.kind == _ATTRIBUTES:
+            found = self.owner.__dict__
+        else:
+            found = self.owner._buffers if self.kind == _BUFFERS else self.owner._parameters
+        return found
+
+    def items(self) -> dict[str, Any]:
+        """Return the slots that are a user's."""
+        if self.kind != _ATTRIBUTES:
+            return self.slots
+        own = self.owner.__dict__
+        return {name: own[name] for name in own if name not in _TORCHS}
+
+    def name_of(self, slot: str) -> str:
+        full = f"{self.name}.{slot}" if self.name else slot
+        return f"{self.kind} {full!r}"
+
+
+class HiddenState:
+    """The state of modules and of the objects that hold them, and of the global generators.
+
+    Args:
+        roots: a learner, a model, a module: modules among their attributes belong to them.
+        devices: where they compute.
+    """
+
+    def __init__(self, *roots: object, devices: Iterable[torch.device | str] = ()) -> None:
+        self.generators = Generators(devices)
+        self._groups = [group for name, owner in _owners(roots) for group in _groups(name, owner)]
+        self._clones: Clones = {}
+
+    def capture(self, *, generators: bool = True) -> Snapshot:
+        """Return the state as it is; values that did not change since the last call are shared."""
+        clones: Clones = {}
+        values = [
+            {name: keep(value, clones, self._clones) for name, value in group.items().items()}
+            for group in self._groups
+        ]
+        self._clones = clones
+        return Snapshot(values, self.generators.capture() if generators else None)
+
+    def restore(self, snapshot: Snapshot, instead: Mapping[Path, Tensor] | None = None) -> None:
+        """Set the state to what ``capture`` returned.
+
+        Args:
+            snapshot: of this hidden state.
+            instead: tensors that take the place of those at their paths, as ``linked`` names them.
+        """
+        for index, (group, values) in enumerate(zip(self._groups, snapshot.values, strict=True)):
+            slots, now = group.slots, group.items()
+            if now.keys() != values.keys():
+                for name in now.keys() - values.keys():
+                    del slots[name]
+            for name, kept in values.items():
+                value = now.get(name, _ABSENT)
+                if (
+                    value is not kept
+                    and (was := put_back(kept, (index, name), instead)) is not value
+                ):
+                    slots[name] = was
+        if snapshot.generators is not None:
+            self.generators.restore(snapshot.generators)
+
+    def restore_tensors(self, snapshot: Snapshot) -> None:
+        """Set attributes with tensors to what they were; of others, what was changed stays."""
+        for index, values, group, name in self._with_tensors(snapshot):
+            if name in values:
+                group.slots[name] = put_back(values[name], (index, name))
+            else:
+                del group.slots[name]
+
+    def touched(self, snapshot: Snapshot) -> list[tuple[object, str]]:
+        """Return the objects and their attributes with tensors that are not as they were."""
+        return [
+            (group.owner, name)
+            for _, values, group, name in self._with_tensors(snapshot)
+            if group.kind == _ATTRIBUTES
+            and (name not in values or has_changed(values[name], group.slots[name]))
+        ]
+
+    def _with_tensors(
+        self, snapshot: Snapshot
+    ) -> Iterator[tuple[int, dict[str, Any], _Group, str]]:
+        for index, (group, values) in enumerate(zip(self._groups, snapshot.values, strict=True)):
+            for name, value in list(group.items().items()):
+                if next(tensors_in(value, ()), None) is not None:
+                    yield index, values, group, name
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Leave modules as they were before the block; generators go on."""
+        before = self.capture(generators=False)
+        try:
+            yield
+        finally:
+            self.restore(before)
+
+    def changes(self, snapshot: Snapshot) -> list[Change]:
+        """Return what is not as it was; generators are left out."""
+        found = []
+        for group, values in zip(self._groups, snapshot.values, strict=True):
+            now = group.items()
+            names = values if now.keys() == values.keys() else sorted(now.keys() | values.keys())
+            for name in names:
+                was, value = values.get(name, _ABSENT), now.get(name, _ABSENT)
+                if was is value or not has_changed(was, value):
+                    continue
+                kind = "generator" if is_generator(was) else group.kind
+                found.append(Change(group.name_of(name), kind, isinstance(was, int | float)))
+        return found
+
+    def tensors(self) -> dict[Path, Tensor]:
+        """Find the tensors of the state, but for parameters, and say where they are."""
+        return {
+            path: tensor
+            for index, group in enumerate(self._groups)
+            if group.kind != _PARAMETERS
+            for name, value in group.items().items()
+            for path, tensor in tensors_in(value, (index, name))
+        }
+
+    def linked(self) -> dict[Path, Tensor]:
+        """Find those that carry a record of how they were computed, for autograd."""
+        return {path: tensor for path, tensor in self.tensors().items() if tensor.grad_fn}
+
+    def unlink(self) -> frozenset[Path]:
+        """Cut these tensors off from their records; return where they are."""
+        linked = self.linked()
+        views = {path: tensor.detach() for path, tensor in linked.items() if tensor._is_view()}
+        for path, tensor in linked.items():
+            if path not in views:
+                tensor.detach_()  # the same object, where a buffer was written to
+        if views:  # they cannot be detached themselves
+            self.restore(self.capture(generators=False), views)
+        return frozenset(linked)
+
+
+def _owners(roots: Sequence[object]) -> Iterator[tuple[str, object]]:
+    """Find the modules and models that objects hold, and name them."""
+    waiting = [("", root) for root in roots]
+    seen: set[int] = set()
+    while waiting:
+        name, owner = waiting.pop()
+        if id(owner) in seen:
+            continue
+        seen.add(id(owner))
+        yield name, owner
+        if isinstance(owner, nn.Module):
+            waiting += [(f"{name}.{n}" if name else n, m) for n, m in owner.named_children()]
+        held = [
+            item
+            for key, value in getattr(owner, "__dict__", {}).items()
+            if not (isinstance(owner, nn.Module) and key in _TORCHS)
+            for item in _one_or_several(value)
+        ]
+        waiting += [("", item) for item in reversed(held) if _holds_state(item)]
+
+
+def _one_or_several(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _holds_state(value: object) -> bool:
+    """Return whether a value is a module, a model, or a function made of one."""
+    if isinstance(value, type):
+        return False
+    if isinstance(value, nn.Module) or hasattr(type(value), "init_params"):
+        return True
+    return isinstance(getattr(value, "__dict__", {}).get("module"), nn.Module)
+
+
+def _groups(name: str, owner: object) -> list[_Group]:
+    kinds = [_BUFFERS, _PARAMETERS] if isinstance(owner, nn.Module) else []
+    if hasattr(owner, "__dict__"):
+        kinds.append(_ATTRIBUTES)
+    return [_Group(name, owner, kind) for kind in kinds]

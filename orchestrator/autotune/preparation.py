@@ -1,0 +1,124 @@
+"""What a run needs before its next step: measurements where it asks for them, and programs."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contracts.settings import Settings
+from db.records import RunRecord
+from metafleet.workload import Workload, WorkloadSpec
+from orchestrator.autotune.calibration import Calibration
+from orchestrator.autotune.trials import Trials
+from orchestrator.autotune.warm_up import steps_to_compile, warm_up_fleet, warm_up_here
+from orchestrator.autotune.work_size import calibrate_fleet, calibrate_here
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.engine.step import Dispatcher
+from orchestrator.recording.recorder import Recorder
+from orchestrator.training.checkpoint import Checkpoint
+
+_MEASURABLE = ("episodes_per_job", "execution")
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Prepares one run.
+
+    Attributes:
+        settings: where everything is.
+        run: the run.
+        dispatcher: the run's own.
+        in_process: there is no fleet.
+        notify: told what a person should know.
+        check: called while something is waited for; raises when the run is to be left alone.
+    """
+
+    settings: Settings
+    run: RunRecord
+    dispatcher: Dispatcher
+    in_process: bool
+    notify: Callable[[str], None]
+    check: Callable[[], None]
+
+    def settle(
+        self,
+        config: ExperimentConfig,
+        workload: Workload,
+        start: Checkpoint,
+        recorder: Recorder,
+        known: Mapping[str, Any] | None = None,
+    ) -> Mapping[str, Any] | None:
+        """Measure what the configuration leaves open, and record it; None when nothing is open.
+
+        Race prevented: what was measured counts when it stands in the run's row, under our epoch;
+        so whoever takes the run over goes on with the same, or nobody has begun with any.
+
+        Args:
+            config: of the run, with what is recorded already.
+            workload: of the run.
+            start: where the run stands.
+            recorder: of the run.
+            known: what the run's checkpoint says was measured; it is recorded again.
+        """
+        open_keys = [key for key in _MEASURABLE if getattr(config.engine, key) == "auto"]
+        if not open_keys:
+            return None
+        recorded = recorder.keep_calibration(
+            known or self._measure(config, workload, start, open_keys).to_json()
+        )
+        kept = Calibration.from_json(recorded)
+        self.dispatcher.set_episodes_per_job(kept.episodes_per_job)
+        self.notify(f"episodes: {kept}")
+        if kept.reason:
+            self.notify(f"execution: {kept.reason}")
+        return recorded
+
+    def _measure(
+        self,
+        config: ExperimentConfig,
+        workload: Workload,
+        start: Checkpoint,
+        open_keys: Sequence[str],
+    ) -> Calibration:
+        named = " and ".join(f"engine.{key}='auto'" for key in open_keys)
+        self.notify(f"measuring how long an episode takes ({named})")
+        trials = Trials(
+            *(config, workload, start.state),
+            n_steps=config.outer.steps - start.progress.step,
+            notify=self.notify,
+        )
+        if self.in_process:
+            return calibrate_here(config, self.dispatcher, trials=trials)
+        return calibrate_fleet(
+            *(self.settings, config, self.run.uid),
+            trials=trials,
+            notify=self.notify,
+            check=self.check,
+        )
+
+    def warm_up(
+        self, config: ExperimentConfig, workload: Workload, start: Checkpoint, spec: WorkloadSpec
+    ) -> None:
+        """Have compiled what the run will need, where it asks for that."""
+        if not spec.execution.is_compiled:
+            return
+        steps = steps_to_compile(
+            workload.learner, first=start.progress.step + 1, last=config.outer.steps
+        )
+        programs = "a program" if len(steps) == 1 else f"{len(steps)} programs"
+        self.notify(
+            f"compiling {programs} where there is none yet: about a minute each, once for each "
+            "machine (engine.execution='compiled')"
+        )
+        began_s = time.monotonic()
+        if self.in_process:
+            warm_up_here(self.dispatcher, spec, start.state, steps=steps)
+        else:
+            warm_up_fleet(
+                *(self.settings, config, self.run.uid, start.state),
+                spec=spec,
+                steps=steps,
+                notify=self.notify,
+                check=self.check,
+            )
+        self.notify(f"compiled: ready after {time.monotonic() - began_s:.1f} s")

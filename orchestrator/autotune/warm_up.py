@@ -1,0 +1,107 @@
+"""Having a run's programs compiled before its first step, where nobody's deadline runs."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from contracts.settings import Settings
+from metafleet.episode import META_TRAIN
+from metafleet.errors import NumericsError
+from metafleet.learners.base import Learner
+from metafleet.learners.episodic import EpisodicLearner
+from metafleet.params import MetaState
+from metafleet.workload import WorkloadSpec
+from orchestrator.autotune.scratch import open_scratch
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.engine.step import Dispatcher, StepRequest
+
+STREAM: Final = "warm-up"
+LONGEST_COMPILING_S: Final = 3600.0
+"""How long a job may take at least, where it compiles first."""
+
+_JOBS_EACH: Final = 2
+"""Jobs for each worker process, so that most of them get one and load what is there by then."""
+
+
+def steps_to_compile(learner: Learner, *, first: int, last: int) -> list[int]:
+    """Return the first outer step of each different computation in steps ``first`` to ``last``."""
+    if not isinstance(learner, EpisodicLearner):
+        return []
+    found: dict[str, int] = {}
+    for step in range(first, last + 1):
+        found.setdefault(learner.variant(step), step)
+    return list(found.values())
+
+
+def warm_up_here(
+    dispatcher: Dispatcher, spec: WorkloadSpec, state: MetaState, *, steps: Sequence[int]
+) -> None:
+    """Compile in this process."""
+    for number, step in enumerate(steps):
+        _compute(dispatcher, _request(spec, state, number, step, spec.execution.chunk))
+
+
+def warm_up_fleet(  # noqa: PLR0913 - the seams of a dispatcher
+    settings: Settings,
+    config: ExperimentConfig,
+    run: str,
+    state: MetaState,
+    *,
+    spec: WorkloadSpec,
+    steps: Sequence[int],
+    notify: Callable[[str], None],
+    check: Callable[[], None],
+) -> None:
+    """Have the fleet compile, under a name of its own and on no account of the run.
+
+    One job first, since those beside it would only wait for its compiler; then some for everybody.
+
+    Args:
+        settings: where broker and data are.
+        config: the experiment.
+        run: the run's uid.
+        state: what it begins with.
+        spec: its work.
+        steps: outer steps whose computations differ.
+        notify: told what a person should know.
+        check: called while something is waited for; raises when the run is to be left alone.
+    """
+    patient = config.engine.model_copy(
+        update={
+            "numerics": "relaxed",
+            "policy": "strict",
+            "job_deadline_s": max(config.engine.job_deadline_s, LONGEST_COMPILING_S),
+            "step_deadline_s": max(config.engine.step_deadline_s, LONGEST_COMPILING_S * len(steps)),
+        }
+    )
+    plain = config.model_copy(update={"engine": patient})
+    size = spec.execution.chunk
+    with open_scratch(
+        *(settings, plain, run), stream=STREAM, in_process=False, notify=notify, check=check
+    ) as dispatcher:
+        dispatcher.set_episodes_per_job(size)
+        for number, step in enumerate(steps):
+            _compute(dispatcher, _request(spec, state, 2 * number, step, size))
+            jobs = _JOBS_EACH * max(1, dispatcher.processes_alive)
+            _compute(dispatcher, _request(spec, state, 2 * number + 1, step, jobs * size))
+
+
+def _compute(dispatcher: Dispatcher, request: StepRequest) -> None:
+    try:
+        dispatcher.run_step(request)
+    except NumericsError:  # it is compiled; whether the run comes to this, it says itself
+        return
+
+
+def _request(
+    spec: WorkloadSpec, state: MetaState, number: int, step: int, n_episodes: int
+) -> StepRequest:
+    return StepRequest(
+        stream=STREAM,
+        step=number,
+        kind="gradient",
+        split=META_TRAIN,
+        episode_step=step,
+        n_episodes=n_episodes,
+        spec=spec,
+        state=state,
+    )

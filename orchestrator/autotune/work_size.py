@@ -1,0 +1,117 @@
+"""How a run's episodes are executed, and how many make a job: given, recorded, or measured now."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import cast
+
+from contracts.connections import connect, redis_errors, require_broker_url
+from contracts.device import resolve_device
+from contracts.keys import queue_of
+from contracts.presence import list_alive
+from contracts.settings import Settings
+from db.records import RunRecord
+from metafleet.execution.strategy import StrategyName
+from orchestrator.autotune.calibration import Calibration, ClassSpeed
+from orchestrator.autotune.calibrator import STREAM, measure
+from orchestrator.autotune.scratch import open_scratch
+from orchestrator.autotune.trials import Trials
+from orchestrator.autotune.warm_up import LONGEST_COMPILING_S
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.engine.device_queues import devices_of
+from orchestrator.engine.incompatible_workers import find_mismatch
+from orchestrator.engine.step import Dispatcher, StepRequest
+
+
+def settled(config: ExperimentConfig, run: RunRecord) -> ExperimentConfig:
+    """Put what was recorded with the run in place of "auto", if anything is yet."""
+    if run.calibration is None:
+        return config
+    return settled_by(config, Calibration.from_json(run.calibration))
+
+
+def settled_by(config: ExperimentConfig, chosen: Calibration) -> ExperimentConfig:
+    """Put what was chosen in place of "auto"."""
+    if config.engine.episodes_per_job == "auto":
+        config = config.with_episodes_per_job(chosen.episodes_per_job)
+    if config.engine.execution == "auto" and chosen.execution:
+        config = config.with_execution(cast(StrategyName, chosen.execution))
+    return config
+
+
+def calibrate_fleet(
+    settings: Settings,
+    config: ExperimentConfig,
+    run: str,
+    *,
+    trials: Trials,
+    notify: Callable[[str], None],
+    check: Callable[[], None],
+) -> Calibration:
+    """Measure the fleet's workers, under a name of its own and on no account of the run.
+
+    Each class of devices is measured by itself: those that are there when it begins.
+
+    Args:
+        settings: where broker and data are.
+        config: the experiment.
+        run: the run's uid.
+        trials: what to measure.
+        notify: told what a person should know.
+        check: called while something is waited for; raises when the run is to be left alone.
+    """
+    relaxed = config.engine.model_copy(
+        update={
+            **{"numerics": "relaxed", "policy": "strict", "reduce_fan_in": 0},
+            "job_deadline_s": max(config.engine.job_deadline_s, LONGEST_COMPILING_S),
+            "step_deadline_s": max(config.engine.step_deadline_s, LONGEST_COMPILING_S),
+        }
+    )  # nothing is made of what is computed
+
+    def scratch(device: str) -> AbstractContextManager[Dispatcher]:
+        engine = relaxed.model_copy(update={"device": device})
+        plain = config.model_copy(update={"engine": engine})
+        return open_scratch(
+            *(settings, plain, run), stream=STREAM, in_process=False, notify=notify, check=check
+        )
+
+    devices = devices_of(config.engine.device)
+    if len(devices) > 1:
+        with scratch(config.engine.device) as dispatcher:
+            waiting = replace(trials.request("autograd", 0), n_episodes=1)
+            dispatcher.run_step(waiting)  # until anybody is there
+        devices = _staffed(settings, devices)
+
+    def measured(request: StepRequest, size: int | None) -> tuple[ClassSpeed, ...]:
+        speeds = []
+        for device in devices:
+            with scratch(device) as dispatcher:
+                speeds.append(measure(dispatcher, request, device=device, size=size))
+        return tuple(speeds)
+
+    return trials.run(measured)
+
+
+def _staffed(settings: Settings, devices: Sequence[str]) -> tuple[str, ...]:
+    """Choose the classes that have workers; all of them, if the last worker has just left."""
+    url = require_broker_url(settings)
+    with redis_errors(url), connect(url) as client:
+        staffed = [
+            device
+            for device in devices
+            if any(
+                not find_mismatch(worker, settings.signing_key)
+                for worker in list_alive(client, queue_of(device))
+            )
+        ]
+        return tuple(staffed or devices)
+
+
+def calibrate_here(
+    config: ExperimentConfig, dispatcher: Dispatcher, *, trials: Trials
+) -> Calibration:
+    """Measure this process."""
+    device = resolve_device(config.engine.own_device)
+    return trials.run(
+        lambda request, size: (measure(dispatcher, request, device=device, size=size),)
+    )

@@ -1,0 +1,141 @@
+"""Counts what became of every attempt, and keeps samples of those that did not count."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from contracts.discarded_attempts import Dropped
+from contracts.job import ShardResult
+from db.attempt_records import AttemptCountRecord, AttemptRecord, Outcome
+
+MOST_OF_A_STEP: Final = 100
+"""Attempts of one step that get a row of their own; all are counted."""
+
+MOST_OF_A_RUN: Final = 10_000
+"""The same for one execution of a run: what goes wrong forever must not fill the database."""
+
+Sink = Callable[[Sequence[AttemptRecord], Sequence[AttemptCountRecord]], None]
+
+
+class Tally:
+    """The counters of one execution of a run. Not thread-safe.
+
+    Args:
+        sink: gets new rows, and every counter that changed, when a step closes.
+    """
+
+    def __init__(self, sink: Sink = lambda _attempts, _counts: None) -> None:
+        self._sink = sink
+        self._counts: Counter[tuple[int, str, str, str]] = Counter()
+        self._changed: set[tuple[int, str, str, str]] = set()
+        self._rows: list[AttemptRecord] = []
+        self._left_of_run = MOST_OF_A_RUN
+
+    def count(self, epoch: int, stream: str, outcome: Outcome, reason: str, n: int = 1) -> None:
+        """Count ``n`` attempts of ``stream`` under ``epoch``."""
+        key = (epoch, stream, outcome.value, reason)
+        self._counts[key] += n
+        self._changed.add(key)
+
+    def note(self, attempt: AttemptRecord) -> None:
+        """Count an attempt that came to nothing, and keep it while there are not too many."""
+        self.count(attempt.epoch, attempt.stream, Outcome(attempt.outcome), attempt.reason)
+        if len(self._rows) < min(MOST_OF_A_STEP, self._left_of_run):
+            self._rows.append(attempt)
+
+    def note_dropped(self, found: Iterable[Dropped], *, epoch: int) -> None:
+        """Count what workers dropped; ``epoch`` is for those of which the ledger kept no more."""
+        for each in found:
+            if each.step is None or each.shard is None or each.attempt is None:
+                self.count(epoch, each.stream, Outcome(each.outcome), each.reason, each.n)
+                continue
+            self.note(
+                AttemptRecord(
+                    stream=each.stream,
+                    step=each.step,
+                    epoch=epoch if each.epoch is None else each.epoch,
+                    shard=each.shard,
+                    attempt=each.attempt + 1,
+                    outcome=each.outcome,
+                    reason=each.reason,
+                    worker=each.worker,
+                )
+            )
+
+    def flush(self) -> None:
+        """Hand on what is new.
+
+        Raises:
+            FencedError, DatabaseError: the sink takes no more rows.
+        """
+        rows, changed = self._rows, sorted(self._changed)
+        self._rows, self._changed = [], set()
+        self._left_of_run -= len(rows)
+        if rows or changed:
+            self._sink(rows, [self._record_of(key) for key in changed])
+
+    def _record_of(self, key: tuple[int, str, str, str]) -> AttemptCountRecord:
+        epoch, stream, outcome, reason = key
+        return AttemptCountRecord(
+            epoch=epoch, stream=stream, outcome=outcome, reason=reason, n=self._counts[key]
+        )
+
+
+class StepTally:
+    """What became of the attempts of one step. Not thread-safe.
+
+    Attributes:
+        dropped: attempts that had failed, been lost, refused or rejected so far.
+    """
+
+    def __init__(self, tally: Tally, stream: str, step: int) -> None:
+        self._tally, self._stream, self._step = tally, stream, step
+        self.epoch = 0
+        self.dropped = 0
+
+    def count(self, outcome: Outcome, reason: str = "") -> None:
+        """Count an attempt that was sent, or that counts."""
+        self._tally.count(self.epoch, self._stream, outcome, reason)
+
+    def reject_unknown(self, reason: str) -> None:
+        """Count a result of which nothing can be believed, not even whose it is."""
+        self.dropped += 1
+        self.count(Outcome.REJECTED, reason)
+
+    def drop(self, outcome: Outcome, reason: str, *, shard: int, attempt: int) -> None:
+        """Note an attempt (from 0) that came to nothing and brought no result."""
+        self.dropped += 1
+        self._tally.note(
+            AttemptRecord(
+                stream=self._stream,
+                step=self._step,
+                epoch=self.epoch,
+                shard=shard,
+                attempt=attempt + 1,
+                outcome=outcome,
+                reason=reason,
+            )
+        )
+
+    def drop_result(self, outcome: Outcome, reason: str, result: ShardResult, detail: str) -> None:
+        """Note an attempt that came to nothing although its worker answered."""
+        self.dropped += 1
+        self._tally.note(
+            AttemptRecord(
+                stream=self._stream,
+                step=self._step,
+                epoch=self.epoch,
+                shard=result.shard,
+                attempt=result.attempt + 1,
+                outcome=outcome,
+                reason=reason,
+                worker=result.worker,
+                detail=detail,
+                queue_wait_s=result.queue_wait_s,
+                compute_s=result.compute_s,
+            )
+        )
+
+    def note_dropped(self, found: Iterable[Dropped]) -> None:
+        """Note what workers dropped, of this step or of earlier ones."""
+        self._tally.note_dropped(found, epoch=self.epoch)

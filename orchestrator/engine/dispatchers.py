@@ -1,0 +1,72 @@
+"""Which engine a run gets: the fleet, or this process."""
+
+from collections.abc import Callable
+
+from contracts.device import resolve_device
+from contracts.settings import Settings
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.engine.attempt_counts import Sink
+from orchestrator.engine.fleet import FleetDispatcher
+from orchestrator.engine.fleet_options import FleetOptions
+from orchestrator.engine.local import LocalDispatcher
+from orchestrator.engine.step import Dispatcher
+
+
+def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
+    settings: Settings,
+    config: ExperimentConfig,
+    run: str,
+    *,
+    in_process: bool,
+    next_epoch: Callable[[int], int],
+    notify: Callable[[str], None],
+    fingerprint: str = "",
+    relaxed: bool = False,
+    check: Callable[[], None] = lambda: None,
+    is_granted: bool = False,
+    is_ours: Callable[[], bool] = lambda: False,
+    sink: Sink | None = None,
+) -> Dispatcher:
+    """Open the engine a run asks for: the fleet, or this process.
+
+    Where the size of jobs is still to be measured, they are single episodes until it is set.
+    """
+    engine = config.engine
+    is_strict = engine.numerics == "strict" and not relaxed
+    episodes_per_job = 1 if engine.episodes_per_job == "auto" else engine.episodes_per_job
+    if in_process:
+        next_epoch(0)
+        return LocalDispatcher(
+            episodes_per_job=episodes_per_job,
+            data_dir=settings.data_dir,
+            device=resolve_device(engine.own_device),
+            allowed_packages=settings.allowed_packages,
+            check=check,
+            wire_dtype=engine.wire_dtype,
+            programs_dir=settings.programs_dir,
+            compiles=engine.execution == "compiled",
+            is_strict=is_strict,
+        )
+    options = FleetOptions(
+        episodes_per_job=episodes_per_job,
+        device=engine.device,
+        is_strict=is_strict,
+        max_attempts=engine.max_attempts,
+        step_deadline_s=engine.step_deadline_s,
+        job_deadline_s=engine.job_deadline_s,
+        min_fraction=engine.min_fraction if engine.policy == "partial" else 1.0,
+        wire_dtype=engine.wire_dtype,
+        reduce_fan_in=engine.reduce_fan_in,
+    )
+    return FleetDispatcher(
+        settings,
+        run,
+        options=options,
+        next_epoch=next_epoch,
+        notify=notify,
+        fingerprint=fingerprint,
+        check=check,
+        is_granted=is_granted,
+        is_ours=is_ours,
+        sink=sink,
+    )

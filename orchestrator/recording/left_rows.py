@@ -1,0 +1,107 @@
+"""Rows that a run left in its spill file: its process or its database went away meanwhile."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from contracts.settings import Settings
+from db.engine import Database
+from db.records import RunRecord
+from db.repositories import RunRepository
+from metafleet.errors import MetafleetError
+from orchestrator.recording.open_rows import OpenRows
+from orchestrator.recording.rows import write_rows
+from orchestrator.recording.spill import SpillFile
+
+_BATCH_ROWS = 1_000
+_NAME = "rows.jsonl"
+
+
+def spill_path(settings: Settings, uid: str) -> Path:
+    """Name a run's spill file."""
+    return settings.runs_dir / uid / _NAME
+
+
+def find_left_rows(settings: Settings) -> list[str]:
+    """Return the uids of the runs that left rows."""
+    files = settings.runs_dir.glob(f"*/{_NAME}*")
+    uids = sorted({path.parent.name for path in files})
+    return [uid for uid in uids if not SpillFile(spill_path(settings, uid)).is_empty()]
+
+
+def put_back_lost_runs(
+    database: Database, settings: Settings, notify: Callable[[str], None]
+) -> None:
+    """Write the runs that left rows, and that the database has lost since, with these rows.
+
+    What hinders it is told to ``notify``, as what was put back is.
+    """
+    for uid in find_left_rows(settings):
+        with database.session(read_only=True) as session:
+            if RunRepository(session).find(uid) is not None:
+                continue
+        lost = SpillFile(spill_path(settings, uid)).find_run()
+        if lost is not None and lost.uid == uid:
+            _put_back(database, settings, lost, notify)
+
+
+def _put_back(
+    database: Database, settings: Settings, lost: RunRecord, notify: Callable[[str], None]
+) -> None:
+    path = spill_path(settings, lost.uid)
+    try:
+        with FileLock(path.with_name("lock"), timeout=0):
+            with database.session() as session:
+                run_id = RunRepository(session).put_back(lost, may_renumber=True)
+            n_rows = replay_spill(database, run_id, path)
+    except Timeout:
+        return  # its process does so itself
+    except (MetafleetError, OSError) as error:
+        notify(f"run {lost.uid} and its rows wait in {path}: {error}")
+        return
+    was = "" if run_id == lost.id else f", which was {lost.id},"
+    notify(
+        f"run {run_id} ({lost.uid}){was} was not in the database any more; it is again, with "
+        f"{n_rows} rows from {path}"
+    )
+
+
+def replay_left_rows(
+    database: Database, settings: Settings, run: RunRecord, notify: Callable[[str], None]
+) -> None:
+    """Write the rows a run left, unless a process of this host works on it and does so itself.
+
+    What hinders it is told to ``notify``: whoever only wants to read shall not fail by it.
+    """
+    path = spill_path(settings, run.uid)
+    if SpillFile(path).is_empty():
+        return
+    try:
+        with FileLock(path.with_name("lock"), timeout=0):
+            replay_spill(database, run.id, path)
+    except Timeout:
+        return
+    except (MetafleetError, OSError) as error:
+        notify(f"rows of run {run.id} wait in {path}: {error}")
+
+
+def replay_spill(database: Database, run_id: int, spill_path: Path) -> int:
+    """Write rows that a run left in its spill file; for a run nobody works on.
+
+    Returns:
+        how many rows were in the file.
+
+    Raises:
+        FencedError: somebody took the run over meanwhile.
+        DatabaseError: the database is away or refuses; the file stays.
+    """
+    rows = OpenRows(SpillFile(spill_path))
+    if rows.are_none():
+        return 0
+    with database.session(read_only=True) as session:
+        run = RunRepository(session).get(run_id)
+    return rows.replay(
+        lambda items: write_rows(database, run, items, epoch=run.epoch, own_from=run.epoch),
+        batch_rows=_BATCH_ROWS,
+    )

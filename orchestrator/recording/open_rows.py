@@ -1,0 +1,100 @@
+"""The rows that are not in the database yet, oldest first: a batch, the spill file, a buffer."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from orchestrator.recording.rows import EpochRow, LostRun
+from orchestrator.recording.spill import SpillFile
+
+logger = logging.getLogger(__name__)
+
+
+class OpenRows:
+    """Rows on their way. Not thread-safe, but for ``replay``: callers hold the recorder's lock.
+
+    Args:
+        file: takes what has to leave memory.
+        lost_run: gives the run itself, the first row of the file, so that the file suffices.
+
+    Attributes:
+        batch: the rows being written right now; older than all others.
+        file: where rows go that do not fit into memory or must survive a crash.
+        refusal: why the file took no rows at the last attempt; None when it did.
+        n_added: rows added so far.
+    """
+
+    def __init__(self, file: SpillFile, lost_run: Callable[[], EpochRow] | None = None) -> None:
+        self.file, self._lost_run = file, lost_run
+        self.batch: list[EpochRow] = []
+        self.refusal: OSError | None = None
+        self._batch_is_spilled = False
+        self._buffer: deque[EpochRow] = deque()
+        self.n_added = 0
+
+    @property
+    def n_left(self) -> int:
+        """Rows added so far that are not in memory any more: in the database, or in the file."""
+        return self.n_added - self.n_in_memory
+
+    @property
+    def n_in_memory(self) -> int:
+        """Rows that a crash of this process would take along."""
+        return len(self._buffer) + (0 if self._batch_is_spilled else len(self.batch))
+
+    @property
+    def n_buffered(self) -> int:
+        """Rows that no batch has yet."""
+        return len(self._buffer)
+
+    def are_none(self) -> bool:
+        """Claim that all rows are in the database."""
+        return not self.n_in_memory and self.file.is_empty()
+
+    def add(self, items: Iterable[EpochRow]) -> None:
+        """Add the newest rows."""
+        before = len(self._buffer)
+        self._buffer.extend(items)
+        self.n_added += len(self._buffer) - before
+
+    def begin_batch(self, n_rows: int) -> None:
+        """Take the oldest ``n_rows`` of the buffer, or what there is, as the next batch."""
+        n_rows = min(n_rows, len(self._buffer))
+        self.batch = [self._buffer.popleft() for _ in range(n_rows)]
+
+    def end_batch(self) -> None:
+        """Forget the batch: it is in the database."""
+        self.batch, self._batch_is_spilled = [], False
+
+    def drop_spilled_batch(self) -> None:
+        """Forget a batch that was not written when the file has it."""
+        if self._batch_is_spilled:
+            self.end_batch()
+
+    def spill(self) -> None:
+        """Move all rows in memory to the file; where it refuses them they stay in memory."""
+        batch = [] if self._batch_is_spilled else self.batch
+        is_first = self._lost_run is not None and self.file.is_empty()
+        head = [self._lost_run()] if is_first and self._lost_run else []
+        try:
+            self.file.append([*head, *batch, *self._buffer])
+        except OSError as error:
+            if self.refusal is None:
+                logger.warning("spill file %s: %s", self.file.path, error)
+            self.refusal = error
+            return
+        self.refusal = None
+        self._batch_is_spilled = bool(self.batch)
+        self._buffer.clear()
+
+    def replay(self, write: Callable[[list[EpochRow]], None], *, batch_rows: int) -> int:
+        """Hand the file's rows to ``write`` in batches, then forget them; return how many."""
+        if self.file.is_empty():
+            return 0
+        n_rows = 0
+        with self.file.replaying(batch_rows) as batches:
+            for batch in batches:
+                items = [item for item in batch if not isinstance(item.row, LostRun)]
+                write(items)
+                n_rows += len(items)
+        return n_rows

@@ -1,0 +1,397 @@
+"""The recorder: a thread that writes a run's rows while the training goes on."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy.orm import Session
+
+from db.attempt_records import AttemptCountRecord, AttemptRecord
+from db.engine import Database
+from db.records import (
+    CheckpointRecord,
+    EvaluationRecord,
+    JobRecord,
+    OuterStepRecord,
+    RunRecord,
+    RunStatus,
+)
+from db.repositories import RunRepository
+from metafleet.errors import (
+    DatabaseError,
+    DatabaseUnavailableError,
+    MetafleetError,
+    RunNotFoundError,
+)
+from orchestrator.recording.kept_rows import keep_rows, lost_text
+from orchestrator.recording.open_rows import OpenRows
+from orchestrator.recording.recorder_limits import RecorderLimits
+from orchestrator.recording.rows import EpochRow, LostRun, Row, StatusChange, write_rows
+from orchestrator.recording.spill import SpillFile
+
+logger = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Writes rows of one run off the hot path: none is lost, none is there twice.
+
+    Rows wait in memory and are written in batches. While the database is away they go on waiting,
+    then go to the spill file, from where they are replayed in order when it is back, or by the
+    next recorder of the run. ``flush`` bounds what a crash can cost.
+
+    Thread-safe. A context manager that closes itself.
+
+    Args:
+        database: open; the recorder does not close it.
+        run: the run, as it was read before its epoch was raised.
+        epoch: the fencing epoch this orchestrator holds; rows are written only while the run is
+            at it.
+        owner: who executes the run, as the database has it; "" where it has nobody.
+        spill_path: file for rows that cannot be written; one for each run, the same at each start.
+        limits: how much may wait.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        run: RunRecord,
+        *,
+        epoch: int,
+        owner: str = "",
+        spill_path: Path,
+        limits: RecorderLimits | None = None,
+    ) -> None:
+        self._database = database
+        self._run_id = run.id
+        self._epoch = self._asked_epoch = epoch
+        self._owner = owner
+        self._limits = limits or RecorderLimits()
+        self._first_epoch = epoch
+        self._writing = threading.Lock()  # held while rows are written or the epoch is raised
+        self._changed = threading.Condition()
+        # everything below is read and written under the condition's lock
+        self._run = run
+        self._rows = OpenRows(SpillFile(spill_path), self._lost_run)
+        self._is_moved = False
+        self._notices: list[str] = []
+        self._is_urgent = False
+        self._is_closing = False
+        self._failure: MetafleetError | None = None
+        self._away_since: float | None = None
+        self._away_reason = ""
+        self._thread = threading.Thread(target=self._work, name=f"recorder-{run.id}", daemon=True)
+        self._listening = ExitStack()
+        self._listening.enter_context(database.kept_by(self._keep))
+        self._thread.start()
+
+    def record_step(self, step: OuterStepRecord, jobs: Sequence[JobRecord] = ()) -> None:
+        """Record a committed outer step and its jobs.
+
+        Raises:
+            FencedError: another orchestrator took the run over.
+            DatabaseError: the database refuses for good; the rows are in the spill file.
+        """
+        self._add((step, *jobs))
+
+    def record_jobs(self, jobs: Sequence[JobRecord]) -> None:
+        """Record jobs beside outer steps, such as those of a validation; raises the same."""
+        self._add(jobs)
+
+    def record_attempts(
+        self, attempts: Sequence[AttemptRecord], counts: Sequence[AttemptCountRecord]
+    ) -> None:
+        """Record attempts that did not count, and the counters; raises as ``record_step`` does."""
+        self._add((*attempts, *counts))
+
+    def record_evaluation(self, evaluation: EvaluationRecord) -> None:
+        """Record a validation or a test; raises as ``record_step`` does."""
+        self._add((evaluation,))
+
+    def record_checkpoint(self, checkpoint: CheckpointRecord) -> None:
+        """Record a checkpoint that is on the disk; raises as ``record_step`` does."""
+        self._add((checkpoint,))
+
+    def record_status(self, status: RunStatus, *, error: str | None = None) -> None:
+        """Record a change of the run's status, in order with the other rows."""
+        self._add((StatusChange(status=status, error=error),))
+
+    def raise_epoch(self, beyond: int = 0) -> int:
+        """Begin a new epoch of the run, unless another orchestrator has: then FencedError.
+
+        Rows recorded from now on belong to the new epoch. Waits for a batch that is being written.
+        May be repeated after an answer that was lost.
+
+        Args:
+            beyond: what the new epoch must be greater than, as the current one.
+        """
+        with self._writing:
+            with self._database.session() as session:
+                runs = self._runs_in(session)
+                seen = self._epoch
+                if runs.is_held(self._run_id, owner=self._owner, epoch=self._asked_epoch):
+                    seen = self._asked_epoch
+                self._asked_epoch = max(seen, beyond) + 1
+                epoch = runs.claim(self._run_id, seen_epoch=seen, beyond=beyond)
+            with self._changed:
+                self._raise_failure()
+                self._epoch = epoch
+        return epoch
+
+    def keep_calibration(self, calibration: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write at once what was measured for the run, unless something is written already.
+
+        Returns:
+            what is written there.
+
+        Raises:
+            FencedError: another orchestrator took the run over.
+            DatabaseError: it cannot be written; nothing may be built on it.
+        """
+        with self._writing, self._database.session() as session:
+            runs = self._runs_in(session)
+            runs.hold(self._run_id, epoch=self._epoch)
+            kept = runs.keep_calibration(self._run_id, calibration)
+        with self._changed:
+            self._run = replace(self._run, calibration=kept)
+        return kept
+
+    def is_current(self) -> bool:
+        """Ask the database whether the run still is at our epoch.
+
+        An earlier one is that of a database from before: epochs only rise.
+
+        Raises:
+            DatabaseError: it cannot be asked now.
+        """
+        # under the lock: an epoch that we are raising ourselves is not another's
+        with self._writing, self._database.session(read_only=True) as session:
+            return RunRepository(session).get_epoch(self._run_id) <= self._epoch
+
+    def take_notices(self) -> list[str]:
+        """Return, once, what a person should know of the database."""
+        with self._changed:
+            taken, self._notices = self._notices, []
+            return taken
+
+    @property
+    def status(self) -> str | None:
+        """One line when something is wrong, for whoever watches; None when all is well."""
+        with self._changed:
+            if self._failure is not None:
+                return str(self._failure)
+            if self._away_since is None:
+                return None
+            away_s = time.monotonic() - self._away_since
+            text = f"database away for {away_s:.0f} s: {self._rows.n_in_memory} rows waiting"
+            if not self._rows.file.is_empty():
+                text += f", more in {self._rows.file.path}"
+            if self._rows.refusal is not None:
+                text += f", {self._rows.file.path} cannot be written: {self._rows.refusal.strerror}"
+            return f"{text}; {self._away_reason}"
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Make what was recorded so far safe from a crash of this process.
+
+        Rows recorded meanwhile, by another thread, are not waited for.
+
+        Args:
+            timeout_s: how long to wait for the database; none while it is known to be away.
+
+        Returns:
+            True when all is in the database, False when rows are in the spill file.
+
+        Raises:
+            FencedError: another orchestrator took the run over.
+            DatabaseError: the database refuses for good, or neither it nor the file takes rows.
+        """
+        with self._changed:
+            n_rows = self._rows.n_added
+            self._is_urgent = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._is_settled(n_rows), timeout_s)
+            self._is_urgent = False
+            self._raise_failure()
+            if self._rows.n_left < n_rows:
+                self._rows.spill()
+                self._raise_refusal()
+            return self._rows.file.is_empty()
+
+    def close(self, timeout_s: float = 10.0) -> bool:
+        """Flush and stop; harmless when done twice. Returns and raises as ``flush`` does."""
+        try:
+            return self.flush(timeout_s)
+        finally:
+            with self._changed:
+                self._is_closing = True
+                self._changed.notify_all()
+            self._listening.close()
+            self._thread.join(timeout=1.0)  # a hung server may hold it; its rows are spilled
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except MetafleetError as failure:
+            if error is None:
+                raise
+            logger.warning("run=%d %s", self._run_id, failure)  # the first error matters more
+
+    # --- the caller's side
+
+    def _add(self, rows: Iterable[Row]) -> None:
+        with self._changed:
+            self._raise_failure()
+            self._rows.add(EpochRow(self._epoch, row) for row in rows)
+            if self._rows.n_buffered >= 2 * self._limits.max_rows:
+                self._rows.spill()  # the thread should have done it; a hung server holds it
+            self._changed.notify_all()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise type(self._failure)(str(self._failure)) from self._failure
+
+    def _raise_refusal(self) -> None:
+        if self._rows.n_in_memory and self._rows.refusal is not None:
+            raise DatabaseError(
+                f"{self._rows.n_in_memory} rows of run {self._run_id} can be written neither to "
+                f"the database {self._database.url} nor to {self._rows.file.path} "
+                f"({self._rows.refusal.strerror}); make room, or mend the database"
+            ) from self._rows.refusal
+
+    def _is_settled(self, n_rows: int) -> bool:
+        is_over = self._failure is not None or self._away_since is not None
+        return is_over or (self._rows.n_left >= n_rows and self._rows.file.is_empty())
+
+    # --- the thread's side
+
+    def _work(self) -> None:
+        pause_s = self._limits.first_retry_s
+        while self._wait_for_work():
+            try:
+                with self._writing:
+                    self._write_next()
+            except DatabaseUnavailableError as error:
+                self._note_away(error)
+                self._pause(pause_s)
+                pause_s = min(2 * pause_s, self._limits.last_retry_s)
+            except MetafleetError as error:
+                self._fail(error)
+                return
+            except Exception as error:  # a thread that dies in silence would lose rows
+                logger.exception("run=%d recorder", self._run_id)
+                self._fail(DatabaseError(f"rows of run {self._run_id} cannot be written: {error}"))
+                return
+            else:
+                pause_s = self._limits.first_retry_s
+                self._note_back()
+
+    def _wait_for_work(self) -> bool:
+        """Wait for rows, and a little longer for more; False when it is time to stop."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closing or self._has_work())
+            if self._is_closing:
+                return False
+            self._changed.wait_for(self._is_pressing, self._limits.linger_s)
+            return not self._is_closing
+
+    def _has_work(self) -> bool:
+        return bool(self._rows.batch) or not self._rows.are_none()
+
+    def _is_pressing(self) -> bool:
+        is_full = self._rows.n_buffered >= self._limits.batch_rows
+        return self._is_urgent or self._is_closing or is_full or bool(self._rows.batch)
+
+    def _write_next(self) -> None:
+        """Write the oldest rows there are: a failed batch, then the file, then the buffer."""
+        if not self._rows.batch:
+            self._rows.replay(self._write, batch_rows=self._limits.batch_rows)
+            with self._changed:
+                self._rows.begin_batch(self._limits.batch_rows)
+        if self._rows.batch:
+            self._write(self._rows.batch)
+        with self._changed:
+            self._rows.end_batch()
+            self._changed.notify_all()
+
+    def _write(self, items: list[EpochRow]) -> None:
+        write_rows(
+            *(self._database, self._run, items),
+            epoch=self._epoch,
+            own_from=self._first_epoch,
+            lost_run=lambda: self._run if self._is_moved else None,
+        )
+
+    def _runs_in(self, session: Session) -> RunRepository:
+        """Return the runs, ours among them though the database may have been another until now."""
+        runs = RunRepository(session)
+        if self._is_moved:
+            runs.put_back(self._run)
+        return runs
+
+    def _lost_run(self) -> EpochRow:
+        return EpochRow(self._epoch, LostRun(run=replace(self._run, epoch=self._epoch)))
+
+    def _keep(self, session: Session) -> None:
+        """Take all rows of the run out of a database file that is about to be lost."""
+        found = RunRepository(session).find(self._run.uid)
+        with self._changed:
+            self._run, self._is_moved = found or self._run, True
+        n_rows = keep_rows(session, self._run, self._rows.file, batch_rows=self._limits.batch_rows)
+        with self._changed:
+            self._notices.append(
+                f"the file of database {self._database.url} was deleted or replaced while in use; "
+                f"{n_rows} rows of run {self._run_id} were saved, and go into what is there now"
+            )
+            self._changed.notify_all()
+
+    def _note_away(self, error: DatabaseUnavailableError) -> None:
+        with self._changed:
+            if self._away_since is None:
+                logger.warning("run=%d %s", self._run_id, error)
+                self._away_since = time.monotonic()
+            self._away_reason = str(error)
+            self._rows.drop_spilled_batch()
+            self._changed.notify_all()
+
+    def _note_back(self) -> None:
+        with self._changed:
+            if self._away_since is not None:
+                away_s = time.monotonic() - self._away_since
+                logger.info("run=%d database back after %.1f s", self._run_id, away_s)
+                self._away_since = None
+                self._changed.notify_all()
+
+    def _pause(self, pause_s: float) -> None:
+        deadline = time.monotonic() + pause_s
+        with self._changed:
+            while not self._is_closing and (left_s := deadline - time.monotonic()) > 0:
+                if self._rows.n_in_memory >= self._limits.max_rows and not self._rows.refusal:
+                    self._rows.spill()
+                self._changed.wait(left_s)
+            self._rows.refusal = None  # try the file again after each pause
+            self._rows.drop_spilled_batch()
+
+    def _fail(self, error: MetafleetError) -> None:
+        with self._changed:
+            n_rows = self._rows.n_in_memory
+            self._rows.spill()
+            fate = "lost" if self._rows.n_in_memory else f"kept in {self._rows.file.path}"
+            text = f"{error} ({n_rows} rows are {fate})" if n_rows else str(error)
+            if isinstance(error, RunNotFoundError):
+                text = lost_text(self._database.url, self._run, text)
+            self._failure = type(error)(text)
+            self._failure.__cause__ = error
+            self._changed.notify_all()

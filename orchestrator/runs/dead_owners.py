@@ -1,0 +1,37 @@
+"""Runs whose process died without a word: killed, or gone with the machine's memory."""
+
+import logging
+from contextlib import suppress
+
+from db.engine import Database
+from db.records import RunRecord, RunStatus
+from db.repositories import RunRepository
+from metafleet.errors import FencedError, MetafleetError
+from orchestrator.runs.process_name import has_died
+
+log = logging.getLogger(__name__)
+
+
+def settle_dead_runs(database: Database) -> None:
+    """Mark attached runs as interrupted whose process, of this machine, is not there any more.
+
+    Detached ones are the business of servers, which take them over. Where it cannot be written
+    down now it is the next time: who only wants to read shall not fail by it.
+    """
+    try:
+        with database.session(read_only=True) as session:
+            attached = RunRepository(session).list_attached()
+        for run in attached:
+            if run.owner is not None and has_died(run.owner):
+                _mark_interrupted(database, run, f"its process {run.owner.split('/')[0]} died")
+    except MetafleetError as error:
+        log.warning("runs whose process died stay as they are: %s", error)
+
+
+def _mark_interrupted(database: Database, run: RunRecord, why: str) -> None:
+    error = f"{why}; `metafleet runs resume {run.id}` goes on from its last checkpoint"
+    with suppress(FencedError), database.session() as session:  # somebody may have it by now
+        runs = RunRepository(session)
+        runs.hold(run.id, epoch=run.epoch)
+        if runs.get(run.id).owner == run.owner:
+            runs.mark_status(run.id, RunStatus.INTERRUPTED, error=error)

@@ -1,0 +1,258 @@
+"""From a configuration to finished runs."""
+
+import platform
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+
+from sqlalchemy.orm import Session
+
+from contracts.settings import Settings
+from contracts.version import code_version
+from db.engine import Database
+from db.records import NewRun, RunRecord, RunStatus
+from db.repositories import (
+    JobRepository,
+    OuterStepRepository,
+    RunRepository,
+    ServerRepository,
+)
+from metafleet.data import registry as datasets
+from metafleet.errors import (
+    ConfigError,
+    FencedError,
+    MetafleetError,
+    RunCancelledError,
+    RunLeasedError,
+)
+from metafleet.inference.state_room import require_room
+from metafleet.workload import Workload
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.runs.process_name import process_name
+from orchestrator.runs.run_session import RunSession
+from orchestrator.runs.tenure import Tenure
+from orchestrator.training.events import EvaluationDone, Observer
+
+_PACKAGES = ("torch", "numpy", "celery", "kombu", "redis", "sqlalchemy", "safetensors", "pillow")
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What became of a run.
+
+    Attributes:
+        run_id: its id.
+        status: "finished".
+        steps: outer steps done.
+        checkpoint_sha256: digest of the final checkpoint's tensors.
+        evaluations: the tests on unseen classes, baselines beside them.
+        workers: who computed its jobs.
+        wall_s: seconds this execution took.
+        degraded_steps: outer steps that went on without all their shards.
+        missing_episodes: episodes of these shards, in all.
+    """
+
+    run_id: int
+    status: str
+    steps: int
+    checkpoint_sha256: str
+    evaluations: tuple[EvaluationDone, ...]
+    workers: tuple[str, ...]
+    wall_s: float
+    degraded_steps: int = 0
+    missing_episodes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Queueing:
+    """How runs are queued.
+
+    Attributes:
+        detached: queue them now, for servers.
+        priority: their place in the queue, now or later; higher first.
+    """
+
+    detached: bool
+    priority: int = 0
+
+
+def create_runs(
+    database: Database,
+    settings: Settings,
+    config: ExperimentConfig,
+    *,
+    seeds: Sequence[int],
+    name: str | None = None,
+    queue: Queueing | None = None,
+) -> list[RunRecord]:
+    """Check that the experiment can be built, then record one run for each seed.
+
+    With ``queue`` the runs wait for a server; without, for a caller that executes them.
+
+    Raises:
+        ConfigError: model, learner and data do not fit each other; nothing was recorded.
+        DataMissingError: the data are not on this machine.
+    """
+    queue = queue or Queueing(detached=False)
+    datasets.check_origin(config.data)
+    config = config.with_data(datasets.pin(config.data, settings.data_dir))
+    data_digest = datasets.data_digest(config.data, settings.data_dir)
+    workload = Workload.build(
+        config.workload_spec(data_digest),
+        data_dir=settings.data_dir,
+        allowed_packages=settings.allowed_packages,
+        cache_dir=settings.programs_dir,
+    )
+    workload.check_execution()
+    _require_parameters(workload, config)
+    versions = _package_versions()
+    with database.session() as session:
+        repository = RunRepository(session)
+        return [
+            repository.add(
+                NewRun(
+                    experiment=config.name,
+                    name=name or config.name,
+                    seed=seed,
+                    n_steps=config.outer.steps,
+                    config=config.with_seed(seed).to_json(),
+                    code_version=code_version(),
+                    package_versions=versions,
+                    data_digest=data_digest,
+                    host=socket.gethostname(),
+                    detached=queue.detached,
+                    priority=queue.priority,
+                    owner=None if queue.detached else process_name(),
+                )
+            )
+            for seed in seeds
+        ]
+
+
+def _require_parameters(workload: Workload, config: ExperimentConfig) -> None:
+    """Refuse to train what has no parameters, such as nearest prototypes of raw inputs."""
+    require_room(workload.learner)
+    if not workload.init_state().params:
+        raise ConfigError(
+            f"learner {config.learner['name']!r} with model {config.model['name']!r} has nothing "
+            "to learn; expected parameters. Prototypes of raw inputs are judged beside a run with "
+            "test.baselines = true, or by `metafleet evaluate RUN --baselines`"
+        )
+
+
+def execute_run(  # noqa: PLR0913 - options of one command
+    database: Database,
+    settings: Settings,
+    run_id: int,
+    *,
+    in_process: bool,
+    observer: Observer,
+    relaxed: bool = False,
+    from_start: bool = False,
+    tenure: Tenure | None = None,
+) -> RunReport:
+    """Train a run to its end and test it; goes on from its newest checkpoint if it has one.
+
+    The run's status follows what happens: running, then finished, failed or interrupted.
+
+    Args:
+        database: open.
+        settings: where broker, data and checkpoints are.
+        run_id: the run.
+        in_process: compute here, without a fleet; the same bits.
+        observer: watches.
+        relaxed: go on although the arithmetic differs from what the run began with.
+        from_start: set the checkpoints aside and begin at step 0.
+        tenure: on whose behalf; by default this process takes the run for itself.
+
+    Raises:
+        RunLeasedError: somebody else is running it.
+        RunCancelledError: somebody cancelled it meanwhile.
+        MetafleetError: whatever stopped it; the last checkpoint stays, and the run can go on.
+    """
+    started_s = time.monotonic()
+    with database.session(read_only=True) as session:
+        run = RunRepository(session).get(run_id)
+        if tenure is None:
+            _refuse_served(session, run)
+    try:
+        with RunSession(
+            *(database, settings, run),
+            in_process=in_process,
+            observer=observer,
+            relaxed=relaxed,
+            from_start=from_start,
+            tenure=tenure,
+        ) as running:
+            trained = running.train()
+            evaluations = running.test(trained)
+    except FencedError as error:
+        raise _why_fenced(database, run_id, error) from error
+    except RunLeasedError:
+        raise
+    except (MetafleetError, KeyboardInterrupt) as error:
+        _note_unbegun(database, run, error)
+        raise
+    with database.session(read_only=True) as session:
+        by_worker = JobRepository(session).count_by_worker(run_id)
+        degraded = OuterStepRepository(session).count_degraded(run_id)
+    return RunReport(
+        run_id=run_id,
+        status=RunStatus.FINISHED.value,
+        steps=trained.steps_done,
+        checkpoint_sha256=trained.stored.sha256,
+        evaluations=tuple(evaluations),
+        workers=tuple(sorted({entry.worker for entry in by_worker})),
+        wall_s=time.monotonic() - started_s,
+        degraded_steps=degraded.steps,
+        missing_episodes=degraded.missing_episodes,
+    )
+
+
+def _refuse_served(session: Session, run: RunRecord) -> None:
+    """Leave a run alone that a living server executes."""
+    is_served = run.status is RunStatus.RUNNING and run.detached and run.owner is not None
+    if is_served and ServerRepository(session).is_alive(str(run.owner)):
+        raise RunLeasedError(
+            f"run {run.id} is being run by the server {run.owner}; watch it with `metafleet runs "
+            f"attach {run.id}`, or stop it with `metafleet runs cancel {run.id}`"
+        )
+
+
+def _note_unbegun(database: Database, run: RunRecord, error: BaseException) -> None:
+    """Say of a run that could not even begin why that is: nobody else will."""
+    is_interrupt = isinstance(error, KeyboardInterrupt)
+    status = RunStatus.INTERRUPTED if is_interrupt else RunStatus.FAILED
+    with suppress(MetafleetError), database.session() as session:
+        runs = RunRepository(session)
+        if runs.get(run.uid).status is RunStatus.CREATED:
+            runs.mark_status(run.id, status, error=str(error) or "interrupted before it began")
+
+
+def _why_fenced(database: Database, run_id: int, error: FencedError) -> MetafleetError:
+    """Tell a cancelled run from one that was taken over."""
+    try:
+        with database.session(read_only=True) as session:
+            run = RunRepository(session).get(run_id)
+    except MetafleetError:
+        return error
+    if run.status is not RunStatus.CANCELLED:
+        return error
+    return RunCancelledError(
+        f"run {run_id} was cancelled after step {run.steps_done}; "
+        f"`metafleet runs resume {run_id}` goes on from its last checkpoint"
+    )
+
+
+def _package_versions() -> dict[str, str]:
+    """List the versions of Python and of the packages that matter to a result."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,52 @@
+"""What a run has learned, taken out of its checkpoint."""
+
+from collections.abc import Callable
+
+from contracts.settings import Settings
+from db.records import RunRecord
+from metafleet.data import registry as datasets
+from metafleet.errors import ConfigError
+from metafleet.inference.blueprint import Blueprint
+from metafleet.inference.input_spec import input_specs
+from metafleet.inference.learned_model import LearnedModel
+from metafleet.inference.provenance import Origin
+from metafleet.sampling import problem_of
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.runs.run_session import get_checkpoint_of
+
+
+def learned_by(settings: Settings, run: RunRecord, notify: Callable[[str], None]) -> LearnedModel:
+    """Return the state of a run's best validation, else its newest; the run may be going on.
+
+    Args:
+        settings: where data and checkpoints are.
+        run: the run.
+        notify: told of damaged checkpoints.
+
+    Raises:
+        CheckpointError: it has no checkpoint here, or all are damaged.
+        DataMissingError: its data are not on this machine.
+        ConfigError: its examples cannot be read from files.
+    """
+    found = get_checkpoint_of(settings, run, notify)
+    config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
+    spec = config.workload_spec(run.data_digest)
+    source = datasets.open_source(spec.data, settings.data_dir)
+    try:
+        inputs = input_specs(spec.data, settings.data_dir)
+    except ConfigError as error:
+        raise ConfigError(f"run {run.id} cannot be used on files: {error}") from error
+    problem = problem_of(source, spec.episodes)
+    blueprint = Blueprint(learner=spec.learner, model=spec.model, problem=problem, inputs=inputs)
+    state = found.best or found.state
+    origin = Origin(
+        run=run.uid,
+        name=run.name,
+        step=found.progress.best_step if found.best else found.progress.step,
+        seed=run.seed,
+        data=str(spec.data["name"]),
+        data_digest=run.data_digest,
+        code=run.code_version,
+        packages=dict(run.package_versions),
+    )
+    return LearnedModel.of(blueprint, state, origin, settings.allowed_packages)

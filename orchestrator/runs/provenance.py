@@ -1,0 +1,95 @@
+"""Whose arithmetic a run's is: recorded with its first step."""
+
+import json
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from contracts.fingerprint import differences, explain
+from contracts.fingerprint import fingerprint as describe_arithmetic
+from db.engine import Database
+from db.records import RunRecord
+from db.repositories import RunRepository
+from metafleet.errors import DatabaseError, FingerprintError
+from metafleet.sources import folder_digest
+from orchestrator.training.events import Observer, StepDone
+
+log = logging.getLogger(__name__)
+
+OUTER = "outer"
+"""Key of the orchestrator's own fingerprint beside that of the run's workers."""
+
+
+def outer_fingerprint() -> str:
+    """Describe the arithmetic of the outer update, which this process does on its CPU."""
+    found = describe_arithmetic("cpu")
+    own = {name: found[name] for name in ("torch", "code", "cpu", "probe")}
+    return json.dumps(own | {"training": folder_digest(Path(__file__).parent / "training")[:12]})
+
+
+class Origin:
+    """The arithmetic a run began with.
+
+    Attributes:
+        fingerprint: of those who computed its first step; "" before that.
+    """
+
+    def __init__(self, database: Database, run: RunRecord) -> None:
+        self._database, self._run_id = database, run.id
+        recorded = dict(run.fingerprint)
+        self._outer = recorded.pop(OUTER, "")
+        self.fingerprint = json.dumps(recorded, sort_keys=True) if recorded else ""
+
+    def require_same_outer(self) -> None:
+        """Make sure that this process updates with the arithmetic of the one that began.
+
+        Raises:
+            FingerprintError: it does not.
+        """
+        self._require(self._outer, outer_fingerprint())
+
+    def require_same(self, found: str) -> None:
+        """Make sure that ``found`` is the arithmetic of the run's first step; raises the same."""
+        self._require(self.fingerprint, found)
+
+    def _require(self, recorded: str, found: str) -> None:
+        if found_differences := differences(recorded, found):
+            raise FingerprintError(
+                f"run {self._run_id} began with other arithmetic than this process has: "
+                f"{explain(found_differences)}, or go on where it began, or give up the same bits "
+                "with --relaxed"
+            )
+
+    def record(self, text: str) -> bool:
+        """Write down whose arithmetic this is; False when the database is away."""
+        if text and text != self.fingerprint:
+            try:
+                with self._database.session() as session:
+                    RunRepository(session).set_origin(
+                        self._run_id,
+                        host=socket.gethostname(),
+                        fingerprint=json.loads(text) | {OUTER: outer_fingerprint()},
+                    )
+            except DatabaseError as error:
+                log.warning("run=%d origin not recorded yet: %s", self._run_id, error)
+                return False
+            self.fingerprint = text
+        return True
+
+
+class OriginRecorder:
+    """An observer that has the origin recorded after the first step, and passes everything on."""
+
+    def __init__(self, observer: Observer, record: Callable[[], bool]) -> None:
+        self._observer, self._record = observer, record
+        self._is_recorded = False
+        self.on_start = observer.on_start
+        self.on_evaluation = observer.on_evaluation
+        self.on_notice = observer.on_notice
+
+    def on_step(self, event: StepDone) -> None:
+        """Record the origin once, then pass the step on."""
+        if not self._is_recorded:
+            self._is_recorded = self._record()
+        self._observer.on_step(event)

@@ -1,0 +1,383 @@
+"""One execution of one run: what must be open while it runs, and closed whatever happens."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Final, Self
+
+from contracts.code_used import describe_code
+from contracts.device import prepare_process
+from contracts.settings import Settings
+from db.attempt_records import AttemptCountRecord, AttemptRecord
+from db.engine import Database
+from db.records import RunRecord, RunStatus
+from db.repositories import CheckpointRepository, RunRepository
+from metafleet.episode import META_TEST
+from metafleet.errors import (
+    BrokerUnavailableError,
+    CheckpointError,
+    DatabaseUnavailableError,
+    FencedError,
+    MetafleetError,
+    NumericsError,
+)
+from metafleet.workload import Workload
+from orchestrator.autotune.preparation import Preparation
+from orchestrator.autotune.work_size import settled
+from orchestrator.config.experiment import ExperimentConfig
+from orchestrator.engine.dispatchers import open_dispatcher
+from orchestrator.engine.step import Dispatcher
+from orchestrator.recording.left_rows import spill_path
+from orchestrator.recording.recorder import Recorder
+from orchestrator.runs.lease import once_free
+from orchestrator.runs.provenance import Origin, OriginRecorder
+from orchestrator.runs.run_lock import run_lock
+from orchestrator.runs.tenure import EpochWatch, Tenure
+from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder
+from orchestrator.training.checkpoint_header import Progress, Terms
+from orchestrator.training.contenders import Contender, baselines_of
+from orchestrator.training.evaluation import (
+    Judgement,
+    evaluation_record,
+    job_records,
+    judge_state,
+)
+from orchestrator.training.events import EvaluationDone, Observer, RunStarted
+from orchestrator.training.outer_loop import OuterLoop, Trained
+
+log = logging.getLogger(__name__)
+
+_INTERRUPTED: Final = {
+    RunStatus.INTERRUPTED: "interrupted; `metafleet runs resume` continues it",
+}
+
+
+def checkpoint_folder(settings: Settings, run: RunRecord) -> CheckpointFolder:
+    """Name the folder of a run's checkpoints."""
+    terms = {"config": run.config, "data_digest": run.data_digest}
+    if run.calibration is not None:
+        terms["calibration"] = run.calibration
+    return CheckpointFolder(settings.runs_dir / run.uid, terms)
+
+
+def get_checkpoint_of(
+    settings: Settings, run: RunRecord, notify: Callable[[str], None]
+) -> Checkpoint:
+    """Load a run's newest whole checkpoint; damaged ones are told.
+
+    Raises:
+        CheckpointError: it has none here, or all are damaged; the message says how to get one.
+    """
+    folder = checkpoint_folder(settings, run)
+    found = folder.read_newest(notify)
+    if found is not None:
+        return found[0]
+    if run.checkpoint_sha256 is None:
+        raise CheckpointError(
+            f"run {run.id} is {run.status.value} and has no checkpoint yet, nothing to take from "
+            f"it; wait for its first one, or continue it with `metafleet runs resume {run.id}` if "
+            "nobody runs it"
+        )
+    raise CheckpointError(_elsewhere(run, str(folder), f"step {run.steps_done} or before"))
+
+
+def _elsewhere(run: RunRecord, place: str, step: str) -> str:
+    return (
+        f"run {run.id} has a checkpoint of {step} at {place}, which is not here; resume it on "
+        f"{run.host or 'the host it ran on'}, with the same METAFLEET_HOME, or begin again with "
+        f"`metafleet runs resume {run.id} --from-start`"
+    )
+
+
+class RunSession:
+    """A context manager: lock, dispatcher and recorder of one run, and its final status.
+
+    Args:
+        database: open.
+        settings: where everything is.
+        run: the run as recorded.
+        in_process: compute here, without a fleet.
+        observer: watches.
+        relaxed: go on although the arithmetic differs from what the run began with.
+        from_start: set the checkpoints aside and begin at step 0.
+        tenure: on whose behalf; an attached process's own by default.
+    """
+
+    def __init__(  # noqa: PLR0913 - the terms of one execution
+        self,
+        database: Database,
+        settings: Settings,
+        run: RunRecord,
+        *,
+        in_process: bool,
+        observer: Observer,
+        relaxed: bool = False,
+        from_start: bool = False,
+        tenure: Tenure | None = None,
+    ) -> None:
+        self._tenure = tenure or Tenure()
+        self._watch = EpochWatch(run.id, self._is_ours)
+        self._database, self._settings, self._run = database, settings, run
+        self._in_process, self._observer, self._relaxed = in_process, observer, relaxed
+        self._from_start = from_start
+        asked = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
+        self._config = settled(asked, run)
+        self._origin = Origin(database, run)
+        self._opened = ExitStack()
+        self._recorder: Recorder | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opening:
+            opening.enter_context(
+                run_lock(self._settings, self._run, is_granted=self._tenure.is_granted)
+            )
+            self._spec = self._config.workload_spec(self._run.data_digest)
+            self._workload = Workload.build(
+                self._spec,
+                data_dir=self._settings.data_dir,
+                allowed_packages=self._settings.allowed_packages,
+                cache_dir=self._settings.programs_dir,
+            )
+            prepare_process("cpu")  # the outer update's arithmetic, wherever the shards' is done
+            opening.push(self._close_recorder)
+            self._dispatcher = self._open_dispatcher()
+            opening.callback(self._dispatcher.close)
+            self.recorder.record_status(RunStatus.RUNNING)
+            opening.callback(self._watch.stop)
+            self._watch.start()
+            self._opened = opening.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        ending = error
+        try:
+            self._record_end(error)
+        except FencedError as fenced:  # cancelled or taken over at the last moment
+            ending = error or fenced
+        if ending is None:
+            self._opened.__exit__(None, None, None)
+            return
+        self._opened.__exit__(type(ending), ending, ending.__traceback__)
+        if error is None:
+            raise ending
+
+    def _record_end(self, error: BaseException | None) -> None:
+        if isinstance(error, FencedError):
+            return  # the run is another's now
+        try:
+            self._dispatcher.settle()
+            status, text = self._status_after(error)
+            self.recorder.record_status(status, error=text)
+        except FencedError:
+            raise
+        except MetafleetError as failure:
+            log.warning("run=%d status not recorded: %s", self._run.id, failure)
+
+    @property
+    def recorder(self) -> Recorder:
+        """The run's recorder; there from the first epoch on."""
+        if self._recorder is None:
+            self._next_epoch(0)
+        assert self._recorder is not None
+        return self._recorder
+
+    def _check(self) -> None:
+        """Stop where nothing is lost by it, when the run is to be left alone."""
+        self._tell_notices()
+        self._watch.check()
+        if self._tenure.is_stopping():
+            raise KeyboardInterrupt
+
+    def _tell_notices(self) -> None:
+        for text in self.recorder.take_notices():
+            self._observer.on_notice(text)
+
+    def _is_ours(self) -> bool:
+        return self.recorder.is_current()
+
+    def train(self) -> Trained:
+        """Train to the end, from the newest checkpoint if there is one."""
+        start, terms = self._starting_point(checkpoint_folder(self._settings, self._run))
+        self._observer.on_start(
+            RunStarted(
+                run_id=self._run.id,
+                name=self._run.name,
+                first_step=start.progress.step,
+                n_steps=self._config.outer.steps,
+            )
+        )
+        self._prepare(start, terms)
+        loop = OuterLoop(
+            self._config,
+            self._spec,
+            self._dispatcher,
+            self.recorder,
+            folder=checkpoint_folder(self._settings, self._run),
+            observer=OriginRecorder(
+                self._observer, lambda: self._origin.record(self._dispatcher.fingerprint)
+            ),
+            batch_norm=self._workload.batch_norm,
+        )
+        return loop.run(start)
+
+    def _starting_point(self, folder: CheckpointFolder) -> tuple[Checkpoint, Terms]:
+        """Return where the training begins, and the terms that its checkpoint was written under."""
+        folder.discard_torn()
+        if self._from_start and (n := folder.set_aside()):
+            self._observer.on_notice(f"begins at step 0; checkpoints set aside: {n}")
+        found = folder.read_newest(self._observer.on_notice)
+        if found is not None:
+            return found[0], found[1].terms
+        if not self._from_start:
+            self._require_no_checkpoint()
+        return Checkpoint(Progress(0), self._workload.init_state(), {}, None), {}
+
+    def _prepare(self, start: Checkpoint, terms: Terms) -> None:
+        """Settle what is left open, and have everything compiled that the run will need."""
+        preparation = Preparation(
+            *(self._settings, self._run, self._dispatcher),
+            in_process=self._in_process,
+            notify=self._observer.on_notice,
+            check=self._check,
+        )
+        measured = preparation.settle(
+            *(self._config, self._workload, start, self.recorder), known=terms.get("calibration")
+        )
+        if measured is not None:
+            self._run = replace(self._run, calibration=measured)
+            self._config = settled(self._config, self._run)
+        self._spec = self._config.workload_spec(self._run.data_digest)
+        preparation.warm_up(self._config, self._workload, start, self._spec)
+
+    def _require_no_checkpoint(self) -> None:
+        """Refuse to begin again where the database knows of a checkpoint: it is somewhere else."""
+        with self._database.session(read_only=True) as session:
+            last = CheckpointRepository(session).find_last(self._run.id)
+        if last is not None:
+            raise CheckpointError(_elsewhere(self._run, last.path, f"step {last.step}"))
+
+    def test(self, trained: Trained) -> list[EvaluationDone]:
+        """Judge the trained state on meta-test, and the baselines beside it."""
+        own = Contender("trained", self._spec, trained.state, self._workload.batch_norm)
+        results = [self._judge(own, step=trained.step)]
+        if not self._config.test.baselines:
+            return results
+        for baseline in baselines_of(self._spec, self._workload):
+            try:
+                results.append(self._judge(baseline, step=0))
+            except NumericsError as error:  # says nothing of the trained state
+                self._observer.on_notice(f"the {baseline.label} cannot be judged: {error}")
+        return results
+
+    def _judge(self, contender: Contender, *, step: int) -> EvaluationDone:
+        judgement = Judgement(
+            META_TEST,
+            contender.label,
+            step=step,
+            n_episodes=self._config.test.episodes,
+            batch_norm=contender.batch_norm,
+        )
+        stream = f"test-{contender.label}"
+        done, outcome = judge_state(
+            self._dispatcher, contender.spec, contender.state, judgement, stream=stream
+        )
+        self.recorder.record_evaluation(evaluation_record(done))
+        self.recorder.record_jobs(job_records(stream, step, outcome))
+        self._observer.on_evaluation(done)
+        return done
+
+    def _open_dispatcher(self) -> Dispatcher:
+        dispatcher = once_free(
+            *(self._settings, self._run, self._take_dispatcher), notify=self._observer.on_notice
+        )
+        if self._config.engine.numerics == "strict" and not self._relaxed:
+            self._origin.require_same_outer()
+            self._origin.require_same(json.dumps(describe_code(self._spec)))
+            if self._in_process:
+                self._origin.require_same(dispatcher.fingerprint)
+        return dispatcher
+
+    def _take_dispatcher(self) -> Dispatcher:
+        return open_dispatcher(
+            self._settings,
+            self._config,
+            self._run.uid,
+            in_process=self._in_process,
+            next_epoch=self._next_epoch,
+            notify=self._observer.on_notice,
+            fingerprint=self._origin.fingerprint,
+            relaxed=self._relaxed,
+            check=self._check,
+            is_granted=self._tenure.is_granted,
+            is_ours=self._is_ours,
+            sink=self._record_attempts,
+        )
+
+    def _next_epoch(self, beyond: int) -> int:
+        if self._recorder is not None:
+            return self._recorder.raise_epoch(beyond)
+        epoch = self._first_epoch()
+        self._recorder = Recorder(
+            self._database,
+            self._run,
+            epoch=epoch,
+            owner=self._tenure.owner,
+            spill_path=spill_path(self._settings, self._run.uid),
+        )
+        return epoch
+
+    def _first_epoch(self) -> int:
+        """Begin under the epoch that the queue granted, or take the run.
+
+        Race prevented: a run that was cancelled, or taken by somebody else, between reading its
+        row and now is at another epoch, and not begun.
+        """
+        with self._database.session() as session:
+            runs = RunRepository(session)
+            if self._tenure.epoch is None:
+                return runs.claim(
+                    self._run.id, seen_epoch=self._run.epoch, attach_to=self._tenure.owner
+                )
+            runs.hold(self._run.id, epoch=self._tenure.epoch)
+            return self._tenure.epoch
+
+    def _status_after(self, error: BaseException | None) -> tuple[RunStatus, str | None]:
+        if error is None:
+            return RunStatus.FINISHED, None
+        if isinstance(error, KeyboardInterrupt):
+            return self._tenure.after_interrupt, _INTERRUPTED.get(self._tenure.after_interrupt)
+        if isinstance(error, BrokerUnavailableError) and self._tenure.is_granted:
+            return RunStatus.QUEUED, str(error)  # it passes, and servers wait for it
+        return RunStatus.FAILED, str(error) or type(error).__name__
+
+    def _close_recorder(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Have all rows in the database, or say where they are."""
+        if self._recorder is None:
+            return
+        try:
+            is_whole = self._recorder.close()
+            self._tell_notices()
+            if not is_whole:
+                raise DatabaseUnavailableError(
+                    f"run {self._run.id} has ended, and rows of it wait in "
+                    f"{spill_path(self._settings, self._run.uid)}: "
+                    f"{self._recorder.status or 'the database does not answer'}; "
+                    f"`metafleet runs show {self._run.uid}` writes them once it is back"
+                )
+        except MetafleetError as failure:
+            if error is None:  # rows not written, cancelled or taken over: not finished
+                raise
+            self._observer.on_notice(str(failure))
+
+    def _record_attempts(
+        self, attempts: Sequence[AttemptRecord], counts: Sequence[AttemptCountRecord]
+    ) -> None:
+        self.recorder.record_attempts(attempts, counts)
