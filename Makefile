@@ -26,7 +26,7 @@ help: ## say what there is
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: $(VENV)/.installed ## meta-train and test on a small fleet on this machine, start to end
-	@$(PY) -m orchestrator demo
+	@$(PY) -m metafleet.orchestrator demo
 
 install: $(VENV)/.installed ## make .venv with all that running needs
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from contracts.settings import Settings, child_environment
+from metafleet.contracts.settings import Settings, child_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """

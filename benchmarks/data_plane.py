@@ -28,15 +28,15 @@ from typing import Any
 import torch
 
 from benchmarks.state_shaped import make_params
-from contracts.settings import Settings
+from metafleet.contracts.settings import Settings
 from metafleet.data import registry as datasets
 from metafleet.episode import EpisodeShape
+from metafleet.orchestrator.engine.fleet import FleetDispatcher
+from metafleet.orchestrator.engine.fleet_options import FleetOptions
+from metafleet.orchestrator.engine.step import StepRequest
 from metafleet.params import MetaState
 from metafleet.reduction import TreeReducer
 from metafleet.workload import WorkloadSpec
-from orchestrator.engine.fleet import FleetDispatcher
-from orchestrator.engine.fleet_options import FleetOptions
-from orchestrator.engine.step import StepRequest
 from tests.fleet import Fleet, open_fleet
 from tests.redis_server import RedisServer
 

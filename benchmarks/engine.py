@@ -23,15 +23,15 @@ from typing import Any
 
 from benchmarks.bare_cores import bare_cores
 from benchmarks.data_plane import machine, spec_of
-from contracts.device import prepare_process
-from contracts.settings import Settings
+from metafleet.contracts.device import prepare_process
+from metafleet.contracts.settings import Settings
 from metafleet.data import registry as datasets
 from metafleet.episode import META_TRAIN, EpisodeShape
+from metafleet.orchestrator.engine.fleet import FleetDispatcher
+from metafleet.orchestrator.engine.fleet_options import FleetOptions
+from metafleet.orchestrator.engine.step import StepRequest
 from metafleet.params import MetaState
 from metafleet.workload import Workload, WorkloadSpec
-from orchestrator.engine.fleet import FleetDispatcher
-from orchestrator.engine.fleet_options import FleetOptions
-from orchestrator.engine.step import StepRequest
 from tests.fleet import Fleet, open_fleet
 from tests.redis_server import RedisServer
 

@@ -29,11 +29,11 @@ import torch
 
 from benchmarks.data_plane import machine, spec_of
 from benchmarks.state_shaped import make_params
-from contracts.settings import Settings, child_environment
+from metafleet.contracts.settings import Settings, child_environment
+from metafleet.orchestrator.engine.fleet import FleetDispatcher
+from metafleet.orchestrator.engine.fleet_options import FleetOptions
+from metafleet.orchestrator.engine.step import StepOutcome, StepRequest
 from metafleet.params import MetaState
-from orchestrator.engine.fleet import FleetDispatcher
-from orchestrator.engine.fleet_options import FleetOptions
-from orchestrator.engine.step import StepOutcome, StepRequest
 from tests.fleet import ROOT
 from tests.redis_server import RedisServer
 

@@ -29,7 +29,7 @@ from benchmarks.meta_problems import MetaProblem
 from benchmarks.peak_memory import STEPS, growth_mb
 from benchmarks.round_robin import peak_gflops, spread_ms, take_turns
 from benchmarks.sampling_rate import episodes_per_s
-from contracts.device import describe_device, prepare_process, resolve_device
+from metafleet.contracts.device import describe_device, prepare_process, resolve_device
 from metafleet.errors import ConfigError
 from metafleet.execution import Strategy, make_execution
 from metafleet.learners.base import Learner

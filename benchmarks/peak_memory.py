@@ -11,7 +11,7 @@ import sys
 
 from benchmarks import peers
 from benchmarks.meta_problems import MetaProblem, conv4
-from contracts.device import prepare_process
+from metafleet.contracts.device import prepare_process
 from metafleet.execution import make_execution
 
 STEPS = (1, 50)

@@ -24,7 +24,7 @@ from metafleet.data.prepared.prepared import ClassInfo
 from metafleet.data.prepared.preparing import Content, find_or_prepare
 from metafleet.data.registry import open_source
 from metafleet.episode import META_TRAIN, EpisodeShape
-from metafleet.sampling import EpisodeSource
+from metafleet.episodes.source import EpisodeSource
 from metafleet.seeds import CounterRng
 
 N_EPISODES = 500

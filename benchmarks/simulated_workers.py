@@ -16,15 +16,15 @@ import sys
 import threading
 from typing import Any, cast
 
-from contracts.connections import connect
-from contracts.fingerprint import fingerprint_text
-from contracts.host_cache import HostCache
-from contracts.job import PROTOCOL_VERSION
-from contracts.keys import queue_list, queue_of
-from contracts.presence import BEAT_INTERVAL_S, WorkerInfo, announce, withdraw
-from contracts.settings import Settings
-from contracts.version import code_version
-from workers.inner_loop import InnerLoopRunner
+from metafleet.contracts.connections import connect
+from metafleet.contracts.fingerprint import fingerprint_text
+from metafleet.contracts.host_cache import HostCache
+from metafleet.contracts.job import PROTOCOL_VERSION
+from metafleet.contracts.keys import queue_list, queue_of
+from metafleet.contracts.presence import BEAT_INTERVAL_S, WorkerInfo, announce, withdraw
+from metafleet.contracts.settings import Settings
+from metafleet.contracts.version import code_version
+from metafleet.workers.inner_loop import InnerLoopRunner
 
 QUEUE = queue_of("cpu")
 _POP_TIMEOUT_S = 1

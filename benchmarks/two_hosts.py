@@ -26,13 +26,13 @@ import torch
 
 from benchmarks.data_plane import N_WORKERS, machine, measure, spec_of
 from benchmarks.state_shaped import make_params
-from contracts.connections import connect
-from contracts.presence import list_alive
-from contracts.settings import Settings, child_environment
+from metafleet.contracts.connections import connect
+from metafleet.contracts.presence import list_alive
+from metafleet.contracts.settings import Settings, child_environment
+from metafleet.orchestrator.engine.fleet import FleetDispatcher
+from metafleet.orchestrator.engine.fleet_options import FleetOptions
+from metafleet.orchestrator.engine.step import StepRequest
 from metafleet.params import MetaState
-from orchestrator.engine.fleet import FleetDispatcher
-from orchestrator.engine.fleet_options import FleetOptions
-from orchestrator.engine.step import StepRequest
 from tests.fleet import ROOT, wait_until
 from tests.redis_server import PASSWORD, RedisServer
 
@@ -117,7 +117,17 @@ def our_step(home: Path, n_bytes: int, *, direct: str) -> Iterator[Callable[[], 
         allowed_packages=("benchmarks",),
         host_cache_dir=memory / "there",
     )
-    worker = ("-m", "celery", "-A", "workers.app", "worker", "--pool", "solo", "-Q", "inner.cpu")
+    worker = (
+        "-m",
+        "celery",
+        "-A",
+        "metafleet.workers.app",
+        "worker",
+        "--pool",
+        "solo",
+        "-Q",
+        "inner.cpu",
+    )
     with ExitStack() as stack:
         stack.callback(server.stop)
         stack.callback(shutil.rmtree, memory)

@@ -11,11 +11,11 @@ from urllib.parse import quote, unquote
 
 from redis.exceptions import OutOfMemoryError
 
-from contracts.bulk_read import read_values
-from contracts.connections import Client, connect, redis_errors
-from contracts.keys import KEY_PREFIX
-from contracts.object_store import ObjectBlobStore
-from contracts.settings import redact_url
+from metafleet.contracts.bulk_read import read_values
+from metafleet.contracts.connections import Client, connect, redis_errors
+from metafleet.contracts.keys import KEY_PREFIX
+from metafleet.contracts.object_store import ObjectBlobStore
+from metafleet.contracts.settings import redact_url
 from metafleet.errors import (
     BlobMissingError,
     BlobStoreFullError,

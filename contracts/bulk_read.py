@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import redis
 
-from contracts.connections import Client
+from metafleet.contracts.connections import Client
 
 _LONGEST_LENGTH: Final = 32
 

@@ -6,8 +6,8 @@ Why each setting is as it is: design notes in docs/engine.md.
 from celery import Celery
 from kombu.entity import Queue
 
-from contracts.connections import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
-from contracts.keys import KEY_PREFIX, queue_name, queue_of
+from metafleet.contracts.connections import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S
+from metafleet.contracts.keys import KEY_PREFIX, queue_name, queue_of
 
 
 def make_app(broker_url: str, signing_key: str = "") -> Celery:

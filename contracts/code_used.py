@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from contracts.fingerprint import LIBRARY, PACKAGE
+from metafleet.contracts.fingerprint import LIBRARY, PACKAGE
 from metafleet.learners.registry import LEARNERS
 from metafleet.sources import imported_digest, libraries_of, versions_of
 from metafleet.workload_spec import WorkloadSpec

@@ -7,8 +7,8 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from contracts.refusals import ADD_PASSWORD, refusal
-from contracts.settings import Settings, redact_url
+from metafleet.contracts.refusals import ADD_PASSWORD, refusal
+from metafleet.contracts.settings import Settings, redact_url
 from metafleet.errors import BrokerUnavailableError, ConfigError
 
 SOCKET_TIMEOUT_S = 10.0

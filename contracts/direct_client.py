@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from blake3 import blake3
 
-from contracts.codec import Encoded
-from contracts.direct import (
+from metafleet.contracts.codec import Encoded
+from metafleet.contracts.direct import (
     CHUNK_BYTES,
     PROOF_HEADER,
     TIMEOUT_S,

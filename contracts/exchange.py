@@ -5,10 +5,10 @@ from typing import Protocol
 
 from torch import Tensor
 
-from contracts.blobs import BlobStore
-from contracts.codec import Buffer, Encoded, check_digest, compare_digests, encode
-from contracts.host_area import HostArea
-from contracts.job import BlobRef
+from metafleet.contracts.blobs import BlobStore
+from metafleet.contracts.codec import Buffer, Encoded, check_digest, compare_digests, encode
+from metafleet.contracts.host_area import HostArea
+from metafleet.contracts.job import BlobRef
 from metafleet.errors import BlobMissingError
 
 SUM_TTL_S = 900.0

@@ -10,6 +10,7 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 
+import metafleet
 from metafleet.execution.compiler import compiler_version
 from metafleet.params import digest
 from metafleet.sources import disk_digest, folder_digest, imported_digest
@@ -21,7 +22,7 @@ PACKAGE: Final = "package "
 LIBRARY: Final = "library "
 """What the key of a library begins with; its value is a version."""
 
-_COMPUTING: Final = ("metafleet", "contracts", "workers")
+_NOT_COMPUTING: Final = ("orchestrator", "db", "experiments")
 
 
 def fingerprint(device: str = "cpu") -> dict[str, str]:
@@ -132,8 +133,8 @@ def _code() -> str:
         release = metadata.version("metafleet")
     except metadata.PackageNotFoundError:
         release = "unknown"
-    root = Path(__file__).parent.parent
-    return f"{release}+{folder_digest(*(root / name for name in _COMPUTING))[:12]}"
+    root = Path(metafleet.__file__).parent
+    return f"{release}+{folder_digest(root, without=_NOT_COMPUTING)[:12]}"
 
 
 @functools.cache

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from contracts.connections import Client
+from metafleet.contracts.connections import Client
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from contracts.host_files import map_file
-from contracts.host_slots import Slots
+from metafleet.contracts.host_files import map_file
+from metafleet.contracts.host_slots import Slots
 
 
 class HostArea:

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from contracts.host_area import HostArea
-from contracts.host_files import LOCK, is_own, map_file, sweep_expired, write_file
 from metafleet.cancellation import stop_if_unwanted
+from metafleet.contracts.host_area import HostArea
+from metafleet.contracts.host_files import LOCK, is_own, map_file, sweep_expired, write_file
 from metafleet.errors import BlobMissingError
 
 if sys.platform != "win32":

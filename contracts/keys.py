@@ -6,8 +6,8 @@ touch several of them on a Redis cluster too.
 
 from dataclasses import dataclass
 
-from contracts.job import PROTOCOL_VERSION
-from contracts.signing_key import key_id
+from metafleet.contracts.job import PROTOCOL_VERSION
+from metafleet.contracts.signing_key import key_id
 
 KEY_PREFIX = "mf:"
 WORKERS_SEEN = f"{KEY_PREFIX}workers:seen"

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
-from contracts.connections import Client
-from contracts.discarded_attempts import NOTE, Dropped, parse_dropped
-from contracts.job import InnerLoopJob
-from contracts.keys import RunKeys, StepKeys
+from metafleet.contracts.connections import Client
+from metafleet.contracts.discarded_attempts import NOTE, Dropped, parse_dropped
+from metafleet.contracts.job import InnerLoopJob
+from metafleet.contracts.keys import RunKeys, StepKeys
 
 STEP_TTL_MS: Final = 3_600_000
 RUN_TTL_MS: Final = 24 * 3_600_000

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-from contracts.settings import redact_url
+from metafleet.contracts.settings import redact_url
 from metafleet.errors import BlobMissingError, BrokerUnavailableError, ConfigError
 
 _SWEEP_EVERY_S = 600.0

@@ -7,9 +7,9 @@ from typing import Final, cast
 
 from pydantic import TypeAdapter
 
-from contracts.connections import Client
-from contracts.keys import WORKERS_INFO, WORKERS_SEEN
-from contracts.signing_key import is_proof, prove_key
+from metafleet.contracts.connections import Client
+from metafleet.contracts.keys import WORKERS_INFO, WORKERS_SEEN
+from metafleet.contracts.signing_key import is_proof, prove_key
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contracts.private_files import private_files
+from metafleet.contracts.private_files import private_files
 from metafleet.errors import ConfigError
 
 _IN_STACK_FILE = ("broker_url", "blobs_url", "signing_key")

@@ -9,7 +9,7 @@ import hmac
 import json
 from typing import TypeVar
 
-from contracts.job import InnerLoopJob, ShardResult
+from metafleet.contracts.job import InnerLoopJob, ShardResult
 from metafleet.errors import SignatureError
 
 _M = TypeVar("_M", InnerLoopJob, ShardResult)

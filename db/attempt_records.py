@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from db.records import utc_now
+from metafleet.db.records import utc_now
 
 
 class Outcome(StrEnum):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db.records import utc_now
+from metafleet.db.records import utc_now
 
 
 def database_now(session: Session) -> datetime:

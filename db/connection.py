@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
-from contracts.settings import redact_url
+from metafleet.contracts.settings import redact_url
 from metafleet.errors import DatabaseError
 
 EXPECTED_URL = "expected sqlite:///PATH or postgresql://USER:PASSWORD@HOST:5432/NAME"

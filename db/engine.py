@@ -13,11 +13,11 @@ from filelock import Timeout
 from sqlalchemy import URL, Engine
 from sqlalchemy.orm import Session
 
-from db.connection import is_sqlite, make_engine, parse_url, reader_of, sqlite_path
-from db.failures import shown, translated
-from db.open_file import OpenFile
-from db.records import SchemaStatus
-from db.schema import read_status, refuse_newer, status, upgrade
+from metafleet.db.connection import is_sqlite, make_engine, parse_url, reader_of, sqlite_path
+from metafleet.db.failures import shown, translated
+from metafleet.db.open_file import OpenFile
+from metafleet.db.records import SchemaStatus
+from metafleet.db.schema import read_status, refuse_newer, status, upgrade
 from metafleet.errors import DatabaseError, DatabaseUnavailableError
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from contracts.settings import redact_url
+from metafleet.contracts.settings import redact_url
 from metafleet.errors import DatabaseError, DatabaseUnavailableError
 
 # (what the driver says, what to do, may pass by itself); the first that matches

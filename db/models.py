@@ -16,8 +16,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from db.records import RunStatus
-from db.types import Indices, Line, LongText, Real, Seed, UtcDateTime
+from metafleet.db.records import RunStatus
+from metafleet.db.types import Indices, Line, LongText, Real, Seed, UtcDateTime
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Select, Table, select
 
-from db.upsert import Row
+from metafleet.db.upsert import Row
 
 R = TypeVar("R")
 

@@ -7,10 +7,10 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, Connection, inspect, text
 
-from contracts.private_files import private_files
-from db.connection import is_sqlite, make_engine, parse_url, reader_of, sqlite_path
-from db.failures import shown, translated
-from db.records import SchemaStatus
+from metafleet.contracts.private_files import private_files
+from metafleet.db.connection import is_sqlite, make_engine, parse_url, reader_of, sqlite_path
+from metafleet.db.failures import shown, translated
+from metafleet.db.records import SchemaStatus
 from metafleet.errors import DatabaseError
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005")
@@ -77,7 +77,7 @@ def refuse_newer(found: SchemaStatus, url: URL) -> None:
 def alembic_config(connection: Connection | None = None) -> Config:
     """Point Alembic at the migrations inside this package."""
     config = Config()
-    config.set_main_option("script_location", "db:migrations")
+    config.set_main_option("script_location", "metafleet.db:migrations")
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config

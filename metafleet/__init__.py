@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         EpisodeShape,
         ExampleSet,
     )
+    from metafleet.episodes.source import EpisodeSource
     from metafleet.errors import ConfigError, DataError, MetafleetError, ModelError, NumericsError
     from metafleet.inference.adapted_model import AdaptedModel
     from metafleet.inference.items import ReadOptions
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from metafleet.params import MetaState, Params, digest, flatten_state, unflatten_state
     from metafleet.problem import Problem
     from metafleet.reduction import TreeReducer
-    from metafleet.sampling import EpisodeSource
     from metafleet.script.adapted import Adapted
     from metafleet.script.batch_step import BatchStep
     from metafleet.script.meta_learner import MetaLearner
@@ -182,7 +182,7 @@ _NAMES = {
     ),
     "metafleet.problem": ("Problem",),
     "metafleet.reduction": ("TreeReducer",),
-    "metafleet.sampling": ("EpisodeSource",),
+    "metafleet.episodes.source": ("EpisodeSource",),
     "metafleet.script.adapted": ("Adapted",),
     "metafleet.script.batch_step": ("BatchStep",),
     "metafleet.script.meta_learner": ("MetaLearner",),

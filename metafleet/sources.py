@@ -15,7 +15,7 @@ import re
 import sys
 import zipfile
 import zipimport
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -73,15 +73,17 @@ def disk_digest(package: str) -> str:
     return sha.hexdigest()[:_DIGITS] if n_files else "built in"
 
 
-def folder_digest(*folders: Path) -> str:
-    """Return the digest of the Python sources in some folders; of those that are not there, none.
+def folder_digest(folder: Path, *, without: Collection[str] = ()) -> str:
+    """Return the digest of the Python sources in a folder, wherever the folder lies.
 
-    Only the folders' own names count, not where they are.
+    Args:
+        folder: where they are; links are followed.
+        without: names of folders in it that do not count.
     """
     sha = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(folder.rglob("*.py"), key=lambda p: p.relative_to(folder).as_posix()):
-            sha.update(f"{folder.name}/{path.relative_to(folder).as_posix()}".encode() + b"\0")
+    for name, path in sorted(_walk(folder)):
+        if name.endswith(".py") and name.partition("/")[0] not in without:
+            sha.update(name.encode() + b"\0")
             sha.update(path.read_bytes() + b"\0")
     return sha.hexdigest()
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from metafleet.cancellation import stop_if_unwanted
 from metafleet.data import registry as datasets
 from metafleet.episode import META_TRAIN, Episode, ExampleSet
+from metafleet.episodes.problem_of import problem_of
+from metafleet.episodes.source import EpisodeSource
 from metafleet.errors import ConfigError, DataCorruptError, ImpureError, NumericsError
 from metafleet.execution import Execution, Strategy, check_mapped, make_execution
 from metafleet.execution.compiled import CompiledExecution
@@ -27,7 +29,6 @@ from metafleet.models.registry import model_factory
 from metafleet.params import MetaState, Params, schema_of
 from metafleet.purity.hidden_state import HiddenState
 from metafleet.purity.process_state import checksum, kept_as_it_is, seed_generators
-from metafleet.sampling import EpisodeSource, problem_of
 from metafleet.seeds import CounterRng
 from metafleet.workload_spec import WorkloadSpec
 

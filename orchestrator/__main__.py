@@ -1,8 +1,8 @@
-"""`python -m orchestrator` is the `metafleet` command."""
+"""`python -m metafleet.orchestrator` is the `metafleet` command."""
 
 import sys
 
-from orchestrator.cli.main import main
+from metafleet.orchestrator.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from db.engine import Database
-from db.records import JobRecord, NewRun, OuterStepRecord, RunRecord
-from db.repositories import RunRepository
+from metafleet.db.engine import Database
+from metafleet.db.records import JobRecord, NewRun, OuterStepRecord, RunRecord
+from metafleet.db.repositories import RunRepository
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from contracts.connections import connect
-from contracts.keys import queue_list
-from contracts.presence import list_workers
-from contracts.settings import Settings, child_environment
+from metafleet.contracts.connections import connect
+from metafleet.contracts.keys import queue_list
+from metafleet.contracts.presence import list_workers
+from metafleet.contracts.settings import Settings, child_environment
 from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,7 +42,7 @@ class WorkerProcess:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "celery", "-A", "workers.app", "worker"),
+                    *(sys.executable, "-m", "celery", "-A", "metafleet.workers.app", "worker"),
                     *("--pool", "solo", "-n", f"{name}@test", "-Q", "inner.cpu"),
                     *("--without-gossip", "--without-mingle", "--loglevel", "INFO"),
                     *arguments,

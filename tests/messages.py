@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from contracts.codec import content_digest, encode_tensors
-from contracts.job import InnerLoopJob, ShardResult
+from metafleet.contracts.codec import content_digest, encode_tensors
+from metafleet.contracts.job import InnerLoopJob, ShardResult
 from metafleet.episode import EpisodeShape
+from metafleet.orchestrator.engine.step import StepRequest
 from metafleet.params import MetaState, Params, flatten_state
 from metafleet.workload import WorkloadSpec
-from orchestrator.engine.step import StepRequest
 
 SPEC = WorkloadSpec(
     seed=3,

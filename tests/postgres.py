@@ -22,8 +22,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from db.engine import upgrade
-from db.models import Base
+from metafleet.db.engine import upgrade
+from metafleet.db.models import Base
 
 START_TIMEOUT_S = 60.0
 USER = "postgres"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from orchestrator.embedded.server_binary import find_server
+from metafleet.orchestrator.embedded.server_binary import find_server
 
 PASSWORD = "redis-words"
 START_TIMEOUT_S = 20.0

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from contracts.settings import Settings, child_environment
-from db.engine import Database
-from db.records import JobRecord, OuterStepRecord, RunRecord
-from db.repositories import JobRepository, OuterStepRepository, RunRepository
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.runs.launch import RunReport, create_runs, execute_run
-from orchestrator.training.events import EvaluationDone, RunStarted, StepDone
+from metafleet.contracts.settings import Settings, child_environment
+from metafleet.db.engine import Database
+from metafleet.db.records import JobRecord, OuterStepRecord, RunRecord
+from metafleet.db.repositories import JobRepository, OuterStepRepository, RunRepository
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.runs.launch import RunReport, create_runs, execute_run
+from metafleet.orchestrator.training.events import EvaluationDone, RunStarted, StepDone
 from tests.fleet import ROOT
 
 SINUSOID: dict[str, Any] = {
@@ -99,7 +99,7 @@ def _sqlite(settings: Settings) -> str:
 
 
 def resume_command(run: RunRecord) -> list[str]:
-    return [sys.executable, "-m", "orchestrator", "runs", "resume", str(run.id), "--json"]
+    return [sys.executable, "-m", "metafleet.orchestrator", "runs", "resume", str(run.id), "--json"]
 
 
 def start_orchestrator(settings: Settings, run: RunRecord) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""`python -m workers`: a Celery worker with the options that ours need.
+"""`python -m metafleet.workers`: a Celery worker with the options that ours need.
 
 `metafleet worker` and `metafleet up` run it. Its exit status is 78 when the settings allow no
 worker on this machine: to start it again would change nothing.
@@ -27,7 +27,7 @@ def worker_arguments(options: argparse.Namespace, *, device: str) -> list[str]:
     pool = options.pool or ("solo" if concurrency == 1 else "prefork")
     name = options.name or f"{'gpu' if device == 'cuda' else 'cpu'}-{os.getpid()}"
     return [
-        *("celery", "-A", "workers.app", "worker", "--hostname", f"{name}@%h"),
+        *("celery", "-A", "metafleet.workers.app", "worker", "--hostname", f"{name}@%h"),
         *("--pool", pool, "--concurrency", str(concurrency)),
         *("--without-gossip", "--without-mingle", "--loglevel", "INFO"),
     ]
@@ -35,7 +35,7 @@ def worker_arguments(options: argparse.Namespace, *, device: str) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Start the worker that the options and the settings describe."""
-    parser = argparse.ArgumentParser(prog="python -m workers")
+    parser = argparse.ArgumentParser(prog="python -m metafleet.workers")
     parser.add_argument("--name")
     parser.add_argument("--concurrency", type=int)
     parser.add_argument("--pool", choices=("solo", "prefork"))
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.packages_in:
         sys.path.append(options.packages_in)
     try:
-        from workers.app import device  # noqa: PLC0415 - which reads the settings and says what is wrong
+        from metafleet.workers.app import device  # noqa: PLC0415 - which reads the settings and says what is wrong
     except SystemExit as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(_CANNOT_START)

@@ -1,18 +1,18 @@
-"""What ``celery -A workers.app worker`` loads: the only module that works at import.
+"""What ``celery -A metafleet.workers.app worker`` loads: the only module that works at import.
 
-celery -A workers.app worker --loglevel INFO --without-gossip --without-mingle
+celery -A metafleet.workers.app worker --loglevel INFO --without-gossip --without-mingle
 """
 
 import sys
 
-from contracts.celery_app import make_app
-from contracts.connections import require_broker_url
-from contracts.device import prepare_process, resolve_device
-from contracts.private_files import keep_private, tighten
-from contracts.settings import Settings
+from metafleet.contracts.celery_app import make_app
+from metafleet.contracts.connections import require_broker_url
+from metafleet.contracts.device import prepare_process, resolve_device
+from metafleet.contracts.private_files import keep_private, tighten
+from metafleet.contracts.settings import Settings
 from metafleet.errors import MetafleetError
-from workers import broker, tasks
-from workers.lifecycle import Lifecycle
+from metafleet.workers import broker, tasks
+from metafleet.workers.lifecycle import Lifecycle
 
 __all__ = ["app", "device", "tasks"]
 

@@ -10,10 +10,10 @@ import redis
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
-from contracts.foreign import drop_foreign
-from contracts.job import INNER_LOOP
-from contracts.refusals import code_of, refusal
-from contracts.task_message import plain_message
+from metafleet.contracts.foreign import drop_foreign
+from metafleet.contracts.job import INNER_LOOP
+from metafleet.contracts.refusals import code_of, refusal
+from metafleet.contracts.task_message import plain_message
 from metafleet.errors import ContractError
 
 log = logging.getLogger(__name__)

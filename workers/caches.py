@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from contracts.blobs import BlobStore
-from contracts.codec import (
+from metafleet.contracts.blobs import BlobStore
+from metafleet.contracts.codec import (
     Buffer,
     Schema,
     check_digest,
@@ -17,11 +17,11 @@ from contracts.codec import (
     narrow_schema,
     widen,
 )
-from contracts.connections import Client
-from contracts.direct_client import DirectClient
-from contracts.host_cache import HostCache
-from contracts.job import InnerLoopJob
-from contracts.keys import RunKeys
+from metafleet.contracts.connections import Client
+from metafleet.contracts.direct_client import DirectClient
+from metafleet.contracts.host_cache import HostCache
+from metafleet.contracts.job import InnerLoopJob
+from metafleet.contracts.keys import RunKeys
 from metafleet.errors import BlobMissingError, DigestError
 from metafleet.params import MetaState, unflatten_state
 from metafleet.workload import Workload, WorkloadSpec

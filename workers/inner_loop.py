@@ -11,21 +11,21 @@ import uuid
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from contracts.blobs import BlobStore, open_blob_store
-from contracts.code_used import describe_code
-from contracts.codec import Schema, decode_tensors, narrow, narrow_schema, widen
-from contracts.connections import connect, redis_errors, require_broker_url
-from contracts.device import describe_device, prepare_process, resolve_device
-from contracts.direct_client import DirectClient
-from contracts.exchange import Exchange
-from contracts.fingerprint import differences, explain, fingerprint_text, merged
-from contracts.host_cache import HostCache
-from contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_job
-from contracts.keys import RunKeys
-from contracts.ledger import JobLedger
-from contracts.settings import Settings
-from contracts.signing import sign, verify
 from metafleet.cancellation import cancellable, stop_if_unwanted
+from metafleet.contracts.blobs import BlobStore, open_blob_store
+from metafleet.contracts.code_used import describe_code
+from metafleet.contracts.codec import Schema, decode_tensors, narrow, narrow_schema, widen
+from metafleet.contracts.connections import connect, redis_errors, require_broker_url
+from metafleet.contracts.device import describe_device, prepare_process, resolve_device
+from metafleet.contracts.direct_client import DirectClient
+from metafleet.contracts.exchange import Exchange
+from metafleet.contracts.fingerprint import differences, explain, fingerprint_text, merged
+from metafleet.contracts.host_cache import HostCache
+from metafleet.contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_job
+from metafleet.contracts.keys import RunKeys
+from metafleet.contracts.ledger import JobLedger
+from metafleet.contracts.settings import Settings
+from metafleet.contracts.signing import sign, verify
 from metafleet.errors import (
     BlobMissingError,
     BrokerUnavailableError,
@@ -39,9 +39,9 @@ from metafleet.errors import (
 )
 from metafleet.params import MetaState, Params, flatten_state
 from metafleet.reduction import TreeReducer
-from workers.caches import StateCache, WorkloadCache
-from workers.lease import LeaseKeeper
-from workers.watchdog import watch
+from metafleet.workers.caches import StateCache, WorkloadCache
+from metafleet.workers.lease import LeaseKeeper
+from metafleet.workers.watchdog import watch
 
 log = logging.getLogger(__name__)
 

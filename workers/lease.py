@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import redis
 
-from contracts.job import InnerLoopJob
-from contracts.ledger import JobLedger
+from metafleet.contracts.job import InnerLoopJob
+from metafleet.contracts.ledger import JobLedger
 
 log = logging.getLogger(__name__)
 

@@ -7,17 +7,17 @@ from typing import Any, Final
 
 from celery import Celery, signals
 
-from contracts.device import describe_device, prepare_process, resolve_device
-from contracts.fingerprint import fingerprint_text
-from contracts.host_cache import HostCache
-from contracts.job import PROTOCOL_VERSION
-from contracts.keys import queue_name, queue_of
-from contracts.presence import WorkerInfo
-from contracts.settings import Settings
-from contracts.version import code_version
-from workers.consuming import SendEventsTogether, TakeHints, ready_children
-from workers.idleness import Idleness
-from workers.presence import PresenceThread
+from metafleet.contracts.device import describe_device, prepare_process, resolve_device
+from metafleet.contracts.fingerprint import fingerprint_text
+from metafleet.contracts.host_cache import HostCache
+from metafleet.contracts.job import PROTOCOL_VERSION
+from metafleet.contracts.keys import queue_name, queue_of
+from metafleet.contracts.presence import WorkerInfo
+from metafleet.contracts.settings import Settings
+from metafleet.contracts.version import code_version
+from metafleet.workers.consuming import SendEventsTogether, TakeHints, ready_children
+from metafleet.workers.idleness import Idleness
+from metafleet.workers.presence import PresenceThread
 
 _CHATTY: Final = ("celery.worker.strategy", "celery.app.trace")
 """Celery's loggers that say of each job that it came and went; our own line says more for less."""

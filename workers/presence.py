@@ -7,9 +7,9 @@ from pathlib import Path
 
 import redis
 
-from contracts.connections import connect
-from contracts.presence import BEAT_INTERVAL_S, WorkerInfo, announce, withdraw
-from workers.idleness import Idleness
+from metafleet.contracts.connections import connect
+from metafleet.contracts.presence import BEAT_INTERVAL_S, WorkerInfo, announce, withdraw
+from metafleet.workers.idleness import Idleness
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from celery import shared_task
 
-from contracts.job import INNER_LOOP
-from contracts.settings import Settings
-from workers.inner_loop import InnerLoopRunner
+from metafleet.contracts.job import INNER_LOOP
+from metafleet.contracts.settings import Settings
+from metafleet.workers.inner_loop import InnerLoopRunner
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from contracts.job import InnerLoopJob
+from metafleet.contracts.job import InnerLoopJob
 
 _STDERR: Final = 2
 

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from sqlalchemy import BigInteger, cast, func, select
 from sqlalchemy.orm import Session
 
-from db.attempt_records import AttemptCountRecord, AttemptRecord, AttemptTotal
-from db.models import Attempt, AttemptCount
-from db.rowmap import select_fields, to_record, to_row
-from db.upsert import upsert
+from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord, AttemptTotal
+from metafleet.db.models import Attempt, AttemptCount
+from metafleet.db.rowmap import select_fields, to_record, to_row
+from metafleet.db.upsert import upsert
 
 _TABLE = Attempt.metadata.tables["attempts"]
 _COUNTS = AttemptCount.metadata.tables["attempt_counts"]

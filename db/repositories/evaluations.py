@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
-from db.models import Evaluation
-from db.records import EvaluationRecord
-from db.rowmap import select_fields, to_record, to_row
-from db.upsert import upsert
+from metafleet.db.models import Evaluation
+from metafleet.db.records import EvaluationRecord
+from metafleet.db.rowmap import select_fields, to_record, to_row
+from metafleet.db.upsert import upsert
 
 _TABLE = Evaluation.metadata.tables["evaluations"]
 

@@ -5,10 +5,10 @@ from typing import Any
 from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
-from db.models import NAME_LENGTH, Experiment
-from db.records import ExperimentRecord, utc_now
-from db.rowmap import select_fields, to_record
-from db.upsert import upsert
+from metafleet.db.models import NAME_LENGTH, Experiment
+from metafleet.db.records import ExperimentRecord, utc_now
+from metafleet.db.rowmap import select_fields, to_record
+from metafleet.db.upsert import upsert
 from metafleet.errors import ConfigError
 
 _TABLE = Experiment.metadata.tables["experiments"]

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from sqlalchemy import BigInteger, ColumnElement, case, cast, func, select
 from sqlalchemy.orm import Session
 
-from db.models import Job
-from db.records import JobRecord, JobTotals, WorkerJobs
-from db.rowmap import select_fields, to_record, to_row
-from db.upsert import upsert
+from metafleet.db.models import Job
+from metafleet.db.records import JobRecord, JobTotals, WorkerJobs
+from metafleet.db.rowmap import select_fields, to_record, to_row
+from metafleet.db.upsert import upsert
 
 OK = "ok"
 _TABLE = Job.metadata.tables["jobs"]

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.models import OuterStep
-from db.records import DegradedSteps, OuterStepRecord
-from db.rowmap import select_fields, to_record, to_row
-from db.upsert import upsert
+from metafleet.db.models import OuterStep
+from metafleet.db.records import DegradedSteps, OuterStepRecord
+from metafleet.db.rowmap import select_fields, to_record, to_row
+from metafleet.db.upsert import upsert
 
 _TABLE = OuterStep.metadata.tables["outer_steps"]
 

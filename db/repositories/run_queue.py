@@ -7,11 +7,11 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from db.clock import database_now
-from db.models import Checkpoint, Run, Server
-from db.records import RunRecord, RunStatus, TakenRun, utc_now
-from db.repositories.runs import RunRepository
-from db.repositories.servers import ALIVE_WITHIN_S
+from metafleet.db.clock import database_now
+from metafleet.db.models import Checkpoint, Run, Server
+from metafleet.db.records import RunRecord, RunStatus, TakenRun, utc_now
+from metafleet.db.repositories.runs import RunRepository
+from metafleet.db.repositories.servers import ALIVE_WITHIN_S
 
 MAX_DEATHS: Final = 5
 """How often a run is tried again after its process died without a word and without progress."""

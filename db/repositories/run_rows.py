@@ -5,10 +5,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db.attempt_records import AttemptCountRecord, AttemptRecord
-from db.models import Base
-from db.records import CheckpointRecord, EvaluationRecord, JobRecord, OuterStepRecord
-from db.rowmap import select_fields, to_record
+from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord
+from metafleet.db.models import Base
+from metafleet.db.records import CheckpointRecord, EvaluationRecord, JobRecord, OuterStepRecord
+from metafleet.db.rowmap import select_fields, to_record
 
 _AT_ONCE = 1_000
 _RECORDS: tuple[tuple[str, type[Any]], ...] = (

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from db.models import Experiment, Run
-from db.records import NewRun, RunRecord, RunStatus, utc_now
-from db.repositories.experiments import ExperimentRepository, check_name
-from db.upsert import skip_ids_in_use, upsert
+from metafleet.db.models import Experiment, Run
+from metafleet.db.records import NewRun, RunRecord, RunStatus, utc_now
+from metafleet.db.repositories.experiments import ExperimentRepository, check_name
+from metafleet.db.upsert import skip_ids_in_use, upsert
 from metafleet.errors import ConfigError, DatabaseError, FencedError, RunNotFoundError
 from metafleet.seeds import MAX_SEED
 

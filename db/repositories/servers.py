@@ -6,10 +6,10 @@ from typing import Final
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from db.clock import database_now
-from db.models import Server
-from db.records import ServerRecord
-from db.upsert import upsert
+from metafleet.db.clock import database_now
+from metafleet.db.models import Server
+from metafleet.db.records import ServerRecord
+from metafleet.db.upsert import upsert
 
 BEAT_EVERY_S: Final = 2.0
 ALIVE_WITHIN_S: Final = 6.0

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from metafleet.data.prepared.class_data import ClassData
 from metafleet.data.prepared.prepared import PreparedData
 from metafleet.data.summary import DataSummary, Progress
-from metafleet.sampling import EpisodeSource
+from metafleet.episodes.source import EpisodeSource
 
 
 class DataSet(Protocol):

@@ -24,9 +24,9 @@ from metafleet.data.sets.fsdd import Fsdd
 from metafleet.data.sets.glyphs import Glyphs
 from metafleet.data.sets.omniglot import Omniglot
 from metafleet.data.summary import DataSummary, Progress
+from metafleet.episodes.source import EpisodeSource
 from metafleet.errors import ConfigError
 from metafleet.options import parse_options
-from metafleet.sampling import EpisodeSource
 
 Options = Mapping[str, Any]
 _ALL: tuple[DataSet, ...] = (

@@ -1,4 +1,4 @@
 """Episodes that are not ordinary: uneven shots, missing modalities, across modalities, with names.
 
-``metafleet.sampling`` has the ordinary ones, and calls for these.
+``metafleet.episodes.classes`` has the ordinary ones, and calls for these.
 """

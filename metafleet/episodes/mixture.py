@@ -15,7 +15,7 @@ from metafleet.errors import ConfigError
 from metafleet.seeds import CounterRng
 
 if TYPE_CHECKING:
-    from metafleet.sampling import EpisodeSource
+    from metafleet.episodes.source import EpisodeSource
 
 
 @dataclass(frozen=True, slots=True)

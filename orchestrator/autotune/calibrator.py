@@ -6,8 +6,8 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from orchestrator.autotune.calibration import TARGET_S, ClassSpeed
-from orchestrator.engine.step import Dispatcher, JobFacts, StepRequest
+from metafleet.orchestrator.autotune.calibration import TARGET_S, ClassSpeed
+from metafleet.orchestrator.engine.step import Dispatcher, JobFacts, StepRequest
 
 STREAM: Final = "calibrate"
 _REPEATS: Final = 3

@@ -5,17 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from contracts.settings import Settings
-from db.records import RunRecord
+from metafleet.contracts.settings import Settings
+from metafleet.db.records import RunRecord
+from metafleet.orchestrator.autotune.calibration import Calibration
+from metafleet.orchestrator.autotune.trials import Trials
+from metafleet.orchestrator.autotune.warm_up import steps_to_compile, warm_up_fleet, warm_up_here
+from metafleet.orchestrator.autotune.work_size import calibrate_fleet, calibrate_here
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.step import Dispatcher
+from metafleet.orchestrator.recording.recorder import Recorder
+from metafleet.orchestrator.training.checkpoint import Checkpoint
 from metafleet.workload import Workload, WorkloadSpec
-from orchestrator.autotune.calibration import Calibration
-from orchestrator.autotune.trials import Trials
-from orchestrator.autotune.warm_up import steps_to_compile, warm_up_fleet, warm_up_here
-from orchestrator.autotune.work_size import calibrate_fleet, calibrate_here
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.engine.step import Dispatcher
-from orchestrator.recording.recorder import Recorder
-from orchestrator.training.checkpoint import Checkpoint
 
 _MEASURABLE = ("episodes_per_job", "execution")
 

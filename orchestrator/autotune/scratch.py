@@ -5,13 +5,13 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from contracts.connections import connect, redis_errors, require_broker_url
-from contracts.keys import RunKeys
-from contracts.settings import Settings
+from metafleet.contracts.connections import connect, redis_errors, require_broker_url
+from metafleet.contracts.keys import RunKeys
+from metafleet.contracts.settings import Settings
 from metafleet.errors import BrokerUnavailableError
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.engine.dispatchers import open_dispatcher
-from orchestrator.engine.step import Dispatcher
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.dispatchers import open_dispatcher
+from metafleet.orchestrator.engine.step import Dispatcher
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from typing import Final
 from metafleet.episode import META_TRAIN
 from metafleet.errors import ConfigError, FleetError
 from metafleet.execution.strategy import LARGEST_CHUNK, Strategy, StrategyName
+from metafleet.orchestrator.autotune.calibration import Calibration, ClassSpeed, Trial
+from metafleet.orchestrator.autotune.calibrator import STREAM
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.step import StepRequest
 from metafleet.params import MetaState
 from metafleet.workload import Workload
-from orchestrator.autotune.calibration import Calibration, ClassSpeed, Trial
-from orchestrator.autotune.calibrator import STREAM
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.engine.step import StepRequest
 
 Measure = Callable[[StepRequest, int | None], tuple[ClassSpeed, ...]]
 """Measure a request in jobs of a size, or find the size as well: a speed for each class."""

@@ -3,16 +3,16 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from contracts.settings import Settings
+from metafleet.contracts.settings import Settings
 from metafleet.episode import META_TRAIN
 from metafleet.errors import NumericsError
 from metafleet.learners.base import Learner
 from metafleet.learners.episodic import EpisodicLearner
+from metafleet.orchestrator.autotune.scratch import open_scratch
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.step import Dispatcher, StepRequest
 from metafleet.params import MetaState
 from metafleet.workload import WorkloadSpec
-from orchestrator.autotune.scratch import open_scratch
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.engine.step import Dispatcher, StepRequest
 
 STREAM: Final = "warm-up"
 LONGEST_COMPILING_S: Final = 3600.0

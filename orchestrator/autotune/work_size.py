@@ -5,22 +5,22 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import cast
 
-from contracts.connections import connect, redis_errors, require_broker_url
-from contracts.device import resolve_device
-from contracts.keys import queue_of
-from contracts.presence import list_alive
-from contracts.settings import Settings
-from db.records import RunRecord
+from metafleet.contracts.connections import connect, redis_errors, require_broker_url
+from metafleet.contracts.device import resolve_device
+from metafleet.contracts.keys import queue_of
+from metafleet.contracts.presence import list_alive
+from metafleet.contracts.settings import Settings
+from metafleet.db.records import RunRecord
 from metafleet.execution.strategy import StrategyName
-from orchestrator.autotune.calibration import Calibration, ClassSpeed
-from orchestrator.autotune.calibrator import STREAM, measure
-from orchestrator.autotune.scratch import open_scratch
-from orchestrator.autotune.trials import Trials
-from orchestrator.autotune.warm_up import LONGEST_COMPILING_S
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.engine.device_queues import devices_of
-from orchestrator.engine.incompatible_workers import find_mismatch
-from orchestrator.engine.step import Dispatcher, StepRequest
+from metafleet.orchestrator.autotune.calibration import Calibration, ClassSpeed
+from metafleet.orchestrator.autotune.calibrator import STREAM, measure
+from metafleet.orchestrator.autotune.scratch import open_scratch
+from metafleet.orchestrator.autotune.trials import Trials
+from metafleet.orchestrator.autotune.warm_up import LONGEST_COMPILING_S
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.device_queues import devices_of
+from metafleet.orchestrator.engine.incompatible_workers import find_mismatch
+from metafleet.orchestrator.engine.step import Dispatcher, StepRequest
 
 
 def settled(config: ExperimentConfig, run: RunRecord) -> ExperimentConfig:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from contracts.settings import Settings
+from metafleet.contracts.settings import Settings
 from metafleet.data.importing.reading import require_there
 from metafleet.data.summary import no_progress
 from metafleet.inference.adapted_model import AdaptedModel
@@ -13,12 +13,12 @@ from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.loading import load_model
 from metafleet.inference.model_folder import check_free
 from metafleet.models.batch_norm import MODES
-from orchestrator.cli.context import echo_json, load_settings
-from orchestrator.cli.data_view import progress_bar
-from orchestrator.cli.output import notify
-from orchestrator.cli.place import Place, RunName
-from orchestrator.cli.reading import is_model, read_options, reading_options
-from orchestrator.cli.taking import take_learned
+from metafleet.orchestrator.cli.context import echo_json, load_settings
+from metafleet.orchestrator.cli.data_view import progress_bar
+from metafleet.orchestrator.cli.output import notify
+from metafleet.orchestrator.cli.place import Place, RunName
+from metafleet.orchestrator.cli.reading import is_model, read_options, reading_options
+from metafleet.orchestrator.cli.taking import take_learned
 
 
 @click.command()

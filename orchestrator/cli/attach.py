@@ -2,15 +2,15 @@
 
 import click
 
-from db.engine import Database
-from db.records import RunRecord, RunStatus
-from db.repositories.runs import RunRepository
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord, RunStatus
+from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import FleetError, RunCancelledError
-from orchestrator.cli.context import load_settings, open_records
-from orchestrator.cli.execution import show_report
-from orchestrator.cli.place import RunName
-from orchestrator.cli.progress import watching
-from orchestrator.runs.attached import AttachedRun, report_of
+from metafleet.orchestrator.cli.context import load_settings, open_records
+from metafleet.orchestrator.cli.execution import show_report
+from metafleet.orchestrator.cli.place import RunName
+from metafleet.orchestrator.cli.progress import watching
+from metafleet.orchestrator.runs.attached import AttachedRun, report_of
 
 
 @click.command("attach")

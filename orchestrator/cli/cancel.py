@@ -2,10 +2,10 @@
 
 import click
 
-from db.records import RunStatus
-from db.repositories.runs import RunRepository
-from orchestrator.cli.context import echo_json, load_settings, open_records
-from orchestrator.cli.place import RunName
+from metafleet.db.records import RunStatus
+from metafleet.db.repositories.runs import RunRepository
+from metafleet.orchestrator.cli.context import echo_json, load_settings, open_records
+from metafleet.orchestrator.cli.place import RunName
 
 
 @click.command("cancel")

@@ -10,19 +10,19 @@ from collections.abc import Sequence
 import click
 import psutil
 
-from contracts.keys import RunKeys
-from contracts.presence import WorkerInfo, list_workers
-from contracts.settings import Settings
-from db.engine import Database
-from db.records import RunRecord
-from db.repositories.runs import RunRepository
+from metafleet.contracts.keys import RunKeys
+from metafleet.contracts.presence import WorkerInfo, list_workers
+from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord
+from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError, FleetError
-from orchestrator.cli.context import load_settings, open_broker, open_records
-from orchestrator.cli.output import notify
+from metafleet.orchestrator.cli.context import load_settings, open_broker, open_records
+from metafleet.orchestrator.cli.output import notify
 
 _POLL_S = 0.5
 _ABANDONED_AFTER_S = 60.0
-_APP = ("workers.app", "--app=workers.app")
+_APP = ("metafleet.workers.app", "--app=metafleet.workers.app")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m)?")
 
 
@@ -140,7 +140,7 @@ def _find_process(worker: WorkerInfo) -> psutil.Process | None:
 def _is_worker_command(words: Sequence[str]) -> bool:
     """Return whether a command line is Celery's with our app, or that of ``metafleet worker``."""
     is_celery = "worker" in words and any(word in words for word in _APP)
-    return is_celery or ("-m", "workers") in itertools.pairwise(words)
+    return is_celery or ("-m", "metafleet.workers") in itertools.pairwise(words)
 
 
 def _read(database: Database, ref: int | str) -> RunRecord:

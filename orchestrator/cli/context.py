@@ -7,17 +7,17 @@ from typing import Any
 
 import click
 
-from contracts.connections import Client, connect, redis_errors, require_broker_url
-from contracts.private_files import private_files, tighten
-from contracts.settings import Settings
-from db.connection import is_sqlite, parse_url, sqlite_path
-from db.engine import Database
-from db.schema import status
+from metafleet.contracts.connections import Client, connect, redis_errors, require_broker_url
+from metafleet.contracts.private_files import private_files, tighten
+from metafleet.contracts.settings import Settings
+from metafleet.db.connection import is_sqlite, parse_url, sqlite_path
+from metafleet.db.engine import Database
+from metafleet.db.schema import status
 from metafleet.errors import DatabaseError, RunNotFoundError
-from orchestrator.cli.output import notify
-from orchestrator.embedded.stack_file import discard_stale_stack
-from orchestrator.recording.left_rows import find_left_rows, put_back_lost_runs
-from orchestrator.runs.dead_owners import settle_dead_runs
+from metafleet.orchestrator.cli.output import notify
+from metafleet.orchestrator.embedded.stack_file import discard_stale_stack
+from metafleet.orchestrator.recording.left_rows import find_left_rows, put_back_lost_runs
+from metafleet.orchestrator.runs.dead_owners import settle_dead_runs
 
 
 def load_settings() -> Settings:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from contracts.settings import Settings
-from db.engine import Database
-from orchestrator.cli.context import load_settings, open_records
-from orchestrator.cli.place import OutputFile, RunName
-from orchestrator.cli.runs_view import RunView
-from orchestrator.runs.curve import draw_learning_curve
+from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.orchestrator.cli.context import load_settings, open_records
+from metafleet.orchestrator.cli.place import OutputFile, RunName
+from metafleet.orchestrator.cli.runs_view import RunView
+from metafleet.orchestrator.runs.curve import draw_learning_curve
 
 
 @click.command("curve")

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import click
 
-from contracts.settings import Settings
+from metafleet.contracts.settings import Settings
 from metafleet.data import registry
 from metafleet.data.importing.importer import ImportReport, absolute_path, import_folder
 from metafleet.data.importing.options import FolderOptions, Layout
@@ -19,10 +19,10 @@ from metafleet.data.importing.problems import Problem, counted, first_lines, tal
 from metafleet.data.importing.record import plain_name
 from metafleet.data.summary import no_progress
 from metafleet.errors import ConfigError, DataError
-from orchestrator.cli.context import echo_json, private_data
-from orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
-from orchestrator.cli.place import OutputFile, Place
-from orchestrator.config.source import parse_value
+from metafleet.orchestrator.cli.context import echo_json, private_data
+from metafleet.orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
+from metafleet.orchestrator.cli.place import OutputFile, Place
+from metafleet.orchestrator.config.source import parse_value
 
 
 @click.command("import")

@@ -4,10 +4,10 @@ from dataclasses import asdict
 
 import click
 
-from contracts.settings import redact_url
-from db.records import SchemaStatus
-from db.schema import status, upgrade
-from orchestrator.cli.context import echo_json, load_settings
+from metafleet.contracts.settings import redact_url
+from metafleet.db.records import SchemaStatus
+from metafleet.db.schema import status, upgrade
+from metafleet.orchestrator.cli.context import echo_json, load_settings
 
 
 @click.group("db")

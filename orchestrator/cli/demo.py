@@ -5,21 +5,21 @@ import time
 import click
 from rich.console import Console
 
-from contracts.connections import connect, redis_errors
-from contracts.presence import list_workers
-from contracts.settings import Settings
-from db.engine import Database
-from experiments import FOLDER
+from metafleet.contracts.connections import connect, redis_errors
+from metafleet.contracts.presence import list_workers
+from metafleet.contracts.settings import Settings
 from metafleet.data.registry import prepare
+from metafleet.db.engine import Database
 from metafleet.errors import FleetError
-from orchestrator.cli.context import load_settings, open_database
-from orchestrator.cli.curve import write_curve
-from orchestrator.cli.execution import execute_watched, show_report
-from orchestrator.cli.output import notify, program
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.config.section import MOST
-from orchestrator.embedded.stack import EmbeddedStack, StackOrder
-from orchestrator.runs.launch import create_runs
+from metafleet.experiments import FOLDER
+from metafleet.orchestrator.cli.context import load_settings, open_database
+from metafleet.orchestrator.cli.curve import write_curve
+from metafleet.orchestrator.cli.execution import execute_watched, show_report
+from metafleet.orchestrator.cli.output import notify, program
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.config.section import MOST
+from metafleet.orchestrator.embedded.stack import EmbeddedStack, StackOrder
+from metafleet.orchestrator.runs.launch import create_runs
 
 _WORKERS_WITHIN_S = 120.0
 

@@ -4,11 +4,11 @@ from dataclasses import asdict
 
 import click
 
-from contracts.settings import Settings
-from orchestrator.cli.context import echo_json
-from orchestrator.doctor.finding import Finding, Severity
-from orchestrator.doctor.machine import examine_machine
-from orchestrator.doctor.services import examine_services
+from metafleet.contracts.settings import Settings
+from metafleet.orchestrator.cli.context import echo_json
+from metafleet.orchestrator.doctor.finding import Finding, Severity
+from metafleet.orchestrator.doctor.machine import examine_machine
+from metafleet.orchestrator.doctor.services import examine_services
 
 _COLOURS = {Severity.OK: "green", Severity.WARN: "yellow", Severity.FAIL: "red"}
 

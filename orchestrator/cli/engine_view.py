@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from db.attempt_records import AttemptTotal, Outcome
-from db.records import OuterStepRecord
-from orchestrator.cli.figures import counted
-from orchestrator.cli.tables import make_facts
-from orchestrator.engine.step import name_shards
+from metafleet.db.attempt_records import AttemptTotal, Outcome
+from metafleet.db.records import OuterStepRecord
+from metafleet.orchestrator.cli.figures import counted
+from metafleet.orchestrator.cli.tables import make_facts
+from metafleet.orchestrator.engine.step import name_shards
 
 _MEANINGS = {
     Outcome.FAILED: "failed at their worker",

@@ -4,24 +4,24 @@ from dataclasses import asdict
 
 import click
 
-from contracts.private_files import private_files
-from db.repositories.runs import RunRepository
+from metafleet.contracts.private_files import private_files
+from metafleet.db.repositories.runs import RunRepository
 from metafleet.episode import META_TEST, SPLITS
-from orchestrator.cli.context import (
+from metafleet.orchestrator.cli.context import (
     echo_json,
     load_settings,
     open_records,
     require_broker,
 )
-from orchestrator.cli.evaluations import show_evaluations
-from orchestrator.cli.logs import log_to
-from orchestrator.cli.output import notify
-from orchestrator.cli.place import RunName
-from orchestrator.cli.progress import watching
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.config.section import MOST
-from orchestrator.recording.left_rows import replay_left_rows
-from orchestrator.runs.evaluate_run import evaluate_run
+from metafleet.orchestrator.cli.evaluations import show_evaluations
+from metafleet.orchestrator.cli.logs import log_to
+from metafleet.orchestrator.cli.output import notify
+from metafleet.orchestrator.cli.place import RunName
+from metafleet.orchestrator.cli.progress import watching
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.config.section import MOST
+from metafleet.orchestrator.recording.left_rows import replay_left_rows
+from metafleet.orchestrator.runs.evaluate_run import evaluate_run
 
 
 @click.command()

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 import click
 
 from metafleet.data.registry import least_mse
-from orchestrator.cli.figures import contender, counted, percent, plus_minus
-from orchestrator.cli.tables import make_table, show_table
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.training.events import EvaluationDone
+from metafleet.orchestrator.cli.figures import contender, counted, percent, plus_minus
+from metafleet.orchestrator.cli.tables import make_table, show_table
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.training.events import EvaluationDone
 
 
 def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> None:

@@ -6,19 +6,19 @@ from typing import Any
 
 import click
 
-from contracts.private_files import private_files
-from contracts.settings import Settings
-from db.engine import Database
-from db.records import RunRecord, RunStatus
-from orchestrator.cli.context import echo_json
-from orchestrator.cli.evaluations import show_evaluations
-from orchestrator.cli.figures import counted, duration
-from orchestrator.cli.logs import log_to
-from orchestrator.cli.output import program
-from orchestrator.cli.progress import watching
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.runs.launch import RunReport, execute_run
-from orchestrator.runs.tenure import Tenure
+from metafleet.contracts.private_files import private_files
+from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord, RunStatus
+from metafleet.orchestrator.cli.context import echo_json
+from metafleet.orchestrator.cli.evaluations import show_evaluations
+from metafleet.orchestrator.cli.figures import counted, duration
+from metafleet.orchestrator.cli.logs import log_to
+from metafleet.orchestrator.cli.output import program
+from metafleet.orchestrator.cli.progress import watching
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.runs.launch import RunReport, execute_run
+from metafleet.orchestrator.runs.tenure import Tenure
 
 
 def execute_watched(  # noqa: PLR0913 - options of several commands

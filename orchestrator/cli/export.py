@@ -4,16 +4,16 @@ from pathlib import Path
 
 import click
 
-from contracts.settings import Settings
+from metafleet.contracts.settings import Settings
 from metafleet.errors import ModelError
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.loading import load_model
 from metafleet.inference.model_folder import check_free
 from metafleet.inference.onnx_export import check_onnx_path, export_onnx
-from orchestrator.cli.context import load_settings
-from orchestrator.cli.place import Place, RunName
-from orchestrator.cli.reading import is_model
-from orchestrator.cli.taking import get_run_for, take_learned
+from metafleet.orchestrator.cli.context import load_settings
+from metafleet.orchestrator.cli.place import Place, RunName
+from metafleet.orchestrator.cli.reading import is_model
+from metafleet.orchestrator.cli.taking import get_run_for, take_learned
 
 
 @click.command()

@@ -5,7 +5,7 @@ from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from contracts.settings import make_folder
+from metafleet.contracts.settings import make_folder
 
 _FORMAT = "%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
 _MAX_BYTES = 5_000_000
@@ -37,7 +37,7 @@ def log_to(folder: Path) -> None:
     logging.raiseExceptions = False  # a full disk costs the log its lines, not the user's terminal
     make_folder(folder, "the folder of logs")
     file = _PatientFileHandler(
-        folder / "orchestrator.log", maxBytes=_MAX_BYTES, backupCount=2, delay=True
+        folder / "metafleet.orchestrator.log", maxBytes=_MAX_BYTES, backupCount=2, delay=True
     )
     file.setFormatter(logging.Formatter(_FORMAT))
     terminal = logging.StreamHandler()

@@ -11,12 +11,12 @@ from types import FrameType
 
 import click
 
-from contracts.private_files import private_files
-from contracts.settings import Settings
+from metafleet.contracts.private_files import private_files
+from metafleet.contracts.settings import Settings
 from metafleet.errors import MetafleetError
-from orchestrator.cli.environment import refusal
-from orchestrator.cli.lazy_group import LazyCommand, lazy_group
-from orchestrator.cli.output import notify, show_all_characters, unread_is_fine
+from metafleet.orchestrator.cli.environment import refusal
+from metafleet.orchestrator.cli.lazy_group import LazyCommand, lazy_group
+from metafleet.orchestrator.cli.output import notify, show_all_characters, unread_is_fine
 
 EXIT_ERROR = 1
 EXIT_CRASH = 70  # sysexits.h: an internal software error
@@ -24,22 +24,46 @@ EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 _COMMANDS = {
-    "demo": LazyCommand("orchestrator.cli.demo:demo", "Meta-train on a small fleet right here."),
-    "submit": LazyCommand("orchestrator.cli.submit:submit", "Run an experiment file."),
-    "serve": LazyCommand("orchestrator.cli.serve:serve", "Execute queued runs, until Ctrl-C."),
-    "runs": LazyCommand("orchestrator.cli.runs:runs", "List, show, attach, cancel, resume runs."),
-    "evaluate": LazyCommand("orchestrator.cli.evaluate:evaluate", "Judge a trained run."),
-    "adapt": LazyCommand("orchestrator.cli.adapt:adapt", "Learn new classes from a handful."),
-    "predict": LazyCommand("orchestrator.cli.predict:predict", "Label a folder with a model."),
-    "export": LazyCommand("orchestrator.cli.export:export", "Take what was learned elsewhere."),
-    "worker": LazyCommand("orchestrator.cli.worker:worker", "Run a worker on this machine."),
-    "workers": LazyCommand("orchestrator.cli.workers:workers", "Show the fleet's workers."),
-    "data": LazyCommand("orchestrator.cli.data:data", "List, prepare and inspect data sets."),
-    "up": LazyCommand("orchestrator.cli.up:up", "Run a Redis server and workers on this machine."),
-    "db": LazyCommand("orchestrator.cli.database:database", "Check and upgrade the database."),
-    "chaos": LazyCommand("orchestrator.cli.chaos:chaos", "Kill workers while a run goes on."),
+    "demo": LazyCommand(
+        "metafleet.orchestrator.cli.demo:demo", "Meta-train on a small fleet right here."
+    ),
+    "submit": LazyCommand("metafleet.orchestrator.cli.submit:submit", "Run an experiment file."),
+    "serve": LazyCommand(
+        "metafleet.orchestrator.cli.serve:serve", "Execute queued runs, until Ctrl-C."
+    ),
+    "runs": LazyCommand(
+        "metafleet.orchestrator.cli.runs:runs", "List, show, attach, cancel, resume runs."
+    ),
+    "evaluate": LazyCommand("metafleet.orchestrator.cli.evaluate:evaluate", "Judge a trained run."),
+    "adapt": LazyCommand(
+        "metafleet.orchestrator.cli.adapt:adapt", "Learn new classes from a handful."
+    ),
+    "predict": LazyCommand(
+        "metafleet.orchestrator.cli.predict:predict", "Label a folder with a model."
+    ),
+    "export": LazyCommand(
+        "metafleet.orchestrator.cli.export:export", "Take what was learned elsewhere."
+    ),
+    "worker": LazyCommand(
+        "metafleet.orchestrator.cli.worker:worker", "Run a worker on this machine."
+    ),
+    "workers": LazyCommand(
+        "metafleet.orchestrator.cli.workers:workers", "Show the fleet's workers."
+    ),
+    "data": LazyCommand(
+        "metafleet.orchestrator.cli.data:data", "List, prepare and inspect data sets."
+    ),
+    "up": LazyCommand(
+        "metafleet.orchestrator.cli.up:up", "Run a Redis server and workers on this machine."
+    ),
+    "db": LazyCommand(
+        "metafleet.orchestrator.cli.database:database", "Check and upgrade the database."
+    ),
+    "chaos": LazyCommand(
+        "metafleet.orchestrator.cli.chaos:chaos", "Kill workers while a run goes on."
+    ),
     "doctor": LazyCommand(
-        "orchestrator.cli.doctor:doctor", "Say what is wrong and how to mend it."
+        "metafleet.orchestrator.cli.doctor:doctor", "Say what is wrong and how to mend it."
     ),
 }
 

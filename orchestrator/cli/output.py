@@ -48,7 +48,7 @@ def program() -> str:
         return "metafleet"
     script = Path(sys.executable).with_name("metafleet")
     if not script.exists():
-        return f"{sys.executable} -m orchestrator"
+        return f"{sys.executable} -m metafleet.orchestrator"
     return str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)
 
 

@@ -14,9 +14,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from orchestrator.cli.figures import counted, percent, plus_minus, speed
-from orchestrator.cli.output import notify
-from orchestrator.training.events import EvaluationDone, Observer, RunStarted, StepDone
+from metafleet.orchestrator.cli.figures import counted, percent, plus_minus, speed
+from metafleet.orchestrator.cli.output import notify
+from metafleet.orchestrator.training.events import EvaluationDone, Observer, RunStarted, StepDone
 
 _LINE_EVERY_S = 5.0
 _SMOOTHING = 0.9

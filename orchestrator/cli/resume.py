@@ -2,14 +2,14 @@
 
 import click
 
-from db.records import RunStatus
-from db.repositories.runs import RunRepository
-from orchestrator.cli.context import load_settings, open_records, require_broker
-from orchestrator.cli.execution import execute_watched, show_report
-from orchestrator.cli.output import notify
-from orchestrator.cli.place import RunName
-from orchestrator.recording.left_rows import replay_left_rows
-from orchestrator.runs.attached import report_of
+from metafleet.db.records import RunStatus
+from metafleet.db.repositories.runs import RunRepository
+from metafleet.orchestrator.cli.context import load_settings, open_records, require_broker
+from metafleet.orchestrator.cli.execution import execute_watched, show_report
+from metafleet.orchestrator.cli.output import notify
+from metafleet.orchestrator.cli.place import RunName
+from metafleet.orchestrator.recording.left_rows import replay_left_rows
+from metafleet.orchestrator.runs.attached import report_of
 
 
 @click.command("resume")

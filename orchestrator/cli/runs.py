@@ -2,15 +2,25 @@
 
 import click
 
-from orchestrator.cli.lazy_group import LazyCommand, lazy_group
+from metafleet.orchestrator.cli.lazy_group import LazyCommand, lazy_group
 
 _COMMANDS = {
-    "list": LazyCommand("orchestrator.cli.runs_view:list_runs", "List runs, newest first."),
-    "show": LazyCommand("orchestrator.cli.runs_view:show_run", "Show all there is about a run."),
-    "curve": LazyCommand("orchestrator.cli.curve:curve", "Draw a run's learning curve."),
-    "attach": LazyCommand("orchestrator.cli.attach:attach", "Watch a run executed elsewhere."),
-    "cancel": LazyCommand("orchestrator.cli.cancel:cancel", "Stop a run, wherever it is."),
-    "resume": LazyCommand("orchestrator.cli.resume:resume", "Go on with a run, bit for bit."),
+    "list": LazyCommand(
+        "metafleet.orchestrator.cli.runs_view:list_runs", "List runs, newest first."
+    ),
+    "show": LazyCommand(
+        "metafleet.orchestrator.cli.runs_view:show_run", "Show all there is about a run."
+    ),
+    "curve": LazyCommand("metafleet.orchestrator.cli.curve:curve", "Draw a run's learning curve."),
+    "attach": LazyCommand(
+        "metafleet.orchestrator.cli.attach:attach", "Watch a run executed elsewhere."
+    ),
+    "cancel": LazyCommand(
+        "metafleet.orchestrator.cli.cancel:cancel", "Stop a run, wherever it is."
+    ),
+    "resume": LazyCommand(
+        "metafleet.orchestrator.cli.resume:resume", "Go on with a run, bit for bit."
+    ),
 }
 
 

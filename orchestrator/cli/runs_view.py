@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.orm import Session
 
-from contracts.settings import Settings
-from db.attempt_records import AttemptRecord, AttemptTotal
-from db.records import (
+from metafleet.contracts.settings import Settings
+from metafleet.db.attempt_records import AttemptRecord, AttemptTotal
+from metafleet.db.records import (
     CheckpointRecord,
     EvaluationRecord,
     JobTotals,
@@ -19,22 +19,22 @@ from db.records import (
     RunStatus,
     WorkerJobs,
 )
-from db.repositories.attempts import AttemptCountRepository, AttemptRepository
-from db.repositories.checkpoints import CheckpointRepository
-from db.repositories.evaluations import EvaluationRepository
-from db.repositories.jobs import JobRepository
-from db.repositories.outer_steps import OuterStepRepository
-from db.repositories.runs import RunRepository
-from orchestrator.autotune.calibration import Calibration
-from orchestrator.cli.context import (
+from metafleet.db.repositories.attempts import AttemptCountRepository, AttemptRepository
+from metafleet.db.repositories.checkpoints import CheckpointRepository
+from metafleet.db.repositories.evaluations import EvaluationRepository
+from metafleet.db.repositories.jobs import JobRepository
+from metafleet.db.repositories.outer_steps import OuterStepRepository
+from metafleet.db.repositories.runs import RunRepository
+from metafleet.orchestrator.autotune.calibration import Calibration
+from metafleet.orchestrator.cli.context import (
     echo_json,
     is_unused,
     load_settings,
     open_database,
     open_records,
 )
-from orchestrator.cli.engine_view import engine_facts
-from orchestrator.cli.figures import (
+from metafleet.orchestrator.cli.engine_view import engine_facts
+from metafleet.orchestrator.cli.figures import (
     contender,
     counted,
     duration,
@@ -43,11 +43,11 @@ from orchestrator.cli.figures import (
     sparkline,
     speed,
 )
-from orchestrator.cli.output import hint, notify
-from orchestrator.cli.place import RunName
-from orchestrator.cli.tables import make_facts, make_table, show_table
-from orchestrator.recording.left_rows import replay_left_rows
-from orchestrator.runs.process_name import has_died
+from metafleet.orchestrator.cli.output import hint, notify
+from metafleet.orchestrator.cli.place import RunName
+from metafleet.orchestrator.cli.tables import make_facts, make_table, show_table
+from metafleet.orchestrator.recording.left_rows import replay_left_rows
+from metafleet.orchestrator.runs.process_name import has_died
 
 _STYLES = {
     RunStatus.FINISHED: "green",

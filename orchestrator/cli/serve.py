@@ -4,8 +4,13 @@ import time
 
 import click
 
-from orchestrator.cli.context import echo_json, load_settings, open_database, require_broker
-from orchestrator.service.server import Server, ServerEvent
+from metafleet.orchestrator.cli.context import (
+    echo_json,
+    load_settings,
+    open_database,
+    require_broker,
+)
+from metafleet.orchestrator.service.server import Server, ServerEvent
 
 
 @click.command()

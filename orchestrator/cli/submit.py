@@ -6,29 +6,29 @@ from pathlib import Path
 
 import click
 
-from db.engine import Database
-from db.records import RunRecord, RunStatus
-from db.repositories import RunRepository, ServerRepository
-from db.repositories.runs import refuse_reserved
-from experiments import find_experiment
 from metafleet.data.registry import check_origin, is_ready, open_source, prepare
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord, RunStatus
+from metafleet.db.repositories import RunRepository, ServerRepository
+from metafleet.db.repositories.runs import refuse_reserved
 from metafleet.errors import MetafleetError
-from orchestrator.cli.context import (
+from metafleet.experiments import find_experiment
+from metafleet.orchestrator.cli.context import (
     echo_json,
     load_settings,
     open_database,
     require_broker,
 )
-from orchestrator.cli.data_view import progress_bar
-from orchestrator.cli.evaluations import show_seeds
-from orchestrator.cli.execution import execute_watched, show_report
-from orchestrator.cli.figures import parse_seeds
-from orchestrator.cli.output import notify, program, unread_is_fine
-from orchestrator.cli.place import Place
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.config.naming import check_name
-from orchestrator.runs.launch import Queueing, create_runs
-from orchestrator.runs.tenure import Tenure
+from metafleet.orchestrator.cli.data_view import progress_bar
+from metafleet.orchestrator.cli.evaluations import show_seeds
+from metafleet.orchestrator.cli.execution import execute_watched, show_report
+from metafleet.orchestrator.cli.figures import parse_seeds
+from metafleet.orchestrator.cli.output import notify, program, unread_is_fine
+from metafleet.orchestrator.cli.place import Place
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.config.naming import check_name
+from metafleet.orchestrator.runs.launch import Queueing, create_runs
+from metafleet.orchestrator.runs.tenure import Tenure
 
 _AFTER_INTERRUPT = {
     "keep": RunStatus.INTERRUPTED,

@@ -1,13 +1,13 @@
 """Taking what a run has learned, for commands that go on without the fleet."""
 
-from contracts.settings import Settings
-from db.records import RunRecord
-from db.repositories.runs import RunRepository
+from metafleet.contracts.settings import Settings
+from metafleet.db.records import RunRecord
+from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import RunNotFoundError
 from metafleet.inference.learned_model import LearnedModel
-from orchestrator.cli.context import open_records
-from orchestrator.cli.output import notify
-from orchestrator.runs.learned_run import learned_by
+from metafleet.orchestrator.cli.context import open_records
+from metafleet.orchestrator.cli.output import notify
+from metafleet.orchestrator.runs.learned_run import learned_by
 
 
 def take_learned(settings: Settings, ref: str) -> LearnedModel:

@@ -5,14 +5,14 @@ import time
 
 import click
 
-from contracts.connections import connect, redis_errors
-from contracts.presence import list_workers
-from contracts.settings import Settings
+from metafleet.contracts.connections import connect, redis_errors
+from metafleet.contracts.presence import list_workers
+from metafleet.contracts.settings import Settings
 from metafleet.errors import FleetError, MetafleetError
-from orchestrator.cli.context import load_settings
-from orchestrator.cli.output import hint, notify
-from orchestrator.embedded.stack import EmbeddedStack, StackOrder
-from orchestrator.embedded.stack_file import require_no_stack
+from metafleet.orchestrator.cli.context import load_settings
+from metafleet.orchestrator.cli.output import hint, notify
+from metafleet.orchestrator.embedded.stack import EmbeddedStack, StackOrder
+from metafleet.orchestrator.embedded.stack_file import require_no_stack
 
 _LOOK_EVERY_S = 2.0
 

@@ -5,11 +5,11 @@ from dataclasses import asdict
 import click
 from rich.table import Table
 
-from contracts.presence import WorkerInfo, list_workers
-from orchestrator.cli.context import echo_json, load_settings, open_broker
-from orchestrator.cli.output import hint, notify
-from orchestrator.cli.tables import make_table, show_table
-from orchestrator.engine.incompatible_workers import find_mismatch
+from metafleet.contracts.presence import WorkerInfo, list_workers
+from metafleet.orchestrator.cli.context import echo_json, load_settings, open_broker
+from metafleet.orchestrator.cli.output import hint, notify
+from metafleet.orchestrator.cli.tables import make_table, show_table
+from metafleet.orchestrator.engine.incompatible_workers import find_mismatch
 
 _HINT = (
     "no workers; start some with `metafleet up --workers 2`, or on any machine that reaches Redis "

@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from metafleet.execution import STRATEGIES
 from metafleet.execution.strategy import Precision, StrategyName
-from orchestrator.config.section import MOST, Section
+from metafleet.orchestrator.config.section import MOST, Section
 
 
 class Engine(Section):

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from metafleet.episode import SPLITS, EpisodeShape
-from orchestrator.config.section import MOST_AT_ONCE, Section
+from metafleet.orchestrator.config.section import MOST_AT_ONCE, Section
 
 
 class EpisodeOverride(Section):

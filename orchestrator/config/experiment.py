@@ -12,21 +12,22 @@ from typing import Any, Self
 from pydantic import Field, PrivateAttr, ValidationError
 
 from metafleet.episode import META_VAL, SPLITS, EpisodeShape
+from metafleet.episodes.problem_of import problem_of
+from metafleet.episodes.source import EpisodeSource
 from metafleet.errors import ConfigError, MetafleetError
 from metafleet.execution import Strategy
 from metafleet.execution.strategy import LARGEST_CHUNK, StrategyName
 from metafleet.models.registry import require_seen_names
-from metafleet.sampling import EpisodeSource, problem_of
+from metafleet.orchestrator.config import options
+from metafleet.orchestrator.config.engine import Engine
+from metafleet.orchestrator.config.episodes import Episodes
+from metafleet.orchestrator.config.judging import Test, Validation
+from metafleet.orchestrator.config.naming import NAME, NAME_EXPECTED
+from metafleet.orchestrator.config.outer import Outer
+from metafleet.orchestrator.config.problems import Blame, describe, raise_problems
+from metafleet.orchestrator.config.section import Section
+from metafleet.orchestrator.config.source import apply_overrides, read_toml
 from metafleet.workload import Workload, WorkloadSpec
-from orchestrator.config import options
-from orchestrator.config.engine import Engine
-from orchestrator.config.episodes import Episodes
-from orchestrator.config.judging import Test, Validation
-from orchestrator.config.naming import NAME, NAME_EXPECTED
-from orchestrator.config.outer import Outer
-from orchestrator.config.problems import Blame, describe, raise_problems
-from orchestrator.config.section import Section
-from orchestrator.config.source import apply_overrides, read_toml
 
 MAX_SEED = 2**63 - 1
 """The largest seed every database can hold in one integer column."""

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from orchestrator.config.section import MOST, Section
+from metafleet.orchestrator.config.section import MOST, Section
 
 
 class Validation(Section):

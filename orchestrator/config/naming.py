@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from metafleet.errors import ConfigError
-from orchestrator.config.problems import shown
+from metafleet.orchestrator.config.problems import shown
 
 NAME: Final = r"^[A-Za-z][A-Za-z0-9._-]{0,63}$"
 NAME_EXPECTED: Final = "a letter, then up to 63 letters, digits, dots, dashes or underscores"

@@ -7,7 +7,7 @@ from metafleet.data.registry import validate_options
 from metafleet.errors import MetafleetError
 from metafleet.learners.registry import LEARNERS
 from metafleet.models.registry import MODELS
-from orchestrator.config.problems import Blame
+from metafleet.orchestrator.config.problems import Blame
 
 Options = Mapping[str, Any]
 

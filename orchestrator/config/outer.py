@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from orchestrator.config.section import MOST, MOST_AT_ONCE, MOST_WEIGHT, Section
+from metafleet.orchestrator.config.section import MOST, MOST_AT_ONCE, MOST_WEIGHT, Section
 
 
 class Outer(Section):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from metafleet.errors import ConfigError
-from orchestrator.config.section import MOST, MOST_AT_ONCE, MOST_WEIGHT
+from metafleet.orchestrator.config.section import MOST, MOST_AT_ONCE, MOST_WEIGHT
 
 _TYPE_NAMES: tuple[tuple[type, str], ...] = (
     (bool, "a boolean"),

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from metafleet.errors import ConfigError
-from orchestrator.config.bounded import MAX_DEPTH, parse_toml, read_bounded
-from orchestrator.config.problems import type_name
+from metafleet.orchestrator.config.bounded import MAX_DEPTH, parse_toml, read_bounded
+from metafleet.orchestrator.config.problems import type_name
 
 Tree = dict[str, Any]
 _VALUE = "it"

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
-from contracts.device import describe_device, resolve_device
-from contracts.private_files import private_files
-from contracts.settings import Settings
-from contracts.version import code_version
+from metafleet.contracts.device import describe_device, resolve_device
+from metafleet.contracts.private_files import private_files
+from metafleet.contracts.settings import Settings
+from metafleet.contracts.version import code_version
 from metafleet.data.registry import DATASETS, is_made_of_parts, is_ready
 from metafleet.errors import ConfigError
-from orchestrator.doctor.finding import Finding, examine, fail, ok, warn
-from orchestrator.doctor.shadows import find_shadows
-from orchestrator.embedded.server_binary import find_server
-from orchestrator.embedded.stack_file import is_alive, read_stack
+from metafleet.orchestrator.doctor.finding import Finding, examine, fail, ok, warn
+from metafleet.orchestrator.doctor.shadows import find_shadows
+from metafleet.orchestrator.embedded.server_binary import find_server
+from metafleet.orchestrator.embedded.stack_file import is_alive, read_stack
 
 _GIB = 1 << 30
 _ENOUGH_BYTES = 2 * _GIB

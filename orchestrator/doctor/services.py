@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
 
-from contracts.connections import Client, connect, redis_errors
-from contracts.presence import WorkerInfo, list_workers
-from contracts.settings import Settings, redact_url
-from db.engine import Database
-from db.repositories import RunQueue, ServerRepository
-from db.schema import status
-from orchestrator.doctor.finding import Finding, examine, fail, ok, warn
-from orchestrator.embedded.server_binary import MIN_VERSION
-from orchestrator.engine.incompatible_workers import find_mismatch
+from metafleet.contracts.connections import Client, connect, redis_errors
+from metafleet.contracts.presence import WorkerInfo, list_workers
+from metafleet.contracts.settings import Settings, redact_url
+from metafleet.db.engine import Database
+from metafleet.db.repositories import RunQueue, ServerRepository
+from metafleet.db.schema import status
+from metafleet.orchestrator.doctor.finding import Finding, examine, fail, ok, warn
+from metafleet.orchestrator.embedded.server_binary import MIN_VERSION
+from metafleet.orchestrator.engine.incompatible_workers import find_mismatch
 
 _TIMEOUT_S = 3.0
 _START_ONE = "start one with `metafleet up`, or `metafleet worker` on any machine"

@@ -5,15 +5,15 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import orchestrator
-from contracts.settings import Settings, child_environment
-from orchestrator.embedded.child import ChildSpec
-from orchestrator.embedded.server_binary import ServerBinary
+import metafleet
+from metafleet.contracts.settings import Settings, child_environment
+from metafleet.orchestrator.embedded.child import ChildSpec
+from metafleet.orchestrator.embedded.server_binary import ServerBinary
 
 HOST = "127.0.0.1"
-IMPORT_ROOT = Path(orchestrator.__file__).parent.parent
-"""Where the packages are imported from; children start here, so that no folder of the user's that
-happens to be called ``workers`` or ``db`` can take their place."""
+IMPORT_ROOT = Path(metafleet.__file__).parent.parent
+"""Where metafleet is imported from. Children start here, so that no folder of the user's that is
+called ``metafleet`` can take its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def worker_spec(index: int, settings: Settings, logs_dir: Path) -> ChildSpec:
     cpu_settings = replace(settings, device="cpu")
     return ChildSpec(
         label=f"worker {name}",
-        argv=(sys.executable, "-m", "workers", "--name", name, "--concurrency", "1"),
+        argv=(sys.executable, "-m", "metafleet.workers", "--name", name, "--concurrency", "1"),
         environment=child_environment(cpu_settings),
         log_path=logs_dir / f"worker-{name}.log",
         folder=IMPORT_ROOT,
@@ -90,7 +90,7 @@ def lone_worker_spec(
     given = [word for option, value in chosen.items() if value for word in (option, str(value))]
     return ChildSpec(
         label="the worker",
-        argv=(sys.executable, "-m", "workers", "--packages-in", str(folder), *given),
+        argv=(sys.executable, "-m", "metafleet.workers", "--packages-in", str(folder), *given),
         environment=_away_from(folder, child_environment(settings)),
         log_path=None,
         folder=IMPORT_ROOT,
@@ -110,7 +110,7 @@ def flower_spec(
 ) -> ChildSpec:
     """Describe Flower: read-only, on this machine alone, its password in the environment."""
     argv = (
-        *(sys.executable, "-m", "celery", "-A", "workers.app", "flower"),
+        *(sys.executable, "-m", "celery", "-A", "metafleet.workers.app", "flower"),
         *(f"--address={HOST}", f"--port={port}", "--read-only=True"),
         *("--max-tasks=5000", "--max-workers=500", "--purge-offline-workers=300"),
         # workers send events anyway; asking for them needs remote control, which stays off

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from contracts.private_files import private_files
-from contracts.settings import Settings, child_environment, make_folder
+from metafleet.contracts.private_files import private_files
+from metafleet.contracts.settings import Settings, child_environment, make_folder
 from metafleet.errors import FleetError
-from orchestrator.embedded.commands import IMPORT_ROOT
-from orchestrator.embedded.stack_file import SUPERVISOR_MODULE, require_no_stack
+from metafleet.orchestrator.embedded.commands import IMPORT_ROOT
+from metafleet.orchestrator.embedded.stack_file import SUPERVISOR_MODULE, require_no_stack
 
 _STOP_WITHIN_S = 20.0
 Notify = Callable[[str], None]

@@ -12,7 +12,7 @@ import psutil
 
 from metafleet.errors import ConfigError
 
-SUPERVISOR_MODULE = "orchestrator.embedded.supervisor"
+SUPERVISOR_MODULE = "metafleet.orchestrator.embedded.supervisor"
 
 
 def write_stack_file(path: Path, stack: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """The process that owns a stack: starts it, restarts what dies, stops it whole.
 
-Run as ``python -m orchestrator.embedded.supervisor``. The first line of standard input is the
-order, as JSON; then it stays silent, and its end means stop. Standard output carries one JSON event
-a line.
+Run as ``python -m metafleet.orchestrator.embedded.supervisor``. The first line of standard input is
+the order, as JSON; then it stays silent, and its end means stop. Standard output carries one JSON
+event a line.
 """
 
 import json
@@ -20,13 +20,13 @@ from typing import Any
 
 import psutil
 
-from contracts.connections import connect, redis_errors
-from contracts.settings import Settings
+from metafleet.contracts.connections import connect, redis_errors
+from metafleet.contracts.settings import Settings
 from metafleet.errors import FleetError, MetafleetError
-from orchestrator.embedded import commands
-from orchestrator.embedded.child import Child
-from orchestrator.embedded.server_binary import find_server
-from orchestrator.embedded.stack_file import write_stack_file
+from metafleet.orchestrator.embedded import commands
+from metafleet.orchestrator.embedded.child import Child
+from metafleet.orchestrator.embedded.server_binary import find_server
+from metafleet.orchestrator.embedded.stack_file import write_stack_file
 
 _TICK_S = 0.2
 _WORKER_GRACE_S = 8.0

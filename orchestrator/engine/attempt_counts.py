@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from contracts.discarded_attempts import Dropped
-from contracts.job import ShardResult
-from db.attempt_records import AttemptCountRecord, AttemptRecord, Outcome
+from metafleet.contracts.discarded_attempts import Dropped
+from metafleet.contracts.job import ShardResult
+from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord, Outcome
 
 MOST_OF_A_STEP: Final = 100
 """Attempts of one step that get a row of their own; all are counted."""

@@ -3,17 +3,17 @@
 import hashlib
 from collections.abc import Iterable
 
-from contracts.codec import Buffer, WireDtype
-from contracts.exchange import Exchange
-from contracts.job import BlobRef, ShardResult
-from contracts.keys import StepKeys
+from metafleet.contracts.codec import Buffer, WireDtype
+from metafleet.contracts.exchange import Exchange
+from metafleet.contracts.job import BlobRef, ShardResult
+from metafleet.contracts.keys import StepKeys
 from metafleet.errors import ContractError, LengthError, StaleError
 from metafleet.learners.base import EpisodeMetrics
+from metafleet.orchestrator.engine.computed import Computed
+from metafleet.orchestrator.engine.step import JobFacts, Shard, StepRequest
+from metafleet.orchestrator.engine.sum_form import SumForm
 from metafleet.params import Params
 from metafleet.reduction import TreeReducer
-from orchestrator.engine.computed import Computed
-from orchestrator.engine.step import JobFacts, Shard, StepRequest
-from orchestrator.engine.sum_form import SumForm
 
 
 class Collector:

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from contracts.connections import Client
-from contracts.keys import queue_list, queue_of
-from orchestrator.engine.placement import LaneLoad, place
-from orchestrator.engine.queue_mark import QueueMark
-from orchestrator.engine.shard_book import ShardBook
-from orchestrator.engine.window import Window
+from metafleet.contracts.connections import Client
+from metafleet.contracts.keys import queue_list, queue_of
+from metafleet.orchestrator.engine.placement import LaneLoad, place
+from metafleet.orchestrator.engine.queue_mark import QueueMark
+from metafleet.orchestrator.engine.shard_book import ShardBook
+from metafleet.orchestrator.engine.window import Window
 
 ANY_DEVICE: Final = "any"
 Crew = Callable[[str], int]

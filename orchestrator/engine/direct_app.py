@@ -11,8 +11,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from contracts.codec import Encoded
-from contracts.direct import CHUNK_BYTES, PROOF_HEADER, TIMEOUT_S, authorization, is_same, proof
+from metafleet.contracts.codec import Encoded
+from metafleet.contracts.direct import (
+    CHUNK_BYTES,
+    PROOF_HEADER,
+    TIMEOUT_S,
+    authorization,
+    is_same,
+    proof,
+)
 
 log = logging.getLogger(__name__)
 

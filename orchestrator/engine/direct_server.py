@@ -5,10 +5,10 @@ import ssl
 import threading
 from pathlib import Path
 
-from contracts.codec import Encoded
+from metafleet.contracts.codec import Encoded
 from metafleet.errors import ConfigError
-from orchestrator.engine.direct_app import DirectApp
-from orchestrator.web.server import BACKLOG, WebServer
+from metafleet.orchestrator.engine.direct_app import DirectApp
+from metafleet.orchestrator.web.server import BACKLOG, WebServer
 
 
 class DirectServer:

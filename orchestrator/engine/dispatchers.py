@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 
-from contracts.device import resolve_device
-from contracts.settings import Settings
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.engine.attempt_counts import Sink
-from orchestrator.engine.fleet import FleetDispatcher
-from orchestrator.engine.fleet_options import FleetOptions
-from orchestrator.engine.local import LocalDispatcher
-from orchestrator.engine.step import Dispatcher
+from metafleet.contracts.device import resolve_device
+from metafleet.contracts.settings import Settings
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.attempt_counts import Sink
+from metafleet.orchestrator.engine.fleet import FleetDispatcher
+from metafleet.orchestrator.engine.fleet_options import FleetOptions
+from metafleet.orchestrator.engine.local import LocalDispatcher
+from metafleet.orchestrator.engine.step import Dispatcher
 
 
 def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher

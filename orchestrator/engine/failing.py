@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from metafleet.errors import BlobMissingError, FleetError, NumericsError
-from orchestrator.engine.open_step import OpenStep
+from metafleet.orchestrator.engine.open_step import OpenStep
 
 
 @contextmanager

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from contracts.connections import connect, require_broker_url
-from contracts.job import BlobRef, ShardResult
-from contracts.keys import RunKeys
-from contracts.ledger import RunStatus
-from contracts.settings import Settings
+from metafleet.contracts.connections import connect, require_broker_url
+from metafleet.contracts.job import BlobRef, ShardResult
+from metafleet.contracts.keys import RunKeys
+from metafleet.contracts.ledger import RunStatus
+from metafleet.contracts.settings import Settings
 from metafleet.errors import (
     BlobMissingError,
     ContractError,
@@ -20,22 +20,22 @@ from metafleet.errors import (
     FleetError,
     MetafleetError,
 )
-from orchestrator.engine.attempt_counts import Sink, Tally
-from orchestrator.engine.device_queues import Lanes
-from orchestrator.engine.failing import failing
-from orchestrator.engine.fleet_options import FleetOptions
-from orchestrator.engine.incompatible_workers import Strangers
-from orchestrator.engine.numerics import Numerics
-from orchestrator.engine.open_step import OpenStep
-from orchestrator.engine.ownership import Ownership
-from orchestrator.engine.redis_clock import RedisClock
-from orchestrator.engine.reducing import groups_of, reduce_request
-from orchestrator.engine.replies import wait_for_results
-from orchestrator.engine.retry import Patience
-from orchestrator.engine.second_look import SecondLook
-from orchestrator.engine.step import Shard, StepOutcome, StepRequest, Ticket, cut
-from orchestrator.engine.step_deadline import StepDeadline
-from orchestrator.engine.transfer import Carrier
+from metafleet.orchestrator.engine.attempt_counts import Sink, Tally
+from metafleet.orchestrator.engine.device_queues import Lanes
+from metafleet.orchestrator.engine.failing import failing
+from metafleet.orchestrator.engine.fleet_options import FleetOptions
+from metafleet.orchestrator.engine.incompatible_workers import Strangers
+from metafleet.orchestrator.engine.numerics import Numerics
+from metafleet.orchestrator.engine.open_step import OpenStep
+from metafleet.orchestrator.engine.ownership import Ownership
+from metafleet.orchestrator.engine.redis_clock import RedisClock
+from metafleet.orchestrator.engine.reducing import groups_of, reduce_request
+from metafleet.orchestrator.engine.replies import wait_for_results
+from metafleet.orchestrator.engine.retry import Patience
+from metafleet.orchestrator.engine.second_look import SecondLook
+from metafleet.orchestrator.engine.step import Shard, StepOutcome, StepRequest, Ticket, cut
+from metafleet.orchestrator.engine.step_deadline import StepDeadline
+from metafleet.orchestrator.engine.transfer import Carrier
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from contracts.codec import WireDtype
+from metafleet.contracts.codec import WireDtype
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from contracts.job import PROTOCOL_VERSION
-from contracts.presence import WorkerInfo
+from metafleet.contracts.job import PROTOCOL_VERSION
+from metafleet.contracts.presence import WorkerInfo
 
 
 def find_mismatch(worker: WorkerInfo, signing_key: str) -> str:

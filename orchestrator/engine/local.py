@@ -10,17 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from contracts.code_used import describe_code
-from contracts.codec import WireDtype, narrow, schema_of, widen
-from contracts.device import describe_device, prepare_process
-from contracts.fingerprint import fingerprint_text
 from metafleet.cancellation import cancellable
+from metafleet.contracts.code_used import describe_code
+from metafleet.contracts.codec import WireDtype, narrow, schema_of, widen
+from metafleet.contracts.device import describe_device, prepare_process
+from metafleet.contracts.fingerprint import fingerprint_text
 from metafleet.learners.base import EpisodeMetrics
-from metafleet.params import MetaState, Params, digest, flatten_state, unflatten_state
-from metafleet.reduction import TreeReducer
-from metafleet.workload import Workload, WorkloadSpec
-from orchestrator.engine.computed import Computed, require_equal
-from orchestrator.engine.step import (
+from metafleet.orchestrator.engine.computed import Computed, require_equal
+from metafleet.orchestrator.engine.step import (
     TRAIN_STREAM,
     JobFacts,
     Shard,
@@ -29,6 +26,9 @@ from orchestrator.engine.step import (
     Ticket,
     cut,
 )
+from metafleet.params import MetaState, Params, digest, flatten_state, unflatten_state
+from metafleet.reduction import TreeReducer
+from metafleet.workload import Workload, WorkloadSpec
 
 Sums = tuple[Params, tuple[EpisodeMetrics, ...]]
 """What comes of a shard: sums shaped like a state, and its episodes' metrics."""

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Callable
 
-from contracts.code_used import describe_code
-from contracts.fingerprint import differences, explain, merged
-from contracts.job import ShardResult
+from metafleet.contracts.code_used import describe_code
+from metafleet.contracts.fingerprint import differences, explain, merged
+from metafleet.contracts.job import ShardResult
 from metafleet.workload_spec import WorkloadSpec
 
 

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
-from contracts.codec import WireDtype
-from contracts.connections import Client
-from contracts.exchange import Exchange
-from contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_result
-from contracts.keys import RunKeys, queue_list
-from contracts.ledger import RunLedger, RunStatus
-from contracts.signing import verify
-from db.attempt_records import Outcome
+from metafleet.contracts.codec import WireDtype
+from metafleet.contracts.connections import Client
+from metafleet.contracts.exchange import Exchange
+from metafleet.contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_result
+from metafleet.contracts.keys import RunKeys, queue_list
+from metafleet.contracts.ledger import RunLedger, RunStatus
+from metafleet.contracts.signing import verify
+from metafleet.db.attempt_records import Outcome
 from metafleet.errors import (
     BlobMissingError,
     ContractError,
@@ -25,13 +25,13 @@ from metafleet.errors import (
     SchemaError,
     StaleError,
 )
-from orchestrator.engine.attempt_counts import StepTally, Tally
-from orchestrator.engine.collector import Collector
-from orchestrator.engine.queue_mark import QueueMark
-from orchestrator.engine.redis_clock import RedisClock
-from orchestrator.engine.shard_book import FleetView, QueueView, ShardBook
-from orchestrator.engine.sighting import sight
-from orchestrator.engine.step import Shard, StepOutcome, StepRequest, name_shards
+from metafleet.orchestrator.engine.attempt_counts import StepTally, Tally
+from metafleet.orchestrator.engine.collector import Collector
+from metafleet.orchestrator.engine.queue_mark import QueueMark
+from metafleet.orchestrator.engine.redis_clock import RedisClock
+from metafleet.orchestrator.engine.shard_book import FleetView, QueueView, ShardBook
+from metafleet.orchestrator.engine.sighting import sight
+from metafleet.orchestrator.engine.step import Shard, StepOutcome, StepRequest, name_shards
 
 log = logging.getLogger(__name__)
 

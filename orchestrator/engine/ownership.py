@@ -8,11 +8,11 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
-from contracts.connections import Client, connect, redis_errors
-from contracts.foreign import drop_foreign
-from contracts.keys import QUEUES_STARTED, WORKERS_INFO, WORKERS_SEEN, RunKeys, queue_list
-from contracts.ledger import Claim, RunLedger
-from contracts.presence import WorkerInfo
+from metafleet.contracts.connections import Client, connect, redis_errors
+from metafleet.contracts.foreign import drop_foreign
+from metafleet.contracts.keys import QUEUES_STARTED, WORKERS_INFO, WORKERS_SEEN, RunKeys, queue_list
+from metafleet.contracts.ledger import Claim, RunLedger
+from metafleet.contracts.presence import WorkerInfo
 from metafleet.errors import (
     BrokerUnavailableError,
     FencedError,
@@ -20,7 +20,7 @@ from metafleet.errors import (
     ForeignDataError,
     RunLeasedError,
 )
-from orchestrator.engine.roll_call import RollCall
+from metafleet.orchestrator.engine.roll_call import RollCall
 
 log = logging.getLogger(__name__)
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
-from contracts.celery_app import make_app
-from contracts.connections import Client
-from contracts.job import INNER_LOOP, InnerLoopJob
-from contracts.keys import queue_list, queue_name
-from contracts.ledger import RUN_TTL_MS
-from contracts.signing import sign
-from contracts.task_message import task_message
+from metafleet.contracts.celery_app import make_app
+from metafleet.contracts.connections import Client
+from metafleet.contracts.job import INNER_LOOP, InnerLoopJob
+from metafleet.contracts.keys import queue_list, queue_name
+from metafleet.contracts.ledger import RUN_TTL_MS
+from metafleet.contracts.signing import sign
+from metafleet.contracts.task_message import task_message
 
 
 class Publisher:

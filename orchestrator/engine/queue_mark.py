@@ -4,8 +4,8 @@ import logging
 import time
 from typing import Final
 
-from contracts.connections import Client
-from contracts.keys import QUEUES_STARTED
+from metafleet.contracts.connections import Client
+from metafleet.contracts.keys import QUEUES_STARTED
 
 _PUBLISH_EVERY_S: Final = 0.5
 _TTL_S: Final = 600

@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-from contracts.connections import Client
+from metafleet.contracts.connections import Client
 
 _TRUSTED_S: Final = 5.0
 """How long two clocks are taken to run alike: they part by a millisecond in it at worst."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from orchestrator.engine.step import Shard, StepRequest
+from metafleet.orchestrator.engine.step import Shard, StepRequest
 
 T = TypeVar("T")
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from contracts.connections import Client
-from contracts.job import ShardResult
-from orchestrator.engine.open_step import OpenStep
+from metafleet.contracts.connections import Client
+from metafleet.contracts.job import ShardResult
+from metafleet.orchestrator.engine.open_step import OpenStep
 
 _MOST_REPLIES: Final = 256
 

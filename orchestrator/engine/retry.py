@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from contracts.connections import redis_errors
+from metafleet.contracts.connections import redis_errors
 from metafleet.errors import (
     BlobStoreFullError,
     BrokerUnavailableError,

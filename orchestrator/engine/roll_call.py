@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from contracts.connections import Client
-from contracts.keys import queue_list
-from contracts.presence import WorkerInfo, list_workers
-from orchestrator.engine.incompatible_workers import find_mismatch
+from metafleet.contracts.connections import Client
+from metafleet.contracts.keys import queue_list
+from metafleet.contracts.presence import WorkerInfo, list_workers
+from metafleet.orchestrator.engine.incompatible_workers import find_mismatch
 
 STARVES_AFTER_S: Final = 15.0
 """How long a worker may be idle beside jobs that wait. One that works is handed a job at once."""

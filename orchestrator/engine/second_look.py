@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 from metafleet.errors import BlobMissingError, FencedError, FleetError
-from orchestrator.engine.computed import Computed, require_equal
-from orchestrator.engine.open_step import OpenStep
-from orchestrator.engine.step import TRAIN_STREAM, Shard, StepRequest
+from metafleet.orchestrator.engine.computed import Computed, require_equal
+from metafleet.orchestrator.engine.open_step import OpenStep
+from metafleet.orchestrator.engine.step import TRAIN_STREAM, Shard, StepRequest
 
 log = logging.getLogger(__name__)
 

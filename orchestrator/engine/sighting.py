@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from contracts.connections import Client
-from contracts.foreign import take_numbers
-from contracts.keys import StepKeys
+from metafleet.contracts.connections import Client
+from metafleet.contracts.foreign import take_numbers
+from metafleet.contracts.keys import StepKeys
 
 
 @dataclass(frozen=True, slots=True)

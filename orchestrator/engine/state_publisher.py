@@ -7,17 +7,17 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from contracts.blobs import BlobStore
-from contracts.codec import Encoded, WireDtype, content_digest, encode, narrow
-from contracts.connections import Client
-from contracts.host_area import HostArea
-from contracts.keys import RunKeys
-from contracts.ledger import RUN_TTL_MS
+from metafleet.contracts.blobs import BlobStore
+from metafleet.contracts.codec import Encoded, WireDtype, content_digest, encode, narrow
+from metafleet.contracts.connections import Client
+from metafleet.contracts.host_area import HostArea
+from metafleet.contracts.keys import RunKeys
+from metafleet.contracts.ledger import RUN_TTL_MS
 from metafleet.params import MetaState, flatten_state
 from metafleet.workload import WorkloadSpec
 
 if TYPE_CHECKING:  # slow to import, most runs need none
-    from orchestrator.engine.direct_server import DirectServer
+    from metafleet.orchestrator.engine.direct_server import DirectServer
 
 log = logging.getLogger(__name__)
 

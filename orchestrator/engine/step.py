@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NewType, Protocol
 
-from contracts.job import Kind
+from metafleet.contracts.job import Kind
 from metafleet.learners.base import EpisodeMetrics
 from metafleet.params import MetaState, Params
 from metafleet.workload import WorkloadSpec

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from contracts.keys import queue_of
+from metafleet.contracts.keys import queue_of
 
 
 class StepDeadline:

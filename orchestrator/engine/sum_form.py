@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from contracts.codec import (
+from metafleet.contracts.codec import (
     Buffer,
     WireDtype,
     decode_flat,

@@ -4,19 +4,19 @@ import logging
 from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING
 
-from contracts.blobs import open_blob_store
-from contracts.connections import Client, require_broker_url
-from contracts.exchange import Exchange
-from contracts.host_cache import HostCache
-from contracts.settings import Settings
+from metafleet.contracts.blobs import open_blob_store
+from metafleet.contracts.connections import Client, require_broker_url
+from metafleet.contracts.exchange import Exchange
+from metafleet.contracts.host_cache import HostCache
+from metafleet.contracts.settings import Settings
 from metafleet.errors import ConfigError
-from orchestrator.engine.fleet_options import FleetOptions
-from orchestrator.engine.open_step import OpenStep
-from orchestrator.engine.publisher import Publisher
-from orchestrator.engine.state_publisher import Broadcast
+from metafleet.orchestrator.engine.fleet_options import FleetOptions
+from metafleet.orchestrator.engine.open_step import OpenStep
+from metafleet.orchestrator.engine.publisher import Publisher
+from metafleet.orchestrator.engine.state_publisher import Broadcast
 
 if TYPE_CHECKING:
-    from orchestrator.engine.direct_server import DirectServer
+    from metafleet.orchestrator.engine.direct_server import DirectServer
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def _open_direct(settings: Settings) -> "DirectServer | None":
             "orchestrator knows its callers; set the same key on orchestrator and workers"
         )
     # slow to import, most runs need none
-    from orchestrator.engine.direct_server import DirectServer, open_tls  # noqa: PLC0415
+    from metafleet.orchestrator.engine.direct_server import DirectServer, open_tls  # noqa: PLC0415
 
     cert, key = settings.direct_cert, settings.direct_cert_key
     if key and not cert:

@@ -6,11 +6,11 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from db.records import RunRecord
-from db.repositories.run_rows import read_rows
+from metafleet.db.records import RunRecord
+from metafleet.db.repositories.run_rows import read_rows
 from metafleet.errors import DatabaseUnavailableError
-from orchestrator.recording.rows import EpochRow, LostRun
-from orchestrator.recording.spill import SpillFile
+from metafleet.orchestrator.recording.rows import EpochRow, LostRun
+from metafleet.orchestrator.recording.spill import SpillFile
 
 _GAP: Final = -1
 """Epoch of rows that only fill gaps: they were in a database already, perhaps in a newer form."""

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from contracts.settings import Settings
-from db.engine import Database
-from db.records import RunRecord
-from db.repositories import RunRepository
+from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord
+from metafleet.db.repositories import RunRepository
 from metafleet.errors import MetafleetError
-from orchestrator.recording.open_rows import OpenRows
-from orchestrator.recording.rows import write_rows
-from orchestrator.recording.spill import SpillFile
+from metafleet.orchestrator.recording.open_rows import OpenRows
+from metafleet.orchestrator.recording.rows import write_rows
+from metafleet.orchestrator.recording.spill import SpillFile
 
 _BATCH_ROWS = 1_000
 _NAME = "rows.jsonl"

@@ -4,8 +4,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from orchestrator.recording.rows import EpochRow, LostRun
-from orchestrator.recording.spill import SpillFile
+from metafleet.orchestrator.recording.rows import EpochRow, LostRun
+from metafleet.orchestrator.recording.spill import SpillFile
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from typing import Any, Self
 
 from sqlalchemy.orm import Session
 
-from db.attempt_records import AttemptCountRecord, AttemptRecord
-from db.engine import Database
-from db.records import (
+from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord
+from metafleet.db.engine import Database
+from metafleet.db.records import (
     CheckpointRecord,
     EvaluationRecord,
     JobRecord,
@@ -22,18 +22,18 @@ from db.records import (
     RunRecord,
     RunStatus,
 )
-from db.repositories import RunRepository
+from metafleet.db.repositories import RunRepository
 from metafleet.errors import (
     DatabaseError,
     DatabaseUnavailableError,
     MetafleetError,
     RunNotFoundError,
 )
-from orchestrator.recording.kept_rows import keep_rows, lost_text
-from orchestrator.recording.open_rows import OpenRows
-from orchestrator.recording.recorder_limits import RecorderLimits
-from orchestrator.recording.rows import EpochRow, LostRun, Row, StatusChange, write_rows
-from orchestrator.recording.spill import SpillFile
+from metafleet.orchestrator.recording.kept_rows import keep_rows, lost_text
+from metafleet.orchestrator.recording.open_rows import OpenRows
+from metafleet.orchestrator.recording.recorder_limits import RecorderLimits
+from metafleet.orchestrator.recording.rows import EpochRow, LostRun, Row, StatusChange, write_rows
+from metafleet.orchestrator.recording.spill import SpillFile
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from db.attempt_records import AttemptCountRecord, AttemptRecord
-from db.engine import Database
-from db.records import (
+from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord
+from metafleet.db.engine import Database
+from metafleet.db.records import (
     CheckpointRecord,
     EvaluationRecord,
     JobRecord,
@@ -21,7 +21,7 @@ from db.records import (
     RunRecord,
     RunStatus,
 )
-from db.repositories import (
+from metafleet.db.repositories import (
     AttemptCountRepository,
     AttemptRepository,
     CheckpointRepository,

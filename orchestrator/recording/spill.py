@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from db.records import RunRecord
-from orchestrator.recording.rows import LOST_RUN, EpochRow, LostRun, from_line, to_line
+from metafleet.db.records import RunRecord
+from metafleet.orchestrator.recording.rows import LOST_RUN, EpochRow, LostRun, from_line, to_line
 
 logger = logging.getLogger(__name__)
 

@@ -5,18 +5,18 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Final
 
-from db.engine import Database
-from db.records import EvaluationRecord, OuterStepRecord, RunRecord, RunStatus
-from db.repositories import (
+from metafleet.db.engine import Database
+from metafleet.db.records import EvaluationRecord, OuterStepRecord, RunRecord, RunStatus
+from metafleet.db.repositories import (
     EvaluationRepository,
     JobRepository,
     OuterStepRepository,
     RunRepository,
 )
 from metafleet.errors import DatabaseUnavailableError
-from orchestrator.runs.launch import RunReport
-from orchestrator.runs.process_name import has_died
-from orchestrator.training.events import EvaluationDone, Observer, RunStarted, StepDone
+from metafleet.orchestrator.runs.launch import RunReport
+from metafleet.orchestrator.runs.process_name import has_died
+from metafleet.orchestrator.training.events import EvaluationDone, Observer, RunStarted, StepDone
 
 _LOOK_EVERY_S: Final = 0.5
 _STEPS_AT_ONCE: Final = 1000

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from db.records import EvaluationRecord, OuterStepRecord, RunRecord
+from metafleet.db.records import EvaluationRecord, OuterStepRecord, RunRecord
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
 from metafleet.errors import ConfigError
-from orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.config.experiment import ExperimentConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

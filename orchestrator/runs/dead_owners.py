@@ -3,11 +3,11 @@
 import logging
 from contextlib import suppress
 
-from db.engine import Database
-from db.records import RunRecord, RunStatus
-from db.repositories import RunRepository
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord, RunStatus
+from metafleet.db.repositories import RunRepository
 from metafleet.errors import FencedError, MetafleetError
-from orchestrator.runs.process_name import has_died
+from metafleet.orchestrator.runs.process_name import has_died
 
 log = logging.getLogger(__name__)
 

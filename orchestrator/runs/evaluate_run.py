@@ -6,23 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from contracts.settings import Settings
-from db.engine import Database
-from db.models import LABEL_LENGTH
-from db.repositories import EvaluationRepository, RunRepository
+from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.db.models import LABEL_LENGTH
+from metafleet.db.repositories import EvaluationRepository, RunRepository
 from metafleet.episode import CLASS_TEXT
+from metafleet.episodes.problem_of import problem_of
 from metafleet.errors import ConfigError
 from metafleet.models.registry import require_seen_names
+from metafleet.orchestrator.autotune.scratch import open_scratch
+from metafleet.orchestrator.autotune.work_size import settled
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.runs.run_session import get_checkpoint_of
+from metafleet.orchestrator.training.contenders import Contender, baselines_of
+from metafleet.orchestrator.training.evaluation import Judgement, evaluation_record, judge_state
+from metafleet.orchestrator.training.events import EvaluationDone, Observer
 from metafleet.params import MetaState, schema_of
-from metafleet.sampling import problem_of
 from metafleet.workload import Workload
-from orchestrator.autotune.scratch import open_scratch
-from orchestrator.autotune.work_size import settled
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.runs.run_session import get_checkpoint_of
-from orchestrator.training.contenders import Contender, baselines_of
-from orchestrator.training.evaluation import Judgement, evaluation_record, judge_state
-from orchestrator.training.events import EvaluationDone, Observer
 
 _STREAM = "evaluate"
 

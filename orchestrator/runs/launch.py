@@ -10,17 +10,17 @@ from importlib import metadata
 
 from sqlalchemy.orm import Session
 
-from contracts.settings import Settings
-from contracts.version import code_version
-from db.engine import Database
-from db.records import NewRun, RunRecord, RunStatus
-from db.repositories import (
+from metafleet.contracts.settings import Settings
+from metafleet.contracts.version import code_version
+from metafleet.data import registry as datasets
+from metafleet.db.engine import Database
+from metafleet.db.records import NewRun, RunRecord, RunStatus
+from metafleet.db.repositories import (
     JobRepository,
     OuterStepRepository,
     RunRepository,
     ServerRepository,
 )
-from metafleet.data import registry as datasets
 from metafleet.errors import (
     ConfigError,
     FencedError,
@@ -29,12 +29,12 @@ from metafleet.errors import (
     RunLeasedError,
 )
 from metafleet.inference.state_room import require_room
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.runs.process_name import process_name
+from metafleet.orchestrator.runs.run_session import RunSession
+from metafleet.orchestrator.runs.tenure import Tenure
+from metafleet.orchestrator.training.events import EvaluationDone, Observer
 from metafleet.workload import Workload
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.runs.process_name import process_name
-from orchestrator.runs.run_session import RunSession
-from orchestrator.runs.tenure import Tenure
-from orchestrator.training.events import EvaluationDone, Observer
 
 _PACKAGES = ("torch", "numpy", "celery", "kombu", "redis", "sqlalchemy", "safetensors", "pillow")
 

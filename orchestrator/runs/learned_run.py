@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 
-from contracts.settings import Settings
-from db.records import RunRecord
+from metafleet.contracts.settings import Settings
 from metafleet.data import registry as datasets
+from metafleet.db.records import RunRecord
+from metafleet.episodes.problem_of import problem_of
 from metafleet.errors import ConfigError
 from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.input_spec import input_specs
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.provenance import Origin
-from metafleet.sampling import problem_of
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.runs.run_session import get_checkpoint_of
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.runs.run_session import get_checkpoint_of
 
 
 def learned_by(settings: Settings, run: RunRecord, notify: Callable[[str], None]) -> LearnedModel:

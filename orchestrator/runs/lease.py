@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar, cast
 
-from contracts.connections import connect, redis_errors, require_broker_url
-from contracts.keys import RunKeys
-from contracts.settings import Settings
-from db.records import RunRecord
+from metafleet.contracts.connections import connect, redis_errors, require_broker_url
+from metafleet.contracts.keys import RunKeys
+from metafleet.contracts.settings import Settings
+from metafleet.db.records import RunRecord
 from metafleet.errors import RunLeasedError
 
 _LONGEST_WAIT_S: Final = 15.0

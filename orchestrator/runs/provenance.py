@@ -6,14 +6,14 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from contracts.fingerprint import differences, explain
-from contracts.fingerprint import fingerprint as describe_arithmetic
-from db.engine import Database
-from db.records import RunRecord
-from db.repositories import RunRepository
+from metafleet.contracts.fingerprint import differences, explain
+from metafleet.contracts.fingerprint import fingerprint as describe_arithmetic
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord
+from metafleet.db.repositories import RunRepository
 from metafleet.errors import DatabaseError, FingerprintError
+from metafleet.orchestrator.training.events import Observer, StepDone
 from metafleet.sources import folder_digest
-from orchestrator.training.events import Observer, StepDone
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from contracts.settings import Settings, make_folder
-from db.records import RunRecord
+from metafleet.contracts.settings import Settings, make_folder
+from metafleet.db.records import RunRecord
 from metafleet.errors import RunLeasedError
 
 log = logging.getLogger(__name__)

@@ -8,13 +8,13 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
-from contracts.code_used import describe_code
-from contracts.device import prepare_process
-from contracts.settings import Settings
-from db.attempt_records import AttemptCountRecord, AttemptRecord
-from db.engine import Database
-from db.records import RunRecord, RunStatus
-from db.repositories import CheckpointRepository, RunRepository
+from metafleet.contracts.code_used import describe_code
+from metafleet.contracts.device import prepare_process
+from metafleet.contracts.settings import Settings
+from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord, RunStatus
+from metafleet.db.repositories import CheckpointRepository, RunRepository
 from metafleet.episode import META_TEST
 from metafleet.errors import (
     BrokerUnavailableError,
@@ -24,29 +24,29 @@ from metafleet.errors import (
     MetafleetError,
     NumericsError,
 )
-from metafleet.workload import Workload
-from orchestrator.autotune.preparation import Preparation
-from orchestrator.autotune.work_size import settled
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.engine.dispatchers import open_dispatcher
-from orchestrator.engine.step import Dispatcher
-from orchestrator.recording.left_rows import spill_path
-from orchestrator.recording.recorder import Recorder
-from orchestrator.runs.lease import once_free
-from orchestrator.runs.provenance import Origin, OriginRecorder
-from orchestrator.runs.run_lock import run_lock
-from orchestrator.runs.tenure import EpochWatch, Tenure
-from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder
-from orchestrator.training.checkpoint_header import Progress, Terms
-from orchestrator.training.contenders import Contender, baselines_of
-from orchestrator.training.evaluation import (
+from metafleet.orchestrator.autotune.preparation import Preparation
+from metafleet.orchestrator.autotune.work_size import settled
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.dispatchers import open_dispatcher
+from metafleet.orchestrator.engine.step import Dispatcher
+from metafleet.orchestrator.recording.left_rows import spill_path
+from metafleet.orchestrator.recording.recorder import Recorder
+from metafleet.orchestrator.runs.lease import once_free
+from metafleet.orchestrator.runs.provenance import Origin, OriginRecorder
+from metafleet.orchestrator.runs.run_lock import run_lock
+from metafleet.orchestrator.runs.tenure import EpochWatch, Tenure
+from metafleet.orchestrator.training.checkpoint import Checkpoint, CheckpointFolder
+from metafleet.orchestrator.training.checkpoint_header import Progress, Terms
+from metafleet.orchestrator.training.contenders import Contender, baselines_of
+from metafleet.orchestrator.training.evaluation import (
     Judgement,
     evaluation_record,
     job_records,
     judge_state,
 )
-from orchestrator.training.events import EvaluationDone, Observer, RunStarted
-from orchestrator.training.outer_loop import OuterLoop, Trained
+from metafleet.orchestrator.training.events import EvaluationDone, Observer, RunStarted
+from metafleet.orchestrator.training.outer_loop import OuterLoop, Trained
+from metafleet.workload import Workload
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from db.records import RunStatus
+from metafleet.db.records import RunStatus
 from metafleet.errors import FencedError, MetafleetError
-from orchestrator.runs.process_name import process_name
+from metafleet.orchestrator.runs.process_name import process_name
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What a server starts to execute one run: ``python -m orchestrator.service.executor``.
+"""What a server starts to execute one run: ``python -m metafleet.orchestrator.service.executor``.
 
 The first line of standard input is the order, as JSON; then it stays silent, and its end means that
 the server is gone. What becomes of the run is written into the run's row, where the server and
@@ -15,19 +15,19 @@ import threading
 from types import FrameType
 from typing import Any
 
-from contracts.settings import Settings
-from db.engine import Database
-from db.records import RunStatus
-from db.repositories import RunQueue
+from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.db.records import RunStatus
+from metafleet.db.repositories import RunQueue
 from metafleet.errors import (
     BrokerUnavailableError,
     FencedError,
     MetafleetError,
     RunCancelledError,
 )
-from orchestrator.cli.progress import LineObserver
-from orchestrator.runs.launch import execute_run
-from orchestrator.runs.tenure import Tenure
+from metafleet.orchestrator.cli.progress import LineObserver
+from metafleet.orchestrator.runs.launch import execute_run
+from metafleet.orchestrator.runs.tenure import Tenure
 
 log = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from contracts.private_files import private_files
-from contracts.settings import Settings, make_folder, orchestrator_environment
-from db.records import RunRecord
-from orchestrator.embedded.child import describe_exit, die_with_parent
-from orchestrator.embedded.commands import IMPORT_ROOT
+from metafleet.contracts.private_files import private_files
+from metafleet.contracts.settings import Settings, make_folder, orchestrator_environment
+from metafleet.db.records import RunRecord
+from metafleet.orchestrator.embedded.child import describe_exit, die_with_parent
+from metafleet.orchestrator.embedded.commands import IMPORT_ROOT
 
-EXECUTOR_MODULE = "orchestrator.service.executor"
+EXECUTOR_MODULE = "metafleet.orchestrator.service.executor"
 
 
 class RunProcess:

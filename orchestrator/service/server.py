@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from contracts.connections import connect, redis_errors, require_broker_url
-from contracts.settings import Settings
-from db.engine import Database
-from db.records import RunRecord, RunStatus
-from db.repositories import RunQueue, RunRepository, ServerRepository
-from db.repositories.servers import ALIVE_WITHIN_S, BEAT_EVERY_S
+from metafleet.contracts.connections import connect, redis_errors, require_broker_url
+from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord, RunStatus
+from metafleet.db.repositories import RunQueue, RunRepository, ServerRepository
+from metafleet.db.repositories.servers import ALIVE_WITHIN_S, BEAT_EVERY_S
 from metafleet.errors import BrokerUnavailableError, DatabaseUnavailableError, MetafleetError
-from orchestrator.runs.process_name import process_name
-from orchestrator.service.run_process import RunProcess
+from metafleet.orchestrator.runs.process_name import process_name
+from metafleet.orchestrator.service.run_process import RunProcess
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from metafleet.errors import CheckpointError
+from metafleet.orchestrator.training.checkpoint_header import (
+    Header,
+    Progress,
+    Terms,
+    first_difference,
+)
 from metafleet.params import MetaState, Params, digest, flatten_state, unflatten_state
-from orchestrator.training.checkpoint_header import Header, Progress, Terms, first_difference
 
 log = logging.getLogger(__name__)
 

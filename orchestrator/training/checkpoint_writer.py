@@ -5,10 +5,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-from db.records import CheckpointRecord
+from metafleet.db.records import CheckpointRecord
 from metafleet.errors import MetafleetError
-from orchestrator.recording.recorder import Recorder
-from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, StoredCheckpoint
+from metafleet.orchestrator.recording.recorder import Recorder
+from metafleet.orchestrator.training.checkpoint import (
+    Checkpoint,
+    CheckpointFolder,
+    StoredCheckpoint,
+)
 
 log = logging.getLogger(__name__)
 

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from db.records import EvaluationRecord, JobRecord
+from metafleet.db.records import EvaluationRecord, JobRecord
 from metafleet.learners.summary import summarise
+from metafleet.orchestrator.engine.step import Dispatcher, StepOutcome, StepRequest
+from metafleet.orchestrator.training.events import EvaluationDone
 from metafleet.params import MetaState
 from metafleet.workload import WorkloadSpec
-from orchestrator.engine.step import Dispatcher, StepOutcome, StepRequest
-from orchestrator.training.events import EvaluationDone
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from db.records import JobRecord, OuterStepRecord
-from orchestrator.recording.recorder import Recorder
-from orchestrator.training.events import Observer, StepDone
+from metafleet.db.records import JobRecord, OuterStepRecord
+from metafleet.orchestrator.recording.recorder import Recorder
+from metafleet.orchestrator.training.events import Observer, StepDone
 
 
 class Journal:

@@ -3,23 +3,27 @@
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from db.records import OuterStepRecord
+from metafleet.db.records import OuterStepRecord
 from metafleet.episode import META_TRAIN
 from metafleet.errors import FencedError, FleetError, NumericsError
 from metafleet.learners.summary import summarise
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.step import TRAIN_STREAM, Dispatcher, StepOutcome, StepRequest
+from metafleet.orchestrator.recording.recorder import Recorder
+from metafleet.orchestrator.training.checkpoint import (
+    Checkpoint,
+    CheckpointFolder,
+    StoredCheckpoint,
+)
+from metafleet.orchestrator.training.checkpoint_writer import CheckpointWriter
+from metafleet.orchestrator.training.evaluation import job_records
+from metafleet.orchestrator.training.events import Observer
+from metafleet.orchestrator.training.journal import Journal
+from metafleet.orchestrator.training.outer_optimiser import OuterOptimiser, UpdateFacts
+from metafleet.orchestrator.training.step_pipeline import StepPipeline
+from metafleet.orchestrator.training.validation import Validation
 from metafleet.params import MetaState
 from metafleet.workload import WorkloadSpec
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.engine.step import TRAIN_STREAM, Dispatcher, StepOutcome, StepRequest
-from orchestrator.recording.recorder import Recorder
-from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, StoredCheckpoint
-from orchestrator.training.checkpoint_writer import CheckpointWriter
-from orchestrator.training.evaluation import job_records
-from orchestrator.training.events import Observer
-from orchestrator.training.journal import Journal
-from orchestrator.training.outer_optimiser import OuterOptimiser, UpdateFacts
-from orchestrator.training.step_pipeline import StepPipeline
-from orchestrator.training.validation import Validation
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from metafleet.errors import CheckpointError, NumericsError
 from metafleet.models.batch_norm import average_buffers
+from metafleet.orchestrator.config.outer import Outer
 from metafleet.params import MetaState, Params, unflatten_state
-from orchestrator.config.outer import Outer
 
 _MOMENTS = {"adam": ("exp_avg", "exp_avg_sq", "step"), "sgd": ("momentum_buffer",)}
 

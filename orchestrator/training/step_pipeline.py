@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable
 
+from metafleet.orchestrator.engine.step import Dispatcher, StepOutcome, StepRequest, Ticket
+from metafleet.orchestrator.training.checkpoint import Checkpoint
 from metafleet.params import MetaState
-from orchestrator.engine.step import Dispatcher, StepOutcome, StepRequest, Ticket
-from orchestrator.training.checkpoint import Checkpoint
 
 
 class StepPipeline:

@@ -3,19 +3,19 @@
 from dataclasses import dataclass, replace
 
 from metafleet.episode import META_VAL
-from metafleet.workload import WorkloadSpec
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.engine.step import Dispatcher, Ticket
-from orchestrator.recording.recorder import Recorder
-from orchestrator.training.checkpoint import Checkpoint
-from orchestrator.training.evaluation import (
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.step import Dispatcher, Ticket
+from metafleet.orchestrator.recording.recorder import Recorder
+from metafleet.orchestrator.training.checkpoint import Checkpoint
+from metafleet.orchestrator.training.evaluation import (
     Judgement,
     evaluation_of,
     evaluation_record,
     evaluation_request,
     job_records,
 )
-from orchestrator.training.events import EvaluationDone, Observer
+from metafleet.orchestrator.training.events import EvaluationDone, Observer
+from metafleet.workload import WorkloadSpec
 
 VALIDATE_STREAM = "validate"
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from contracts.settings import Settings
+from metafleet.contracts.settings import Settings
 from tests.fault_table import PROPERTY
 from tests.faults.running import EXPERIMENT, ROWS
 from tests.runs import undisturbed

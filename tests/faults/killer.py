@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from contracts.settings import Settings
+from metafleet.contracts.settings import Settings
 from tests.fleet import WorkerProcess
 from tests.redis_server import RedisServer
 from tests.tcp_proxy import TcpProxy

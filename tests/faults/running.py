@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from contracts.settings import Settings
-from db.records import RunRecord
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.runs.launch import RunReport
-from orchestrator.training.events import StepDone
+from metafleet.contracts.settings import Settings
+from metafleet.db.records import RunRecord
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.runs.launch import RunReport
+from metafleet.orchestrator.training.events import StepDone
 from tests.fleet import wait_until
 from tests.runs import Watcher, assert_every_shard_once, config, execute, new_run
 

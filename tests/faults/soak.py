@@ -20,9 +20,9 @@ from pathlib import Path
 import psutil
 import redis
 
-from contracts.keys import queue_list
-from contracts.settings import Settings
-from db.records import RunRecord
+from metafleet.contracts.keys import queue_list
+from metafleet.contracts.settings import Settings
+from metafleet.db.records import RunRecord
 from tests.faults.killer import Post, RandomKiller
 from tests.faults.running import SHARDS, Running
 from tests.fleet import wait_until

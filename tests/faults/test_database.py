@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from contracts.settings import Settings, orchestrator_environment
-from db.engine import Database
+from metafleet.contracts.settings import Settings, orchestrator_environment
+from metafleet.db.engine import Database
 from metafleet.errors import DatabaseUnavailableError
-from orchestrator.cli.main import main
+from metafleet.orchestrator.cli.main import main
 from tests.faults.running import ROWS, SHARDS, STEPS, Row, Running
 from tests.fleet import Fleet
 from tests.runs import assert_every_shard_once, read_run

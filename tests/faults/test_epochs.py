@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import redis
 
-from contracts.connections import connect
-from contracts.keys import RunKeys
+from metafleet.contracts.connections import connect
+from metafleet.contracts.keys import RunKeys
 from tests.faults.running import EXPERIMENT, SHARDS, STEPS, Running
 from tests.fleet import Fleet
 from tests.runs import new_run, read_run

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from contracts.connections import connect
+from metafleet.contracts.connections import connect
 from tests.faults.running import Running
 from tests.fleet import Fleet, wait_until
 

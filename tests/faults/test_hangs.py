@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from metafleet.errors import ShardQuarantinedError
-from orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.config.experiment import ExperimentConfig
 from tests.faults.running import EXPERIMENT, ROWS, STEPS, Row, Running
 from tests.fleet import Fleet
 from tests.runs import read_run, undisturbed

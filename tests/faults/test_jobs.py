@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from contracts.job import PROTOCOL_VERSION
+from metafleet.contracts.job import PROTOCOL_VERSION
 from metafleet.errors import NumericsError, ShardQuarantinedError
 from tests.faults.running import EXPERIMENT, ROWS, Row, Running
 from tests.fleet import ROOT, Fleet, wait_until

@@ -6,8 +6,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from contracts.connections import connect
-from contracts.keys import QUEUES_STARTED, WORKERS_INFO, WORKERS_SEEN, queue_list
+from metafleet.contracts.connections import connect
+from metafleet.contracts.keys import QUEUES_STARTED, WORKERS_INFO, WORKERS_SEEN, queue_list
 from tests.faults.running import Running
 from tests.fleet import Fleet, wait_until
 from tests.redis_server import RedisServer

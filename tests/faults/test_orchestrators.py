@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from contracts.connections import connect
-from contracts.keys import RunKeys
-from contracts.ledger import RunLedger
-from contracts.settings import Settings, child_environment
-from db.engine import Database
-from db.records import RunRecord
-from db.repositories import RunRepository
+from metafleet.contracts.connections import connect
+from metafleet.contracts.keys import RunKeys
+from metafleet.contracts.ledger import RunLedger
+from metafleet.contracts.settings import Settings, child_environment
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord
+from metafleet.db.repositories import RunRepository
 from metafleet.errors import FencedError, RunLeasedError
 from tests.faults.running import EXPERIMENT, ROWS, SHARDS, STEPS, Row, Running
 from tests.fleet import ROOT, Fleet
@@ -22,29 +22,29 @@ from tests.runs import assert_every_shard_once, config, execute, new_run, undist
 # "stuck": after the call has hung for a while, other threads going on; "soon": in the midst of what
 # follows it
 PHASES = {
-    "before publish": ("orchestrator.engine.publisher", "Publisher", "send", "before"),
-    "while waiting": ("orchestrator.engine.open_step", "OpenStep", "take", "before"),
-    "after reduce": ("orchestrator.engine.open_step", "OpenStep", "outcome", "after"),
+    "before publish": ("metafleet.orchestrator.engine.publisher", "Publisher", "send", "before"),
+    "while waiting": ("metafleet.orchestrator.engine.open_step", "OpenStep", "take", "before"),
+    "after reduce": ("metafleet.orchestrator.engine.open_step", "OpenStep", "outcome", "after"),
     "before checkpoint": (
-        "orchestrator.training.checkpoint",
+        "metafleet.orchestrator.training.checkpoint",
         "CheckpointFolder",
         "write",
         "before",
     ),
     "after checkpoint, before its row": (
-        "orchestrator.training.checkpoint",
+        "metafleet.orchestrator.training.checkpoint",
         "CheckpointFolder",
         "write",
         "after",
     ),
     "with a checkpoint half written": (
-        "orchestrator.training.checkpoint",
+        "metafleet.orchestrator.training.checkpoint",
         "CheckpointFolder",
         "write",
         "stuck",
     ),
     "before the step's row": (
-        "orchestrator.recording.recorder",
+        "metafleet.orchestrator.recording.recorder",
         "Recorder",
         "record_step",
         "before",
@@ -115,7 +115,7 @@ def test_an_orchestrator_killed_while_a_validation_is_judged(standing_fleet: Fle
     validation = {"every": 3, "episodes": 30, "patience": 1}
     experiment = config(**_sections(), validation=validation, engine={"max_staleness": 1})
     run = new_run(settings, experiment)
-    begin = ("orchestrator.training.validation", "Validation", "begin", "soon")
+    begin = ("metafleet.orchestrator.training.validation", "Validation", "begin", "soon")
     _die(settings, run, begin, nth=2)
     with connect(str(settings.broker_url)) as client:
         client.delete(RunKeys(run.uid).lease)

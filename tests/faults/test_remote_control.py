@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from contracts.celery_app import make_app
-from contracts.presence import list_workers
-from orchestrator.engine import roll_call
+from metafleet.contracts.celery_app import make_app
+from metafleet.contracts.presence import list_workers
+from metafleet.orchestrator.engine import roll_call
 from tests.faults.running import Running
 from tests.fleet import ROOT, Fleet, wait_until
 from tests.redis_server import RedisServer

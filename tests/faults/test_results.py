@@ -8,19 +8,19 @@ from typing import cast
 
 import torch
 
-from contracts.connections import connect
-from contracts.job import InnerLoopJob, ShardResult, parse_job
-from contracts.keys import queue_list
-from contracts.ledger import JobLedger
-from contracts.settings import Settings
-from contracts.signing import sign
-from db.attempt_records import Outcome
-from db.engine import Database
-from db.repositories import AttemptCountRepository
+from metafleet.contracts.connections import connect
+from metafleet.contracts.job import InnerLoopJob, ShardResult, parse_job
+from metafleet.contracts.keys import queue_list
+from metafleet.contracts.ledger import JobLedger
+from metafleet.contracts.settings import Settings
+from metafleet.contracts.signing import sign
+from metafleet.db.attempt_records import Outcome
+from metafleet.db.engine import Database
+from metafleet.db.repositories import AttemptCountRepository
+from metafleet.workers.inner_loop import InnerLoopRunner
 from tests.faults.running import EXPERIMENT, Running
 from tests.fleet import Fleet
 from tests.runs import config
-from workers.inner_loop import InnerLoopRunner
 
 Lie = Callable[["Liar", InnerLoopJob, ShardResult], str]
 

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from contracts.connections import connect
-from contracts.job import InnerLoopJob
-from contracts.keys import queue_list
-from orchestrator.engine.publisher import Publisher
+from metafleet.contracts.connections import connect
+from metafleet.contracts.job import InnerLoopJob
+from metafleet.contracts.keys import queue_list
+from metafleet.orchestrator.engine.publisher import Publisher
 from tests.faults.running import SHARDS, STEPS, Running
 from tests.fleet import Fleet, WorkerProcess, wait_until
 from tests.redis_server import RedisServer

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.config.experiment import ExperimentConfig
 from tests.fleet import ROOT, Fleet
 from tests.runs import InterruptAt, execute, new_run
 from tests.same_bits.cases import CASES

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from metafleet.episode import Episode, EpisodeShape
+from metafleet.episodes.classes import ClassEpisodeSource
+from metafleet.episodes.items import ClassRows, Modality
 from metafleet.errors import ConfigError
-from metafleet.sampling import ClassEpisodeSource, ClassRows, Modality
 from metafleet.seeds import CounterRng
 
 COUNTS = {"meta_train": (7, 12, 5, 9, 20, 8, 15), "meta_test": (6, 6, 6)}

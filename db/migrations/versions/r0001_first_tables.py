@@ -76,7 +76,9 @@ def _make_runs() -> None:
         sa.Column("error", sa.Text(), nullable=True),
         sa.CheckConstraint(f"status IN ({STATUSES})", name=op.f("ck_runs_status")),
         sa.ForeignKeyConstraint(
-            ["experiment_id"], ["experiments.id"], name="fk_runs_experiment_id_experiments"
+            ["experiment_id"],
+            ["experiments.id"],
+            name="fk_runs_experiment_id_experiments",
         ),
         sa.PrimaryKeyConstraint("id", name="pk_runs"),
         sa.UniqueConstraint("uid", name="uq_runs_uid"),

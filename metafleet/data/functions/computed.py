@@ -11,8 +11,8 @@ import torch
 
 from metafleet.data.summary import DataSummary, ModalitySummary, Progress
 from metafleet.episode import SPLITS, Episode, EpisodeShape, ExampleSet
+from metafleet.episodes.source import EpisodeSource, check_counts
 from metafleet.errors import ConfigError
-from metafleet.sampling import EpisodeSource, check_counts
 from metafleet.seeds import CounterRng
 
 MODALITY = "x"

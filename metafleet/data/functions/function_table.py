@@ -14,8 +14,8 @@ from metafleet.data.importing.problems import ProblemLog, first_lines
 from metafleet.data.importing.splits import hashed
 from metafleet.data.importing.tables.table import Row, Table, number_of, read_table, text_of
 from metafleet.episode import SPLITS, Episode, EpisodeShape, ExampleSet
+from metafleet.episodes.source import EpisodeSource, check_counts
 from metafleet.errors import ConfigError, DataError
-from metafleet.sampling import EpisodeSource, check_counts
 from metafleet.seeds import CounterRng
 
 MODALITY = "x"

@@ -22,8 +22,8 @@ from metafleet.data.prepared.class_data import ClassData
 from metafleet.data.prepared.prepared import PreparedData
 from metafleet.data.prepared.preparing import find_sound
 from metafleet.data.summary import DataSummary, Progress, no_progress
+from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.errors import ConfigError, DataMissingError
-from metafleet.sampling import ClassEpisodeSource
 
 _OF_RUNS = ("imported", "modalities")
 """Options that say which data and what of them, not how a folder is read."""

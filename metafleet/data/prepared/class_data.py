@@ -13,7 +13,8 @@ from torch import Tensor
 
 from metafleet.data.prepared.prepared import Array, ArrayInfo, PreparedData
 from metafleet.data.summary import DataSummary, ModalitySummary, SplitSummary
-from metafleet.sampling import ClassEpisodeSource, ClassRows, Modality
+from metafleet.episodes.classes import ClassEpisodeSource
+from metafleet.episodes.items import ClassRows, Modality
 
 Rows = npt.NDArray[np.int64]
 _PIXELS = ("image", "video")

@@ -14,8 +14,8 @@ from metafleet.data.prepared.class_data import ClassData, Splits
 from metafleet.data.prepared.prepared import PreparedData, find_by_recipe, folder_of
 from metafleet.data.prepared.preparing import Content, find_or_decode
 from metafleet.data.summary import DataSummary, Progress, no_progress
+from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.errors import DataMissingError
-from metafleet.sampling import ClassEpisodeSource
 
 
 class StoredOptions(Protocol):

@@ -24,9 +24,9 @@ from metafleet.data.sets.glyph_faces import FACES, SIDE, Face, font_folder
 from metafleet.data.strokes import N_POINTS
 from metafleet.data.summary import DataSummary, Progress, no_progress
 from metafleet.episode import SPLITS
+from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.errors import DataMissingError
 from metafleet.options import require
-from metafleet.sampling import ClassEpisodeSource
 
 _RECIPE_VERSION = 1
 

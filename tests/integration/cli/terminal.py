@@ -55,7 +55,7 @@ class Terminal:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "orchestrator", *arguments],
+            [sys.executable, "-m", "metafleet.orchestrator", *arguments],
             env=self.environment,
             cwd=self.folder,
             stdout=subprocess.PIPE,

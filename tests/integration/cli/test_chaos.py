@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from contracts.connections import connect
-from contracts.keys import RunKeys
-from contracts.presence import announce, list_workers
-from contracts.settings import child_environment
-from orchestrator.cli.main import main
+from metafleet.contracts.connections import connect
+from metafleet.contracts.keys import RunKeys
+from metafleet.contracts.presence import announce, list_workers
+from metafleet.contracts.settings import child_environment
+from metafleet.orchestrator.cli.main import main
 from tests.fleet import Fleet, wait_until
 from tests.runs import config, new_run
 
@@ -36,7 +36,7 @@ def test_chaos_kills_workers_alone_and_ends_when_nobody_works_on_the_run(
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("METAFLEET_DATABASE_URL", raising=False)
     monkeypatch.setenv("METAFLEET_CHAOS", "1")
-    monkeypatch.setattr("orchestrator.cli.chaos._ABANDONED_AFTER_S", 2.0)
+    monkeypatch.setattr("metafleet.orchestrator.cli.chaos._ABANDONED_AFTER_S", 2.0)
     run = new_run(fleet.settings, config())
     (victim,) = fleet.start(1)
     with connect(str(fleet.settings.broker_url)) as client:

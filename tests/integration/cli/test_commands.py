@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from contracts.settings import Settings
-from db.records import RunStatus
+from metafleet.contracts.settings import Settings
+from metafleet.db.records import RunStatus
 from tests.fleet import ROOT, Fleet
 from tests.integration.cli.terminal import Terminal
 
@@ -135,7 +135,8 @@ def test_what_has_nothing_to_learn_is_refused_before_there_is_a_run(terminal: Te
 def test_a_reader_that_goes_away_costs_no_run_and_finished_runs_stay_as_they_are(
     terminal: Terminal,
 ) -> None:
-    command = f"{sys.executable} -m orchestrator submit {terminal.tiny} --in-process --seeds 1,2"
+    submit = f"submit {terminal.tiny} --in-process --seeds 1,2"
+    command = f"{sys.executable} -m metafleet.orchestrator {submit}"
     done = subprocess.run(
         ["sh", "-c", f"{command} 2>&1 | head -1"],
         check=False,

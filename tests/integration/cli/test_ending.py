@@ -3,7 +3,7 @@
 import json
 import signal
 
-from db.records import RunStatus
+from metafleet.db.records import RunStatus
 from tests.fleet import wait_until
 from tests.integration.cli.terminal import Terminal
 

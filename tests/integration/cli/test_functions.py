@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.main import main
+from metafleet.orchestrator.cli.main import main
 from tests.fleet import Fleet, child_environment
 
 EXPERIMENT = """

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.main import main
+from metafleet.orchestrator.cli.main import main
 from tests.menagerie import make_classes
 
 EXPERIMENT = """

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from contracts.settings import child_environment
-from orchestrator.cli.main import main
+from metafleet.contracts.settings import child_environment
+from metafleet.orchestrator.cli.main import main
 from tests.fleet import ROOT, Fleet
 from tests.menagerie import make_classes
 

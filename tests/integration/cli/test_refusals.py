@@ -72,7 +72,7 @@ def test_missing_data_are_one_line_that_says_how_to_get_them(terminal: Terminal)
 
 
 def test_a_reader_that_goes_away_is_no_error_message(terminal: Terminal) -> None:
-    shell = f"{sys.executable} -m orchestrator --help | true"
+    shell = f"{sys.executable} -m metafleet.orchestrator --help | true"
     done = subprocess.run(
         ["sh", "-c", shell],
         check=False,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from contracts.connections import connect
-from contracts.presence import list_workers
-from contracts.settings import Settings
+from metafleet.contracts.connections import connect
+from metafleet.contracts.presence import list_workers
+from metafleet.contracts.settings import Settings
 from tests.fleet import wait_until
 from tests.integration.cli.terminal import Terminal
 from tests.redis_server import RedisServer

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from contracts.blobs import CHUNK_BYTES, BlobStore, DirectoryBlobStore, RedisBlobStore
-from contracts.connections import connect
-from contracts.object_store import ObjectBlobStore
-from contracts.private_files import private_files
+from metafleet.contracts.blobs import CHUNK_BYTES, BlobStore, DirectoryBlobStore, RedisBlobStore
+from metafleet.contracts.connections import connect
+from metafleet.contracts.object_store import ObjectBlobStore
+from metafleet.contracts.private_files import private_files
 from metafleet.errors import (
     BlobMissingError,
     BlobStoreFullError,

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from contracts.bulk_read import read_values
-from contracts.connections import connect
+from metafleet.contracts.bulk_read import read_values
+from metafleet.contracts.connections import connect
 from tests.redis_server import RedisServer
 
 

@@ -4,9 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from contracts.blobs import CHUNK_BYTES, RedisBlobStore
-from contracts.codec import content_digest
-from contracts.connections import connect
+from metafleet.contracts.blobs import CHUNK_BYTES, RedisBlobStore
+from metafleet.contracts.codec import content_digest
+from metafleet.contracts.connections import connect
 from tests.fleet import ROOT
 from tests.redis_server import RedisServer
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from contracts.connections import connect
-from contracts.keys import WORKERS_INFO, WORKERS_SEEN
-from contracts.presence import WorkerInfo, announce, list_alive, list_workers, withdraw
+from metafleet.contracts.connections import connect
+from metafleet.contracts.keys import WORKERS_INFO, WORKERS_SEEN
+from metafleet.contracts.presence import WorkerInfo, announce, list_alive, list_workers, withdraw
+from metafleet.workers.presence import PresenceThread
 from tests.fleet import wait_until
 from tests.redis_server import RedisServer
-from workers.presence import PresenceThread
 
 WORKER = WorkerInfo(
     name="cpu0@host",

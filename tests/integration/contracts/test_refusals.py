@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-from contracts.connections import Client, connect, redis_errors
-from contracts.ledger import RunLedger
+from metafleet.contracts.connections import Client, connect, redis_errors
+from metafleet.contracts.ledger import RunLedger
 from metafleet.errors import BrokerUnavailableError, ConfigError, ForeignDataError
 from tests.fleet import wait_until
 from tests.redis_server import RedisServer

@@ -4,10 +4,10 @@ import base64
 import json
 from typing import Any
 
-from contracts.celery_app import make_app
-from contracts.connections import connect
-from contracts.keys import queue_list, queue_name
-from contracts.task_message import task_message
+from metafleet.contracts.celery_app import make_app
+from metafleet.contracts.connections import connect
+from metafleet.contracts.keys import queue_list, queue_name
+from metafleet.contracts.task_message import task_message
 from tests.redis_server import RedisServer
 
 KEY, QUEUE = "test-key", "inner.gpu"

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from contracts.settings import Settings
+from metafleet.contracts.settings import Settings
 from metafleet.data.importing.importer import import_folder
 from metafleet.data.importing.options import FolderOptions
-from orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.config.experiment import ExperimentConfig
 from tests.fleet import ROOT, Fleet
 from tests.runs import execute, new_run, undisturbed
 from tests.unit.data.importing.conftest import OTHER_SEED

@@ -5,7 +5,7 @@ import torch
 
 from metafleet.data.registry import open_source, summarise
 from metafleet.episode import EpisodeShape
-from metafleet.sampling import EpisodeSource
+from metafleet.episodes.source import EpisodeSource
 from metafleet.seeds import CounterRng
 
 OPTIONS = {"name": "glyphs"}

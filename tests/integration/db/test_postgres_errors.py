@@ -2,8 +2,8 @@
 
 import pytest
 
-from db.connection import make_engine, parse_url
-from db.engine import Database, status, upgrade
+from metafleet.db.connection import make_engine, parse_url
+from metafleet.db.engine import Database, status, upgrade
 from metafleet.errors import DatabaseError
 from tests.postgres import PASSWORD, PostgresServer
 from tests.unit.db.test_schema import schema_differences

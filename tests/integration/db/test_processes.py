@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from db.engine import Database, status
-from db.repositories import JobRepository, OuterStepRepository
+from metafleet.db.engine import Database, status
+from metafleet.db.repositories import JobRepository, OuterStepRepository
 from tests.databases import add_run
 from tests.postgres import PostgresServer
 

@@ -5,15 +5,15 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from db.engine import Database
-from db.records import (
+from metafleet.db.engine import Database
+from metafleet.db.records import (
     CheckpointRecord,
     EvaluationRecord,
     JobTotals,
     RunStatus,
     WorkerJobs,
 )
-from db.repositories import (
+from metafleet.db.repositories import (
     CheckpointRepository,
     EvaluationRepository,
     ExperimentRepository,

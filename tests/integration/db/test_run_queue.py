@@ -7,12 +7,17 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from db.clock import database_now
-from db.engine import Database
-from db.models import Server
-from db.records import CheckpointRecord, RunRecord, RunStatus, TakenRun
-from db.repositories import CheckpointRepository, RunQueue, RunRepository, ServerRepository
-from db.repositories.run_queue import MAX_DEATHS
+from metafleet.db.clock import database_now
+from metafleet.db.engine import Database
+from metafleet.db.models import Server
+from metafleet.db.records import CheckpointRecord, RunRecord, RunStatus, TakenRun
+from metafleet.db.repositories import (
+    CheckpointRepository,
+    RunQueue,
+    RunRepository,
+    ServerRepository,
+)
+from metafleet.db.repositories.run_queue import MAX_DEATHS
 from metafleet.errors import ConfigError, FencedError
 from tests.databases import add_run, new_run
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from contracts.connections import connect
-from contracts.presence import list_workers
-from contracts.settings import Settings
+from metafleet.contracts.connections import connect
+from metafleet.contracts.presence import list_workers
+from metafleet.contracts.settings import Settings
 from metafleet.errors import ConfigError
-from orchestrator.embedded.stack import EmbeddedStack, StackOrder
-from orchestrator.embedded.stack_file import discard_stale_stack
+from metafleet.orchestrator.embedded.stack import EmbeddedStack, StackOrder
+from metafleet.orchestrator.embedded.stack_file import discard_stale_stack
 from tests.fleet import ROOT, wait_until
 
 _OWNER = """

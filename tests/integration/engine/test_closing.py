@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from contracts.connections import connect
-from contracts.keys import RunKeys
-from contracts.ledger import RunLedger
-from contracts.settings import Settings
+from metafleet.contracts.connections import connect
+from metafleet.contracts.keys import RunKeys
+from metafleet.contracts.ledger import RunLedger
+from metafleet.contracts.settings import Settings
 from metafleet.errors import BrokerUnavailableError, RunLeasedError
-from orchestrator.engine.dispatchers import open_dispatcher
-from orchestrator.engine.fleet import FleetDispatcher
-from orchestrator.engine.transfer import Carrier
+from metafleet.orchestrator.engine.dispatchers import open_dispatcher
+from metafleet.orchestrator.engine.fleet import FleetDispatcher
+from metafleet.orchestrator.engine.transfer import Carrier
 from tests.messages import make_request, new_uid
 from tests.redis_server import RedisServer
 from tests.runs import config

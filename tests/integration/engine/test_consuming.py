@@ -1,6 +1,6 @@
 """How a worker takes messages: only those that somebody can begin with, and leaving no trace."""
 
-from contracts.connections import connect
+from metafleet.contracts.connections import connect
 from tests.fleet import Fleet
 from tests.runs import Watcher, config, execute, new_run, undisturbed
 

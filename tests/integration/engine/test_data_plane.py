@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from contracts.host_cache import HostCache
-from contracts.settings import Settings
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.engine.fleet import FleetDispatcher
-from orchestrator.engine.open_step import OpenStep
+from metafleet.contracts.host_cache import HostCache
+from metafleet.contracts.settings import Settings
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.fleet import FleetDispatcher
+from metafleet.orchestrator.engine.open_step import OpenStep
 from tests.fleet import Fleet, open_fleet, wait_until
 from tests.redis_server import RedisServer
 from tests.runs import config, execute, new_run, read_jobs, undisturbed
@@ -160,7 +160,7 @@ def test_workers_of_another_host_that_came_unseen_get_the_state_after_all(
     def blind(self: FleetDispatcher) -> frozenset[str]:
         return here[0]
 
-    monkeypatch.setattr("orchestrator.engine.ownership.Ownership.hosts", property(blind))
+    monkeypatch.setattr("metafleet.orchestrator.engine.ownership.Ownership.hosts", property(blind))
     here.append(frozenset({HostCache(settings.host_cache_dir).host_id}))
 
     assert execute(settings, new_run(settings, short())).checkpoint_sha256 == expected

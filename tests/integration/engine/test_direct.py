@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from contracts.codec import encode
-from contracts.direct_client import DirectClient
-from contracts.settings import Settings
+from metafleet.contracts.codec import encode
+from metafleet.contracts.direct_client import DirectClient
+from metafleet.contracts.settings import Settings
 from metafleet.errors import ConfigError
-from orchestrator.engine.direct_server import DirectServer
+from metafleet.orchestrator.engine.direct_server import DirectServer
 from tests.certificates import CertificateFiles, make_certificate
 from tests.fleet import Fleet, open_fleet, wait_until
 from tests.messages import make_sums
@@ -194,7 +194,9 @@ class TestServer:
         route = DirectClient(KEY).to(server.address)
         assert route is not None
 
-        monkeypatch.setattr("contracts.direct_client._hashed", None)  # what is sent goes through it
+        monkeypatch.setattr(
+            "metafleet.contracts.direct_client._hashed", None
+        )  # what is sent goes through it
 
         assert [route.give(key, encoded) for key in ("sum", "other", "forgotten")] == [None] * 3
 

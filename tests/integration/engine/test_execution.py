@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from contracts.settings import Settings
+from metafleet.contracts.settings import Settings
 from metafleet.errors import ConfigError
-from orchestrator.autotune import preparation
+from metafleet.orchestrator.autotune import preparation
 from tests.fleet import Fleet, wait_until
 from tests.runs import (
     InterruptAt,

@@ -12,15 +12,15 @@ import psutil
 import pytest
 import torch
 
-from contracts.connections import connect
+from metafleet.contracts.connections import connect
 from metafleet.data import registry as datasets
 from metafleet.episode import META_TRAIN
+from metafleet.orchestrator.engine.fleet import FleetDispatcher
+from metafleet.orchestrator.engine.fleet_options import FleetOptions
+from metafleet.orchestrator.engine.step import StepRequest
 from metafleet.params import MetaState, Params
 from metafleet.reduction import TreeReducer
 from metafleet.workload import Workload
-from orchestrator.engine.fleet import FleetDispatcher
-from orchestrator.engine.fleet_options import FleetOptions
-from orchestrator.engine.step import StepRequest
 from tests.fleet import Fleet
 from tests.messages import new_uid
 from tests.runs import config

@@ -2,8 +2,8 @@
 
 import pytest
 
-from contracts.connections import connect
-from orchestrator.engine.redis_clock import RedisClock
+from metafleet.contracts.connections import connect
+from metafleet.orchestrator.engine.redis_clock import RedisClock
 from tests.redis_server import RedisServer
 
 
@@ -33,7 +33,9 @@ def test_it_is_asked_for_again_when_it_is_old_or_forgotten(
             return 1000 * self.asked, 5
 
     now_s = [100.0]
-    monkeypatch.setattr("orchestrator.engine.redis_clock.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr(
+        "metafleet.orchestrator.engine.redis_clock.time.monotonic", lambda: now_s[0]
+    )
     server = FakeRedis()
     clock = RedisClock(server)  # type: ignore[arg-type]
 

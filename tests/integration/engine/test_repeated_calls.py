@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import redis
 
-from contracts.blobs import RedisBlobStore
-from contracts.connections import connect
-from contracts.ledger import RunLedger
+from metafleet.contracts.blobs import RedisBlobStore
+from metafleet.contracts.connections import connect
+from metafleet.contracts.ledger import RunLedger
 from tests.fleet import Fleet
 from tests.integration.engine.test_several_steps import Bench
 

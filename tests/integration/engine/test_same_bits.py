@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from contracts.connections import connect
-from contracts.keys import RunKeys
+from metafleet.contracts.connections import connect
+from metafleet.contracts.keys import RunKeys
 from tests.fleet import Fleet, wait_until
 from tests.runs import (
     InterruptAt,

@@ -5,16 +5,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from contracts.connections import connect
+from metafleet.contracts.connections import connect
 from metafleet.data import registry as datasets
 from metafleet.episode import META_TRAIN, META_VAL
 from metafleet.errors import NumericsError
+from metafleet.orchestrator.engine.dispatchers import open_dispatcher
+from metafleet.orchestrator.engine.fleet import FleetDispatcher
+from metafleet.orchestrator.engine.local import LocalDispatcher
+from metafleet.orchestrator.engine.step import Dispatcher, StepOutcome, StepRequest
 from metafleet.params import digest
 from metafleet.workload import Workload
-from orchestrator.engine.dispatchers import open_dispatcher
-from orchestrator.engine.fleet import FleetDispatcher
-from orchestrator.engine.local import LocalDispatcher
-from orchestrator.engine.step import Dispatcher, StepOutcome, StepRequest
 from tests.fleet import Fleet
 from tests.messages import new_uid
 from tests.redis_server import RedisServer

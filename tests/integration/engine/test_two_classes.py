@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from contracts.connections import connect
-from contracts.keys import queue_list
+from metafleet.contracts.connections import connect
+from metafleet.contracts.keys import queue_list
 from tests.faults.running import Running
 from tests.fleet import Fleet, WorkerProcess
 from tests.runs import config, execute, new_run, read_jobs, read_run, undisturbed

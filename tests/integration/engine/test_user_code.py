@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from db.engine import Database
-from db.models import AttemptCount
+from metafleet.db.engine import Database
+from metafleet.db.models import AttemptCount
 from metafleet.errors import ImpureError
+from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.sources import disk_digest
-from orchestrator.config.experiment import ExperimentConfig
 from tests.fleet import Fleet, open_fleet
 from tests.redis_server import RedisServer
 from tests.runs import (

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from contracts.connections import connect
-from db.engine import Database
-from orchestrator.autotune import preparation
-from orchestrator.runs import run_session
-from orchestrator.runs.launch import create_runs
+from metafleet.contracts.connections import connect
+from metafleet.db.engine import Database
+from metafleet.orchestrator.autotune import preparation
+from metafleet.orchestrator.runs import run_session
+from metafleet.orchestrator.runs.launch import create_runs
 from tests.fleet import Fleet, wait_until
 from tests.runs import (
     InterruptAt,

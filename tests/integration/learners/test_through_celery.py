@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.training.events import EvaluationDone
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.training.events import EvaluationDone
 from tests.fleet import ROOT, Fleet
 from tests.runs import execute, new_run
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from contracts.settings import Settings, orchestrator_environment
-from db.engine import Database
-from db.records import RunRecord, RunStatus
-from db.repositories import RunRepository
+from metafleet.contracts.settings import Settings, orchestrator_environment
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord, RunStatus
+from metafleet.db.repositories import RunRepository
 from metafleet.errors import ConfigError, MetafleetError
-from orchestrator.cli.main import main
-from orchestrator.runs.dead_owners import settle_dead_runs
-from orchestrator.runs.process_name import process_name
+from metafleet.orchestrator.cli.main import main
+from metafleet.orchestrator.runs.dead_owners import settle_dead_runs
+from metafleet.orchestrator.runs.process_name import process_name
 from tests.databases import add_run, new_run
 from tests.fleet import ROOT, wait_until
 from tests.runs import config, execute, read_run
@@ -38,7 +38,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def start_endless(settings: Settings, *arguments: str) -> subprocess.Popen[bytes]:
     command = ["submit", "sinusoid-maml", "--in-process", "--set", "outer.steps=100000", *arguments]
     return subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", *command],
+        [sys.executable, "-m", "metafleet.orchestrator", *command],
         env=orchestrator_environment(settings),
         cwd=ROOT,
         stdout=subprocess.DEVNULL,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from contracts.keys import RunKeys
-from contracts.settings import Settings
-from db.records import RunRecord
+from metafleet.contracts.keys import RunKeys
+from metafleet.contracts.settings import Settings
+from metafleet.db.records import RunRecord
 from metafleet.errors import RunLeasedError
-from orchestrator.runs.lease import once_free
+from metafleet.orchestrator.runs.lease import once_free
 from tests.redis_server import RedisServer
 from tests.unit.orchestrator.test_curve import run_of
 

@@ -12,16 +12,16 @@ import pytest
 from filelock import FileLock
 from sqlalchemy import text
 
-from contracts.settings import Settings
-from db.engine import Database
-from db.records import RunRecord, RunStatus
-from db.repositories import OuterStepRepository, RunRepository
+from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord, RunStatus
+from metafleet.db.repositories import OuterStepRepository, RunRepository
 from metafleet.errors import RunNotFoundError
-from orchestrator.cli.main import main
-from orchestrator.recording.left_rows import put_back_lost_runs, replay_left_rows
-from orchestrator.recording.recorder import Recorder
-from orchestrator.recording.rows import EpochRow, LostRun, StatusChange
-from orchestrator.recording.spill import SpillFile
+from metafleet.orchestrator.cli.main import main
+from metafleet.orchestrator.recording.left_rows import put_back_lost_runs, replay_left_rows
+from metafleet.orchestrator.recording.recorder import Recorder
+from metafleet.orchestrator.recording.rows import EpochRow, LostRun, StatusChange
+from metafleet.orchestrator.recording.spill import SpillFile
 from tests.databases import add_run, make_step
 
 
@@ -78,7 +78,7 @@ def test_rows_of_a_run_that_is_being_run_are_its_own_business(
 def test_rows_that_cannot_be_written_yet_wait_and_reading_goes_on(
     settings: Settings, run: RunRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("db.connection.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("metafleet.db.connection.BUSY_TIMEOUT_S", 0.05)
     other = sqlite3.connect(settings.home / "metafleet.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     said: list[str] = []

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from contracts.settings import Settings
-from db.records import RunRecord
-from orchestrator.cli.main import main
+from metafleet.contracts.settings import Settings
+from metafleet.db.records import RunRecord
+from metafleet.orchestrator.cli.main import main
 from tests.runs import Watcher, assert_every_shard_once, config, execute, new_run, read_run
 
 STEPS = 6

@@ -13,11 +13,11 @@ from typing import Any
 
 import psutil
 
-from contracts.settings import Settings, child_environment
-from db.engine import Database
-from db.records import RunRecord
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.runs.launch import Queueing, create_runs
+from metafleet.contracts.settings import Settings, child_environment
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.runs.launch import Queueing, create_runs
 from tests.fleet import ROOT, wait_until
 
 
@@ -30,7 +30,7 @@ def queue_run(settings: Settings, experiment: ExperimentConfig, *, priority: int
 
 def command(settings: Settings, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", *arguments],
+        [sys.executable, "-m", "metafleet.orchestrator", *arguments],
         env=child_environment(settings),
         cwd=ROOT,
         stdout=subprocess.PIPE,

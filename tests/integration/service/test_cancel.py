@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from contracts.settings import Settings
-from db.engine import Database
-from db.records import RunRecord, RunStatus
-from db.repositories import RunRepository
+from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord, RunStatus
+from metafleet.db.repositories import RunRepository
 from metafleet.errors import FleetError, RunCancelledError
-from orchestrator.runs.attached import AttachedRun, report_of
-from orchestrator.runs.launch import execute_run
-from orchestrator.runs.tenure import Tenure
+from metafleet.orchestrator.runs.attached import AttachedRun, report_of
+from metafleet.orchestrator.runs.launch import execute_run
+from metafleet.orchestrator.runs.tenure import Tenure
 from tests.fleet import wait_until
 from tests.integration.service.servers import command
 from tests.runs import Watcher, config, execute, new_run, read_run, undisturbed

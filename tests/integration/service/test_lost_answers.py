@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from contracts.settings import Settings
-from db.engine import Database
-from db.records import RunRecord, RunStatus
-from db.repositories import RunRepository
+from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord, RunStatus
+from metafleet.db.repositories import RunRepository
 from metafleet.errors import DatabaseUnavailableError
-from orchestrator.service import server as server_module
-from orchestrator.service.server import Server, ServerEvent
+from metafleet.orchestrator.service import server as server_module
+from metafleet.orchestrator.service.server import Server, ServerEvent
 from tests.databases import new_run
 from tests.redis_server import RedisServer
 

@@ -6,7 +6,7 @@ import signal
 import time
 from datetime import UTC, datetime
 
-from db.records import RunStatus
+from metafleet.db.records import RunStatus
 from tests.fleet import Fleet, wait_until
 from tests.integration.service.servers import command, queue_run, serving
 from tests.runs import (

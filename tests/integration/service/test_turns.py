@@ -4,8 +4,8 @@ import re
 import threading
 from itertools import groupby
 
-from db.records import RunRecord
-from orchestrator.config.experiment import ExperimentConfig
+from metafleet.db.records import RunRecord
+from metafleet.orchestrator.config.experiment import ExperimentConfig
 from tests.fleet import Fleet, wait_until
 from tests.runs import config, execute, new_run, undisturbed
 

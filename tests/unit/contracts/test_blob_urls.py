@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from contracts.blobs import DirectoryBlobStore, RedisBlobStore, open_blob_store
-from contracts.object_store import ObjectBlobStore
+from metafleet.contracts.blobs import DirectoryBlobStore, RedisBlobStore, open_blob_store
+from metafleet.contracts.object_store import ObjectBlobStore
 from metafleet.errors import BrokerUnavailableError, ConfigError
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from contracts.codec import (
+from metafleet.contracts.codec import (
     Schema,
     check_digest,
     decode_tensors,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from contracts.connections import connect, redis_errors, require_broker_url
-from contracts.settings import Settings
+from metafleet.contracts.connections import connect, redis_errors, require_broker_url
+from metafleet.contracts.settings import Settings
 from metafleet.errors import BrokerUnavailableError, ConfigError, MetafleetError
 
 URL = "redis://:geheim@redis.example:6379/0"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.direct import authorization, is_same, proof, state_target, sum_target
+from metafleet.contracts.direct import authorization, is_same, proof, state_target, sum_target
 
 TARGET = sum_target("mf:run:sum", 10)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from contracts import host_cache
-from contracts.codec import decode_tensors, encode, schema_of
-from contracts.exchange import Exchange
-from contracts.host_area import HostArea
-from contracts.host_cache import HostCache
-from contracts.keys import RunKeys
 from metafleet.cancellation import cancellable
+from metafleet.contracts import host_cache
+from metafleet.contracts.codec import decode_tensors, encode, schema_of
+from metafleet.contracts.exchange import Exchange
+from metafleet.contracts.host_area import HostArea
+from metafleet.contracts.host_cache import HostCache
+from metafleet.contracts.keys import RunKeys
 from metafleet.errors import BlobMissingError, ContractError, StaleError
 from metafleet.params import digest
 from tests.fleet import ROOT

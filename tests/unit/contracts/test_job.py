@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from contracts.job import PROTOCOL_VERSION, parse_job, parse_result
+from metafleet.contracts.job import PROTOCOL_VERSION, parse_job, parse_result
 from metafleet.errors import ContractError, ProtocolMismatchError
 from tests.messages import make_job, make_result
 

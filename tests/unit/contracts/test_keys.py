@@ -1,7 +1,7 @@
 """Redis keys: one slot for a run, and no key that two things share."""
 
-from contracts.job import PROTOCOL_VERSION
-from contracts.keys import KEY_PREFIX, RunKeys, queue_list, queue_of
+from metafleet.contracts.job import PROTOCOL_VERSION
+from metafleet.contracts.keys import KEY_PREFIX, RunKeys, queue_list, queue_of
 
 
 def all_keys(run: str) -> list[str]:

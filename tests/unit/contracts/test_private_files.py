@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from contracts.private_files import private_files, tighten
-from contracts.settings import make_folder
-from db.engine import Database
+from metafleet.contracts.private_files import private_files, tighten
+from metafleet.contracts.settings import make_folder
+from metafleet.db.engine import Database
 
 
 @pytest.fixture(autouse=True)

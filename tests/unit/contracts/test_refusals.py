@@ -6,8 +6,8 @@ Refusals that a server can be brought to are in tests/integration/contracts/test
 import pytest
 from redis._parsers.base import BaseParser
 
-from contracts.connections import redis_errors
-from contracts.refusals import PASSING, code_of
+from metafleet.contracts.connections import redis_errors
+from metafleet.contracts.refusals import PASSING, code_of
 from metafleet.errors import BrokerUnavailableError, ConfigError, FleetError, ForeignDataError
 
 REPLIES = {

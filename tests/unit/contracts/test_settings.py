@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.settings import Settings, child_environment, make_folder, redact_url
+from metafleet.contracts.settings import Settings, child_environment, make_folder, redact_url
 from metafleet.errors import ConfigError
 
 SECRETS = {

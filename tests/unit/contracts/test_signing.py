@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_job, parse_result
-from contracts.signing import sign, verify
+from metafleet.contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_job, parse_result
+from metafleet.contracts.signing import sign, verify
 from metafleet.errors import ContractError, SignatureError
 from tests.messages import make_job, make_result
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from contracts.job import PROTOCOL_VERSION
-from contracts.presence import WorkerInfo
-from contracts.signing_key import key_id
-from orchestrator.engine.incompatible_workers import Strangers, find_mismatch
+from metafleet.contracts.job import PROTOCOL_VERSION
+from metafleet.contracts.presence import WorkerInfo
+from metafleet.contracts.signing_key import key_id
+from metafleet.orchestrator.engine.incompatible_workers import Strangers, find_mismatch
 
 KEY = "a-secret-key"
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from metafleet.data import registry
 from metafleet.errors import ConfigError, DataError, DataMissingError
-from orchestrator.cli.data import data
+from metafleet.orchestrator.cli.data import data
 
 
 @pytest.fixture

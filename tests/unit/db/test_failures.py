@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from contracts.settings import redact_url
-from db.engine import Database, status, upgrade
+from metafleet.contracts.settings import redact_url
+from metafleet.db.engine import Database, status, upgrade
 from metafleet.errors import DatabaseError, DatabaseUnavailableError
 from tests.databases import add_run
 
@@ -93,7 +93,7 @@ def test_a_read_only_file_is_one_line_too(public_folder: Path) -> None:
 def test_a_lock_that_is_not_released_may_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("db.connection.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("metafleet.db.connection.BUSY_TIMEOUT_S", 0.05)
     with Database.open(f"sqlite:///{tmp_path}/x.db") as database:
         other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")

@@ -17,10 +17,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, inspect, text
 
-from db.connection import make_engine, parse_url
-from db.engine import Database, status, upgrade
-from db.models import Base
-from db.schema import REVISIONS, alembic_config
+from metafleet.db.connection import make_engine, parse_url
+from metafleet.db.engine import Database, status, upgrade
+from metafleet.db.models import Base
+from metafleet.db.schema import REVISIONS, alembic_config
 from metafleet.errors import DatabaseError
 
 ROOT = Path(__file__).parents[3]
@@ -87,7 +87,7 @@ def test_a_missing_database_is_told_from_an_empty_a_current_and_a_newer_one(url:
 
 
 def test_reading_waits_for_no_writer(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("db.connection.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("metafleet.db.connection.BUSY_TIMEOUT_S", 0.05)
     upgrade(url)
     writer = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
@@ -138,14 +138,15 @@ def test_an_older_database_is_opened_only_on_request(url: str) -> None:
 
 def test_an_installed_package_brings_its_migrations(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    for package in ("db", "contracts", "metafleet"):
-        copy_as_a_wheel_would(ROOT / package, site / package)
+    copy_as_a_wheel_would(ROOT / "metafleet", site / "metafleet")
+    for package in ("db", "contracts"):
+        copy_as_a_wheel_would(ROOT / package, site / "metafleet" / package)
 
     program = (
         f"import sys; sys.path.insert(0, {str(site)!r})\n"
-        "import db.engine\n"
-        f"assert db.engine.__file__.startswith({str(site)!r}), db.engine.__file__\n"
-        f"assert db.engine.upgrade('sqlite:///{tmp_path}/x.db').is_current\n"
+        "from metafleet.db import engine\n"
+        f"assert engine.__file__.startswith({str(site)!r}), engine.__file__\n"
+        f"assert engine.upgrade('sqlite:///{tmp_path}/x.db').is_current\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, timeout=60)
 

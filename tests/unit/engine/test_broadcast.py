@@ -5,14 +5,14 @@ from typing import cast
 
 import pytest
 
-from contracts.codec import decode_tensors, schema_of
-from contracts.connections import Client
-from contracts.host_area import HostArea
-from contracts.host_cache import HostCache
-from contracts.keys import RunKeys
+from metafleet.contracts.codec import decode_tensors, schema_of
+from metafleet.contracts.connections import Client
+from metafleet.contracts.host_area import HostArea
+from metafleet.contracts.host_cache import HostCache
+from metafleet.contracts.keys import RunKeys
 from metafleet.errors import BlobMissingError
+from metafleet.orchestrator.engine.state_publisher import Broadcast
 from metafleet.params import MetaState, digest, flatten_state
-from orchestrator.engine.state_publisher import Broadcast
 from tests.memory_blobs import MemoryBlobs
 from tests.messages import make_state
 

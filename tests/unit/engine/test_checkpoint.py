@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from metafleet.errors import CheckpointError
+from metafleet.orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, read_checkpoint
+from metafleet.orchestrator.training.checkpoint_header import Progress
 from metafleet.params import flatten_state
-from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, read_checkpoint
-from orchestrator.training.checkpoint_header import Progress
 from tests.messages import make_state
 
 

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from metafleet.errors import CheckpointError
+from metafleet.orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, read_checkpoint
+from metafleet.orchestrator.training.checkpoint_header import Progress
 from metafleet.params import MetaState
-from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, read_checkpoint
-from orchestrator.training.checkpoint_header import Progress
 
 TERMS: dict[str, Any] = {
     "config": {"seed": 7, "outer": {"lr": 0.01, "steps": 60}, "learner": {"name": "maml"}},

@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 import torch
 
-from contracts.exchange import Exchange
-from contracts.job import ShardResult
-from contracts.keys import RunKeys
+from metafleet.contracts.exchange import Exchange
+from metafleet.contracts.job import ShardResult
+from metafleet.contracts.keys import RunKeys
 from metafleet.errors import (
     BlobMissingError,
     BrokerUnavailableError,
     ContractError,
     StaleError,
 )
+from metafleet.orchestrator.engine.collector import Collector
+from metafleet.orchestrator.engine.step import StepRequest, cut
 from metafleet.params import MetaState, Params, digest, flatten_state
-from orchestrator.engine.collector import Collector
-from orchestrator.engine.step import StepRequest, cut
 from tests.memory_blobs import MemoryBlobs
 from tests.messages import make_request, make_result, make_sums, with_blob
 

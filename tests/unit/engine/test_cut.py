@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.engine.step import Shard, cut
+from metafleet.orchestrator.engine.step import Shard, cut
 from tests.messages import make_request
 
 

@@ -16,15 +16,15 @@ from urllib.parse import urlsplit
 import pytest
 import torch
 
-from contracts.codec import encode
-from contracts.direct import PROOF_HEADER, authorization, proof, state_target, sum_target
-from contracts.direct_client import DirectClient
-from contracts.exchange import Exchange
-from contracts.job import BlobRef
+from metafleet.contracts.codec import encode
+from metafleet.contracts.direct import PROOF_HEADER, authorization, proof, state_target, sum_target
+from metafleet.contracts.direct_client import DirectClient
+from metafleet.contracts.exchange import Exchange
+from metafleet.contracts.job import BlobRef
 from metafleet.errors import ConfigError, DigestError
-from orchestrator.engine import direct_app
-from orchestrator.engine.direct_server import DirectServer, open_tls
-from orchestrator.web import server as web_server
+from metafleet.orchestrator.engine import direct_app
+from metafleet.orchestrator.engine.direct_server import DirectServer, open_tls
+from metafleet.orchestrator.web import server as web_server
 from tests.certificates import make_certificate
 from tests.fleet import wait_until
 from tests.memory_blobs import MemoryBlobs
@@ -130,7 +130,7 @@ def test_silent_strangers_do_not_keep_workers_out_for_good(
     client = DirectClient(KEY, ca_file=files.ca)
     try:
         # a TLS handshake has the time of a connection attempt, after which the store is used
-        monkeypatch.setattr("contracts.direct_client._CONNECT_TIMEOUT_S", 20.0)
+        monkeypatch.setattr("metafleet.contracts.direct_client._CONNECT_TIMEOUT_S", 20.0)
         assert client.fetch(server.address, "state", SUM.n_bytes) is not None
     finally:
         for stranger in strangers:

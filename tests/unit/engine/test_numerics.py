@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from metafleet.orchestrator.engine.numerics import Numerics
 from metafleet.sources import imported_digest
 from metafleet.workload_spec import WorkloadSpec
-from orchestrator.engine.numerics import Numerics
 from tests.messages import make_result
 
 SPEC = WorkloadSpec(0, {"name": "x"}, "", {}, {"name": "mlp"}, {"name": "maml"})

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from metafleet.errors import CheckpointError, NumericsError
+from metafleet.orchestrator.config.outer import Outer
+from metafleet.orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, read_checkpoint
+from metafleet.orchestrator.training.checkpoint_header import Progress
+from metafleet.orchestrator.training.outer_optimiser import OuterOptimiser
 from metafleet.params import MetaState, Params, digest, flatten_state
-from orchestrator.config.outer import Outer
-from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, read_checkpoint
-from orchestrator.training.checkpoint_header import Progress
-from orchestrator.training.outer_optimiser import OuterOptimiser
 from tests.messages import make_state, make_sums
 
 N_EPISODES = 5

@@ -3,7 +3,7 @@
 import pytest
 
 from metafleet.errors import BrokerUnavailableError, DatabaseUnavailableError, MetafleetError
-from orchestrator.engine.retry import Patience
+from metafleet.orchestrator.engine.retry import Patience
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from orchestrator.engine.placement import LaneLoad, place
+from metafleet.orchestrator.engine.placement import LaneLoad, place
 
 
 def lane(

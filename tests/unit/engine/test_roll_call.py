@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from contracts.job import PROTOCOL_VERSION
-from contracts.presence import WorkerInfo
-from orchestrator.engine import roll_call
-from orchestrator.engine.roll_call import STARVES_AFTER_S, RollCall
+from metafleet.contracts.job import PROTOCOL_VERSION
+from metafleet.contracts.presence import WorkerInfo
+from metafleet.orchestrator.engine import roll_call
+from metafleet.orchestrator.engine.roll_call import STARVES_AFTER_S, RollCall
 
 QUEUES = ("inner.gpu", "inner.cpu")
 LOOKS_EVERY_S = 2.0

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from contracts.discarded_attempts import Dropped
-from db.attempt_records import AttemptCountRecord, AttemptRecord, Outcome
-from orchestrator.engine import attempt_counts as module
-from orchestrator.engine.attempt_counts import MOST_OF_A_STEP, StepTally, Tally
+from metafleet.contracts.discarded_attempts import Dropped
+from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord, Outcome
+from metafleet.orchestrator.engine import attempt_counts as module
+from metafleet.orchestrator.engine.attempt_counts import MOST_OF_A_STEP, StepTally, Tally
 
 
 class Sink:

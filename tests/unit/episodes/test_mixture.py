@@ -8,12 +8,14 @@ import torch
 from metafleet.data import registry
 from metafleet.data.mixture import MixtureOptions
 from metafleet.episode import CLASS_TEXT, EpisodeShape, presence_key
+from metafleet.episodes.classes import ClassEpisodeSource
+from metafleet.episodes.items import ClassRows, Modality
 from metafleet.episodes.mixture import MixtureSource, Part
+from metafleet.episodes.problem_of import problem_of
 from metafleet.errors import ConfigError
 from metafleet.execution.chunk import chunks_of
 from metafleet.models.registry import model_factory
 from metafleet.params import digest
-from metafleet.sampling import ClassEpisodeSource, ClassRows, Modality, problem_of
 from metafleet.seeds import CounterRng
 from metafleet.workload import Workload, WorkloadSpec
 

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from metafleet.episode import CLASS_TEXT, Episode, EpisodeShape, presence_key
 from metafleet.episodes.class_names import count_leaks, name_bytes
+from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.episodes.drawing import Candidates, draw_items, uneven_shots
+from metafleet.episodes.items import ClassRows, Modality
 from metafleet.episodes.masking import drop_modalities
 from metafleet.errors import ConfigError
-from metafleet.sampling import ClassEpisodeSource, ClassRows, Modality
 from metafleet.seeds import CounterRng
 
 COUNTS = (7, 12, 5, 9, 20, 8, 15)

@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from contracts import fingerprint as fingerprint_module
-from contracts.code_used import describe_code
-from contracts.fingerprint import differences, explain, fingerprint, fingerprint_text, merged
+import metafleet
+from metafleet.contracts.code_used import describe_code
+from metafleet.contracts.fingerprint import (
+    differences,
+    explain,
+    fingerprint,
+    fingerprint_text,
+    merged,
+)
 from metafleet.execution.strategy import Strategy
 from metafleet.sources import disk_digest, folder_digest, imported_digest
 from metafleet.workload_spec import WorkloadSpec
@@ -123,10 +129,13 @@ def test_a_package_changed_on_disk_after_its_import_is_to_be_restarted(
 
 
 def test_the_code_that_computes_shards_is_more_than_the_core() -> None:
-    root = Path(fingerprint_module.__file__).parent.parent
-    whole = folder_digest(root / "metafleet", root / "contracts", root / "workers")
-    assert fingerprint()["code"].endswith(f"+{whole[:12]}")
-    assert folder_digest(root / "metafleet") != whole
+    root = Path(metafleet.__file__).parent
+    computing = folder_digest(root, without=("orchestrator", "db", "experiments"))
+    core = folder_digest(
+        root, without=("orchestrator", "db", "experiments", "contracts", "workers")
+    )
+    assert fingerprint()["code"].endswith(f"+{computing[:12]}")
+    assert len({computing, core, folder_digest(root)}) == 3
 
 
 def test_the_code_of_a_run_names_its_packages_and_what_built_in_learners_compute_with() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from metafleet.learners.registry import LEARNERS
-from orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.config.experiment import ExperimentConfig
 from tests.integration.learners.test_through_celery import CASES
 from tests.unit.ops.test_readme_tables import BASELINES, toml_text
 

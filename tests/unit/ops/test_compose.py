@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import yaml
 
-from contracts.celery_app import make_app
-from contracts.keys import queue_of
-from orchestrator.config.engine import Engine
+from metafleet.contracts.celery_app import make_app
+from metafleet.contracts.keys import queue_of
+from metafleet.orchestrator.config.engine import Engine
 
 REPOSITORY = Path(__file__).parents[3]
 COMPOSE_TEXT = (REPOSITORY / "docker-compose.yml").read_text()

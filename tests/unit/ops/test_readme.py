@@ -7,7 +7,7 @@ import click
 import pytest
 from celery.bin.worker import worker as celery_worker
 
-from orchestrator.cli.main import cli
+from metafleet.orchestrator.cli.main import cli
 
 REPOSITORY = Path(__file__).parents[3]
 PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -72,7 +72,9 @@ def test_every_make_target_named_exists(words: list[str]) -> None:
     assert words[0] in targets
 
 
-@pytest.mark.parametrize("words", commands_of("celery", "-A", "workers.app"), ids=" ".join)
+@pytest.mark.parametrize(
+    "words", commands_of("celery", "-A", "metafleet.workers.app"), ids=" ".join
+)
 def test_every_worker_command_has_options_that_celery_knows(words: list[str]) -> None:
     assert words[0] == "worker"
     check_click_command(celery_worker, [word for word in words[1:] if word != "..."])
@@ -81,7 +83,7 @@ def test_every_worker_command_has_options_that_celery_knows(words: list[str]) ->
 def test_the_readme_names_commands_at_all() -> None:
     assert len(commands_of("metafleet")) > 12
     assert len(commands_of(*ORCHESTRATOR)) > 4
-    assert commands_of("celery", "-A", "workers.app")
+    assert commands_of("celery", "-A", "metafleet.workers.app")
 
 
 def test_every_experiment_file_named_exists_and_is_listed() -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from metafleet.data.registry import DATASETS
 from metafleet.learners.registry import LEARNERS
 from metafleet.models.registry import MODELS
-from orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.config.experiment import ExperimentConfig
 
 README = (Path(__file__).parents[3] / "README.md").read_text()
 BASELINES = {"nearest_prototype"}

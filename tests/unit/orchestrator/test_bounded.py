@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from metafleet.errors import ConfigError
-from orchestrator.cli.main import main
-from orchestrator.config.bounded import MAX_BYTES
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.config.source import parse_override, read_toml
+from metafleet.orchestrator.cli.main import main
+from metafleet.orchestrator.config.bounded import MAX_BYTES
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.config.source import parse_override, read_toml
 from tests.fleet import ROOT
 from tests.unit.data.importing.folders import class_folders
 
@@ -186,10 +186,10 @@ def test_what_the_machine_refuses_is_one_line_and_no_crash(
         def fail(*_: object, error: Exception = error, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("orchestrator.cli.main._run", fail)
+        monkeypatch.setattr("metafleet.orchestrator.cli.main._run", fail)
         assert main(["doctor"]) == 1
         told = capsys.readouterr().err
         assert advice in told and told.count("\n") == 1
-    monkeypatch.setattr("orchestrator.cli.main._run", lambda *_: int("x"))
+    monkeypatch.setattr("metafleet.orchestrator.cli.main._run", lambda *_: int("x"))
     assert main(["doctor"]) == 70
     assert "please report it" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.autotune.calibration import (
+from metafleet.orchestrator.autotune.calibration import (
     TARGET_S,
     Calibration,
     ClassSpeed,

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import FOLDER, find_experiment
 from metafleet.episode import EpisodeShape
 from metafleet.errors import ConfigError
-from orchestrator.config.experiment import MAX_SEED, ExperimentConfig
+from metafleet.experiments import FOLDER, find_experiment
+from metafleet.orchestrator.config.experiment import MAX_SEED, ExperimentConfig
 
 from .configurations import GOOD
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from metafleet.data.registry import open_source
+from metafleet.episodes.classes import ClassEpisodeSource
+from metafleet.episodes.items import ClassRows, Modality
 from metafleet.errors import ConfigError
-from metafleet.sampling import ClassEpisodeSource, ClassRows, Modality
-from orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.config.experiment import ExperimentConfig
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import pytest
 
 from metafleet.episode import EpisodeShape
+from metafleet.orchestrator.training.contenders import baselines_of
 from metafleet.workload import Workload, WorkloadSpec
-from orchestrator.training.contenders import baselines_of
 from tests.unit.metafleet.few_shot import FakeSource
 
 BOTH = {"image": (1, 8, 8), "sound": (4, 8)}

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from db.records import EvaluationRecord, OuterStepRecord, RunRecord, RunStatus
-from experiments import FOLDER
+from metafleet.db.records import EvaluationRecord, OuterStepRecord, RunRecord, RunStatus
 from metafleet.errors import ConfigError
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.runs.curve import draw_learning_curve, smooth
+from metafleet.experiments import FOLDER
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.runs.curve import draw_learning_curve, smooth
 
 
 def run_of(experiment: str) -> RunRecord:

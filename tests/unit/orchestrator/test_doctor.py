@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from contracts.job import PROTOCOL_VERSION
-from contracts.presence import WorkerInfo
-from contracts.settings import Settings
-from db.engine import Database
-from db.repositories import RunRepository, ServerRepository
-from db.schema import upgrade
-from orchestrator.doctor import machine, services
-from orchestrator.doctor.finding import Finding, Severity
-from orchestrator.doctor.services import examine_services
+from metafleet.contracts.job import PROTOCOL_VERSION
+from metafleet.contracts.presence import WorkerInfo
+from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.db.repositories import RunRepository, ServerRepository
+from metafleet.db.schema import upgrade
+from metafleet.orchestrator.doctor import machine, services
+from metafleet.orchestrator.doctor.finding import Finding, Severity
+from metafleet.orchestrator.doctor.services import examine_services
 from tests.databases import new_run
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from metafleet.errors import FingerprintError
-from orchestrator.runs.provenance import OUTER, Origin, outer_fingerprint
+from metafleet.orchestrator.runs.provenance import OUTER, Origin, outer_fingerprint
 
 
 def origin(**recorded: str) -> Origin:

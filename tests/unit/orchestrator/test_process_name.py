@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.runs import process_name as names
-from orchestrator.runs.process_name import has_died, process_name
+from metafleet.orchestrator.runs import process_name as names
+from metafleet.orchestrator.runs.process_name import has_died, process_name
 from tests.fleet import ROOT
 
 PRINT_AND_WAIT = """

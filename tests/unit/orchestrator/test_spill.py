@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.records import CheckpointRecord, EvaluationRecord, OuterStepRecord, RunStatus
-from orchestrator.recording.rows import EpochRow, StatusChange, from_line, to_line
-from orchestrator.recording.spill import SpillFile
+from metafleet.db.records import CheckpointRecord, EvaluationRecord, OuterStepRecord, RunStatus
+from metafleet.orchestrator.recording.rows import EpochRow, StatusChange, from_line, to_line
+from metafleet.orchestrator.recording.spill import SpillFile
 from tests.databases import make_jobs, make_step
 
 NOW = datetime(2026, 4, 1, 10, 30, 0, 123456, tzinfo=UTC)

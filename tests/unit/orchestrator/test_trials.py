@@ -9,11 +9,11 @@ import pytest
 
 from metafleet.data import registry
 from metafleet.errors import FleetError
+from metafleet.orchestrator.autotune.calibration import Calibration, ClassSpeed
+from metafleet.orchestrator.autotune.trials import Trials
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.step import StepRequest
 from metafleet.workload import Workload
-from orchestrator.autotune.calibration import Calibration, ClassSpeed
-from orchestrator.autotune.trials import Trials
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.engine.step import StepRequest
 from tests.runs import config
 
 

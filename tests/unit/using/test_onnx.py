@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from contracts.settings import Settings
+from metafleet.contracts.settings import Settings
 from metafleet.episode import ExampleSet, presence_key
 from metafleet.errors import DataMissingError, ModelError
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.onnx_export import export_onnx
-from orchestrator.cli.main import main
+from metafleet.orchestrator.cli.main import main
 from tests.runs import config, new_run
 from tests.unit.using.models import CONV, learned, support_of
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from contracts.codec import content_digest, encode_tensors, schema_of
-from contracts.host_cache import HostCache
-from contracts.job import InnerLoopJob
-from contracts.keys import RunKeys
+from metafleet.contracts.codec import content_digest, encode_tensors, schema_of
+from metafleet.contracts.host_cache import HostCache
+from metafleet.contracts.job import InnerLoopJob
+from metafleet.contracts.keys import RunKeys
 from metafleet.data import registry as datasets
 from metafleet.errors import BlobMissingError, ConfigError, ContractError, DataCorruptError
 from metafleet.params import MetaState, digest, flatten_state
+from metafleet.workers.caches import RecentlyUsed, StateCache, WorkloadCache
 from metafleet.workload import WorkloadSpec
 from tests.memory_blobs import MemoryBlobs
 from tests.messages import SPEC, make_job, make_state
-from workers.caches import RecentlyUsed, StateCache, WorkloadCache
 
 SCHEMA = schema_of(flatten_state(make_state()))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from workers.consuming import EVENTS_EVERY_S, SendEventsTogether, TakeHints
+from metafleet.workers.consuming import EVENTS_EVERY_S, SendEventsTogether, TakeHints
 
 
 class FakeQos:
@@ -30,7 +30,7 @@ def consumer(pool: object, qos: FakeQos) -> Any:
 @pytest.fixture
 def reserved(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     requests: set[str] = set()
-    monkeypatch.setattr("workers.consuming.state.reserved_requests", requests)
+    monkeypatch.setattr("metafleet.workers.consuming.state.reserved_requests", requests)
     return requests
 
 
@@ -72,7 +72,7 @@ def test_nothing_is_acknowledged() -> None:
 def test_events_of_a_moment_go_out_together(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s, sent_at_s = [50.0], []
     waiting: list[tuple[float, Callable[[], None]]] = []
-    monkeypatch.setattr("workers.consuming.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr("metafleet.workers.consuming.time.monotonic", lambda: now_s[0])
     parent = SimpleNamespace(
         hub=SimpleNamespace(call_later=lambda after_s, act: waiting.append((after_s, act))),
         event_dispatcher=SimpleNamespace(),

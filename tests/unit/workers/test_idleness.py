@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from celery.worker import state
 
-from workers import idleness
-from workers.idleness import Idleness
+from metafleet.workers import idleness
+from metafleet.workers.idleness import Idleness
 
 
 @pytest.fixture

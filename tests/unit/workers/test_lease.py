@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager
 import pytest
 import redis
 
+from metafleet.workers.lease import Lease, LeaseKeeper
 from tests.fleet import wait_until
 from tests.messages import make_job
-from workers.lease import Lease, LeaseKeeper
 
 LEASE_MS = 100
 

@@ -1,4 +1,4 @@
-"""The command line that `python -m workers` gives to Celery."""
+"""The command line that `python -m metafleet.workers` gives to Celery."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import os
 import pytest
 from celery.bin.worker import worker as celery_worker
 
-from workers.__main__ import worker_arguments
+from metafleet.workers.__main__ import worker_arguments
 
 
 def options(**given: object) -> argparse.Namespace:
@@ -15,7 +15,7 @@ def options(**given: object) -> argparse.Namespace:
 
 def chosen(device: str, **given: object) -> dict[str, str]:
     words = worker_arguments(options(**given), device=device)
-    assert words[:4] == ["celery", "-A", "workers.app", "worker"]
+    assert words[:4] == ["celery", "-A", "metafleet.workers.app", "worker"]
     assert {"--without-gossip", "--without-mingle"} <= set(words)
     known = {name for parameter in celery_worker.params for name in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= known

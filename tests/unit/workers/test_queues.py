@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from celery import signals
 
-from contracts.celery_app import make_app
-from contracts.job import INNER_LOOP
-from contracts.settings import Settings
+from metafleet.contracts.celery_app import make_app
+from metafleet.contracts.job import INNER_LOOP
+from metafleet.contracts.settings import Settings
 from metafleet.errors import ConfigError
-from workers import lifecycle, tasks
+from metafleet.workers import lifecycle, tasks
 
 
 def queues_of_a_worker(

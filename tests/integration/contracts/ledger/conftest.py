@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from contracts.connections import connect
-from contracts.ledger import RunLedger
+from metafleet.contracts.connections import connect
+from metafleet.contracts.ledger import RunLedger
 from tests.integration.contracts.ledger.desk import LEASE_MS, Desk
 from tests.messages import new_uid
 from tests.redis_server import RedisServer

@@ -4,9 +4,9 @@ from typing import Any
 
 import redis
 
-from contracts.job import InnerLoopJob
-from contracts.keys import RunKeys, StepKeys
-from contracts.ledger import JobLedger, RunLedger
+from metafleet.contracts.job import InnerLoopJob
+from metafleet.contracts.keys import RunKeys, StepKeys
+from metafleet.contracts.ledger import JobLedger, RunLedger
 from tests.messages import make_job
 
 LEASE_MS = 5000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.ledger import RUN_TTL_MS, STEP_TTL_MS
+from metafleet.contracts.ledger import RUN_TTL_MS, STEP_TTL_MS
 from tests.integration.contracts.ledger.desk import LEASE_MS, Desk
 
 

@@ -2,8 +2,8 @@
 
 import threading
 
-from contracts.connections import connect
-from contracts.ledger import JobLedger
+from metafleet.contracts.connections import connect
+from metafleet.contracts.ledger import JobLedger
 from tests.fleet import wait_until
 from tests.integration.contracts.ledger.desk import LEASE_MS, SHORT_MS, Desk
 from tests.redis_server import RedisServer

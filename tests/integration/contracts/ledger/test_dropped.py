@@ -1,7 +1,7 @@
 """What came to nothing at a worker is told to the orchestrator, once."""
 
-from contracts.discarded_attempts import MOST_DROPPED, Dropped
-from contracts.ledger import STEP_TTL_MS
+from metafleet.contracts.discarded_attempts import MOST_DROPPED, Dropped
+from metafleet.contracts.ledger import STEP_TTL_MS
 from tests.integration.contracts.ledger.desk import LEASE_MS, Desk
 
 

@@ -5,9 +5,9 @@ import threading
 import pytest
 import redis
 
-from contracts.connections import connect
-from contracts.keys import RunKeys
-from contracts.ledger import RunLedger
+from metafleet.contracts.connections import connect
+from metafleet.contracts.keys import RunKeys
+from metafleet.contracts.ledger import RunLedger
 from tests.fleet import wait_until
 from tests.integration.contracts.ledger.desk import LEASE_MS, SHORT_MS
 from tests.redis_server import RedisServer

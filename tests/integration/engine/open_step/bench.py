@@ -5,21 +5,21 @@ from typing import Any
 
 import redis
 
-from contracts.exchange import Exchange
-from contracts.job import InnerLoopJob, ShardResult
-from contracts.keys import RunKeys, queue_list
-from contracts.ledger import JobLedger, RunLedger
-from contracts.signing import sign
-from db.attempt_records import AttemptCountRecord, AttemptRecord, Outcome
-from db.engine import Database
-from db.repositories import AttemptCountRepository, AttemptRepository
+from metafleet.contracts.exchange import Exchange
+from metafleet.contracts.job import InnerLoopJob, ShardResult
+from metafleet.contracts.keys import RunKeys, queue_list
+from metafleet.contracts.ledger import JobLedger, RunLedger
+from metafleet.contracts.signing import sign
+from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord, Outcome
+from metafleet.db.engine import Database
+from metafleet.db.repositories import AttemptCountRepository, AttemptRepository
+from metafleet.orchestrator.engine.attempt_counts import Tally
+from metafleet.orchestrator.engine.open_step import OpenStep
+from metafleet.orchestrator.engine.queue_mark import QueueMark
+from metafleet.orchestrator.engine.replies import wait_for_results
+from metafleet.orchestrator.engine.step import cut
+from metafleet.orchestrator.recording.rows import EpochRow, write_rows
 from metafleet.params import digest
-from orchestrator.engine.attempt_counts import Tally
-from orchestrator.engine.open_step import OpenStep
-from orchestrator.engine.queue_mark import QueueMark
-from orchestrator.engine.replies import wait_for_results
-from orchestrator.engine.step import cut
-from orchestrator.recording.rows import EpochRow, write_rows
 from tests.databases import add_run
 from tests.memory_blobs import MemoryBlobs
 from tests.messages import make_request, make_result, make_sums, new_uid, with_blob

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from contracts.connections import connect
-from db.engine import Database
+from metafleet.contracts.connections import connect
+from metafleet.db.engine import Database
 from metafleet.params import digest
 from tests.integration.engine.open_step.bench import Bench
 from tests.redis_server import RedisServer

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import redis
 
-from contracts.ledger import JobLedger
-from contracts.signing import sign
-from db.engine import Database
-from orchestrator.engine.replies import wait_for_results
+from metafleet.contracts.ledger import JobLedger
+from metafleet.contracts.signing import sign
+from metafleet.db.engine import Database
+from metafleet.orchestrator.engine.replies import wait_for_results
 from tests.integration.engine.open_step.bench import KEY, Bench
 
 

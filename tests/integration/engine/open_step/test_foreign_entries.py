@@ -2,8 +2,8 @@
 
 import redis
 
-from contracts.keys import QUEUES_STARTED
-from db.engine import Database
+from metafleet.contracts.keys import QUEUES_STARTED
+from metafleet.db.engine import Database
 from tests.integration.engine.open_step.bench import Bench
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import redis
 
-from db.engine import Database
-from orchestrator.engine.replies import wait_for_results
+from metafleet.db.engine import Database
+from metafleet.orchestrator.engine.replies import wait_for_results
 from tests.integration.engine.open_step.bench import Bench
 
 

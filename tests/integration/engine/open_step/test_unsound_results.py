@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import redis
 
-from contracts.signing import sign
-from db.engine import Database
+from metafleet.contracts.signing import sign
+from metafleet.db.engine import Database
 from metafleet.params import Params
 from tests.integration.engine.open_step.bench import KEY, Bench
 from tests.messages import make_sums, with_blob

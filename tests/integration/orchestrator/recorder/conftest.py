@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from db.engine import Database
-from db.records import RunRecord
-from orchestrator.recording.recorder import Recorder
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord
+from metafleet.orchestrator.recording.recorder import Recorder
 from tests.databases import add_run
 from tests.integration.orchestrator.recorder.rows import QUICK
 

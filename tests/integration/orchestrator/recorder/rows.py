@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from db.engine import Database
-from db.records import CheckpointRecord, EvaluationRecord
-from db.repositories import JobRepository, OuterStepRepository, RunRepository
+from metafleet.db.engine import Database
+from metafleet.db.records import CheckpointRecord, EvaluationRecord
+from metafleet.db.repositories import JobRepository, OuterStepRepository, RunRepository
 from metafleet.errors import MetafleetError
-from orchestrator.recording.recorder_limits import RecorderLimits
+from metafleet.orchestrator.recording.recorder_limits import RecorderLimits
 from tests.databases import make_jobs
 from tests.postgres import PostgresServer
 

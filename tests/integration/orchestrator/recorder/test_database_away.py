@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from db.engine import Database
-from db.records import RunStatus
-from db.repositories import RunRepository
+from metafleet.db.engine import Database
+from metafleet.db.records import RunStatus
+from metafleet.db.repositories import RunRepository
 from metafleet.errors import DatabaseError
-from orchestrator.recording.left_rows import replay_spill
-from orchestrator.recording.recorder import Recorder
-from orchestrator.recording.spill import SpillFile
+from metafleet.orchestrator.recording.left_rows import replay_spill
+from metafleet.orchestrator.recording.recorder import Recorder
+from metafleet.orchestrator.recording.spill import SpillFile
 from tests.databases import add_run, make_jobs, make_step
 from tests.integration.orchestrator.recorder.rows import (
     QUICK,
@@ -114,7 +114,7 @@ def test_rows_left_at_the_end_are_written_by_the_next_start(
 def test_a_locked_sqlite_file_is_waited_for(
     tmp_path: Path, spill_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("db.connection.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("metafleet.db.connection.BUSY_TIMEOUT_S", 0.05)
     with Database.open(f"sqlite:///{tmp_path}/x.db") as database:
         run = add_run(database)
         other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)

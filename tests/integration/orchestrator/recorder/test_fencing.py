@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from db.engine import Database
-from db.records import RunRecord, RunStatus
-from db.repositories import OuterStepRepository, RunRepository
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord, RunStatus
+from metafleet.db.repositories import OuterStepRepository, RunRepository
 from metafleet.errors import FencedError, RunNotFoundError
-from orchestrator.recording.recorder import Recorder
+from metafleet.orchestrator.recording.recorder import Recorder
 from tests.databases import make_jobs, make_step
 from tests.integration.orchestrator.recorder.rows import QUICK, checkpoint, steps_of, take_over
 

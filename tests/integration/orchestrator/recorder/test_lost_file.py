@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from db.engine import Database
-from db.records import RunStatus
-from db.repositories import RunRepository
+from metafleet.db.engine import Database
+from metafleet.db.records import RunStatus
+from metafleet.db.repositories import RunRepository
 from metafleet.errors import DatabaseUnavailableError
-from orchestrator.recording.recorder import Recorder
+from metafleet.orchestrator.recording.recorder import Recorder
 from tests.databases import add_run, make_jobs, make_step
 from tests.integration.orchestrator.recorder.rows import (
     QUICK,

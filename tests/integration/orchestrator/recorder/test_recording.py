@@ -7,16 +7,16 @@ import sys
 import threading
 from pathlib import Path
 
-from db.engine import Database
-from db.records import RunRecord, RunStatus
-from db.repositories import (
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord, RunStatus
+from metafleet.db.repositories import (
     CheckpointRepository,
     EvaluationRepository,
     JobRepository,
     OuterStepRepository,
     RunRepository,
 )
-from orchestrator.recording.recorder import Recorder
+from metafleet.orchestrator.recording.recorder import Recorder
 from tests.databases import make_jobs, make_step
 from tests.integration.orchestrator.recorder.rows import (
     assert_recorded,

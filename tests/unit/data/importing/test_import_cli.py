@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from metafleet.errors import ConfigError, DataError, DataMissingError
-from orchestrator.cli.data import data
-from orchestrator.cli.main import main
+from metafleet.orchestrator.cli.data import data
+from metafleet.orchestrator.cli.main import main
 from tests.unit.data.importing.conftest import OTHER_SEED
 from tests.unit.data.importing.folders import CLASSES, class_folders, huggingface, sound, write
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metafleet.errors import NumericsError
+from metafleet.orchestrator.engine.step import StepRequest
+from metafleet.orchestrator.training.checkpoint_header import Progress
 from metafleet.params import digest
-from orchestrator.engine.step import StepRequest
-from orchestrator.training.checkpoint_header import Progress
 from tests.unit.engine.outer_loop.trial import Trial
 
 

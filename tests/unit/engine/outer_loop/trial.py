@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from metafleet.learners.base import EpisodeMetrics
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.step import StepOutcome, StepRequest, Ticket
+from metafleet.orchestrator.training.checkpoint import Checkpoint, CheckpointFolder
+from metafleet.orchestrator.training.checkpoint_header import Progress
+from metafleet.orchestrator.training.outer_loop import OuterLoop, Trained
 from metafleet.params import flatten_state
-from orchestrator.config.experiment import ExperimentConfig
-from orchestrator.engine.step import StepOutcome, StepRequest, Ticket
-from orchestrator.training.checkpoint import Checkpoint, CheckpointFolder
-from orchestrator.training.checkpoint_header import Progress
-from orchestrator.training.outer_loop import OuterLoop, Trained
 from tests.messages import SPEC, make_state, make_sums
 from tests.runs import Watcher, config
 

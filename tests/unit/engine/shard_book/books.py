@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from orchestrator.engine.placement import LaneLoad, place
-from orchestrator.engine.shard_book import FleetView, QueueView, ShardBook
+from metafleet.orchestrator.engine.placement import LaneLoad, place
+from metafleet.orchestrator.engine.shard_book import FleetView, QueueView, ShardBook
 
 
 def sent_book(n_shards: int, max_attempts: int = 3) -> ShardBook:

@@ -1,6 +1,6 @@
 """The shard book: what is slow gets a second attempt beside the first."""
 
-from orchestrator.engine.shard_book import STRAGGLER_FLOOR_S, ShardBook
+from metafleet.orchestrator.engine.shard_book import STRAGGLER_FLOOR_S, ShardBook
 from tests.unit.engine.shard_book.books import sent_book, view
 
 

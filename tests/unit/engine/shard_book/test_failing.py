@@ -3,7 +3,7 @@
 import pytest
 
 from metafleet.errors import FleetError, ShardQuarantinedError
-from orchestrator.engine.shard_book import REFUSAL_PAUSE_S, ShardBook
+from metafleet.orchestrator.engine.shard_book import REFUSAL_PAUSE_S, ShardBook
 from tests.unit.engine.shard_book.books import sent_book, view
 
 

@@ -1,6 +1,6 @@
 """The shard book: what counts as lost, and is sent again."""
 
-from orchestrator.engine.shard_book import QUEUE_GRACE_S, FleetView, QueueView
+from metafleet.orchestrator.engine.shard_book import QUEUE_GRACE_S, FleetView, QueueView
 from tests.unit.engine.shard_book.books import sent_book, view
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from orchestrator.engine.shard_book import FleetView, ShardBook
+from metafleet.orchestrator.engine.shard_book import FleetView, ShardBook
 from tests.unit.engine.shard_book.books import view
 
 

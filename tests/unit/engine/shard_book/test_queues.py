@@ -2,7 +2,7 @@
 
 import random
 
-from orchestrator.engine.shard_book import (
+from metafleet.orchestrator.engine.shard_book import (
     OVERTAKEN_BY_US,
     QUEUE_GRACE_S,
     FleetView,

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from contracts.presence import WorkerInfo
-from orchestrator.cli.chaos import _find_process
-from orchestrator.cli.main import main
+from metafleet.contracts.presence import WorkerInfo
+from metafleet.orchestrator.cli.chaos import _find_process
+from metafleet.orchestrator.cli.main import main
 
 
 def worker(pid: Any, host: str = "") -> WorkerInfo:
@@ -62,7 +62,12 @@ def test_a_process_that_is_no_worker_is_left_alone(pid: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("-A", "workers.app", "flower"), ("workers.application", "worker"), ("worker",)]
+    "words",
+    [
+        ("-A", "metafleet.workers.app", "flower"),
+        ("metafleet.workers.application", "worker"),
+        ("worker",),
+    ],
 )
 def test_a_process_that_looks_like_a_worker_is_left_alone(words: tuple[str, ...]) -> None:
     with waiting(*words) as pid:
@@ -71,7 +76,11 @@ def test_a_process_that_looks_like_a_worker_is_left_alone(words: tuple[str, ...]
 
 @pytest.mark.parametrize(
     "command",
-    [("-A", "workers.app", "worker"), ("--app=workers.app", "worker"), ("-m", "workers")],
+    [
+        ("-A", "metafleet.workers.app", "worker"),
+        ("--app=metafleet.workers.app", "worker"),
+        ("-m", "metafleet.workers"),
+    ],
     ids=" ".join,
 )
 def test_a_worker_of_this_machine_alone_is_found(command: tuple[str, ...]) -> None:

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.cli.evaluations import show_evaluations, show_seeds
-from orchestrator.cli.tables import make_table, show_table
-from orchestrator.training.events import EvaluationDone
+from metafleet.orchestrator.cli.evaluations import show_evaluations, show_seeds
+from metafleet.orchestrator.cli.tables import make_table, show_table
+from metafleet.orchestrator.training.events import EvaluationDone
 from tests.runs import config
 
 JUDGED = [

@@ -4,11 +4,11 @@ from typing import Any, NoReturn, cast
 
 import pytest
 
-from contracts.settings import Settings
-from db.engine import Database
-from db.records import RunRecord, RunStatus
-from orchestrator.cli import execution
-from orchestrator.runs.tenure import Tenure
+from metafleet.contracts.settings import Settings
+from metafleet.db.engine import Database
+from metafleet.db.records import RunRecord, RunStatus
+from metafleet.orchestrator.cli import execution
+from metafleet.orchestrator.runs.tenure import Tenure
 
 
 class Run:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.logs import log_to
+from metafleet.orchestrator.cli.logs import log_to
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def logging_as_before() -> Iterator[None]:
 def test_a_log_that_cannot_be_written_says_nothing_on_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "orchestrator.log").symlink_to("/dev/full")
+    (tmp_path / "metafleet.orchestrator.log").symlink_to("/dev/full")
     log_to(tmp_path)
 
     logging.getLogger("metafleet").info("does not fit")

@@ -12,10 +12,10 @@ import pytest
 from metafleet.errors import DataError
 from metafleet.inference.prediction import Prediction
 from metafleet.inference.prediction_file import write_predictions
-from orchestrator.cli import main as program
-from orchestrator.cli.lazy_group import LazyGroup
-from orchestrator.cli.main import cli, main
-from orchestrator.cli.output import program as program_name
+from metafleet.orchestrator.cli import main as program
+from metafleet.orchestrator.cli.lazy_group import LazyGroup
+from metafleet.orchestrator.cli.main import cli, main
+from metafleet.orchestrator.cli.output import program as program_name
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,14 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from orchestrator.cli.figures import counted, speed
-from orchestrator.cli.progress import BarObserver, LineObserver, Smoothed, describe_evaluation
-from orchestrator.training.events import EvaluationDone, RunStarted, StepDone
+from metafleet.orchestrator.cli.figures import counted, speed
+from metafleet.orchestrator.cli.progress import (
+    BarObserver,
+    LineObserver,
+    Smoothed,
+    describe_evaluation,
+)
+from metafleet.orchestrator.training.events import EvaluationDone, RunStarted, StepDone
 
 
 def step(number: int, *, loss: float = 0.5, accuracy: float | None = 0.75) -> StepDone:

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.embedded.child import Child, ChildSpec, describe_exit
+from metafleet.orchestrator.embedded.child import Child, ChildSpec, describe_exit
 
 _FOREVER = "import time; time.sleep(600)"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from metafleet.errors import ConfigError
-from orchestrator.embedded.server_binary import find_server
+from metafleet.orchestrator.embedded.server_binary import find_server
 
 
 def fake_server(folder: Path, name: str, says: str) -> Path:

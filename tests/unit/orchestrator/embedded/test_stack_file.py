@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from metafleet.errors import ConfigError
-from orchestrator.embedded.stack_file import (
+from metafleet.orchestrator.embedded.stack_file import (
     discard_stale_stack,
     is_alive,
     read_stack,

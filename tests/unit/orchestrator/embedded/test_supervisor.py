@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from orchestrator.embedded.supervisor import _sweep_heartbeats
+from metafleet.orchestrator.embedded.supervisor import _sweep_heartbeats
 
 
 def test_heartbeat_files_of_dead_workers_are_swept(tmp_path: Path) -> None:

@@ -13,14 +13,12 @@ that are not ordinary go on from there: ``metafleet.episodes.special``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from metafleet.episode import (
     CLASS_TEXT,
-    CLASS_TEXT_BYTES,
     Episode,
     EpisodeShape,
     ExampleSet,
@@ -28,64 +26,10 @@ from metafleet.episode import (
     presence_key,
 )
 from metafleet.episodes.items import ClassRows, Modality
-from metafleet.episodes.mixture import MixtureSource
+from metafleet.episodes.source import check_counts
 from metafleet.episodes.special import SpecialEpisodes
 from metafleet.errors import ConfigError
-from metafleet.problem import Problem
 from metafleet.seeds import CounterRng
-
-__all__ = [
-    "ClassEpisodeSource",
-    "ClassRows",
-    "EpisodeSource",
-    "Modality",
-    "check_counts",
-    "problem_of",
-]
-
-
-class EpisodeSource(Protocol):
-    """Where episodes come from. Reads only; safe to share between threads."""
-
-    @property
-    def modalities(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of one example in each modality, decoded to float32."""
-        ...
-
-    @property
-    def texts(self) -> frozenset[str]:
-        """Modalities whose examples are bytes of a text, padded with zeros."""
-        return frozenset()
-
-    @property
-    def kinds(self) -> Mapping[str, str]:
-        """Modality -> what it was made of, where its name does not say so."""
-        return {}
-
-    @property
-    def target_dim(self) -> int:
-        """Values to predict for each example; 0 for classification."""
-        ...
-
-    def n_classes(self, split: str) -> int:
-        """Return the number of classes in ``split``; 0 for regression."""
-        ...
-
-    def check(self, split: str, shape: EpisodeShape) -> None:
-        """Refuse a shape that ``split`` cannot fill.
-
-        Raises:
-            ConfigError: names the shape, what the split has, and what to lower.
-        """
-        ...
-
-    def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
-        """Draw the episode that ``rng`` addresses.
-
-        Raises:
-            ConfigError: as ``check``.
-        """
-        ...
 
 
 class ClassEpisodeSource:
@@ -237,55 +181,3 @@ class ClassEpisodeSource:
         if key not in self._targets:
             self._targets[key] = torch.arange(n_way).repeat_interleave(per_class)
         return self._targets[key].clone()  # [n_way * per_class], the caller's own
-
-
-def problem_of(source: EpisodeSource, episodes: Mapping[str, EpisodeShape]) -> Problem:
-    """Describe what a learner meets: the source's modalities, and class names where shown.
-
-    Raises:
-        ConfigError: shapes do not fit the kind of data.
-    """
-    has_names = any(shape.class_text for shape in episodes.values())
-    names = {CLASS_TEXT: (CLASS_TEXT_BYTES,)} if has_names else {}
-    partial = frozenset(names)
-    if isinstance(source, MixtureSource):
-        partial |= source.partial_modalities
-    return Problem(
-        {**source.modalities, **names},
-        source.target_dim,
-        episodes,
-        partial=partial,
-        texts=source.texts | names.keys(),
-        kinds=source.kinds,
-        shown=_shown(source, episodes),
-    )
-
-
-def _shown(
-    source: EpisodeSource, episodes: Mapping[str, EpisodeShape]
-) -> dict[str, frozenset[str]]:
-    """Return "support examples", of a part or of all -> the modalities that they may have."""
-    shown: dict[str, frozenset[str]] = {}
-    for split, shape in episodes.items():
-        where = f"in {split!r}"
-        having = {where: frozenset(source.modalities)}
-        if isinstance(source, MixtureSource):
-            parts = source.modalities_of_parts(shape)
-            having = {f"of part {label!r} {where}": has for label, has in parts.items()}
-        for where, has in having.items():
-            support = has & set(shape.support_modalities or has)
-            names = {CLASS_TEXT} if shape.class_text else set()
-            shown[f"support examples {where}"] = support | names
-            shown[f"query examples {where}"] = has & set(shape.query_modalities or has)
-    return shown
-
-
-def check_counts(shape: EpisodeShape) -> None:
-    """Refuse an episode without support or without query.
-
-    Raises:
-        ConfigError: ``k_shot`` or ``n_query`` is below 1.
-    """
-    for option, value in (("k_shot", shape.k_shot), ("n_query", shape.n_query)):
-        if value < 1:
-            raise ConfigError(f"{option}={value}; expected 1 or more")

@@ -1,0 +1,49 @@
+"""What a learner meets in the episodes of a source."""
+
+from collections.abc import Mapping
+
+from metafleet.episode import CLASS_TEXT, CLASS_TEXT_BYTES, EpisodeShape
+from metafleet.episodes.mixture import MixtureSource
+from metafleet.episodes.source import EpisodeSource
+from metafleet.problem import Problem
+
+
+def problem_of(source: EpisodeSource, episodes: Mapping[str, EpisodeShape]) -> Problem:
+    """Describe what a learner meets: the source's modalities, and class names where shown.
+
+    Raises:
+        ConfigError: shapes do not fit the kind of data.
+    """
+    has_names = any(shape.class_text for shape in episodes.values())
+    names = {CLASS_TEXT: (CLASS_TEXT_BYTES,)} if has_names else {}
+    partial = frozenset(names)
+    if isinstance(source, MixtureSource):
+        partial |= source.partial_modalities
+    return Problem(
+        {**source.modalities, **names},
+        source.target_dim,
+        episodes,
+        partial=partial,
+        texts=source.texts | names.keys(),
+        kinds=source.kinds,
+        shown=_shown(source, episodes),
+    )
+
+
+def _shown(
+    source: EpisodeSource, episodes: Mapping[str, EpisodeShape]
+) -> dict[str, frozenset[str]]:
+    """Return "support examples", of a part or of all -> the modalities that they may have."""
+    shown: dict[str, frozenset[str]] = {}
+    for split, shape in episodes.items():
+        where = f"in {split!r}"
+        having = {where: frozenset(source.modalities)}
+        if isinstance(source, MixtureSource):
+            parts = source.modalities_of_parts(shape)
+            having = {f"of part {label!r} {where}": has for label, has in parts.items()}
+        for where, has in having.items():
+            support = has & set(shape.support_modalities or has)
+            names = {CLASS_TEXT} if shape.class_text else set()
+            shown[f"support examples {where}"] = support | names
+            shown[f"query examples {where}"] = has & set(shape.query_modalities or has)
+    return shown

@@ -1,0 +1,63 @@
+"""What episodes come from."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from metafleet.episode import Episode, EpisodeShape
+from metafleet.errors import ConfigError
+from metafleet.seeds import CounterRng
+
+
+class EpisodeSource(Protocol):
+    """Where episodes come from. Reads only; safe to share between threads."""
+
+    @property
+    def modalities(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of one example in each modality, decoded to float32."""
+        ...
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """Modalities whose examples are bytes of a text, padded with zeros."""
+        return frozenset()
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """Modality -> what it was made of, where its name does not say so."""
+        return {}
+
+    @property
+    def target_dim(self) -> int:
+        """Values to predict for each example; 0 for classification."""
+        ...
+
+    def n_classes(self, split: str) -> int:
+        """Return the number of classes in ``split``; 0 for regression."""
+        ...
+
+    def check(self, split: str, shape: EpisodeShape) -> None:
+        """Refuse a shape that ``split`` cannot fill.
+
+        Raises:
+            ConfigError: names the shape, what the split has, and what to lower.
+        """
+        ...
+
+    def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
+        """Draw the episode that ``rng`` addresses.
+
+        Raises:
+            ConfigError: as ``check``.
+        """
+        ...
+
+
+def check_counts(shape: EpisodeShape) -> None:
+    """Refuse an episode without support or without query.
+
+    Raises:
+        ConfigError: ``k_shot`` or ``n_query`` is below 1.
+    """
+    for option, value in (("k_shot", shape.k_shot), ("n_query", shape.n_query)):
+        if value < 1:
+            raise ConfigError(f"{option}={value}; expected 1 or more")
