@@ -131,13 +131,11 @@ class Recorder:
             beyond: what the new epoch must be greater than, as the current one.
         """
         with self._writing:
+            self._hear_of_epoch()
             with self._database.session() as session:
                 runs = self._runs_in(session)
-                seen = self._epoch
-                if runs.is_held(self._run_id, owner=self._owner, epoch=self._asked_epoch):
-                    seen = self._asked_epoch
-                self._asked_epoch = max(seen, beyond) + 1
-                epoch = runs.claim(self._run_id, seen_epoch=seen, beyond=beyond)
+                self._asked_epoch = max(self._epoch, beyond) + 1
+                epoch = runs.claim(self._run_id, seen_epoch=self._epoch, beyond=beyond)
             with self._changed:
                 self._raise_failure()
                 self._epoch = epoch
@@ -170,8 +168,10 @@ class Recorder:
             DatabaseError: it cannot be asked now.
         """
         # under the lock: an epoch that we are raising ourselves is not another's
-        with self._writing, self._database.session(read_only=True) as session:
-            return RunRepository(session).get_epoch(self._run_id) <= self._epoch
+        with self._writing:
+            self._hear_of_epoch()
+            with self._database.session(read_only=True) as session:
+                return RunRepository(session).get_epoch(self._run_id) <= self._epoch
 
     def take_notices(self) -> list[str]:
         """Return, once, what a person should know of the database."""
@@ -326,7 +326,20 @@ class Recorder:
             self._rows.end_batch()
             self._changed.notify_all()
 
+    def _hear_of_epoch(self) -> None:
+        """Go on under an epoch that was raised, as asked, and whose answer was lost."""
+        if self._asked_epoch == self._epoch:
+            return
+        with self._database.session(read_only=True) as session:
+            is_raised = RunRepository(session).is_held(
+                self._run_id, owner=self._owner, epoch=self._asked_epoch
+            )
+        with self._changed:
+            if is_raised:
+                self._epoch = self._asked_epoch
+
     def _write(self, items: list[EpochRow]) -> None:
+        self._hear_of_epoch()
         write_rows(
             *(self._database, self._run, items),
             epoch=self._epoch,
