@@ -219,7 +219,7 @@ class Recorder:
             self._raise_failure()
             if self._rows.n_left < n_rows:
                 self._rows.spill()
-                self._raise_refusal()
+                self._rows.require_room(self._run_id, self._database.url)
             return self._rows.file.is_empty()
 
     def close(self, timeout_s: float = 10.0) -> bool:
@@ -262,14 +262,6 @@ class Recorder:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise type(self._failure)(str(self._failure)) from self._failure
-
-    def _raise_refusal(self) -> None:
-        if self._rows.n_in_memory and self._rows.refusal is not None:
-            raise DatabaseError(
-                f"{self._rows.n_in_memory} rows of run {self._run_id} can be written neither to "
-                f"the database {self._database.url} nor to {self._rows.file.path} "
-                f"({self._rows.refusal.strerror}); make room, or mend the database"
-            ) from self._rows.refusal
 
     def _is_settled(self, n_rows: int) -> bool:
         is_over = self._failure is not None or self._away_since is not None
@@ -328,15 +320,14 @@ class Recorder:
 
     def _hear_of_epoch(self) -> None:
         """Go on under an epoch that was raised, as asked, and whose answer was lost."""
-        if self._asked_epoch == self._epoch:
+        asked = self._asked_epoch
+        if asked == self._epoch:
             return
         with self._database.session(read_only=True) as session:
-            is_raised = RunRepository(session).is_held(
-                self._run_id, owner=self._owner, epoch=self._asked_epoch
-            )
+            runs = RunRepository(session)
+            is_raised = runs.is_held(self._run_id, owner=self._owner, epoch=asked)
         with self._changed:
-            if is_raised:
-                self._epoch = self._asked_epoch
+            self._epoch = asked if is_raised else self._epoch
 
     def _write(self, items: list[EpochRow]) -> None:
         self._hear_of_epoch()
