@@ -320,8 +320,7 @@ class Recorder:
 
     def _hear_of_epoch(self) -> None:
         """Go on under an epoch that was raised, as asked, and whose answer was lost."""
-        asked = self._asked_epoch
-        if asked == self._epoch:
+        if (asked := self._asked_epoch) == self._epoch:
             return
         with self._database.session(read_only=True) as session:
             runs = RunRepository(session)
