@@ -162,7 +162,7 @@ class Recorder:
     def is_current(self) -> bool:
         """Ask the database whether the run still is at our epoch.
 
-        An earlier one is that of a database from before: epochs only rise.
+        A database from before has it at an earlier one, or does not know it: epochs only rise.
 
         Raises:
             DatabaseError: it cannot be asked now.
@@ -171,7 +171,8 @@ class Recorder:
         with self._writing:
             self._hear_of_epoch()
             with self._database.session(read_only=True) as session:
-                return RunRepository(session).get_epoch(self._run_id) <= self._epoch
+                found = RunRepository(session).find(self._run.uid)
+                return found is None or found.epoch <= self._epoch
 
     def take_notices(self) -> list[str]:
         """Return, once, what a person should know of the database."""

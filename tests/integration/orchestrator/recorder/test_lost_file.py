@@ -10,7 +10,7 @@ import pytest
 from db.engine import Database
 from db.records import RunStatus
 from db.repositories import RunRepository
-from metafleet.errors import DatabaseUnavailableError
+from metafleet.errors import DatabaseError, DatabaseUnavailableError
 from orchestrator.recorder import Recorder
 from tests.databases import add_run, make_jobs, make_step
 from tests.integration.orchestrator.recorder.rows import (
@@ -163,6 +163,24 @@ def test_rows_do_not_go_to_another_run_of_the_same_number(path: Path, spill_path
         eventually(lambda: "run 1 is " in str(recorder.status))
         assert f"and was {run.uid}" in str(recorder.status)
         assert steps_of(database, another.id) == []
+
+
+def test_a_run_that_the_database_does_not_know_was_not_taken_over(
+    path: Path, spill_path: Path
+) -> None:
+    with Database.open(f"sqlite:///{path}") as database:
+        run = add_run(database)
+        recorder = Recorder(database, run, epoch=0, spill_path=spill_path, limits=QUICK)
+        delete(path)
+        with Database.open(f"sqlite:///{path}") as fresh:
+            another = add_run(fresh, name="another")
+            with fresh.session() as session:
+                RunRepository(session).next_epoch(another.id)
+        assert another.id == run.id
+
+        assert recorder.is_current()
+        with pytest.raises(DatabaseError, match="another was put in the place"):
+            recorder.close()
 
 
 def test_what_was_written_while_the_file_was_lost_is_said_to_be_lost(path: Path) -> None:
