@@ -1,7 +1,9 @@
 """An SQLite file that is deleted or replaced under a run costs no row."""
 
+import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,6 +125,47 @@ def test_a_loss_is_noticed_although_nothing_is_recorded(path: Path, spill_path: 
             assert len(recorder.take_notices()) == 1
             with database.session(read_only=True) as session:
                 assert RunRepository(session).get(other.uid).name == "another"
+
+
+@pytest.mark.parametrize("knows_links", [True, False])
+def test_the_file_is_put_back_as_it_was_on_any_file_system(
+    path: Path, monkeypatch: pytest.MonkeyPatch, knows_links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not knows_links:
+        monkeypatch.setattr(os, "link", refuse)
+    path.parent.mkdir()
+    path.touch()
+    path.chmod(0o640)
+    with Database.open(f"sqlite:///{path}") as database:
+        run = add_run(database)
+        delete(path)
+
+        with database.session(read_only=True) as session:
+            assert RunRepository(session).get(run.uid).name == run.name
+
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        assert [*path.parent.glob(f".{path.name}.*")] == []
+
+
+def test_a_file_that_came_meanwhile_is_not_replaced_where_there_are_no_links(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def come_and_refuse(_source: str, target: Path) -> None:
+        target.write_bytes(b"another's")
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", come_and_refuse)
+    with Database.open(f"sqlite:///{path}") as database:
+        add_run(database)
+        delete(path)
+
+        with pytest.raises(DatabaseUnavailableError), database.session(read_only=True):
+            pass
+
+    assert path.read_bytes() == b"another's"
 
 
 def test_with_something_else_in_its_place_training_goes_on_and_rows_wait(
