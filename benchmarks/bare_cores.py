@@ -14,7 +14,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from benchmarks.engine import bare_step, maml_spec
-from contracts.settings import Settings
+from metafleet.contracts.settings import Settings
 from metafleet.workload import Workload
 
 settings = Settings.load({"METAFLEET_HOME": sys.argv[1]})

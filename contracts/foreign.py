@@ -49,7 +49,7 @@ def take_numbers(
     foreign: list[bytes] = []
     for field in fields:
         parts = field.split(b":")
-        if len(parts) == of and all(p.isdigit() and len(p) <= _MOST_DIGITS for p in parts):
+        if len(parts) == of and all(map(_is_number, parts)):
             ours.add(tuple(map(int, parts)))
         else:
             foreign.append(field)
@@ -57,3 +57,27 @@ def take_numbers(
         log.warning("dropped %d fields of %s, such as %.80r", len(foreign), key, foreign[0])
         client.hdel(key, *foreign)
     return ours, len(foreign)
+
+
+def drop_unless_below(client: Client, key: str, found: bytes | None, *, limit: int) -> bool:
+    """Delete a number of ours that cannot be: one that is not below ``limit``, or no number.
+
+    Args:
+        client: of the server.
+        key: of the number.
+        found: what was found there; None for nothing.
+        limit: what ours is below.
+
+    Returns:
+        True when it was deleted.
+    """
+    if found is None or (_is_number(found) and int(found) < limit):
+        return False
+    log.warning("dropped %.80r from %s; expected a number below %d", found, key, limit)
+    client.delete(key)
+    return True
+
+
+def _is_number(part: bytes) -> bool:
+    """Return whether these are the digits of a number as we write it: "3", never "03"."""
+    return part.isdigit() and len(part) <= _MOST_DIGITS and part == b"%d" % int(part)

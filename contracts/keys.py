@@ -82,14 +82,23 @@ class RunKeys:
 
     def step(self, stream: str, step: int, *, epoch: int) -> "StepKeys":
         """Name the keys of one step."""
-        return StepKeys(f"{self._root}:{stream}:e{epoch}:{step}")
+        root = f"{self._root}:{stream}:e{epoch}:{step}"
+        return StepKeys(root, step, self.closed(stream, epoch=epoch))
 
 
 @dataclass(frozen=True, slots=True)
 class StepKeys:
-    """Keys that live as long as one step is open."""
+    """Keys that live as long as one step is open.
+
+    Attributes:
+        root: what the names of all of them begin with.
+        number: of the step.
+        closed: key of the number of the stream's last closed step, which outlives the step.
+    """
 
     root: str
+    number: int
+    closed: str
 
     @property
     def started(self) -> str:

@@ -16,13 +16,16 @@ from metafleet.contracts.keys import RunKeys, StepKeys
 STEP_TTL_MS: Final = 3_600_000
 RUN_TTL_MS: Final = 24 * 3_600_000
 
-# What is under a key if it is a text; "" for another type, which is nobody's and is replaced.
-_READING: Final = """
+# What is under a key if it is a text; "" for another type, which is not ours and is replaced.
+_TEXT: Final = """
 local function text(key)
   local kind = redis.call('TYPE', key).ok
   if kind == 'none' then return false end
   return kind == 'string' and redis.call('GET', key) or ''
 end
+"""
+
+_OWNING: Final = """
 local function other_owner(key, owner, lease_ms)
   local found, left_ms = text(key), redis.call('PTTL', key)
   -- one that never ends, or lasts longer than leases do, is no lease
@@ -30,6 +33,14 @@ local function other_owner(key, owner, lease_ms)
     return false
   end
   return {'held', found, left_ms}
+end
+"""
+
+# The last step of the stream that was closed. What is no number closes nothing: the orchestrator
+# finds it while a step is open, and drops it.
+_CLOSED: Final = """
+local function last_closed(key)
+  return tonumber(text(key) or '') or -1
 end
 """
 
@@ -58,7 +69,9 @@ local is_repeated = number == epoch and text(KEYS[3]) == owner
 local held = other_owner(KEYS[1], owner, tonumber(ARGV[3]))
 local is_beyond = not found or (is_odd and ARGV[6] == 'replace') or (not is_odd and number < epoch)
 if held and ARGV[5] ~= 'granted' then return held end
-if not is_beyond and not is_repeated then return {'behind', is_odd and '' or found, 0} end
+if not is_beyond and not is_repeated then
+  return {'behind', is_odd and '' or string.format('%.0f', number), 0}
+end
 redis.call('SET', KEYS[1], owner, 'PX', ARGV[3])
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[4])
 redis.call('SET', KEYS[3], owner, 'PX', ARGV[4])
@@ -96,8 +109,7 @@ local function refuse(why)
   return {why, 0}
 end
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return refuse('stale') end
-local closed = tonumber(redis.call('GET', KEYS[2]) or '-1')
-if closed >= tonumber(ARGV[2]) then return refuse('closed') end
+if last_closed(KEYS[2]) >= tonumber(ARGV[2]) then return refuse('closed') end
 if redis.call('HEXISTS', KEYS[4], ARGV[3]) == 1 then return refuse('done') end
 local field = ARGV[3] .. ':' .. ARGV[4]
 if redis.call('HSETNX', KEYS[3], field, ARGV[5]) == 0
@@ -112,7 +124,7 @@ return {'ok', math.floor(t[1] * 1000000 + t[2] - tonumber(ARGV[8]))}
 # computing on for a step that is closed. 0 tells the worker that nobody waits for it any more.
 _RENEW_JOB = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if tonumber(redis.call('GET', KEYS[2]) or '-1') >= tonumber(ARGV[2]) then return 0 end
+if last_closed(KEYS[2]) >= tonumber(ARGV[2]) then return 0 end
 if redis.call('HEXISTS', KEYS[3], ARGV[3]) == 1 then return 0 end
 if redis.call('GET', KEYS[4]) ~= ARGV[4] then return 0 end
 redis.call('PEXPIRE', KEYS[4], ARGV[5])
@@ -128,8 +140,7 @@ local function refuse(why)
   return why
 end
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return refuse('stale') end
-local closed = tonumber(redis.call('GET', KEYS[2]) or '-1')
-if closed >= tonumber(ARGV[2]) then return refuse('closed') end
+if last_closed(KEYS[2]) >= tonumber(ARGV[2]) then return refuse('closed') end
 if redis.call('HSETNX', KEYS[3], ARGV[3], ARGV[4]) == 0 then
   if redis.call('HGET', KEYS[3], ARGV[3]) == ARGV[4] then return 'ok' end
   return refuse('done')
@@ -201,9 +212,9 @@ class RunLedger:
     def __init__(self, client: Client, run: str, owner: str) -> None:
         self._keys = RunKeys(run)
         self._owner = owner
-        self._claim = client.register_script(_READING + _CLAIM)
-        self._take_over = client.register_script(_READING + _TAKE_OVER)
-        self._renew = client.register_script(_READING + _RENEW_RUN)
+        self._claim = client.register_script(_TEXT + _OWNING + _CLAIM)
+        self._take_over = client.register_script(_TEXT + _OWNING + _TAKE_OVER)
+        self._renew = client.register_script(_TEXT + _RENEW_RUN)
         self._release = client.register_script(_RELEASE_RUN)
         self._reopen = client.register_script(_REOPEN)
         self._close = client.register_script(_CLOSE)
@@ -290,9 +301,10 @@ class JobLedger:
         self._lease, self._dropped = step.lease(job.shard, job.attempt), run.dropped
         attempt = f"{job.stream}:{job.epoch}:{job.step}:{job.shard}:{job.attempt}"
         self._note_args: tuple[str, str, int] = (attempt, nonce.partition("/")[0], STEP_TTL_MS)
-        self._start = client.register_script(NOTE + _START)
-        self._renew = client.register_script(_RENEW_JOB)
-        self._commit = client.register_script(NOTE + _COMMIT)
+        reading = _TEXT + _CLOSED
+        self._start = client.register_script(reading + NOTE + _START)
+        self._renew = client.register_script(reading + _RENEW_JOB)
+        self._commit = client.register_script(reading + NOTE + _COMMIT)
         self._stopped = client.register_script(NOTE + _STOPPED)
 
     def start(self) -> tuple[StartStatus, float]:
@@ -350,5 +362,5 @@ def _text(value: object) -> str:
 def _claim_from(answer: Sequence[object]) -> Claim:
     status, told, remaining_ms = _text(answer[0]), _text(answer[1]), int(str(answer[2]))
     if status == "behind":
-        return Claim("behind", "", 0, found=int(float(told)) if told else None)
+        return Claim("behind", "", 0, found=int(told) if told else None)
     return Claim(cast(RunStatus, status), told, remaining_ms)

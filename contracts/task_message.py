@@ -5,6 +5,7 @@ list is Celery's message protocol 2 in kombu's envelope; a test holds ours to it
 """
 
 import base64
+import contextlib
 import json
 import uuid
 from collections.abc import Mapping
@@ -74,7 +75,8 @@ def plain_message(raw: bytes, task: str, *, queue: str) -> bytes:
             own = {**_PLAIN_HEADERS, "task": task, "id": task_id, "root_id": task_id}
             own |= {"argsrepr": label, "origin": ""}
             properties = {"correlation_id": task_id, "reply_to": ""}
-            return _packed(own, properties, ([argument], {}, _NO_MORE_TASKS), queue)
+            with contextlib.suppress(ValueError, RecursionError):  # 1e999 is read, and not written
+                return _packed(own, properties, ([argument], {}, _NO_MORE_TASKS), queue)
     raise SchemaError("no job in its body")
 
 

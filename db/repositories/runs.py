@@ -263,13 +263,6 @@ class RunRepository:
         self.mark_status(run_id, RunStatus.CANCELLED)
         return run
 
-    def get_epoch(self, run_id: int) -> int:
-        """Return the run's epoch; raises RunNotFoundError."""
-        epoch = self._session.scalar(select(_TABLE.c.epoch).where(_TABLE.c.id == run_id))
-        if epoch is None:
-            raise RunNotFoundError(self._not_found(run_id))
-        return int(epoch)
-
     def is_held(self, run_id: int, *, owner: str, epoch: int) -> bool:
         """Return whether ``owner`` executes the run, at ``epoch``."""
         query = select(_TABLE.c.id).where(

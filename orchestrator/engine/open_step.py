@@ -109,7 +109,8 @@ class OpenStep:
     def key_types(self) -> dict[str, str]:
         """The type of each of its keys in Redis that is no blob."""
         keys = self._keys
-        return {keys.started: "hash", keys.done: "hash", keys.replies: "list"}
+        ours = {keys.started: "hash", keys.done: "hash", keys.replies: "list"}
+        return {**ours, keys.closed: "string"}
 
     @property
     def blob_prefix(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from metafleet.contracts.connections import Client
-from metafleet.contracts.foreign import take_numbers
+from metafleet.contracts.foreign import drop_unless_below, take_numbers
 from metafleet.contracts.keys import StepKeys
 
 
@@ -40,11 +40,12 @@ def sight(
 
     Args:
         client: of the server.
-        keys: of the step.
+        keys: of the step, which is open: the last closed one is below it.
         attempts: (shard, attempt) whose leases are looked for.
         queue_lists: names of the lists behind queues.
     """
     pipeline = client.pipeline(transaction=True)
+    pipeline.get(keys.closed)
     pipeline.hkeys(keys.started)
     pipeline.hkeys(keys.done)
     pipeline.llen(keys.replies)
@@ -52,15 +53,17 @@ def sight(
         pipeline.exists(keys.lease(shard, attempt))
     for name in queue_lists:
         pipeline.llen(name)
-    started, done, n_replies, *more = pipeline.execute()
+    last_closed, started, done, n_replies, *more = pipeline.execute()
     leases, lengths = more[: len(attempts)], more[len(attempts) :]
     pairs, n_odd = take_numbers(client, keys.started, started, of=2)
     shards, n_odd_too = take_numbers(client, keys.done, done, of=1)
+    # left there, it would refuse every result of the step
+    is_odd = drop_unless_below(client, keys.closed, last_closed, limit=keys.number)
     return Sighting(
         started={(shard, attempt) for shard, attempt in pairs},
         leased={pair for pair, exists in zip(attempts, leases, strict=True) if exists},
         committed={shard for (shard,) in shards},
         has_replies=n_replies > 0,
         is_empty=tuple(length == 0 for length in lengths),
-        n_foreign=n_odd + n_odd_too,
+        n_foreign=n_odd + n_odd_too + is_odd,
     )

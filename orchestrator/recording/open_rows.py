@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from metafleet.errors import DatabaseError
 from metafleet.orchestrator.recording.rows import EpochRow, LostRun
 from metafleet.orchestrator.recording.spill import SpillFile
 
@@ -31,6 +32,15 @@ class OpenRows:
         self._batch_is_spilled = False
         self._buffer: deque[EpochRow] = deque()
         self.n_added = 0
+
+    def require_room(self, run_id: int, database_url: str) -> None:
+        """Raise DatabaseError when rows are left that not even the file takes."""
+        if self.n_in_memory and self.refusal is not None:
+            raise DatabaseError(
+                f"{self.n_in_memory} rows of run {run_id} can be written neither to the database "
+                f"{database_url} nor to {self.file.path} ({self.refusal.strerror}); make room, or "
+                "mend the database"
+            ) from self.refusal
 
     @property
     def n_left(self) -> int:

@@ -131,13 +131,11 @@ class Recorder:
             beyond: what the new epoch must be greater than, as the current one.
         """
         with self._writing:
+            self._hear_of_epoch()
             with self._database.session() as session:
                 runs = self._runs_in(session)
-                seen = self._epoch
-                if runs.is_held(self._run_id, owner=self._owner, epoch=self._asked_epoch):
-                    seen = self._asked_epoch
-                self._asked_epoch = max(seen, beyond) + 1
-                epoch = runs.claim(self._run_id, seen_epoch=seen, beyond=beyond)
+                self._asked_epoch = max(self._epoch, beyond) + 1
+                epoch = runs.claim(self._run_id, seen_epoch=self._epoch, beyond=beyond)
             with self._changed:
                 self._raise_failure()
                 self._epoch = epoch
@@ -164,14 +162,17 @@ class Recorder:
     def is_current(self) -> bool:
         """Ask the database whether the run still is at our epoch.
 
-        An earlier one is that of a database from before: epochs only rise.
+        A database from before has it at an earlier one, or does not know it: epochs only rise.
 
         Raises:
             DatabaseError: it cannot be asked now.
         """
         # under the lock: an epoch that we are raising ourselves is not another's
-        with self._writing, self._database.session(read_only=True) as session:
-            return RunRepository(session).get_epoch(self._run_id) <= self._epoch
+        with self._writing:
+            self._hear_of_epoch()
+            with self._database.session(read_only=True) as session:
+                found = RunRepository(session).find(self._run.uid)
+                return found is None or found.epoch <= self._epoch
 
     def take_notices(self) -> list[str]:
         """Return, once, what a person should know of the database."""
@@ -219,7 +220,7 @@ class Recorder:
             self._raise_failure()
             if self._rows.n_left < n_rows:
                 self._rows.spill()
-                self._raise_refusal()
+                self._rows.require_room(self._run_id, self._database.url)
             return self._rows.file.is_empty()
 
     def close(self, timeout_s: float = 10.0) -> bool:
@@ -262,14 +263,6 @@ class Recorder:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise type(self._failure)(str(self._failure)) from self._failure
-
-    def _raise_refusal(self) -> None:
-        if self._rows.n_in_memory and self._rows.refusal is not None:
-            raise DatabaseError(
-                f"{self._rows.n_in_memory} rows of run {self._run_id} can be written neither to "
-                f"the database {self._database.url} nor to {self._rows.file.path} "
-                f"({self._rows.refusal.strerror}); make room, or mend the database"
-            ) from self._rows.refusal
 
     def _is_settled(self, n_rows: int) -> bool:
         is_over = self._failure is not None or self._away_since is not None
@@ -326,7 +319,18 @@ class Recorder:
             self._rows.end_batch()
             self._changed.notify_all()
 
+    def _hear_of_epoch(self) -> None:
+        """Go on under an epoch that was raised, as asked, and whose answer was lost."""
+        if (asked := self._asked_epoch) == self._epoch:
+            return
+        with self._database.session(read_only=True) as session:
+            runs = RunRepository(session)
+            is_raised = runs.is_held(self._run_id, owner=self._owner, epoch=asked)
+        with self._changed:
+            self._epoch = asked if is_raised else self._epoch
+
     def _write(self, items: list[EpochRow]) -> None:
+        self._hear_of_epoch()
         write_rows(
             *(self._database, self._run, items),
             epoch=self._epoch,

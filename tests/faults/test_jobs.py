@@ -55,7 +55,7 @@ def test_a_worker_of_another_version(fleet: Fleet, expected: str) -> None:
     site.mkdir()
     (site / "sitecustomize.py").write_text(
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "import contracts.job\ncontracts.job.PROTOCOL_VERSION = 99\n"
+        "import metafleet.contracts.job\nmetafleet.contracts.job.PROTOCOL_VERSION = 99\n"
     )
     fleet.start(1, environment={"PYTHONPATH": str(site)})
     running = Running(fleet.settings, config(**_experiment()))

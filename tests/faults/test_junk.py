@@ -21,6 +21,7 @@ def envelope(body: bytes, **headers: object) -> bytes:
 
 
 OURS = {"task": "metafleet.inner_loop", "id": "1"}
+DEPTHS = range(700, 1000, 10)  # about as deep as Python reads and writes
 ENTRIES = [
     *(b"not json", b"[1,2]", b"", b"null", b"\xff\xfe{}", b"1" * 5000, b"[" * 100_000),
     *(b'{"body":"","properties":{}}', b'{"body":"!!!","headers":' + json.dumps(OURS).encode()),
@@ -29,9 +30,12 @@ ENTRIES = [
     envelope(b"\x80", **OURS),
     envelope(b"[[],{},{}]", **OURS),
     envelope(b'[["job"],{},{}]', **OURS),
+    envelope(b'[[{"a": NaN}],{},{}]', **OURS),
+    envelope(b'[[{"a": 1e999}],{},{}]', **OURS),
     envelope(b"[[{}],{},{}]", **(OURS | {"id": None})),
     envelope(b"[[{}],{},{}]", **(OURS | {"task": "celery.backend_cleanup"})),
     envelope(b"[[{}],{},{}]", **(OURS | {"timelimit": "x", "eta": "yesterday"})),
+    *(envelope(b'[[{"a":' + b"[" * n + b"]" * n + b"}],{},{}]", **OURS) for n in DEPTHS),
     b"x" * (5 * 2**20),
 ]
 

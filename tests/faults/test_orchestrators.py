@@ -71,7 +71,7 @@ def dying(*args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     return result
 setattr(owner, method, dying)
-from orchestrator.cli.main import main
+from metafleet.orchestrator.cli.main import main
 sys.exit(main(["runs", "resume", sys.argv[6], "--json"]))
 """
 
@@ -151,7 +151,7 @@ def test_an_orchestrator_whose_run_was_taken_over(standing_fleet: Fleet) -> None
     # as one does that found the lease free, while this one was frozen
     with Database.open(settings.database_url) as database, database.session() as session:
         runs, run_id = RunRepository(session), running.run.id
-        epoch = runs.claim(run_id, seen_epoch=runs.get_epoch(run_id), attach_to="another:1/x")
+        epoch = runs.claim(run_id, seen_epoch=runs.get(run_id).epoch, attach_to="another:1/x")
     with connect(str(settings.broker_url)) as client:
         another = RunLedger(client, running.run.uid, "another:1/x")
         assert another.take_over(epoch, lease_ms=60_000, is_granted=True).status == "ok"

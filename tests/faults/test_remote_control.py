@@ -58,7 +58,7 @@ def _with_remote_control(home: Path) -> str:
     site.mkdir()
     (site / "sitecustomize.py").write_text(
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "import contracts.celery_app as app\nmake_app = app.make_app\n"
+        "import metafleet.contracts.celery_app as app\nmake_app = app.make_app\n"
         "def obedient(*arguments):\n"
         "    made = make_app(*arguments)\n"
         "    made.conf.worker_enable_remote_control = True\n"

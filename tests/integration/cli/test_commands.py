@@ -12,7 +12,7 @@ from tests.integration.cli.terminal import Terminal
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported(terminal: Terminal) -> None:
-    code = "import sys; from orchestrator.cli.main import main; main(['--help']); "
+    code = "import sys; from metafleet.orchestrator.cli.main import main; main(['--help']); "
     code += "assert not {'torch', 'sqlalchemy', 'celery', 'rich', 'redis'} & set(sys.modules)"
 
     done = subprocess.run(

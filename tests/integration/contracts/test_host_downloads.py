@@ -13,9 +13,9 @@ from tests.redis_server import RedisServer
 FETCH = """
 import sys
 from pathlib import Path
-from contracts.blobs import RedisBlobStore
+from metafleet.contracts.blobs import RedisBlobStore
 from blake3 import blake3
-from contracts.host_cache import HostCache
+from metafleet.contracts.host_cache import HostCache
 url, folder, key, digest, n_bytes = sys.argv[1:]
 store = RedisBlobStore(url)
 def download():

@@ -4,10 +4,13 @@ import base64
 import json
 from typing import Any
 
+import pytest
+
 from metafleet.contracts.celery_app import make_app
 from metafleet.contracts.connections import connect
 from metafleet.contracts.keys import queue_list, queue_name
-from metafleet.contracts.task_message import task_message
+from metafleet.contracts.task_message import plain_message, task_message
+from metafleet.errors import SchemaError
 from tests.redis_server import RedisServer
 
 KEY, QUEUE = "test-key", "inner.gpu"
@@ -45,3 +48,12 @@ def test_a_message_is_what_celery_would_have_sent(standing_redis: RedisServer) -
     ours = task_message(app, "a.task", ARGUMENT, task_id="run.train.0", queue=name, label="run=r")
 
     assert unpacked(ours) == theirs
+
+
+@pytest.mark.parametrize("value", [b"NaN", b"1e999", b"-Infinity"])
+def test_a_call_whose_argument_cannot_be_written_again_is_refused(value: bytes) -> None:
+    body = base64.b64encode(b'[[{"a": ' + value + b"}],{},{}]").decode()
+    raw = json.dumps({"body": body, "headers": {"task": "a.task", "id": "1"}}).encode()
+
+    with pytest.raises(SchemaError, match="no job in its body"):
+        plain_message(raw, "a.task", queue=QUEUE)

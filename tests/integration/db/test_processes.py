@@ -16,12 +16,12 @@ from tests.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[3]
 
-OPEN = "from db.engine import upgrade; import sys; upgrade(sys.argv[1])"
+OPEN = "from metafleet.db.engine import upgrade; import sys; upgrade(sys.argv[1])"
 
 RAISE_EPOCH = """
 import sys
-from db.engine import Database
-from db.repositories import RunRepository
+from metafleet.db.engine import Database
+from metafleet.db.repositories import RunRepository
 with Database.open(sys.argv[1]) as database:
     for _ in range(25):
         with database.session() as session:
@@ -31,8 +31,8 @@ with Database.open(sys.argv[1]) as database:
 WRITE_FOR_EVER = """
 import sys
 from itertools import count
-from db.engine import Database
-from db.repositories import JobRepository, OuterStepRepository
+from metafleet.db.engine import Database
+from metafleet.db.repositories import JobRepository, OuterStepRepository
 from tests.databases import make_jobs, make_step
 with Database.open(sys.argv[1]) as database:
     for step in count(1):

@@ -26,8 +26,8 @@ from tests.fleet import ROOT, wait_until
 _OWNER = """
 import sys, time
 from pathlib import Path
-from contracts.settings import Settings
-from orchestrator.embedded.stack import EmbeddedStack, StackOrder
+from metafleet.contracts.settings import Settings
+from metafleet.orchestrator.embedded.stack import EmbeddedStack, StackOrder
 home = Path(sys.argv[1])
 settings = Settings.load({"METAFLEET_HOME": str(home)})
 with EmbeddedStack(settings, StackOrder(1, home / "logs", is_public=True), print):

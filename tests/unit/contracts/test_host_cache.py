@@ -233,7 +233,8 @@ def test_areas_of_the_dead_are_swept_and_those_of_the_living_kept(
     cache: HostCache, area: HostArea, tmp_path: Path
 ) -> None:
     script = (
-        "import os, sys; from pathlib import Path; from contracts.host_cache import HostCache\n"
+        "import os, sys; from pathlib import Path\n"
+        "from metafleet.contracts.host_cache import HostCache\n"
         "area = HostCache(Path(sys.argv[1])).open_area('run-2')\n"
         "area.put('key', [memoryview(b'data')], ttl_s=600); os._exit(9)"
     )

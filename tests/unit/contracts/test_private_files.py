@@ -23,8 +23,15 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
 
 
+OURS = (
+    *("runs/k7w2m9xb/step-1.safetensors", "metafleet.db", "metafleet.db-wal", "logs/redis.log"),
+    *("metafleet.db.put-back.lock", "logs/demo/worker-cpu1.log", "heartbeats/cpu1@host-17"),
+    "data/prepared/own-0123456789abcdef/index.json",
+)
+
+
 def fill(home: Path) -> None:
-    for name in ("runs/a/step-1.safetensors", "metafleet.db", "metafleet.db-wal", "logs/redis.log"):
+    for name in OURS:
         path = home / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -53,6 +60,22 @@ def test_what_is_not_ours_is_left_alone_and_so_is_the_folder_that_holds_it(tmp_p
 
     assert (mode(home), mode(home / "thesis.tex"), mode(elsewhere)) == (0o777, 0o666, 0o666)
     assert mode(home / "metafleet.db") == 0o600
+
+
+def test_the_folder_of_a_project_keeps_its_own_files_as_they_are(tmp_path: Path) -> None:
+    names = ("data/survey.csv", "data/prepared/a.csv", "runs/sweep/out.txt", "logs/app.log")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for _ in range(2):
+        tighten(tmp_path)
+        fill(tmp_path)  # there is a database from now on
+    tighten(tmp_path)
+
+    for name in names:
+        path = tmp_path / name
+        assert (mode(path), mode(path.parent)) == (0o666, 0o777), name
+    assert [mode(tmp_path / name) for name in OURS] == [0o600] * len(OURS)
 
 
 def test_a_home_that_is_not_there_or_belongs_to_another_is_no_error(

@@ -22,9 +22,8 @@ from metafleet.sources import disk_digest, folder_digest, imported_digest
 from metafleet.workload_spec import WorkloadSpec
 
 PRINT = "print(fingerprint_text()); "
-PRELUDE = (
-    "import torch; from contracts.fingerprint import fingerprint_text; torch.set_num_threads(1); "
-)
+PRELUDE = "import torch; from metafleet.contracts.fingerprint import fingerprint_text; "
+    "torch.set_num_threads(1); "
 
 
 @pytest.fixture(autouse=True)

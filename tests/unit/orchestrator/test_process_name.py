@@ -13,7 +13,7 @@ from tests.fleet import ROOT
 
 PRINT_AND_WAIT = """
 import sys
-from orchestrator.process_name import process_name
+from metafleet.orchestrator.runs.process_name import process_name
 print(process_name(), flush=True)
 sys.stdin.read()
 """

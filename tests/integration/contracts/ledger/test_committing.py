@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from metafleet.contracts.connections import connect
 from metafleet.contracts.ledger import JobLedger
 from tests.fleet import wait_until
@@ -49,6 +51,19 @@ def test_a_result_for_a_closed_step_leaves_nothing_behind(desk: Desk) -> None:
 
     assert worker.commit("late") == "closed"
     assert desk.keys_of_steps() == set()
+
+
+@pytest.mark.parametrize("junk", [b"abc", b"", b"\xff", b"nan", ["list"]])
+def test_what_is_no_number_closes_no_step(desk: Desk, junk: bytes | list[str]) -> None:
+    key = desk.run.closed("train", epoch=1)
+    desk.client.rpush(key, *junk) if isinstance(junk, list) else desk.client.set(key, junk)
+    worker = desk.worker()
+
+    assert worker.start()[0] == "ok"
+    assert worker.renew()
+    assert worker.commit("result") == "ok"
+    assert desk.owner.close_step(1, "train", 7)[0] == "ok"
+    assert desk.client.get(key) == b"7"
 
 
 def test_a_result_of_an_old_epoch_touches_nothing(desk: Desk) -> None:

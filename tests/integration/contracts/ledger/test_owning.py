@@ -107,6 +107,19 @@ def test_what_is_no_epoch_is_leapt_over_and_replaced(
     assert owner.renew(1003, lease_ms=LEASE_MS) == "ok"
 
 
+@pytest.mark.parametrize(("text", "epoch"), [(b"0x10", 16), (b" 16 ", 16), (b"1e9", 10**9)])
+def test_an_epoch_in_another_notation_is_the_number_that_redis_reads(
+    client: redis.Redis, uid: str, owner: RunLedger, text: bytes, epoch: int
+) -> None:
+    client.set(RunKeys(uid).epoch, text)
+    assert owner.renew(1, lease_ms=LEASE_MS) == "changed"
+
+    claim = owner.take_over(2, lease_ms=LEASE_MS)
+
+    assert (claim.status, claim.found) == ("behind", epoch)
+    assert owner.take_over(epoch + 1, lease_ms=LEASE_MS).status == "ok"
+
+
 @pytest.mark.parametrize("junk", ["no end", "a day", "list"])
 def test_what_is_no_lease_holds_nobody_up(client: redis.Redis, uid: str, junk: str) -> None:
     key = RunKeys(uid).lease

@@ -1,5 +1,6 @@
 """What others wrote into the ledger's hashes: dropped and counted, and the step goes on."""
 
+import pytest
 import redis
 
 from metafleet.contracts.keys import QUEUES_STARTED
@@ -25,6 +26,51 @@ def test_fields_that_nobody_of_ours_writes_are_dropped_and_counted(
     assert bench.step.book.is_complete
     assert client.hkeys(bench.step_keys.started) == [b"0:0", b"1:0", b"2:0", b"3:0"]
     assert bench.counted() == {("rejected", "schema"): 11}
+
+
+def test_a_field_that_only_reads_like_a_shard_is_no_result_of_it(
+    client: redis.Redis, undisturbed: str
+) -> None:
+    bench = Bench(client)
+    client.hset(bench.step_keys.done, mapping={"03": "junk", "00": "junk"})
+    client.hset(bench.step_keys.started, mapping={"03:0": "junk", "3:00": "junk"})
+
+    bench.take_in()
+
+    assert client.hkeys(bench.step_keys.done) == client.hkeys(bench.step_keys.started) == []
+    assert bench.finish() == undisturbed
+
+
+@pytest.mark.parametrize("junk", [b"abc", b"7", b"999", b"inf", b"-7"])
+def test_a_number_that_would_close_the_step_is_dropped(
+    client: redis.Redis, undisturbed: str, junk: bytes
+) -> None:
+    bench = Bench(client)
+    client.set(bench.step_keys.closed, junk)
+
+    bench.take_in()
+
+    assert client.get(bench.step_keys.closed) is None
+    assert bench.finish() == undisturbed
+
+
+def test_the_number_of_a_step_that_was_closed_before_is_kept(client: redis.Redis) -> None:
+    bench = Bench(client)
+    client.set(bench.step_keys.closed, 6)
+
+    bench.take_in()
+
+    assert client.get(bench.step_keys.closed) == b"6"
+
+
+def test_another_type_in_place_of_the_last_closed_step_is_found_to_be(client: redis.Redis) -> None:
+    bench = Bench(client)
+    client.rpush(bench.step_keys.closed, "junk")
+
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        bench.take_in()
+
+    assert bench.step.key_types[bench.step_keys.closed] == "string"
 
 
 def test_a_mark_of_a_queue_that_lies_in_the_future_makes_no_message_lost(

@@ -1,17 +1,20 @@
 """Of two recorders of one run, the later one writes."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord, RunStatus
 from metafleet.db.repositories import OuterStepRepository, RunRepository
-from metafleet.errors import FencedError, RunNotFoundError
+from metafleet.errors import DatabaseUnavailableError, FencedError, RunNotFoundError
 from metafleet.orchestrator.recording.recorder import Recorder
-from tests.databases import make_jobs, make_step
+from tests.databases import make_jobs, make_step, new_run
 from tests.integration.orchestrator.recorder.rows import QUICK, checkpoint, steps_of, take_over
 
 
@@ -96,3 +99,67 @@ def test_the_first_error_of_a_block_is_not_hidden(
     ):
         recorder.record_step(make_step(1))
         1 / 0  # noqa: B018 - any error of the owner's
+
+
+class LosesAnAnswer(Database):
+    """Does what it is asked; the next answer but reads is lost, when it is told so."""
+
+    is_losing = False
+
+    @contextmanager
+    def session(self, *, read_only: bool = False) -> Iterator[Session]:
+        with super().session(read_only=read_only) as session:
+            yield session
+        if self.is_losing and not read_only:
+            self.is_losing = False
+            raise DatabaseUnavailableError("the connection broke before the answer came")
+
+
+def test_an_epoch_raised_without_an_answer_is_the_owner_s_own(
+    tmp_path: Path, spill_path: Path
+) -> None:
+    with LosesAnAnswer.open(f"sqlite:///{tmp_path}/lossy.db") as database:
+        with database.session() as session:
+            runs = RunRepository(session)
+            run_id = runs.add(new_run()).id
+            epoch = runs.claim(run_id, seen_epoch=0, attach_to="host:1/a")
+            run = runs.get(run_id)
+        with Recorder(
+            database, run, epoch=epoch, owner="host:1/a", spill_path=spill_path, limits=QUICK
+        ) as recorder:
+            database.is_losing = True
+            with pytest.raises(DatabaseUnavailableError):
+                recorder.raise_epoch(41)
+
+            assert recorder.is_current()
+            recorder.record_step(make_step(1), make_jobs(1))
+            assert recorder.flush()
+            assert recorder.raise_epoch(41) == 43
+            assert recorder.raise_epoch(1000) == 1001
+
+
+def test_the_same_number_of_another_owner_is_not_ours(
+    database: Database, spill_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.session() as session:
+        runs = RunRepository(session)
+        run_id = runs.add(new_run()).id
+        epoch = runs.claim(run_id, seen_epoch=0, attach_to="host:1/a")
+        run = runs.get(run_id)
+    recorder = Recorder(
+        database, run, epoch=epoch, owner="host:1/a", spill_path=spill_path, limits=QUICK
+    )
+
+    def away(*_: object, **__: object) -> int:
+        raise DatabaseUnavailableError("away")
+
+    with monkeypatch.context() as patch, pytest.raises(DatabaseUnavailableError):
+        patch.setattr(RunRepository, "claim", away)
+        recorder.raise_epoch()
+    with database.session() as session:
+        RunRepository(session).claim(run_id, seen_epoch=epoch, attach_to="host:2/b")
+
+    assert not recorder.is_current()
+    with pytest.raises(FencedError):
+        recorder.raise_epoch()
+    recorder.close()

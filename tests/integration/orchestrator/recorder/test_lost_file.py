@@ -1,7 +1,9 @@
 """An SQLite file that is deleted or replaced under a run costs no row."""
 
+import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from metafleet.db.engine import Database
 from metafleet.db.records import RunStatus
 from metafleet.db.repositories import RunRepository
-from metafleet.errors import DatabaseUnavailableError
+from metafleet.errors import DatabaseError, DatabaseUnavailableError
 from metafleet.orchestrator.recording.recorder import Recorder
 from tests.databases import add_run, make_jobs, make_step
 from tests.integration.orchestrator.recorder.rows import (
@@ -125,6 +127,47 @@ def test_a_loss_is_noticed_although_nothing_is_recorded(path: Path, spill_path: 
                 assert RunRepository(session).get(other.uid).name == "another"
 
 
+@pytest.mark.parametrize("knows_links", [True, False])
+def test_the_file_is_put_back_as_it_was_on_any_file_system(
+    path: Path, monkeypatch: pytest.MonkeyPatch, knows_links: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not knows_links:
+        monkeypatch.setattr(os, "link", refuse)
+    path.parent.mkdir()
+    path.touch()
+    path.chmod(0o640)
+    with Database.open(f"sqlite:///{path}") as database:
+        run = add_run(database)
+        delete(path)
+
+        with database.session(read_only=True) as session:
+            assert RunRepository(session).get(run.uid).name == run.name
+
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        assert [*path.parent.glob(f".{path.name}.*")] == []
+
+
+def test_a_file_that_came_meanwhile_is_not_replaced_where_there_are_no_links(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def come_and_refuse(_source: str, target: Path) -> None:
+        target.write_bytes(b"another's")
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", come_and_refuse)
+    with Database.open(f"sqlite:///{path}") as database:
+        add_run(database)
+        delete(path)
+
+        with pytest.raises(DatabaseUnavailableError), database.session(read_only=True):
+            pass
+
+    assert path.read_bytes() == b"another's"
+
+
 def test_with_something_else_in_its_place_training_goes_on_and_rows_wait(
     path: Path, spill_path: Path
 ) -> None:
@@ -163,6 +206,24 @@ def test_rows_do_not_go_to_another_run_of_the_same_number(path: Path, spill_path
         eventually(lambda: "run 1 is " in str(recorder.status))
         assert f"and was {run.uid}" in str(recorder.status)
         assert steps_of(database, another.id) == []
+
+
+def test_a_run_that_the_database_does_not_know_was_not_taken_over(
+    path: Path, spill_path: Path
+) -> None:
+    with Database.open(f"sqlite:///{path}") as database:
+        run = add_run(database)
+        recorder = Recorder(database, run, epoch=0, spill_path=spill_path, limits=QUICK)
+        delete(path)
+        with Database.open(f"sqlite:///{path}") as fresh:
+            another = add_run(fresh, name="another")
+            with fresh.session() as session:
+                RunRepository(session).next_epoch(another.id)
+        assert another.id == run.id
+
+        assert recorder.is_current()
+        with pytest.raises(DatabaseError, match="another was put in the place"):
+            recorder.close()
 
 
 def test_what_was_written_while_the_file_was_lost_is_said_to_be_lost(path: Path) -> None:

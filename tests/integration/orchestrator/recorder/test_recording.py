@@ -102,9 +102,9 @@ RECORD_FOR_EVER = """
 import sys
 from itertools import count
 from pathlib import Path
-from db.engine import Database
-from db.repositories import RunRepository
-from orchestrator.recorder import Recorder
+from metafleet.db.engine import Database
+from metafleet.db.repositories import RunRepository
+from metafleet.orchestrator.recording.recorder import Recorder
 from tests.databases import make_jobs, make_step
 with Database.open(sys.argv[1]) as database:
     with database.session() as session:

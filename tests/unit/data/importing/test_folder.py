@@ -276,7 +276,7 @@ def test_two_imports_at_once_prepare_the_same_folder(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from metafleet.data.decoding.image import ImageDecoder
-from orchestrator.cli.main import main
+from metafleet.orchestrator.cli.main import main
 
 n_decoded = 0
 decode = ImageDecoder.decode
