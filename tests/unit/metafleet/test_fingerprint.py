@@ -22,8 +22,10 @@ from metafleet.sources import disk_digest, folder_digest, imported_digest
 from metafleet.workload_spec import WorkloadSpec
 
 PRINT = "print(fingerprint_text()); "
-PRELUDE = "import torch; from metafleet.contracts.fingerprint import fingerprint_text; "
+PRELUDE = (
+    "import torch; from metafleet.contracts.fingerprint import fingerprint_text; "
     "torch.set_num_threads(1); "
+)
 
 
 @pytest.fixture(autouse=True)
