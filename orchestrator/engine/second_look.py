@@ -78,7 +78,10 @@ class SecondLook:
             except FencedError:
                 raise
             except (BlobMissingError, FleetError) as error:
-                self._notify(f"{step.name} was not computed twice to compare the bits: {error}")
+                self._tell_of_none(step, str(error))
+                break
+            if again is None:
+                self._tell_of_none(step, "no result was added up")
                 break
             require_equal(step.name, seen, again)
             if again.worker != seen.worker or self._count_processes() < 2:
@@ -101,12 +104,14 @@ class SecondLook:
         opened.collector.watch(_WATCHED)
         return opened
 
-    def _wait(self) -> Computed:
+    def _tell_of_none(self, step: OpenStep, why: str) -> None:
+        self._notify(f"{step.name} was not computed twice to compare the bits: {why}")
+
+    def _wait(self) -> Computed | None:
         again = self._again = self._again or self._send()
         try:
             self._finish(again)
         finally:
             self._again = None
             self._close(again)
-        assert again.collector.seen is not None
         return again.collector.seen
