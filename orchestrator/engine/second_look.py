@@ -30,7 +30,7 @@ class SecondLook:
         close: closes it.
         is_due: whether to look at all.
         count_processes: says how many compute.
-        notify: told when nobody could compute it again.
+        notify: told when no worker could compute it again.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class SecondLook:
         self._is_due = False
 
     def forget(self, step: OpenStep) -> None:
-        """Close what was opened beside ``step``."""
+        """Close what was opened along with ``step``."""
         if step is self._first:
             self._first = None
             if (again := self._again) is not None:
