@@ -167,8 +167,7 @@ class Recorder:
         Raises:
             DatabaseError: it cannot be asked now.
         """
-        # under the lock: an epoch that we are raising ourselves is not another's
-        with self._writing:
+        with self._writing:  # an epoch that we are raising ourselves is not another's
             self._hear_of_epoch()
             with self._database.session(read_only=True) as session:
                 found = RunRepository(session).find(self._run.uid)
