@@ -20,7 +20,7 @@ from metafleet.episode import META_TRAIN, Episode, ExampleSet
 from metafleet.errors import ConfigError, DataCorruptError, ImpureError, NumericsError
 from metafleet.execution import Execution, Strategy, check_mapped, make_execution
 from metafleet.execution.compiled import CompiledExecution
-from metafleet.hidden_state import HiddenState
+from metafleet.hidden_state import BUFFERS, HiddenState
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.registry import build_learner
 from metafleet.models.module_mode import meta_training
@@ -120,7 +120,8 @@ class Workload:
                 spec.learner, problem, make_model, allowed_packages=allowed_packages
             )
         execution = make_execution(spec.execution, learner, device=device, cache_dir=cache_dir)
-        return cls(spec, learner, source, device, execution, HiddenState(learner))
+        hidden = HiddenState(learner, kinds=[BUFFERS])  # parameters are in the state
+        return cls(spec, learner, source, device, execution, hidden)
 
     @property
     def batch_norm(self) -> str:
@@ -244,8 +245,7 @@ class Workload:
             with kept_as_it_is(self.device):
                 yield
         finally:
-            changes = self.hidden.changes(found)
-            changed = [change.name for change in changes if change.kind == "buffer"]
+            changed = [change.name for change in self.hidden.changes(found)]
             if changed:
                 self.hidden.restore(found)
         if changed:

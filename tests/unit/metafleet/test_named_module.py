@@ -287,6 +287,16 @@ def test_a_buffer_that_is_sparse_or_has_gaps_is_no_change(layout: str, execution
     assert len(workload.evaluate(workload.init_state(), **place)) == 2
 
 
+def test_a_job_compares_buffers_and_no_parameters() -> None:
+    workload = build("Spectral")
+    module = workload.learner.model._function.module
+
+    found = workload.hidden.capture(generators=False)
+
+    kept = {id(value.tensor) for group in found.values for value in group.values()}
+    assert kept == {id(buffer) for buffer in module.buffers()}
+
+
 @pytest.mark.parametrize("execution", ["autograd", "constant_memory"])
 def test_a_buffer_that_a_forward_pass_changes_is_refused_and_is_as_before(execution: Any) -> None:
     workload = build("Spectral", execution=Strategy(execution, "float32"))
