@@ -3,6 +3,11 @@
 Each request carries a bearer token of its own, an HMAC of its method and target with the signing
 key. Somebody who reads it on the way cannot ask for anything else with it. Each answer carries an
 HMAC in return, so that a worker gives nothing to a server that does not know the key.
+
+Neither has a nonce, and the body of a sum is not part of the code. Without TLS, a token that was
+read on the way can be replayed as long as its key is on offer or expected: that fetches the same
+state again, or hands in other bytes for the same sum, whose digest then differs from the signed
+result's: they are refused, which costs another attempt.
 """
 
 import hashlib

@@ -10,6 +10,14 @@ log = logging.getLogger(__name__)
 
 _MOST_DIGITS: Final = 9
 
+# Race prevented: one of ours puts the right type there between looking and deleting.
+_DROP_OTHER: Final = """
+local found = redis.call('TYPE', KEYS[1]).ok
+if found == 'none' or found == ARGV[1] then return '' end
+redis.call('DEL', KEYS[1])
+return found
+"""
+
 
 def drop_foreign(client: Client, types: Mapping[str, str]) -> dict[str, str]:
     """Delete keys that hold something of another type than ours would be.
@@ -22,13 +30,10 @@ def drop_foreign(client: Client, types: Mapping[str, str]) -> dict[str, str]:
         Key -> the type that was found and dropped.
     """
     pipeline = client.pipeline(transaction=False)
-    for key in types:
-        pipeline.type(key)
+    for key, kind in types.items():
+        pipeline.eval(_DROP_OTHER, 1, key, kind)
     found = {key: kind.decode() for key, kind in zip(types, pipeline.execute(), strict=True)}
-    foreign = {key: kind for key, kind in found.items() if kind not in ("none", types[key])}
-    if foreign:
-        client.delete(*foreign)
-    return foreign
+    return {key: kind for key, kind in found.items() if kind}
 
 
 def take_numbers(

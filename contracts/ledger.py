@@ -121,7 +121,7 @@ return {'ok', math.floor(t[1] * 1000000 + t[2] - tonumber(ARGV[8]))}
 """
 
 # Race prevented: reviving the lease of an attempt that the orchestrator has already given up; and
-# computing on for a step that is closed. 0 tells the worker that nobody waits for it any more.
+# computing on for a step that is closed. 0 tells the worker to give up.
 _RENEW_JOB = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if last_closed(KEYS[2]) >= tonumber(ARGV[2]) then return 0 end
@@ -330,7 +330,7 @@ class JobLedger:
         return cast(StartStatus, _text(status)), max(0.0, int(waited_us) / 1e6)
 
     def renew(self) -> bool:
-        """Keep the lease; False when nobody waits for this attempt any more."""
+        """Keep the lease; False when this attempt is no longer waited for."""
         job = self._job
         renewed = self._renew(
             keys=[self._epoch, self._closed, self._done, self._lease],
@@ -351,7 +351,7 @@ class JobLedger:
         return cast(CommitStatus, _text(status))
 
     def note_stopped(self) -> None:
-        """Note that the attempt was given up because nobody waits for it."""
+        """Note that the attempt was given up because it is no longer waited for."""
         self._stopped(keys=[self._dropped], args=self._note_args)
 
 

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from metafleet.contracts.connections import Client
 from metafleet.contracts.keys import WORKERS_INFO, WORKERS_SEEN
+from metafleet.contracts.milestones import Milestones
 from metafleet.contracts.signing_key import is_proof, prove_key
 
 log = logging.getLogger(__name__)
@@ -129,8 +130,8 @@ def list_workers(client: Client) -> list[WorkerInfo]:
     return [worker for worker in workers if worker is not None]
 
 
-_told_of: set[int] = set()
-"""Hashes of what was said not to be a worker: a look comes every two seconds."""
+_NOT_COUNTED: Final = Milestones()
+"""By name: a look comes every two seconds."""
 
 
 def _read_info(name: bytes, text: bytes, last_seen_s: float) -> WorkerInfo | None:
@@ -143,8 +144,7 @@ def _read_info(name: bytes, text: bytes, last_seen_s: float) -> WorkerInfo | Non
             raise ValueError(f"under the name {name!r}")
         return replace(info, last_seen_s=last_seen_s, processes=max(1, info.processes))
     except ValueError as error:
-        if hash(text) not in _told_of:
-            _told_of.add(hash(text))
+        if _NOT_COUNTED.count(repr(name)) == 1:
             why = str(error).replace("\n", " ")
             log.warning("a worker that says %.200r of itself is not counted: %.300s", text, why)
         return None

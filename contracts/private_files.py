@@ -7,16 +7,34 @@ command writes elsewhere, where its user told it to, has the mode that the umask
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 _OTHERS: Final = 0o077
-_OURS: Final = (
-    *("runs", "data", "programs", "logs", "heartbeats", "stack.json", ".stack-*", ".doctor"),
-    *("crash-*.log", "metafleet.db", "metafleet.db-*"),
+_UID: Final = "[b-z]" + 7 * "[2-9b-z]"
+_KEY: Final = 16 * "[0-9a-f]"
+_HASH: Final = 40 * "[0-9a-f]"
+_LOGS: Final = (
+    *("orchestrator.log*", "executor.log", "supervisor.log", "redis.log", "flower.log"),
+    *("worker-*.log", f"run-{_UID}.log"),
 )
-"""What a home holds of ours: nothing else is touched, for it may be somebody's home directory."""
+_OURS: Final = tuple(
+    tuple(pattern.split("/"))
+    for pattern in (
+        *("metafleet.db", "metafleet.db-*", "metafleet.db.put-back.lock", ".metafleet.db.*"),
+        *("stack.json", ".stack-*", ".doctor", "crash-*.log", f"runs/{_UID}"),
+        *(
+            f"data/prepared/*-{_KEY}",
+            "data/imported/*.json",
+            f"programs/*-{_HASH}.so",
+            "heartbeats/*-*",
+        ),
+        *(f"{folder}/{name}" for folder in ("logs", "logs/demo") for name in _LOGS),
+    )
+)
+"""What we write below a home. Nothing else is touched: a home may be somebody's home directory, or
+the folder of a project, with data of its own in ``data``."""
 
 
 def keep_private() -> int:
@@ -38,19 +56,30 @@ def tighten(home: Path) -> None:
     """Take from others what an earlier version, or a copy, let them read or write in ``home``.
 
     Folders get mode 0700 and files 0600. Links, and what belongs to another user, stay as they are;
-    so does the folder itself when it holds anything that is not ours.
+    so does a folder, such as ``home`` itself, when it holds anything that is not ours.
     """
-    with contextlib.suppress(OSError):
-        entries = list(home.iterdir())
-        for entry in entries:
-            if _is_ours(entry):
-                _tighten_below(entry)
-        if all(_is_ours(entry) for entry in entries):
-            _close(home)
+    _tighten(home, _OURS)
 
 
-def _is_ours(entry: Path) -> bool:
-    return any(entry.match(pattern) for pattern in _OURS)
+def _tighten(folder: Path, ours: Sequence[tuple[str, ...]]) -> bool:
+    """Close what is ours in a folder, and the folder if that is all; returns whether it is."""
+    try:
+        entries = list(folder.iterdir())
+    except OSError:
+        return False
+    are_ours = [_tighten_entry(entry, ours) for entry in entries]
+    if entries and all(are_ours):
+        _close(folder)
+    return all(are_ours)
+
+
+def _tighten_entry(entry: Path, ours: Sequence[tuple[str, ...]]) -> bool:
+    below = [rest for name, *rest in ours if entry.match(name)]
+    if [] in below:
+        _tighten_below(entry)
+        return True
+    is_folder = bool(below) and entry.is_dir() and not entry.is_symlink()
+    return is_folder and _tighten(entry, list(map(tuple, below)))
 
 
 def _tighten_below(path: Path) -> None:

@@ -77,7 +77,7 @@ def refusal(shown: str, error: Exception) -> MetafleetError:
         )
     if code == "WRONGTYPE":
         return ForeignDataError(
-            f"Redis at {shown} holds under a key of ours what is not ours ({error}); let nobody "
+            f"Redis at {shown} holds under a key of ours what is not ours ({error}); let no one "
             "else write to keys that begin with mf:"
         )
     return FleetError(f"Redis at {shown} refused a command ({error}); is it 6.2 or newer?")

@@ -7,6 +7,7 @@ is gone with the process.
 import contextlib
 import os
 import sqlite3
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +42,7 @@ class OpenFile:
             self._held.close()
             raise
         self._inodes = _inodes(path)
+        self._mode = _mode(path)
 
     @property
     def is_moved(self) -> bool:
@@ -69,12 +71,11 @@ class OpenFile:
             os.close(handle)
             try:
                 self._copy_to(copy)
-                os.link(copy, self._path)  # unlike a rename this replaces nothing
-            except FileExistsError:
-                return False
+                with contextlib.suppress(OSError):  # a file system that knows no modes
+                    os.chmod(copy, self._mode)
+                return _move_new(copy, self._path)
             finally:
-                os.unlink(copy)
-        return True
+                Path(copy).unlink(missing_ok=True)
 
     def _copy_to(self, path: str) -> None:
         driver: Any = self._held.connection.driver_connection
@@ -85,6 +86,26 @@ class OpenFile:
     def close(self) -> None:
         """Let go of the file."""
         self._held.close()
+
+
+def _move_new(source: str, path: Path) -> bool:
+    """Give a file its name unless that is another's; False when it is."""
+    try:
+        os.link(source, path)  # unlike a rename this replaces nothing
+    except FileExistsError:
+        return False
+    except OSError:  # exFAT and some network file systems know no links
+        if path.exists():
+            return False
+        os.rename(source, path)
+    return True
+
+
+def _mode(path: Path) -> int:
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except OSError:  # lost already
+        return 0o600
 
 
 def _inodes(path: Path) -> tuple[_Inode, ...]:

@@ -27,7 +27,7 @@ from metafleet.learners.registry import build_learner
 from metafleet.models.module_mode import meta_training
 from metafleet.models.registry import model_factory
 from metafleet.params import MetaState, Params, schema_of
-from metafleet.purity.hidden_state import HiddenState
+from metafleet.purity.hidden_state import BUFFERS, HiddenState
 from metafleet.purity.process_state import checksum, kept_as_it_is, seed_generators
 from metafleet.seeds import CounterRng
 from metafleet.workload_spec import WorkloadSpec
@@ -121,7 +121,8 @@ class Workload:
                 spec.learner, problem, make_model, allowed_packages=allowed_packages
             )
         execution = make_execution(spec.execution, learner, device=device, cache_dir=cache_dir)
-        return cls(spec, learner, source, device, execution, HiddenState(learner))
+        hidden = HiddenState(learner, kinds=[BUFFERS])  # parameters are in the state
+        return cls(spec, learner, source, device, execution, hidden)
 
     @property
     def batch_norm(self) -> str:
@@ -245,8 +246,7 @@ class Workload:
             with kept_as_it_is(self.device):
                 yield
         finally:
-            changes = self.hidden.changes(found)
-            changed = [change.name for change in changes if change.kind == "buffer"]
+            changed = [change.name for change in self.hidden.changes(found)]
             if changed:
                 self.hidden.restore(found)
         if changed:

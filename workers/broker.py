@@ -3,7 +3,6 @@
 import functools
 import logging
 import time
-from collections import Counter
 from typing import Any, Final
 
 import redis
@@ -12,6 +11,7 @@ from kombu.transport import redis as kombu_redis
 
 from metafleet.contracts.foreign import drop_foreign
 from metafleet.contracts.job import INNER_LOOP
+from metafleet.contracts.milestones import Milestones
 from metafleet.contracts.refusals import code_of, refusal
 from metafleet.contracts.task_message import plain_message
 from metafleet.errors import ContractError
@@ -27,24 +27,16 @@ def use() -> None:
     TRANSPORT_ALIASES.update({"redis": own, "rediss": own})
 
 
-class Junk:
-    """Counts what was in a queue and was no job; the log has the first of each kind."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-
-    def note(self, kind: str, queue: str, raw: bytes) -> None:
-        """Count an entry, and tell of the first, the tenth, the hundredth, ... of its kind."""
-        self.counts[kind] += 1
-        n = self.counts[kind]
-        if n == 1:
-            log.warning("%s held what is no job (%s): %.80r; dropped it", queue, kind, raw)
-        elif str(n).rstrip("0") == "1":
-            log.warning("%s held what is no job (%s): dropped %d by now", queue, kind, n)
+_DROPPED: Final = Milestones()
 
 
-JUNK: Final = Junk()
-"""Of this process."""
+def _tell_of_junk(kind: str, queue: str, raw: bytes) -> None:
+    """Tell of the first, the tenth, the hundredth, ... entry of a kind that is no job."""
+    n = _DROPPED.count(kind)
+    if n == 1:
+        log.warning("%s held what is no job (%s): %.80r; dropped it", queue, kind, raw)
+    elif n:
+        log.warning("%s held what is no job (%s): dropped %d by now", queue, kind, n)
 
 
 class _Client(kombu_redis.PrefixedStrictRedis):
@@ -60,7 +52,7 @@ class _Client(kombu_redis.PrefixedStrictRedis):
         try:
             return key, plain_message(raw, INNER_LOOP, queue=queue)
         except ContractError as error:
-            JUNK.note(str(error), queue, raw)
+            _tell_of_junk(str(error), queue, raw)
             return None  # as if the wait had ended without a message
 
 
@@ -84,7 +76,7 @@ class Channel(kombu_redis.Channel):
     def _drop_what_is_no_queue(self) -> None:
         names = {f"{self.global_keyprefix}{queue}": "list" for queue in self.active_queues}
         for name, kind in drop_foreign(redis.Redis(connection_pool=self.pool), names).items():
-            JUNK.note(f"a {kind} in place of the queue", name, b"")
+            _tell_of_junk(f"a {kind} in place of the queue", name, b"")
 
 
 class Transport(kombu_redis.Transport):

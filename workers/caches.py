@@ -150,7 +150,7 @@ class StateCache:
 
 @contextlib.contextmanager
 def _missing_if_damaged() -> Iterator[None]:
-    """Treat what is damaged as gone: it is published again, and counts as nobody's failure."""
+    """Treat what is damaged as gone: it is published again, and counts as no failure."""
     try:
         yield
     except DigestError as error:

@@ -11,7 +11,7 @@ class Idleness:
 
     Args:
         ready: the children that can begin a job, of a pool that has children; until the first is
-            there nobody can expect anything of it.
+            there no one can expect anything of it.
     """
 
     def __init__(self, ready: Sized | None = None) -> None:

@@ -1,11 +1,11 @@
 """What a computation may read and change besides its arguments.
 
 A learner is meant to be a function of its state and an episode. A user's module need not be: it
-draws at random, counts its calls, keeps averages in buffers. Whoever computes something twice, or
+draws at random, counts its calls, keeps averages in buffers. Code that computes something twice, or
 computes several things that must not depend on one another, captures this state and restores it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,9 +27,11 @@ from metafleet.purity.kept_values import (
 _TORCHS: Final = frozenset(nn.Module().__dict__)
 """Attributes of a module that torch keeps for itself, and its mode, which others set."""
 _ABSENT: Final = object()
-_BUFFERS: Final = "buffer"
+BUFFERS: Final = "buffer"
 _PARAMETERS: Final = "parameter"
 _ATTRIBUTES: Final = "attribute"
+KINDS: Final = (BUFFERS, _PARAMETERS, _ATTRIBUTES)
+"""Of slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class _Group:
         if self.kind == _ATTRIBUTES:
             found = self.owner.__dict__
         else:
-            found = self.owner._buffers if self.kind == _BUFFERS else self.owner._parameters
+            found = self.owner._buffers if self.kind == BUFFERS else self.owner._parameters
         return found
 
     def items(self) -> dict[str, Any]:
@@ -102,11 +104,22 @@ class HiddenState:
     Args:
         roots: a learner, a model, a module: modules among their attributes belong to them.
         devices: where they compute.
+        kinds: of the state: "buffer", "parameter", "attribute"; others are not looked at.
     """
 
-    def __init__(self, *roots: object, devices: Iterable[torch.device | str] = ()) -> None:
+    def __init__(
+        self,
+        *roots: object,
+        devices: Iterable[torch.device | str] = (),
+        kinds: Collection[str] = KINDS,
+    ) -> None:
         self.generators = Generators(devices)
-        self._groups = [group for name, owner in _owners(roots) for group in _groups(name, owner)]
+        self._groups = [
+            group
+            for name, owner in _owners(roots)
+            for group in _groups(name, owner)
+            if group.kind in kinds
+        ]
         self._clones: Clones = {}
 
     def capture(self, *, generators: bool = True) -> Snapshot:
@@ -165,6 +178,19 @@ class HiddenState:
             for name, value in list(group.items().items()):
                 if next(tensors_in(value, ()), None) is not None:
                     yield index, values, group, name
+
+    @contextmanager
+    def starting_from(self, start: Snapshot) -> Iterator[None]:
+        """Let the block find the state at ``start``, and leave modules as they were before it."""
+        outside = self.capture(generators=False) if self.changes(start) else start
+        if outside is not start:
+            self.restore(start)
+        elif start.generators is not None:
+            self.generators.restore(start.generators)
+        try:
+            yield
+        finally:
+            self.restore(Snapshot(outside.values, None))
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -252,7 +278,7 @@ def _holds_state(value: object) -> bool:
 
 
 def _groups(name: str, owner: object) -> list[_Group]:
-    kinds = [_BUFFERS, _PARAMETERS] if isinstance(owner, nn.Module) else []
+    kinds = [BUFFERS, _PARAMETERS] if isinstance(owner, nn.Module) else []
     if hasattr(owner, "__dict__"):
         kinds.append(_ATTRIBUTES)
     return [_Group(name, owner, kind) for kind in kinds]

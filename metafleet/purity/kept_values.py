@@ -7,6 +7,7 @@ comes back as the same object, in whatever state that is then.
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from math import isnan
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +20,8 @@ _LARGEST: Final = 1000
 """Items of a container that are looked at; a larger one is data and not a state."""
 _DEEPEST: Final = 4
 """Containers within containers."""
+_BY_ROWS: Final = (torch.sparse_csr, torch.sparse_bsr)
+_COMPRESSED: Final = (*_BY_ROWS, torch.sparse_csc, torch.sparse_bsc)
 
 Path = tuple[Any, ...]
 """Where a tensor is: names, then keys within containers."""
@@ -48,10 +51,14 @@ class _KeptTensor(Kept):
             return instead[path]
         if not is_same_tensor(self.tensor, self.clone):
             with torch.no_grad():
-                if self.tensor.shape == self.clone.shape:
-                    self.tensor.detach().copy_(self.clone)
-                else:
+                is_resized = _is_dense(self.tensor) and self.tensor.shape != self.clone.shape
+                if is_resized or self.tensor.layout == torch.sparse_coo:
                     self.tensor.data = self.clone.clone()
+                else:
+                    now = self.tensor.detach()
+                    if now.layout in _COMPRESSED:  # copy_ does not move their places
+                        now.resize_as_sparse_(self.clone)
+                    now.copy_(self.clone)
         return self.tensor
 
 
@@ -161,12 +168,17 @@ def tensors_in(value: Any, path: Path, depth: int = 0) -> Iterator[tuple[Path, T
 
 
 def is_same_tensor(one: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors have the same shape, type and values; NaN is no value."""
+    """Return whether two tensors have the same layout, type and values; NaN equals NaN."""
     if torch._C._functorch.is_functorch_wrapped_tensor(one) or isinstance(one, FakeTensor):
         return False  # it belongs to a computation that is over
-    if one.dtype != other.dtype or one.device != other.device or one.layout != torch.strided:
+    if one.dtype != other.dtype or one.device != other.device or one.layout != other.layout:
         return False
-    return torch.equal(one, other)
+    if _is_dense(one) and _is_dense(other):
+        return torch.equal(one, other) or _is_equal_but_for_nan(one, other)
+    if one.is_nested != other.is_nested or not (one.is_nested or one.shape == other.shape):
+        return False
+    parts, others = _parts(one.detach()), _parts(other.detach())
+    return len(parts) == len(others) and all(map(is_same_tensor, parts, others))
 
 
 _PLAIN: Final = frozenset({int, float, bool, str, bytes, complex, type(None)})
@@ -200,16 +212,39 @@ def _keep_tensor(value: Tensor, clones: Clones, before: Clones) -> Any:
     return _KeptTensor(value, clones[key][1])
 
 
+def _is_dense(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_nested
+
+
+def _is_equal_but_for_nan(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape or not (one.is_floating_point() or one.is_complex()):
+        return False
+    return bool(((one == other) | (one.isnan() & other.isnan())).all())
+
+
+def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Return the strided tensors that hold the values of one that is not strided."""
+    if tensor.is_nested:
+        return tensor.unbind()
+    if tensor.layout == torch.sparse_coo:
+        return tensor._indices(), tensor._values()
+    if tensor.layout in _BY_ROWS:
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    if tensor.layout in _COMPRESSED:
+        return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    return (tensor.to_dense(),)
+
+
 def _is_equal(one: Any, other: Any) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(_is_equal(v, other[k]) for k, v in one.items())
     if isinstance(one, Tensor):
-        return torch.equal(one, other)
+        return is_same_tensor(one, other)
     if isinstance(one, np.ndarray):
-        return bool(np.array_equal(one, other))
+        return bool(np.array_equal(one, other, equal_nan=one.dtype.kind in "fc"))
     try:
-        return bool(one == other)
+        return bool(one == other) or (isinstance(one, float) and isnan(one) and isnan(other))
     except Exception:  # whatever somebody's class makes of a comparison
         return False

@@ -52,8 +52,7 @@ class Adapted:
         """
         given = as_inputs(inputs, self._like)
         module = self._factory.function.module
-        with running(module, is_training=False), self._hidden.kept():
+        with running(module, is_training=False), self._hidden.starting_from(self._left):
             self._factory.check(given)
-            self._hidden.restore(self._left)
             with self._factory.explaining([given]):
                 return self._factory.function.unpacked(self._predict(given))

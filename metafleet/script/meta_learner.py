@@ -272,9 +272,15 @@ class MetaLearner:
         """
         return self._loop.next_task()
 
-    def drop_task(self) -> None:
-        """Forget the batches of a training loop since the last outer step, and go back to it."""
-        self._loop.drop()
+    def drop_task(self, *, finished: bool = False) -> None:
+        """Forget the task that a training loop is in, and go back to where it began.
+
+        Args:
+            finished: forget as well the tasks that ended and wait for others of their outer step.
+        """
+        self._loop.drop_task()
+        if finished:
+            self._loop.forget()
 
     def adapt(self, support: PlainSupport) -> Adapted:
         """Adapt to a support set, and return what predicts.

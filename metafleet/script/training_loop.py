@@ -88,14 +88,14 @@ class TrainingLoop:
         """
         return None if self._task is None else self._end(self._task)
 
-    def drop(self) -> None:
-        """Forget all batches since the last outer step; the module is at its initialisation."""
+    def drop_task(self) -> None:
+        """Forget the task under way; the module is at its initialisation."""
         if self._task is not None:
             _write(self._learning.require_bound(), self._task.first)
-        self.forget()
+        self._task = None
 
     def forget(self) -> None:
-        """Forget them, and leave the module as it is."""
+        """Forget all tasks since the last outer step, and leave the module as it is."""
         self._task, self._sums, self._query_losses = None, {}, []
 
     def require_none(self) -> None:
@@ -109,7 +109,8 @@ class TrainingLoop:
         if n_batches or n_tasks:
             raise ConfigError(
                 f"{n_tasks} tasks and {n_batches} batches of a training loop wait for an outer "
-                "step; take it (next_task), or drop them (drop_task), before episodes"
+                "step; take it (next_task), or drop them (drop_task; finished=True for tasks that "
+                "ended), before episodes"
             )
 
     @contextmanager
@@ -151,6 +152,12 @@ class TrainingLoop:
             for index in range(max(len(task.grads) - 1, learner.least_steps)):
                 fast = learner.moved(leaves, fast, _along(task, index), index)
         grads = learner.task_gradient(leaves, without_moments(fast), task.grads[-1])
+        if not _are_finite(grads):
+            raise NumericsError(
+                f"outer step {self._learning.step + 1}: the meta-gradient of task "
+                f"{len(self._query_losses) + 1} is not finite; the task is dropped, and the module "
+                "is at its initialisation again; lower inner_lr or check the inputs"
+            )
         for name, grad in grads.items():
             self._sums[name] = self._sums[name] + grad if name in self._sums else grad
         self._query_losses.append(task.losses[-1])
@@ -170,15 +177,19 @@ class TrainingLoop:
         what = ""
         if not math.isfinite(loss):
             what = f"the loss is {loss}"
-        elif not bool(torch.stack([torch.isfinite(g).all() for g in grads.values()]).all()):
+        elif not _are_finite(grads):
             what = f"a gradient is not finite although the loss is {loss}"
         if what:
-            self.drop()
+            self.drop_task()
             raise NumericsError(
                 f"outer step {self._learning.step + 1}: {what} at batch {n_before + 1} of the "
                 "task, which is dropped, and the module is at its initialisation again; lower "
                 "inner_lr or check the inputs"
             )
+
+
+def _are_finite(grads: Mapping[str, Tensor]) -> bool:
+    return bool(torch.stack([torch.isfinite(g).all() for g in grads.values()]).all())
 
 
 def _along(task: _Task, index: int) -> Params:

@@ -20,6 +20,7 @@ from metafleet.contracts.direct import (
     is_same,
     proof,
 )
+from metafleet.contracts.milestones import Milestones
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class DirectApp:
 
     def __init__(self, shelf: Shelf, signing_key: str) -> None:
         self._shelf, self._key = shelf, signing_key
+        self._strangers = Milestones()
         self._app = Starlette(
             routes=[
                 Route(f"/states{_PATH}", self._send, methods=["GET"]),
@@ -66,7 +68,7 @@ class DirectApp:
         method, target = scope["method"], scope["raw_path"].decode("latin-1")
         found = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
         if not is_same(found, authorization(self._key, method, target)):
-            log.warning("a caller at %s does not know the signing key: hung up", scope["client"][0])
+            self._tell_of_stranger(scope["client"][0])
             await Response(None, _UNKNOWN, {"Connection": "close"})(scope, receive, send)
             return
         scope["state"]["caller"].welcome()
@@ -83,6 +85,12 @@ class DirectApp:
             scope["state"]["caller"].hang_up()
             while (await receive())["type"] != "http.disconnect":
                 pass
+
+    def _tell_of_stranger(self, host: str) -> None:
+        n = self._strangers.count(host)
+        if n:
+            times = f", {n} times by now" if n > 1 else ""
+            log.warning("a caller at %s does not know the signing key: hung up%s", host, times)
 
     async def _send(self, request: Request) -> Response:
         found = self._shelf.find_offered(*_named(request))

@@ -1,4 +1,4 @@
-"""What makes one of several open steps fail is kept for whoever waits for it."""
+"""What makes one of several open steps fail is kept for the caller that waits for it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

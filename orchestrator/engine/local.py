@@ -164,7 +164,7 @@ class LocalDispatcher:
         return False
 
     def _look_again(self, request: StepRequest, shard: Shard, first: Sums) -> None:
-        """Compute a shard again, by a learner made anew where that costs little, and compare."""
+        """Compute a shard again, by a new learner where that costs little, and compare."""
         workload = self._workload(request.spec)
         if not request.is_compiled:
             workload = Workload.bind(

@@ -1,4 +1,4 @@
-"""Owning a run: a lease in Redis that is renewed, and an epoch that fences out whoever had it."""
+"""Owning a run: a lease in Redis that is renewed, and an epoch that fences out the owner before."""
 
 import logging
 import os
@@ -43,7 +43,7 @@ class Ownership:
         queues: the Celery queues whose workers are counted.
         signing_key: that of those workers.
         next_epoch: raises the run's epoch in the database, beyond the one given, and returns it.
-        is_granted: the database decides whose the run is, so nobody's lease is waited for.
+        is_granted: the database decides whose the run is, so no lease is waited for.
         is_ours: asks the database whether the run is still ours, when Redis names another.
     """
 
@@ -162,7 +162,7 @@ class Ownership:
         return claim
 
     def check(self) -> bool:
-        """Tell whether Redis still knows of our epoch; False when it is to be begun again.
+        """Return whether Redis still knows our epoch; False when it is to be begun again.
 
         A take-over is another owner, not another number: Redis may have come back empty or as it
         was a while ago, or somebody may have written to it.
@@ -235,7 +235,7 @@ class Ownership:
                 if not is_away:
                     log.warning("run=%s lease not renewed: %s", self._run, error)
                 is_away = True
-            except Exception as error:  # the lease will lapse: whoever works must hear of it
+            except Exception as error:  # the lease will lapse: the run must hear of it
                 log.exception("run=%s lease", self._run)
                 self._failure = FleetError(f"the lease of run {self._run} is not kept: {error}")
                 return

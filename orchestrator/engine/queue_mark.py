@@ -18,7 +18,7 @@ class QueueMark:
 
     Queues are first in, first out: a message that was sent before one that has begun, and has not
     begun itself, is gone. A run sees that among its own messages; but a queue that several runs
-    share is never empty, and then nobody would miss the last message of a step.
+    share is never empty, and then no one would miss the last message of a step.
 
     Not thread-safe.
     """
@@ -49,7 +49,7 @@ class QueueMark:
         """Return when the newest message that any run saw begun was sent; 0 when unknown.
 
         Args:
-            now_us: Redis's time; a mark beyond it is nobody's, and is dropped.
+            now_us: Redis's time; a later mark is not ours, and is dropped.
         """
         score = self._client.zscore(QUEUES_STARTED, self._queue) or 0
         if not 0 <= score <= now_us + _CLOCKS_PART_US:

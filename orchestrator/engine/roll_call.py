@@ -10,7 +10,7 @@ from metafleet.contracts.presence import WorkerInfo, list_workers
 from metafleet.orchestrator.engine.incompatible_workers import find_mismatch
 
 STARVES_AFTER_S: Final = 15.0
-"""How long a worker may be idle beside jobs that wait. One that works is handed a job at once."""
+"""How long a worker may be idle while jobs wait. One that works is handed a job at once."""
 
 
 class RollCall:

@@ -30,7 +30,7 @@ class SecondLook:
         close: closes it.
         is_due: whether to look at all.
         count_processes: says how many compute.
-        notify: told when nobody could compute it again.
+        notify: told when no worker could compute it again.
     """
 
     def __init__(
@@ -78,7 +78,10 @@ class SecondLook:
             except FencedError:
                 raise
             except (BlobMissingError, FleetError) as error:
-                self._notify(f"{step.name} was not computed twice to compare the bits: {error}")
+                self._tell_of_none(step, str(error))
+                break
+            if again is None:
+                self._tell_of_none(step, "no result was added up")
                 break
             require_equal(step.name, seen, again)
             if again.worker != seen.worker or self._count_processes() < 2:
@@ -86,7 +89,7 @@ class SecondLook:
         self._is_due = False
 
     def forget(self, step: OpenStep) -> None:
-        """Close what was opened beside ``step``."""
+        """Close what was opened along with ``step``."""
         if step is self._first:
             self._first = None
             if (again := self._again) is not None:
@@ -101,12 +104,14 @@ class SecondLook:
         opened.collector.watch(_WATCHED)
         return opened
 
-    def _wait(self) -> Computed:
+    def _tell_of_none(self, step: OpenStep, why: str) -> None:
+        self._notify(f"{step.name} was not computed twice to compare the bits: {why}")
+
+    def _wait(self) -> Computed | None:
         again = self._again = self._again or self._send()
         try:
             self._finish(again)
         finally:
             self._again = None
             self._close(again)
-        assert again.collector.seen is not None
         return again.collector.seen

@@ -28,6 +28,9 @@ STRAGGLER_FACTOR: Final = 2.0
 STRAGGLER_FLOOR_S: Final = 1.0
 """No shard is slow before this: a backup of a short job costs more than it saves."""
 
+_SEEN_WITHIN_S: Final = 10.0
+"""How long ago a worker was last seen alive whose end is known to be that of its deadline."""
+
 BACKUP_BUDGET: Final = 0.1
 """Backups allowed in a step, as a share of its shards; at least one."""
 
@@ -78,6 +81,7 @@ class _Attempt:
     sent_us: int
     queue: str
     started_s: float | None = None
+    shown_s: float = 0.0  # when it began or was last seen to be alive
     missing_since_s: float | None = None
 
 
@@ -315,11 +319,16 @@ class ShardBook:
         attempt = entry.live[number]
         # what has begun once stays begun: the longest of jobs outlive that hash
         if (shard, number) in view.started or attempt.started_s is not None:
-            attempt.started_s = now_s if attempt.started_s is None else attempt.started_s
-            if (shard, number) not in view.leased:
-                what, reason = self._why_lost(now_s - attempt.started_s)
-                self._on_lost(shard, number, what)
-                self.mark_failed(shard, number, reason, now_s=now_s)
+            if attempt.started_s is None:
+                attempt.started_s = attempt.shown_s = now_s
+            if (shard, number) in view.leased:
+                attempt.shown_s = now_s
+                return
+            # after an interruption of ours it may have died at any time
+            is_sure = now_s - attempt.shown_s <= _SEEN_WITHIN_S
+            what, reason = self._why_lost(now_s - attempt.started_s, is_sure=is_sure)
+            self._on_lost(shard, number, what)
+            self.mark_failed(shard, number, reason, now_s=now_s)
             return
         # Queues are first in, first out: a message that a later one has overtaken is gone.
         queue = view.queues[attempt.queue]
@@ -338,9 +347,9 @@ class ShardBook:
             if not entry.live:
                 entry.due_s = now_s
 
-    def _why_lost(self, computed_s: float) -> tuple[str, str]:
+    def _why_lost(self, computed_s: float, *, is_sure: bool) -> tuple[str, str]:
         limit = f"engine.job_deadline_s={self._job_deadline_s:g}"
-        if computed_s >= self._job_deadline_s:
+        if is_sure and computed_s >= self._job_deadline_s:
             return "hung", f"it hung: no result after {limit}, so its process was ended"
         return "worker", f"its worker died or hung; a job that hangs is ended after {limit}"
 

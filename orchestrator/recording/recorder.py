@@ -52,7 +52,7 @@ class Recorder:
         run: the run, as it was read before its epoch was raised.
         epoch: the fencing epoch this orchestrator holds; rows are written only while the run is
             at it.
-        owner: who executes the run, as the database has it; "" where it has nobody.
+        owner: who executes the run, as the database has it; "" for no one.
         spill_path: file for rows that cannot be written; one for each run, the same at each start.
         limits: how much may wait.
     """
@@ -100,7 +100,7 @@ class Recorder:
         self._add((step, *jobs))
 
     def record_jobs(self, jobs: Sequence[JobRecord]) -> None:
-        """Record jobs beside outer steps, such as those of a validation; raises the same."""
+        """Record jobs outside outer steps, such as those of a validation; raises the same."""
         self._add(jobs)
 
     def record_attempts(
@@ -167,8 +167,7 @@ class Recorder:
         Raises:
             DatabaseError: it cannot be asked now.
         """
-        # under the lock: an epoch that we are raising ourselves is not another's
-        with self._writing:
+        with self._writing:  # an epoch that we are raising ourselves is not another's
             self._hear_of_epoch()
             with self._database.session(read_only=True) as session:
                 found = RunRepository(session).find(self._run.uid)
@@ -182,7 +181,7 @@ class Recorder:
 
     @property
     def status(self) -> str | None:
-        """One line when something is wrong, for whoever watches; None when all is well."""
+        """One line when something is wrong, for display; None when all is well."""
         with self._changed:
             if self._failure is not None:
                 return str(self._failure)

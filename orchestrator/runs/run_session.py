@@ -79,7 +79,7 @@ def get_checkpoint_of(
         raise CheckpointError(
             f"run {run.id} is {run.status.value} and has no checkpoint yet, nothing to take from "
             f"it; wait for its first one, or continue it with `metafleet runs resume {run.id}` if "
-            "nobody runs it"
+            "it is not being run"
         )
     raise CheckpointError(_elsewhere(run, str(folder), f"step {run.steps_done} or before"))
 

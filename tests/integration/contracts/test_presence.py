@@ -183,6 +183,17 @@ def test_what_is_no_worker_is_told_of_once_and_not_counted(
     assert sum("is not counted" in record.message for record in caplog.records) <= 1
 
 
+def test_what_is_no_worker_is_told_of_once_though_it_says_something_else_each_time(
+    client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.zadd(WORKERS_SEEN, {"changing@host": client.time()[0]})
+    for n in range(3):
+        client.hset(WORKERS_INFO, "changing@host", json.dumps({"idle_s": n}))
+        assert list_workers(client) == []
+
+    assert sum("is not counted" in record.message for record in caplog.records) == 1
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("host_id", []), ("queues", "abc"), ("protocol", "3"), ("pid", None)]
 )

@@ -174,6 +174,16 @@ def test_a_caller_without_the_right_token_gets_nothing(
     ]
 
 
+def test_a_caller_that_comes_again_and_again_does_not_fill_the_log(
+    server: DirectServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(12):
+        assert request(server, "GET", state_target("state", 1), {}).status == 401
+
+    said = "a caller at 127.0.0.1 does not know the signing key: hung up"
+    assert [r.getMessage() for r in caplog.records] == [said, f"{said}, 10 times by now"]
+
+
 def test_no_token_is_ever_logged(server: DirectServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     server.offer("state", SUM)

@@ -65,6 +65,21 @@ class Spectral(nn.Module):
         return out
 
 
+class Graph(nn.Module):
+    def __init__(self, layout: str, n_way=3):
+        super().__init__()
+        links = torch.eye(128)
+        links[0, 1] = float("nan") if layout == "nan" else 1.0
+        if layout != "nan":
+            links = links.to_sparse(layout=getattr(torch, layout))
+        self.register_buffer("links", links)
+        self.fc = nn.Linear(128, n_way)
+
+    def forward(self, image):
+        x = image.float().flatten(1)
+        return self.fc(x @ torch.nan_to_num(self.links.to_dense()))
+
+
 class Strange(nn.Module):
     def __init__(self, head: int, name="x", n_way: "Unknown" = 3):
         super().__init__()
@@ -253,6 +268,33 @@ def test_a_module_that_draws_is_not_mapped(name: Any) -> None:
     with pytest.raises(ConfigError, match=r"cannot be mapped over episodes .*random"):
         build(width=4, rate=0.5, batch_norm="transductive", execution=strategy).check_execution()
     build(width=4, batch_norm="transductive", execution=strategy).check_execution()
+
+
+@pytest.mark.parametrize(
+    ("layout", "execution"),
+    [  # torch does not map sparse_csr
+        *(("nan", name) for name in ("autograd", "constant_memory", "vmap")),
+        *(("sparse_coo", name) for name in ("autograd", "constant_memory", "vmap")),
+        *(("sparse_csr", name) for name in ("autograd", "constant_memory")),
+    ],
+)
+def test_a_buffer_that_is_sparse_or_has_gaps_is_no_change(layout: str, execution: Any) -> None:
+    workload = build("Graph", layout=layout, execution=Strategy(execution, "float32"))
+    workload.check_execution()
+    grads = gradient(workload).grads
+    assert all(bool((g != 0).any()) for g in grads.values())
+    place = {"split": "meta_test", "step": 1, "first_episode": 0, "n_episodes": 2}
+    assert len(workload.evaluate(workload.init_state(), **place)) == 2
+
+
+def test_a_job_compares_buffers_and_no_parameters() -> None:
+    workload = build("Spectral")
+    module = workload.learner.model._function.module
+
+    found = workload.hidden.capture(generators=False)
+
+    kept = {id(value.tensor) for group in found.values for value in group.values()}
+    assert kept == {id(buffer) for buffer in module.buffers()}
 
 
 @pytest.mark.parametrize("execution", ["autograd", "constant_memory"])

@@ -106,6 +106,24 @@ class Remembering(nn.Module):
         return x + self.memory[0]
 
 
+class Holding(nn.Module):
+    """Returns its inputs; holds a tensor in a buffer and in an attribute, and never changes it.
+
+    Args:
+        matrix: of any layout.
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("matrix", matrix)
+        self.parts = {"matrix": matrix.clone()}
+        self.gap, self.gaps = float("nan"), np.full(2, np.nan)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.gap = float("nan")  # another object with the same value
+        return x.clone()
+
+
 class Recurrent(nn.Module):
     """An LSTM with dropout between its layers."""
 

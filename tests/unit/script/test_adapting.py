@@ -144,3 +144,17 @@ def test_a_fixed_head_takes_episodes_that_lack_classes_and_an_embedding_takes_an
     with pytest.raises(ConfigError, match="learns an output layer of fixed size"):
         reader = MetaLearner(dense_net(), "snail", filters=4)
         reader.optimize([vector_episode(), vector_episode(n_way=5)])
+
+
+def test_a_prediction_copies_nothing_of_a_module_that_stays_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, y, query_x, _ = vector_episode()
+    adapted = MetaLearner(dense_net()).adapt((x, y))
+    expected = adapted(query_x)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the state of the module was copied")
+
+    monkeypatch.setattr("metafleet.purity.hidden_state.HiddenState.capture", refuse)
+    assert torch.equal(adapted(query_x), expected)

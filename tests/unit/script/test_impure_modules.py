@@ -2,6 +2,7 @@
 
 import copy
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,18 @@ from torch import Tensor, nn
 from metafleet import MetaLearner
 from metafleet.errors import ConfigError, NumericsError
 from metafleet.execution import Strategy, make_execution
+from metafleet.purity.hidden_state import HiddenState
 from metafleet.script.plain_episode import as_episode
 from tests.unit.script.by_hand import sgd, values_of
-from tests.unit.script.impure_modules import CHANGING, DRAWING, HARMLESS, Calling, Net, impure
+from tests.unit.script.impure_modules import (
+    CHANGING,
+    DRAWING,
+    HARMLESS,
+    Calling,
+    Holding,
+    Net,
+    impure,
+)
 from tests.unit.script.modules import Plain, dense_net, vector_episode
 
 ALL = {**DRAWING, **CHANGING, **HARMLESS}
@@ -90,6 +100,66 @@ def test_gradients_match_finite_differences(name: str) -> None:
         assert float((gradient[parameter] * direction).sum()) == pytest.approx(
             expected, rel=1e-5, abs=1e-8
         ), parameter
+
+
+GAPS = torch.tensor([[0.0, float("nan")], [1.0, 2.0]])
+UNCHANGED: dict[str, Callable[[], Tensor]] = {
+    "NaN": GAPS.clone,
+    "complex NaN": lambda: GAPS + 1j,
+    "COO": GAPS.to_sparse,
+    "CSR": GAPS.to_sparse_csr,
+    "CSC": GAPS.to_sparse_csc,
+    "BSR": lambda: GAPS.to_sparse_bsr((1, 2)),
+    "BSC": lambda: GAPS.to_sparse_bsc((2, 1)),
+}
+
+
+@pytest.mark.parametrize("execution", ["autograd", "constant_memory", "vmap"])
+@pytest.mark.parametrize("name", UNCHANGED)
+def test_a_buffer_of_any_layout_that_stays_as_it_is_is_no_change(name: str, execution: str) -> None:
+    held, plain = (Net(Holding(UNCHANGED[name]())) for _ in range(2))
+    for module in (held, plain):
+        for layer in (module.first, module.last):
+            torch.nn.init.constant_(layer.weight, 0.1)
+            torch.nn.init.constant_(layer.bias, 0.2)
+    plain.layer = nn.Identity()
+
+    found = [learner_of(module, execution).optimize(EPISODES).loss for module in (held, plain)]
+
+    assert found[0] == found[1]
+    assert held.layer.matrix.layout == UNCHANGED[name]().layout
+
+
+def blocks_of(tensor: Tensor) -> dict[str, Any]:
+    is_blocked = tensor.layout in (torch.sparse_bsr, torch.sparse_bsc)
+    return {"blocksize": tuple(tensor.values().shape[1:])} if is_blocked else {}
+
+
+@pytest.mark.parametrize("name", UNCHANGED)
+def test_a_buffer_of_any_layout_that_is_written_to_is_as_before(name: str) -> None:
+    layer = Holding(UNCHANGED[name]())
+    state, expected = HiddenState(layer), UNCHANGED[name]()
+    before = state.capture()
+    assert not state.changes(before)
+
+    parts = [layer.matrix]
+    if layer.matrix.layout == torch.sparse_coo:
+        parts = [layer.matrix._values()]
+    elif layer.matrix.layout != torch.strided:
+        parts = [layer.matrix.values()]
+    parts[0].mul_(2.0)
+    assert [change.name for change in state.changes(before)] == ["buffer 'matrix'"]
+    state.restore(before)
+
+    assert not state.changes(before)
+    assert layer.matrix.layout == expected.layout
+    assert torch.equal(layer.matrix.to_dense()[1], expected.to_dense()[1])
+    if parts[0] is not layer.matrix:
+        whole = torch.ones(2, 2).to_sparse(layout=expected.layout, **blocks_of(expected))
+        layer.matrix.resize_as_sparse_(whole).copy_(whole)
+        assert len(state.changes(before)) == 1
+        state.restore(before)
+        assert not state.changes(before)
 
 
 CALLS: list[float] = []

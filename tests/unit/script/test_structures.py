@@ -147,6 +147,54 @@ def test_labels_keep_their_values_in_a_module_of_half_precision() -> None:
     assert all(torch.equal(one, label) for one in seen)
 
 
+NUMBERS = {
+    torch.int64: [2**24 + 1, -(2**62) - 1],
+    torch.int32: [2**30 + 1, -3],
+    torch.int16: [257, -257],
+    torch.int8: [-128, 127],
+    torch.uint8: [0, 255],
+    torch.bool: [True, False],
+}
+
+
+class WithNumbers(nn.Module):
+    """Returns logits and whole numbers of every type: [n, 2], and a scalar."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.net = dense_net().to(dtype)
+
+    def forward(self, x: Tensor) -> Any:
+        rows = {str(d): torch.tensor(v, dtype=d).expand(len(x), 2) for d, v in NUMBERS.items()}
+        return {"logits": self.net(x), "n": torch.tensor(2**53 + 1)} | rows
+
+
+@pytest.mark.parametrize("execution", ["autograd", "vmap", "constant_memory"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_whole_numbers_among_outputs_keep_their_values(dtype: torch.dtype, execution: str) -> None:
+    wrong = []
+
+    def loss_of_logits(outputs: Any, targets: Tensor) -> Tensor:
+        same = [outputs["n"] == 2**53 + 1]
+        same += [(outputs[str(d)] == torch.tensor(v)).all() for d, v in NUMBERS.items()]
+        wrong.extend(str(d) for d in NUMBERS if outputs[str(d)].dtype != d)
+        return F.cross_entropy(outputs["logits"].float(), targets) / torch.stack(same).all()
+
+    x, y, query_x, query_y = vector_episode()
+    module = WithNumbers(dtype)
+    meta = MetaLearner(
+        module, loss=loss_of_logits, optimiser=sgd, execution=execution, inner_steps=1
+    )
+
+    assert meta.optimize([(x, y, query_x, query_y)] * 2).loss > 0.0  # a wrong one makes it infinite
+
+    found = meta.adapt((x, y))(query_x)
+    assert not wrong
+    for kind, values in NUMBERS.items():
+        assert found[str(kind)].tolist() == [values] * len(query_x)
+    assert int(found["n"]) == 2**53 + 1
+
+
 X, Y, QX, QY = episode(0, "dict")
 
 

@@ -345,6 +345,54 @@ def test_a_loss_that_is_not_finite_drops_the_task(n_before: int, factor: float) 
     under_way(meta, 1)
 
 
+def test_a_task_that_is_not_finite_drops_no_other_task() -> None:
+    def trained(*, with_nan: bool) -> MetaLearner:
+        meta = MetaLearner(dense_net(), "maml", optimiser=sgd, inner_lr=LR, tasks_per_step=3)
+        for seed in range(3):
+            if with_nan and seed:
+                with pytest.raises(NumericsError, match="the loss is nan at batch 1 of the task"):
+                    meta.optimize(float("nan") * meta.module(batches(1)[0][0]).square().sum())
+                under_way(meta)
+                meta.drop_task()
+            for x, y in batches(2, seed):
+                meta.optimize(F.cross_entropy(meta.module(x), y))
+            meta.next_task()
+        return meta
+
+    plain, disturbed = trained(with_nan=False), trained(with_nan=True)
+    assert plain.step == disturbed.step == 1
+    assert all(map(torch.equal, plain.module.parameters(), disturbed.module.parameters()))
+
+
+def test_a_meta_gradient_that_is_not_finite_drops_its_task_alone() -> None:
+    meta = MetaLearner(
+        *(dense_net(), "meta_sgd"),
+        **{"inner_lr_min": 1e-3, "inner_lr_max": 2e-3, "inner_steps": 1, "tasks_per_step": 2},
+    )
+    under_way(meta)
+    before, bias = values_of(meta.module), meta.module[2].bias
+    meta.optimize(1e200 * bias.sum())
+
+    with pytest.raises(NumericsError, match="the meta-gradient of task 2 is not finite"):
+        meta.optimize(1e110 * bias.sum())
+
+    assert all(torch.equal(before[n], v) for n, v in meta.module.named_parameters())
+    under_way(meta)
+    assert meta.step == 1
+
+
+def test_tasks_that_ended_are_dropped_where_that_is_asked_for() -> None:
+    meta = MetaLearner(dense_net(), inner_lr=LR, tasks_per_step=2)
+    under_way(meta)
+    meta.next_task()
+    meta.drop_task()
+    with pytest.raises(ConfigError, match=r"1 tasks and 0 batches .*finished=True"):
+        meta.optimize([vector_episode()])
+
+    meta.drop_task(finished=True)
+    assert meta.optimize([vector_episode()]).step == 1
+
+
 def test_a_gradient_that_is_not_finite_drops_the_task() -> None:
     module = dense_net()
     with pytest.raises(NumericsError, match="a gradient is not finite although the loss"):

@@ -38,6 +38,21 @@ def test_a_shard_that_kills_its_workers_is_given_up() -> None:
         book.review(view(started=[(0, 1)]), now_s=1.0)
 
 
+@pytest.mark.parametrize(
+    ("last_seen_s", "what"), [(99.0, "it hung"), (20.0, "its worker died or hung")]
+)
+def test_a_job_is_said_to_have_hung_only_if_it_was_seen_to_the_end(
+    last_seen_s: float, what: str
+) -> None:
+    book = ShardBook("train step 12", 1, 1, job_deadline_s=100.0)
+    book.next_attempt(0)
+    for now_s in (0.0, last_seen_s):
+        book.review(view(leased=[(0, 0)]), now_s=now_s)
+
+    with pytest.raises(ShardQuarantinedError, match=what):
+        book.review(view(), now_s=101.0)
+
+
 def test_failures_of_one_shard_do_not_count_for_another() -> None:
     book = sent_book(2, max_attempts=2)
 
