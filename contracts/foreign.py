@@ -5,18 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from metafleet.contracts.connections import Client
+from metafleet.contracts.lua_scripts import lua_script
 
 log = logging.getLogger(__name__)
 
 _MOST_DIGITS: Final = 9
-
-# Race prevented: one of ours puts the right type there between looking and deleting.
-_DROP_OTHER: Final = """
-local found = redis.call('TYPE', KEYS[1]).ok
-if found == 'none' or found == ARGV[1] then return '' end
-redis.call('DEL', KEYS[1])
-return found
-"""
 
 
 def drop_foreign(client: Client, types: Mapping[str, str]) -> dict[str, str]:
@@ -31,7 +24,7 @@ def drop_foreign(client: Client, types: Mapping[str, str]) -> dict[str, str]:
     """
     pipeline = client.pipeline(transaction=False)
     for key, kind in types.items():
-        pipeline.eval(_DROP_OTHER, 1, key, kind)
+        pipeline.eval(lua_script("drop_other_type"), 1, key, kind)
     found = {key: kind.decode() for key, kind in zip(types, pipeline.execute(), strict=True)}
     return {key: kind for key, kind in found.items() if kind}
 

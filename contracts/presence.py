@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from metafleet.contracts.connections import Client
 from metafleet.contracts.keys import WORKERS_INFO, WORKERS_SEEN
+from metafleet.contracts.lua_scripts import lua_script
 from metafleet.contracts.milestones import Milestones
 from metafleet.contracts.signing_key import is_proof, prove_key
 
@@ -19,23 +20,6 @@ ALIVE_WITHIN_S: Final = 6.0
 _FORGET_AFTER_S: Final = 600
 _CLOCKS_PART_S: Final = 60
 """How far the clock of a server may be behind that of the one that it took over from."""
-
-_BEAT = f"""
-for index, kind in ipairs({{'zset', 'hash'}}) do
-  local found = redis.call('TYPE', KEYS[index]).ok
-  if found ~= kind and found ~= 'none' then redis.call('DEL', KEYS[index]) end
-end
-local now = tonumber(redis.call('TIME')[1])
-redis.call('ZADD', KEYS[1], now, ARGV[1])
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - {_FORGET_AFTER_S})) do
-  redis.call('ZREM', KEYS[1], name)
-  redis.call('HDEL', KEYS[2], name)
-end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], now + {_CLOCKS_PART_S}, '+inf')
-redis.call('EXPIRE', KEYS[1], {_FORGET_AFTER_S})
-redis.call('EXPIRE', KEYS[2], {_FORGET_AFTER_S})
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +81,8 @@ def announce(client: Client, worker: WorkerInfo) -> None:
     """Give a sign of life, and forget workers that gave none for ten minutes."""
     info = asdict(worker)
     del info["last_seen_s"]
-    client.eval(_BEAT, 2, WORKERS_SEEN, WORKERS_INFO, worker.name, json.dumps(info))
+    script = lua_script("beat", FORGET_AFTER_S=_FORGET_AFTER_S, CLOCKS_PART_S=_CLOCKS_PART_S)
+    client.eval(script, 2, WORKERS_SEEN, WORKERS_INFO, worker.name, json.dumps(info))
 
 
 def withdraw(client: Client, name: str) -> None:

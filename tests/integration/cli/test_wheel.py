@@ -50,6 +50,7 @@ def test_it_has_one_top_level_name_and_all_that_code_needs(wheel: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == {"metafleet"}
     for needed in (
         *("orchestrator/cli/main.py", "workers/app.py", "contracts/ledger.py"),
+        "contracts/lua/commit.lua",
         *("db/migrations/env.py", "db/migrations/script.py.mako", "experiments/demo.toml"),
         *("py.typed", "data/sets/clinc150_domains.json"),
     ):

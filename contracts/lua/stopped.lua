@@ -1,0 +1,3 @@
+-- Race prevented: none; the worker has stopped.
+note('cancelled:unwanted')
+return 'ok'
