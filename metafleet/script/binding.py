@@ -60,13 +60,19 @@ class Algorithm:
         parsed: Any = parse_options(algorithm.Options, options, where=f"learner {name!r}")
         return cls(name, algorithm, parsed, frozenset(options))
 
+    @property
+    def takes_losses(self) -> bool:
+        """Whether its episodes are no more than steps along losses of the module."""
+        found = self.found
+        return issubclass(found, GradientSteps) and found.__dict__.get("takes_losses", False)
+
     def for_losses(self) -> "Algorithm":
         """Return it with a step size for any loss and inputs, where none was given.
 
         Defaults of papers are for episodes of images; with them, squared errors diverge.
         """
         rate = getattr(self.options, "inner_lr", None)
-        if rate is None or "inner_lr" in self.given:
+        if rate is None or "inner_lr" in self.given or not self.takes_losses:
             return self
         return replace(self, options=replace(self.options, inner_lr=min(rate, _GENTLE_RATE)))
 
@@ -88,6 +94,11 @@ class Binding:
     problem: Problem
     factory: ModuleFactory
     is_packed: bool = False
+
+    def using(self, algorithm: Algorithm) -> "Binding":
+        """Return a binding of the same module and data to other options of the algorithm."""
+        learner = algorithm.found.build(algorithm.options, self.problem, self.factory)
+        return replace(self, algorithm=algorithm, learner=_episodic(algorithm, learner))
 
     @property
     def is_seen(self) -> bool:
@@ -168,8 +179,7 @@ def require_losses_enough(algorithm: Algorithm) -> None:
     Raises:
         ConfigError: its class does not say that it takes losses.
     """
-    found = algorithm.found
-    if not (issubclass(found, GradientSteps) and found.__dict__.get("takes_losses", False)):
+    if not algorithm.takes_losses:
         raise ConfigError(
             f"learner {algorithm.name!r} needs more of a task than losses of its batches; call "
             "optimize([(sx, sy, qx, qy)]) with support and query sets"

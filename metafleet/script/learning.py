@@ -1,6 +1,7 @@
 """A module, an algorithm, and what comes of them once the first data are seen."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -51,6 +52,9 @@ class Learning:
         step: outer steps done.
         hidden: what the module's forward pass may change.
         bound: all that depends on shapes of data; None until some are seen.
+        algorithm: as it is used now; its default step size is open until something is learned.
+        is_decided: whether something was learned, so that this step size stays.
+        is_judged: whether an episode was adapted to before that.
     """
 
     def __init__(
@@ -58,7 +62,8 @@ class Learning:
     ) -> None:
         self.function = function
         self.loss = None if choices.loss is None else CheckedLoss(choices.loss, function)
-        self.algorithm = algorithm
+        self.asked = self.algorithm = algorithm
+        self.is_decided = self.is_judged = False
         self.choices = choices
         self.like = like
         self.hidden = HiddenState(function.module, devices=[like.device])
@@ -125,13 +130,33 @@ class Learning:
             ConfigError: they mean nothing to the algorithm.
         """
         require_losses_enough(self.algorithm)
+        if not self.is_decided:
+            self.use(self.asked.for_losses())
         if self.bound is None:
-            self.algorithm = self.algorithm.for_losses()
             binding = bind_to_losses(
                 self.algorithm, self.function, batch_norm=self.choices.batch_norm
             )
             self.bound = self._made(binding)
         return self.bound
+
+    def use(self, algorithm: Algorithm) -> None:
+        """Go on with another step size; what is bound and what is learned stay."""
+        if algorithm == self.algorithm:
+            return
+        bound = None if self.bound is None else self._made(self.bound.binding.using(algorithm))
+        self.algorithm, self.bound = algorithm, bound
+
+    def decide(self) -> None:
+        """Keep the step size that is in use, for something is learned with it."""
+        before = self.asked.options
+        if not self.is_decided and self.is_judged and before != self.algorithm.options:
+            warnings.warn(
+                f"inner_lr is {self.algorithm.options.inner_lr} from this training loop on, and "
+                f"was {before.inner_lr} when episodes were adapted to before it; give inner_lr to "
+                "compare before and after",
+                stacklevel=4,
+            )
+        self.is_decided = True
 
     def follow(self, grads: Params, *, n_episodes: int) -> float:
         """Do an outer step along the mean of gradients that are summed up; return its norm.
@@ -153,6 +178,7 @@ class Learning:
             optimiser.step()
         finally:
             bound.state.drop_gradients()
+        self.decide()
         self.step += 1
         return norm
 
@@ -169,8 +195,8 @@ class Learning:
         if before is not None:
             if state.params.keys() != before.state.params.keys():
                 raise ConfigError(
-                    "other parameters have requires_grad now than when the first loss came; make "
-                    "a new MetaLearner"
+                    "other parameters have requires_grad now than when the MetaLearner was "
+                    "bound; make a new MetaLearner"
                 )
             optimiser = before.optimiser
         else:

@@ -149,10 +149,14 @@ class MetaLearner:
         return self.module(*args, **kwargs)
 
     def __repr__(self) -> str:
-        algorithm = self._learning.algorithm
+        learning = self._learning
+        algorithm = learning.algorithm if learning.is_decided else learning.asked
         options = algorithm.options
         values = {field.name: getattr(options, field.name) for field in fields(options)}
-        said = ", ".join(f"{name}={v!r}" for name, v in values.items() if v is not None)
+        asides = {"inner_lr": _in_a_loop(learning)}
+        said = ", ".join(
+            f"{name}={v!r}{asides.get(name, '')}" for name, v in values.items() if v is not None
+        )
         n_params = sum(v.numel() for v in self.module.parameters() if not is_lazy(v))
         return (
             f"MetaLearner({type(self.module).__name__} of {n_params} parameters, "
@@ -234,6 +238,8 @@ class MetaLearner:
         self, episodes: Iterable[PlainEpisode], turns: Turns, apart: EpisodesApart
     ) -> OuterStep:
         learning = self._learning
+        if not learning.is_decided:
+            learning.use(learning.asked)
         step = self.step + 1
         is_mapped = learning.choices.execution == "vmap"  # all are there before one is computed
         latest: deque[Mapping[str, Tensor]] = deque(maxlen=self._n_under_way)
@@ -261,16 +267,21 @@ class MetaLearner:
         means = summarise(found.metrics)
         return OuterStep(step, means.loss, means.accuracy, norm, found.metrics)
 
-    def next_task(self) -> OuterStep | None:
+    def next_task(self, *, finish: bool = False) -> OuterStep | None:
         """End the task that a training loop is in; the last batch is its query.
 
+        Args:
+            finish: take the outer step with the tasks there are, also where they are fewer than
+                ``tasks_per_step``: after the last batch of a loop, say.
+
         Returns:
-            The outer step; None where no task is under way, or more tasks make a step.
+            The outer step; None where no task is under way, or more tasks make a step. With
+            ``finish``, None only where no batch came since the last outer step.
 
         Raises:
             NumericsError: the meta-gradient is not finite; nothing is changed.
         """
-        return self._loop.next_task()
+        return self._loop.next_task(finish=finish)
 
     def drop_task(self, *, finished: bool = False) -> None:
         """Forget the task that a training loop is in, and go back to where it began.
@@ -297,6 +308,7 @@ class MetaLearner:
             support, learning.like, learning.ignored_in_support, learning.loss
         )
         bound, n_way = learning.bind(examples, n_way)
+        learning.is_judged = True
         seed = learning.choices.seed
         with (
             self._loop.set_aside(),
@@ -329,6 +341,7 @@ class MetaLearner:
             each = prepared(learning, episodes, _JUDGED, 0, latest, turns)
             for index, episode in enumerate(each):
                 bound = learning.require_bound()
+                learning.is_judged = True
                 try:
                     with learning.hidden.kept(), bound.binding.factory.explaining(latest):
                         metrics.append(bound.learner.evaluate(bound.state.view(), episode))
@@ -366,3 +379,11 @@ class MetaLearner:
     def _n_under_way(self) -> int | None:
         """How many sets of inputs are computed with at a time; None: as many as there are."""
         return None if self._learning.choices.execution == "vmap" else PARTS
+
+
+def _in_a_loop(learning: Learning) -> str:
+    """Say which step size a training loop would use, where it is another and that is open."""
+    rate = getattr(learning.asked.options, "inner_lr", None)
+    in_a_loop = getattr(learning.asked.for_losses().options, "inner_lr", None)
+    is_open = not learning.is_decided and rate != in_a_loop
+    return f" (in a training loop {in_a_loop})" if is_open else ""

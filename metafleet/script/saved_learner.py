@@ -135,11 +135,12 @@ def load(path: Path, learning: Learning) -> None:
     """
     header = read_header(path)
     before = learning.bound, learning.algorithm
-    in_a_loop = learning.algorithm.for_losses()
-    rate = getattr(in_a_loop.options, "inner_lr", None)
-    if learning.bound is None and header.options.get("inner_lr") == rate:
-        learning.algorithm = in_a_loop
+    asked, rate = learning.asked, header.options.get("inner_lr")
     try:
+        # the default of whichever way of training wrote the file, where none was given here
+        for algorithm in (asked, asked.for_losses()):
+            if rate is not None and rate == getattr(algorithm.options, "inner_lr", None):
+                learning.use(algorithm)
         check_algorithm(path, header, learning.algorithm)
         if not header.inputs:
             learning.bind_to_losses()
@@ -155,6 +156,7 @@ def load(path: Path, learning: Learning) -> None:
             raise
         raise CheckpointError(f"{path} does not fit: {error}") from error
     learning.step = header.step
+    learning.is_decided = header.step > 0 or learning.algorithm != asked
 
 
 def _check(path: Path, bound: Bound, header: Header, shown: Mapping[str, Tensor]) -> None:

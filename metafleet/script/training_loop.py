@@ -71,6 +71,7 @@ class TrainingLoop:
         task = self._task or self._begun(bound, learner)
         value = loss.item()
         self._require_finite(value, grads, n_before=len(task.losses))
+        self._learning.decide()
         self._task = task
         task.grads.append(grads)
         task.losses.append(value)
@@ -80,13 +81,17 @@ class TrainingLoop:
         self._advance(bound, learner, task)
         return BatchStep(value, n_batches, False, None)
 
-    def next_task(self) -> OuterStep | None:
+    def next_task(self, *, finish: bool) -> OuterStep | None:
         """End the task under way: its last batch is its query; return the outer step, if any.
+
+        Args:
+            finish: take the step with the tasks that ended, where they are too few for one.
 
         Raises:
             NumericsError: the meta-gradient is not finite; the task is dropped.
         """
-        return None if self._task is None else self._end(self._task)
+        outer = None if self._task is None else self._end(self._task)
+        return self._stepped() if finish and self._query_losses else outer
 
     def drop_task(self) -> None:
         """Forget the task under way; the module is at its initialisation."""
@@ -107,10 +112,12 @@ class TrainingLoop:
         n_batches = 0 if self._task is None else len(self._task.losses)
         n_tasks = len(self._query_losses)
         if n_batches or n_tasks:
+            tasks = "1 task" if n_tasks == 1 else f"{n_tasks} tasks"
+            batches = "1 batch" if n_batches == 1 else f"{n_batches} batches"
             raise ConfigError(
-                f"{n_tasks} tasks and {n_batches} batches of a training loop wait for an outer "
-                "step; take it (next_task), or drop them (drop_task; finished=True for tasks that "
-                "ended), before episodes"
+                f"a training loop has {tasks} and {batches} that no outer step was taken with; "
+                "take it (next_task(finish=True)), or drop them (drop_task(finished=True)), before "
+                "episodes"
             )
 
     @contextmanager

@@ -72,3 +72,18 @@ def _classes(seed: int, shape: tuple[int, ...], n_way: int) -> Plain:
         return means[targets] + noise, targets
 
     return (*examples(2), *examples(3))
+
+
+Batch = tuple[Tensor, Tensor]
+
+
+def batches(n: int, seed: int = 0) -> list[Batch]:
+    """Batches of 8 vectors with 3 classes, in double precision."""
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.randn(3, 5, generator=generator, dtype=torch.float64)
+    found = []
+    for _ in range(n):
+        y = torch.randint(0, 3, (8,), generator=generator)
+        noise = torch.randn(8, 5, generator=generator, dtype=torch.float64)
+        found.append((means[y] + noise, y))
+    return found

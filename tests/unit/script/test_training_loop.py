@@ -14,22 +14,16 @@ from metafleet import MetaLearner
 from metafleet.errors import ConfigError, DataError, NumericsError
 from metafleet.learners.maml import Maml
 from tests.unit.script.by_hand import sgd, values_of
-from tests.unit.script.modules import conv_net, dense_net, image_episode, vector_episode
+from tests.unit.script.modules import (
+    Batch,
+    batches,
+    conv_net,
+    dense_net,
+    image_episode,
+    vector_episode,
+)
 
 LR = 0.1
-Batch = tuple[Tensor, Tensor]
-
-
-def batches(n: int, seed: int = 0) -> list[Batch]:
-    """Batches of 8 vectors with 3 classes, in double precision."""
-    generator = torch.Generator().manual_seed(seed)
-    means = torch.randn(3, 5, generator=generator, dtype=torch.float64)
-    found = []
-    for _ in range(n):
-        y = torch.randint(0, 3, (8,), generator=generator)
-        noise = torch.randn(8, 5, generator=generator, dtype=torch.float64)
-        found.append((means[y] + noise, y))
-    return found
 
 
 def inner_of_torch(kind: str, params) -> torch.optim.Optimizer:
@@ -386,7 +380,7 @@ def test_tasks_that_ended_are_dropped_where_that_is_asked_for() -> None:
     under_way(meta)
     meta.next_task()
     meta.drop_task()
-    with pytest.raises(ConfigError, match=r"1 tasks and 0 batches .*finished=True"):
+    with pytest.raises(ConfigError, match=r"1 task and 0 batches .*finished=True"):
         meta.optimize([vector_episode()])
 
     meta.drop_task(finished=True)
@@ -558,7 +552,7 @@ def test_the_default_step_size_of_a_loop_is_gentle_and_saved(tmp_path: Path) -> 
 
     assert torch.equal(other.adapt((x, y))(query_x), expected)
     assert MetaLearner(dense_net(), inner_steps=1).adapt((x, y)) is not None
-    assert "inner_lr=0.4" in repr(MetaLearner(dense_net()))
+    assert "inner_lr=0.4 (in a training loop 0.01)" in repr(MetaLearner(dense_net()))
 
 
 def test_a_loop_on_squared_errors_of_any_size_stays_finite_by_default() -> None:
