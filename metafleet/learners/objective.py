@@ -37,6 +37,11 @@ def judge(outputs: Tensor, targets: Tensor, loss: Tensor, *, is_regression: bool
     """
     value = loss.item()
     if not math.isfinite(value):
+        if not is_regression and not bool(is_counted(targets, outputs.shape[1]).any()):
+            raise NumericsError(
+                f"query loss is {value}: it leaves out all {len(targets)} examples of the query "
+                "set; expected some with the label of a class"
+            )
         raise NumericsError(f"query loss is {value}; lower the learning rates or check the inputs")
     if is_regression:
         return EpisodeMetrics(loss=value, accuracy=None)

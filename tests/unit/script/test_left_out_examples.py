@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from metafleet import MetaLearner
-from metafleet.errors import DataError, MetafleetError
+from metafleet.errors import DataError, MetafleetError, NumericsError
 from tests.unit.script.by_hand import meta_gradient, sgd, values_of
 from tests.unit.script.modules import dense_net, vector_episode
 
@@ -81,3 +81,25 @@ def test_a_support_set_that_is_left_out_as_a_whole_is_refused() -> None:
     x, y, query_x, query_y = with_left_out(-100)
     with pytest.raises(DataError, match="the loss leaves out every example of the support set"):
         MetaLearner(dense_net()).optimize([(x, torch.full_like(y, -100), query_x, query_y)])
+
+
+@pytest.mark.parametrize("execution", ["autograd", "vmap", "constant_memory"])
+def test_a_query_set_that_is_left_out_as_a_whole_is_named(execution: str) -> None:
+    x, y, query_x, query_y = with_left_out(-100)
+    episode = (x, y, query_x, torch.full_like(query_y, -100))
+    meta = MetaLearner(dense_net(), execution=execution)
+    message = r"query loss is nan: it leaves out all 9 examples of the query set; expected some"
+    for call in (meta.optimize, meta.evaluate):
+        with pytest.raises(NumericsError, match=message) as caught:
+            call([episode])
+        assert "learning rates" not in str(caught.value)
+    assert meta.step == 0
+
+
+def test_a_loss_that_is_finite_without_examples_takes_a_query_set_without_any() -> None:
+    def summed(outputs, targets):
+        return F.cross_entropy(outputs, targets, reduction="sum")
+
+    x, y, query_x, query_y = with_left_out(-100)
+    meta = MetaLearner(dense_net(), loss=summed)
+    assert meta.optimize([(x, y, query_x, torch.full_like(query_y, -100))]).loss == 0.0

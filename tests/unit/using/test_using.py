@@ -14,6 +14,7 @@ from metafleet.inference.adapted_model import batches
 from metafleet.inference.items import ReadOptions, open_items
 from metafleet.inference.prediction_file import write_predictions
 from metafleet.inference.requirements import Needs
+from metafleet.orchestrator.cli.main import main
 from tests.menagerie import make_classes
 from tests.unit.using.models import CONV, learned, regressor, support_of
 
@@ -268,6 +269,23 @@ def test_another_batch_norm_makes_predictions_independent_of_each_other(support:
     assert together(base.with_batch_norm("support").adapt(support))
     with pytest.raises(ConfigError, match="needs running averages, which training"):
         base.with_batch_norm("running")
+
+
+@pytest.mark.parametrize("trained", ["support", "transductive"])
+def test_adapt_says_which_batch_norm_is_used_and_nothing_of_training(
+    trained: str, support: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, out = tmp_path / "base", str(tmp_path / "m")
+    learned("image", model={**CONV, "batch_norm": trained}).save(base)
+    asked = ["adapt", str(base), "--support", str(support), "--out", out]
+
+    assert main([*asked, "--batch-norm", "transductive"]) == 0
+
+    told = capsys.readouterr().err
+    assert "batch_norm is 'transductive': what is predicted for an item" in told
+    assert "in training" not in told
+    assert main([*asked, "--batch-norm", "support", "--force"]) == 0
+    assert "batch_norm" not in capsys.readouterr().err
 
 
 def test_a_function_is_learned_from_a_table_and_its_values_predicted(tmp_path: Path) -> None:
