@@ -1,4 +1,4 @@
-"""Processes that decode, each with one item at a time; one that dies costs its item alone.
+"""Processes that decode, each with one item at a time; one that dies or hangs costs its item alone.
 
 They are programs of their own, not forks: nothing of this process is copied, no library's threads
 are cut in half, a daemon such as a Celery worker may have them, and no pickle travels.
@@ -7,16 +7,20 @@ are cut in half, a daemon such as a Celery worker may have them, and no pickle t
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from metafleet.data.decoding.base import Decoder
 from metafleet.data.decoding.source import Source
 from metafleet.errors import DataError, DecodeError
+
+ITEM_TIMEOUT_S: Final = 300.0
+"""An item that takes longer hangs: far more than the longest video takes."""
 
 _PROGRAM = "metafleet.data.decoding.worker_main"
 
@@ -43,7 +47,7 @@ class DecodingProcess:
         """Decode one item to the bytes of its row.
 
         Raises:
-            DecodeError: it cannot be decoded, or the process died of it.
+            DecodeError: it cannot be decoded, or the process died of it, or hung.
             DataError: no process can be started.
         """
         process = self._process = self._process or _start()
@@ -58,13 +62,13 @@ class DecodingProcess:
             reply, row = None, b""
         if reply is None or len(row) != reply["n_bytes"]:
             self._process = None
-            raise DecodeError(f"decoding it ended the decoder's process ({self._end(process)})")
+            raise DecodeError(_describe_end(self._end(process)))
         if reply["error"] is not None:
             raise DecodeError(reply["error"])
         return row
 
     @staticmethod
-    def _end(process: subprocess.Popen[bytes]) -> str:
+    def _end(process: subprocess.Popen[bytes]) -> int:
         requests, answers = _pipes(process)
         with contextlib.suppress(OSError):
             requests.close()
@@ -74,7 +78,14 @@ class DecodingProcess:
             process.kill()
             code = process.wait()
         answers.close()
-        return f"exit code {code}" if code >= 0 else f"signal {-code}"
+        return code
+
+
+def _describe_end(code: int) -> str:
+    if code == -signal.SIGALRM:  # the process's own timer, see worker_main
+        return f"decoding it hung: no result after {ITEM_TIMEOUT_S:g} s"
+    how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+    return f"decoding it ended the decoder's process ({how})"
 
 
 def _start() -> subprocess.Popen[bytes]:
@@ -102,6 +113,7 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
 
 def _request(decoder: Decoder, options: Any, source: Source) -> bytes:
     header: dict[str, Any] = {"kind": decoder.kind, "options": json.dumps(asdict(options))}
+    header["timeout_s"] = ITEM_TIMEOUT_S
     if isinstance(source, bytes):
         header |= {"path": None, "offset": 0, "n_bytes": len(source)}
         return json.dumps(header).encode() + b"\n" + source

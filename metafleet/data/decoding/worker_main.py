@@ -1,8 +1,9 @@
 """The program of a decoding process: requests on standard input, rows on standard output.
 
-A request is a line of JSON, {"kind", "options", "path", "offset", "n_bytes"}, followed by n_bytes
-bytes where "path" is null. An answer is a line of JSON, {"error", "n_bytes"}, followed by the row's
-n_bytes bytes. The process ends with its input, hence with whoever started it.
+A request is a line of JSON, {"kind", "options", "timeout_s", "path", "offset", "n_bytes"}, followed
+by n_bytes bytes where "path" is null. An answer is a line of JSON, {"error", "n_bytes"}, followed
+by the row's n_bytes bytes. The process ends with its input, hence with its parent; and by SIGALRM
+when an item takes longer than timeout_s, which ends even a library in C that never returns.
 """
 
 import functools
@@ -11,7 +12,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from metafleet.data.decoding.base import Decoder
 from metafleet.data.decoding.registry import DECODERS
@@ -23,29 +24,32 @@ from metafleet.options import parse_options
 def main() -> None:
     """Answer requests until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a parent may have had it ignored
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not get among the rows
     while line := requests.readline():
         header = json.loads(line)
         source = requests.read(header["n_bytes"]) if header["path"] is None else None
-        answer(header, source, answers)
+        signal.setitimer(signal.ITIMER_REAL, header["timeout_s"])
+        error, row = decode(header, source)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        reply = {"error": error, "n_bytes": len(row)}
+        answers.write(json.dumps(reply).encode() + b"\n" + row)
         answers.flush()
 
 
-def answer(header: dict[str, Any], source: bytes | None, answers: BinaryIO) -> None:
-    """Decode one item and write its row, or why there is none."""
-    error, row = None, b""
+def decode(header: dict[str, Any], source: bytes | None) -> tuple[str | None, bytes]:
+    """Decode one item. Returns why there is no row, if there is none; and the row."""
     try:
         decoder, options = _decoder(header["kind"], header["options"])
         if source is None:
             part = FilePart(Path(header["path"]), header["offset"], header["n_bytes"])
             source = read_source(part)
-        row = decoder.decode(source, options).tobytes()
+        return None, decoder.decode(source, options).tobytes()
     except MetafleetError as reason:
-        error = str(reason)
+        return str(reason), b""
     except MemoryError:
-        error = "decoding it takes more memory than there is"
-    answers.write(json.dumps({"error": error, "n_bytes": len(row)}).encode() + b"\n" + row)
+        return "decoding it takes more memory than there is", b""
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metafleet.data.decoding import row_file
+from metafleet.data.decoding import processes, row_file
 from metafleet.data.decoding.columns import Column, decode_columns
 from metafleet.data.decoding.processes import DecodingProcess
 from metafleet.data.decoding.registry import DECODERS
@@ -65,6 +65,21 @@ def test_a_process_that_dies_costs_its_item_alone():
 
         with pytest.raises(DecodeError, match=r"ended the decoder's process \(signal 9\)"):
             process.decode(image, options, good)
+
+        assert process.decode(image, options, good) == bytes([9]) * 48
+
+
+def test_a_decoder_that_hangs_costs_its_item_alone(monkeypatch):
+    monkeypatch.setattr(processes, "_PROGRAM", "tests.unit.data.decoding.hanging_worker")
+    image = DECODERS["image"]
+    options, good = image.Options(side=4), png(np.full((4, 4, 3), 9, np.uint8))
+    with DecodingProcess() as process:
+        assert process.decode(image, options, good) == bytes([9]) * 48
+        with monkeypatch.context() as hasty:
+            hasty.setattr(processes, "ITEM_TIMEOUT_S", 0.2)
+
+            with pytest.raises(DecodeError, match=r"decoding it hung: no result after 0\.2 s"):
+                process.decode(image, options, b"hang")
 
         assert process.decode(image, options, good) == bytes([9]) * 48
 
