@@ -15,10 +15,10 @@ from metafleet.inference.model_folder import check_free
 from metafleet.models.batch_norm import MODES
 from metafleet.orchestrator.cli.context import echo_json, load_settings
 from metafleet.orchestrator.cli.data_view import progress_bar
-from metafleet.orchestrator.cli.output import notify
 from metafleet.orchestrator.cli.place import Place, RunName
 from metafleet.orchestrator.cli.reading import is_model, read_options, reading_options
 from metafleet.orchestrator.cli.taking import take_learned
+from metafleet.orchestrator.reporting.output import notify
 
 
 @click.command()

@@ -18,7 +18,7 @@ from metafleet.db.records import RunRecord
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import ConfigError, FleetError
 from metafleet.orchestrator.cli.context import load_settings, open_broker, open_records
-from metafleet.orchestrator.cli.output import notify
+from metafleet.orchestrator.reporting.output import notify
 
 _POLL_S = 0.5
 _ABANDONED_AFTER_S = 60.0

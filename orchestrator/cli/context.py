@@ -14,9 +14,9 @@ from metafleet.db.connection import is_sqlite, parse_url, sqlite_path
 from metafleet.db.engine import Database
 from metafleet.db.schema import status
 from metafleet.errors import DatabaseError, RunNotFoundError
-from metafleet.orchestrator.cli.output import notify
 from metafleet.orchestrator.embedded.stack_file import discard_stale_stack
 from metafleet.orchestrator.recording.left_rows import find_left_rows, put_back_lost_runs
+from metafleet.orchestrator.reporting.output import notify
 from metafleet.orchestrator.runs.dead_owners import settle_dead_runs
 
 

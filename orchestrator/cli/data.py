@@ -16,9 +16,9 @@ from metafleet.errors import ConfigError, DataError
 from metafleet.orchestrator.cli.context import echo_json, private_data
 from metafleet.orchestrator.cli.data_import import import_data
 from metafleet.orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
-from metafleet.orchestrator.cli.output import notify
 from metafleet.orchestrator.cli.place import OutputFile, RunName
 from metafleet.orchestrator.config.source import parse_value
+from metafleet.orchestrator.reporting.output import notify
 
 _SET_HELP = "An option of the data set, such as --set split=lake or --set rotations=true."
 

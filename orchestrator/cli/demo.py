@@ -15,10 +15,10 @@ from metafleet.experiments import FOLDER
 from metafleet.orchestrator.cli.context import load_settings, open_database
 from metafleet.orchestrator.cli.curve import write_curve
 from metafleet.orchestrator.cli.execution import execute_watched, show_report
-from metafleet.orchestrator.cli.output import notify, program
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.config.section import MOST
 from metafleet.orchestrator.embedded.stack import EmbeddedStack, StackOrder
+from metafleet.orchestrator.reporting.output import notify, program
 from metafleet.orchestrator.runs.launch import create_runs
 
 _WORKERS_WITHIN_S = 120.0

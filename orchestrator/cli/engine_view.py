@@ -6,9 +6,9 @@ from rich.table import Table
 
 from metafleet.db.attempt_records import AttemptTotal, Outcome
 from metafleet.db.records import OuterStepRecord
-from metafleet.orchestrator.cli.figures import counted
 from metafleet.orchestrator.cli.tables import make_facts
 from metafleet.orchestrator.engine.step import name_shards
+from metafleet.orchestrator.reporting.figures import counted
 
 _MEANINGS = {
     Outcome.FAILED: "failed at their worker",

@@ -15,12 +15,12 @@ from metafleet.orchestrator.cli.context import (
 )
 from metafleet.orchestrator.cli.evaluations import show_evaluations
 from metafleet.orchestrator.cli.logs import log_to
-from metafleet.orchestrator.cli.output import notify
 from metafleet.orchestrator.cli.place import RunName
 from metafleet.orchestrator.cli.progress import watching
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.config.section import MOST
 from metafleet.orchestrator.recording.left_rows import replay_left_rows
+from metafleet.orchestrator.reporting.output import notify
 from metafleet.orchestrator.runs.evaluate_run import evaluate_run
 
 

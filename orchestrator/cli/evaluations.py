@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 import click
 
 from metafleet.data.registry import least_mse
-from metafleet.orchestrator.cli.figures import contender, counted, percent, plus_minus
 from metafleet.orchestrator.cli.tables import make_table, show_table
 from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.reporting.figures import contender, counted, percent, plus_minus
 from metafleet.orchestrator.training.events import EvaluationDone
 
 

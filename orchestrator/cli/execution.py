@@ -12,11 +12,11 @@ from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord, RunStatus
 from metafleet.orchestrator.cli.context import echo_json
 from metafleet.orchestrator.cli.evaluations import show_evaluations
-from metafleet.orchestrator.cli.figures import counted, duration
 from metafleet.orchestrator.cli.logs import log_to
-from metafleet.orchestrator.cli.output import program
 from metafleet.orchestrator.cli.progress import watching
 from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.reporting.figures import counted, duration
+from metafleet.orchestrator.reporting.output import program
 from metafleet.orchestrator.runs.launch import RunReport, execute_run
 from metafleet.orchestrator.runs.tenure import Tenure
 

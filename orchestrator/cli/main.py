@@ -16,7 +16,7 @@ from metafleet.contracts.settings import Settings
 from metafleet.errors import MetafleetError
 from metafleet.orchestrator.cli.environment import refusal
 from metafleet.orchestrator.cli.lazy_group import LazyCommand, lazy_group
-from metafleet.orchestrator.cli.output import notify, show_all_characters, unread_is_fine
+from metafleet.orchestrator.reporting.output import notify, show_all_characters, unread_is_fine
 
 EXIT_ERROR = 1
 EXIT_CRASH = 70  # sysexits.h: an internal software error

@@ -14,9 +14,9 @@ from metafleet.inference.prediction import Prediction, Value
 from metafleet.inference.prediction_file import check_out, write_predictions
 from metafleet.orchestrator.cli.context import load_settings
 from metafleet.orchestrator.cli.data_view import progress_bar
-from metafleet.orchestrator.cli.output import notify
 from metafleet.orchestrator.cli.place import OutputFile, Place
 from metafleet.orchestrator.cli.reading import is_model, read_options, reading_options
+from metafleet.orchestrator.reporting.output import notify
 
 
 @click.command()

@@ -34,7 +34,10 @@ from metafleet.orchestrator.cli.context import (
     open_records,
 )
 from metafleet.orchestrator.cli.engine_view import engine_facts
-from metafleet.orchestrator.cli.figures import (
+from metafleet.orchestrator.cli.place import RunName
+from metafleet.orchestrator.cli.tables import make_facts, make_table, show_table
+from metafleet.orchestrator.recording.left_rows import replay_left_rows
+from metafleet.orchestrator.reporting.figures import (
     contender,
     counted,
     duration,
@@ -43,10 +46,7 @@ from metafleet.orchestrator.cli.figures import (
     sparkline,
     speed,
 )
-from metafleet.orchestrator.cli.output import hint, notify
-from metafleet.orchestrator.cli.place import RunName
-from metafleet.orchestrator.cli.tables import make_facts, make_table, show_table
-from metafleet.orchestrator.recording.left_rows import replay_left_rows
+from metafleet.orchestrator.reporting.output import hint, notify
 from metafleet.orchestrator.runs.process_name import has_died
 
 _STYLES = {

@@ -11,7 +11,7 @@ from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord, RunStatus
 from metafleet.db.repositories import RunRepository, ServerRepository
 from metafleet.db.repositories.runs import refuse_reserved
-from metafleet.errors import MetafleetError
+from metafleet.errors import ConfigError, MetafleetError
 from metafleet.experiments import find_experiment
 from metafleet.orchestrator.cli.context import (
     echo_json,
@@ -22,11 +22,10 @@ from metafleet.orchestrator.cli.context import (
 from metafleet.orchestrator.cli.data_view import progress_bar
 from metafleet.orchestrator.cli.evaluations import show_seeds
 from metafleet.orchestrator.cli.execution import execute_watched, show_report
-from metafleet.orchestrator.cli.figures import parse_seeds
-from metafleet.orchestrator.cli.output import notify, program, unread_is_fine
 from metafleet.orchestrator.cli.place import Place
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.config.naming import check_name
+from metafleet.orchestrator.reporting.output import notify, program, unread_is_fine
 from metafleet.orchestrator.runs.launch import Queueing, create_runs
 from metafleet.orchestrator.runs.tenure import Tenure
 
@@ -95,7 +94,7 @@ def submit(  # noqa: PLR0913 - one for each option
         find_experiment(file), overrides, allowed_packages=settings.allowed_packages
     )
     refuse_reserved(name or config.name)
-    wanted = parse_seeds(seeds) if seeds is not None else (config.seed,)
+    wanted = _parse_seeds(seeds) if seeds is not None else (config.seed,)
     for seed in wanted:
         config.with_seed(seed)
     check_origin(config.data)
@@ -170,3 +169,20 @@ def _settle_the_rest(
         notify(f"not begun: runs {left}; begin them with `metafleet runs resume ID`")
     else:
         notify(f"{status}: runs {left}")
+
+
+def _parse_seeds(text: str) -> tuple[int, ...]:
+    """Read seeds such as "1,2,3".
+
+    Raises:
+        ConfigError: something is no whole number, or comes twice.
+    """
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"--seeds {text!r} holds something else than whole numbers; expected 1,2,3"
+        ) from error
+    if len(set(seeds)) != len(seeds):
+        raise ConfigError(f"--seeds {text!r} names a seed twice; expected different seeds")
+    return seeds

@@ -6,7 +6,7 @@ from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import RunNotFoundError
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.orchestrator.cli.context import open_records
-from metafleet.orchestrator.cli.output import notify
+from metafleet.orchestrator.reporting.output import notify
 from metafleet.orchestrator.runs.learned_run import learned_by
 
 

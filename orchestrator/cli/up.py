@@ -10,9 +10,9 @@ from metafleet.contracts.presence import list_workers
 from metafleet.contracts.settings import Settings
 from metafleet.errors import FleetError, MetafleetError
 from metafleet.orchestrator.cli.context import load_settings
-from metafleet.orchestrator.cli.output import hint, notify
 from metafleet.orchestrator.embedded.stack import EmbeddedStack, StackOrder
 from metafleet.orchestrator.embedded.stack_file import require_no_stack
+from metafleet.orchestrator.reporting.output import hint, notify
 
 _LOOK_EVERY_S = 2.0
 

@@ -11,9 +11,9 @@ import click
 from metafleet.contracts.connections import require_broker_url
 from metafleet.contracts.settings import DEVICES
 from metafleet.orchestrator.cli.context import load_settings
-from metafleet.orchestrator.cli.output import notify
 from metafleet.orchestrator.embedded.child import Child
 from metafleet.orchestrator.embedded.commands import lone_worker_spec
+from metafleet.orchestrator.reporting.output import notify
 
 _LOOK_EVERY_S: Final = 0.2
 _LEFT: Final = 0

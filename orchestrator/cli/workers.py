@@ -7,9 +7,9 @@ from rich.table import Table
 
 from metafleet.contracts.presence import WorkerInfo, list_workers
 from metafleet.orchestrator.cli.context import echo_json, load_settings, open_broker
-from metafleet.orchestrator.cli.output import hint, notify
 from metafleet.orchestrator.cli.tables import make_table, show_table
 from metafleet.orchestrator.engine.incompatible_workers import find_mismatch
+from metafleet.orchestrator.reporting.output import hint, notify
 
 _HINT = (
     "no workers; start some with `metafleet up --workers 2`, or on any machine that reaches Redis "

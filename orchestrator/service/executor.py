@@ -25,7 +25,7 @@ from metafleet.errors import (
     MetafleetError,
     RunCancelledError,
 )
-from metafleet.orchestrator.cli.progress import LineObserver
+from metafleet.orchestrator.reporting.line_observer import LineObserver
 from metafleet.orchestrator.runs.launch import execute_run
 from metafleet.orchestrator.runs.tenure import Tenure
 

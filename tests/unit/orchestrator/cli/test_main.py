@@ -15,7 +15,7 @@ from metafleet.inference.prediction_file import write_predictions
 from metafleet.orchestrator.cli import main as program
 from metafleet.orchestrator.cli.lazy_group import LazyGroup
 from metafleet.orchestrator.cli.main import cli, main
-from metafleet.orchestrator.cli.output import program as program_name
+from metafleet.orchestrator.reporting.output import program as program_name
 
 
 @pytest.fixture(autouse=True)

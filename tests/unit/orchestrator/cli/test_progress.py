@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from metafleet.orchestrator.cli.figures import counted, speed
-from metafleet.orchestrator.cli.progress import (
-    BarObserver,
+from metafleet.orchestrator.cli.progress import BarObserver
+from metafleet.orchestrator.reporting.figures import counted, speed
+from metafleet.orchestrator.reporting.line_observer import (
     LineObserver,
     Smoothed,
     describe_evaluation,

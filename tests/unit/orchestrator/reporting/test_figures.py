@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from metafleet.orchestrator.cli.figures import duration, percent, plus_minus, sparkline
+from metafleet.orchestrator.reporting.figures import duration, percent, plus_minus, sparkline
 
 
 def test_shares_are_percent_with_their_interval() -> None:

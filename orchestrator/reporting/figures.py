@@ -4,8 +4,6 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from metafleet.errors import ConfigError
-
 _LABELS = {
     "trained": "meta-trained",
     "initialisation": "without meta-training",
@@ -68,20 +66,3 @@ def sparkline(values: Sequence[float], width: int = 40) -> str:
     low, high = min(means), max(means)
     scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(_BARS[round((mean - low) * scale)] for mean in means)
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read seeds such as "1,2,3".
-
-    Raises:
-        ConfigError: something is no whole number, or comes twice.
-    """
-    try:
-        seeds = tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise ConfigError(
-            f"--seeds {text!r} holds something else than whole numbers; expected 1,2,3"
-        ) from error
-    if len(set(seeds)) != len(seeds):
-        raise ConfigError(f"--seeds {text!r} names a seed twice; expected different seeds")
-    return seeds

@@ -29,7 +29,7 @@ def unread_is_fine(stream: TextIO) -> Iterator[None]:
 
 
 def show_all_characters(stream: TextIO) -> None:
-    """Let ``stream`` write what its encoding lacks as \\u5b57, as standard error does."""
+    r"""Let ``stream`` write what its encoding lacks as \u5b57, as standard error does."""
     if isinstance(stream, io.TextIOWrapper):  # else it is a test's or an editor's, and takes all
         stream.reconfigure(errors="backslashreplace")
 
