@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from metafleet.data.summary import DataSummary, ModalitySummary, Progress, SplitSummary
 from metafleet.episode import is_modality_name
-from metafleet.episodes.mixture import MixtureSource, Part
+from metafleet.episodes.mixture import MixturePart, MixtureSource
 from metafleet.errors import ConfigError, MetafleetError
 from metafleet.options import require
 
@@ -106,7 +106,7 @@ class Mixture:
                     raise ConfigError(
                         f"part {_name(table)!r}: rename holds {modality!r}; the part has {known}"
                     )
-            parts.append(Part(_name(table), source, table.get("weight", 1), names))
+            parts.append(MixturePart(_name(table), source, table.get("weight", 1), names))
         return MixtureSource(parts)
 
     def digest(self, options: MixtureOptions, data_dir: Path) -> str:

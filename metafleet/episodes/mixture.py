@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MixturePart:
     """One data set of a mixture.
 
     Attributes:
@@ -78,7 +78,7 @@ class MixtureSource:
             parts are regression and others not.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[MixturePart]) -> None:
         self._parts = tuple(parts)
         self._modalities: dict[str, tuple[int, ...]] = {}
         meanings: dict[str, str] = {}
@@ -162,10 +162,10 @@ class MixtureSource:
             episode, support=_renamed(part, episode.support), query=_renamed(part, episode.query)
         )
 
-    def _chosen(self, shape: EpisodeShape) -> list[Part]:
+    def _chosen(self, shape: EpisodeShape) -> list[MixturePart]:
         return [part for part in self._parts if not shape.parts or part.label in shape.parts]
 
-    def _part_of(self, shape: EpisodeShape, index: int) -> Part:
+    def _part_of(self, shape: EpisodeShape, index: int) -> MixturePart:
         chosen = self._chosen(shape)
         place = index % sum(part.weight for part in chosen)
         for part in chosen:
@@ -175,7 +175,7 @@ class MixtureSource:
         raise AssertionError("a place below the sum of weights has an owner")
 
 
-def _require_distinct(part: Part) -> None:
+def _require_distinct(part: MixturePart) -> None:
     """Refuse names that would leave out one of a part's modalities."""
     owners: dict[str, str] = {}
     for modality in part.source.modalities:
@@ -188,7 +188,7 @@ def _require_distinct(part: Part) -> None:
             )
 
 
-def _ambiguous(part: Part, name: str, what: str) -> ConfigError:
+def _ambiguous(part: MixturePart, name: str, what: str) -> ConfigError:
     own = next(it for it in part.source.modalities if part.name_of(it) == name)
     return ConfigError(
         f"modality {name!r} of part {part.label!r} {what} in another part; give it another name, "
@@ -196,7 +196,7 @@ def _ambiguous(part: Part, name: str, what: str) -> ConfigError:
     )
 
 
-def _shape_for(part: Part, shape: EpisodeShape) -> EpisodeShape:
+def _shape_for(part: MixturePart, shape: EpisodeShape) -> EpisodeShape:
     """Say what a part's episodes are, in the part's own names.
 
     Raises:
@@ -210,7 +210,7 @@ def _shape_for(part: Part, shape: EpisodeShape) -> EpisodeShape:
     )
 
 
-def _own(part: Part, modalities: tuple[str, ...]) -> tuple[str, ...]:
+def _own(part: MixturePart, modalities: tuple[str, ...]) -> tuple[str, ...]:
     own = part.own(modalities)
     if modalities and not own:
         raise ConfigError(
@@ -220,7 +220,7 @@ def _own(part: Part, modalities: tuple[str, ...]) -> tuple[str, ...]:
     return own
 
 
-def _renamed(part: Part, examples: ExampleSet) -> ExampleSet:
+def _renamed(part: MixturePart, examples: ExampleSet) -> ExampleSet:
     if not part.names:
         return examples
     names = {presence_key(old): presence_key(new) for old, new in part.names.items()}

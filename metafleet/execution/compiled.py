@@ -10,9 +10,9 @@ from torch import Tensor
 from metafleet.episode import Episode
 from metafleet.errors import ConfigError
 from metafleet.execution.chunk import Chunk, stack_episodes
-from metafleet.execution.compiler import write_down
+from metafleet.execution.compiler import trace
 from metafleet.execution.mapped import ChunkComputation, ChunkSums, MappedExecution
-from metafleet.execution.program_cache import MachineCode, Program
+from metafleet.execution.program_cache import Program, ProgramCache
 from metafleet.execution.strategy import Strategy
 from metafleet.learners.base import Learner
 from metafleet.learners.objective import apart
@@ -40,7 +40,7 @@ class CompiledExecution(MappedExecution):
         self, strategy: Strategy, learner: Learner, *, device: str, cache_dir: Path | None
     ) -> None:
         super().__init__(strategy, learner, device=device)
-        self._machine_code = None if cache_dir is None else MachineCode(cache_dir, device)
+        self._machine_code = None if cache_dir is None else ProgramCache(cache_dir, device)
         self._programs: dict[tuple[object, ...], Program] = {}
 
     def count_operations(self, state: MetaState, episodes: Sequence[Episode]) -> int:
@@ -109,7 +109,7 @@ class CompiledExecution(MappedExecution):
         self, computation: ChunkComputation, layout: _Layout, inputs: Sequence[Tensor]
     ) -> Any:
         return self._as_pure(
-            lambda: write_down(_flat(computation, layout), inputs),
+            lambda: trace(_flat(computation, layout), inputs),
             lambda one, other: one.code == other.code,
         )
 

@@ -39,7 +39,7 @@ def compiler_version() -> str:
     return said.stdout.splitlines()[0]
 
 
-def write_down(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> Any:
+def trace(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> Any:
     """Return the operators of ``function`` as a ``torch.fx.GraphModule``; nothing is computed.
 
     Args:
@@ -69,7 +69,7 @@ def write_down(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) 
 def compile_graph(graph: Any, inputs: Sequence[Tensor], place: Path) -> Path:
     """Return the path of the library that inductor makes of ``graph`` in a folder of its own.
 
-    Raises what inductor does: call it within ``failures_told``.
+    Raises what inductor does: call it within ``readable_errors``.
     """
     import torch._inductor  # noqa: PLC0415 - takes a second, and hundreds of megabytes
 
@@ -90,7 +90,7 @@ def compile_graph(graph: Any, inputs: Sequence[Tensor], place: Path) -> Path:
 
 
 @contextlib.contextmanager
-def failures_told() -> Iterator[None]:
+def readable_errors() -> Iterator[None]:
     """Say in one line why compiling failed: no memory, no room, no headers."""
     from torch._inductor import exc  # noqa: PLC0415 - takes a second to import
 

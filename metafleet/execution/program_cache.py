@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from metafleet.errors import ConfigError
-from metafleet.execution.compiler import compile_graph, compiler_version, failures_told
+from metafleet.execution.compiler import compile_graph, compiler_version, readable_errors
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ _BUILDING: Final = "building-"
 _SUFFIX: Final = ".so"
 
 
-class MachineCode:
+class ProgramCache:
     """The programs of one folder: files "<what it computes>-<digest of the file>.so".
 
     Args:
@@ -58,7 +58,7 @@ class MachineCode:
         """Return machine code of ``graph``, compiled now unless somebody has before.
 
         Args:
-            graph: made by ``write_down``.
+            graph: made by ``trace``.
             inputs: what it was written down for.
 
         Raises:
@@ -68,7 +68,7 @@ class MachineCode:
         self._secure_folder()
         path = self._find_whole(name)
         if path is None:
-            with failures_told(), self._alone(name):
+            with readable_errors(), self._alone(name):
                 path = self._find_whole(name, is_alone=True) or self._compile(graph, inputs, name)
         with contextlib.suppress(OSError):
             os.utime(path)

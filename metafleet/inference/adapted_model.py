@@ -18,7 +18,7 @@ from metafleet.inference.given_tensors import check_inputs
 from metafleet.inference.items import ReadOptions, check_invert, open_items
 from metafleet.inference.model_folder import write_model
 from metafleet.inference.prediction import Prediction, Predictions, Value
-from metafleet.inference.provenance import Origin
+from metafleet.inference.provenance import Provenance
 from metafleet.inference.regression_table import read_points
 from metafleet.inference.requirements import Needs
 from metafleet.learners.base import Learner
@@ -44,7 +44,7 @@ class Learned:
     blueprint: Blueprint
     learner: Learner
     state: MetaState
-    origin: Origin
+    origin: Provenance
     allowed_packages: tuple[str, ...] = ()
 
 

@@ -20,7 +20,7 @@ from metafleet.inference.decoded_items import Items
 from metafleet.inference.given_tensors import check_support, complete_support
 from metafleet.inference.items import ReadOptions, check_invert, open_items
 from metafleet.inference.model_folder import write_model
-from metafleet.inference.provenance import Origin
+from metafleet.inference.provenance import Provenance
 from metafleet.inference.regression_table import read_points
 from metafleet.inference.requirements import Needs, find_needs
 from metafleet.inference.state_layout import expected_layout, layout_of
@@ -49,7 +49,7 @@ class LearnedModel:
         cls,
         blueprint: Blueprint,
         state: MetaState,
-        origin: Origin,
+        origin: Provenance,
         allowed_packages: Sequence[str] = (),
     ) -> "LearnedModel":
         """Build the learner.

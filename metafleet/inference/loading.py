@@ -11,7 +11,7 @@ from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.items import ReadOptions
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.model_folder import read_header, read_tensors
-from metafleet.inference.provenance import Origin
+from metafleet.inference.provenance import Provenance
 from metafleet.inference.requirements import Needs
 from metafleet.inference.state_layout import expected_layout
 from metafleet.params import parted, unflatten_state
@@ -38,7 +38,7 @@ def load_model(
     header = read_header(path)
     try:
         blueprint = Blueprint.from_json(header["blueprint"])
-        origin = Origin.from_json(header["origin"])
+        origin = Provenance.from_json(header["origin"])
         is_adapted, learner = _is_adapted(header["kind"]), blueprint.build(allowed_packages)
         classes = classes_of(header["classes"]) if is_adapted else {}
         needs = _needs(header["needs"]) if is_adapted else Needs(())

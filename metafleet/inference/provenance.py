@@ -8,7 +8,7 @@ from metafleet.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Provenance:
     """What is known of the training.
 
     Attributes:
@@ -36,7 +36,7 @@ class Origin:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: Any) -> "Origin":
+    def from_json(cls, values: Any) -> "Provenance":
         """Read what ``to_json`` wrote.
 
         Raises:

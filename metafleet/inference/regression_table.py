@@ -1,4 +1,4 @@
-"""Points of a function, read from a table: the support set and the questions of regression.
+"""TablePoints of a function, read from a table: the support set and the questions of regression.
 
 x,y            or JSON lines: {"x": 0.5, "y": 1.25}
 0.5,1.25       an x of several numbers has columns x0, x1, ...; so has y
@@ -25,7 +25,7 @@ from metafleet.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
-class Points:
+class TablePoints:
     """Rows of a table.
 
     Attributes:
@@ -39,7 +39,7 @@ class Points:
     targets: Tensor | None
 
 
-def read_points(path: Path, problem: Problem, *, is_labelled: bool) -> Points:
+def read_points(path: Path, problem: Problem, *, is_labelled: bool) -> TablePoints:
     """Read a table of points.
 
     Args:
@@ -69,7 +69,7 @@ def read_points(path: Path, problem: Problem, *, is_labelled: bool) -> Points:
     targets = tensors.pop("y") if is_labelled else None
     shapes = problem.modalities
     inputs = {name: t.view(len(names), *shapes[name]) for name, t in tensors.items()}
-    return Points(tuple(names), inputs, targets)
+    return TablePoints(tuple(names), inputs, targets)
 
 
 def _columns(name: str, width: int) -> list[str]:

@@ -17,7 +17,7 @@ MOST_OF_A_RUN: Final = 10_000
 Sink = Callable[[Sequence[AttemptRecord], Sequence[AttemptCountRecord]], None]
 
 
-class Tally:
+class AttemptCounts:
     """The counters of one execution of a run. Not thread-safe.
 
     Args:
@@ -88,14 +88,14 @@ class StepTally:
         dropped: attempts that had failed, been lost, refused or rejected so far.
     """
 
-    def __init__(self, tally: Tally, stream: str, step: int) -> None:
-        self._tally, self._stream, self._step = tally, stream, step
+    def __init__(self, attempt_counts: AttemptCounts, stream: str, step: int) -> None:
+        self._attempt_counts, self._stream, self._step = attempt_counts, stream, step
         self.epoch = 0
         self.dropped = 0
 
     def count(self, outcome: Outcome, reason: str = "") -> None:
         """Count an attempt that was sent, or that counts."""
-        self._tally.count(self.epoch, self._stream, outcome, reason)
+        self._attempt_counts.count(self.epoch, self._stream, outcome, reason)
 
     def reject_unknown(self, reason: str) -> None:
         """Count a result of which nothing can be believed, not even whose it is."""
@@ -105,7 +105,7 @@ class StepTally:
     def drop(self, outcome: Outcome, reason: str, *, shard: int, attempt: int) -> None:
         """Note an attempt (from 0) that came to nothing and brought no result."""
         self.dropped += 1
-        self._tally.note(
+        self._attempt_counts.note(
             AttemptRecord(
                 stream=self._stream,
                 step=self._step,
@@ -120,7 +120,7 @@ class StepTally:
     def drop_result(self, outcome: Outcome, reason: str, result: ShardResult, detail: str) -> None:
         """Note an attempt that came to nothing although its worker answered."""
         self.dropped += 1
-        self._tally.note(
+        self._attempt_counts.note(
             AttemptRecord(
                 stream=self._stream,
                 step=self._step,
@@ -138,4 +138,4 @@ class StepTally:
 
     def note_dropped(self, found: Iterable[Dropped]) -> None:
         """Note what workers dropped, of this step or of earlier ones."""
-        self._tally.note_dropped(found, epoch=self.epoch)
+        self._attempt_counts.note_dropped(found, epoch=self.epoch)

@@ -5,13 +5,13 @@ from typing import Final
 
 from metafleet.contracts.connections import Client
 from metafleet.contracts.keys import queue_list, queue_of
-from metafleet.orchestrator.engine.placement import LaneLoad, place
+from metafleet.orchestrator.engine.placement import QueueLoad, place
 from metafleet.orchestrator.engine.queue_mark import QueueMark
 from metafleet.orchestrator.engine.shard_book import ShardBook
 from metafleet.orchestrator.engine.window import Window
 
 ANY_DEVICE: Final = "any"
-Crew = Callable[[str], int]
+ProcessCount = Callable[[str], int]
 
 
 def devices_of(device: str) -> tuple[str, ...]:
@@ -19,7 +19,7 @@ def devices_of(device: str) -> tuple[str, ...]:
     return ("cuda", "cpu") if device == ANY_DEVICE else (device,)
 
 
-class _Lane:
+class _DeviceQueue:
     """One queue: how far its workers have come, and how long shards take them."""
 
     def __init__(self, queue_list: str, client: Client) -> None:
@@ -27,7 +27,7 @@ class _Lane:
         self.window = Window()
 
 
-class Lanes:
+class DeviceQueues:
     """The queues of a run. Not thread-safe.
 
     Args:
@@ -38,49 +38,55 @@ class Lanes:
 
     def __init__(self, device: str, client: Client, *, signing_key: str) -> None:
         queues = [queue_of(each) for each in devices_of(device)]
-        self._lanes = {q: _Lane(queue_list(q, signing_key), client) for q in queues}
+        self._device_queues = {q: _DeviceQueue(queue_list(q, signing_key), client) for q in queues}
 
     @property
     def queues(self) -> tuple[str, ...]:
         """Their names."""
-        return tuple(self._lanes)
+        return tuple(self._device_queues)
 
     @property
     def marks(self) -> dict[str, QueueMark]:
         """How far the workers of each have come."""
-        return {queue: lane.mark for queue, lane in self._lanes.items()}
+        return {queue: queue_state.mark for queue, queue_state in self._device_queues.items()}
 
     def note(self, queue: str, compute_s: float) -> None:
         """Note how long a shard took that was sent to ``queue``; others are not counted."""
-        if (lane := self._lanes.get(queue)) is not None:
-            lane.window.note(compute_s)
+        if (queue_state := self._device_queues.get(queue)) is not None:
+            queue_state.window.note(compute_s)
 
     def place_new(
-        self, shards: Iterable[int], on_their_way: Mapping[str, int], crew: Crew
+        self, shards: Iterable[int], on_their_way: Mapping[str, int], process_count: ProcessCount
     ) -> dict[int, str]:
         """Choose which of ``shards`` are sent now, and where; see ``place``.
 
         Args:
             shards: never sent yet, in order.
             on_their_way: how many are, by queue.
-            crew: tells how many jobs the workers of a queue compute at a time.
+            process_count: tells how many jobs the workers of a queue compute at a time.
         """
-        return place(shards, self._loads(on_their_way, crew))
+        return place(shards, self._loads(on_their_way, process_count))
 
-    def place_again(self, shards: Sequence[int], book: ShardBook, crew: Crew) -> dict[int, str]:
+    def place_again(
+        self, shards: Sequence[int], book: ShardBook, process_count: ProcessCount
+    ) -> dict[int, str]:
         """Choose where each of ``shards`` is sent another time: elsewhere, if it can be."""
-        on_their_way = {queue: book.n_on_their_way(queue) for queue in self._lanes}
+        on_their_way = {queue: book.n_on_their_way(queue) for queue in self._device_queues}
         avoid = {shard: book.last_queue(shard) for shard in shards}
-        return place(shards, self._loads(on_their_way, crew), has_limits=False, avoid=avoid)
+        return place(
+            shards, self._loads(on_their_way, process_count), has_limits=False, avoid=avoid
+        )
 
-    def _loads(self, on_their_way: Mapping[str, int], crew: Crew) -> list[LaneLoad]:
+    def _loads(
+        self, on_their_way: Mapping[str, int], process_count: ProcessCount
+    ) -> list[QueueLoad]:
         return [
-            LaneLoad(
+            QueueLoad(
                 queue=queue,
-                processes=(processes := crew(queue)),
+                processes=(processes := process_count(queue)),
                 on_their_way=on_their_way.get(queue, 0),
-                room=lane.window.size(processes),
-                typical_s=lane.window.typical_s,
+                room=queue_state.window.size(processes),
+                typical_s=queue_state.window.typical_s,
             )
-            for queue, lane in self._lanes.items()
+            for queue, queue_state in self._device_queues.items()
         ]

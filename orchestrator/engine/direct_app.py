@@ -54,7 +54,7 @@ class DirectApp:
 
     def __init__(self, shelf: Shelf, signing_key: str) -> None:
         self._shelf, self._key = shelf, signing_key
-        self._strangers = Milestones()
+        self._incompatible_workers = Milestones()
         self._app = Starlette(
             routes=[
                 Route(f"/states{_PATH}", self._send, methods=["GET"]),
@@ -87,7 +87,7 @@ class DirectApp:
                 pass
 
     def _tell_of_stranger(self, host: str) -> None:
-        n = self._strangers.count(host)
+        n = self._incompatible_workers.count(host)
         if n:
             times = f", {n} times by now" if n > 1 else ""
             log.warning("a caller at %s does not know the signing key: hung up%s", host, times)

@@ -20,22 +20,22 @@ from metafleet.errors import (
     FleetError,
     MetafleetError,
 )
-from metafleet.orchestrator.engine.attempt_counts import Sink, Tally
-from metafleet.orchestrator.engine.device_queues import Lanes
+from metafleet.orchestrator.engine.attempt_counts import AttemptCounts, Sink
+from metafleet.orchestrator.engine.device_queues import DeviceQueues
 from metafleet.orchestrator.engine.failing import failing
 from metafleet.orchestrator.engine.fleet_options import FleetOptions
-from metafleet.orchestrator.engine.incompatible_workers import Strangers
+from metafleet.orchestrator.engine.incompatible_workers import IncompatibleWorkers
 from metafleet.orchestrator.engine.numerics import Numerics
 from metafleet.orchestrator.engine.open_step import OpenStep
 from metafleet.orchestrator.engine.ownership import Ownership
 from metafleet.orchestrator.engine.redis_clock import RedisClock
 from metafleet.orchestrator.engine.reducing import groups_of, reduce_request
 from metafleet.orchestrator.engine.replies import wait_for_results
-from metafleet.orchestrator.engine.retry import Patience
+from metafleet.orchestrator.engine.retry import Retry
 from metafleet.orchestrator.engine.second_look import SecondLook
 from metafleet.orchestrator.engine.step import Shard, StepOutcome, StepRequest, Ticket, cut
 from metafleet.orchestrator.engine.step_deadline import StepDeadline
-from metafleet.orchestrator.engine.transfer import Carrier
+from metafleet.orchestrator.engine.transfer import Transfer
 
 log = logging.getLogger(__name__)
 
@@ -75,17 +75,17 @@ class FleetDispatcher:
         sink: Sink | None = None,
     ) -> None:
         self._check = check
-        self._tally = Tally(sink) if sink is not None else Tally()
+        self._attempt_counts = AttemptCounts(sink) if sink is not None else AttemptCounts()
         self._url = require_broker_url(settings)
         self._options, self._notify = options, notify
         self._key = settings.signing_key
         self._keys = RunKeys(run)
         self._client = connect(self._url)
-        self._lanes = Lanes(options.device, self._client, signing_key=self._key)
-        self._carrier = Carrier(self._client, settings, run, options=options)
+        self._device_queues = DeviceQueues(options.device, self._client, signing_key=self._key)
+        self._transfer = Transfer(self._client, settings, run, options=options)
         self._owner = Ownership(
             *(self._url, run),
-            queues=self._lanes.queues,
+            queues=self._device_queues.queues,
             signing_key=self._key,
             next_epoch=next_epoch,
             is_granted=is_granted,
@@ -99,9 +99,9 @@ class FleetDispatcher:
             count_processes=lambda: self.processes_alive,
             notify=notify,
         )
-        self._strangers = Strangers(notify)
-        self._patience = Patience(self._url, notify=notify, check=check, heal=self._drop_foreign)
-        self._persist = self._patience.persist
+        self._incompatible_workers = IncompatibleWorkers(notify)
+        self._retry = Retry(self._url, notify=notify, check=check, heal=self._drop_foreign)
+        self._persist = self._retry.persist
         self._open_steps: list[OpenStep] = []
         self._begun: dict[Ticket, OpenStep] = {}
         self._numbers = itertools.count()
@@ -109,7 +109,7 @@ class FleetDispatcher:
         try:
             self._owner.take()
         except BaseException:  # the next one on this host needs the port of the direct stream
-            self._carrier.close()
+            self._transfer.close()
             raise
 
     @property
@@ -200,9 +200,9 @@ class FleetDispatcher:
             request,
             shards,
             keys=self._keys,
-            marks=self._lanes.marks,
+            marks=self._device_queues.marks,
             client=self._client,
-            exchange=self._carrier.exchange,
+            exchange=self._transfer.exchange,
             ledger=self._owner.ledger,
             signing_key=self._key,
             max_attempts=self._options.max_attempts,
@@ -211,7 +211,7 @@ class FleetDispatcher:
             wire_dtype=self._options.wire_dtype,
             inputs=inputs,
             defer=defer,
-            tally=self._tally,
+            attempt_counts=self._attempt_counts,
             notify=self._notify,
         )
         self._open_steps.append(step)
@@ -243,35 +243,35 @@ class FleetDispatcher:
 
     def settle(self) -> None:
         """Record what workers dropped since the last step closed; quiet when Redis is away."""
-        with self._patience.leaving("what workers dropped last"):
+        with self._retry.leaving("what workers dropped last"):
             dropped = self._owner.ledger.take_dropped(self._owner.epoch)
-            self._tally.note_dropped(dropped, epoch=self._owner.epoch)
-        self._tally.flush()
+            self._attempt_counts.note_dropped(dropped, epoch=self._owner.epoch)
+        self._attempt_counts.flush()
 
     def close(self) -> None:
         """Withdraw the run's blobs and give its lease up; quiet when Redis is away."""
         for ticket in list(self._begun):
             self.drop(ticket)
         if not self._owner.is_lost:  # blobs are named by content: they may be the new owner's too
-            with self._patience.leaving("blobs of the run"):
-                self._carrier.withdraw()
-        self._carrier.close()
+            with self._retry.leaving("blobs of the run"):
+                self._transfer.withdraw()
+        self._transfer.close()
         self._owner.release()
 
     def _finish(self, step: OpenStep) -> None:
         """Work on all open steps until ``step`` is done; only its time runs meanwhile."""
         self._persist(self._fill)
         deadline = StepDeadline(
-            *(self._options.step_deadline_s, self._notify, self._lanes.queues),
-            waited_s=self._patience.waited_s,
+            *(self._options.step_deadline_s, self._notify, self._device_queues.queues),
+            waited_s=self._retry.waited_s,
         )
         while not step.is_settled:
             self._check()
             self._persist(self._take_in)
             self._persist(self._fill)
             if time.monotonic() >= self._review_at_s:
-                self._strangers.tell_of(self._owner.strangers)
-                alive, waited_s = self._owner.workers_alive, self._patience.waited_s
+                self._incompatible_workers.tell_of(self._owner.unfit)
+                alive, waited_s = self._owner.workers_alive, self._retry.waited_s
                 if deadline.has_passed(alive, waited_s=waited_s):
                     self._accept_part(step, deadline)
                     return
@@ -305,8 +305,12 @@ class FleetDispatcher:
         self._follow_epoch()
         on_their_way: Counter[str] = Counter()
         for step in self._unsettled():
-            on_their_way.update({q: step.book.n_on_their_way(q) for q in self._lanes.queues})
-            placed = self._lanes.place_new(step.book.unsent, on_their_way, self._owner.processes_on)
+            on_their_way.update(
+                {q: step.book.n_on_their_way(q) for q in self._device_queues.queues}
+            )
+            placed = self._device_queues.place_new(
+                step.book.unsent, on_their_way, self._owner.processes_on
+            )
             self._send(step, placed)
             on_their_way.update(placed.values())
 
@@ -314,7 +318,7 @@ class FleetDispatcher:
         if placed:
             step.move_to(self._owner.epoch)
             fingerprint = self._numerics.required(step.request.spec)
-            self._carrier.send(step, placed, hosts=self._owner.hosts, fingerprint=fingerprint)
+            self._transfer.send(step, placed, hosts=self._owner.hosts, fingerprint=fingerprint)
 
     def _take_in(self) -> None:
         wait_s = max(0.01, self._review_at_s - time.monotonic())
@@ -329,9 +333,9 @@ class FleetDispatcher:
         if result.status == "missing":
             if step.request.kind == "reduce":
                 raise BlobMissingError(result.error)
-            self._carrier.note_missed()
+            self._transfer.note_missed()
         if result.status == "ok":
-            self._lanes.note(step.queue_of(result), result.compute_s)
+            self._device_queues.note(step.queue_of(result), result.compute_s)
         step.take(result, workers_alive=self._owner.workers_alive)
         self._second_look.follow(step)
 
@@ -346,15 +350,15 @@ class FleetDispatcher:
                 due = step.review(alive=self._owner.alive_by_queue())
                 if due:
                     log.warning("%s: sending shards %s again", step.name, due)
-                    self._carrier.invalidate()  # what was lost may be the blob, not the message
-                    crew = self._owner.processes_on
-                    self._send(step, self._lanes.place_again(due, step.book, crew))
+                    self._transfer.invalidate()  # what was lost may be the blob, not the message
+                    process_count = self._owner.processes_on
+                    self._send(step, self._device_queues.place_again(due, step.book, process_count))
 
     def _restore(self) -> None:
         """Begin a new epoch, and send again what was on its way under the old one."""
         # first what costs nothing: a repeated call may find that the epoch has begun
         self._clock.forget()
-        self._carrier.invalidate()
+        self._transfer.invalidate()
         self._owner.take()
         self._fill()
 
@@ -374,17 +378,17 @@ class FleetDispatcher:
         self._second_look.forget(step)
         self._open_steps.remove(step)
         status: RunStatus | None = None
-        with self._patience.leaving(f"the keys of {step.name}"):
+        with self._retry.leaving(f"the keys of {step.name}"):
             status = step.close()
         # what comes from now on finds the step closed, and is removed by whoever brought it
-        with self._patience.leaving(f"blobs of {step.name}"):
-            self._carrier.forget(step)
+        with self._retry.leaving(f"blobs of {step.name}"):
+            self._transfer.forget(step)
         self._record_attempts()
         return status
 
     def _record_attempts(self) -> None:
         try:
-            self._tally.flush()
+            self._attempt_counts.flush()
         except MetafleetError as error:  # what is the matter will stop the step's own row
             log.warning("attempts are not recorded: %s", error)
 

@@ -28,16 +28,16 @@ def find_mismatch(worker: WorkerInfo, signing_key: str) -> str:
     )
 
 
-class Strangers:
+class IncompatibleWorkers:
     """Remembers of whom ``notify`` was told."""
 
     def __init__(self, notify: Callable[[str], None]) -> None:
         self._notify = notify
         self._told_of: set[tuple[str, int]] = set()
 
-    def tell_of(self, strangers: Iterable[tuple[WorkerInfo, str]]) -> None:
+    def tell_of(self, unfit: Iterable[tuple[WorkerInfo, str]]) -> None:
         """Tell of workers, each with the reason, that were not told of yet."""
-        for worker, why in strangers:
+        for worker, why in unfit:
             who = (worker.name, worker.pid)
             if who not in self._told_of:
                 self._told_of.add(who)

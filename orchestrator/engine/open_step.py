@@ -25,7 +25,7 @@ from metafleet.errors import (
     SchemaError,
     StaleError,
 )
-from metafleet.orchestrator.engine.attempt_counts import StepTally, Tally
+from metafleet.orchestrator.engine.attempt_counts import AttemptCounts, StepTally
 from metafleet.orchestrator.engine.collector import Collector
 from metafleet.orchestrator.engine.queue_mark import QueueMark
 from metafleet.orchestrator.engine.redis_clock import RedisClock
@@ -59,7 +59,7 @@ class OpenStep:
         wire_dtype: WireDtype = "float32",
         inputs: tuple[tuple[BlobRef, ...], ...] = (),
         defer: bool = False,
-        tally: Tally | None = None,
+        attempt_counts: AttemptCounts | None = None,
         notify: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self._marks, self._notify = marks, notify
@@ -67,7 +67,9 @@ class OpenStep:
         self._sent: dict[tuple[int, int], tuple[str, int]] = {}
         self.request = request
         self.name = f"{request.stream} step {request.step}"
-        self._tally = StepTally(tally or Tally(), request.stream, request.step)
+        self._attempt_counts = StepTally(
+            attempt_counts or AttemptCounts(), request.stream, request.step
+        )
         self.book = ShardBook(
             *(self.name, len(shards), max_attempts),
             job_deadline_s=job_deadline_s,
@@ -130,9 +132,9 @@ class OpenStep:
         if epoch == self._epoch:
             return
         for shard, attempt in self.book.live_attempts():
-            self._tally.drop(Outcome.LOST, "epoch", shard=shard, attempt=attempt)
+            self._attempt_counts.drop(Outcome.LOST, "epoch", shard=shard, attempt=attempt)
         self.book.unsend_all()
-        self._epoch = self._tally.epoch = epoch
+        self._epoch = self._attempt_counts.epoch = epoch
         self._keys = self._run_keys.step(self.request.stream, self.request.step, epoch=epoch)
 
     def jobs(  # noqa: PLR0913 - the fields of a message, named one by one
@@ -152,7 +154,7 @@ class OpenStep:
         """Open a new attempt of each shard in ``placed``, sent to its queue, and describe it."""
         sent_us = self._clock.now_us()  # asks Redis, which may be away: before anything is counted
         for index in placed:
-            self._tally.count(Outcome.SENT, self.book.kind_of_next(index))
+            self._attempt_counts.count(Outcome.SENT, self.book.kind_of_next(index))
         jobs = [
             InnerLoopJob(
                 run=self._run_keys.run,
@@ -213,7 +215,7 @@ class OpenStep:
             if hash(raw) not in self._unsound:
                 self._unsound[hash(raw)] = str(error)
                 kind = type(error) if isinstance(error, ContractError) else SchemaError
-                self._tally.reject_unknown(kind.reason)
+                self._attempt_counts.reject_unknown(kind.reason)
             return
         self._raws[result.shard] = raw
         yield result
@@ -233,7 +235,9 @@ class OpenStep:
             self._add(result)
             return
         if self._is_first(self._raws[result.shard]):
-            self._tally.drop_result(Outcome(result.status), result.reason, result, result.error)
+            self._attempt_counts.drop_result(
+                Outcome(result.status), result.reason, result, result.error
+            )
             self._mark(result, workers_alive=workers_alive)
         self._reopen(result)
 
@@ -241,7 +245,7 @@ class OpenStep:
         """Refuse a committed result for a ``kind`` of reason; its shard is open again."""
         if self._is_first(self._raws[result.shard]):
             log.warning("%s: result of shard %d refused: %s", self.name, result.shard, reason)
-            self._tally.drop_result(Outcome.REJECTED, kind, result, reason)
+            self._attempt_counts.drop_result(Outcome.REJECTED, kind, result, reason)
             if not self.book.is_done(result.shard):
                 now_s = time.monotonic()
                 self.book.mark_failed(result.shard, result.attempt, reason, now_s=now_s)
@@ -267,7 +271,7 @@ class OpenStep:
             return "ok"
         request = self.request
         status, dropped = self._ledger.close_step(self._epoch, request.stream, request.step)
-        self._tally.note_dropped(dropped)
+        self._attempt_counts.note_dropped(dropped)
         # a worker that died between storing a sum and committing it has left it behind; one that
         # stores it from now on finds the step closed and removes it itself
         self.collector.discard(self._sums.values())
@@ -297,7 +301,7 @@ class OpenStep:
             missing_episodes=sum(self._shards[index].n_episodes for index in missing),
             attempts=self.book.n_sent,
             backups=self.book.backups,
-            dropped=self._tally.dropped,
+            dropped=self._attempt_counts.dropped,
         )
 
     def _add(self, result: ShardResult) -> None:
@@ -307,7 +311,7 @@ class OpenStep:
             self.withdraw(result, f"{type(error).__name__}: {error}", kind=error.reason)
         else:
             self._sums.pop((result.shard, result.attempt), None)
-            self._tally.count(Outcome.COUNTED)
+            self._attempt_counts.count(Outcome.COUNTED)
             self.book.mark_done(result.shard, compute_s=result.compute_s)
             self.collector.drop_read()
 
@@ -332,7 +336,7 @@ class OpenStep:
                 f"{self.name}: shard {shard} hung and its worker's process was ended; `metafleet "
                 "up`, `metafleet worker` and pools start another, where it hung is in its log"
             )
-        self._tally.drop(Outcome.LOST, what, shard=shard, attempt=attempt)
+        self._attempt_counts.drop(Outcome.LOST, what, shard=shard, attempt=attempt)
 
     def _mark(self, result: ShardResult, *, workers_alive: int) -> None:
         """Note in the book what a result means that brought no sum; raises as ``take`` does."""
@@ -379,7 +383,7 @@ class OpenStep:
             queue_lists=[queue_list(queue, self._signing_key) for queue in self._marks],
         )
         for _ in range(seen.n_foreign):
-            self._tally.reject_unknown(SchemaError.reason)
+            self._attempt_counts.reject_unknown(SchemaError.reason)
         for pair in seen.started:
             self._note_begun(pair)
         for mark in self._marks.values():

@@ -101,9 +101,9 @@ class Ownership:
         return self._is_lost
 
     @property
-    def strangers(self) -> tuple[tuple[WorkerInfo, str], ...]:
+    def unfit(self) -> tuple[tuple[WorkerInfo, str], ...]:
         """Living workers that take none of this run's jobs, and why."""
-        return self._roll_call.strangers
+        return self._roll_call.unfit
 
     @property
     def processes_alive(self) -> int:

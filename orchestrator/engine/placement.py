@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class LaneLoad:
+class QueueLoad:
     """One queue at one moment.
 
     Attributes:
@@ -30,7 +30,7 @@ class LaneLoad:
 
 def place(
     shards: Iterable[int],
-    lanes: Sequence[LaneLoad],
+    device_queues: Sequence[QueueLoad],
     *,
     has_limits: bool = True,
     avoid: Mapping[int, str] | None = None,
@@ -43,29 +43,35 @@ def place(
 
     Args:
         shards: which, in order.
-        lanes: the queues; of those without workers the first, and only when none has any.
+        device_queues: the queues; of those without workers the first, and only when none has any.
         has_limits: leave out what there is no room for.
         avoid: where a shard should not go again if it can go elsewhere.
 
     Returns:
         Shard -> queue, in order.
     """
-    staffed = [lane for lane in lanes if lane.processes] or list(lanes[:1])
+    staffed = [queue_state for queue_state in device_queues if queue_state.processes] or list(
+        device_queues[:1]
+    )
     # a class of which nothing is known yet is taken to be as fast as any, to find out
-    unknown_s = min((s for lane in staffed if (s := lane.typical_s) is not None), default=1.0)
-    queued = {lane.queue: lane.on_their_way for lane in staffed}
-    room = {lane.queue: lane.room - lane.on_their_way for lane in staffed}
+    unknown_s = min(
+        (s for queue_state in staffed if (s := queue_state.typical_s) is not None), default=1.0
+    )
+    queued = {queue_state.queue: queue_state.on_their_way for queue_state in staffed}
+    room = {
+        queue_state.queue: queue_state.room - queue_state.on_their_way for queue_state in staffed
+    }
 
-    def done_s(lane: LaneLoad) -> float:
-        rounds = math.ceil((queued[lane.queue] + 1) / max(1, lane.processes))
-        return rounds * (unknown_s if lane.typical_s is None else lane.typical_s)
+    def done_s(queue_state: QueueLoad) -> float:
+        rounds = math.ceil((queued[queue_state.queue] + 1) / max(1, queue_state.processes))
+        return rounds * (unknown_s if queue_state.typical_s is None else queue_state.typical_s)
 
     placed: dict[int, str] = {}
     for shard in shards:
         if has_limits and max(room.values()) <= 0:
             break
         worse = (avoid or {}).get(shard)
-        choice = [lane for lane in staffed if lane.queue != worse] or staffed
+        choice = [queue_state for queue_state in staffed if queue_state.queue != worse] or staffed
         queue = min(choice, key=done_s).queue
         queued[queue] += 1
         if not has_limits or room[queue] > 0:

@@ -19,10 +19,10 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_S: Final = 5.0
-_FULL_PATIENCE_S: Final = 10.0
+_RETRY_S: Final = 10.0
 
 
-class Patience:
+class Retry:
     """Repeats what Redis did not let through, or the database, which counts the epochs.
 
     Args:
@@ -53,7 +53,7 @@ class Patience:
         """
         pause_s, away, is_littered = 0.1, "", False
         began_s = time.monotonic()
-        full_until_s = began_s + _FULL_PATIENCE_S
+        full_until_s = began_s + _RETRY_S
         while True:
             self._check()
             try:

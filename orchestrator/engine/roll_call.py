@@ -24,7 +24,7 @@ class RollCall:
 
     Attributes:
         workers: those that take jobs.
-        strangers: living workers that do not, and why.
+        unfit: living workers that do not, and why.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class RollCall:
         self._waiting_since_s: dict[str, float] = {}
         self._starving: set[tuple[str, int]] = set()
         self.workers: tuple[WorkerInfo, ...] = ()
-        self.strangers: tuple[tuple[WorkerInfo, str], ...] = ()
+        self.unfit: tuple[tuple[WorkerInfo, str], ...] = ()
 
     def look(self) -> None:
         """Look again.
@@ -53,7 +53,7 @@ class RollCall:
         alive = [w for w in found if w.is_alive and not {*w.queues}.isdisjoint(self._queues)]
         judged = [(worker, self._judge(worker)) for worker in alive]
         self.workers = tuple(worker for worker, why in judged if not why)
-        self.strangers = tuple((worker, why) for worker, why in judged if why)
+        self.unfit = tuple((worker, why) for worker, why in judged if why)
 
     def _note_waiting(self) -> None:
         now_s = self._clock_s()

@@ -39,7 +39,7 @@ class _Version:
     state: MetaState | None = None
 
 
-class Broadcast:
+class StatePublisher:
     """The run's plan and the newest versions of its state.
 
     A version never changes under a worker: in the blob store it is named by the digest of its

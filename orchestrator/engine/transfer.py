@@ -13,7 +13,7 @@ from metafleet.errors import ConfigError
 from metafleet.orchestrator.engine.fleet_options import FleetOptions
 from metafleet.orchestrator.engine.open_step import OpenStep
 from metafleet.orchestrator.engine.publisher import Publisher
-from metafleet.orchestrator.engine.state_publisher import Broadcast
+from metafleet.orchestrator.engine.state_publisher import StatePublisher
 
 if TYPE_CHECKING:
     from metafleet.orchestrator.engine.direct_server import DirectServer
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Carrier:
+class Transfer:
     """Plans and states where workers find them, messages in their queue. Not thread-safe.
 
     Args:
@@ -40,7 +40,7 @@ class Carrier:
         self._host_cache = HostCache(settings.host_cache_dir)
         self._area = self._host_cache.open_area(run)
         self._direct = _open_direct(settings)
-        self._broadcast = Broadcast(
+        self._state_publisher = StatePublisher(
             *(client, blobs, run),
             area=self._area,
             wire_dtype=options.wire_dtype,
@@ -67,8 +67,8 @@ class Carrier:
         """
         here = self._host_cache.host_id if self._area is not None else ""
         is_spread = bool(hosts - {here})
-        plan = self._broadcast.publish_plan(step.request.spec)
-        version, n_bytes = self._broadcast.publish_state(
+        plan = self._state_publisher.publish_plan(step.request.spec)
+        version, n_bytes = self._state_publisher.publish_state(
             step.request.state,
             holder=step.name,
             everywhere=is_spread or self._is_missed,
@@ -97,12 +97,12 @@ class Carrier:
     def note_missed(self) -> None:
         """Note that a worker did not find the state: the next goes where every host finds it."""
         self._is_missed = True
-        self._broadcast.note_missed()
-        self._broadcast.invalidate()  # evicted, perhaps, or overwritten
+        self._state_publisher.note_missed()
+        self._state_publisher.invalidate()  # evicted, perhaps, or overwritten
 
     def invalidate(self) -> None:
         """Note that what was published may be lost: publish it again with the next jobs."""
-        self._broadcast.invalidate()
+        self._state_publisher.invalidate()
 
     def forget(self, step: OpenStep) -> None:
         """Give up what a closed step held in this host's memory."""
@@ -111,7 +111,7 @@ class Carrier:
                 self._direct.forget(key)
         if self._area is not None:
             self._area.delete_all(step.blob_prefix)
-        self._broadcast.release(step.name)  # last: it asks the store, which may be away
+        self._state_publisher.release(step.name)  # last: it asks the store, which may be away
 
     def withdraw(self) -> None:
         """Delete the run's plans and states.
@@ -119,7 +119,7 @@ class Carrier:
         Raises:
             redis.RedisError: they will have to expire.
         """
-        self._broadcast.withdraw()
+        self._state_publisher.withdraw()
 
     def close(self) -> None:
         """Give up this host's memory, and hang up on workers of others."""

@@ -97,7 +97,7 @@ def replay_spill(database: Database, run_id: int, spill_path: Path) -> int:
         DatabaseError: the database is away or refuses; the file stays.
     """
     rows = OpenRows(SpillFile(spill_path))
-    if rows.are_none():
+    if rows.is_empty():
         return 0
     with database.session(read_only=True) as session:
         run = RunRepository(session).get(run_id)

@@ -57,7 +57,7 @@ class OpenRows:
         """Rows that no batch has yet."""
         return len(self._buffer)
 
-    def are_none(self) -> bool:
+    def is_empty(self) -> bool:
         """Claim that all rows are in the database."""
         return not self.n_in_memory and self.file.is_empty()
 

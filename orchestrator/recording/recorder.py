@@ -300,7 +300,7 @@ class Recorder:
             return not self._is_closing
 
     def _has_work(self) -> bool:
-        return bool(self._rows.batch) or not self._rows.are_none()
+        return bool(self._rows.batch) or not self._rows.is_empty()
 
     def _is_pressing(self) -> bool:
         is_full = self._rows.n_buffered >= self._limits.batch_rows

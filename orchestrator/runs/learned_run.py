@@ -10,7 +10,7 @@ from metafleet.errors import ConfigError
 from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.input_spec import input_specs
 from metafleet.inference.learned_model import LearnedModel
-from metafleet.inference.provenance import Origin
+from metafleet.inference.provenance import Provenance
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.runs.run_session import get_checkpoint_of
 
@@ -39,7 +39,7 @@ def learned_by(settings: Settings, run: RunRecord, notify: Callable[[str], None]
     problem = problem_of(source, spec.episodes)
     blueprint = Blueprint(learner=spec.learner, model=spec.model, problem=problem, inputs=inputs)
     state = found.best or found.state
-    origin = Origin(
+    origin = Provenance(
         run=run.uid,
         name=run.name,
         step=found.progress.best_step if found.best else found.progress.step,

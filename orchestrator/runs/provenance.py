@@ -28,7 +28,7 @@ def outer_fingerprint() -> str:
     return json.dumps(own | {"training": folder_digest(Path(__file__).parent / "training")[:12]})
 
 
-class Origin:
+class RunProvenance:
     """The arithmetic a run began with.
 
     Attributes:
@@ -78,7 +78,7 @@ class Origin:
         return True
 
 
-class OriginRecorder:
+class ProvenanceRecorder:
     """An observer that has the origin recorded after the first step, and passes everything on."""
 
     def __init__(self, observer: Observer, record: Callable[[], bool]) -> None:

@@ -32,7 +32,7 @@ from metafleet.orchestrator.engine.step import Dispatcher
 from metafleet.orchestrator.recording.left_rows import spill_path
 from metafleet.orchestrator.recording.recorder import Recorder
 from metafleet.orchestrator.runs.lease import once_free
-from metafleet.orchestrator.runs.provenance import Origin, OriginRecorder
+from metafleet.orchestrator.runs.provenance import ProvenanceRecorder, RunProvenance
 from metafleet.orchestrator.runs.run_lock import run_lock
 from metafleet.orchestrator.runs.tenure import EpochWatch, Tenure
 from metafleet.orchestrator.training.checkpoint import Checkpoint, CheckpointFolder
@@ -125,7 +125,7 @@ class RunSession:
         self._from_start = from_start
         asked = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
         self._config = settled(asked, run)
-        self._origin = Origin(database, run)
+        self._origin = RunProvenance(database, run)
         self._opened = ExitStack()
         self._recorder: Recorder | None = None
 
@@ -221,7 +221,7 @@ class RunSession:
             self._dispatcher,
             self.recorder,
             folder=checkpoint_folder(self._settings, self._run),
-            observer=OriginRecorder(
+            observer=ProvenanceRecorder(
                 self._observer, lambda: self._origin.record(self._dispatcher.fingerprint)
             ),
             batch_norm=self._workload.batch_norm,

@@ -21,7 +21,7 @@ from metafleet.orchestrator.training.events import Observer
 from metafleet.orchestrator.training.journal import Journal
 from metafleet.orchestrator.training.outer_optimiser import OuterOptimiser, UpdateFacts
 from metafleet.orchestrator.training.step_pipeline import StepPipeline
-from metafleet.orchestrator.training.validation import Validation
+from metafleet.orchestrator.training.validation import Validator
 from metafleet.params import MetaState
 from metafleet.workload import WorkloadSpec
 
@@ -81,7 +81,7 @@ class OuterLoop:
             staleness=config.engine.max_staleness,
             last_step=config.outer.steps,
         )
-        self._validation = Validation(
+        self._validation = Validator(
             *(config, spec, dispatcher),
             recorder=recorder,
             observer=observer,

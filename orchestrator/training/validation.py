@@ -29,7 +29,7 @@ class _Open:
     ticket: Ticket
 
 
-class Validation:
+class Validator:
     """Judges where a run stood while the training goes on; one at a time.
 
     Args:

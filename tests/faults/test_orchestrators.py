@@ -115,7 +115,7 @@ def test_an_orchestrator_killed_while_a_validation_is_judged(standing_fleet: Fle
     validation = {"every": 3, "episodes": 30, "patience": 1}
     experiment = config(**_sections(), validation=validation, engine={"max_staleness": 1})
     run = new_run(settings, experiment)
-    begin = ("metafleet.orchestrator.training.validation", "Validation", "begin", "soon")
+    begin = ("metafleet.orchestrator.training.validation", "Validator", "begin", "soon")
     _die(settings, run, begin, nth=2)
     with connect(str(settings.broker_url)) as client:
         client.delete(RunKeys(run.uid).lease)

@@ -54,7 +54,7 @@ def decode_cells(cells: Sequence[Cell], n_processes: int | None) -> Iterator[Out
     slow = [cell for cell in cells if not cell.decoder.is_quick(cell.options)]
     quick = [cell for cell in cells if cell.decoder.is_quick(cell.options)]
     n_processes = _n_processes(len(slow)) if n_processes is None else n_processes
-    beside = _decode_beside(slow, n_processes) if n_processes else map(_decode_here, slow)
+    beside = _decode_in_workers(slow, n_processes) if n_processes else map(_decode_here, slow)
     return itertools.chain(map(_decode_here, quick), beside)
 
 
@@ -73,7 +73,7 @@ def _decode_here(cell: Cell) -> Outcome:
     return cell, None
 
 
-def _decode_beside(cells: Sequence[Cell], n_processes: int) -> Iterator[Outcome]:
+def _decode_in_workers(cells: Sequence[Cell], n_processes: int) -> Iterator[Outcome]:
     todo: queue.SimpleQueue[Cell] = queue.SimpleQueue()
     done: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
     for cell in cells:

@@ -14,7 +14,7 @@ from metafleet.contracts.settings import Settings
 from metafleet.errors import BrokerUnavailableError, RunLeasedError
 from metafleet.orchestrator.engine.dispatchers import open_dispatcher
 from metafleet.orchestrator.engine.fleet import FleetDispatcher
-from metafleet.orchestrator.engine.transfer import Carrier
+from metafleet.orchestrator.engine.transfer import Transfer
 from tests.messages import make_request, new_uid
 from tests.redis_server import RedisServer
 from tests.runs import config
@@ -59,12 +59,12 @@ def test_a_run_that_is_another_s_leaves_neither_port_nor_memory_taken(settings: 
 def test_a_store_that_is_away_as_a_step_closes_does_not_end_the_run(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(self: Carrier, step: object) -> None:
+    def away(self: Transfer, step: object) -> None:
         raise BrokerUnavailableError("the store is away")
 
     uid = new_uid()
     dispatcher = open_fleet_dispatcher(settings, uid)
-    monkeypatch.setattr(Carrier, "forget", away)
+    monkeypatch.setattr(Transfer, "forget", away)
     try:
         dispatcher.drop(dispatcher.begin(make_request()))
 

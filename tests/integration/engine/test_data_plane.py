@@ -121,7 +121,7 @@ def test_sums_lost_before_they_are_added_up_are_computed_again(
     def lose_once(self: FleetDispatcher, step: OpenStep) -> Any:
         if not lost:
             lost.append(step.name)
-            self._carrier.forget(step)
+            self._transfer.forget(step)
         return reduce(self, step)
 
     monkeypatch.setattr(FleetDispatcher, "_reduce", lose_once)

@@ -7,7 +7,7 @@ import pytest
 from metafleet.contracts.job import PROTOCOL_VERSION
 from metafleet.contracts.presence import WorkerInfo
 from metafleet.contracts.signing_key import key_id
-from metafleet.orchestrator.engine.incompatible_workers import Strangers, find_mismatch
+from metafleet.orchestrator.engine.incompatible_workers import IncompatibleWorkers, find_mismatch
 
 KEY = "a-secret-key"
 
@@ -46,7 +46,7 @@ def test_a_worker_with_another_key_is_told_with_the_setting_and_without_the_key(
     theirs: str, ours: str, said: str
 ) -> None:
     told: list[str] = []
-    strangers, found = Strangers(told.append), worker().with_proof(theirs)
+    strangers, found = IncompatibleWorkers(told.append), worker().with_proof(theirs)
 
     for _ in range(2):
         strangers.tell_of([(found, find_mismatch(found, ours))])

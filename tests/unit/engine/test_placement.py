@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from metafleet.orchestrator.engine.placement import LaneLoad, place
+from metafleet.orchestrator.engine.placement import QueueLoad, place
 
 
 def lane(
@@ -15,11 +15,11 @@ def lane(
     on_their_way: int = 0,
     room: int = 1000,
     typical_s: float | None = 1.0,
-) -> LaneLoad:
-    return LaneLoad(queue, processes, on_their_way, room, typical_s)
+) -> QueueLoad:
+    return QueueLoad(queue, processes, on_their_way, room, typical_s)
 
 
-def ends_s(placed: dict[int, str], lanes: list[LaneLoad]) -> float:
+def ends_s(placed: dict[int, str], lanes: list[QueueLoad]) -> float:
     """When the last shard is done if each takes what it typically takes."""
     return max(
         math.ceil((each.on_their_way + n) / each.processes) * (each.typical_s or 0.0)

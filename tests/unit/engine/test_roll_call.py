@@ -61,7 +61,7 @@ def test_a_worker_that_is_idle_beside_jobs_that_wait_is_named_and_not_counted_on
     broker.look_on(STARVES_AFTER_S + 3 * LOOKS_EVERY_S)
 
     assert broker.call.workers == ()
-    ((worker, why),) = broker.call.strangers
+    ((worker, why),) = broker.call.unfit
     assert worker.name == WORKER.name
     assert "has taken no job for" in why
     assert "inner.cpu" in why
@@ -81,7 +81,7 @@ def test_jobs_may_wait_for_workers_that_compute(broker: Broker) -> None:
 
     broker.look_on(100 * STARVES_AFTER_S, is_idle=False)
 
-    assert broker.call.strangers == ()
+    assert broker.call.unfit == ()
 
 
 def test_a_starving_worker_is_counted_on_once_it_takes_a_job_and_not_before(broker: Broker) -> None:
@@ -104,4 +104,4 @@ def test_workers_of_other_queues_and_those_that_are_gone_are_no_matter(broker: B
 
     broker.call.look()
 
-    assert (broker.call.workers, broker.call.strangers) == ((), ())
+    assert (broker.call.workers, broker.call.unfit) == ((), ())

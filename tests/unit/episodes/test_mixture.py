@@ -10,7 +10,7 @@ from metafleet.data.mixture import MixtureOptions
 from metafleet.episode import CLASS_TEXT, EpisodeShape, presence_key
 from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.episodes.items import ClassRows, Modality
-from metafleet.episodes.mixture import MixtureSource, Part
+from metafleet.episodes.mixture import MixturePart, MixtureSource
 from metafleet.episodes.problem_of import problem_of
 from metafleet.errors import ConfigError
 from metafleet.execution.chunk import chunks_of
@@ -47,8 +47,8 @@ def source(modality: str, size: tuple[int, ...], *, name: str, seed: int) -> Cla
 def mixture(weights: tuple[int, int] = (2, 1)) -> MixtureSource:
     return MixtureSource(
         [
-            Part("pictures", source("image", (1, 4, 4), name="a", seed=1), weights[0]),
-            Part(
+            MixturePart("pictures", source("image", (1, 4, 4), name="a", seed=1), weights[0]),
+            MixturePart(
                 "words", source("audio", (4, 5), name="b", seed=2), weights[1], {"audio": "sound"}
             ),
         ]
@@ -102,8 +102,8 @@ def test_texts_are_known_by_their_names_in_the_mixture() -> None:
         {"meta_train": [ClassRows(8 * i, 8) for i in range(6)]},
         name="words",
     )
-    pictures = Part("pictures", source("image", (1, 4, 4), name="a", seed=1))
-    mixed = MixtureSource([pictures, Part("words", words, names={"text": "query"})])
+    pictures = MixturePart("pictures", source("image", (1, 4, 4), name="a", seed=1))
+    mixed = MixtureSource([pictures, MixturePart("words", words, names={"text": "query"})])
 
     problem = problem_of(mixed, {"meta_train": replace(SHAPE, class_text=True)})
 
@@ -165,10 +165,12 @@ def test_a_model_of_one_modality_does_not_fit_a_mixture() -> None:
 def test_parts_that_do_not_go_together_are_refused() -> None:
     images = source("image", (1, 4, 4), name="a", seed=1)
     with pytest.raises(ConfigError, match=r"modality 'image' of part 'b' has shape \(3, 4\) but"):
-        MixtureSource([Part("a", images), Part("b", source("image", (3, 4), name="b", seed=2))])
+        MixtureSource(
+            [MixturePart("a", images), MixturePart("b", source("image", (3, 4), name="b", seed=2))]
+        )
     waves = registry.open_source({"name": "sinusoid"}, Path("."))
     with pytest.raises(ConfigError, match="a has target_dim=0, waves has target_dim=1; expected"):
-        MixtureSource([Part("a", images), Part("waves", waves)])
+        MixtureSource([MixturePart("a", images), MixturePart("waves", waves)])
     with pytest.raises(ConfigError, match="parts holds 'c'; the mixture has 'pictures', 'words'"):
         mixture().check("meta_train", EpisodeShape(3, 2, 2, parts=("c",)))
     with pytest.raises(ConfigError, match="part 'words': n_way=5 but split 'meta_test' of 'b'"):
@@ -203,10 +205,15 @@ def test_one_name_for_what_means_different_things_in_two_parts_is_refused(
     first: ClassEpisodeSource, second: ClassEpisodeSource, message: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        MixtureSource([Part("a", first), Part("b", second)])
+        MixtureSource([MixturePart("a", first), MixturePart("b", second)])
 
     assert message in str(caught.value)
-    MixtureSource([Part("a", first), Part("b", second, 1, dict.fromkeys(second.modalities, "y"))])
+    MixtureSource(
+        [
+            MixturePart("a", first),
+            MixturePart("b", second, 1, dict.fromkeys(second.modalities, "y")),
+        ]
+    )
 
 
 @pytest.mark.parametrize("names", [{"left": "right"}, {"left": "eye", "right": "eye"}], ids=str)
@@ -217,7 +224,7 @@ def test_one_name_for_two_modalities_of_a_part_is_refused(names: dict[str, str])
 
     message = f"part 'a': modalities 'left' and 'right' would both be called {names['left']!r}"
     with pytest.raises(ConfigError, match=message):
-        MixtureSource([Part("a", both, 1, names)])
+        MixtureSource([MixturePart("a", both, 1, names)])
 
 
 def test_two_modalities_may_swap_their_names() -> None:
@@ -228,7 +235,7 @@ def test_two_modalities_may_swap_their_names() -> None:
     rows = {"meta_train": [ClassRows(8 * i, 8) for i in range(6)]}
     both = ClassEpisodeSource(modalities, rows, name="both")
     names = {"left": "right", "right": "left"}
-    mixed = MixtureSource([Part("a", both, 1, names)])
+    mixed = MixtureSource([MixturePart("a", both, 1, names)])
     episode = mixed.sample("meta_train", SHAPE, CounterRng(1, "s", 0, 0))
 
     found = {name: float(values.mean()) for name, values in episode.query.inputs.items()}

@@ -23,7 +23,7 @@ from metafleet.execution import (
     program_cache as machine_code,
 )
 from metafleet.execution.compiled import CompiledExecution
-from metafleet.execution.program_cache import MachineCode
+from metafleet.execution.program_cache import ProgramCache
 from metafleet.params import digest
 
 from .compiled_case import case, compiled_gradient
@@ -125,7 +125,7 @@ def test_one_at_a_time_holds_a_lock_that_is_thrown_away(tmp_path: Path) -> None:
     seen: list[int] = []
 
     def enter(number: int) -> None:
-        with MachineCode(tmp_path, "cpu")._alone("program"):
+        with ProgramCache(tmp_path, "cpu")._alone("program"):
             inside.append(number)
             seen.append(len(inside))
             os.sched_yield()

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from metafleet import MetaLearner
 from metafleet.errors import ConfigError
 from metafleet.execution import Strategy, make_execution
-from metafleet.execution.program_cache import MachineCode
+from metafleet.execution.program_cache import ProgramCache
 from metafleet.learners.inner_optimiser import InnerOptimiser
 from metafleet.learners.registry import LEARNERS
 from tests.unit.execution.test_agreement import assert_same
@@ -196,7 +196,7 @@ def test_what_is_compiled_gives_its_gradient(
 ) -> None:
     # the operators are run one by one here: compiling them takes a minute
     monkeypatch.setattr(
-        MachineCode, "program", lambda self, graph, inputs: lambda given: graph(*given)
+        ProgramCache, "program", lambda self, graph, inputs: lambda given: graph(*given)
     )
     episodes = [regression_episode(seed=80 + i) for i in range(2)]
     options = {"name": "maml", "inner_steps": 2, "inner_lr": 0.02} | KINDS[kind]

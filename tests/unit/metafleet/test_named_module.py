@@ -13,7 +13,7 @@ from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.loading import load_model
-from metafleet.inference.provenance import Origin
+from metafleet.inference.provenance import Provenance
 from metafleet.params import digest, flatten_state
 from metafleet.workload import Workload, WorkloadSpec
 
@@ -248,7 +248,7 @@ def test_a_kept_model_is_built_with_the_same_constants() -> None:
 def test_a_kept_model_is_loaded_and_predicts_the_same(tmp_path: Path, batch_norm: str) -> None:
     workload = build(width=4, batch_norm=batch_norm)
     blueprint = Blueprint(workload.spec.learner, workload.spec.model, workload.learner.problem, {})
-    origin = Origin(run="abc", name="test", step=7, data="fake", packages={})
+    origin = Provenance(run="abc", name="test", step=7, data="fake", packages={})
     state = workload.init_state()
     learned = LearnedModel.of(blueprint, state, origin, ("modules_of_a_user",))
     support = workload.sample(split="meta_test", step=0, index=0).support

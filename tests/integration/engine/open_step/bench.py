@@ -13,7 +13,7 @@ from metafleet.contracts.signing import sign
 from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord, Outcome
 from metafleet.db.engine import Database
 from metafleet.db.repositories import AttemptCountRepository, AttemptRepository
-from metafleet.orchestrator.engine.attempt_counts import Tally
+from metafleet.orchestrator.engine.attempt_counts import AttemptCounts
 from metafleet.orchestrator.engine.open_step import OpenStep
 from metafleet.orchestrator.engine.queue_mark import QueueMark
 from metafleet.orchestrator.engine.replies import wait_for_results
@@ -40,7 +40,9 @@ class Bench:
     ) -> None:
         self._database = database
         self._run = add_run(database) if database is not None else None
-        self.tally = Tally(self._write) if database is not None else Tally()
+        self.attempt_counts = (
+            AttemptCounts(self._write) if database is not None else AttemptCounts()
+        )
         self.client, self.keys = client, RunKeys(new_uid())
         self.blobs = MemoryBlobs()
         self.ledger = ledger = RunLedger(client, self.keys.run, "owner")
@@ -57,7 +59,7 @@ class Bench:
             ledger=ledger,
             signing_key=KEY,
             max_attempts=max_attempts,
-            tally=self.tally,
+            attempt_counts=self.attempt_counts,
         )
         self.step.move_to(1)
         self.step_keys = self.keys.step("train", 7, epoch=1)
@@ -74,7 +76,7 @@ class Bench:
         """What the database has after the step's end, but for attempts sent and counted."""
         assert self._database is not None and self._run is not None
         self.step.close()
-        self.tally.flush()
+        self.attempt_counts.flush()
         with self._database.session(read_only=True) as session:
             totals = AttemptCountRepository(session).totals(self._run.id)
         usual = (Outcome.SENT, Outcome.COUNTED)

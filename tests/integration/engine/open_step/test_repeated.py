@@ -11,7 +11,9 @@ from tests.integration.engine.open_step.bench import Bench
 
 
 def n_sent(bench: Bench) -> int:
-    return sum(n for (_, _, outcome, _), n in bench.tally._counts.items() if outcome == "sent")
+    return sum(
+        n for (_, _, outcome, _), n in bench.attempt_counts._counts.items() if outcome == "sent"
+    )
 
 
 def test_with_nothing_left_to_wait_for_redis_is_not_asked(client: redis.Redis) -> None:

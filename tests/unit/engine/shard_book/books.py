@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from metafleet.orchestrator.engine.placement import LaneLoad, place
+from metafleet.orchestrator.engine.placement import QueueLoad, place
 from metafleet.orchestrator.engine.shard_book import FleetView, QueueView, ShardBook
 
 
@@ -16,7 +16,9 @@ def sent_book(n_shards: int, max_attempts: int = 3) -> ShardBook:
 
 def unsent_within(book: ShardBook, window: int) -> list[int]:
     """What is sent where a queue takes so many."""
-    load = LaneLoad("", processes=2, on_their_way=book.n_on_their_way(""), room=window, typical_s=1)
+    load = QueueLoad(
+        "", processes=2, on_their_way=book.n_on_their_way(""), room=window, typical_s=1
+    )
     return list(place(book.unsent, [load]))
 
 

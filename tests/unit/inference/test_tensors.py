@@ -15,7 +15,7 @@ from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.prediction import Prediction, Value
 from metafleet.inference.prediction_file import write_predictions
 from metafleet.params import MetaState
-from tests.unit.using.models import learned, regressor, support_of
+from tests.unit.inference.models import learned, regressor, support_of
 
 CLASSES = {"cat": 2, "dog": 2, "eel": 2}
 

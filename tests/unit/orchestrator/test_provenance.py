@@ -7,12 +7,12 @@ from typing import Any, cast
 import pytest
 
 from metafleet.errors import FingerprintError
-from metafleet.orchestrator.runs.provenance import OUTER, Origin, outer_fingerprint
+from metafleet.orchestrator.runs.provenance import OUTER, RunProvenance, outer_fingerprint
 
 
-def origin(**recorded: str) -> Origin:
+def origin(**recorded: str) -> RunProvenance:
     run: Any = SimpleNamespace(id=7, fingerprint=recorded)
-    return Origin(cast(Any, None), run)
+    return RunProvenance(cast(Any, None), run)
 
 
 def test_a_record_of_an_older_version_knows_of_fewer_keys_and_is_no_difference() -> None:

@@ -18,7 +18,7 @@ from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.onnx_export import export_onnx
 from metafleet.orchestrator.cli.main import main
 from tests.runs import config, new_run
-from tests.unit.using.models import CONV, learned, support_of
+from tests.unit.inference.models import CONV, learned, support_of
 
 CLASSES = {"cat": 2, "dog": 2, "eel": 2}
 FUSION: dict[str, Any] = {

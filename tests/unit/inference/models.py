@@ -12,7 +12,7 @@ from metafleet.episode import EpisodeShape, ExampleSet
 from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.input_spec import InputSpec
 from metafleet.inference.learned_model import LearnedModel
-from metafleet.inference.provenance import Origin
+from metafleet.inference.provenance import Provenance
 from metafleet.options import parse_options
 from metafleet.problem import Problem
 
@@ -22,7 +22,7 @@ DECODING: Mapping[str, dict[str, Any]] = {
     "audio": {"sample_rate_hz": 8000, "duration_s": 0.5, "n_mels": 16},
     "text": {"max_bytes": 48},
 }
-ORIGIN = Origin(run="abc", name="test", step=7, data="folder", packages={"torch": "2"})
+ORIGIN = Provenance(run="abc", name="test", step=7, data="folder", packages={"torch": "2"})
 CONV = {"name": "conv4", "channels": 4, "n_blocks": 2, "batch_norm": "support"}
 
 

@@ -11,7 +11,7 @@ from metafleet.inference.items import ReadOptions
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.problem import Problem
 from tests.unit.data.importing.folders import picture, sentence, sound, write
-from tests.unit.using.models import ORIGIN, SHAPE, spec
+from tests.unit.inference.models import ORIGIN, SHAPE, spec
 
 CONV = {"name": "conv4", "channels": 4, "n_blocks": 2}
 ENCODERS = {

@@ -16,7 +16,7 @@ from metafleet.inference.prediction_file import write_predictions
 from metafleet.inference.requirements import Needs
 from metafleet.orchestrator.cli.main import main
 from tests.menagerie import make_classes
-from tests.unit.using.models import CONV, learned, regressor, support_of
+from tests.unit.inference.models import CONV, learned, regressor, support_of
 
 FUSION = {
     "name": "fusion",

@@ -18,7 +18,7 @@ from metafleet.inference.items import ReadOptions
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.problem import Problem
 from tests.menagerie import make_classes
-from tests.unit.using.models import CONV, ORIGIN, SHAPE, learned, regressor
+from tests.unit.inference.models import CONV, ORIGIN, SHAPE, learned, regressor
 
 FUSION = {
     "name": "fusion",

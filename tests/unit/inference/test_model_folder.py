@@ -22,7 +22,7 @@ from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.loading import load_model
 from metafleet.models.batch_norm import MODES, BatchNormMode
 from metafleet.problem import Problem
-from tests.unit.using.models import CONV, SHAPE, files_of, learned, support_of
+from tests.unit.inference.models import CONV, SHAPE, files_of, learned, support_of
 
 CLASSES = {"cat": 2, "dog": 2, "eel": 2}
 

@@ -1,4 +1,4 @@
-"""The tally: every attempt is counted, not every one gets a row."""
+"""The attempt_counts: every attempt is counted, not every one gets a row."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import pytest
 from metafleet.contracts.discarded_attempts import Dropped
 from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord, Outcome
 from metafleet.orchestrator.engine import attempt_counts as module
-from metafleet.orchestrator.engine.attempt_counts import MOST_OF_A_STEP, StepTally, Tally
+from metafleet.orchestrator.engine.attempt_counts import MOST_OF_A_STEP, AttemptCounts, StepTally
 
 
 class Sink:
@@ -36,25 +36,25 @@ def lose(step: StepTally, n: int) -> None:
 
 
 def test_counters_grow_over_steps_and_are_told_when_they_changed(sink: Sink) -> None:
-    tally = Tally(sink)
+    attempt_counts = AttemptCounts(sink)
     for number in (1, 2):
-        step = StepTally(tally, "train", number)
+        step = StepTally(attempt_counts, "train", number)
         step.epoch = 3
         step.count(Outcome.SENT, "first")
         step.count(Outcome.COUNTED)
-        tally.flush()
-    tally.flush()
+        attempt_counts.flush()
+    attempt_counts.flush()
 
     assert sink.n_calls == 2
     assert sink.counts == {(3, "train", "sent", "first"): 2, (3, "train", "counted", ""): 2}
 
 
 def test_attempts_are_numbered_from_one_and_kept_with_what_is_known(sink: Sink) -> None:
-    tally = Tally(sink)
-    step = StepTally(tally, "train", 9)
+    attempt_counts = AttemptCounts(sink)
+    step = StepTally(attempt_counts, "train", 9)
     step.epoch = 2
     lose(step, 1)
-    tally.flush()
+    attempt_counts.flush()
 
     (row,) = sink.rows
     assert (row.stream, row.step, row.epoch, row.shard, row.attempt) == ("train", 9, 2, 0, 1)
@@ -67,10 +67,10 @@ def test_a_poisoned_run_is_counted_whole_but_writes_few_rows(
     sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_OF_A_RUN", 250)
-    tally = Tally(sink)
+    attempt_counts = AttemptCounts(sink)
     for number in range(1, 6):
-        lose(StepTally(tally, "train", number), 1000)
-        tally.flush()
+        lose(StepTally(attempt_counts, "train", number), 1000)
+        attempt_counts.flush()
 
     assert sink.counts == {(0, "train", "lost", "worker"): 5000}
     by_step = [sum(row.step == number for row in sink.rows) for number in range(1, 6)]
@@ -78,10 +78,10 @@ def test_a_poisoned_run_is_counted_whole_but_writes_few_rows(
 
 
 def test_what_workers_dropped_belongs_to_its_own_step_and_epoch(sink: Sink) -> None:
-    tally = Tally(sink)
+    attempt_counts = AttemptCounts(sink)
     named = Dropped("train", "late", "closed", 1, 7, 3, 0, "host:5")
-    tally.note_dropped([named, Dropped("train", "unneeded", "done", n=40)], epoch=2)
-    tally.flush()
+    attempt_counts.note_dropped([named, Dropped("train", "unneeded", "done", n=40)], epoch=2)
+    attempt_counts.flush()
 
     assert sink.counts == {
         (1, "train", "late", "closed"): 1,

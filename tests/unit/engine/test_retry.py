@@ -3,7 +3,7 @@
 import pytest
 
 from metafleet.errors import BrokerUnavailableError, DatabaseUnavailableError, MetafleetError
-from metafleet.orchestrator.engine.retry import Patience
+from metafleet.orchestrator.engine.retry import Retry
 
 
 @pytest.mark.parametrize(
@@ -23,8 +23,8 @@ def test_what_is_away_is_waited_for_and_told_of_once(error: MetafleetError, told
             raise answers.pop()
         return "done"
 
-    patience = Patience("redis://x", notify=notices.append, check=lambda: None)
+    retry = Retry("redis://x", notify=notices.append, check=lambda: None)
 
-    assert patience.persist(call) == "done"
+    assert retry.persist(call) == "done"
     assert notices == [f"waiting: {error}", told]
-    assert patience.waited_s > 0
+    assert retry.waited_s > 0
