@@ -17,6 +17,8 @@ OptionsT = TypeVar("OptionsT")
 _MOST = 2**64 - 1
 MOST_LAYERS = 80
 """Layers or blocks of one network; the initial values of an encoder have streams for no more."""
+MOST_STEPS = 10**6
+"""Steps within one episode: with second derivatives each is kept in memory."""
 
 
 def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str) -> OptionsT:
@@ -79,6 +81,16 @@ def require_layers(option: str, n_layers: int) -> None:
     """
     require(n_layers >= 1, option, n_layers, "1 or more")
     require(n_layers <= MOST_LAYERS, option, n_layers, f"{MOST_LAYERS} or fewer")
+
+
+def require_steps(option: str, n_steps: int, *, least: int = 1) -> None:
+    """Refuse too few steps within an episode, and more than any machine computes.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    require(n_steps >= least, option, n_steps, f"{least} or more")
+    require(n_steps <= MOST_STEPS, option, n_steps, f"{MOST_STEPS} or fewer")
 
 
 def is_finite_number(value: object) -> bool:

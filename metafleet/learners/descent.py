@@ -7,7 +7,7 @@ from metafleet.episode import ExampleSet
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.gradient_steps import GradientSteps
 from metafleet.learners.inner_optimiser import InnerOptimiserOptions, without_moments
-from metafleet.options import require
+from metafleet.options import require_steps
 from metafleet.params import Params
 
 
@@ -16,7 +16,7 @@ class StepOptions(InnerOptimiserOptions):
     """How many inner steps, and how exactly they are differentiated.
 
     Attributes:
-        inner_steps: gradient steps of the adaptation in meta-training, >= 1.
+        inner_steps: gradient steps of the adaptation in meta-training, 1 to a million.
         inner_steps_eval: gradient steps when judged; None for ``inner_steps``.
         first_order: drop second derivatives.
     """
@@ -28,9 +28,9 @@ class StepOptions(InnerOptimiserOptions):
     def __post_init__(self) -> None:
         # by name: the decorator makes a new class for the slots, which super() does not know
         InnerOptimiserOptions.__post_init__(self)
-        require(self.inner_steps >= 1, "inner_steps", self.inner_steps, "1 or more")
-        n_eval = self.inner_steps_eval
-        require(n_eval is None or n_eval >= 1, "inner_steps_eval", n_eval, "1 or more")
+        require_steps("inner_steps", self.inner_steps)
+        if self.inner_steps_eval is not None:
+            require_steps("inner_steps_eval", self.inner_steps_eval)
 
 
 StepOptionsT = TypeVar("StepOptionsT", bound=StepOptions)

@@ -11,7 +11,7 @@ from metafleet.episode import ExampleSet
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.descent import Descent, StepOptions
 from metafleet.learners.outcome import QueryGradient
-from metafleet.options import require
+from metafleet.options import require, require_steps
 from metafleet.params import Params, dot
 from metafleet.purity.hidden_state import HiddenState
 
@@ -36,7 +36,7 @@ class ImamlOptions(StepOptions):
         StepOptions.__post_init__(self)
         require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
         require(self.proximity > 0.0, "proximity", self.proximity, "more than 0")
-        require(self.cg_steps >= 1, "cg_steps", self.cg_steps, "1 or more")
+        require_steps("cg_steps", self.cg_steps)
         decay = self.inner_weight_decay
         require(decay == 0.0, "inner_weight_decay", decay, "0: proximity holds the parameters")
         require(not self.first_order, "first_order", True, "false, or learner 'maml'")

@@ -12,7 +12,7 @@ from metafleet.learners.context import EpisodeContext
 from metafleet.learners.metric import MetricLearner
 from metafleet.models.attention import softmax_mean
 from metafleet.models.recurrent import init_lstm, lstm_cell, unroll_lstm
-from metafleet.options import require
+from metafleet.options import require, require_steps
 from metafleet.params import Params
 
 _SUPPORT = "support"
@@ -36,7 +36,7 @@ class MatchingNetOptions:
 
     def __post_init__(self) -> None:
         require(self.scale > 0, "scale", self.scale, "more than 0")
-        require(self.context_steps >= 0, "context_steps", self.context_steps, "0 or more")
+        require_steps("context_steps", self.context_steps, least=0)
 
 
 class MatchingNet(MetricLearner[MatchingNetOptions]):

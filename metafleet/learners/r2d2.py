@@ -10,7 +10,7 @@ from metafleet.learners.context import EpisodeContext
 from metafleet.learners.metric import MetricLearner
 from metafleet.learners.prototypes import one_hot
 from metafleet.learners.ridge import logistic_weights, ridge_weights
-from metafleet.options import require
+from metafleet.options import require, require_steps
 from metafleet.params import Params
 
 _WEIGHTS = "weights"
@@ -35,7 +35,7 @@ class R2d2Options:
     def __post_init__(self) -> None:
         require(self.penalty > 0, "penalty", self.penalty, "more than 0")
         require(self.scale > 0, "scale", self.scale, "more than 0")
-        require(self.newton_steps >= 1, "newton_steps", self.newton_steps, "1 or more")
+        require_steps("newton_steps", self.newton_steps)
 
 
 class R2d2(MetricLearner[R2d2Options]):

@@ -16,7 +16,7 @@ from metafleet.learners.inner_optimiser import (
     without_moments,
 )
 from metafleet.learners.outcome import QueryGradient
-from metafleet.options import require
+from metafleet.options import require, require_steps
 from metafleet.params import Params
 from metafleet.seeds import CounterRng
 
@@ -49,11 +49,13 @@ class ReptileOptions(InnerOptimiserOptions):
         # by name: the decorator makes a new class for the slots, which super() does not know
         InnerOptimiserOptions.__post_init__(self)
         require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
-        for option, least in (("inner_steps", 1), ("inner_batch", 0)):
-            value, judged = getattr(self, option), getattr(self, f"{option}_eval")
-            require(value >= least, option, value, f"{least} or more")
-            is_fine = judged is None or judged >= least
-            require(is_fine, f"{option}_eval", judged, f"{least} or more")
+        for option in ("inner_steps", "inner_steps_eval"):
+            n_steps = getattr(self, option)
+            if n_steps is not None:
+                require_steps(option, n_steps)
+        for option in ("inner_batch", "inner_batch_eval"):
+            size = getattr(self, option)
+            require(size is None or size >= 0, option, size, "0 or more")
 
 
 class Reptile(GradientSteps[ReptileOptions]):

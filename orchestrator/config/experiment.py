@@ -196,7 +196,9 @@ class ExperimentConfig(Section):
                 problem = problem_of(source, self.shapes())
                 require_seen_names(self.model, problem, allowed_packages=allowed_packages)
         except ConfigError as error:
-            raise ConfigError(f"{self._blame.origin}: {error}") from error
+            sections = {"model": self.model, "learner": self.learner}
+            blamed = self._blame.source_of(sections, str(error))
+            raise ConfigError(f"{blamed}: {error}") from error
 
 
 def _require_deciding(key: str, episodes: Episodes, split: str) -> None:

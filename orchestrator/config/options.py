@@ -30,7 +30,8 @@ def problems(
         try:
             _validate(section, options, allowed_packages)
         except MetafleetError as error:
-            lines.append(f"{blame.source(section)}: {error}")
+            source = blame.source_of({section: options}, str(error))
+            lines.append(f"{source}: {error}")
     return lines
 
 

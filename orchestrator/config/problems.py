@@ -2,7 +2,8 @@
 
 import datetime
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,14 +44,43 @@ class Blame:
     overridden: frozenset[str] = field(default=frozenset(), compare=False)
 
     def source(self, key: str) -> str:
-        """Name the input that ``key``, or anything below it, came from."""
-        prefix = f"{key}."
-        overridden = any(k == key or k.startswith(prefix) for k in self.overridden)
+        """Name the input that ``key``, or anything below or above it, came from."""
+        overridden = any(
+            f"{k}.".startswith(f"{key}.") or key.startswith(f"{k}.") for k in self.overridden
+        )
         return "--set" if overridden else self.origin
+
+    def source_of(self, sections: Mapping[str, Mapping[str, Any]], problem: str) -> str:
+        """Name the input of the options that a problem names, or of what takes them.
+
+        Args:
+            sections: options that may be meant, of "model" and "learner", say.
+            problem: one line, such as "learner 'maml': inner_lr=-1.0; expected more than 0".
+        """
+        said = problem.partition(";")[0]
+        meant = {name: tree for name, tree in sections.items() if said.startswith(name)} or sections
+        named = [
+            key
+            for section, tree in meant.items()
+            for key, last in _keys(tree, section)
+            if last != "name"
+            and re.search(rf"(?:^|: |'){re.escape(last)}\b|\b{re.escape(last)}=", said)
+        ]
+        takers = [f"{section}.name" for section in meant]
+        sources = {self.source(key) for key in (*named, *takers)}
+        return self.origin if sources == {self.origin} else "--set"
 
     def line(self, key: str, text: str) -> str:
         """Write one problem: the input, the key, what is wrong and what was expected."""
         return f"{self.source(key)}: {key}{text}"
+
+
+def _keys(tree: Mapping[str, Any], above: str) -> Iterator[tuple[str, str]]:
+    """Give every key of a tree, dotted, and its last part."""
+    for name, value in tree.items():
+        yield f"{above}.{name}", name
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{above}.{name}")
 
 
 def raise_problems(lines: Sequence[str]) -> None:

@@ -90,6 +90,27 @@ def test_a_number_that_nothing_holds_is_refused_with_the_largest(text: str) -> N
         ExperimentConfig.load(SINUSOID, [text])
 
 
+@pytest.mark.parametrize(
+    ("learner", "option"),
+    [
+        *(("maml", "inner_steps"), ("reptile", "inner_steps_eval"), ("imaml", "cg_steps")),
+        *(("r2d2", "newton_steps"), ("matchingnet", "context_steps")),
+    ],
+)
+def test_steps_within_an_episode_are_as_many_as_a_machine_computes(
+    learner: str, option: str
+) -> None:
+    def asked(n_steps: int) -> ExperimentConfig:
+        return ExperimentConfig.load(
+            SINUSOID, [f"learner={{name='{learner}', {option}={n_steps}}}"]
+        )
+
+    assert asked(10**6).learner[option] == 10**6
+    for n_steps in (10**6 + 1, 10**15):
+        with pytest.raises(ConfigError, match=rf"{option}={n_steps}; expected 1000000 or fewer$"):
+            asked(n_steps)
+
+
 @pytest.mark.parametrize("channels", [100_000_000, 60_000])
 def test_a_model_larger_than_the_memory_is_refused_before_it_is_made(
     channels: int,

@@ -107,11 +107,45 @@ def test_what_is_wrong_in_every_split_is_said_once(good: Path) -> None:
         config.check_source(source_of(meta_train=9, meta_val=9, meta_test=9))
 
 
-def test_a_model_that_does_not_fit_the_data_names_the_file(tmp_path: Path, good: Path) -> None:
-    config = ExperimentConfig.load(good, ["model={name='conv4'}"])
+@pytest.mark.parametrize("of_file", [False, True])
+def test_a_model_that_does_not_fit_the_data_names_where_it_came_from(
+    of_file: bool, tmp_path: Path, good: Path
+) -> None:
+    asked = ["model={name='conv4'}"]
+    if of_file:
+        good.write_text(good.read_text().replace('"mlp"\nhidden = [16, 16]', '"conv4"'))
+        asked = ["outer.steps=60", "model.channels=8"]
+    config = ExperimentConfig.load(good, asked)
 
     with pytest.raises(ConfigError, match="'image'") as caught:
         config.check_source(open_source({"name": "sinusoid"}, tmp_path))
 
-    assert str(caught.value).startswith(f"{good}: ")
+    assert str(caught.value).startswith(f"{good}: " if of_file else "--set: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("of_file", [False, True])
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [("model", "zzz", "1"), ("learner", "inner_steps", "0"), ("model", "modalities", "['image']")],
+)
+def test_a_wrong_option_names_where_it_came_from_and_not_where_another_did(
+    section: str, name: str, value: str, of_file: bool, tmp_path: Path, good: Path
+) -> None:
+    text, other = good.read_text(), "model.hidden=[8]"
+    if of_file:
+        good.write_text(text.replace(f"[{section}]", f"[{section}]\n{name} = {value}"))
+    wrong = [] if of_file else [f"{section}.{name}={value}"]
+
+    with pytest.raises(ConfigError, match=name) as caught:
+        config = ExperimentConfig.load(
+            good, ["outer.steps=60", other, "learner.inner_lr=1", *wrong]
+        )
+        config.check_source(open_source({"name": "sinusoid"}, tmp_path))
+
+    assert str(caught.value).startswith(f"{good}: " if of_file else "--set: ")
+
+
+def test_an_option_of_the_file_that_another_learner_has_not_names_the_override(good: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--set: learner 'mann' has no option 'inner_lr'"):
+        ExperimentConfig.load(good, ["learner.name=mann"])
