@@ -1,4 +1,9 @@
-"""One process at a time: a lock the operating system frees when its holder dies."""
+"""One process at a time: a lock the operating system frees when its holder dies.
+
+The library filelock would do less here. Where a file system knows no locks it falls back on the
+existence of the file, and waits without end for one that an earlier process left; and in a shared
+folder with the sticky bit it refuses the file of another account, whose lock holds just as well.
+"""
 
 import contextlib
 import sys

@@ -1,21 +1,22 @@
-"""Download a file whose size and sha256 are known: resumable, and never half-written.
+"""Download files: pinned ones are resumed, and no file is ever half-written under its name.
 
-Bytes collect in ``NAME.part``; an interrupted download goes on from there. Only a file with the
-promised size and sha256 gets the name ``NAME``.
+Bytes collect in ``NAME.part``. Only what passes the check of its content gets the name ``NAME``.
 """
 
+import contextlib
 import hashlib
 import http.client
 import os
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar, NoReturn
 
 from metafleet.data.locking import exclusive
-from metafleet.data.summary import Progress
+from metafleet.data.summary import Progress, no_progress
 from metafleet.errors import DataCorruptError, DataError
 
 _CHUNK_BYTES = 1 << 16
@@ -38,13 +39,66 @@ class RemoteFile:
     n_bytes: int
     sha256: str
 
+    @property
+    def max_bytes(self) -> int:
+        """The most that is read."""
+        return self.n_bytes
+
+    def is_at(self, path: Path) -> bool:
+        """Return whether ``path`` has the promised size and sha256."""
+        try:
+            return path.stat().st_size == self.n_bytes and hash_file(path) == self.sha256
+        except FileNotFoundError:
+            return False
+
+    def check(self, part: Path) -> None:
+        """Make sure that a download has the promised sha256.
+
+        Raises:
+            DataCorruptError: it does not.
+        """
+        found = hash_file(part)
+        if found != self.sha256:
+            raise DataCorruptError(
+                f"{self.url} has sha256 {found[:16]}..., expected {self.sha256[:16]}...; it was "
+                f"deleted; try again later, or put the right file at {part.with_suffix('')}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class UnpinnedFile:
+    """A file to download that a server packs again for each request.
+
+    Its bytes differ from one request to the next, so a download cannot be resumed, and what is
+    inside is checked in place of a checksum.
+
+    Attributes:
+        name: what it is called here.
+        url: where it is; http or https.
+        max_bytes: it is refused when it has more.
+        check: given the file, raises DataCorruptError unless its content is as published.
+    """
+
+    name: str
+    url: str
+    max_bytes: int
+    check: Callable[[Path], None]
+    n_bytes: ClassVar[None] = None
+
+    def is_at(self, path: Path) -> bool:
+        """Return whether ``path`` is there; it was checked before it got its name."""
+        return path.is_file()
+
+
+AnyFile = RemoteFile | UnpinnedFile
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long a download keeps trying.
 
     Attributes:
-        attempts: connections in a row that may bring nothing.
+        attempts: connections in a row that may bring nothing to keep.
         timeout_s: seconds without a byte that end a connection.
         wait_s: pause after the first failure; doubled after each further one.
     """
@@ -59,37 +113,30 @@ class _ConnectionFailedError(Exception):
 
 
 def download(
-    remote: RemoteFile,
+    remote: AnyFile,
     folder: Path,
     *,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
     patience: Patience | None = None,
 ) -> Path:
     """Bring ``remote`` into ``folder`` unless it is there; safe in concurrent processes.
 
     Raises:
-        DataCorruptError: what came has another size or sha256; it was deleted.
+        DataCorruptError: the download is not the promised file; it was deleted.
         DataError: the server cannot be reached, refuses, or the disk cannot be written.
     """
     target = folder / remote.name
     try:
         with exclusive(folder / f".{remote.name}.lock"):
-            if not is_intact(target, remote):
+            if not remote.is_at(target):
                 _fetch(remote, target, progress, patience or Patience())
     except OSError as error:
+        kept = "" if remote.n_bytes is None else "what was downloaded is kept, "
         raise DataError(
-            f"cannot write {target} ({error.strerror or error}); what was downloaded is kept, "
+            f"cannot write {target} ({error.strerror or error}); {kept}"
             "free space there or set METAFLEET_DATA_DIR to another folder and run it again"
         ) from error
     return target
-
-
-def is_intact(path: Path, remote: RemoteFile) -> bool:
-    """Tell whether ``path`` has the promised size and sha256."""
-    try:
-        return path.stat().st_size == remote.n_bytes and hash_file(path) == remote.sha256
-    except FileNotFoundError:
-        return False
 
 
 def hash_file(path: Path) -> str:
@@ -98,106 +145,123 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _fetch(remote: RemoteFile, target: Path, progress: Progress | None, patience: Patience) -> None:
+def _fetch(remote: AnyFile, target: Path, progress: Progress, patience: Patience) -> None:
     part = target.with_name(f"{remote.name}.part")
-    was_resumed = _size(part) > 0
-    _complete(remote, part, progress, patience)
-    if hash_file(part) != remote.sha256 and was_resumed:
-        part.unlink()  # the old beginning may have been of another file
-        _complete(remote, part, progress, patience)
-    found = hash_file(part)
-    if found != remote.sha256:
+    with contextlib.ExitStack() as at_end:
+        if remote.n_bytes is None:
+            at_end.callback(part.unlink, missing_ok=True)
+        was_resumed = True
+        while was_resumed:
+            was_resumed = _n_kept(remote, part) > 0
+            _complete(remote, part, progress, patience)
+            try:
+                remote.check(part)
+                break
+            except DataCorruptError:
+                part.unlink()
+                if not was_resumed:  # else the old beginning may have been of another file
+                    raise
+        with part.open("rb") as handle:
+            os.fsync(handle.fileno())
+        part.replace(target)
+
+
+def _n_kept(remote: AnyFile, part: Path) -> int:
+    """Return how many bytes of an earlier connection can be gone on from; others are deleted."""
+    try:
+        size = part.stat().st_size
+    except FileNotFoundError:
+        return 0
+    if remote.n_bytes is None or size > remote.n_bytes:
         part.unlink()
-        raise DataCorruptError(
-            f"{remote.url} has sha256 {found[:16]}..., expected {remote.sha256[:16]}...; "
-            f"it was deleted; try again later, or put the right file at {target}"
-        )
-    with part.open("rb") as handle:
-        os.fsync(handle.fileno())
-    part.replace(target)
+        return 0
+    return size
 
 
-def _complete(
-    remote: RemoteFile, part: Path, progress: Progress | None, patience: Patience
-) -> None:
+def _complete(remote: AnyFile, part: Path, progress: Progress, patience: Patience) -> None:
     failures = 0
-    while True:
-        before = _size(part)
-        if before > remote.n_bytes:
-            part.unlink()
-            before = 0
-        if before == remote.n_bytes:
-            return
+    kept = _n_kept(remote, part)
+    while kept != remote.n_bytes:
         try:
-            _continue(remote, part, progress, patience.timeout_s)
-            why = "the connection ended early"
+            return _continue(remote, part, kept, progress, patience.timeout_s)
         except _ConnectionFailedError as error:
             why = str(error)
-        after = _size(part)
-        if after == remote.n_bytes:
-            return
-        failures = 0 if after > before else failures + 1
+        before, kept = kept, _n_kept(remote, part)
+        failures = 0 if kept > before else failures + 1
         if failures >= patience.attempts:
+            again = "run it again"
+            if remote.n_bytes is not None:
+                again = f"{kept} of {remote.n_bytes} bytes are kept, run it again to go on"
             raise DataError(
-                f"cannot download {remote.url}: {why}; {after} of {remote.n_bytes} bytes are "
-                f"kept, run it again to go on, or put the file at {part.with_suffix('')}"
+                f"cannot download {remote.url}: {why}; {again}, or put the file at "
+                f"{part.with_suffix('')}"
             )
         time.sleep(patience.wait_s * 2 ** max(failures - 1, 0))
 
 
-def _continue(remote: RemoteFile, part: Path, progress: Progress | None, timeout_s: float) -> None:
-    """Ask for what is missing and append it until the connection ends."""
-    offset = _size(part)
+def _continue(
+    remote: AnyFile, part: Path, offset: int, progress: Progress, timeout_s: float
+) -> None:
+    """Ask for what is missing and append it."""
     headers = {"User-Agent": "metafleet", "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
     request = urllib.request.Request(remote.url, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as response:
-            starts_over = response.status != http.HTTPStatus.PARTIAL_CONTENT
-            offset = 0 if starts_over else offset
-            _check_length(remote, response, offset)
-            with part.open("wb" if starts_over else "ab") as handle:
-                _copy(response, handle, remote, offset, progress)
+        response = urllib.request.urlopen(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
-        _refused(remote, part, error)
-    except urllib.error.URLError as error:
-        raise _ConnectionFailedError(str(error.reason)) from error
+        _refuse(remote, part, error)
+    except (OSError, http.client.HTTPException) as error:
+        why = str(getattr(error, "reason", error)) or type(error).__name__
+        raise _ConnectionFailedError(why) from error
+    with response:
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            offset = 0
+        total = _check_length(remote, response, offset)
+        with part.open("ab" if offset else "wb") as handle:
+            _copy(response, handle, remote, (offset, total), progress)
 
 
-def _check_length(remote: RemoteFile, response: http.client.HTTPResponse, offset: int) -> None:
-    announced = response.headers.get("Content-Length")
-    if announced is not None and announced.isdigit() and offset + int(announced) != remote.n_bytes:
+def _check_length(remote: AnyFile, response: http.client.HTTPResponse, offset: int) -> int:
+    """Return the size of the whole file; 0 when nothing tells it."""
+    announced = response.headers.get("Content-Length", "")
+    total = offset + int(announced) if announced.isdigit() else remote.n_bytes or 0
+    if remote.n_bytes is not None and total != remote.n_bytes:
         raise DataCorruptError(
-            f"{remote.url} has {offset + int(announced)} bytes, expected {remote.n_bytes}; "
-            "it is not the pinned file"
+            f"{remote.url} has {total} bytes, expected {remote.n_bytes}; it is not the pinned file"
         )
     span = response.headers.get("Content-Range")
     if offset and span and not span.startswith(f"bytes {offset}-"):
         raise DataError(f"{remote.url} answered with range {span!r}, asked for {offset}-")
+    return total
 
 
 def _copy(
     response: http.client.HTTPResponse,
     handle: IO[bytes],
-    remote: RemoteFile,
-    done: int,
-    progress: Progress | None,
+    remote: AnyFile,
+    span: tuple[int, int],
+    progress: Progress,
 ) -> None:
-    while done < remote.n_bytes:
+    done, total = span
+    end = remote.max_bytes + 1 if remote.n_bytes is None else remote.n_bytes
+    while done != remote.n_bytes:
+        if max(done, total) > remote.max_bytes:
+            raise DataError(f"{remote.url} has more than {remote.max_bytes} bytes; refused")
         try:
-            chunk = response.read1(min(_CHUNK_BYTES, remote.n_bytes - done))
+            chunk = response.read1(min(_CHUNK_BYTES, end - done))
         except (OSError, http.client.HTTPException) as error:
             raise _ConnectionFailedError(str(error) or type(error).__name__) from error
         if not chunk:
-            return
+            break
         handle.write(chunk)
         done += len(chunk)
-        if progress is not None:
-            progress(f"downloading {remote.name}", done, remote.n_bytes)
+        progress(f"downloading {remote.name}", done, total)
+    if done < total:
+        raise _ConnectionFailedError("the connection ended early")
 
 
-def _refused(remote: RemoteFile, part: Path, error: urllib.error.HTTPError) -> None:
+def _refuse(remote: AnyFile, part: Path, error: urllib.error.HTTPError) -> NoReturn:
     if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         part.unlink(missing_ok=True)
         raise _ConnectionFailedError("the server has less than was downloaded") from error
@@ -208,10 +272,3 @@ def _refused(remote: RemoteFile, part: Path, error: urllib.error.HTTPError) -> N
         f"cannot download {remote.url}: {why}; get the file elsewhere and put it at "
         f"{part.with_suffix('')}"
     ) from error
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

@@ -19,6 +19,7 @@ from metafleet.data.decoding.audio import AudioOptions
 from metafleet.data.decoding.columns import Column, decode_columns
 from metafleet.data.decoding.source import Source
 from metafleet.data.prepared.class_data import Splits
+from metafleet.data.prepared.download import download
 from metafleet.data.prepared.prepared import Array, ClassInfo, PreparedData
 from metafleet.data.prepared.preparing import Content
 from metafleet.data.prepared.stored import Original, StoredDataSet
@@ -31,7 +32,6 @@ from metafleet.data.sets.fsdd_files import (
 )
 from metafleet.data.sets.mnist import Digits, find_digits
 from metafleet.data.summary import Progress
-from metafleet.data.unpinned import download_unpinned
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
 from metafleet.errors import DataCorruptError, DataMissingError
 from metafleet.options import require
@@ -154,7 +154,7 @@ class Fsdd(StoredDataSet[FsddOptions]):
 
     def download(self, options: FsddOptions, folder: Path, progress: Progress) -> None:
         """Download the archive of the repository at a pinned commit; check what is in it."""
-        download_unpinned(ARCHIVE, folder, progress=progress)
+        download(ARCHIVE, folder, progress=progress)
 
 
 def _class_name(digit: int, speakers: Sequence[str]) -> str:

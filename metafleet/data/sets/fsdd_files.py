@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from metafleet.data.decoding.source import FilePart, Source
-from metafleet.data.prepared.download import hash_file
-from metafleet.data.unpinned import UnpinnedFile
+from metafleet.data.prepared.download import UnpinnedFile, hash_file
 from metafleet.errors import DataCorruptError
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from metafleet.data.prepared.download import Patience, RemoteFile, download
+from metafleet.data.prepared.download import Patience, RemoteFile, UnpinnedFile, download
 from metafleet.errors import DataCorruptError, DataError
 
 CONTENT = random.Random(5).randbytes(300_000)
@@ -33,6 +33,9 @@ class FlakyServer(ThreadingHTTPServer):
             "sha256": hashlib.sha256(CONTENT).hexdigest(),
         }
         return RemoteFile(**{**facts, **changes})
+
+    def archive(self, max_bytes: int = len(CONTENT), check=lambda path: None) -> UnpinnedFile:
+        return UnpinnedFile(name="data.zip", url=self.file().url, max_bytes=max_bytes, check=check)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -87,6 +90,29 @@ def hang(handler: _Handler) -> None:
     handler.wfile.write(CONTENT[:1000])
     handler.wfile.flush()
     handler.server.release.wait(timeout=30)
+
+
+def say_nothing(handler: _Handler) -> None:
+    handler.server.release.wait(timeout=30)
+
+
+def hang_up(handler: _Handler) -> None:
+    handler.close_connection = True
+
+
+def without_length(n_bytes: int) -> Callable[[_Handler], None]:
+    """Send CONTENT in chunks, as a server does that packs while it sends; end after n_bytes."""
+
+    def answer(handler: _Handler) -> None:
+        handler.protocol_version = "HTTP/1.1"
+        handler.start(200, Transfer_Encoding="chunked", Connection="close")
+        for start in range(0, n_bytes, 50_000):
+            piece = CONTENT[start : min(start + 50_000, n_bytes)]
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        if n_bytes == len(CONTENT):
+            handler.wfile.write(b"0\r\n\r\n")
+
+    return answer
 
 
 def status(code: int) -> Callable[[_Handler], None]:
@@ -172,6 +198,14 @@ def test_a_silent_server_is_given_up_and_asked_again(server, tmp_path):
     assert server.ranges == [None, "bytes=1000-"]
 
 
+@pytest.mark.parametrize("answer", [say_nothing, hang_up])
+def test_a_server_without_an_answer_is_asked_again(server, tmp_path, answer):
+    server.script = [answer]
+
+    assert download(server.file(), tmp_path, patience=HASTY).read_bytes() == CONTENT
+    assert server.ranges == [None, None]
+
+
 def test_a_busy_server_is_asked_again(server, tmp_path):
     server.script = [status(503), status(429)]
 
@@ -249,3 +283,54 @@ def test_two_at_once_download_once(server, tmp_path):
 
     assert len(paths) == 4 and paths[0].read_bytes() == CONTENT
     assert server.ranges == [None]
+
+
+@pytest.mark.parametrize("answer", [soundly, without_length(len(CONTENT))])
+def test_an_unpinned_file_is_checked_before_it_gets_its_name(server, tmp_path, answer):
+    server.script, checked = [answer], []
+
+    def check(path):
+        checked.append((path.read_bytes(), names_in(tmp_path)))
+
+    for _ in range(2):
+        assert download(server.archive(check=check), tmp_path).read_bytes() == CONTENT
+
+    assert checked == [(CONTENT, ["data.zip.part"])]
+    assert names_in(tmp_path) == ["data.zip"] and len(server.ranges) == 1
+
+
+@pytest.mark.parametrize("answer", [cut_after(100_000), without_length(100_000)])
+def test_an_unpinned_file_is_never_resumed(server, tmp_path, answer):
+    (tmp_path / "data.zip.part").write_bytes(b"?" * 1000)
+    server.script = [answer, status(503)]
+
+    assert download(server.archive(), tmp_path, patience=HASTY).read_bytes() == CONTENT
+    assert server.ranges == [None, None, None]
+
+
+def test_an_unpinned_file_with_other_content_is_deleted(server, tmp_path):
+    def refuse(path):
+        raise DataCorruptError("other content")
+
+    with pytest.raises(DataCorruptError, match="other content"):
+        download(server.archive(check=refuse), tmp_path)
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("answer", [soundly, without_length(len(CONTENT))])
+def test_an_unpinned_file_that_is_too_large_is_refused(server, tmp_path, answer):
+    server.script = [answer]
+
+    with pytest.raises(DataError, match="has more than 299999 bytes; refused"):
+        download(server.archive(max_bytes=len(CONTENT) - 1), tmp_path)
+    assert names_in(tmp_path) == []
+
+
+def test_nothing_is_kept_of_an_unpinned_file_whose_server_stays_away(server, tmp_path):
+    server.script = [cut_after(1000)] * 3
+
+    with pytest.raises(
+        DataError, match=r"connection ended early; run it again, or put .*data\.zip$"
+    ):
+        download(server.archive(), tmp_path, patience=HASTY)
+    assert names_in(tmp_path) == [] and len(server.ranges) == 3
