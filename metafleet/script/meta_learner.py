@@ -2,14 +2,13 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from metafleet.episode import META_TRAIN
 from metafleet.errors import ConfigError, NumericsError
@@ -29,6 +28,7 @@ from metafleet.script.arguments import (
 )
 from metafleet.script.batch_step import BatchStep
 from metafleet.script.binding import Algorithm, example_parameter
+from metafleet.script.described import described
 from metafleet.script.episode_stream import PARTS, prepared
 from metafleet.script.episodes_apart import EpisodesApart
 from metafleet.script.learning import Choices, Learning, MakeOptimiser
@@ -134,7 +134,7 @@ class MetaLearner:
             Algorithm.of(algorithm, options),
             Choices(
                 loss=loss,
-                make_optimiser=optimiser or (lambda params: torch.optim.Adam(params, lr=outer_lr)),
+                make_optimiser=optimiser or partial(torch.optim.Adam, lr=outer_lr),
                 clip_norm=clip_norm,
                 batch_norm=batch_norm,
                 execution=execution,
@@ -149,19 +149,7 @@ class MetaLearner:
         return self.module(*args, **kwargs)
 
     def __repr__(self) -> str:
-        learning = self._learning
-        algorithm = learning.algorithm if learning.is_decided else learning.asked
-        options = algorithm.options
-        values = {field.name: getattr(options, field.name) for field in fields(options)}
-        asides = {"inner_lr": _in_a_loop(learning)}
-        said = ", ".join(
-            f"{name}={v!r}{asides.get(name, '')}" for name, v in values.items() if v is not None
-        )
-        n_params = sum(v.numel() for v in self.module.parameters() if not is_lazy(v))
-        return (
-            f"MetaLearner({type(self.module).__name__} of {n_params} parameters, "
-            f"{algorithm.name!r}{said and ', '}{said}; step {self.step})"
-        )
+        return described(self._learning, waiting=self._loop.waiting)
 
     @property
     def step(self) -> int:
@@ -206,7 +194,9 @@ class MetaLearner:
     def optimize(self, episodes: Tensor) -> BatchStep: ...
     @overload
     def optimize(self, episodes: Iterable[PlainEpisode]) -> OuterStep: ...
-    def optimize(self, episodes: Iterable[PlainEpisode] | Tensor) -> OuterStep | BatchStep:
+    def optimize(
+        self, episodes: Iterable[PlainEpisode] | Tensor, *further: Any
+    ) -> OuterStep | BatchStep:
         """Do one outer step: adapt to each episode, and follow the mean meta-gradient.
 
         One by one, episodes take the memory of one, so a generator may be as long as it likes.
@@ -217,12 +207,18 @@ class MetaLearner:
         Args:
             episodes: a meta-batch: (support x, support y, query x, query y) each, or ``Episode``s;
                 or a scalar loss of the module's outputs.
+            further: refused; labels and the like belong into the loss.
 
         Raises:
             NumericsError: a loss or gradient is not finite; names step and episode, or batch.
                 Nothing is changed then, and the task of a loop is dropped.
             ConfigError, DataError: an episode or the loss does not fit.
         """
+        if further:
+            raise ConfigError(
+                f"optimize is given {1 + len(further)} things; expected one: optimize(loss), of a "
+                "batch's outputs, or optimize([episodes]), each (sx, sy, qx, qy)"
+            )
         if isinstance(episodes, Tensor):
             return self._loop.take(episodes)
         self._loop.require_none()
@@ -379,11 +375,3 @@ class MetaLearner:
     def _n_under_way(self) -> int | None:
         """How many sets of inputs are computed with at a time; None: as many as there are."""
         return None if self._learning.choices.execution == "vmap" else PARTS
-
-
-def _in_a_loop(learning: Learning) -> str:
-    """Say which step size a training loop would use, where it is another and that is open."""
-    rate = getattr(learning.asked.options, "inner_lr", None)
-    in_a_loop = getattr(learning.asked.for_losses().options, "inner_lr", None)
-    is_open = not learning.is_decided and rate != in_a_loop
-    return f" (in a training loop {in_a_loop})" if is_open else ""

@@ -56,6 +56,16 @@ class TrainingLoop:
         self._sums: Params = {}
         self._query_losses: list[float] = []
 
+    @property
+    def waiting(self) -> str:
+        """Whole tasks, and batches of the one under way, since the last outer step; "" if none."""
+        n_batches = 0 if self._task is None else len(self._task.losses)
+        n_tasks = len(self._query_losses)
+        if not n_batches and not n_tasks:
+            return ""
+        tasks = "1 task" if n_tasks == 1 else f"{n_tasks} tasks"
+        return f"{tasks} and " + ("1 batch" if n_batches == 1 else f"{n_batches} batches")
+
     def take(self, loss: Tensor) -> BatchStep:
         """Make an inner step along the gradient of ``loss``, or end the task with it as its query.
 
@@ -68,6 +78,8 @@ class TrainingLoop:
         learner = _steps_of(bound)
         bound.require_optimiser()
         grads = loss_gradient(loss, _of_module(bound))
+        if self._task is not None:
+            _require_as_before(bound, self._task)
         task = self._task or self._begun(bound, learner)
         value = loss.item()
         self._require_finite(value, grads, n_before=len(task.losses))
@@ -109,13 +121,9 @@ class TrainingLoop:
         Raises:
             ConfigError: batches are under way.
         """
-        n_batches = 0 if self._task is None else len(self._task.losses)
-        n_tasks = len(self._query_losses)
-        if n_batches or n_tasks:
-            tasks = "1 task" if n_tasks == 1 else f"{n_tasks} tasks"
-            batches = "1 batch" if n_batches == 1 else f"{n_batches} batches"
+        if self.waiting:
             raise ConfigError(
-                f"a training loop has {tasks} and {batches} that no outer step was taken with; "
+                f"a training loop has {self.waiting} that no outer step was taken with; "
                 "take it (next_task(finish=True)), or drop them (drop_task(finished=True)), before "
                 "episodes"
             )
@@ -192,6 +200,22 @@ class TrainingLoop:
                 f"outer step {self._learning.step + 1}: {what} at batch {n_before + 1} of the "
                 "task, which is dropped, and the module is at its initialisation again; lower "
                 "inner_lr or check the inputs"
+            )
+
+
+def _require_as_before(bound: Bound, task: _Task) -> None:
+    """Refuse to go on with a module that was moved or cast since its task began.
+
+    Raises:
+        ConfigError: names the first parameter that is not as it was.
+    """
+    for name, param in _of_module(bound).items():
+        before = task.first[name]
+        if (param.dtype, param.device) != (before.dtype, before.device):
+            raise ConfigError(
+                f"parameter {name.removeprefix(PREFIX)!r} is {param.dtype} on {param.device} and "
+                f"was {before.dtype} on {before.device} when the task began; move or cast the "
+                "module before you give it to a new MetaLearner"
             )
 
 

@@ -1,5 +1,6 @@
 """What a training loop uses where nothing is given, and what is left after its last batch."""
 
+import pickle
 import warnings
 from pathlib import Path
 
@@ -112,3 +113,43 @@ def test_the_last_tasks_of_a_loop_make_a_step_where_that_is_asked_for(n_open: in
     assert all(map(torch.equal, meta.module.parameters(), exact.module.parameters()))
     assert meta.next_task(finish=True) is None
     assert meta.optimize([vector_episode()]).step == 2
+
+
+def test_repr_says_what_waits_for_the_next_outer_step() -> None:
+    meta = MetaLearner(dense_net(), inner_lr=LR, inner_steps=2, tasks_per_step=2)
+    assert repr(meta).endswith("; step 0)")
+    trained_in_a_loop(meta, 4)
+    assert repr(meta).endswith("; step 0, 1 task and 1 batch since)")
+    meta.next_task()
+    assert repr(meta).endswith("; step 1)")
+
+
+def test_optimize_takes_one_thing_and_says_so() -> None:
+    meta = MetaLearner(dense_net())
+    with pytest.raises(ConfigError, match=r"given 2 things; expected one: optimize\(loss\).*\[ep"):
+        meta.optimize(*batches(1)[0])
+
+
+def test_a_pickled_copy_goes_on_with_the_same_bits() -> None:
+    meta = trained_in_a_loop(MetaLearner(dense_net(), inner_steps=2, outer_lr=0.02), 4)
+
+    twin = pickle.loads(pickle.dumps(meta))
+
+    assert repr(twin) == repr(meta)
+    for one in (meta, twin):
+        trained_in_a_loop(one, 5)
+    assert twin.step == meta.step == 3
+    assert all(map(torch.equal, twin.module.parameters(), meta.module.parameters()))
+
+
+def test_a_module_that_is_cast_within_a_task_is_one_line() -> None:
+    module = dense_net()
+    meta = trained_in_a_loop(MetaLearner(module), 1)
+    module.float()
+    x, y = batches(1)[0]
+    with pytest.raises(
+        ConfigError, match=r"'0.weight' is torch.float32 .*was torch.float64 on cpu"
+    ):
+        meta.optimize(F.cross_entropy(module(x.float()), y))
+    module.double()
+    assert meta.optimize(F.cross_entropy(module(x), y)).batch == 2
