@@ -109,7 +109,7 @@ def _refuse_broken_references(connection: Connection, url: URL) -> None:
 def _make_folder(url: URL) -> None:
     folder = sqlite_path(url).parent
     try:
-        with private_files():  # the files beside it, of its log, get the mode of the first
+        with private_files():  # its log's files get the mode of the first
             folder.mkdir(parents=True, exist_ok=True)
             if not sqlite_path(url).exists():
                 with suppress(OSError):  # SQLite says why it cannot

@@ -3,8 +3,9 @@
     MODEL/model.json            format, kind, blueprint, origin, classes, digests
     MODEL/tensors.safetensors   params.*, buffers.*, and memory.* of an adapted one
 
-A folder is written beside and renamed, so that one under its final name is whole. Nothing is
-unpickled; sizes, digests and names are held against model.json before a tensor is allocated.
+A folder is written under another name and renamed, so that one under its final name is whole.
+Nothing is unpickled; sizes, digests and names are held against model.json before a tensor is
+allocated.
 """
 
 import contextlib
@@ -83,7 +84,8 @@ def write_model(
         header: JSON values; "format", "version", "tensors" and "digest" are added.
         tensors: all of it, by name.
         force: replace a model that is there.
-        check: given the model beside its place; what it raises leaves everything as it was.
+        check: given the new model before it takes its place; what it raises leaves everything as
+            it was.
 
     Raises:
         ModelError: something is there, or the disk is full or refuses.
@@ -226,29 +228,29 @@ def _digest(header: Mapping[str, Any]) -> str:
 
 
 def _write_folder(folder: Path, files: Mapping[str, bytes], check: Callable[[Path], None]) -> None:
-    """Write beside, check, then rename; what was there goes last."""
-    beside = folder.with_name(f".{folder.name}.part-{secrets.token_hex(4)}")
-    old = beside.with_name(f"{beside.name}.old")
-    beside.mkdir()
+    """Write next to it, check, then rename; what was there goes last."""
+    partial = folder.with_name(f".{folder.name}.part-{secrets.token_hex(4)}")
+    old = partial.with_name(f"{partial.name}.old")
+    partial.mkdir()
     try:
         for name, data in files.items():
-            with (beside / name).open("wb") as handle:
+            with (partial / name).open("wb") as handle:
                 handle.write(data)
                 handle.flush()
                 os.fsync(handle.fileno())
-        _sync(beside)
-        check(beside)
+        _sync(partial)
+        check(partial)
         if folder.exists():
             folder.rename(old)
         try:
-            beside.rename(folder)
+            partial.rename(folder)
         except OSError:
             with contextlib.suppress(OSError):
                 old.rename(folder)
             raise
         _sync(folder.parent)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
 

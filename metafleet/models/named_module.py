@@ -86,7 +86,7 @@ class NamedModule(ModuleModel):
         return model
 
     def init_params(self, seed: int) -> Params:
-        """Make the module anew by ``seed``, and return its parameters that are to be learned.
+        """Make the module by ``seed``, and return its parameters that are to be learned.
 
         No global generator moves. Parameters without ``requires_grad`` and buffers are those of
         another module, the same for every seed, so that they are the same wherever it is built.

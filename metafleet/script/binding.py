@@ -150,7 +150,7 @@ def bind(
         ConfigError: algorithm, module and data do not go together.
     """
     if n_way > 0 and loss is not None and returns_structure(function, support.inputs):
-        n_way = 0  # which of the outputs would be logits, nobody knows
+        n_way = 0  # which of the outputs would be logits is not known
     is_regression = n_way == 0
     n_classes = 0 if is_regression else max(n_way, 2)
     problem = Problem(

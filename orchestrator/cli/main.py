@@ -63,7 +63,7 @@ _COMMANDS = {
         "metafleet.orchestrator.cli.chaos:chaos", "Kill workers while a run goes on."
     ),
     "doctor": LazyCommand(
-        "metafleet.orchestrator.cli.doctor:doctor", "Say what is wrong and how to mend it."
+        "metafleet.orchestrator.cli.doctor:doctor", "Say what is wrong and how to fix it."
     ),
 }
 

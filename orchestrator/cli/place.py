@@ -35,7 +35,7 @@ class Place(click.Path):
 
 
 class OutputFile(Place):
-    """The place of a file to be written beside and renamed, which would replace even a device."""
+    """The place of a file that is written and renamed, which would replace even a device."""
 
     name = "file"
 

@@ -321,8 +321,7 @@ class OpenStep:
         for shard, raw in zip(shards, raws, strict=True):
             if raw is None:
                 continue
-            results = list(self.parse(raw))
-            for result in results:
+            for result in (results := list(self.parse(raw))):
                 self.take(result, workers_alive=workers_alive)
             if not results:
                 if self._is_first(raw):

@@ -72,7 +72,7 @@ def replay_left_rows(
 ) -> None:
     """Write the rows a run left, unless a process of this host works on it and does so itself.
 
-    What hinders it is told to ``notify``: whoever only wants to read shall not fail by it.
+    What hinders it is told to ``notify``: a command that only reads must not fail by it.
     """
     path = spill_path(settings, run.uid)
     if SpillFile(path).is_empty():
@@ -87,7 +87,7 @@ def replay_left_rows(
 
 
 def replay_spill(database: Database, run_id: int, spill_path: Path) -> int:
-    """Write rows that a run left in its spill file; for a run nobody works on.
+    """Write rows that a run left in its spill file; for a run that no process works on.
 
     Returns:
         how many rows were in the file.

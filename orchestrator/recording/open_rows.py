@@ -39,7 +39,7 @@ class OpenRows:
             raise DatabaseError(
                 f"{self.n_in_memory} rows of run {run_id} can be written neither to the database "
                 f"{database_url} nor to {self.file.path} ({self.refusal.strerror}); make room, or "
-                "mend the database"
+                "repair the database"
             ) from self.refusal
 
     @property

@@ -223,7 +223,7 @@ def _refuse_served(session: Session, run: RunRecord) -> None:
 
 
 def _note_unbegun(database: Database, run: RunRecord, error: BaseException) -> None:
-    """Say of a run that could not even begin why that is: nobody else will."""
+    """Say of a run that could not even begin why that is: nothing else will."""
     is_interrupt = isinstance(error, KeyboardInterrupt)
     status = RunStatus.INTERRUPTED if is_interrupt else RunStatus.FAILED
     with suppress(MetafleetError), database.session() as session:

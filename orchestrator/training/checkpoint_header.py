@@ -1,4 +1,4 @@
-"""The header of a checkpoint: text beside its tensors, under a digest of its own.
+"""The header of a checkpoint: text next to its tensors, under a digest of its own.
 
     format      which of the formats below
     progress    the run's numbers

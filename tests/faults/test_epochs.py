@@ -1,4 +1,4 @@
-"""Epochs in Redis and in the database that disagree: nobody took the run over, and it goes on."""
+"""Epochs in Redis and in the database that disagree: no one took the run over, and it goes on."""
 
 from collections.abc import Callable
 from typing import Any

@@ -54,8 +54,8 @@ def decode_cells(cells: Sequence[Cell], n_processes: int | None) -> Iterator[Out
     slow = [cell for cell in cells if not cell.decoder.is_quick(cell.options)]
     quick = [cell for cell in cells if cell.decoder.is_quick(cell.options)]
     n_processes = _n_processes(len(slow)) if n_processes is None else n_processes
-    beside = _decode_in_workers(slow, n_processes) if n_processes else map(_decode_here, slow)
-    return itertools.chain(map(_decode_here, quick), beside)
+    decoded = _decode_in_workers(slow, n_processes) if n_processes else map(_decode_here, slow)
+    return itertools.chain(map(_decode_here, quick), decoded)
 
 
 def _n_processes(n_cells: int) -> int:

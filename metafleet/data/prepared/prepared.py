@@ -24,7 +24,7 @@ from metafleet.errors import DataCorruptError, DataMissingError
 FORMAT_VERSION = 1
 INDEX = "index.json"
 MEASURED = "measured"
-"""Key of a recipe, of what was found out while the data were made; nobody asks for it."""
+"""Key of a recipe, of what was found out while the data were made; no option asks for it."""
 _KEY_DIGITS = 16
 Array = npt.NDArray[Any]
 

@@ -25,7 +25,7 @@ def test_it_starts_beside_folders_of_our_names_and_again_when_it_dies_and_stops_
 ) -> None:
     hide_ours(terminal.folder)
     terminal.environment["METAFLEET_BROKER_URL"] = redis_server.url
-    # as installed: the folder it is started in is on nobody's path but Celery's
+    # as installed: the folder it is started in is on no path but Celery's
     terminal.environment["PYTHONSAFEPATH"] = "1"
     process = terminal.start("worker", "--concurrency", "1", "--name", "mine")
     with connect(redis_server.url) as client:

@@ -1,4 +1,4 @@
-"""Runs that nobody works on say so, and what is advised for them works."""
+"""Runs that no process works on say so, and the advice for them works."""
 
 import json
 import os

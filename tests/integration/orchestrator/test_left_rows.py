@@ -106,7 +106,7 @@ def lost_rows(settings: Settings, run: RunRecord) -> None:
 def command(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[Any, str]]:
-    """Run a command with --json; returns what it printed, and what it said beside."""
+    """Run a command with --json; returns what it printed, and what it said on standard error."""
     monkeypatch.setenv("METAFLEET_HOME", str(settings.home))
     monkeypatch.delenv("METAFLEET_DATABASE_URL", raising=False)
 
