@@ -33,3 +33,6 @@ def _packages(value: Any) -> Iterator[str]:
             yield name.partition(":")[0].partition(".")[0]
         for item in value.values():
             yield from _packages(item)
+    elif isinstance(value, list | tuple):  # the parts of a mixture
+        for item in value:
+            yield from _packages(item)

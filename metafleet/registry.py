@@ -125,7 +125,7 @@ def find_class(
             f"unknown {kind} {name!r}; expected one of {known}, "
             "or 'package.module:Class' for your own"
         )
-    imported = _import_class(name, kind=kind, allowed_packages=allowed_packages)
+    imported = import_class(name, kind=kind, allowed_packages=allowed_packages)
     found: ClassT = adapt(imported)
     if not dataclasses.is_dataclass(getattr(found, "Options", None)) or not callable(
         getattr(found, "build", None)
@@ -138,7 +138,12 @@ def find_class(
     return found
 
 
-def _import_class(name: str, *, kind: str, allowed_packages: Sequence[str]) -> Any:
+def import_class(name: str, *, kind: str, allowed_packages: Sequence[str]) -> Any:
+    """Return what a package of the user holds under "package.module:Class".
+
+    Raises:
+        ConfigError: the package is not allowed, cannot be imported, or has no such name.
+    """
     module_name, _, class_name = name.partition(":")
     package = module_name.partition(".")[0]
     if package not in allowed_packages:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from metafleet.cancellation import stop_if_unwanted
-from metafleet.data import registry as datasets
+from metafleet.data.registry import open_data
 from metafleet.episode import META_TRAIN, Episode, ExampleSet
 from metafleet.episodes.problem_of import problem_of
 from metafleet.episodes.source import EpisodeSource
@@ -73,8 +73,8 @@ class Workload:
             spec: what to build.
             data_dir: folder of the prepared data.
             device: torch device to compute on.
-            allowed_packages: top-level packages of the user whose learners and models, named
-                "package.module:Class", may be imported.
+            allowed_packages: top-level packages of the user whose data sets, learners and models,
+                named "package.module:Class", may be imported.
             cache_dir: where execution "compiled" keeps machine code.
 
         Raises:
@@ -82,7 +82,8 @@ class Workload:
             DataMissingError: the data are not in ``data_dir``.
             DataCorruptError: they are not the data the run began with.
         """
-        found = datasets.data_digest(spec.data, data_dir)
+        data = open_data(spec.data, data_dir, allowed_packages=allowed_packages)
+        found = data.digest()
         if found != spec.data_digest:
             raise DataCorruptError(
                 f"data {spec.data.get('name')!r} in {data_dir} have digest {found[:12]}, the run "
@@ -90,7 +91,7 @@ class Workload:
             )
         return cls.bind(
             spec,
-            datasets.open_source(spec.data, data_dir),
+            data.open_source(),
             device=device,
             allowed_packages=allowed_packages,
             cache_dir=cache_dir,

@@ -1,22 +1,26 @@
 """The data sets by name: what configurations may ask for.
 
 Each function takes ``options``: JSON values with "name" choosing the data set, as in a
-configuration's ``[data]`` table.
+configuration's ``[data]`` table. ``open_data`` binds a data set to them; the functions after it
+each do one thing with one.
 """
 
+import functools
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from metafleet.data.base import DataSet
-from metafleet.data.functions.computed import ComputedRegression
+from metafleet.data.bound import BoundData
+from metafleet.data.functions.computed import ComputedData, FunctionSource
 from metafleet.data.functions.function_families import FUNCTION_FAMILIES
 from metafleet.data.functions.functions import Functions
 from metafleet.data.functions.sinusoid import SINUSOID
 from metafleet.data.importing.folder import Folder
 from metafleet.data.importing.record import find_record
 from metafleet.data.mixture import Mixture
+from metafleet.data.own.named import import_data_set
 from metafleet.data.prepared.prepared import PreparedData
 from metafleet.data.sets.clinc150 import Clinc150
 from metafleet.data.sets.concepts import Concepts
@@ -44,8 +48,25 @@ _ALL: tuple[DataSet, ...] = (
 DATASETS: Mapping[str, DataSet] = {dataset.name: dataset for dataset in _ALL}
 
 
+def open_data(
+    options: Options, data_dir: Path, *, allowed_packages: Sequence[str] = ()
+) -> BoundData:
+    """Check name, options, types and ranges, and bind the data set to them.
+
+    Args:
+        options: "name", a built-in one or "package.module:Class", and the data set's own options.
+        data_dir: folder of the prepared data.
+        allowed_packages: packages of the user that may be imported.
+
+    Raises:
+        ConfigError: names the option, its value and what was expected.
+    """
+    dataset, parsed = _resolve(options, allowed_packages=allowed_packages)
+    return BoundData(dataset, parsed, data_dir)
+
+
 def validate_options(options: Options) -> Any:
-    """Check name, options, types and ranges; return the data set's own options object.
+    """Check the options of a built-in data set; return its own options object.
 
     Raises:
         ConfigError: names the option, its value and what was expected.
@@ -56,28 +77,12 @@ def validate_options(options: Options) -> Any:
 def prepare(
     options: Options, data_dir: Path, progress: Progress | None = None
 ) -> PreparedData | None:
-    """Download and prepare what is missing; None for data that are computed.
-
-    Safe to repeat and to run in several processes at once.
-
-    Raises:
-        ConfigError: the options are wrong.
-        DataError: the download failed, the data are damaged or cannot be written.
-    """
-    dataset, parsed = _resolve(options)
-    return dataset.prepare(parsed, data_dir, progress)
+    """Do as ``BoundData.prepare``."""
+    return open_data(options, data_dir).prepare(progress)
 
 
 def check_origin(options: Options) -> None:
-    """Make sure that the place on this machine that the options name, if any, has the data.
-
-    ``open_source`` and ``data_digest`` do without it where the data were prepared before, as on a
-    worker's host; who begins a run is told.
-
-    Raises:
-        ConfigError: the options are wrong.
-        DataMissingError: the place does not exist, or lacks what the options ask for.
-    """
+    """Do as ``BoundData.check_origin``."""
     dataset, parsed = _resolve(options)
     dataset.check_origin(parsed)
 
@@ -97,16 +102,22 @@ def pin(options: Options, data_dir: Path) -> dict[str, Any]:
     return {**record.changed_options(), **options}
 
 
-def open_source(options: Options, data_dir: Path) -> EpisodeSource:
+def open_source(
+    options: Options, data_dir: Path, *, allowed_packages: Sequence[str] = ()
+) -> EpisodeSource:
     """Open the data for sampling; prepares them first where that needs no download.
+
+    Args:
+        options: "name", a built-in one or "package.module:Class", and the data set's own options.
+        data_dir: folder of the prepared data.
+        allowed_packages: packages of the user that may be imported.
 
     Raises:
         ConfigError: the options are wrong.
         DataMissingError: the data are not on this machine; the message says how to get them.
         DataCorruptError: they are damaged and cannot be rebuilt.
     """
-    dataset, parsed = _resolve(options)
-    return dataset.open_source(parsed, data_dir)
+    return open_data(options, data_dir, allowed_packages=allowed_packages).open_source()
 
 
 def least_mse(options: Options) -> float:
@@ -115,51 +126,37 @@ def least_mse(options: Options) -> float:
     Raises:
         ConfigError: the options are wrong.
     """
-    dataset, parsed = _resolve(options)
-    if not isinstance(dataset, ComputedRegression):
+    dataset = DATASETS.get(options["name"])
+    if not isinstance(dataset, ComputedData):
         return 0.0
-    return dataset.make_source(parsed).least_mse
+    source = dataset.make_source(validate_options(options))
+    return source.least_mse if isinstance(source, FunctionSource) else 0.0
 
 
 def data_digest(options: Options, data_dir: Path) -> str:
-    """Return the sha256 of the chosen modalities and the split. Quick once prepared.
-
-    Raises:
-        ConfigError, DataMissingError, DataCorruptError: as ``open_source``.
-    """
-    dataset, parsed = _resolve(options)
-    return dataset.digest(parsed, data_dir)
+    """Do as ``BoundData.digest``."""
+    return open_data(options, data_dir).digest()
 
 
 def summarise(options: Options, data_dir: Path) -> DataSummary:
-    """Count what is there, for people.
-
-    Raises:
-        ConfigError, DataMissingError, DataCorruptError: as ``open_source``.
-    """
-    dataset, parsed = _resolve(options)
-    return dataset.summarise(parsed, data_dir)
+    """Do as ``BoundData.summarise``."""
+    return open_data(options, data_dir).summarise()
 
 
 def verify(options: Options, data_dir: Path) -> None:
-    """Read every prepared byte and compare it with its sha256.
-
-    Raises:
-        DataCorruptError: something differs; or as ``open_source``.
-    """
-    dataset, parsed = _resolve(options)
-    data = dataset.open_classes(parsed, data_dir)
-    if data is not None:
-        data.prepared.verify()
+    """Do as ``BoundData.verify``."""
+    open_data(options, data_dir).verify()
 
 
-def draw_sheet(options: Options, data_dir: Path, path: Path) -> str:
+def draw_sheet(
+    options: Options, data_dir: Path, path: Path, *, allowed_packages: Sequence[str] = ()
+) -> str:
     """Write a PNG that shows a few classes of each split, each item's modalities side by side.
 
     Modalities that are not chosen are shown too where they can be had without a download.
 
     Returns:
-        Which characters are boxes for want of a font; "" for none.
+        Which characters are boxes because no font has them; "" for none.
 
     Raises:
         ConfigError: the data set has nothing to draw.
@@ -167,24 +164,21 @@ def draw_sheet(options: Options, data_dir: Path, path: Path) -> str:
     """
     from metafleet.data.sheet.sheet import write_sheet  # noqa: PLC0415 - needs Pillow
 
-    everything = dict(options) | {"modalities": _all_modalities(options)}
-    if everything["modalities"] and is_ready(everything, data_dir):
-        options = everything
-    dataset, parsed = _resolve(options)
-    data = dataset.open_classes(parsed, data_dir)
+    bound = open_data(options, data_dir, allowed_packages=allowed_packages)
+    if modalities := _all_modalities(bound.dataset):
+        everything = open_data(
+            {**options, "modalities": modalities}, data_dir, allowed_packages=allowed_packages
+        )
+        bound = everything if everything.is_ready() else bound
+    data = bound.open_classes()
     if data is None:
-        raise ConfigError(f"data set {dataset.name!r} has no pictures; leave --sheet out")
+        raise ConfigError(f"data set {options['name']!r} has no pictures; leave --sheet out")
     return write_sheet(data, path)
 
 
 def is_ready(options: Options, data_dir: Path) -> bool:
-    """Tell whether the data can be opened without downloading anything.
-
-    Raises:
-        ConfigError: the options are wrong.
-    """
-    dataset, parsed = _resolve(options)
-    return dataset.is_ready(parsed, data_dir)
+    """Do as ``BoundData.is_ready``."""
+    return open_data(options, data_dir).is_ready()
 
 
 def is_made_of_parts(name: str) -> bool:
@@ -192,18 +186,27 @@ def is_made_of_parts(name: str) -> bool:
     return isinstance(DATASETS.get(name), Mixture)
 
 
-def _all_modalities(options: Options) -> list[str]:
+def _all_modalities(dataset: DataSet) -> list[str]:
     """Return the modalities that a data set's options may name; [] where it has no such list."""
-    hint = typing.get_type_hints(_resolve(options)[0].Options).get("modalities")
+    hint = typing.get_type_hints(dataset.Options).get("modalities")
     return [choice for inner in typing.get_args(hint)[:1] for choice in typing.get_args(inner)]
 
 
-def _resolve(options: Options) -> tuple[DataSet, Any]:
+def _resolve(options: Options, *, allowed_packages: Sequence[str] = ()) -> tuple[DataSet, Any]:
+    dataset = _find(options, allowed_packages)
+    return dataset, parse_options(dataset.Options, options, where=f"data set {options['name']!r}")
+
+
+def _find(options: Options, allowed_packages: Sequence[str]) -> DataSet:
     known = ", ".join(sorted(DATASETS))
     if "name" not in options:
         raise ConfigError(f"the data set has no name; add name = one of: {known}")
     name = options["name"]
+    if name == Mixture.name and allowed_packages:
+        return Mixture(functools.partial(_resolve, allowed_packages=allowed_packages))
+    if isinstance(name, str) and ":" in name:
+        return import_data_set(name, allowed_packages=allowed_packages)
     dataset = DATASETS.get(name) if isinstance(name, str) else None
     if dataset is None:
         raise ConfigError(f"there is no data set {name!r}; expected one of: {known}")
-    return dataset, parse_options(dataset.Options, options, where=f"data set {name!r}")
+    return dataset

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from metafleet.data.base import DataSet
 from metafleet.data.decoding.registry import DECODERS
 from metafleet.data.mixture import Mixture
 from metafleet.data.prepared.class_data import example_shape
 from metafleet.data.prepared.prepared import MEASURED, ArrayInfo, PreparedData
-from metafleet.data.registry import DATASETS, validate_options
+from metafleet.data.registry import open_data
 from metafleet.errors import ConfigError, ModelError
 from metafleet.inference.brightness import mean_brightness
 from metafleet.options import parse_options
@@ -115,7 +115,9 @@ class InputSpec:
         return found
 
 
-def input_specs(data: Mapping[str, Any], data_dir: Any) -> dict[str, InputSpec]:
+def input_specs(
+    data: Mapping[str, Any], data_dir: Path, *, allowed_packages: Sequence[str] = ()
+) -> dict[str, InputSpec]:
     """Describe the modalities of a run's data set; empty for data that are computed.
 
     Those of a mixture are those of its parts, by their names in the mixture.
@@ -123,16 +125,16 @@ def input_specs(data: Mapping[str, Any], data_dir: Any) -> dict[str, InputSpec]:
     Args:
         data: name and options of the data set.
         data_dir: where data are prepared.
+        allowed_packages: packages of the user whose data sets may be imported.
 
     Raises:
         ConfigError: no files can be read for one of them, or two parts read one differently.
         DataMissingError: the data are not on this machine.
     """
-    dataset: DataSet = DATASETS[data["name"]]
-    options = validate_options(data)
-    if isinstance(dataset, Mixture):
-        return _of_parts(dataset.parts(options), data_dir)
-    found = dataset.open_classes(options, data_dir)
+    bound = open_data(data, data_dir, allowed_packages=allowed_packages)
+    if isinstance(bound.dataset, Mixture):
+        return _of_parts(bound.dataset.parts(bound.options), data_dir, allowed_packages)
+    found = bound.open_classes()
     if found is None:
         return {}
     prepared = found.prepared
@@ -147,12 +149,15 @@ def input_specs(data: Mapping[str, Any], data_dir: Any) -> dict[str, InputSpec]:
 
 
 def _of_parts(
-    parts: Iterable[tuple[str, Mapping[str, str], Mapping[str, Any]]], data_dir: Any
+    parts: Iterable[tuple[str, Mapping[str, str], Mapping[str, Any]]],
+    data_dir: Path,
+    allowed_packages: Sequence[str],
 ) -> dict[str, InputSpec]:
     found: dict[str, tuple[str, InputSpec]] = {}
     brightness: dict[str, list[float | None]] = {}
     for part, names, data in parts:
-        for modality, spec in input_specs(data, data_dir).items():
+        specs = input_specs(data, data_dir, allowed_packages=allowed_packages)
+        for modality, spec in specs.items():
             name = names.get(modality, modality)
             first, known = found.setdefault(name, (part, spec))
             if _differences(known, spec):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 
 from metafleet.contracts.settings import Settings
 from metafleet.data import registry
+from metafleet.data.bound import BoundData
 from metafleet.data.importing.record import find_record, get_record, imported_names
 from metafleet.errors import ConfigError, DataError
 from metafleet.orchestrator.cli.context import echo_json, private_data
@@ -21,6 +23,8 @@ from metafleet.orchestrator.config.source import parse_value
 from metafleet.orchestrator.reporting.output import notify
 
 _SET_HELP = "An option of the data set, such as --set split=lake or --set rotations=true."
+
+_CLASS_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @click.group("data")
@@ -71,11 +75,11 @@ def prepare_data(name: str, assignments: tuple[str, ...], as_json: bool) -> None
     metafleet data prepare omniglot
     metafleet data prepare omniglot --set root=/data/torchvision --set rotations=true
     """
-    data_dir = Settings.load().data_dir
-    options = _parse_options(name, assignments)
-    with progress_bar() as progress, private_data(Settings.load()):
-        registry.prepare(options, data_dir, progress)
-    summary = registry.summarise(options, data_dir)
+    settings = Settings.load()
+    data = _open(_parse_options(name, assignments), settings)
+    with progress_bar() as progress, private_data(settings):
+        data.prepare(progress)
+    summary = data.summarise()
     if as_json:
         echo_json(summary_json(summary))
         return
@@ -98,7 +102,7 @@ def inspect_data(
 ) -> None:
     """Count classes and items of each split, name digest and licence, and draw a sheet.
 
-    NAME is a data set, the name of an imported folder, or a folder.
+    NAME is a data set, "package.module:Class", the name of an imported folder, or a folder.
 
     \b
     metafleet data inspect glyphs --sheet glyphs.png
@@ -106,16 +110,17 @@ def inspect_data(
     """
     if sheet is not None and sheet.suffix.lower() != ".png":
         raise ConfigError(f"--sheet {str(sheet)!r}; a sheet is a PNG: expected a name in .png")
-    data_dir = Settings.load().data_dir
-    options = _parse_options(name, assignments)
+    options, settings = _parse_options(name, assignments), Settings.load()
+    data = _open(options, settings)
     with progress_bar() as progress:
-        if registry.is_ready(options, data_dir):
-            registry.prepare(options, data_dir, progress)
-        summary = registry.summarise(options, data_dir)
+        if data.is_ready():
+            data.prepare(progress)
+        summary = data.summarise()
     if verify:
-        registry.verify(options, data_dir)
+        data.verify()
     if sheet is not None:
-        note = registry.draw_sheet(options, data_dir, sheet)
+        allowed = settings.allowed_packages
+        note = registry.draw_sheet(options, settings.data_dir, sheet, allowed_packages=allowed)
         if note:
             notify(note)
     if as_json:
@@ -199,8 +204,8 @@ def _type_name(hint: Any) -> str:
 
 
 def _named(name: str) -> dict[str, Any]:
-    """Return the options that choose a data set: built in, imported by that name, or a folder."""
-    if name in registry.DATASETS:
+    """Return the options that choose a data set: built in, a class, imported, or a folder."""
+    if name in registry.DATASETS or _CLASS_NAME.fullmatch(name):
         return {"name": name}
     if find_record(Settings.load().data_dir, name) is not None:
         return {"name": "folder", "imported": name}
@@ -222,5 +227,9 @@ def _parse_options(name: str, assignments: tuple[str, ...]) -> dict[str, Any]:
             raise ConfigError(f"--set {assignment!r}; expected OPTION=VALUE")
         # as it is written for `submit`
         options[option.strip().removeprefix("data.")] = parse_value(text.strip())
-    registry.validate_options(options)
     return options
+
+
+def _open(options: Mapping[str, Any], settings: Settings) -> BoundData:
+    allowed = settings.allowed_packages
+    return registry.open_data(options, settings.data_dir, allowed_packages=allowed)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from metafleet.data.registry import check_origin, is_ready, open_source, prepare
+from metafleet.data.registry import open_data
 from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord, RunStatus
 from metafleet.db.repositories import RunRepository, ServerRepository
@@ -97,12 +97,12 @@ def submit(  # noqa: PLR0913 - one for each option
     wanted = _parse_seeds(seeds) if seeds is not None else (config.seed,)
     for seed in wanted:
         config.with_seed(seed)
-    check_origin(config.data)
+    data = open_data(config.data, settings.data_dir, allowed_packages=settings.allowed_packages)
+    data.check_origin()
     with progress_bar() as progress:  # what needs no download is prepared
-        if is_ready(config.data, settings.data_dir):
-            prepare(config.data, settings.data_dir, progress)
-    source = open_source(config.data, settings.data_dir)
-    config.check_source(source, allowed_packages=settings.allowed_packages)
+        if data.is_ready():
+            data.prepare(progress)
+    config.check_source(data.open_source(), allowed_packages=settings.allowed_packages)
     if not in_process and not detach:  # a queue needs the database alone
         require_broker(settings)
     queue = Queueing(detached=detach, priority=priority)

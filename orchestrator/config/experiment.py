@@ -59,7 +59,7 @@ class ExperimentConfig(Section):
         Args:
             path: the file.
             overrides: assignments such as "outer.lr=0.01".
-            allowed_packages: packages of the user whose learners and models may be imported.
+            allowed_packages: packages of the user that may be imported.
 
         Raises:
             ConfigError: one line for each problem.

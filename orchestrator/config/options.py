@@ -1,9 +1,10 @@
 """Checks the sections [data], [model] and [learner] against what is registered."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from metafleet.data.registry import validate_options
+from metafleet.data.registry import open_data
 from metafleet.errors import MetafleetError
 from metafleet.learners.registry import LEARNERS
 from metafleet.models.registry import MODELS
@@ -20,7 +21,7 @@ def problems(
     Args:
         sections: the options of "data", "model" and "learner".
         blame: says which input an option came from.
-        allowed_packages: packages of the user whose learners and models may be imported.
+        allowed_packages: packages of the user whose data sets, learners and models may be imported.
     """
     lines = []
     for section, options in sections.items():
@@ -37,7 +38,7 @@ def problems(
 
 def _validate(section: str, options: Options, allowed_packages: Sequence[str]) -> None:
     if section == "data":
-        validate_options(options)
+        open_data(options, Path(), allowed_packages=allowed_packages)
     elif section == "model":
         MODELS.resolve(options, allowed_packages=allowed_packages)
     else:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from metafleet.contracts.settings import Settings
 from metafleet.contracts.version import code_version
-from metafleet.data import registry as datasets
+from metafleet.data.registry import open_data, pin
 from metafleet.db.engine import Database
 from metafleet.db.records import NewRun, RunRecord, RunStatus
 from metafleet.db.repositories import (
@@ -97,13 +97,14 @@ def create_runs(
         DataMissingError: the data are not on this machine.
     """
     queue = queue or Queueing(detached=False)
-    datasets.check_origin(config.data)
-    config = config.with_data(datasets.pin(config.data, settings.data_dir))
-    data_digest = datasets.data_digest(config.data, settings.data_dir)
+    allowed = settings.allowed_packages
+    open_data(config.data, settings.data_dir, allowed_packages=allowed).check_origin()
+    config = config.with_data(pin(config.data, settings.data_dir))
+    data_digest = open_data(config.data, settings.data_dir, allowed_packages=allowed).digest()
     workload = Workload.build(
         config.workload_spec(data_digest),
         data_dir=settings.data_dir,
-        allowed_packages=settings.allowed_packages,
+        allowed_packages=allowed,
         cache_dir=settings.programs_dir,
     )
     workload.check_execution()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from metafleet.contracts.settings import Settings
-from metafleet.data import registry as datasets
+from metafleet.data.registry import open_data
 from metafleet.db.records import RunRecord
 from metafleet.episodes.problem_of import problem_of
 from metafleet.errors import ConfigError
@@ -31,9 +31,10 @@ def learned_by(settings: Settings, run: RunRecord, notify: Callable[[str], None]
     found = get_checkpoint_of(settings, run, notify)
     config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
     spec = config.workload_spec(run.data_digest)
-    source = datasets.open_source(spec.data, settings.data_dir)
+    allowed = settings.allowed_packages
+    source = open_data(spec.data, settings.data_dir, allowed_packages=allowed).open_source()
     try:
-        inputs = input_specs(spec.data, settings.data_dir)
+        inputs = input_specs(spec.data, settings.data_dir, allowed_packages=allowed)
     except ConfigError as error:
         raise ConfigError(f"run {run.id} cannot be used on files: {error}") from error
     problem = problem_of(source, spec.episodes)
@@ -49,4 +50,4 @@ def learned_by(settings: Settings, run: RunRecord, notify: Callable[[str], None]
         code=run.code_version,
         packages=dict(run.package_versions),
     )
-    return LearnedModel.of(blueprint, state, origin, settings.allowed_packages)
+    return LearnedModel.of(blueprint, state, origin, allowed)

@@ -1,4 +1,4 @@
-"""Regression of functions y = f(x) that are drawn and computed, never stored."""
+"""Data that are drawn and computed, never stored; among them functions y = f(x) to regress."""
 
 import hashlib
 import json
@@ -60,23 +60,18 @@ class FunctionSource(EpisodeSource):
 
     def n_classes(self, split: str) -> int:
         """Return 0: regression has no classes."""
-        self._check_split(split)
+        check_split(self._name, split)
         return 0
 
     def check(self, split: str, shape: EpisodeShape) -> None:
         """Refuse classes, and empty sets."""
-        self._check_split(split)
+        check_split(self._name, split)
         check_counts(shape)
         if shape.n_way != 0:
             raise ConfigError(
                 f"n_way={shape.n_way} but data set {self._name!r} is regression; set n_way=0"
             )
-        if not shape.is_ordinary:
-            option, value = next(iter(shape.special().items()))
-            raise ConfigError(
-                f"{option}={value!r} but data set {self._name!r} is computed and has one modality; "
-                f"remove {option}"
-            )
+        refuse_special(self._name, shape)
 
     def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
         """Draw the episode that ``rng`` addresses; x and y are float32 [n, 1]."""
@@ -109,12 +104,31 @@ class FunctionSource(EpisodeSource):
             ys.append(function(x) + noise_std * rng.normal())
         return xs, ys
 
-    def _check_split(self, split: str) -> None:
-        if split not in SPLITS:
-            raise ConfigError(
-                f"data set {self._name!r} has no split {split!r}; its splits are: "
-                f"{', '.join(SPLITS)}"
-            )
+
+def check_split(name: str, split: str) -> None:
+    """Refuse a split that no data set has.
+
+    Raises:
+        ConfigError: names the data set and its splits.
+    """
+    if split not in SPLITS:
+        raise ConfigError(
+            f"data set {name!r} has no split {split!r}; its splits are: {', '.join(SPLITS)}"
+        )
+
+
+def refuse_special(name: str, shape: EpisodeShape) -> None:
+    """Refuse episodes that show some of what data have: computed ones show all they draw.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    if not shape.is_ordinary:
+        option, value = next(iter(shape.special().items()))
+        raise ConfigError(
+            f"{option}={value!r} but data set {name!r} is computed, and its episodes show all that "
+            f"is drawn; remove {option}"
+        )
 
 
 def options_as_facts(options: Any) -> dict[str, str]:
@@ -123,12 +137,12 @@ def options_as_facts(options: Any) -> dict[str, str]:
 
 
 @dataclass(slots=True)
-class ComputedRegression:
-    """A data set of drawn functions: nothing to download, nothing to prepare.
+class ComputedData:
+    """A data set whose episodes are computed: nothing to download, nothing to prepare.
 
     Attributes:
         name, title, Options: as of every ``DataSet``.
-        draws_version: grows when the same options give other episodes.
+        draws_version: changes when the same options give other episodes.
         make_source: options -> source.
         facts: options -> what ``data inspect`` prints.
     """
@@ -136,8 +150,8 @@ class ComputedRegression:
     name: str
     title: str
     Options: type[Any]
-    draws_version: int
-    make_source: Callable[[Any], FunctionSource]
+    draws_version: int | str
+    make_source: Callable[[Any], EpisodeSource]
     facts: Callable[[Any], Mapping[str, str]] = options_as_facts
     licence: str = "none needed: computed"
     origin: str = "computed on the fly"
@@ -153,9 +167,9 @@ class ComputedRegression:
         """Do nothing."""
 
     def open_classes(self, options: Any, data_dir: Path, progress: Progress | None = None) -> None:
-        """Return None: regression has no classes."""
+        """Return None: no classes are stored."""
 
-    def open_source(self, options: Any, data_dir: Path) -> FunctionSource:
+    def open_source(self, options: Any, data_dir: Path) -> EpisodeSource:
         """Make the source."""
         return self.make_source(options)
 
@@ -174,7 +188,10 @@ class ComputedRegression:
             licence=self.licence,
             origin=self.origin,
             splits={},
-            modalities={MODALITY: ModalitySummary((1,), 0, "number")},
+            modalities={
+                name: ModalitySummary(shape, 0, "number")
+                for name, shape in self.make_source(options).modalities.items()
+            },
             facts=self.facts(options),
         )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metafleet.data.functions.computed import (
-    ComputedRegression,
+    ComputedData,
     Function,
     FunctionSource,
     Points,
@@ -61,7 +61,7 @@ def _facts(options: FunctionFamiliesOptions) -> dict[str, str]:
     }
 
 
-FUNCTION_FAMILIES = ComputedRegression(
+FUNCTION_FAMILIES = ComputedData(
     name="function_families",
     title="regression of functions of several families",
     Options=FunctionFamiliesOptions,

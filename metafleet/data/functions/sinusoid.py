@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from metafleet.data.functions.computed import (
-    ComputedRegression,
+    ComputedData,
     Function,
     FunctionSource,
     Points,
@@ -57,7 +57,7 @@ def _source(options: SinusoidOptions) -> FunctionSource:
     return FunctionSource(SINUSOID.name, draw, points)
 
 
-SINUSOID = ComputedRegression(
+SINUSOID = ComputedData(
     name="sinusoid",
     title="regression of sine waves from a few points",
     Options=SinusoidOptions,

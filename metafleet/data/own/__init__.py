@@ -1,0 +1,1 @@
+"""Data sets of the user's own, named "package.module:Class"."""

@@ -1,0 +1,51 @@
+"""The data set of a class of the user's, found by its name."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Final
+
+from metafleet.data.base import DataSet
+from metafleet.data.functions.computed import ComputedData
+from metafleet.data.own.tasks import TaskSource
+from metafleet.errors import ConfigError
+from metafleet.registry import import_class
+
+_EXPECTED: Final = (
+    "expected a class with a frozen dataclass 'Options', a text 'version', 'modalities', "
+    "'target_dim' and a method 'draw'; see TaskDistribution in metafleet/data/own/tasks.py"
+)
+
+
+def import_data_set(name: str, *, allowed_packages: Sequence[str]) -> DataSet:
+    """Return the data set called "package.module:Class".
+
+    Raises:
+        ConfigError: the package is not allowed or cannot be imported, or holds no such class.
+    """
+    found = import_class(name, kind="data set", allowed_packages=allowed_packages)
+    if reason := _what_is_wrong(found):
+        raise ConfigError(f"data set {name!r} {reason}; {_EXPECTED}")
+    return ComputedData(
+        name=name,
+        title="of your own",
+        Options=found.Options,
+        draws_version=found.version,
+        make_source=lambda options: TaskSource(name, found, options),
+        licence="yours",
+        origin="yours: computed on the fly",
+    )
+
+
+def _what_is_wrong(found: Any) -> str:
+    """Say what a class lacks to be a data set; "" for nothing."""
+    if not isinstance(found, type):
+        return f"is a {type(found).__name__}"
+    options = getattr(found, "Options", None)
+    if not (isinstance(options, type) and dataclasses.is_dataclass(options)):
+        return "has no dataclass 'Options'"
+    if not options.__dataclass_params__.frozen:  # type: ignore[attr-defined] # every dataclass has
+        return "has 'Options' that are not frozen"
+    version = getattr(found, "version", None)
+    if not isinstance(version, str) or not version:
+        return f"has version={version!r}"
+    return "" if callable(getattr(found, "draw", None)) else "has no method 'draw'"

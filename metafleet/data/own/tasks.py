@@ -1,0 +1,210 @@
+"""Task distributions of the user's own: a function from random numbers to an episode."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from metafleet.data.functions.computed import check_split, refuse_special
+from metafleet.data.own.checking import check_inputs, check_targets
+from metafleet.episode import Episode, EpisodeShape, ExampleSet, is_modality_name
+from metafleet.episodes.source import EpisodeSource, check_counts
+from metafleet.errors import ConfigError, DataError, MetafleetError
+from metafleet.purity.process_state import kept_as_it_is, seed_generators
+from metafleet.seeds import CounterRng
+
+Examples: TypeAlias = tuple[Tensor | Mapping[str, Tensor], Tensor]
+"""x, float32 [n, *shape], or one tensor for each modality; and y, as ``TaskDistribution`` says."""
+
+_ANY_SEED = 0
+
+
+class TaskDistribution(Protocol):
+    """What a class of the user's provides; it need not inherit from this one.
+
+    Attributes:
+        Options: a frozen dataclass: the options of ``[data]`` besides "name".
+        version: of what is drawn, part of the data digest; change it when episodes change.
+        modalities: modality -> shape of one example, such as ``{"x": (2,)}``.
+        target_dim: values to predict for each example; 0 for classes.
+    """
+
+    Options: ClassVar[type]
+    version: ClassVar[str]
+
+    def __init__(self, options: Any) -> None: ...
+
+    @property
+    def modalities(self) -> Mapping[str, tuple[int, ...]]:
+        """Modality -> shape of one example."""
+        ...
+
+    @property
+    def target_dim(self) -> int:
+        """Values to predict for each example; 0 for classes."""
+        ...
+
+    def draw(self, rng: CounterRng, shape: EpisodeShape, split: str) -> tuple[Examples, Examples]:
+        """Return the support set and the query set of the episode that ``rng`` addresses.
+
+        Args:
+            rng: where all random numbers come from; the global generators of Python, NumPy and
+                torch are seeded by it too.
+            shape: n_way (0 for regression), k_shot and n_query.
+            split: "meta_train", "meta_val" or "meta_test".
+
+        Returns:
+            (x, y) with k_shot examples, and (x, y) with n_query; for classes, with as many of each
+            class. y is float32 [n, target_dim], or int64 [n] in [0, n_way), ordered by class.
+        """
+        ...
+
+
+class TaskSource(EpisodeSource):
+    """Episodes that a task distribution draws, each checked.
+
+    Args:
+        name: the data set's name, for messages.
+        distribution: a class of the user's.
+        options: its options.
+
+    Raises:
+        ConfigError: it cannot be made, or does not say what its examples are.
+    """
+
+    def __init__(self, name: str, distribution: type[TaskDistribution], options: Any) -> None:
+        self._name = name
+        with kept_as_it_is(), self._told("the data set cannot be made"):
+            seed_generators(CounterRng(_ANY_SEED, "data set"))
+            self._tasks = distribution(options)
+            modalities, self._target_dim = self._tasks.modalities, self._tasks.target_dim
+        self._modalities = _checked_modalities(name, modalities)
+        if type(self._target_dim) is not int or self._target_dim < 0:
+            raise ConfigError(
+                f"data set {name!r} has target_dim={self._target_dim!r}; expected a whole number: "
+                "of values to predict, or 0 for classes"
+            )
+
+    @property
+    def modalities(self) -> Mapping[str, tuple[int, ...]]:
+        """Return what the class says."""
+        return self._modalities
+
+    @property
+    def target_dim(self) -> int:
+        """Return what the class says; 0 for classification."""
+        return self._target_dim
+
+    def n_classes(self, split: str) -> int:
+        """Return 0: classes are drawn, not listed."""
+        check_split(self._name, split)
+        return 0
+
+    def check(self, split: str, shape: EpisodeShape) -> None:
+        """Refuse a wrong shape, and a class that does not draw the same again; draws 3 episodes.
+
+        Raises:
+            ConfigError: the shape is not one for these data.
+            DataError: an episode is not as it should be, or differs when it is drawn again.
+        """
+        self._check_shape(split, shape)
+        first, _, again = (
+            self.sample(split, shape, CounterRng(_ANY_SEED, split, 0, index)) for index in (0, 1, 0)
+        )
+        if not _are_equal(first, again):
+            raise DataError(
+                f"data set {self._name!r} drew two different episodes from the same random numbers "
+                f"({split}); expected draw to be a function of its arguments: take random numbers "
+                "from rng, and keep nothing from call to call"
+            )
+
+    def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
+        """Draw the episode that ``rng`` addresses.
+
+        Raises:
+            ConfigError: the shape is not one for these data.
+            DataError: what is drawn has another shape or type, or is not finite.
+        """
+        self._check_shape(split, shape)
+        where = f"{split} episode={rng.index}"
+        with kept_as_it_is(), torch.no_grad(), self._told(f"draw failed in {where}"):
+            seed_generators(rng)
+            drawn = self._tasks.draw(rng, shape, split)
+        parts = _pair(drawn, f"data set {self._name!r} drew in {where} no pair of sets")
+        n_each = max(shape.n_way, 1)
+        return Episode(
+            self._examples(parts[0], shape.n_way, shape.k_shot * n_each, f"support of {where}"),
+            self._examples(parts[1], shape.n_way, shape.n_query * n_each, f"query of {where}"),
+            shape.n_way,
+        )
+
+    def _examples(self, part: object, n_way: int, n: int, where: str) -> ExampleSet:
+        what = f"data set {self._name!r}: {where}"
+        x, y = _pair(part, f"{what} is no pair of x and y")
+        inputs = check_inputs(x, self._modalities, n, what)
+        return ExampleSet(inputs, check_targets(y, n, self._target_dim, n_way, what))
+
+    def _check_shape(self, split: str, shape: EpisodeShape) -> None:
+        check_split(self._name, split)
+        check_counts(shape)
+        refuse_special(self._name, shape)
+        if self._target_dim and shape.n_way != 0:
+            raise ConfigError(
+                f"n_way={shape.n_way} but data set {self._name!r} is regression; set n_way=0"
+            )
+        if not self._target_dim and shape.n_way < 2:
+            raise ConfigError(
+                f"n_way={shape.n_way} but data set {self._name!r} is classification; "
+                "expected 2 or more"
+            )
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Tell in one line what the user's code raises."""
+        try:
+            yield
+        except MetafleetError:
+            raise
+        except Exception as error:  # whatever code of the user raises
+            reason = next(iter(str(error).strip().splitlines()), "")[:200]
+            raise DataError(
+                f"data set {self._name!r}: {what} ({type(error).__name__}: {reason}); "
+                "correct the class"
+            ) from error
+
+
+def _checked_modalities(name: str, found: object) -> dict[str, tuple[int, ...]]:
+    is_sound = (
+        isinstance(found, Mapping)
+        and len(found) > 0
+        and all(
+            isinstance(modality, str) and is_modality_name(modality) and _is_shape(shape)
+            for modality, shape in found.items()
+        )
+    )
+    if not is_sound or not isinstance(found, Mapping):
+        raise ConfigError(
+            f"data set {name!r} has modalities={found!r:.200}; expected the shape of one example "
+            'by name, such as {"x": (2,)}'
+        )
+    return {modality: tuple(shape) for modality, shape in found.items()}
+
+
+def _is_shape(shape: object) -> bool:
+    return isinstance(shape, tuple | list) and all(type(n) is int and n >= 1 for n in shape)
+
+
+def _pair(value: object, what: str) -> tuple[Any, Any]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise DataError(f"{what} but {type(value).__name__}; return (x, y), (query_x, query_y)")
+    return value[0], value[1]
+
+
+def _are_equal(one: Episode, other: Episode) -> bool:
+    return all(
+        torch.equal(mine.targets, theirs.targets)
+        and all(torch.equal(values, theirs.inputs[name]) for name, values in mine.inputs.items())
+        for mine, theirs in ((one.support, other.support), (one.query, other.query))
+    )
