@@ -50,7 +50,7 @@ class InputSpec:
             ConfigError: no decoder makes such examples.
         """
         decoder, shape = DECODERS[info.kind], example_shape(info)
-        parsed = parse_options(decoder.Options, {**options, **_sizes(info.kind, shape)}, where="")
+        parsed = parse_options(decoder.Options, {**options, **decoder.sizes(shape)}, where="")
         if decoder.example(parsed)[1] != shape:
             raise ConfigError(
                 f"examples of {info.kind} of shape {list(shape)} are not made by the decoder here, "
@@ -207,12 +207,4 @@ def _decoding(prepared: PreparedData, modality: str) -> dict[str, Any]:
         return dict(recipe["options"])
     by_kind = prepared.recipe.get(prepared.arrays[modality].kind)  # of the user's own folders
     measured = prepared.recipe.get(MEASURED, {}).get(modality, {})
-    return {**by_kind, **measured} if isinstance(by_kind, Mapping) else {}
-
-
-def _sizes(kind: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    if kind == "image":
-        return {"side": shape[-1], "channels": shape[0]}
-    if kind == "stroke":
-        return {"points": shape[0]}
-    return {"width": shape[0]} if kind == "table" else {}
+    return {**(by_kind if isinstance(by_kind, Mapping) else {}), **measured}

@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 import torch.nn.functional as F
 from torch import Tensor
 
-from metafleet.episode import presence_key
+from metafleet.data.decoding.registry import DECODERS
+from metafleet.episode import CLASS_TEXT, presence_key
 from metafleet.errors import ConfigError
 from metafleet.models.base import Model, Modulate
 from metafleet.models.batch_norm import BatchNormMode, Normalise, beneath
@@ -29,16 +30,7 @@ _METHODS: Mapping[str, type[Any]] = {
     "attention": Attend,
     "product_of_experts": MultiplyExperts,
 }
-_DEFAULT_ENCODERS = {
-    "image": "conv4",
-    "stroke": "conv1d",
-    "audio": "audio_conv",
-    "video": "video_conv",
-    "text": "ngram_bag",
-    "class_text": "ngram_bag",
-    "table": "mlp",
-}
-_TEXTS = ("text", "class_text")
+_TEXT = "text"
 _FUSE_INDEX = 500
 
 
@@ -233,9 +225,10 @@ def given_options(
 
 def _default_encoders(problem: Problem) -> dict[str, dict[str, Any]]:
     kinds = {name: problem.kinds.get(name, name) for name in problem.modalities}
-    unknown = [name for name, kind in kinds.items() if kind not in _DEFAULT_ENCODERS]
+    kinds = {name: _TEXT if kind == CLASS_TEXT else kind for name, kind in kinds.items()}
+    unknown = [name for name, kind in kinds.items() if kind not in DECODERS]
     if unknown:
-        known = ", ".join(map(repr, _DEFAULT_ENCODERS))
+        known = ", ".join(map(repr, (*DECODERS, CLASS_TEXT)))
         raise ConfigError(
             f"no encoder for modality {unknown[0]!r}; expected a table encoders.{unknown[0]}, "
             f"or one of the modalities {known}, which have a default"
@@ -247,7 +240,7 @@ def _default_encoders(problem: Problem) -> dict[str, dict[str, Any]]:
 
 
 def _default_encoder(kind: str, *, is_bytes: bool) -> str:
-    return "adapter" if kind in _TEXTS and not is_bytes else _DEFAULT_ENCODERS[kind]
+    return "adapter" if kind == _TEXT and not is_bytes else DECODERS[kind].default_encoder
 
 
 def _of(params: Mapping[str, Tensor], modality: str) -> Params:

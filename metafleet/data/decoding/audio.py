@@ -10,15 +10,21 @@ import functools
 import io
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from metafleet.data.decoding.base import Array, import_library
+from metafleet.data.decoding.base import Array, Decoder, import_library
+from metafleet.data.decoding.drawing import TILE, spread
 from metafleet.data.decoding.whole import require_whole
 from metafleet.errors import DecodeError
 from metafleet.options import require
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from metafleet.data.decoding.drawing import Fonts
 
 MAX_DURATION_S = 60.0
 _MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 192_000
@@ -89,22 +95,20 @@ class AudioOptions:
         return 1 + (self.n_samples - self.window) // self.hop
 
 
-class AudioDecoder:
+class AudioDecoder(Decoder):
     """Reads sounds with libsndfile and resamples them with soxr; channels are averaged."""
 
     kind = "audio"
     version = 1
     suffixes = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"))
     Options = AudioOptions
+    default_encoder = "audio_conv"
+    problem = "a sound that is damaged, silent for want of samples, too long or none"
 
     def check(self, options: AudioOptions) -> None:
         """Make sure that soundfile and soxr are installed."""
         _soundfile()
         _soxr()
-
-    def is_quick(self, options: AudioOptions) -> bool:
-        """Return False."""
-        return False
 
     def example(self, options: AudioOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Return float16 [n_mels, frames]."""
@@ -119,6 +123,14 @@ class AudioDecoder:
         samples = samples[: options.n_samples]
         kept[: len(samples)] = samples
         return log_mel(kept, options).astype(np.float16)
+
+    def draw(self, item: Array, fonts: "Fonts") -> "Image":
+        """Draw [bands, frames], low tones below, loud ones dark."""
+        from PIL import Image  # noqa: PLC0415 - only the sheet needs it
+
+        grey = 255 - 255 * spread(item.astype(np.float64))
+        picture = Image.fromarray(grey[::-1].astype(np.uint8))
+        return picture.resize((TILE, TILE), Image.Resampling.BILINEAR)
 
 
 def _soundfile() -> Any:

@@ -2,51 +2,112 @@
 
 Decoders are functions of bytes and options: no state, safe in any thread and process, the same
 bits wherever the same versions of their libraries are installed. They bound what they allocate by
-what a header promises, before they allocate it.
+what a header promises, before they allocate it. A decoder also says all else that is to be known
+of its kind of data: nothing outside ``metafleet.data.decoding`` lists the kinds.
 """
 
 import importlib
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from metafleet.errors import DataMissingError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from metafleet.data.decoding.drawing import Fonts
+
 Array = npt.NDArray[Any]
 
 
-class Decoder(Protocol):
-    """Reads one kind of data.
+class Readable(Protocol):
+    """A file or cell that a decoder may look at before anything is decoded."""
+
+    @property
+    def name(self) -> str:
+        """Return its name, with the suffix of its content."""
+        ...
+
+    def read(self) -> bytes:
+        """Return its bytes.
+
+        Raises:
+            DecodeError: it cannot be read.
+        """
+        ...
+
+
+class Decoder(ABC):
+    """Reads one kind of data, and says everything about it.
 
     Attributes:
-        kind: "image", "audio", "video", "text", "stroke" or "table".
+        kind: its name: a modality that is the only one of its kind is called so, and so is the
+            table of its options in ``[data]``.
         version: grows when the same bytes and options give other numbers.
         suffixes: of the files it reads: lower case, with the dot.
         Options: frozen dataclass, all with defaults; see ``metafleet.options``.
+        default_encoder: name of the model that ``fusion`` takes for it.
+        problem: what is wrong with an item that cannot be decoded; the problem is "bad-<kind>".
+        is_pixels: models get the stored bytes divided by 255.
+        n_squares: width of its tile on a contact sheet, in squares.
     """
 
-    kind: str
-    version: int
-    suffixes: frozenset[str]
-    Options: type[Any]
+    kind: ClassVar[str]
+    version: ClassVar[int]
+    suffixes: ClassVar[frozenset[str]]
+    Options: ClassVar[type[Any]]
+    default_encoder: ClassVar[str]
+    problem: ClassVar[str]
+    is_pixels: ClassVar[bool] = False
+    n_squares: ClassVar[int] = 1
 
-    def check(self, options: Any) -> None:
+    def check(self, options: Any) -> None:  # noqa: B027 - most need nothing but numpy
         """Make sure that what decoding needs is installed.
 
         Raises:
             DataMissingError: names the library and the extra that brings it.
         """
-        ...
 
     def is_quick(self, options: Any) -> bool:
-        """Tell whether an item is decoded before it could be handed to another process."""
-        ...
+        """Return whether an item is decoded before it could be handed to another process."""
+        return False
 
+    def claims(self, part: Readable) -> bool:
+        """Return whether a file is of this kind, though its suffix is more often of another.
+
+        Raises:
+            DecodeError: it cannot be read.
+        """
+        return False
+
+    def measured(
+        self, options: Any, given: Mapping[str, Any], parts: Iterable[Readable]
+    ) -> tuple[Any, Mapping[str, Any]]:
+        """Fill in the options that depend on the data.
+
+        Args:
+            options: with defaults where nothing was given.
+            given: what was given, by name.
+            parts: all items that have the modality, in order.
+
+        Returns:
+            The options; and those of them that a shape does not tell, to be stored with the data.
+        """
+        return options, {}
+
+    def sizes(self, shape: tuple[int, ...]) -> Mapping[str, Any]:
+        """Return the options that the shape of an example tells."""
+        return {}
+
+    @abstractmethod
     def example(self, options: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Return dtype and shape of one decoded item."""
-        ...
 
+    @abstractmethod
     def decode(self, source: bytes, options: Any) -> Array:
         """Decode one item to the dtype and shape of ``example``.
 
@@ -54,7 +115,10 @@ class Decoder(Protocol):
             DecodeError: the bytes are something else, damaged, empty or unreasonably large; one
                 line that does not name the file, which the caller knows.
         """
-        ...
+
+    @abstractmethod
+    def draw(self, item: Array, fonts: "Fonts") -> "Image":
+        """Draw a decoded item as a tile, ``drawing.tile_size`` large."""
 
 
 def import_library(module: str, *, package: str, extra: str) -> Any:

@@ -1,13 +1,26 @@
 """Pictures: uint8 [channels, height, width]."""
 
-from dataclasses import dataclass
-from typing import Any
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metafleet.data.decoding.base import Array
-from metafleet.data.decoding.depth import Range
+from metafleet.data.decoding.base import Array, Decoder, Readable
+from metafleet.data.decoding.depth import Range, Values, deep_values, is_deep
+from metafleet.data.decoding.drawing import draw_picture
 from metafleet.data.decoding.raster import Fit, Frame, opened, pillow, require_range, to_pixels
+from metafleet.errors import DecodeError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from metafleet.data.decoding.drawing import Fonts
+
+TIFF = (".tif", ".tiff")
+MAY_BE_DEEP = (".png", ".pgm", ".ppm", *TIFF)
+"""Suffixes of pictures that may have more than 8 bits a pixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +50,7 @@ class ImageOptions:
         return Frame(self.side, self.channels, self.fit, self.range)
 
 
-class ImageDecoder:
+class ImageDecoder(Decoder):
     """Reads pictures; of an animated one, the first frame. Turned upright as the camera noted."""
 
     kind = "image"
@@ -46,14 +59,26 @@ class ImageDecoder:
         (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
     )
     Options = ImageOptions
+    default_encoder = "conv4"
+    problem = "a picture that is damaged, too large or none"
+    is_pixels = True
 
     def check(self, options: ImageOptions) -> None:
         """Make sure that Pillow is installed."""
         pillow()
 
-    def is_quick(self, options: ImageOptions) -> bool:
-        """Return False."""
-        return False
+    def measured(
+        self, options: ImageOptions, given: Mapping[str, Any], parts: Iterable[Readable]
+    ) -> tuple[ImageOptions, Mapping[str, Any]]:
+        """Measure the range of all pictures where the options ask for it."""
+        if options.range != "data":
+            return options, {}
+        found = measure_range(parts)
+        return replace(options, range=found), {"range": found}
+
+    def sizes(self, shape: tuple[int, ...]) -> Mapping[str, Any]:
+        """Return side and channels."""
+        return {"side": shape[-1], "channels": shape[0]}
 
     def example(self, options: ImageOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Return uint8 [channels, side, side]."""
@@ -67,3 +92,29 @@ class ImageDecoder:
             require_range(image, options.range)
             image.load()
             return to_pixels(ImageOps.exif_transpose(image), options.frame)
+
+    def draw(self, item: Array, fonts: "Fonts") -> "Image":
+        """Draw the pixels."""
+        return draw_picture(item)
+
+
+def measure_range(parts: Iterable[Readable]) -> Range:
+    """Return the least and the most of all deep pictures; "dtype" where there are none."""
+    spans = [
+        (values.min().item(), values.max().item())
+        for part in parts
+        if (values := _deep_values(part)) is not None
+    ]
+    if not spans:
+        return "dtype"
+    low, high = min(low for low, _ in spans), max(high for _, high in spans)
+    return float(low), float(high if high > low else low + 1)
+
+
+def _deep_values(part: Readable) -> Values | None:
+    """Return the values of a deep picture; None of another, and of one that cannot be read."""
+    if not part.name.lower().endswith(MAY_BE_DEEP):
+        return None
+    with contextlib.suppress(DecodeError), opened(part.read()) as image:
+        return deep_values(image) if is_deep(image) else None
+    return None

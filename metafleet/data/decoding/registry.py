@@ -1,4 +1,4 @@
-"""The decoders by the kind of data they read."""
+"""The decoders by the kind of data they read: the one list of kinds there is."""
 
 from collections.abc import Mapping
 

@@ -5,27 +5,29 @@ Quick, Draw!'s JSON, where "drawing" is a list of strokes, each [xs, ys] or [xs,
 [n, 3] with x, y and 1 at each stroke's last point; from InkML's traces of x and y. y grows down.
 """
 
-import io
 import json
-import tokenize
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from metafleet.data.decoding.base import Array
+from metafleet.data.decoding.base import Array, Decoder
+from metafleet.data.decoding.drawing import PAPER, SMOOTH, TILE, blend
+from metafleet.data.decoding.npy import MAGIC, read_npy
 from metafleet.data.strokes import resample
 from metafleet.errors import DecodeError
 from metafleet.options import require
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from metafleet.data.decoding.drawing import Fonts
+
 MAX_SOURCE_BYTES = 1 << 22
 MAX_POINTS = 1 << 12
-_NPY = b"\x93NUMPY"
-_NPY_ERRORS = (ValueError, EOFError, OSError, SyntaxError, tokenize.TokenError)
-"""Of a damaged header, which is text of Python."""
 Points = npt.NDArray[np.float64]
 
 
@@ -43,20 +45,19 @@ class StrokeOptions:
         require(2 <= self.points <= MAX_POINTS, "points", self.points, f"2 to {MAX_POINTS}")
 
 
-class StrokeDecoder:
+class StrokeDecoder(Decoder):
     """Reads one drawing and fits it into the unit square, proportions kept."""
 
     kind = "stroke"
     version = 1
     suffixes = frozenset((".json", ".npy", ".inkml"))
     Options = StrokeOptions
+    default_encoder = "conv1d"
+    problem = "a drawing without points, or damaged"
 
-    def check(self, options: StrokeOptions) -> None:
-        """Return at once: nothing but numpy is needed."""
-
-    def is_quick(self, options: StrokeOptions) -> bool:
-        """Return False."""
-        return False
+    def sizes(self, shape: tuple[int, ...]) -> Mapping[str, Any]:
+        """Return the number of points."""
+        return {"points": shape[0]}
 
     def example(self, options: StrokeOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Return float16 [points, 3]."""
@@ -71,9 +72,30 @@ class StrokeDecoder:
         lines = _fitted(_read(source))
         return resample(lines, options.points).astype(np.float16)
 
+    def draw(self, item: Array, fonts: "Fonts") -> "Image":
+        """Draw the pen's way, blue to red, with a dot where each stroke begins."""
+        from PIL import Image, ImageDraw  # noqa: PLC0415 - only the sheet needs it
+
+        side = TILE * SMOOTH
+        tile = Image.new("RGB", (side, side), PAPER)
+        draw = ImageDraw.Draw(tile)
+        points = item.astype(np.float64)
+        begins = True
+        for index in range(len(points)):
+            x, y, pen = points[index] * (side, side, 1)
+            colour = blend(index / (len(points) - 1))
+            if not begins:
+                before = points[index - 1] * side
+                draw.line((before[0], before[1], x, y), fill=colour, width=round(1.6 * SMOOTH))
+            else:
+                radius = 2 * SMOOTH
+                draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+            begins = pen > 0
+        return tile.resize((TILE, TILE), Image.Resampling.LANCZOS)
+
 
 def _read(source: bytes) -> list[Points]:
-    if source.startswith(_NPY):
+    if source.startswith(MAGIC):
         lines = _read_npy(source)
     elif source.lstrip()[:1] == b"<":
         lines = _read_inkml(source)
@@ -117,28 +139,6 @@ def _read_npy(source: bytes) -> list[Points]:
         raise DecodeError(f"the drawing is an array {list(points.shape)}; expected [n, 3]")
     ends = np.flatnonzero(points[:, 2] > 0) + 1
     return [line for line in np.split(points[:, :2], ends) if len(line)]
-
-
-def read_npy(source: bytes) -> Array:
-    """Read a numeric array; its header is held against the bytes before it is believed.
-
-    Raises:
-        DecodeError: it is damaged, or its elements are no numbers.
-    """
-    handle = io.BytesIO(source)
-    try:
-        version = np.lib.format.read_magic(handle)
-        readers = {(1, 0): np.lib.format.read_array_header_1_0}
-        reader = readers.get(version, np.lib.format.read_array_header_2_0)
-        shape, _, dtype = reader(handle)
-        n_items = 1
-        for size in shape:
-            n_items *= size
-        if dtype.kind not in "biuf" or n_items * dtype.itemsize != len(source) - handle.tell():
-            raise DecodeError(f"the array {dtype} {list(shape)} does not fit {len(source)} bytes")
-        return np.asarray(np.load(io.BytesIO(source), allow_pickle=False))
-    except _NPY_ERRORS as error:
-        raise DecodeError(f"the array cannot be read: {error}") from error
 
 
 def _read_inkml(source: bytes) -> list[Points]:

@@ -1,14 +1,22 @@
 """Rows of numbers: float32 [width]."""
 
+import contextlib
 import json
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metafleet.data.decoding.base import Array
+from metafleet.data.decoding.base import Array, Decoder, Readable
+from metafleet.data.decoding.drawing import draw_bars
 from metafleet.errors import DecodeError
 from metafleet.options import require
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from metafleet.data.decoding.drawing import Fonts
 
 MAX_WIDTH = 1 << 16
 _MAX_BYTES_EACH = 64
@@ -28,20 +36,34 @@ class TableOptions:
         require(1 <= self.width <= MAX_WIDTH, "width", self.width, f"1 to {MAX_WIDTH}")
 
 
-class TableDecoder:
+class TableDecoder(Decoder):
     """Reads one row: numbers separated by commas, or a JSON list of numbers."""
 
     kind = "table"
     version = 1
     suffixes = frozenset((".csv",))
     Options = TableOptions
-
-    def check(self, options: TableOptions) -> None:
-        """Return at once: nothing but numpy is needed."""
+    default_encoder = "mlp"
+    problem = "a row with more or fewer numbers than the others, or with none"
 
     def is_quick(self, options: TableOptions) -> bool:
         """Return True."""
         return True
+
+    def measured(
+        self, options: TableOptions, given: Mapping[str, Any], parts: Iterable[Readable]
+    ) -> tuple[TableOptions, Mapping[str, Any]]:
+        """Take the width of the first row that can be read, unless one is given."""
+        if "width" in given:
+            return options, {}
+        for part in parts:
+            with contextlib.suppress(DecodeError):  # decoding it will say what is wrong
+                return replace(options, width=part.read().count(b",") + 1), {}
+        return options, {}
+
+    def sizes(self, shape: tuple[int, ...]) -> Mapping[str, Any]:
+        """Return the width."""
+        return {"width": shape[0]}
 
     def example(self, options: TableOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Return float32 [width]."""
@@ -63,6 +85,10 @@ class TableDecoder:
                 f"column {column} of the row is {values[column]!r}; expected a finite float32"
             )
         return row
+
+    def draw(self, item: Array, fonts: "Fonts") -> "Image":
+        """Draw a bar for each number."""
+        return draw_bars(item, self.n_squares)
 
 
 def _numbers(source: bytes) -> list[float]:

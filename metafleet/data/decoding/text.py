@@ -1,14 +1,21 @@
 """Texts: UTF-8 bytes uint8 [max_bytes], 0 after the end; or features of a sentence encoder."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from metafleet.data.decoding import sentence
-from metafleet.data.decoding.base import Array
+from metafleet.data.decoding.base import Array, Decoder
+from metafleet.data.decoding.drawing import INK, PAPER, draw_bars, tile_size
 from metafleet.errors import DecodeError
 from metafleet.options import require
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from metafleet.data.decoding.drawing import Fonts
 
 MAX_SOURCE_BYTES = 1 << 20
 MAX_BYTES = 1 << 14
@@ -31,13 +38,16 @@ class TextOptions:
         require(1 <= self.max_bytes <= MAX_BYTES, "max_bytes", self.max_bytes, f"1 to {MAX_BYTES}")
 
 
-class TextDecoder:
+class TextDecoder(Decoder):
     """Reads one text."""
 
     kind = "text"
     version = 1
     suffixes = frozenset((".txt",))
     Options = TextOptions
+    default_encoder = "ngram_bag"
+    problem = "a text that is empty, longer than 1 MiB or not UTF-8"
+    n_squares = 2
 
     def check(self, options: TextOptions) -> None:
         """Make sure that the sentence encoder is installed, if it is asked for."""
@@ -64,6 +74,19 @@ class TextDecoder:
         row[: len(data)] = np.frombuffer(data, np.uint8)
         return row
 
+    def draw(self, item: Array, fonts: "Fonts") -> "Image":
+        """Write bytes of UTF-8; of features, draw their bars."""
+        if item.dtype != np.uint8:
+            return draw_bars(item, self.n_squares)
+        from PIL import Image, ImageDraw  # noqa: PLC0415 - only the sheet needs it
+
+        tile = Image.new("RGB", tile_size(self.n_squares), PAPER)
+        text = item.tobytes().rstrip(b"\0").decode(errors="replace")
+        draw, font = ImageDraw.Draw(tile), fonts.load(text, 9)
+        lines = wrap(text, lambda line: draw.textlength(line, font=font) <= tile.width - 6)
+        draw.multiline_text((3, 2), "\n".join(lines[:4]), fill=INK, font=font, spacing=2)
+        return tile
+
 
 def _read(source: bytes) -> str:
     if len(source) > MAX_SOURCE_BYTES:
@@ -84,3 +107,25 @@ def _read(source: bytes) -> str:
 def _cut(text: str, max_bytes: int) -> bytes:
     """Encode as many whole characters as fit."""
     return text.encode()[:max_bytes].decode(errors="ignore").encode()
+
+
+def wrap(text: str, fits: Callable[[str], bool]) -> list[str]:
+    """Break a text into lines that fit, between words; within a word that alone does not fit."""
+    lines = []
+    for paragraph in text.splitlines():
+        line = ""
+        for word in "".join(filter(str.isprintable, paragraph)).split():
+            joined = f"{line} {word}" if line else word
+            if fits(joined):
+                line = joined
+                continue
+            if line:
+                lines.append(line)
+            line = ""
+            for character in word:
+                if line and not fits(line + character):
+                    lines.append(line)
+                    line = ""
+                line += character
+        lines.append(line)
+    return lines

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metafleet.data.decoding.base import Array, import_library
+from metafleet.data.decoding.base import Array, Decoder, Readable, import_library
+from metafleet.data.decoding.drawing import GAP, PAPER, TILE, draw_picture, tile_size
 from metafleet.data.decoding.raster import (
     Fit,
     Frame,
@@ -27,6 +28,8 @@ from metafleet.options import require
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from metafleet.data.decoding.drawing import Fonts
 
 MAX_FRAMES = 20_000
 """Of a clip as it is stored; decoding stops there."""
@@ -62,7 +65,7 @@ class VideoOptions:
         return Frame(self.side, self.channels, self.fit)
 
 
-class VideoDecoder:
+class VideoDecoder(Decoder):
     """Reads clips: animated GIF and WebP with Pillow, everything else with PyAV (FFmpeg).
 
     As a player shows them: turned upright as the camera noted, and cut as an edit list says.
@@ -74,14 +77,18 @@ class VideoDecoder:
         (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv", ".gif", ".webp")
     )
     Options = VideoOptions
+    default_encoder = "video_conv"
+    problem = "a clip that is damaged, truncated, too long or none"
+    is_pixels = True
+    n_squares = 2
 
     def check(self, options: VideoOptions) -> None:
         """Make sure that Pillow is installed; PyAV is asked for when a clip needs it."""
         pillow()
 
-    def is_quick(self, options: VideoOptions) -> bool:
-        """Return False."""
-        return False
+    def claims(self, part: Readable) -> bool:
+        """Return whether a GIF or WebP has more than one frame."""
+        return count_frames(part.read()) > 1
 
     def example(self, options: VideoOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Return uint8 [frames, channels, side, side]."""
@@ -93,6 +100,15 @@ class VideoDecoder:
         if is_animation(source):
             return _decode_animation(source, options)
         return _decode_stream(source, options)
+
+    def draw(self, item: Array, fonts: "Fonts") -> "Image":
+        """Draw the first frame and the one in the middle."""
+        from PIL import Image  # noqa: PLC0415 - only the sheet needs it
+
+        tile = Image.new("RGB", tile_size(self.n_squares), PAPER)
+        tile.paste(draw_picture(item[0]), (0, 0))
+        tile.paste(draw_picture(item[len(item) // 2]), (TILE + GAP, 0))
+        return tile
 
 
 def is_animation(source: bytes) -> bool:

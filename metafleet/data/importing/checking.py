@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from metafleet.data.decoding.base import Array
 from metafleet.data.decoding.columns import Decoded
-from metafleet.data.decoding.depth import Range
 from metafleet.data.importing.decoding import decode_items, decoder_options
 from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.levels import say_lost_levels
@@ -40,7 +40,7 @@ class Examination:
         splits: class -> split.
         problems: everything that is wrong; what they name is not among the items.
         notes: what was decided.
-        ranges: modality -> range of its pictures' values, as it was measured or asked for.
+        measured: modality -> options of its decoder that the data decided.
     """
 
     items: tuple[Item, ...]
@@ -50,7 +50,7 @@ class Examination:
     splits: Mapping[str, str]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
-    ranges: Mapping[str, Range] = field(default_factory=dict)
+    measured: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def is_usable(self, *, skip_bad: bool) -> bool:
         """Tell whether it can be prepared: without problems, or with those that are left out."""
@@ -79,7 +79,7 @@ def examine(
     if any(problem.is_fatal for problem in reading.problems):
         return Examination((), {}, Decoded({}, {}, ()), None, {}, log.all(), reading.notes)
     items = sorted(reading.items, key=lambda item: item.label)
-    options = decoder_options(ask, reading.kinds, items)
+    options, measured = decoder_options(ask, reading.kinds, items)
     decoded, failed = decode_items(
         items, reading.kinds, options, scratch=scratch, progress=progress, log=log
     )
@@ -108,7 +108,7 @@ def examine(
             *_copies(items, kept, decoded),
             *say_lost_levels(items, kept, decoded, pictures, advice=_MORE_LEVELS),
         ),
-        ranges={name: it.range for name, it in pictures.items()},
+        measured=measured,
     )
 
 

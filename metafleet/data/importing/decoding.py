@@ -1,7 +1,5 @@
 """Decode what was read: every item of every modality, all failures noted, none fatal."""
 
-import contextlib
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,7 +10,6 @@ from metafleet.data.decoding.source import FilePart as FileBytes
 from metafleet.data.decoding.source import Source
 from metafleet.data.importing.item import Item
 from metafleet.data.importing.layouts.hdf5_part import Hdf5Part
-from metafleet.data.importing.levels import measure_range
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.part import Part
 from metafleet.data.importing.problems import ProblemLog
@@ -25,29 +22,23 @@ _SPOOL = "pixels.spool"
 
 def decoder_options(
     ask: FolderOptions, kinds: Mapping[str, str], items: Sequence[Item]
-) -> dict[str, Any]:
-    """Return modality -> options of its decoder, as the folder's options say.
+) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
+    """Return modality -> options of its decoder, as the folder's options and the data say.
 
-    Each table has the width of its first row, unless the options say another; the range of all
-    pictures is measured where they ask for it.
+    And modality -> those that the data alone say, to be stored with what is prepared.
 
     Raises:
         ConfigError: names the option, its value and what was expected.
     """
-    found = {
-        modality: parse_options(
-            DECODERS[kind].Options, getattr(ask, kind), where=f"decoder {kind!r}"
-        )
-        for modality, kind in kinds.items()
-    }
+    options, measured = {}, {}
     for modality, kind in kinds.items():
-        if kind == "table" and "width" not in ask.table:
-            width = _first_width(items, modality)
-            found[modality] = dataclasses.replace(found[modality], width=width)
-        if kind == "image" and found[modality].range == "data":
-            span = measure_range(items, modality)
-            found[modality] = dataclasses.replace(found[modality], range=span)
-    return found
+        decoder, given = DECODERS[kind], ask.of_kind(kind)
+        parts = (item.parts[modality] for item in items if modality in item.parts)
+        parsed = parse_options(decoder.Options, given, where=f"decoder {kind!r}")
+        options[modality], found = decoder.measured(parsed, given, parts)
+        if found:
+            measured[modality] = found
+    return options, measured
 
 
 def decode_items(
@@ -92,16 +83,6 @@ def decode_items(
         why = f"{place}: {problem.why}" if place else problem.why
         log.add(f"bad-{kinds[problem.modality]}", item.where, why)
     return decoded, frozenset(problem.item for problem in decoded.problems)
-
-
-def _first_width(items: Sequence[Item], modality: str) -> int:
-    """Return the numbers of a table's first row that can be read."""
-    for item in items:
-        part = item.parts.get(modality)
-        with contextlib.suppress(DecodeError):  # decoding it will say what is wrong
-            if part is not None:
-                return part.read().count(b",") + 1
-    return 1
 
 
 def _source(part: Part | None, spool: "_Spool") -> Source | None:

@@ -38,6 +38,9 @@ _RECIPE_VERSION = 2
 _PLACES_TOLD = 5
 _NOT_ASKED = ("path", "imported", "modalities")
 """Options that do not decide what is prepared."""
+_TABLES = ("image", "audio", "video", "text", "stroke", "table")
+"""Kinds whose options are in every recipe, even where none is given, since the first version; to
+add a kind here would prepare every folder again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,8 @@ def _asked(options: FolderOptions) -> dict[str, Any]:
 
 def _deciding(options: FolderOptions) -> dict[str, Any]:
     values = dataclasses.asdict(options)
-    return {name: value for name, value in values.items() if name not in _NOT_ASKED}
+    later = [kind for kind in DECODERS if kind not in _TABLES and not values[kind]]
+    return {name: value for name, value in values.items() if name not in (*_NOT_ASKED, *later)}
 
 
 def _content(examination: Examination, options: FolderOptions, reading: Reading) -> Content:
@@ -163,15 +167,13 @@ def _content(examination: Examination, options: FolderOptions, reading: Reading)
             for split in SPLITS
             if split in examination.splits.values()
         },
-        recipe=_asked(options) | _measured(examination, options),
+        recipe=_asked(options) | _measured(examination),
     )
 
 
-def _measured(examination: Examination, options: FolderOptions) -> dict[str, Any]:
+def _measured(examination: Examination) -> dict[str, Any]:
     """Say what the options left to the data: the same holds for what a model is asked later."""
-    if options.image.get("range") != "data":
-        return {}
-    return {MEASURED: {name: {"range": span} for name, span in examination.ranges.items()}}
+    return {MEASURED: dict(examination.measured)} if examination.measured else {}
 
 
 def _facts(examination: Examination, options: FolderOptions, reading: Reading) -> dict[str, str]:

@@ -1,15 +1,13 @@
-"""What a part is: which decoder reads it, by its suffix, its column's name and its frames."""
+"""What a part is: which decoder reads it, by its suffix, its column's name and its content."""
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from metafleet.data.decoding import registry
-from metafleet.data.decoding.video import count_frames
 from metafleet.data.importing.part import Part
 from metafleet.errors import DataError
 
 KINDS = tuple(registry.DECODERS)
-_STILL_OR_MOVING = ("image", "video")
 
 
 def kinds_of(name: str) -> tuple[str, ...]:
@@ -20,14 +18,14 @@ def kinds_of(name: str) -> tuple[str, ...]:
 def kind_of(part: Part, *, hint: str = "") -> str:
     """Return the kind of a part: ``hint`` if a decoder of that kind reads it; "" for none.
 
-    A GIF or WebP without a hint is a video when it has more than one frame.
+    Without a hint, where files of a suffix may be of several kinds, it is the first that claims the
+    file by what is in it, or else the likeliest one.
     """
     kinds = kinds_of(part.name)
     if hint in kinds:
         return hint
-    if kinds == _STILL_OR_MOVING and _is_moving(part):
-        return "video"
-    return (kinds or ("",))[0]
+    claiming = (kind for kind in kinds[1:] if _claims(kind, part))
+    return next(claiming, (kinds or ("",))[0])
 
 
 def known_suffixes() -> str:
@@ -41,8 +39,8 @@ def majority(kinds: Sequence[str]) -> str:
     return max(KINDS, key=kinds.count) if any(kinds) else ""
 
 
-def _is_moving(part: Part) -> bool:
+def _claims(kind: str, part: Part) -> bool:
     try:
-        return count_frames(part.read()) > 1
+        return registry.DECODERS[kind].claims(part)
     except (OSError, DataError):  # decoding it will say what is wrong
         return False

@@ -11,12 +11,12 @@ from metafleet.data.decoding.columns import Decoded
 from metafleet.data.decoding.depth import (
     DTYPE_SPAN,
     Range,
-    Values,
     deep_values,
     has_deep_colours,
     is_deep,
     to_eight_bits,
 )
+from metafleet.data.decoding.image import MAY_BE_DEEP, TIFF
 from metafleet.data.decoding.raster import opened
 from metafleet.data.importing.item import Item
 from metafleet.data.importing.part import Part
@@ -25,21 +25,6 @@ from metafleet.errors import DecodeError
 _ENOUGH = 64
 """Levels of a picture; with fewer, a bad range is likelier than a picture that is so."""
 _BLACK, _WHITE = 0, 255
-_TIFF = (".tif", ".tiff")
-_MAY_BE_DEEP = (".png", ".pgm", ".ppm", *_TIFF)
-
-
-def measure_range(items: Sequence[Item], modality: str) -> Range:
-    """Return the least and the most of all deep pictures; "dtype" where there are none."""
-    spans = [
-        (values.min().item(), values.max().item())
-        for item in items
-        if (part := item.parts.get(modality)) and (values := _deep_values(part)) is not None
-    ]
-    if not spans:
-        return "dtype"
-    low, high = min(low for low, _ in spans), max(high for _, high in spans)
-    return float(low), float(high if high > low else low + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +110,12 @@ def _losses(
         return
     for row in rows:
         part = items[row].parts.get(modality)
-        if part is None or not part.name.lower().endswith(_MAY_BE_DEEP):
+        if part is None or not part.name.lower().endswith(MAY_BE_DEEP):
             continue
         counts = np.bincount(pixels[row].reshape(-1), minlength=_WHITE + 1)
         n_kept = int(np.count_nonzero(counts))
         # whole numbers beyond 16 bits are in TIFF alone
-        may_be_cut = chosen != "dtype" or part.name.lower().endswith(_TIFF)
+        may_be_cut = chosen != "dtype" or part.name.lower().endswith(TIFF)
         if n_kept < _ENOUGH or (may_be_cut and (counts[_BLACK] or counts[_WHITE])):
             yield from _loss(part, n_kept, chosen)
 
@@ -149,12 +134,3 @@ def _loss(part: Part, n_pixels: int, chosen: Range) -> Iterator[_Loss]:
             n_cut = int(((values < ends[0]) | (values > ends[1])).sum())
         n_kept = len(np.unique(to_eight_bits(values, chosen)))
         yield _Loss(part.name, low, high, len(np.unique(values)), n_kept, n_cut)
-
-
-def _deep_values(part: Part) -> Values | None:
-    """Return the values of a deep picture; None of another, and of one that cannot be read."""
-    if not part.name.lower().endswith(_MAY_BE_DEEP):
-        return None
-    with contextlib.suppress(DecodeError), opened(part.read()) as image:
-        return deep_values(image) if is_deep(image) else None
-    return None

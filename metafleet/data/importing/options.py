@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from metafleet.data.decoding.registry import DECODERS
 from metafleet.episode import CLASS_TEXT
 from metafleet.options import require
 from metafleet.seeds import MAX_SEED
 
+T = TypeVar("T")
 _MODALITY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 Layout = Literal[
@@ -26,6 +28,16 @@ Layout = Literal[
 ]
 
 
+def _with_tables(cls: type[T]) -> type[T]:
+    """Add an option for each kind of data: a table, empty by default."""
+    tables = [(kind, Mapping[str, Any], field(default_factory=dict)) for kind in DECODERS]
+    told = {"__module__": cls.__module__, "__doc__": cls.__doc__}
+    return make_dataclass(
+        cls.__name__, tables, bases=(cls,), frozen=True, slots=True, namespace=told
+    )
+
+
+@_with_tables
 @dataclass(frozen=True, slots=True)
 class FolderOptions:
     """Options of ``Folder``: of what decides what its prepared data are.
@@ -49,7 +61,7 @@ class FolderOptions:
             1. meta_val may be 0.
         min_items: a class needs so many, >= 1.
         skip_bad: leave out what is broken; else any problem refuses the folder.
-        image, audio, video, text, stroke, table: options of the decoders, see docs/data.md.
+        image, audio, ...: for each kind, the options of its decoder; see docs/data.md.
     """
 
     path: str = ""
@@ -64,12 +76,6 @@ class FolderOptions:
     split_fractions: tuple[float, ...] = (0.6, 0.2, 0.2)
     min_items: int = 2
     skip_bad: bool = False
-    image: Mapping[str, Any] = field(default_factory=dict)
-    audio: Mapping[str, Any] = field(default_factory=dict)
-    video: Mapping[str, Any] = field(default_factory=dict)
-    text: Mapping[str, Any] = field(default_factory=dict)
-    stroke: Mapping[str, Any] = field(default_factory=dict)
-    table: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         is_absolute = self.path == "" or Path(self.path).expanduser().is_absolute()
@@ -90,3 +96,8 @@ class FolderOptions:
         expected = "three shares of sum 1, the first and the last more than 0"
         require(are_used, "split_fractions", list(shares), expected)
         require(self.min_items >= 1, "min_items", self.min_items, "1 or more")
+
+    def of_kind(self, kind: str) -> Mapping[str, Any]:
+        """Return the options of a kind's decoder that are given."""
+        given: Mapping[str, Any] = getattr(self, kind)
+        return given

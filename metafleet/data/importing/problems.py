@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from metafleet.data.decoding.registry import DECODERS
+
 KINDS: Mapping[str, str] = MappingProxyType(
     {
         # the folder
@@ -36,12 +38,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "refused-member": "a pickle, link or device in an archive",
         "split-sample": "members of one sample that are not side by side",
         # content
-        "bad-image": "a picture that is damaged, too large or none",
-        "bad-audio": "a sound that is damaged, silent for want of samples, too long or none",
-        "bad-video": "a clip that is damaged, truncated, too long or none",
-        "bad-text": "a text that is empty, longer than 1 MiB or not UTF-8",
-        "bad-stroke": "a drawing without points, or damaged",
-        "bad-table": "a row with more or fewer numbers than the others, or with none",
+        **{f"bad-{kind}": decoder.problem for kind, decoder in DECODERS.items()},
         "missing-modality": "an item without what a model needs, in `adapt` and `predict`",
         # the whole
         "label-in-two-splits": "a class with rows in two splits",

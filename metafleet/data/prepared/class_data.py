@@ -11,13 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from metafleet.data.decoding.registry import DECODERS
 from metafleet.data.prepared.prepared import Array, ArrayInfo, PreparedData
 from metafleet.data.summary import DataSummary, ModalitySummary, SplitSummary
 from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.episodes.items import ClassRows, Modality
 
 Rows = npt.NDArray[np.int64]
-_PIXELS = ("image", "video")
 Splits = Mapping[str, Sequence[str]]
 """Split -> names of its classes, in the order of sampling."""
 
@@ -173,7 +173,7 @@ def _within(kept: Rows, rows: ClassRows) -> ClassRows:
 def _gather(array: Array, kind: str, kept: Rows | None) -> Callable[[Sequence[int]], Tensor]:
     """Return how rows become float32: pixels in [0, 1], everything else as it is stored."""
     is_grey = kind == "image" and array.ndim == 3
-    is_pixels = kind in _PIXELS
+    is_pixels = kind in DECODERS and DECODERS[kind].is_pixels
 
     def gather(rows: Sequence[int]) -> Tensor:
         chosen = rows if kept is None else kept.take(rows)

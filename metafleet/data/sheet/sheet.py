@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from metafleet.data.decoding.drawing import FAINT, GAP, INK, PAPER, TILE
 from metafleet.data.prepared.class_data import ClassData
 from metafleet.data.prepared.prepared import Array
 from metafleet.data.sheet.sheet_fonts import SheetFonts
-from metafleet.data.sheet.tiles import FAINT, GAP, INK, PAPER, TILE, draw_tile, tile_width
+from metafleet.data.sheet.tiles import draw_tile, tile_width
 from metafleet.errors import DataError, DataMissingError
 
 if TYPE_CHECKING:

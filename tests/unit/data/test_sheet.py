@@ -8,9 +8,10 @@ from matplotlib import font_manager
 from PIL import Image
 
 from metafleet.data import registry
+from metafleet.data.decoding.text import wrap
 from metafleet.data.sets.glyph_faces import font_folder
 from metafleet.data.sheet.sheet_fonts import SheetFonts
-from metafleet.data.sheet.tiles import draw_tile, tile_width, wrap
+from metafleet.data.sheet.tiles import draw_tile, tile_width
 from tests.unit.data.importing.conftest import OTHER_SEED
 from tests.unit.data.importing.folders import class_folders, clip, drawing, sentence, write
 

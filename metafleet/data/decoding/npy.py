@@ -1,0 +1,35 @@
+"""NumPy's files of one array, whose header is not believed before it is held against the bytes."""
+
+import io
+import tokenize
+
+import numpy as np
+
+from metafleet.data.decoding.base import Array
+from metafleet.errors import DecodeError
+
+MAGIC = b"\x93NUMPY"
+_ERRORS = (ValueError, EOFError, OSError, SyntaxError, tokenize.TokenError)
+"""Of a damaged header, which is text of Python."""
+
+
+def read_npy(source: bytes) -> Array:
+    """Read a numeric array.
+
+    Raises:
+        DecodeError: it is damaged, or its elements are no numbers.
+    """
+    handle = io.BytesIO(source)
+    try:
+        version = np.lib.format.read_magic(handle)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0}
+        reader = readers.get(version, np.lib.format.read_array_header_2_0)
+        shape, _, dtype = reader(handle)
+        n_items = 1
+        for size in shape:
+            n_items *= size
+        if dtype.kind not in "biuf" or n_items * dtype.itemsize != len(source) - handle.tell():
+            raise DecodeError(f"the array {dtype} {list(shape)} does not fit {len(source)} bytes")
+        return np.asarray(np.load(io.BytesIO(source), allow_pickle=False))
+    except _ERRORS as error:
+        raise DecodeError(f"the array cannot be read: {error}") from error
