@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from metafleet.data.decoding.audio import AudioDecoder
 from metafleet.data.decoding.base import Decoder
 from metafleet.data.decoding.image import ImageDecoder
+from metafleet.data.decoding.series import SeriesDecoder
 from metafleet.data.decoding.stroke import StrokeDecoder
 from metafleet.data.decoding.table import TableDecoder
 from metafleet.data.decoding.text import TextDecoder
@@ -17,6 +18,7 @@ _ALL: tuple[Decoder, ...] = (
     TextDecoder(),
     StrokeDecoder(),
     TableDecoder(),
+    SeriesDecoder(),
 )
 DECODERS: Mapping[str, Decoder] = {decoder.kind: decoder for decoder in _ALL}
 

@@ -30,7 +30,9 @@ Layout = Literal[
 
 def _with_tables(cls: type[T]) -> type[T]:
     """Add an option for each kind of data: a table, empty by default."""
-    tables = [(kind, Mapping[str, Any], field(default_factory=dict)) for kind in DECODERS]
+    tables: list[Any] = [
+        (kind, Mapping[str, Any], field(default_factory=dict)) for kind in DECODERS
+    ]
     told = {"__module__": cls.__module__, "__doc__": cls.__doc__}
     return make_dataclass(
         cls.__name__, tables, bases=(cls,), frozen=True, slots=True, namespace=told

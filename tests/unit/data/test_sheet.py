@@ -23,6 +23,7 @@ ITEMS = {
     "text": np.frombuffer("süß und 甘い\0\0\0".encode(), np.uint8),
     "stroke": np.array([[0.1, 0.1, 0], [0.9, 0.5, 1], [0.2, 0.8, 0], [0.5, 0.5, 1]], np.float16),
     "table": RNG.random(300).astype(np.float32),
+    "series": RNG.standard_normal((40, 3)).astype(np.float32),
 }
 
 

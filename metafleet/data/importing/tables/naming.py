@@ -31,7 +31,9 @@ class NamesAsked:
 
     def hint(self, column: str) -> str:
         """Return the kind that a column should have, where that is known; else its name."""
-        return self.expected.get(self.fixed.get(column, column), column)
+        if column in self.fixed:
+            return self.kind(column) or column
+        return self.expected.get(column, column)
 
     def kind(self, column: str) -> str:
         """Return the kind that the user asked for by the name of a column's modality; "": none."""
