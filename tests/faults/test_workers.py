@@ -58,7 +58,7 @@ def test_a_worker_stopped_for_a_while_and_continued(fleet: Fleet, expected: str)
     running = Running(fleet.settings)
 
     running.disturb(lambda: frozen.send(signal.SIGSTOP))
-    wait_until(lambda: any(step.retries for step in running.watcher.steps), "another attempt")
+    wait_until(lambda: any(step.retries for step in running.watcher.steps), "another attempt", 90)
     frozen.send(signal.SIGCONT)
 
     running.assert_undisturbed(
