@@ -77,7 +77,7 @@ class AttachedRun:
             self._observer.on_evaluation(evaluation_done(evaluation))
 
     def _say_where(self) -> None:
-        """Say who executes the run when that changed; nothing of an end, which has a report."""
+        """Say who executes the run when that changed, or that it ended between two looks."""
         run = self._run
         if run.status is RunStatus.QUEUED:
             said = "waiting in the queue"
@@ -85,6 +85,8 @@ class AttachedRun:
             said = f"executed by {run.owner.split('/')[0]} at epoch {run.epoch}"
             if has_died(run.owner):
                 said += ", which died: it waits for a server (`metafleet serve`)"
+        elif run.status.is_final and run.epoch and not self._said.startswith("executed"):
+            said = f"executed at epoch {run.epoch}, and {run.status.value} since"
         else:
             return
         if said != self._said:

@@ -112,7 +112,21 @@ def test_an_attached_view_shows_each_step_and_evaluation_once(settings: Settings
     assert validations == [10, 20, 30]
     assert report.checkpoint_sha256 == undisturbed(settings, LONG)
     assert {e.label for e in report.evaluations} == {"trained", "initialisation"}
-    assert any("executed by" in notice for notice in seen.notices)
+    assert any("executed by" in notice or "executed at" in notice for notice in seen.notices)
+
+
+def test_a_view_of_a_run_that_ended_between_two_looks_says_that_it_was_executed(
+    settings: Settings,
+) -> None:
+    run = new_run(settings, LONG)
+    seen = Watcher()
+    with Database.open(settings.database_url) as database:
+        view = AttachedRun(database, run, seen)
+        execute(settings, run, in_process=True)
+        view.follow()
+
+    assert seen.notices == [f"run {run.id}: executed at epoch 1, and finished since"]
+    assert [event.step for event in seen.steps] == list(range(1, 31))
 
 
 def submit(settings: Settings, folder: Path, *arguments: str) -> list[str]:
