@@ -26,7 +26,9 @@ _OURS: Final = tuple(
         *("stack.json", ".stack-*", ".doctor", "crash-*.log", f"runs/{_UID}"),
         *(
             f"data/prepared/*-{_KEY}",
+            "data/prepared/.*",
             "data/imported/*.json",
+            "data/imported/.*",
             f"programs/*-{_HASH}.so",
             "heartbeats/*-*",
         ),

@@ -1,5 +1,6 @@
 """What a real server refuses, and how we tell it."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -166,7 +167,11 @@ def test_another_type_under_our_key_is_said_to_be(server: RedisServer, client: C
 
 
 def test_a_cluster_without_its_nodes_is_waited_for() -> None:
-    server = RedisServer("--cluster-enabled", "yes")
+    # its bus would take the port 10,000 above the server's, which there may not be
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        bus_port = probe.getsockname()[1]
+    server = RedisServer("--cluster-enabled", "yes", "--cluster-port", str(bus_port))
     try:
         with connect(server.url) as client:
             for call in WRITES:

@@ -98,7 +98,8 @@ def bench(standing_fleet: Fleet, tmp_path: Path, request: pytest.FixtureRequest)
     bench = Bench(standing_fleet, None if request.param == "one host" else tmp_path / "memory")
     yield bench
     bench.dispatcher.close()
-    assert bench.keys().keys() == {"epoch", "train"}  # the number of the last closed step
+    # who owns the run at which epoch, and the numbers of the last closed steps
+    assert bench.keys().keys() == {"epoch", "holder", "train", "train-again"}
 
 
 def large_tensors() -> int:

@@ -60,7 +60,7 @@ def test_a_cancelled_run_stops_stays_cancelled_and_can_be_resumed(settings: Sett
 def test_a_run_in_this_process_is_stopped_in_the_middle_of_a_shard(settings: Settings) -> None:
     endless = config(
         outer={"steps": 1, "meta_batch_size": 1},
-        learner={"inner_steps": 10_000_000, "first_order": True},
+        learner={"inner_steps": 1_000_000, "first_order": True},
         engine={"episodes_per_job": 1},
     )
     run = new_run(settings, endless)

@@ -284,6 +284,12 @@ BROKEN = {
         "3 numbers; expected 2",
         {"columns": {"table": "v"}},
     ),
+    "a series with a gap": Broken(
+        "bad-series",
+        lambda f: write(class_folders(f), {"kind00/0.csv": "1\n2\nnan\n4\n"}),
+        "kind00/0.csv",
+        "",
+    ),
     "a Parquet file that is none": Broken(
         "unreadable-file", lambda f: write(f, {"a.parquet": b"PAR1"}), "a.parquet", "Parquet"
     ),
