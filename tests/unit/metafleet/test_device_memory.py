@@ -7,7 +7,7 @@ import pytest
 
 _COUNT_FAULTS = """
 import resource, torch
-from metafleet.device import prepare_process
+from metafleet.contracts.device import prepare_process
 
 prepare_process("cpu")
 
