@@ -6,19 +6,15 @@ statistics.<name>             batch norm statistics that have no place in the mo
 optimiser.<index>.<moment>    what the outer optimiser keeps for each learned parameter
 """
 
-import contextlib
 import dataclasses
-import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
-from torch import Tensor
 
 from metafleet.errors import CheckpointError, MetafleetError
+from metafleet.files import write_whole
+from metafleet.options import parse_options
 from metafleet.params import Params, digest, named, parted
 from metafleet.script import saved_optimiser
 from metafleet.script.binding import Algorithm
@@ -47,84 +43,26 @@ def save(path: Path, bound: Bound, *, step: int) -> None:
     inputs = binding.factory.inputs
     header = Header(
         algorithm=binding.algorithm.name,
-        options=_json_options(binding.algorithm),
+        options=dataclasses.asdict(binding.algorithm.options),
         step=step,
         n_support=len(next(iter(inputs.values()))) if inputs else 1,
         inputs={
-            name: (list(value.shape[1:]), str(value.dtype).removeprefix("torch."))
+            name: [list(value.shape[1:]), str(value.dtype).removeprefix("torch.")]
             for name, value in inputs.items()
         },
         n_way=binding.n_way,
         target_dim=binding.problem.target_dim,
-        groups=[] if optimiser is None else saved_optimiser.groups_of(optimiser),
+        groups=() if optimiser is None else tuple(saved_optimiser.groups_of(optimiser)),
         scalars=scalars,
         tensors=digest(own),
     )
     data = to_bytes(own, {_KEY: header.to_text()})
     try:
-        _write(path, data)
+        write_whole(path, data)
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be written: {error}; expected a folder with room"
         ) from error
-
-
-def read_header(path: Path) -> Header:
-    """Read what the file is of.
-
-    Raises:
-        CheckpointError: it is missing or damaged.
-    """
-    with _open(path) as file:
-        return Header.from_text((file.metadata() or {}).get(_KEY, ""), path)
-
-
-def check_algorithm(path: Path, header: Header, algorithm: Algorithm) -> None:
-    """Refuse a file that something else learned.
-
-    Raises:
-        CheckpointError: it is of another algorithm or other options.
-    """
-    if header.algorithm != algorithm.name:
-        raise CheckpointError(
-            f"{path} is of algorithm {header.algorithm!r:.40}, not of {algorithm.name!r}"
-        )
-    known = _json_options(algorithm)
-    # an option that came after the file was written has a default that changes nothing
-    options = _defaults(algorithm) | header.options
-    if options.keys() != known.keys():
-        name = min(options.keys() ^ known.keys())
-        whose = "this version has not" if name in options else "it does not say"
-        raise CheckpointError(f"{path} was learned by another version: {whose} {name!r:.40}")
-    for name, value in known.items():
-        if options[name] != value:
-            raise CheckpointError(
-                f"{path} was learned with {name}={options[name]!r:.40}, not {value!r}; expected "
-                "the same options"
-            )
-
-
-def restore(path: Path, bound: Bound, header: Header) -> None:
-    """Put the file's tensors where they belong; nothing is changed if one does not fit.
-
-    Raises:
-        CheckpointError: the file is damaged, or of another module or optimiser.
-    """
-    targets = _targets(bound)
-    with _open(path) as file:
-        shown = {name: _shown(file.get_slice(name)) for name in file.keys()}  # noqa: SIM118 - no dict
-        _check(path, bound, header, shown)
-        tensors = {name: file.get_tensor(name) for name in sorted(shown)}
-    if digest(tensors) != header.tensors:
-        raise CheckpointError(
-            f"{path} is damaged: its tensors do not hash to their digest; use another copy"
-        )
-    if bound.optimiser is not None:
-        moments = parted(tensors, _OPTIMISER)
-        saved_optimiser.restore(bound.optimiser, moments, header.scalars, header.groups)
-    with torch.no_grad():
-        for name, target in targets.items():
-            target.copy_(tensors[name])
 
 
 def load(path: Path, learning: Learning) -> None:
@@ -133,15 +71,15 @@ def load(path: Path, learning: Learning) -> None:
     Raises:
         CheckpointError: the file is missing, damaged, or of another module, algorithm or optimiser.
     """
-    header = read_header(path)
-    before = learning.bound, learning.algorithm
-    asked, rate = learning.asked, header.options.get("inner_lr")
+    before, asked = (learning.bound, learning.algorithm), learning.asked
     try:
+        header, tensors = _read(path)
+        rate = header.options.get("inner_lr")
         # the default of whichever way of training wrote the file, where none was given here
         for algorithm in (asked, asked.for_losses()):
             if rate is not None and rate == getattr(algorithm.options, "inner_lr", None):
                 learning.use(algorithm)
-        check_algorithm(path, header, learning.algorithm)
+        _check_algorithm(header, learning.algorithm)
         if not header.inputs:
             learning.bind_to_losses()
         elif learning.bound is None or not learning.bound.binding.is_seen:
@@ -149,32 +87,77 @@ def load(path: Path, learning: Learning) -> None:
         bound = learning.require_bound()
         if header.inputs or not bound.binding.is_seen:
             bound.binding.check(header.n_way)
-        restore(path, bound, header)
-    except MetafleetError as error:
+        _restore(bound, header, tensors)
+    except Exception as error:  # a forged file makes torch, or the user's module, raise any
         learning.bound, learning.algorithm = before
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path} does not fit: {error}") from error
+        reason = str(error)
+        if not isinstance(error, MetafleetError):
+            reason = f"it is damaged, or of another learner ({type(error).__name__}: {reason:.100})"
+        raise CheckpointError(f"{path} cannot be loaded: {reason:.300}") from error
     learning.step = header.step
     learning.is_decided = header.step > 0 or learning.algorithm != asked
 
 
-def _check(path: Path, bound: Bound, header: Header, shown: Mapping[str, Tensor]) -> None:
-    """Hold names, shapes and types of a file's tensors against what is learned."""
-    targets = _targets(bound)
-    moments = parted(shown, _OPTIMISER)
-    names = shown.keys() - named(_OPTIMISER, moments).keys()
+def _read(path: Path) -> tuple[Header, Params]:
+    """Read a file whose digests are right."""
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - files alone need it
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = Header.from_text((file.metadata() or {}).get(_KEY, ""))
+            # clones: what the file holds goes when it is cut
+            tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
+    except FileNotFoundError as error:
+        raise CheckpointError("it does not exist; expected a file of MetaLearner.save") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"it is no sound file ({error}); use another copy") from error
+    if digest(tensors) != header.tensors:
+        raise CheckpointError(
+            "it is damaged: its tensors do not hash to their digest; use another copy"
+        )
+    return header, tensors
+
+
+def _check_algorithm(header: Header, algorithm: Algorithm) -> None:
+    """Refuse a file that another algorithm learned, or other options of it."""
+    if header.algorithm != algorithm.name:
+        raise CheckpointError(
+            f"it is of algorithm {header.algorithm!r:.40}, not of {algorithm.name!r}"
+        )
+    known = algorithm.options
+    # an option that came after the file was written has a default that changes nothing
+    saved = parse_options(type(known), header.options, where="another version's learner")
+    for field in dataclasses.fields(known):
+        was, now = getattr(saved, field.name), getattr(known, field.name)
+        if was != now:
+            raise CheckpointError(
+                f"it was learned with {field.name}={was!r:.40}, not {now!r}; expected the same "
+                "options"
+            )
+
+
+def _restore(bound: Bound, header: Header, tensors: Params) -> None:
+    """Put the file's tensors where they belong; nothing is changed if one does not fit."""
+    targets, moments = _targets(bound), parted(tensors, _OPTIMISER)
+    names = tensors.keys() - named(_OPTIMISER, moments).keys()
     if names != targets.keys():
         name = min(names ^ targets.keys())
-        where = "is not in" if name in targets else "is only in"
-        raise CheckpointError(f"tensor {name!r:.60} {where} {path}; expected the same module")
+        where = "is not in it" if name in targets else "is only in it"
+        raise CheckpointError(f"tensor {name!r:.60} {where}; expected the same module")
     for name, target in targets.items():
-        saved_optimiser.require_alike(name, shown[name], target, path)
+        found = tensors[name]
+        if (found.shape, found.dtype) != (target.shape, target.dtype):
+            raise CheckpointError(
+                f"tensor {name!r} is {found.dtype} {tuple(found.shape)}; expected {target.dtype} "
+                f"{tuple(target.shape)}: the same module, of the same precision"
+            )
     if bound.optimiser is not None:
-        saved_optimiser.check_groups(bound.optimiser, header.groups, path)
-        saved_optimiser.check_moments(bound.optimiser, moments, header.scalars, path)
+        saved_optimiser.restore(bound.optimiser, moments, header.scalars, header.groups)
     elif moments or header.groups or header.scalars:
-        raise CheckpointError(f"{path} has an outer optimiser, and nothing is learned here")
+        raise CheckpointError("it has an outer optimiser, and nothing is learned here")
+    with torch.no_grad():
+        for name, target in targets.items():
+            target.copy_(tensors[name])
 
 
 def _targets(bound: Bound) -> Params:
@@ -188,56 +171,3 @@ def _targets(bound: Bound) -> Params:
         **named("statistics", bound.state.own_buffers),
     }
     return {name: saved_optimiser.as_real(value) for name, value in tensors.items()}
-
-
-def _json_options(algorithm: Algorithm) -> dict[str, Any]:
-    """Return the options as they come back from JSON."""
-    options: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(algorithm.options)))
-    return options
-
-
-def _defaults(algorithm: Algorithm) -> dict[str, Any]:
-    """Return the options that have a default, with it, as they come back from JSON."""
-    missing = dataclasses.MISSING
-    fields = dataclasses.fields(algorithm.options)
-    found = {field.name: field.default for field in fields if field.default is not missing}
-    options: dict[str, Any] = json.loads(json.dumps(found))
-    return options
-
-
-def _shown(found: Any) -> Tensor:
-    """Return a tensor of the shape and type of one in a file, without its content."""
-    shape = found.get_shape()
-    nothing = found[:0] if shape else found[...]
-    return torch.empty(shape, dtype=nothing.dtype, device="meta")
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - files alone need it
-
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            yield file
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path} does not exist; expected a file of MetaLearner.save"
-        ) from error
-    except (SafetensorError, OSError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise CheckpointError(f"{path} cannot be read: {reason}; use another copy") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write beside, then rename."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise

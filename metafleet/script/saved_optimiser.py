@@ -1,12 +1,11 @@
 """What an outer optimiser keeps, as tensors and numbers of a file, and back.
 
-Tensors are named "<index>.<moment>": what is kept for the learned parameter of that index. What may
-come back is found out by trying: a copy of the optimiser does one step.
+Tensors are named "<index>.<moment>": what is kept for the learned parameter of that index. Whether
+a file fits is found by trying: a copy of the optimiser takes it and does one step.
 """
 
 import copy
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -51,74 +50,43 @@ def groups_of(optimiser: torch.optim.Optimizer) -> list[dict[str, Any]]:
     return [{key: _plain(key, v) for key, v in g.items() if key != "params"} for g in groups]
 
 
-def check_moments(
-    optimiser: torch.optim.Optimizer,
-    tensors: Mapping[str, Tensor],
-    scalars: Mapping[str, float],
-    path: Path,
-) -> None:
-    """Refuse what the optimiser could not go on from.
-
-    Args:
-        optimiser: of the parameters that are learned; stays as it is.
-        tensors: as from ``split``; they need no content.
-        scalars: as from ``split``.
-        path: where they are from, for messages.
-
-    Raises:
-        CheckpointError: names the first thing that is missing, or of another shape or type.
-    """
-    params = [param for group in optimiser.param_groups for param in group["params"]]
-    for name in (*tensors, *scalars):
-        index = name.split(".", 1)[0]
-        if not (index.isdecimal() and int(index) < len(params)) or "." not in name:
-            raise CheckpointError(
-                f"{path} is damaged, or of another outer optimiser: it has 'optimiser.{name:.40}' "
-                f"for {len(params)} learned parameters"
-            )
-    if not tensors and not scalars:
-        return  # it never made a step, or keeps nothing
-    known, known_scalars = _after_one_step(optimiser)
-    if missing := (known.keys() | known_scalars.keys()) - (tensors.keys() | scalars.keys()):
-        raise CheckpointError(
-            f"{path} is of another outer optimiser, or damaged: 'optimiser.{min(missing)}' is not "
-            "in it; expected the same optimiser"
-        )
-    for name, value in tensors.items():
-        own = params[int(name.split(".", 1)[0])]
-        like = known.get(name, own if value.dim() else value)
-        require_alike(f"optimiser.{name}", value, like, path)
-
-
-def check_groups(
-    optimiser: torch.optim.Optimizer, groups: list[dict[str, Any]], path: Path
-) -> None:
-    """Refuse groups that are not such as the optimiser has.
-
-    Raises:
-        CheckpointError: names the key.
-    """
-    now = groups_of(optimiser)
-    known, found = ([sorted(g.keys() - _OF_SCHEDULES) for g in all_] for all_ in (now, groups))
-    if known != found:
-        raise CheckpointError(f"{path} is of another outer optimiser; expected the same")
-    for own, saved in zip(now, groups, strict=True):
-        for key in own.keys() & saved.keys():
-            if _kind(own[key]) != _kind(saved[key]):
-                raise CheckpointError(
-                    f"{path} has {key}={saved[key]!r:.40} for the outer optimiser; expected one "
-                    f"like {own[key]!r:.40}: use the same optimiser, or another copy of the file"
-                )
-
-
 def restore(
     optimiser: torch.optim.Optimizer,
     tensors: Mapping[str, Tensor],
     scalars: Mapping[str, float],
-    groups: list[dict[str, Any]],
+    groups: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Put back what was checked."""
-    params = [param for group in optimiser.param_groups for param in group["params"]]
+    """Take back what ``split`` and ``groups_of`` gave.
+
+    Raises:
+        CheckpointError: it is of another optimiser, or this one cannot go on from it; nothing is
+            changed.
+        KeyError, ValueError: a name is none of ``split``.
+    """
+    own = groups_of(optimiser)
+    known, found = ([sorted(g.keys() - _OF_SCHEDULES) for g in each] for each in (own, groups))
+    if known != found:
+        raise CheckpointError("it is of another outer optimiser; expected the same")
+    saved = _joined(optimiser, tensors, scalars, groups)
+    error = _error_after(optimiser, saved)
+    # a user's own class may not be made to be copied, which says nothing of the file
+    if error is not None and _error_after(optimiser, optimiser.state_dict()) is None:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise CheckpointError(
+            f"the outer optimiser cannot go on from it ({reason:.200}); expected a file of the "
+            "same optimiser"
+        ) from error
+    optimiser.load_state_dict(saved)
+
+
+def _joined(
+    optimiser: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+    scalars: Mapping[str, float],
+    groups: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return what ``load_state_dict`` takes."""
+    params = dict(enumerate(param for group in optimiser.param_groups for param in group["params"]))
     state: dict[int, dict[str, Any]] = {}
     for name, value in (*tensors.items(), *scalars.items()):
         index, moment = name.split(".", 1)
@@ -126,54 +94,26 @@ def restore(
         if param.is_complex() and isinstance(value, Tensor) and value.shape == (*param.shape, 2):
             value = torch.view_as_complex(value)  # noqa: PLW2901 - as it was split
         state.setdefault(int(index), {})[moment] = value
-    now = optimiser.state_dict()["param_groups"]
     whole = [
         {key: tuple(v) if isinstance(v, list) else v for key, v in saved.items()}
         | {"params": group["params"]}
-        for saved, group in zip(groups, now, strict=True)
+        for saved, group in zip(groups, optimiser.state_dict()["param_groups"], strict=True)
     ]
-    optimiser.load_state_dict({"state": state, "param_groups": whole})
+    return {"state": state, "param_groups": whole}
 
 
-def require_alike(name: str, found: Tensor, like: Tensor, path: Path) -> None:
-    """Refuse a tensor of another shape or type.
-
-    Raises:
-        CheckpointError: names it.
-    """
-    for what, is_now, expected in (
-        ("shape", tuple(found.shape), tuple(like.shape)),
-        ("type", found.dtype, like.dtype),
-    ):
-        if is_now != expected:
-            raise CheckpointError(
-                f"tensor {name!r} has {what} {is_now} in {path}; expected {expected}: the same "
-                "module, of the same precision"
-            )
-
-
-def _after_one_step(optimiser: torch.optim.Optimizer) -> tuple[Params, dict[str, float]]:
-    """Return what a copy keeps that went one step, along gradients of zero.
-
-    Nothing, where that cannot be done: somebody's own optimiser may not be made to be copied.
-    """
+def _error_after(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> Exception | None:
+    """Return what goes wrong in one step of a copy that has this state; None if nothing does."""
     try:
         tried = copy.deepcopy(optimiser)
+        tried.load_state_dict(copy.deepcopy(state))  # torch would share its tensors
         for group in tried.param_groups:
             for param in group["params"]:
                 param.grad = torch.zeros_like(param)
         tried.step()
-        return split(tried)
-    except Exception:  # whatever somebody's own makes of it
-        return {}, {}
-
-
-def _kind(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_kind(item) for item in value]
-    if isinstance(value, bool) or value is None:
-        return "switch"  # those of torch are None where torch decides
-    return "number" if isinstance(value, int | float) else "text"
+    except Exception as error:  # torch, and users' own classes, raise any
+        return error
+    return None
 
 
 def _plain(key: str, value: Any) -> Any:
