@@ -10,19 +10,17 @@ from types import TracebackType
 from typing import Self
 
 from filelock import Timeout
-from sqlalchemy import URL, Engine
-from sqlalchemy.orm import Session
+from sqlalchemy import URL, Connection, Engine
 
 from metafleet.db.connection import is_sqlite, make_engine, parse_url, reader_of, sqlite_path
 from metafleet.db.failures import shown, translated
 from metafleet.db.open_file import OpenFile
-from metafleet.db.records import SchemaStatus
-from metafleet.db.schema import read_status, refuse_newer, status, upgrade
+from metafleet.db.schema import SchemaStatus, read_status, refuse_newer, status, upgrade
 from metafleet.errors import DatabaseError, DatabaseUnavailableError
 
 log = logging.getLogger(__name__)
 
-Keeper = Callable[[Session], None]
+Keeper = Callable[[Connection], None]
 """Saves what must not be lost with a file."""
 
 
@@ -82,7 +80,7 @@ class Database:
         return shown(self._url)
 
     @contextmanager
-    def session(self, *, read_only: bool = False) -> Iterator[Session]:
+    def session(self, *, read_only: bool = False) -> Iterator[Connection]:
         """Open a transaction: committed when the block ends, rolled back when it raises.
 
         Args:
@@ -95,11 +93,7 @@ class Database:
         """
         opened = self._current()
         engine = opened.reader if read_only else opened.engine
-        with (
-            translated(self._url),
-            Session(engine, expire_on_commit=False) as session,
-            session.begin(),
-        ):
+        with translated(self._url), engine.begin() as session:
             yield session
         if not read_only and opened.is_moved:
             raise DatabaseUnavailableError(
@@ -148,7 +142,7 @@ class Database:
         assert lost.file is not None
         if not self._is_kept:
             for keeper in self._keepers:
-                with Session(lost.reader) as session, session.begin():
+                with lost.reader.begin() as session:
                     keeper(session)
             self._is_kept = True
         try:

@@ -3,23 +3,26 @@
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, Table, select
+from sqlalchemy import Connection, Select, Table, select
 
 from metafleet.db.upsert import Row
 
 R = TypeVar("R")
 
 
-def to_row(run_id: int, record: Any) -> Row:
-    """Spread a frozen record over the columns of its table."""
-    row: Row = {name: getattr(record, name) for name in record.__slots__}
-    row["run_id"] = run_id
-    return row
+def to_row(record: Any) -> Row:
+    """Spread a frozen record over columns."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def select_fields(table: Table, record_type: type[Any]) -> Select[Any]:
     """Select the columns a record needs, in the order of its fields."""
     return select(*(table.columns[field.name] for field in fields(record_type)))
+
+
+def read(session: Connection, record_type: type[R], query: Select[Any]) -> tuple[R, ...]:
+    """Run a query, and make a record of each row."""
+    return tuple(to_record(record_type, row) for row in session.execute(query))
 
 
 def to_record(record_type: type[R], row: Any) -> R:

@@ -2,6 +2,8 @@
 
 import os.path
 from contextlib import suppress
+from dataclasses import dataclass
+from pkgutil import iter_modules
 
 from alembic import command
 from alembic.config import Config
@@ -10,13 +12,34 @@ from sqlalchemy import URL, Connection, inspect, text
 from metafleet.contracts.private_files import private_files
 from metafleet.db.connection import is_sqlite, make_engine, parse_url, reader_of, sqlite_path
 from metafleet.db.failures import shown, translated
-from metafleet.db.records import SchemaStatus
+from metafleet.db.migrations import versions
 from metafleet.errors import DatabaseError
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = tuple(
+    sorted(module.name[1:5] for module in iter_modules(versions.__path__) if module.name[0] == "r")
+)
 """Every revision this code knows, oldest first; the last is the one it needs."""
 
 _ADVISORY_LOCK = 0x6D657461  # "meta": any number nobody else on the server takes
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaStatus:
+    """How the database's tables compare with what this code needs.
+
+    Attributes:
+        revision: the database's revision; None when it has none of our tables.
+        head: the revision this code needs.
+        is_current: both are the same.
+        is_newer: the database was upgraded by a newer version of the code.
+        has_tables: the database holds tables, ours or others'.
+    """
+
+    revision: str | None
+    head: str
+    is_current: bool
+    is_newer: bool
+    has_tables: bool
 
 
 def status(url: str) -> SchemaStatus:

@@ -3,15 +3,14 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Table, func, select
+from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
 
 Row = dict[str, Any]
 
 
 def upsert(
-    session: Session,
+    session: Connection,
     table: Table,
     rows: Sequence[Row],
     *,
@@ -23,7 +22,7 @@ def upsert(
 
     Args:
         session: the caller's transaction; nothing is committed.
-        table: mapped table.
+        table: where.
         rows: one dict of all columns for each row; a key may come twice, the last one wins.
         keys: columns of the unique key; default: the primary key.
         overwrite: False leaves rows that are there as they are.
@@ -31,7 +30,7 @@ def upsert(
     """
     if not rows:
         return
-    dialect = session.get_bind().dialect.name
+    dialect = session.dialect.name
     insert = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
     keys = keys or [column.name for column in table.primary_key]
     if overwrite:
@@ -43,12 +42,12 @@ def upsert(
         statement = insert.on_conflict_do_update(index_elements=keys, set_=replaced)
     else:
         statement = insert.on_conflict_do_nothing(index_elements=keys)
-    session.connection().execute(statement, list(rows))
+    session.execute(statement, list(rows))
 
 
-def skip_ids_in_use(session: Session, table: Table) -> None:
+def skip_ids_in_use(session: Connection, table: Table) -> None:
     """Have the next generated id of ``table`` be a free one, after a row was given its own."""
-    if session.get_bind().dialect.name == "postgresql":  # SQLite takes the largest plus one
+    if session.dialect.name == "postgresql":  # SQLite takes the largest plus one
         sequence = func.pg_get_serial_sequence(table.name, "id")
         session.execute(
             select(func.setval(sequence, select(func.max(table.c.id)).scalar_subquery()))

@@ -23,7 +23,7 @@ import psycopg
 import pytest
 
 from metafleet.db.engine import upgrade
-from metafleet.db.models import Base
+from metafleet.db.records import METADATA
 
 START_TIMEOUT_S = 60.0
 USER = "postgres"
@@ -63,7 +63,7 @@ class PostgresServer:
         """Return the URL of the database with all tables, emptied; much quicker than a new one."""
         others = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = "
         self.execute(f"{others} '{SHARED}'")  # what a killed process left open
-        tables = ", ".join(Base.metadata.tables)
+        tables = ", ".join(METADATA.tables)
         self.execute(f"TRUNCATE {tables} RESTART IDENTITY", SHARED)
         return self.url(SHARED)
 

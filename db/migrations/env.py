@@ -2,12 +2,12 @@
 
 from alembic import context
 
-from metafleet.db.models import Base
+from metafleet.db.records import METADATA
 
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
-    target_metadata=Base.metadata,
+    target_metadata=METADATA,
     compare_type=True,
     render_as_batch=connection.dialect.name == "sqlite",
 )

@@ -1,4 +1,6 @@
-"""Repositories: one noun each, over one session; they flush, the caller commits."""
+"""Repositories: one noun each, over one session; the caller commits."""
+
+from typing import Any, Final
 
 from metafleet.db.repositories.attempts import AttemptCountRepository, AttemptRepository
 from metafleet.db.repositories.checkpoints import CheckpointRepository
@@ -7,10 +9,22 @@ from metafleet.db.repositories.experiments import ExperimentRepository
 from metafleet.db.repositories.jobs import JobRepository
 from metafleet.db.repositories.outer_steps import OuterStepRepository
 from metafleet.db.repositories.run_queue import RunQueue
+from metafleet.db.repositories.run_rows import RunRows
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.db.repositories.servers import ServerRepository
 
+RUN_ROWS: Final[tuple[type[RunRows[Any]], ...]] = (
+    OuterStepRepository,
+    JobRepository,
+    AttemptRepository,
+    AttemptCountRepository,
+    EvaluationRepository,
+    CheckpointRepository,
+)
+"""All that a run has rows in, in the order in which they are written."""
+
 __all__ = [
+    "RUN_ROWS",
     "AttemptCountRepository",
     "AttemptRepository",
     "CheckpointRepository",
@@ -20,5 +34,6 @@ __all__ = [
     "OuterStepRepository",
     "RunQueue",
     "RunRepository",
+    "RunRows",
     "ServerRepository",
 ]

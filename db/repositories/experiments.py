@@ -2,22 +2,18 @@
 
 from typing import Any
 
-from sqlalchemy import Select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Select
 
-from metafleet.db.models import NAME_LENGTH, Experiment
-from metafleet.db.records import ExperimentRecord, utc_now
-from metafleet.db.rowmap import select_fields, to_record
+from metafleet.db.records import EXPERIMENTS, NAME_LENGTH, ExperimentRecord, utc_now
+from metafleet.db.rowmap import read, select_fields
 from metafleet.db.upsert import upsert
 from metafleet.errors import ConfigError
 
-_TABLE = Experiment.metadata.tables["experiments"]
-
 
 class ExperimentRepository:
-    """Experiments. Flushes only: the caller owns the transaction."""
+    """Experiments. The caller owns the transaction."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Connection) -> None:
         self._session = session
 
     def get_or_add(self, name: str) -> ExperimentRecord:
@@ -28,20 +24,17 @@ class ExperimentRepository:
         """
         check_name(name, "experiment")
         row = {"name": name, "created_at": utc_now()}
-        upsert(self._session, _TABLE, [row], keys=["name"], overwrite=False)
-        return to_record(ExperimentRecord, self._session.execute(_select(name)).one())
+        upsert(self._session, EXPERIMENTS, [row], keys=["name"], overwrite=False)
+        return read(self._session, ExperimentRecord, _select(name))[0]
 
     def find(self, name: str) -> ExperimentRecord | None:
         """Return the experiment of this name, or None."""
-        row = self._session.execute(_select(name)).one_or_none()
-        return None if row is None else to_record(ExperimentRecord, row)
+        return next(iter(read(self._session, ExperimentRecord, _select(name))), None)
 
     def list(self) -> tuple[ExperimentRecord, ...]:
         """Return all experiments by name."""
-        rows = self._session.execute(
-            select_fields(_TABLE, ExperimentRecord).order_by(_TABLE.c.name)
-        )
-        return tuple(to_record(ExperimentRecord, row) for row in rows)
+        query = select_fields(EXPERIMENTS, ExperimentRecord).order_by(EXPERIMENTS.c.name)
+        return read(self._session, ExperimentRecord, query)
 
 
 def check_name(name: str, what: str) -> None:
@@ -54,4 +47,4 @@ def check_name(name: str, what: str) -> None:
 
 
 def _select(name: str) -> Select[Any]:
-    return select_fields(_TABLE, ExperimentRecord).where(_TABLE.c.name == name)
+    return select_fields(EXPERIMENTS, ExperimentRecord).where(EXPERIMENTS.c.name == name)

@@ -4,41 +4,43 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, update
 
 from metafleet.db.clock import database_now
-from metafleet.db.models import Checkpoint, Run, Server
-from metafleet.db.records import RunRecord, RunStatus, TakenRun, utc_now
+from metafleet.db.records import (
+    CHECKPOINTS,
+    RUNS,
+    SERVERS,
+    RunRecord,
+    RunStatus,
+    TakenRun,
+    utc_now,
+)
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.db.repositories.servers import ALIVE_WITHIN_S
 
 MAX_DEATHS: Final = 5
 """How often a run is tried again after its process died without a word and without progress."""
 
-_RUNS = Run.metadata.tables["runs"]
-_SERVERS = Server.metadata.tables["servers"]
-_CHECKPOINTS = Checkpoint.metadata.tables["checkpoints"]
-
 
 class RunQueue:
-    """Detached runs, by priority and then by age. Flushes only: the caller owns the transaction.
+    """Detached runs, by priority and then by age. The caller owns the transaction.
 
     The database alone decides who executes a detached run: the ``owner`` in its row, as long as
     that server gives signs of life, under the ``epoch`` that it was given.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Connection) -> None:
         self._session = session
 
     def count_waiting(self) -> int:
         """Count the queued runs."""
-        query = select(func.count()).where(_RUNS.c.status == RunStatus.QUEUED.value)
+        query = select(func.count()).where(RUNS.c.status == RunStatus.QUEUED)
         return int(self._session.scalar(query) or 0)
 
     def is_waiting(self, *, may_take_over: bool) -> bool:
         """Claim that there is a run to be taken. Reads only, so that waiting locks nobody out."""
-        query = select(_RUNS.c.id).where(self._takeable(may_take_over)).limit(1)
+        query = select(RUNS.c.id).where(self._takeable(may_take_over)).limit(1)
         return self._session.scalar(query) is not None
 
     def take(self, server: str, *, may_take_over: bool) -> TakenRun | None:
@@ -54,9 +56,9 @@ class RunQueue:
                 database for a while must not: the others could not either, and only seem dead.
         """
         query = (
-            select(_RUNS.c.id)
+            select(RUNS.c.id)
             .where(self._takeable(may_take_over))
-            .order_by(_RUNS.c.priority.desc(), _RUNS.c.id)
+            .order_by(RUNS.c.priority.desc(), RUNS.c.id)
             .limit(1)
             .with_for_update(skip_locked=True)
         )
@@ -71,11 +73,11 @@ class RunQueue:
             RunRepository(self._session).next_epoch(run_id)
             return TakenRun(run=self._get(run_id), predecessor=predecessor)
         self._update(
-            _RUNS.c.id == run_id,
-            status=RunStatus.RUNNING.value,
+            RUNS.c.id == run_id,
+            status=RunStatus.RUNNING,
             owner=server,
-            epoch=_RUNS.c.epoch + 1,
-            started_at=func.coalesce(_RUNS.c.started_at, utc_now()),
+            epoch=RUNS.c.epoch + 1,
+            started_at=func.coalesce(RUNS.c.started_at, utc_now()),
             finished_at=None,
             error=None,
         )
@@ -84,7 +86,7 @@ class RunQueue:
     def give_back(self, run_id: int, *, owner: str, error: str | None = None) -> bool:
         """Put a run back into the queue; False when ``owner`` does not have it any more."""
         return self._update(
-            self._held(run_id, owner), status=RunStatus.QUEUED.value, owner=None, error=error
+            self._held(run_id, owner), status=RunStatus.QUEUED, owner=None, error=error
         )
 
     def give_all_back(self, *, owner: str) -> None:
@@ -93,15 +95,15 @@ class RunQueue:
 
     def give_others_back(self, *, owner: str, at_work: Collection[int]) -> None:
         """Put back what ``owner`` has without executing it: the answer to its taking was lost."""
-        is_its = and_(_RUNS.c.owner == owner, _RUNS.c.status == RunStatus.RUNNING.value)
-        is_idle = _RUNS.c.id.not_in(at_work)
-        self._update(and_(is_its, is_idle), status=RunStatus.QUEUED.value, owner=None)
+        is_its = and_(RUNS.c.owner == owner, RUNS.c.status == RunStatus.RUNNING)
+        is_idle = RUNS.c.id.not_in(at_work)
+        self._update(and_(is_its, is_idle), status=RunStatus.QUEUED, owner=None)
 
     def fail(self, run_id: int, *, owner: str, error: str) -> bool:
         """Mark a run as failed; False when ``owner`` does not have it any more."""
         return self._update(
             self._held(run_id, owner),
-            status=RunStatus.FAILED.value,
+            status=RunStatus.FAILED,
             owner=None,
             error=error,
             finished_at=utc_now(),
@@ -112,7 +114,7 @@ class RunQueue:
 
         A run that ``owner`` does not have any more stays as it is: its process said what happened.
         """
-        query = select(_RUNS.c.id).where(self._held(run_id, owner)).with_for_update()
+        query = select(RUNS.c.id).where(self._held(run_id, owner)).with_for_update()
         if self._session.scalar(query) is not None and self._count_death(self._get(run_id), reason):
             self.give_back(run_id, owner=owner, error=reason)
         return self._get(run_id)
@@ -124,11 +126,11 @@ class RunQueue:
         only one that never gets further is poison.
         """
         reached = self._session.scalar(
-            select(func.max(_CHECKPOINTS.c.step)).where(_CHECKPOINTS.c.run_id == run.id)
+            select(func.max(CHECKPOINTS.c.step)).where(CHECKPOINTS.c.run_id == run.id)
         )
         step = max(int(reached or 0), run.death_step)
         deaths = 1 if step > run.death_step else run.deaths + 1
-        self._update(_RUNS.c.id == run.id, deaths=deaths, death_step=step)
+        self._update(RUNS.c.id == run.id, deaths=deaths, death_step=step)
         if deaths <= MAX_DEATHS:
             return True
         RunRepository(self._session).mark_status(
@@ -140,21 +142,21 @@ class RunQueue:
         return False
 
     def _takeable(self, may_take_over: bool) -> ColumnElement[bool]:
-        queued = _RUNS.c.status == RunStatus.QUEUED.value
+        queued = RUNS.c.status == RunStatus.QUEUED
         if not may_take_over:
             return queued
         since = database_now(self._session) - timedelta(seconds=ALIVE_WITHIN_S)
-        is_alive = exists().where(_SERVERS.c.name == _RUNS.c.owner, _SERVERS.c.seen_at >= since)
-        running = _RUNS.c.status == RunStatus.RUNNING.value
-        return or_(queued, and_(running, _RUNS.c.detached, ~is_alive))
+        is_alive = exists().where(SERVERS.c.name == RUNS.c.owner, SERVERS.c.seen_at >= since)
+        running = RUNS.c.status == RunStatus.RUNNING
+        return or_(queued, and_(running, RUNS.c.detached, ~is_alive))
 
     def _held(self, run_id: int, owner: str) -> ColumnElement[bool]:
-        running = _RUNS.c.status == RunStatus.RUNNING.value
-        return and_(_RUNS.c.id == run_id, _RUNS.c.owner == owner, running)
+        running = RUNS.c.status == RunStatus.RUNNING
+        return and_(RUNS.c.id == run_id, RUNS.c.owner == owner, running)
 
     def _get(self, run_id: int) -> RunRecord:
         return RunRepository(self._session).get(run_id)
 
     def _update(self, condition: ColumnElement[bool], **values: Any) -> bool:
-        statement = update(_RUNS).where(condition).values(values).returning(_RUNS.c.id)
+        statement = update(RUNS).where(condition).values(values).returning(RUNS.c.id)
         return bool(self._session.execute(statement).all())

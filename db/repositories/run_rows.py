@@ -1,30 +1,59 @@
-"""All rows of one run, for what has to be kept elsewhere."""
+"""What the repositories of a run's rows have in common."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Generic, TypeVar
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Select, Table
 
-from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord
-from metafleet.db.models import Base
-from metafleet.db.records import CheckpointRecord, EvaluationRecord, JobRecord, OuterStepRecord
-from metafleet.db.rowmap import select_fields, to_record
+from metafleet.db.rowmap import read, select_fields, to_record, to_row
+from metafleet.db.upsert import upsert
 
+R = TypeVar("R")
 _AT_ONCE = 1_000
-_RECORDS: tuple[tuple[str, type[Any]], ...] = (
-    ("outer_steps", OuterStepRecord),
-    ("jobs", JobRecord),
-    ("attempts", AttemptRecord),
-    ("attempt_counts", AttemptCountRecord),
-    ("evaluations", EvaluationRecord),
-    ("checkpoints", CheckpointRecord),
-)
 
 
-def read_rows(session: Session, run_id: int) -> Iterator[Any]:
-    """Hand out the records of a run's rows, table by table, in memory a thousand at a time."""
-    for name, record in _RECORDS:
-        table = Base.metadata.tables[name]
-        query = select_fields(table, record).where(table.c.run_id == run_id)
-        for row in session.execute(query.execution_options(yield_per=_AT_ONCE)):
-            yield to_record(record, row)
+class RunRows(Generic[R]):
+    """Rows of runs. The caller owns the transaction.
+
+    Attributes:
+        table, record: where the rows are, and what they are read as.
+        keeps: columns that a row leaves as they are when it replaces another.
+    """
+
+    table: ClassVar[Table]
+    record: ClassVar[type[Any]]
+    keeps: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, session: Connection) -> None:
+        self._session = session
+
+    def upsert_many(
+        self,
+        run_id: int,
+        records: Iterable[R],
+        *,
+        overwrite: bool = True,
+        keep: tuple[str, ...] = (),
+    ) -> None:
+        """Write rows; where the key is there already, replace the other columns.
+
+        Args:
+            run_id: of which run.
+            records: the rows.
+            overwrite: False leaves rows that are there as they are.
+            keep: columns that a replacement leaves alone, besides ``keeps``.
+        """
+        rows = [{**to_row(record), "run_id": run_id} for record in records]
+        upsert(self._session, self.table, rows, overwrite=overwrite, keep=(*self.keeps, *keep))
+
+    def stream(self, run_id: int) -> Iterator[R]:
+        """Hand out all rows of a run, in memory a thousand at a time."""
+        query = self._select(run_id).execution_options(yield_per=_AT_ONCE)
+        for row in self._session.execute(query):
+            yield to_record(self.record, row)
+
+    def _select(self, run_id: int) -> Select[Any]:
+        return select_fields(self.table, self.record).where(self.table.c.run_id == run_id)
+
+    def _read(self, query: Select[Any]) -> tuple[R, ...]:
+        return read(self._session, self.record, query)

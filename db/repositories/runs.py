@@ -2,23 +2,19 @@
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, Select, case, func, or_, select, update
 
-from metafleet.db.models import Experiment, Run
-from metafleet.db.records import NewRun, RunRecord, RunStatus, utc_now
+from metafleet.db.records import EXPERIMENTS, RUNS, NewRun, RunRecord, RunStatus, utc_now
 from metafleet.db.repositories.experiments import ExperimentRepository, check_name
-from metafleet.db.upsert import skip_ids_in_use, upsert
+from metafleet.db.rowmap import read, to_row
+from metafleet.db.upsert import Row, skip_ids_in_use, upsert
 from metafleet.errors import ConfigError, DatabaseError, FencedError, RunNotFoundError
 from metafleet.seeds import MAX_SEED
 
 LATEST = "latest"
 MAX_ID = 2**31 - 1
-_TABLE = Run.metadata.tables["runs"]
-_EXPERIMENTS = Experiment.metadata.tables["experiments"]
 # no vowels and no look-alikes: no words, nothing to misread; a letter first, so it is no number
 _FIRST = "bcdfghjkmnpqrstvwxz"
 _REST = _FIRST + "23456789"
@@ -27,9 +23,9 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 class RunRepository:
-    """Runs. Flushes only: the caller owns the transaction."""
+    """Runs. The caller owns the transaction."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Connection) -> None:
         self._session = session
 
     def add(self, new: NewRun) -> RunRecord:
@@ -41,34 +37,23 @@ class RunRepository:
         """
         check_name(new.name, "run")
         refuse_reserved(new.name)
-        if self._find_by(_TABLE.c.uid == new.name) is not None:
+        if self._find_by(RUNS.c.uid == new.name) is not None:
             raise ConfigError(f"run name {new.name!r} is another run's uid; choose another name")
         if not 0 <= new.seed <= MAX_SEED:
             raise ConfigError(f"seed={new.seed}; expected 0 <= seed <= {MAX_SEED}")
         experiment = ExperimentRepository(self._session).get_or_add(new.experiment)
         row = {
+            **_row_of(new),
             "experiment_id": experiment.id,
-            "name": new.name,
-            "seed": new.seed,
-            "status": (RunStatus.QUEUED if new.detached else RunStatus.CREATED).value,
-            "detached": new.detached,
-            "priority": new.priority,
-            "owner": new.owner,
-            "config": dict(new.config),
-            "code_version": new.code_version,
-            "package_versions": dict(new.package_versions),
-            "data_digest": new.data_digest,
-            "fingerprint": dict(new.fingerprint),
-            "host": new.host,
-            "n_steps": new.n_steps,
+            "status": RunStatus.QUEUED if new.detached else RunStatus.CREATED,
             "created_at": utc_now(),
         }
         while True:
             uid = secrets.choice(_FIRST) + "".join(
                 secrets.choice(_REST) for _ in range(_UID_LENGTH - 1)
             )
-            if self._find_by(or_(_TABLE.c.uid == uid, _TABLE.c.name == uid)) is None:
-                upsert(self._session, _TABLE, [{**row, "uid": uid}], keys=["uid"], overwrite=False)
+            if self._find_by(or_(RUNS.c.uid == uid, RUNS.c.name == uid)) is None:
+                upsert(self._session, RUNS, [{**row, "uid": uid}], keys=["uid"], overwrite=False)
                 return self.get(uid)
 
     def put_back(self, run: RunRecord, *, may_renumber: bool = False) -> int:
@@ -83,23 +68,23 @@ class RunRepository:
         Raises:
             DatabaseError: its id is another run's here.
         """
-        found = self._find_by(_TABLE.c.uid == run.uid)
+        found = self._find_by(RUNS.c.uid == run.uid)
         if found is not None:
             if (found.epoch, found.steps_done) < (run.epoch, run.steps_done):
-                self._update(found.id, _columns_of(run))
+                self._update(found.id, _row_of(run))
             return found.id
-        other = self._find_by(_TABLE.c.id == run.id)
+        other = self._find_by(RUNS.c.id == run.id)
         if other is not None and not may_renumber:
             raise DatabaseError(
                 f"run {run.id} is {other.uid} in this database, and was {run.uid}: another was put "
                 "in the place of the one in use"
             )
         experiment = ExperimentRepository(self._session).get_or_add(run.experiment)
-        row = {**_columns_of(run), "uid": run.uid, "experiment_id": experiment.id}
+        row = {**_row_of(run), "uid": run.uid, "experiment_id": experiment.id}
         if other is None:
             row["id"] = run.id
-        upsert(self._session, _TABLE, [row], keys=["uid"], overwrite=False)
-        skip_ids_in_use(self._session, _TABLE)
+        upsert(self._session, RUNS, [row], keys=["uid"], overwrite=False)
+        skip_ids_in_use(self._session, RUNS)
         return self.get(run.uid).id
 
     def get(self, ref: int | str) -> RunRecord:
@@ -118,9 +103,9 @@ class RunRepository:
         if ref == LATEST:
             return self._find_by(None)
         number = _as_id(ref)
-        found = None if number is None else self._find_by(_TABLE.c.id == number)
+        found = None if number is None else self._find_by(RUNS.c.id == number)
         if found is None and isinstance(ref, str) and "\0" not in ref:
-            found = self._find_by(_TABLE.c.uid == ref) or self._find_by(_TABLE.c.name == ref)
+            found = self._find_by(RUNS.c.uid == ref) or self._find_by(RUNS.c.name == ref)
         return found
 
     def list(
@@ -137,18 +122,18 @@ class RunRepository:
             status: only runs in this status.
             experiment: only runs of the experiment of this name.
         """
-        query = _select_runs().order_by(_TABLE.c.id.desc()).limit(limit)
+        query = _select_runs().order_by(RUNS.c.id.desc()).limit(limit)
         if status is not None:
-            query = query.where(_TABLE.c.status == status.value)
+            query = query.where(RUNS.c.status == status)
         if experiment is not None:
-            query = query.where(_EXPERIMENTS.c.name == experiment)
-        return tuple(_to_record(row) for row in self._session.execute(query))
+            query = query.where(EXPERIMENTS.c.name == experiment)
+        return read(self._session, RunRecord, query)
 
     def list_attached(self) -> tuple[RunRecord, ...]:
         """Return the runs that processes created or execute for themselves."""
-        open_ = (RunStatus.CREATED.value, RunStatus.RUNNING.value)
-        attached = (_TABLE.c.status.in_(open_), ~_TABLE.c.detached, _TABLE.c.owner.is_not(None))
-        return tuple(_to_record(r) for r in self._session.execute(_select_runs().where(*attached)))
+        open_ = (RunStatus.CREATED, RunStatus.RUNNING)
+        attached = (RUNS.c.status.in_(open_), ~RUNS.c.detached, RUNS.c.owner.is_not(None))
+        return read(self._session, RunRecord, _select_runs().where(*attached))
 
     def mark_status(self, run_id: int, status: RunStatus, *, error: str | None = None) -> None:
         """Set the status, the error that goes with it, and the times of start and end.
@@ -164,9 +149,9 @@ class RunRepository:
             RunNotFoundError: no such run.
         """
         now = utc_now()
-        values: dict[str, Any] = {"status": status.value, "error": error}
+        values: dict[str, Any] = {"status": status, "error": error}
         if status is RunStatus.RUNNING:
-            values["started_at"] = func.coalesce(_TABLE.c.started_at, now)
+            values["started_at"] = func.coalesce(RUNS.c.started_at, now)
         if status is RunStatus.QUEUED:
             values["detached"] = True
         if status.is_final or status is RunStatus.QUEUED:
@@ -197,7 +182,7 @@ class RunRepository:
         Raises:
             RunNotFoundError: no such run.
         """
-        statement = update(_TABLE).where(_TABLE.c.id == run_id, _TABLE.c.calibration.is_(None))
+        statement = update(RUNS).where(RUNS.c.id == run_id, RUNS.c.calibration.is_(None))
         self._session.execute(statement.values(calibration=dict(calibration)))
         return self.get(run_id).calibration or calibration
 
@@ -207,7 +192,7 @@ class RunRepository:
         Raises:
             RunNotFoundError: no such run.
         """
-        epoch = self._raise_epoch(_TABLE.c.id == run_id)
+        epoch = self._raise_epoch(RUNS.c.id == run_id)
         if epoch is None:
             raise RunNotFoundError(self._not_found(run_id))
         return epoch
@@ -228,7 +213,7 @@ class RunRepository:
             RunNotFoundError: no such run.
         """
         epoch = self._raise_epoch(
-            *(_TABLE.c.id == run_id, _TABLE.c.epoch == seen_epoch),
+            *(RUNS.c.id == run_id, RUNS.c.epoch == seen_epoch),
             values={"owner": attach_to, "detached": False} if attach_to else {},
             beyond=beyond,
         )
@@ -249,7 +234,7 @@ class RunRepository:
             ConfigError: the run has ended already.
             RunNotFoundError: no such run.
         """
-        query = select(_TABLE.c.status).where(_TABLE.c.id == run_id).with_for_update()
+        query = select(RUNS.c.status).where(RUNS.c.id == run_id).with_for_update()
         self._session.scalar(query)
         run = self.get(run_id)
         if run.status is RunStatus.CANCELLED:
@@ -259,14 +244,14 @@ class RunRepository:
                 f"run {run_id} is {run.status} already; only a run that waits or runs can be "
                 "cancelled"
             )
-        self._raise_epoch(_TABLE.c.id == run_id)
+        self._raise_epoch(RUNS.c.id == run_id)
         self.mark_status(run_id, RunStatus.CANCELLED)
         return run
 
     def is_held(self, run_id: int, *, owner: str, epoch: int) -> bool:
         """Return whether ``owner`` executes the run, at ``epoch``."""
-        query = select(_TABLE.c.id).where(
-            *(_TABLE.c.id == run_id, _TABLE.c.owner == owner, _TABLE.c.epoch == epoch)
+        query = select(RUNS.c.id).where(
+            *(RUNS.c.id == run_id, RUNS.c.owner == owner, RUNS.c.epoch == epoch)
         )
         return self._session.scalar(query) is not None
 
@@ -277,7 +262,7 @@ class RunRepository:
             FencedError: it is at another epoch.
             RunNotFoundError: no such run, or it has another ``uid``.
         """
-        query = select(_TABLE.c.epoch, _TABLE.c.uid).where(_TABLE.c.id == run_id)
+        query = select(RUNS.c.epoch, RUNS.c.uid).where(RUNS.c.id == run_id)
         found = self._session.execute(query.with_for_update()).one_or_none()
         if found is not None and uid not in (None, found.uid):
             raise RunNotFoundError(self._not_found(str(uid)))
@@ -290,26 +275,25 @@ class RunRepository:
         values: Mapping[str, Any] = _NOTHING,
         beyond: int = 0,
     ) -> int | None:
-        highest = case((_TABLE.c.epoch < beyond, beyond), else_=_TABLE.c.epoch)
+        highest = case((RUNS.c.epoch < beyond, beyond), else_=RUNS.c.epoch)
         raised = {**values, "epoch": highest + 1}
-        statement = update(_TABLE).where(*conditions).values(raised)
-        epoch: int | None = self._session.scalar(statement.returning(_TABLE.c.epoch))
+        statement = update(RUNS).where(*conditions).values(raised)
+        epoch: int | None = self._session.scalar(statement.returning(RUNS.c.epoch))
         return epoch
 
     def _update(self, run_id: int, values: dict[str, Any]) -> None:
-        statement = update(_TABLE).where(_TABLE.c.id == run_id).values(values)
-        if self._session.scalar(statement.returning(_TABLE.c.id)) is None:
+        statement = update(RUNS).where(RUNS.c.id == run_id).values(values)
+        if self._session.scalar(statement.returning(RUNS.c.id)) is None:
             raise RunNotFoundError(self._not_found(run_id))
 
     def _find_by(self, condition: ColumnElement[bool] | None) -> RunRecord | None:
-        query = _select_runs().order_by(_TABLE.c.id.desc()).limit(1)
+        query = _select_runs().order_by(RUNS.c.id.desc()).limit(1)
         if condition is not None:
             query = query.where(condition)
-        row = self._session.execute(query).one_or_none()
-        return None if row is None else _to_record(row)
+        return next(iter(read(self._session, RunRecord, query)), None)
 
     def _fenced(self, run_id: int, epoch: int) -> FencedError | RunNotFoundError:
-        current = self._session.scalar(select(_TABLE.c.epoch).where(_TABLE.c.id == run_id))
+        current = self._session.scalar(select(RUNS.c.epoch).where(RUNS.c.id == run_id))
         if current is None:
             return RunNotFoundError(self._not_found(run_id))
         return FencedError(
@@ -318,7 +302,7 @@ class RunRepository:
         )
 
     def _not_found(self, ref: int | str) -> str:
-        count = self._session.scalar(select(func.count()).select_from(_TABLE))
+        count = self._session.scalar(select(func.count()).select_from(RUNS))
         newest = self._find_by(None)
         if newest is None:
             return f"no run {ref!r}: there are no runs yet; start one with `metafleet submit`"
@@ -345,20 +329,13 @@ def _as_id(ref: int | str) -> int | None:
     return number if 0 < number <= MAX_ID else None
 
 
-def _columns_of(run: RunRecord) -> dict[str, Any]:
-    """Return a run's columns, but for those that say which run it is."""
-    apart = {"id", "uid", "experiment", "experiment_id"}
-    values = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in apart}
-    return {**values, "status": run.status.value}
+def _row_of(run: NewRun) -> Row:
+    """Return a run's columns, without those that name it."""
+    names = ("id", "uid", "experiment", "experiment_id")
+    return {name: value for name, value in to_row(run).items() if name not in names}
 
 
 def _select_runs() -> Select[Any]:
-    return select(_TABLE, _EXPERIMENTS.c.name.label("experiment")).join(
-        _EXPERIMENTS, _TABLE.c.experiment_id == _EXPERIMENTS.c.id
+    return select(RUNS, EXPERIMENTS.c.name.label("experiment")).join(
+        EXPERIMENTS, RUNS.c.experiment_id == EXPERIMENTS.c.id
     )
-
-
-def _to_record(row: Any) -> RunRecord:
-    fields = dict(row._mapping)
-    fields["status"] = RunStatus(fields["status"])
-    return RunRecord(**fields)

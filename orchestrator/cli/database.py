@@ -5,8 +5,7 @@ from dataclasses import asdict
 import click
 
 from metafleet.contracts.settings import redact_url
-from metafleet.db.records import SchemaStatus
-from metafleet.db.schema import status, upgrade
+from metafleet.db.schema import SchemaStatus, status, upgrade
 from metafleet.orchestrator.cli.context import echo_json, load_settings
 
 

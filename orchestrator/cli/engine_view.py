@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from metafleet.db.attempt_records import AttemptTotal, Outcome
-from metafleet.db.records import OuterStepRecord
+from metafleet.db.records import AttemptTotal, Outcome, OuterStepRecord
 from metafleet.orchestrator.cli.tables import make_facts
 from metafleet.orchestrator.engine.step import name_shards
 from metafleet.orchestrator.reporting.figures import counted

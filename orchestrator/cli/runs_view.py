@@ -1,16 +1,17 @@
 """`metafleet runs list` and `metafleet runs show`."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import click
 from rich.markup import escape
 from rich.table import Table
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from metafleet.contracts.settings import Settings
-from metafleet.db.attempt_records import AttemptRecord, AttemptTotal
 from metafleet.db.records import (
+    AttemptRecord,
+    AttemptTotal,
     CheckpointRecord,
     EvaluationRecord,
     JobTotals,
@@ -78,7 +79,7 @@ class RunView:
     attempts: tuple[AttemptRecord, ...]
 
     @classmethod
-    def read(cls, session: Session, ref: str) -> "RunView":
+    def read(cls, session: Connection, ref: str) -> "RunView":
         """Read a run by id, uid, name or "latest"; raises RunNotFoundError."""
         run = RunRepository(session).get(ref)
         return cls(
@@ -242,14 +243,19 @@ def _facts(view: RunView) -> Table:
                 *(f"{n} {v}" for n, v in run.package_versions.items()),
             ]
         ),
-        "data": run.data_digest,
-        "host": run.host,
+        **_headed(run),
         "started": f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC" if run.started_at else None,
     }
     for name, value in rows.items():
         if value:
             table.add_row(name, value)
     return table
+
+
+def _headed(run: RunRecord) -> dict[str, str]:
+    """Give the fields of the record that need no words here, under their own headings."""
+    headed = [(f.metadata["heading"], f.name) for f in fields(run) if "heading" in f.metadata]
+    return {heading: str(getattr(run, name) or "") for heading, name in headed}
 
 
 def _what(run: RunRecord) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 
 from metafleet.contracts.discarded_attempts import Dropped
 from metafleet.contracts.job import ShardResult
-from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord, Outcome
+from metafleet.db.records import AttemptCountRecord, AttemptRecord, Outcome
 
 MOST_OF_A_STEP: Final = 100
 """Attempts of one step that get a row of their own; all are counted."""

@@ -14,7 +14,7 @@ from metafleet.contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_re
 from metafleet.contracts.keys import RunKeys, queue_list
 from metafleet.contracts.ledger import RunLedger, RunStatus
 from metafleet.contracts.signing import verify
-from metafleet.db.attempt_records import Outcome
+from metafleet.db.records import Outcome
 from metafleet.errors import (
     BlobMissingError,
     ContractError,

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Final
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from metafleet.db.records import RunRecord
-from metafleet.db.repositories.run_rows import read_rows
+from metafleet.db.repositories import RUN_ROWS
 from metafleet.errors import DatabaseUnavailableError
 from metafleet.orchestrator.recording.rows import EpochRow, LostRun
 from metafleet.orchestrator.recording.spill import SpillFile
@@ -16,7 +16,7 @@ _GAP: Final = -1
 """Epoch of rows that only fill gaps: they were in a database already, perhaps in a newer form."""
 
 
-def keep_rows(session: Session, run: RunRecord, file: SpillFile, *, batch_rows: int) -> int:
+def keep_rows(session: Connection, run: RunRecord, file: SpillFile, *, batch_rows: int) -> int:
     """Append the run and all its rows to ``file``; return how many rows it has.
 
     Raises:
@@ -24,7 +24,7 @@ def keep_rows(session: Session, run: RunRecord, file: SpillFile, *, batch_rows: 
     """
     rows: Iterator[EpochRow] = chain(
         [EpochRow(run.epoch, LostRun(run=run))],
-        (EpochRow(_GAP, row) for row in read_rows(session, run.id)),
+        (EpochRow(_GAP, row) for rows in RUN_ROWS for row in rows(session).stream(run.id)),
     )
     n_rows = -1  # the run itself is none
     try:

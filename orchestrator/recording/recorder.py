@@ -10,11 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
-from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord
 from metafleet.db.engine import Database
 from metafleet.db.records import (
+    AttemptCountRecord,
+    AttemptRecord,
     CheckpointRecord,
     EvaluationRecord,
     JobRecord,
@@ -337,7 +338,7 @@ class Recorder:
             lost_run=lambda: self._run if self._is_moved else None,
         )
 
-    def _runs_in(self, session: Session) -> RunRepository:
+    def _runs_in(self, session: Connection) -> RunRepository:
         """Return the runs, ours among them though the database may have been another until now."""
         runs = RunRepository(session)
         if self._is_moved:
@@ -347,7 +348,7 @@ class Recorder:
     def _lost_run(self) -> EpochRow:
         return EpochRow(self._epoch, LostRun(run=replace(self._run, epoch=self._epoch)))
 
-    def _keep(self, session: Session) -> None:
+    def _keep(self, session: Connection) -> None:
         """Take all rows of the run out of a database file that is about to be lost."""
         found = RunRepository(session).find(self._run.uid)
         with self._changed:

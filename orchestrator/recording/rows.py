@@ -9,11 +9,12 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
-from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord
 from metafleet.db.engine import Database
 from metafleet.db.records import (
+    AttemptCountRecord,
+    AttemptRecord,
     CheckpointRecord,
     EvaluationRecord,
     JobRecord,
@@ -22,12 +23,7 @@ from metafleet.db.records import (
     RunStatus,
 )
 from metafleet.db.repositories import (
-    AttemptCountRepository,
-    AttemptRepository,
-    CheckpointRepository,
-    EvaluationRepository,
-    JobRepository,
-    OuterStepRepository,
+    RUN_ROWS,
     RunRepository,
 )
 
@@ -62,14 +58,6 @@ Row = (
     | LostRun
 )
 
-_REPOSITORIES = (
-    (OuterStepRecord, OuterStepRepository),
-    (JobRecord, JobRepository),
-    (AttemptRecord, AttemptRepository),
-    (AttemptCountRecord, AttemptCountRepository),
-    (EvaluationRecord, EvaluationRepository),
-    (CheckpointRecord, CheckpointRepository),
-)
 _TYPES: dict[str, type[Any]] = {
     "outer_step": OuterStepRecord,
     "job": JobRecord,
@@ -155,14 +143,14 @@ def write_rows(
         for written_in, group in groupby(items, key=attrgetter("epoch")):
             is_own = written_in >= own_from
             rows = [item.row for item in group]
-            for row_type, repository in _REPOSITORIES:
-                chosen: list[Any] = [row for row in rows if type(row) is row_type]
+            for repository in RUN_ROWS:
+                chosen = [row for row in rows if type(row) is repository.record]
                 repository(session).upsert_many(run.id, chosen, overwrite=is_own)
             if is_own:
                 _write_progress(session, run.id, rows)
 
 
-def _write_progress(session: Session, run_id: int, rows: Iterable[Row]) -> None:
+def _write_progress(session: Connection, run_id: int, rows: Iterable[Row]) -> None:
     steps_done: int | None = None
     sha256: str | None = None
     change: StatusChange | None = None

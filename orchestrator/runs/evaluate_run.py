@@ -8,7 +8,7 @@ from typing import Any
 
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
-from metafleet.db.models import LABEL_LENGTH
+from metafleet.db.records import LABEL_LENGTH
 from metafleet.db.repositories import EvaluationRepository, RunRepository
 from metafleet.episode import CLASS_TEXT
 from metafleet.episodes.problem_of import problem_of
@@ -96,7 +96,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     with database.session() as session:
         # the run's own validation or test may have judged the same episodes
         rows = [evaluation_record(done) for done in results]
-        EvaluationRepository(session).upsert_many(run.id, rows, keep_best=True)
+        EvaluationRepository(session).upsert_many(run.id, rows, keep=("is_best",))
     return results
 
 

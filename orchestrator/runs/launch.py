@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from metafleet.contracts.settings import Settings
 from metafleet.contracts.version import code_version
@@ -213,7 +213,7 @@ def execute_run(  # noqa: PLR0913 - options of one command
     )
 
 
-def _refuse_served(session: Session, run: RunRecord) -> None:
+def _refuse_served(session: Connection, run: RunRecord) -> None:
     """Leave a run alone that a living server executes."""
     is_served = run.status is RunStatus.RUNNING and run.detached and run.owner is not None
     if is_served and ServerRepository(session).is_alive(str(run.owner)):

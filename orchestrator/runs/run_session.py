@@ -11,9 +11,8 @@ from typing import Final, Self
 from metafleet.contracts.code_used import describe_code
 from metafleet.contracts.device import prepare_process
 from metafleet.contracts.settings import Settings
-from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord
 from metafleet.db.engine import Database
-from metafleet.db.records import RunRecord, RunStatus
+from metafleet.db.records import AttemptCountRecord, AttemptRecord, RunRecord, RunStatus
 from metafleet.db.repositories import CheckpointRepository, RunRepository
 from metafleet.episode import META_TEST
 from metafleet.errors import (

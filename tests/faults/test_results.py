@@ -14,8 +14,8 @@ from metafleet.contracts.keys import queue_list
 from metafleet.contracts.ledger import JobLedger
 from metafleet.contracts.settings import Settings
 from metafleet.contracts.signing import sign
-from metafleet.db.attempt_records import Outcome
 from metafleet.db.engine import Database
+from metafleet.db.records import Outcome
 from metafleet.db.repositories import AttemptCountRepository
 from metafleet.workers.inner_loop import InnerLoopRunner
 from tests.faults.running import EXPERIMENT, Running

@@ -60,6 +60,6 @@ def test_a_read_only_session_cannot_write(postgres_url: str) -> None:
             pytest.raises(DatabaseError, match="read-only"),
             database.session(read_only=True) as session,
         ):
-            session.connection().exec_driver_sql("DELETE FROM runs")
+            session.exec_driver_sql("DELETE FROM runs")
         with database.session() as session:
-            session.connection().exec_driver_sql("DELETE FROM runs")
+            session.exec_driver_sql("DELETE FROM runs")

@@ -38,7 +38,6 @@ with Database.open(sys.argv[1]) as database:
     for step in count(1):
         with database.session() as session:
             OuterStepRepository(session).upsert_many(1, [make_step(step)])
-            session.flush()
             if step == 50:
                 print("half a batch", flush=True)
                 sys.stdin.read()

@@ -281,7 +281,7 @@ class TestEvaluationsAndCheckpoints:
             evaluations = EvaluationRepository(session)
             evaluations.upsert_many(run.id, [_evaluation(accuracy=0.5, is_best=True)])
             again = [_evaluation(accuracy=0.6), _evaluation(step=200)]
-            evaluations.upsert_many(run.id, again, keep_best=True)
+            evaluations.upsert_many(run.id, again, keep=("is_best",))
             found = [(e.accuracy, e.is_best) for e in evaluations.list(run.id)]
             assert found == [(0.6, True), (0.9, False)]
 

@@ -9,8 +9,7 @@ from sqlalchemy import update
 
 from metafleet.db.clock import database_now
 from metafleet.db.engine import Database
-from metafleet.db.models import Server
-from metafleet.db.records import CheckpointRecord, RunRecord, RunStatus, TakenRun
+from metafleet.db.records import SERVERS, CheckpointRecord, RunRecord, RunStatus, TakenRun
 from metafleet.db.repositories import (
     CheckpointRepository,
     RunQueue,
@@ -20,8 +19,6 @@ from metafleet.db.repositories import (
 from metafleet.db.repositories.run_queue import MAX_DEATHS
 from metafleet.errors import ConfigError, FencedError
 from tests.databases import add_run, new_run
-
-_SERVERS = Server.metadata.tables["servers"]
 
 
 def queue_run(database: Database, *, priority: int = 0) -> RunRecord:
@@ -39,7 +36,7 @@ def beat(database: Database, *names: str) -> None:
 def fall_silent(database: Database, name: str) -> None:
     with database.session() as session:
         long_ago = database_now(session) - timedelta(seconds=30)
-        session.execute(update(_SERVERS).where(_SERVERS.c.name == name).values(seen_at=long_ago))
+        session.execute(update(SERVERS).where(SERVERS.c.name == name).values(seen_at=long_ago))
 
 
 def take(database: Database, server: str, *, may_take_over: bool = True) -> TakenRun | None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from metafleet.db.engine import Database
-from metafleet.db.models import AttemptCount
+from metafleet.db.records import ATTEMPT_COUNTS
 from metafleet.errors import ImpureError
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.sources import disk_digest
@@ -167,8 +167,8 @@ def test_learners_that_draw_from_global_generators_have_the_same_bits_everywhere
     assert_every_shard_once(pair.settings, run, steps=2, shards=4)
     with Database.open(pair.settings.database_url) as database, database.session() as session:
         rows = session.execute(
-            select(AttemptCount.outcome, AttemptCount.n).where(
-                AttemptCount.run_id == run.id, AttemptCount.stream == "train-again"
+            select(ATTEMPT_COUNTS.c.outcome, ATTEMPT_COUNTS.c.n).where(
+                ATTEMPT_COUNTS.c.run_id == run.id, ATTEMPT_COUNTS.c.stream == "train-again"
             )
         )
         again = {outcome: n for outcome, n in rows}

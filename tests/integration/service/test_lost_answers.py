@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
@@ -27,7 +27,7 @@ class LosesAnAnswer(Database):
     n_lost, give_up_s = 0, math.inf
 
     @contextmanager
-    def session(self, *, read_only: bool = False) -> Iterator[Session]:
+    def session(self, *, read_only: bool = False) -> Iterator[Connection]:
         assert time.monotonic() < self.give_up_s, "the run is nobody's although its server lives"
         with super().session(read_only=read_only) as session:
             yield session

@@ -93,8 +93,7 @@ def test_a_home_that_is_not_there_or_belongs_to_another_is_no_error(
 
 def test_a_database_and_the_files_of_its_log_are_private_from_the_start(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    with Database.open(f"sqlite:///{home}/metafleet.db") as database, database.session() as session:
-        session.connection()
+    with Database.open(f"sqlite:///{home}/metafleet.db") as database, database.session():
         found = {path.name: mode(path) for path in home.iterdir()}
 
     assert mode(home) == 0o700

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, create_engine, inspect, text
 
 from metafleet.db.connection import make_engine, parse_url
 from metafleet.db.engine import Database, status, upgrade
-from metafleet.db.models import Base
+from metafleet.db.records import METADATA
 from metafleet.db.schema import REVISIONS, alembic_config
 from metafleet.errors import DatabaseError
 
@@ -182,4 +182,4 @@ def copy_as_a_wheel_would(source: Path, target: Path) -> None:
 def schema_differences(engine: Engine) -> list[object]:
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        return list(compare_metadata(context, Base.metadata))
+        return list(compare_metadata(context, METADATA))

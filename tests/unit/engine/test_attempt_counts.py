@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from metafleet.contracts.discarded_attempts import Dropped
-from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord, Outcome
+from metafleet.db.records import AttemptCountRecord, AttemptRecord, Outcome
 from metafleet.orchestrator.engine import attempt_counts as module
 from metafleet.orchestrator.engine.attempt_counts import MOST_OF_A_STEP, AttemptCounts, StepTally
 

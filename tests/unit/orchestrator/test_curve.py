@@ -25,19 +25,8 @@ def run_of(experiment: str) -> RunRecord:
         seed=1,
         status=RunStatus.FINISHED,
         config=ExperimentConfig.load(FOLDER / f"{experiment}.toml").to_json(),
-        code_version="0.1.0",
-        package_versions={},
-        data_digest="",
-        fingerprint={},
-        host="host",
-        epoch=1,
-        steps_done=40,
         n_steps=40,
         created_at=datetime.now(UTC),
-        started_at=None,
-        finished_at=None,
-        checkpoint_sha256=None,
-        error=None,
     )
 
 

@@ -10,8 +10,8 @@ from metafleet.contracts.job import InnerLoopJob, ShardResult
 from metafleet.contracts.keys import RunKeys, queue_list
 from metafleet.contracts.ledger import JobLedger, RunLedger
 from metafleet.contracts.signing import sign
-from metafleet.db.attempt_records import AttemptCountRecord, AttemptRecord, Outcome
 from metafleet.db.engine import Database
+from metafleet.db.records import AttemptCountRecord, AttemptRecord, Outcome
 from metafleet.db.repositories import AttemptCountRepository, AttemptRepository
 from metafleet.orchestrator.engine.attempt_counts import AttemptCounts
 from metafleet.orchestrator.engine.open_step import OpenStep

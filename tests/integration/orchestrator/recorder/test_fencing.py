@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord, RunStatus
@@ -107,7 +107,7 @@ class LosesAnAnswer(Database):
     is_losing = False
 
     @contextmanager
-    def session(self, *, read_only: bool = False) -> Iterator[Session]:
+    def session(self, *, read_only: bool = False) -> Iterator[Connection]:
         with super().session(read_only=read_only) as session:
             yield session
         if self.is_losing and not read_only:

@@ -1,11 +1,20 @@
-"""What became of the attempts of shards: frozen values, as in ``db.records``."""
+"""What became of the attempts of shards: records and tables."""
 
 import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated, Final
 
-from metafleet.db.records import utc_now
+from sqlalchemy import BigInteger, String
+
+from metafleet.db.records.runs import utc_now
+from metafleet.db.records.steps import SPLIT_LENGTH
+from metafleet.db.records.table import table_of_run
+from metafleet.db.types import Line, Real
+
+_OUTCOME_LENGTH: Final = 16
+_REASON_LENGTH: Final = 32
 
 
 class Outcome(StrEnum):
@@ -51,18 +60,23 @@ class AttemptRecord:
         created_at: when it was found out, UTC; a replay keeps the first time.
     """
 
-    stream: str
+    stream: Annotated[str, String(SPLIT_LENGTH)]
     step: int
     epoch: int
     shard: int
     attempt: int
-    outcome: str
-    reason: str = ""
-    worker: str = ""
-    detail: str = ""
-    queue_wait_s: float = math.nan
-    compute_s: float = math.nan
+    outcome: Annotated[str, String(_OUTCOME_LENGTH)]
+    reason: Annotated[str, Line(_REASON_LENGTH)] = ""
+    worker: Annotated[str, Line(255)] = ""
+    detail: Annotated[str, Line(500)] = ""
+    queue_wait_s: Annotated[float, Real] = math.nan
+    compute_s: Annotated[float, Real] = math.nan
     created_at: datetime = field(default_factory=utc_now, compare=False)
+
+
+ATTEMPTS = table_of_run(
+    "attempts", AttemptRecord, key=("stream", "step", "epoch", "shard", "attempt", "outcome")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +90,15 @@ class AttemptCountRecord:
     """
 
     epoch: int
-    stream: str
-    outcome: str
-    reason: str
-    n: int
+    stream: Annotated[str, String(SPLIT_LENGTH)]
+    outcome: Annotated[str, String(_OUTCOME_LENGTH)]
+    reason: Annotated[str, String(_REASON_LENGTH)]
+    n: Annotated[int, BigInteger]
+
+
+ATTEMPT_COUNTS = table_of_run(
+    "attempt_counts", AttemptCountRecord, key=("epoch", "stream", "outcome", "reason")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,183 @@
+"""Runs, their experiments and the servers that execute them: records and tables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final
+
+from sqlalchemy import (
+    CheckConstraint,
+    Enum,
+    ForeignKeyConstraint,
+    Index,
+    String,
+    UniqueConstraint,
+)
+
+from metafleet.db.records.table import table_of
+from metafleet.db.types import Line, LongText, Seed
+
+NAME_LENGTH: Final = 200
+_OWNER_LENGTH: Final = 255
+
+
+class RunStatus(StrEnum):
+    """Where a run is in its life."""
+
+    CREATED = "created"
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Return whether the run has ended; it may still be resumed."""
+        return self not in _OPEN
+
+
+_OPEN = (RunStatus.CREATED, RunStatus.QUEUED, RunStatus.RUNNING)
+_STATUS = Enum(
+    RunStatus,
+    native_enum=False,
+    length=16,
+    values_callable=lambda statuses: [status.value for status in statuses],
+)
+_STATUSES = ", ".join(f"'{status.value}'" for status in RunStatus)
+
+
+def utc_now() -> datetime:
+    """Return this instant in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRecord:
+    """A named group of runs."""
+
+    id: int
+    name: Annotated[str, String(NAME_LENGTH)]
+    created_at: datetime
+
+
+EXPERIMENTS = table_of("experiments", ExperimentRecord, UniqueConstraint("name"), key=("id",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run to be added.
+
+    A field whose metadata have a ``heading`` is shown under it by `metafleet runs show`.
+
+    Attributes:
+        experiment: name of the experiment; made when it is new.
+        name: the run's name; several runs may share it.
+        seed: 0 <= seed < 2**64.
+        n_steps: outer steps in all.
+        config: the whole configuration, as JSON.
+        code_version, package_versions: what computed it.
+        data_digest: hash of the data and its splits.
+        fingerprint: numerics fingerprint.
+        host: machine of the orchestrator.
+        detached: leave it to a server: it begins its life in the queue.
+        priority: place in the queue; higher first.
+        owner: the process that is to execute it, "host:pid/..."; None when none does yet.
+    """
+
+    experiment: str
+    name: Annotated[str, String(NAME_LENGTH)]
+    seed: Annotated[int, Seed]
+    n_steps: int
+    config: Mapping[str, Any]
+    code_version: Annotated[str, Line(100)] = ""
+    package_versions: Mapping[str, str] = field(default_factory=dict)
+    data_digest: Annotated[str, Line(100)] = field(default="", metadata={"heading": "data"})
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
+    host: Annotated[str, Line(255)] = field(default="", metadata={"heading": "host"})
+    detached: bool = False
+    priority: int = 0
+    owner: Annotated[str, Line(_OWNER_LENGTH)] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord(NewRun):
+    """One run as it is in the database: what was asked for, and how far it is.
+
+    Attributes:
+        id, uid: number and short text that name the run; the text is unique over databases.
+        epoch: fencing epoch; only the orchestrator that holds it may write.
+        steps_done: outer steps committed.
+        started_at, finished_at: first start and last end, UTC; None before.
+        checkpoint_sha256: digest of the newest checkpoint; None before the first.
+        error: why the run failed or was interrupted; None otherwise.
+        deaths: how often its process died without a word since ``death_step``, the newest
+            checkpoint at the time of the last death.
+        calibration: what was measured at its first start, and what was chosen by it; None when
+            nothing was.
+    """
+
+    id: int
+    uid: Annotated[str, String(16)]
+    experiment_id: int
+    status: Annotated[RunStatus, _STATUS]
+    epoch: int = 0
+    steps_done: int = 0
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    checkpoint_sha256: Annotated[str, String(64)] | None = None
+    error: Annotated[str, LongText] | None = None
+    deaths: int = 0
+    death_step: int = 0
+    calibration: Mapping[str, Any] | None = None
+
+
+RUNS = table_of(
+    "runs",
+    RunRecord,
+    ForeignKeyConstraint(["experiment_id"], ["experiments.id"]),
+    UniqueConstraint("uid"),
+    CheckConstraint(f"status IN ({_STATUSES})", name="status"),
+    Index(None, "experiment_id", "id"),
+    Index(None, "status", "id"),
+    Index(None, "name", "id"),
+    key=("id",),
+    without=("experiment",),  # its name is in the experiments' table
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerRecord:
+    """A server: a process that takes runs from the queue.
+
+    Attributes:
+        name: unique, "host:pid/..."; the ``owner`` of its runs.
+        max_runs: how many runs it executes at a time.
+        started_at, seen_at: its start and its last sign of life, by the database's clock.
+    """
+
+    name: Annotated[str, String(_OWNER_LENGTH)]
+    host: Annotated[str, Line(255)]
+    pid: int
+    max_runs: int
+    started_at: datetime
+    seen_at: datetime
+
+
+SERVERS = table_of("servers", ServerRecord, key=("name",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenRun:
+    """A run that a server took from the queue.
+
+    Attributes:
+        run: as it is now: at a new epoch and owned by the server, or failed, if it was given up.
+        predecessor: the dead owner it was taken over from; None when it was queued.
+    """
+
+    run: RunRecord
+    predecessor: str | None

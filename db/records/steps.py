@@ -1,0 +1,165 @@
+"""The rows of a run: outer steps, jobs, evaluations and checkpoints; records and tables."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Final
+
+from sqlalchemy import BigInteger, String
+
+from metafleet.db.records.runs import utc_now
+from metafleet.db.records.table import table_of_run
+from metafleet.db.types import Line, LongText, Real
+
+SPLIT_LENGTH: Final = 32
+LABEL_LENGTH: Final = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OuterStepRecord:
+    """One committed outer step.
+
+    Attributes:
+        step: from 1.
+        loss: mean query loss; NaN is kept.
+        accuracy: in [0, 1]; None for regression.
+        grad_norm: norm of the mean meta-gradient before clipping.
+        lr: outer learning rate of this step.
+        episodes: episodes that went into the mean.
+        workers_alive: workers seen in the last seconds.
+        retries: attempts beyond the first, over all shards.
+        degraded: True when the step was committed without all its shards.
+        attempts: attempts sent; 0 when the step was computed without a fleet.
+        backups: of these, sent because another was slow.
+        dropped: of these, failed, lost, refused or rejected before the step was done.
+        missing_shards: shards it went on without.
+        missing_episodes: episodes of these shards.
+    """
+
+    step: int
+    loss: Annotated[float, Real]
+    accuracy: float | None
+    grad_norm: Annotated[float, Real]
+    lr: float
+    episodes: int
+    step_s: float
+    workers_alive: int = 0
+    retries: int = 0
+    degraded: bool = False
+    attempts: int = 0
+    backups: int = 0
+    dropped: int = 0
+    missing_shards: tuple[int, ...] = ()
+    missing_episodes: int = 0
+
+
+OUTER_STEPS = table_of_run("outer_steps", OuterStepRecord, key=("step",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DegradedSteps:
+    """How many outer steps of a run went on without all their shards, and episodes of these."""
+
+    steps: int
+    missing_episodes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """One shard of one step: the attempt that counted, or the last one that failed.
+
+    Attributes:
+        stream: what the job was for, such as "meta_train" or "meta_val"; at most 32 characters.
+        step: outer step, from 1.
+        shard: index in the step, from 0.
+        attempt: from 1.
+        outcome: "ok", or the kind of failure.
+        queue_wait_s: seconds from dispatch to start; NaN when unknown.
+        compute_s: seconds of work; NaN when unknown.
+        payload_bytes: size of the result's blob.
+    """
+
+    stream: Annotated[str, String(SPLIT_LENGTH)]
+    step: int
+    shard: int
+    attempt: int
+    worker: Annotated[str, Line(255)]
+    device: Annotated[str, Line(100)]
+    outcome: Annotated[str, Line(100)]
+    queue_wait_s: Annotated[float, Real]
+    compute_s: Annotated[float, Real]
+    payload_bytes: Annotated[int, BigInteger]
+    episodes: int
+
+
+JOBS = table_of_run("jobs", JobRecord, key=("stream", "step", "shard"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerJobs:
+    """What one worker did for a run."""
+
+    worker: str
+    device: str
+    jobs: int
+    episodes: int
+    compute_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTotals:
+    """What all workers did for a run; ``retried`` jobs took more than one attempt."""
+
+    jobs: int
+    retried: int
+    episodes: int
+    queue_wait_s: float
+    compute_s: float
+    payload_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRecord:
+    """Episodes of one split, judged at one step.
+
+    Attributes:
+        step: outer step the judged state comes from.
+        split: at most 32 characters.
+        label: "trained", "initialisation", "nearest_prototype" ...; at most 255 characters.
+        episodes: how many, n.
+        loss_ci95, accuracy_ci95: half width of the 95 % interval.
+        accuracy: in [0, 1]; None for regression.
+        batch_norm: batch-norm mode of the judged model.
+        is_best: True when this was the best validation until then.
+        created_at: UTC; a replay keeps the first time.
+    """
+
+    step: int
+    split: Annotated[str, String(SPLIT_LENGTH)]
+    label: Annotated[str, String(LABEL_LENGTH)]
+    episodes: int
+    loss: Annotated[float, Real]
+    loss_ci95: Annotated[float, Real]
+    accuracy: float | None
+    accuracy_ci95: float | None
+    batch_norm: Annotated[str, Line(32)]
+    is_best: bool = False
+    created_at: datetime = field(default_factory=utc_now, compare=False)
+
+
+EVALUATIONS = table_of_run(
+    "evaluations", EvaluationRecord, key=("step", "split", "label", "episodes")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRecord:
+    """A checkpoint on disk; ``created_at`` is UTC and a replay keeps the first time."""
+
+    step: int
+    path: Annotated[str, LongText]
+    sha256: Annotated[str, String(64)]
+    size_bytes: Annotated[int, BigInteger]
+    created_at: datetime = field(default_factory=utc_now, compare=False)
+
+
+CHECKPOINTS = table_of_run("checkpoints", CheckpointRecord, key=("step",))
