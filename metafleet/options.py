@@ -11,7 +11,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from metafleet.errors import ConfigError
+from metafleet.errors import ConfigError, MetafleetError
 
 OptionsT = TypeVar("OptionsT")
 _MOST = 2**64 - 1
@@ -27,8 +27,9 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str)
     Args:
         cls: a dataclass whose fields are bool, int, float, str, Literal, tuple[T, ...], None, or
             Mapping[str, ...] of texts, numbers and truth values, of anything (Any), or of tables
-            (Mapping); or one of these or None, or a Literal or a tuple; or anything (Any).
-        values: option -> value; "name" is skipped, it chose ``cls``.
+            (Mapping); or one of these or None, or a Literal or a tuple; or anything (Any); or
+            such a dataclass itself.
+        values: option -> value; "name" is skipped where ``cls`` has no such field: it chose it.
         where: who the options belong to, for messages, such as "learner 'maml'".
 
     Raises:
@@ -36,7 +37,7 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str)
     """
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type] # is a dataclass
-    given = {name: value for name, value in values.items() if name != "name"}
+    given = {name: v for name, v in values.items() if name != "name" or "name" in fields}
     for name in given:
         if name not in fields:
             known = ", ".join(sorted(fields)) or "none"
@@ -49,6 +50,20 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str)
         return cls(**(given | checked))
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def parse_record(
+    cls: type[OptionsT], values: object, *, where: str, error: type[MetafleetError]
+) -> OptionsT:
+    """Fill ``cls`` as ``parse_options`` does, from what a file or a message says.
+
+    Raises:
+        MetafleetError: the values are no table, or not those of a ``cls``; of class ``error``.
+    """
+    try:
+        return _parse_table(cls, where, values)
+    except ConfigError as problem:
+        raise error(str(problem)) from problem
 
 
 def can_convert(hint: Any) -> bool:
@@ -106,6 +121,12 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
     return field.default is missing and field.default_factory is missing
 
 
+def _parse_table(cls: type[OptionsT], where: str, values: object) -> OptionsT:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where} is {values!r:.60}; expected a table")
+    return parse_options(cls, values, where=where)
+
+
 def _convert(name: str, value: Any, hint: Any) -> Any:
     origin = typing.get_origin(hint)
     if origin in (types.UnionType, typing.Union):
@@ -118,8 +139,8 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         is_list = isinstance(value, Sequence) and not isinstance(value, str)
         require(is_list, name, value, "a list")
         return tuple(_convert(name, item, typing.get_args(hint)[0]) for item in value)
-    if origin is Mapping:
-        return _convert_table(name, value, typing.get_args(hint)[1])
+    if origin is Mapping or dataclasses.is_dataclass(hint):
+        return _convert_table(name, value, hint)
     if hint is float:
         require(is_finite_number(value), name, value, "a finite number")
         return float(value)
@@ -130,8 +151,12 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     return value
 
 
-def _convert_table(name: str, value: Any, hint: Any) -> dict[str, Any]:
-    if typing.get_origin(hint) is Mapping:
+def _convert_table(name: str, value: Any, table: Any) -> Any:
+    if dataclasses.is_dataclass(table):
+        cls = typing.cast(type[Any], table)
+        return value if isinstance(value, cls) else _parse_table(cls, name, value)
+    hint = typing.get_args(table)[1]
+    if typing.get_origin(hint) is Mapping or dataclasses.is_dataclass(hint):
         require(isinstance(value, Mapping), name, value, "a table of tables")
         return {key: _convert(f"{name}.{key}", item, hint) for key, item in value.items()}
     if hint is Any:

@@ -7,7 +7,7 @@ from typing import Any
 from metafleet.episode import EpisodeShape
 from metafleet.errors import ContractError
 from metafleet.execution.strategy import Strategy
-from metafleet.options import parse_options
+from metafleet.options import parse_record, require
 from metafleet.seeds import MAX_SEED
 
 Options = Mapping[str, Any]
@@ -40,6 +40,7 @@ class WorkloadSpec:
     execution: Strategy = field(default_factory=Strategy)
 
     def __post_init__(self) -> None:
+        require(0 <= self.seed <= MAX_SEED, "seed", self.seed, "an integer in [0, 2**64)")
         for name in ("data", "model", "learner"):
             object.__setattr__(self, name, _sorted(getattr(self, name)))
 
@@ -61,31 +62,14 @@ class WorkloadSpec:
 
         Raises:
             ContractError: it is not the description of a workload.
-            ConfigError: the shape of an episode has an unknown or wrong field.
         """
         keys = set(cls.__dataclass_fields__)
         if not isinstance(values, Mapping) or set(values) != keys:
             found = sorted(values) if isinstance(values, Mapping) else type(values).__name__
             raise ContractError(f"workload holds {found}; expected the keys {sorted(keys)}")
-        seed = values["seed"]
-        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
-            raise ContractError(f"workload has seed={seed!r}; expected an integer in [0, 2**64)")
-        if not isinstance(values["data_digest"], str):
-            raise ContractError(f"workload has data_digest={values['data_digest']!r}; not a text")
-        for key in ("data", "episodes", "model", "learner"):
-            if not isinstance(values[key], Mapping):
-                raise ContractError(f"workload has {key}={values[key]!r}; expected an object")
-        return cls(
-            seed=seed,
-            data=values["data"],
-            data_digest=values["data_digest"],
-            episodes={
-                split: _read_shape(split, shape) for split, shape in values["episodes"].items()
-            },
-            model=values["model"],
-            learner=values["learner"],
-            execution=Strategy.from_json(values["execution"]),
-        )
+        execution = Strategy.from_json(values["execution"])
+        values = {**values, "execution": execution}
+        return parse_record(cls, values, where="workload", error=ContractError)
 
 
 def _sorted(value: Any) -> Any:
@@ -102,9 +86,3 @@ def _write_shape(shape: EpisodeShape) -> dict[str, Any]:
     size = {"n_way": shape.n_way, "k_shot": shape.k_shot, "n_query": shape.n_query}
     special = shape.special().items()
     return size | {name: list(v) if isinstance(v, tuple) else v for name, v in special}
-
-
-def _read_shape(split: object, values: object) -> EpisodeShape:
-    if not isinstance(values, Mapping):
-        raise ContractError(f"episodes of {split!r} are {values!r}; expected an object")
-    return parse_options(EpisodeShape, values, where=f"episodes of {split!r}")

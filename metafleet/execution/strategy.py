@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from metafleet.errors import ContractError
+from metafleet.options import parse_record, require
 
 StrategyName = Literal["autograd", "vmap", "compiled", "constant_memory"]
 Precision = Literal["float32", "bfloat16"]
@@ -32,6 +33,9 @@ class Strategy:
     precision: Precision = "float32"
     chunk: int = 0
 
+    def __post_init__(self) -> None:
+        require(self.chunk >= 0, "chunk", self.chunk, "0 or more")
+
     @property
     def is_compiled(self) -> bool:
         """True when a compiler has a part in the bits."""
@@ -57,12 +61,4 @@ class Strategy:
             raise ContractError(
                 f"execution is {values!r}; expected {', '.join(cls.__dataclass_fields__)}"
             )
-        name, precision, chunk = values["name"], values["precision"], values["chunk"]
-        if name not in STRATEGIES or precision not in PRECISIONS:
-            raise ContractError(
-                f"execution is {name!r} in {precision!r}; expected one of {', '.join(STRATEGIES)} "
-                f"in {' or '.join(PRECISIONS)}"
-            )
-        if not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 0:
-            raise ContractError(f"execution has chunk={chunk!r}; expected an integer >= 0")
-        return cls(name, precision, chunk)
+        return parse_record(cls, values, where="execution", error=ContractError)

@@ -15,7 +15,7 @@ from metafleet.data.prepared.prepared import MEASURED, ArrayInfo, PreparedData
 from metafleet.data.registry import open_data
 from metafleet.errors import ConfigError, ModelError
 from metafleet.inference.brightness import mean_brightness
-from metafleet.options import parse_options
+from metafleet.options import parse_options, parse_record, require
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,10 @@ class InputSpec:
     is_inverted: bool = False
     brightness: float | None = None
     is_swapped: bool = False
+
+    def __post_init__(self) -> None:
+        is_sound = self.brightness is None or 0.0 <= self.brightness <= 1.0
+        require(is_sound, "brightness", self.brightness, "a number in [0, 1]")
 
     @classmethod
     def of(
@@ -97,15 +101,13 @@ class InputSpec:
             ModelError: it is damaged, or of another version of the decoder.
             ConfigError: an option is wrong.
         """
-        try:
-            found = cls(**{**values, "shape": tuple(int(n) for n in values["shape"])})
-            decoder = DECODERS[found.kind]
-            if not all(isinstance(flag, bool) for flag in (found.is_inverted, found.is_swapped)):
-                raise ValueError(f"is_inverted={found.is_inverted!r}")
-            if found.brightness is not None and not 0.0 <= found.brightness <= 1.0:
-                raise ValueError(f"brightness={found.brightness!r}")
-        except (TypeError, ValueError, KeyError) as error:
-            raise ModelError(f"input {modality!r} cannot be read ({error!r:.80})") from error
+        found = parse_record(cls, values, where=f"input {modality!r}", error=ModelError)
+        decoder = DECODERS.get(found.kind)
+        if decoder is None:
+            raise ModelError(
+                f"input {modality!r} is of kind {found.kind!r:.40}; expected one of "
+                f"{', '.join(DECODERS)}"
+            )
         if found.version != decoder.version:
             raise ModelError(
                 f"input {modality!r} was made by version {found.version} of the decoder of "

@@ -1,10 +1,11 @@
 """Where a model comes from."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from metafleet.errors import ModelError
+from metafleet.options import parse_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,4 @@ class Provenance:
         Raises:
             ModelError: it is something else.
         """
-        try:
-            found = cls(**values)
-        except TypeError as error:
-            raise ModelError(f"the origin cannot be read ({error!r:.80})") from error
-        empty = cls()
-        for name in (item.name for item in fields(cls)):
-            value, kind = getattr(found, name), type(getattr(empty, name))
-            if type(value) is not kind:
-                raise ModelError(
-                    f"the origin cannot be read: {name}={value!r:.40}; expected {kind.__name__}"
-                )
-        return found
+        return parse_record(cls, values, where="the origin", error=ModelError)

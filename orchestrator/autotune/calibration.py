@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
+from metafleet.errors import ConfigError
+from metafleet.options import parse_record
+
 TARGET_S: Final = 0.1
 """What a job is worth at least, where the meta-batch allows: a job costs some milliseconds of
 messages, and this makes that a few per cent."""
@@ -115,12 +118,12 @@ class Calibration:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Read what ``to_json`` wrote."""
-        trials = tuple(
-            Trial(**{**trial, "classes": _read_classes(trial)})
-            for trial in values.get("trials", ())
-        )
-        return cls(**{**values, "classes": _read_classes(values), "trials": trials})
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ConfigError: it is something else.
+        """
+        return parse_record(cls, values, where="the run's calibration", error=ConfigError)
 
     def to_json(self) -> dict[str, Any]:
         """Give plain JSON values, for the runs.calibration column."""
@@ -138,12 +141,6 @@ class Calibration:
             for trial in self.trials
         )
         return f"{self.execution}, by measurement: {tried}" if self.execution else ""
-
-
-def _read_classes(values: Mapping[str, Any]) -> tuple[ClassSpeed, ...]:
-    return tuple(
-        ClassSpeed(**{**speed, "hardware": tuple(speed["hardware"])}) for speed in values["classes"]
-    )
 
 
 def choose_episodes_per_job(meta_batch_size: int, *, episode_s: float, processes: int) -> int:

@@ -269,7 +269,12 @@ BROKEN = {
     ),
     "a step that is none": (
         lambda f: _edit(f, origin={"step": {}}),
-        "step={}; expected int",
+        "the origin: step={}; expected a whole number",
+    ),
+    "an origin that is a list": (lambda f: _edit(f, origin=[1]), "the origin is [1]"),
+    "an origin with more than is known": (
+        lambda f: _edit(f, origin={"planet": "x"}),
+        "the origin has no option 'planet'",
     ),
     "endless layers": (
         lambda f: _blueprint(f, model={"name": "mlp", "hidden": [1] * 20_000}),

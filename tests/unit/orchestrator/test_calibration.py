@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metafleet.errors import ConfigError
 from metafleet.orchestrator.autotune.calibration import (
     TARGET_S,
     Calibration,
@@ -78,3 +79,14 @@ def test_json_and_back_gives_the_same_calibration_and_people_can_read_it() -> No
     assert str(found) == (
         "4 to a job, by measurement: cpu 31.2 ms an episode (28.1 to 46.8 in 12 jobs; at a time: 2)"
     )
+
+
+def test_a_calibration_that_is_damaged_is_refused() -> None:
+    sound = Calibration.of(8, [speed("cpu", episode_s=0.1, processes=2)]).to_json()
+    for change, message in (
+        ({"classes": [{"device": "cpu"}]}, "needs the option 'hardware'"),
+        ({"episodes_per_job": "4"}, "episodes_per_job='4'; expected a whole number"),
+        ({"speed": 1}, "has no option 'speed'"),
+    ):
+        with pytest.raises(ConfigError, match=f"the run's calibration.*{message}"):
+            Calibration.from_json({**sound, **change})
