@@ -161,12 +161,18 @@ class ProgramCache:
                     shutil.rmtree(place, ignore_errors=True)
 
     def _load(self, path: Path) -> Program:
-        runner: Any
-        if self._device.type == "cuda":
-            runner = torch._C._aoti.AOTIModelContainerRunnerCuda(str(path), 1, str(self._device))
-        else:
-            runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(path), 1)
-        program: Program = runner.run
+        # torch's public loaders take packages of exported modules alone, not libraries of graphs
+        is_cuda = self._device.type == "cuda"
+        name = f"AOTIModelContainerRunner{'Cuda' if is_cuda else 'Cpu'}"
+        runner = getattr(getattr(torch._C, "_aoti", None), name, None)
+        if runner is None:
+            raise ConfigError(
+                f"execution='compiled': torch {torch.__version__} has no {name} to load programs "
+                "with; install a version that metafleet asks for, or choose execution='autograd' "
+                "or 'vmap'"
+            )
+        arguments = (str(path), 1, *([str(self._device)] if is_cuda else []))
+        program: Program = runner(*arguments).run
         return program
 
 

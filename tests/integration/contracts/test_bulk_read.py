@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -13,9 +14,29 @@ from metafleet.contracts.connections import connect
 from tests.redis_server import RedisServer
 
 
-@pytest.fixture
-def client(standing_redis: RedisServer) -> Iterator[redis.Redis]:
+class _WithoutSocket:
+    """A connection of a redis-py that keeps its socket elsewhere."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_sock":
+            raise AttributeError(name)
+        return getattr(self.connection, name)
+
+
+@pytest.fixture(params=["socket", "commands"])
+def client(
+    request: pytest.FixtureRequest, standing_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[redis.Redis]:
+    """Read from the socket, and where a connection shows none, by commands."""
     with connect(standing_redis.url) as client:
+        if request.param == "commands":
+            pool = client.connection_pool
+            take, release = pool.get_connection, pool.release
+            monkeypatch.setattr(pool, "get_connection", lambda *_: _WithoutSocket(take()))
+            monkeypatch.setattr(pool, "release", lambda found: release(found.connection))
         yield client
 
 

@@ -147,6 +147,15 @@ def test_what_is_not_finite_is_named_with_its_episode(compiled: Compiled) -> Non
         execution.gradient(state, episodes, first=4)
 
 
+def test_a_torch_that_loads_no_programs_is_one_clear_line(
+    compiled: Compiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(torch._C._aoti, "AOTIModelContainerRunnerCpu")
+
+    with pytest.raises(ConfigError, match=r"has no AOTIModelContainerRunnerCpu .* or 'vmap'"):
+        compiled_gradient(compiled.folder)
+
+
 def test_without_a_compiler_it_is_one_clear_line(tmp_path: Path) -> None:
     from torch._inductor import config  # noqa: PLC0415 - as the code under test does
 
