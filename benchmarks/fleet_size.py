@@ -288,7 +288,7 @@ def main() -> None:
             fleet.resize(n_workers)
             for plane, step in steps.items():
                 row = measure(
-                    *(step, plane, fleet, redis_pid), n_workers=n_workers, repeats=options.repeats
+                    step, plane, fleet, redis_pid, n_workers=n_workers, repeats=options.repeats
                 )
                 rows.append(row)
                 print(row, flush=True)

@@ -32,8 +32,13 @@ _GAP: Final = "__gap_{}__"
 _HEADER_LENGTH_BYTES: Final = 8
 _MAX_HEADER_BYTES: Final = 8 * 2**20
 _UNREADABLE: Final = (
-    *(ValueError, AttributeError, TypeError, KeyError, IndexError),
-    *(OverflowError, RecursionError),  # from 1e999, and from brackets nested without end
+    ValueError,
+    AttributeError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    RecursionError,  # from 1e999, and from brackets nested without end
 )
 _DTYPES: Final = {
     "F64": "float64",

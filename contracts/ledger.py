@@ -150,7 +150,11 @@ class JobLedger:
         job = self._job
         status, waited_us = self._start(
             keys=[
-                *(self._epoch, self._closed, self._started, self._done, self._lease),
+                self._epoch,
+                self._closed,
+                self._started,
+                self._done,
+                self._lease,
                 self._dropped,
             ],
             args=[
@@ -181,7 +185,11 @@ class JobLedger:
         job = self._job
         status = self._commit(
             keys=[
-                *(self._epoch, self._closed, self._done, self._replies, self._lease),
+                self._epoch,
+                self._closed,
+                self._done,
+                self._replies,
+                self._lease,
                 self._dropped,
             ],
             args=[job.epoch, job.step, job.shard, result, STEP_TTL_MS, *self._note_args],

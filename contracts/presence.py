@@ -99,7 +99,9 @@ def list_workers(client: Client) -> list[WorkerInfo]:
     scores = cast(
         list[tuple[bytes, float]],
         client.zrange(
-            *(WORKERS_SEEN, "-inf", now_s + _CLOCKS_PART_S),
+            WORKERS_SEEN,
+            "-inf",
+            now_s + _CLOCKS_PART_S,
             byscore=True,
             withscores=True,
         ),

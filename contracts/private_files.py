@@ -16,22 +16,32 @@ _UID: Final = "[b-z]" + 7 * "[2-9b-z]"
 _KEY: Final = 16 * "[0-9a-f]"
 _HASH: Final = 40 * "[0-9a-f]"
 _LOGS: Final = (
-    *("orchestrator.log*", "executor.log", "supervisor.log", "redis.log", "flower.log"),
-    *("worker-*.log", f"run-{_UID}.log"),
+    "orchestrator.log*",
+    "executor.log",
+    "supervisor.log",
+    "redis.log",
+    "flower.log",
+    "worker-*.log",
+    f"run-{_UID}.log",
 )
 _OURS: Final = tuple(
     tuple(pattern.split("/"))
     for pattern in (
-        *("metafleet.db", "metafleet.db-*", "metafleet.db.put-back.lock", ".metafleet.db.*"),
-        *("stack.json", ".stack-*", ".doctor", "crash-*.log", f"runs/{_UID}"),
-        *(
-            f"data/prepared/*-{_KEY}",
-            "data/prepared/.*",
-            "data/imported/*.json",
-            "data/imported/.*",
-            f"programs/*-{_HASH}.so",
-            "heartbeats/*-*",
-        ),
+        "metafleet.db",
+        "metafleet.db-*",
+        "metafleet.db.put-back.lock",
+        ".metafleet.db.*",
+        "stack.json",
+        ".stack-*",
+        ".doctor",
+        "crash-*.log",
+        f"runs/{_UID}",
+        f"data/prepared/*-{_KEY}",
+        "data/prepared/.*",
+        "data/imported/*.json",
+        "data/imported/.*",
+        f"programs/*-{_HASH}.so",
+        "heartbeats/*-*",
         *(f"{folder}/{name}" for folder in ("logs", "logs/demo") for name in _LOGS),
     )
 )

@@ -43,7 +43,7 @@ def task_message(
     # no ``expires``: workers compare it with their own clocks, and a stale message costs one look
     # at the ledger
     headers, properties, body, _ = app.amqp.as_task_v2(
-        *(task_id, task, (argument,)), ignore_result=True, argsrepr=label, kwargsrepr=""
+        task_id, task, (argument,), ignore_result=True, argsrepr=label, kwargsrepr=""
     )
     return _packed(headers, properties, body, queue)
 

@@ -79,7 +79,8 @@ class Registry(Mapping[str, ClassT], Generic[ClassT]):
             ConfigError: the name is unknown.
         """
         return find_class(
-            *(name, self._built_in),
+            name,
+            self._built_in,
             kind=self._kind,
             allowed_packages=allowed_packages,
             adapt=self._adapt,

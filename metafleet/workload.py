@@ -150,7 +150,9 @@ class Workload:
             episodes = [self.sample(split=META_TRAIN, step=1, index=i) for i in range(2)]
             with meta_training():
                 check_mapped(
-                    *(self.learner, self.init_state(), episodes),
+                    self.learner,
+                    self.init_state(),
+                    episodes,
                     precision=self.spec.execution.precision,
                 )
 
@@ -181,7 +183,7 @@ class Workload:
         episode = self.source.sample(split, shape, CounterRng(self.spec.seed, split, step, index))
         draws = CounterRng(self.spec.seed, f"{split}/draw", step, index)
         return Episode(
-            *(episode.support, episode.query, episode.n_way), step=step, seed=draws.torch_seed()
+            episode.support, episode.query, episode.n_way, step=step, seed=draws.torch_seed()
         )
 
     def gradient(

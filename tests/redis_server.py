@@ -41,8 +41,16 @@ class RedisServer:
             self._process = subprocess.Popen(
                 [
                     str(find_server().path),
-                    *("--port", str(self.port), "--bind", "127.0.0.1"),
-                    *("--requirepass", PASSWORD, "--save", "", "--appendonly", "no"),
+                    "--port",
+                    str(self.port),
+                    "--bind",
+                    "127.0.0.1",
+                    "--requirepass",
+                    PASSWORD,
+                    "--save",
+                    "",
+                    "--appendonly",
+                    "no",
                     *self._settings,
                 ],
                 stdout=log,

@@ -27,9 +27,20 @@ def worker_arguments(options: argparse.Namespace, *, device: str) -> list[str]:
     pool = options.pool or ("solo" if concurrency == 1 else "prefork")
     name = options.name or f"{'gpu' if device == 'cuda' else 'cpu'}-{os.getpid()}"
     return [
-        *("celery", "-A", "metafleet.workers.app", "worker", "--hostname", f"{name}@%h"),
-        *("--pool", pool, "--concurrency", str(concurrency)),
-        *("--without-gossip", "--without-mingle", "--loglevel", "INFO"),
+        "celery",
+        "-A",
+        "metafleet.workers.app",
+        "worker",
+        "--hostname",
+        f"{name}@%h",
+        "--pool",
+        pool,
+        "--concurrency",
+        str(concurrency),
+        "--without-gossip",
+        "--without-mingle",
+        "--loglevel",
+        "INFO",
     ]
 
 

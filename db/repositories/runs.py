@@ -213,7 +213,8 @@ class RunRepository:
             RunNotFoundError: no such run.
         """
         epoch = self._raise_epoch(
-            *(RUNS.c.id == run_id, RUNS.c.epoch == seen_epoch),
+            RUNS.c.id == run_id,
+            RUNS.c.epoch == seen_epoch,
             values={"owner": attach_to, "detached": False} if attach_to else {},
             beyond=beyond,
         )
@@ -251,7 +252,7 @@ class RunRepository:
     def is_held(self, run_id: int, *, owner: str, epoch: int) -> bool:
         """Return whether ``owner`` executes the run, at ``epoch``."""
         query = select(RUNS.c.id).where(
-            *(RUNS.c.id == run_id, RUNS.c.owner == owner, RUNS.c.epoch == epoch)
+            RUNS.c.id == run_id, RUNS.c.owner == owner, RUNS.c.epoch == epoch
         )
         return self._session.scalar(query) is not None
 

@@ -63,7 +63,9 @@ class CompiledExecution(MappedExecution):
     ) -> ChunkSums:
         layout, inputs = self._inputs(state, schedule, chunk)
         key = (
-            *(computation.n_way, computation.variant, layout),
+            computation.n_way,
+            computation.variant,
+            layout,
             *((tuple(value.shape), value.dtype) for value in inputs),
         )
         program = self._programs.get(key)

@@ -232,7 +232,9 @@ class _TwoSweeps:
             lambda params, own, context: self._learner.advance(
                 params, own, index, self._support, context
             ),
-            *(fast, moved, slope),
+            fast,
+            moved,
+            slope,
         )
 
     def _product(

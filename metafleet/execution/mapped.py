@@ -163,7 +163,9 @@ class MappedExecution:
 
     def _computation(self, episode: Episode) -> ChunkComputation:
         return ChunkComputation(
-            *(self._learner, episode.n_way, self._learner.variant(episode.step)),
+            self._learner,
+            episode.n_way,
+            self._learner.variant(episode.step),
             precision=self.strategy.precision,
             device=self._device,
         )

@@ -137,7 +137,10 @@ class AdaptedModel:
             outputs = self._in_batches(points.inputs, len(points.names))
             return Predictions(self._rows(points.names, None, outputs))
         with open_items(
-            *(path, self.learned.blueprint.inputs, self.needs, options),
+            path,
+            self.learned.blueprint.inputs,
+            self.needs,
+            options,
             is_labelled=False,
             progress=progress,
         ) as found:

@@ -153,7 +153,10 @@ class LearnedModel:
                 raise DataError(f"{path} has no targets")
             return self.adapt_to(ExampleSet(points.inputs, points.targets), {}, needs)
         with open_items(
-            *(path, blueprint.inputs, needs, options),
+            path,
+            blueprint.inputs,
+            needs,
+            options,
             is_labelled=True,
             progress=progress,
         ) as found:

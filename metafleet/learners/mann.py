@@ -88,7 +88,8 @@ class Mann(SequenceLearner[MannOptions]):
         n_read = own.reads * own.width
         params = init_lstm(
             seed,
-            *(FIRST_INDEX, "controller"),
+            FIRST_INDEX,
+            "controller",
             n_inputs=self.n_inputs + self.n_targets,
             n_units=own.units,
             n_hidden=own.units + n_read,

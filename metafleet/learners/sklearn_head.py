@@ -44,7 +44,8 @@ class SklearnHeadOptions:
         require(is_named, "estimator", self.estimator, expected)
         require(
             "random_state" not in self.params,
-            *("params", dict(self.params)),
+            "params",
+            dict(self.params),
             "no random_state: it is drawn for each episode, reproducibly",
         )
 

@@ -76,7 +76,8 @@ class Conv1d(Encoder[Conv1dOptions]):
     def init_body(self, seed: int) -> Params:
         """Draw Glorot weights; batch norm starts as the identity."""
         blocks = init_blocks(
-            *(seed, self.layers),
+            seed,
+            self.layers,
             n_in=self._input.n_channels,
             batch_norm=self.batch_norm,
             window=(self.options.kernel,),

@@ -116,7 +116,10 @@ class Learning:
         if self.bound is None or not self.bound.binding.is_seen:
             with running(self.module, is_training=False), self.hidden.kept():
                 binding = bind(
-                    *(self.algorithm, self.function, support, n_way),
+                    self.algorithm,
+                    self.function,
+                    support,
+                    n_way,
                     loss=self.loss,
                     batch_norm=self.choices.batch_norm,
                 )

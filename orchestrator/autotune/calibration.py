@@ -111,7 +111,10 @@ class Calibration:
         """Choose the trial by which ``n_steps`` outer steps take the least time; one at least."""
         best = min(trials, key=lambda trial: trial.run_s(meta_batch_size, n_steps))
         return cls(
-            *(best.episodes_per_job, meta_batch_size, TARGET_S, best.classes),
+            best.episodes_per_job,
+            meta_batch_size,
+            TARGET_S,
+            best.classes,
             execution=best.execution,
             trials=tuple(trials),
         )

@@ -83,14 +83,18 @@ class Preparation:
         named = " and ".join(f"engine.{key}='auto'" for key in open_keys)
         self.notify(f"measuring how long an episode takes ({named})")
         trials = Trials(
-            *(config, workload, start.state),
+            config,
+            workload,
+            start.state,
             n_steps=config.outer.steps - start.progress.step,
             notify=self.notify,
         )
         if self.in_process:
             return calibrate_here(config, self.dispatcher, trials=trials)
         return calibrate_fleet(
-            *(self.settings, config, self.run.uid),
+            self.settings,
+            config,
+            self.run.uid,
             trials=trials,
             notify=self.notify,
             check=self.check,
@@ -115,7 +119,10 @@ class Preparation:
             warm_up_here(self.dispatcher, spec, start.state, steps=steps)
         else:
             warm_up_fleet(
-                *(self.settings, config, self.run.uid, start.state),
+                self.settings,
+                config,
+                self.run.uid,
+                start.state,
                 spec=spec,
                 steps=steps,
                 notify=self.notify,

@@ -46,7 +46,9 @@ def open_scratch(  # noqa: PLR0913 - the seams of a dispatcher
         return epochs[-1]
 
     dispatcher = open_dispatcher(
-        *(settings, config, name),
+        settings,
+        config,
+        name,
         in_process=in_process,
         next_epoch=next_epoch,
         notify=notify,

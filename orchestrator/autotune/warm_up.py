@@ -76,7 +76,7 @@ def warm_up_fleet(  # noqa: PLR0913 - the seams of a dispatcher
     plain = config.model_copy(update={"engine": patient})
     size = spec.execution.chunk
     with open_scratch(
-        *(settings, plain, run), stream=STREAM, in_process=False, notify=notify, check=check
+        settings, plain, run, stream=STREAM, in_process=False, notify=notify, check=check
     ) as dispatcher:
         dispatcher.set_episodes_per_job(size)
         for number, step in enumerate(steps):

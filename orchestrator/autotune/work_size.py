@@ -72,7 +72,7 @@ def calibrate_fleet(
         engine = relaxed.model_copy(update={"device": device})
         plain = config.model_copy(update={"engine": engine})
         return open_scratch(
-            *(settings, plain, run), stream=STREAM, in_process=False, notify=notify, check=check
+            settings, plain, run, stream=STREAM, in_process=False, notify=notify, check=check
         )
 
     devices = devices_of(config.engine.device)

@@ -88,7 +88,9 @@ class _Vigil:
     def _has_ended(self) -> bool:
         seen, self.run = self.run, _read(self._database, self.run.id)
         if (seen.status, seen.epoch, seen.steps_done) != (
-            *(self.run.status, self.run.epoch, self.run.steps_done),
+            self.run.status,
+            self.run.epoch,
+            self.run.steps_done,
         ):
             self._moved_s = time.monotonic()
         return self.run.status.is_final or self._is_abandoned()

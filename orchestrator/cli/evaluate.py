@@ -72,7 +72,9 @@ def evaluate(  # noqa: PLR0913 - options of one command
         log_to(settings.home / "logs")
         with private_files(), watching(has_steps=False) as observer:
             found = evaluate_run(
-                *(database, settings, record.id),
+                database,
+                settings,
+                record.id,
                 split=split,
                 episodes=episodes,
                 in_process=in_process,

@@ -28,7 +28,9 @@ def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentCo
     for e in sorted(evaluations, key=_is_trained):
         accuracy = (percent(e.accuracy, e.accuracy_ci95),) if is_classification else ()
         table.add_row(
-            *(contender(_judged(e)), *accuracy, plus_minus(e.loss, e.loss_ci95)),
+            contender(_judged(e)),
+            *accuracy,
+            plus_minus(e.loss, e.loss_ci95),
             style="bold" if _is_trained(e) else None,
         )
     click.secho(_describe(evaluations, config), bold=True)

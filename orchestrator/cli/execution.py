@@ -37,7 +37,9 @@ def execute_watched(  # noqa: PLR0913 - options of several commands
     try:
         with private_files(), watching() as observer:
             return execute_run(
-                *(database, settings, run.id),
+                database,
+                settings,
+                run.id,
                 in_process=in_process,
                 observer=observer,
                 relaxed=relaxed,

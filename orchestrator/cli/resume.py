@@ -45,7 +45,9 @@ def resume(run: str, *, in_process: bool, relaxed: bool, from_start: bool, as_js
         if not in_process:
             require_broker(settings)
         report = execute_watched(
-            *(database, settings, record),
+            database,
+            settings,
+            record,
             in_process=in_process,
             relaxed=relaxed,
             from_start=from_start,

@@ -154,7 +154,10 @@ def _runs_table(found: tuple[RunRecord, ...]) -> Table:
     for run in found:
         style = _STYLES.get(run.status, "")
         table.add_row(
-            *(str(run.id), run.uid, run.name, str(run.seed)),
+            str(run.id),
+            run.uid,
+            run.name,
+            str(run.seed),
             f"[{style}]{run.status}[/]" if style else str(run.status),
             f"{run.steps_done}/{run.n_steps}",
             f"{run.created_at:%Y-%m-%d %H:%M}",
@@ -324,7 +327,8 @@ def _evaluations(view: RunView) -> Table:
         for e in evaluations:
             table.add_row(
                 escape(contender(e.label)) + (" [green](best)[/]" if e.is_best else ""),
-                *(str(e.step), str(e.episodes)),
+                str(e.step),
+                str(e.episodes),
                 *([percent(e.accuracy, e.accuracy_ci95)] if accuracy else []),
                 plus_minus(e.loss, e.loss_ci95),
             )
@@ -336,7 +340,10 @@ def _workers(view: RunView) -> Table:
     table = make_table("worker", "device", *figures, right=figures)
     for worker in view.workers:
         table.add_row(
-            *(worker.worker, worker.device, str(worker.jobs), str(worker.episodes)),
+            worker.worker,
+            worker.device,
+            str(worker.jobs),
+            str(worker.episodes),
             duration(worker.compute_s),
         )
     return table

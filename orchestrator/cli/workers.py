@@ -44,8 +44,13 @@ def _table(found: list[WorkerInfo]) -> Table:
     table = make_table(*headings, fold="worker", least_width=10)
     for worker in found:
         table.add_row(
-            *(worker.name, str(worker.pid), worker.device, ", ".join(worker.queues)),
-            *(worker.version, str(worker.protocol), f"{worker.last_seen_s:.0f} s ago"),
+            worker.name,
+            str(worker.pid),
+            worker.device,
+            ", ".join(worker.queues),
+            worker.version,
+            str(worker.protocol),
+            f"{worker.last_seen_s:.0f} s ago",
             style=None if worker.is_alive else "dim",
         )
     return table

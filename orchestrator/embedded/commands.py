@@ -110,9 +110,18 @@ def flower_spec(
 ) -> ChildSpec:
     """Describe Flower: read-only, on this machine alone, its password in the environment."""
     argv = (
-        *(sys.executable, "-m", "celery", "-A", "metafleet.workers.app", "flower"),
-        *(f"--address={HOST}", f"--port={port}", "--read-only=True"),
-        *("--max-tasks=5000", "--max-workers=500", "--purge-offline-workers=300"),
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "metafleet.workers.app",
+        "flower",
+        f"--address={HOST}",
+        f"--port={port}",
+        "--read-only=True",
+        "--max-tasks=5000",
+        "--max-workers=500",
+        "--purge-offline-workers=300",
         # workers send events anyway; asking for them needs remote control, which stays off
         "--enable-events=False",
         "--tasks-columns=uuid,state,args,received,runtime,worker",

@@ -54,7 +54,7 @@ class Supervisor:
         self._stack_file = Path(order["stack_file"]) if order["stack_file"] else None
         self._owns_stack_file = False
         self._secrets = commands.StackSecrets(
-            *(secrets.token_urlsafe(24), secrets.token_urlsafe(32), secrets.token_urlsafe(12))
+            secrets.token_urlsafe(24), secrets.token_urlsafe(32), secrets.token_urlsafe(12)
         )
         self._server: Child | None = None
         self._clients: list[Child] = []

@@ -84,7 +84,8 @@ class FleetDispatcher:
         self._device_queues = DeviceQueues(options.device, self._client, signing_key=self._key)
         self._transfer = Transfer(self._client, settings, run, options=options)
         self._owner = Ownership(
-            *(self._url, run),
+            self._url,
+            run,
             queues=self._device_queues.queues,
             signing_key=self._key,
             next_epoch=next_epoch,
@@ -94,7 +95,9 @@ class FleetDispatcher:
         self._clock = RedisClock(self._client)
         self._numerics = Numerics(fingerprint, is_strict=options.is_strict, notify=notify)
         self._second_look = SecondLook(
-            *(self._open, self._finish, self._close),
+            self._open,
+            self._finish,
+            self._close,
             is_due=options.is_strict,
             count_processes=lambda: self.processes_alive,
             notify=notify,
@@ -262,7 +265,9 @@ class FleetDispatcher:
         """Work on all open steps until ``step`` is done; only its time runs meanwhile."""
         self._persist(self._fill)
         deadline = StepDeadline(
-            *(self._options.step_deadline_s, self._notify, self._device_queues.queues),
+            self._options.step_deadline_s,
+            self._notify,
+            self._device_queues.queues,
             waited_s=self._retry.waited_s,
         )
         while not step.is_settled:

@@ -168,7 +168,8 @@ class LocalDispatcher:
         workload = self._workload(request.spec)
         if not request.is_compiled:
             workload = Workload.bind(
-                *(request.spec, workload.source),
+                request.spec,
+                workload.source,
                 device=self._torch_device,
                 allowed_packages=self._allowed_packages,
             )

@@ -71,7 +71,9 @@ class OpenStep:
             attempt_counts or AttemptCounts(), request.stream, request.step
         )
         self.book = ShardBook(
-            *(self.name, len(shards), max_attempts),
+            self.name,
+            len(shards),
+            max_attempts,
             job_deadline_s=job_deadline_s,
             on_lost=self._note_lost,
         )
@@ -344,7 +346,9 @@ class OpenStep:
             self.book.mark_unsent(shard, now_s=now_s)
         elif result.status == "refused":
             self.book.mark_refused(
-                *(shard, attempt, result.error),
+                shard,
+                attempt,
+                result.error,
                 worker=result.worker,
                 now_s=now_s,
                 workers_alive=workers_alive,
@@ -377,7 +381,8 @@ class OpenStep:
     def _look(self, alive: Mapping[str, int]) -> tuple[FleetView, bool]:
         """See how the step stands; and whether replies wait."""
         seen = sight(
-            *(self._client, self._keys),
+            self._client,
+            self._keys,
             attempts=self.book.live_attempts(),
             queue_lists=[queue_list(queue, self._signing_key) for queue in self._marks],
         )

@@ -33,7 +33,9 @@ class Publisher:
         messages: dict[str, list[bytes]] = {}
         for job, queue in jobs:
             message = task_message(
-                *(self._app, INNER_LOOP, sign(job, self._key).to_wire()),
+                self._app,
+                INNER_LOOP,
+                sign(job, self._key).to_wire(),
                 task_id=_task_id(job),
                 queue=queue_name(queue, self._key),
                 label=job.label,

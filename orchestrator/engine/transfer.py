@@ -41,7 +41,9 @@ class Transfer:
         self._area = self._host_cache.open_area(run)
         self._direct = _open_direct(settings)
         self._state_publisher = StatePublisher(
-            *(client, blobs, run),
+            client,
+            blobs,
+            run,
             area=self._area,
             wire_dtype=options.wire_dtype,
             direct=self._direct,
@@ -153,6 +155,7 @@ def _open_direct(settings: Settings) -> "DirectServer | None":
     except OSError as error:
         log.warning(
             "%s is taken (%s): tensors go through the store; give no port to have a free one",
-            *(settings.direct_address, error.strerror or error),
+            settings.direct_address,
+            error.strerror or error,
         )
         return None

@@ -332,7 +332,9 @@ class Recorder:
     def _write(self, items: list[EpochRow]) -> None:
         self._hear_of_epoch()
         write_rows(
-            *(self._database, self._run, items),
+            self._database,
+            self._run,
+            items,
             epoch=self._epoch,
             own_from=self._first_epoch,
             lost_run=lambda: self._run if self._is_moved else None,

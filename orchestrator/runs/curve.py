@@ -138,7 +138,9 @@ def _draw_evaluations(
     if validations:
         means, halves = zip(*map(values, validations), strict=True)
         axes.errorbar(
-            *([e.step for e in validations], means, halves),
+            [e.step for e in validations],
+            means,
+            halves,
             **(_MARKS | {"fmt": "o-", "color": _VALIDATION, "markersize": 4.5, "linewidth": 1}),
             label="meta-validation, 95 % interval",
         )
@@ -146,7 +148,9 @@ def _draw_evaluations(
         if e.split == META_TEST:
             mean, half = values(e)
             axes.errorbar(
-                *([e.step], [mean], [half]),
+                [e.step],
+                [mean],
+                [half],
                 **(_MARKS | {"fmt": "D", "color": _TEST, "markersize": 7}),
                 label=f"meta-test: {form.format(mean, half)}",
             )

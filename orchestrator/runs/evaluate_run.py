@@ -83,7 +83,9 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
         )
         # one engine each: a stream goes on from step to step, and baselines are of step 0
         with open_scratch(
-            *(settings, config, run.uid),
+            settings,
+            config,
+            run.uid,
             stream=_STREAM,
             in_process=in_process,
             notify=observer.on_notice,

@@ -181,7 +181,9 @@ def execute_run(  # noqa: PLR0913 - options of one command
             _refuse_served(session, run)
     try:
         with RunSession(
-            *(database, settings, run),
+            database,
+            settings,
+            run,
             in_process=in_process,
             observer=observer,
             relaxed=relaxed,

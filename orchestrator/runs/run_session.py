@@ -242,13 +242,15 @@ class RunSession:
     def _prepare(self, start: Checkpoint, terms: Terms) -> None:
         """Settle what is left open, and have everything compiled that the run will need."""
         preparation = Preparation(
-            *(self._settings, self._run, self._dispatcher),
+            self._settings,
+            self._run,
+            self._dispatcher,
             in_process=self._in_process,
             notify=self._observer.on_notice,
             check=self._check,
         )
         measured = preparation.settle(
-            *(self._config, self._workload, start, self.recorder), known=terms.get("calibration")
+            self._config, self._workload, start, self.recorder, known=terms.get("calibration")
         )
         if measured is not None:
             self._run = replace(self._run, calibration=measured)
@@ -295,7 +297,7 @@ class RunSession:
 
     def _open_dispatcher(self) -> Dispatcher:
         dispatcher = once_free(
-            *(self._settings, self._run, self._take_dispatcher), notify=self._observer.on_notice
+            self._settings, self._run, self._take_dispatcher, notify=self._observer.on_notice
         )
         if self._config.engine.numerics == "strict" and not self._relaxed:
             self._origin.require_same_outer()

@@ -75,7 +75,7 @@ def _execute(
     )
     try:
         execute_run(
-            *(database, settings, run_id), in_process=False, observer=LineObserver(), tenure=tenure
+            database, settings, run_id, in_process=False, observer=LineObserver(), tenure=tenure
         )
     except (FencedError, RunCancelledError) as error:
         log.info("run=%d %s", run_id, error)  # the row is somebody else's

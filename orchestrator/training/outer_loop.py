@@ -82,7 +82,9 @@ class OuterLoop:
             last_step=config.outer.steps,
         )
         self._validation = Validator(
-            *(config, spec, dispatcher),
+            config,
+            spec,
+            dispatcher,
             recorder=recorder,
             observer=observer,
             batch_norm=batch_norm,

@@ -42,7 +42,8 @@ def test_a_worker_whose_job_hangs_once_ends_and_its_shard_goes_to_another(fleet:
     assert any("shard" in text and "hung" in text for text in running.watcher.notices)
     running.assert_undisturbed(
         undisturbed(fleet.settings, experiment("none")),
-        *("learner hangs once", "process ended, shard sent to another worker"),
+        "learner hangs once",
+        "process ended, shard sent to another worker",
     )
 
 
@@ -55,7 +56,8 @@ def test_a_pool_replaces_the_child_whose_job_hangs_with_the_interpreter_lock(fle
     assert worker.process.poll() is None
     running.assert_undisturbed(
         undisturbed(fleet.settings, experiment("none")),
-        *("learner hangs once with the interpreter lock", "child replaced, shard sent again"),
+        "learner hangs once with the interpreter lock",
+        "child replaced, shard sent again",
     )
 
 

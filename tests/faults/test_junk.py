@@ -23,8 +23,15 @@ def envelope(body: bytes, **headers: object) -> bytes:
 OURS = {"task": "metafleet.inner_loop", "id": "1"}
 DEPTHS = range(700, 1000, 10)  # about as deep as Python reads and writes
 ENTRIES = [
-    *(b"not json", b"[1,2]", b"", b"null", b"\xff\xfe{}", b"1" * 5000, b"[" * 100_000),
-    *(b'{"body":"","properties":{}}', b'{"body":"!!!","headers":' + json.dumps(OURS).encode()),
+    b"not json",
+    b"[1,2]",
+    b"",
+    b"null",
+    b"\xff\xfe{}",
+    b"1" * 5000,
+    b"[" * 100_000,
+    b'{"body":"","properties":{}}',
+    b'{"body":"!!!","headers":' + json.dumps(OURS).encode(),
     json.dumps({"body": "!!!", "headers": OURS, "properties": {}}).encode(),
     json.dumps({"body": 7, "headers": OURS, "properties": {}}).encode(),
     envelope(b"\x80", **OURS),

@@ -8,8 +8,13 @@ from tests.unit.data.importing.folders import CLASSES, clip, drawing, picture, s
 ITEMS_PER_CLASS = 3
 FOLDER = "same-bits"
 _SHORT = (
-    *("outer.steps=4", "outer.meta_batch_size=4", "engine.episodes_per_job=2"),
-    *("validation.every=2", "validation.episodes=4", "test.episodes=8", "test.baselines=false"),
+    "outer.steps=4",
+    "outer.meta_batch_size=4",
+    "engine.episodes_per_job=2",
+    "validation.every=2",
+    "validation.episodes=4",
+    "test.episodes=8",
+    "test.baselines=false",
 )
 _GLYPHS = ("episodes.n_way=5", "episodes.k_shot=1", "episodes.n_query=2", "model.channels=8")
 _FEW_STEPS = ("learner.inner_steps=2", "learner.inner_steps_eval=3")

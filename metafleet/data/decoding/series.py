@@ -38,8 +38,13 @@ _MAX_CURVES = 8  # on a tile
 _STILL = 1e-9  # a channel that moves by a smaller share of its values stands still
 _ZIP = b"PK"
 _ZIP_ERRORS = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, OSError),
-    *(ValueError, RuntimeError, NotImplementedError),
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
 )
 _MEMBER = "series.npy"
 _GAPS = ("", "?", "-", "na", "n/a", "null", "none")

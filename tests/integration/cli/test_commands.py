@@ -55,7 +55,7 @@ def test_the_report_the_views_and_the_curve_are_for_people(terminal: Terminal) -
     assert "(0 sent again)" in shown and "failed" not in shown
 
     judged = terminal.run(
-        *("evaluate", "latest", "--split", "meta_val", "--episodes", "5", "--in-process", "--json")
+        "evaluate", "latest", "--split", "meta_val", "--episodes", "5", "--in-process", "--json"
     )
     assert json.loads(judged.stdout)["episodes"] == 5
 

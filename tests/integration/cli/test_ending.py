@@ -37,7 +37,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on_to_the_same_bits(terminal: Terminal) -
 
 def test_sigterm_ends_as_ctrl_c_does_with_its_own_status(terminal: Terminal) -> None:
     process = terminal.start(
-        *("submit", str(terminal.tiny), "--in-process", "--set", "outer.steps=100000")
+        "submit", str(terminal.tiny), "--in-process", "--set", "outer.steps=100000"
     )
     assert process.stderr is not None
     for line in process.stderr:
@@ -73,8 +73,17 @@ def test_up_serves_a_second_terminal_and_ctrl_c_leaves_nothing(terminal: Termina
 
 def test_the_demo_ends_with_a_report_and_a_curve(terminal: Terminal) -> None:
     done = terminal.run(
-        *("demo", "--steps", "4", "--set", "test.episodes=10", "--set", "validation.every=2"),
-        *("--set", "validation.episodes=4", "--set", "episodes.meta_train.n_way=5"),
+        "demo",
+        "--steps",
+        "4",
+        "--set",
+        "test.episodes=10",
+        "--set",
+        "validation.every=2",
+        "--set",
+        "validation.episodes=4",
+        "--set",
+        "episodes.meta_train.n_way=5",
     )
 
     assert done.returncode == 0, done.stderr

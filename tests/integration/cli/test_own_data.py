@@ -17,7 +17,10 @@ from tests.fleet import ROOT, Fleet
 
 PAGE = ROOT / "docs" / "own-data.md"
 SHORT = (
-    *("outer.steps=3", "outer.meta_batch_size=4", "validation.every=0", "test.episodes=6"),
+    "outer.steps=3",
+    "outer.meta_batch_size=4",
+    "validation.every=0",
+    "test.episodes=6",
     "engine.episodes_per_job=1",
 )
 

@@ -17,8 +17,12 @@ from tests.menagerie import make_classes
 
 PAGE = ROOT / "docs" / "modules.md"
 SHORT = (
-    *("outer.steps=3", "outer.meta_batch_size=4", "validation.every=0", "test.episodes=6"),
-    *("model.width=4", "engine.episodes_per_job=1"),
+    "outer.steps=3",
+    "outer.meta_batch_size=4",
+    "validation.every=0",
+    "test.episodes=6",
+    "model.width=4",
+    "engine.episodes_per_job=1",
 )
 
 

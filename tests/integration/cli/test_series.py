@@ -12,8 +12,12 @@ from tests.fleet import ROOT
 from tests.unit.data.importing.folders import write
 
 SHORT = (
-    *("outer.steps=3", "outer.meta_batch_size=4", "validation.every=0", "test.episodes=4"),
-    *("test.baselines=false", "data.imported=motion"),
+    "outer.steps=3",
+    "outer.meta_batch_size=4",
+    "validation.every=0",
+    "test.episodes=4",
+    "test.baselines=false",
+    "data.imported=motion",
 )
 
 

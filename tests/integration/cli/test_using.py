@@ -65,8 +65,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 SHORT = (
-    *("outer.steps=8", "validation.every=4", "validation.episodes=8"),
-    *("test.episodes=8", "test.baselines=false"),
+    "outer.steps=8",
+    "validation.every=4",
+    "validation.episodes=8",
+    "test.episodes=8",
+    "test.baselines=false",
 )
 
 

@@ -49,10 +49,15 @@ def test_it_has_one_top_level_name_and_all_that_code_needs(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"metafleet"}
     for needed in (
-        *("orchestrator/cli/main.py", "workers/app.py", "contracts/ledger.py"),
+        "orchestrator/cli/main.py",
+        "workers/app.py",
+        "contracts/ledger.py",
         "contracts/lua/commit.lua",
-        *("db/migrations/env.py", "db/migrations/script.py.mako", "experiments/demo.toml"),
-        *("py.typed", "data/sets/clinc150_domains.json"),
+        "db/migrations/env.py",
+        "db/migrations/script.py.mako",
+        "experiments/demo.toml",
+        "py.typed",
+        "data/sets/clinc150_domains.json",
     ):
         assert f"metafleet/{needed}" in names
 

@@ -12,8 +12,11 @@ from tests.unit.data.importing.conftest import OTHER_SEED
 from tests.unit.data.importing.folders import class_folders, sentence, write
 
 SHORT = (
-    *("outer.steps=4", "outer.meta_batch_size=4", "validation.every=0"),
-    *("test.episodes=8", "test.baselines=false"),
+    "outer.steps=4",
+    "outer.meta_batch_size=4",
+    "validation.every=0",
+    "test.episodes=8",
+    "test.baselines=false",
 )
 
 

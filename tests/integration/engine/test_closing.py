@@ -31,7 +31,9 @@ def settings(standing_redis: RedisServer, tmp_path: Path) -> Settings:
 def open_fleet_dispatcher(settings: Settings, uid: str) -> FleetDispatcher:
     epochs = itertools.count(1)
     opened = open_dispatcher(
-        *(settings, config(), uid),
+        settings,
+        config(),
+        uid,
         in_process=False,
         next_epoch=lambda beyond: max(beyond + 1, next(epochs)),
         notify=lambda _text: None,

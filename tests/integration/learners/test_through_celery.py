@@ -14,11 +14,16 @@ from tests.fleet import ROOT, Fleet
 from tests.runs import execute, new_run
 
 SMALL = (
-    *("validation.every=0", "test.episodes=60", "test.baselines=true"),
-    *("outer.meta_batch_size=8", "engine.episodes_per_job=4"),
+    "validation.every=0",
+    "test.episodes=60",
+    "test.baselines=true",
+    "outer.meta_batch_size=8",
+    "engine.episodes_per_job=4",
 )
 SMALL_GLYPHS = (
-    *("episodes.k_shot=1", "episodes.n_query=3", "episodes.n_way=5"),
+    "episodes.k_shot=1",
+    "episodes.n_query=3",
+    "episodes.n_way=5",
     "model.channels=16",
 )
 FAST = ("outer.steps=30", "outer.lr=0.005")
@@ -26,9 +31,14 @@ GENTLE = ("learner.inner_lr=0.1", "learner.inner_steps=3")
 FEW_TREES = ("learner.params.n_estimators=10",)
 TWO_WAY = ("episodes.n_way=2",)
 AMPLITUDES = (
-    *("outer.steps=30", "outer.lr=0.005", "outer.meta_batch_size=16", "test.episodes=200"),
+    "outer.steps=30",
+    "outer.lr=0.005",
+    "outer.meta_batch_size=16",
+    "test.episodes=200",
     # one phase: what is left to learn is how to read an amplitude
-    *("data.phase_max=0", "data.x_min=0", "data.x_max=3"),
+    "data.phase_max=0",
+    "data.x_min=0",
+    "data.x_max=3",
 )
 
 

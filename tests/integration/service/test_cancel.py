@@ -146,7 +146,9 @@ def test_an_interrupted_run_becomes_what_was_asked(settings: Settings, after: Ru
 
     with Database.open(settings.database_url) as database, pytest.raises(KeyboardInterrupt):
         execute_run(
-            *(database, settings, run.id),
+            database,
+            settings,
+            run.id,
             in_process=True,
             observer=InterruptAt(),
             tenure=Tenure(after_interrupt=after),

@@ -24,8 +24,14 @@ from metafleet.contracts.codec import (
 from metafleet.errors import ContractError
 
 DTYPES = [
-    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
-    *(torch.int64, torch.int32, torch.uint8, torch.bool),
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
 ]
 PAIR: Schema = {"a": ("float32", (2,))}
 

@@ -34,7 +34,8 @@ def closed_port() -> int:
         (redis.AuthenticationError("WRONGPASS"), ConfigError, "refused the password"),
         (
             redis.AuthenticationError("HELLO must be called with the client already authenticated"),
-            *(ConfigError, "wants a password; put it into the URL"),
+            ConfigError,
+            "wants a password; put it into the URL",
         ),
         (redis.ResponseError("NOAUTH Authentication required"), ConfigError, "wants a password"),
         (redis.TimeoutError("timed out"), BrokerUnavailableError, "does not answer"),

@@ -24,8 +24,13 @@ def mode(path: Path) -> int:
 
 
 OURS = (
-    *("runs/k7w2m9xb/step-1.safetensors", "metafleet.db", "metafleet.db-wal", "logs/redis.log"),
-    *("metafleet.db.put-back.lock", "logs/demo/worker-cpu1.log", "heartbeats/cpu1@host-17"),
+    "runs/k7w2m9xb/step-1.safetensors",
+    "metafleet.db",
+    "metafleet.db-wal",
+    "logs/redis.log",
+    "metafleet.db.put-back.lock",
+    "logs/demo/worker-cpu1.log",
+    "heartbeats/cpu1@host-17",
     "data/prepared/own-0123456789abcdef/index.json",
 )
 

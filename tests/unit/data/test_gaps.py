@@ -250,7 +250,9 @@ def test_what_the_killed_left_of_other_data_is_cleared_unless_somebody_is_at_it(
         find_or_prepare(tmp_path / "many-5", lambda: content)
 
     assert {name for name, path in left.items() if path.exists()} == {
-        *("held-2", "unlocked-3", "young-4")
+        "held-2",
+        "unlocked-3",
+        "young-4",
     }
     assert (tmp_path / "many-5").is_dir()
 

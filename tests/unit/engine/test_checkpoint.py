@@ -245,8 +245,15 @@ def rewrite(path: Path, *, drop: str = "", progress: str = '{"step": 6}') -> Non
 
 
 DAMAGES = [
-    *(cut_in_half, cut_one_byte, empty, flip_the_last_bit, replace_by_foreign),
-    *(replace_by_other_format, lose_a_tensor, lose_the_progress, claim_an_unknown_progress),
+    cut_in_half,
+    cut_one_byte,
+    empty,
+    flip_the_last_bit,
+    replace_by_foreign,
+    replace_by_other_format,
+    lose_a_tensor,
+    lose_the_progress,
+    claim_an_unknown_progress,
 ]
 
 

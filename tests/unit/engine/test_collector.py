@@ -90,7 +90,10 @@ def test_metrics_and_facts_come_in_order_of_shard() -> None:
     assert losses == sorted(losses)
     assert len(losses) == 10
     assert [(job.shard, job.attempt, job.episodes) for job in jobs] == [
-        *((0, 0, 3), (1, 1, 3), (2, 0, 3), (3, 1, 1)),
+        (0, 0, 3),
+        (1, 1, 3),
+        (2, 0, 3),
+        (3, 1, 1),
     ]
     assert all(job.worker == "host:42" and job.payload_bytes > 0 for job in jobs)
 

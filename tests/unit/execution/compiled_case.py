@@ -21,7 +21,7 @@ def case() -> tuple[Learner, MetaState, list[Episode]]:
     torch.set_num_threads(1)
     episodes = [regression_episode(seed=80 + i) for i in range(3)]
     learner = make_learner(
-        *(episodes[0],),
+        episodes[0],
         model={"name": "mlp", "hidden": [5]},
         learner={"name": "meta_sgd", "inner_steps": 1},
     )

@@ -41,7 +41,13 @@ TRACEABLE = sorted(
     and LEARNERS[name].is_traceable
 )
 INNER_LOOP = (
-    *("anil", "boil", "maml", "maml_plus_plus", "meta_curvature", "meta_sgd", "mmaml"),
+    "anil",
+    "boil",
+    "maml",
+    "maml_plus_plus",
+    "meta_curvature",
+    "meta_sgd",
+    "mmaml",
     "protomaml",
 )
 
@@ -183,7 +189,7 @@ def test_bfloat16_is_close_and_keeps_sums_in_float32(
 ) -> None:
     episodes = [classification_episode(seed=70 + i, dtype=torch.float32) for i in range(2)]
     learner = make_learner(
-        *(episodes[0],), model=model, learner={"name": "maml", "inner_lr": 0.01, "inner_steps": 2}
+        episodes[0], model=model, learner={"name": "maml", "inner_lr": 0.01, "inner_steps": 2}
     )
     state = random_state(learner, dtype=torch.float32)
     exact = make_execution("autograd", learner).gradient(state, episodes)

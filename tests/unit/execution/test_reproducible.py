@@ -24,7 +24,7 @@ def gradient_digest(name: str) -> str:
     torch.set_num_threads(1)
     episodes = [classification_episode(seed=95 + i, dtype=torch.float32) for i in range(3)]
     learner = make_learner(
-        *(episodes[0],),
+        episodes[0],
         model=TINY_CONV4 | {"batch_norm": "running"},
         learner={"name": "maml", "inner_lr": 0.1, "inner_steps": 2},
     )

@@ -96,7 +96,10 @@ def test_the_command_exports_a_linear_head_and_replaces_only_when_asked(
         "is no folder": [*export[:-1], "nowhere/pets.onnx"],
         "has not been adapted": ["export", "pets.learned", *export[2:-1], "b.onnx"],
         "no model at nowhere.model, and no run 'nowhere.model': there are no runs yet": [
-            *("export", "nowhere.model", *export[2:-1], "b.onnx")
+            "export",
+            "nowhere.model",
+            *export[2:-1],
+            "b.onnx",
         ],
     }
     for message, arguments in refused.items():

@@ -158,7 +158,10 @@ def test_a_modality_that_the_model_needs_and_no_item_has_is_told_once(
     with (
         pytest.raises(DataError, match=r"^\S*: no item has 'image', which [^\n]*; mend it$"),
         open_items(
-            *(tmp_path, base.learned.blueprint.inputs, needs, ReadOptions(skip_bad=True)),
+            tmp_path,
+            base.learned.blueprint.inputs,
+            needs,
+            ReadOptions(skip_bad=True),
             is_labelled=True,
         ),
     ):

@@ -159,7 +159,7 @@ def test_a_gradient_is_that_of_a_script_with_the_same_module() -> None:
                 value.copy_(state.params[f"module.{name}"])
     episodes = [workload.sample(split="meta_train", step=1, index=i) for i in range(3)]
     script = MetaLearner(
-        *(made, "maml"), inner_lr=0.1, inner_steps=2, batch_norm="transductive", outer_lr=1e-3
+        made, "maml", inner_lr=0.1, inner_steps=2, batch_norm="transductive", outer_lr=1e-3
     )
     report = script.optimize(episodes)
     found = gradient(workload)

@@ -76,13 +76,14 @@ def test_an_override_beyond_all_bounds_is_one_line(text: str, message: str) -> N
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            "outer.steps=10000000000000",
-            "outer.meta_batch_size=100000000",
-            "episodes.k_shot=99999999",
-        ),
-        *("episodes.n_query=99999999", "test.episodes=10000000000000", "outer.weight_decay=1e308"),
-        *("outer.warmup_steps=10000000000000", "engine.checkpoint_every=10000000000000"),
+        "outer.steps=10000000000000",
+        "outer.meta_batch_size=100000000",
+        "episodes.k_shot=99999999",
+        "episodes.n_query=99999999",
+        "test.episodes=10000000000000",
+        "outer.weight_decay=1e308",
+        "outer.warmup_steps=10000000000000",
+        "engine.checkpoint_every=10000000000000",
     ],
 )
 def test_a_number_that_nothing_holds_is_refused_with_the_largest(text: str) -> None:
@@ -93,8 +94,11 @@ def test_a_number_that_nothing_holds_is_refused_with_the_largest(text: str) -> N
 @pytest.mark.parametrize(
     ("learner", "option"),
     [
-        *(("maml", "inner_steps"), ("reptile", "inner_steps_eval"), ("imaml", "cg_steps")),
-        *(("r2d2", "newton_steps"), ("matchingnet", "context_steps")),
+        ("maml", "inner_steps"),
+        ("reptile", "inner_steps_eval"),
+        ("imaml", "cg_steps"),
+        ("r2d2", "newton_steps"),
+        ("matchingnet", "context_steps"),
     ],
 )
 def test_steps_within_an_episode_are_as_many_as_a_machine_computes(
@@ -130,11 +134,18 @@ def test_a_model_larger_than_the_memory_is_refused_before_it_is_made(
 NOWHERE = ("", "a\0b", "x" * 5000)
 """What no system takes for a path."""
 COMMANDS = (
-    *(("submit", "{}"), ("data", "import", "{}"), ("predict", "{}", "."), ("predict", ".", "{}")),
-    *(("predict", ".", ".", "--out", "{}"), ("adapt", "latest", "--support", "{}", "--out", "o")),
-    *(("adapt", "{}", "--support", ".", "--out", "o"), ("export", "latest", "--out", "{}")),
-    *(("export", "{}", "--out", "o"), ("runs", "curve", "latest", "--output", "{}")),
-    *(("data", "import", "d", "--problems", "{}"), ("data", "inspect", "glyphs", "--sheet", "{}")),
+    ("submit", "{}"),
+    ("data", "import", "{}"),
+    ("predict", "{}", "."),
+    ("predict", ".", "{}"),
+    ("predict", ".", ".", "--out", "{}"),
+    ("adapt", "latest", "--support", "{}", "--out", "o"),
+    ("adapt", "{}", "--support", ".", "--out", "o"),
+    ("export", "latest", "--out", "{}"),
+    ("export", "{}", "--out", "o"),
+    ("runs", "curve", "latest", "--output", "{}"),
+    ("data", "import", "d", "--problems", "{}"),
+    ("data", "inspect", "glyphs", "--sheet", "{}"),
     ("runs", "show", "{}"),
 )
 

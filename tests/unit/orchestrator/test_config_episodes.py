@@ -71,8 +71,12 @@ def test_more_classes_than_a_split_has_is_refused_for_each_split(good: Path) -> 
     config = ExperimentConfig.load(
         good,
         [
-            *("data.name=glyphs", "episodes.n_way=10", "episodes.meta_test.n_query=5"),
-            *("model={name='conv4'}", "outer.lr=0.1", "validation.every=5"),
+            "data.name=glyphs",
+            "episodes.n_way=10",
+            "episodes.meta_test.n_query=5",
+            "model={name='conv4'}",
+            "outer.lr=0.1",
+            "validation.every=5",
         ],
     )
 

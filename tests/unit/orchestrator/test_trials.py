@@ -40,7 +40,9 @@ def run_trials(
     experiment = config(outer={"steps": n_steps}, engine=engine)
     workload = open_workload(experiment)
     trials = Trials(
-        *(experiment, workload, workload.init_state()),
+        experiment,
+        workload,
+        workload.init_state(),
         n_steps=n_steps,
         notify=(notices if notices is not None else []).append,
     )

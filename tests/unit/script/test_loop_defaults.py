@@ -95,7 +95,8 @@ def test_load_takes_the_default_step_size_that_a_file_was_learned_with(
 def test_the_last_tasks_of_a_loop_make_a_step_where_that_is_asked_for(n_open: int) -> None:
     def mean_of(n_tasks: int) -> MetaLearner:
         meta = MetaLearner(
-            *(dense_net(), "maml"),
+            dense_net(),
+            "maml",
             **{"optimiser": sgd, "inner_lr": LR, "inner_steps": 2, "tasks_per_step": n_tasks},
         )
         return trained_in_a_loop(meta, 3 + n_open)

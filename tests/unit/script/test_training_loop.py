@@ -360,7 +360,8 @@ def test_a_task_that_is_not_finite_drops_no_other_task() -> None:
 
 def test_a_meta_gradient_that_is_not_finite_drops_its_task_alone() -> None:
     meta = MetaLearner(
-        *(dense_net(), "meta_sgd"),
+        dense_net(),
+        "meta_sgd",
         **{"inner_lr_min": 1e-3, "inner_lr_max": 2e-3, "inner_steps": 1, "tasks_per_step": 2},
     )
     under_way(meta)

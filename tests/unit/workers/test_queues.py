@@ -19,8 +19,10 @@ def queues_of_a_worker(
     """Start as Celery does: queues of ``-Q`` first, then the signal."""
     monkeypatch.setattr(lifecycle, "resolve_device", lambda requested: device)
     for signal in (
-        *(signals.celeryd_after_setup, signals.worker_process_init),
-        *(signals.worker_ready, signals.worker_shutdown),
+        signals.celeryd_after_setup,
+        signals.worker_process_init,
+        signals.worker_ready,
+        signals.worker_shutdown,
     ):
         monkeypatch.setattr(signal, "receivers", [])
     app = make_app("memory://")

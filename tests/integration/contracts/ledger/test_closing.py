@@ -63,9 +63,14 @@ def test_every_key_has_a_time_to_live(desk: Desk) -> None:
 
     step = desk.step()
     assert set(keys) == {
-        *(desk.run.epoch, desk.run.holder, desk.run.lease),
+        desk.run.epoch,
+        desk.run.holder,
+        desk.run.lease,
         desk.run.closed("train", epoch=1),
-        *(step.started, step.done, step.replies, step.lease(1, 0)),
+        step.started,
+        step.done,
+        step.replies,
+        step.lease(1, 0),
     }
     assert all(ttl_ms > 0 for ttl_ms in keys.values())
     assert keys[desk.run.epoch] > RUN_TTL_MS - 60_000

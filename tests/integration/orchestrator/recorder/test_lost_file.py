@@ -70,8 +70,14 @@ def put_an_empty_one(path: Path) -> None:
 
 
 LOSSES = [
-    *(delete, delete_the_main_file, delete_the_log, delete_the_index, delete_the_folder),
-    *(move_the_folder, put_an_older_copy, put_an_empty_one),
+    delete,
+    delete_the_main_file,
+    delete_the_log,
+    delete_the_index,
+    delete_the_folder,
+    move_the_folder,
+    put_an_older_copy,
+    put_an_empty_one,
 ]
 
 

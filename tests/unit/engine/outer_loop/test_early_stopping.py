@@ -127,8 +127,14 @@ def test_training_goes_on_while_a_verdict_is_open(tmp_path: Path) -> None:
     trial.run()
 
     assert [(r.stream, r.step) for r in trial.fleet.requests] == [
-        *(("train", 1), ("train", 2), ("train", 3), ("validate", 3)),
-        *(("train", 4), ("train", 5), ("train", 6), ("validate", 6)),
+        ("train", 1),
+        ("train", 2),
+        ("train", 3),
+        ("validate", 3),
+        ("train", 4),
+        ("train", 5),
+        ("train", 6),
+        ("validate", 6),
     ]
     lines = [line for line in trial.notebook.lines if line.startswith(("step", "valid"))]
     assert lines.index("validation 3 best") > lines.index("step 5")

@@ -62,7 +62,13 @@ def test_rows_are_flushed_before_a_checkpoint_covers_them(tmp_path: Path) -> Non
         assert f"step {step}" in flushed
         assert step == 5 or any(line.startswith(f"validation {step}") for line in flushed)
     assert [line for line in lines if line.startswith(("step", "valid"))] == [
-        *("step 1", "step 2", "validation 2 best", "step 3", "step 4", "validation 4", "step 5"),
+        "step 1",
+        "step 2",
+        "validation 2 best",
+        "step 3",
+        "step 4",
+        "validation 4",
+        "step 5",
     ]
 
 

@@ -42,7 +42,8 @@ def test_an_interrupt_says_what_became_of_the_run(
 
     with pytest.raises(KeyboardInterrupt) as caught:
         execution.execute_watched(
-            *(cast(Database, None), Settings.load({"METAFLEET_HOME": str(tmp_path)})),
+            cast(Database, None),
+            Settings.load({"METAFLEET_HOME": str(tmp_path)}),
             cast(RunRecord, Run()),
             in_process=False,
             tenure=Tenure(after_interrupt=after),

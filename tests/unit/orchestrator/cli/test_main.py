@@ -52,8 +52,19 @@ def test_the_promised_commands_are_there() -> None:
     names = {" ".join(path) for path in ALL_COMMANDS}
 
     assert names >= {
-        *("submit", "runs list", "runs show", "runs resume", "evaluate", "workers"),
-        *("data list", "data prepare", "data inspect", "db upgrade", "doctor", "up", "demo"),
+        "submit",
+        "runs list",
+        "runs show",
+        "runs resume",
+        "evaluate",
+        "workers",
+        "data list",
+        "data prepare",
+        "data inspect",
+        "db upgrade",
+        "doctor",
+        "up",
+        "demo",
     }
 
 
@@ -137,8 +148,12 @@ def test_without_runs_the_list_says_how_to_start_and_json_is_empty(
 @pytest.mark.parametrize(
     "arguments",
     [
-        *(("runs", "list"), ("runs", "show", "1"), ("runs", "attach", "1"), ("runs", "curve", "1")),
-        *(("evaluate", "1", "--in-process"), ("chaos", "--run", "1")),
+        ("runs", "list"),
+        ("runs", "show", "1"),
+        ("runs", "attach", "1"),
+        ("runs", "curve", "1"),
+        ("evaluate", "1", "--in-process"),
+        ("chaos", "--run", "1"),
     ],
     ids=" ".join,
 )

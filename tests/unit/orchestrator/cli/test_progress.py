@@ -102,10 +102,15 @@ def test_a_reader_that_went_away_stops_nothing(monkeypatch: pytest.MonkeyPatch) 
 
 def test_one_step_and_slow_steps_are_written_as_people_do() -> None:
     assert [counted(n, "outer step") for n in (0, 1, 2)] == [
-        *("0 outer steps", "1 outer step", "2 outer steps"),
+        "0 outer steps",
+        "1 outer step",
+        "2 outer steps",
     ]
     assert [speed(v) for v in (0.8312, 1.0, 9.96, 119.7)] == [
-        *("0.83 episodes/s", "1.0 episodes/s", "10 episodes/s", "120 episodes/s"),
+        "0.83 episodes/s",
+        "1.0 episodes/s",
+        "10 episodes/s",
+        "120 episodes/s",
     ]
 
 
