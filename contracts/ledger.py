@@ -149,14 +149,7 @@ class JobLedger:
         """Take the attempt's lease. Returns what to do and the seconds it was queued."""
         job = self._job
         status, waited_us = self._start(
-            keys=[
-                self._epoch,
-                self._closed,
-                self._started,
-                self._done,
-                self._lease,
-                self._dropped,
-            ],
+            keys=[self._epoch, self._closed, self._started, self._done, self._lease, self._dropped],
             args=[
                 job.epoch,
                 job.step,
@@ -184,14 +177,7 @@ class JobLedger:
         """Hand in the result; the first one of a shard counts."""
         job = self._job
         status = self._commit(
-            keys=[
-                self._epoch,
-                self._closed,
-                self._done,
-                self._replies,
-                self._lease,
-                self._dropped,
-            ],
+            keys=[self._epoch, self._closed, self._done, self._replies, self._lease, self._dropped],
             args=[job.epoch, job.step, job.shard, result, STEP_TTL_MS, *self._note_args],
         )
         return cast(CommitStatus, _text(status))

@@ -98,13 +98,7 @@ def list_workers(client: Client) -> list[WorkerInfo]:
     # what lies in the hash alone is not read; what was seen in the future never was
     scores = cast(
         list[tuple[bytes, float]],
-        client.zrange(
-            WORKERS_SEEN,
-            "-inf",
-            now_s + _CLOCKS_PART_S,
-            byscore=True,
-            withscores=True,
-        ),
+        client.zrange(WORKERS_SEEN, "-inf", now_s + _CLOCKS_PART_S, byscore=True, withscores=True),
     )
     names = sorted(name for name, _ in scores)
     texts = cast(list[bytes | None], client.hmget(WORKERS_INFO, names)) if names else []

@@ -14,6 +14,7 @@ from metafleet.db.records import JobRecord, OuterStepRecord, RunRecord
 from metafleet.db.repositories import JobRepository, OuterStepRepository, RunRepository
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.runs.launch import RunReport, create_runs, execute_run
+from metafleet.orchestrator.runs.run_session import ExecutionOptions
 from metafleet.orchestrator.training.events import EvaluationDone, RunStarted, StepDone
 from tests.fleet import ROOT
 
@@ -84,7 +85,11 @@ def execute(
 ) -> RunReport:
     with Database.open(settings.database_url) as database:
         return execute_run(
-            database, settings, run.id, in_process=in_process, observer=watcher or Watcher()
+            database,
+            settings,
+            run.id,
+            options=ExecutionOptions(in_process),
+            observer=watcher or Watcher(),
         )
 
 

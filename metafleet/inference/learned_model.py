@@ -153,12 +153,7 @@ class LearnedModel:
                 raise DataError(f"{path} has no targets")
             return self.adapt_to(ExampleSet(points.inputs, points.targets), {}, needs)
         with open_items(
-            path,
-            blueprint.inputs,
-            needs,
-            options,
-            is_labelled=True,
-            progress=progress,
+            path, blueprint.inputs, needs, options, is_labelled=True, progress=progress
         ) as found:
             classes = self._classes(path, found)
             numbers = {name: number for number, name in enumerate(classes)}

@@ -1,17 +1,16 @@
 """What a run needs before its next step: measurements where it asks for them, and programs."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metafleet.contracts.settings import Settings
-from metafleet.db.records import RunRecord
 from metafleet.orchestrator.autotune.calibration import Calibration
 from metafleet.orchestrator.autotune.trials import Trials
 from metafleet.orchestrator.autotune.warm_up import steps_to_compile, warm_up_fleet, warm_up_here
 from metafleet.orchestrator.autotune.work_size import calibrate_fleet, calibrate_here
 from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.run_context import RunContext
 from metafleet.orchestrator.engine.step import Dispatcher
 from metafleet.orchestrator.recording.recorder import Recorder
 from metafleet.orchestrator.training.checkpoint import Checkpoint
@@ -25,20 +24,12 @@ class Preparation:
     """Prepares one run.
 
     Attributes:
-        settings: where everything is.
-        run: the run.
+        context: of the run.
         dispatcher: the run's own.
-        in_process: there is no fleet.
-        notify: told what a person should know.
-        check: called while something is waited for; raises when the run is to be left alone.
     """
 
-    settings: Settings
-    run: RunRecord
+    context: RunContext
     dispatcher: Dispatcher
-    in_process: bool
-    notify: Callable[[str], None]
-    check: Callable[[], None]
 
     def settle(
         self,
@@ -68,9 +59,9 @@ class Preparation:
         )
         kept = Calibration.from_json(recorded)
         self.dispatcher.set_episodes_per_job(kept.episodes_per_job)
-        self.notify(f"episodes: {kept}")
+        self.context.notify(f"episodes: {kept}")
         if kept.reason:
-            self.notify(f"execution: {kept.reason}")
+            self.context.notify(f"execution: {kept.reason}")
         return recorded
 
     def _measure(
@@ -81,24 +72,17 @@ class Preparation:
         open_keys: Sequence[str],
     ) -> Calibration:
         named = " and ".join(f"engine.{key}='auto'" for key in open_keys)
-        self.notify(f"measuring how long an episode takes ({named})")
+        self.context.notify(f"measuring how long an episode takes ({named})")
         trials = Trials(
             config,
             workload,
             start.state,
             n_steps=config.outer.steps - start.progress.step,
-            notify=self.notify,
+            notify=self.context.notify,
         )
-        if self.in_process:
+        if self.context.in_process:
             return calibrate_here(config, self.dispatcher, trials=trials)
-        return calibrate_fleet(
-            self.settings,
-            config,
-            self.run.uid,
-            trials=trials,
-            notify=self.notify,
-            check=self.check,
-        )
+        return calibrate_fleet(self.context, config, trials=trials)
 
     def warm_up(
         self, config: ExperimentConfig, workload: Workload, start: Checkpoint, spec: WorkloadSpec
@@ -110,22 +94,13 @@ class Preparation:
             workload.learner, first=start.progress.step + 1, last=config.outer.steps
         )
         programs = "a program" if len(steps) == 1 else f"{len(steps)} programs"
-        self.notify(
+        self.context.notify(
             f"compiling {programs} where there is none yet: about a minute each, once for each "
             "machine (engine.execution='compiled')"
         )
         began_s = time.monotonic()
-        if self.in_process:
+        if self.context.in_process:
             warm_up_here(self.dispatcher, spec, start.state, steps=steps)
         else:
-            warm_up_fleet(
-                self.settings,
-                config,
-                self.run.uid,
-                start.state,
-                spec=spec,
-                steps=steps,
-                notify=self.notify,
-                check=self.check,
-            )
-        self.notify(f"compiled: ready after {time.monotonic() - began_s:.1f} s")
+            warm_up_fleet(self.context, config, start.state, spec=spec, steps=steps)
+        self.context.notify(f"compiled: ready after {time.monotonic() - began_s:.1f} s")

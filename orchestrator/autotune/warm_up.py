@@ -1,15 +1,15 @@
 """Having a run's programs compiled before its first step, where nobody's deadline runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from metafleet.contracts.settings import Settings
 from metafleet.episode import META_TRAIN
 from metafleet.errors import NumericsError
 from metafleet.learners.base import Learner
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.orchestrator.autotune.scratch import open_scratch
 from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.run_context import RunContext
 from metafleet.orchestrator.engine.step import Dispatcher, StepRequest
 from metafleet.params import MetaState
 from metafleet.workload import WorkloadSpec
@@ -40,30 +40,24 @@ def warm_up_here(
         _compute(dispatcher, _request(spec, state, number, step, spec.execution.chunk))
 
 
-def warm_up_fleet(  # noqa: PLR0913 - the seams of a dispatcher
-    settings: Settings,
+def warm_up_fleet(
+    context: RunContext,
     config: ExperimentConfig,
-    run: str,
     state: MetaState,
     *,
     spec: WorkloadSpec,
     steps: Sequence[int],
-    notify: Callable[[str], None],
-    check: Callable[[], None],
 ) -> None:
     """Have the fleet compile, under a name of its own and on no account of the run.
 
     One job first, since those beside it would only wait for its compiler; then some for everybody.
 
     Args:
-        settings: where broker and data are.
+        context: of the run.
         config: the experiment.
-        run: the run's uid.
         state: what it begins with.
         spec: its work.
         steps: outer steps whose computations differ.
-        notify: told what a person should know.
-        check: called while something is waited for; raises when the run is to be left alone.
     """
     patient = config.engine.model_copy(
         update={
@@ -75,9 +69,7 @@ def warm_up_fleet(  # noqa: PLR0913 - the seams of a dispatcher
     )
     plain = config.model_copy(update={"engine": patient})
     size = spec.execution.chunk
-    with open_scratch(
-        settings, plain, run, stream=STREAM, in_process=False, notify=notify, check=check
-    ) as dispatcher:
+    with open_scratch(context, plain, stream=STREAM) as dispatcher:
         dispatcher.set_episodes_per_job(size)
         for number, step in enumerate(steps):
             _compute(dispatcher, _request(spec, state, 2 * number, step, size))

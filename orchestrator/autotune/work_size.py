@@ -1,6 +1,6 @@
 """How a run's episodes are executed, and how many make a job: given, recorded, or measured now."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import cast
@@ -20,6 +20,7 @@ from metafleet.orchestrator.autotune.warm_up import LONGEST_COMPILING_S
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.engine.device_queues import devices_of
 from metafleet.orchestrator.engine.incompatible_workers import find_mismatch
+from metafleet.orchestrator.engine.run_context import RunContext
 from metafleet.orchestrator.engine.step import Dispatcher, StepRequest
 
 
@@ -40,25 +41,16 @@ def settled_by(config: ExperimentConfig, chosen: Calibration) -> ExperimentConfi
 
 
 def calibrate_fleet(
-    settings: Settings,
-    config: ExperimentConfig,
-    run: str,
-    *,
-    trials: Trials,
-    notify: Callable[[str], None],
-    check: Callable[[], None],
+    context: RunContext, config: ExperimentConfig, *, trials: Trials
 ) -> Calibration:
     """Measure the fleet's workers, under a name of its own and on no account of the run.
 
     Each class of devices is measured by itself: those that are there when it begins.
 
     Args:
-        settings: where broker and data are.
+        context: of the run.
         config: the experiment.
-        run: the run's uid.
         trials: what to measure.
-        notify: told what a person should know.
-        check: called while something is waited for; raises when the run is to be left alone.
     """
     relaxed = config.engine.model_copy(
         update={
@@ -71,16 +63,14 @@ def calibrate_fleet(
     def scratch(device: str) -> AbstractContextManager[Dispatcher]:
         engine = relaxed.model_copy(update={"device": device})
         plain = config.model_copy(update={"engine": engine})
-        return open_scratch(
-            settings, plain, run, stream=STREAM, in_process=False, notify=notify, check=check
-        )
+        return open_scratch(context, plain, stream=STREAM)
 
     devices = devices_of(config.engine.device)
     if len(devices) > 1:
         with scratch(config.engine.device) as dispatcher:
             waiting = replace(trials.request("autograd", 0), n_episodes=1)
             dispatcher.run_step(waiting)  # until anybody is there
-        devices = _staffed(settings, devices)
+        devices = _staffed(context.settings, devices)
 
     def measured(request: StepRequest, size: int | None) -> tuple[ClassSpeed, ...]:
         speeds = []

@@ -20,6 +20,7 @@ from metafleet.orchestrator.config.section import MOST
 from metafleet.orchestrator.embedded.stack import EmbeddedStack, StackOrder
 from metafleet.orchestrator.reporting.output import notify, program
 from metafleet.orchestrator.runs.launch import create_runs
+from metafleet.orchestrator.runs.run_session import ExecutionOptions
 
 _WORKERS_WITHIN_S = 120.0
 
@@ -90,7 +91,11 @@ def _train(database: Database, settings: Settings, config: ExperimentConfig) -> 
     _say(f"3. meta-training: {config.outer.steps} outer steps; Ctrl-C stops cleanly")
     # the fleet of the demo ends with it, so an interrupted demo goes on in one process
     report = execute_watched(
-        database, settings, run, in_process=False, resume_flags=("--in-process",)
+        database,
+        settings,
+        run,
+        options=ExecutionOptions(in_process=False),
+        resume_flags=("--in-process",),
     )
     _say("4. judged on scripts never seen in training")
     show_report(run, report, as_json=False)

@@ -18,42 +18,31 @@ from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.reporting.figures import counted, duration
 from metafleet.orchestrator.reporting.output import program
 from metafleet.orchestrator.runs.launch import RunReport, execute_run
-from metafleet.orchestrator.runs.tenure import Tenure
+from metafleet.orchestrator.runs.run_session import ExecutionOptions
 
 
-def execute_watched(  # noqa: PLR0913 - options of several commands
+def execute_watched(
     database: Database,
     settings: Settings,
     run: RunRecord,
     *,
-    in_process: bool,
-    relaxed: bool = False,
-    from_start: bool = False,
+    options: ExecutionOptions,
     resume_flags: Sequence[str] = (),
-    tenure: Tenure | None = None,
 ) -> RunReport:
-    """Run, or go on with, one run; Ctrl-C leaves it as ``tenure`` says, and says how to go on."""
+    """Run, or go on with, one run; Ctrl-C leaves it as the tenure says, and says how to go on."""
     log_to(settings.home / "logs")
     try:
         with private_files(), watching() as observer:
-            return execute_run(
-                database,
-                settings,
-                run.id,
-                in_process=in_process,
-                observer=observer,
-                relaxed=relaxed,
-                from_start=from_start,
-                tenure=tenure,
-            )
+            return execute_run(database, settings, run.id, options=options, observer=observer)
     except KeyboardInterrupt as interrupt:
+        tenure = options.tenure
         if tenure is not None and tenure.after_interrupt is RunStatus.QUEUED:
             interrupt.add_note(
                 f"run {run.id} is left to servers (`metafleet serve`); watch it with "
                 f"`metafleet runs attach {run.id}`"
             )
             raise
-        flags = resume_flags or (("--in-process",) if in_process else ())
+        flags = resume_flags or (("--in-process",) if options.in_process else ())
         command = " ".join(("metafleet runs resume", str(run.id), *flags))
         is_cancelled = tenure is not None and tenure.after_interrupt is RunStatus.CANCELLED
         subject = f"run {run.id} is cancelled; it" if is_cancelled else f"run {run.id}"

@@ -10,6 +10,7 @@ from metafleet.orchestrator.cli.place import RunName
 from metafleet.orchestrator.recording.left_rows import replay_left_rows
 from metafleet.orchestrator.reporting.output import notify
 from metafleet.orchestrator.runs.attached import report_of
+from metafleet.orchestrator.runs.run_session import ExecutionOptions
 
 
 @click.command("resume")
@@ -48,8 +49,6 @@ def resume(run: str, *, in_process: bool, relaxed: bool, from_start: bool, as_js
             database,
             settings,
             record,
-            in_process=in_process,
-            relaxed=relaxed,
-            from_start=from_start,
+            options=ExecutionOptions(in_process, relaxed=relaxed, from_start=from_start),
         )
     show_report(record, report, as_json=as_json)

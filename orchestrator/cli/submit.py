@@ -27,6 +27,7 @@ from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.config.naming import check_name
 from metafleet.orchestrator.reporting.output import notify, program, unread_is_fine
 from metafleet.orchestrator.runs.launch import Queueing, create_runs
+from metafleet.orchestrator.runs.run_session import ExecutionOptions
 from metafleet.orchestrator.runs.tenure import Tenure
 
 _AFTER_INTERRUPT = {
@@ -116,7 +117,7 @@ def submit(  # noqa: PLR0913 - one for each option
         for index, run in enumerate(runs):
             try:
                 report = execute_watched(
-                    database, settings, run, in_process=in_process, tenure=tenure
+                    database, settings, run, options=ExecutionOptions(in_process, tenure=tenure)
                 )
             except (MetafleetError, KeyboardInterrupt) as error:
                 _settle_the_rest(database, runs[index + 1 :], error, tenure.after_interrupt)

@@ -3,26 +3,22 @@
 from collections.abc import Callable
 
 from metafleet.contracts.device import resolve_device
-from metafleet.contracts.settings import Settings
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.engine.attempt_counts import Sink
 from metafleet.orchestrator.engine.fleet import FleetDispatcher
 from metafleet.orchestrator.engine.fleet_options import FleetOptions
 from metafleet.orchestrator.engine.local import LocalDispatcher
+from metafleet.orchestrator.engine.run_context import RunContext
 from metafleet.orchestrator.engine.step import Dispatcher
 
 
 def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
-    settings: Settings,
+    context: RunContext,
     config: ExperimentConfig,
-    run: str,
     *,
-    in_process: bool,
     next_epoch: Callable[[int], int],
-    notify: Callable[[str], None],
     fingerprint: str = "",
     relaxed: bool = False,
-    check: Callable[[], None] = lambda: None,
     is_granted: bool = False,
     is_ours: Callable[[], bool] = lambda: False,
     sink: Sink | None = None,
@@ -31,17 +27,17 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
 
     Where the size of jobs is still to be measured, they are single episodes until it is set.
     """
-    engine = config.engine
+    settings, engine = context.settings, config.engine
     is_strict = engine.numerics == "strict" and not relaxed
     episodes_per_job = 1 if engine.episodes_per_job == "auto" else engine.episodes_per_job
-    if in_process:
+    if context.in_process:
         next_epoch(0)
         return LocalDispatcher(
             episodes_per_job=episodes_per_job,
             data_dir=settings.data_dir,
             device=resolve_device(engine.own_device),
             allowed_packages=settings.allowed_packages,
-            check=check,
+            check=context.check,
             wire_dtype=engine.wire_dtype,
             programs_dir=settings.programs_dir,
             compiles=engine.execution == "compiled",
@@ -60,12 +56,12 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
     )
     return FleetDispatcher(
         settings,
-        run,
+        context.run,
         options=options,
         next_epoch=next_epoch,
-        notify=notify,
+        notify=context.notify,
         fingerprint=fingerprint,
-        check=check,
+        check=context.check,
         is_granted=is_granted,
         is_ours=is_ours,
         sink=sink,

@@ -264,12 +264,8 @@ class FleetDispatcher:
     def _finish(self, step: OpenStep) -> None:
         """Work on all open steps until ``step`` is done; only its time runs meanwhile."""
         self._persist(self._fill)
-        deadline = StepDeadline(
-            self._options.step_deadline_s,
-            self._notify,
-            self._device_queues.queues,
-            waited_s=self._retry.waited_s,
-        )
+        limit_s, queues = self._options.step_deadline_s, self._device_queues.queues
+        deadline = StepDeadline(limit_s, self._notify, queues, waited_s=self._retry.waited_s)
         while not step.is_settled:
             self._check()
             self._persist(self._take_in)

@@ -65,8 +65,7 @@ class OpenStep:
         self._marks, self._notify = marks, notify
         self._clock = clock or RedisClock(client)
         self._sent: dict[tuple[int, int], tuple[str, int]] = {}
-        self.request = request
-        self.name = f"{request.stream} step {request.step}"
+        self.request, self.name = request, f"{request.stream} step {request.step}"
         self._attempt_counts = StepTally(
             attempt_counts or AttemptCounts(), request.stream, request.step
         )
@@ -78,11 +77,9 @@ class OpenStep:
             on_lost=self._note_lost,
         )
         self.shards = self._shards = shards
-        self._run_keys = keys
-        self._epoch = -1
+        self._run_keys, self._epoch = keys, -1
         self._keys = keys.step(request.stream, request.step, epoch=-1)
-        self._client, self._ledger = client, ledger
-        self._signing_key = signing_key
+        self._client, self._ledger, self._signing_key = client, ledger, signing_key
         # sums of sums travel as they are: rounded again, they would have other bits
         wire = "float32" if request.kind == "reduce" else wire_dtype
         self.collector = Collector(request, shards, exchange=exchange, wire_dtype=wire, defer=defer)
@@ -380,12 +377,9 @@ class OpenStep:
 
     def _look(self, alive: Mapping[str, int]) -> tuple[FleetView, bool]:
         """See how the step stands; and whether replies wait."""
-        seen = sight(
-            self._client,
-            self._keys,
-            attempts=self.book.live_attempts(),
-            queue_lists=[queue_list(queue, self._signing_key) for queue in self._marks],
-        )
+        lists = [queue_list(queue, self._signing_key) for queue in self._marks]
+        attempts = self.book.live_attempts()
+        seen = sight(self._client, self._keys, attempts=attempts, queue_lists=lists)
         for _ in range(seen.n_foreign):
             self._attempt_counts.reject_unknown(SchemaError.reason)
         for pair in seen.started:

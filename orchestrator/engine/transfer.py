@@ -41,12 +41,7 @@ class Transfer:
         self._area = self._host_cache.open_area(run)
         self._direct = _open_direct(settings)
         self._state_publisher = StatePublisher(
-            client,
-            blobs,
-            run,
-            area=self._area,
-            wire_dtype=options.wire_dtype,
-            direct=self._direct,
+            client, blobs, run, area=self._area, wire_dtype=options.wire_dtype, direct=self._direct
         )
         self._publisher = Publisher(client, url, signing_key=settings.signing_key)
         self._is_missed = False

@@ -69,11 +69,9 @@ class Recorder:
         limits: RecorderLimits | None = None,
     ) -> None:
         self._database = database
-        self._run_id = run.id
+        self._run_id, self._owner = run.id, owner
         self._epoch = self._asked_epoch = epoch
-        self._owner = owner
-        self._limits = limits or RecorderLimits()
-        self._first_epoch = epoch
+        self._limits, self._first_epoch = limits or RecorderLimits(), epoch
         self._writing = threading.Lock()  # held while rows are written or the epoch is raised
         self._changed = threading.Condition()
         # everything below is read and written under the condition's lock

@@ -17,6 +17,7 @@ from metafleet.models.registry import require_seen_names
 from metafleet.orchestrator.autotune.scratch import open_scratch
 from metafleet.orchestrator.autotune.work_size import settled
 from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.engine.run_context import RunContext
 from metafleet.orchestrator.runs.run_session import get_checkpoint_of
 from metafleet.orchestrator.training.contenders import Contender, baselines_of
 from metafleet.orchestrator.training.evaluation import Judgement, evaluation_record, judge_state
@@ -72,6 +73,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
         contenders += [(it, 0) for it in baselines_of(spec, workload)]
     changes = config.episodes.changes_from(own.episodes, split)
     observer.on_notice(f"run {run.id} ({run.name}, seed {run.seed}) is judged")
+    context = RunContext(settings, run.uid, in_process, observer.on_notice)
     results = []
     for contender, step in contenders:
         judgement = Judgement(
@@ -82,14 +84,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
             batch_norm=contender.batch_norm,
         )
         # one engine each: a stream goes on from step to step, and baselines are of step 0
-        with open_scratch(
-            settings,
-            config,
-            run.uid,
-            stream=_STREAM,
-            in_process=in_process,
-            notify=observer.on_notice,
-        ) as dispatcher:
+        with open_scratch(context, config, stream=_STREAM) as dispatcher:
             done, _ = judge_state(
                 dispatcher, contender.spec, contender.state, judgement, stream=_STREAM
             )

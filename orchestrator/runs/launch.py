@@ -31,8 +31,7 @@ from metafleet.errors import (
 from metafleet.inference.state_room import require_room
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.runs.process_name import process_name
-from metafleet.orchestrator.runs.run_session import RunSession
-from metafleet.orchestrator.runs.tenure import Tenure
+from metafleet.orchestrator.runs.run_session import ExecutionOptions, RunSession
 from metafleet.orchestrator.training.events import EvaluationDone, Observer
 from metafleet.workload import Workload
 
@@ -144,16 +143,13 @@ def _require_parameters(workload: Workload, config: ExperimentConfig) -> None:
         )
 
 
-def execute_run(  # noqa: PLR0913 - options of one command
+def execute_run(
     database: Database,
     settings: Settings,
     run_id: int,
     *,
-    in_process: bool,
+    options: ExecutionOptions,
     observer: Observer,
-    relaxed: bool = False,
-    from_start: bool = False,
-    tenure: Tenure | None = None,
 ) -> RunReport:
     """Train a run to its end and test it; goes on from its newest checkpoint if it has one.
 
@@ -163,11 +159,8 @@ def execute_run(  # noqa: PLR0913 - options of one command
         database: open.
         settings: where broker, data and checkpoints are.
         run_id: the run.
-        in_process: compute here, without a fleet; the same bits.
+        options: how to execute it.
         observer: watches.
-        relaxed: go on although the arithmetic differs from what the run began with.
-        from_start: set the checkpoints aside and begin at step 0.
-        tenure: on whose behalf; by default this process takes the run for itself.
 
     Raises:
         RunLeasedError: somebody else is running it.
@@ -177,19 +170,10 @@ def execute_run(  # noqa: PLR0913 - options of one command
     started_s = time.monotonic()
     with database.session(read_only=True) as session:
         run = RunRepository(session).get(run_id)
-        if tenure is None:
+        if options.tenure is None:
             _refuse_served(session, run)
     try:
-        with RunSession(
-            database,
-            settings,
-            run,
-            in_process=in_process,
-            observer=observer,
-            relaxed=relaxed,
-            from_start=from_start,
-            tenure=tenure,
-        ) as running:
+        with RunSession(database, settings, run, options=options, observer=observer) as running:
             trained = running.train()
             evaluations = running.test(trained)
     except FencedError as error:

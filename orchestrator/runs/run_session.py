@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -27,6 +27,7 @@ from metafleet.orchestrator.autotune.preparation import Preparation
 from metafleet.orchestrator.autotune.work_size import settled
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.engine.dispatchers import open_dispatcher
+from metafleet.orchestrator.engine.run_context import RunContext
 from metafleet.orchestrator.engine.step import Dispatcher
 from metafleet.orchestrator.recording.left_rows import spill_path
 from metafleet.orchestrator.recording.recorder import Recorder
@@ -91,6 +92,23 @@ def _elsewhere(run: RunRecord, place: str, step: str) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ExecutionOptions:
+    """How one run is executed.
+
+    Attributes:
+        in_process: compute here, without a fleet; the same bits.
+        relaxed: go on although the arithmetic differs from what the run began with.
+        from_start: set the checkpoints aside and begin at step 0.
+        tenure: on whose behalf; None: this process takes the run for itself.
+    """
+
+    in_process: bool
+    relaxed: bool = False
+    from_start: bool = False
+    tenure: Tenure | None = None
+
+
 class RunSession:
     """A context manager: lock, dispatcher and recorder of one run, and its final status.
 
@@ -98,30 +116,26 @@ class RunSession:
         database: open.
         settings: where everything is.
         run: the run as recorded.
-        in_process: compute here, without a fleet.
+        options: how to execute it.
         observer: watches.
-        relaxed: go on although the arithmetic differs from what the run began with.
-        from_start: set the checkpoints aside and begin at step 0.
-        tenure: on whose behalf; an attached process's own by default.
     """
 
-    def __init__(  # noqa: PLR0913 - the terms of one execution
+    def __init__(
         self,
         database: Database,
         settings: Settings,
         run: RunRecord,
         *,
-        in_process: bool,
+        options: ExecutionOptions,
         observer: Observer,
-        relaxed: bool = False,
-        from_start: bool = False,
-        tenure: Tenure | None = None,
     ) -> None:
-        self._tenure = tenure or Tenure()
+        self._tenure = options.tenure or Tenure()
         self._watch = EpochWatch(run.id, self._is_ours)
         self._database, self._settings, self._run = database, settings, run
-        self._in_process, self._observer, self._relaxed = in_process, observer, relaxed
-        self._from_start = from_start
+        self._options, self._observer = options, observer
+        self._context = RunContext(
+            settings, run.uid, options.in_process, observer.on_notice, self._check
+        )
         asked = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
         self._config = settled(asked, run)
         self._origin = RunProvenance(database, run)
@@ -230,25 +244,18 @@ class RunSession:
     def _starting_point(self, folder: CheckpointFolder) -> tuple[Checkpoint, Terms]:
         """Return where the training begins, and the terms that its checkpoint was written under."""
         folder.discard_torn()
-        if self._from_start and (n := folder.set_aside()):
+        if self._options.from_start and (n := folder.set_aside()):
             self._observer.on_notice(f"begins at step 0; checkpoints set aside: {n}")
         found = folder.read_newest(self._observer.on_notice)
         if found is not None:
             return found[0], found[1].terms
-        if not self._from_start:
+        if not self._options.from_start:
             self._require_no_checkpoint()
         return Checkpoint(Progress(0), self._workload.init_state(), {}, None), {}
 
     def _prepare(self, start: Checkpoint, terms: Terms) -> None:
         """Settle what is left open, and have everything compiled that the run will need."""
-        preparation = Preparation(
-            self._settings,
-            self._run,
-            self._dispatcher,
-            in_process=self._in_process,
-            notify=self._observer.on_notice,
-            check=self._check,
-        )
+        preparation = Preparation(self._context, self._dispatcher)
         measured = preparation.settle(
             self._config, self._workload, start, self.recorder, known=terms.get("calibration")
         )
@@ -299,24 +306,20 @@ class RunSession:
         dispatcher = once_free(
             self._settings, self._run, self._take_dispatcher, notify=self._observer.on_notice
         )
-        if self._config.engine.numerics == "strict" and not self._relaxed:
+        if self._config.engine.numerics == "strict" and not self._options.relaxed:
             self._origin.require_same_outer()
             self._origin.require_same(json.dumps(describe_code(self._spec)))
-            if self._in_process:
+            if self._options.in_process:
                 self._origin.require_same(dispatcher.fingerprint)
         return dispatcher
 
     def _take_dispatcher(self) -> Dispatcher:
         return open_dispatcher(
-            self._settings,
+            self._context,
             self._config,
-            self._run.uid,
-            in_process=self._in_process,
             next_epoch=self._next_epoch,
-            notify=self._observer.on_notice,
             fingerprint=self._origin.fingerprint,
-            relaxed=self._relaxed,
-            check=self._check,
+            relaxed=self._options.relaxed,
             is_granted=self._tenure.is_granted,
             is_ours=self._is_ours,
             sink=self._record_attempts,

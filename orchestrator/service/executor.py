@@ -27,6 +27,7 @@ from metafleet.errors import (
 )
 from metafleet.orchestrator.reporting.line_observer import LineObserver
 from metafleet.orchestrator.runs.launch import execute_run
+from metafleet.orchestrator.runs.run_session import ExecutionOptions
 from metafleet.orchestrator.runs.tenure import Tenure
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,11 @@ def _execute(
     )
     try:
         execute_run(
-            database, settings, run_id, in_process=False, observer=LineObserver(), tenure=tenure
+            database,
+            settings,
+            run_id,
+            options=ExecutionOptions(in_process=False, tenure=tenure),
+            observer=LineObserver(),
         )
     except (FencedError, RunCancelledError) as error:
         log.info("run=%d %s", run_id, error)  # the row is somebody else's

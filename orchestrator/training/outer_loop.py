@@ -82,12 +82,7 @@ class OuterLoop:
             last_step=config.outer.steps,
         )
         self._validation = Validator(
-            config,
-            spec,
-            dispatcher,
-            recorder=recorder,
-            observer=observer,
-            batch_norm=batch_norm,
+            config, spec, dispatcher, recorder=recorder, observer=observer, batch_norm=batch_norm
         )
         self._due: Checkpoint | None = None  # waits for the verdict that belongs into it
         self._stored_step = -1

@@ -14,6 +14,7 @@ from metafleet.contracts.settings import Settings
 from metafleet.errors import BrokerUnavailableError, RunLeasedError
 from metafleet.orchestrator.engine.dispatchers import open_dispatcher
 from metafleet.orchestrator.engine.fleet import FleetDispatcher
+from metafleet.orchestrator.engine.run_context import RunContext
 from metafleet.orchestrator.engine.transfer import Transfer
 from tests.messages import make_request, new_uid
 from tests.redis_server import RedisServer
@@ -31,12 +32,9 @@ def settings(standing_redis: RedisServer, tmp_path: Path) -> Settings:
 def open_fleet_dispatcher(settings: Settings, uid: str) -> FleetDispatcher:
     epochs = itertools.count(1)
     opened = open_dispatcher(
-        settings,
+        RunContext(settings, uid, in_process=False, notify=lambda _text: None),
         config(),
-        uid,
-        in_process=False,
         next_epoch=lambda beyond: max(beyond + 1, next(epochs)),
-        notify=lambda _text: None,
     )
     assert isinstance(opened, FleetDispatcher)
     return opened

@@ -12,6 +12,7 @@ from metafleet.errors import NumericsError
 from metafleet.orchestrator.engine.dispatchers import open_dispatcher
 from metafleet.orchestrator.engine.fleet import FleetDispatcher
 from metafleet.orchestrator.engine.local import LocalDispatcher
+from metafleet.orchestrator.engine.run_context import RunContext
 from metafleet.orchestrator.engine.step import Dispatcher, StepOutcome, StepRequest
 from metafleet.params import digest
 from metafleet.workload import Workload
@@ -33,12 +34,9 @@ class Bench:
         epochs = itertools.count(1)
         self.uid = new_uid()
         opened = open_dispatcher(
-            fleet.settings,
+            RunContext(fleet.settings, self.uid, in_process=False, notify=self.notices.append),
             experiment,
-            self.uid,
-            in_process=False,
             next_epoch=lambda beyond: max(beyond + 1, next(epochs)),
-            notify=self.notices.append,
         )
         assert isinstance(opened, FleetDispatcher)
         self.fleet = opened

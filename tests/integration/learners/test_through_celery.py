@@ -20,12 +20,7 @@ SMALL = (
     "outer.meta_batch_size=8",
     "engine.episodes_per_job=4",
 )
-SMALL_GLYPHS = (
-    "episodes.k_shot=1",
-    "episodes.n_query=3",
-    "episodes.n_way=5",
-    "model.channels=16",
-)
+SMALL_GLYPHS = ("episodes.k_shot=1", "episodes.n_query=3", "episodes.n_way=5", "model.channels=16")
 FAST = ("outer.steps=30", "outer.lr=0.005")
 GENTLE = ("learner.inner_lr=0.1", "learner.inner_steps=3")
 FEW_TREES = ("learner.params.n_estimators=10",)

@@ -14,6 +14,7 @@ from metafleet.db.repositories import RunRepository
 from metafleet.errors import FleetError, RunCancelledError
 from metafleet.orchestrator.runs.attached import AttachedRun, report_of
 from metafleet.orchestrator.runs.launch import execute_run
+from metafleet.orchestrator.runs.run_session import ExecutionOptions
 from metafleet.orchestrator.runs.tenure import Tenure
 from tests.fleet import wait_until
 from tests.integration.service.servers import command
@@ -149,9 +150,8 @@ def test_an_interrupted_run_becomes_what_was_asked(settings: Settings, after: Ru
             database,
             settings,
             run.id,
-            in_process=True,
+            options=ExecutionOptions(in_process=True, tenure=Tenure(after_interrupt=after)),
             observer=InterruptAt(),
-            tenure=Tenure(after_interrupt=after),
         )
 
     ended = read_run(settings, run)

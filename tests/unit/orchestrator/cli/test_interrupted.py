@@ -8,6 +8,7 @@ from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord, RunStatus
 from metafleet.orchestrator.cli import execution
+from metafleet.orchestrator.runs.run_session import ExecutionOptions
 from metafleet.orchestrator.runs.tenure import Tenure
 
 
@@ -45,8 +46,7 @@ def test_an_interrupt_says_what_became_of_the_run(
             cast(Database, None),
             Settings.load({"METAFLEET_HOME": str(tmp_path)}),
             cast(RunRecord, Run()),
-            in_process=False,
-            tenure=Tenure(after_interrupt=after),
+            options=ExecutionOptions(in_process=False, tenure=Tenure(after_interrupt=after)),
         )
 
     assert caught.value.__notes__ == [said]
