@@ -28,13 +28,12 @@ if TYPE_CHECKING:
     from metafleet.inference.learned_model import LearnedModel
     from metafleet.inference.loading import adapt, load_model
     from metafleet.inference.prediction import Prediction
-    from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
+    from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient, QueryGradient
     from metafleet.learners.context import EpisodeContext
     from metafleet.learners.episodic import EpisodicLearner
     from metafleet.learners.inner_loop import InnerLoopLearner
     from metafleet.learners.maml import Maml, MamlOptions
     from metafleet.learners.nearest_prototype import NearestPrototype
-    from metafleet.learners.outcome import QueryGradient
     from metafleet.learners.protonet import Protonet, ProtonetOptions
     from metafleet.learners.registry import LEARNERS, build_learner
     from metafleet.learners.summary import Summary, summarise
@@ -138,6 +137,7 @@ _NAMES = {
         "EpisodeMetrics",
         "Learner",
         "MetaGradient",
+        "QueryGradient",
     ),
     "metafleet.learners.maml": (
         "Maml",
@@ -147,7 +147,6 @@ _NAMES = {
     "metafleet.learners.episodic": ("EpisodicLearner",),
     "metafleet.learners.inner_loop": ("InnerLoopLearner",),
     "metafleet.learners.nearest_prototype": ("NearestPrototype",),
-    "metafleet.learners.outcome": ("QueryGradient",),
     "metafleet.learners.protonet": (
         "Protonet",
         "ProtonetOptions",

@@ -21,6 +21,31 @@ MOST_STEPS = 10**6
 """Steps within one episode: with second derivatives each is kept in memory."""
 
 
+class Checked:
+    """The base of options that are derived from one another.
+
+    Each class writes ``check`` for its own fields and calls no other: those of its bases come
+    first, by themselves.
+    """
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for cls in reversed(type(self).__mro__):
+            if "check" in vars(cls):
+                vars(cls)["check"](self)
+
+
+def name_of(found: type) -> str:
+    """Return what configurations call a class: its own ``name``.
+
+    Of a class without one, such as a user's, it is that of the class: a name that it inherits is
+    another's.
+    """
+    own = vars(found).get("name")
+    return own if isinstance(own, str) else found.__name__
+
+
 def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str) -> OptionsT:
     """Fill ``cls`` from JSON values; lists become tuples and whole numbers floats where asked.
 

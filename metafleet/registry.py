@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from metafleet.errors import ConfigError
-from metafleet.options import parse_options
+from metafleet.options import name_of, parse_options
 from metafleet.sources import note_import
 
 
@@ -17,16 +17,6 @@ class HasOptions(Protocol):
 
 
 ClassT = TypeVar("ClassT", bound=type[HasOptions])
-
-
-def name_of(found: type) -> str:
-    """Return what configurations call a class: its own ``name``.
-
-    Of a class without one, such as a user's, it is that of the class: a name that it inherits is
-    another's.
-    """
-    own = vars(found).get("name")
-    return own if isinstance(own, str) else found.__name__
 
 
 class Registry(Mapping[str, ClassT], Generic[ClassT]):

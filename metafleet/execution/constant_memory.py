@@ -25,15 +25,14 @@ from torch import Tensor
 
 from metafleet.episode import Episode
 from metafleet.execution.replay import Replay, Slopes, require_same
-from metafleet.learners.context import EpisodeContext
-from metafleet.learners.differentiation import Function, by_autograd
+from metafleet.learners.base import EpisodeOutcome, QueryGradient
+from metafleet.learners.context import EpisodeContext, Function, by_autograd
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.inner_loop import InnerLoopLearner
-from metafleet.learners.outcome import EpisodeOutcome, QueryGradient
 from metafleet.models.notes import Notes
+from metafleet.options import name_of
 from metafleet.params import MetaState, Params, dot
 from metafleet.purity.hidden_state import HiddenState, Snapshot
-from metafleet.registry import name_of
 
 AuxT = TypeVar("AuxT")
 _WHOLE = ("meta_gradient", "objective", "query_outputs")

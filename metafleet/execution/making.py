@@ -12,8 +12,8 @@ from metafleet.execution.mapped import MappedExecution
 from metafleet.execution.one_by_one import AutogradExecution, ConstantMemoryExecution
 from metafleet.execution.strategy import Precision, Strategy
 from metafleet.learners.base import Learner
+from metafleet.options import name_of
 from metafleet.params import MetaState
-from metafleet.registry import name_of
 
 
 def make_execution(

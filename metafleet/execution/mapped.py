@@ -16,16 +16,15 @@ from metafleet.execution.precision import in_precision
 from metafleet.execution.pure import PureFunction
 from metafleet.execution.strategy import Precision, Strategy
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
-from metafleet.learners.context import EpisodeContext
-from metafleet.learners.differentiation import by_functions
+from metafleet.learners.context import EpisodeContext, by_functions
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.objective import is_counted
 from metafleet.models.episode_norm import EpisodeNorm
 from metafleet.models.notes import Notes
 from metafleet.models.tracing import mapping
+from metafleet.options import name_of
 from metafleet.params import MetaState, Params
 from metafleet.purity.hidden_state import HiddenState
-from metafleet.registry import name_of
 
 
 class ChunkSums(NamedTuple):

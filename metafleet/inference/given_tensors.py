@@ -5,10 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from metafleet.episode import ExampleSet, is_presence_key, presence_key
+from metafleet.episode import ExampleSet, completed, is_presence_key, presence_key
 from metafleet.errors import DataError
 from metafleet.inference.requirements import Needs
-from metafleet.learners.support_tensors import completed
 from metafleet.models.presence import presence
 from metafleet.problem import Problem
 from metafleet.script.plain_episode import check_classes

@@ -19,12 +19,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from metafleet.episode import presence_key
+from metafleet.episode import is_kept_support, presence_key
 from metafleet.errors import DataMissingError, MetafleetError, ModelError
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.files import check_new_file, write_whole
 from metafleet.learners.episodic import EpisodicLearner
-from metafleet.learners.support_tensors import is_kept_support
 from metafleet.models.episode_norm import STATISTICS, unknown_layers
 from metafleet.params import parted
 

@@ -14,9 +14,10 @@ from metafleet.learners.neural_process import (
     negative_log_likelihood,
     normal_divergence,
 )
-from metafleet.learners.pairs import FIRST_INDEX, PairLearner
+from metafleet.learners.pairs import PairLearner
 from metafleet.models.attention import attend, join_heads, split_heads
 from metafleet.models.dense import dense, init_dense
+from metafleet.models.init import AFTER_MODEL
 from metafleet.options import require
 from metafleet.params import MetaState, Params
 from metafleet.seeds import CounterRng
@@ -82,7 +83,7 @@ class Anp(PairLearner[AnpOptions]):
         if n_latent > 0:
             stacks["latent"] = [n_pair] + [n_hidden] * _LAYERS
             stacks["latent_out"] = [n_hidden, n_hidden, 2 * n_latent]
-        params, index = self.model.init_params(seed), FIRST_INDEX
+        params, index = self.model.init_params(seed), AFTER_MODEL
         for name, sizes in stacks.items():
             params |= init_dense(seed, index, name, sizes)
             index += 2 * (len(sizes) - 1)

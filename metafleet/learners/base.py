@@ -1,15 +1,18 @@
-"""What a learner is: from a meta-learned state and an episode to a gradient, or a judgement."""
+"""What a learner is and gives: a gradient of an episode, a judgement, an adaptation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, Self
 
 from torch import Tensor
 
 from metafleet.episode import Episode, ExampleSet
 from metafleet.models.base import ModelFactory
-from metafleet.params import MetaState, Params
+from metafleet.params import MetaState, Params, parted
 from metafleet.problem import Problem
+
+FAST: Final = "fast"
+"""The group of ``Adaptation.memory`` that holds adapted parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,53 @@ class MetaGradient:
     grads: Params
     buffers: Params
     metrics: tuple[EpisodeMetrics, ...]
+
+
+class QueryGradient(NamedTuple):
+    """What an episode says about the state.
+
+    Attributes:
+        grads: gradient for each of ``MetaState.params``.
+        loss: what was differentiated, a scalar.
+        outputs: of the query set: logits [n, n_way], or values [n, d].
+    """
+
+    grads: Params
+    loss: Tensor
+    outputs: Tensor
+
+
+class EpisodeOutcome(NamedTuple):
+    """All that leaves one episode in meta-training; tensors alone, so that it can be mapped.
+
+    Attributes:
+        query: gradient, loss and outputs.
+        support_losses: a scalar for each inner step.
+        statistics: batch statistics for each of ``MetaState.buffers``.
+    """
+
+    query: QueryGradient
+    support_losses: list[Tensor]
+    statistics: Params
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """A learner that has adapted to a support set.
+
+    Attributes:
+        predict: inputs, modality -> [n, ...], to logits [n, n_way] or values [n, d]; may be called
+            again and again.
+        memory: what it predicts from besides the state, as the learner's ``remember`` returned it.
+    """
+
+    predict: Callable[[Mapping[str, Tensor]], Tensor]
+    memory: Params
+
+    @property
+    def fast(self) -> Params:
+        """The adapted parameters, of learners that adapt by inner steps; empty for others."""
+        return parted(self.memory, FAST)
 
 
 class Learner(Protocol):

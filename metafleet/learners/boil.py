@@ -7,7 +7,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.maml import Maml, MamlOptions
+from metafleet.learners.gradient_steps import GradientSteps
+from metafleet.learners.maml import MamlOptions
 from metafleet.params import Params
 
 
@@ -19,7 +20,7 @@ class BoilOptions(MamlOptions):
     inner_steps: int = 1
 
 
-class Boil(Maml):
+class Boil(GradientSteps[BoilOptions]):
     """MAML whose head keeps still while an episode adapts: representations must change.
 
     With theta = (theta_b, theta_h) of body and head, only the body moves in the inner loop,

@@ -9,21 +9,21 @@ from torch import Tensor
 
 from metafleet.episode import ExampleSet
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.descent import Descent, StepOptions
-from metafleet.learners.pairs import FIRST_INDEX
+from metafleet.learners.gradient_steps import GradientSteps
+from metafleet.learners.maml import MamlOptions
 from metafleet.models.base import ModelFactory
 from metafleet.models.film import film, init_film
-from metafleet.options import require
+from metafleet.models.init import AFTER_MODEL
+from metafleet.options import name_of, require
 from metafleet.params import MetaState, Params
 from metafleet.problem import Problem
-from metafleet.registry import name_of
 
 _INPUT = "context"
 _FILM = "film"
 
 
 @dataclass(frozen=True, slots=True)
-class CaviaOptions(StepOptions):
+class CaviaOptions(MamlOptions):
     """Options of ``Cavia``.
 
     Attributes:
@@ -36,14 +36,14 @@ class CaviaOptions(StepOptions):
     n_context: int = 5
     conditioning: Literal["input", "film"] = "input"
     inner_lr: float = 1.0
+    inner_steps: int = 1
 
-    def __post_init__(self) -> None:
-        StepOptions.__post_init__(self)
+    def check(self) -> None:
+        """Refuse sizes out of range."""
         require(self.n_context >= 1, "n_context", self.n_context, "1 or more")
-        require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
 
 
-class Cavia(Descent[CaviaOptions]):
+class Cavia(GradientSteps[CaviaOptions]):
     """Learn a network theta with context parameters phi, which alone adapt to an episode.
 
     phi_0 = 0, phi_{j+1} = phi_j - alpha * grad_phi L_S(phi_j, theta); the meta-gradient is
@@ -69,7 +69,7 @@ class Cavia(Descent[CaviaOptions]):
         if self.options.conditioning == "input":
             return state
         n_context = self.options.n_context
-        acts = init_film(seed, FIRST_INDEX, _FILM, n_inputs=n_context, layers=self.model.layers)
+        acts = init_film(seed, AFTER_MODEL, _FILM, n_inputs=n_context, layers=self.model.layers)
         return MetaState(state.params | acts, state.buffers)
 
     def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:

@@ -13,9 +13,10 @@ from metafleet.learners.neural_process import (
     gaussian,
     negative_log_likelihood,
 )
-from metafleet.learners.pairs import FIRST_INDEX, PairLearner
+from metafleet.learners.pairs import PairLearner
 from metafleet.learners.prototypes import class_means, require_each_class
 from metafleet.models.dense import dense, init_dense
+from metafleet.models.init import AFTER_MODEL
 from metafleet.options import require, require_layers
 from metafleet.params import MetaState, Params
 
@@ -64,8 +65,8 @@ class Cnp(PairLearner[CnpOptions]):
         encoder, decoder = [n_pair] + [n_hidden] * n_encoder, [n_x + n_read]
         decoder += [n_hidden] * (n_decoder - 1) + [n_decoded]
         params = self.model.init_params(seed)
-        params |= init_dense(seed, FIRST_INDEX, "encoder", encoder)
-        params |= init_dense(seed, FIRST_INDEX + 2 * n_encoder, "decoder", decoder)
+        params |= init_dense(seed, AFTER_MODEL, "encoder", encoder)
+        params |= init_dense(seed, AFTER_MODEL + 2 * n_encoder, "decoder", decoder)
         return MetaState(params, self.model.init_buffers())
 
     def check_support(self, support: ExampleSet, n_way: int) -> None:

@@ -1,6 +1,7 @@
-"""The base of learners whose inner steps follow gradients, by an optimiser that is an option."""
+"""The base of learners whose inner steps follow the gradient of the support loss."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -16,23 +17,47 @@ from metafleet.learners.inner_optimiser import (
     without_moments,
 )
 from metafleet.models.base import Model
+from metafleet.options import name_of, require_steps
 from metafleet.params import Params, dot
 from metafleet.problem import Problem
-from metafleet.registry import name_of
 
-OptionsT = TypeVar("OptionsT", bound=InnerOptimiserOptions)
+OptionsT = TypeVar("OptionsT", bound="StepOptions")
+
+
+@dataclass(frozen=True, slots=True)
+class StepOptions(InnerOptimiserOptions):
+    """How many inner steps there are, and what follows their gradients.
+
+    Attributes:
+        inner_steps: gradient steps of the adaptation in meta-training, 1 to a million.
+        inner_steps_eval: gradient steps when judged; None for ``inner_steps``.
+    """
+
+    inner_steps: int = 1
+    inner_steps_eval: int | None = None
+
+    def check(self) -> None:
+        """Refuse numbers of steps out of range."""
+        require_steps("inner_steps", self.inner_steps)
+        if self.inner_steps_eval is not None:
+            require_steps("inner_steps_eval", self.inner_steps_eval)
 
 
 class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
-    """Follows gradients; what an optimiser remembers from step to step goes with fast parameters.
+    """Differentiates the support loss for the fast parameters, and moves them along.
+
+    The way to move is an option, ``inner_optimiser``; what an optimiser remembers from step to step
+    goes with the fast parameters.
 
     Attributes:
+        still: names of fast parameters that no step moves, such as features computed once.
         takes_losses: True for a learner that is nothing but steps along the gradients of losses of
             the model's own parameters, so that a training loop can give it the losses. Must be said
             by each class itself.
         least_steps: inner steps without which a task teaches nothing.
     """
 
+    still: ClassVar[frozenset[str]] = frozenset()
     takes_losses: ClassVar[bool] = False
     least_steps: ClassVar[int] = 0
 
@@ -44,6 +69,44 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
                 f"inner_optimiser={name!r} but learner "
                 f"{name_of(type(self))!r} has a way to move of its own; expected 'sgd'"
             )
+
+    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
+        """Return the first fast parameters: by default, those that adapt."""
+        return self.adapting(params)
+
+    def n_steps(self, *, is_training: bool) -> int:
+        """Return the steps of meta-training, or those of evaluation."""
+        in_training = self.options.inner_steps
+        return in_training if is_training else self.options.inner_steps_eval or in_training
+
+    def is_first_order(self, context: EpisodeContext) -> bool:
+        """Return whether second derivatives are dropped in this episode."""
+        is_asked_for: bool = getattr(self.options, "first_order", False)
+        return is_asked_for or not context.is_training
+
+    def inner_step(
+        self,
+        params: Params,
+        fast: Params,
+        index: int,
+        support: ExampleSet,
+        context: EpisodeContext,
+    ) -> Params:
+        """Return theta_{j+1}."""
+        still = {name: value for name, value in fast.items() if name in self.still}
+        moving = {name: value for name, value in fast.items() if name not in still}
+        examples = self.batch(support, index, context)
+        grads = self.support_gradient(
+            lambda own: self.support_loss(params, {**own, **still}, examples, context),
+            without_moments(moving),
+            context,
+            create_graph=not self.is_first_order(context),
+        )
+        return self.moved(params, moving, grads, index) | still
+
+    def batch(self, support: ExampleSet, index: int, context: EpisodeContext) -> ExampleSet:
+        """Return the examples of inner step ``index``: by default, the support set."""
+        return support
 
     @property
     def optimiser(self) -> InnerOptimiser:

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 from metafleet.episode import ExampleSet
+from metafleet.learners.base import QueryGradient
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.descent import Descent, StepOptions
-from metafleet.learners.outcome import QueryGradient
+from metafleet.learners.gradient_steps import GradientSteps
+from metafleet.learners.maml import MamlOptions
 from metafleet.options import require, require_steps
 from metafleet.params import Params, dot
 from metafleet.purity.hidden_state import HiddenState
 
 
 @dataclass(frozen=True, slots=True)
-class ImamlOptions(StepOptions):
+class ImamlOptions(MamlOptions):
     """Options of ``Imaml``.
 
     Attributes:
@@ -32,9 +33,8 @@ class ImamlOptions(StepOptions):
     proximity: float = 2.0
     cg_steps: int = 5
 
-    def __post_init__(self) -> None:
-        StepOptions.__post_init__(self)
-        require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
+    def check(self) -> None:
+        """Refuse what no implicit gradient has a use for."""
         require(self.proximity > 0.0, "proximity", self.proximity, "more than 0")
         require_steps("cg_steps", self.cg_steps)
         decay = self.inner_weight_decay
@@ -42,7 +42,7 @@ class ImamlOptions(StepOptions):
         require(not self.first_order, "first_order", True, "false, or learner 'maml'")
 
 
-class Imaml(Descent[ImamlOptions]):
+class Imaml(GradientSteps[ImamlOptions]):
     """Learn theta such that the solution of a proximal problem near it fits the query set.
 
     phi = argmin L_S(phi) + lambda / 2 |phi - theta|^2, by gradient steps; the meta-gradient is

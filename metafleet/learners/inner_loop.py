@@ -9,12 +9,12 @@ from torch import Tensor
 
 from metafleet.episode import ExampleSet
 from metafleet.errors import ConfigError
-from metafleet.learners.adaptation import FAST
+from metafleet.learners.base import FAST
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.models.episode_norm import STATISTICS
+from metafleet.options import name_of
 from metafleet.params import MetaState, Params, named, parted
-from metafleet.registry import name_of
 
 OptionsT = TypeVar("OptionsT")
 

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from metafleet.learners.descent import Descent, StepOptions
+from metafleet.learners.gradient_steps import GradientSteps, StepOptions
 from metafleet.options import require
 
 
 @dataclass(frozen=True, slots=True)
 class MamlOptions(StepOptions):
-    """Options of ``Maml``.
+    """Options of ``Maml``, and of learners that change it.
 
     Attributes:
         inner_lr: step size alpha of the adaptation, > 0.
@@ -20,19 +20,20 @@ class MamlOptions(StepOptions):
 
     inner_lr: float = 0.4
     inner_steps: int = 5
+    first_order: bool = False
 
-    def __post_init__(self) -> None:
-        # by name: the decorator makes a new class for the slots, which super() does not know
-        StepOptions.__post_init__(self)
+    def check(self) -> None:
+        """Refuse a step size out of range."""
         require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
 
 
-class Maml(Descent[MamlOptions]):
+class Maml(GradientSteps[MamlOptions]):
     """Learn an initialisation theta from which a few gradient steps fit an episode.
 
     The support set S adapts, theta_0 = theta, theta_{j+1} = theta_j - alpha * grad L_S(theta_j),
     and the query set Q judges: the meta-gradient is d L_Q(theta_k) / d theta. First order takes
-    grad L_Q at theta_k in its place.
+    grad L_Q at theta_k in its place. A step is ``GradientSteps.inner_step``, the loop of steps
+    ``InnerLoopLearner.adapted``, the meta-gradient ``EpisodicLearner.meta_gradient``.
 
     Source: Finn et al. 2017, arXiv:1703.03400, eq. 1 and algorithms 2 and 3; first order in
     section 5.2.

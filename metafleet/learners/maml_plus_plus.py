@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.descent import Descent, StepOptions
+from metafleet.learners.gradient_steps import GradientSteps
+from metafleet.learners.maml import MamlOptions
 from metafleet.options import require
 from metafleet.params import MetaState, Params
 
@@ -19,7 +20,7 @@ _LEAST_WEIGHT = 0.03
 
 
 @dataclass(frozen=True, slots=True)
-class MamlPlusPlusOptions(StepOptions):
+class MamlPlusPlusOptions(MamlOptions):
     """Options of ``MamlPlusPlus``.
 
     Attributes:
@@ -39,17 +40,15 @@ class MamlPlusPlusOptions(StepOptions):
     multi_step_epochs: int = 10
     first_order_epochs: int = 50
 
-    def __post_init__(self) -> None:
-        # by name: the decorator makes a new class for the slots, which super() does not know
-        StepOptions.__post_init__(self)
-        require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
+    def check(self) -> None:
+        """Refuse epochs out of range."""
         require(self.epoch_steps >= 1, "epoch_steps", self.epoch_steps, "1 or more")
         for option in ("multi_step_epochs", "first_order_epochs"):
             value = getattr(self, option)
             require(value >= 0, option, value, "0 or more")
 
 
-class MamlPlusPlus(Descent[MamlPlusPlusOptions]):
+class MamlPlusPlus(GradientSteps[MamlPlusPlusOptions]):
     """MAML with what makes it stable.
 
     - LSLR: theta_{j+1} = theta_j - alpha_{l,j} * grad L_S(theta_j), a learned step size for each
@@ -107,7 +106,7 @@ class MamlPlusPlus(Descent[MamlPlusPlusOptions]):
         return self.model.forward({**fast, **norm}, inputs, context.normalise)
 
     def is_first_order(self, context: EpisodeContext) -> bool:
-        """Tell whether second derivatives are dropped: when judged, and in the first epochs."""
+        """Return whether second derivatives are dropped: when judged, and in the first epochs."""
         return super().is_first_order(context) or _FIRST_ORDER in context.variant
 
     def variant(self, step: int) -> str:

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metafleet.learners.pairs import FIRST_INDEX
-from metafleet.learners.sequence import SequenceLearner
+from metafleet.learners.pairs import SequenceLearner
 from metafleet.models.dense import dense, init_dense
+from metafleet.models.init import AFTER_MODEL
 from metafleet.models.recurrent import init_lstm, lstm_cell
 from metafleet.options import require
 from metafleet.params import Params
@@ -88,16 +88,16 @@ class Mann(SequenceLearner[MannOptions]):
         n_read = own.reads * own.width
         params = init_lstm(
             seed,
-            FIRST_INDEX,
+            AFTER_MODEL,
             "controller",
             n_inputs=self.n_inputs + self.n_targets,
             n_units=own.units,
             n_hidden=own.units + n_read,
         )
-        params |= init_dense(seed, FIRST_INDEX + 3, "key", [own.units, n_read])
-        params |= init_dense(seed, FIRST_INDEX + 5, "gate", [own.units, own.reads])
+        params |= init_dense(seed, AFTER_MODEL + 3, "key", [own.units, n_read])
+        params |= init_dense(seed, AFTER_MODEL + 5, "gate", [own.units, own.reads])
         sizes = [own.units + n_read, self.n_targets]
-        return params | init_dense(seed, FIRST_INDEX + 7, "answer", sizes)
+        return params | init_dense(seed, AFTER_MODEL + 7, "answer", sizes)
 
     def read(self, params: Params, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
         """Read the support set once, then each query from there."""

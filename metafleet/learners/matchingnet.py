@@ -11,14 +11,13 @@ from torch import Tensor
 from metafleet.learners.context import EpisodeContext
 from metafleet.learners.metric import MetricLearner
 from metafleet.models.attention import softmax_mean
+from metafleet.models.init import AFTER_MODEL
 from metafleet.models.recurrent import init_lstm, lstm_cell, unroll_lstm
 from metafleet.options import require, require_steps
 from metafleet.params import Params
 
 _SUPPORT = "support"
 _TARGETS = "targets"
-_FIRST_INDEX = 1_000
-"""Where the tensors of the comparison begin in the stream of initial values, after any model's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class MatchingNet(MetricLearner[MatchingNetOptions]):
         """Draw the LSTMs of the full context embedding."""
         if self.options.context_steps == 0:
             return {}
-        d, first = math.prod(self.model.feature_shape), _FIRST_INDEX
+        d, first = math.prod(self.model.feature_shape), AFTER_MODEL
         return (
             init_lstm(seed, first, "context.forward", n_inputs=d, n_units=d)
             | init_lstm(seed, first + 3, "context.backward", n_inputs=d, n_units=d)

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from metafleet.episode import ExampleSet
+from metafleet.episode import ExampleSet, alike, keep_support, kept_support
 from metafleet.learners.base import Learner
 from metafleet.learners.episodic import EpisodicLearner
-from metafleet.learners.support_tensors import alike, keep_support, kept_support
 from metafleet.params import MetaState, Params
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metafleet.learners.descent import Descent, StepOptions
+from metafleet.learners.gradient_steps import GradientSteps, StepOptions
 from metafleet.options import require
 from metafleet.params import MetaState, Params
 from metafleet.seeds import CounterRng
@@ -26,16 +26,16 @@ class MetaSgdOptions(StepOptions):
 
     inner_lr_min: float = 0.005
     inner_lr_max: float = 0.1
+    first_order: bool = False
 
-    def __post_init__(self) -> None:
-        # by name: the decorator makes a new class for the slots, which super() does not know
-        StepOptions.__post_init__(self)
+    def check(self) -> None:
+        """Refuse step sizes out of range."""
         low, high = self.inner_lr_min, self.inner_lr_max
         require(low > 0.0, "inner_lr_min", low, "more than 0")
         require(high >= low, "inner_lr_max", high, f"inner_lr_min={low} or more")
 
 
-class MetaSgd(Descent[MetaSgdOptions]):
+class MetaSgd(GradientSteps[MetaSgdOptions]):
     """Learn an initialisation theta and as many step sizes alpha, which also turn the gradient.
 
     theta' = theta - alpha o grad L_S(theta), with o the product element by element; the outer loop

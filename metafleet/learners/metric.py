@@ -13,9 +13,9 @@ from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.prototypes import require_classification, require_each_class
 from metafleet.models.base import ModelFactory
 from metafleet.models.episode_norm import STATISTICS
+from metafleet.options import name_of
 from metafleet.params import MetaState, Params, named, parted
 from metafleet.problem import Problem
-from metafleet.registry import name_of
 
 OptionsT = TypeVar("OptionsT")
 _FITTED = "fitted"

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from metafleet.episode import ExampleSet
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.descent import Descent, StepOptions
-from metafleet.learners.pairs import FIRST_INDEX
+from metafleet.learners.gradient_steps import GradientSteps
+from metafleet.learners.maml import MamlOptions
 from metafleet.learners.prototypes import one_hot
 from metafleet.models.film import film, init_film
+from metafleet.models.init import AFTER_MODEL
 from metafleet.models.recurrent import init_lstm, unroll_lstm
-from metafleet.options import require, require_layers
+from metafleet.options import name_of, require, require_layers
 from metafleet.params import MetaState, Params
-from metafleet.registry import name_of
 
 _ENCODER = "task.lstm"
 _FILM = "task.film"
@@ -26,7 +26,7 @@ _TENSORS_OF_LSTM = 3
 
 
 @dataclass(frozen=True, slots=True)
-class MmamlOptions(StepOptions):
+class MmamlOptions(MamlOptions):
     """Options of ``Mmaml``.
 
     Attributes:
@@ -40,14 +40,13 @@ class MmamlOptions(StepOptions):
     units: int = 40
     layers: int = 2
 
-    def __post_init__(self) -> None:
-        StepOptions.__post_init__(self)
-        require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
+    def check(self) -> None:
+        """Refuse sizes out of range."""
         require(self.units >= 1, "units", self.units, "1 or more")
         require_layers("layers", self.layers)
 
 
-class Mmaml(Descent[MmamlOptions]):
+class Mmaml(GradientSteps[MmamlOptions]):
     """MAML whose network is modulated before it adapts, for tasks of several kinds.
 
     A bidirectional LSTM reads the support pairs (x, y); its last states v scale and shift every
@@ -65,7 +64,7 @@ class Mmaml(Descent[MmamlOptions]):
     def init_state(self, seed: int) -> MetaState:
         """Draw network, task encoder and modulation."""
         state, own = super().init_state(seed), self.options
-        params, index = dict(state.params), FIRST_INDEX
+        params, index = dict(state.params), AFTER_MODEL
         n_inputs = sum(math.prod(s) for s in self.problem.modalities.values()) + self._n_targets
         for layer in range(own.layers):
             for way in ("forward", "backward"):

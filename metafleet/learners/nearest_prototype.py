@@ -11,9 +11,9 @@ from metafleet.learners.protonet import Protonet, ProtonetOptions
 from metafleet.learners.prototypes import one_hot, require_classification, squared_distances
 from metafleet.models.base import ModelFactory
 from metafleet.models.marked_features import Marked, MarkedFeatures
+from metafleet.options import name_of
 from metafleet.params import Params
 from metafleet.problem import Problem
-from metafleet.registry import name_of
 
 _ROUNDING = 1e-10
 """Of what squares of float32 are, so much is noise of rounding, with a margin."""

@@ -8,20 +8,20 @@ from torch import Tensor
 
 from metafleet.episode import ExampleSet
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.descent import Descent, StepOptions
+from metafleet.learners.gradient_steps import GradientSteps
+from metafleet.learners.maml import MamlOptions
 from metafleet.learners.prototypes import class_means, require_classification, require_each_class
 from metafleet.models.base import ModelFactory
-from metafleet.options import require
+from metafleet.options import name_of
 from metafleet.params import Params
 from metafleet.problem import Problem
-from metafleet.registry import name_of
 
 _WEIGHT = "prototypes.weight"
 _BIAS = "prototypes.bias"
 
 
 @dataclass(frozen=True, slots=True)
-class ProtoMamlOptions(StepOptions):
+class ProtoMamlOptions(MamlOptions):
     """Options of ``ProtoMaml``.
 
     Attributes:
@@ -31,12 +31,8 @@ class ProtoMamlOptions(StepOptions):
     inner_steps: int = 5
     inner_lr: float = 0.01
 
-    def __post_init__(self) -> None:
-        StepOptions.__post_init__(self)
-        require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
 
-
-class ProtoMaml(Descent[ProtoMamlOptions]):
+class ProtoMaml(GradientSteps[ProtoMamlOptions]):
     """Learn an embedding f from which a few gradient steps fit an episode, head and all.
 
     The head of an episode begins as W_k = 2 c_k, b_k = -|c_k|^2 with the prototypes c_k of its

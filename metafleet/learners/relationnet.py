@@ -14,13 +14,11 @@ from metafleet.learners.metric import MetricLearner
 from metafleet.learners.prototypes import one_hot
 from metafleet.models.batch_norm import Normalise, initial_buffers
 from metafleet.models.conv_block import conv_block
-from metafleet.models.init import fan_in_uniform, glorot_uniform
+from metafleet.models.init import AFTER_MODEL, fan_in_uniform, glorot_uniform
 from metafleet.options import require
 from metafleet.params import MetaState, Params
 
 _CLASSES = "classes"
-_FIRST_INDEX = 1_000
-"""Where the tensors of the comparison begin in the stream of initial values, after any model's."""
 _BLOCKS = ("relation.block0", "relation.block1")
 
 
@@ -64,7 +62,7 @@ class RelationNet(MetricLearner[RelationNetOptions]):
         for i, (name, n_in, n_out) in enumerate(
             (("relation.hidden", n_features, n_hidden), ("relation.score", n_hidden, 1))
         ):
-            index = _FIRST_INDEX + 2 + 2 * i
+            index = AFTER_MODEL + 2 + 2 * i
             params[f"{name}.weight"] = fan_in_uniform(seed, index, (n_out, n_in), fan_in=n_in)
             params[f"{name}.bias"] = fan_in_uniform(seed, index + 1, (n_out,), fan_in=n_in)
         return params
@@ -129,7 +127,7 @@ class RelationNet(MetricLearner[RelationNetOptions]):
         channels, *sizes = self._maps
         for i, block in enumerate(_BLOCKS):
             n_in = 2 * channels if i == 0 else channels
-            weight = glorot_uniform(seed, _FIRST_INDEX + i, (channels, n_in, 3, 3))
+            weight = glorot_uniform(seed, AFTER_MODEL + i, (channels, n_in, 3, 3))
             params[f"{block}.conv.weight"] = weight
             if self.batch_norm == "none":
                 params[f"{block}.conv.bias"] = weight.new_zeros(channels)

@@ -8,15 +8,11 @@ import torch
 from torch import Tensor
 
 from metafleet.episode import ExampleSet
+from metafleet.learners.base import QueryGradient
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.gradient_steps import GradientSteps
-from metafleet.learners.inner_optimiser import (
-    InnerOptimiser,
-    InnerOptimiserOptions,
-    without_moments,
-)
-from metafleet.learners.outcome import QueryGradient
-from metafleet.options import require, require_steps
+from metafleet.learners.gradient_steps import GradientSteps, StepOptions
+from metafleet.learners.inner_optimiser import InnerOptimiser
+from metafleet.options import require
 from metafleet.params import Params
 from metafleet.seeds import CounterRng
 
@@ -24,7 +20,7 @@ _ORDER = "order"
 
 
 @dataclass(frozen=True, slots=True)
-class ReptileOptions(InnerOptimiserOptions):
+class ReptileOptions(StepOptions):
     """Options of ``Reptile``.
 
     Attributes:
@@ -45,14 +41,9 @@ class ReptileOptions(InnerOptimiserOptions):
     inner_batch_eval: int | None = 5
     inner_optimiser: Literal["sgd", "momentum", "nesterov", "adam", "adamw"] = "adam"
 
-    def __post_init__(self) -> None:
-        # by name: the decorator makes a new class for the slots, which super() does not know
-        InnerOptimiserOptions.__post_init__(self)
+    def check(self) -> None:
+        """Refuse step and batch sizes out of range."""
         require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
-        for option in ("inner_steps", "inner_steps_eval"):
-            n_steps = getattr(self, option)
-            if n_steps is not None:
-                require_steps(option, n_steps)
         for option in ("inner_batch", "inner_batch_eval"):
             size = getattr(self, option)
             require(size is None or size >= 0, option, size, "0 or more")
@@ -78,11 +69,6 @@ class Reptile(GradientSteps[ReptileOptions]):
     takes_losses: ClassVar[bool] = True
     least_steps: ClassVar[int] = 1
 
-    def n_steps(self, *, is_training: bool) -> int:
-        """Return the steps of meta-training, or those of evaluation."""
-        in_training = self.options.inner_steps
-        return in_training if is_training else self.options.inner_steps_eval or in_training
-
     def draw(self, rng: CounterRng, n_support: int, n_query: int) -> Params:
         """Draw the order of the support set for as many rounds as the steps can need."""
         n_rounds = -(-self._n_examples(n_support) // n_support)
@@ -98,27 +84,9 @@ class Reptile(GradientSteps[ReptileOptions]):
         grads = self.task_gradient(params, fast, {})
         return QueryGradient(grads, self.loss(outputs, query.targets), outputs)
 
-    def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
-        """Return phi."""
-        return params
-
-    def inner_step(
-        self,
-        params: Params,
-        fast: Params,
-        index: int,
-        support: ExampleSet,
-        context: EpisodeContext,
-    ) -> Params:
-        """Return what a step on the next batch leads to."""
-        batch = self._batch(support, index, context)
-        grads = self.support_gradient(
-            lambda own: self.support_loss(params, own, batch, context),
-            without_moments(fast),
-            context,
-            create_graph=False,
-        )
-        return self.moved(params, fast, grads, index)
+    def is_first_order(self, context: EpisodeContext) -> bool:
+        """Return True: no step is differentiated."""
+        return True
 
     @property
     def optimiser(self) -> InnerOptimiser:
@@ -131,7 +99,8 @@ class Reptile(GradientSteps[ReptileOptions]):
         """Return (phi - W) / alpha; the query loss teaches nothing."""
         return {n: (phi - fast[n]).detach() / self.options.inner_lr for n, phi in params.items()}
 
-    def _batch(self, support: ExampleSet, index: int, context: EpisodeContext) -> ExampleSet:
+    def batch(self, support: ExampleSet, index: int, context: EpisodeContext) -> ExampleSet:
+        """Return the next examples of the support set, in the order drawn."""
         size = self._size(len(support), is_training=context.is_training)
         if size == len(support):
             return support

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metafleet.learners.pairs import FIRST_INDEX
-from metafleet.learners.sequence import SequenceLearner
+from metafleet.learners.pairs import SequenceLearner
 from metafleet.models.attention import attend
 from metafleet.models.dense import dense, init_dense
+from metafleet.models.init import AFTER_MODEL
 from metafleet.options import require
 from metafleet.params import Params
 
@@ -60,7 +60,7 @@ class Snail(SequenceLearner[SnailOptions]):
     def init_reader(self, seed: int) -> Params:
         """Draw all blocks."""
         params: Params = {}
-        index, width, d = FIRST_INDEX, self.n_inputs + self.n_targets, self.options.filters
+        index, width, d = AFTER_MODEL, self.n_inputs + self.n_targets, self.options.filters
 
         def add(name: str, n_in: int, n_out: int, *, has_bias: bool = True) -> None:
             nonlocal index

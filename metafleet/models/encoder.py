@@ -11,10 +11,9 @@ from metafleet.errors import ConfigError
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import MODES, Normalise, initial_buffers
 from metafleet.models.headed import HeadedModel
-from metafleet.options import require, require_layers
+from metafleet.options import name_of, require, require_layers
 from metafleet.params import Params
 from metafleet.problem import Problem
-from metafleet.registry import name_of
 
 OptionsT = TypeVar("OptionsT")
 HEAD_INDEX = 900

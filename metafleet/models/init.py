@@ -8,6 +8,9 @@ from torch import Tensor
 from metafleet.params import Params
 from metafleet.seeds import CounterRng
 
+AFTER_MODEL = 1_000
+"""Index of a learner's first tensor of its own: after those of any model."""
+
 
 def glorot_uniform(seed: int, index: int, shape: tuple[int, ...]) -> Tensor:
     """Draw a weight [out, in, ...] from U(-b, b), b = sqrt(6 / (fan_in + fan_out)).

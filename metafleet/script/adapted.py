@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from metafleet.learners.adaptation import Adaptation
+from metafleet.learners.base import Adaptation
 from metafleet.models.module_model import PREFIX
 from metafleet.purity.hidden_state import HiddenState, Snapshot
 from metafleet.script.module_factory import ModuleFactory

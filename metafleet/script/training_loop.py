@@ -11,8 +11,8 @@ from torch import Tensor
 
 from metafleet.errors import ConfigError, NumericsError
 from metafleet.learners.base import EpisodeMetrics
-from metafleet.learners.gradient_steps import GradientSteps
-from metafleet.learners.inner_optimiser import InnerOptimiserOptions, without_moments
+from metafleet.learners.gradient_steps import GradientSteps, StepOptions
+from metafleet.learners.inner_optimiser import without_moments
 from metafleet.models.module_model import PREFIX
 from metafleet.params import Params
 from metafleet.script.batch_step import BatchStep
@@ -21,7 +21,7 @@ from metafleet.script.learning import Learning
 from metafleet.script.loss_gradient import loss_gradient
 from metafleet.script.outer_step import OuterStep
 
-Steps = GradientSteps[InnerOptimiserOptions]
+Steps = GradientSteps[StepOptions]
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metafleet.episode import ExampleSet
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.descent import Descent, StepOptions
+from metafleet.learners.gradient_steps import GradientSteps, StepOptions
 from metafleet.params import MetaState, Params
 
 _RATE = "rate"
@@ -25,7 +25,7 @@ class SharedRateOptions(StepOptions):
     inner_lr: float = 0.01
 
 
-class SharedRate(Descent[SharedRateOptions]):
+class SharedRate(GradientSteps[SharedRateOptions]):
     """MAML with one learned step size alpha, which all parameters share.
 
     Its meta-gradient is a sum over their names, whose last bits are those of the order of names.

@@ -10,7 +10,7 @@ from torch.func import grad, vmap
 
 from metafleet.episode import Episode, ExampleSet
 from metafleet.learners.base import Learner
-from metafleet.learners.differentiation import by_functions
+from metafleet.learners.context import by_functions
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.models.episode_norm import EpisodeNorm
 from metafleet.params import MetaState, Params

@@ -6,12 +6,11 @@ import torch
 
 from metafleet.episode import Episode, ExampleSet
 from metafleet.errors import ConfigError
-from metafleet.learners.context import EpisodeContext
-from metafleet.learners.differentiation import by_functions
+from metafleet.learners.base import EpisodeOutcome
+from metafleet.learners.context import EpisodeContext, by_functions
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.learners.maml import Maml, MamlOptions
-from metafleet.learners.outcome import EpisodeOutcome
 from metafleet.models.episode_norm import EpisodeNorm
 from metafleet.models.notes import Notes
 from metafleet.models.registry import model_factory

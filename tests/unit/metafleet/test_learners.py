@@ -9,9 +9,9 @@ from metafleet.learners.maml import Maml
 from metafleet.learners.objective import apart, require_finite_gradients
 from metafleet.learners.registry import LEARNERS, build_learner
 from metafleet.models.registry import MODELS, model_factory
+from metafleet.options import name_of
 from metafleet.params import MetaState, digest
 from metafleet.problem import Problem
-from metafleet.registry import name_of
 
 from .few_shot import (
     TINY_CONV4,

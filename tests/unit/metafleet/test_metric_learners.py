@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metafleet.episode import Episode, EpisodeShape, ExampleSet
 from metafleet.errors import ConfigError
-from metafleet.learners.ridge import logistic_weights, ridge_weights
+from metafleet.learners.r2d2 import logistic_weights, ridge_weights
 from metafleet.params import Params
 
 from .few_shot import TINY_CONV4, TINY_MLP, classification_episode, make_learner, random_state
