@@ -11,6 +11,7 @@ from metafleet.execution import Strategy, check_mapped, make_execution
 from metafleet.execution.strategy import StrategyName
 from metafleet.learners.base import Learner, MetaGradient
 from metafleet.learners.episodic import EpisodicLearner
+from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.learners.registry import LEARNERS
 from metafleet.params import MetaState, digest
 from tests.unit.metafleet.few_shot import (
@@ -31,6 +32,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "cnp": {"hidden": 16},
     "mann": {"units": 12, "slots": 6, "width": 5},
     "protomaml": {"inner_steps": 3, "inner_lr": 0.1},
+    "reptile": {"inner_batch": 4},
     "snail": {"filters": 8},
 }
 TRACEABLE = sorted(
@@ -40,16 +42,11 @@ TRACEABLE = sorted(
     and issubclass(LEARNERS[name], EpisodicLearner)
     and LEARNERS[name].is_traceable
 )
-INNER_LOOP = (
-    "anil",
-    "boil",
-    "maml",
-    "maml_plus_plus",
-    "meta_curvature",
-    "meta_sgd",
-    "mmaml",
-    "protomaml",
-)
+INNER_LOOP = [
+    name
+    for name, kind in LEARNERS.items()
+    if issubclass(kind, InnerLoopLearner) and kind.meta_gradient is EpisodicLearner.meta_gradient
+]
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +83,7 @@ def assert_same(found: MetaGradient, expected: MetaGradient) -> None:
 
 def test_every_learner_that_can_be_mapped_is_tried() -> None:
     assert {"maml", "protonet", "imaml", "cnp", "r2d2", "mmaml"} <= set(TRACEABLE)
+    assert {"maml", "anil", "cavia", "protomaml"} <= set(INNER_LOOP)
 
 
 @pytest.mark.parametrize("name", TRACEABLE)

@@ -1,18 +1,15 @@
 """Holds a learner's meta-gradient against one written straight from its paper."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import grad
 
 from metafleet.episode import Episode, ExampleSet
 from metafleet.learners.base import Learner
-from metafleet.learners.context import by_functions
-from metafleet.learners.episodic import EpisodicLearner
-from metafleet.models.episode_norm import EpisodeNorm
 from metafleet.params import MetaState, Params
 from tests.unit.metafleet.by_hand import conv4_by_hand, loss_by_hand, mlp_by_hand
 from tests.unit.metafleet.few_shot import TINY_CONV4, TINY_MLP
@@ -55,44 +52,3 @@ def assert_gives(learner: Learner, state: MetaState, episode: Episode, expected:
     for name, value in expected.items():
         assert bool((value != 0).any()), name
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-11, msg=name)
-
-
-def assert_maps(learner: Learner, state: MetaState, episodes: Sequence[Episode]) -> None:
-    """Compare with the same episodes mapped by ``vmap`` and differentiated by ``torch.func``."""
-    assert isinstance(learner, EpisodicLearner)
-    contexts = [learner.training_context(state, episode) for episode in episodes]
-
-    def compute(support: Params, query: Params, drawn: Params) -> Params:
-        n_way, step = episodes[0].n_way, episodes[0].step
-        episode = Episode(_unpacked(support), _unpacked(query), n_way, step=step)
-        context = learner.training_context(state, episodes[0])
-        context.differentiate, context.is_traced, context.drawn = by_functions, True, drawn
-        context.norm = EpisodeNorm(
-            learner.batch_norm, state.buffers, is_training=True, notes=context.notes, is_traced=True
-        )
-        return learner.compute(state.params, episode, context).query.grads
-
-    packed = [_stacked([_packed(getattr(e, part)) for e in episodes]) for part in _PARTS]
-    mapped = vmap(compute)(*packed, _stacked([dict(c.drawn) for c in contexts]))
-    for i, episode in enumerate(episodes):
-        alone = learner.episode_gradient(state, episode).grads
-        assert alone.keys() == mapped.keys()
-        for name, value in alone.items():
-            torch.testing.assert_close(mapped[name][i], value, rtol=1e-8, atol=1e-10, msg=name)
-
-
-_PARTS = ("support", "query")
-_TARGETS = "targets"
-
-
-def _packed(examples: ExampleSet) -> Params:
-    return {**examples.inputs, _TARGETS: examples.targets}
-
-
-def _unpacked(packed: Params) -> ExampleSet:
-    inputs = {name: value for name, value in packed.items() if name != _TARGETS}
-    return ExampleSet(inputs, packed[_TARGETS])
-
-
-def _stacked(each: Sequence[Params]) -> Params:
-    return {name: torch.stack([one[name] for one in each]) for name in each[0]}

@@ -19,9 +19,9 @@ from metafleet.execution.program_cache import ProgramCache
 from metafleet.learners.inner_optimiser import InnerOptimiser
 from metafleet.learners.registry import LEARNERS
 from tests.unit.execution.test_agreement import assert_same
+from tests.unit.learners.small import HAVING_FIRST_ORDER, made
 from tests.unit.metafleet.few_shot import (
     TINY_CONV4,
-    TINY_MLP,
     classification_episode,
     make_learner,
     random_state,
@@ -51,11 +51,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "adamw": {"inner_optimiser": "adamw", "inner_epsilon": 1e-3, "inner_weight_decay": DECAY},
 }
 Params = dict[str, Tensor]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def of_torch(kind: str, params: Any) -> torch.optim.Optimizer:
@@ -159,20 +154,11 @@ def test_meta_gradients_through_it_are_those_of_peers(
         torch.testing.assert_close(before[name] - value, expected[name], rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["maml", "anil", "boil", "meta_sgd", "meta_curvature", "cavia", "protomaml", "mmaml"],
-)
+@pytest.mark.parametrize("name", HAVING_FIRST_ORDER)
 @pytest.mark.parametrize("kind", ["nesterov", "adam with decay", "adamw"])
 def test_each_learner_differentiates_through_it(name: str, kind: str) -> None:
-    regresses = name == "cavia"
-    episode = regression_episode(seed=3) if regresses else classification_episode(seed=3)
-    options = {"name": name, "inner_steps": 2} | KINDS[kind]
-    if name != "meta_sgd":
-        options["inner_lr"] = 0.02
-    if name == "mmaml":
-        options |= {"units": 3, "layers": 1}
-    learner = make_learner(episode, model=TINY_MLP, learner=options)
+    episode = classification_episode(seed=3)
+    learner = made(name, episode, **KINDS[kind])
     assert_matches_finite_differences(learner, episode)
 
 

@@ -21,9 +21,8 @@ from tests.unit.metafleet.few_shot import (
     make_learner,
     random_state,
 )
-from tests.unit.metafleet.finite_differences import assert_matches_finite_differences
 
-from .parity import Loss, assert_differentiates, assert_gives, assert_maps, loss_of
+from .parity import Loss, assert_differentiates, assert_gives, loss_of
 
 N_STEPS = 3
 OPTIONS = {
@@ -184,22 +183,6 @@ def test_steps_beyond_those_of_training_take_the_last_ones() -> None:
 
     assert found == spelt_out.evaluate(MetaState(repeated, {}), episode)
     assert found.loss != longer.episode_gradient(state, episode).metrics[0].loss
-
-
-@pytest.mark.parametrize(
-    ("options", "batch_norm"), [(LAST_STEP_ALONE, "support"), (EACH_STEP, "per_step")]
-)
-def test_gradients_match_finite_differences(options: dict[str, object], batch_norm: str) -> None:
-    episode = classification_episode()
-    model = TINY_CONV4 | {"batch_norm": batch_norm}
-    assert_matches_finite_differences(make_learner(episode, model=model, learner=options), episode)
-
-
-@pytest.mark.parametrize("options", [LAST_STEP_ALONE, EACH_STEP, OPTIONS])
-def test_episodes_can_be_mapped(options: dict[str, object]) -> None:
-    episodes = [at_step(classification_episode(seed=seed), 1) for seed in (3, 4)]
-    learner = make_learner(episodes[0], model=PER_STEP, learner=options)
-    assert_maps(learner, random_state(learner), episodes)
 
 
 @pytest.mark.parametrize("option", ["epoch_steps", "multi_step_epochs", "first_order_epochs"])

@@ -1,67 +1,17 @@
-"""Adapting once and predicting from what it left gives what ``Learner.predict`` gives."""
+"""What an adaptation leaves to predict from."""
 
 import pytest
 import torch
 
 from metafleet.episode import ExampleSet
-from metafleet.errors import ConfigError, DataError
+from metafleet.errors import DataError
 from metafleet.learners.memory import memorise, predict_from
-from metafleet.learners.registry import LEARNERS
-from metafleet.models.batch_norm import MODES
 from tests.unit.metafleet.few_shot import (
     TINY_CONV4,
-    TINY_MLP,
     classification_episode,
     make_learner,
     random_state,
-    regression_episode,
 )
-
-OPTIONS = {
-    "cavia": {"conditioning": "film"},
-    "maml": {"inner_lr": 0.01},
-    "mann": {"units": 4, "slots": 6, "width": 3},
-    "mmaml": {"units": 3},
-    "reptile": {"inner_steps_eval": 3},
-    "snail": {"filters": 4},
-}
-REGRESSORS = ("anp", "cavia", "cnp", "maml", "mann", "meta_sgd", "mmaml", "reptile", "snail")
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("name", LEARNERS)
-def test_predictions_from_memory_equal_those_of_predict(name: str, mode: str) -> None:
-    episode = classification_episode(seed=3)
-    model = {**TINY_CONV4, "batch_norm": mode}
-    try:
-        learner = make_learner(
-            episode, model=model, learner={"name": name, **OPTIONS.get(name, {})}
-        )
-    except ConfigError:
-        assert mode == "per_step"  # of learners without inner steps
-        return
-    state = random_state(learner)
-
-    memory = memorise(learner, state, episode.support, episode.n_way)
-    found = predict_from(learner, state, memory, episode.query.inputs, episode.n_way)
-
-    expected = learner.predict(state, episode.support, episode.query.inputs, episode.n_way)
-    assert expected.std() > 0
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("name", REGRESSORS)
-def test_values_from_memory_equal_those_of_predict(name: str) -> None:
-    episode = regression_episode(seed=4)
-    model = {"name": "raw"} if name in ("anp", "cnp", "mann", "snail") else TINY_MLP
-    learner = make_learner(episode, model=model, learner={"name": name})
-    state = random_state(learner)
-
-    memory = memorise(learner, state, episode.support, 0)
-    found = predict_from(learner, state, memory, episode.query.inputs, 0)
-
-    expected = learner.predict(state, episode.support, episode.query.inputs, 0)
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,12 @@ from torch.func import grad
 from metafleet.params import MetaState, Params
 from tests.unit.metafleet.few_shot import (
     TINY_CONV4,
-    TINY_MLP,
     classification_episode,
     make_learner,
     random_state,
 )
-from tests.unit.metafleet.finite_differences import assert_matches_finite_differences
 
-from .parity import MODELS, assert_differentiates, assert_maps, loss_of
+from .parity import MODELS, assert_differentiates, loss_of
 
 CURVATURE = {"name": "meta_curvature", "inner_lr": 0.3, "inner_steps": 2}
 
@@ -68,20 +66,6 @@ def test_each_side_of_a_tensor_has_a_square_matrix() -> None:
     assert tuple(params["head.weight"].shape) == (3, 12)
     assert sides("head.weight") == [(12, 12), (3, 3)]
     assert sides("head.bias") == [(3,)]
-
-
-@pytest.mark.parametrize("model", [TINY_MLP, TINY_CONV4], ids=["mlp", "conv4"])
-def test_gradients_match_finite_differences(model: dict[str, object]) -> None:
-    episode = classification_episode()
-    assert_matches_finite_differences(
-        make_learner(episode, model=model, learner=CURVATURE), episode
-    )
-
-
-def test_episodes_can_be_mapped() -> None:
-    episodes = [classification_episode(seed=seed) for seed in (3, 4)]
-    learner = make_learner(episodes[0], model=TINY_CONV4, learner=CURVATURE)
-    assert_maps(learner, random_state(learner), episodes)
 
 
 def test_it_starts_as_maml() -> None:

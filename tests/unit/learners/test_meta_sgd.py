@@ -9,16 +9,13 @@ from metafleet.errors import ConfigError
 from metafleet.learners.registry import LEARNERS
 from metafleet.params import MetaState, Params
 from tests.unit.metafleet.few_shot import (
-    TINY_CONV4,
     TINY_MLP,
     classification_episode,
     make_learner,
     random_state,
-    regression_episode,
 )
-from tests.unit.metafleet.finite_differences import assert_matches_finite_differences
 
-from .parity import MODELS, assert_differentiates, assert_gives, assert_maps, loss_of
+from .parity import MODELS, assert_differentiates, assert_gives, loss_of
 
 META_SGD = {"name": "meta_sgd", "inner_steps": 2}
 
@@ -58,19 +55,6 @@ def test_a_step_size_of_one_steps_gradient_is_minus_the_product_of_both_slopes()
     rates = {f"rate.{n}": -before[n] * after[n] for n in after}
 
     assert_gives(learner, state, episode, after | rates)
-
-
-def test_gradients_match_finite_differences() -> None:
-    episode = regression_episode()
-    assert_matches_finite_differences(
-        make_learner(episode, model=TINY_MLP, learner=META_SGD), episode
-    )
-
-
-def test_episodes_can_be_mapped() -> None:
-    episodes = [classification_episode(seed=seed) for seed in (3, 4)]
-    learner = make_learner(episodes[0], model=TINY_CONV4, learner=META_SGD)
-    assert_maps(learner, random_state(learner), episodes)
 
 
 def test_it_is_maml_while_all_step_sizes_are_one_number() -> None:

@@ -1,7 +1,7 @@
 """Meta-gradients of random networks against those of higher and TorchOpt, in double precision."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import higher
@@ -107,12 +107,6 @@ def by_metafleet(drawn: Drawn, algorithm: str = "maml", **options: object) -> Gr
     found = {n: before[n] - p.detach() for n, p in drawn.module.named_parameters()}
     drawn.module.load_state_dict(before)
     return found
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    torch.set_num_threads(1)
-    yield
 
 
 @pytest.mark.parametrize("peer", [by_higher, by_torchopt], ids=["higher", "torchopt"])

@@ -14,14 +14,13 @@ from metafleet.learners.reptile import Reptile
 from metafleet.params import MetaState, Params
 from metafleet.seeds import CounterRng
 from tests.unit.metafleet.few_shot import (
-    TINY_CONV4,
     TINY_MLP,
     classification_episode,
     make_learner,
     random_state,
 )
 
-from .parity import MODELS, assert_gives, assert_maps, loss_of
+from .parity import MODELS, assert_gives, loss_of
 
 ALPHA = 0.05
 SGD = {
@@ -143,14 +142,6 @@ def test_steps_and_batches_of_evaluation_are_its_own() -> None:
     found = judged.evaluate(state, episode)
 
     assert found.loss == pytest.approx(trained.episode_gradient(state, episode).metrics[0].loss)
-
-
-@pytest.mark.parametrize("optimiser", [SGD, ADAM], ids=["sgd", "adam"])
-def test_episodes_can_be_mapped(optimiser: dict[str, object]) -> None:
-    episodes = [replace(classification_episode(SHAPE, seed=s), seed=s) for s in (3, 4)]
-    options = optimiser | {"inner_batch": 5}
-    learner = make_learner(episodes[0], model=TINY_CONV4, learner=options)
-    assert_maps(learner, random_state(learner), episodes)
 
 
 def test_following_it_lowers_the_loss_that_adaptation_ends_with() -> None:
