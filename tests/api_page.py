@@ -164,7 +164,7 @@ def _constant(value: Any) -> str:
     if isinstance(value, str | tuple):
         return repr(value)
     if isinstance(value, Mapping):
-        return f"{type(value).__name__} of " + ", ".join(value)
+        return f"{type(value).__name__}, name -> class"
     return str(value).replace("torch.", "")
 
 

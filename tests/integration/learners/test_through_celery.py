@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from metafleet.learners.registry import LEARNERS
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.training.events import EvaluationDone
 from tests.fleet import ROOT, Fleet
@@ -24,6 +25,8 @@ SMALL_GLYPHS = ("episodes.k_shot=1", "episodes.n_query=3", "episodes.n_way=5", "
 FAST = ("outer.steps=30", "outer.lr=0.005")
 GENTLE = ("learner.inner_lr=0.1", "learner.inner_steps=3")
 FEW_TREES = ("learner.params.n_estimators=10",)
+BASELINES = {"nearest_prototype"}
+"""Learners with nothing to learn; the test of a run judges them."""
 TWO_WAY = ("episodes.n_way=2",)
 AMPLITUDES = (
     "outer.steps=30",
@@ -54,11 +57,15 @@ class Case:
         path = ROOT / "experiments" / f"{self.experiment}.toml"
         return ExperimentConfig.load(path, [*SMALL, *shared, *self.overrides])
 
+    @property
+    def learner(self) -> str:
+        return str(self.config().learner["name"])
+
     def __str__(self) -> str:
-        return self.experiment
+        return f"{self.experiment} {self.learner}"
 
 
-CASES = (
+CONFIGURED = (
     Case("glyphs-maml", (*FAST, *GENTLE)),
     Case("glyphs-fomaml", (*FAST, *GENTLE)),
     Case("glyphs-anil", (*FAST, "learner.inner_steps=3")),
@@ -84,6 +91,21 @@ CASES = (
     Case("sinusoid-meta-sgd", (*FAST, "outer.steps=100")),
     Case("sinusoid-meta-curvature", (*FAST, "outer.steps=100")),
 )
+"""Those with a configuration of their own."""
+
+
+def _without_configuration() -> list[Case]:
+    """Return a case for each other learner, on the glyphs of a prototypical network."""
+    trained = {case.learner for case in CONFIGURED}
+    plain = ("episodes.meta_train.n_way=5", *FAST)
+    return [
+        Case("glyphs-protonet", (f"learner.name={name}", *plain))
+        for name in LEARNERS
+        if name not in trained | BASELINES
+    ]
+
+
+CASES = (*CONFIGURED, *_without_configuration())
 
 
 @pytest.fixture(scope="module")
