@@ -79,8 +79,7 @@ class Recorder:
         self._rows = OpenRows(SpillFile(spill_path), self._lost_run)
         self._is_moved = False
         self._notices: list[str] = []
-        self._is_urgent = False
-        self._is_closing = False
+        self._is_urgent = self._is_closing = False
         self._failure: MetafleetError | None = None
         self._away_since: float | None = None
         self._away_reason = ""
