@@ -2,8 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,13 @@ from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.class_text import without_class_text
 from metafleet.inference.given_tensors import check_inputs
 from metafleet.inference.items import ReadOptions, check_invert, open_items
-from metafleet.inference.model_folder import write_model
 from metafleet.inference.prediction import Prediction, Predictions, Value
 from metafleet.inference.provenance import Provenance
 from metafleet.inference.regression_table import read_points
 from metafleet.inference.requirements import Needs
 from metafleet.learners.base import Learner
 from metafleet.learners.memory import predict_from
-from metafleet.params import MetaState, Params, flatten_state, named
+from metafleet.params import MetaState, Params
 
 BATCH_ITEMS = 256
 """Items that are predicted together at most: what bounds the memory."""
@@ -157,17 +155,9 @@ class AdaptedModel:
             ModelError: something is there, the disk is full or refuses, or what would be read is
                 another model.
         """
-        from metafleet.inference.trial import try_written  # noqa: PLC0415 - it loads such models
+        from metafleet.inference.trial import write_tried  # noqa: PLC0415 - it loads such models
 
-        header = {
-            "kind": "adapted",
-            "blueprint": self.learned.blueprint.to_json(),
-            "origin": self.learned.origin.to_json(),
-            "classes": [[name, n] for name, n in self.classes.items()],
-            "needs": asdict(self.needs),
-        }
-        tensors = flatten_state(self.learned.state) | named("memory", self.memory)
-        write_model(Path(folder), header, tensors, force=force, check=partial(try_written, self))
+        write_tried(self, Path(folder), force=force)
 
     def _in_batches(self, inputs: Mapping[str, Tensor], n_items: int) -> Tensor:
         parts = [slice(rows.start, rows.stop) for rows in batches(n_items)]

@@ -4,7 +4,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +18,6 @@ from metafleet.inference.class_text import with_class_text
 from metafleet.inference.decoded_items import Items
 from metafleet.inference.given_tensors import check_support, complete_support
 from metafleet.inference.items import ReadOptions, check_invert, open_items
-from metafleet.inference.model_folder import write_model
 from metafleet.inference.provenance import Provenance
 from metafleet.inference.regression_table import read_points
 from metafleet.inference.requirements import Needs, find_needs
@@ -28,7 +26,7 @@ from metafleet.learners.base import Learner
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.memory import memorise
 from metafleet.models.batch_norm import AVERAGED, MODES
-from metafleet.params import MetaState, Params, flatten_state
+from metafleet.params import MetaState, Params
 
 _SAMPLED = 8
 """Support examples that a model is tried with when it is written."""
@@ -201,15 +199,9 @@ class LearnedModel:
             ModelError: something is there, the disk is full or refuses, or what would be read is
                 another model.
         """
-        from metafleet.inference.trial import try_written  # noqa: PLC0415 - it loads such models
+        from metafleet.inference.trial import write_tried  # noqa: PLC0415 - it loads such models
 
-        header = {
-            "kind": "learned",
-            "blueprint": self.learned.blueprint.to_json(),
-            "origin": self.learned.origin.to_json(),
-        }
-        tensors = flatten_state(self.learned.state)
-        write_model(Path(folder), header, tensors, force=force, check=partial(try_written, self))
+        write_tried(self, Path(folder), force=force)
 
     def _classes(self, path: Path, found: Items) -> dict[str, int]:
         classes = dict(Counter(found.labels))  # sorted, as the items are

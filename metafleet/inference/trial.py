@@ -1,7 +1,10 @@
 """A model that was written is read back and tried before it takes its place."""
 
 import os
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +13,7 @@ from metafleet.errors import MetafleetError, ModelError
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.loading import load_model
+from metafleet.inference.model_folder import write_model
 from metafleet.inference.requirements import Probe
 from metafleet.params import Params, digest, flatten_state, named
 
@@ -17,7 +21,26 @@ _TOLERANCE = 1e-5
 """Of the largest output: the same tensors may lie at other addresses, and round otherwise."""
 
 
-def try_written(model: AdaptedModel | LearnedModel, folder: Path) -> None:
+def write_tried(model: AdaptedModel | LearnedModel, folder: Path, *, force: bool) -> None:
+    """Write a model, whole or not at all; ``force`` replaces a model there.
+
+    Raises:
+        ModelError: something is there, the disk is full or refuses, or what would be read is
+            another model.
+    """
+    header: dict[str, Any] = {
+        "kind": "learned",
+        "blueprint": model.learned.blueprint.to_json(),
+        "origin": model.learned.origin.to_json(),
+    }
+    if isinstance(model, AdaptedModel):
+        classes = [[name, n] for name, n in model.classes.items()]
+        header |= {"kind": "adapted", "classes": classes, "needs": asdict(model.needs)}
+    check = partial(_try_written, model)
+    write_model(folder, header, _tensors(model), force=force, check=check)
+
+
+def _try_written(model: AdaptedModel | LearnedModel, folder: Path) -> None:
     """Load what was written, and hold its tensors and outputs against those of ``model``.
 
     Outputs are those of support examples where they are known; else of random ones, unless the
