@@ -4,6 +4,10 @@ A file may say one long value a million times in a few bytes, for a column keeps
 dictionary. So sizes are found in the file's own description, and where that does not suffice in the
 dictionary and how often each entry of it is used. The description is that of the pages, for the
 one at the file's end may say anything.
+
+Decoding batch by batch under a budget does not replace this. A batch holds at least one row, and a
+file of 323 bytes can have a row whose list decodes to 93 GiB. A page is decoded whole: one of 58 kB
+takes 3.7 GB, and there may be one for each column.
 """
 
 import json
