@@ -3,7 +3,6 @@
 import contextlib
 import os
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +21,7 @@ from metafleet.errors import (
     BrokerUnavailableError,
     ConfigError,
 )
+from metafleet.files import PART, drafting
 
 OBJECT_SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "oci", "hdfs", "memory")
 """What fsspec reaches for us; "memory" is one process's own, for tests."""
@@ -30,8 +30,7 @@ CHUNK_BYTES = 32 * 2**20
 """Largest single Redis value: beyond it client buffers and replication suffer."""
 
 
-_PART = ".part-"
-_OWN_NAMES = (quote(KEY_PREFIX, safe=""), _PART)
+_OWN_NAMES = (quote(KEY_PREFIX, safe=""), PART)
 """How the files of a directory store begin."""
 
 
@@ -149,17 +148,11 @@ class DirectoryBlobStore:
         with self._directory_errors():
             self._directory.mkdir(parents=True, exist_ok=True)
             self._sweep()
-            part = self._directory / f"{_PART}{uuid.uuid4().hex}"
-            try:
-                with part.open("xb") as file:
-                    os.fchmod(file.fileno(), self._directory.stat().st_mode & 0o666)
-                    file.write(data)
+            mode = self._directory.stat().st_mode & 0o666
+            with drafting(self._path(key), mode=mode, survives=False) as draft:
+                draft.write_bytes(data)
                 expiry_s = time.time() + ttl_s
-                os.utime(part, (expiry_s, expiry_s))
-                os.replace(part, self._path(key))
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
+                os.utime(draft, (expiry_s, expiry_s))
 
     def get(self, key: str, n_bytes: int) -> bytes:
         """Read the file, when it is of the promised length."""

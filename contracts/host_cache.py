@@ -25,9 +25,7 @@ from metafleet.cancellation import stop_if_unwanted
 from metafleet.contracts.host_area import HostArea
 from metafleet.contracts.host_files import LOCK, is_own, map_file, sweep_expired, write_file
 from metafleet.errors import BlobMissingError
-
-if sys.platform != "win32":
-    import fcntl
+from metafleet.locking import exclusive_if_free, take_lock
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +65,7 @@ class HostCache:
             return None
         try:
             folder.mkdir(mode=0o700)
-            lock = _lock(folder / LOCK)
+            lock = take_lock(folder / LOCK)
             # under its name only with its lock held, so that nobody takes it for a dead one's
             named = folder.rename(self._directory / f"run-{uuid.uuid4().hex}")
         except OSError as error:
@@ -190,17 +188,6 @@ def _expiry_s(path: Path) -> float:
         return 0.0
 
 
-def _lock(path: Path, *, blocking: bool = True) -> int:
-    """Open and lock a file, making it; the system frees the lock when its holder dies."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
-    except BaseException:
-        os.close(handle)
-        raise
-    return handle
-
-
 def _lock_in_time(path: Path) -> int:
     """Lock a file whose holder may be frozen.
 
@@ -211,7 +198,7 @@ def _lock_in_time(path: Path) -> int:
     give_up_s = time.monotonic() + _LOCK_PATIENCE_S
     while True:
         try:
-            return _lock(path, blocking=False)
+            return take_lock(path, is_waiting=False)
         except BlockingIOError:
             if time.monotonic() >= give_up_s:
                 raise
@@ -233,16 +220,9 @@ def _locked(path: Path) -> Iterator[None]:
 def _is_abandoned(folder: Path, now_s: float) -> bool:
     """Tell whether an area's orchestrator died: its lock is free, or was never made."""
     try:
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        with exclusive_if_free(folder / LOCK) as is_free:
+            return is_free
     except FileNotFoundError:
         return folder.stat().st_mtime < now_s - _SWEEP_EVERY_S
     except OSError:
         return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(handle)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from metafleet.errors import BlobMissingError
+from metafleet.files import PART
 
 LOCK: Final = "lock"
 """The one file of a folder that never expires: its owner holds it locked."""
 
-PART: Final = ".part-"
 _UNFINISHED_S: Final = 600.0
 _MOST_PIECES: Final = 512
 _MOST_BYTES: Final = 2**30

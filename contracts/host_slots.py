@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from metafleet.contracts.host_files import PART, check_file, seal_of, write_file
+from metafleet.contracts.host_files import check_file, seal_of, write_file
+from metafleet.files import PART
 
 _FREE: Final = "free-"
 _FREE_TTL_S: Final = 120.0

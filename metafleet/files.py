@@ -35,7 +35,7 @@ def drafting(path: Path, *, mode: int | None = 0o600, survives: bool = True) -> 
 
     Args:
         path: the file.
-        mode: permissions, whatever the umask is; None for those that the umask leaves.
+        mode: permissions, whatever the umask is; None for those that it leaves.
         survives: whether it must be on the disk when this returns; takes some milliseconds.
 
     Raises:
@@ -45,7 +45,7 @@ def drafting(path: Path, *, mode: int | None = 0o600, survives: bool = True) -> 
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL, 0o666 if mode is None else 0o600))
     try:
         yield draft
-        if mode is not None:
+        if mode not in (None, 0o600):
             draft.chmod(mode)
         if survives:
             sync(draft)

@@ -9,7 +9,6 @@ by nobody else.
 """
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import logging
@@ -28,6 +27,8 @@ from torch import Tensor
 
 from metafleet.errors import ConfigError
 from metafleet.execution.compiler import compile_graph, compiler_version, readable_errors
+from metafleet.files import sync
+from metafleet.locking import exclusive
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class ProgramCache:
         self._secure_folder()
         path = self._find_whole(name)
         if path is None:
-            with readable_errors(), self._alone(name):
+            with readable_errors(), exclusive(self._folder / f"{name}.lock", is_kept=False):
                 path = self._find_whole(name, is_alone=True) or self._compile(graph, inputs, name)
         with contextlib.suppress(OSError):
             os.utime(path)
@@ -122,29 +123,13 @@ class ProgramCache:
                 path.unlink(missing_ok=True)
         return None
 
-    @contextlib.contextmanager
-    def _alone(self, name: str) -> Iterator[None]:
-        """Keep other processes out; the kernel lets go of the lock of one that dies."""
-        path = self._folder / f"{name}.lock"
-        while True:
-            with path.open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not _is_same(path, lock.fileno()):
-                    continue  # whoever had it before us has thrown it away
-                try:
-                    yield
-                finally:
-                    path.unlink(missing_ok=True)
-                return
-
     def _compile(self, graph: Any, inputs: Sequence[Tensor], name: str) -> Path:
         """Compile into a folder beside, and put the library in its place when it is whole."""
         began_s = time.monotonic()
         log.info("compiling %s: %d operations", name, len(graph.graph.nodes))
         with tempfile.TemporaryDirectory(dir=self._folder, prefix=_BUILDING) as place:
             library = compile_graph(graph, inputs, Path(place))
-            with library.open("rb+") as built:
-                os.fsync(built.fileno())
+            sync(library)
             path = self._folder / f"{name}-{_digest(library)}{_SUFFIX}"
             library.replace(path)
         log.info("compiled %s in %.0f s", path.name, time.monotonic() - began_s)
@@ -179,13 +164,6 @@ class ProgramCache:
 def _digest(path: Path) -> str:
     with path.open("rb") as library:
         return hashlib.file_digest(library, "sha256").hexdigest()[:40]
-
-
-def _is_same(path: Path, handle: int) -> bool:
-    """Tell whether what was opened still has this name."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(path.stat(), os.fstat(handle))
-    return False
 
 
 def _describe(device: torch.device) -> str:

@@ -1,10 +1,9 @@
-"""Files that appear whole or not at all."""
+"""Files that a user names: where they may go, and one line where they cannot."""
 
-import os
-import secrets
 from pathlib import Path
 
 from metafleet.errors import ModelError
+from metafleet.files import write_whole
 
 
 def check_new_file(path: Path, *, force: bool) -> None:
@@ -23,23 +22,16 @@ def check_new_file(path: Path, *, force: bool) -> None:
         raise ModelError(f"{path} cannot be written: {path.parent} is no folder; make it first")
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write beside, then rename.
+def write_new_file(path: Path, content: bytes) -> None:
+    """Write the file, whole or not at all.
 
     Raises:
         ModelError: the disk is full or refuses.
     """
-    beside = path.absolute().with_name(f".{path.name}.part-{secrets.token_hex(4)}")
     try:
-        with beside.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        beside.replace(path)
+        write_whole(path, content, mode=None)
     except OSError as error:
         raise ModelError(
             f"{path} cannot be written ({error.strerror or error}); free space, or choose another "
             "place"
         ) from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from metafleet.errors import ModelError
+from metafleet.files import sync
 from metafleet.params import Params
 
 TensorLayout: TypeAlias = tuple[tuple[int, ...], torch.dtype]
@@ -234,11 +235,9 @@ def _write_folder(folder: Path, files: Mapping[str, bytes], check: Callable[[Pat
     partial.mkdir()
     try:
         for name, data in files.items():
-            with (partial / name).open("wb") as handle:
-                handle.write(data)
-                handle.flush()
-                os.fsync(handle.fileno())
-        _sync(partial)
+            (partial / name).write_bytes(data)
+            sync(partial / name)
+        sync(partial)
         check(partial)
         if folder.exists():
             folder.rename(old)
@@ -248,15 +247,7 @@ def _write_folder(folder: Path, files: Mapping[str, bytes], check: Callable[[Pat
             with contextlib.suppress(OSError):
                 old.rename(folder)
             raise
-        _sync(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:  # names must survive a power cut as well
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from metafleet.episode import is_kept_support, presence_key
 from metafleet.errors import DataMissingError, MetafleetError, ModelError
 from metafleet.inference.adapted_model import AdaptedModel
-from metafleet.inference.files import check_new_file, write_whole
+from metafleet.inference.files import check_new_file, write_new_file
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.models.episode_norm import STATISTICS, unknown_layers
 from metafleet.params import parted
@@ -74,7 +74,7 @@ def export_onnx(model: AdaptedModel, path: str | Path, *, force: bool = False) -
             "learner use what ONNX lacks: keep it in the format of its own"
         ) from error
     _compare(runtime, content, classifier)
-    write_whole(target, content)
+    write_new_file(target, content)
 
 
 @dataclass(frozen=True, slots=True)

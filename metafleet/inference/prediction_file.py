@@ -9,7 +9,7 @@ from pathlib import Path
 
 from metafleet.data.importing.spreadsheet import as_text
 from metafleet.errors import ModelError
-from metafleet.inference.files import check_new_file, write_whole
+from metafleet.inference.files import check_new_file, write_new_file
 from metafleet.inference.prediction import Prediction, Value
 
 _SUFFIXES = (".csv", ".jsonl")
@@ -42,7 +42,7 @@ def write_predictions(
     if path is None:
         sys.stdout.write(text)
         return
-    write_whole(path, text.encode())
+    write_new_file(path, text.encode())
 
 
 def _as_csv(rows: Sequence[Prediction | Value]) -> str:

@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +20,7 @@ from metafleet.data.importing.problems import Problem, counted, first_lines, tal
 from metafleet.data.importing.record import plain_name
 from metafleet.data.summary import no_progress
 from metafleet.errors import ConfigError, DataError
+from metafleet.files import write_whole
 from metafleet.orchestrator.cli.context import echo_json, private_data
 from metafleet.orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
 from metafleet.orchestrator.cli.place import OutputFile, Place
@@ -199,27 +201,20 @@ def _fractions(text: str) -> list[float]:
 
 def _check_writable(path: Path) -> None:
     """Refuse a file that cannot be written; what is in it stays until there is a new list."""
-    with _drafting(path) as draft:
-        draft.touch()
+    with _readable_errors(path), tempfile.TemporaryFile(dir=path.parent):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
 def _write_problems(path: Path, problems: Sequence[Problem]) -> None:
     lines = [json.dumps(dataclasses.asdict(problem), ensure_ascii=False) for problem in problems]
-    with _drafting(path) as draft:
-        draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        draft.replace(path)
+    with _readable_errors(path):
+        write_whole(path, "".join(f"{line}\n" for line in lines).encode(), mode=None)
 
 
 @contextlib.contextmanager
-def _drafting(path: Path) -> Iterator[Path]:
-    """Give a file beside ``path`` that is gone afterwards; say in one line what goes wrong."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+def _readable_errors(path: Path) -> Iterator[None]:
     try:
-        yield draft
+        yield
     except OSError as error:
         raise DataError(f"cannot write {path} ({error.strerror}); choose another file") from error
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)

@@ -1,7 +1,5 @@
 """The learning curve of a run, as a picture."""
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +9,7 @@ import numpy as np
 from metafleet.db.records import EvaluationRecord, OuterStepRecord, RunRecord
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
 from metafleet.errors import ConfigError
+from metafleet.files import drafting
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 
 if TYPE_CHECKING:
@@ -62,7 +61,14 @@ def draw_learning_curve(
     figure.suptitle(_title(run, config), fontsize=12, x=0.02, ha="left")
     panels[-1].set_xlabel("outer step")
     panels[-1].locator_params(axis="x", integer=True)
-    _write_whole(path, lambda file: figure.savefig(file, format="png"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with drafting(path, mode=0o644, survives=False) as draft:
+            figure.savefig(draft, format="png")
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror or error}); choose another with --output"
+        ) from error
 
 
 def _draw_accuracy(
@@ -194,21 +200,3 @@ def _title(run: RunRecord, config: ExperimentConfig) -> str:
     ways = f"{shape.n_way}-way " if shape.n_way else ""
     what = f"{config.learner['name']} on {config.data['name']}, {ways}{shape.k_shot}-shot"
     return f"run {run.id} {run.name}: {what} (seed {run.seed})"
-
-
-def _write_whole(path: Path, write: Callable[[str], None]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".curve-", suffix=".png")
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written ({error.strerror or error}); choose another with --output"
-        ) from error
-    os.close(handle)
-    try:
-        write(name)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

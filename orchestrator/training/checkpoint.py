@@ -4,10 +4,7 @@ A checkpoint is written to a temporary file, flushed to the disk and renamed, so
 its final name is always whole. Its numbers travel in the safetensors header.
 """
 
-import contextlib
 import logging
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from metafleet.errors import CheckpointError
+from metafleet.files import PART, write_whole
 from metafleet.orchestrator.training.checkpoint_header import (
     Header,
     Progress,
@@ -29,7 +27,6 @@ from metafleet.params import MetaState, Params, digest, flatten_state, unflatten
 log = logging.getLogger(__name__)
 
 _KEPT: Final = 3
-_PART: Final = ".part-"
 _ASIDE: Final = "set-aside-"
 _RECENT: Final = "recent-"
 
@@ -133,7 +130,7 @@ class CheckpointFolder:
         path = self._folder / f"step-{checkpoint.progress.step:09d}.safetensors"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            _write_atomically(path, data)
+            write_whole(path, data)
         except OSError as error:
             raise CheckpointError(
                 f"checkpoint {path} of {len(data)} bytes cannot be written ({error.strerror}); "
@@ -185,7 +182,7 @@ class CheckpointFolder:
 
     def discard_torn(self) -> None:
         """Delete what a process left that was killed while writing; for the run's owner alone."""
-        for torn in self._folder.glob(f"{_PART}*"):
+        for torn in self._folder.glob(f"{PART}*"):
             torn.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
@@ -239,22 +236,3 @@ def _groups(tensors: dict[str, Tensor]) -> dict[str, Params]:
         group, _, name = full_name.partition(":")
         groups.setdefault(group, {})[name] = tensor
     return groups
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_PART)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:  # the rename itself must survive a power cut
-        os.fsync(folder)
-    finally:
-        os.close(folder)

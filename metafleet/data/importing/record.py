@@ -6,16 +6,15 @@ it, so that they are found where the folder is not.
 
 import dataclasses
 import json
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from metafleet.data.importing.options import FolderOptions
-from metafleet.data.locking import exclusive
 from metafleet.errors import ConfigError, DataCorruptError, DataError, DataMissingError
+from metafleet.files import write_whole
+from metafleet.locking import exclusive
 from metafleet.options import parse_options
 
 _FORMAT = 1
@@ -78,24 +77,13 @@ def write_record(data_dir: Path, record: ImportRecord) -> None:
     try:
         with exclusive(path.with_name(".lock")):
             require_free_name(data_dir, record.name, record.options.path)
-            _replace(path, json.dumps(content, ensure_ascii=False, indent=1).encode())
+            text = json.dumps(content, ensure_ascii=False, indent=1)
+            is_open_to = path.parent.stat().st_mode & 0o644  # whoever may look into the folder
+            write_whole(path, text.encode(), mode=is_open_to)
     except OSError as error:
         raise DataError(
             f"cannot write {path} ({error.strerror}); free space there or set METAFLEET_DATA_DIR"
         ) from error
-
-
-def _replace(path: Path, data: bytes) -> None:
-    number, draft = tempfile.mkstemp(prefix=f".{path.stem}.", dir=path.parent)
-    try:
-        with os.fdopen(number, "wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        Path(draft).chmod(path.parent.stat().st_mode & 0o644)  # as open as the folder
-        Path(draft).replace(path)
-    finally:
-        Path(draft).unlink(missing_ok=True)
 
 
 def get_record(data_dir: Path, name: str) -> ImportRecord:

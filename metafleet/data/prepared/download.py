@@ -6,7 +6,6 @@ Bytes collect in ``NAME.part``. Only what passes the check of its content gets t
 import contextlib
 import hashlib
 import http.client
-import os
 import time
 import urllib.error
 import urllib.request
@@ -15,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, ClassVar, NoReturn
 
-from metafleet.data.locking import exclusive
 from metafleet.data.summary import Progress, no_progress
 from metafleet.errors import DataCorruptError, DataError
+from metafleet.files import sync
+from metafleet.locking import exclusive
 
 _CHUNK_BYTES = 1 << 16
 _RETRIED_STATUSES = (408, 425, 429)
@@ -161,8 +161,7 @@ def _fetch(remote: AnyFile, target: Path, progress: Progress, patience: Patience
                 part.unlink()
                 if not was_resumed:  # else the old beginning may have been of another file
                     raise
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
+        sync(part)
         part.replace(target)
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from metafleet.data.locking import exclusive, exclusive_if_free
 from metafleet.data.prepared.prepared import (
     FORMAT_VERSION,
     INDEX,
@@ -28,6 +27,8 @@ from metafleet.data.prepared.prepared import (
     index_checksum,
 )
 from metafleet.errors import DataCorruptError, DataError
+from metafleet.files import sync, write_whole
+from metafleet.locking import exclusive, exclusive_if_free
 
 _CHUNK_BYTES = 1 << 23
 _ABANDONED_S = 86_400.0
@@ -177,7 +178,7 @@ def _write(draft: Path, content: Content) -> None:
         "recipe": dict(content.recipe),
     }
     index["checksum"] = index_checksum(json.loads(json.dumps(index)))
-    _write_file(draft / INDEX, json.dumps(index, ensure_ascii=False, indent=1).encode())
+    write_whole(draft / INDEX, json.dumps(index, ensure_ascii=False, indent=1).encode(), mode=None)
     # as open as the folder it is in: mkdtemp's 0700 would hide a shared one from other users
     draft.chmod(draft.parent.stat().st_mode & 0o755)
 
@@ -203,8 +204,7 @@ def _write_array(draft: Path, name: str, array: Array, content: Content) -> Arra
             else:
                 handle.seek(chunk.nbytes, os.SEEK_CUR)  # zeros that take no room
         handle.truncate()
-        handle.flush()
-        os.fsync(handle.fileno())
+    sync(path)
     n_present = content.present.get(name, n_rows)
     if name in content.masks:
         n_present = int(_kept(content, content.masks[name]).sum())
@@ -230,13 +230,6 @@ def _chunks(array: Array, rows: npt.NDArray[np.int64] | None) -> Iterator[Array]
     for start in range(0, n_rows, step):
         chosen = slice(start, start + step) if rows is None else rows[start : start + step]
         yield np.ascontiguousarray(array[chosen])
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    with path.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
 
 
 def _publish(draft: Path, folder: Path) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from metafleet.data.locking import exclusive
 from metafleet.data.prepared.class_data import ClassData
 from metafleet.data.prepared.prepared import (
     ClassInfo,
@@ -22,6 +21,7 @@ from metafleet.data.prepared.prepared import (
 from metafleet.data.prepared.preparing import Content, find_or_decode, find_or_prepare
 from metafleet.episode import EpisodeShape
 from metafleet.errors import DataCorruptError, DataError
+from metafleet.locking import exclusive
 from metafleet.seeds import CounterRng
 
 RNG = np.random.default_rng(3)

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from metafleet.execution import (
     program_cache as machine_code,
 )
 from metafleet.execution.compiled import CompiledExecution
-from metafleet.execution.program_cache import ProgramCache
 from metafleet.params import digest
 
 from .compiled_case import case, compiled_gradient
@@ -118,24 +116,6 @@ def test_a_folder_without_room_is_one_clear_line(
         compiled_gradient(tmp_path / "programs")
 
     assert "\n" not in str(caught.value)
-
-
-def test_one_at_a_time_holds_a_lock_that_is_thrown_away(tmp_path: Path) -> None:
-    inside: list[int] = []
-    seen: list[int] = []
-
-    def enter(number: int) -> None:
-        with ProgramCache(tmp_path, "cpu")._alone("program"):
-            inside.append(number)
-            seen.append(len(inside))
-            os.sched_yield()
-            inside.remove(number)
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(enter, range(200)))
-
-    assert seen == [1] * 200
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_not_finite_is_named_with_its_episode(compiled: Compiled) -> None:

@@ -150,7 +150,7 @@ def test_a_full_disk_leaves_nothing_new_and_keeps_what_was_there(
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(model_folder.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ModelError, match=r"cannot be written \(No space left on device\)"):
         model.save(saved, force=True)
 
