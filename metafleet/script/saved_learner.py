@@ -90,7 +90,7 @@ def load(path: Path, learning: Learning) -> None:
         _restore(bound, header, tensors)
     except Exception as error:  # a forged file makes torch, or the user's module, raise any
         learning.bound, learning.algorithm = before
-        reason = str(error)
+        reason = str(error).partition("\n")[0]
         if not isinstance(error, MetafleetError):
             reason = f"it is damaged, or of another learner ({type(error).__name__}: {reason:.100})"
         raise CheckpointError(f"{path} cannot be loaded: {reason:.300}") from error

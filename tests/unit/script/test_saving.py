@@ -135,6 +135,16 @@ def groups_of(kind: type[torch.optim.Optimizer]) -> list[dict[str, object]]:
     return [{key: group[key] for key in group if key != "params"} for group in groups]
 
 
+def test_an_error_of_several_lines_is_told_in_one(tmp_path: Path) -> None:
+    path = tmp_path / "meta.safetensors"
+    saved(path)
+
+    def fail(params) -> torch.optim.Optimizer:
+        raise RuntimeError("no room\nfor more")
+
+    refused(MetaLearner(dense_net(), optimiser=fail), path, r"of another learner .*no room\)$")
+
+
 def test_a_schedule_may_be_made_before_or_after_loading(tmp_path: Path) -> None:
     path = tmp_path / "meta.safetensors"
     meta = MetaLearner(dense_net(), outer_lr=0.1)
