@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 import torch
 
@@ -58,40 +56,6 @@ def test_relabelling_the_classes_permutes_the_head_of_maml_and_nothing_else() ->
         torch.testing.assert_close(found.grads[name], moved, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("learner", [PROTONET, NEAREST], ids=lambda o: o["name"])
-def test_relabelling_the_classes_permutes_the_logits_of_prototypes(
-    learner: dict[str, object],
-) -> None:
-    episode = classification_episode(seed=6)
-    built = make_learner(episode, model=TINY_CONV4, learner=learner)
-    state = random_state(built)
-    permutation = torch.tensor([1, 2, 0])
-    other = relabelled(episode, permutation)
-
-    logits = built.predict(state, episode.support, episode.query.inputs, 3)
-    permuted = built.predict(state, other.support, other.query.inputs, 3)
-
-    assert float(logits.std()) > 0
-    torch.testing.assert_close(permuted[:, permutation], logits)
-    assert built.evaluate(state, other).accuracy == built.evaluate(state, episode).accuracy
-
-
-@pytest.mark.parametrize("learner", [MAML, PROTONET, NEAREST], ids=lambda o: o["name"])
-def test_the_order_of_examples_does_not_matter(learner: dict[str, object]) -> None:
-    episode = classification_episode(seed=7)
-    built = make_learner(episode, model=TINY_CONV4, learner=learner)
-    state = random_state(built)
-    order = torch.tensor([3, 1, 5, 0, 4, 2])
-    support, query = (
-        ExampleSet({n: v[order] for n, v in part.inputs.items()}, part.targets[order])
-        for part in (episode.support, episode.query)
-    )
-
-    found = built.evaluate(state, Episode(support, query, 3))
-
-    assert found.loss == pytest.approx(built.evaluate(state, episode).loss, rel=1e-10)
-
-
 @pytest.mark.parametrize("learner", [MAML, PROTONET], ids=lambda o: o["name"])
 def test_evaluation_equals_training_in_all_but_running_batch_norm(
     learner: dict[str, object],
@@ -107,29 +71,6 @@ def test_evaluation_equals_training_in_all_but_running_batch_norm(
         trained = built.episode_gradient(state, episode).metrics[0]
         assert judged.loss == pytest.approx(trained.loss, rel=1e-12)
         assert judged.accuracy == trained.accuracy
-
-
-def test_the_state_and_the_global_generator_are_left_alone() -> None:
-    episode = classification_episode(seed=10)
-    for learner in (MAML, PROTONET):
-        before = torch.random.get_rng_state()
-        built = make_learner(episode, model=TINY_CONV4, learner=learner)
-        state = random_state(built)
-        digests = digest(state.params)
-        built.episode_gradient(state, episode)
-        built.evaluate(state, episode)
-        assert digest(state.params) == digests
-        assert not any(p.requires_grad for p in state.params.values())
-        assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_learners_work_where_the_caller_switched_gradients_off() -> None:
-    episode = classification_episode(seed=11)
-    built = make_learner(episode, model=TINY_CONV4, learner=MAML)
-    state = random_state(built)
-    expected = digest(built.episode_gradient(state, episode).grads)
-    with torch.no_grad():
-        assert digest(built.episode_gradient(state, episode).grads) == expected
 
 
 def test_more_inner_steps_in_evaluation_lower_the_support_loss() -> None:
@@ -282,11 +223,3 @@ def test_a_wrong_learner_option_is_named_with_what_was_expected(
         LEARNERS.resolve(options)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_every_learner_states_its_options_as_a_frozen_dataclass() -> None:
-    for name, learner in LEARNERS.items():
-        assert dataclasses.is_dataclass(learner.Options)
-        defaults = LEARNERS.resolve({"name": name})[1]
-        assert defaults == learner.Options()
-        assert learner.Options.__dataclass_params__.frozen  # type: ignore[attr-defined]
