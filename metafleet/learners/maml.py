@@ -18,9 +18,9 @@ class MamlOptions(StepOptions):
         first_order: drop second derivatives (FOMAML).
     """
 
+    first_order: bool = False
     inner_lr: float = 0.4
     inner_steps: int = 5
-    first_order: bool = False
 
     def check(self) -> None:
         """Refuse a step size out of range."""

@@ -24,9 +24,9 @@ class MetaSgdOptions(StepOptions):
         first_order: drop second derivatives.
     """
 
+    first_order: bool = False
     inner_lr_min: float = 0.005
     inner_lr_max: float = 0.1
-    first_order: bool = False
 
     def check(self) -> None:
         """Refuse step sizes out of range."""
