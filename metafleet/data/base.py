@@ -1,7 +1,8 @@
-"""What a data set is."""
+"""What a data set is, and what all sets of stored items do alike."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from metafleet.data.prepared.class_data import ClassData
 from metafleet.data.prepared.prepared import PreparedData
@@ -9,12 +10,17 @@ from metafleet.data.summary import DataSummary, Progress
 from metafleet.episodes.source import EpisodeSource
 
 
-class DataSet(Protocol):
+class DataSet(ABC):
     """One data set; stateless, so all methods are safe in any thread and process.
 
-    Options are a frozen dataclass, ``Options``: its fields, types and defaults may be read with
-    ``dataclasses.fields`` and ``typing.get_type_hints``. ``prepare``, ``open_source``, ``digest``
-    and ``summarise`` prepare what is not yet prepared if that needs no download.
+    What a subclass does not say is as of data that are computed: always ready, with nothing to
+    prepare. ``prepare``, ``open_source``, ``digest`` and ``summarise`` prepare what is
+    not yet prepared if that needs no download.
+
+    Attributes:
+        name, title, licence, origin: for people; ``name`` is what configurations call it.
+        Options: a frozen dataclass: its fields, types and defaults may be read with
+            ``dataclasses.fields`` and ``typing.get_type_hints``.
     """
 
     name: str
@@ -23,36 +29,33 @@ class DataSet(Protocol):
     origin: str
     Options: type[Any]
 
-    def check_origin(self, options: Any) -> None:
+    def check_origin(self, options: Any) -> None:  # noqa: B027 - most name no place
         """Make sure that the place on this machine that the options name, if any, has the data.
 
-        For whoever begins a run: a worker may lack the place and have the prepared data.
+        The process that begins a run calls it: a worker may lack the place and have the prepared
+        data.
 
         Raises:
             DataMissingError: it does not exist, or lacks what the options ask for.
         """
-        ...
 
     def is_ready(self, options: Any, data_dir: Path) -> bool:
-        """Tell whether the data can be opened without downloading anything."""
-        ...
+        """Return whether the data can be opened without downloading anything."""
+        return True
 
-    def prepare(
-        self, options: Any, data_dir: Path, progress: Progress | None = None
-    ) -> PreparedData | None:
+    def prepare(self, options: Any, data_dir: Path, progress: Progress) -> PreparedData | None:
         """Download and prepare what is missing; None for data that are computed.
 
         Raises:
             DataError: the download failed, or the data are damaged.
         """
-        ...
+        return None
 
-    def open_classes(
-        self, options: Any, data_dir: Path, progress: Progress | None = None
-    ) -> ClassData | None:
-        """Open arrays, classes and splits; None for regression. Raises as ``open_source``."""
-        ...
+    def open_classes(self, options: Any, data_dir: Path) -> ClassData | None:
+        """Open arrays, classes and splits; None for data without. Raises as ``open_source``."""
+        return None
 
+    @abstractmethod
     def open_source(self, options: Any, data_dir: Path) -> EpisodeSource:
         """Open the data for sampling.
 
@@ -60,12 +63,36 @@ class DataSet(Protocol):
             DataMissingError: they are not on this machine; the message says how to get them.
             DataCorruptError: they are damaged and cannot be rebuilt.
         """
-        ...
+
+    @abstractmethod
+    def digest(self, options: Any, data_dir: Path) -> str:
+        """Return the sha256 of what a run depends on."""
+
+    @abstractmethod
+    def summarise(self, options: Any, data_dir: Path) -> DataSummary:
+        """Count what is there."""
+
+
+class ItemDataSet(DataSet):
+    """A data set of classes of items, which are stored: a subclass prepares and opens them."""
+
+    @abstractmethod
+    def prepare(self, options: Any, data_dir: Path, progress: Progress) -> PreparedData:
+        """Download and prepare what is missing. Raises as that of ``DataSet``."""
+
+    @abstractmethod
+    def open_classes(self, options: Any, data_dir: Path) -> ClassData:
+        """Open arrays, classes and splits, prepared first if need be; raises as ``open_source``."""
+
+    def open_source(self, options: Any, data_dir: Path) -> EpisodeSource:
+        """Open the items for sampling."""
+        return self.open_classes(options, data_dir).open_source()
 
     def digest(self, options: Any, data_dir: Path) -> str:
         """Return the sha256 of the chosen modalities and the split."""
-        ...
+        return self.open_classes(options, data_dir).digest()
 
     def summarise(self, options: Any, data_dir: Path) -> DataSummary:
-        """Count what is there."""
-        ...
+        """Count classes and items."""
+        data = self.open_classes(options, data_dir)
+        return data.summarise(licence=self.licence, origin=self.origin)

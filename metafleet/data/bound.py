@@ -7,7 +7,7 @@ from typing import Any
 from metafleet.data.base import DataSet
 from metafleet.data.prepared.class_data import ClassData
 from metafleet.data.prepared.prepared import PreparedData
-from metafleet.data.summary import DataSummary, Progress
+from metafleet.data.summary import DataSummary, Progress, no_progress
 from metafleet.episodes.source import EpisodeSource
 
 
@@ -48,7 +48,7 @@ class BoundData:
         Raises:
             DataError: the download failed, the data are damaged or cannot be written.
         """
-        return self.dataset.prepare(self.options, self.data_dir, progress)
+        return self.dataset.prepare(self.options, self.data_dir, progress or no_progress)
 
     def open_classes(self) -> ClassData | None:
         """Open arrays, classes and splits; None for data without. Raises as ``open_source``."""

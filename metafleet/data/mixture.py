@@ -5,19 +5,17 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from metafleet.data.base import DataSet
 from metafleet.data.summary import DataSummary, ModalitySummary, Progress, SplitSummary
 from metafleet.episode import is_modality_name
 from metafleet.episodes.mixture import MixturePart, MixtureSource
 from metafleet.errors import ConfigError, MetafleetError
 from metafleet.options import require
 
-if TYPE_CHECKING:
-    from metafleet.data.base import DataSet
-
 _OWN_KEYS = ("part", "weight", "rename")
-Resolve = Callable[[Mapping[str, Any]], "tuple[DataSet, Any]"]
+Resolve = Callable[[Mapping[str, Any]], tuple[DataSet, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class MixtureOptions:
         require(len(set(names)) == len(names), "parts", names, expected)
 
 
-class Mixture:
+class Mixture(DataSet):
     """The data set of data sets.
 
     Args:
@@ -72,22 +70,15 @@ class Mixture:
             dataset.check_origin(own)
 
     def is_ready(self, options: MixtureOptions, data_dir: Path) -> bool:
-        """Tell whether all parts can be opened without downloading anything."""
+        """Return whether all parts can be opened without downloading anything."""
         if not options.parts:
             return False
         return all(dataset.is_ready(own, data_dir) for _, dataset, own in self._each(options))
 
-    def prepare(
-        self, options: MixtureOptions, data_dir: Path, progress: Progress | None = None
-    ) -> None:
+    def prepare(self, options: MixtureOptions, data_dir: Path, progress: Progress) -> None:
         """Download and prepare what parts are missing."""
         for _, dataset, own in self._each(options):
             dataset.prepare(own, data_dir, progress)
-
-    def open_classes(
-        self, options: MixtureOptions, data_dir: Path, progress: Progress | None = None
-    ) -> None:
-        """Return None: the parts have classes, each its own."""
 
     def open_source(self, options: MixtureOptions, data_dir: Path) -> MixtureSource:
         """Open all parts for sampling.
@@ -135,8 +126,6 @@ class Mixture:
         return DataSummary(
             name=self.name,
             digest=self.digest(options, data_dir),
-            split_sha256="",
-            location=None,
             licence=self.licence,
             origin=self.origin,
             splits=splits,
@@ -151,7 +140,7 @@ class Mixture:
         for table in options.parts:
             yield _name(table), table.get("rename", {}), _own(table)
 
-    def _each(self, options: MixtureOptions) -> Iterator[tuple[Mapping[str, Any], "DataSet", Any]]:
+    def _each(self, options: MixtureOptions) -> Iterator[tuple[Mapping[str, Any], DataSet, Any]]:
         """Resolve the parts in order: table, data set, its options.
 
         Raises:

@@ -1,8 +1,7 @@
 """The data sets by name: what configurations may ask for.
 
 Each function takes ``options``: JSON values with "name" choosing the data set, as in a
-configuration's ``[data]`` table. ``open_data`` binds a data set to them; the functions after it
-each do one thing with one.
+configuration's ``[data]`` table. ``open_data`` binds a data set to them.
 """
 
 import functools
@@ -21,13 +20,11 @@ from metafleet.data.importing.folder import Folder
 from metafleet.data.importing.record import find_record
 from metafleet.data.mixture import Mixture
 from metafleet.data.own.named import import_data_set
-from metafleet.data.prepared.prepared import PreparedData
 from metafleet.data.sets.clinc150 import Clinc150
 from metafleet.data.sets.concepts import Concepts
 from metafleet.data.sets.fsdd import Fsdd
 from metafleet.data.sets.glyphs import Glyphs
 from metafleet.data.sets.omniglot import Omniglot
-from metafleet.data.summary import DataSummary, Progress
 from metafleet.episodes.source import EpisodeSource
 from metafleet.errors import ConfigError
 from metafleet.options import parse_options
@@ -63,28 +60,6 @@ def open_data(
     """
     dataset, parsed = _resolve(options, allowed_packages=allowed_packages)
     return BoundData(dataset, parsed, data_dir)
-
-
-def validate_options(options: Options) -> Any:
-    """Check the options of a built-in data set; return its own options object.
-
-    Raises:
-        ConfigError: names the option, its value and what was expected.
-    """
-    return _resolve(options)[1]
-
-
-def prepare(
-    options: Options, data_dir: Path, progress: Progress | None = None
-) -> PreparedData | None:
-    """Do as ``BoundData.prepare``."""
-    return open_data(options, data_dir).prepare(progress)
-
-
-def check_origin(options: Options) -> None:
-    """Do as ``BoundData.check_origin``."""
-    dataset, parsed = _resolve(options)
-    dataset.check_origin(parsed)
 
 
 def pin(options: Options, data_dir: Path) -> dict[str, Any]:
@@ -129,23 +104,8 @@ def least_mse(options: Options) -> float:
     dataset = DATASETS.get(options["name"])
     if not isinstance(dataset, ComputedData):
         return 0.0
-    source = dataset.make_source(validate_options(options))
+    source = dataset.make_source(_resolve(options)[1])
     return source.least_mse if isinstance(source, FunctionSource) else 0.0
-
-
-def data_digest(options: Options, data_dir: Path) -> str:
-    """Do as ``BoundData.digest``."""
-    return open_data(options, data_dir).digest()
-
-
-def summarise(options: Options, data_dir: Path) -> DataSummary:
-    """Do as ``BoundData.summarise``."""
-    return open_data(options, data_dir).summarise()
-
-
-def verify(options: Options, data_dir: Path) -> None:
-    """Do as ``BoundData.verify``."""
-    open_data(options, data_dir).verify()
 
 
 def draw_sheet(
@@ -176,13 +136,8 @@ def draw_sheet(
     return write_sheet(data, path)
 
 
-def is_ready(options: Options, data_dir: Path) -> bool:
-    """Do as ``BoundData.is_ready``."""
-    return open_data(options, data_dir).is_ready()
-
-
 def is_made_of_parts(name: str) -> bool:
-    """Tell whether a data set is others together: it is its parts that are prepared."""
+    """Return whether a data set is others together: it is its parts that are prepared."""
     return isinstance(DATASETS.get(name), Mixture)
 
 

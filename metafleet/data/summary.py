@@ -68,11 +68,11 @@ class DataSummary:
 
     name: str
     digest: str
-    split_sha256: str
-    location: Path | None
     licence: str
     origin: str
     splits: Mapping[str, SplitSummary]
     modalities: Mapping[str, ModalitySummary]
     facts: Mapping[str, str]
+    split_sha256: str = ""
+    location: Path | None = None
     nouns: tuple[str, str, str] = ("class", "classes", "items")

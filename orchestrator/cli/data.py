@@ -138,7 +138,7 @@ def _describe(name: str, data_dir: Path) -> dict[str, Any]:
     """Describe a data set; one whose folder is damaged or half-made says so."""
     dataset = registry.DATASETS[name]
     try:
-        is_ready, problem = registry.is_ready({"name": name}, data_dir), ""
+        is_ready, problem = registry.open_data({"name": name}, data_dir).is_ready(), ""
     except DataError as error:
         is_ready, problem = False, str(error)
     return {

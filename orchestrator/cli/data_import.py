@@ -110,7 +110,7 @@ def import_data(  # noqa: PLR0913 - one for each option
     }
     for assignment in assignments:
         _assign(values, assignment)
-    options: FolderOptions = registry.validate_options(values)
+    options: FolderOptions = registry.open_data(values, Path()).options
     called = plain_name(absolute_path(folder)) if name is None else name
     if called in registry.DATASETS:
         raise ConfigError(f"name {called!r} is that of a built-in data set; give another by --name")
@@ -127,7 +127,7 @@ def import_data(  # noqa: PLR0913 - one for each option
 def _show(report: ImportReport, name: str, data_dir: Path, *, as_json: bool) -> None:
     is_refused = report.prepared is None
     if as_json:
-        summary = None if is_refused else registry.summarise(_named(name), data_dir)
+        summary = None if is_refused else registry.open_data(_named(name), data_dir).summarise()
         echo_json(
             {
                 "name": name,
@@ -141,7 +141,7 @@ def _show(report: ImportReport, name: str, data_dir: Path, *, as_json: bool) -> 
         for line in _lines(report, name):
             click.echo(line, err=is_refused)
         if not is_refused:
-            for line in describe_summary(registry.summarise(_named(name), data_dir)):
+            for line in describe_summary(registry.open_data(_named(name), data_dir).summarise()):
                 click.echo(line)
     if is_refused:
         raise click.exceptions.Exit(1)

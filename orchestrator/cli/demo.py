@@ -8,7 +8,7 @@ from rich.console import Console
 from metafleet.contracts.connections import connect, redis_errors
 from metafleet.contracts.presence import list_workers
 from metafleet.contracts.settings import Settings
-from metafleet.data.registry import prepare
+from metafleet.data.registry import open_data
 from metafleet.db.engine import Database
 from metafleet.errors import FleetError
 from metafleet.experiments import FOLDER
@@ -54,7 +54,7 @@ def demo(n_workers: int, steps: int | None, overrides: tuple[str, ...]) -> None:
         overrides = (*overrides, f"outer.steps={steps}")
     config = ExperimentConfig.load(FOLDER / "demo.toml", overrides)
     _say(f"1. data: {config.data['name']}, drawn with the fonts at hand (once)")
-    prepare(config.data, settings.data_dir, None)
+    open_data(config.data, settings.data_dir).prepare(None)
     with open_database(settings) as database:
         _say(f"2. fleet: a private Redis server and {n_workers} worker processes")
         # one log folder a demo at a time would be shared by two demos; their broker never is

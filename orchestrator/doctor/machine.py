@@ -11,7 +11,7 @@ from metafleet.contracts.device import describe_device, resolve_device
 from metafleet.contracts.private_files import private_files
 from metafleet.contracts.settings import Settings
 from metafleet.contracts.version import code_version
-from metafleet.data.registry import DATASETS, is_made_of_parts, is_ready
+from metafleet.data.registry import DATASETS, is_made_of_parts, open_data
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.doctor.finding import Finding, examine, fail, ok, warn
 from metafleet.orchestrator.doctor.shadows import find_shadows
@@ -72,7 +72,7 @@ def _home(home: Path) -> Finding:
 def _data(settings: Settings) -> list[Finding]:
     findings = []
     for name in filterfalse(is_made_of_parts, DATASETS):
-        if is_ready({"name": name}, settings.data_dir):
+        if open_data({"name": name}, settings.data_dir).is_ready():
             findings.append(ok("data", f"{name} is ready"))
         else:
             findings.append(

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from metafleet.data.summary import DataSummary, ModalitySummary, Progress
+from metafleet.data.base import DataSet
+from metafleet.data.summary import DataSummary, ModalitySummary
 from metafleet.episode import SPLITS, Episode, EpisodeShape, ExampleSet
 from metafleet.episodes.source import EpisodeSource, check_counts
 from metafleet.errors import ConfigError
@@ -137,7 +138,7 @@ def options_as_facts(options: Any) -> dict[str, str]:
 
 
 @dataclass(slots=True)
-class ComputedData:
+class ComputedData(DataSet):
     """A data set whose episodes are computed: nothing to download, nothing to prepare.
 
     Attributes:
@@ -156,19 +157,6 @@ class ComputedData:
     licence: str = "none needed: computed"
     origin: str = "computed on the fly"
 
-    def check_origin(self, options: Any) -> None:
-        """Return at once: no option names a place."""
-
-    def is_ready(self, options: Any, data_dir: Path) -> bool:
-        """Return True."""
-        return True
-
-    def prepare(self, options: Any, data_dir: Path, progress: Progress | None = None) -> None:
-        """Do nothing."""
-
-    def open_classes(self, options: Any, data_dir: Path, progress: Progress | None = None) -> None:
-        """Return None: no classes are stored."""
-
     def open_source(self, options: Any, data_dir: Path) -> EpisodeSource:
         """Make the source."""
         return self.make_source(options)
@@ -183,8 +171,6 @@ class ComputedData:
         return DataSummary(
             name=self.name,
             digest=self.digest(options, data_dir),
-            split_sha256="",
-            location=None,
             licence=self.licence,
             origin=self.origin,
             splits={},

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from metafleet.data.base import DataSet
 from metafleet.data.functions.function_table import FunctionTable, read_functions
 from metafleet.data.importing.tables.table import TABLE_SUFFIXES
 from metafleet.data.prepared.download import hash_file
@@ -57,7 +58,7 @@ class FunctionsOptions:
         require(is_whole, "split_fractions", list(shares), "three shares that add up to 1")
 
 
-class Functions:
+class Functions(DataSet):
     """Regression on a table of one's own; read whole by every process, and stored nowhere."""
 
     name = "functions"
@@ -78,19 +79,12 @@ class Functions:
             raise DataMissingError(f"path={options.path!r}; expected a table: one of {suffixes}")
 
     def is_ready(self, options: FunctionsOptions, data_dir: Path) -> bool:
-        """Tell whether the table is there; without one named there is nothing to get."""
+        """Return whether the table is there; without one named there is nothing to get."""
         return not options.path or Path(options.path).expanduser().is_file()
 
-    def prepare(
-        self, options: FunctionsOptions, data_dir: Path, progress: Progress | None = None
-    ) -> None:
+    def prepare(self, options: FunctionsOptions, data_dir: Path, progress: Progress) -> None:
         """Make sure that the table is there; nothing is stored."""
         self.check_origin(options)
-
-    def open_classes(
-        self, options: FunctionsOptions, data_dir: Path, progress: Progress | None = None
-    ) -> None:
-        """Return None: regression has no classes."""
 
     def open_source(self, options: FunctionsOptions, data_dir: Path) -> FunctionTable:
         """Read the table.
@@ -125,8 +119,6 @@ class Functions:
         return DataSummary(
             name=self.name,
             digest=self.digest(options, data_dir),
-            split_sha256="",
-            location=None,
             licence=self.licence,
             origin=self.origin,
             splits={split: _split_summary(rows) for split, rows in counts.items()},

@@ -14,6 +14,7 @@ from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
+from metafleet.data.base import ItemDataSet
 from metafleet.data.importing.importer import bring_in, find_kept, folder_path, refusal
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.record import find_record, get_record
@@ -29,7 +30,7 @@ _OF_RUNS = ("imported", "modalities")
 """Options that say which data and what of them, not how a folder is read."""
 
 
-class Folder:
+class Folder(ItemDataSet):
     """The data set."""
 
     name = "folder"
@@ -51,7 +52,7 @@ class Folder:
             raise DataMissingError(f"there is no folder or file {options.path!r}; check data.path")
 
     def is_ready(self, options: FolderOptions, data_dir: Path) -> bool:
-        """Tell whether the data can be opened; without a folder named there is nothing to get."""
+        """Return whether the data can be opened; without a folder named there is nothing to get."""
         if options.imported:
             record = find_record(data_dir, options.imported)
             return record is not None or (bool(options.path) and folder_path(options).exists())
@@ -61,9 +62,7 @@ class Folder:
             or find_kept(options, data_dir) is not None
         )
 
-    def prepare(
-        self, options: FolderOptions, data_dir: Path, progress: Progress | None = None
-    ) -> PreparedData:
+    def prepare(self, options: FolderOptions, data_dir: Path, progress: Progress) -> PreparedData:
         """Read and decode the folder, unless that was done before and nothing has changed."""
         imported = options.imported
         if options.imported:
@@ -85,17 +84,15 @@ class Folder:
                     f"{options.path}, which it was made from, is gone; bring that back, or import "
                     f"another with --name {imported}"
                 )
-        report = bring_in(options, data_dir, progress or no_progress)
+        report = bring_in(options, data_dir, progress)
         if report.prepared is None:
             raise refusal(options, report.problems)
         return report.prepared
 
-    def open_classes(
-        self, options: FolderOptions, data_dir: Path, progress: Progress | None = None
-    ) -> ClassData:
+    def open_classes(self, options: FolderOptions, data_dir: Path) -> ClassData:
         """Open the items, preparing them first if need be."""
         self._require_place(options)
-        prepared = self.prepare(options, data_dir, progress)
+        prepared = self.prepare(options, data_dir, no_progress)
         unknown = [m for m in options.modalities if m not in prepared.arrays]
         if unknown:
             raise ConfigError(
@@ -110,10 +107,6 @@ class Folder:
         data = self.open_classes(options, data_dir)
         more_classes = partial(_more_classes, options, len(data.prepared.classes))
         return data.open_source(more_classes=more_classes)
-
-    def digest(self, options: FolderOptions, data_dir: Path) -> str:
-        """Return the sha256 of the chosen modalities and the split."""
-        return self.open_classes(options, data_dir).digest()
 
     def summarise(self, options: FolderOptions, data_dir: Path) -> DataSummary:
         """Count classes and items."""

@@ -4,17 +4,17 @@ The original is where the user has it (option ``root``) or in ``<data_dir>/<name
 prepared from it serve without it: on a worker's host, or on a shared folder.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from metafleet.data.base import ItemDataSet
 from metafleet.data.prepared.class_data import ClassData, Splits
 from metafleet.data.prepared.prepared import PreparedData, find_by_recipe, folder_of
 from metafleet.data.prepared.preparing import Content, find_or_decode
-from metafleet.data.summary import DataSummary, Progress, no_progress
-from metafleet.episodes.classes import ClassEpisodeSource
+from metafleet.data.summary import Progress, no_progress
 from metafleet.errors import DataMissingError
 
 
@@ -48,14 +48,9 @@ class Original:
     read: Callable[[Path, Progress], Content]
 
 
-class StoredDataSet(ABC, Generic[OptionsT]):
+class StoredDataSet(ItemDataSet, Generic[OptionsT]):
     """A data set with an original; a subclass says how to find, read, split and download it."""
 
-    name: str
-    title: str
-    licence: str
-    origin: str
-    Options: type[Any]
     expected: str
     """What has to be at ``root``, for messages."""
     how_to_get: str
@@ -92,43 +87,25 @@ class StoredDataSet(ABC, Generic[OptionsT]):
                 raise self._unusable(options.root, found)
 
     def is_ready(self, options: OptionsT, data_dir: Path) -> bool:
-        """Tell whether the data are prepared or can be prepared without a download."""
+        """Return whether the data are prepared or can be prepared without a download."""
         try:
             self._locate(options, data_dir)
         except DataMissingError:
             return False
         return True
 
-    def prepare(
-        self, options: OptionsT, data_dir: Path, progress: Progress | None = None
-    ) -> PreparedData:
+    def prepare(self, options: OptionsT, data_dir: Path, progress: Progress) -> PreparedData:
         """Download unless ``root`` is given or the data are there; read and store."""
-        progress = progress or no_progress
         self.check_origin(options)
         if not options.root and not self.is_ready(options, data_dir):
             self.download(options, data_dir / self.name, progress)
         return self._open(options, data_dir, progress)
 
-    def open_classes(
-        self, options: OptionsT, data_dir: Path, progress: Progress | None = None
-    ) -> ClassData:
+    def open_classes(self, options: OptionsT, data_dir: Path) -> ClassData:
         """Open the data, preparing them first if they only need to be read."""
-        prepared = self._open(options, data_dir, progress or no_progress)
+        prepared = self._open(options, data_dir, no_progress)
         splits = self.splits(options, prepared)
         return ClassData(self.name, prepared, splits, options.modalities)
-
-    def open_source(self, options: OptionsT, data_dir: Path) -> ClassEpisodeSource:
-        """Open the data for sampling."""
-        return self.open_classes(options, data_dir).open_source()
-
-    def digest(self, options: OptionsT, data_dir: Path) -> str:
-        """Return the sha256 of the chosen modalities and the split."""
-        return self.open_classes(options, data_dir).digest()
-
-    def summarise(self, options: OptionsT, data_dir: Path) -> DataSummary:
-        """Count classes and items."""
-        data = self.open_classes(options, data_dir)
-        return data.summarise(licence=self.licence, origin=self.origin)
 
     def _open(self, options: OptionsT, data_dir: Path, progress: Progress) -> PreparedData:
         place = self._locate(options, data_dir)

@@ -16,15 +16,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from metafleet.data.base import ItemDataSet
 from metafleet.data.prepared.class_data import ClassData
 from metafleet.data.prepared.prepared import Array, ClassInfo, PreparedData, folder_of
 from metafleet.data.prepared.preparing import Content, find_or_prepare
 from metafleet.data.sets import glyph_classes
 from metafleet.data.sets.glyph_faces import FACES, SIDE, Face, font_folder
 from metafleet.data.strokes import N_POINTS
-from metafleet.data.summary import DataSummary, Progress, no_progress
+from metafleet.data.summary import Progress, no_progress
 from metafleet.episode import SPLITS
-from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.errors import DataMissingError
 from metafleet.options import require
 
@@ -55,7 +55,7 @@ class GlyphsOptions:
         return "stroke" in self.modalities
 
 
-class Glyphs:
+class Glyphs(ItemDataSet):
     """The data set; prepares itself within seconds."""
 
     name = "glyphs"
@@ -64,43 +64,23 @@ class Glyphs:
     origin = "drawn here with the fonts that matplotlib bundles"
     Options = GlyphsOptions
 
-    def check_origin(self, options: GlyphsOptions) -> None:
-        """Return at once: no option names a place."""
-
     def is_ready(self, options: GlyphsOptions, data_dir: Path) -> bool:
-        """Tell whether the fonts and their readers are installed."""
+        """Return whether the fonts and their readers are installed."""
         try:
             self._folder(options, data_dir)
         except DataMissingError:
             return False
         return True
 
-    def prepare(
-        self, options: GlyphsOptions, data_dir: Path, progress: Progress | None = None
-    ) -> PreparedData:
+    def prepare(self, options: GlyphsOptions, data_dir: Path, progress: Progress) -> PreparedData:
         """Draw everything, unless that was done before."""
         folder = self._folder(options, data_dir)
-        return find_or_prepare(folder, lambda: _draw_all(options, progress or no_progress))
+        return find_or_prepare(folder, lambda: _draw_all(options, progress))
 
-    def open_classes(
-        self, options: GlyphsOptions, data_dir: Path, progress: Progress | None = None
-    ) -> ClassData:
+    def open_classes(self, options: GlyphsOptions, data_dir: Path) -> ClassData:
         """Open the glyphs, drawing them first if need be."""
-        prepared = self.prepare(options, data_dir, progress)
+        prepared = self.prepare(options, data_dir, no_progress)
         return ClassData(self.name, prepared, _splits(prepared), options.modalities)
-
-    def open_source(self, options: GlyphsOptions, data_dir: Path) -> ClassEpisodeSource:
-        """Open the glyphs for sampling."""
-        return self.open_classes(options, data_dir).open_source()
-
-    def digest(self, options: GlyphsOptions, data_dir: Path) -> str:
-        """Return the sha256 of the chosen modalities and the split."""
-        return self.open_classes(options, data_dir).digest()
-
-    def summarise(self, options: GlyphsOptions, data_dir: Path) -> DataSummary:
-        """Count classes and drawings."""
-        data = self.open_classes(options, data_dir)
-        return data.summarise(licence=self.licence, origin=self.origin)
 
     def _folder(self, options: GlyphsOptions, data_dir: Path) -> Path:
         recipe = {

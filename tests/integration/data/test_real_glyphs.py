@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metafleet.data.registry import open_source, summarise
+from metafleet.data.registry import open_data, open_source
 from metafleet.episode import EpisodeShape
 from metafleet.episodes.source import EpisodeSource
 from metafleet.seeds import CounterRng
@@ -29,7 +29,7 @@ def nearest_prototype(source: EpisodeSource, n_way: int, n_episodes: int = 200) 
 
 
 def test_there_are_classes_enough_for_20_way_episodes_in_every_split(data_dir):
-    summary = summarise(OPTIONS, data_dir)
+    summary = open_data(OPTIONS, data_dir).summarise()
 
     classes = {split: holds.classes for split, holds in summary.splits.items()}
     assert classes["meta_train"] > 1500

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from metafleet.data.prepared.download import RemoteFile, hash_file
-from metafleet.data.registry import data_digest, open_source, prepare, summarise
+from metafleet.data.registry import open_data, open_source
 from metafleet.data.sets import omniglot
 from metafleet.data.sets.omniglot_classes import CHARACTERS
 from metafleet.data.sets.omniglot_decoding import decode_strokes
@@ -33,16 +33,21 @@ def options(root: str = NPZ, **more):
 
 
 def test_the_zips_and_the_npz_hold_the_same_pixels(data_dir):
-    from_npz, from_zips = prepare(options(), data_dir), prepare(options("rebuilt"), data_dir)
+    from_npz, from_zips = (
+        open_data(options(), data_dir).prepare(),
+        open_data(options("rebuilt"), data_dir).prepare(),
+    )
 
     assert from_npz.path != from_zips.path
     assert from_npz.arrays == from_zips.arrays
-    assert data_digest(options(), data_dir) == data_digest(options("rebuilt"), data_dir)
+    assert (
+        open_data(options(), data_dir).digest() == open_data(options("rebuilt"), data_dir).digest()
+    )
     assert from_zips.facts["pixels are the official ones"] == "yes"
 
 
 def test_the_counts_are_the_published_ones(data_dir):
-    summary = summarise(options(modalities=["image", "stroke"]), data_dir)
+    summary = open_data(options(modalities=["image", "stroke"]), data_dir).summarise()
 
     counts = {split: (s.classes, s.items) for split, s in summary.splits.items()}
     assert counts == {
@@ -56,8 +61,8 @@ def test_the_counts_are_the_published_ones(data_dir):
 
 
 def test_rotated_characters_are_classes_of_their_own(data_dir):
-    plain = prepare(options(modalities=["image", "stroke"]), data_dir)
-    turned = prepare(options(modalities=["image", "stroke"], rotations=True), data_dir)
+    plain = open_data(options(modalities=["image", "stroke"]), data_dir).prepare()
+    turned = open_data(options(modalities=["image", "stroke"], rotations=True), data_dir).prepare()
     source = open_source(options(rotations=True), data_dir)
 
     sizes = [source.n_classes(s) for s in ("meta_train", "meta_val", "meta_test")]
@@ -75,12 +80,16 @@ def test_rotated_characters_are_classes_of_their_own(data_dir):
 
 
 def test_what_was_prepared_outlives_its_original(data_dir):
-    digest = data_digest(options(), data_dir)
+    digest = open_data(options(), data_dir).digest()
 
     gone = {"name": "omniglot", "root": "/no/such/place"}
-    assert data_digest(gone, data_dir) == data_digest({"name": "omniglot"}, data_dir) == digest
+    assert (
+        open_data(gone, data_dir).digest()
+        == open_data({"name": "omniglot"}, data_dir).digest()
+        == digest
+    )
     with pytest.raises(DataMissingError, match="it is not there"):  # on the user's own machine
-        prepare(gone, data_dir)
+        open_data(gone, data_dir).prepare()
 
 
 def test_downloading_ends_with_the_same_data(tmp_path, monkeypatch):
@@ -97,7 +106,9 @@ def test_downloading_ends_with_the_same_data(tmp_path, monkeypatch):
         )
         monkeypatch.setattr(omniglot, "IMAGE_FILES", files)
         stages = set()
-        prepared = prepare({"name": "omniglot"}, tmp_path, lambda stage, *_: stages.add(stage))
+        prepared = open_data({"name": "omniglot"}, tmp_path).prepare(
+            lambda stage, *_: stages.add(stage)
+        )
         server.shutdown()
         thread.join()
 
@@ -108,7 +119,7 @@ def test_downloading_ends_with_the_same_data(tmp_path, monkeypatch):
 
 def test_splits_have_digests_of_their_own(data_dir):
     digests = {
-        data_digest(options(**choice), data_dir)
+        open_data(options(**choice), data_dir).digest()
         for choice in (
             {"split": "vinyals"},
             {"split": "lake"},

@@ -15,14 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metafleet.data.registry import (
-    data_digest,
-    is_ready,
-    open_source,
-    prepare,
-    summarise,
-    verify,
-)
+from metafleet.data.registry import open_data, open_source
 from metafleet.data.sets import clinc150, concepts, fsdd
 from metafleet.data.sets.concepts_manifest import read_manifest
 from metafleet.data.sets.fsdd_files import SPEAKERS
@@ -45,7 +38,7 @@ def options(name: str, **more):
 
 
 def sizes(name: str, data_dir, **more) -> dict[str, tuple[int, int]]:
-    splits = summarise(options(name, **more), data_dir).splits
+    splits = open_data(options(name, **more), data_dir).summarise().splits
     return {split: (holds.classes, holds.items) for split, holds in splits.items()}
 
 
@@ -59,7 +52,7 @@ def sample(chosen, data_dir, split: str = "meta_test", shape: EpisodeShape = SHA
 
 
 def test_clinc150_is_split_by_domain(data_dir):
-    summary = summarise(options("clinc150"), data_dir)
+    summary = open_data(options("clinc150"), data_dir).summarise()
 
     assert sizes("clinc150", data_dir) == {
         "meta_train": (90, 13500),
@@ -69,8 +62,11 @@ def test_clinc150_is_split_by_domain(data_dir):
     assert summary.facts["sha256 of the original is the published one"] == "yes"
     assert set(summary.splits["meta_test"].groups) == {"small_talk", "meta"}
     moved = options("clinc150", val_domains=["work"], test_domains=["banking", "travel"])
-    assert set(summarise(moved, data_dir).splits["meta_test"].groups) == {"banking", "travel"}
-    assert data_digest(moved, data_dir) != data_digest(options("clinc150"), data_dir)
+    assert set(open_data(moved, data_dir).summarise().splits["meta_test"].groups) == {
+        "banking",
+        "travel",
+    }
+    assert open_data(moved, data_dir).digest() != open_data(options("clinc150"), data_dir).digest()
 
 
 def test_clinc150_gives_the_queries_of_an_intent(data_dir):
@@ -93,12 +89,12 @@ def test_clinc150_gives_the_queries_of_an_intent(data_dir):
 
 
 def test_what_was_prepared_serves_a_host_without_the_original(data_dir):
-    here = {name: data_digest(options(name), data_dir) for name in ("clinc150", "concepts")}
+    here = {name: open_data(options(name), data_dir).digest() for name in ("clinc150", "concepts")}
     for name, digest in here.items():
-        assert data_digest({"name": name, "root": "/no/such/place"}, data_dir) == digest
-        assert data_digest({"name": name}, data_dir) == digest
+        assert open_data({"name": name, "root": "/no/such/place"}, data_dir).digest() == digest
+        assert open_data({"name": name}, data_dir).digest() == digest
         with pytest.raises(DataMissingError, match="it is not there"):
-            prepare({"name": name, "root": "/no/such/place"}, data_dir)
+            open_data({"name": name, "root": "/no/such/place"}, data_dir).prepare()
 
 
 @pytest.fixture
@@ -118,12 +114,12 @@ def server(monkeypatch, tmp_path):
 def test_clinc150_is_downloaded(tmp_path, server, monkeypatch, data_dir):
     shutil.copy(shared_data("clinc150", "data", "data_full.json"), tmp_path / "served" / "full")
     monkeypatch.setattr(clinc150, "REMOTE", replace(clinc150.REMOTE, url=server + "full"))
-    assert not is_ready({"name": "clinc150"}, tmp_path)
+    assert not open_data({"name": "clinc150"}, tmp_path).is_ready()
 
-    prepare({"name": "clinc150"}, tmp_path)
+    open_data({"name": "clinc150"}, tmp_path).prepare()
 
-    mine = data_digest({"name": "clinc150"}, tmp_path)
-    assert mine == data_digest(options("clinc150"), data_dir)
+    mine = open_data({"name": "clinc150"}, tmp_path).digest()
+    assert mine == open_data(options("clinc150"), data_dir).digest()
 
 
 def test_a_file_that_is_not_clinc150_is_named(tmp_path):
@@ -132,7 +128,7 @@ def test_a_file_that_is_not_clinc150_is_named(tmp_path):
         path = tmp_path / "data_full.json"
         path.write_text(json.dumps(whole | change))
         with pytest.raises(DataCorruptError, match="cannot be read as CLINC150") as caught:
-            prepare({"name": "clinc150", "root": str(tmp_path)}, tmp_path)
+            open_data({"name": "clinc150", "root": str(tmp_path)}, tmp_path).prepare()
         assert "\n" not in str(caught.value)
 
 
@@ -145,18 +141,18 @@ def test_fsdd_leaves_speakers_out(data_dir):
         "meta_val": (10, 500),
         "meta_test": (10, 1000),
     }
-    groups = summarise(options("fsdd"), data_dir).splits
+    groups = open_data(options("fsdd"), data_dir).summarise().splits
     speakers = [name for holds in groups.values() for g in holds.groups for name in g.split(", ")]
     assert sorted(speakers) == sorted(SPEAKERS)
     with pytest.raises(ConfigError, match="test_speakers"):
-        prepare(options("fsdd", val_speakers=["theo"]), data_dir)
+        open_data(options("fsdd", val_speakers=["theo"]), data_dir).prepare()
 
 
 def test_fsdd_sounds_and_written_digits_are_of_one_class(data_dir):
     digits = shared_data("fsdd", "mnist10k_28x28.npz")
     chosen = options("fsdd", modalities=["audio", "image"], digits=str(digits))
-    prepared = prepare(chosen, data_dir)
-    verify(chosen, data_dir)
+    prepared = open_data(chosen, data_dir).prepare()
+    open_data(chosen, data_dir).verify()
 
     with np.load(digits, allow_pickle=False) as npz:
         digit_of = {image.tobytes(): int(label) for image, label in zip(*npz.values(), strict=True)}
@@ -178,7 +174,7 @@ def test_fsdd_sounds_and_written_digits_are_of_one_class(data_dir):
 
 def test_fsdd_without_written_digits_says_what_to_set(data_dir):
     with pytest.raises(DataMissingError, match=r"set data\.digits"):
-        prepare(options("fsdd", modalities=["image"]), data_dir)
+        open_data(options("fsdd", modalities=["image"]), data_dir).prepare()
 
 
 def test_fsdd_is_downloaded_and_checked_inside(tmp_path, server, monkeypatch, data_dir):
@@ -190,9 +186,12 @@ def test_fsdd_is_downloaded_and_checked_inside(tmp_path, server, monkeypatch, da
     remote = replace(fsdd.ARCHIVE, url=server + "archive")
     monkeypatch.setattr(fsdd, "ARCHIVE", remote)
 
-    prepare({"name": "fsdd"}, tmp_path)
+    open_data({"name": "fsdd"}, tmp_path).prepare()
 
-    assert data_digest({"name": "fsdd"}, tmp_path) == data_digest(options("fsdd"), data_dir)
+    assert (
+        open_data({"name": "fsdd"}, tmp_path).digest()
+        == open_data(options("fsdd"), data_dir).digest()
+    )
     assert not list(tmp_path.rglob("escaped.wav"))
 
 
@@ -206,7 +205,7 @@ def test_an_archive_of_other_recordings_is_refused(tmp_path, server, monkeypatch
     monkeypatch.setattr(fsdd, "ARCHIVE", replace(fsdd.ARCHIVE, url=server + "archive"))
 
     with pytest.raises(DataCorruptError, match="differ from the published ones"):
-        prepare({"name": "fsdd"}, tmp_path)
+        open_data({"name": "fsdd"}, tmp_path).prepare()
 
     assert sorted(path.name for path in (tmp_path / "fsdd").iterdir()) == [
         f".{fsdd.ARCHIVE.name}.lock"
@@ -227,7 +226,7 @@ def test_concepts_are_split_as_published(data_dir):
 def test_renderings_of_a_concept_share_no_file_and_keep_their_gaps(data_dir):
     every = ["image", "text", "audio", "video"]
     chosen = options("concepts", modalities=every)
-    prepared = prepare(chosen, data_dir)
+    prepared = open_data(chosen, data_dir).prepare()
     counts = {modality: info.n_present for modality, info in prepared.arrays.items()}
 
     assert counts == {"image": 1113, "text": 1395, "audio": 984, "video": 146}
@@ -272,14 +271,14 @@ def test_renderings_without_the_modality_are_not_drawn(modality, n_items, data_d
 def test_voices_may_be_left_out(data_dir):
     chosen = options("concepts", modalities=["audio"], voices=["gd"])
 
-    assert prepare(chosen, data_dir).arrays["audio"].n_present == 134
+    assert open_data(chosen, data_dir).prepare().arrays["audio"].n_present == 134
     with pytest.raises(ConfigError, match="voices"):
-        prepare(options("concepts", modalities=["audio"], languages=["it"]), data_dir)
+        open_data(options("concepts", modalities=["audio"], languages=["it"]), data_dir).prepare()
 
 
 def test_subgroups_are_classes_of_whole_concepts(data_dir):
     chosen = options("concepts", classes="subgroup", modalities=["image", "text"])
-    summary = summarise(chosen, data_dir)
+    summary = open_data(chosen, data_dir).summarise()
 
     assert {split: holds.classes for split, holds in summary.splits.items()} == {
         "meta_train": 8,
@@ -305,5 +304,5 @@ def test_a_manifest_that_is_damaged_is_named(tmp_path):
     }.items():
         (tmp_path / "manifest.csv").write_text(broken, encoding="utf-8")
         with pytest.raises(DataCorruptError, match=message) as caught:
-            prepare({"name": "concepts", "root": str(tmp_path)}, tmp_path)
+            open_data({"name": "concepts", "root": str(tmp_path)}, tmp_path).prepare()
         assert "\n" not in str(caught.value)

@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from metafleet.data import registry
+from metafleet.data.bound import BoundData
 from metafleet.errors import ConfigError, DataError, DataMissingError
 from metafleet.orchestrator.cli.data import data
 
@@ -73,10 +73,10 @@ def test_list_does_not_stop_at_folders_that_are_half_made(run, tmp_path):
 
 
 def test_what_a_damaged_data_set_says_is_listed(run, monkeypatch):
-    def damaged(options, data_dir):
-        raise DataError(f"{options['name']} is half-made; delete it")
+    def damaged(data):
+        raise DataError(f"{data.dataset.name} is half-made; delete it")
 
-    monkeypatch.setattr(registry, "is_ready", damaged)
+    monkeypatch.setattr(BoundData, "is_ready", damaged)
 
     entries = {entry["name"]: entry for entry in json.loads(run("list", "--json"))}
 

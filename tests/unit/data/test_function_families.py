@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from metafleet.data.registry import least_mse, open_source, summarise
+from metafleet.data.registry import least_mse, open_data, open_source
 from metafleet.episode import EpisodeShape
 from metafleet.errors import ConfigError
 from metafleet.seeds import CounterRng
@@ -89,7 +89,7 @@ def test_noise_is_on_support_and_query_and_as_large_as_said(tmp_path):
 
 
 def test_the_floor_of_the_error_is_printed(tmp_path):
-    facts = summarise({"name": "function_families"}, tmp_path).facts
+    facts = open_data({"name": "function_families"}, tmp_path).summarise().facts
 
     assert facts["least mean squared error"] == "0.09"
     assert facts["families"] == "sinusoid, linear"

@@ -6,15 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from metafleet.data.registry import (
-    check_origin,
-    data_digest,
-    is_ready,
-    open_source,
-    prepare,
-    summarise,
-    validate_options,
-)
+from metafleet.data.registry import open_data, open_source
 from metafleet.episode import EpisodeShape
 from metafleet.errors import ConfigError, DataError, DataMissingError, MetafleetError
 from metafleet.seeds import CounterRng
@@ -70,12 +62,13 @@ def test_splits_share_no_task_and_are_hashed_or_given(tmp_path: Path) -> None:
 def test_the_digest_is_of_the_rows_and_not_of_the_place(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     here, there = table(tmp_path), table(tmp_path / "other")
-    assert data_digest(here, tmp_path) == data_digest(there, tmp_path)
-    assert data_digest(here | {"y": ["load"], "x": ["temp", "power"]}, tmp_path) != data_digest(
-        here, tmp_path
+    assert open_data(here, tmp_path).digest() == open_data(there, tmp_path).digest()
+    assert (
+        open_data(here | {"y": ["load"], "x": ["temp", "power"]}, tmp_path).digest()
+        != open_data(here, tmp_path).digest()
     )
     table(tmp_path / "other", HEADER + row_of(1, 1))
-    assert data_digest(here, tmp_path) != data_digest(there, tmp_path)
+    assert open_data(here, tmp_path).digest() != open_data(there, tmp_path).digest()
 
 
 def test_json_lines_and_other_delimiters_give_the_same(tmp_path: Path) -> None:
@@ -97,8 +90,10 @@ def test_json_lines_and_other_delimiters_give_the_same(tmp_path: Path) -> None:
 
 def test_it_is_counted(tmp_path: Path) -> None:
     options = table(tmp_path)
-    assert is_ready(options, tmp_path) and prepare(options, tmp_path) is None
-    summary = summarise(options, tmp_path)
+    assert (
+        open_data(options, tmp_path).is_ready() and open_data(options, tmp_path).prepare() is None
+    )
+    summary = open_data(options, tmp_path).summarise()
     assert summary.splits["meta_train"].classes == 6
     assert summary.splits["meta_train"].fewest_items == 8
     assert summary.modalities["x"].items == 80
@@ -193,8 +188,7 @@ def test_wrong_options_are_named(
 ) -> None:
     options = table(tmp_path) | changes
     with pytest.raises(error) as caught:
-        validate_options(options)
-        check_origin(options)
+        open_data(options, Path()).check_origin()
     assert message in str(caught.value)
 
 

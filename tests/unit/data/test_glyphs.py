@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from metafleet.data.registry import DATASETS, data_digest, open_source, prepare, validate_options
+from metafleet.data.registry import DATASETS, open_data, open_source
 from metafleet.data.sets import glyph_classes
 from metafleet.data.sets.glyph_faces import FACES, Face, font_folder
 from metafleet.data.strokes import has_strokes
@@ -70,7 +72,7 @@ def test_a_missing_character_is_not_drawn(face):
 
 
 def test_look_alikes_of_another_script_are_left_out(few_glyphs, tmp_path):
-    prepared = prepare(BOTH, tmp_path)
+    prepared = open_data(BOTH, tmp_path).prepare()
 
     names = {info.name for info in prepared.classes}
     groups = {info.group for info in prepared.classes}
@@ -85,7 +87,7 @@ def test_look_alikes_of_another_script_are_left_out(few_glyphs, tmp_path):
 
 def test_scripts_are_split_so_that_testing_has_none_seen_before(few_glyphs, tmp_path):
     dataset = DATASETS["glyphs"]
-    data = dataset.open_classes(validate_options({"name": "glyphs"}), tmp_path)
+    data = dataset.open_classes(open_data({"name": "glyphs"}, Path()).options, tmp_path)
 
     scripts = {split: {name.split()[1] for name in names} for split, names in data.splits.items()}
     assert scripts == {
@@ -99,7 +101,7 @@ def test_scripts_are_split_so_that_testing_has_none_seen_before(few_glyphs, tmp_
 
 
 def test_drawings_of_a_class_differ_and_are_enough(few_glyphs, tmp_path):
-    prepared = prepare({"name": "glyphs", "min_faces": 8}, tmp_path)
+    prepared = open_data({"name": "glyphs", "min_faces": 8}, tmp_path).prepare()
     images = prepared.load("image")
 
     start = 0
@@ -113,18 +115,21 @@ def test_drawings_of_a_class_differ_and_are_enough(few_glyphs, tmp_path):
 
 
 def test_drawing_twice_gives_the_same_bits(few_glyphs, tmp_path):
-    one, two = prepare(BOTH, tmp_path / "one"), prepare(BOTH, tmp_path / "two")
+    one, two = (
+        open_data(BOTH, tmp_path / "one").prepare(),
+        open_data(BOTH, tmp_path / "two").prepare(),
+    )
 
     assert one.arrays == two.arrays and one.classes == two.classes
-    assert data_digest(BOTH, tmp_path / "one") == data_digest(BOTH, tmp_path / "two")
+    assert open_data(BOTH, tmp_path / "one").digest() == open_data(BOTH, tmp_path / "two").digest()
 
 
 def test_the_digest_covers_the_chosen_modalities_only(few_glyphs, tmp_path):
-    image_only = data_digest({"name": "glyphs"}, tmp_path)
+    image_only = open_data({"name": "glyphs"}, tmp_path).digest()
 
-    assert image_only == data_digest({"name": "glyphs", "modalities": ["image"]}, tmp_path)
-    assert image_only != data_digest(BOTH, tmp_path)
-    assert list(prepare({"name": "glyphs"}, tmp_path).arrays) == ["image"]
+    assert image_only == open_data({"name": "glyphs", "modalities": ["image"]}, tmp_path).digest()
+    assert image_only != open_data(BOTH, tmp_path).digest()
+    assert list(open_data({"name": "glyphs"}, tmp_path).prepare().arrays) == ["image"]
 
 
 def test_an_opened_source_samples_float_images_and_outlines(few_glyphs, tmp_path):
@@ -162,18 +167,18 @@ def test_modalities_come_in_the_order_asked_for(few_glyphs, tmp_path):
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        validate_options({"name": "glyphs", **options})
+        open_data({"name": "glyphs", **options}, Path())
 
 
 def test_unknown_data_sets_are_refused():
     with pytest.raises(
         ConfigError, match=r"no data set 'glyph'; expected one of: .*glyphs, .*omniglot"
     ):
-        validate_options({"name": "glyph"})
+        open_data({"name": "glyph"}, Path())
     with pytest.raises(ConfigError, match="has no name"):
-        validate_options({})
+        open_data({}, Path())
     with pytest.raises(ConfigError, match=r"no data set \['glyphs'\]"):
-        validate_options({"name": ["glyphs"]})
+        open_data({"name": ["glyphs"]}, Path())
 
 
 def test_candidates_are_drawable_and_frequent_enough():

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from metafleet.data.registry import is_ready, prepare
+from metafleet.data.registry import open_data
 from metafleet.data.sets import omniglot
 from metafleet.data.sets.omniglot_files import IMAGE_FILES, STROKE_FILES
 from metafleet.errors import DataCorruptError
@@ -40,10 +40,10 @@ def test_only_what_is_needed_is_downloaded_and_what_came_is_checked(
     requested, tmp_path, modalities, files
 ):
     options = {"name": "omniglot", "modalities": modalities}
-    assert not is_ready(options, tmp_path)
+    assert not open_data(options, tmp_path).is_ready()
 
     with pytest.raises(DataCorruptError, match="is damaged: its directory cannot be read"):
-        prepare(options, tmp_path)
+        open_data(options, tmp_path).prepare()
 
     assert requested == [remote.name for remote in files]
     assert not (tmp_path / "prepared").exists() or not list((tmp_path / "prepared").glob("omni*"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metafleet.data.registry import check_origin, open_source, prepare
+from metafleet.data.registry import open_data, open_source
 from metafleet.data.sets import omniglot_readers
 from metafleet.data.sets.omniglot_readers import find_source
 from metafleet.data.summary import no_progress
@@ -275,13 +275,13 @@ def test_missing_data_say_in_one_line_how_to_get_them(tmp_path):
 
     wanted = r"root='/no/such/place': it is not there; expected images_background"
     with pytest.raises(DataMissingError, match=wanted):
-        prepare({"name": "omniglot", "root": "/no/such/place"}, tmp_path)
+        open_data({"name": "omniglot", "root": "/no/such/place"}, tmp_path).prepare()
 
 
 def test_whoever_begins_a_run_is_told_that_a_given_root_is_of_no_use(small, tmp_path):
-    check_origin({"name": "omniglot"})
+    open_data({"name": "omniglot"}, Path()).check_origin()
     images = {"name": "omniglot", "root": str(make_folder(tmp_path / "images"))}
-    check_origin(images)
+    open_data(images, Path()).check_origin()
 
     (tmp_path / "empty").mkdir()
     for options, lacks in (
@@ -290,7 +290,7 @@ def test_whoever_begins_a_run_is_told_that_a_given_root_is_of_no_use(small, tmp_
         ({**images, "modalities": ["image", "stroke"]}, "it has no strokes"),
     ):
         with pytest.raises(DataMissingError, match=lacks) as caught:
-            check_origin(options)
+            open_data(options, Path()).check_origin()
         assert "\n" not in str(caught.value)
 
 

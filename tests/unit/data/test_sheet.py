@@ -120,7 +120,7 @@ def test_what_each_split_lacks_is_counted(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "folder")
     options = {"name": "folder", "path": str(folder), "split_seed": OTHER_SEED}
 
-    summary = registry.summarise(options, tmp_path / "data")
+    summary = registry.open_data(options, tmp_path / "data").summarise()
 
     for split in summary.splits.values():
         assert split.present == {"audio": 2 * split.classes}

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from metafleet.data.registry import data_digest, open_source, prepare, summarise
+from metafleet.data.registry import open_data, open_source
 from metafleet.episode import EpisodeShape
 from metafleet.errors import ConfigError
 from metafleet.seeds import CounterRng
@@ -84,10 +84,10 @@ def test_options_out_of_range_are_refused(tmp_path, options, message):
 
 
 def test_the_digest_follows_the_options(tmp_path):
-    plain = data_digest({"name": "sinusoid"}, tmp_path)
+    plain = open_data({"name": "sinusoid"}, tmp_path).digest()
 
-    assert prepare({"name": "sinusoid"}, tmp_path) is None
-    assert plain == data_digest({"name": "sinusoid", "x_max": 5}, tmp_path)
-    assert plain != data_digest({"name": "sinusoid", "x_max": 6}, tmp_path)
-    assert summarise({"name": "sinusoid"}, tmp_path).digest == plain
+    assert open_data({"name": "sinusoid"}, tmp_path).prepare() is None
+    assert plain == open_data({"name": "sinusoid", "x_max": 5}, tmp_path).digest()
+    assert plain != open_data({"name": "sinusoid", "x_max": 6}, tmp_path).digest()
+    assert open_data({"name": "sinusoid"}, tmp_path).summarise().digest == plain
     assert list(tmp_path.iterdir()) == []

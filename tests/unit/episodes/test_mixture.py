@@ -259,15 +259,15 @@ def test_data_sets_are_mixed_by_configuration(tmp_path: Path) -> None:
         for i in range(4)
     ]
     assert names == ["time", "x", "x", "x"]
-    assert registry.is_ready(options, tmp_path)
-    registry.check_origin(options)
-    summary = registry.summarise(options, tmp_path)
+    assert registry.open_data(options, tmp_path).is_ready()
+    registry.open_data(options, Path()).check_origin()
+    summary = registry.open_data(options, tmp_path).summarise()
     assert set(summary.modalities) == {"sinusoid.x", "function_families.x", "bends.x"}
 
-    first = registry.data_digest(options, tmp_path)
-    assert first == registry.data_digest(options, tmp_path)
+    first = registry.open_data(options, tmp_path).digest()
+    assert first == registry.open_data(options, tmp_path).digest()
     options["parts"][1]["weight"] = 3
-    assert first != registry.data_digest(options, tmp_path)
+    assert first != registry.open_data(options, tmp_path).digest()
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_a_wrong_part_is_named_with_what_was_expected(
 
 
 def test_without_parts_there_is_nothing_ready(tmp_path: Path) -> None:
-    assert not registry.is_ready({"name": "mixture"}, tmp_path)
+    assert not registry.open_data({"name": "mixture"}, tmp_path).is_ready()
     assert MixtureOptions().parts == ()
 
 

@@ -35,7 +35,7 @@ def sinusoid_spec(tmp_path: Path) -> WorkloadSpec:
     return WorkloadSpec(
         seed=3,
         data=data,
-        data_digest=registry.data_digest(data, tmp_path),
+        data_digest=registry.open_data(data, tmp_path).digest(),
         episodes={"meta_train": EpisodeShape(0, 5, 7)},
         model={"name": "mlp"},
         learner={"name": "maml", "inner_lr": 0.01, "inner_steps": 2},

@@ -36,7 +36,7 @@ def prepared_folders(data_dir: Path) -> set[str]:
 
 
 def ask(folder: Path, **others: object) -> FolderOptions:
-    found = registry.validate_options(options(folder, **others))
+    found = registry.open_data(options(folder, **others), Path()).options
     assert isinstance(found, FolderOptions)
     return found
 
@@ -76,32 +76,32 @@ def test_items_without_a_sound_come_with_a_mask(tmp_path: Path) -> None:
 
 def test_it_is_prepared_once_and_again_when_a_file_changes(tmp_path: Path) -> None:
     folder, data_dir = class_folders(tmp_path / "folder"), tmp_path / "data"
-    digest = registry.data_digest(options(folder), data_dir)
+    digest = registry.open_data(options(folder), data_dir).digest()
     before = prepared_folders(data_dir)
 
-    assert registry.data_digest(options(folder), data_dir) == digest
+    assert registry.open_data(options(folder), data_dir).digest() == digest
     assert prepared_folders(data_dir) == before
     write(folder, {"kind03/1.png": picture(999)})
-    assert registry.data_digest(options(folder), data_dir) != digest
+    assert registry.open_data(options(folder), data_dir).digest() != digest
     assert len(prepared_folders(data_dir)) == 2
 
 
 def test_a_host_without_the_folder_finds_what_was_prepared_from_it(tmp_path: Path) -> None:
     folder, data_dir = class_folders(tmp_path / "folder"), tmp_path / "data"
-    digest = registry.data_digest(options(folder), data_dir)
+    digest = registry.open_data(options(folder), data_dir).digest()
     folder.rename(tmp_path / "elsewhere")
 
-    assert registry.data_digest(options(folder), data_dir) == digest
-    assert registry.is_ready(options(folder), data_dir)
+    assert registry.open_data(options(folder), data_dir).digest() == digest
+    assert registry.open_data(options(folder), data_dir).is_ready()
     with pytest.raises(DataMissingError, match="there is no folder or file"):
-        registry.data_digest(options(folder, min_items=3), data_dir)
+        registry.open_data(options(folder, min_items=3), data_dir).digest()
     with pytest.raises(DataMissingError, match=r"check data\.path"):
-        registry.check_origin(options(folder))
+        registry.open_data(options(folder), Path()).check_origin()
 
 
 def test_a_host_without_the_prepared_data_makes_the_same_from_the_folder(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "folder")
-    digests = {registry.data_digest(options(folder), tmp_path / name) for name in ("a", "b")}
+    digests = {registry.open_data(options(folder), tmp_path / name).digest() for name in ("a", "b")}
 
     assert len(digests) == 1
 
@@ -110,14 +110,14 @@ def test_imported_data_stay_as_they_were_until_they_are_imported_again(tmp_path:
     folder, data_dir = class_folders(tmp_path / "folder"), tmp_path / "data"
     named = {"name": "folder", "imported": "pets"}
     import_folder(ask(folder), data_dir, name="pets")
-    digest = registry.data_digest(named, data_dir)
+    digest = registry.open_data(named, data_dir).digest()
 
     write(folder, {"kind03/1.png": picture(999)})
-    assert registry.data_digest(named, data_dir) == digest
+    assert registry.open_data(named, data_dir).digest() == digest
     import_folder(ask(folder), data_dir, name="pets")
-    assert registry.data_digest(named, data_dir) != digest
+    assert registry.open_data(named, data_dir).digest() != digest
     shutil.rmtree(data_dir / "prepared")
-    assert registry.data_digest(named, data_dir) != digest  # made again from the folder
+    assert registry.open_data(named, data_dir).digest() != digest  # made again from the folder
 
 
 def test_a_pinned_import_can_be_prepared_by_a_host_that_has_the_folder_alone(
@@ -129,8 +129,8 @@ def test_a_pinned_import_can_be_prepared_by_a_host_that_has_the_folder_alone(
 
     pinned = registry.pin(named, here)
 
-    assert registry.data_digest(pinned, there) == registry.data_digest(named, here)
-    assert registry.data_digest(pinned, here) == registry.data_digest(named, here)
+    assert registry.open_data(pinned, there).digest() == registry.open_data(named, here).digest()
+    assert registry.open_data(pinned, here).digest() == registry.open_data(named, here).digest()
     assert registry.pin({"name": "glyphs"}, here) == {"name": "glyphs"}
     assert registry.pin(named, tmp_path / "nowhere") == named
 
@@ -149,14 +149,14 @@ def test_a_name_and_how_else_to_read_are_refused_together(
 ) -> None:
     import_folder(ask(class_folders(tmp_path / "folder")), tmp_path / "data", name="pets")
     named = {"name": "folder", "imported": "pets", "modalities": ["image"]}
-    registry.check_origin(named)
+    registry.open_data(named, Path()).check_origin()
 
     for both in (named, {"name": "mixture", "parts": [named]}):
         table = both.get("parts", [both])[0]
         told = rf"{option}={shown} beside imported='pets'.* leave {option} out, or set imported"
         table[option] = value
         with pytest.raises(ConfigError, match=told):
-            registry.check_origin(both)
+            registry.open_data(both, Path()).check_origin()
 
 
 def test_a_name_is_not_taken_from_another_folder(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_what_was_left_out_is_remembered(tmp_path: Path) -> None:
     wanted = options(folder, skip_bad=True)
 
     report = import_folder(ask(folder, skip_bad=True), data_dir, name="pets")
-    facts = registry.summarise(wanted, data_dir).facts
+    facts = registry.open_data(wanted, data_dir).summarise().facts
 
     assert [problem.kind for problem in report.problems] == [
         "bad-image",
@@ -246,7 +246,7 @@ def test_a_modality_that_is_not_there_is_named(tmp_path: Path) -> None:
 )
 def test_wrong_options_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        registry.validate_options({"name": "folder", **wrong})
+        registry.open_data({"name": "folder", **wrong}, Path())
 
 
 def test_wrong_options_of_decoders_are_refused(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_two_imports_at_once_prepare_the_same_folder(tmp_path: Path) -> None:
     digests: list[str] = []
 
     def run() -> None:
-        digests.append(registry.data_digest(options(folder), data_dir))
+        digests.append(registry.open_data(options(folder), data_dir).digest())
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
