@@ -5,7 +5,7 @@ from typing import Any
 
 from metafleet.contracts.fingerprint import LIBRARY, PACKAGE
 from metafleet.learners.registry import LEARNERS
-from metafleet.sources import imported_digest, libraries_of, versions_of
+from metafleet.sources import imported_digest, libraries_of, package_of, versions_of
 from metafleet.workload_spec import WorkloadSpec
 
 
@@ -30,7 +30,7 @@ def _packages(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         name = value.get("name")
         if isinstance(name, str) and ":" in name:
-            yield name.partition(":")[0].partition(".")[0]
+            yield package_of(name)
         for item in value.values():
             yield from _packages(item)
     elif isinstance(value, list | tuple):  # the parts of a mixture

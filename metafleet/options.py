@@ -73,7 +73,7 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str)
     try:
         checked = {n: _convert(n, v, hints[n]) for n, v in given.items() if hints[n] is not Any}
         return cls(**(given | checked))
-    except ConfigError as error:
+    except ValueError as error:  # ConfigError is one; classes of the user's raise others
         raise ConfigError(f"{where}: {error}") from error
 
 

@@ -3,11 +3,12 @@
 import dataclasses
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from metafleet.errors import ConfigError
+from metafleet.errors import ConfigError, DataError, MetafleetError
 from metafleet.options import name_of, parse_options
-from metafleet.sources import note_import
+from metafleet.sources import note_import, package_of
 
 
 class HasOptions(Protocol):
@@ -136,7 +137,7 @@ def import_class(name: str, *, kind: str, allowed_packages: Sequence[str]) -> An
         ConfigError: the package is not allowed, cannot be imported, or has no such name.
     """
     module_name, _, class_name = name.partition(":")
-    package = module_name.partition(".")[0]
+    package = package_of(name)
     if package not in allowed_packages:
         allowed = ", ".join(map(repr, allowed_packages)) or "none"
         raise ConfigError(
@@ -157,3 +158,22 @@ def import_class(name: str, *, kind: str, allowed_packages: Sequence[str]) -> An
             f"{kind} {name!r}: module {module_name!r} has no {class_name!r}; check the spelling"
         ) from error
     return found
+
+
+@contextmanager
+def readable_errors(what: str) -> Iterator[None]:
+    """Tell in one line what a class of the user's raises.
+
+    Args:
+        what: begins the line: whose it is, and what it did.
+
+    Raises:
+        DataError: the class raised something else than Metafleet's own errors.
+    """
+    try:
+        yield
+    except MetafleetError:
+        raise
+    except Exception as error:  # whatever code of the user raises
+        reason = next(iter(str(error).strip().splitlines()), "")[:200]
+        raise DataError(f"{what} ({type(error).__name__}: {reason}); correct the class") from error

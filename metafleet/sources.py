@@ -46,6 +46,11 @@ def note_import(package: str) -> None:
     imported_digest(package)
 
 
+def package_of(name: str) -> str:
+    """Return the top-level package of a class named "package.module:Class"."""
+    return name.partition(":")[0].partition(".")[0]
+
+
 def imported_digest(package: str) -> str:
     """Return the digest of a package as this process imported it, in 16 hexadecimal digits.
 

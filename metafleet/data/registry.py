@@ -159,6 +159,8 @@ def _find(options: Options, allowed_packages: Sequence[str]) -> DataSet:
     name = options["name"]
     if name == Mixture.name and allowed_packages:
         return Mixture(functools.partial(_resolve, allowed_packages=allowed_packages))
+    if name == Folder.name and allowed_packages:
+        return Folder(allowed_packages)
     if isinstance(name, str) and ":" in name:
         return import_data_set(name, allowed_packages=allowed_packages)
     dataset = DATASETS.get(name) if isinstance(name, str) else None

@@ -71,7 +71,7 @@ class Blueprint:
         }
 
     @classmethod
-    def from_json(cls, values: Any) -> "Blueprint":
+    def from_json(cls, values: Any, *, allowed_packages: Sequence[str] = ()) -> "Blueprint":
         """Read what ``to_json`` wrote.
 
         Raises:
@@ -80,7 +80,10 @@ class Blueprint:
         """
         try:
             inputs = dict(values["inputs"])
-            specs = {name: InputSpec.from_json(name, spec) for name, spec in inputs.items()}
+            specs = {
+                name: InputSpec.from_json(name, spec, allowed_packages=allowed_packages)
+                for name, spec in inputs.items()
+            }
             modalities = {name: _shape(shape) for name, shape in values["modalities"].items()}
             problem = Problem(
                 modalities,

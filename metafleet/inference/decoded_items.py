@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metafleet.data.decoding.columns import Decoded
-from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.decoding.registry import get_decoder
 from metafleet.episode import presence_key
 from metafleet.inference.brightness import mean_brightness
 from metafleet.inference.input_spec import InputSpec
@@ -79,7 +79,7 @@ class Items:
         if modality not in self._decoded.arrays:
             return torch.zeros(len(rows), *spec.shape)
         values = torch.from_numpy(np.array(self._decoded.arrays[modality][rows])).to(torch.float32)
-        if not DECODERS[spec.kind].is_pixels:
+        if not get_decoder(spec.kind).is_pixels:
             return values
         values = values.div_(255)
         return 1.0 - values if spec.is_inverted else values

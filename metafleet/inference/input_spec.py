@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.decoding.registry import DECODERS, get_decoder, has_decoder
 from metafleet.data.mixture import Mixture
 from metafleet.data.prepared.class_data import example_shape
 from metafleet.data.prepared.prepared import MEASURED, ArrayInfo, PreparedData
@@ -53,7 +53,7 @@ class InputSpec:
         Raises:
             ConfigError: no decoder makes such examples.
         """
-        decoder, shape = DECODERS[info.kind], example_shape(info)
+        decoder, shape = get_decoder(info.kind), example_shape(info)
         parsed = parse_options(decoder.Options, {**options, **decoder.sizes(shape)}, where="")
         if decoder.example(parsed)[1] != shape:
             raise ConfigError(
@@ -76,7 +76,7 @@ class InputSpec:
             ConfigError: one is wrong.
         """
         return parse_options(
-            DECODERS[self.kind].Options, self.options, where=f"decoder {self.kind!r}"
+            get_decoder(self.kind).Options, self.options, where=f"decoder {self.kind!r}"
         )
 
     def with_light_and_dark_swapped(self) -> "InputSpec":
@@ -94,20 +94,22 @@ class InputSpec:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, modality: str, values: Any) -> "InputSpec":
-        """Read what ``to_json`` wrote.
+    def from_json(
+        cls, modality: str, values: Any, *, allowed_packages: Sequence[str] = ()
+    ) -> "InputSpec":
+        """Read what ``to_json`` wrote; a decoder of the user's is imported.
 
         Raises:
             ModelError: it is damaged, or of another version of the decoder.
-            ConfigError: an option is wrong.
+            ConfigError: an option is wrong, or a package is not allowed.
         """
         found = parse_record(cls, values, where=f"input {modality!r}", error=ModelError)
-        decoder = DECODERS.get(found.kind)
-        if decoder is None:
+        if not has_decoder(found.kind):
             raise ModelError(
                 f"input {modality!r} is of kind {found.kind!r:.40}; expected one of "
-                f"{', '.join(DECODERS)}"
+                f"{', '.join(DECODERS)}, or a class of yours"
             )
+        decoder = get_decoder(found.kind, allowed_packages=allowed_packages)
         if found.version != decoder.version:
             raise ModelError(
                 f"input {modality!r} was made by version {found.version} of the decoder of "
@@ -207,6 +209,8 @@ def _decoding(prepared: PreparedData, modality: str) -> dict[str, Any]:
     recipe = prepared.recipe.get(modality)
     if isinstance(recipe, Mapping) and "options" in recipe:
         return dict(recipe["options"])
-    by_kind = prepared.recipe.get(prepared.arrays[modality].kind)  # of the user's own folders
+    kind = prepared.arrays[modality].kind
+    own = (table for table in prepared.recipe.get("kinds", ()) if table["name"] == kind)
+    by_kind = next(own, prepared.recipe.get(kind))  # of the user's own folders
     measured = prepared.recipe.get(MEASURED, {}).get(modality, {})
     return {**(by_kind if isinstance(by_kind, Mapping) else {}), **measured}

@@ -24,8 +24,8 @@ def load_model(
 
     Args:
         folder: the model.
-        allowed_packages: packages of yours that a learner or network named "package.module:Class"
-            may be imported from.
+        allowed_packages: packages of yours that a learner, network or kind of data named
+            "package.module:Class" may be imported from.
 
     Returns:
         What predicts, or of an exported run what adapts.
@@ -37,7 +37,7 @@ def load_model(
     path = Path(folder).expanduser()
     header = read_header(path)
     try:
-        blueprint = Blueprint.from_json(header["blueprint"])
+        blueprint = Blueprint.from_json(header["blueprint"], allowed_packages=allowed_packages)
         origin = Provenance.from_json(header["origin"])
         is_adapted, learner = _is_adapted(header["kind"]), blueprint.build(allowed_packages)
         classes = classes_of(header["classes"]) if is_adapted else {}

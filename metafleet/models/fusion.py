@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 import torch.nn.functional as F
 from torch import Tensor
 
-from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.decoding.registry import DECODERS, get_decoder, has_decoder
 from metafleet.episode import CLASS_TEXT, presence_key
 from metafleet.errors import ConfigError
 from metafleet.models.base import Model, Modulate
@@ -226,7 +226,7 @@ def given_options(
 def _default_encoders(problem: Problem) -> dict[str, dict[str, Any]]:
     kinds = {name: problem.kinds.get(name, name) for name in problem.modalities}
     kinds = {name: _TEXT if kind == CLASS_TEXT else kind for name, kind in kinds.items()}
-    unknown = [name for name, kind in kinds.items() if kind not in DECODERS]
+    unknown = [name for name, kind in kinds.items() if not has_decoder(kind)]
     if unknown:
         known = ", ".join(map(repr, (*DECODERS, CLASS_TEXT)))
         raise ConfigError(
@@ -240,7 +240,7 @@ def _default_encoders(problem: Problem) -> dict[str, dict[str, Any]]:
 
 
 def _default_encoder(kind: str, *, is_bytes: bool) -> str:
-    return "adapter" if kind == _TEXT and not is_bytes else DECODERS[kind].default_encoder
+    return "adapter" if kind == _TEXT and not is_bytes else get_decoder(kind).default_encoder
 
 
 def _of(params: Mapping[str, Tensor], modality: str) -> Params:

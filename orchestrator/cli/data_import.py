@@ -14,11 +14,12 @@ import click
 
 from metafleet.contracts.settings import Settings
 from metafleet.data import registry
+from metafleet.data.decoding.registry import get_decoder, is_own
 from metafleet.data.importing.importer import ImportReport, absolute_path, import_folder
 from metafleet.data.importing.options import FolderOptions, Layout
 from metafleet.data.importing.problems import Problem, counted, first_lines, tally
 from metafleet.data.importing.record import plain_name
-from metafleet.data.summary import no_progress
+from metafleet.data.summary import DataSummary, no_progress
 from metafleet.errors import ConfigError, DataError
 from metafleet.files import write_whole
 from metafleet.orchestrator.cli.context import echo_json, private_data
@@ -38,6 +39,13 @@ from metafleet.orchestrator.config.source import parse_value
     multiple=True,
     metavar="MODALITY=COLUMN",
     help="Use this column, and no other that is not named so; several numeric ones by commas.",
+)
+@click.option(
+    "--kind",
+    "own_kinds",
+    multiple=True,
+    metavar="PACKAGE.MODULE:CLASS",
+    help="A kind of data of your own; it goes before others that read the same suffix.",
 )
 @click.option(
     "--split", type=click.Choice(("auto", "given", "hashed")), default="auto", show_default=True
@@ -76,6 +84,7 @@ def import_data(  # noqa: PLR0913 - one for each option
     layout: Layout,
     label: str,
     columns: Sequence[str],
+    own_kinds: Sequence[str],
     split: str,
     split_column: str,
     seed: int,
@@ -108,26 +117,34 @@ def import_data(  # noqa: PLR0913 - one for each option
         "min_items": min_items,
         "skip_bad": skip_bad,
     }
+    settings = Settings.load()
+    own = {_short_name(kind, settings): {"name": kind} for kind in own_kinds}
     for assignment in assignments:
-        _assign(values, assignment)
+        _assign(values, own, assignment)
+    values["kinds"] = list(own.values())
     options: FolderOptions = registry.open_data(values, Path()).options
     called = plain_name(absolute_path(folder)) if name is None else name
     if called in registry.DATASETS:
         raise ConfigError(f"name {called!r} is that of a built-in data set; give another by --name")
     if problems_file is not None:
         _check_writable(problems_file)  # not after an hour of decoding
-    data_dir = Settings.load().data_dir
-    with progress_bar() as progress, private_data(Settings.load()):
-        report = import_folder(options, data_dir, name=called, progress=progress or no_progress)
+    with progress_bar() as progress, private_data(settings):
+        report = import_folder(
+            options,
+            settings.data_dir,
+            name=called,
+            progress=progress or no_progress,
+            allowed_packages=settings.allowed_packages,
+        )
     if problems_file is not None:
         _write_problems(problems_file, report.problems)
-    _show(report, called, data_dir, as_json=as_json)
+    _show(report, called, settings, as_json=as_json)
 
 
-def _show(report: ImportReport, name: str, data_dir: Path, *, as_json: bool) -> None:
+def _show(report: ImportReport, name: str, settings: Settings, *, as_json: bool) -> None:
     is_refused = report.prepared is None
+    summary = None if is_refused else _summarise(name, settings)
     if as_json:
-        summary = None if is_refused else registry.open_data(_named(name), data_dir).summarise()
         echo_json(
             {
                 "name": name,
@@ -140,9 +157,8 @@ def _show(report: ImportReport, name: str, data_dir: Path, *, as_json: bool) -> 
     else:
         for line in _lines(report, name):
             click.echo(line, err=is_refused)
-        if not is_refused:
-            for line in describe_summary(registry.open_data(_named(name), data_dir).summarise()):
-                click.echo(line)
+        for line in [] if summary is None else describe_summary(summary):
+            click.echo(line)
     if is_refused:
         raise click.exceptions.Exit(1)
 
@@ -169,8 +185,16 @@ def _advice(problems: Sequence[Problem]) -> str:
     return f"mend {tally(fatal)}; --skip-bad leaves out the rest"
 
 
-def _named(name: str) -> dict[str, Any]:
-    return {"name": "folder", "imported": name}
+def _summarise(name: str, settings: Settings) -> DataSummary:
+    options, allowed = {"name": "folder", "imported": name}, settings.allowed_packages
+    return registry.open_data(options, settings.data_dir, allowed_packages=allowed).summarise()
+
+
+def _short_name(kind: str, settings: Settings) -> str:
+    """Return what the options of a kind of the user's are called by; imports it."""
+    if not is_own(kind):
+        raise ConfigError(f"--kind {kind!r}; expected a class of yours, as package.module:Class")
+    return get_decoder(kind, allowed_packages=settings.allowed_packages).short_name
 
 
 def _pair(text: str, option: str, expected: str) -> tuple[str, str]:
@@ -180,14 +204,15 @@ def _pair(text: str, option: str, expected: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _assign(values: dict[str, Any], assignment: str) -> None:
-    """Put a decoder's option into its table."""
+def _assign(values: dict[str, Any], own: dict[str, dict[str, Any]], assignment: str) -> None:
+    """Put a decoder's option into its table, among those of the user's own kinds or the others."""
     expected = "KIND.OPTION=VALUE, such as image.side=84"
     key, text = _pair(assignment, "--set", expected)
     kind, dot, option = key.partition(".")
-    if not dot or not option or not isinstance(values.get(kind, {}), dict) or kind == "columns":
+    tables = own if kind in own else values
+    if not dot or not option or not isinstance(tables.get(kind, {}), dict) or kind == "columns":
         raise ConfigError(f"--set {assignment!r}; expected {expected}")
-    values.setdefault(kind, {})[option] = parse_value(text)
+    tables.setdefault(kind, {})[option] = parse_value(text)
 
 
 def _fractions(text: str) -> list[float]:

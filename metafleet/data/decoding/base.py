@@ -9,7 +9,7 @@ of its kind of data: nothing outside ``metafleet.data.decoding`` lists the kinds
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -56,14 +56,19 @@ class Decoder(ABC):
         n_squares: width of its tile on a contact sheet, in squares.
     """
 
-    kind: ClassVar[str]
-    version: ClassVar[int]
-    suffixes: ClassVar[frozenset[str]]
-    Options: ClassVar[type[Any]]
-    default_encoder: ClassVar[str]
-    problem: ClassVar[str]
-    is_pixels: ClassVar[bool] = False
-    n_squares: ClassVar[int] = 1
+    kind: str
+    version: int
+    suffixes: frozenset[str]
+    Options: type[Any]
+    default_encoder: str
+    problem: str
+    is_pixels: bool = False
+    n_squares: int = 1
+
+    @property
+    def short_name(self) -> str:
+        """Return what people call the kind."""
+        return self.kind
 
     def check(self, options: Any) -> None:  # noqa: B027 - most need nothing but numpy
         """Make sure that what decoding needs is installed.

@@ -12,7 +12,7 @@ import numpy as np
 
 from metafleet.data.decoding.base import Array, Decoder
 from metafleet.data.decoding.pool import Cell, decode_cells
-from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.decoding.registry import get_decoder
 from metafleet.data.decoding.row_file import RowFile
 from metafleet.data.decoding.source import Source
 from metafleet.data.summary import Progress, no_progress
@@ -40,7 +40,7 @@ class Column:
     @property
     def decoder(self) -> Decoder:
         """The decoder of the column's kind."""
-        return DECODERS[self.kind]
+        return get_decoder(self.kind)
 
     def recipe(self) -> dict[str, Any]:
         """Return JSON values that say how the column is decoded, to key prepared data by."""

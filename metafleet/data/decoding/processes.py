@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import IO, Any, Final
 
 from metafleet.data.decoding.base import Decoder
+from metafleet.data.decoding.registry import is_own
 from metafleet.data.decoding.source import Source
 from metafleet.errors import DataError, DecodeError
 
@@ -111,9 +112,14 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
     return process.stdin, process.stdout
 
 
+def _places() -> list[str]:
+    """Return where this process finds packages; a notebook's folder is in no PYTHONPATH."""
+    return [place for place in sys.path if place]
+
+
 def _request(decoder: Decoder, options: Any, source: Source) -> bytes:
     header: dict[str, Any] = {"kind": decoder.kind, "options": json.dumps(asdict(options))}
-    header["timeout_s"] = ITEM_TIMEOUT_S
+    header |= {"timeout_s": ITEM_TIMEOUT_S, "places": _places() if is_own(decoder.kind) else []}
     if isinstance(source, bytes):
         header |= {"path": None, "offset": 0, "n_bytes": len(source)}
         return json.dumps(header).encode() + b"\n" + source

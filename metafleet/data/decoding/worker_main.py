@@ -1,9 +1,11 @@
 """The program of a decoding process: requests on standard input, rows on standard output.
 
-A request is a line of JSON, {"kind", "options", "timeout_s", "path", "offset", "n_bytes"}, followed
-by n_bytes bytes where "path" is null. An answer is a line of JSON, {"error", "n_bytes"}, followed
-by the row's n_bytes bytes. The process ends with its input, hence with its parent; and by SIGALRM
-when an item takes longer than timeout_s, which ends even a library in C that never returns.
+A request is a line of JSON, {"kind", "options", "timeout_s", "path", "offset", "n_bytes",
+"places"}, followed by n_bytes bytes where "path" is null. The package of a user's kind is looked
+for where Python finds packages, and then in "places". An answer is a line of JSON, {"error",
+"n_bytes"}, followed by the row's n_bytes bytes. The process ends with its input, hence with its
+parent; and by SIGALRM when an item takes longer than timeout_s, which ends even a library in C that
+never returns.
 """
 
 import functools
@@ -15,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from metafleet.data.decoding.base import Decoder
-from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.decoding.registry import get_decoder
 from metafleet.data.decoding.source import FilePart, read_source
 from metafleet.errors import MetafleetError
 from metafleet.options import parse_options
+from metafleet.sources import package_of
 
 
 def main() -> None:
@@ -41,6 +44,7 @@ def main() -> None:
 def decode(header: dict[str, Any], source: bytes | None) -> tuple[str | None, bytes]:
     """Decode one item. Returns why there is no row, if there is none; and the row."""
     try:
+        sys.path += [place for place in header["places"] if place not in sys.path]
         decoder, options = _decoder(header["kind"], header["options"])
         if source is None:
             part = FilePart(Path(header["path"]), header["offset"], header["n_bytes"])
@@ -54,7 +58,7 @@ def decode(header: dict[str, Any], source: bytes | None) -> tuple[str | None, by
 
 @functools.lru_cache(maxsize=64)
 def _decoder(kind: str, options: str) -> tuple[Decoder, Any]:
-    decoder = DECODERS[kind]
+    decoder = get_decoder(kind, allowed_packages=[package_of(kind)])  # the parent has imported it
     return decoder, parse_options(decoder.Options, json.loads(options), where=f"decoder {kind!r}")
 
 

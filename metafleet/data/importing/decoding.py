@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from metafleet.data.decoding.columns import Column, Decoded, decode_columns
-from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.decoding.registry import get_decoder
 from metafleet.data.decoding.source import FilePart as FileBytes
 from metafleet.data.decoding.source import Source
 from metafleet.data.importing.item import Item
@@ -32,7 +32,7 @@ def decoder_options(
     """
     options, measured = {}, {}
     for modality, kind in kinds.items():
-        decoder, given = DECODERS[kind], ask.of_kind(kind)
+        decoder, given = get_decoder(kind), ask.of_kind(kind)
         parts = (item.parts[modality] for item in items if modality in item.parts)
         parsed = parse_options(decoder.Options, given, where=f"decoder {kind!r}")
         options[modality], found = decoder.measured(parsed, given, parts)
@@ -81,7 +81,7 @@ def decode_items(
         item = items[problem.item]
         place = item.begin(item.parts[problem.modality]).strip()
         why = f"{place}: {problem.why}" if place else problem.why
-        log.add(f"bad-{kinds[problem.modality]}", item.where, why)
+        log.add(f"bad-{get_decoder(kinds[problem.modality]).short_name}", item.where, why)
     return decoded, frozenset(problem.item for problem in decoded.problems)
 
 

@@ -10,11 +10,13 @@ not, as on a worker's host, data that were prepared from it serve, on a shared d
 Whoever begins a run gives one of the two; the run then records the path as well (``registry.pin``).
 """
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
 from metafleet.data.base import ItemDataSet
+from metafleet.data.decoding.registry import get_decoder, is_own
 from metafleet.data.importing.importer import bring_in, find_kept, folder_path, refusal
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.record import find_record, get_record
@@ -31,13 +33,20 @@ _OF_RUNS = ("imported", "modalities")
 
 
 class Folder(ItemDataSet):
-    """The data set."""
+    """The data set.
+
+    Args:
+        allowed_packages: packages of the user whose kinds of data may be imported.
+    """
 
     name = "folder"
     title = "your own pictures, sounds, clips, texts, strokes, numbers: a folder or manifest"
     licence = "yours"
     origin = "a folder of yours; see docs/data.md for how it may be laid out"
     Options = FolderOptions
+
+    def __init__(self, allowed_packages: Sequence[str] = ()) -> None:
+        self._allowed_packages = allowed_packages
 
     def check_origin(self, options: FolderOptions) -> None:
         """Make sure that a folder is named, in one way, and is there."""
@@ -64,6 +73,13 @@ class Folder(ItemDataSet):
 
     def prepare(self, options: FolderOptions, data_dir: Path, progress: Progress) -> PreparedData:
         """Read and decode the folder, unless that was done before and nothing has changed."""
+        prepared = self._prepare(options, data_dir, progress)
+        for info in prepared.arrays.values():
+            if is_own(info.kind):  # models and sheets ask for it
+                get_decoder(info.kind, allowed_packages=self._allowed_packages)
+        return prepared
+
+    def _prepare(self, options: FolderOptions, data_dir: Path, progress: Progress) -> PreparedData:
         imported = options.imported
         if options.imported:
             record = find_record(data_dir, options.imported)
@@ -84,7 +100,7 @@ class Folder(ItemDataSet):
                     f"{options.path}, which it was made from, is gone; bring that back, or import "
                     f"another with --name {imported}"
                 )
-        report = bring_in(options, data_dir, progress)
+        report = bring_in(options, data_dir, progress, allowed_packages=self._allowed_packages)
         if report.prepared is None:
             raise refusal(options, report.problems)
         return report.prepared

@@ -4,11 +4,12 @@ import dataclasses
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.decoding.registry import DECODERS, get_decoder, is_own
 from metafleet.data.importing.checking import Examination, examine
 from metafleet.data.importing.item import Reading
 from metafleet.data.importing.options import FolderOptions
@@ -31,6 +32,7 @@ from metafleet.data.prepared.preparing import Content, find_or_decode
 from metafleet.data.summary import Progress, no_progress
 from metafleet.episode import SPLITS
 from metafleet.errors import DataError
+from metafleet.sources import imported_digest, package_of
 
 _NAME = "folder"
 _RECIPE_VERSION = 2
@@ -60,7 +62,12 @@ class ImportReport:
 
 
 def import_folder(
-    options: FolderOptions, data_dir: Path, *, name: str, progress: Progress = no_progress
+    options: FolderOptions,
+    data_dir: Path,
+    *,
+    name: str,
+    progress: Progress = no_progress,
+    allowed_packages: Sequence[str] = (),
 ) -> ImportReport:
     """Prepare a folder and remember it by a name; all that is wrong with it is in the report.
 
@@ -72,14 +79,22 @@ def import_folder(
     check_name(name)
     options = dataclasses.replace(options, path=str(folder_path(options)))
     require_free_name(data_dir, name, options.path)
-    report = bring_in(options, data_dir, progress)
+    report = bring_in(options, data_dir, progress, allowed_packages=allowed_packages)
     if report.prepared is not None:
         write_record(data_dir, ImportRecord(name, options, report.prepared.path.name))
     return report
 
 
-def bring_in(options: FolderOptions, data_dir: Path, progress: Progress) -> ImportReport:
+def bring_in(
+    options: FolderOptions,
+    data_dir: Path,
+    progress: Progress,
+    *,
+    allowed_packages: Sequence[str] = (),
+) -> ImportReport:
     """Prepare a folder unless that was done before. Raises as ``import_folder``."""
+    for kind in options.own_kinds:
+        get_decoder(kind, allowed_packages=allowed_packages)
     reading = read_items(folder_path(options), options)
     folder = folder_of(data_dir, _NAME, _recipe(options, reading))
     told: list[Examination] = []
@@ -129,13 +144,17 @@ class _RefusedError(Exception):
 
 
 def _recipe(options: FolderOptions, reading: Reading) -> dict[str, Any]:
+    sources = {
+        kind: imported_digest(package_of(kind)) for kind in reading.kinds.values() if is_own(kind)
+    }
     return {
         "recipe": _RECIPE_VERSION,
         "found": reading.fingerprint,
         "kinds": dict(reading.kinds),
-        "versions": {kind: DECODERS[kind].version for kind in reading.kinds.values()},
+        "versions": {kind: get_decoder(kind).version for kind in reading.kinds.values()},
         "options": _deciding(options),
         "problems": [str(problem) for problem in reading.problems],
+        **({"sources": sources} if sources else {}),
     }
 
 
@@ -147,7 +166,7 @@ def _asked(options: FolderOptions) -> dict[str, Any]:
 
 def _deciding(options: FolderOptions) -> dict[str, Any]:
     values = dataclasses.asdict(options)
-    later = [kind for kind in DECODERS if kind not in _TABLES and not values[kind]]
+    later = [name for name in (*DECODERS, "kinds") if name not in _TABLES and not values[name]]
     return {name: value for name, value in values.items() if name not in (*_NOT_ASKED, *later)}
 
 

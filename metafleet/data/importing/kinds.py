@@ -1,46 +1,77 @@
 """What a part is: which decoder reads it, by its suffix, its column's name and its content."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
-from metafleet.data.decoding import registry
+from metafleet.data.decoding.registry import DECODERS, get_decoder, is_own
 from metafleet.data.importing.part import Part
-from metafleet.errors import DataError
-
-KINDS = tuple(registry.DECODERS)
+from metafleet.errors import ConfigError, DataError
 
 
-def kinds_of(name: str) -> tuple[str, ...]:
-    """Return the kinds that a file of this name may have, the likeliest first."""
-    return registry.kinds_of(PurePosixPath(name).suffix)
+class Kinds:
+    """The kinds that a folder's files may have: the built-in ones, and the user's own.
 
+    Args:
+        own: kinds named "package.module:Class", which were imported; others among them are ignored.
+            They go before built-in ones that read the same suffix.
 
-def kind_of(part: Part, *, hint: str = "") -> str:
-    """Return the kind of a part: ``hint`` if a decoder of that kind reads it; "" for none.
-
-    Without a hint, where files of a suffix may be of several kinds, it is the first that claims the
-    file by what is in it, or else the likeliest one.
+    Raises:
+        ConfigError: two have one short name.
     """
-    kinds = kinds_of(part.name)
-    if hint in kinds:
-        return hint
-    claiming = (kind for kind in kinds[1:] if _claims(kind, part))
-    return next(claiming, (kinds or ("",))[0])
 
+    def __init__(self, own: Iterable[str] = ()) -> None:
+        own = dict.fromkeys(filter(is_own, own))
+        self._decoders = {kind: get_decoder(kind) for kind in (*own, *DECODERS)}
+        self._by_name = {d.short_name: kind for kind, d in self._decoders.items()}
+        for kind, decoder in self._decoders.items():
+            other = self._by_name[decoder.short_name]
+            if other != kind:
+                raise ConfigError(
+                    f"kinds {kind!r} and {other!r} are both called {decoder.short_name!r}; give "
+                    "the class another `kind`"
+                )
 
-def known_suffixes() -> str:
-    """Say which suffixes can be read."""
-    decoders = registry.DECODERS.values()
-    return ", ".join(sorted({suffix for decoder in decoders for suffix in decoder.suffixes}))
+    def find(self, name: str) -> str:
+        """Return the kind of that name, short or in full; "" for none."""
+        return name if name in self._decoders else self._by_name.get(name, "")
 
+    def called(self, kind: str) -> str:
+        """Return the short name of a kind; "" of none."""
+        return self._decoders[kind].short_name if kind else ""
 
-def majority(kinds: Sequence[str]) -> str:
-    """Return the most frequent kind, the first of ``KINDS`` among equals; "" of none."""
-    return max(KINDS, key=kinds.count) if any(kinds) else ""
+    def rank(self, kind: str) -> int:
+        """Return the place of a kind in the order of modalities."""
+        return list(self._decoders).index(kind)
 
+    def of_name(self, name: str) -> tuple[str, ...]:
+        """Return the kinds that a file of this name may have, the likeliest first."""
+        suffix = PurePosixPath(name).suffix.lower()
+        return tuple(kind for kind, d in self._decoders.items() if suffix in d.suffixes)
 
-def _claims(kind: str, part: Part) -> bool:
-    try:
-        return registry.DECODERS[kind].claims(part)
-    except (OSError, DataError):  # decoding it will say what is wrong
-        return False
+    def of_part(self, part: Part, *, hint: str = "") -> str:
+        """Return the kind of a part: that called ``hint`` if it reads the part; "" for none.
+
+        Without a hint, where files of a suffix may be of several kinds, it is the user's own, or
+        the first that claims the file by what is in it, or else the likeliest one.
+        """
+        kinds, hinted = self.of_name(part.name), self.find(hint)
+        if hinted in kinds:
+            return hinted
+        if not kinds or is_own(kinds[0]):
+            return (kinds or ("",))[0]
+        claiming = (kind for kind in kinds[1:] if self._claims(kind, part))
+        return next(claiming, kinds[0])
+
+    def suffixes(self) -> str:
+        """Say which suffixes can be read."""
+        return ", ".join(sorted({suffix for d in self._decoders.values() for suffix in d.suffixes}))
+
+    def majority(self, kinds: Sequence[str]) -> str:
+        """Return the most frequent kind, the first among equals; "" of none."""
+        return max(self._decoders, key=kinds.count) if any(kinds) else ""
+
+    def _claims(self, kind: str, part: Part) -> bool:
+        try:
+            return self._decoders[kind].claims(part)
+        except (OSError, DataError):  # decoding it will say what is wrong
+            return False

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.decoding.registry import DECODERS, is_own
 from metafleet.episode import CLASS_TEXT
 from metafleet.options import require
 from metafleet.seeds import MAX_SEED
@@ -54,6 +54,8 @@ class FolderOptions:
         label: the column that says the class; "": ``label``, ``class`` and the like.
         columns: modality -> its column, or several numeric columns joined by commas; {}: those that
             hold files, and texts called ``text`` and the like.
+        kinds: a table for each kind of data of the user's own, with "name", its class as
+            "package.module:Class", and the decoder's options.
         modalities: which of them episodes have, in this order; (): all.
         split: "given": as folders, files or a column say; "hashed": by a hash of the class's name;
             "auto": as given, and hashed where nothing is given.
@@ -71,6 +73,7 @@ class FolderOptions:
     layout: Layout = "auto"
     label: str = ""
     columns: Mapping[str, Any] = field(default_factory=dict)
+    kinds: tuple[Mapping[str, Any], ...] = ()
     modalities: tuple[str, ...] = ()
     split: Literal["auto", "given", "hashed"] = "auto"
     split_column: str = ""
@@ -90,6 +93,11 @@ class FolderOptions:
             is_free = name != CLASS_TEXT
             require(is_free, "columns", name, "another name: this one is that of class names")
             require(isinstance(column, str) and column != "", "columns", column, "names of columns")
+        named = self.own_kinds
+        are_classes = all(isinstance(name, str) and is_own(name) for name in named)
+        is_once = are_classes and len(set(named)) == len(named)
+        classes = 'tables, each with a name of its own, as "package.module:Class"'
+        require(is_once, "kinds", list(map(dict, self.kinds)), classes)
         seeds = "0 to 2**64 - 1"
         require(0 <= self.split_seed <= MAX_SEED, "split_seed", self.split_seed, seeds)
         shares = self.split_fractions
@@ -101,5 +109,12 @@ class FolderOptions:
 
     def of_kind(self, kind: str) -> Mapping[str, Any]:
         """Return the options of a kind's decoder that are given."""
+        if is_own(kind):
+            return next(table for table in self.kinds if table["name"] == kind)
         given: Mapping[str, Any] = getattr(self, kind)
         return given
+
+    @property
+    def own_kinds(self) -> tuple[str, ...]:
+        """Kinds of the user's own."""
+        return tuple(table.get("name", "") for table in self.kinds)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from metafleet.data.importing.item import Item
+from metafleet.data.importing.kinds import Kinds
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import ProblemLog
 
@@ -19,6 +20,7 @@ class Place:
         ask: the options.
         is_labelled: whether every item needs a class; else classes are read where they are.
         expected: modality -> kind, of a model that the items are for; {}: they are for none.
+        kinds: those that files may have.
     """
 
     folder: Path
@@ -26,6 +28,7 @@ class Place:
     ask: FolderOptions
     is_labelled: bool = True
     expected: Mapping[str, str] = field(default_factory=dict)
+    kinds: Kinds = field(default_factory=Kinds)
 
 
 @dataclass(frozen=True, slots=True)

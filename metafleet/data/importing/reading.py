@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from metafleet.data.importing.class_names import composed, find_twins, is_printable
 from metafleet.data.importing.item import Item, Reading
+from metafleet.data.importing.kinds import Kinds
 from metafleet.data.importing.layouts.class_folders import (
     read_class_folders,
     read_flat,
@@ -77,7 +78,8 @@ def read_items(
     """
     require_there(path)
     log = ProblemLog()
-    place = find_place(path, ask, is_labelled=is_labelled)
+    kinds = Kinds((*ask.own_kinds, *expected.values()))
+    place = find_place(path, ask, is_labelled=is_labelled, kinds=kinds)
     wrong = _nothing_fits(path, ask) if place is None else ""
     if ask.layout in ("auto", "huggingface") and (place is None or place[0] in _BY_FOLDERS):
         wrong = _undecided(path) or wrong  # else configurations would pass for classes
@@ -89,11 +91,11 @@ def read_items(
     found = READERS[layout](replace(what, expected=expected), log)
     items = [_composed(item) for item in found.items if _is_sound(item, log)]
     items = _without_duplicates(items, log)
-    fixed = _fixed(path, layout, ask, items)
-    items, kinds, names = name_modalities(items, log, NamesAsked(fixed, expected))
+    fixed = _fixed(path, layout, ask, items, kinds)
+    items, found_kinds, names = name_modalities(items, log, NamesAsked(fixed, expected, kinds))
     columns = {name: found.columns.get(column, column) for name, column in names.items()}
     notes = [
-        f"modality {name!r} is {kinds[name]}, from column {column!r}"
+        f"modality {name!r} is {kinds.called(found_kinds[name])}, from column {column!r}"
         for name, column in columns.items()
         if column and name not in ask.columns and plain_name(stem_of(column)) != name
     ]
@@ -104,7 +106,7 @@ def read_items(
     return Reading(
         layout,
         tuple(items),
-        kinds,
+        found_kinds,
         log.all(),
         tuple(notes),
         _fingerprint(items),
@@ -136,7 +138,9 @@ def _refuse_columns(path: Path, layout: str, ask: FolderOptions, *, is_for_model
             )
 
 
-def _fixed(path: Path, layout: str, ask: FolderOptions, items: Sequence[Item]) -> dict[str, str]:
+def _fixed(
+    path: Path, layout: str, ask: FolderOptions, items: Sequence[Item], kinds: Kinds
+) -> dict[str, str]:
     """Return column -> modality, as the user says it; of files without a table, kind -> modality.
 
     Raises:
@@ -145,13 +149,14 @@ def _fixed(path: Path, layout: str, ask: FolderOptions, items: Sequence[Item]) -
     if layout in _WITH_TABLE:
         return {modality: modality for modality in ask.columns}
     there = list(dict.fromkeys(column for item in items for column in item.parts))
-    for modality, column in ask.columns.items():
+    named = {modality: kinds.called(kinds.find(c)) or c for modality, c in ask.columns.items()}
+    for modality, column in named.items():
         if column not in there:
             raise ConfigError(
                 f"--column {modality}={column}: {path} has no table, and no files that are "
                 f"{column!r}; it has {', '.join(there) or 'none'}"
             )
-    return {column: modality for modality, column in ask.columns.items()}
+    return {column: modality for modality, column in named.items()}
 
 
 def require_there(path: Path) -> None:

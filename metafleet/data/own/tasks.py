@@ -1,7 +1,6 @@
 """Task distributions of the user's own: a function from random numbers to an episode."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import torch
@@ -11,8 +10,9 @@ from metafleet.data.functions.computed import check_split, refuse_special
 from metafleet.data.own.checking import check_inputs, check_targets
 from metafleet.episode import Episode, EpisodeShape, ExampleSet, is_modality_name
 from metafleet.episodes.source import EpisodeSource, check_counts
-from metafleet.errors import ConfigError, DataError, MetafleetError
+from metafleet.errors import ConfigError, DataError
 from metafleet.purity.process_state import kept_as_it_is, seed_generators
+from metafleet.registry import readable_errors
 from metafleet.seeds import CounterRng
 
 Examples: TypeAlias = tuple[Tensor | Mapping[str, Tensor], Tensor]
@@ -76,7 +76,7 @@ class TaskSource(EpisodeSource):
 
     def __init__(self, name: str, distribution: type[TaskDistribution], options: Any) -> None:
         self._name = name
-        with kept_as_it_is(), self._told("the data set cannot be made"):
+        with kept_as_it_is(), readable_errors(f"data set {name!r}: the data set cannot be made"):
             seed_generators(CounterRng(_ANY_SEED, "data set"))
             self._tasks = distribution(options)
             modalities, self._target_dim = self._tasks.modalities, self._tasks.target_dim
@@ -129,7 +129,8 @@ class TaskSource(EpisodeSource):
         """
         self._check_shape(split, shape)
         where = f"{split} episode={rng.index}"
-        with kept_as_it_is(), torch.no_grad(), self._told(f"draw failed in {where}"):
+        what = f"data set {self._name!r}: draw failed in {where}"
+        with kept_as_it_is(), torch.no_grad(), readable_errors(what):
             seed_generators(rng)
             drawn = self._tasks.draw(rng, shape, split)
         parts = _pair(drawn, f"data set {self._name!r} drew in {where} no pair of sets")
@@ -159,20 +160,6 @@ class TaskSource(EpisodeSource):
                 f"n_way={shape.n_way} but data set {self._name!r} is classification; "
                 "expected 2 or more"
             )
-
-    @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """Tell in one line what the user's code raises."""
-        try:
-            yield
-        except MetafleetError:
-            raise
-        except Exception as error:  # whatever code of the user raises
-            reason = next(iter(str(error).strip().splitlines()), "")[:200]
-            raise DataError(
-                f"data set {self._name!r}: {what} ({type(error).__name__}: {reason}); "
-                "correct the class"
-            ) from error
 
 
 def _checked_modalities(name: str, found: object) -> dict[str, tuple[int, ...]]:

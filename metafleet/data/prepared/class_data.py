@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.decoding.registry import get_decoder, has_decoder
 from metafleet.data.prepared.prepared import Array, ArrayInfo, PreparedData
 from metafleet.data.summary import DataSummary, ModalitySummary, SplitSummary
 from metafleet.episodes.classes import ClassEpisodeSource
@@ -173,7 +173,7 @@ def _within(kept: Rows, rows: ClassRows) -> ClassRows:
 def _gather(array: Array, kind: str, kept: Rows | None) -> Callable[[Sequence[int]], Tensor]:
     """Return how rows become float32: pixels in [0, 1], everything else as it is stored."""
     is_grey = kind == "image" and array.ndim == 3
-    is_pixels = kind in DECODERS and DECODERS[kind].is_pixels
+    is_pixels = has_decoder(kind) and get_decoder(kind).is_pixels
 
     def gather(rows: Sequence[int]) -> Tensor:
         chosen = rows if kept is None else kept.take(rows)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from metafleet.data.decoding.base import Array
 from metafleet.data.decoding.drawing import FRAME, PAPER, tile_size
-from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.decoding.registry import get_decoder
 from metafleet.data.sheet.sheet_fonts import SheetFonts
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def tile_width(kind: str) -> int:
     """Return a tile's width in pixels."""
-    return tile_size(DECODERS[kind].n_squares)[0]
+    return tile_size(get_decoder(kind).n_squares)[0]
 
 
 def draw_tile(item: Array | None, kind: str, fonts: SheetFonts | None = None) -> "Image":
@@ -26,11 +26,11 @@ def draw_tile(item: Array | None, kind: str, fonts: SheetFonts | None = None) ->
     """
     from PIL import Image, ImageDraw  # noqa: PLC0415 - only the sheet needs it
 
-    size = tile_size(DECODERS[kind].n_squares)
+    size = tile_size(get_decoder(kind).n_squares)
     if item is None:
         tile = Image.new("RGB", size, PAPER)
         ImageDraw.Draw(tile).line((0, size[1], size[0], 0), fill=FRAME, width=1)
     else:
-        tile = DECODERS[kind].draw(item, fonts or SheetFonts()).convert("RGB")
+        tile = get_decoder(kind).draw(item, fonts or SheetFonts()).convert("RGB")
     ImageDraw.Draw(tile).rectangle((0, 0, size[0] - 1, size[1] - 1), outline=FRAME)
     return tile

@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import re
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +11,7 @@ import pytest
 from metafleet.contracts.settings import child_environment
 from metafleet.orchestrator.cli.main import main
 from tests.fleet import ROOT, Fleet
+from tests.page_commands import page_commands
 
 PAGE = ROOT / "docs" / "own-data.md"
 SHORT = (
@@ -26,16 +24,7 @@ SHORT = (
 
 
 def commands() -> dict[str, list[str]]:
-    """The page's commands by their first word, without the program's name."""
-    block = re.search(r"^```sh\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
-    assert block is not None
-    lines = [shlex.split(line.removesuffix(" &")) for line in block[1].splitlines()]
-    assert lines[0] == [
-        "export",
-        "PYTHONPATH=$PWD/examples/pendulum",
-        "METAFLEET_ALLOWED_PACKAGES=pendulums",
-    ]
-    found = {words[1]: [os.path.expanduser(word) for word in words[1:]] for words in lines[1:]}
+    found = page_commands(PAGE, folder="examples/pendulum", package="pendulums")
     told = ["data", "up", "submit", "runs", "evaluate", "export", "adapt", "predict"]
     assert list(found) == told
     return found

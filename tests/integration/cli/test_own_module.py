@@ -1,9 +1,6 @@
 """The page on networks of one's own, from the package to labels."""
 
 import json
-import os
-import re
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +11,7 @@ from metafleet.contracts.settings import child_environment
 from metafleet.orchestrator.cli.main import main
 from tests.fleet import ROOT, Fleet
 from tests.menagerie import make_classes
+from tests.page_commands import page_commands
 
 PAGE = ROOT / "docs" / "modules.md"
 SHORT = (
@@ -27,16 +25,7 @@ SHORT = (
 
 
 def commands() -> dict[str, list[str]]:
-    """The page's commands by their first word, without the program's name."""
-    block = re.search(r"^```sh\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
-    assert block is not None
-    lines = [shlex.split(line.removesuffix(" &")) for line in block[1].splitlines()]
-    assert lines[0] == [
-        "export",
-        "PYTHONPATH=$PWD/examples/own_module",
-        "METAFLEET_ALLOWED_PACKAGES=mymods",
-    ]
-    found = {words[1]: [os.path.expanduser(word) for word in words[1:]] for words in lines[1:]}
+    found = page_commands(PAGE, folder="examples/own_module", package="mymods")
     assert list(found) == ["data", "up", "submit", "export", "adapt", "predict"]
     return found
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from metafleet.data.importing.item import Item
-from metafleet.data.importing.kinds import kind_of, known_suffixes
 from metafleet.data.importing.layouts.split_names import find_split
 from metafleet.data.importing.layouts.walking import files_below, files_in, folders_in
 from metafleet.data.importing.part import FilePart, Part, find_file
@@ -49,22 +48,28 @@ def read_flat(place: Place, log: ProblemLog) -> Found:
     """Read the files of one folder, without classes, or those of them that are named."""
     named = [find_file(place.folder, name) for name in place.files]
     files = filter(None, named) if named else files_below(place.folder, "", log)
-    return Found(list(read_class(files, log, label="")), [])
+    return Found(list(read_class(files, place, log, label="")), [])
 
 
 def read_class(
-    files: Iterable[FilePart], log: ProblemLog, *, label: str, split: str = "", group: str = ""
+    files: Iterable[FilePart],
+    place: Place,
+    log: ProblemLog,
+    *,
+    label: str,
+    split: str = "",
+    group: str = "",
 ) -> Iterator[Item]:
     """Yield the items of one class: files of different kinds and one stem are one item."""
     by_stem: dict[str, dict[str, Part]] = {}
     for file in files:
-        kind = kind_of(file)
+        kind = place.kinds.called(place.kinds.of_part(file))
         if not kind:
             log.add(
                 "unknown-type",
                 file.name,
                 f"no decoder reads {PurePosixPath(file.name).suffix!r}; expected one of "
-                f"{known_suffixes()}",
+                f"{place.kinds.suffixes()}",
             )
             continue
         stem = file.name[: -len(PurePosixPath(file.name).suffix)]
@@ -81,7 +86,7 @@ def _read_folder(
     """Read the folder of a class; one without any file is a problem, for a class is missing."""
     before = len(log)
     files = files_below(place.folder, folder, log)
-    items = list(read_class(files, log, label=label, split=split))
+    items = list(read_class(files, place, log, label=label, split=split))
     if not items and len(log) == before and place.is_labelled:
         log.add("small-class", f"class {label!r}", "has no example: add some, or delete the folder")
     return items

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from metafleet.data.importing.kinds import kinds_of
+from metafleet.data.importing.kinds import Kinds
 from metafleet.data.importing.layouts.easy_few_shot import is_specification
 from metafleet.data.importing.layouts.omniglot_folder import OMNIGLOT_PARTS, TORCHVISION_FOLDER
 from metafleet.data.importing.layouts.split_names import find_split, shard_name
@@ -15,40 +15,47 @@ from metafleet.data.importing.tables.table import TABLE_SUFFIXES
 _HDF5 = (".hdf5", ".h5")
 
 
-def find_place(path: Path, ask: FolderOptions, *, is_labelled: bool) -> tuple[str, Place] | None:
+def find_place(
+    path: Path, ask: FolderOptions, *, is_labelled: bool, kinds: Kinds
+) -> tuple[str, Place] | None:
     """Decide on the layout and on what is read.
 
     Args:
         path: a folder, or one file in it.
         ask: the options; ``layout`` may force one.
         is_labelled: False allows a folder of files without classes, layout "flat".
+        kinds: those that files may have.
 
     Returns:
         The layout's name and what its reader is given; None where nothing fits.
     """
     if path.is_file():
-        return _of_file(path, ask, is_labelled)
+        return _of_file(path, ask, is_labelled, kinds)
     for layout, find in _FINDERS.items():
         if ask.layout not in ("auto", layout):
             continue
         files = find(path)
         if files is not None:
-            return layout, Place(path, tuple(files), ask, is_labelled)
+            return layout, Place(path, tuple(files), ask, is_labelled, kinds=kinds)
     if not is_labelled and ask.layout == "auto" and files_in(path):
-        return "flat", Place(path, (), ask, is_labelled)
+        return "flat", Place(path, (), ask, is_labelled, kinds=kinds)
     return None
 
 
-def _of_file(path: Path, ask: FolderOptions, is_labelled: bool) -> tuple[str, Place] | None:
+def _of_file(
+    path: Path, ask: FolderOptions, is_labelled: bool, kinds: Kinds
+) -> tuple[str, Place] | None:
     suffix = path.suffix.lower()
     layouts = {".json": "easy_few_shot", ".tar": "webdataset"}
     layouts |= dict.fromkeys(TABLE_SUFFIXES, "manifest") | dict.fromkeys(_HDF5, "torchmeta")
-    if suffix not in layouts and not is_labelled and ask.layout == "auto" and kinds_of(path.name):
-        return "flat", Place(path.parent, (path.name,), ask, is_labelled)
+    place = Place(path.parent, (path.name,), ask, is_labelled, kinds=kinds)
+    is_item = suffix not in layouts and bool(kinds.of_name(path.name))
+    if is_item and not is_labelled and ask.layout == "auto":
+        return "flat", place
     if suffix not in layouts:
         return None
     layout = layouts[suffix] if ask.layout == "auto" else ask.layout
-    return layout, Place(path.parent, (path.name,), ask, is_labelled)
+    return layout, place
 
 
 def _huggingface(folder: Path) -> list[str] | None:

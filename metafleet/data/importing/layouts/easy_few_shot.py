@@ -45,7 +45,7 @@ def read_easy_few_shot(place: Place, log: ProblemLog) -> Found:
                 )
                 continue
             files = files_below(place.folder, folder, log)
-            items += list(read_class(files, log, label=label, split=split))
+            items += list(read_class(files, place, log, label=label, split=split))
     return Found(items, [f"read {', '.join(place.files)}"], labels=tuple(labels))
 
 

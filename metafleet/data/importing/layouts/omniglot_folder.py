@@ -26,5 +26,7 @@ def read_omniglot(place: Place, log: ProblemLog) -> Found:
             for character in folders_in(place.folder / base / part / alphabet):
                 files = files_below(place.folder, f"{base}{part}/{alphabet}/{character}", log)
                 label = f"{alphabet}/{character}"
-                items += list(read_class(files, log, label=label, split=split, group=alphabet))
+                items += list(
+                    read_class(files, place, log, label=label, split=split, group=alphabet)
+                )
     return Found(items, ['`name = "omniglot"` with root reads this with the literature\'s splits'])

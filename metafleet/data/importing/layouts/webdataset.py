@@ -14,7 +14,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from metafleet.data.importing.item import Item
-from metafleet.data.importing.kinds import kind_of, known_suffixes
 from metafleet.data.importing.layouts.split_names import find_split
 from metafleet.data.importing.layouts.walking import is_clutter
 from metafleet.data.importing.part import FilePart, Part, SlicePart, find_file
@@ -133,14 +132,14 @@ def _item(
     parts: dict[str, Part] = {}
     for extension, part in sample.items():
         inner, _, suffix = extension.rpartition(".")
-        kind = kind_of(part, hint=inner)
+        kind = place.kinds.called(place.kinds.of_part(part, hint=inner))
         if extension in ("cls", "json"):
             continue
         if not kind:
             log.add(
                 "unknown-type",
                 part.name,
-                f"no decoder reads {suffix!r}; expected one of {known_suffixes()}",
+                f"no decoder reads {suffix!r}; expected one of {place.kinds.suffixes()}",
             )
             continue
         if (inner or kind) in parts:

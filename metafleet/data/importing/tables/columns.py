@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metafleet.data.importing.kinds import kinds_of
+from metafleet.data.importing.kinds import Kinds
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import ProblemLog
 from metafleet.data.importing.reader import Place
@@ -68,11 +68,12 @@ def find_roles(tables: Sequence[Table], place: Place, log: ProblemLog) -> Roles 
     split = ask.split_column or _first(_SPLITS, columns)
     others = [column for column in columns if column not in (label, split)]
     if ask.columns and not place.expected:
-        roles = _mapped(ask.columns, tables)
+        roles = _mapped(ask.columns, tables, place.kinds)
     else:
         taken = {column for joined in ask.columns.values() for column in joined.split(",")}
         free = [column for column in others if column not in taken]
-        roles = _recognised(free, tables, _called_so(free, tables, place) | dict(ask.columns))
+        named = _called_so(free, tables, place) | dict(ask.columns)
+        roles = _recognised(free, tables, named, place.kinds)
     if not (roles.files or roles.texts or roles.numbers):
         log.add_fatal(
             "no-file-column",
@@ -105,32 +106,34 @@ def _knows_all(columns: Sequence[str], ask: FolderOptions, where: str, log: Prob
     return not unknown
 
 
-def _mapped(mapping: Mapping[str, str], tables: Sequence[Table]) -> Roles:
+def _mapped(mapping: Mapping[str, str], tables: Sequence[Table], kinds: Kinds) -> Roles:
     files, texts, numbers = {}, {}, {}
     for modality, joined in mapping.items():
         columns = tuple(joined.split(","))
         if len(columns) > 1 or modality == "table" or _holds_lists(columns[0], tables):
             numbers[modality] = columns
-        elif _holds_files(columns[0], tables):
+        elif _holds_files(columns[0], tables, kinds):
             files[modality] = columns[0]
         else:
             texts[modality] = columns[0]
     return Roles("", "", files, texts, numbers)
 
 
-def _recognised(columns: Sequence[str], tables: Sequence[Table], named: Mapping[str, str]) -> Roles:
+def _recognised(
+    columns: Sequence[str], tables: Sequence[Table], named: Mapping[str, str], kinds: Kinds
+) -> Roles:
     """Find files and texts beside the columns that are ``named``, modality -> column."""
     files, texts = {}, {}
     for column in columns:
         if column in named.values():
             continue
-        if _names_files(column) or _holds_files(column, tables):
+        if _names_files(column) or _holds_files(column, tables, kinds):
             files[_base_name(column)] = column
         elif column.lower() in _TEXTS:
             texts[column.lower()] = column
     if len(texts) == 1:  # a lone column of sentences is what built-in sets call it
         texts = dict(zip(["text"], texts.values(), strict=True))
-    own = _mapped(named, tables)
+    own = _mapped(named, tables, kinds)
     files = {name: column for name, column in files.items() if name not in named}
     texts = {name: column for name, column in texts.items() if name not in named}
     return Roles("", "", {**files, **own.files}, {**texts, **own.texts}, own.numbers)
@@ -147,7 +150,7 @@ def _called_so(columns: Sequence[str], tables: Sequence[Table], place: Place) ->
             if kind == "table":
                 fits = _holds_lists(column, tables)
             else:
-                fits = kind == "text" or _holds_files(column, tables)
+                fits = kind == "text" or _holds_files(column, tables, place.kinds)
             if fits:
                 found[name] = column
     return found
@@ -169,14 +172,14 @@ def _base_name(column: str) -> str:
     return "" if name in _FILES else name.removesuffix("_file_name")
 
 
-def _holds_files(column: str, tables: Sequence[Table]) -> bool:
+def _holds_files(column: str, tables: Sequence[Table], kinds: Kinds) -> bool:
     """Tell whether most of the first values end like files that decoders read."""
     if _names_files(column):
         return True
     if any(isinstance(value, Mapping) and "bytes" in value for value in _values(column, tables)):
         return True
     values = [value for value in _values(column, tables) if isinstance(value, str) and value]
-    paths = [v for v in values if len(v) < _LONGEST_PATH and "\n" not in v and kinds_of(v)]
+    paths = [v for v in values if len(v) < _LONGEST_PATH and "\n" not in v and kinds.of_name(v)]
     return 2 * len(paths) > len(values)
 
 

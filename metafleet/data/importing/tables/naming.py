@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from metafleet.data.importing.item import Item
-from metafleet.data.importing.kinds import KINDS, kind_of, kinds_of, known_suffixes, majority
+from metafleet.data.importing.kinds import Kinds
 from metafleet.data.importing.problems import ProblemLog
 from metafleet.episode import CLASS_TEXT
 
@@ -24,10 +24,12 @@ class NamesAsked:
     Attributes:
         fixed: column -> modality, as the user says it.
         expected: modality -> kind, of a model that the items are for; {}: they are for none.
+        kinds: those that files may have.
     """
 
     fixed: Mapping[str, str]
     expected: Mapping[str, str]
+    kinds: Kinds
 
     def hint(self, column: str) -> str:
         """Return the kind that a column should have, where that is known; else its name."""
@@ -38,7 +40,7 @@ class NamesAsked:
     def kind(self, column: str) -> str:
         """Return the kind that the user asked for by the name of a column's modality; "": none."""
         modality = self.fixed.get(column, "")
-        return self.expected.get(modality, modality if modality in KINDS else "")
+        return self.expected.get(modality, self.kinds.find(modality))
 
 
 def name_modalities(
@@ -60,18 +62,18 @@ def name_modalities(
     for column in columns:
         kinds_here = [kinds[column] for kinds in found if column in kinds]
         wanted = ask.kind(column)
-        kind_of_column[column] = wanted if wanted in kinds_here else majority(kinds_here)
+        kind_of_column[column] = wanted if wanted in kinds_here else ask.kinds.majority(kinds_here)
         if wanted not in ("", *kinds_here):
-            _refuse_kind(ask.fixed[column], wanted, kind_of_column[column], log)
+            _refuse_kind(ask, column, kind_of_column[column], log)
     kept = [
         item
         for item, kinds in zip(items, found, strict=True)
-        if _is_sound(item, kinds, kind_of_column, log)
+        if _is_sound(item, kinds, kind_of_column, ask.kinds, log)
     ]
     names = _names(kind_of_column, ask)
     modalities = {name: kind_of_column[column] for column, name in names.items()}
     # by name within a kind: options lose the order of their tables on the way to a worker
-    ordered = dict(sorted(modalities.items(), key=lambda pair: (KINDS.index(pair[1]), pair[0])))
+    ordered = dict(sorted(modalities.items(), key=lambda pair: (ask.kinds.rank(pair[1]), pair[0])))
     renamed = [
         replace(item, parts={names[column]: part for column, part in item.parts.items()})
         for item in kept
@@ -79,8 +81,10 @@ def name_modalities(
     return renamed, ordered, {name: column for column, name in names.items()}
 
 
-def _refuse_kind(modality: str, wanted: str, found: str, log: ProblemLog) -> None:
+def _refuse_kind(ask: NamesAsked, column: str, kind: str, log: ProblemLog) -> None:
     """Refuse a column of which nothing is of the kind that the user asked for."""
+    modality = ask.fixed[column]
+    wanted, found = ask.kinds.called(ask.kind(column)), ask.kinds.called(kind)
     log.add_fatal(
         "other-kind",
         f"modality {modality!r}",
@@ -90,11 +94,18 @@ def _refuse_kind(modality: str, wanted: str, found: str, log: ProblemLog) -> Non
 
 
 def _with_kinds(item: Item, ask: NamesAsked) -> dict[str, str]:
-    return {column: kind_of(part, hint=ask.hint(column)) for column, part in item.parts.items()}
+    return {
+        column: ask.kinds.of_part(part, hint=ask.hint(column))
+        for column, part in item.parts.items()
+    }
 
 
 def _is_sound(
-    item: Item, kinds: Mapping[str, str], expected: Mapping[str, str], log: ProblemLog
+    item: Item,
+    kinds: Mapping[str, str],
+    expected: Mapping[str, str],
+    known: Kinds,
+    log: ProblemLog,
 ) -> bool:
     is_sound = True
     for column, part in item.parts.items():
@@ -104,14 +115,14 @@ def _is_sound(
             log.add(
                 "unknown-type",
                 item.where,
-                f"no decoder reads {suffix!r} of {part.name}; expected one of {known_suffixes()}",
+                f"no decoder reads {suffix!r} of {part.name}; expected one of {known.suffixes()}",
             )
-        elif wanted not in kinds_of(part.name):
+        elif wanted not in known.of_name(part.name):
             log.add(
                 "mixed-types",
                 item.where,
-                f"{item.begin(part)}is {kinds[column]} in a column of {wanted}; "
-                "give it its own column",
+                f"{item.begin(part)}is {known.called(kinds[column])} in a column of "
+                f"{known.called(wanted)}; give it its own column",
             )
         else:
             continue
@@ -127,8 +138,9 @@ def _names(kinds: Mapping[str, str], ask: NamesAsked) -> dict[str, str]:
     for column, kind in typed.items():
         if column in names:
             continue
-        alone = list(typed.values()).count(kind) == 1 and kind not in names.values()
-        name = kind if alone else plain_name(column) or kind
+        called = ask.kinds.called(kind)
+        alone = list(typed.values()).count(kind) == 1 and called not in names.values()
+        name = called if alone else plain_name(column) or called
         # class_text is that of class names in episodes
         while name in names.values() or name in ask.expected or name == CLASS_TEXT:
             name += "_"

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from metafleet.data.decoding import audio, video
-from metafleet.data.decoding.registry import DECODERS, kinds_of
+from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.importing.kinds import Kinds
 from metafleet.errors import ConfigError, DataMissingError, DecodeError
 from tests.unit.data.decoding.samples import (
     animation,
@@ -362,9 +363,9 @@ def test_an_option_out_of_range_is_named(kind, options):
 
 
 def test_suffixes_name_kinds():
-    assert kinds_of(".PNG") == ("image",)
-    assert kinds_of(".gif") == ("image", "video")
-    assert kinds_of(".exe") == ()
+    assert Kinds().of_name("a.PNG") == ("image",)
+    assert Kinds().of_name("a.b.gif") == ("image", "video")
+    assert Kinds().of_name("a.exe") == Kinds().of_name("png") == ()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Measured spectra as a kind of data."""
