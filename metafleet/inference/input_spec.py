@@ -53,6 +53,11 @@ class InputSpec:
         Raises:
             ConfigError: no decoder makes such examples.
         """
+        if not has_decoder(info.kind):
+            raise ConfigError(
+                f"examples of {info.kind!r} are of no kind that is read from files; give the data "
+                "set's class `kinds`"
+            )
         decoder, shape = get_decoder(info.kind), example_shape(info)
         parsed = parse_options(decoder.Options, {**options, **decoder.sizes(shape)}, where="")
         if decoder.example(parsed)[1] != shape:

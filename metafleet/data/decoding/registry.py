@@ -3,7 +3,7 @@
 A kind is a built-in one or, as "package.module:Class", a class of the user's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from metafleet.data.decoding.audio import AudioDecoder
 from metafleet.data.decoding.base import Decoder
@@ -37,6 +37,12 @@ def is_own(kind: str) -> bool:
 def has_decoder(kind: str) -> bool:
     """Return whether a kind names a decoder; arrays of built-in sets may be of none."""
     return kind in DECODERS or is_own(kind)
+
+
+def import_kinds(kinds: Iterable[str], *, allowed_packages: Sequence[str]) -> None:
+    """Import those kinds that are the user's own, for ``get_decoder`` to find. Raises as that."""
+    for kind in filter(is_own, kinds):
+        get_decoder(kind, allowed_packages=allowed_packages)
 
 
 def get_decoder(kind: str, *, allowed_packages: Sequence[str] = ()) -> Decoder:

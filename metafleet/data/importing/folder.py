@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from metafleet.data.base import ItemDataSet
-from metafleet.data.decoding.registry import get_decoder, is_own
+from metafleet.data.decoding.registry import import_kinds
 from metafleet.data.importing.importer import bring_in, find_kept, folder_path, refusal
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.record import find_record, get_record
@@ -74,9 +74,8 @@ class Folder(ItemDataSet):
     def prepare(self, options: FolderOptions, data_dir: Path, progress: Progress) -> PreparedData:
         """Read and decode the folder, unless that was done before and nothing has changed."""
         prepared = self._prepare(options, data_dir, progress)
-        for info in prepared.arrays.values():
-            if is_own(info.kind):  # models and sheets ask for it
-                get_decoder(info.kind, allowed_packages=self._allowed_packages)
+        kinds = [info.kind for info in prepared.arrays.values()]  # models and sheets ask for them
+        import_kinds(kinds, allowed_packages=self._allowed_packages)
         return prepared
 
     def _prepare(self, options: FolderOptions, data_dir: Path, progress: Progress) -> PreparedData:

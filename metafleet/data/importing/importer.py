@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metafleet.data.decoding.registry import DECODERS, get_decoder, is_own
+from metafleet.data.decoding.registry import DECODERS, get_decoder, import_kinds, is_own
 from metafleet.data.importing.checking import Examination, examine
 from metafleet.data.importing.item import Reading
 from metafleet.data.importing.options import FolderOptions
@@ -93,8 +93,7 @@ def bring_in(
     allowed_packages: Sequence[str] = (),
 ) -> ImportReport:
     """Prepare a folder unless that was done before. Raises as ``import_folder``."""
-    for kind in options.own_kinds:
-        get_decoder(kind, allowed_packages=allowed_packages)
+    import_kinds(options.own_kinds, allowed_packages=allowed_packages)
     reading = read_items(folder_path(options), options)
     folder = folder_of(data_dir, _NAME, _recipe(options, reading))
     told: list[Examination] = []

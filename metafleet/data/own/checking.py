@@ -1,4 +1,4 @@
-"""Checks of the tensors that classes of the user draw."""
+"""Checks of what classes of the user say and draw."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metafleet.errors import DataError
+from metafleet.episode import is_modality_name
+from metafleet.errors import ConfigError, DataError
+
+
+def check_modalities(name: str, found: object) -> dict[str, tuple[int, ...]]:
+    """Return modality -> shape of one example, as a class says.
+
+    Raises:
+        ConfigError: it says something else.
+    """
+    is_sound = (
+        isinstance(found, Mapping)
+        and len(found) > 0
+        and all(
+            isinstance(modality, str) and is_modality_name(modality) and _is_shape(shape)
+            for modality, shape in found.items()
+        )
+    )
+    if not is_sound or not isinstance(found, Mapping):
+        raise ConfigError(
+            f"data set {name!r} has modalities={found!r:.200}; expected the shape of one example "
+            'by name, such as {"x": (2,)}'
+        )
+    return {modality: tuple(shape) for modality, shape in found.items()}
 
 
 def check_inputs(
@@ -63,3 +86,7 @@ def _checked(value: Any, shape: tuple[int, ...], dtype: torch.dtype, what: str) 
     if not torch.isfinite(value).all():
         raise DataError(f"{what} with values that are not finite; expected finite ones")
     return value.detach()
+
+
+def _is_shape(shape: object) -> bool:
+    return isinstance(shape, tuple | list) and all(type(n) is int and n >= 1 for n in shape)

@@ -6,13 +6,15 @@ from typing import Any, Final
 
 from metafleet.data.base import DataSet
 from metafleet.data.functions.computed import ComputedData
+from metafleet.data.own.items import OwnItems
 from metafleet.data.own.tasks import TaskSource
 from metafleet.errors import ConfigError
 from metafleet.registry import import_class
 
 _EXPECTED: Final = (
-    "expected a class with a frozen dataclass 'Options', a text 'version', 'modalities', "
-    "'target_dim' and a method 'draw'; see TaskDistribution in metafleet/data/own/tasks.py"
+    "expected a class with a frozen dataclass 'Options', a text 'version', 'modalities', and "
+    "either 'target_dim' and a method 'draw' or methods 'classes' and 'load_items'; "
+    "see docs/own-data.md"
 )
 
 
@@ -25,6 +27,8 @@ def import_data_set(name: str, *, allowed_packages: Sequence[str]) -> DataSet:
     found = import_class(name, kind="data set", allowed_packages=allowed_packages)
     if reason := _what_is_wrong(found):
         raise ConfigError(f"data set {name!r} {reason}; {_EXPECTED}")
+    if _has(found, "load_items"):
+        return OwnItems(name, found, allowed_packages)
     return ComputedData(
         name=name,
         title="of your own",
@@ -48,4 +52,11 @@ def _what_is_wrong(found: Any) -> str:
     version = getattr(found, "version", None)
     if not isinstance(version, str) or not version:
         return f"has version={version!r}"
-    return "" if callable(getattr(found, "draw", None)) else "has no method 'draw'"
+    draws, loads = _has(found, "draw"), _has(found, "classes") and _has(found, "load_items")
+    if draws != loads:
+        return ""
+    return "has both 'draw' and 'load_items'" if draws else "has no method 'draw' or 'load_items'"
+
+
+def _has(found: type, method: str) -> bool:
+    return callable(getattr(found, method, None))

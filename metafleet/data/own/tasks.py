@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from metafleet.data.functions.computed import check_split, refuse_special
-from metafleet.data.own.checking import check_inputs, check_targets
-from metafleet.episode import Episode, EpisodeShape, ExampleSet, is_modality_name
+from metafleet.data.own.checking import check_inputs, check_modalities, check_targets
+from metafleet.episode import Episode, EpisodeShape, ExampleSet
 from metafleet.episodes.source import EpisodeSource, check_counts
 from metafleet.errors import ConfigError, DataError
 from metafleet.purity.process_state import kept_as_it_is, seed_generators
@@ -80,7 +80,7 @@ class TaskSource(EpisodeSource):
             seed_generators(CounterRng(_ANY_SEED, "data set"))
             self._tasks = distribution(options)
             modalities, self._target_dim = self._tasks.modalities, self._tasks.target_dim
-        self._modalities = _checked_modalities(name, modalities)
+        self._modalities = check_modalities(name, modalities)
         if type(self._target_dim) is not int or self._target_dim < 0:
             raise ConfigError(
                 f"data set {name!r} has target_dim={self._target_dim!r}; expected a whole number: "
@@ -160,27 +160,6 @@ class TaskSource(EpisodeSource):
                 f"n_way={shape.n_way} but data set {self._name!r} is classification; "
                 "expected 2 or more"
             )
-
-
-def _checked_modalities(name: str, found: object) -> dict[str, tuple[int, ...]]:
-    is_sound = (
-        isinstance(found, Mapping)
-        and len(found) > 0
-        and all(
-            isinstance(modality, str) and is_modality_name(modality) and _is_shape(shape)
-            for modality, shape in found.items()
-        )
-    )
-    if not is_sound or not isinstance(found, Mapping):
-        raise ConfigError(
-            f"data set {name!r} has modalities={found!r:.200}; expected the shape of one example "
-            'by name, such as {"x": (2,)}'
-        )
-    return {modality: tuple(shape) for modality, shape in found.items()}
-
-
-def _is_shape(shape: object) -> bool:
-    return isinstance(shape, tuple | list) and all(type(n) is int and n >= 1 for n in shape)
 
 
 def _pair(value: object, what: str) -> tuple[Any, Any]:

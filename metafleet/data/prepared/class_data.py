@@ -34,12 +34,14 @@ class ClassData:
         prepared: the arrays.
         splits: split -> names of its classes, in the order of sampling.
         modalities: the chosen ones, in the order of the inputs.
+        version: what a class of the user's says of its items; part of the digest.
     """
 
     name: str
     prepared: PreparedData
     splits: Splits
     modalities: tuple[str, ...]
+    version: str = ""
 
     def rows(self) -> dict[str, ClassRows]:
         """Return class -> its rows of every prepared array."""
@@ -106,6 +108,7 @@ class ClassData:
         facts = {
             "arrays": {modality: arrays[modality].sha256 for modality in self.modalities},
             **({"masks": masks} if masks else {}),
+            **({"version": self.version} if self.version else {}),
             "classes": [[info.name, info.n_items] for info in self.prepared.classes],
             "split": self.split_sha256(),
         }

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from metafleet.data.decoding.base import Array
-from metafleet.data.decoding.drawing import FRAME, PAPER, tile_size
-from metafleet.data.decoding.registry import get_decoder
+from metafleet.data.decoding.drawing import FRAME, PAPER, draw_bars, tile_size
+from metafleet.data.decoding.registry import get_decoder, has_decoder
 from metafleet.data.sheet.sheet_fonts import SheetFonts
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def tile_width(kind: str) -> int:
     """Return a tile's width in pixels."""
-    return tile_size(get_decoder(kind).n_squares)[0]
+    return _size(kind)[0]
 
 
 def draw_tile(item: Array | None, kind: str, fonts: SheetFonts | None = None) -> "Image":
@@ -26,11 +26,21 @@ def draw_tile(item: Array | None, kind: str, fonts: SheetFonts | None = None) ->
     """
     from PIL import Image, ImageDraw  # noqa: PLC0415 - only the sheet needs it
 
-    size = tile_size(get_decoder(kind).n_squares)
+    size = _size(kind)
     if item is None:
         tile = Image.new("RGB", size, PAPER)
         ImageDraw.Draw(tile).line((0, size[1], size[0], 0), fill=FRAME, width=1)
     else:
-        tile = get_decoder(kind).draw(item, fonts or SheetFonts()).convert("RGB")
+        tile = _draw(item, kind, fonts or SheetFonts()).convert("RGB")
     ImageDraw.Draw(tile).rectangle((0, 0, size[0] - 1, size[1] - 1), outline=FRAME)
     return tile
+
+
+def _size(kind: str) -> tuple[int, int]:
+    return tile_size(get_decoder(kind).n_squares if has_decoder(kind) else 1)
+
+
+def _draw(item: Array, kind: str, fonts: SheetFonts) -> "Image":
+    if has_decoder(kind):
+        return get_decoder(kind).draw(item, fonts)
+    return draw_bars(item.reshape(-1), 1)  # numbers of a class of the user's, of no known kind
