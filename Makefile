@@ -7,7 +7,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test faults soak same-bits lint format types layers check env constraints clean
+.PHONY: help demo install test faults soak same-bits lint format pages types layers check env constraints clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
@@ -49,6 +49,10 @@ lint: $(VENV)/.installed-dev ## style and format
 format: $(VENV)/.installed-dev ## mend style and format in place
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+pages: $(VENV)/.installed-dev ## write the pages of docs that say what the code says
+	$(PY) -m tests.api_page
+	$(PY) -m tests.data_page
 
 types: $(VENV)/.installed-dev ## mypy, strict
 	$(PY) -m mypy

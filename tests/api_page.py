@@ -82,7 +82,7 @@ def render() -> str:
     parts = [
         "# Public names",
         "What `import metafleet` offers; docstrings say the rest: shapes, units, errors.\n"
-        "Written by `python -m tests.api_page`, held to the code by a test.",
+        "Written by `make pages`, held to the code by a test.",
     ]
     for theme, names in (THEMES | ({"More": tuple(left)} if left else {})).items():
         parts.append(f"## {theme}")

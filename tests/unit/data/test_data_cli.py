@@ -5,6 +5,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from metafleet.data.bound import BoundData
+from metafleet.data.registry import DATASETS
 from metafleet.errors import ConfigError, DataError, DataMissingError
 from metafleet.orchestrator.cli.data import data
 
@@ -27,18 +28,7 @@ def test_list_names_sets_options_and_readiness(run):
     entries = {entry["name"]: entry for entry in json.loads(run("list", "--json"))}
 
     assert "omniglot" in text and "metafleet data prepare omniglot" in text
-    assert list(entries) == [
-        "clinc150",
-        "concepts",
-        "folder",
-        "fsdd",
-        "function_families",
-        "functions",
-        "glyphs",
-        "mixture",
-        "omniglot",
-        "sinusoid",
-    ]
+    assert list(entries) == sorted(DATASETS)
     assert entries["sinusoid"]["is_ready"] and not entries["omniglot"]["is_ready"]
     options = {option["name"]: option for option in entries["omniglot"]["options"]}
     assert options["split"]["type"] == '"vinyals" | "lake" | "maml_random" | "small"'

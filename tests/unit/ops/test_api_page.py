@@ -9,7 +9,7 @@ from tests.api_page import PAGE, THEMES, render
 
 
 def test_the_page_of_public_names_is_that_of_the_code() -> None:
-    assert PAGE.read_text() == render(), "write it anew: python -m tests.api_page"
+    assert PAGE.read_text() == render(), "write it: make pages"
     assert sorted(sum(THEMES.values(), ())) == sorted(metafleet.__all__)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from metafleet.data.registry import DATASETS
 from metafleet.models.registry import MODELS
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 
@@ -83,7 +82,6 @@ def test_the_table_of_keys_is_that_of_the_code(name: str, section: type[BaseMode
 
 def option_owners() -> list[tuple[str, type]]:
     return [
-        *((f"data `{name}`", DATASETS[name].Options) for name in DATASETS),
         *((f"model `{name}`", MODELS[name].Options) for name in MODELS),
     ]
 
