@@ -50,11 +50,6 @@ class OwnDecoder(Decoder):
         with self._told("is_quick"):
             return bool(self.own.is_quick(options))
 
-    def claims(self, part: Readable) -> bool:
-        """Return what the class says."""
-        with self._told("claims"):
-            return bool(self.own.claims(part))
-
     def measured(
         self, options: Any, given: Mapping[str, Any], parts: Iterable[Readable]
     ) -> tuple[Any, Mapping[str, Any]]:
@@ -122,14 +117,13 @@ def import_decoder(name: str, *, allowed_packages: Sequence[str]) -> OwnDecoder:
 
     Raises:
         ConfigError: the package is not allowed or cannot be imported, or holds no such class.
+        DataError: the class cannot be made.
     """
     found = import_class(name, kind="kind", allowed_packages=allowed_packages)
     if not isinstance(found, type) or not issubclass(found, Decoder):
         raise ConfigError(f"kind {name!r} is no subclass of Decoder; {_EXPECTED}")
-    try:
+    with readable_errors(f"kind {name!r} cannot be made"):
         own = found()
-    except Exception as error:
-        raise ConfigError(f"kind {name!r} cannot be made ({error}); {_EXPECTED}") from error
     if reason := _what_is_wrong(own):
         raise ConfigError(f"kind {name!r} has {reason}; {_EXPECTED}")
     return OwnDecoder(name, own)

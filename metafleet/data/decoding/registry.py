@@ -51,7 +51,7 @@ def get_decoder(kind: str, *, allowed_packages: Sequence[str] = ()) -> Decoder:
     Args:
         kind: a built-in one, or "package.module:Class".
         allowed_packages: packages of the user that may be imported; what this process has imported
-            before needs no leave.
+            before is given again without.
 
     Raises:
         KeyError: there is no such built-in kind.

@@ -171,7 +171,7 @@ def test_a_folder_is_read_by_it_and_scaled_as_its_options_say(folder: Path, tmp_
         ("Nothing", "has no 'Nothing'; check the spelling"),
         ("Options", "is no subclass of Decoder"),
         ("np", "is no subclass of Decoder"),
-        ("Unfinished", "cannot be made (Can't instantiate abstract class Unfinished"),
+        ("Unfinished", "cannot be made (TypeError: Can't instantiate abstract class Unfinished"),
         ("Shouting", "has kind='NUMBERS'; expected a short name of small letters"),
         ("Unversioned", "has version='1'; expected a whole number from 1"),
         ("Bare", 'expected a set of suffixes such as ".xyz"'),
