@@ -158,7 +158,7 @@ def _forward_as(layer: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterat
     try:
         yield
     finally:
-        del layer.__dict__["forward"]  # the class's shows again
+        layer.__dict__.pop("forward", None)  # the class's shows; an undone step took it already
         if own is not None:
             layer.__dict__["forward"] = own
 

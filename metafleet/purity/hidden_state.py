@@ -13,6 +13,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from metafleet.interrupts import uninterrupted
 from metafleet.purity.generators import Generators, GeneratorStates
 from metafleet.purity.kept_values import (
     Clones,
@@ -190,7 +191,8 @@ class HiddenState:
         try:
             yield
         finally:
-            self.restore(Snapshot(outside.values, None))
+            with uninterrupted():
+                self.restore(Snapshot(outside.values, None))
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -199,7 +201,8 @@ class HiddenState:
         try:
             yield
         finally:
-            self.restore(before)
+            with uninterrupted():
+                self.restore(before)
 
     def changes(self, snapshot: Snapshot) -> list[Change]:
         """Return what is not as it was; generators are left out."""

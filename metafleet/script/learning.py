@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from metafleet.episode import ExampleSet
 from metafleet.errors import ConfigError, NumericsError
 from metafleet.execution import make_execution
+from metafleet.interrupts import uninterrupted
 from metafleet.models.module_function import ModuleFunction
 from metafleet.params import Params
 from metafleet.problem import LossFn
@@ -161,28 +162,47 @@ class Learning:
             )
         self.is_decided = True
 
-    def follow(self, grads: Params, *, n_episodes: int) -> float:
+    def follow(
+        self,
+        grads: Params,
+        *,
+        n_episodes: int,
+        buffers: Params | None = None,
+        settle: Callable[[], None] = lambda: None,
+    ) -> float:
         """Do an outer step along the mean of gradients that are summed up; return its norm.
+
+        An interrupt comes before all of the step or after it.
+
+        Args:
+            grads: by the names of what is learned.
+            n_episodes: how many are summed up.
+            buffers: batch norm statistics, summed up likewise; None where they are the module's.
+            settle: writes what else the step leaves in the module.
 
         Raises:
             NumericsError: it is not finite; nothing is changed.
         """
         bound, clip_norm = self.require_bound(), self.choices.clip_norm
         optimiser = bound.require_optimiser()
-        norm = bound.state.set_gradients(grads, n_episodes=n_episodes)
-        try:
-            if not math.isfinite(norm):
-                raise NumericsError(
-                    f"outer step {self.step + 1}: the norm of the mean meta-gradient is {norm}; "
-                    "lower outer_lr or inner_lr, or set clip_norm"
-                )
-            if 0.0 < clip_norm < norm:
-                bound.state.scale_gradients(clip_norm / norm)
-            optimiser.step()
-        finally:
-            bound.state.drop_gradients()
-        self.decide()
-        self.step += 1
+        with uninterrupted():
+            try:
+                norm = bound.state.set_gradients(grads, n_episodes=n_episodes)
+                if not math.isfinite(norm):
+                    raise NumericsError(
+                        f"outer step {self.step + 1}: the norm of the mean meta-gradient is "
+                        f"{norm}; lower outer_lr or inner_lr, or set clip_norm"
+                    )
+                if 0.0 < clip_norm < norm:
+                    bound.state.scale_gradients(clip_norm / norm)
+                settle()
+                optimiser.step()
+                if buffers is not None:
+                    bound.state.move_statistics(buffers, n_episodes=n_episodes)
+                self.is_decided = True
+                self.step += 1
+            finally:
+                bound.state.drop_gradients()
         return norm
 
     def _made(self, binding: Binding) -> Bound:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from metafleet.episode import META_TRAIN
 from metafleet.errors import ConfigError, NumericsError
+from metafleet.interrupts import uninterrupted
 from metafleet.learners.base import LearnerClass
 from metafleet.learners.summary import Summary, summarise
 from metafleet.models.module_function import ModuleFunction
@@ -223,11 +224,13 @@ class MetaLearner:
             return self._loop.take(episodes)
         self._loop.require_none()
         with running(self.module, is_training=True) as turns:
-            apart = EpisodesApart(self._learning.hidden)
+            apart, before = EpisodesApart(self._learning.hidden), self.step
             try:
                 return self._step(episodes, turns, apart)
             except BaseException:
-                apart.undo()
+                if self.step == before:  # else the step was whole when an interrupt came
+                    with uninterrupted():
+                        apart.undo()
                 raise
 
     def _step(
@@ -255,12 +258,13 @@ class MetaLearner:
         except Exception:
             bound.check_mapped(first)  # one line, where mapping is what failed
             raise
-        if not is_mapped:
-            apart.settle()
-        n_episodes = len(found.metrics)
-        norm = learning.follow(found.grads, n_episodes=n_episodes)
-        bound.state.move_statistics(found.buffers, n_episodes=n_episodes)
         means = summarise(found.metrics)
+        norm = learning.follow(
+            found.grads,
+            n_episodes=len(found.metrics),
+            buffers=found.buffers,
+            settle=(lambda: None) if is_mapped else apart.settle,
+        )
         return OuterStep(step, means.loss, means.accuracy, norm, found.metrics)
 
     def next_task(self, *, finish: bool = False) -> OuterStep | None:
@@ -368,8 +372,9 @@ class MetaLearner:
             CheckpointError: the file is missing, damaged, or another module's or algorithm's;
                 nothing that is learned is changed then.
         """
-        load(Path(path), self._learning)
-        self._loop.forget()
+        with uninterrupted():
+            load(Path(path), self._learning)
+            self._loop.forget()
 
     @property
     def _n_under_way(self) -> int | None:

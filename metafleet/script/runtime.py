@@ -60,6 +60,8 @@ def running(module: nn.Module, *, is_training: bool) -> Iterator[Turns]:
     with ExitStack() as stack:
         turns = Turns(Generators(devices))
         stack.callback(turns.end)
+        # an interrupt on the way into ``no_grad`` would leave gradients off
+        stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())
         # of all kernels for attention, only this one's backward pass has a derivative
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if has_recurrence and any(device.type == "cuda" for device in devices):

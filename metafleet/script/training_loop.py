@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from metafleet.errors import ConfigError, NumericsError
+from metafleet.interrupts import uninterrupted
 from metafleet.learners.base import EpisodeMetrics
 from metafleet.learners.gradient_steps import GradientSteps, StepOptions
 from metafleet.learners.inner_optimiser import without_moments
@@ -24,7 +25,7 @@ from metafleet.script.outer_step import OuterStep
 Steps = GradientSteps[StepOptions]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Task:
     """A task under way; tensors without a graph, so that it can be copied.
 
@@ -84,9 +85,7 @@ class TrainingLoop:
         value = loss.item()
         self._require_finite(value, grads, n_before=len(task.losses))
         self._learning.decide()
-        self._task = task
-        task.grads.append(grads)
-        task.losses.append(value)
+        task = replace(task, grads=[*task.grads, grads], losses=[*task.losses, value])
         n_batches = len(task.losses)
         if n_batches > learner.n_steps(is_training=True):
             return BatchStep(value, n_batches, True, self._end(task))
@@ -107,9 +106,10 @@ class TrainingLoop:
 
     def drop_task(self) -> None:
         """Forget the task under way; the module is at its initialisation."""
-        if self._task is not None:
-            _write(self._learning.require_bound(), self._task.first)
-        self._task = None
+        with uninterrupted():
+            if self._task is not None:
+                _write(self._learning.require_bound(), self._task.first)
+            self._task = None
 
     def forget(self) -> None:
         """Forget all tasks since the last outer step, and leave the module as it is."""
@@ -135,8 +135,8 @@ class TrainingLoop:
             yield
             return
         bound = self._learning.require_bound()
-        _write(bound, self._task.first)
         try:
+            _write(bound, self._task.first)
             yield
         finally:
             _write(bound, self._task.fast)
@@ -147,9 +147,10 @@ class TrainingLoop:
 
     def _advance(self, bound: Bound, learner: Steps, task: _Task) -> None:
         index = len(task.grads) - 1
-        with torch.no_grad():
-            task.fast = learner.moved(task.first, task.fast, _along(task, index), index)
-        _write(bound, task.fast)
+        with uninterrupted(), torch.no_grad():
+            fast = learner.moved(task.first, task.fast, _along(task, index), index)
+            self._task = replace(task, fast=fast)
+            _write(bound, fast)
 
     def _end(self, task: _Task) -> OuterStep | None:
         """Give the module its initialisation back, and step along the meta-gradient if it is time.
@@ -159,14 +160,20 @@ class TrainingLoop:
         """
         bound = self._learning.require_bound()
         learner = _steps_of(bound)
-        _write(bound, task.first)
-        self._task = None
-        leaves = {name: value.requires_grad_() for name, value in task.first.items()}
+        leaves = {name: value.detach().requires_grad_() for name, value in task.first.items()}
         with torch.enable_grad():
             fast = learner.adapting(leaves)
             for index in range(max(len(task.grads) - 1, learner.least_steps)):
                 fast = learner.moved(leaves, fast, _along(task, index), index)
         grads = learner.task_gradient(leaves, without_moments(fast), task.grads[-1])
+        with uninterrupted():
+            _write(bound, task.first)
+            self._task = None
+            self._add(grads, task.losses[-1])
+            return self._stepped() if len(self._query_losses) >= self._tasks_per_step else None
+
+    def _add(self, grads: Params, query_loss: float) -> None:
+        """Count a task's meta-gradient towards the next outer step."""
         if not _are_finite(grads):
             raise NumericsError(
                 f"outer step {self._learning.step + 1}: the meta-gradient of task "
@@ -175,15 +182,13 @@ class TrainingLoop:
             )
         for name, grad in grads.items():
             self._sums[name] = self._sums[name] + grad if name in self._sums else grad
-        self._query_losses.append(task.losses[-1])
-        if len(self._query_losses) < self._tasks_per_step:
-            return None
-        return self._stepped()
+        self._query_losses.append(query_loss)
 
     def _stepped(self) -> OuterStep:
         sums, losses = self._sums, self._query_losses
-        self._sums, self._query_losses = {}, []
-        norm = self._learning.follow(sums, n_episodes=len(losses))
+        with uninterrupted():
+            self._sums, self._query_losses = {}, []
+            norm = self._learning.follow(sums, n_episodes=len(losses))
         mean = math.fsum(losses) / len(losses)
         metrics = tuple(EpisodeMetrics(loss, None) for loss in losses)
         return OuterStep(self._learning.step, mean, None, norm, metrics)
@@ -240,8 +245,8 @@ def _of_module(bound: Bound) -> dict[str, Tensor]:
 
 
 def _write(bound: Bound, values: Mapping[str, Tensor]) -> None:
-    """Let the module hold these values."""
-    with torch.no_grad():
+    """Let the module hold these values, all of them even where an interrupt comes."""
+    with uninterrupted(), torch.no_grad():
         for name, param in _of_module(bound).items():
             if name in values:
                 param.copy_(values[name])
