@@ -55,7 +55,8 @@ class Terminal:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "metafleet.orchestrator", *arguments],
+            # as the installed command, it does not look for modules in the folder it starts in
+            [sys.executable, "-P", "-m", "metafleet.orchestrator", *arguments],
             env=self.environment,
             cwd=self.folder,
             stdout=subprocess.PIPE,

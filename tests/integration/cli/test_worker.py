@@ -15,18 +15,15 @@ from tests.redis_server import RedisServer
 
 
 def hide_ours(folder: Path) -> None:
-    for name in ("workers", "db", "contracts"):
-        (folder / name).mkdir()
-        (folder / name / "__init__.py").write_text("raise RuntimeError('not the real one')")
+    (folder / "metafleet").mkdir()
+    (folder / "metafleet" / "__init__.py").write_text("raise RuntimeError('not the real one')")
 
 
-def test_it_starts_beside_folders_of_our_names_and_again_when_it_dies_and_stops_warm(
+def test_it_starts_next_to_a_folder_of_our_name_and_again_when_it_dies_and_stops_warm(
     terminal: Terminal, redis_server: RedisServer
 ) -> None:
     hide_ours(terminal.folder)
     terminal.environment["METAFLEET_BROKER_URL"] = redis_server.url
-    # as installed: the folder it is started in is on no path but Celery's
-    terminal.environment["PYTHONSAFEPATH"] = "1"
     process = terminal.start("worker", "--concurrency", "1", "--name", "mine")
     with connect(redis_server.url) as client:
 
