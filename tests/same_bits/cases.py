@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.unit.data.importing.folders import CLASSES, clip, drawing, picture, sentence, sound
+from tests.unit.metafleet.data.importing.folders import (
+    CLASSES,
+    clip,
+    drawing,
+    picture,
+    sentence,
+    sound,
+)
 
 ITEMS_PER_CLASS = 3
 FOLDER = "same-bits"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.same_bits.cases import CASES, FOLDER, files
-from tests.unit.data.importing.folders import write
+from tests.unit.metafleet.data.importing.folders import write
 
 # All runs in one process, for importing torch takes longer than a run. It knows no more of the tree
 # than the command line, so that it also serves a commit whose modules have other names.

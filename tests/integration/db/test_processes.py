@@ -12,9 +12,8 @@ import pytest
 from metafleet.db.engine import Database, status
 from metafleet.db.repositories import JobRepository, OuterStepRepository
 from tests.databases import add_run
+from tests.paths import REPOSITORY
 from tests.postgres import PostgresServer
-
-ROOT = Path(__file__).parents[3]
 
 OPEN = "from metafleet.db.engine import upgrade; import sys; upgrade(sys.argv[1])"
 
@@ -96,5 +95,5 @@ def _start(program: str, url: str) -> "subprocess.Popen[str]":
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=ROOT,
+        cwd=REPOSITORY,
     )

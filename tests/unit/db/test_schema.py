@@ -22,8 +22,7 @@ from metafleet.db.engine import Database, status, upgrade
 from metafleet.db.records import METADATA
 from metafleet.db.schema import REVISIONS, alembic_config
 from metafleet.errors import DatabaseError
-
-ROOT = Path(__file__).parents[3]
+from tests.paths import REPOSITORY
 
 
 @pytest.fixture
@@ -138,9 +137,9 @@ def test_an_older_database_is_opened_only_on_request(url: str) -> None:
 
 def test_an_installed_package_brings_its_migrations(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    copy_as_a_wheel_would(ROOT / "metafleet", site / "metafleet")
+    copy_as_a_wheel_would(REPOSITORY / "metafleet", site / "metafleet")
     for package in ("db", "contracts"):
-        copy_as_a_wheel_would(ROOT / package, site / "metafleet" / package)
+        copy_as_a_wheel_would(REPOSITORY / package, site / "metafleet" / package)
 
     program = (
         f"import sys; sys.path.insert(0, {str(site)!r})\n"

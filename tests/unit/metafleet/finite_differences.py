@@ -6,8 +6,7 @@ import torch
 from metafleet.episode import Episode
 from metafleet.learners.base import Learner
 from metafleet.params import MetaState, Params
-
-from .few_shot import random_state
+from tests.unit.metafleet.few_shot import random_state
 
 
 def slope(learner: Learner, state: MetaState, episode: Episode, direction: Params) -> float:

@@ -2,9 +2,9 @@ import importlib
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import metafleet
+from tests.paths import REPOSITORY
 
 BLOCK = """
 import sys
@@ -88,7 +88,7 @@ def test_a_script_meta_learns_where_only_what_the_core_requires_is_installed() -
 
 
 def test_the_core_requires_three_packages() -> None:
-    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     names = [requirement.partition(">")[0] for requirement in project["dependencies"]]
     assert names == ["torch", "numpy", "safetensors"]
 

@@ -12,8 +12,8 @@ from metafleet.episode import EpisodeShape
 from metafleet.errors import ConfigError, ContractError, DataCorruptError, NumericsError
 from metafleet.params import MetaState, digest, flatten_state, unflatten_state
 from metafleet.workload import Workload, WorkloadSpec
-
-from .few_shot import SHAPE, TINY_CONV4, FakeSource
+from tests.paths import REPOSITORY
+from tests.unit.metafleet.few_shot import SHAPE, TINY_CONV4, FakeSource
 
 SPEC = WorkloadSpec(
     seed=11,
@@ -23,11 +23,6 @@ SPEC = WorkloadSpec(
     model=TINY_CONV4,
     learner={"name": "maml", "inner_lr": 0.3, "inner_steps": 2},
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def sinusoid_spec(tmp_path: Path) -> WorkloadSpec:
@@ -241,7 +236,7 @@ def test_other_processes_compute_the_same_bits(tmp_path: Path) -> None:
         text=True,
         check=True,
         timeout=120,
-        cwd=Path(__file__).parents[3],
+        cwd=REPOSITORY,
     )
     assert there.stdout.split() == here
     assert len(set(here)) == 3

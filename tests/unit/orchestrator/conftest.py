@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .configurations import GOOD
+from tests.unit.orchestrator.configurations import GOOD
 
 
 @pytest.fixture

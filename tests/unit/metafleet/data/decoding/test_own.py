@@ -1,0 +1,331 @@
+"""Kinds of data of the user's own, by "package.module:Class"."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from metafleet.contracts.code_used import describe_code
+from metafleet.data.decoding.registry import get_decoder
+from metafleet.data.importing.importer import import_folder
+from metafleet.data.importing.options import FolderOptions
+from metafleet.data.importing.reading import read_items
+from metafleet.data.registry import draw_sheet, open_data
+from metafleet.errors import ConfigError, DataError
+from metafleet.sources import disk_digest
+from metafleet.workload import WorkloadSpec
+from tests.unit.metafleet.data.importing.folders import write
+
+PACKAGE = "kinds_of_a_user"
+SOURCE = """
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from metafleet.data.decoding.base import Decoder
+
+
+@dataclass(frozen=True)
+class Options:
+    width: int = 3
+    scale: float = 1.0
+
+    def __post_init__(self):
+        if self.width < 1:
+            raise ValueError(f"width={self.width}")
+
+
+class Numbers(Decoder):
+    kind = "numbers"
+    version = 1
+    suffixes = frozenset((".num", ".csv"))
+    Options = Options
+    default_encoder = "mlp"
+    problem = "no numbers"
+
+    def example(self, options):
+        return np.dtype(np.float32), (options.width,)
+
+    def decode(self, source, options):
+        values = np.array(source.split(), np.float32) * np.float32(options.scale)
+        return values[: options.width]
+
+    def draw(self, item, fonts):
+        return Image.new("L", (56, 56), int(item[0]) % 256)
+
+
+class Others(Numbers):
+    suffixes = frozenset((".oth",))
+
+
+class Pictures(Numbers):
+    kind = "image"
+
+
+class Shouting(Numbers):
+    kind = "NUMBERS"
+
+
+class Unversioned(Numbers):
+    version = "1"
+
+
+class Bare(Numbers):
+    suffixes = frozenset(("num",))
+
+
+class Thawed(Numbers):
+    @dataclass
+    class Options:
+        width: int = 3
+
+
+class Demanding(Numbers):
+    @dataclass(frozen=True)
+    class Options:
+        width: int
+
+
+class Unfinished(Decoder):
+    kind = "unfinished"
+
+
+class Raising(Numbers):
+    def decode(self, source, options):
+        return 1 // 0
+
+
+class Textual(Numbers):
+    def decode(self, source, options):
+        return source
+
+
+class Endless(Numbers):
+    def decode(self, source, options):
+        return np.full(3, np.inf, np.float32)
+
+
+class Shapeless(Numbers):
+    def example(self, options):
+        return np.dtype(object), (0,)
+
+
+class Careless(Numbers):
+    def measured(self, options, given, parts):
+        return None
+
+
+class Blind(Numbers):
+    def draw(self, item, fonts):
+        return "a tile"
+"""
+ALLOWED = (PACKAGE,)
+
+
+def kind(name: str = "Numbers") -> str:
+    return f"{PACKAGE}.own:{name}"
+
+
+@pytest.fixture(autouse=True)
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    root = tmp_path / "packages"
+    write(root / PACKAGE, {"__init__.py": "", "own.py": SOURCE})
+    monkeypatch.syspath_prepend(root)
+    monkeypatch.setattr("metafleet.data.decoding.registry._imported", {})
+    yield root / PACKAGE
+    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    files = {f"c{c}/{i}.num": f"{c} {i} {c + i}" for c in range(6) for i in range(2)}
+    write(tmp_path / "folder", files)
+    return tmp_path / "folder"
+
+
+def options(folder: Path, name: str = "Numbers", **own: object) -> dict[str, object]:
+    return {"name": "folder", "path": str(folder), "kinds": [{"name": kind(name), **own}]}
+
+
+def ask(folder: Path, name: str = "Numbers") -> FolderOptions:
+    return FolderOptions(path=str(folder), kinds=({"name": kind(name)},))
+
+
+def test_a_folder_is_read_by_it_and_scaled_as_its_options_say(folder: Path, tmp_path: Path) -> None:
+    bound = open_data(options(folder, scale=2.0), tmp_path / "data", allowed_packages=ALLOWED)
+    (info,) = bound.summarise().modalities.values()
+    data = bound.open_classes()
+
+    assert info.kind == kind() and info.shape == (3,)
+    assert data is not None and data.modalities == ("numbers",)
+    assert data.prepared.load("numbers")[:2].tolist() == [[0, 0, 0], [0, 2, 2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Nothing", "has no 'Nothing'; check the spelling"),
+        ("Options", "is no subclass of Decoder"),
+        ("np", "is no subclass of Decoder"),
+        ("Unfinished", "cannot be made (TypeError: Can't instantiate abstract class Unfinished"),
+        ("Shouting", "has kind='NUMBERS'; expected a short name of small letters"),
+        ("Unversioned", "has version='1'; expected a whole number from 1"),
+        ("Bare", 'expected a set of suffixes such as ".xyz"'),
+        ("Thawed", "expected a frozen dataclass with a default for each field"),
+        ("Demanding", "expected a frozen dataclass with a default for each field"),
+        ("Pictures", "are both called 'image'; give the class another `kind`"),
+        ("Shapeless", "example returned object [0]; expected a numpy dtype of numbers"),
+        ("Careless", "measured failed (TypeError: cannot unpack"),
+    ],
+)
+def test_a_class_that_is_no_decoder_is_refused_in_one_line(
+    folder: Path, tmp_path: Path, name: str, message: str
+) -> None:
+    bound = open_data(options(folder, name), tmp_path / "data", allowed_packages=ALLOWED)
+    with pytest.raises((ConfigError, DataError)) as caught:
+        bound.prepare()
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Raising", "decode failed (ZeroDivisionError: integer division or modulo by zero)"),
+        ("Textual", "decode returned bytes; expected an array float32 [3], as example says"),
+        ("Endless", "decode returned values that are not finite"),
+    ],
+)
+@pytest.mark.parametrize("n_processes", [0, 1])
+def test_what_it_does_wrong_is_told_of_each_item_in_any_process(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    message: str,
+    n_processes: int,
+) -> None:
+    monkeypatch.setattr("metafleet.data.decoding.pool._n_processes", lambda n: n_processes)
+    report = import_folder(
+        ask(folder, name), tmp_path / "data", name="mine", allowed_packages=ALLOWED
+    )
+
+    told = [problem.message for problem in report.problems if problem.kind == "bad-numbers"]
+    assert len(told) == 12 and all(message in line for line in told)
+
+
+def test_processes_that_decode_find_it_where_this_one_found_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepared(n_processes: int) -> str:
+        monkeypatch.setattr("metafleet.data.decoding.pool._n_processes", lambda n: n_processes)
+        data_dir = tmp_path / str(n_processes)
+        return open_data(options(folder), data_dir, allowed_packages=ALLOWED).digest()
+
+    assert prepared(0) == prepared(2)
+
+
+def test_its_package_must_be_allowed(folder: Path, tmp_path: Path) -> None:
+    refused = "may not be imported here (allowed: none); set METAFLEET_ALLOWED_PACKAGES="
+    with pytest.raises(ConfigError) as caught:
+        open_data(options(folder), tmp_path / "data").prepare()
+    assert refused in str(caught.value)
+
+    open_data(options(folder), tmp_path / "data", allowed_packages=ALLOWED).prepare()
+    with pytest.raises(ConfigError, match="'other'"):
+        get_decoder(kind(), allowed_packages=("other",))
+
+
+def test_other_sources_prepare_the_folder_again(
+    folder: Path, tmp_path: Path, package: Path
+) -> None:
+    def prepared() -> Path:
+        for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+            del sys.modules[name]
+        found = open_data(options(folder), tmp_path / "data", allowed_packages=ALLOWED).prepare()
+        assert found is not None
+        return found.path
+
+    first = prepared()
+    assert prepared() == first
+    (package / "own.py").write_text(SOURCE.replace("np.float32(options.scale)", "2"))
+    assert prepared() != first
+
+
+def test_its_sources_are_part_of_the_fingerprint(folder: Path, tmp_path: Path) -> None:
+    data = options(folder)
+    open_data(data, tmp_path / "data", allowed_packages=ALLOWED).prepare()
+    spec = WorkloadSpec(seed=1, data=data, data_digest="", episodes={}, model={}, learner={})
+    assert describe_code(spec)[f"package {PACKAGE}"] == disk_digest(PACKAGE)
+
+
+def test_it_goes_before_built_in_kinds_unless_these_are_asked_for(tmp_path: Path) -> None:
+    get_decoder(kind(), allowed_packages=ALLOWED)
+    write(tmp_path / "f", {f"{c}/{i}.csv": "1,2" for c in "ab" for i in range(2)})
+    own = ask(tmp_path / "f")
+
+    assert read_items(tmp_path / "f", own).kinds == {"numbers": kind()}
+    assert read_items(tmp_path / "f", FolderOptions(path=own.path)).kinds == {"table": "table"}
+
+
+@pytest.mark.parametrize("called", ["numbers", kind()])
+def test_files_for_a_model_are_named_by_its_short_name_or_its_whole_one(
+    folder: Path, called: str
+) -> None:
+    get_decoder(kind(), allowed_packages=ALLOWED)
+    named, expected = FolderOptions(columns={"late": called}), {"late": kind(), "early": kind()}
+    assert read_items(folder, named, expected=expected).kinds == {"late": kind()}
+
+
+def test_a_column_of_a_manifest_may_be_of_it(tmp_path: Path) -> None:
+    get_decoder(kind(), allowed_packages=ALLOWED)
+    files = {f"{i}.num": "1 2 3" for i in range(4)}
+    rows = "label,first,second\n" + "".join(f"a{i % 2},{i}.num,{i}.num\n" for i in range(4))
+    write(tmp_path / "f", {**files, "m.csv": rows})
+
+    reading = read_items(tmp_path / "f", ask(tmp_path / "f"))
+    assert reading.kinds == {"first": kind(), "second": kind()} and not reading.problems
+    named = FolderOptions(kinds=({"name": kind()},), columns={"numbers": "second"})
+    assert read_items(tmp_path / "f", named).kinds == {"numbers": kind()}
+
+
+def test_a_sheet_shows_what_it_draws_and_says_what_is_no_picture(
+    folder: Path, tmp_path: Path
+) -> None:
+    def draw(name: str) -> None:
+        draw_sheet(
+            options(folder, name), tmp_path / name, tmp_path / "s.png", allowed_packages=ALLOWED
+        )
+
+    draw("Numbers")
+    assert (tmp_path / "s.png").stat().st_size > 500
+    with pytest.raises(DataError, match="draw returned a str; expected a PIL image"):
+        draw("Blind")
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [[{}], [{"name": 3}], [{"name": "numbers"}], [{"name": kind()}, {"name": kind()}]],
+    ids=["none", "no text", "no class", "twice"],
+)
+def test_wrong_tables_of_kinds_are_named(kinds: Sequence[object], tmp_path: Path) -> None:
+    asked = {"name": "folder", "path": str(tmp_path), "kinds": kinds}
+    with pytest.raises(ConfigError, match="each with a name of its own"):
+        open_data(asked, tmp_path, allowed_packages=ALLOWED)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [({"width": 0}, "width=0"), ({"depth": 1}, "has no option 'depth'")],
+    ids=["range", "unknown"],
+)
+def test_its_wrong_options_are_one_line(
+    folder: Path, tmp_path: Path, own: dict[str, object], message: str
+) -> None:
+    bound = open_data(options(folder, **own), tmp_path, allowed_packages=ALLOWED)
+    with pytest.raises(ConfigError) as caught:
+        bound.prepare()
+    assert message in str(caught.value) and json.dumps(kind())[1:-1] in str(caught.value)
