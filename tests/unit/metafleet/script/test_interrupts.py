@@ -15,7 +15,7 @@ from metafleet.interrupts import uninterrupted
 from metafleet.script import training_loop
 from metafleet.script.episodes_apart import EpisodesApart
 from metafleet.script.learned_state import LearnedState
-from tests.unit.script.modules import batches, conv_net, dense_net, image_episode
+from tests.unit.metafleet.script.modules import batches, conv_net, dense_net, image_episode
 
 
 class Interrupt:
