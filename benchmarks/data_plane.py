@@ -55,7 +55,7 @@ def spec_of(settings: Settings, n_bytes: int) -> WorkloadSpec:
     return WorkloadSpec(
         seed=1,
         data=data,
-        data_digest=datasets.data_digest(data, settings.data_dir),
+        data_digest=datasets.open_data(data, settings.data_dir).digest(),
         episodes={"meta_train": EpisodeShape(n_way=0, k_shot=1, n_query=1)},
         model={"name": "mlp", "hidden": [1]},
         learner={"name": "benchmarks.state_shaped:StateShaped", "n_bytes": n_bytes},

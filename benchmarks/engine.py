@@ -50,7 +50,7 @@ def maml_spec(settings: Settings) -> WorkloadSpec:
     return WorkloadSpec(
         seed=1,
         data=data,
-        data_digest=datasets.data_digest(data, settings.data_dir),
+        data_digest=datasets.open_data(data, settings.data_dir).digest(),
         episodes={META_TRAIN: EpisodeShape(n_way=5, k_shot=1, n_query=7)},
         model={"name": "conv4", "channels": 64},
         learner={"name": "maml", "inner_lr": 0.4, "inner_steps": 5},

@@ -17,7 +17,7 @@ def episodes_per_s(*, repeats: int) -> dict[str, dict[str, float]]:
     """Prepare glyphs in a folder of their own, and draw 5-way 1-shot episodes of 28x28."""
     with tempfile.TemporaryDirectory() as home:
         data_dir, data = Path(home), {"name": "glyphs"}
-        digest = datasets.data_digest(data, data_dir)
+        digest = datasets.open_data(data, data_dir).digest()
         works = {}
         for n_query in N_QUERY:
             spec = WorkloadSpec(

@@ -175,7 +175,7 @@ class TestWorkloads:
 
     @pytest.fixture
     def spec(self, tmp_path: Path) -> WorkloadSpec:
-        return replace(SPEC, data_digest=datasets.data_digest(SPEC.data, tmp_path))
+        return replace(SPEC, data_digest=datasets.open_data(SPEC.data, tmp_path).digest())
 
     def test_a_workload_is_built_once_for_a_plan(
         self, plans: Plans, cache: WorkloadCache, spec: WorkloadSpec

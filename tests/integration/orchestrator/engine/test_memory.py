@@ -43,7 +43,7 @@ class Bench:
             fleet.settings, host_cache_dir=memory or fleet.settings.host_cache_dir
         )
         data_dir, epochs = self.settings.data_dir, itertools.count(1)
-        self.spec = EXPERIMENT.workload_spec(datasets.data_digest(EXPERIMENT.data, data_dir))
+        self.spec = EXPERIMENT.workload_spec(datasets.open_data(EXPERIMENT.data, data_dir).digest())
         self.state = Workload.build(self.spec, data_dir=data_dir).init_state()
         self.uid = new_uid()
         self.dispatcher = FleetDispatcher(

@@ -27,7 +27,7 @@ class Bench:
 
     def __init__(self, fleet: Fleet) -> None:
         experiment, data_dir = config(), fleet.settings.data_dir
-        self.spec = experiment.workload_spec(datasets.data_digest(experiment.data, data_dir))
+        self.spec = experiment.workload_spec(datasets.open_data(experiment.data, data_dir).digest())
         self.state = Workload.build(self.spec, data_dir=data_dir).init_state()
         self.notices: list[str] = []
         self.here: Dispatcher = LocalDispatcher(episodes_per_job=3, data_dir=data_dir, device="cpu")
