@@ -6,6 +6,7 @@ are cut in half, a daemon such as a Celery worker may have them, and no pickle t
 
 import contextlib
 import json
+import marshal
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from metafleet.errors import DataError, DecodeError
 ITEM_TIMEOUT_S: Final = 300.0
 """An item that takes longer hangs: far more than the longest video takes."""
 
+_ADVICE = "write it again or leave it out"
 _PROGRAM = "metafleet.data.decoding.worker_main"
 
 
@@ -51,10 +53,26 @@ class DecodingProcess:
             DecodeError: it cannot be decoded, or the process died of it, or hung.
             DataError: no process can be started.
         """
+        return self._ask(_request(decoder, options, source))
+
+    def read_parquet(self, path: Path, max_bytes: int) -> Any:
+        """Read a Parquet file with at most so much memory; see ``parquet_rows.read_rows``.
+
+        Returns:
+            Names of columns; column -> names of its classes; rows, column -> value.
+
+        Raises:
+            DecodeError: it is damaged or takes more memory, or the process died of it, or hung.
+            DataError: no process can be started.
+        """
+        header = {"max_bytes": max_bytes, "timeout_s": ITEM_TIMEOUT_S, "path": str(path)}
+        return marshal.loads(self._ask(json.dumps(header).encode() + b"\n"))
+
+    def _ask(self, request: bytes) -> bytes:
         process = self._process = self._process or _start()
         requests, answers = _pipes(process)
         try:
-            requests.write(_request(decoder, options, source))
+            requests.write(request)
             requests.flush()
             header = answers.readline()
             reply = json.loads(header) if header.endswith(b"\n") else None
@@ -64,6 +82,9 @@ class DecodingProcess:
         if reply is None or len(row) != reply["n_bytes"]:
             self._process = None
             raise DecodeError(_describe_end(self._end(process)))
+        if reply["is_last"]:
+            self._process = None
+            self._end(process)
         if reply["error"] is not None:
             raise DecodeError(reply["error"])
         return row
@@ -84,9 +105,9 @@ class DecodingProcess:
 
 def _describe_end(code: int) -> str:
     if code == -signal.SIGALRM:  # the process's own timer, see worker_main
-        return f"decoding it hung: no result after {ITEM_TIMEOUT_S:g} s"
+        return f"decoding it hung: no result after {ITEM_TIMEOUT_S:g} s; {_ADVICE}"
     how = f"exit code {code}" if code >= 0 else f"signal {-code}"
-    return f"decoding it ended the decoder's process ({how})"
+    return f"decoding it ended the decoder's process ({how}); {_ADVICE}"
 
 
 def _start() -> subprocess.Popen[bytes]:

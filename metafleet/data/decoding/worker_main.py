@@ -2,10 +2,11 @@
 
 A request is a line of JSON, {"kind", "options", "timeout_s", "path", "offset", "n_bytes",
 "places"}, followed by n_bytes bytes where "path" is null. The package of a user's kind is looked
-for where Python finds packages, and then in "places". An answer is a line of JSON, {"error",
-"n_bytes"}, followed by the row's n_bytes bytes. The process ends with its input, hence with its
-parent; and by SIGALRM when an item takes longer than timeout_s, which ends even a library in C that
-never returns.
+for where Python finds packages, and then in "places". A request for the rows of a Parquet file is
+{"max_bytes", "timeout_s", "path"}. An answer is a line of JSON, {"error", "is_last", "n_bytes"},
+followed by the row's n_bytes bytes. The process ends with its input, hence with its parent; after
+it ran out of memory; and by SIGALRM when an item takes longer than timeout_s, which ends even a
+library in C that never returns.
 """
 
 import functools
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from metafleet.data.decoding.base import Decoder
+from metafleet.data.decoding.parquet_rows import read_rows
 from metafleet.data.decoding.registry import get_decoder
 from metafleet.data.decoding.source import FilePart, read_source
 from metafleet.errors import MetafleetError
@@ -30,20 +32,29 @@ def main() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a parent may have had it ignored
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not get among the rows
-    while line := requests.readline():
+    is_last = False
+    while not is_last and (line := requests.readline()):
         header = json.loads(line)
         source = requests.read(header["n_bytes"]) if header["path"] is None else None
         signal.setitimer(signal.ITIMER_REAL, header["timeout_s"])
-        error, row = decode(header, source)
+        try:
+            error, row = decode(header, source)
+        except MemoryError as reason:
+            of_decoders = "decoding it takes more memory than there is"
+            error = str(reason) if "max_bytes" in header else of_decoders
+            row, is_last = b"", True
         signal.setitimer(signal.ITIMER_REAL, 0)
-        reply = {"error": error, "n_bytes": len(row)}
-        answers.write(json.dumps(reply).encode() + b"\n" + row)
+        reply = {"error": error, "is_last": is_last, "n_bytes": len(row)}
+        answers.write(json.dumps(reply).encode() + b"\n")
+        answers.write(row)
         answers.flush()
 
 
 def decode(header: dict[str, Any], source: bytes | None) -> tuple[str | None, bytes]:
     """Decode one item. Returns why there is no row, if there is none; and the row."""
     try:
+        if "max_bytes" in header:
+            return None, read_rows(Path(header["path"]), header["max_bytes"])
         sys.path += [place for place in header["places"] if place not in sys.path]
         decoder, options = _decoder(header["kind"], header["options"])
         if source is None:
@@ -52,8 +63,6 @@ def decode(header: dict[str, Any], source: bytes | None) -> tuple[str | None, by
         return None, decoder.decode(source, options).tobytes()
     except MetafleetError as reason:
         return str(reason), b""
-    except MemoryError:
-        return "decoding it takes more memory than there is", b""
 
 
 @functools.lru_cache(maxsize=64)

@@ -18,7 +18,7 @@ from metafleet.data.importing.part import find_file
 from metafleet.data.importing.problems import ProblemLog
 from metafleet.data.importing.reader import Found, Place
 from metafleet.data.importing.tables.columns import Roles, find_roles
-from metafleet.data.importing.tables.table import Table, read_table
+from metafleet.data.importing.tables.table import Table, read_tables
 
 _Says = Callable[[PurePosixPath], str]
 _SHOWN_SHARDS = 5
@@ -92,15 +92,14 @@ def read_libfewshot(place: Place, log: ProblemLog) -> Found:
 
 
 def _read(place: Place, log: ProblemLog, *, split_name: _Says, bases: tuple[str, ...]) -> Found:
-    tables = []
+    files = []
     for name in place.files:
         file = find_file(place.folder, name)
         if file is None:
             log.add_fatal("missing-file", name, "is not there")
-            continue
-        table = read_table(file, log)
-        if table is not None:
-            tables.append(table)
+        else:
+            files.append(file)
+    tables = read_tables(files, log)
     roles = find_roles(tables, place, log) if tables else None
     if roles is None:
         return Found([], [])

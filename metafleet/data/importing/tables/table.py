@@ -7,12 +7,13 @@ import itertools
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from metafleet.data.decoding.processes import DecodingProcess
 from metafleet.data.importing.part import FilePart
 from metafleet.data.importing.problems import ProblemLog
 from metafleet.data.importing.spreadsheet import from_text
@@ -55,12 +56,23 @@ class Table:
     rows: tuple[Row, ...]
 
 
+def read_tables(files: Iterable[FilePart], log: ProblemLog) -> list[Table]:
+    """Return the tables that can be read; one process reads all that are Parquet."""
+    with DecodingProcess() as process:
+        tables = [_read(file, log, process) for file in files]
+    return [table for table in tables if table is not None]
+
+
 def read_table(file: FilePart, log: ProblemLog) -> Table | None:
     """Read a table by its suffix, of ``TABLE_SUFFIXES``; None where nothing can be read."""
+    return next(iter(read_tables([file], log)), None)
+
+
+def _read(file: FilePart, log: ProblemLog, process: DecodingProcess) -> Table | None:
     suffix = file.path.suffix.lower()
     try:
         if suffix == ".parquet":
-            return _read_parquet(file, log)
+            return _read_parquet(file, log, process)
         content = file.read()
     except DecodeError as error:
         log.add_fatal("unreadable-file", file.name, str(error))
@@ -223,8 +235,8 @@ def _broken_lines(file: FilePart, content: bytes, lines: list[bytes], log: Probl
     return broken
 
 
-def _read_parquet(file: FilePart, log: ProblemLog) -> Table | None:
-    found = read_parquet(file, log)
+def _read_parquet(file: FilePart, log: ProblemLog, process: DecodingProcess) -> Table | None:
+    found = read_parquet(file, log, process)
     if found is None or not _has_different_columns(file, found.columns, log):
         return None
     rows = tuple(Row(f"{file.name}:{number}", values) for number, values in found.rows)
