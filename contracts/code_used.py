@@ -5,7 +5,7 @@ from typing import Any
 
 from metafleet.contracts.fingerprint import LIBRARY, PACKAGE
 from metafleet.learners.registry import LEARNERS
-from metafleet.sources import imported_digest, libraries_of, package_of, versions_of
+from metafleet.sources import imported_digest, libraries_of, note_import, package_of, versions_of
 from metafleet.workload_spec import WorkloadSpec
 
 
@@ -14,10 +14,11 @@ def describe_code(spec: WorkloadSpec) -> dict[str, str]:
 
     Keys are "package mine", with a digest of the sources that were imported, and "library scipy",
     with a version: of those that a package's sources import, and that a built-in learner computes
-    with. Cheap after the first time.
+    with. Cheap once the packages are imported.
     """
     found: dict[str, str] = {}
     for package in sorted(set(_packages(spec.to_json()))):
+        note_import(package)  # of one that is not imported yet, what would be now
         found[PACKAGE + package] = imported_digest(package)
         found |= {LIBRARY + name: version for name, version in libraries_of(package).items()}
     built_in = LEARNERS.get(str(spec.learner.get("name")))

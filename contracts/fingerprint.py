@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 
 import metafleet
+from metafleet.errors import FingerprintError
 from metafleet.execution.compiler import compiler_version
 from metafleet.params import digest
-from metafleet.sources import disk_digest, folder_digest, imported_digest
+from metafleet.sources import STALE, disk_digest, folder_digest, imported_digest
 
 _COMPILER: Final = "compiler"
 PACKAGE: Final = "package "
@@ -103,6 +104,19 @@ def explain(found: Mapping[str, tuple[str, str]]) -> str:
     return f"{', '.join(told)}; {_advice(found)}"
 
 
+def require_numerics(wanted: str, found: str) -> None:
+    """Refuse to compute for a run otherwise than it does.
+
+    Raises:
+        FingerprintError: ``found`` differs from what the run needs.
+    """
+    if found_differences := differences(wanted, found):
+        raise FingerprintError(
+            f"this worker computes otherwise than the run: {explain(found_differences)}, or "
+            'set engine.numerics="relaxed"'
+        )
+
+
 def _title(key: str) -> str:
     for start in (PACKAGE, LIBRARY):
         if key.startswith(start):
@@ -116,7 +130,7 @@ def _advice(found: Mapping[str, tuple[str, str]]) -> str:
         name = packages[0]
         on_disk = disk_digest(name)
         if on_disk != imported_digest(name) and on_disk == found[PACKAGE + name][0]:
-            return "it was changed on disk after this process imported it: restart this process"
+            return f"it {STALE}"
         return f"install the same {name!r} on every host, and restart what imported another"
     libraries = [key.removeprefix(LIBRARY) for key in found if key.startswith(LIBRARY)]
     if libraries:

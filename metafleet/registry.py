@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from metafleet.errors import ConfigError, DataError, MetafleetError
 from metafleet.options import name_of, parse_options
-from metafleet.sources import note_import, package_of
+from metafleet.sources import STALE, disk_digest, imported_digest, note_import, package_of
 
 
 class HasOptions(Protocol):
@@ -140,10 +140,11 @@ def import_class(name: str, *, kind: str, allowed_packages: Sequence[str]) -> An
     package = package_of(name)
     if package not in allowed_packages:
         allowed = ", ".join(map(repr, allowed_packages)) or "none"
+        enough = [*allowed_packages, package]
         raise ConfigError(
             f"{kind} {name!r} is in package {package!r}, which may not be imported here "
-            f"(allowed: {allowed}); set METAFLEET_ALLOWED_PACKAGES={package} for the "
-            "orchestrator and its workers"
+            f"(allowed: {allowed}); from Python give allowed_packages={enough}, for commands and "
+            f"workers set METAFLEET_ALLOWED_PACKAGES={','.join(enough)}"
         )
     note_import(package)
     try:
@@ -151,11 +152,12 @@ def import_class(name: str, *, kind: str, allowed_packages: Sequence[str]) -> An
     except (ImportError, ValueError) as error:
         raise ConfigError(
             f"{kind} {name!r}: module {module_name!r} cannot be imported ({error}); "
-            "install it where orchestrator and workers run"
+            + _advice(package, "install it where orchestrator and workers run")
         ) from error
     except AttributeError as error:
         raise ConfigError(
-            f"{kind} {name!r}: module {module_name!r} has no {class_name!r}; check the spelling"
+            f"{kind} {name!r}: module {module_name!r} has no {class_name!r}; "
+            + _advice(package, "check the spelling")
         ) from error
     return found
 
@@ -177,3 +179,10 @@ def readable_errors(what: str) -> Iterator[None]:
     except Exception as error:  # whatever code of the user raises
         reason = next(iter(str(error).strip().splitlines()), "")[:200]
         raise DataError(f"{what} ({type(error).__name__}: {reason}); correct the class") from error
+
+
+def _advice(package: str, otherwise: str) -> str:
+    """Say what to do where a package lacks something; a process that is stale lacks what is new."""
+    if disk_digest(package) != imported_digest(package):
+        return f"package {package!r} {STALE}"
+    return otherwise

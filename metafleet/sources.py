@@ -35,6 +35,9 @@ _ELSEWHERE: Final = ("metafleet", "torch")
 _CHUNK_BYTES: Final = 1 << 20
 _DIGITS: Final = 16
 
+STALE: Final = "was changed on disk after this process imported it: restart this process"
+"""What to say of a package whose two digests differ."""
+
 _imported: dict[str, str] = {}
 """Package -> digest of what this process imported."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from metafleet.contracts.blobs import BlobStore
+from metafleet.contracts.code_used import describe_code
 from metafleet.contracts.codec import (
     Buffer,
     Schema,
@@ -19,6 +20,7 @@ from metafleet.contracts.codec import (
 )
 from metafleet.contracts.connections import Client
 from metafleet.contracts.direct_client import DirectClient
+from metafleet.contracts.fingerprint import require_numerics
 from metafleet.contracts.host_cache import HostCache
 from metafleet.contracts.job import InnerLoopJob
 from metafleet.contracts.keys import RunKeys
@@ -75,6 +77,7 @@ class WorkloadCache:
 
         Raises:
             BlobMissingError: the plan is not in Redis.
+            FingerprintError: the run needs another version of a package.
             ContractError, ConfigError, DataError: it cannot be rebuilt here.
         """
         return self._workloads.get(job.plan, lambda: self._build(job))
@@ -85,8 +88,11 @@ class WorkloadCache:
             raise BlobMissingError(f"the plan of run={job.run} is not in Redis; it expired")
         with _missing_if_damaged():
             check_digest(text, job.plan, what=f"the plan of run={job.run}")
+        spec = WorkloadSpec.from_json(json.loads(text))
+        # another version of a package need not have the class, or its options, at all
+        require_numerics(job.fingerprint, json.dumps(describe_code(spec)))
         workload = Workload.build(
-            WorkloadSpec.from_json(json.loads(text)),
+            spec,
             data_dir=self._data_dir,
             device=self._device,
             allowed_packages=self._allowed_packages,

@@ -19,7 +19,7 @@ from metafleet.contracts.connections import connect, redis_errors, require_broke
 from metafleet.contracts.device import describe_device, prepare_process, resolve_device
 from metafleet.contracts.direct_client import DirectClient
 from metafleet.contracts.exchange import Exchange
-from metafleet.contracts.fingerprint import differences, explain, fingerprint_text, merged
+from metafleet.contracts.fingerprint import fingerprint_text, merged, require_numerics
 from metafleet.contracts.host_cache import HostCache
 from metafleet.contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_job
 from metafleet.contracts.keys import RunKeys
@@ -143,7 +143,7 @@ class InnerLoopRunner:
         )
         update: dict[str, object]
         try:
-            self._require(job.fingerprint, self._fingerprint)
+            require_numerics(job.fingerprint, self._fingerprint)
             with redis_errors(self._url):
                 return result.model_copy(update=self._work(job))
         except StaleError:
@@ -176,7 +176,7 @@ class InnerLoopRunner:
         fingerprint = merged(self._fingerprint, json.dumps(code)) if code else self._fingerprint
         if job.kind == "gradient" and workload.spec.execution.is_compiled:
             fingerprint = fingerprint_text(self._torch_device, compiles=True, code=code)
-        self._require(job.fingerprint, fingerprint)
+        require_numerics(job.fingerprint, fingerprint)
         state = self._states.get(job, schema)
         if job.kind == "evaluate":
             metrics = workload.evaluate(
@@ -232,13 +232,6 @@ class InnerLoopRunner:
         # what other workers stored, and what is made of it, does not travel directly
         direct = self._direct.to(job.direct) if job.kind != "reduce" else None
         return Exchange(self._blobs, area, to_store=job.via_store, direct=direct)
-
-    def _require(self, wanted: str, found: str) -> None:
-        if found_differences := differences(wanted, found):
-            raise FingerprintError(
-                f"this worker computes otherwise than the run: {explain(found_differences)}, or "
-                'set engine.numerics="relaxed"'
-            )
 
     def _persist(self, call: Callable[[], T], *, patience_s: float = _PATIENCE_S) -> T:
         """Call until Redis, or the blob store, answers; with backoff."""

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,8 +81,16 @@ def test_a_model_of_an_allowed_package_is_built_with_its_options(own_package: st
 @pytest.mark.parametrize(
     ("name", "allowed", "message"),
     [
-        ("own_models.wide:Wide", (), "(allowed: none); set METAFLEET_ALLOWED_PACKAGES=own_models"),
-        ("own_models.wide:Wide", ("own",), "(allowed: 'own')"),
+        (
+            *("own_models.wide:Wide", ()),
+            "(allowed: none); from Python give allowed_packages=['own_models'], for commands and "
+            "workers set METAFLEET_ALLOWED_PACKAGES=own_models",
+        ),
+        (
+            *("own_models.wide:Wide", ("own",)),
+            "(allowed: 'own'); from Python give allowed_packages=['own', 'own_models'], for "
+            "commands and workers set METAFLEET_ALLOWED_PACKAGES=own,own_models",
+        ),
         ("os:system", ("own_models",), "is in package 'os', which may not be imported here"),
         ("own_models.wide:Wider", ("own_models",), "has no 'Wider'; check the spelling"),
         ("own_models.narrow:Wide", ("own_models",), "'own_models.narrow' cannot be imported"),
@@ -99,6 +108,36 @@ def test_what_may_not_or_cannot_be_imported_is_named(
         build(name, *allowed)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("wide:Late", "has no 'Late'"), ("late:Late", "cannot be imported (cannot import name")],
+)
+def test_what_came_after_the_import_of_its_package_says_to_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
+) -> None:
+    package = tmp_path / "edited_models"
+    package.mkdir()
+    (package / "wide.py").write_text(PACKAGE)
+    (package / "late.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    build("edited_models.wide:Wide", "edited_models")
+    with (package / "wide.py").open("a") as file:
+        file.write("\n\nclass Late(Wide):\n    pass\n")
+    (package / "late.py").write_text("from edited_models.wide import Late")
+
+    with pytest.raises(ConfigError) as caught:
+        build(f"edited_models.{name}", "edited_models")
+
+    assert reason in str(caught.value)
+    assert str(caught.value).endswith(
+        "; package 'edited_models' was changed on disk after this process imported it: restart "
+        "this process"
+    )
+    for module in ("wide", "late"):
+        sys.modules.pop(f"edited_models.{module}", None)
+    del sys.modules["edited_models"]
 
 
 def test_options_of_an_own_model_are_checked_like_built_in_ones(own_package: str) -> None:

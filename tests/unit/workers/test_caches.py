@@ -156,7 +156,7 @@ class Plans:
         text = json.dumps(spec.to_json(), sort_keys=True).encode()
         plan = content_digest(text)
         self.texts[RunKeys("run-1").plan(plan)] = text
-        return make_job(plan=plan)
+        return make_job(plan=plan, fingerprint="")
 
 
 class TestWorkloads:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from metafleet.db.engine import Database
 from metafleet.db.records import ATTEMPT_COUNTS
-from metafleet.errors import ImpureError
+from metafleet.errors import FleetError, ImpureError
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.sources import disk_digest
 from tests.fleet import Fleet, open_fleet
@@ -153,6 +153,35 @@ def test_a_worker_with_another_version_of_a_package_computes_nothing_of_a_strict
     assert f"package '{PACKAGE}' is " in notice
     assert f"but the run has {disk_digest(PACKAGE)}; install the same '{PACKAGE}'" in notice
     assert str(fleet.workers[1].pid) in notice
+
+
+@pytest.mark.parametrize(
+    ("numerics", "learner"),
+    [("strict", {"name": f"{PACKAGE}:Own", "new": 1}), ("relaxed", {"name": f"{PACKAGE}:Later"})],
+)
+def test_a_worker_that_lacks_what_was_added_to_a_package_says_to_restart_it(
+    fleet: Fleet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    numerics: str,
+    learner: dict[str, object],
+) -> None:
+    source = write_package(tmp_path / "edited", 1.0) / PACKAGE / "__init__.py"
+    monkeypatch.syspath_prepend(tmp_path / "edited")
+    fleet.settings = replace(fleet.settings, allowed_packages=(PACKAGE,))
+    fleet.start(1, environment=environment(tmp_path / "edited"))
+    execute(fleet.settings, new_run(fleet.settings, experiment()))
+    added = source.read_text().replace('way: str = "pure"', 'way: str = "pure"; new: int = 0')
+    source.write_text(f"{added}\n\nclass Later(Own):\n    pass\n")
+    sys.modules.pop(PACKAGE)  # as another orchestrator would be
+    later = experiment(numerics=numerics).model_copy(update={"learner": learner})
+
+    with pytest.raises(FleetError) as caught:
+        execute(fleet.settings, new_run(fleet.settings, later))
+
+    stale = "was changed on disk after this process imported it: restart this process"
+    assert stale in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_learners_that_draw_from_global_generators_have_the_same_bits_everywhere(

@@ -229,7 +229,7 @@ def test_processes_that_decode_find_it_where_this_one_found_it(
 
 
 def test_its_package_must_be_allowed(folder: Path, tmp_path: Path) -> None:
-    refused = "may not be imported here (allowed: none); set METAFLEET_ALLOWED_PACKAGES="
+    refused = "may not be imported here (allowed: none); from Python give allowed_packages=["
     with pytest.raises(ConfigError) as caught:
         open_data(options(folder), tmp_path / "data").prepare()
     assert refused in str(caught.value)
