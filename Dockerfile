@@ -1,7 +1,7 @@
 # One image for every service: orchestrator, workers, migration, Flower.
 #
-#   docker build -t metafleet:0.1.0 .                                computes on CPUs
-#   docker build -t metafleet:0.1.0-gpu --build-arg VARIANT=gpu .    computes on GPUs
+#   docker build -t metafleet:local .                                computes on CPUs
+#   docker build -t metafleet:local-gpu --build-arg VARIANT=gpu .    computes on GPUs
 #
 # TORCH_INDEX is a package index to take PyTorch from as well, such as that of its CPU builds,
 # which are some GB smaller, or of its builds for another CUDA. PIP_ARGS is anything else for pip.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @functools.cache
 def code_version() -> str:
-    """Name the running code: "0.1.0", or "0.1.0+g1a2b3c4d5e6f" with ".dirty" from a checkout."""
+    """Name the running code: "1.2.0", or "1.2.0+g1a2b3c4d5e6f" with ".dirty" from a checkout."""
     try:
         release = metadata.version("metafleet")
     except metadata.PackageNotFoundError:

@@ -218,8 +218,8 @@ def test_the_image_is_built_from_pinned_dependencies_and_named_bases() -> None:
     assert set(bases) == {"python:3.11-slim-bookworm", "dependencies"}
     assert "-c constraints.txt" in dockerfile
     assert {s["image"] for s in SERVICES.values()} == {
-        "metafleet:${IMAGE_TAG:-0.1.0}",
-        "metafleet:${IMAGE_TAG:-0.1.0}-gpu",
+        "metafleet:${IMAGE_TAG:-local}",
+        "metafleet:${IMAGE_TAG:-local}-gpu",
         "redis:7-bookworm",
         "postgres:15-bookworm",
     }

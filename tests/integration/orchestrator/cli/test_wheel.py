@@ -1,8 +1,9 @@
-"""An installed wheel collides with no other package, and is hidden by none."""
+"""A wheel from the sdist collides with no other package, and is hidden by none."""
 
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -11,35 +12,52 @@ import pytest
 from tests.fleet import ROOT
 
 THEIRS = ("workers", "db", "contracts", "orchestrator", "experiments")
+TRACKED = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sdist")
     source = folder / "source"
-    archive = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        stdout=subprocess.PIPE,
-    )
+    files = subprocess.run(TRACKED, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
     source.mkdir()
     # from a copy: a build leaves folders behind
     subprocess.run(
         ["tar", "-c", "--null", "-T", "-", "-f", str(folder / "source.tar")],
         cwd=ROOT,
         check=True,
-        input=archive.stdout,
+        input=files,
     )
     subprocess.run(["tar", "-xf", str(folder / "source.tar")], cwd=source, check=True)
+    program = f"from setuptools import build_meta; build_meta.build_sdist({str(folder)!r})"
+    subprocess.run([sys.executable, "-c", program], cwd=source, check=True, timeout=300)
+    (found,) = folder.glob("*.tar.gz")
+    return found
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
     options = ("--no-deps", "--no-build-isolation", "--disable-pip-version-check", "-q")
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", *options, "-w", str(folder), str(source)],
+        [sys.executable, "-m", "pip", "wheel", *options, "-w", str(folder), str(sdist)],
         check=True,
         timeout=300,
     )
     (found,) = folder.glob("*.whl")
     return found
+
+
+def test_the_sdist_is_the_repository(sdist: Path) -> None:
+    tracked = subprocess.run(TRACKED, cwd=ROOT, check=True, capture_output=True, text=True)
+    # files alone: setuptools follows the links in metafleet/
+    files = {name for name in tracked.stdout.split("\0") if (ROOT / name).is_file()}
+
+    with tarfile.open(sdist) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+
+    assert "tests/fleet.py" in files
+    assert files <= packed
 
 
 def test_it_has_one_top_level_name_and_all_that_code_needs(wheel: Path) -> None:
