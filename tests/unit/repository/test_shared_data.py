@@ -25,6 +25,14 @@ def test_missing_data_are_skipped_or_fail_where_it_matters(
         shared_data("omniglot")
 
 
+def test_a_machine_that_is_said_to_have_none_skips_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setenv("METAFLEET_SHARED_DATA", "none")
+
+    with pytest.raises(pytest.skip.Exception, match="no real data"):
+        shared_data("omniglot")
+
+
 def test_data_that_are_there_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     (folder / "omniglot").mkdir()
