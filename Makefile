@@ -7,7 +7,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo install test faults soak same-bits lint format pages types layers check env constraints clean
+.PHONY: help demo install test coverage faults soak same-bits lint format pages types layers check env constraints clean
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
@@ -32,6 +32,12 @@ install: $(VENV)/.installed ## make .venv with all that running needs
 
 test: $(VENV)/.installed-dev ## run every test
 	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
+
+coverage: $(VENV)/.installed-dev ## run every test and show what share of each file they run
+	$(PY) -m coverage erase
+	$(PY) -m coverage run -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report
 
 faults: $(VENV)/.installed-dev ## break workers, Redis and orchestrators; the bits must stay
 	$(PY) -m pytest tests/faults $(PYTEST_ARGS)
@@ -103,5 +109,5 @@ constraints: ## pin the newest dependencies that fit pyproject.toml
 	rm -rf build/constraints
 
 clean: ## delete the virtual environment, caches and builds; runs and data stay
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
