@@ -56,9 +56,8 @@ format: $(VENV)/.installed-dev ## mend style and format in place
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-pages: $(VENV)/.installed-dev ## write the pages of docs that say what the code says
-	$(PY) -m tests.api_page
-	$(PY) -m tests.data_page
+pages: $(VENV)/.installed-dev ## write the pages that are generated from the code
+	$(PY) -m tests.pages
 
 types: $(VENV)/.installed-dev ## mypy, strict
 	$(PY) -m mypy

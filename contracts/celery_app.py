@@ -1,6 +1,6 @@
 """The Celery app, with the settings that keep it a safe carrier of hints.
 
-Why each setting is as it is: design notes in docs/engine.md.
+Why each setting is as it is: design notes in docs/explanation/engine.md.
 """
 
 from celery import Celery

@@ -25,29 +25,37 @@ class Settings:
     """One deployment. Secrets are kept out of ``repr``.
 
     Attributes:
-        home: METAFLEET_HOME; runs, prepared data and the default database live here.
-        database_url: METAFLEET_DATABASE_URL; SQLAlchemy URL, default SQLite under ``home``.
-        broker_url: METAFLEET_BROKER_URL; Redis that carries messages; None when there is none.
-        blobs_url: METAFLEET_BLOBS_URL; Redis that carries tensors; default: the broker.
-        data_dir: METAFLEET_DATA_DIR; prepared and downloaded data, default ``home/data``.
-        signing_key: METAFLEET_SIGNING_KEY; HMAC key shared by orchestrator and workers; "" turns
-            signatures off.
-        device: METAFLEET_DEVICE; what workers compute on: auto, cpu or cuda.
-        allowed_packages: METAFLEET_ALLOWED_PACKAGES; comma-separated packages of the user whose
-            learners and models a worker may build, beyond the built-in ones.
+        home: METAFLEET_HOME; the folder of runs, checkpoints, prepared data, compiled programs and
+            the default database, "~/.metafleet" by default.
+        database_url: METAFLEET_DATABASE_URL; the database, such as "postgresql+psycopg://...". The
+            default is SQLite in METAFLEET_HOME. Only the orchestrator reads it; `metafleet db
+            upgrade` makes the tables.
+        broker_url: METAFLEET_BROKER_URL; Redis for messages ("redis://" or "rediss://"). The
+            default is the one that `metafleet up` started.
+        blobs_url: METAFLEET_BLOBS_URL; where tensors go between hosts: Redis,
+            "file:///shared/folder", or "s3://bucket/folder" and the like (extra ``objects``). The
+            default is the broker.
+        data_dir: METAFLEET_DATA_DIR; prepared and downloaded data, "METAFLEET_HOME/data" by
+            default.
+        signing_key: METAFLEET_SIGNING_KEY; the key that orchestrator and workers share. When it is
+            set, unsigned messages are refused. The default is the key of `metafleet up`.
+        device: METAFLEET_DEVICE; what a worker computes on: "auto" (the default), "cpu" or "cuda".
+        allowed_packages: METAFLEET_ALLOWED_PACKAGES; your packages that may be imported for
+            learners, models and data, separated by commas; none by default.
         heartbeat_dir: METAFLEET_HEARTBEAT_DIR; each worker touches a file here every two seconds,
-            default ``home/heartbeats``.
-        allows_chaos: METAFLEET_CHAOS; "1" lets `metafleet chaos` kill workers.
+            "METAFLEET_HOME/heartbeats" by default.
+        allows_chaos: METAFLEET_CHAOS; "1" lets `metafleet chaos` kill workers of this machine.
         direct_address: METAFLEET_DIRECT_ADDRESS; "host" or "host:port" at which workers of other
-            hosts reach this orchestrator for tensors; "" sends those through the blobs.
-        direct_cert: METAFLEET_DIRECT_CERT; PEM file of the certificate that the orchestrator shows
-            to workers that call; "" leaves direct transfers unencrypted.
-        direct_cert_key: METAFLEET_DIRECT_CERT_KEY; PEM file of its private key; "" when
-            ``direct_cert`` holds it too.
-        direct_ca: METAFLEET_DIRECT_CA; PEM file of certificates by which workers know the
-            orchestrator's; "" for those that the system trusts.
-        host_cache_dir: METAFLEET_HOST_CACHE_DIR; memory-backed folder where processes of this host
-            exchange tensors, default ``/dev/shm/metafleet-UID``.
+            hosts reach the orchestrator, to exchange tensors with it by HTTP. Needs the signing
+            key. Without it tensors go through the blobs. Only the orchestrator reads it.
+        direct_cert: METAFLEET_DIRECT_CERT; PEM file of the certificate for that address; tensors
+            then go by HTTPS. Only the orchestrator reads it.
+        direct_cert_key: METAFLEET_DIRECT_CERT_KEY; PEM file of the certificate's private key, when
+            it is a separate file. Only the orchestrator reads it.
+        direct_ca: METAFLEET_DIRECT_CA; PEM file of the certificates by which workers recognise the
+            orchestrator's; by default those that the system trusts. Only workers read it.
+        host_cache_dir: METAFLEET_HOST_CACHE_DIR; the folder in memory through which processes of
+            one host exchange tensors, "/dev/shm/metafleet-UID" by default.
     """
 
     home: Path

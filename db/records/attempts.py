@@ -53,7 +53,8 @@ class AttemptRecord:
         epoch: the run's epoch under which it was sent, or found out.
         attempt: from 1; 0 when unknown.
         outcome: what became of it.
-        reason: why, in a word that can be counted, such as "digest"; see ``docs/engine.md``.
+        reason: why, in a word that can be counted, such as "digest"; see
+            docs/explanation/engine.md.
         worker: "host:pid"; "" when unknown.
         detail: why, for people.
         queue_wait_s, compute_s: as in ``JobRecord``.

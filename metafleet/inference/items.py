@@ -26,7 +26,7 @@ _AS_TRAINED = "the range is that of training; import the training data with anot
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a folder is read; see docs/data.md.
+    """How a folder is read; see docs/reference/folders.md.
 
     Attributes:
         layout: how it is laid out; "auto": by what is in it.

@@ -2,7 +2,7 @@
 
 A subclass writes what an episode computes. How it is computed (by itself, mapped over many, traced,
 with constant memory) is decided elsewhere and given by the ``EpisodeContext``. An example stands in
-docs/learners.md.
+docs/how-to/learners.md.
 """
 
 from abc import ABC, abstractmethod

@@ -26,6 +26,7 @@ class ImamlOptions(MamlOptions):
         proximity: lambda, how strongly the adapted parameters are held to where they began, > 0.
         cg_steps: steps of the conjugate gradient method, >= 1.
         first_order: must be false: implicit gradients look at no step of the adaptation.
+        inner_weight_decay: must be 0: ``proximity`` holds the parameters.
     """
 
     inner_steps: int = 16

@@ -28,7 +28,7 @@ class Conv1dOptions:
         n_blocks: blocks, each of which halves the length, >= 1.
         kernel: positions that a filter spans, odd.
         modality: which modality to look at; its examples are [length, d], or [length] bytes.
-        batch_norm: one of ``batch_norm.MODES``; see there.
+        batch_norm: as of ``conv4``.
     """
 
     channels: int = 64

@@ -25,7 +25,10 @@ class Conv4Options:
         n_blocks: blocks, >= 1.
         pooled_blocks: how many of them, from the first, halve height and width; None: all.
         modality: which modality to look at; its examples are [channels, height, width].
-        batch_norm: one of ``batch_norm.MODES``; see there.
+        batch_norm: whose statistics normalise a query: "transductive": its own batch's; "support":
+            the support set's; "running": averages of training; "per_step": such averages for each
+            inner step; "frozen": averages, in training too; "none": no batch norm. State it with
+            every result, because it changes what the result means.
     """
 
     channels: int = 64

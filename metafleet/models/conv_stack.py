@@ -21,7 +21,7 @@ class ConvStackOptions:
     Attributes:
         channels: filters in each block, >= 1.
         n_blocks: blocks, each of which halves height and width, >= 1.
-        batch_norm: one of ``batch_norm.MODES``; see there.
+        batch_norm: as of ``conv4``.
     """
 
     channels: int = 64

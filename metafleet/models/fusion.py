@@ -42,11 +42,12 @@ class FusionOptions:
         encoders: modality -> table with the name and options of its encoder, any model; empty:
             one for each modality of the data, by what it was made of. Modalities without an encoder
             are not looked at.
-        method: "concat", "gated", "attention" or "product_of_experts"; see ``fusing``.
+        method: "concat", "gated", "attention" or "product_of_experts"; see
+            docs/reference/modalities.md#fusion.
         dim: length of the vector that each encoder's features are mapped to, >= 1.
         scale: what the fused vector is multiplied by at first, > 0; learned. Squared, it is the
             temperature of squared distances.
-        batch_norm: that of all encoders; one of ``batch_norm.MODES``.
+        batch_norm: that of all encoders, as of ``conv4``.
     """
 
     encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -27,7 +27,7 @@ class ResNet12Options:
     Attributes:
         channels: filters of each of the blocks, at least one block; each halves height and width.
         modality: which modality to look at; its examples are [channels, height, width].
-        batch_norm: one of ``batch_norm.MODES``; see there.
+        batch_norm: as of ``conv4``.
     """
 
     channels: tuple[int, ...] = (64, 128, 256, 512)

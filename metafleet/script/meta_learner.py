@@ -45,7 +45,7 @@ _EXECUTIONS = ("autograd", "vmap", "constant_memory")
 
 
 class MetaLearner:
-    """Meta-trains a ``torch.nn.Module`` in a loop of the user's; docs/scripts.md says more.
+    """Meta-trains a ``torch.nn.Module`` in a loop of the user's; docs/how-to/scripts.md says more.
 
         meta = MetaLearner(module, "maml", inner_lr=0.01, inner_steps=5, outer_lr=1e-3)
         for _ in range(1000):
@@ -203,7 +203,7 @@ class MetaLearner:
         One by one, episodes take the memory of one, so a generator may be as long as it likes.
 
         A loss in their place is a batch of a training loop: an inner step of the task under way,
-        or its query; docs/scripts.md says more.
+        or its query; docs/how-to/scripts.md says more.
 
         Args:
             episodes: a meta-batch: (support x, support y, query x, query y) each, or ``Episode``s;

@@ -11,10 +11,39 @@ from metafleet.orchestrator.config.section import MOST, Section
 
 
 class Engine(Section):
-    """How the work is cut and guarded.
+    """How the work is cut, computed and guarded.
 
-    Only episodes_per_job, device, execution, precision, wire_dtype and max_staleness touch the
-    arithmetic.
+    Only ``episodes_per_job``, ``device``, ``execution``, ``precision``, ``wire_dtype`` and
+    ``max_staleness`` change the bits of a result.
+
+    Attributes:
+        episodes_per_job: episodes in a job, >= 1. "auto" measures the fleet when the run first
+            begins and records the number with the run; see docs/how-to/scaling.md.
+        device: "cpu" or "cuda": which workers get the jobs. "any" uses both, sends each job where
+            it should finish first, and needs ``numerics = "relaxed"``.
+        execution: how meta-gradients are computed: "autograd" takes one episode at a time, "vmap"
+            several at once, "compiled" several at once as machine code (it needs a C++ compiler,
+            and about a minute before the first step), "constant_memory" recomputes inner steps
+            instead of keeping them. "auto" measures when the run first begins and records the
+            choice with the run; see docs/explanation/execution.md.
+        precision: "float32", or "bfloat16" for matrix products and convolutions of meta-training.
+        numerics: "strict" refuses workers whose arithmetic differs; "relaxed" reports them, and
+            gives up identical bits.
+        policy: "strict": a step needs all its jobs, and the run stops at ``step_deadline_s``
+            without them. "partial": the step then continues with the jobs that are done, and gives
+            up identical bits.
+        min_fraction: with ``policy = "partial"``, the smallest share of a step's jobs, in (0, 1].
+        max_attempts: how often a job may fail or lose its worker before the run stops, >= 1.
+        checkpoint_every: outer steps between two checkpoints, >= 1.
+        max_staleness: outer steps computed ahead, 0 to 4. Each gradient is then taken at the
+            parameters of exactly so many steps before; see docs/explanation/engine.md#pipelining.
+        step_deadline_s: the longest time for a step while workers and Redis are there, > 0.
+        job_deadline_s: the longest time for a job, > 0. After it the job's process is ended and the
+            job goes to another worker.
+        wire_dtype: "float32" is exact. "bfloat16" rounds states and sums where they leave a
+            process, and halves the traffic.
+        reduce_fan_in: how many sums one worker adds up when a step has more jobs than that: a power
+            of two, or 0 for all in the orchestrator. The bits are the same either way.
     """
 
     episodes_per_job: int | Literal["auto"] = Field(

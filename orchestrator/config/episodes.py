@@ -23,7 +23,25 @@ class EpisodeOverride(Section):
 
 
 class Episodes(Section):
-    """Shape of the episodes: n_way 0 is regression; see ``EpisodeShape``."""
+    """The shape of the episodes; see ``EpisodeShape``.
+
+    Attributes:
+        n_way: classes in an episode, >= 2; 0 for regression.
+        k_shot: support examples of each class, or of the function in regression, >= 1.
+        n_query: query examples of each class, or of the function in regression, >= 1.
+        shots: "even", or "uneven": the ``n_way * k_shot`` support examples are spread over the
+            classes at random, with at least one each.
+        missing_rate: the share of its modalities that each example loses at random, in [0, 1); one
+            always stays. In ``meta_train`` this is modality dropout; see
+            docs/reference/modalities.md.
+        support_modalities, query_modalities: what support or query examples show; [] for all.
+            Different ones make cross-modal episodes.
+        class_text: add each class's name to the support set, as modality ``class_text``. Refused
+            where queries contain the name.
+        parts: the parts of a mixture that episodes come from; [] for all.
+        meta_train, meta_val, meta_test: tables that override any of these for one split, such as
+            ``[episodes.meta_train]`` with ``n_way = 60``.
+    """
 
     n_way: int = Field(ge=0, le=MOST_AT_ONCE)
     k_shot: int = Field(ge=1, le=MOST_AT_ONCE)

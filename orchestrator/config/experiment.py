@@ -35,7 +35,22 @@ _FREE_FORM = ("data", "model", "learner")
 
 
 class ExperimentConfig(Section):
-    """One experiment, checked: made by ``load`` or ``from_json``, never changed."""
+    """One experiment, checked: made by ``load`` or ``from_json``, never changed.
+
+    Attributes:
+        name: the run's name: a letter, then letters, digits, dots, dashes or underscores.
+        description: one line for readers.
+        seed: the seed of everything random, >= 0.
+        data: ``name`` is a data set, or a class of yours as "package.module:Class"; the other keys
+            are its options.
+        episodes: the shape of the episodes.
+        model: ``name`` is a model, or a class of yours; the other keys are its options.
+        learner: ``name`` is a learner, or a class of yours; the other keys are its options.
+        outer: the outer loop.
+        validation: when to validate.
+        test: the test after training.
+        engine: how the work is cut, computed and guarded.
+    """
 
     name: str = Field(pattern=NAME, json_schema_extra={"expected": NAME_EXPECTED})
     description: str = ""

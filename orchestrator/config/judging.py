@@ -1,4 +1,4 @@
-"""Sections [validation] and [test]: when a run is judged, and on how much."""
+"""Sections [validation] and [test]."""
 
 from typing import Self
 
@@ -8,7 +8,13 @@ from metafleet.orchestrator.config.section import MOST, Section
 
 
 class Validation(Section):
-    """When and how to validate; every=0 is never, patience=0 is no early stopping."""
+    """When to validate, and on how much.
+
+    Attributes:
+        every: outer steps between two validations; 0 for none.
+        episodes: how many episodes each validation has, >= 2.
+        patience: validations without a new best before training stops; 0 for no early stopping.
+    """
 
     every: int = Field(default=0, ge=0, le=MOST)
     episodes: int = Field(default=200, ge=2, le=MOST)
@@ -25,7 +31,12 @@ class Validation(Section):
 
 
 class Test(Section):
-    """The test after training, and whether baselines are judged beside it."""
+    """The test after training.
+
+    Attributes:
+        episodes: how many episodes it has, >= 2.
+        baselines: judge chance, nearest prototype and the initialisation as well.
+    """
 
     __test__ = False  # tells pytest that this is no test class
 

@@ -42,7 +42,7 @@ class Folder(ItemDataSet):
     name = "folder"
     title = "your own pictures, sounds, clips, texts, strokes, numbers: a folder or manifest"
     licence = "yours"
-    origin = "a folder of yours; see docs/data.md for how it may be laid out"
+    origin = "a folder of yours; see docs/reference/folders.md for how it may be laid out"
     Options = FolderOptions
 
     def __init__(self, allowed_packages: Sequence[str] = ()) -> None:

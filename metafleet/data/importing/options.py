@@ -65,7 +65,7 @@ class FolderOptions:
             1. meta_val may be 0.
         min_items: a class needs so many, >= 1.
         skip_bad: leave out what is broken; else any problem refuses the folder.
-        image, audio, ...: for each kind, the options of its decoder; see docs/data.md.
+        image, audio, ...: for each kind, the options of its decoder; see docs/reference/folders.md.
     """
 
     path: str = ""

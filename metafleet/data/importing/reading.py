@@ -48,7 +48,9 @@ READERS: Mapping[str, Reader] = {
 }
 """Layout -> its reader."""
 
-_LAYOUTS = "a folder for each class, a manifest, metadata.csv, or another of docs/data.md"
+_LAYOUTS = (
+    "a folder for each class, a manifest, metadata.csv, or another of docs/reference/folders.md"
+)
 _BY_FOLDERS = ("split_folders", "class_folders")
 _LONGEST_LABEL = 200
 _WITH_TABLE = ("huggingface", "manifest", "libfewshot")
@@ -185,7 +187,8 @@ def _nothing_fits(path: Path, ask: FolderOptions) -> str:
     if is_empty(path):
         return f"is an empty folder; expected {_LAYOUTS}"
     if ask.layout != "auto":
-        return f"is not laid out as {ask.layout!r}; see docs/data.md, or leave --layout out"
+        see = "see docs/reference/folders.md, or leave --layout out"
+        return f"is not laid out as {ask.layout!r}; {see}"
     return (
         f"has no layout that is known: expected {_LAYOUTS}. Files of one class go into a folder of "
         "its name, within the folder that is given; of several manifests, name one"

@@ -14,7 +14,7 @@ from metafleet.registry import import_class
 _EXPECTED: Final = (
     "expected a class with a frozen dataclass 'Options', a text 'version', 'modalities', and "
     "either 'target_dim' and a method 'draw' or methods 'classes' and 'load_items'; "
-    "see docs/own-data.md"
+    "see docs/how-to/own-data.md"
 )
 
 

@@ -57,7 +57,7 @@ def test_without_a_gpu_the_benchmark_says_so_in_one_line(
 
 
 def test_the_page_says_of_each_figure_wanted_whether_it_is_a_floor_or_a_ceiling() -> None:
-    page = (REPOSITORY / "docs" / "learning-speed.md").read_text()
+    page = (REPOSITORY / "docs" / "explanation" / "learning-speed.md").read_text()
     table = page.split("| what | figure | wanted |\n")[1].split("\n\n")[0].splitlines()[1:]
     wanted = [row.split("|")[-2].strip() for row in table]
 

@@ -13,7 +13,7 @@ from metafleet.orchestrator.cli.main import main
 from tests.fleet import ROOT, Fleet
 from tests.page_commands import page_commands
 
-PAGE = ROOT / "docs" / "own-data.md"
+PAGE = ROOT / "docs" / "how-to" / "own-data.md"
 SHORT = (
     "outer.steps=3",
     "outer.meta_batch_size=4",

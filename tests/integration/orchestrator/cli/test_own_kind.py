@@ -14,7 +14,7 @@ from tests.fleet import ROOT, Fleet
 from tests.page_commands import page_commands
 from tests.unit.metafleet.data.importing.folders import write
 
-PAGE = ROOT / "docs" / "own-kinds.md"
+PAGE = ROOT / "docs" / "how-to" / "own-kinds.md"
 SHORT = (
     *("outer.steps=3", "outer.meta_batch_size=4", "validation.every=0", "test.episodes=6"),
     "engine.episodes_per_job=1",

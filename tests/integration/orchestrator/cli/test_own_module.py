@@ -13,7 +13,7 @@ from tests.fleet import ROOT, Fleet
 from tests.menagerie import make_classes
 from tests.page_commands import page_commands
 
-PAGE = ROOT / "docs" / "modules.md"
+PAGE = ROOT / "docs" / "how-to" / "modules.md"
 SHORT = (
     "outer.steps=3",
     "outer.meta_batch_size=4",

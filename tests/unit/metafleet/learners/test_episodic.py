@@ -34,7 +34,7 @@ from tests.unit.metafleet.learners.test_meta_gradients import assert_matches_fin
 MAML = {"name": "maml", "inner_lr": 0.3, "inner_steps": 2}
 PROTONET = {"name": "protonet"}
 MODES = ("transductive", "support", "running", "per_step", "frozen", "none")
-PAGE = REPOSITORY / "docs" / "learners.md"
+PAGE = REPOSITORY / "docs" / "how-to" / "learners.md"
 
 
 def build(

@@ -50,7 +50,7 @@ def test_the_example_is_typed_strictly_against_the_public_names(tmp_path: Path) 
 
 
 def test_the_programs_of_the_page_run(tmp_path: Path) -> None:
-    page = (REPOSITORY / "docs" / "scripts.md").read_text()
+    page = (REPOSITORY / "docs" / "how-to" / "scripts.md").read_text()
     programs = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
     saved = str(tmp_path / "sine.safetensors")
 

@@ -1,14 +1,13 @@
-"""Writes docs/api.md from the code: ``python -m tests.api_page``; a test holds the page to it."""
+"""docs/reference/api.md: the public names, with their signatures."""
 
 import ast
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import metafleet
+from tests.pages.docstrings import markdown
 
-PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 THEMES = {
     "From a script": ("MetaLearner", "Adapted", "OuterStep", "BatchStep"),
     "Episodes and data": (
@@ -81,8 +80,8 @@ def render() -> str:
     left = [name for name in metafleet.__all__ if name not in sum(THEMES.values(), ())]
     parts = [
         "# Public names",
-        "What `import metafleet` offers; docstrings say the rest: shapes, units, errors.\n"
-        "Written by `make pages`, held to the code by a test.",
+        "What `import metafleet` offers. Docstrings have the rest: shapes, units, errors.\n"
+        "`make pages` writes this page from the code.",
     ]
     for theme, names in (THEMES | ({"More": tuple(left)} if left else {})).items():
         parts.append(f"## {theme}")
@@ -99,7 +98,7 @@ def _entry(name: str) -> str:
 
 
 def _source_of(value: Any) -> ast.stmt:
-    """Find the definition, whose annotations are as somebody wrote them."""
+    """Find the definition, whose annotations are as they were written."""
     module = ast.parse(inspect.getsource(inspect.getmodule(value)))
     return next(n for n in module.body if getattr(n, "name", None) == value.__name__)
 
@@ -169,8 +168,4 @@ def _constant(value: Any) -> str:
 
 
 def _summary(value: Any) -> str:
-    return (inspect.getdoc(value) or "").partition("\n\n")[0].replace("\n", " ")
-
-
-if __name__ == "__main__":
-    PAGE.write_text(render())
+    return markdown((inspect.getdoc(value) or "").partition("\n\n")[0])
