@@ -2,7 +2,8 @@
 
 A file of 323 bytes can decode to 93 GiB in one row, and what it says of its sizes need not be true.
 A limit of the process holds whatever the file says. It covers the decoded columns, the rows made of
-them and the answer, so the process that takes the answer needs no more.
+them, the answer, and room for what the importing process adds to each row, so that process needs no
+more.
 """
 
 import contextlib
@@ -18,8 +19,8 @@ from metafleet.data.decoding.base import import_library
 from metafleet.errors import DecodeError
 
 _BATCH_BYTES, _BATCH_ROWS = 1 << 24, 1 << 16
-_ROW_BYTES = 200
-"""The least that a row takes besides its values."""
+_ROW_BYTES, _ADDED_BYTES = 200, 280
+"""The least that a row takes besides its values; what the importing process adds to it."""
 
 
 def read_rows(path: Path, max_bytes: int) -> bytes:
@@ -47,19 +48,23 @@ def read_rows(path: Path, max_bytes: int) -> bytes:
     with contextlib.suppress(ValueError):  # the limit is lower already, or cannot be set
         resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
     rows: list[dict[str, Any]] = []
+    room: list[bytearray] = []  # counts against the limit, but is never written to
     try:
         opened = parquet.ParquetFile(path, buffer_size=1 << 16)
         n_bytes = 0
         for batch in opened.iter_batches(_batch_rows(opened, path), use_threads=False):
-            n_bytes += batch.nbytes + _ROW_BYTES * batch.num_rows
+            n_bytes += batch.nbytes + (_ROW_BYTES + _ADDED_BYTES) * batch.num_rows
             if n_bytes > max_bytes:
                 raise MemoryError
+            room.append(bytearray(_ADDED_BYTES * batch.num_rows))
             rows += _rows(pyarrow, batch)
+        room.clear()  # the importing process drops the answer before it adds to the rows
         schema = opened.schema_arrow
         return _packed([schema.names, _class_names(schema.metadata), rows])
     except MemoryError:
         n_rows = len(rows)
         rows.clear()
+        room.clear()
         raise MemoryError(
             f"takes too much memory after row {n_rows}; expected at most {max_bytes} bytes: split "
             "it into several files or drop columns"
