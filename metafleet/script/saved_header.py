@@ -61,6 +61,7 @@ class Header:
         require(0 <= self.step <= _MOST_STEPS, "step", self.step, f"0 to {_MOST_STEPS}")
         require(self.n_support >= 1, "n_support", self.n_support, "1 or more")
         require(0 <= self.n_way <= MOST_CLASSES, "n_way", self.n_way, f"0 to {MOST_CLASSES}")
+        require(self.target_dim >= 0, "target_dim", self.target_dim, "0 or more")
 
     def to_text(self) -> str:
         """Give JSON that ``from_text`` takes back."""
@@ -102,7 +103,9 @@ class Header:
             CheckpointError: they would take more memory than is sound.
         """
         n = self.n_support
-        n_bytes = 8 * n * (self.target_dim + sum(math.prod(s) for s, _ in self.inputs.values()))
+        # a wrong size must not make up for a large one; classes are a number for each example
+        sizes = [math.prod(max(size, 0) for size in shape) for shape, _ in self.inputs.values()]
+        n_bytes = 8 * n * (max(self.target_dim, 1) + sum(sizes))
         if n_bytes > _MOST_BYTES:
             raise CheckpointError(
                 f"the support set that was learned from has {n} examples, up to {n_bytes} bytes; "
