@@ -119,9 +119,9 @@ def import_data(  # noqa: PLR0913 - one for each option
     }
     settings = Settings.load()
     own = {_short_name(kind, settings): {"name": kind} for kind in own_kinds}
+    values["kinds"] = list(own.values())
     for assignment in assignments:
         _assign(values, own, assignment)
-    values["kinds"] = list(own.values())
     options: FolderOptions = registry.open_data(values, Path()).options
     called = plain_name(absolute_path(folder)) if name is None else name
     if called in registry.DATASETS:

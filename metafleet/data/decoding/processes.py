@@ -134,8 +134,11 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _places() -> list[str]:
-    """Return where this process finds packages; a notebook's folder is in no PYTHONPATH."""
-    return [place for place in sys.path if place]
+    """Return where this process finds packages; a notebook's folder is in no PYTHONPATH.
+
+    There it is "", the working directory, where the other process may not look first (``-P``).
+    """
+    return [os.path.abspath(place) for place in sys.path]
 
 
 def _request(decoder: Decoder, options: Any, source: Source) -> bytes:

@@ -1,5 +1,6 @@
 """Data sets of the user's own as classes of items, which are loaded once and stored."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -176,8 +177,8 @@ def _check_classes(what: str, splits: Mapping[str, Any]) -> None:
         if not is_list or not all(isinstance(name, str) and name for name in names):
             found = f"classes {names!r:.80} in {split}"
             raise DataError(f"{what} has {found}; expected a list of names")
-    everything = [name for names in splits.values() for name in names]
-    twice = next((name for name in everything if everything.count(name) > 1), None)
+    everything = Counter(name for names in splits.values() for name in names)
+    twice = next((name for name, n in everything.items() if n > 1), None)
     if twice is not None:
         raise DataError(f"{what} has class {twice!r} twice; expected each in one split, once")
     if not everything:

@@ -198,6 +198,7 @@ def test_no_folder_is_one_line(tmp_path: Path, home: Path) -> None:
         (["--set", "side=8"], "expected KIND.OPTION=VALUE"),
         (["--set", "path.x=8"], "expected KIND.OPTION=VALUE"),
         (["--set", "columns.x=y"], "expected KIND.OPTION=VALUE"),
+        (["--set", "kinds.x=y"], "expected KIND.OPTION=VALUE"),
         (["--set", "sound.rate=8"], "has no option 'sound'"),
         (["--fractions", "a,b"], "expected three shares"),
         (["--name", "../x"], "expected up to 64 letters"),

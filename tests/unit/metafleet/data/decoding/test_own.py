@@ -220,6 +220,9 @@ def test_what_it_does_wrong_is_told_of_each_item_in_any_process(
 def test_processes_that_decode_find_it_where_this_one_found_it(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(sys.path[0])
+    monkeypatch.setattr(sys, "path", ["", *sys.path[1:]])  # as in a notebook
+
     def prepared(n_processes: int) -> str:
         monkeypatch.setattr("metafleet.data.decoding.pool._n_processes", lambda n: n_processes)
         data_dir = tmp_path / str(n_processes)
