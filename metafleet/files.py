@@ -54,7 +54,8 @@ def drafting(path: Path, *, mode: int | None = 0o600, survives: bool = True) -> 
         draft.unlink(missing_ok=True)
         raise
     if survives:
-        sync(path.absolute().parent)
+        with contextlib.suppress(PermissionError):  # a folder that may be written to and not read
+            sync(path.absolute().parent)
 
 
 def sync(path: Path) -> None:

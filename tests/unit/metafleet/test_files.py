@@ -27,6 +27,39 @@ def test_a_file_is_replaced_whole_or_stays(tmp_path: Path) -> None:
     assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_is_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen = tmp_path / "file", []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        is_folder = stat.S_ISDIR(os.fstat(handle).st_mode)
+        seen.append(("folder" if is_folder else os.fstat(handle).st_size, path.exists()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_whole(path, b"whole")
+
+    assert seen == [(5, False), ("folder", True)]
+
+
+def test_a_file_is_written_into_a_folder_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def refusing(path: Path, flags: int, *rest: int) -> int:
+        if path == tmp_path:  # as for anybody but root, whom modes do not hold back
+            raise PermissionError(13, "Permission denied")
+        return opened(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", refusing)
+    write_whole(tmp_path / "file", b"whole")
+
+    assert (tmp_path / "file").read_bytes() == b"whole"
+
+
 @pytest.mark.parametrize(("mode", "expected"), [(0o600, 0o600), (0o644, 0o644), (None, 0o640)])
 def test_a_file_is_as_open_as_was_asked_whatever_the_umask(
     tmp_path: Path, mode: int | None, expected: int
