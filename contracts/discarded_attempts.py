@@ -8,7 +8,7 @@ from typing import Final
 
 log = logging.getLogger(__name__)
 
-MOST_DROPPED: Final = 1000
+MOST_DISCARDED: Final = 1000
 """Attempts that are noted one by one until the orchestrator looks; any more are only counted."""
 
 _LONGEST_NAME: Final = 300
@@ -22,7 +22,7 @@ _SEVERAL: Final = re.compile(f"{_STREAM}:{_WHY}")
 
 
 @dataclass(frozen=True, slots=True)
-class Dropped:
+class DiscardedAttempt:
     """An attempt that came to nothing at a worker; or several, when there were too many to name.
 
     Attributes:
@@ -45,7 +45,7 @@ class Dropped:
     n: int = 1
 
 
-def parse_dropped(flat: Sequence[bytes]) -> tuple[Dropped, ...]:
+def parse_discarded(flat: Sequence[bytes]) -> tuple[DiscardedAttempt, ...]:
     """Read the hash as Lua hands it out: field, value, field, value.
 
     Fields are "stream:epoch:step:shard:attempt:outcome:reason" with a worker, or
@@ -59,13 +59,15 @@ def parse_dropped(flat: Sequence[bytes]) -> tuple[Dropped, ...]:
     return sound
 
 
-def _parse(field: str, value: str) -> Dropped | None:
+def _parse(field: str, value: str) -> DiscardedAttempt | None:
     """Read one note; None when a worker cannot have written it."""
     if (one := _ONE.fullmatch(field)) is not None and len(value) <= _LONGEST_NAME:
         stream, outcome, reason = one["stream"], one["outcome"], one["reason"]
         epoch, step, shard, attempt = (int(one[name]) for name in _NUMBERS)
         worker = value.replace("\0", "")
-        return Dropped(stream, outcome, reason, epoch, step, shard, attempt, worker=worker)
+        return DiscardedAttempt(stream, outcome, reason, epoch, step, shard, attempt, worker=worker)
     if (several := _SEVERAL.fullmatch(field)) is not None and re.fullmatch(r"[0-9]{1,9}", value):
-        return Dropped(several["stream"], several["outcome"], several["reason"], n=int(value))
+        return DiscardedAttempt(
+            several["stream"], several["outcome"], several["reason"], n=int(value)
+        )
     return None

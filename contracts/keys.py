@@ -60,7 +60,7 @@ class RunKeys:
         return f"{self._root}:lease"
 
     @property
-    def dropped(self) -> str:
+    def discarded(self) -> str:
         """Hash of what workers dropped or were late with: who, by attempt, outcome and reason."""
         return f"{self._root}:dropped"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, cast
 
 from metafleet.contracts.connections import Client
-from metafleet.contracts.discarded_attempts import MOST_DROPPED, Dropped, parse_dropped
+from metafleet.contracts.discarded_attempts import MOST_DISCARDED, DiscardedAttempt, parse_discarded
 from metafleet.contracts.job import InnerLoopJob
 from metafleet.contracts.keys import RunKeys, StepKeys
 from metafleet.contracts.lua_scripts import lua_script
@@ -18,7 +18,7 @@ from metafleet.contracts.lua_scripts import lua_script
 STEP_TTL_MS: Final = 3_600_000
 RUN_TTL_MS: Final = 24 * 3_600_000
 
-RunStatus = Literal["ok", "held", "fenced", "empty", "behind", "changed"]
+LeaseStatus = Literal["ok", "held", "fenced", "empty", "behind", "changed"]
 StartStatus = Literal["ok", "stale", "closed", "done", "taken"]
 CommitStatus = Literal["ok", "stale", "closed", "done"]
 
@@ -33,7 +33,7 @@ class Claim:
         found: the epoch in Redis; None when what is there is none.
     """
 
-    status: RunStatus
+    status: LeaseStatus
     holder: str
     remaining_ms: int
     found: int | None = None
@@ -51,7 +51,7 @@ class RunLedger:
         self._release = client.register_script(lua_script("release_run"))
         self._reopen = client.register_script(lua_script("reopen"))
         self._close = client.register_script(lua_script("close_step"))
-        self._take_dropped = client.register_script(lua_script("take_dropped"))
+        self._take_discarded = client.register_script(lua_script("take_discarded"))
 
     def claim(self, *, lease_ms: int) -> Claim:
         """Take the run's lease, unless another orchestrator holds it."""
@@ -77,13 +77,13 @@ class RunLedger:
         )
         return _claim_from(answer)
 
-    def renew(self, epoch: int, *, lease_ms: int) -> RunStatus:
+    def renew(self, epoch: int, *, lease_ms: int) -> LeaseStatus:
         """Keep the run; tells when Redis lost it or another took it."""
         status = self._renew(
             keys=[self._keys.lease, self._keys.epoch, self._keys.holder],
             args=[self._owner, epoch, lease_ms, RUN_TTL_MS],
         )
-        return cast(RunStatus, _text(status))
+        return cast(LeaseStatus, _text(status))
 
     def release(self) -> None:
         """Give the run up, so that another need not wait for the lease to end."""
@@ -95,30 +95,30 @@ class RunLedger:
 
     def close_step(
         self, epoch: int, stream: str, step: int
-    ) -> tuple[RunStatus, tuple[Dropped, ...]]:
+    ) -> tuple[LeaseStatus, tuple[DiscardedAttempt, ...]]:
         """Refuse every later commit of the step and forget its keys.
 
         Returns:
             "ok" or "fenced"; and what workers dropped since the last look.
         """
         keys = self._keys.step(stream, step, epoch=epoch)
-        status, dropped = self._close(
+        status, found = self._close(
             keys=[
                 self._keys.epoch,
                 self._keys.closed(stream, epoch=epoch),
                 keys.started,
                 keys.done,
                 keys.replies,
-                self._keys.dropped,
+                self._keys.discarded,
             ],
             args=[epoch, step, RUN_TTL_MS],
         )
-        return cast(RunStatus, _text(status)), parse_dropped(dropped)
+        return cast(LeaseStatus, _text(status)), parse_discarded(found)
 
-    def take_dropped(self, epoch: int) -> tuple[Dropped, ...]:
+    def take_discarded(self, epoch: int) -> tuple[DiscardedAttempt, ...]:
         """Return, once, what workers dropped or were late with since the last look."""
-        return parse_dropped(
-            self._take_dropped(keys=[self._keys.epoch, self._keys.dropped], args=[epoch])
+        return parse_discarded(
+            self._take_discarded(keys=[self._keys.epoch, self._keys.discarded], args=[epoch])
         )
 
 
@@ -131,25 +131,32 @@ class JobLedger:
         self._job, self._nonce = job, nonce
         self._epoch, self._closed = run.epoch, run.closed(job.stream, epoch=job.epoch)
         self._started, self._done, self._replies = step.started, step.done, step.replies
-        self._lease, self._dropped = step.lease(job.shard, job.attempt), run.dropped
+        self._lease, self._discarded = step.lease(job.shard, job.attempt), run.discarded
         attempt = f"{job.stream}:{job.epoch}:{job.step}:{job.shard}:{job.attempt}"
         self._note_args: tuple[str, str, int] = (attempt, nonce.partition("/")[0], STEP_TTL_MS)
         self._start = client.register_script(
-            lua_script("text", "last_closed", "note", "start", MOST_DROPPED=MOST_DROPPED)
+            lua_script("text", "last_closed", "note", "start", MOST_DISCARDED=MOST_DISCARDED)
         )
         self._renew = client.register_script(lua_script("text", "last_closed", "renew_job"))
         self._commit = client.register_script(
-            lua_script("text", "last_closed", "note", "commit", MOST_DROPPED=MOST_DROPPED)
+            lua_script("text", "last_closed", "note", "commit", MOST_DISCARDED=MOST_DISCARDED)
         )
         self._stopped = client.register_script(
-            lua_script("note", "stopped", MOST_DROPPED=MOST_DROPPED)
+            lua_script("note", "stopped", MOST_DISCARDED=MOST_DISCARDED)
         )
 
     def start(self) -> tuple[StartStatus, float]:
         """Take the attempt's lease. Returns what to do and the seconds it was queued."""
         job = self._job
         status, waited_us = self._start(
-            keys=[self._epoch, self._closed, self._started, self._done, self._lease, self._dropped],
+            keys=[
+                self._epoch,
+                self._closed,
+                self._started,
+                self._done,
+                self._lease,
+                self._discarded,
+            ],
             args=[
                 job.epoch,
                 job.step,
@@ -177,14 +184,21 @@ class JobLedger:
         """Hand in the result; the first one of a shard counts."""
         job = self._job
         status = self._commit(
-            keys=[self._epoch, self._closed, self._done, self._replies, self._lease, self._dropped],
+            keys=[
+                self._epoch,
+                self._closed,
+                self._done,
+                self._replies,
+                self._lease,
+                self._discarded,
+            ],
             args=[job.epoch, job.step, job.shard, result, STEP_TTL_MS, *self._note_args],
         )
         return cast(CommitStatus, _text(status))
 
     def note_stopped(self) -> None:
         """Note that the attempt was given up because it is no longer waited for."""
-        self._stopped(keys=[self._dropped], args=self._note_args)
+        self._stopped(keys=[self._discarded], args=self._note_args)
 
 
 def _text(value: object) -> str:
@@ -195,4 +209,4 @@ def _claim_from(answer: Sequence[object]) -> Claim:
     status, told, remaining_ms = _text(answer[0]), _text(answer[1]), int(str(answer[2]))
     if status == "behind":
         return Claim("behind", "", 0, found=int(told) if told else None)
-    return Claim(cast(RunStatus, status), told, remaining_ms)
+    return Claim(cast(LeaseStatus, status), told, remaining_ms)

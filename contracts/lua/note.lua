@@ -3,7 +3,7 @@
 -- key; its field begins with the last but two argument, the last two are the worker and the TTL.
 local function note(why)
   local key, field = KEYS[#KEYS], ARGV[#ARGV - 2] .. ':' .. why
-  if redis.call('HLEN', key) < MOST_DROPPED or redis.call('HEXISTS', key, field) == 1 then
+  if redis.call('HLEN', key) < MOST_DISCARDED or redis.call('HEXISTS', key, field) == 1 then
     redis.call('HSET', key, field, ARGV[#ARGV - 1])
   else
     redis.call('HINCRBY', key, string.match(field, '^[^:]+:') .. why, 1)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from metafleet.contracts.discarded_attempts import Dropped
+from metafleet.contracts.discarded_attempts import DiscardedAttempt
 from metafleet.contracts.job import ShardResult
 from metafleet.db.records import AttemptCountRecord, AttemptRecord, Outcome
 
@@ -43,7 +43,7 @@ class AttemptCounts:
         if len(self._rows) < min(MOST_OF_A_STEP, self._left_of_run):
             self._rows.append(attempt)
 
-    def note_dropped(self, found: Iterable[Dropped], *, epoch: int) -> None:
+    def note_discarded(self, found: Iterable[DiscardedAttempt], *, epoch: int) -> None:
         """Count what workers dropped; ``epoch`` is for those of which the ledger kept no more."""
         for each in found:
             if each.step is None or each.shard is None or each.attempt is None:
@@ -81,7 +81,7 @@ class AttemptCounts:
         )
 
 
-class StepTally:
+class StepAttemptCounts:
     """What became of the attempts of one step. Not thread-safe.
 
     Attributes:
@@ -136,6 +136,6 @@ class StepTally:
             )
         )
 
-    def note_dropped(self, found: Iterable[Dropped]) -> None:
+    def note_discarded(self, found: Iterable[DiscardedAttempt]) -> None:
         """Note what workers dropped, of this step or of earlier ones."""
-        self._attempt_counts.note_dropped(found, epoch=self.epoch)
+        self._attempt_counts.note_discarded(found, epoch=self.epoch)

@@ -11,7 +11,7 @@ from typing import Final
 from metafleet.contracts.connections import connect, require_broker_url
 from metafleet.contracts.job import BlobRef, ShardResult
 from metafleet.contracts.keys import RunKeys
-from metafleet.contracts.ledger import RunStatus
+from metafleet.contracts.ledger import LeaseStatus
 from metafleet.contracts.settings import Settings
 from metafleet.errors import (
     BlobMissingError,
@@ -247,8 +247,8 @@ class FleetDispatcher:
     def settle(self) -> None:
         """Record what workers dropped since the last step closed; quiet when Redis is away."""
         with self._retry.leaving("what workers dropped last"):
-            dropped = self._owner.ledger.take_dropped(self._owner.epoch)
-            self._attempt_counts.note_dropped(dropped, epoch=self._owner.epoch)
+            dropped = self._owner.ledger.take_discarded(self._owner.epoch)
+            self._attempt_counts.note_discarded(dropped, epoch=self._owner.epoch)
         self._attempt_counts.flush()
 
     def close(self) -> None:
@@ -375,10 +375,10 @@ class FleetDispatcher:
         for key, kind in self._owner.drop_foreign(*types).items():
             self._notify(f"dropped a {kind} from {key} in Redis, which was not ours")
 
-    def _close(self, step: OpenStep) -> RunStatus | None:
+    def _close(self, step: OpenStep) -> LeaseStatus | None:
         self._second_look.forget(step)
         self._open_steps.remove(step)
-        status: RunStatus | None = None
+        status: LeaseStatus | None = None
         with self._retry.leaving(f"the keys of {step.name}"):
             status = step.close()
         # what comes from now on finds the step closed, and is removed by whoever brought it

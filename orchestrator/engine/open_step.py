@@ -12,7 +12,7 @@ from metafleet.contracts.connections import Client
 from metafleet.contracts.exchange import Exchange
 from metafleet.contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_result
 from metafleet.contracts.keys import RunKeys, queue_list
-from metafleet.contracts.ledger import RunLedger, RunStatus
+from metafleet.contracts.ledger import RunLedger, LeaseStatus
 from metafleet.contracts.signing import verify
 from metafleet.db.records import Outcome
 from metafleet.errors import (
@@ -25,7 +25,7 @@ from metafleet.errors import (
     SchemaError,
     StaleError,
 )
-from metafleet.orchestrator.engine.attempt_counts import AttemptCounts, StepTally
+from metafleet.orchestrator.engine.attempt_counts import AttemptCounts, StepAttemptCounts
 from metafleet.orchestrator.engine.collector import Collector
 from metafleet.orchestrator.engine.queue_mark import QueueMark
 from metafleet.orchestrator.engine.redis_clock import RedisClock
@@ -66,7 +66,7 @@ class OpenStep:
         self._clock = clock or RedisClock(client)
         self._sent: dict[tuple[int, int], tuple[str, int]] = {}
         self.request, self.name = request, f"{request.stream} step {request.step}"
-        self._attempt_counts = StepTally(
+        self._attempt_counts = StepAttemptCounts(
             attempt_counts or AttemptCounts(), request.stream, request.step
         )
         self.book = ShardBook(
@@ -262,7 +262,7 @@ class OpenStep:
             self._recover(stranded, sum(alive.values()))
         return self.book.review(view, now_s=time.monotonic())
 
-    def close(self) -> RunStatus:
+    def close(self) -> LeaseStatus:
         """Refuse every later commit, forget the step's keys; "fenced" when the run is another's."""
         for mark in self._marks.values():
             mark.publish()
@@ -270,7 +270,7 @@ class OpenStep:
             return "ok"
         request = self.request
         status, dropped = self._ledger.close_step(self._epoch, request.stream, request.step)
-        self._attempt_counts.note_dropped(dropped)
+        self._attempt_counts.note_discarded(dropped)
         # a worker that died between storing a sum and committing it has left it behind; one that
         # stores it from now on finds the step closed and removes it itself
         self.collector.discard(self._sums.values())

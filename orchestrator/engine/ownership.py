@@ -201,7 +201,7 @@ class Ownership:
         """
         keys = RunKeys(self._run)
         own = {**dict.fromkeys((keys.epoch, keys.holder, keys.lease), "string")}
-        own |= {keys.dropped: "hash", WORKERS_SEEN: "zset", WORKERS_INFO: "hash"}
+        own |= {keys.discarded: "hash", WORKERS_SEEN: "zset", WORKERS_INFO: "hash"}
         own |= {QUEUES_STARTED: "zset"}
         own |= {queue_list(queue, self._signing_key): "list" for queue in self._queues}
         for types in more:

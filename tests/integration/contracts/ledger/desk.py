@@ -35,7 +35,7 @@ class Desk:
         return {name.decode(): self.client.pttl(name) for name in names}
 
     def keys_of_steps(self) -> set[str]:
-        kept = {self.run.epoch, self.run.holder, self.run.lease, self.run.dropped}
+        kept = {self.run.epoch, self.run.holder, self.run.lease, self.run.discarded}
         return set(self.keys()) - kept - self.closed_keys()
 
     def closed_keys(self) -> set[str]:

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from metafleet.contracts.discarded_attempts import Dropped
+from metafleet.contracts.discarded_attempts import DiscardedAttempt
 from metafleet.db.records import AttemptCountRecord, AttemptRecord, Outcome
 from metafleet.orchestrator.engine import attempt_counts as module
-from metafleet.orchestrator.engine.attempt_counts import MOST_OF_A_STEP, AttemptCounts, StepTally
+from metafleet.orchestrator.engine.attempt_counts import (
+    MOST_OF_A_STEP,
+    AttemptCounts,
+    StepAttemptCounts,
+)
 
 
 class Sink:
@@ -30,7 +34,7 @@ def sink() -> Sink:
     return Sink()
 
 
-def lose(step: StepTally, n: int) -> None:
+def lose(step: StepAttemptCounts, n: int) -> None:
     for shard in range(n):
         step.drop(Outcome.LOST, "worker", shard=shard, attempt=0)
 
@@ -38,7 +42,7 @@ def lose(step: StepTally, n: int) -> None:
 def test_counters_grow_over_steps_and_are_told_when_they_changed(sink: Sink) -> None:
     attempt_counts = AttemptCounts(sink)
     for number in (1, 2):
-        step = StepTally(attempt_counts, "train", number)
+        step = StepAttemptCounts(attempt_counts, "train", number)
         step.epoch = 3
         step.count(Outcome.SENT, "first")
         step.count(Outcome.COUNTED)
@@ -51,7 +55,7 @@ def test_counters_grow_over_steps_and_are_told_when_they_changed(sink: Sink) -> 
 
 def test_attempts_are_numbered_from_one_and_kept_with_what_is_known(sink: Sink) -> None:
     attempt_counts = AttemptCounts(sink)
-    step = StepTally(attempt_counts, "train", 9)
+    step = StepAttemptCounts(attempt_counts, "train", 9)
     step.epoch = 2
     lose(step, 1)
     attempt_counts.flush()
@@ -69,7 +73,7 @@ def test_a_poisoned_run_is_counted_whole_but_writes_few_rows(
     monkeypatch.setattr(module, "MOST_OF_A_RUN", 250)
     attempt_counts = AttemptCounts(sink)
     for number in range(1, 6):
-        lose(StepTally(attempt_counts, "train", number), 1000)
+        lose(StepAttemptCounts(attempt_counts, "train", number), 1000)
         attempt_counts.flush()
 
     assert sink.counts == {(0, "train", "lost", "worker"): 5000}
@@ -79,8 +83,10 @@ def test_a_poisoned_run_is_counted_whole_but_writes_few_rows(
 
 def test_what_workers_dropped_belongs_to_its_own_step_and_epoch(sink: Sink) -> None:
     attempt_counts = AttemptCounts(sink)
-    named = Dropped("train", "late", "closed", 1, 7, 3, 0, "host:5")
-    attempt_counts.note_dropped([named, Dropped("train", "unneeded", "done", n=40)], epoch=2)
+    named = DiscardedAttempt("train", "late", "closed", 1, 7, 3, 0, "host:5")
+    attempt_counts.note_discarded(
+        [named, DiscardedAttempt("train", "unneeded", "done", n=40)], epoch=2
+    )
     attempt_counts.flush()
 
     assert sink.counts == {

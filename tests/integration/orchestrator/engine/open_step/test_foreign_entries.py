@@ -17,7 +17,7 @@ def test_fields_that_nobody_of_ours_writes_are_dropped_and_counted(
     for field in (b"abc", b"1", b"1:2:3", b"1:x", b":"):
         client.hset(bench.step_keys.started, field, "junk")
     for field, value in ((b"a", b"b"), (b"train:late:done", b"x"), (b"train:1:2:3:4:odd:x", b"w")):
-        client.hset(bench.keys.dropped, field, value)
+        client.hset(bench.keys.discarded, field, value)
 
     for shard in range(4):
         bench.answer(shard)

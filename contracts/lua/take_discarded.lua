@@ -1,6 +1,6 @@
 -- Race prevented: an attempt noted between reading and deleting. A fenced-out orchestrator takes
 -- nothing: it is its successor's.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {} end
-local dropped = redis.call('HGETALL', KEYS[2])
+local discarded = redis.call('HGETALL', KEYS[2])
 redis.call('DEL', KEYS[2])
-return dropped
+return discarded

@@ -1,6 +1,6 @@
 """What came to nothing at a worker is told to the orchestrator, once."""
 
-from metafleet.contracts.discarded_attempts import MOST_DROPPED, Dropped
+from metafleet.contracts.discarded_attempts import MOST_DISCARDED, DiscardedAttempt
 from metafleet.contracts.ledger import STEP_TTL_MS
 from tests.integration.contracts.ledger.desk import LEASE_MS, Desk
 
@@ -13,9 +13,9 @@ def test_a_late_result_is_told_at_the_next_close(desk: Desk) -> None:
     assert [worker.commit("late") for _ in range(2)] == ["closed", "closed"]
 
     status, dropped = desk.owner.close_step(1, "train", 8)
-    expected = Dropped("train", "late", "closed", 1, 7, 1, 0, "host:42")
+    expected = DiscardedAttempt("train", "late", "closed", 1, 7, 1, 0, "host:42")
     assert (status, dropped) == ("ok", (expected,))
-    assert desk.owner.take_dropped(1) == ()
+    assert desk.owner.take_discarded(1) == ()
 
 
 def test_what_is_not_started_and_what_is_stopped_is_told(desk: Desk) -> None:
@@ -27,7 +27,7 @@ def test_what_is_not_started_and_what_is_stopped_is_told(desk: Desk) -> None:
     assert desk.worker("d:4/z", epoch=0).start()[0] == "stale"
     first.note_stopped()
 
-    found = {(d.outcome, d.reason, d.worker) for d in desk.owner.take_dropped(1)}
+    found = {(d.outcome, d.reason, d.worker) for d in desk.owner.take_discarded(1)}
 
     assert found == {
         ("unneeded", "taken", "b:2"),
@@ -41,26 +41,26 @@ def test_it_is_told_to_the_owner_alone(desk: Desk) -> None:
     desk.worker(epoch=0).start()
     desk.owner.take_over(2, lease_ms=LEASE_MS)
 
-    assert desk.owner.take_dropped(1) == ()
+    assert desk.owner.take_discarded(1) == ()
     assert desk.owner.close_step(1, "train", 7) == ("fenced", ())
 
-    assert len(desk.owner.take_dropped(2)) == 1
+    assert len(desk.owner.take_discarded(2)) == 1
 
 
 def test_a_flood_is_counted_and_not_kept(desk: Desk) -> None:
     worker = desk.worker()
     desk.owner.close_step(1, "train", 7)
-    for shard in range(MOST_DROPPED):
-        desk.client.hset(desk.run.dropped, f"train:1:7:{shard + 2}:0:late:closed", "host:1")
+    for shard in range(MOST_DISCARDED):
+        desk.client.hset(desk.run.discarded, f"train:1:7:{shard + 2}:0:late:closed", "host:1")
 
     for attempt in range(3):
         assert desk.worker(attempt=attempt).start()[0] == "closed"
     assert worker.commit("late") == "closed"
 
-    assert desk.client.hlen(desk.run.dropped) == MOST_DROPPED + 2
-    assert 0 < desk.client.pttl(desk.run.dropped) <= STEP_TTL_MS
-    several = {d for d in desk.owner.take_dropped(1) if d.step is None}
+    assert desk.client.hlen(desk.run.discarded) == MOST_DISCARDED + 2
+    assert 0 < desk.client.pttl(desk.run.discarded) <= STEP_TTL_MS
+    several = {d for d in desk.owner.take_discarded(1) if d.step is None}
     assert several == {
-        Dropped("train", "unneeded", "closed", n=3),
-        Dropped("train", "late", "closed", n=1),
+        DiscardedAttempt("train", "unneeded", "closed", n=3),
+        DiscardedAttempt("train", "late", "closed", n=1),
     }
