@@ -27,7 +27,7 @@ from benchmarks.agreement import TOLERANCE, Gradient, checked, distance
 from benchmarks.data_plane import machine
 from benchmarks.meta_problems import MetaProblem
 from benchmarks.peak_memory import STEPS, growth_mb
-from benchmarks.round_robin import peak_gflops, spread_ms, take_turns
+from benchmarks.round_robin import peak_gflops, spread_ms, time_in_turns
 from benchmarks.sampling_rate import episodes_per_s
 from metafleet.contracts.device import describe_device, prepare_process, resolve_device
 from metafleet.errors import ConfigError
@@ -78,7 +78,7 @@ def compare(
     errors = {name: distance(work(), exact) for name, work in works.items()}
     if "compiled" in errors and errors["compiled"] > TOLERANCE:
         sys.exit(f"compiled is {errors['compiled']:.1e} from float64; expected {TOLERANCE} at most")
-    times = take_turns(works, repeats=setting.repeats, device=setting.device)
+    times = time_in_turns(works, repeats=setting.repeats, device=setting.device)
     table = {name: spread_ms(seconds, n_tasks) for name, seconds in times.items()}
     best = min(table[peer]["median_ms"] for peer in peers.PEERS)
     for name, row in table.items():
@@ -146,7 +146,7 @@ def variants(setting: Setting) -> dict[str, Table]:
             name: partial(ours(setting, "autograd", learner), problem)
             for name, learner in learners.items()
         }
-        times = take_turns(works, repeats=setting.repeats)
+        times = time_in_turns(works, repeats=setting.repeats)
         table = {name: spread_ms(seconds, setting.tasks) for name, seconds in times.items()}
         for name, row in table.items():
             row["of_second_order"] = table["second order"]["median_ms"] / row["median_ms"]
@@ -168,7 +168,7 @@ def memory(setting: Setting) -> dict[str, Table]:
         who: partial(ours(setting, who, problem.learner), problem)
         for who in ("constant_memory", "autograd")
     }
-    times = take_turns(works, repeats=setting.repeats)
+    times = time_in_turns(works, repeats=setting.repeats)
     plain_s = statistics.median(times["autograd"])
     for who, seconds in times.items():
         table[who] |= spread_ms(seconds, 1) | {"time": statistics.median(seconds) / plain_s}

@@ -9,7 +9,7 @@ import torch
 WARM_UP_TURNS = 2
 
 
-def take_turns(
+def time_in_turns(
     works: Mapping[str, Callable[[], object]], *, repeats: int, device: str = "cpu"
 ) -> dict[str, list[float]]:
     """Run every piece of work once a turn, two turns to warm up; seconds of the turns after."""
@@ -34,5 +34,5 @@ def spread_ms(seconds: list[float], n_tasks: int) -> dict[str, float]:
 def peak_gflops(device: str) -> float:
     """Measure what the device computes at best: float32 matrix products of 2048."""
     a, b = torch.randn(2, 2048, 2048, device=device)
-    times = take_turns({"product": lambda: a @ b}, repeats=9, device=device)["product"]
+    times = time_in_turns({"product": lambda: a @ b}, repeats=9, device=device)["product"]
     return 2e-9 * 2048**3 / min(times)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.data_plane import machine
-from benchmarks.round_robin import take_turns
+from benchmarks.round_robin import time_in_turns
 from metafleet.data.prepared.class_data import ClassData
 from metafleet.data.prepared.prepared import ClassInfo
 from metafleet.data.prepared.preparing import Content, find_or_prepare
@@ -59,7 +59,7 @@ def measure(home: Path, *, repeats: int) -> dict[str, dict[str, float]]:
         for name, source in sources.items()
         for n_query in N_QUERY
     }
-    times = take_turns(works, repeats=repeats)
+    times = time_in_turns(works, repeats=repeats)
     rates = {name: [N_EPISODES / s for s in seconds] for name, seconds in times.items()}
     return {
         name: {"median": statistics.median(rate), "min": min(rate), "max": max(rate)}

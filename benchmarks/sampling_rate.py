@@ -4,7 +4,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from benchmarks.round_robin import take_turns
+from benchmarks.round_robin import time_in_turns
 from metafleet.data import registry as datasets
 from metafleet.episode import META_TRAIN, EpisodeShape
 from metafleet.workload import Workload, WorkloadSpec
@@ -32,7 +32,7 @@ def episodes_per_s(*, repeats: int) -> dict[str, dict[str, float]]:
             works[f"{n_query} query"] = lambda drawn=workload: [
                 drawn.sample(split=META_TRAIN, step=1, index=i) for i in range(N_EPISODES)
             ]
-        times = take_turns(works, repeats=repeats)
+        times = time_in_turns(works, repeats=repeats)
     rates = {name: [N_EPISODES / s for s in seconds] for name, seconds in times.items()}
     return {
         name: {"median": statistics.median(rate), "min": min(rate), "max": max(rate)}

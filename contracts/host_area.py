@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from metafleet.contracts.host_files import map_file
-from metafleet.contracts.host_slots import Slots
+from metafleet.contracts.host_slots import HostSlots
 
 
 class HostArea:
@@ -31,7 +31,7 @@ class HostArea:
         lock: int = -1,
     ) -> None:
         self._folder, self._sweep, self._complain = folder, sweep, complain
-        self._slots = Slots(folder)
+        self._slots = HostSlots(folder)
         self._lock = lock
 
     @property

@@ -40,7 +40,7 @@ class _Slot:
         return os.fstat(self.handle).st_nlink == 0
 
 
-class Slots:
+class HostSlots:
     """One process's view of an area's reusable files. Not thread-safe."""
 
     def __init__(self, folder: Path) -> None:

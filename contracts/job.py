@@ -21,7 +21,7 @@ Status = Literal["ok", "failed", "refused", "missing"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Text = Annotated[str, AfterValidator(_encodable)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
+AreaName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
@@ -97,7 +97,7 @@ class InnerLoopJob(_Message):
     wire_dtype: Literal["float32", "bfloat16"]
     inputs: tuple[BlobRef, ...] = Field(strict=False)
     host: str
-    area: Folder
+    area: AreaName
     direct: Annotated[str, Field(max_length=300)]
     via_store: bool
     fingerprint: str

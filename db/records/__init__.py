@@ -4,9 +4,9 @@ from metafleet.db.records.attempts import (
     ATTEMPT_COUNTS,
     ATTEMPTS,
     AttemptCountRecord,
+    AttemptOutcome,
     AttemptRecord,
     AttemptTotal,
-    Outcome,
 )
 from metafleet.db.records.runs import (
     EXPERIMENTS,
@@ -51,6 +51,7 @@ __all__ = [
     "RUNS",
     "SERVERS",
     "AttemptCountRecord",
+    "AttemptOutcome",
     "AttemptRecord",
     "AttemptTotal",
     "CheckpointRecord",
@@ -60,7 +61,6 @@ __all__ = [
     "JobRecord",
     "JobTotals",
     "NewRun",
-    "Outcome",
     "OuterStepRecord",
     "RunRecord",
     "RunStatus",

@@ -17,7 +17,7 @@ _OUTCOME_LENGTH: Final = 16
 _REASON_LENGTH: Final = 32
 
 
-class Outcome(StrEnum):
+class AttemptOutcome(StrEnum):
     """What became of an attempt; the counters beside these are SENT and COUNTED.
 
     Each attempt is SENT once. It may meet with several of the others: one that was LOST, because

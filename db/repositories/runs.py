@@ -172,7 +172,7 @@ class RunRepository:
         if values:
             self._update(run_id, values)
 
-    def set_origin(self, run_id: int, *, host: str, fingerprint: dict[str, str]) -> None:
+    def set_provenance(self, run_id: int, *, host: str, fingerprint: dict[str, str]) -> None:
         """Write down where the run goes on and with which arithmetic."""
         self._update(run_id, {"host": host, "fingerprint": fingerprint})
 

@@ -29,7 +29,7 @@ class DataSet(ABC):
     origin: str
     Options: type[Any]
 
-    def check_origin(self, options: Any) -> None:  # noqa: B027 - most name no place
+    def check_place(self, options: Any) -> None:  # noqa: B027 - most name no place
         """Make sure that the place on this machine that the options name, if any, has the data.
 
         The process that begins a run calls it: a worker may lack the place and have the prepared

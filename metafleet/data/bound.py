@@ -25,7 +25,7 @@ class BoundData:
     options: Any
     data_dir: Path
 
-    def check_origin(self) -> None:
+    def check_place(self) -> None:
         """Make sure that the place on this machine that the options name, if any, has the data.
 
         ``open_source`` and ``digest`` do without it where the data were prepared before, as on a
@@ -34,7 +34,7 @@ class BoundData:
         Raises:
             DataMissingError: the place does not exist, or lacks what the options ask for.
         """
-        self.dataset.check_origin(self.options)
+        self.dataset.check_place(self.options)
 
     def is_ready(self) -> bool:
         """Return whether the data can be opened without downloading anything."""

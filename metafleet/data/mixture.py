@@ -64,10 +64,10 @@ class Mixture(DataSet):
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve
 
-    def check_origin(self, options: MixtureOptions) -> None:
+    def check_place(self, options: MixtureOptions) -> None:
         """Make sure that places that parts name have the data."""
         for _, dataset, own in self._each(options):
-            dataset.check_origin(own)
+            dataset.check_place(own)
 
     def is_ready(self, options: MixtureOptions, data_dir: Path) -> bool:
         """Return whether all parts can be opened without downloading anything."""

@@ -12,7 +12,7 @@ from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.levels import say_lost_levels
 from metafleet.data.importing.links import LINKS
 from metafleet.data.importing.options import FolderOptions, Layout
-from metafleet.data.importing.problems import Problem, ProblemLog, counted, first_lines
+from metafleet.data.importing.problems import DataProblem, ProblemLog, counted, first_lines
 from metafleet.data.importing.reading import read_items
 from metafleet.data.summary import Progress, no_progress
 from metafleet.errors import ConfigError, DataError
@@ -143,7 +143,7 @@ def _ask(options: ReadOptions) -> FolderOptions:
     )
 
 
-def _refuse(folder: Path, problems: Sequence[Problem], *, skip_bad: bool) -> None:
+def _refuse(folder: Path, problems: Sequence[DataProblem], *, skip_bad: bool) -> None:
     fatal = any(problem.is_fatal for problem in problems)
     if not problems or (skip_bad and not fatal):
         return

@@ -14,7 +14,7 @@ from metafleet.errors import ConfigError
 from metafleet.models.base import Model, Modulate
 from metafleet.models.batch_norm import BatchNormMode, Normalise, beneath
 from metafleet.models.encoder import HEAD_INDEX, require_counts
-from metafleet.models.fusing import Attend, Concatenate, Fuse, Gate, MultiplyExperts
+from metafleet.models.fusion_methods import Attend, Concatenate, Fuse, Gate, MultiplyExperts
 from metafleet.models.headed import HeadedModel
 from metafleet.models.init import fan_in_uniform
 from metafleet.models.presence import presence, stand_in

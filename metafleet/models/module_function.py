@@ -18,7 +18,7 @@ from metafleet.errors import ConfigError
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import Normalise
 from metafleet.models.module_statistics import rescaling
-from metafleet.models.packing import Layout, pack
+from metafleet.models.packing import PackedLayout, pack
 
 Call = tuple[Sequence[Tensor], Mapping[str, Tensor]]
 """Positional and keyword arguments of a forward pass."""
@@ -45,7 +45,7 @@ class ModuleFunction:
 
     def __init__(self, module: nn.Module, *, head: str | None = None, packs: bool = False) -> None:
         self.module = module
-        self.layout: Layout | None = None
+        self.layout: PackedLayout | None = None
         self._packs = packs
         self.head_name = head
         self.head = None if head is None else _head_of(module, head)

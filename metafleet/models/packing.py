@@ -32,7 +32,7 @@ class _Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class PackedLayout:
     """How tensors of a structure lie in one tensor [n, columns].
 
     Attributes:
@@ -43,7 +43,7 @@ class Layout:
     spec: Any
     leaves: tuple[Any, ...]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Layout":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PackedLayout":
         """Return itself: nothing of it ever changes."""
         return self
 
@@ -74,7 +74,7 @@ def is_structure(value: Any) -> bool:
 
 def pack(
     structure: Any, *, n: int, what: str, dtype: torch.dtype | None = None
-) -> tuple[Tensor, Layout]:
+) -> tuple[Tensor, PackedLayout]:
     """Put the tensors of a structure side by side.
 
     Args:
@@ -109,7 +109,7 @@ def pack(
         columns.append(rows if dtype is None else rows.to(dtype))
     if not columns:
         raise DataError(f"{what} have no tensor in them; expected some [n, ...]")
-    return torch.cat(columns, dim=1), Layout(spec, tuple(leaves))
+    return torch.cat(columns, dim=1), PackedLayout(spec, tuple(leaves))
 
 
 def _to_bytes(rows: Tensor, n_bytes: int) -> Tensor:

@@ -95,7 +95,7 @@ class Binding:
     factory: ModuleFactory
     is_packed: bool = False
 
-    def using(self, algorithm: Algorithm) -> "Binding":
+    def with_algorithm(self, algorithm: Algorithm) -> "Binding":
         """Return a binding of the same module and data to other options of the algorithm."""
         learner = algorithm.found.build(algorithm.options, self.problem, self.factory)
         return replace(self, algorithm=algorithm, learner=_episodic(algorithm, learner))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from metafleet.errors import ConfigError, DataError
 from metafleet.models.module_function import ModuleFunction
-from metafleet.models.packing import Layout
+from metafleet.models.packing import PackedLayout
 from metafleet.problem import LossFn
 
 
@@ -26,7 +26,7 @@ class CheckedLoss:
     """
 
     def __init__(self, loss: LossFn, function: ModuleFunction) -> None:
-        self.targets: Layout | None = None
+        self.targets: PackedLayout | None = None
         self._has_layout = False
         self._loss = loss
         self._function = function
@@ -36,7 +36,7 @@ class CheckedLoss:
         """Take the next targets as they come."""
         self.targets, self._has_layout = None, False
 
-    def require_layout(self, layout: Layout | None) -> None:
+    def require_layout(self, layout: PackedLayout | None) -> None:
         """Take the layout of the first targets, and refuse targets of another.
 
         Raises:
@@ -93,5 +93,5 @@ class CheckedLoss:
                 ) from error
 
 
-def _shown(layout: Layout | None) -> str:
+def _shown(layout: PackedLayout | None) -> str:
     return "a tensor" if layout is None else f"{layout.spec}".replace("\n", " ")[:200]

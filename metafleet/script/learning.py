@@ -147,7 +147,9 @@ class Learning:
         """Go on with another step size; what is bound and what is learned stay."""
         if algorithm == self.algorithm:
             return
-        bound = None if self.bound is None else self._made(self.bound.binding.using(algorithm))
+        bound = (
+            None if self.bound is None else self._made(self.bound.binding.with_algorithm(algorithm))
+        )
         self.algorithm, self.bound = algorithm, bound
 
     def decide(self) -> None:

@@ -27,7 +27,7 @@ _MOST_BYTES: Final = 2**28
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class SavedHeader:
     """What a file says besides tensors.
 
     Attributes:
@@ -69,7 +69,7 @@ class Header:
         return json.dumps({**values, "digest": _digest(values)})
 
     @classmethod
-    def from_text(cls, text: str) -> "Header":
+    def from_text(cls, text: str) -> "SavedHeader":
         """Read what ``to_text`` wrote.
 
         Raises:

@@ -20,7 +20,7 @@ from metafleet.script import saved_optimiser
 from metafleet.script.binding import Algorithm
 from metafleet.script.bound import Bound
 from metafleet.script.learning import Learning
-from metafleet.script.saved_header import Header
+from metafleet.script.saved_header import SavedHeader
 
 _KEY: Final = "metafleet"
 _OPTIMISER: Final = "optimiser"
@@ -41,7 +41,7 @@ def save(path: Path, bound: Bound, *, step: int) -> None:
     own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     binding = bound.binding
     inputs = binding.factory.inputs
-    header = Header(
+    header = SavedHeader(
         algorithm=binding.algorithm.name,
         options=dataclasses.asdict(binding.algorithm.options),
         step=step,
@@ -98,13 +98,13 @@ def load(path: Path, learning: Learning) -> None:
     learning.is_decided = header.step > 0 or learning.algorithm != asked
 
 
-def _read(path: Path) -> tuple[Header, Params]:
+def _read(path: Path) -> tuple[SavedHeader, Params]:
     """Read a file whose digests are right."""
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - files alone need it
 
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            header = Header.from_text((file.metadata() or {}).get(_KEY, ""))
+            header = SavedHeader.from_text((file.metadata() or {}).get(_KEY, ""))
             # clones: what the file holds goes when it is cut
             tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
     except FileNotFoundError as error:
@@ -118,7 +118,7 @@ def _read(path: Path) -> tuple[Header, Params]:
     return header, tensors
 
 
-def _check_algorithm(header: Header, algorithm: Algorithm) -> None:
+def _check_algorithm(header: SavedHeader, algorithm: Algorithm) -> None:
     """Refuse a file that another algorithm learned, or other options of it."""
     if header.algorithm != algorithm.name:
         raise CheckpointError(
@@ -136,7 +136,7 @@ def _check_algorithm(header: Header, algorithm: Algorithm) -> None:
             )
 
 
-def _restore(bound: Bound, header: Header, tensors: Params) -> None:
+def _restore(bound: Bound, header: SavedHeader, tensors: Params) -> None:
     """Put the file's tensors where they belong; nothing is changed if one does not fit."""
     targets, moments = _targets(bound), parted(tensors, _OPTIMISER)
     names = tensors.keys() - named(_OPTIMISER, moments).keys()

@@ -13,9 +13,9 @@ from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.loading import load_model
 from metafleet.inference.model_folder import check_free
 from metafleet.models.batch_norm import MODES
+from metafleet.orchestrator.cli.arguments import PathType, RunName
 from metafleet.orchestrator.cli.context import echo_json, load_settings
 from metafleet.orchestrator.cli.data_view import progress_bar
-from metafleet.orchestrator.cli.place import Place, RunName
 from metafleet.orchestrator.cli.reading import is_model, read_options, reading_options
 from metafleet.orchestrator.cli.taking import take_learned
 from metafleet.orchestrator.reporting.output import notify
@@ -25,12 +25,12 @@ from metafleet.orchestrator.reporting.output import notify
 @click.argument("base", type=RunName(), metavar="RUN|MODEL")
 @click.option(
     "--support",
-    type=Place(path_type=Path),
+    type=PathType(path_type=Path),
     required=True,
     help="A folder or manifest of labelled examples; a table of x and y for regression.",
 )
 @click.option(
-    "--out", type=Place(path_type=Path), required=True, help="The model's folder, to be made."
+    "--out", type=PathType(path_type=Path), required=True, help="The model's folder, to be made."
 )
 @click.option("--force", is_flag=True, help="Replace a model that is there.")
 @click.option(

@@ -6,9 +6,9 @@ from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord, RunStatus
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import FleetError, RunCancelledError
+from metafleet.orchestrator.cli.arguments import RunName
 from metafleet.orchestrator.cli.context import load_settings, open_records
 from metafleet.orchestrator.cli.execution import show_report
-from metafleet.orchestrator.cli.place import RunName
 from metafleet.orchestrator.cli.progress import watching
 from metafleet.orchestrator.runs.attached import AttachedRun, report_of
 

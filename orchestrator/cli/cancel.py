@@ -4,8 +4,8 @@ import click
 
 from metafleet.db.records import RunStatus
 from metafleet.db.repositories.runs import RunRepository
+from metafleet.orchestrator.cli.arguments import RunName
 from metafleet.orchestrator.cli.context import echo_json, load_settings, open_records
-from metafleet.orchestrator.cli.place import RunName
 
 
 @click.command("cancel")

@@ -15,10 +15,10 @@ from metafleet.data import registry
 from metafleet.data.bound import BoundData
 from metafleet.data.importing.record import find_record, get_record, imported_names
 from metafleet.errors import ConfigError, DataError
+from metafleet.orchestrator.cli.arguments import OutputFile, RunName
 from metafleet.orchestrator.cli.context import echo_json, private_data
 from metafleet.orchestrator.cli.data_import import import_data
 from metafleet.orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
-from metafleet.orchestrator.cli.place import OutputFile, RunName
 from metafleet.orchestrator.config.source import parse_value
 from metafleet.orchestrator.reporting.output import notify
 

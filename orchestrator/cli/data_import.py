@@ -17,19 +17,19 @@ from metafleet.data import registry
 from metafleet.data.decoding.registry import get_decoder, is_own
 from metafleet.data.importing.importer import ImportReport, absolute_path, import_folder
 from metafleet.data.importing.options import FolderOptions, Layout
-from metafleet.data.importing.problems import Problem, counted, first_lines, tally
+from metafleet.data.importing.problems import DataProblem, count_kinds, counted, first_lines
 from metafleet.data.importing.record import plain_name
 from metafleet.data.summary import DataSummary, no_progress
 from metafleet.errors import ConfigError, DataError
 from metafleet.files import write_whole
+from metafleet.orchestrator.cli.arguments import OutputFile, PathType
 from metafleet.orchestrator.cli.context import echo_json, private_data
 from metafleet.orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
-from metafleet.orchestrator.cli.place import OutputFile, Place
 from metafleet.orchestrator.config.source import parse_value
 
 
 @click.command("import")
-@click.argument("folder", type=Place(path_type=Path))
+@click.argument("folder", type=PathType(path_type=Path))
 @click.option("--name", help="What to call it; default: as the folder is called.")
 @click.option("--layout", type=click.Choice(get_args(Layout)), default="auto", show_default=True)
 @click.option("--label", default="", help="The column that says the class.")
@@ -174,7 +174,7 @@ def _lines(report: ImportReport, name: str) -> Iterator[str]:
         yield f"left out: {counted(report.problems)}"
 
 
-def _advice(problems: Sequence[Problem]) -> str:
+def _advice(problems: Sequence[DataProblem]) -> str:
     """Say what mends problems; what is fatal does not hide that the rest could be left out."""
     fatal = [problem for problem in problems if problem.is_fatal]
     them = "it" if len(problems) == 1 else "them"
@@ -182,7 +182,7 @@ def _advice(problems: Sequence[Problem]) -> str:
         return f"mend {them}, or leave {them} out with --skip-bad"
     if len(fatal) == len(problems):
         return f"mend {them}"
-    return f"mend {tally(fatal)}; --skip-bad leaves out the rest"
+    return f"mend {count_kinds(fatal)}; --skip-bad leaves out the rest"
 
 
 def _summarise(name: str, settings: Settings) -> DataSummary:
@@ -231,7 +231,7 @@ def _check_writable(path: Path) -> None:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
-def _write_problems(path: Path, problems: Sequence[Problem]) -> None:
+def _write_problems(path: Path, problems: Sequence[DataProblem]) -> None:
     lines = [json.dumps(dataclasses.asdict(problem), ensure_ascii=False) for problem in problems]
     with _readable_errors(path):
         write_whole(path, "".join(f"{line}\n" for line in lines).encode(), mode=None)

@@ -7,8 +7,8 @@ import click
 from metafleet.contracts.settings import Settings
 from metafleet.orchestrator.cli.context import echo_json
 from metafleet.orchestrator.doctor.finding import Finding, Severity
-from metafleet.orchestrator.doctor.machine import examine_machine
-from metafleet.orchestrator.doctor.services import examine_services
+from metafleet.orchestrator.doctor.machine import check_machine
+from metafleet.orchestrator.doctor.services import check_services
 
 _COLOURS = {Severity.OK: "green", Severity.WARN: "yellow", Severity.FAIL: "red"}
 
@@ -25,7 +25,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     metafleet doctor
     """
     settings = Settings.load()
-    findings = [*examine_machine(settings), *examine_services(settings)]
+    findings = [*check_machine(settings), *check_services(settings)]
     if as_json:
         echo_json([asdict(finding) for finding in findings])
     else:

@@ -4,20 +4,20 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from metafleet.db.records import AttemptTotal, Outcome, OuterStepRecord
+from metafleet.db.records import AttemptOutcome, AttemptTotal, OuterStepRecord
 from metafleet.orchestrator.cli.tables import make_facts
 from metafleet.orchestrator.engine.step import name_shards
 from metafleet.orchestrator.reporting.figures import counted
 
 _MEANINGS = {
-    Outcome.FAILED: "failed at their worker",
-    Outcome.LOST: "lost",
-    Outcome.REFUSED: "refused by their worker",
-    Outcome.REJECTED: "rejected results",
-    Outcome.MISSING: "without their tensors",
-    Outcome.LATE: "late results",
-    Outcome.CANCELLED: "cancelled",
-    Outcome.UNNEEDED: "dropped unstarted",
+    AttemptOutcome.FAILED: "failed at their worker",
+    AttemptOutcome.LOST: "lost",
+    AttemptOutcome.REFUSED: "refused by their worker",
+    AttemptOutcome.REJECTED: "rejected results",
+    AttemptOutcome.MISSING: "without their tensors",
+    AttemptOutcome.LATE: "late results",
+    AttemptOutcome.CANCELLED: "cancelled",
+    AttemptOutcome.UNNEEDED: "dropped unstarted",
 }
 _MOST_STEPS = 5
 
@@ -26,13 +26,13 @@ def engine_facts(totals: Sequence[AttemptTotal], steps: Sequence[OuterStepRecord
     """Lay out the counters, those that are not zero; None when no fleet was at work."""
     if not totals:
         return None
-    by_outcome = {outcome: _of(totals, outcome) for outcome in Outcome}
-    sent = by_outcome[Outcome.SENT]
+    by_outcome = {outcome: _of(totals, outcome) for outcome in AttemptOutcome}
+    sent, counting = by_outcome[AttemptOutcome.SENT], by_outcome[AttemptOutcome.COUNTED]
     made = sum(sent.values())
     table = make_facts()
     table.add_row(
         "engine",
-        f"{counted(made, 'attempt')} made, {sum(by_outcome[Outcome.COUNTED].values())} counted; "
+        f"{counted(made, 'attempt')} made, {sum(counting.values())} counted; "
         f"{sent.get('again', 0)} sent again, {counted(sent.get('backup', 0), 'backup')}",
     )
     for outcome, meaning in _MEANINGS.items():
@@ -43,7 +43,7 @@ def engine_facts(totals: Sequence[AttemptTotal], steps: Sequence[OuterStepRecord
     return table
 
 
-def _of(totals: Sequence[AttemptTotal], outcome: Outcome) -> dict[str, int]:
+def _of(totals: Sequence[AttemptTotal], outcome: AttemptOutcome) -> dict[str, int]:
     return {total.reason: total.n for total in totals if total.outcome == outcome}
 
 

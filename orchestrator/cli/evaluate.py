@@ -7,6 +7,7 @@ import click
 from metafleet.contracts.private_files import private_files
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.episode import META_TEST, SPLITS
+from metafleet.orchestrator.cli.arguments import RunName
 from metafleet.orchestrator.cli.context import (
     echo_json,
     load_settings,
@@ -15,7 +16,6 @@ from metafleet.orchestrator.cli.context import (
 )
 from metafleet.orchestrator.cli.evaluations import show_evaluations
 from metafleet.orchestrator.cli.logs import log_to
-from metafleet.orchestrator.cli.place import RunName
 from metafleet.orchestrator.cli.progress import watching
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.config.section import MOST

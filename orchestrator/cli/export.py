@@ -10,8 +10,8 @@ from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.loading import load_model
 from metafleet.inference.model_folder import check_free
 from metafleet.inference.onnx_export import check_onnx_path, export_onnx
+from metafleet.orchestrator.cli.arguments import PathType, RunName
 from metafleet.orchestrator.cli.context import load_settings
-from metafleet.orchestrator.cli.place import Place, RunName
 from metafleet.orchestrator.cli.reading import is_model
 from metafleet.orchestrator.cli.taking import get_run_for, take_learned
 
@@ -20,7 +20,7 @@ from metafleet.orchestrator.cli.taking import get_run_for, take_learned
 @click.argument("source", type=RunName(), metavar="RUN|MODEL")
 @click.option(
     "--out",
-    type=Place(path_type=Path),
+    type=PathType(path_type=Path),
     required=True,
     help="A folder to be made: safetensors and JSON; with --onnx, a file NAME.onnx.",
 )

@@ -12,16 +12,16 @@ from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.loading import load_model
 from metafleet.inference.prediction import Prediction, Value
 from metafleet.inference.prediction_file import check_out, write_predictions
+from metafleet.orchestrator.cli.arguments import OutputFile, PathType
 from metafleet.orchestrator.cli.context import load_settings
 from metafleet.orchestrator.cli.data_view import progress_bar
-from metafleet.orchestrator.cli.place import OutputFile, Place
 from metafleet.orchestrator.cli.reading import is_model, read_options, reading_options
 from metafleet.orchestrator.reporting.output import notify
 
 
 @click.command()
-@click.argument("model", type=Place(path_type=Path))
-@click.argument("folder", type=Place(path_type=Path))
+@click.argument("model", type=PathType(path_type=Path))
+@click.argument("folder", type=PathType(path_type=Path))
 @click.option(
     "--out",
     type=OutputFile(),

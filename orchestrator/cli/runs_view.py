@@ -27,6 +27,7 @@ from metafleet.db.repositories.jobs import JobRepository
 from metafleet.db.repositories.outer_steps import OuterStepRepository
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.orchestrator.autotune.calibration import Calibration
+from metafleet.orchestrator.cli.arguments import RunName
 from metafleet.orchestrator.cli.context import (
     echo_json,
     is_unused,
@@ -35,7 +36,6 @@ from metafleet.orchestrator.cli.context import (
     open_records,
 )
 from metafleet.orchestrator.cli.engine_view import engine_facts
-from metafleet.orchestrator.cli.place import RunName
 from metafleet.orchestrator.cli.tables import make_facts, make_table, show_table
 from metafleet.orchestrator.recording.left_rows import replay_left_rows
 from metafleet.orchestrator.reporting.figures import (

@@ -13,6 +13,7 @@ from metafleet.db.repositories import RunRepository, ServerRepository
 from metafleet.db.repositories.runs import refuse_reserved
 from metafleet.errors import ConfigError, MetafleetError
 from metafleet.experiments import find_experiment
+from metafleet.orchestrator.cli.arguments import PathType
 from metafleet.orchestrator.cli.context import (
     echo_json,
     load_settings,
@@ -22,7 +23,6 @@ from metafleet.orchestrator.cli.context import (
 from metafleet.orchestrator.cli.data_view import progress_bar
 from metafleet.orchestrator.cli.evaluations import show_seeds
 from metafleet.orchestrator.cli.execution import execute_watched, show_report
-from metafleet.orchestrator.cli.place import Place
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.config.naming import check_name
 from metafleet.orchestrator.reporting.output import notify, program, unread_is_fine
@@ -38,7 +38,7 @@ _AFTER_INTERRUPT = {
 
 
 @click.command()
-@click.argument("file", type=Place(path_type=Path))
+@click.argument("file", type=PathType(path_type=Path))
 @click.option(
     "--set",
     "overrides",
@@ -99,7 +99,7 @@ def submit(  # noqa: PLR0913 - one for each option
     for seed in wanted:
         config.with_seed(seed)
     data = open_data(config.data, settings.data_dir, allowed_packages=settings.allowed_packages)
-    data.check_origin()
+    data.check_place()
     with progress_bar() as progress:  # what needs no download is prepared
         if data.is_ready():
             data.prepare(progress)

@@ -10,7 +10,7 @@ from metafleet.execution.strategy import Precision, StrategyName
 from metafleet.orchestrator.config.section import MOST, Section
 
 
-class Engine(Section):
+class EngineSection(Section):
     """How the work is cut, computed and guarded.
 
     Only ``episodes_per_job``, ``device``, ``execution``, ``precision``, ``wire_dtype`` and

@@ -22,7 +22,7 @@ class EpisodeOverride(Section):
     parts: list[str] | None = None
 
 
-class Episodes(Section):
+class EpisodesSection(Section):
     """The shape of the episodes; see ``EpisodeShape``.
 
     Attributes:
@@ -79,7 +79,7 @@ class Episodes(Section):
         """Name the key that gives a field of one split's shape: "k_shot" or "meta_test.k_shot"."""
         return field if getattr(getattr(self, split), field) is None else f"{split}.{field}"
 
-    def changes_from(self, other: "Episodes", split: str) -> dict[str, Any]:
+    def changes_from(self, other: "EpisodesSection", split: str) -> dict[str, Any]:
         """Return key -> value of what one split's shape has otherwise than that of ``other``."""
         mine, its = self.shape(split), other.shape(split)
         return {

@@ -19,11 +19,11 @@ from metafleet.execution import Strategy
 from metafleet.execution.strategy import LARGEST_CHUNK, StrategyName
 from metafleet.models.registry import require_seen_names
 from metafleet.orchestrator.config import options
-from metafleet.orchestrator.config.engine import Engine
-from metafleet.orchestrator.config.episodes import Episodes
-from metafleet.orchestrator.config.judging import Test, Validation
+from metafleet.orchestrator.config.engine import EngineSection
+from metafleet.orchestrator.config.episodes import EpisodesSection
+from metafleet.orchestrator.config.judging import FinalTestSection, ValidationSection
 from metafleet.orchestrator.config.naming import NAME, NAME_EXPECTED
-from metafleet.orchestrator.config.outer import Outer
+from metafleet.orchestrator.config.outer import OuterSection
 from metafleet.orchestrator.config.problems import Blame, describe, raise_problems
 from metafleet.orchestrator.config.section import Section
 from metafleet.orchestrator.config.source import apply_overrides, read_toml
@@ -56,13 +56,13 @@ class ExperimentConfig(Section):
     description: str = ""
     seed: int = Field(default=1, ge=0, le=MAX_SEED)
     data: dict[str, Any]
-    episodes: Episodes
+    episodes: EpisodesSection
     model: dict[str, Any]
     learner: dict[str, Any]
-    outer: Outer
-    validation: Validation = Validation()
-    test: Test = Test()
-    engine: Engine = Engine()
+    outer: OuterSection
+    validation: ValidationSection = ValidationSection()
+    test: FinalTestSection = FinalTestSection()
+    engine: EngineSection = EngineSection()
     _blame: Blame = PrivateAttr(default_factory=lambda: Blame("configuration"))
 
     @classmethod
@@ -216,7 +216,7 @@ class ExperimentConfig(Section):
             raise ConfigError(f"{blamed}: {error}") from error
 
 
-def _require_deciding(key: str, episodes: Episodes, split: str) -> None:
+def _require_deciding(key: str, episodes: EpisodesSection, split: str) -> None:
     """Refuse an assigned key that decides nothing of a split's episodes.
 
     Raises:

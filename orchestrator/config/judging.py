@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from metafleet.orchestrator.config.section import MOST, Section
 
 
-class Validation(Section):
+class ValidationSection(Section):
     """When to validate, and on how much.
 
     Attributes:
@@ -30,15 +30,13 @@ class Validation(Section):
         return self
 
 
-class Test(Section):
+class FinalTestSection(Section):
     """The test after training.
 
     Attributes:
         episodes: how many episodes it has, >= 2.
         baselines: judge chance, nearest prototype and the initialisation as well.
     """
-
-    __test__ = False  # tells pytest that this is no test class
 
     episodes: int = Field(default=600, ge=2, le=MOST)
     baselines: bool = True

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from metafleet.orchestrator.config.section import MOST, MOST_AT_ONCE, MOST_WEIGHT, Section
 
 
-class Outer(Section):
+class OuterSection(Section):
     """The outer loop: how many steps, how large, which optimiser and schedule.
 
     Attributes:

@@ -47,7 +47,7 @@ def fail(topic: str, text: str, remedy: str) -> Finding:
     return Finding(topic, Severity.FAIL, text, remedy)
 
 
-def examine(topic: str, check: Callable[[], list[Finding]]) -> list[Finding]:
+def run_check(topic: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     """Run one check; an error of ours becomes a finding, its last clause the remedy."""
     try:
         return check()

@@ -13,7 +13,7 @@ from metafleet.contracts.settings import Settings
 from metafleet.contracts.version import code_version
 from metafleet.data.registry import DATASETS, is_made_of_parts, open_data
 from metafleet.errors import ConfigError
-from metafleet.orchestrator.doctor.finding import Finding, examine, fail, ok, warn
+from metafleet.orchestrator.doctor.finding import Finding, fail, ok, run_check, warn
 from metafleet.orchestrator.doctor.shadows import find_shadows
 from metafleet.orchestrator.embedded.server_binary import find_server
 from metafleet.orchestrator.embedded.stack_file import is_alive, read_stack
@@ -23,7 +23,7 @@ _ENOUGH_BYTES = 2 * _GIB
 _TOO_LITTLE_BYTES = _GIB // 4
 
 
-def examine_machine(settings: Settings) -> list[Finding]:
+def check_machine(settings: Settings) -> list[Finding]:
     """Look at everything that needs no server."""
     checks = {
         "versions": lambda: [_versions()],
@@ -33,7 +33,7 @@ def examine_machine(settings: Settings) -> list[Finding]:
         "data": lambda: _data(settings),
         "stack": lambda: [_stack(settings)],
     }
-    return [finding for topic, check in checks.items() for finding in examine(topic, check)]
+    return [finding for topic, check in checks.items() for finding in run_check(topic, check)]
 
 
 def _versions() -> Finding:

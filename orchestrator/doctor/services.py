@@ -12,7 +12,7 @@ from metafleet.contracts.settings import Settings, redact_url
 from metafleet.db.engine import Database
 from metafleet.db.repositories import RunQueue, ServerRepository
 from metafleet.db.schema import status
-from metafleet.orchestrator.doctor.finding import Finding, examine, fail, ok, warn
+from metafleet.orchestrator.doctor.finding import Finding, fail, ok, run_check, warn
 from metafleet.orchestrator.embedded.server_binary import MIN_VERSION
 from metafleet.orchestrator.engine.incompatible_workers import find_mismatch
 
@@ -21,11 +21,11 @@ _START_ONE = "start one with `metafleet up`, or `metafleet worker` on any machin
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
-def examine_services(settings: Settings) -> list[Finding]:
+def check_services(settings: Settings) -> list[Finding]:
     """Look at the database, at Redis, and at the workers if Redis answers."""
-    database = examine("database", lambda: [_database(settings)])
+    database = run_check("database", lambda: [_database(settings)])
     if all(finding.severity == "ok" for finding in database):
-        database += examine("queue", lambda: _queue(settings))
+        database += run_check("queue", lambda: _queue(settings))
     return [*database, *_redis(settings)]
 
 
@@ -75,12 +75,12 @@ def _redis(settings: Settings) -> list[Finding]:
                 "run `metafleet up`, set METAFLEET_BROKER_URL, or submit with --in-process",
             )
         ]
-    findings = examine("redis", lambda: _server("broker", str(settings.broker_url)))
+    findings = run_check("redis", lambda: _server("broker", str(settings.broker_url)))
     if settings.blobs_url and settings.blobs_url != settings.broker_url:
-        findings += examine("redis", lambda: _server("blobs", str(settings.blobs_url)))
+        findings += run_check("redis", lambda: _server("blobs", str(settings.blobs_url)))
     if all(finding.severity != "fail" for finding in findings):
         findings += _signing(settings)
-        findings += examine("workers", lambda: _workers(settings))
+        findings += run_check("workers", lambda: _workers(settings))
     return findings
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from metafleet.contracts.discarded_attempts import DiscardedAttempt
 from metafleet.contracts.job import ShardResult
-from metafleet.db.records import AttemptCountRecord, AttemptRecord, Outcome
+from metafleet.db.records import AttemptCountRecord, AttemptOutcome, AttemptRecord
 
 MOST_OF_A_STEP: Final = 100
 """Attempts of one step that get a row of their own; all are counted."""
@@ -31,7 +31,9 @@ class AttemptCounts:
         self._rows: list[AttemptRecord] = []
         self._left_of_run = MOST_OF_A_RUN
 
-    def count(self, epoch: int, stream: str, outcome: Outcome, reason: str, n: int = 1) -> None:
+    def count(
+        self, epoch: int, stream: str, outcome: AttemptOutcome, reason: str, n: int = 1
+    ) -> None:
         """Count ``n`` attempts of ``stream`` under ``epoch``."""
         key = (epoch, stream, outcome.value, reason)
         self._counts[key] += n
@@ -39,7 +41,7 @@ class AttemptCounts:
 
     def note(self, attempt: AttemptRecord) -> None:
         """Count an attempt that came to nothing, and keep it while there are not too many."""
-        self.count(attempt.epoch, attempt.stream, Outcome(attempt.outcome), attempt.reason)
+        self.count(attempt.epoch, attempt.stream, AttemptOutcome(attempt.outcome), attempt.reason)
         if len(self._rows) < min(MOST_OF_A_STEP, self._left_of_run):
             self._rows.append(attempt)
 
@@ -47,7 +49,7 @@ class AttemptCounts:
         """Count what workers dropped; ``epoch`` is for those of which the ledger kept no more."""
         for each in found:
             if each.step is None or each.shard is None or each.attempt is None:
-                self.count(epoch, each.stream, Outcome(each.outcome), each.reason, each.n)
+                self.count(epoch, each.stream, AttemptOutcome(each.outcome), each.reason, each.n)
                 continue
             self.note(
                 AttemptRecord(
@@ -93,16 +95,16 @@ class StepAttemptCounts:
         self.epoch = 0
         self.dropped = 0
 
-    def count(self, outcome: Outcome, reason: str = "") -> None:
+    def count(self, outcome: AttemptOutcome, reason: str = "") -> None:
         """Count an attempt that was sent, or that counts."""
         self._attempt_counts.count(self.epoch, self._stream, outcome, reason)
 
     def reject_unknown(self, reason: str) -> None:
         """Count a result of which nothing can be believed, not even whose it is."""
         self.dropped += 1
-        self.count(Outcome.REJECTED, reason)
+        self.count(AttemptOutcome.REJECTED, reason)
 
-    def drop(self, outcome: Outcome, reason: str, *, shard: int, attempt: int) -> None:
+    def drop(self, outcome: AttemptOutcome, reason: str, *, shard: int, attempt: int) -> None:
         """Note an attempt (from 0) that came to nothing and brought no result."""
         self.dropped += 1
         self._attempt_counts.note(
@@ -117,7 +119,9 @@ class StepAttemptCounts:
             )
         )
 
-    def drop_result(self, outcome: Outcome, reason: str, result: ShardResult, detail: str) -> None:
+    def drop_result(
+        self, outcome: AttemptOutcome, reason: str, result: ShardResult, detail: str
+    ) -> None:
         """Note an attempt that came to nothing although its worker answered."""
         self.dropped += 1
         self._attempt_counts.note(

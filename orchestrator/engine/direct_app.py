@@ -54,7 +54,7 @@ class DirectApp:
 
     def __init__(self, shelf: Shelf, signing_key: str) -> None:
         self._shelf, self._key = shelf, signing_key
-        self._incompatible_workers = Milestones()
+        self._foreign_callers = Milestones()
         self._app = Starlette(
             routes=[
                 Route(f"/states{_PATH}", self._send, methods=["GET"]),
@@ -68,7 +68,7 @@ class DirectApp:
         method, target = scope["method"], scope["raw_path"].decode("latin-1")
         found = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
         if not is_same(found, authorization(self._key, method, target)):
-            self._tell_of_stranger(scope["client"][0])
+            self._log_foreign_caller(scope["client"][0])
             await Response(None, _UNKNOWN, {"Connection": "close"})(scope, receive, send)
             return
         scope["state"]["caller"].welcome()
@@ -86,8 +86,8 @@ class DirectApp:
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-    def _tell_of_stranger(self, host: str) -> None:
-        n = self._incompatible_workers.count(host)
+    def _log_foreign_caller(self, host: str) -> None:
+        n = self._foreign_callers.count(host)
         if n:
             times = f", {n} times by now" if n > 1 else ""
             log.warning("a caller at %s does not know the signing key: hung up%s", host, times)

@@ -12,9 +12,9 @@ from metafleet.contracts.connections import Client
 from metafleet.contracts.exchange import Exchange
 from metafleet.contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_result
 from metafleet.contracts.keys import RunKeys, queue_list
-from metafleet.contracts.ledger import RunLedger, LeaseStatus
+from metafleet.contracts.ledger import LeaseStatus, RunLedger
 from metafleet.contracts.signing import verify
-from metafleet.db.records import Outcome
+from metafleet.db.records import AttemptOutcome
 from metafleet.errors import (
     BlobMissingError,
     ContractError,
@@ -131,7 +131,7 @@ class OpenStep:
         if epoch == self._epoch:
             return
         for shard, attempt in self.book.live_attempts():
-            self._attempt_counts.drop(Outcome.LOST, "epoch", shard=shard, attempt=attempt)
+            self._attempt_counts.drop(AttemptOutcome.LOST, "epoch", shard=shard, attempt=attempt)
         self.book.unsend_all()
         self._epoch = self._attempt_counts.epoch = epoch
         self._keys = self._run_keys.step(self.request.stream, self.request.step, epoch=epoch)
@@ -153,7 +153,7 @@ class OpenStep:
         """Open a new attempt of each shard in ``placed``, sent to its queue, and describe it."""
         sent_us = self._clock.now_us()  # asks Redis, which may be away: before anything is counted
         for index in placed:
-            self._attempt_counts.count(Outcome.SENT, self.book.kind_of_next(index))
+            self._attempt_counts.count(AttemptOutcome.SENT, self.book.kind_of_next(index))
         jobs = [
             InnerLoopJob(
                 run=self._run_keys.run,
@@ -235,7 +235,7 @@ class OpenStep:
             return
         if self._is_first(self._raws[result.shard]):
             self._attempt_counts.drop_result(
-                Outcome(result.status), result.reason, result, result.error
+                AttemptOutcome(result.status), result.reason, result, result.error
             )
             self._mark(result, workers_alive=workers_alive)
         self._reopen(result)
@@ -244,7 +244,7 @@ class OpenStep:
         """Refuse a committed result for a ``kind`` of reason; its shard is open again."""
         if self._is_first(self._raws[result.shard]):
             log.warning("%s: result of shard %d refused: %s", self.name, result.shard, reason)
-            self._attempt_counts.drop_result(Outcome.REJECTED, kind, result, reason)
+            self._attempt_counts.drop_result(AttemptOutcome.REJECTED, kind, result, reason)
             if not self.book.is_done(result.shard):
                 now_s = time.monotonic()
                 self.book.mark_failed(result.shard, result.attempt, reason, now_s=now_s)
@@ -310,7 +310,7 @@ class OpenStep:
             self.withdraw(result, f"{type(error).__name__}: {error}", kind=error.reason)
         else:
             self._sums.pop((result.shard, result.attempt), None)
-            self._attempt_counts.count(Outcome.COUNTED)
+            self._attempt_counts.count(AttemptOutcome.COUNTED)
             self.book.mark_done(result.shard, compute_s=result.compute_s)
             self.collector.drop_read()
 
@@ -334,7 +334,7 @@ class OpenStep:
                 f"{self.name}: shard {shard} hung and its worker's process was ended; `metafleet "
                 "up`, `metafleet worker` and pools start another, where it hung is in its log"
             )
-        self._attempt_counts.drop(Outcome.LOST, what, shard=shard, attempt=attempt)
+        self._attempt_counts.drop(AttemptOutcome.LOST, what, shard=shard, attempt=attempt)
 
     def _mark(self, result: ShardResult, *, workers_alive: int) -> None:
         """Note in the book what a result means that brought no sum; raises as ``take`` does."""

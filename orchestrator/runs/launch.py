@@ -97,7 +97,7 @@ def create_runs(
     """
     queue = queue or Queueing(detached=False)
     allowed = settings.allowed_packages
-    open_data(config.data, settings.data_dir, allowed_packages=allowed).check_origin()
+    open_data(config.data, settings.data_dir, allowed_packages=allowed).check_place()
     config = config.with_data(pin(config.data, settings.data_dir))
     data_digest = open_data(config.data, settings.data_dir, allowed_packages=allowed).digest()
     workload = Workload.build(

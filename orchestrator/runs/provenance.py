@@ -66,7 +66,7 @@ class RunProvenance:
         if text and text != self.fingerprint:
             try:
                 with self._database.session() as session:
-                    RunRepository(session).set_origin(
+                    RunRepository(session).set_provenance(
                         self._run_id,
                         host=socket.gethostname(),
                         fingerprint=json.loads(text) | {OUTER: outer_fingerprint()},

@@ -36,7 +36,7 @@ from metafleet.orchestrator.runs.provenance import ProvenanceRecorder, RunProven
 from metafleet.orchestrator.runs.run_lock import run_lock
 from metafleet.orchestrator.runs.tenure import EpochWatch, Tenure
 from metafleet.orchestrator.training.checkpoint import Checkpoint, CheckpointFolder
-from metafleet.orchestrator.training.checkpoint_header import Progress, Terms
+from metafleet.orchestrator.training.checkpoint_header import Terms, TrainingProgress
 from metafleet.orchestrator.training.contenders import Contender, baselines_of
 from metafleet.orchestrator.training.evaluation import (
     Judgement,
@@ -251,7 +251,7 @@ class RunSession:
             return found[0], found[1].terms
         if not self._options.from_start:
             self._require_no_checkpoint()
-        return Checkpoint(Progress(0), self._workload.init_state(), {}, None), {}
+        return Checkpoint(TrainingProgress(0), self._workload.init_state(), {}, None), {}
 
     def _prepare(self, start: Checkpoint, terms: Terms) -> None:
         """Settle what is left open, and have everything compiled that the run will need."""

@@ -17,9 +17,9 @@ from torch import Tensor
 from metafleet.errors import CheckpointError
 from metafleet.files import PART, write_whole
 from metafleet.orchestrator.training.checkpoint_header import (
-    Header,
-    Progress,
+    CheckpointHeader,
     Terms,
+    TrainingProgress,
     first_difference,
 )
 from metafleet.params import MetaState, Params, digest, flatten_state, unflatten_state
@@ -44,7 +44,7 @@ class Checkpoint:
             wants and there are.
     """
 
-    progress: Progress
+    progress: TrainingProgress
     state: MetaState
     moments: Params
     best: MetaState | None
@@ -125,7 +125,7 @@ class CheckpointFolder:
         data = save(
             # copies: right after a validation, ``best`` and ``state`` are the same tensors
             {name: tensor.clone() for name, tensor in checkpoint.tensors().items()},
-            metadata=Header(checkpoint.progress, self._terms, sha256).to_metadata(),
+            metadata=CheckpointHeader(checkpoint.progress, self._terms, sha256).to_metadata(),
         )
         path = self._folder / f"step-{checkpoint.progress.step:09d}.safetensors"
         try:
@@ -201,7 +201,7 @@ def read_checkpoint(path: Path, terms: Terms | None = None) -> tuple[Checkpoint,
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = Header.from_metadata(file.metadata() or {})
+            header = CheckpointHeader.from_metadata(file.metadata() or {})
             # clones: a view into the file is aligned as the header's length has it, and gone when
             # the file is cut
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118

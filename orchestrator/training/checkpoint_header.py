@@ -25,7 +25,7 @@ Terms = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TrainingProgress:
     """The numbers of a checkpoint.
 
     Attributes:
@@ -43,7 +43,7 @@ class Progress:
     is_unjudged: bool = False
 
     @classmethod
-    def from_json(cls, text: str) -> "Progress":
+    def from_json(cls, text: str) -> "TrainingProgress":
         """Read numbers and check their types and ranges.
 
         Raises:
@@ -60,7 +60,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class CheckpointHeader:
     """What a file says besides its tensors.
 
     Attributes:
@@ -70,7 +70,7 @@ class Header:
         has_digest: the file vouches for the above; False in format 1.
     """
 
-    progress: Progress
+    progress: TrainingProgress
     terms: Terms
     sha256: str
     has_digest: bool = True
@@ -86,7 +86,7 @@ class Header:
         return {**texts, _DIGEST: _digest(texts)}
 
     @classmethod
-    def from_metadata(cls, texts: Mapping[str, str]) -> "Header":
+    def from_metadata(cls, texts: Mapping[str, str]) -> "CheckpointHeader":
         """Read what ``to_metadata`` wrote, or format 1.
 
         Raises:
@@ -96,7 +96,7 @@ class Header:
         """
         found = texts.get("format")
         if found == FORMAT_WITHOUT_DIGEST and _DIGEST not in texts:
-            progress = Progress.from_json(texts["progress"])
+            progress = TrainingProgress.from_json(texts["progress"])
             return cls(progress, {}, texts["sha256"], has_digest=False)
         if found not in (FORMAT, FORMAT_WITHOUT_DIGEST):
             raise CheckpointError(f"is not a checkpoint of this version ({FORMAT})")
@@ -105,7 +105,9 @@ class Header:
         if found != FORMAT:
             raise CheckpointError(f"is damaged: {found!r} has no digest, and this header has")
         return cls(
-            Progress.from_json(texts["progress"]), json.loads(texts["terms"]), texts["sha256"]
+            TrainingProgress.from_json(texts["progress"]),
+            json.loads(texts["terms"]),
+            texts["sha256"],
         )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metafleet.errors import CheckpointError, NumericsError
 from metafleet.models.batch_norm import average_buffers
-from metafleet.orchestrator.config.outer import Outer
+from metafleet.orchestrator.config.outer import OuterSection
 from metafleet.params import MetaState, Params, unflatten_state
 
 _MOMENTS = {"adam": ("exp_avg", "exp_avg_sq", "step"), "sgd": ("momentum_buffer",)}
@@ -34,7 +34,7 @@ class OuterOptimiser:
         state: where to start; copied.
     """
 
-    def __init__(self, options: Outer, state: MetaState) -> None:
+    def __init__(self, options: OuterSection, state: MetaState) -> None:
         self._options = options
         self._params = {
             name: tensor.detach().clone().requires_grad_() for name, tensor in state.params.items()

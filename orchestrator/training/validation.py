@@ -1,4 +1,4 @@
-"""Validation beside training: a verdict is waited for only where something depends on it."""
+"""Validation next to training: a verdict is waited for only where something depends on it."""
 
 from dataclasses import dataclass, replace
 

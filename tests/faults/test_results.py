@@ -15,7 +15,7 @@ from metafleet.contracts.ledger import JobLedger
 from metafleet.contracts.settings import Settings
 from metafleet.contracts.signing import sign
 from metafleet.db.engine import Database
-from metafleet.db.records import Outcome
+from metafleet.db.records import AttemptOutcome
 from metafleet.db.repositories import AttemptCountRepository
 from metafleet.workers.inner_loop import InnerLoopRunner
 from tests.faults.running import EXPERIMENT, Running
@@ -119,5 +119,5 @@ def test_results_that_lie(fleet: Fleet, expected: str) -> None:
         database.session(read_only=True) as session,
     ):
         totals = AttemptCountRepository(session).totals(running.run.id)
-    refused = {each.reason: each.n for each in totals if each.outcome == Outcome.REJECTED}
+    refused = {each.reason: each.n for each in totals if each.outcome == AttemptOutcome.REJECTED}
     assert refused == dict.fromkeys(LIES, 1)

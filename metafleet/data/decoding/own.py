@@ -42,30 +42,30 @@ class OwnDecoder(Decoder):
 
     def check(self, options: Any) -> None:
         """Make sure that what decoding needs is installed."""
-        with self._told("check"):
+        with self._blamed("check"):
             self.own.check(options)
 
     def is_quick(self, options: Any) -> bool:
         """Return what the class says."""
-        with self._told("is_quick"):
+        with self._blamed("is_quick"):
             return bool(self.own.is_quick(options))
 
     def measured(
         self, options: Any, given: Mapping[str, Any], parts: Iterable[Readable]
     ) -> tuple[Any, Mapping[str, Any]]:
         """Fill in the options that depend on the data."""
-        with self._told("measured"):
+        with self._blamed("measured"):
             filled, found = self.own.measured(options, given, parts)
             return dataclasses.replace(filled), dict(found)
 
     def sizes(self, shape: tuple[int, ...]) -> Mapping[str, Any]:
         """Return the options that a shape tells."""
-        with self._told("sizes"):
+        with self._blamed("sizes"):
             return dict(self.own.sizes(shape))
 
     def example(self, options: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Return dtype and shape of one decoded item."""
-        with self._told("example"):
+        with self._blamed("example"):
             dtype, shape = self.own.example(options)
             found, sizes = np.dtype(dtype), tuple(shape)
         if found.kind not in _NUMBERS or not all(type(n) is int and n >= 1 for n in sizes):
@@ -78,7 +78,7 @@ class OwnDecoder(Decoder):
     def decode(self, source: bytes, options: Any) -> Array:
         """Decode one item to the dtype and shape of ``example``."""
         try:
-            with self._told("decode"):
+            with self._blamed("decode"):
                 item = self.own.decode(source, options)
         except DecodeError:
             raise
@@ -100,7 +100,7 @@ class OwnDecoder(Decoder):
         """Draw a decoded item as a tile."""
         from PIL import Image  # noqa: PLC0415 - only the sheet needs it
 
-        with self._told("draw"):
+        with self._blamed("draw"):
             tile = self.own.draw(item, fonts)
         if not isinstance(tile, Image.Image):
             raise DataError(
@@ -108,7 +108,7 @@ class OwnDecoder(Decoder):
             )
         return tile
 
-    def _told(self, what: str) -> AbstractContextManager[None]:
+    def _blamed(self, what: str) -> AbstractContextManager[None]:
         return readable_errors(f"kind {self.kind!r}: {what} failed")
 
 

@@ -36,11 +36,11 @@ class Cell:
     target: RowFile
 
 
-Outcome = tuple[Cell, str | None]
+DecodedCell = tuple[Cell, str | None]
 """A cell, and why it could not be decoded if it could not."""
 
 
-def decode_cells(cells: Sequence[Cell], n_processes: int | None) -> Iterator[Outcome]:
+def decode_cells(cells: Sequence[Cell], n_processes: int | None) -> Iterator[DecodedCell]:
     """Decode every cell; yield what came of each, in any order.
 
     Args:
@@ -64,7 +64,7 @@ def _n_processes(n_cells: int) -> int:
     return n_processes if n_processes > 1 else 0
 
 
-def _decode_here(cell: Cell) -> Outcome:
+def _decode_here(cell: Cell) -> DecodedCell:
     try:
         row = cell.decoder.decode(read_source(cell.source), cell.options)
     except DecodeError as error:
@@ -73,9 +73,9 @@ def _decode_here(cell: Cell) -> Outcome:
     return cell, None
 
 
-def _decode_in_workers(cells: Sequence[Cell], n_processes: int) -> Iterator[Outcome]:
+def _decode_in_workers(cells: Sequence[Cell], n_processes: int) -> Iterator[DecodedCell]:
     todo: queue.SimpleQueue[Cell] = queue.SimpleQueue()
-    done: queue.SimpleQueue[Outcome | BaseException] = queue.SimpleQueue()
+    done: queue.SimpleQueue[DecodedCell | BaseException] = queue.SimpleQueue()
     for cell in cells:
         todo.put(cell)
     stop = threading.Event()
@@ -99,7 +99,7 @@ def _decode_in_workers(cells: Sequence[Cell], n_processes: int) -> Iterator[Outc
 
 def _work(
     todo: "queue.SimpleQueue[Cell]",
-    done: "queue.SimpleQueue[Outcome | BaseException]",
+    done: "queue.SimpleQueue[DecodedCell | BaseException]",
     stop: threading.Event,
 ) -> None:
     try:
@@ -112,7 +112,7 @@ def _work(
         done.put(error)
 
 
-def _decode_in(process: DecodingProcess, cell: Cell) -> Outcome:
+def _decode_in(process: DecodingProcess, cell: Cell) -> DecodedCell:
     try:
         row = process.decode(cell.decoder, cell.options, cell.source)
     except DecodeError as error:

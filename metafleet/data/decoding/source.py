@@ -10,7 +10,7 @@ MAX_SOURCE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class FilePart:
+class FileBytes:
     """Bytes of a file.
 
     Attributes:
@@ -24,7 +24,7 @@ class FilePart:
     n_bytes: int | None = None
 
 
-Source = FilePart | bytes
+Source = FileBytes | bytes
 
 
 def read_source(source: Source) -> bytes:

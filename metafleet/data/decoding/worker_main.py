@@ -20,7 +20,7 @@ from typing import Any
 from metafleet.data.decoding.base import Decoder
 from metafleet.data.decoding.parquet_rows import read_rows
 from metafleet.data.decoding.registry import get_decoder
-from metafleet.data.decoding.source import FilePart, read_source
+from metafleet.data.decoding.source import FileBytes, read_source
 from metafleet.errors import MetafleetError
 from metafleet.options import parse_options
 from metafleet.sources import package_of
@@ -58,7 +58,7 @@ def decode(header: dict[str, Any], source: bytes | None) -> tuple[str | None, by
         sys.path += [place for place in header["places"] if place not in sys.path]
         decoder, options = _decoder(header["kind"], header["options"])
         if source is None:
-            part = FilePart(Path(header["path"]), header["offset"], header["n_bytes"])
+            part = FileBytes(Path(header["path"]), header["offset"], header["n_bytes"])
             source = read_source(part)
         return None, decoder.decode(source, options).tobytes()
     except MetafleetError as reason:

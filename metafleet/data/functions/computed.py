@@ -21,7 +21,7 @@ Function = Callable[[float], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Points:
+class PointSampling:
     """How the points of a function are drawn.
 
     Attributes:
@@ -46,7 +46,9 @@ class FunctionSource(EpisodeSource):
         points: how its points are drawn.
     """
 
-    def __init__(self, name: str, draw: Callable[[CounterRng], Function], points: Points) -> None:
+    def __init__(
+        self, name: str, draw: Callable[[CounterRng], Function], points: PointSampling
+    ) -> None:
         self._name, self._draw, self._points = name, draw, points
 
     @property

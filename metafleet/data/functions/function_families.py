@@ -13,7 +13,7 @@ from metafleet.data.functions.computed import (
     ComputedData,
     Function,
     FunctionSource,
-    Points,
+    PointSampling,
     between,
 )
 from metafleet.options import require
@@ -49,7 +49,7 @@ def _source(options: FunctionFamiliesOptions) -> FunctionSource:
     def draw(rng: CounterRng) -> Function:
         return draws[rng.index % len(draws)](rng)
 
-    points = Points(-5.0, 5.0, options.noise_std, options.noise_std)
+    points = PointSampling(-5.0, 5.0, options.noise_std, options.noise_std)
     return FunctionSource(FUNCTION_FAMILIES.name, draw, points)
 
 

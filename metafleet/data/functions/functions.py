@@ -67,7 +67,7 @@ class Functions(DataSet):
     origin = "yours: `path` names a CSV, TSV, JSON lines or Parquet file"
     Options = FunctionsOptions
 
-    def check_origin(self, options: FunctionsOptions) -> None:
+    def check_place(self, options: FunctionsOptions) -> None:
         """Make sure that the table is there."""
         path = Path(options.path).expanduser()
         if not options.path:
@@ -84,7 +84,7 @@ class Functions(DataSet):
 
     def prepare(self, options: FunctionsOptions, data_dir: Path, progress: Progress) -> None:
         """Make sure that the table is there; nothing is stored."""
-        self.check_origin(options)
+        self.check_place(options)
 
     def open_source(self, options: FunctionsOptions, data_dir: Path) -> FunctionTable:
         """Read the table.
@@ -93,7 +93,7 @@ class Functions(DataSet):
             DataMissingError: it is not there.
             DataError: a row, column or split is wrong; lists the first problems.
         """
-        self.check_origin(options)
+        self.check_place(options)
         return read_functions(
             Path(options.path).expanduser(),
             task=options.task,
@@ -106,7 +106,7 @@ class Functions(DataSet):
 
     def digest(self, options: FunctionsOptions, data_dir: Path) -> str:
         """Hash the file, and the options but for its place."""
-        self.check_origin(options)
+        self.check_place(options)
         facts = {name: asdict(options)[name] for name in _OPTIONS_OF_ROWS}
         facts["table"] = hash_file(Path(options.path).expanduser())
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

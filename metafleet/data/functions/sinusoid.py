@@ -10,7 +10,7 @@ from metafleet.data.functions.computed import (
     ComputedData,
     Function,
     FunctionSource,
-    Points,
+    PointSampling,
     between,
 )
 from metafleet.options import require
@@ -53,7 +53,7 @@ def _source(options: SinusoidOptions) -> FunctionSource:
         phase = options.phase_max * rng.uniform()
         return lambda x: amplitude * math.sin(x - phase)
 
-    points = Points(options.x_min, options.x_max, options.noise_std, query_noise_std=0.0)
+    points = PointSampling(options.x_min, options.x_max, options.noise_std, query_noise_std=0.0)
     return FunctionSource(SINUSOID.name, draw, points)
 
 

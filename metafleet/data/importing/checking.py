@@ -15,7 +15,7 @@ from metafleet.data.importing.decoding import decode_items, decoder_options
 from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.levels import say_lost_levels
 from metafleet.data.importing.options import FolderOptions
-from metafleet.data.importing.problems import Problem, ProblemLog
+from metafleet.data.importing.problems import DataProblem, ProblemLog
 from metafleet.data.importing.repeats import find_repeats
 from metafleet.data.importing.splits import assign_splits, check_splits
 from metafleet.data.summary import Progress
@@ -29,7 +29,7 @@ _LONGEST_CHARACTER = 4  # bytes of UTF-8: a text is cut between two characters
 
 
 @dataclass(frozen=True, slots=True)
-class Examination:
+class CheckedFolder:
     """A folder as it would be used.
 
     Attributes:
@@ -48,7 +48,7 @@ class Examination:
     decoded: Decoded
     rows: npt.NDArray[np.int64] | None
     splits: Mapping[str, str]
-    problems: tuple[Problem, ...]
+    problems: tuple[DataProblem, ...]
     notes: tuple[str, ...]
     measured: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -59,9 +59,9 @@ class Examination:
         return not any(problem.is_fatal for problem in self.problems)
 
 
-def examine(
+def check_folder(
     reading: Reading, ask: FolderOptions, *, scratch: Path, progress: Progress
-) -> Examination:
+) -> CheckedFolder:
     """Decode what was read and check it as a whole.
 
     Args:
@@ -77,7 +77,7 @@ def examine(
     log = ProblemLog()
     log.extend(reading.problems)
     if any(problem.is_fatal for problem in reading.problems):
-        return Examination((), {}, Decoded({}, {}, ()), None, {}, log.all(), reading.notes)
+        return CheckedFolder((), {}, Decoded({}, {}, ()), None, {}, log.all(), reading.notes)
     items = sorted(reading.items, key=lambda item: item.label)
     options, measured = decoder_options(ask, reading.kinds, items)
     decoded, failed = decode_items(
@@ -91,7 +91,7 @@ def examine(
     kept = [number for number in sound if items[number].label in used]
     pictures = {name: options[name] for name, kind in reading.kinds.items() if kind == "image"}
     kinds, lost = _held_kinds([items[number] for number in kept], reading.kinds)
-    return Examination(
+    return CheckedFolder(
         items=tuple(items[number] for number in kept),
         kinds=kinds,
         decoded=_of(kinds, decoded),

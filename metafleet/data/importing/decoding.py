@@ -6,8 +6,7 @@ from typing import Any, BinaryIO
 
 from metafleet.data.decoding.columns import Column, Decoded, decode_columns
 from metafleet.data.decoding.registry import get_decoder
-from metafleet.data.decoding.source import FilePart as FileBytes
-from metafleet.data.decoding.source import Source
+from metafleet.data.decoding.source import FileBytes, Source
 from metafleet.data.importing.item import Item
 from metafleet.data.importing.layouts.hdf5_part import Hdf5Part
 from metafleet.data.importing.options import FolderOptions

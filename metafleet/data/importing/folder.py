@@ -48,7 +48,7 @@ class Folder(ItemDataSet):
     def __init__(self, allowed_packages: Sequence[str] = ()) -> None:
         self._allowed_packages = allowed_packages
 
-    def check_origin(self, options: FolderOptions) -> None:
+    def check_place(self, options: FolderOptions) -> None:
         """Make sure that a folder is named, in one way, and is there."""
         if not options.path and not options.imported:
             raise ConfigError(
@@ -132,7 +132,7 @@ class Folder(ItemDataSet):
 
     def _require_place(self, options: FolderOptions) -> None:
         if not options.path and not options.imported:
-            self.check_origin(options)
+            self.check_place(options)
 
 
 def _refuse_reading(options: FolderOptions) -> None:

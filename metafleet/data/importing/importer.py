@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from metafleet.data.decoding.registry import DECODERS, get_decoder, import_kinds, is_own
-from metafleet.data.importing.checking import Examination, examine
+from metafleet.data.importing.checking import CheckedFolder, check_folder
 from metafleet.data.importing.item import Reading
 from metafleet.data.importing.options import FolderOptions
-from metafleet.data.importing.problems import Problem, counted, tally
+from metafleet.data.importing.problems import DataProblem, count_kinds, counted
 from metafleet.data.importing.reading import read_items
 from metafleet.data.importing.record import (
     ImportRecord,
@@ -57,7 +57,7 @@ class ImportReport:
     """
 
     prepared: PreparedData | None
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[DataProblem, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -96,25 +96,25 @@ def bring_in(
     import_kinds(options.own_kinds, allowed_packages=allowed_packages)
     reading = read_items(folder_path(options), options)
     folder = folder_of(data_dir, _NAME, _recipe(options, reading))
-    told: list[Examination] = []
+    seen: list[CheckedFolder] = []
 
     def make(scratch: Path) -> Content:
-        examination = examine(reading, options, scratch=scratch, progress=progress)
-        told.append(examination)
-        if not examination.is_usable(skip_bad=options.skip_bad):
+        checked = check_folder(reading, options, scratch=scratch, progress=progress)
+        seen.append(checked)
+        if not checked.is_usable(skip_bad=options.skip_bad):
             raise _RefusedError
-        return _content(examination, options, reading)
+        return _content(checked, options, reading)
 
     try:
         prepared = find_or_decode(folder, make)
     except _RefusedError:
-        return ImportReport(None, told[0].problems, told[0].notes)
-    if told:
-        return ImportReport(prepared, told[0].problems, told[0].notes)
+        return ImportReport(None, seen[0].problems, seen[0].notes)
+    if seen:
+        return ImportReport(prepared, seen[0].problems, seen[0].notes)
     return ImportReport(prepared, (), reading.notes)
 
 
-def refusal(options: FolderOptions, problems: tuple[Problem, ...]) -> DataError:
+def refusal(options: FolderOptions, problems: tuple[DataProblem, ...]) -> DataError:
     """Say in one line why a folder was not prepared."""
     return DataError(
         f"{options.path} has {counted(problems)}, the first: "
@@ -139,7 +139,7 @@ def find_kept(options: FolderOptions, data_dir: Path) -> PreparedData | None:
 
 
 class _RefusedError(Exception):
-    """The folder has problems; the examination has them."""
+    """The folder has problems; what was checked has them."""
 
 
 def _recipe(options: FolderOptions, reading: Reading) -> dict[str, Any]:
@@ -169,40 +169,40 @@ def _deciding(options: FolderOptions) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in (*_NOT_ASKED, *later)}
 
 
-def _content(examination: Examination, options: FolderOptions, reading: Reading) -> Content:
-    counts = Counter(item.label for item in examination.items)
-    groups = {item.label: item.group for item in examination.items}
+def _content(checked: CheckedFolder, options: FolderOptions, reading: Reading) -> Content:
+    counts = Counter(item.label for item in checked.items)
+    groups = {item.label: item.group for item in checked.items}
     return Content(
         classes=[ClassInfo(label, groups[label], n) for label, n in counts.items()],
-        arrays=examination.decoded.arrays,
+        arrays=checked.decoded.arrays,
         present={},
-        facts=_facts(examination, options, reading),
-        masks=examination.decoded.masks,
-        kinds=examination.kinds,
-        rows=examination.rows,
+        facts=_facts(checked, options, reading),
+        masks=checked.decoded.masks,
+        kinds=checked.kinds,
+        rows=checked.rows,
         splits={
-            split: [label for label in counts if examination.splits[label] == split]
+            split: [label for label in counts if checked.splits[label] == split]
             for split in SPLITS
-            if split in examination.splits.values()
+            if split in checked.splits.values()
         },
-        recipe=_asked(options) | _measured(examination),
+        recipe=_asked(options) | _measured(checked),
     )
 
 
-def _measured(examination: Examination) -> dict[str, Any]:
+def _measured(checked: CheckedFolder) -> dict[str, Any]:
     """Say what the options left to the data: the same holds for what a model is asked later."""
-    return {MEASURED: dict(examination.measured)} if examination.measured else {}
+    return {MEASURED: dict(checked.measured)} if checked.measured else {}
 
 
-def _facts(examination: Examination, options: FolderOptions, reading: Reading) -> dict[str, str]:
+def _facts(checked: CheckedFolder, options: FolderOptions, reading: Reading) -> dict[str, str]:
     facts = {"source": str(folder_path(options))}
-    for number, note in enumerate(examination.notes, 1):
+    for number, note in enumerate(checked.notes, 1):
         facts[f"note {number}"] = note
-    if examination.problems:
-        n_items = len(reading.items) - len(examination.items)
-        facts["left out"] = f"{tally(examination.problems)}; of the items read, {n_items}"
-    for kind in dict.fromkeys(problem.kind for problem in examination.problems):
-        places = [problem.where for problem in examination.problems if problem.kind == kind]
+    if checked.problems:
+        n_items = len(reading.items) - len(checked.items)
+        facts["left out"] = f"{count_kinds(checked.problems)}; of the items read, {n_items}"
+    for kind in dict.fromkeys(problem.kind for problem in checked.problems):
+        places = [problem.where for problem in checked.problems if problem.kind == kind]
         more = f" and {len(places) - _PLACES_TOLD} more" if len(places) > _PLACES_TOLD else ""
         facts[f"left out, {kind}"] = ", ".join(places[:_PLACES_TOLD]) + more
     return facts

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from metafleet.data.importing.part import Part
-from metafleet.data.importing.problems import Problem
+from metafleet.data.importing.problems import DataProblem
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Reading:
     layout: str
     items: tuple[Item, ...]
     kinds: Mapping[str, str]
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[DataProblem, ...] = ()
     notes: tuple[str, ...] = field(default=())
     fingerprint: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from metafleet.data.decoding.source import FilePart as FileBytes
-from metafleet.data.decoding.source import Source, read_source
+from metafleet.data.decoding.source import FileBytes, Source, read_source
 
 
 class Part(Protocol):

@@ -53,7 +53,7 @@ SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class DataProblem:
     """One thing that is wrong.
 
     Attributes:
@@ -76,28 +76,28 @@ class ProblemLog:
     """Collects problems; not shared between threads."""
 
     def __init__(self) -> None:
-        self._problems: list[Problem] = []
+        self._problems: list[DataProblem] = []
 
     def __len__(self) -> int:
         return len(self._problems)
 
     def add(self, kind: str, where: str, message: str) -> None:
         """Note a problem that leaving its rows out mends."""
-        self._problems.append(Problem(kind, one_line(where), one_line(message)))
+        self._problems.append(DataProblem(kind, one_line(where), one_line(message)))
 
     def add_fatal(self, kind: str, where: str, message: str) -> None:
         """Note a problem that cannot be left out."""
-        self._problems.append(Problem(kind, one_line(where), one_line(message), is_fatal=True))
+        self._problems.append(DataProblem(kind, one_line(where), one_line(message), is_fatal=True))
 
-    def extend(self, problems: Iterable[Problem]) -> None:
+    def extend(self, problems: Iterable[DataProblem]) -> None:
         """Note several."""
         self._problems.extend(problems)
 
-    def all(self) -> tuple[Problem, ...]:
+    def all(self) -> tuple[DataProblem, ...]:
         """Return all, in the order in which they were noted."""
         return tuple(self._problems)
 
-    def fatal(self) -> tuple[Problem, ...]:
+    def fatal(self) -> tuple[DataProblem, ...]:
         """Return all, if one of them cannot be left out; else nothing."""
         return self.all() if any(problem.is_fatal for problem in self._problems) else ()
 
@@ -109,13 +109,13 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def tally(problems: Sequence[Problem]) -> str:
+def count_kinds(problems: Sequence[DataProblem]) -> str:
     """Say how many there are of each kind: "3 missing-file, 1 empty-label"."""
     counts = Counter(problem.kind for problem in problems)
     return ", ".join(f"{n} {kind}" for kind, n in counts.most_common())
 
 
-def first_lines(problems: Sequence[Problem], all_by: str = "") -> list[str]:
+def first_lines(problems: Sequence[DataProblem], all_by: str = "") -> list[str]:
     """Return a line for each of the first ``SHOWN``, and one that counts the rest.
 
     Args:
@@ -127,7 +127,7 @@ def first_lines(problems: Sequence[Problem], all_by: str = "") -> list[str]:
     return lines if n <= 0 else [*lines, f"... and {n} more{all_by}"]
 
 
-def counted(problems: Sequence[Problem]) -> str:
+def counted(problems: Sequence[DataProblem]) -> str:
     """Say how many there are, and of which kinds: "2 problems (1 empty-file, 1 bad-audio)"."""
     noun = "problem" if len(problems) == 1 else "problems"
-    return f"{len(problems)} {noun} ({tally(problems)})"
+    return f"{len(problems)} {noun} ({count_kinds(problems)})"

@@ -94,7 +94,7 @@ AnyFile = RemoteFile | UnpinnedFile
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long a download keeps trying.
 
     Attributes:
@@ -117,7 +117,7 @@ def download(
     folder: Path,
     *,
     progress: Progress = no_progress,
-    patience: Patience | None = None,
+    retry: RetryPolicy | None = None,
 ) -> Path:
     """Bring ``remote`` into ``folder`` unless it is there; safe in concurrent processes.
 
@@ -129,7 +129,7 @@ def download(
     try:
         with exclusive(folder / f".{remote.name}.lock"):
             if not remote.is_at(target):
-                _fetch(remote, target, progress, patience or Patience())
+                _fetch(remote, target, progress, retry or RetryPolicy())
     except OSError as error:
         kept = "" if remote.n_bytes is None else "what was downloaded is kept, "
         raise DataError(
@@ -145,7 +145,7 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _fetch(remote: AnyFile, target: Path, progress: Progress, patience: Patience) -> None:
+def _fetch(remote: AnyFile, target: Path, progress: Progress, retry: RetryPolicy) -> None:
     part = target.with_name(f"{remote.name}.part")
     with contextlib.ExitStack() as at_end:
         if remote.n_bytes is None:
@@ -153,7 +153,7 @@ def _fetch(remote: AnyFile, target: Path, progress: Progress, patience: Patience
         was_resumed = True
         while was_resumed:
             was_resumed = _n_kept(remote, part) > 0
-            _complete(remote, part, progress, patience)
+            _complete(remote, part, progress, retry)
             try:
                 remote.check(part)
                 break
@@ -177,17 +177,17 @@ def _n_kept(remote: AnyFile, part: Path) -> int:
     return size
 
 
-def _complete(remote: AnyFile, part: Path, progress: Progress, patience: Patience) -> None:
+def _complete(remote: AnyFile, part: Path, progress: Progress, retry: RetryPolicy) -> None:
     failures = 0
     kept = _n_kept(remote, part)
     while kept != remote.n_bytes:
         try:
-            return _continue(remote, part, kept, progress, patience.timeout_s)
+            return _continue(remote, part, kept, progress, retry.timeout_s)
         except _ConnectionFailedError as error:
             why = str(error)
         before, kept = kept, _n_kept(remote, part)
         failures = 0 if kept > before else failures + 1
-        if failures >= patience.attempts:
+        if failures >= retry.attempts:
             again = "run it again"
             if remote.n_bytes is not None:
                 again = f"{kept} of {remote.n_bytes} bytes are kept, run it again to go on"
@@ -195,7 +195,7 @@ def _complete(remote: AnyFile, part: Path, progress: Progress, patience: Patienc
                 f"cannot download {remote.url}: {why}; {again}, or put the file at "
                 f"{part.with_suffix('')}"
             )
-        time.sleep(patience.wait_s * 2 ** max(failures - 1, 0))
+        time.sleep(retry.wait_s * 2 ** max(failures - 1, 0))
 
 
 def _continue(

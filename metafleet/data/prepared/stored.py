@@ -79,7 +79,7 @@ class StoredDataSet(ItemDataSet, Generic[OptionsT]):
             f"data set {self.name!r} is not in {folder} and has no download; {self.how_to_get}"
         )
 
-    def check_origin(self, options: OptionsT) -> None:
+    def check_place(self, options: OptionsT) -> None:
         """Make sure that ``root``, if it is given, holds the data set."""
         if options.root:
             found = self._look(Path(options.root).expanduser(), options)
@@ -96,7 +96,7 @@ class StoredDataSet(ItemDataSet, Generic[OptionsT]):
 
     def prepare(self, options: OptionsT, data_dir: Path, progress: Progress) -> PreparedData:
         """Download unless ``root`` is given or the data are there; read and store."""
-        self.check_origin(options)
+        self.check_place(options)
         if not options.root and not self.is_ready(options, data_dir):
             self.download(options, data_dir / self.name, progress)
         return self._open(options, data_dir, progress)

@@ -35,7 +35,7 @@ from typing import Any, Literal
 from metafleet.data.decoding.audio import AudioOptions
 from metafleet.data.decoding.columns import Column, DecodeProblem, decode_columns
 from metafleet.data.decoding.image import ImageOptions
-from metafleet.data.decoding.source import FilePart, Source
+from metafleet.data.decoding.source import FileBytes, Source
 from metafleet.data.decoding.text import TextOptions
 from metafleet.data.decoding.video import VideoOptions
 from metafleet.data.prepared.class_data import Splits
@@ -236,7 +236,7 @@ def _whole(concept: Concept, folder: Path, options: ConceptsOptions) -> dict[str
 
 def _add(found: dict[str, Source], modality: str, folder: Path, path: str | None) -> None:
     if path:
-        found[modality] = FilePart(folder / path)
+        found[modality] = FileBytes(folder / path)
 
 
 def _classes(items: Sequence[_Item]) -> list[ClassInfo]:

@@ -119,7 +119,7 @@ class Fsdd(StoredDataSet[FsddOptions]):
             "image": "image" in options.modalities,
         }
 
-    def check_origin(self, options: FsddOptions) -> None:
+    def check_place(self, options: FsddOptions) -> None:
         """Make sure that ``root`` and ``digits`` are what they should be, as far as needed."""
         if "image" in options.modalities and _find_digits(options) is None:
             raise DataMissingError(
@@ -127,7 +127,7 @@ class Fsdd(StoredDataSet[FsddOptions]):
                 "folder with t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, gzipped or not, or "
                 "the npz; set data.digits, or leave out 'image'"
             )
-        super().check_origin(options)
+        super().check_place(options)
 
     def find_original(self, root: Path, options: FsddOptions) -> Original | str:
         """Look for the recordings."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from metafleet.data.decoding.source import FilePart, Source
+from metafleet.data.decoding.source import FileBytes, Source
 from metafleet.data.prepared.download import UnpinnedFile, hash_file
 from metafleet.errors import DataCorruptError
 
@@ -101,7 +101,7 @@ def _fingerprint(files: Mapping[Key, Path]) -> str:
 
 
 def _parts(files: Mapping[Key, Path]) -> Mapping[Key, Source]:
-    return {key: FilePart(path) for key, path in files.items()}
+    return {key: FileBytes(path) for key, path in files.items()}
 
 
 def _read_archive(path: Path) -> dict[Key, bytes]:

@@ -24,7 +24,7 @@ from metafleet.data.sets.omniglot_classes import (
     split_characters,
 )
 from metafleet.data.sets.omniglot_files import IMAGE_FILES, STROKE_FILES
-from metafleet.data.sets.omniglot_readers import Drawings, Source, find_source
+from metafleet.data.sets.omniglot_readers import Drawings, OmniglotSource, find_source
 from metafleet.data.strokes import rotate
 from metafleet.data.summary import Progress
 from metafleet.options import require
@@ -116,7 +116,9 @@ class Omniglot(StoredDataSet[OmniglotOptions]):
             download(remote, folder, progress=progress)
 
 
-def _read(source: Source, options: OmniglotOptions, scratch: Path, progress: Progress) -> Content:
+def _read(
+    source: OmniglotSource, options: OmniglotOptions, scratch: Path, progress: Progress
+) -> Content:
     drawings = source.read(options.needs_strokes, progress)
     return _content(drawings, source.kind, rotations=options.rotations)
 

@@ -49,7 +49,7 @@ class Drawings:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class OmniglotSource:
     """Omniglot found on disk.
 
     Attributes:
@@ -65,7 +65,7 @@ class Source:
     read: Callable[[bool, Progress], Drawings]
 
 
-def find_source(root: Path) -> Source | None:
+def find_source(root: Path) -> OmniglotSource | None:
     """Look for Omniglot at ``root``: the npz itself, or a folder that holds one of the forms.
 
     Raises:
@@ -91,11 +91,11 @@ def find_source(root: Path) -> Source | None:
     return None
 
 
-def _npz_source(path: Path) -> Source:
-    return Source("npz", True, hash_file(path), partial(_read_npz, path))
+def _npz_source(path: Path) -> OmniglotSource:
+    return OmniglotSource("npz", True, hash_file(path), partial(_read_npz, path))
 
 
-def _zip_source(base: Path, images: list[Path]) -> Source:
+def _zip_source(base: Path, images: list[Path]) -> OmniglotSource:
     strokes = [base / f"strokes_{part}.zip" for part in _SETS]
     has_strokes = all(path.is_file() for path in strokes)
     files = images + (strokes if has_strokes else [])
@@ -106,10 +106,10 @@ def _zip_source(base: Path, images: list[Path]) -> Source:
             return _read_members(base, _zip_readers(images, stack), wanted, progress)
 
     fingerprint = hashlib.sha256("".join(map(hash_file, files)).encode()).hexdigest()
-    return Source("zip", has_strokes, fingerprint, read)
+    return OmniglotSource("zip", has_strokes, fingerprint, read)
 
 
-def _folder_source(base: Path, images: list[Path]) -> Source:
+def _folder_source(base: Path, images: list[Path]) -> OmniglotSource:
     strokes = [base / f"strokes_{part}" for part in _SETS]
     has_strokes = all(path.is_dir() for path in strokes)
     paths = _files(images + (strokes if has_strokes else []))
@@ -122,7 +122,7 @@ def _folder_source(base: Path, images: list[Path]) -> Source:
         wanted = _folder_readers(strokes) if with_strokes else None
         return _read_members(base, _folder_readers(images), wanted, progress)
 
-    return Source("folder", has_strokes, sha.hexdigest(), read)
+    return OmniglotSource("folder", has_strokes, sha.hexdigest(), read)
 
 
 def _files(folders: Iterable[Path]) -> list[Path]:

@@ -146,7 +146,7 @@ class TestRuns:
             runs.set_progress(run.id, steps_done=4)
             runs.set_progress(run.id, checkpoint_sha256="a" * 64)
             runs.set_progress(run.id)
-            runs.set_origin(run.id, host="other", fingerprint={"threads": "2"})
+            runs.set_provenance(run.id, host="other", fingerprint={"threads": "2"})
 
             found = runs.get(run.id)
         assert (found.steps_done, found.checkpoint_sha256) == (4, "a" * 64)

@@ -6,7 +6,7 @@ import yaml
 
 from metafleet.contracts.celery_app import make_app
 from metafleet.contracts.keys import queue_of
-from metafleet.orchestrator.config.engine import Engine
+from metafleet.orchestrator.config.engine import EngineSection
 from tests.paths import REPOSITORY
 
 COMPOSE_TEXT = (REPOSITORY / "docker-compose.yml").read_text()
@@ -162,7 +162,7 @@ def test_every_lasting_service_says_whether_it_is_well(name: str) -> None:
 def test_a_stopped_worker_may_end_its_longest_job(name: str) -> None:
     grace_s = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
 
-    assert grace_s > Engine().job_deadline_s
+    assert grace_s > EngineSection().job_deadline_s
 
 
 @pytest.mark.parametrize("name", WORKERS)

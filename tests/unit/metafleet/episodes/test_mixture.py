@@ -260,7 +260,7 @@ def test_data_sets_are_mixed_by_configuration(tmp_path: Path) -> None:
     ]
     assert names == ["time", "x", "x", "x"]
     assert registry.open_data(options, tmp_path).is_ready()
-    registry.open_data(options, Path()).check_origin()
+    registry.open_data(options, Path()).check_place()
     summary = registry.open_data(options, tmp_path).summarise()
     assert set(summary.modalities) == {"sinusoid.x", "function_families.x", "bends.x"}
 

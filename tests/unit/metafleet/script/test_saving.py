@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from metafleet import MetaLearner
 from metafleet.errors import CheckpointError
 from metafleet.params import digest
-from metafleet.script.saved_header import Header
+from metafleet.script.saved_header import SavedHeader
 from tests.unit.metafleet.script.modules import conv_net, dense_net, image_episode, vector_episode
 
 SGD = {"optimiser": lambda params: torch.optim.SGD(params, lr=0.01, momentum=0.9)}
@@ -198,11 +198,11 @@ def test_no_byte_of_a_header_can_change_without_notice(tmp_path: Path) -> None:
     saved(path)
     with safe_open(path, "pt") as file:
         text = file.metadata()["metafleet"]
-    whole, random = Header.from_text(text), Random(6)
+    whole, random = SavedHeader.from_text(text), Random(6)
     for at, before in enumerate(text):
         changed = chr(ord(before) ^ 1 << random.randrange(7))
         try:
-            assert Header.from_text(text[:at] + changed + text[at + 1 :]) == whole
+            assert SavedHeader.from_text(text[:at] + changed + text[at + 1 :]) == whole
         except CheckpointError as error:
             assert "\n" not in str(error)
 

@@ -16,7 +16,7 @@ from metafleet.db.repositories import RunRepository, ServerRepository
 from metafleet.db.schema import upgrade
 from metafleet.orchestrator.doctor import machine, services
 from metafleet.orchestrator.doctor.finding import Finding, Severity
-from metafleet.orchestrator.doctor.services import examine_services
+from metafleet.orchestrator.doctor.services import check_services
 from tests.databases import new_run
 
 
@@ -40,7 +40,7 @@ def hung_port() -> Iterator[int]:
 
 
 def test_a_fresh_machine_is_well_and_says_how_to_get_redis(settings: Settings) -> None:
-    findings = [*machine.examine_machine(settings), *services.examine_services(settings)]
+    findings = [*machine.check_machine(settings), *services.check_services(settings)]
 
     assert not [finding for finding in findings if finding.severity is Severity.FAIL]
     assert of(findings, "redis") == Finding(
@@ -60,9 +60,7 @@ def test_a_redis_that_is_not_there_fails(settings: Settings) -> None:
         port = probe.getsockname()[1]
 
     finding = of(
-        services.examine_services(
-            replace(settings, broker_url=f"redis://:words@127.0.0.1:{port}/0")
-        ),
+        services.check_services(replace(settings, broker_url=f"redis://:words@127.0.0.1:{port}/0")),
         "redis",
     )
 
@@ -77,7 +75,7 @@ def test_a_redis_that_hangs_fails_within_seconds(
     monkeypatch.setattr(services, "_TIMEOUT_S", 0.2)
 
     finding = of(
-        services.examine_services(replace(settings, broker_url=f"redis://127.0.0.1:{hung_port}/0")),
+        services.check_services(replace(settings, broker_url=f"redis://127.0.0.1:{hung_port}/0")),
         "redis",
     )
 
@@ -87,7 +85,7 @@ def test_a_redis_that_hangs_fails_within_seconds(
 
 def test_a_broker_url_of_another_kind_fails(settings: Settings) -> None:
     finding = of(
-        services.examine_services(replace(settings, broker_url="amqp://guest@host")), "redis"
+        services.check_services(replace(settings, broker_url="amqp://guest@host")), "redis"
     )
 
     assert finding.severity is Severity.FAIL
@@ -103,7 +101,7 @@ def test_a_broker_url_of_another_kind_fails(settings: Settings) -> None:
     ],
 )
 def test_a_database_that_cannot_be_used_fails(settings: Settings, url: str, text: str) -> None:
-    finding = of(services.examine_services(replace(settings, database_url=url)), "database")
+    finding = of(services.check_services(replace(settings, database_url=url)), "database")
 
     assert finding.severity is Severity.FAIL
     assert text in finding.text
@@ -113,26 +111,26 @@ def test_a_database_that_cannot_be_used_fails(settings: Settings, url: str, text
 def test_a_database_that_is_up_to_date_is_well(settings: Settings) -> None:
     upgrade(settings.database_url)
 
-    assert of(services.examine_services(settings), "database").severity is Severity.OK
+    assert of(services.check_services(settings), "database").severity is Severity.OK
 
 
 def test_queued_runs_without_a_server_warn(settings: Settings) -> None:
     with Database.open(settings.database_url) as database, database.session() as session:
         RunRepository(session).add(replace(new_run(), detached=True))
-    waiting = of(examine_services(settings), "queue")
+    waiting = of(check_services(settings), "queue")
     assert (waiting.severity, waiting.text) == (Severity.WARN, "1 queued runs, and no server")
     assert "metafleet serve" in waiting.remedy
 
     with Database.open(settings.database_url) as database, database.session() as session:
         ServerRepository(session).beat("h:1/a", host="h", pid=1, max_runs=2)
-    served = of(examine_services(settings), "queue")
+    served = of(check_services(settings), "queue")
     assert (served.severity, served.text) == (Severity.OK, "1 runs wait; 1 servers: h:1")
 
 
 def test_a_file_where_home_should_be_fails(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
 
-    finding = of(machine.examine_machine(replace(settings, home=tmp_path / "taken")), "home")
+    finding = of(machine.check_machine(replace(settings, home=tmp_path / "taken")), "home")
 
     assert finding.severity is Severity.FAIL
     assert finding.remedy == "set METAFLEET_HOME elsewhere"
@@ -144,7 +142,7 @@ def test_a_full_disk_fails_and_a_small_one_warns(
     def free(size: int) -> Severity:
         usage = type("Usage", (), {"free": size})
         monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: usage)
-        return of(machine.examine_machine(settings), "home").severity
+        return of(machine.check_machine(settings), "home").severity
 
     assert free(1 << 20) is Severity.FAIL
     assert free(1 << 30) is Severity.WARN
@@ -156,7 +154,7 @@ def test_a_stale_stack_file_warns(settings: Settings) -> None:
     stale = {"pid": 2**22 + 1, "host": socket.gethostname()}
     settings.stack_file.write_text(json.dumps(stale))
 
-    finding = of(machine.examine_machine(settings), "stack")
+    finding = of(machine.check_machine(settings), "stack")
 
     assert finding.severity is Severity.WARN
     assert "no longer runs" in finding.text

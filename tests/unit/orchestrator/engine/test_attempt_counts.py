@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from metafleet.contracts.discarded_attempts import DiscardedAttempt
-from metafleet.db.records import AttemptCountRecord, AttemptRecord, Outcome
+from metafleet.db.records import AttemptCountRecord, AttemptOutcome, AttemptRecord
 from metafleet.orchestrator.engine import attempt_counts as module
 from metafleet.orchestrator.engine.attempt_counts import (
     MOST_OF_A_STEP,
@@ -36,7 +36,7 @@ def sink() -> Sink:
 
 def lose(step: StepAttemptCounts, n: int) -> None:
     for shard in range(n):
-        step.drop(Outcome.LOST, "worker", shard=shard, attempt=0)
+        step.drop(AttemptOutcome.LOST, "worker", shard=shard, attempt=0)
 
 
 def test_counters_grow_over_steps_and_are_told_when_they_changed(sink: Sink) -> None:
@@ -44,8 +44,8 @@ def test_counters_grow_over_steps_and_are_told_when_they_changed(sink: Sink) -> 
     for number in (1, 2):
         step = StepAttemptCounts(attempt_counts, "train", number)
         step.epoch = 3
-        step.count(Outcome.SENT, "first")
-        step.count(Outcome.COUNTED)
+        step.count(AttemptOutcome.SENT, "first")
+        step.count(AttemptOutcome.COUNTED)
         attempt_counts.flush()
     attempt_counts.flush()
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from metafleet.errors import CheckpointError
 from metafleet.orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, read_checkpoint
-from metafleet.orchestrator.training.checkpoint_header import Progress
+from metafleet.orchestrator.training.checkpoint_header import TrainingProgress
 from metafleet.params import flatten_state
 from tests.messages import make_state
 
@@ -26,7 +26,9 @@ def make_checkpoint(step: int, *, has_best: bool = True) -> Checkpoint:
     state = make_state(seed=step)
     moments = {f"layer.weight.{name}": torch.rand(3, 4) for name in ("exp_avg", "exp_avg_sq")}
     moments["layer.weight.step"] = torch.tensor(float(step))
-    progress = Progress(step, best_step=step - 1, best_score=0.1 + 0.2, validations_since_best=2)
+    progress = TrainingProgress(
+        step, best_step=step - 1, best_score=0.1 + 0.2, validations_since_best=2
+    )
     best = make_state(seed=1000 + step) if has_best else None
     return Checkpoint(progress, state, moments, best)
 
@@ -78,7 +80,7 @@ def test_what_is_read_is_what_was_written_bit_for_bit(
 
 def test_a_state_that_is_its_own_best_can_be_written(folder: CheckpointFolder) -> None:
     state = make_state()
-    stored = folder.write(Checkpoint(Progress(1, 1, 0.5), state, {}, state))
+    stored = folder.write(Checkpoint(TrainingProgress(1, 1, 0.5), state, {}, state))
 
     read, _ = read_checkpoint(stored.path)
 
@@ -110,7 +112,7 @@ def test_the_digest_is_of_the_tensors_alone_and_of_every_one() -> None:
     checkpoint = make_checkpoint(3)
     digests = {checkpoint.sha256}
 
-    assert replace(checkpoint, progress=Progress(4)).sha256 == checkpoint.sha256
+    assert replace(checkpoint, progress=TrainingProgress(4)).sha256 == checkpoint.sha256
     for changed in (
         replace(checkpoint, state=make_state(seed=4)),
         replace(checkpoint, best=None),

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from metafleet.errors import CheckpointError
 from metafleet.orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, read_checkpoint
-from metafleet.orchestrator.training.checkpoint_header import Progress
+from metafleet.orchestrator.training.checkpoint_header import TrainingProgress
 from metafleet.params import MetaState
 
 TERMS: dict[str, Any] = {
@@ -25,7 +25,7 @@ TERMS: dict[str, Any] = {
 
 def make_checkpoint(step: int) -> Checkpoint:
     state = MetaState({"w": torch.tensor([float(step), 0.5])}, {})
-    progress = Progress(step, best_step=5, best_score=-8.25, validations_since_best=1)
+    progress = TrainingProgress(step, best_step=5, best_score=-8.25, validations_since_best=1)
     return Checkpoint(progress, state, {"w.exp_avg": torch.ones(2)}, state)
 
 
@@ -183,4 +183,4 @@ def test_the_digest_of_a_state_does_not_depend_on_the_terms(tmp_path: Path) -> N
 
     assert {entry.sha256 for entry in stored} == {checkpoint.sha256}
     assert all("state:params.w" in load_file(entry.path) for entry in stored)
-    assert replace(checkpoint, progress=Progress(4)).sha256 == checkpoint.sha256
+    assert replace(checkpoint, progress=TrainingProgress(4)).sha256 == checkpoint.sha256

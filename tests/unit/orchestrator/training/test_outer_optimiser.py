@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from metafleet.errors import CheckpointError, NumericsError
-from metafleet.orchestrator.config.outer import Outer
+from metafleet.orchestrator.config.outer import OuterSection
 from metafleet.orchestrator.training.checkpoint import Checkpoint, CheckpointFolder, read_checkpoint
-from metafleet.orchestrator.training.checkpoint_header import Progress
+from metafleet.orchestrator.training.checkpoint_header import TrainingProgress
 from metafleet.orchestrator.training.outer_optimiser import OuterOptimiser
 from metafleet.params import MetaState, Params, digest, flatten_state
 from tests.messages import make_state, make_sums
@@ -24,15 +24,15 @@ OPTIMISERS: list[dict[str, Any]] = [
 ]
 
 
-def outer(**options: Any) -> Outer:
-    return Outer(**{"steps": 100, "meta_batch_size": N_EPISODES, **options})
+def outer(**options: Any) -> OuterSection:
+    return OuterSection(**{"steps": 100, "meta_batch_size": N_EPISODES, **options})
 
 
 def bits(state: MetaState) -> str:
     return digest(flatten_state(state))
 
 
-def step_by_hand(options: Outer, state: MetaState, steps: int) -> Params:
+def step_by_hand(options: OuterSection, state: MetaState, steps: int) -> Params:
     """What plain torch makes of the mean gradients of ``steps`` steps."""
     params = {name: t.clone().requires_grad_() for name, t in state.params.items()}
     if options.optimiser == "adam":
@@ -80,7 +80,7 @@ def test_going_on_from_a_checkpoint_gives_the_same_bits(
     first = OuterOptimiser(table, make_state())
     for step in range(1, stop_after + 1):
         first.update(step, make_sums(100 + step), N_EPISODES)
-    progress = Progress(stop_after)
+    progress = TrainingProgress(stop_after)
     stored = CheckpointFolder(tmp_path).write(
         Checkpoint(progress, first.state, first.moments(), None)
     )

@@ -11,7 +11,7 @@ from metafleet.contracts.keys import RunKeys, queue_list
 from metafleet.contracts.ledger import JobLedger, RunLedger
 from metafleet.contracts.signing import sign
 from metafleet.db.engine import Database
-from metafleet.db.records import AttemptCountRecord, AttemptRecord, Outcome
+from metafleet.db.records import AttemptCountRecord, AttemptOutcome, AttemptRecord
 from metafleet.db.repositories import AttemptCountRepository, AttemptRepository
 from metafleet.orchestrator.engine.attempt_counts import AttemptCounts
 from metafleet.orchestrator.engine.open_step import OpenStep
@@ -79,7 +79,7 @@ class Bench:
         self.attempt_counts.flush()
         with self._database.session(read_only=True) as session:
             totals = AttemptCountRepository(session).totals(self._run.id)
-        usual = (Outcome.SENT, Outcome.COUNTED)
+        usual = (AttemptOutcome.SENT, AttemptOutcome.COUNTED)
         return {(t.outcome, t.reason): t.n for t in totals if t.outcome not in usual}
 
     def rows(self) -> tuple[AttemptRecord, ...]:

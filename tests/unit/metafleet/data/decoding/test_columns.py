@@ -11,7 +11,7 @@ from metafleet.data.decoding import processes, row_file
 from metafleet.data.decoding.columns import Column, decode_columns
 from metafleet.data.decoding.processes import DecodingProcess
 from metafleet.data.decoding.registry import DECODERS
-from metafleet.data.decoding.source import FilePart, read_source
+from metafleet.data.decoding.source import FileBytes, read_source
 from metafleet.errors import DataError, DecodeError
 from tests.unit.metafleet.data.decoding.samples import png, tone, wav
 
@@ -26,7 +26,7 @@ def make_columns(folder: Path) -> list[Column]:
         for item in range(N_ITEMS):
             data = png(RNG.integers(0, 256, (9, 9, 3), np.uint8)) if item != 5 else b"broken"
             shard.write(data)
-            parts.append(FilePart(folder / "shard", offset, len(data)))
+            parts.append(FileBytes(folder / "shard", offset, len(data)))
             offset += len(data)
     sounds = [wav(tone(300 + 90 * i, 0.1)) if i % 3 else None for i in range(N_ITEMS)]
     image, audio = DECODERS["image"].Options(side=8), DECODERS["audio"].Options(duration_s=0.1)
@@ -123,7 +123,7 @@ def test_what_cannot_be_read_is_a_problem_of_its_item(tmp_path):
         "text",
         "text",
         DECODERS["text"].Options(),
-        [*map(FilePart, sources), FilePart(tmp_path / "short", 2, 5), b"fine"],
+        [*map(FileBytes, sources), FileBytes(tmp_path / "short", 2, 5), b"fine"],
     )
 
     decoded = decode_columns([column], tmp_path)

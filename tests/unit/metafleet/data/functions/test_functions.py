@@ -188,7 +188,7 @@ def test_wrong_options_are_named(
 ) -> None:
     options = table(tmp_path) | changes
     with pytest.raises(error) as caught:
-        open_data(options, Path()).check_origin()
+        open_data(options, Path()).check_place()
     assert message in str(caught.value)
 
 

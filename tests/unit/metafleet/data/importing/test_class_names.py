@@ -7,32 +7,30 @@ from unicodedata import normalize
 from metafleet.data.importing.class_names import find_twins
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
-from tests.unit.metafleet.data.importing.conftest import Examine
+from tests.unit.metafleet.data.importing.conftest import Check
 from tests.unit.metafleet.data.importing.folders import CLASSES, class_folders, picture, write
 
 CAFE = [normalize(form, "café") for form in ("NFC", "NFD")]
 
 
 def test_a_class_spelled_in_two_ways_is_one_class_of_one_split(
-    tmp_path: Path, examine: Examine
+    tmp_path: Path, check: Check
 ) -> None:
     folder = class_folders(tmp_path / "folder", classes=[*CLASSES, *CAFE], items=2)
 
-    found = examine(folder)
+    found = check(folder)
 
     assert [item.label for item in found.items].count(CAFE[0]) == 4
     assert CAFE[1] not in found.splits
 
 
-def test_a_class_spelled_in_two_ways_is_found_in_two_splits(
-    tmp_path: Path, examine: Examine
-) -> None:
+def test_a_class_spelled_in_two_ways_is_found_in_two_splits(tmp_path: Path, check: Check) -> None:
     folder = tmp_path / "folder"
     for split, spelling in (("train", CAFE[0]), ("test", CAFE[1])):
         names = [f"{split}{n}" for n in range(3)]
         class_folders(folder, classes=[*names, spelling], items=2, prefix=f"{split}/")
 
-    found = examine(folder)
+    found = check(folder)
 
     assert "label-in-two-splits" in [problem.kind for problem in found.problems]
 

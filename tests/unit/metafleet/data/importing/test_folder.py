@@ -96,7 +96,7 @@ def test_a_host_without_the_folder_finds_what_was_prepared_from_it(tmp_path: Pat
     with pytest.raises(DataMissingError, match="there is no folder or file"):
         registry.open_data(options(folder, min_items=3), data_dir).digest()
     with pytest.raises(DataMissingError, match=r"check data\.path"):
-        registry.open_data(options(folder), Path()).check_origin()
+        registry.open_data(options(folder), Path()).check_place()
 
 
 def test_a_host_without_the_prepared_data_makes_the_same_from_the_folder(tmp_path: Path) -> None:
@@ -149,14 +149,14 @@ def test_a_name_and_how_else_to_read_are_refused_together(
 ) -> None:
     import_folder(ask(class_folders(tmp_path / "folder")), tmp_path / "data", name="pets")
     named = {"name": "folder", "imported": "pets", "modalities": ["image"]}
-    registry.open_data(named, Path()).check_origin()
+    registry.open_data(named, Path()).check_place()
 
     for both in (named, {"name": "mixture", "parts": [named]}):
         table = both.get("parts", [both])[0]
         told = rf"{option}={shown} beside imported='pets'.* leave {option} out, or set imported"
         table[option] = value
         with pytest.raises(ConfigError, match=told):
-            registry.open_data(both, Path()).check_origin()
+            registry.open_data(both, Path()).check_place()
 
 
 def test_a_name_is_not_taken_from_another_folder(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from metafleet.inference.input_spec import InputSpec, input_specs
 from metafleet.inference.items import ReadOptions, open_items
 from metafleet.inference.requirements import Needs
 from tests.unit.metafleet.data.decoding.samples import picture, png
-from tests.unit.metafleet.data.importing.conftest import Examine
+from tests.unit.metafleet.data.importing.conftest import Check
 from tests.unit.metafleet.data.importing.folders import CLASSES, write
 
 SIDE = 16
@@ -103,9 +103,9 @@ def test_a_range_that_is_none_is_named(chosen: tuple[float, ...]) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["all", 7, [1, "x"], None])
-def test_a_range_of_another_type_is_named(wrong: object, examine: Examine, tmp_path: Path) -> None:
+def test_a_range_of_another_type_is_named(wrong: object, check: Check, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="range="):
-        examine(folder_of(tmp_path, [counts()]), image={"range": wrong})
+        check(folder_of(tmp_path, [counts()]), image={"range": wrong})
 
 
 def test_the_range_of_all_pictures_is_measured_and_kept_for_what_a_model_is_asked(
@@ -156,25 +156,23 @@ def test_few_levels_are_told_once_with_a_count(tmp_path: Path) -> None:
     assert report.prepared is not None and note in report.prepared.facts.values()
 
 
-def test_levels_that_are_kept_or_were_few_before_are_not_told(
-    tmp_path: Path, examine: Examine
-) -> None:
+def test_levels_that_are_kept_or_were_few_before_are_not_told(tmp_path: Path, check: Check) -> None:
     full = folder_of(tmp_path / "full", [counts(65535)])
     mask = folder_of(tmp_path / "mask", [np.where(counts() > 99, 65535, 0).astype(np.uint16)])
     plain = folder_of(tmp_path / "plain", [RNG.integers(0, 9, (SIDE, SIDE), np.uint8)])
     scaled = folder_of(tmp_path / "scaled", [counts()])
 
-    notes = [examine(path).notes for path in (full, mask, plain)]
-    notes.append(examine(scaled, image={"range": "data"}).notes)
+    notes = [check(path).notes for path in (full, mask, plain)]
+    notes.append(check(scaled, image={"range": "data"}).notes)
 
     assert not any("levels" in note or "cut off" in note for note in sum(notes, ()))
 
 
-def test_values_beyond_16_bits_that_are_cut_off_are_told(tmp_path: Path, examine: Examine) -> None:
+def test_values_beyond_16_bits_that_are_cut_off_are_told(tmp_path: Path, check: Check) -> None:
     values = counts(65535).astype(np.int32) * 3
     folder = folder_of(tmp_path / "f", [values], suffix="tif")
 
-    (note,) = [note for note in examine(folder).notes if "cut off" in note]
+    (note,) = [note for note in check(folder).notes if "cut off" in note]
 
     assert "24 of 'image' have values beyond 0 to 65535" in note and "0 to 196605" in note
 
@@ -211,10 +209,10 @@ def deep_colours(value: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def test_half_of_16_bits_a_colour_is_lost_and_told(tmp_path: Path, examine: Examine) -> None:
+def test_half_of_16_bits_a_colour_is_lost_and_told(tmp_path: Path, check: Check) -> None:
     files = {f"{label}/{n}.png": deep_colours(99 * n) for label in CLASSES for n in range(2)}
     folder = write(tmp_path / "f", files)
 
-    assert any("16 bits a colour" in note for note in examine(folder).notes)
-    refused = examine(folder, image={"range": "file"}).problems
+    assert any("16 bits a colour" in note for note in check(folder).notes)
+    refused = check(folder, image={"range": "file"}).problems
     assert "upper 8" in next(each.message for each in refused if each.kind == "bad-image")

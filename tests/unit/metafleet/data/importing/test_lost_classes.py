@@ -8,7 +8,7 @@ import pytest
 
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
-from tests.unit.metafleet.data.importing.conftest import Examine
+from tests.unit.metafleet.data.importing.conftest import Check
 from tests.unit.metafleet.data.importing.folders import picture, shard, write
 
 PICTURES = {"a.png": picture(1), "b.png": picture(2)}
@@ -63,13 +63,13 @@ def test_a_name_that_cannot_be_shown_is_told_as_such_alone(tmp_path: Path) -> No
     assert [problem.kind for problem in reading.problems] == ["bad-label"]
 
 
-def test_an_import_says_which_classes_it_lost(tmp_path: Path, examine: Examine) -> None:
+def test_an_import_says_which_classes_it_lost(tmp_path: Path, check: Check) -> None:
     for number in range(6):
         names = [f"kind{number}/{n}.png" for n in range(2)]
         write(tmp_path, {name: picture(10 * number + n) for n, name in enumerate(names)})
     write(tmp_path, {"owl/a.png": b"", "yak/a.png": b"no picture"})
 
-    found = examine(tmp_path, skip_bad=True)
+    found = check(tmp_path, skip_bad=True)
 
     for name in ("owl", "yak"):
         assert f"class {name!r} is left out: none of its items can be used" in found.notes

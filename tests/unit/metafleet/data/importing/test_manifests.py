@@ -11,7 +11,7 @@ from pyarrow import parquet
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
-from tests.unit.metafleet.data.importing.conftest import Examine
+from tests.unit.metafleet.data.importing.conftest import Check
 from tests.unit.metafleet.data.importing.folders import (
     CLASSES,
     huggingface,
@@ -138,11 +138,11 @@ def test_columns_of_numbers_are_a_row_of_a_table(tmp_path: Path) -> None:
     assert any("'b'" in note for note in reading.notes)  # it says what it does not use
 
 
-def test_two_tables_have_widths_of_their_own(tmp_path: Path, examine: Examine) -> None:
+def test_two_tables_have_widths_of_their_own(tmp_path: Path, check: Check) -> None:
     lines = [f"1,2,3,4,{n},{label}" for n, label in enumerate(2 * CLASSES)]
     folder = write(tmp_path / "folder", {"t.csv": "\n".join(["h,w,r,g,b,label", *lines])})
 
-    found = examine(folder, columns={"size": "h,w", "colour": "r,g,b"})
+    found = check(folder, columns={"size": "h,w", "colour": "r,g,b"})
 
     assert not found.problems
     shapes = {name: array.shape for name, array in found.decoded.arrays.items()}

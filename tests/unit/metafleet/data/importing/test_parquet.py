@@ -12,7 +12,7 @@ from pyarrow import parquet
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
-from tests.unit.metafleet.data.importing.conftest import Examine
+from tests.unit.metafleet.data.importing.conftest import Check
 from tests.unit.metafleet.data.importing.folders import picture, sound
 from tests.unit.metafleet.data.importing.reading import read, splits
 
@@ -59,14 +59,14 @@ def test_the_shards_of_the_hub_are_read_with_their_classes_and_splits(
 
 
 def test_classes_in_two_splits_of_the_hub_are_told_and_can_be_hashed(
-    tmp_path: Path, examine: Examine
+    tmp_path: Path, check: Check
 ) -> None:
     names = [f"class {n}" for n in range(10)]
     for split in ("train", "test"):
         path = tmp_path / f"data/{split}-00000-of-00001.parquet"
         shard(path, [n for n in range(10) for _ in range(2)], names)
 
-    given, hashed = examine(tmp_path), examine(tmp_path, split="hashed")
+    given, hashed = check(tmp_path), check(tmp_path, split="hashed")
 
     (told,) = given.problems
     assert told.kind == "label-in-two-splits" and "2 in meta_test, 2 in meta_train" in told.message

@@ -9,20 +9,18 @@ from metafleet.data.importing.problems import KINDS
 from metafleet.data.importing.reading import read_items
 from tests.unit.metafleet.data.importing.broken_data import BROKEN, KIND0
 from tests.unit.metafleet.data.importing.broken_folders import rows
-from tests.unit.metafleet.data.importing.conftest import Examine
+from tests.unit.metafleet.data.importing.conftest import Check
 from tests.unit.metafleet.data.importing.folders import class_folders, huggingface, picture, write
 from tests.unit.metafleet.data.importing.reading import read
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_data_are_named_with_their_place(
-    name: str, tmp_path: Path, examine: Examine
-) -> None:
+def test_broken_data_are_named_with_their_place(name: str, tmp_path: Path, check: Check) -> None:
     broken = BROKEN[name]
     folder = tmp_path / "folder"
     folder.mkdir()
 
-    found = examine(broken.build(folder), **broken.options)
+    found = check(broken.build(folder), **broken.options)
 
     matching = [p for p in found.problems if p.kind == broken.kind]
     assert matching, found.problems
@@ -40,7 +38,7 @@ def test_these_are_most_kinds_of_problems_and_at_least_25_kinds_of_broken_data()
     assert set(KINDS) - tried == {"missing-package", "missing-modality"}
 
 
-def test_all_problems_are_found_at_once(tmp_path: Path, examine: Examine) -> None:
+def test_all_problems_are_found_at_once(tmp_path: Path, check: Check) -> None:
     folder = rows(
         {"file_name": "p/no.png", "label": "a"},
         {"file_name": "../x.png", "label": "a"},
@@ -49,7 +47,7 @@ def test_all_problems_are_found_at_once(tmp_path: Path, examine: Examine) -> Non
     )(tmp_path / "folder")
     write(folder, {"p/bad.png": b"hello"})
 
-    found = examine(folder)
+    found = check(folder)
 
     assert [(p.kind, p.where) for p in found.problems] == [
         ("missing-file", "metadata.jsonl:25"),
@@ -59,12 +57,12 @@ def test_all_problems_are_found_at_once(tmp_path: Path, examine: Examine) -> Non
     ]
 
 
-def test_what_is_broken_can_be_left_out(tmp_path: Path, examine: Examine) -> None:
+def test_what_is_broken_can_be_left_out(tmp_path: Path, check: Check) -> None:
     folder = huggingface(tmp_path / "folder")
-    whole = examine(folder, split_seed=2)
+    whole = check(folder, split_seed=2)
     write(folder, {"p/10.png": b"hello", "s/21.wav": b"hello"})
 
-    found = examine(folder, split_seed=2)
+    found = check(folder, split_seed=2)
 
     assert [p.kind for p in found.problems] == ["bad-image", "bad-audio"]
     assert found.is_usable(skip_bad=True) and not found.is_usable(skip_bad=False)
@@ -74,13 +72,11 @@ def test_what_is_broken_can_be_left_out(tmp_path: Path, examine: Examine) -> Non
     assert len(found.rows) == len(found.items) == len(whole.items) - 2
 
 
-def test_a_message_names_its_file_once_and_no_object_of_ours(
-    tmp_path: Path, examine: Examine
-) -> None:
+def test_a_message_names_its_file_once_and_no_object_of_ours(tmp_path: Path, check: Check) -> None:
     folder = class_folders(tmp_path / "folder")
     write(folder, {"kind00/x.png": b"", "kind01/0.wav": b"RIFFnothing else"})
 
-    empty, damaged = (str(problem) for problem in examine(folder).problems)
+    empty, damaged = (str(problem) for problem in check(folder).problems)
 
     assert empty == "kind00/x.png: has 0 bytes; get or delete it [empty-file]"
     assert damaged == (

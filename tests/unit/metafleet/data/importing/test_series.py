@@ -12,7 +12,7 @@ from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
 from tests.unit.metafleet.data.decoding.samples import npy
 from tests.unit.metafleet.data.decoding.test_series import VALUES, csv, npz, ts
-from tests.unit.metafleet.data.importing.conftest import Examine
+from tests.unit.metafleet.data.importing.conftest import Check
 from tests.unit.metafleet.data.importing.folders import write
 
 PEN = npy(np.column_stack([VALUES, np.arange(10) == 9]))
@@ -73,9 +73,9 @@ def broken(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.mark.parametrize("content", [b"1,2\n3,nan\n", b"1,2\n3\n4,5\n", b"1,2,3\n4,5,6\n"])
 def test_a_broken_series_of_a_folder_is_a_problem_of_its_kind(
-    broken: Callable[..., Path], examine: Examine, content: bytes
+    broken: Callable[..., Path], check: Check, content: bytes
 ) -> None:
-    found = examine(broken(content), min_items=1)
+    found = check(broken(content), min_items=1)
 
     assert [(problem.kind, problem.where) for problem in found.problems] == [
         ("bad-series", "a/0.csv")

@@ -340,7 +340,7 @@ def test_an_unknown_option_and_a_package_that_is_not_allowed_are_named() -> None
 
 def test_nothing_is_prepared_and_the_summary_says_what_an_example_is() -> None:
     data = opened("Blobs")
-    data.check_origin()
+    data.check_place()
     assert data.is_ready()
     assert data.prepare() is None and data.open_classes() is None
     summary = data.summarise()

@@ -6,11 +6,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from metafleet.data.prepared.download import Patience, RemoteFile, UnpinnedFile, download
+from metafleet.data.prepared.download import RemoteFile, RetryPolicy, UnpinnedFile, download
 from metafleet.errors import DataCorruptError, DataError
 
 CONTENT = random.Random(5).randbytes(300_000)
-HASTY = Patience(attempts=3, timeout_s=0.3, wait_s=0.001)
+HASTY = RetryPolicy(attempts=3, timeout_s=0.3, wait_s=0.001)
 
 
 class FlakyServer(ThreadingHTTPServer):
@@ -149,7 +149,7 @@ def test_a_file_arrives_whole_and_is_not_fetched_twice(server, tmp_path):
 def test_a_cut_connection_goes_on_where_it_ended(server, tmp_path):
     server.script = [cut_after(100_000), cut_after(50_000)]
 
-    path = download(server.file(), tmp_path, patience=HASTY)
+    path = download(server.file(), tmp_path, retry=HASTY)
 
     assert path.read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=100000-", "bytes=150000-"]
@@ -180,21 +180,21 @@ def test_a_part_of_something_else_is_thrown_away(server, tmp_path, n_bytes):
 def test_a_server_without_ranges_starts_over(server, tmp_path):
     server.script = [cut_after(100_000), without_ranges]
 
-    assert download(server.file(), tmp_path, patience=HASTY).read_bytes() == CONTENT
+    assert download(server.file(), tmp_path, retry=HASTY).read_bytes() == CONTENT
 
 
 def test_a_server_that_has_less_than_we_do_starts_over(server, tmp_path):
     (tmp_path / "data.zip.part").write_bytes(CONTENT[:5000])
     server.script = [status(416)]
 
-    assert download(server.file(), tmp_path, patience=HASTY).read_bytes() == CONTENT
+    assert download(server.file(), tmp_path, retry=HASTY).read_bytes() == CONTENT
     assert server.ranges == ["bytes=5000-", None]
 
 
 def test_a_silent_server_is_given_up_and_asked_again(server, tmp_path):
     server.script = [hang]
 
-    assert download(server.file(), tmp_path, patience=HASTY).read_bytes() == CONTENT
+    assert download(server.file(), tmp_path, retry=HASTY).read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=1000-"]
 
 
@@ -202,21 +202,21 @@ def test_a_silent_server_is_given_up_and_asked_again(server, tmp_path):
 def test_a_server_without_an_answer_is_asked_again(server, tmp_path, answer):
     server.script = [answer]
 
-    assert download(server.file(), tmp_path, patience=HASTY).read_bytes() == CONTENT
+    assert download(server.file(), tmp_path, retry=HASTY).read_bytes() == CONTENT
     assert server.ranges == [None, None]
 
 
 def test_a_busy_server_is_asked_again(server, tmp_path):
     server.script = [status(503), status(429)]
 
-    assert download(server.file(), tmp_path, patience=HASTY).read_bytes() == CONTENT
+    assert download(server.file(), tmp_path, retry=HASTY).read_bytes() == CONTENT
 
 
 def test_a_refusal_is_one_line_with_the_way_out(server, tmp_path):
     server.script = [status(404)]
 
     with pytest.raises(DataError, match=r"HTTP 404 Not Found; .* put it at .*data\.zip$"):
-        download(server.file(), tmp_path, patience=HASTY)
+        download(server.file(), tmp_path, retry=HASTY)
     assert len(server.ranges) == 1
 
 
@@ -224,7 +224,7 @@ def test_what_came_is_kept_when_the_server_stays_away(server, tmp_path):
     server.script = [cut_after(70_000), *[status(503)] * 3]
 
     with pytest.raises(DataError, match="70000 of 300000 bytes are kept, run it again to go on"):
-        download(server.file(), tmp_path, patience=HASTY)
+        download(server.file(), tmp_path, retry=HASTY)
     assert names_in(tmp_path) == ["data.zip.part"]
 
     assert download(server.file(), tmp_path).read_bytes() == CONTENT
@@ -235,7 +235,7 @@ def test_no_server_at_all_is_one_line(server, tmp_path):
     remote = server.file(url="http://127.0.0.1:9/data.zip")
 
     with pytest.raises(DataError, match="cannot download http://127") as caught:
-        download(remote, tmp_path, patience=HASTY)
+        download(remote, tmp_path, retry=HASTY)
     assert "\n" not in str(caught.value)
 
 
@@ -243,7 +243,7 @@ def test_wrong_bytes_never_get_the_name(server, tmp_path):
     server.content = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
 
     with pytest.raises(DataCorruptError, match=r"has sha256 .*, expected .*; it was deleted"):
-        download(server.file(), tmp_path, patience=HASTY)
+        download(server.file(), tmp_path, retry=HASTY)
     assert names_in(tmp_path) == []
 
 
@@ -252,7 +252,7 @@ def test_another_size_is_refused_before_the_download(server, tmp_path, content):
     server.content = content
 
     with pytest.raises(DataCorruptError, match=f"has {len(content)} bytes, expected 300000"):
-        download(server.file(), tmp_path, patience=HASTY)
+        download(server.file(), tmp_path, retry=HASTY)
     assert names_in(tmp_path) == []
 
 
@@ -266,7 +266,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(server, tmp_path):
     (tmp_path / "file").write_text("in the way")
 
     with pytest.raises(DataError, match=r"cannot write .*METAFLEET_DATA_DIR"):
-        download(server.file(), tmp_path / "file", patience=HASTY)
+        download(server.file(), tmp_path / "file", retry=HASTY)
 
 
 def test_two_at_once_download_once(server, tmp_path):
@@ -304,7 +304,7 @@ def test_an_unpinned_file_is_never_resumed(server, tmp_path, answer):
     (tmp_path / "data.zip.part").write_bytes(b"?" * 1000)
     server.script = [answer, status(503)]
 
-    assert download(server.archive(), tmp_path, patience=HASTY).read_bytes() == CONTENT
+    assert download(server.archive(), tmp_path, retry=HASTY).read_bytes() == CONTENT
     assert server.ranges == [None, None, None]
 
 
@@ -332,5 +332,5 @@ def test_nothing_is_kept_of_an_unpinned_file_whose_server_stays_away(server, tmp
     with pytest.raises(
         DataError, match=r"connection ended early; run it again, or put .*data\.zip$"
     ):
-        download(server.archive(), tmp_path, patience=HASTY)
+        download(server.archive(), tmp_path, retry=HASTY)
     assert names_in(tmp_path) == [] and len(server.ranges) == 3

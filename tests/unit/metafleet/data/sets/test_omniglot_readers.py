@@ -279,9 +279,9 @@ def test_missing_data_say_in_one_line_how_to_get_them(tmp_path):
 
 
 def test_whoever_begins_a_run_is_told_that_a_given_root_is_of_no_use(small, tmp_path):
-    open_data({"name": "omniglot"}, Path()).check_origin()
+    open_data({"name": "omniglot"}, Path()).check_place()
     images = {"name": "omniglot", "root": str(make_folder(tmp_path / "images"))}
-    open_data(images, Path()).check_origin()
+    open_data(images, Path()).check_place()
 
     (tmp_path / "empty").mkdir()
     for options, lacks in (
@@ -290,7 +290,7 @@ def test_whoever_begins_a_run_is_told_that_a_given_root_is_of_no_use(small, tmp_
         ({**images, "modalities": ["image", "stroke"]}, "it has no strokes"),
     ):
         with pytest.raises(DataMissingError, match=lacks) as caught:
-            open_data(options, Path()).check_origin()
+            open_data(options, Path()).check_place()
         assert "\n" not in str(caught.value)
 
 

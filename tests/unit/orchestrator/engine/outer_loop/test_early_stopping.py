@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from metafleet.errors import NumericsError
 from metafleet.orchestrator.engine.step import StepRequest
-from metafleet.orchestrator.training.checkpoint_header import Progress
+from metafleet.orchestrator.training.checkpoint_header import TrainingProgress
 from metafleet.params import digest
 from tests.unit.orchestrator.engine.outer_loop.trial import Trial
 
@@ -35,7 +35,7 @@ def test_training_stops_when_validation_brings_nothing_better(
     best = next(r for r in trial.fleet.requests if (r.stream, r.step) == ("validate", 4))
     assert digest(trained.state.params) == digest(best.state.params)
     assert [e.step for e in trial.watcher.evaluations if e.is_best] == [2, 4]
-    assert trial.newest().progress == Progress(10, 4, 0.5, 3)
+    assert trial.newest().progress == TrainingProgress(10, 4, 0.5, 3)
 
 
 def test_as_good_as_the_best_is_nothing_better(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_steps_beyond_the_end_were_never_done(tmp_path: Path) -> None:
 
     assert (trained.step, trained.steps_done) == (2, 4)
     assert [event.step for event in trial.watcher.steps] == [1, 2, 3, 4]
-    assert trial.newest().progress == Progress(4, 2, 0.5, 1)
+    assert trial.newest().progress == TrainingProgress(4, 2, 0.5, 1)
     assert ("train", 5) in [(r.stream, r.step) for r in trial.fleet.requests]
 
 
@@ -164,9 +164,9 @@ def test_an_interrupt_before_a_verdict_goes_on_with_it(tmp_path: Path) -> None:
         first.run()
 
     start = first.newest()
-    assert start.progress == Progress(4, 2, 0.2, 0, is_unjudged=True)
+    assert start.progress == TrainingProgress(4, 2, 0.2, 0, is_unjudged=True)
     again = Trial(tmp_path / "cut", scores, **early(3))
     found = again.run(start)
     assert again.fleet.requests[0].stream == "validate"
     assert found.stored.sha256 == expected.stored.sha256
-    assert again.newest().progress == Progress(10, 4, 0.5, 3)
+    assert again.newest().progress == TrainingProgress(10, 4, 0.5, 3)

@@ -8,7 +8,7 @@ from metafleet.learners.base import EpisodeMetrics
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.engine.step import StepOutcome, StepRequest, Ticket
 from metafleet.orchestrator.training.checkpoint import Checkpoint, CheckpointFolder
-from metafleet.orchestrator.training.checkpoint_header import Progress
+from metafleet.orchestrator.training.checkpoint_header import TrainingProgress
 from metafleet.orchestrator.training.outer_loop import OuterLoop, Trained
 from metafleet.params import flatten_state
 from tests.messages import SPEC, make_state, make_sums
@@ -111,7 +111,7 @@ class Trial:
             observer=self.watcher,
             batch_norm="none",
         )
-        return loop.run(start or Checkpoint(Progress(0), make_state(), {}, None))
+        return loop.run(start or Checkpoint(TrainingProgress(0), make_state(), {}, None))
 
     def newest(self) -> Checkpoint:
         found = self.folder.read_newest()

@@ -11,7 +11,7 @@ _LONGEST = 1024
 _NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
-class Place(click.Path):
+class PathType(click.Path):
     """A path that a system could have: not empty, without NUL, of no endless name.
 
     Whether it is there, and may be read or written, is for commands to say.
@@ -34,7 +34,7 @@ class Place(click.Path):
         return super().convert(value, param, ctx)
 
 
-class OutputFile(Place):
+class OutputFile(PathType):
     """The place of a file that is written and renamed, which would replace even a device."""
 
     name = "file"
