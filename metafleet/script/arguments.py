@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from metafleet.errors import ConfigError
+from metafleet.models.batch_norm import MODES
 from metafleet.options import is_finite_number, require
 from metafleet.seeds import MAX_SEED
 
@@ -75,6 +76,16 @@ def check_rates(*, outer_lr: Any, clip_norm: Any) -> None:
         require(is_finite_number(value), name, value, "a finite number")
     require(outer_lr > 0.0, "outer_lr", outer_lr, "more than 0")
     require(clip_norm >= 0.0, "clip_norm", clip_norm, "0 or more")
+
+
+def check_batch_norm(mode: Any) -> None:
+    """Refuse what is no mode.
+
+    Raises:
+        ConfigError: it is none, and names the modes.
+    """
+    known = ", ".join(map(repr, MODES))
+    require(mode is None or mode in MODES, "batch_norm", mode, f"one of {known}, or None")
 
 
 def check_seed(seed: Any) -> None:

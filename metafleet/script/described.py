@@ -13,6 +13,8 @@ def described(learning: Learning, *, waiting: str) -> str:
     options = algorithm.options
     values = {field.name: getattr(options, field.name) for field in fields(options)}
     asides = {"inner_lr": _in_a_loop(learning)}
+    if algorithm.takes_losses and values.get("first_order") is False:
+        asides["first_order"] = " (in a training loop True)"
     said = ", ".join(
         f"{name}={v!r}{asides.get(name, '')}" for name, v in values.items() if v is not None
     )

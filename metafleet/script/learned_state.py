@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from metafleet.errors import ConfigError
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.models.batch_norm import average_buffers
 from metafleet.models.module_function import ModuleFunction
@@ -41,6 +42,8 @@ class LearnedState:
     ) -> None:
         first = learner.init_state(seed)
         module = {PREFIX + name: value for name, value in function.module.named_parameters()}
+        self._module = function.module
+        self._learned = self._learned_now()
         # the module's statistics have its shapes in every mode but "per_step"
         self._norms = {
             name: layer
@@ -65,6 +68,38 @@ class LearnedState:
         self.params: dict[str, nn.Parameter] = {
             name: self.own_params[name] if name in self.own_params else module[name]
             for name in first.params
+        }
+
+    def require_unchanged(self) -> None:
+        """Refuse a module whose parameters are others than those that are learned here.
+
+        Raises:
+            ConfigError: names the first that was added, removed, replaced, frozen, moved or cast.
+        """
+        before, now = self._learned, self._learned_now()
+        for name in before | now:
+            old, new = before.get(name), now.get(name)
+            if old is None:
+                change = "was added or unfrozen"
+            elif new is None:
+                change = "was removed or frozen"
+            elif new[0] is not old[0]:
+                change = "was replaced"
+            elif new[1:] != old[1:]:
+                change = f"is {new[1]} on {new[2]} and was {old[1]} on {old[2]}; it was changed"
+            else:
+                continue
+            raise ConfigError(
+                f"parameter {name!r} {change} after the MetaLearner was bound, which learns the "
+                "parameters that were there then; make a new MetaLearner of the module"
+            )
+
+    def _learned_now(self) -> dict[str, tuple[nn.Parameter, torch.dtype, torch.device]]:
+        """Return the module's parameters that can be learned, with their precision and place."""
+        return {
+            name: (value, value.dtype, value.device)
+            for name, value in self._module.named_parameters()
+            if value.requires_grad
         }
 
     def view(self) -> MetaState:

@@ -210,6 +210,8 @@ class Learning:
     def _made(self, binding: Binding) -> Bound:
         """Surround a binding with what is learned; what was learned from losses stays."""
         before, choices = self.bound, self.choices
+        if before is not None:
+            before.state.require_unchanged()
         state = LearnedState(
             binding.learner,
             self.function,
@@ -218,11 +220,6 @@ class Learning:
             own_params={} if before is None else before.state.own_params,
         )
         if before is not None:
-            if state.params.keys() != before.state.params.keys():
-                raise ConfigError(
-                    "other parameters have requires_grad now than when the MetaLearner was "
-                    "bound; make a new MetaLearner"
-                )
             optimiser = before.optimiser
         else:
             params = list(state.params.values())

@@ -26,7 +26,7 @@ def loss_gradient(loss: Tensor, params: Mapping[str, Tensor]) -> Params:
 
     Args:
         loss: a scalar with a graph; the graph is freed.
-        params: by name; those that are frozen by now have zeros.
+        params: by name; all require gradients.
 
     Raises:
         ConfigError: it is no scalar, or nothing to differentiate.
@@ -36,11 +36,10 @@ def loss_gradient(loss: Tensor, params: Mapping[str, Tensor]) -> Params:
             f"the loss has shape {tuple(loss.shape)}; expected a scalar, such as with "
             "reduction='mean'"
         )
-    learning = {name: value for name, value in params.items() if value.requires_grad}
-    found: tuple[Tensor | None, ...] = ()
-    if loss.requires_grad and learning:
+    found: tuple[Tensor | None, ...] = (None,) * len(params)
+    if loss.requires_grad:
         try:
-            found = torch.autograd.grad(loss, list(learning.values()), allow_unused=True)
+            found = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
         except RuntimeError as error:
             raise ConfigError(_reason(error)) from error
     if all(grad is None for grad in found):
@@ -48,11 +47,9 @@ def loss_gradient(loss: Tensor, params: Mapping[str, Tensor]) -> Params:
             "the loss does not depend on the module's parameters; expected one computed from the "
             "module's outputs, without detach(), item(), numpy() or no_grad()"
         )
-    known = dict(zip(learning, found, strict=True))
-    grads = {name: (known.get(name), value) for name, value in params.items()}
     return {
         name: torch.zeros_like(value) if grad is None else grad.detach()
-        for name, (grad, value) in grads.items()
+        for (name, value), grad in zip(params.items(), found, strict=True)
     }
 
 

@@ -20,6 +20,7 @@ from metafleet.options import require
 from metafleet.problem import LossFn
 from metafleet.script.adapted import Adapted
 from metafleet.script.arguments import (
+    check_batch_norm,
     check_loss,
     check_make_optimiser,
     check_module,
@@ -123,6 +124,7 @@ class MetaLearner:
         check_loss(loss)
         check_make_optimiser(optimiser)
         check_rates(outer_lr=outer_lr, clip_norm=clip_norm)
+        check_batch_norm(batch_norm)
         check_seed(seed)
         check_tasks_per_step(tasks_per_step)
         known = ", ".join(map(repr, _EXECUTIONS))
@@ -248,6 +250,7 @@ class MetaLearner:
         if first is None:
             raise ConfigError("the meta-batch has 0 episodes; expected 1 or more")
         bound = learning.require_bound()
+        bound.state.require_unchanged()
         bound.check_execution()
         bound.require_optimiser()
         try:

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metafleet.errors import ConfigError, NumericsError
 from metafleet.interrupts import uninterrupted
@@ -72,15 +73,15 @@ class TrainingLoop:
 
         Raises:
             ConfigError: it is no scalar that depends on the module's parameters, or means nothing
-                to the learner; nothing is changed.
+                to the learner, or the module is not such as was bound; nothing is changed.
             NumericsError: it is not finite, or its gradient is not; the task is dropped.
         """
         bound = self._learning.bind_to_losses()
         learner = _steps_of(bound)
         bound.require_optimiser()
+        bound.state.require_unchanged()
+        self._require_alone()
         grads = loss_gradient(loss, _of_module(bound))
-        if self._task is not None:
-            _require_as_before(bound, self._task)
         task = self._task or self._begun(bound, learner)
         value = loss.item()
         self._require_finite(value, grads, n_before=len(task.losses))
@@ -119,13 +120,27 @@ class TrainingLoop:
         """Refuse to mix a loop's tasks with episodes.
 
         Raises:
-            ConfigError: batches are under way.
+            ConfigError: batches are under way, here or in another loop over the module.
         """
+        self._require_alone()
         if self.waiting:
             raise ConfigError(
                 f"a training loop has {self.waiting} that no outer step was taken with; "
                 "take it (next_task(finish=True)), or drop them (drop_task(finished=True)), before "
                 "episodes"
+            )
+
+    def _require_alone(self) -> None:
+        """Refuse a module that holds the adapted parameters of another loop's task.
+
+        Raises:
+            ConfigError: it does.
+        """
+        latest = _LATEST.get(self._learning.module, lambda: None)()
+        if latest not in (None, self) and latest._task is not None:
+            raise ConfigError(
+                "another MetaLearner of this module is within a task, whose parameters the module "
+                "holds; end that task there first: next_task(finish=True), or drop_task()"
             )
 
     @contextmanager
@@ -142,6 +157,7 @@ class TrainingLoop:
             _write(bound, self._task.fast)
 
     def _begun(self, bound: Bound, learner: Steps) -> _Task:
+        _LATEST[self._learning.module] = ref(self)
         first = bound.state.copy().params
         return _Task(first, learner.adapting(first))
 
@@ -208,20 +224,8 @@ class TrainingLoop:
             )
 
 
-def _require_as_before(bound: Bound, task: _Task) -> None:
-    """Refuse to go on with a module that was moved or cast since its task began.
-
-    Raises:
-        ConfigError: names the first parameter that is not as it was.
-    """
-    for name, param in _of_module(bound).items():
-        before = task.first[name]
-        if (param.dtype, param.device) != (before.dtype, before.device):
-            raise ConfigError(
-                f"parameter {name.removeprefix(PREFIX)!r} is {param.dtype} on {param.device} and "
-                f"was {before.dtype} on {before.device} when the task began; move or cast the "
-                "module before you give it to a new MetaLearner"
-            )
+_LATEST: WeakKeyDictionary[nn.Module, "ref[TrainingLoop]"] = WeakKeyDictionary()
+"""Module -> the loop that began a task with it last."""
 
 
 def _are_finite(grads: Mapping[str, Tensor]) -> bool:

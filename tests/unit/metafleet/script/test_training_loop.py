@@ -524,8 +524,11 @@ def test_it_is_called_like_its_module_and_shows_what_it_is() -> None:
     assert torch.equal(meta(x), module(x))
     assert repr(meta) == (
         "MetaLearner(Sequential of 57 parameters, 'maml', inner_optimiser='sgd', "
-        "inner_weight_decay=0.0, inner_steps=1, first_order=False, inner_lr=0.25; step 0)"
+        "inner_weight_decay=0.0, inner_steps=1, first_order=False (in a training loop True), "
+        "inner_lr=0.25; step 0)"
     )
+    assert "in a training" not in repr(MetaLearner(module, inner_lr=0.25, first_order=True))
+    assert "in a training" not in repr(MetaLearner(module, "protonet"))
     for _ in range(2):
         meta.optimize(F.cross_entropy(meta(x), y))
     assert repr(meta).endswith("; step 1)")

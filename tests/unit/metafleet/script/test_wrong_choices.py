@@ -75,6 +75,10 @@ class TwoToTheHead(nn.Module):
             lambda: MetaLearner(dense_net(), dict),
             "algorithm is <class 'dict'>; expected",
         ),
+        (
+            lambda: MetaLearner(dense_net(), batch_norm="running1"),
+            "batch_norm='running1'; expected one of 'transductive', .* or None",
+        ),
         (lambda: MetaLearner(dense_net(), 3), "algorithm is 3; expected a learner's name"),
     ],
 )
@@ -95,10 +99,6 @@ def test_a_wrong_choice_is_named_at_once(make, message: str) -> None:
         (lambda: MetaLearner(dense_net(2)), "the module has 2 outputs but the episode 3 classes"),
         (lambda: MetaLearner(dense_net(), "cavia"), "further input 'context'"),
         (lambda: MetaLearner(dense_net(), "relationnet", loss=F.cross_entropy), "loss of its own"),
-        (
-            lambda: MetaLearner(dense_net(), batch_norm="running1"),
-            "batch_norm='running1'; expected",
-        ),
         (
             lambda: MetaLearner(dense_net(), loss=nn.CrossEntropyLoss(reduction="none")),
             r"the loss returns \(6,\); expected a scalar",
