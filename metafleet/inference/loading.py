@@ -62,6 +62,7 @@ def adapt(
     options: ReadOptions | None = None,
     *,
     allowed_packages: Sequence[str] = (),
+    batch_norm: str | None = None,
     progress: Progress = no_progress,
 ) -> AdaptedModel:
     """Learn the classes of a folder of labelled examples; see ``LearnedModel.adapt``.
@@ -72,11 +73,15 @@ def adapt(
         support: the folder, manifest, or table of points.
         options: how a folder is read.
         allowed_packages: as in ``load_model``.
+        batch_norm: in place of the mode of training; see ``LearnedModel.with_batch_norm``.
         progress: told how far decoding is.
     """
     if isinstance(base, str | Path):
         base = load_model(base, allowed_packages=allowed_packages)
-    return LearnedModel(base.learned).adapt(support, options, progress=progress)
+    model = LearnedModel(base.learned)
+    if batch_norm is not None:
+        model = model.with_batch_norm(batch_norm, model.learned.allowed_packages)
+    return model.adapt(support, options, progress=progress)
 
 
 def _is_adapted(kind: object) -> bool:

@@ -24,7 +24,10 @@ def check_out(path: Path | None, *, force: bool) -> None:
     if path is None:
         return
     if path.suffix.lower() not in _SUFFIXES:
-        raise ModelError(f"--out {path} is neither .csv nor .jsonl; give one of these suffixes")
+        raise ModelError(
+            f"--out {path} is neither .csv nor .jsonl; give one of these suffixes, or leave out "
+            "--out to print CSV"
+        )
     check_new_file(path, force=force)
 
 

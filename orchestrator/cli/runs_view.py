@@ -309,7 +309,7 @@ def _jobs(jobs: JobTotals) -> str | None:
     if not jobs.jobs:
         return None
     return (
-        f"{jobs.jobs} ({jobs.retried} sent again), "
+        f"{jobs.jobs} counted ({jobs.retried} of them a later attempt), "
         f"{duration(jobs.compute_s)} of computing, {jobs.payload_bytes / 1e6:.1f} MB of gradients"
     )
 

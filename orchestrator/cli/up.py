@@ -68,7 +68,8 @@ def _watch(stack: EmbeddedStack, n_workers: int) -> None:
             if alive != last_alive:
                 last_alive = alive
                 click.echo(f"{time.strftime('%H:%M:%S')} {_describe(alive, n_workers)}")
-    raise FleetError("the stack ended by itself; see supervisor.log among its logs")
+    if not stack.was_told_to_stop:
+        raise FleetError("the stack ended by itself; see supervisor.log among its logs")
 
 
 def _describe(alive: int, n_workers: int) -> str:

@@ -18,6 +18,8 @@ from metafleet.orchestrator.engine.incompatible_workers import find_mismatch
 
 _TIMEOUT_S = 3.0
 _START_ONE = "start one with `metafleet up`, or `metafleet worker` on any machine"
+_LEAST_KEY_BYTES = 16
+"""Of a signing key; a shorter one is likely a word."""
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -116,14 +118,17 @@ def _judge_server(role: str, shown: str, ping_ms: float, facts: dict[str, Any]) 
 
 
 def _signing(settings: Settings) -> list[Finding]:
+    n_bytes = len(settings.signing_key.encode())
     is_local = any(host in str(settings.broker_url) for host in _LOOPBACK)
-    if settings.signing_key or is_local:
+    if n_bytes >= _LEAST_KEY_BYTES or (is_local and not n_bytes):
         return []
+    what = f"are signed with {n_bytes} bytes, which can be guessed" if n_bytes else "are not signed"
     return [
         warn(
             "redis",
-            "messages are not signed: whoever can write to Redis can send gradients",
-            "set METAFLEET_SIGNING_KEY to the same secret for the orchestrator and every worker",
+            f"messages {what}: whoever can write to Redis can send gradients",
+            "set METAFLEET_SIGNING_KEY to the same secret for the orchestrator and every worker, "
+            "such as one of `openssl rand -hex 32`",
         )
     ]
 

@@ -46,9 +46,13 @@ class EmbeddedStack:
         order: what to start.
         notify: told what a person should know, such as a worker that died; called from another
             thread.
+
+    Attributes:
+        was_told_to_stop: whether a signal to the supervisor ended the stack.
     """
 
     def __init__(self, settings: Settings, order: StackOrder, notify: Notify) -> None:
+        self.was_told_to_stop = False
         self._base = settings
         self._order = order
         self._notify = notify
@@ -136,6 +140,8 @@ class EmbeddedStack:
                 self._failure = event["text"]
                 if self._ready:
                     self._notify(self._failure)
+            elif event["event"] == "stopped":
+                self.was_told_to_stop = event["is_asked"]
             elif event["event"] == "notice" and not self._is_stopping:
                 self._notify(event["text"])
         self._ended.set()

@@ -74,7 +74,7 @@ class Supervisor:
             _emit_last({"event": "failed", "text": str(error)})
         finally:
             self._stop()
-            _emit_last({"event": "stopped"})
+            _emit_last({"event": "stopped", "is_asked": self._is_stopping})
 
     def _on_signal(self, signum: int, frame: object) -> None:
         self._is_stopping = True

@@ -52,7 +52,7 @@ def test_the_report_the_views_and_the_curve_are_for_people(terminal: Terminal) -
 
     shown = terminal.run("runs", "show", "mine").stdout
     assert "finished, 6 of 6 outer steps" in shown and "loss  " in shown
-    assert "(0 sent again)" in shown and "failed" not in shown
+    assert "counted (0 of them a later attempt)" in shown and "failed" not in shown
 
     judged = terminal.run(
         "evaluate", "latest", "--split", "meta_val", "--episodes", "5", "--in-process", "--json"

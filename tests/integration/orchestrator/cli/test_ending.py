@@ -1,6 +1,7 @@
 """The `metafleet` command interrupted, or at its end: what it leaves."""
 
 import json
+import os
 import signal
 
 from metafleet.db.records import RunStatus
@@ -69,6 +70,32 @@ def test_up_serves_a_second_terminal_and_ctrl_c_leaves_nothing(terminal: Termina
     assert err.split()[-2:] == ["stopped", "interrupted"]
     assert terminal.processes() == []
     assert not (terminal.home / "stack.json").exists()
+
+
+def test_up_ends_well_when_the_process_that_doctor_names_is_told_to_stop(
+    terminal: Terminal,
+) -> None:
+    up = terminal.start("up", "--workers", "0")
+    stack_file = terminal.home / "stack.json"
+    wait_until(stack_file.exists, "the stack file", 60)
+    os.kill(json.loads(stack_file.read_text())["pid"], signal.SIGTERM)
+    _, err = up.communicate(timeout=60)
+
+    assert up.returncode == 0
+    assert err.splitlines()[-1] == "stopped"
+    assert "error" not in err
+    assert terminal.processes() == []
+
+
+def test_up_says_that_its_stack_ended_where_the_supervisor_was_killed(terminal: Terminal) -> None:
+    up = terminal.start("up", "--workers", "0")
+    stack_file = terminal.home / "stack.json"
+    wait_until(stack_file.exists, "the stack file", 60)
+    os.kill(json.loads(stack_file.read_text())["pid"], signal.SIGKILL)
+    _, err = up.communicate(timeout=60)
+
+    assert up.returncode == 1
+    assert "error: the stack ended by itself; see supervisor.log" in err
 
 
 def test_the_demo_ends_with_a_report_and_a_curve(terminal: Terminal) -> None:

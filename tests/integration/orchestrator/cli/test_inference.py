@@ -132,6 +132,7 @@ def test_the_four_commands_of_the_readme_label_photos_over_a_fleet_of_any_size_a
         "there is no folder": ["adapt", "latest", "--support", "nowhere", "--out", "c.model"],
         "has not been adapted": ["predict", "pets.learned", "photos"],
         "there is no model at photos; of a run, ": ["predict", "photos", "photos"],
+        "leave out --out to print CSV": ["predict", "new-pets.model", "photos", "--out", "-"],
         "neither .csv": ["predict", "new-pets.model", "photos", "--out", "labels.txt"],
     }
     for message, arguments in refused.items():

@@ -270,6 +270,7 @@ def test_another_batch_norm_makes_predictions_independent_of_each_other(support:
 
     assert not together(base.adapt(support))
     assert together(base.with_batch_norm("support").adapt(support))
+    assert together(metafleet.adapt(base, support, batch_norm="support"))
     with pytest.raises(ConfigError, match="needs running averages, which training"):
         base.with_batch_norm("running")
 

@@ -229,5 +229,10 @@ def test_unsigned_messages_over_a_network_warn(settings: Settings) -> None:
     remote = replace(settings, broker_url="redis://:words@broker.lab:6379/0")
 
     assert [f.severity for f in services._signing(remote)] == [Severity.WARN]
-    assert services._signing(replace(remote, signing_key="k")) == []
+    assert services._signing(replace(remote, signing_key=16 * "k")) == []
+    for url in (remote.broker_url, "redis://127.0.0.1:6379/0"):
+        short = replace(remote, broker_url=url, signing_key="abc")
+        (finding,) = services._signing(short)
+        assert "signed with 3 bytes" in finding.text
+        assert "abc" not in finding.text + finding.remedy
     assert services._signing(replace(settings, broker_url="redis://127.0.0.1/0")) == []
