@@ -141,6 +141,26 @@ def test_reptile_is_the_difference_written_by_hand(kind: str) -> None:
         torch.testing.assert_close(before[name] - value, expected[name], rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_weight_decay_of_inner_steps_shrinks_the_first_order_meta_gradient(n_steps: int) -> None:
+    decay, module, task = 0.5, dense_net(), batches(n_steps + 1)
+    before, hand = values_of(module), copy.deepcopy(module)
+    inner = torch.optim.SGD(hand.parameters(), lr=LR, weight_decay=decay)
+    for x, y in task[:-1]:
+        inner.zero_grad()
+        F.cross_entropy(hand(x), y).backward()
+        inner.step()
+    x, y = task[-1]
+    slopes = torch.autograd.grad(F.cross_entropy(hand(x), y), hand.parameters())
+    options = {"inner_lr": LR, "inner_steps": n_steps, "inner_weight_decay": decay}
+    meta = MetaLearner(module, "maml", optimiser=sgd, **options)
+    for x, y in task:
+        meta.optimize(F.cross_entropy(module(x), y))
+
+    for (name, now), slope in zip(module.named_parameters(), slopes, strict=True):
+        torch.testing.assert_close(before[name] - now, (1 - LR * decay) ** n_steps * slope)
+
+
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_the_module_holds_what_torchs_optimiser_would_have_made_of_it(kind: str) -> None:
     module, by_torch, task = dense_net(), dense_net(), batches(3)
