@@ -9,8 +9,7 @@ from torch import Tensor
 from metafleet.episode import ExampleSet
 from metafleet.errors import ConfigError
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.gradient_steps import GradientSteps
-from metafleet.learners.maml import MamlOptions
+from metafleet.learners.maml import MamlOptions, MamlSteps
 from metafleet.params import Params
 
 _FEATURES = "support features"
@@ -23,7 +22,7 @@ class AnilOptions(MamlOptions):
     inner_lr: float = 0.1
 
 
-class Anil(GradientSteps[AnilOptions]):
+class Anil(MamlSteps[AnilOptions]):
     """MAML whose body keeps still while an episode adapts: features are reused.
 
     With theta = (theta_1, ..., theta_l) by layer, only the last, the head, moves in the inner loop,

@@ -7,8 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.gradient_steps import GradientSteps
-from metafleet.learners.maml import MamlOptions
+from metafleet.learners.maml import MamlOptions, MamlSteps
 from metafleet.params import Params
 
 
@@ -20,7 +19,7 @@ class BoilOptions(MamlOptions):
     inner_steps: int = 1
 
 
-class Boil(GradientSteps[BoilOptions]):
+class Boil(MamlSteps[BoilOptions]):
     """MAML whose head keeps still while an episode adapts: representations must change.
 
     With theta = (theta_b, theta_h) of body and head, only the body moves in the inner loop,

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from metafleet.episode import ExampleSet
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.gradient_steps import GradientSteps
-from metafleet.learners.maml import MamlOptions
+from metafleet.learners.maml import MamlOptions, MamlSteps
 from metafleet.models.base import ModelFactory
 from metafleet.models.film import film, init_film
 from metafleet.models.init import AFTER_MODEL
@@ -43,7 +42,7 @@ class CaviaOptions(MamlOptions):
         require(self.n_context >= 1, "n_context", self.n_context, "1 or more")
 
 
-class Cavia(GradientSteps[CaviaOptions]):
+class Cavia(MamlSteps[CaviaOptions]):
     """Learn a network theta with context parameters phi, which alone adapt to an episode.
 
     phi_0 = 0, phi_{j+1} = phi_j - alpha * grad_phi L_S(phi_j, theta); the meta-gradient is

@@ -1,8 +1,10 @@
 """The base of learners whose inner steps follow the gradient of the support loss."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from functools import partial
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.learners.inner_optimiser import (
     InnerOptimiser,
     InnerOptimiserOptions,
+    with_decay,
     without_moments,
 )
 from metafleet.models.base import Model
@@ -63,7 +66,7 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
 
     def __init__(self, options: OptionsT, *, model: Model, problem: Problem) -> None:
         super().__init__(options, model=model, problem=problem)
-        name = getattr(options, "inner_optimiser", "sgd")  # somebody's own options may have none
+        name = options.inner_optimiser
         if type(self).moved is not GradientSteps.moved and name != "sgd":
             raise ConfigError(
                 f"inner_optimiser={name!r} but learner "
@@ -80,9 +83,8 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
         return in_training if is_training else self.options.inner_steps_eval or in_training
 
     def is_first_order(self, context: EpisodeContext) -> bool:
-        """Return whether second derivatives are dropped in this episode."""
-        is_asked_for: bool = getattr(self.options, "first_order", False)
-        return is_asked_for or not context.is_training
+        """Return whether second derivatives are dropped in this episode: unless it trains."""
+        return not context.is_training
 
     def inner_step(
         self,
@@ -109,19 +111,17 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
         return support
 
     @property
-    def optimiser(self) -> InnerOptimiser:
-        """What follows the gradients."""
+    def optimiser(self) -> InnerOptimiser | None:
+        """What follows the gradients; None for gradient descent itself."""
         return InnerOptimiser.of(self.options)
 
     def adapting(self, params: Params) -> Params:
         """Return those of ``params`` that inner steps move: by default, all."""
         return params
 
+    @abstractmethod
     def step_size(self, params: Params, name: str, index: int) -> float | Tensor:
-        """Return alpha for a parameter in inner step ``index``: by default, ``inner_lr``."""
-        options: Any = self.options
-        rate: float = options.inner_lr
-        return rate
+        """Return alpha for a parameter in inner step ``index``."""
 
     def slope(
         self, params: Params, fast: Params, grads: Mapping[str, Tensor]
@@ -140,10 +140,12 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
             grads: for each of those that move.
             index: of the step, from 0.
         """
-        slope = self.slope(params, without_moments(fast), grads)
-        return self.optimiser.step(
-            fast, slope, index, lambda name: self.step_size(params, name, index)
-        )
+        theta = without_moments(fast)
+        slope = with_decay(self.options, theta, self.slope(params, theta, grads))
+        alpha = partial(self.step_size, params, index=index)
+        if (optimiser := self.optimiser) is not None:
+            return optimiser.step(fast, slope, index, alpha)
+        return {name: theta[name] - alpha(name) * slope[name] for name in theta}
 
     def task_gradient(
         self,

@@ -10,8 +10,7 @@ from torch import Tensor
 from metafleet.episode import ExampleSet
 from metafleet.learners.base import QueryGradient
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.gradient_steps import GradientSteps
-from metafleet.learners.maml import MamlOptions
+from metafleet.learners.maml import MamlOptions, MamlSteps
 from metafleet.options import require, require_steps
 from metafleet.params import Params, dot
 from metafleet.purity.hidden_state import HiddenState
@@ -43,7 +42,7 @@ class ImamlOptions(MamlOptions):
         require(not self.first_order, "first_order", True, "false, or learner 'maml'")
 
 
-class Imaml(GradientSteps[ImamlOptions]):
+class Imaml(MamlSteps[ImamlOptions]):
     """Learn theta such that the solution of a proximal problem near it fits the query set.
 
     phi = argmin L_S(phi) + lambda / 2 |phi - theta|^2, by gradient steps; the meta-gradient is

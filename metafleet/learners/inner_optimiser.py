@@ -1,4 +1,4 @@
-"""What follows gradients in an inner loop: SGD, momentum and Adam, with weight decay.
+"""What inner steps follow but the plain gradient: momentum and Adam, and weight decay.
 
 Written without in-place operations and without branches on values: a step can be differentiated
 through, mapped and traced.
@@ -6,7 +6,7 @@ through, mapped and traced.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
@@ -74,6 +74,7 @@ class InnerOptimiser:
 
     Attributes:
         name: as ``InnerOptimiserOptions.inner_optimiser``, and so are the others.
+        weight_decay: of "adamw"; to that of the others see ``with_decay``.
     """
 
     name: str
@@ -83,9 +84,12 @@ class InnerOptimiser:
     weight_decay: float
 
     @classmethod
-    def of(cls, options: Any, *, momentum: float = _DEFAULT_MOMENTUM) -> "InnerOptimiser":
-        """Make one of ``InnerOptimiserOptions``; ``momentum`` stands in where they say None."""
-        own: InnerOptimiserOptions = options
+    def of(
+        cls, own: InnerOptimiserOptions, *, momentum: float = _DEFAULT_MOMENTUM
+    ) -> "InnerOptimiser | None":
+        """Make what ``own`` names, None for "sgd"; ``momentum`` stands in where they say None."""
+        if own.inner_optimiser == "sgd":
+            return None
         return cls(
             own.inner_optimiser,
             momentum if own.inner_momentum is None else own.inner_momentum,
@@ -130,10 +134,6 @@ class InnerOptimiser:
                 torch.view_as_real(weight), torch.view_as_real(grad), own, index, each
             )
             return torch.view_as_complex(real), kept
-        if self.weight_decay > 0.0 and self.name != "adamw":
-            grad = grad + self.weight_decay * weight
-        if self.name == "sgd":
-            return weight - rate * grad, {}
         if self.name in _ADAPTIVE:
             return self._adam(weight, grad, own, index, rate)
         direction = self.momentum * own[_DIRECTION] + grad if own else grad
@@ -159,6 +159,16 @@ class InnerOptimiser:
             direction = self.momentum * own[_DIRECTION] + direction
         mean = direction / (1.0 - self.momentum ** (index + 1))
         return weight - rate * mean / spread, {_DIRECTION: direction, _SQUARES: squares}
+
+
+def with_decay(
+    options: InnerOptimiserOptions, weights: Params, grads: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
+    """Return gradients with the weight decay that is added to them; "adamw" adds none."""
+    decay = options.inner_weight_decay
+    if decay == 0.0 or options.inner_optimiser == "adamw":
+        return grads
+    return {name: grads[name] + decay * weight for name, weight in weights.items()}
 
 
 def without_moments(fast: Mapping[str, Tensor]) -> Params:

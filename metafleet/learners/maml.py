@@ -1,10 +1,16 @@
 """Model-agnostic meta-learning, second and first order."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
+from torch import Tensor
+
+from metafleet.learners.context import EpisodeContext
 from metafleet.learners.gradient_steps import GradientSteps, StepOptions
 from metafleet.options import require
+from metafleet.params import Params
+
+OptionsT = TypeVar("OptionsT", bound="MamlOptions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +33,26 @@ class MamlOptions(StepOptions):
         require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
 
 
-class Maml(GradientSteps[MamlOptions]):
+class MamlSteps(GradientSteps[OptionsT], Generic[OptionsT]):
+    """The base of ``Maml`` and of learners that change it: one alpha for all steps, first order."""
+
+    def is_first_order(self, context: EpisodeContext) -> bool:
+        """Return whether second derivatives are dropped in this episode."""
+        return self.options.first_order or super().is_first_order(context)
+
+    def step_size(self, params: Params, name: str, index: int) -> float | Tensor:
+        """Return alpha."""
+        return self.options.inner_lr
+
+
+class Maml(MamlSteps[MamlOptions]):
     """Learn an initialisation theta from which a few gradient steps fit an episode.
 
     The support set S adapts, theta_0 = theta, theta_{j+1} = theta_j - alpha * grad L_S(theta_j),
     and the query set Q judges: the meta-gradient is d L_Q(theta_k) / d theta. First order takes
-    grad L_Q at theta_k in its place. A step is ``GradientSteps.inner_step``, the loop of steps
-    ``InnerLoopLearner.adapted``, the meta-gradient ``EpisodicLearner.meta_gradient``.
+    grad L_Q at theta_k in its place. The update is the last line of ``GradientSteps.moved``, a step
+    ``GradientSteps.inner_step``, the loop of steps ``InnerLoopLearner.adapted``, the meta-gradient
+    ``EpisodicLearner.meta_gradient``.
 
     Source: Finn et al. 2017, arXiv:1703.03400, eq. 1 and algorithms 2 and 3; first order in
     section 5.2.

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.gradient_steps import GradientSteps
-from metafleet.learners.maml import MamlOptions
+from metafleet.learners.maml import MamlOptions, MamlSteps
 from metafleet.options import require
 from metafleet.params import MetaState, Params
 
@@ -48,7 +47,7 @@ class MamlPlusPlusOptions(MamlOptions):
             require(value >= 0, option, value, "0 or more")
 
 
-class MamlPlusPlus(GradientSteps[MamlPlusPlusOptions]):
+class MamlPlusPlus(MamlSteps[MamlPlusPlusOptions]):
     """MAML with what makes it stable.
 
     - LSLR: theta_{j+1} = theta_j - alpha_{l,j} * grad L_S(theta_j), a learned step size for each

@@ -8,8 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metafleet.learners.gradient_steps import GradientSteps
-from metafleet.learners.maml import MamlOptions
+from metafleet.learners.maml import MamlOptions, MamlSteps
 from metafleet.params import MetaState, Params
 
 _PREFIX = "curvature."
@@ -22,7 +21,7 @@ class MetaCurvatureOptions(MamlOptions):
     inner_steps: int = 1
 
 
-class MetaCurvature(GradientSteps[MetaCurvatureOptions]):
+class MetaCurvature(MamlSteps[MetaCurvatureOptions]):
     """Learn an initialisation theta and a transformation MC of its gradient.
 
     theta' = theta - alpha * MC(grad L_S(theta)). The gradient G of a convolution, with its filter

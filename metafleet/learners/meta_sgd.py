@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from metafleet.learners.context import EpisodeContext
 from metafleet.learners.gradient_steps import GradientSteps, StepOptions
 from metafleet.options import require
 from metafleet.params import MetaState, Params
@@ -64,6 +65,10 @@ class MetaSgd(GradientSteps[MetaSgdOptions]):
     def adapting(self, params: Params) -> Params:
         """Return theta."""
         return {name: value for name, value in params.items() if f"rate.{name}" in params}
+
+    def is_first_order(self, context: EpisodeContext) -> bool:
+        """Return whether second derivatives are dropped in this episode."""
+        return self.options.first_order or super().is_first_order(context)
 
     def step_size(self, params: Params, name: str, index: int) -> float | Tensor:
         """Return alpha of a parameter."""

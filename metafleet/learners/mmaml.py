@@ -10,8 +10,7 @@ from torch import Tensor
 
 from metafleet.episode import ExampleSet
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.gradient_steps import GradientSteps
-from metafleet.learners.maml import MamlOptions
+from metafleet.learners.maml import MamlOptions, MamlSteps
 from metafleet.learners.prototypes import one_hot
 from metafleet.models.film import film, init_film
 from metafleet.models.init import AFTER_MODEL
@@ -46,7 +45,7 @@ class MmamlOptions(MamlOptions):
         require_layers("layers", self.layers)
 
 
-class Mmaml(GradientSteps[MmamlOptions]):
+class Mmaml(MamlSteps[MmamlOptions]):
     """MAML whose network is modulated before it adapts, for tasks of several kinds.
 
     A bidirectional LSTM reads the support pairs (x, y); its last states v scale and shift every

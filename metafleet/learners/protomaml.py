@@ -8,8 +8,7 @@ from torch import Tensor
 
 from metafleet.episode import ExampleSet
 from metafleet.learners.context import EpisodeContext
-from metafleet.learners.gradient_steps import GradientSteps
-from metafleet.learners.maml import MamlOptions
+from metafleet.learners.maml import MamlOptions, MamlSteps
 from metafleet.learners.prototypes import class_means, require_classification, require_each_class
 from metafleet.models.base import ModelFactory
 from metafleet.options import name_of
@@ -32,7 +31,7 @@ class ProtoMamlOptions(MamlOptions):
     inner_lr: float = 0.01
 
 
-class ProtoMaml(GradientSteps[ProtoMamlOptions]):
+class ProtoMaml(MamlSteps[ProtoMamlOptions]):
     """Learn an embedding f from which a few gradient steps fit an episode, head and all.
 
     The head of an episode begins as W_k = 2 c_k, b_k = -|c_k|^2 with the prototypes c_k of its

@@ -88,8 +88,12 @@ class Reptile(GradientSteps[ReptileOptions]):
         """Return True: no step is differentiated."""
         return True
 
+    def step_size(self, params: Params, name: str, index: int) -> float | Tensor:
+        """Return alpha."""
+        return self.options.inner_lr
+
     @property
-    def optimiser(self) -> InnerOptimiser:
+    def optimiser(self) -> InnerOptimiser | None:
         """What follows the gradients."""
         if self.options.inner_optimiser == "adam":
             return InnerOptimiser.of(self.options, momentum=0.0)

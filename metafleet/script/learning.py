@@ -12,6 +12,7 @@ from metafleet.episode import ExampleSet
 from metafleet.errors import ConfigError, NumericsError
 from metafleet.execution import make_execution
 from metafleet.interrupts import uninterrupted
+from metafleet.learners.inner_loop import InnerLoopLearner
 from metafleet.models.module_function import ModuleFunction
 from metafleet.params import Params
 from metafleet.problem import LossFn
@@ -79,7 +80,8 @@ class Learning:
     @property
     def ignored_in_support(self) -> IsIgnored:
         """Which classes of a support set are none; all are some to learners that look at them."""
-        if getattr(self.algorithm.found, "reads_targets", True):
+        found = self.algorithm.found
+        if not issubclass(found, InnerLoopLearner) or found.reads_targets:
             return none_ignored
         return ignored_by(self.choices.loss)
 

@@ -1,6 +1,5 @@
 """A learner of one's own, in a package that workers are allowed to import."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -43,8 +42,6 @@ class SharedRate(GradientSteps[SharedRateOptions]):
         """Return theta."""
         return {name: value for name, value in params.items() if name != _RATE}
 
-    def moved(
-        self, params: Params, fast: Params, grads: Mapping[str, Tensor], index: int
-    ) -> Params:
-        """Return theta - alpha grad."""
-        return {name: value - params[_RATE] * grads[name] for name, value in fast.items()}
+    def step_size(self, params: Params, name: str, index: int) -> float | Tensor:
+        """Return alpha."""
+        return params[_RATE]

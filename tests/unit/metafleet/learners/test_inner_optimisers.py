@@ -16,7 +16,6 @@ from metafleet import MetaLearner
 from metafleet.errors import ConfigError
 from metafleet.execution import Strategy, make_execution
 from metafleet.execution.program_cache import ProgramCache
-from metafleet.learners.inner_optimiser import InnerOptimiser
 from metafleet.learners.registry import LEARNERS
 from tests.unit.metafleet.execution.test_agreement import assert_same
 from tests.unit.metafleet.few_shot import (
@@ -87,13 +86,13 @@ def test_steps_are_those_of_torch(kind: str) -> None:
     grads = [torch.randn(4, 3, generator=generator, dtype=torch.float64) for _ in range(5)]
     param = nn.Parameter(weight.clone())
     torchs = of_torch(kind, [param])
-    options = LEARNERS["maml"].Options(**KINDS[kind])
-    ours, fast = InnerOptimiser.of(options), {"w": weight}
+    learner = made("maml", classification_episode(), TINY_CONV4, **{"inner_lr": LR} | KINDS[kind])
+    fast = {"w": weight}
 
     for index, grad in enumerate(grads):
         param.grad = grad
         torchs.step()
-        fast = ours.step(fast, {"w": grad}, index, lambda name: LR)
+        fast = learner.moved({}, fast, {"w": grad}, index)
 
         torch.testing.assert_close(fast["w"], param.detach(), rtol=1e-12, atol=1e-14)
 
