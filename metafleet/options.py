@@ -1,7 +1,9 @@
 """Options: frozen dataclasses filled from plain JSON values, with every mistake named.
 
 Each learner and model states its options as a standard dataclass; other layers may read the fields
-and types from it (``dataclasses.fields``, ``typing.get_type_hints``) to check a configuration.
+and types from it (``dataclasses.fields``, ``typing.get_type_hints``) to check a configuration. Its
+``__post_init__`` refuses values out of range. One derived from other options calls theirs by name
+first: ``super()`` knows the class only as it was before ``slots=True`` made another.
 """
 
 import dataclasses
@@ -19,21 +21,6 @@ MOST_LAYERS = 80
 """Layers or blocks of one network; the initial values of an encoder have streams for no more."""
 MOST_STEPS = 10**6
 """Steps within one episode: with second derivatives each is kept in memory."""
-
-
-class Checked:
-    """The base of options that are derived from one another.
-
-    Each class writes ``check`` for its own fields and calls no other: those of its bases come
-    first, by themselves.
-    """
-
-    __slots__ = ()
-
-    def __post_init__(self) -> None:
-        for cls in reversed(type(self).__mro__):
-            if "check" in vars(cls):
-                vars(cls)["check"](self)
 
 
 def name_of(found: type) -> str:

@@ -37,8 +37,8 @@ class CaviaOptions(MamlOptions):
     inner_lr: float = 1.0
     inner_steps: int = 1
 
-    def check(self) -> None:
-        """Refuse sizes out of range."""
+    def __post_init__(self) -> None:
+        MamlOptions.__post_init__(self)
         require(self.n_context >= 1, "n_context", self.n_context, "1 or more")
 
 

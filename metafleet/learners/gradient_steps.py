@@ -39,8 +39,8 @@ class StepOptions(InnerOptimiserOptions):
     inner_steps: int = 1
     inner_steps_eval: int | None = None
 
-    def check(self) -> None:
-        """Refuse numbers of steps out of range."""
+    def __post_init__(self) -> None:
+        InnerOptimiserOptions.__post_init__(self)
         require_steps("inner_steps", self.inner_steps)
         if self.inner_steps_eval is not None:
             require_steps("inner_steps_eval", self.inner_steps_eval)

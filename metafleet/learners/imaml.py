@@ -33,8 +33,8 @@ class ImamlOptions(MamlOptions):
     proximity: float = 2.0
     cg_steps: int = 5
 
-    def check(self) -> None:
-        """Refuse what no implicit gradient has a use for."""
+    def __post_init__(self) -> None:
+        MamlOptions.__post_init__(self)
         require(self.proximity > 0.0, "proximity", self.proximity, "more than 0")
         require_steps("cg_steps", self.cg_steps)
         decay = self.inner_weight_decay

@@ -11,7 +11,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from metafleet.options import Checked, require
+from metafleet.options import require
 from metafleet.params import Params, named, parted
 
 _MOMENT: Final = "moment"
@@ -25,7 +25,7 @@ _DEFAULT_EPSILON: Final = 1e-8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InnerOptimiserOptions(Checked):
+class InnerOptimiserOptions:
     """What follows the gradients of inner steps.
 
     Attributes:
@@ -44,8 +44,7 @@ class InnerOptimiserOptions(Checked):
     inner_epsilon: float | None = None
     inner_weight_decay: float = 0.0
 
-    def check(self) -> None:
-        """Refuse values out of range, and those that the optimiser does not use."""
+    def __post_init__(self) -> None:
         name, decay = self.inner_optimiser, self.inner_weight_decay
         for option, takers in (
             ("inner_momentum", _WITH_MOMENTUM),

@@ -28,8 +28,8 @@ class MamlOptions(StepOptions):
     inner_lr: float = 0.4
     inner_steps: int = 5
 
-    def check(self) -> None:
-        """Refuse a step size out of range."""
+    def __post_init__(self) -> None:
+        StepOptions.__post_init__(self)
         require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
 
 

@@ -39,8 +39,8 @@ class MamlPlusPlusOptions(MamlOptions):
     multi_step_epochs: int = 10
     first_order_epochs: int = 50
 
-    def check(self) -> None:
-        """Refuse epochs out of range."""
+    def __post_init__(self) -> None:
+        MamlOptions.__post_init__(self)
         require(self.epoch_steps >= 1, "epoch_steps", self.epoch_steps, "1 or more")
         for option in ("multi_step_epochs", "first_order_epochs"):
             value = getattr(self, option)

@@ -29,8 +29,8 @@ class MetaSgdOptions(StepOptions):
     inner_lr_min: float = 0.005
     inner_lr_max: float = 0.1
 
-    def check(self) -> None:
-        """Refuse step sizes out of range."""
+    def __post_init__(self) -> None:
+        StepOptions.__post_init__(self)
         low, high = self.inner_lr_min, self.inner_lr_max
         require(low > 0.0, "inner_lr_min", low, "more than 0")
         require(high >= low, "inner_lr_max", high, f"inner_lr_min={low} or more")

@@ -39,8 +39,8 @@ class MmamlOptions(MamlOptions):
     units: int = 40
     layers: int = 2
 
-    def check(self) -> None:
-        """Refuse sizes out of range."""
+    def __post_init__(self) -> None:
+        MamlOptions.__post_init__(self)
         require(self.units >= 1, "units", self.units, "1 or more")
         require_layers("layers", self.layers)
 

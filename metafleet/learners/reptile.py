@@ -41,8 +41,8 @@ class ReptileOptions(StepOptions):
     inner_batch_eval: int | None = 5
     inner_optimiser: Literal["sgd", "momentum", "nesterov", "adam", "adamw"] = "adam"
 
-    def check(self) -> None:
-        """Refuse step and batch sizes out of range."""
+    def __post_init__(self) -> None:
+        StepOptions.__post_init__(self)
         require(self.inner_lr > 0.0, "inner_lr", self.inner_lr, "more than 0")
         for option in ("inner_batch", "inner_batch_eval"):
             size = getattr(self, option)

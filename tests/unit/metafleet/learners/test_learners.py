@@ -3,7 +3,8 @@ import torch
 
 from metafleet.episode import Episode, EpisodeShape, ExampleSet
 from metafleet.errors import ConfigError, DataError, NumericsError
-from metafleet.learners.maml import Maml
+from metafleet.learners.gradient_steps import StepOptions
+from metafleet.learners.maml import Maml, MamlOptions
 from metafleet.learners.objective import apart, require_finite_gradients
 from metafleet.learners.registry import LEARNERS, build_learner
 from metafleet.models.registry import MODELS, model_factory
@@ -217,3 +218,17 @@ def test_a_wrong_learner_option_is_named_with_what_was_expected(
         LEARNERS.resolve(options)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in LEARNERS if issubclass(LEARNERS[n].Options, StepOptions)]
+)
+def test_options_refuse_what_the_options_do_that_they_are_derived_from(name: str) -> None:
+    options = LEARNERS[name].Options
+    with pytest.raises(ConfigError, match="inner_weight_decay=-1"):
+        options(inner_weight_decay=-1.0)
+    with pytest.raises(ConfigError, match="inner_steps=0"):
+        options(inner_steps=0)
+    if issubclass(options, MamlOptions):
+        with pytest.raises(ConfigError, match="inner_lr=0"):
+            options(inner_lr=0.0)
