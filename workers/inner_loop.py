@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from metafleet.cancellation import cancellable, stop_if_unwanted
+from metafleet.contracts.attempt_outcomes import AttemptReason
 from metafleet.contracts.blobs import BlobStore, open_blob_store
 from metafleet.contracts.code_used import describe_code
 from metafleet.contracts.codec import Schema, decode_tensors, narrow, narrow_schema, widen
@@ -54,13 +55,13 @@ _STORE_PATIENCE_S = 5.0
 _REFUSAL_PAUSE_S = 1.0
 """How long to take no job after refusing one, which would be the same one as soon as it is back."""
 
-_REFUSALS: Final[dict[type[Exception], str]] = {
-    FingerprintError: "fingerprint",
-    DataError: "data",
-    ConfigError: "config",
-    BrokerUnavailableError: "store",
+_REFUSALS: Final[dict[type[Exception], AttemptReason]] = {
+    FingerprintError: AttemptReason.FINGERPRINT,
+    DataError: AttemptReason.DATA,
+    ConfigError: AttemptReason.CONFIG,
+    BrokerUnavailableError: AttemptReason.STORE,
 }
-"""Why this worker cannot compute a job, as counters name it."""
+"""Why this worker cannot compute a job."""
 
 T = TypeVar("T")
 
@@ -152,17 +153,17 @@ class InnerLoopRunner:
             update = {"status": "missing", "error": str(error), "reason": error.reason}
         except (FingerprintError, DataError, ConfigError, BrokerUnavailableError) as error:
             # this worker cannot; one with the data, the package, the processor or the store may
-            reason = next(word for kind, word in _REFUSALS.items() if isinstance(error, kind))
+            reason: str = next(word for kind, word in _REFUSALS.items() if isinstance(error, kind))
             update = {"status": "refused", "error": f"{self._worker}: {error}", "reason": reason}
         except ImpureError as error:
             self._states.forget(job)
-            update = {"status": "failed", "error": str(error), "reason": "impure"}
+            update = {"status": "failed", "error": str(error), "reason": AttemptReason.IMPURE}
         except NumericsError as error:  # the same numbers everywhere
-            update = {"status": "failed", "error": str(error), "reason": "non_finite"}
+            update = {"status": "failed", "error": str(error), "reason": AttemptReason.NON_FINITE}
         except Exception as error:  # a lost blob, a bug, no memory: another try may fare better
             log.exception("%s failed", job.label)
             text = f"{self._worker}: {type(error).__name__}: {error}"
-            reason = error.reason if isinstance(error, ContractError) else "error"
+            reason = error.reason if isinstance(error, ContractError) else AttemptReason.ERROR
             update = {"status": "failed", "error": text, "reason": reason, "is_retryable": True}
         update["error"] = _sendable(str(update["error"]))
         log.warning("%s %s: %s", job.label, update["status"], update["error"])

@@ -4,7 +4,6 @@ from metafleet.db.records.attempts import (
     ATTEMPT_COUNTS,
     ATTEMPTS,
     AttemptCountRecord,
-    AttemptOutcome,
     AttemptRecord,
     AttemptTotal,
 )
@@ -51,7 +50,6 @@ __all__ = [
     "RUNS",
     "SERVERS",
     "AttemptCountRecord",
-    "AttemptOutcome",
     "AttemptRecord",
     "AttemptTotal",
     "CheckpointRecord",

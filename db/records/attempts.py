@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Final
 
 from sqlalchemy import BigInteger, String
@@ -17,33 +16,6 @@ _OUTCOME_LENGTH: Final = 16
 _REASON_LENGTH: Final = 32
 
 
-class AttemptOutcome(StrEnum):
-    """What became of an attempt; the counters beside these are SENT and COUNTED.
-
-    Each attempt is SENT once. It may meet with several of the others: one that was LOST, because
-    its worker was silent, may still come LATE.
-    """
-
-    SENT = "sent"
-    COUNTED = "counted"
-    FAILED = "failed"
-    """Its worker reported an error."""
-    LOST = "lost"
-    """Its message, its worker or the Redis that held it is gone."""
-    REFUSED = "refused"
-    """Its worker must not, or cannot, compute it."""
-    REJECTED = "rejected"
-    """A result came that is not what was asked for."""
-    MISSING = "missing"
-    """What it needs was not in the stores."""
-    LATE = "late"
-    """A result came when its shard or step was done."""
-    CANCELLED = "cancelled"
-    """Its worker stopped when it heard that another was first."""
-    UNNEEDED = "unneeded"
-    """Its message reached a worker when nobody waited for it any more, or a second time."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
     """An attempt of a shard that did not count.
@@ -54,7 +26,7 @@ class AttemptRecord:
         attempt: from 1; 0 when unknown.
         outcome: what became of it.
         reason: why, in a word that can be counted, such as "digest"; see
-            docs/explanation/engine.md.
+            ``attempt_outcomes.REASONS``.
         worker: "host:pid"; "" when unknown.
         detail: why, for people.
         queue_wait_s, compute_s: as in ``JobRecord``.

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from metafleet.db.records import AttemptOutcome, AttemptTotal, OuterStepRecord
+from metafleet.contracts.attempt_outcomes import AttemptOutcome
+from metafleet.db.records import AttemptTotal, OuterStepRecord
 from metafleet.orchestrator.cli.tables import make_facts
 from metafleet.orchestrator.engine.step import name_shards
 from metafleet.orchestrator.reporting.figures import counted

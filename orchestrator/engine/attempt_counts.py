@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from metafleet.contracts.attempt_outcomes import AttemptOutcome
 from metafleet.contracts.discarded_attempts import DiscardedAttempt
 from metafleet.contracts.job import ShardResult
-from metafleet.db.records import AttemptCountRecord, AttemptOutcome, AttemptRecord
+from metafleet.db.records import AttemptCountRecord, AttemptRecord
 
 MOST_OF_A_STEP: Final = 100
 """Attempts of one step that get a row of their own; all are counted."""

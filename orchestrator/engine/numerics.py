@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 
+from metafleet.contracts.attempt_outcomes import AttemptReason
 from metafleet.contracts.code_used import describe_code
 from metafleet.contracts.fingerprint import differences, explain, merged
 from metafleet.contracts.job import ShardResult
@@ -35,7 +36,7 @@ class Numerics:
         People are told of workers that refuse to compute otherwise than the run.
         """
         if result.status != "ok":
-            if result.reason == "fingerprint":
+            if result.reason == AttemptReason.FINGERPRINT:
                 self._tell(result.worker, f"worker {result.error}; its jobs go elsewhere")
             return ""
         wanted = self._wanted(spec)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
+from metafleet.contracts.attempt_outcomes import AttemptOutcome, AttemptReason
 from metafleet.contracts.codec import WireDtype
 from metafleet.contracts.connections import Client
 from metafleet.contracts.exchange import Exchange
@@ -14,7 +15,6 @@ from metafleet.contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_re
 from metafleet.contracts.keys import RunKeys, queue_list
 from metafleet.contracts.ledger import LeaseStatus, RunLedger
 from metafleet.contracts.signing import verify
-from metafleet.db.records import AttemptOutcome
 from metafleet.errors import (
     BlobMissingError,
     ContractError,
@@ -131,7 +131,9 @@ class OpenStep:
         if epoch == self._epoch:
             return
         for shard, attempt in self.book.live_attempts():
-            self._attempt_counts.drop(AttemptOutcome.LOST, "epoch", shard=shard, attempt=attempt)
+            self._attempt_counts.drop(
+                AttemptOutcome.LOST, AttemptReason.EPOCH, shard=shard, attempt=attempt
+            )
         self.book.unsend_all()
         self._epoch = self._attempt_counts.epoch = epoch
         self._keys = self._run_keys.step(self.request.stream, self.request.step, epoch=epoch)
@@ -328,8 +330,8 @@ class OpenStep:
                     self.book.mark_failed(shard, None, reason, now_s=time.monotonic())
                 self._ledger.reopen(self._keys, shard=shard, result=raw)
 
-    def _note_lost(self, shard: int, attempt: int, what: str) -> None:
-        if what == "hung":
+    def _note_lost(self, shard: int, attempt: int, what: AttemptReason) -> None:
+        if what == AttemptReason.HUNG:
             self._notify(
                 f"{self.name}: shard {shard} hung and its worker's process was ended; `metafleet "
                 "up`, `metafleet worker` and pools start another, where it hung is in its log"
@@ -353,7 +355,7 @@ class OpenStep:
         elif result.is_retryable:
             self.book.mark_failed(shard, attempt, result.error, now_s=now_s)
         else:
-            kind = ImpureError if result.reason == "impure" else NumericsError
+            kind = ImpureError if result.reason == AttemptReason.IMPURE else NumericsError
             raise kind(f"{self.name}, shard {shard}: {result.error}")
 
     def _is_first(self, raw: bytes) -> bool:

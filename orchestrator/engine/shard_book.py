@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final
 
+from metafleet.contracts.attempt_outcomes import AttemptReason
 from metafleet.errors import FleetError, ShardQuarantinedError
 
 QUEUE_GRACE_S: Final = 1.5
@@ -113,7 +114,7 @@ class ShardBook:
         n_shards: number of shards.
         max_attempts: how often a shard may fail or lose its worker.
         job_deadline_s: how long an attempt may take; a worker keeps no lease for longer.
-        on_lost: told (shard, attempt, "worker", "hung" or "message") of each attempt that is lost.
+        on_lost: told (shard, attempt, why) of each attempt that is lost.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class ShardBook:
         max_attempts: int,
         *,
         job_deadline_s: float = math.inf,
-        on_lost: Callable[[int, int, str], None] = lambda _shard, _attempt, _what: None,
+        on_lost: Callable[[int, int, AttemptReason], None] = lambda _shard, _attempt, _what: None,
     ) -> None:
         self._on_lost = on_lost
         self._name = name
@@ -184,10 +185,12 @@ class ShardBook:
         """Attempts in all."""
         return self._n_sent
 
-    def kind_of_next(self, shard: int) -> str:
-        """Say what another attempt of a shard is: the "first", a "backup", or just sent "again"."""
+    def kind_of_next(self, shard: int) -> AttemptReason:
+        """Say what another attempt of a shard is: FIRST, a BACKUP, or just sent AGAIN."""
         entry = self._shards[shard]
-        return "backup" if entry.live else "again" if entry.n_attempts else "first"
+        if entry.live:
+            return AttemptReason.BACKUP
+        return AttemptReason.AGAIN if entry.n_attempts else AttemptReason.FIRST
 
     def next_attempt(self, shard: int, *, queue: str = "", sent_us: int = 0) -> int:
         """Open a new attempt of a shard, about to be sent; returns its number.
@@ -342,16 +345,19 @@ class ShardBook:
         elif attempt.missing_since_s is None:
             attempt.missing_since_s = now_s
         elif now_s - attempt.missing_since_s >= QUEUE_GRACE_S:
-            self._on_lost(shard, number, "message")
+            self._on_lost(shard, number, AttemptReason.MESSAGE)
             del entry.live[number]
             if not entry.live:
                 entry.due_s = now_s
 
-    def _why_lost(self, computed_s: float, *, is_sure: bool) -> tuple[str, str]:
+    def _why_lost(self, computed_s: float, *, is_sure: bool) -> tuple[AttemptReason, str]:
         limit = f"engine.job_deadline_s={self._job_deadline_s:g}"
         if is_sure and computed_s >= self._job_deadline_s:
-            return "hung", f"it hung: no result after {limit}, so its process was ended"
-        return "worker", f"its worker died or hung; a job that hangs is ended after {limit}"
+            return AttemptReason.HUNG, f"it hung: no result after {limit}, so its process was ended"
+        return (
+            AttemptReason.WORKER,
+            f"its worker died or hung; a job that hangs is ended after {limit}",
+        )
 
     def _stragglers(self, waited_for: list[int], now_s: float) -> list[int]:
         """Choose the slowest shards for a backup, within the step's budget."""

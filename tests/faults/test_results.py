@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 
+from metafleet.contracts.attempt_outcomes import AttemptOutcome
 from metafleet.contracts.connections import connect
 from metafleet.contracts.job import InnerLoopJob, ShardResult, parse_job
 from metafleet.contracts.keys import queue_list
@@ -15,7 +16,6 @@ from metafleet.contracts.ledger import JobLedger
 from metafleet.contracts.settings import Settings
 from metafleet.contracts.signing import sign
 from metafleet.db.engine import Database
-from metafleet.db.records import AttemptOutcome
 from metafleet.db.repositories import AttemptCountRepository
 from metafleet.workers.inner_loop import InnerLoopRunner
 from tests.faults.running import EXPERIMENT, Running

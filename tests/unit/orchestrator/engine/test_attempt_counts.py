@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from metafleet.contracts.attempt_outcomes import AttemptOutcome
 from metafleet.contracts.discarded_attempts import DiscardedAttempt
-from metafleet.db.records import AttemptCountRecord, AttemptOutcome, AttemptRecord
+from metafleet.db.records import AttemptCountRecord, AttemptRecord
 from metafleet.orchestrator.engine import attempt_counts as module
 from metafleet.orchestrator.engine.attempt_counts import (
     MOST_OF_A_STEP,

@@ -5,13 +5,14 @@ from typing import Any
 
 import redis
 
+from metafleet.contracts.attempt_outcomes import REASONS, AttemptOutcome
 from metafleet.contracts.exchange import Exchange
 from metafleet.contracts.job import InnerLoopJob, ShardResult
 from metafleet.contracts.keys import RunKeys, queue_list
 from metafleet.contracts.ledger import JobLedger, RunLedger
 from metafleet.contracts.signing import sign
 from metafleet.db.engine import Database
-from metafleet.db.records import AttemptCountRecord, AttemptOutcome, AttemptRecord
+from metafleet.db.records import AttemptCountRecord, AttemptRecord
 from metafleet.db.repositories import AttemptCountRepository, AttemptRepository
 from metafleet.orchestrator.engine.attempt_counts import AttemptCounts
 from metafleet.orchestrator.engine.open_step import OpenStep
@@ -79,6 +80,9 @@ class Bench:
         self.attempt_counts.flush()
         with self._database.session(read_only=True) as session:
             totals = AttemptCountRepository(session).totals(self._run.id)
+        assert all(t.reason in REASONS[AttemptOutcome(t.outcome)] for t in totals if t.reason), (
+            totals
+        )
         usual = (AttemptOutcome.SENT, AttemptOutcome.COUNTED)
         return {(t.outcome, t.reason): t.n for t in totals if t.outcome not in usual}
 

@@ -1,0 +1,89 @@
+"""What can become of an attempt of a shard, and why, in words that are counted."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+
+class AttemptOutcome(StrEnum):
+    """What became of an attempt; the counters beside these are SENT and COUNTED.
+
+    Each attempt is SENT once. It may meet with several of the others: one that was LOST, because
+    its worker was silent, may still come LATE.
+    """
+
+    SENT = "sent"
+    COUNTED = "counted"
+    FAILED = "failed"
+    """Its worker reported an error."""
+    LOST = "lost"
+    """Its message, its worker or the Redis that held it is gone."""
+    REFUSED = "refused"
+    """Its worker must not, or cannot, compute it."""
+    REJECTED = "rejected"
+    """A result came that is not what was asked for."""
+    MISSING = "missing"
+    """What it needs was not in the stores."""
+    LATE = "late"
+    """A result came when its shard or step was done."""
+    CANCELLED = "cancelled"
+    """Its worker stopped when it heard that another was first."""
+    UNNEEDED = "unneeded"
+    """Its message reached a worker when no result was awaited any more, or a second time."""
+
+
+class AttemptReason(StrEnum):
+    """Why; ``ContractError.reason`` is one of these, too."""
+
+    FIRST = "first"
+    AGAIN = "again"
+    BACKUP = "backup"
+
+    ERROR = "error"
+    IMPURE = "impure"
+    NON_FINITE = "non_finite"
+
+    WORKER = "worker"
+    HUNG = "hung"
+    MESSAGE = "message"
+    EPOCH = "epoch"
+
+    FINGERPRINT = "fingerprint"
+    DATA = "data"
+    CONFIG = "config"
+    STORE = "store"
+
+    CONTRACT = "contract"
+    DIGEST = "digest"
+    LENGTH = "length"
+    OVERSIZED = "oversized"
+    PROTOCOL = "protocol"
+    SCHEMA = "schema"
+    SIGNATURE = "signature"
+    STALE = "stale"
+    MISSING_BLOB = "missing_blob"
+
+    DONE = "done"
+    CLOSED = "closed"
+    TAKEN = "taken"
+    UNWANTED = "unwanted"
+
+
+def _all(words: str) -> frozenset[AttemptReason]:
+    return frozenset(map(AttemptReason, words.split()))
+
+
+_UNSOUND: Final = _all("contract digest length non_finite oversized protocol schema signature")
+REASONS: Final[Mapping[AttemptOutcome, frozenset[AttemptReason]]] = {
+    AttemptOutcome.SENT: _all("first again backup"),
+    AttemptOutcome.COUNTED: frozenset(),
+    AttemptOutcome.FAILED: _UNSOUND | _all("error impure"),
+    AttemptOutcome.LOST: _all("worker hung message epoch"),
+    AttemptOutcome.REFUSED: _all("fingerprint data config store"),
+    AttemptOutcome.REJECTED: _UNSOUND | _all("fingerprint stale missing_blob"),
+    AttemptOutcome.MISSING: _all("missing_blob"),
+    AttemptOutcome.LATE: _all("done closed stale"),
+    AttemptOutcome.CANCELLED: _all("unwanted"),
+    AttemptOutcome.UNNEEDED: _all("done closed stale taken"),
+}
+"""Outcome -> the reasons that there are for it."""
