@@ -122,11 +122,6 @@ def encode(tensors: Mapping[str, Tensor]) -> Encoded:
     return Encoded(tuple(pieces))
 
 
-def encode_tensors(tensors: Mapping[str, Tensor]) -> bytes:
-    """Encode named tensors into bytes of their own."""
-    return encode(tensors).join()
-
-
 def decode_tensors(data: Buffer, schema: Schema) -> dict[str, Tensor]:
     """Decode named tensors that must be exactly those of ``schema``, laid out as we lay them out.
 

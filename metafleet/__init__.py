@@ -1,7 +1,7 @@
 """Meta-learning on data of many kinds, reproducible to the bit: the learning core.
 
-Needs torch and numpy alone. Everything a program of one process needs is here; the fleet is in the
-packages ``contracts``, ``workers``, ``orchestrator`` and ``db``.
+Needs torch and numpy alone. Everything a program of one process needs is here; the fleet is in
+``metafleet.contracts``, ``metafleet.workers``, ``metafleet.orchestrator`` and ``metafleet.db``.
 
 A name is imported when it is first used: importing torch takes more than a second, which commands
 that only look at the database or at Redis should not pay.

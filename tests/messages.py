@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from metafleet.contracts.codec import content_digest, encode_tensors
+from metafleet.contracts.codec import content_digest, encode
 from metafleet.contracts.job import InnerLoopJob, ShardResult
 from metafleet.episode import EpisodeShape
 from metafleet.orchestrator.engine.step import StepRequest
@@ -110,6 +110,6 @@ def make_request(state: MetaState | None = None, **changes: Any) -> StepRequest:
 
 def with_blob(result: ShardResult, sums: Params) -> tuple[ShardResult, bytes]:
     """``result`` promising the encoded ``sums``, and those bytes."""
-    data = encode_tensors(sums)
+    data = encode(sums).join()
     promise = {"blob_digest": content_digest(data), "blob_bytes": len(data)}
     return result.model_copy(update=promise), data

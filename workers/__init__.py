@@ -1,4 +1,4 @@
 """Celery workers: they adapt models to episodes and return sums of meta-gradients.
 
-Workers import ``contracts`` and ``metafleet`` only; they hold no database credentials.
+They import ``metafleet.contracts`` and the learning core alone, and hold no database credentials.
 """

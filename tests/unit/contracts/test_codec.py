@@ -14,7 +14,7 @@ from metafleet.contracts.codec import (
     Schema,
     check_digest,
     decode_tensors,
-    encode_tensors,
+    encode,
     encoded_bytes,
     narrow,
     narrow_schema,
@@ -59,7 +59,7 @@ def test_tensors_of_every_dtype_come_back_bit_for_bit(dtype: torch.dtype) -> Non
         "Łódź": random_tensor(dtype, 2, seed=1),
     }
 
-    found = decode_tensors(encode_tensors(tensors), schema_of(tensors))
+    found = decode_tensors(encode(tensors).join(), schema_of(tensors))
 
     assert schema_of(found) == schema_of(tensors)
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
@@ -68,26 +68,26 @@ def test_tensors_of_every_dtype_come_back_bit_for_bit(dtype: torch.dtype) -> Non
 def test_not_a_number_and_signed_zero_keep_their_bits() -> None:
     tensors = {"a": torch.tensor([float("nan"), -0.0, float("inf"), 1e-45])}
 
-    found = decode_tensors(encode_tensors(tensors), schema_of(tensors))
+    found = decode_tensors(encode(tensors).join(), schema_of(tensors))
 
     assert torch.equal(found["a"].view(torch.int32), tensors["a"].view(torch.int32))
 
 
 def test_no_tensors_at_all_are_fine() -> None:
-    assert decode_tensors(encode_tensors({}), {}) == {}
+    assert decode_tensors(encode({}).join(), {}) == {}
 
 
 def test_the_same_tensors_give_the_same_bytes_in_any_order_and_layout() -> None:
     a, b = random_tensor(torch.float32, 3, 4), random_tensor(torch.float32, 5, seed=1)
 
-    assert encode_tensors({"a": a, "b": b}) == encode_tensors({"b": b, "a": a.t().contiguous().t()})
+    assert encode({"a": a, "b": b}).join() == encode({"b": b, "a": a.t().contiguous().t()}).join()
 
 
 def test_tensors_that_share_memory_travel_as_if_they_did_not() -> None:
     a = random_tensor(torch.float32, 4)
     tensors = {"tied": a, "to": a, "part": a[1:], "grown": a.expand(2, 4)}
 
-    found = decode_tensors(encode_tensors(tensors), schema_of(tensors))
+    found = decode_tensors(encode(tensors).join(), schema_of(tensors))
 
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
 
@@ -95,11 +95,11 @@ def test_tensors_that_share_memory_travel_as_if_they_did_not() -> None:
 def test_tensors_that_require_grad_can_be_sent() -> None:
     tensors = {"a": torch.ones(2, requires_grad=True)}
 
-    assert not decode_tensors(encode_tensors(tensors), PAIR)["a"].requires_grad
+    assert not decode_tensors(encode(tensors).join(), PAIR)["a"].requires_grad
 
 
 def test_bytes_cut_off_anywhere_are_refused() -> None:
-    data = encode_tensors({"a": random_tensor(torch.float32, 2)})
+    data = encode({"a": random_tensor(torch.float32, 2)}).join()
 
     for n_bytes in range(len(data)):
         with pytest.raises(ContractError, match=r"truncated|cannot be read"):
@@ -108,7 +108,7 @@ def test_bytes_cut_off_anywhere_are_refused() -> None:
 
 @pytest.mark.parametrize("n_bytes", [1, 8, 4096])
 def test_bytes_with_something_behind_them_are_refused(n_bytes: int) -> None:
-    data = encode_tensors({"a": random_tensor(torch.float32, 2)})
+    data = encode({"a": random_tensor(torch.float32, 2)}).join()
 
     with pytest.raises(ContractError, match="truncated or padded"):
         decode_tensors(data + bytes(n_bytes), PAIR)
@@ -126,7 +126,7 @@ def test_bytes_with_something_behind_them_are_refused(n_bytes: int) -> None:
     ],
 )
 def test_other_tensors_than_the_models_are_refused(schema: Schema, message: str) -> None:
-    data = encode_tensors({"a": random_tensor(torch.float32, 2)})
+    data = encode({"a": random_tensor(torch.float32, 2)}).join()
 
     with pytest.raises(ContractError, match=message):
         decode_tensors(data, schema)
@@ -207,7 +207,7 @@ def test_random_bytes_are_refused_and_never_crash(data: bytes) -> None:
 @settings(max_examples=60, deadline=None)
 def test_sound_bytes_with_a_few_changed_are_refused_or_fit_the_model(flips: dict[int, int]) -> None:
     tensors = {"a": random_tensor(torch.float32, 2), "b": random_tensor(torch.int64, 3)}
-    data = bytearray(encode_tensors(tensors))
+    data = bytearray(encode(tensors).join())
     for position, change in flips.items():
         data[position % len(data)] ^= change
 
@@ -228,7 +228,7 @@ def test_a_digest_that_does_not_fit_names_what_was_damaged() -> None:
 def test_what_is_encoded_is_safetensors_with_every_tensor_aligned() -> None:
     tensors = {f"t{i}": random_tensor(DTYPES[i % len(DTYPES)], i + 1, 3) for i in range(12)}
 
-    data = encode_tensors(tensors)
+    data = encode(tensors).join()
 
     found = safetensors.torch.load(data)
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
@@ -239,7 +239,7 @@ def test_what_is_encoded_is_safetensors_with_every_tensor_aligned() -> None:
 
 
 def test_writable_bytes_are_used_in_place_and_others_copied() -> None:
-    data = bytearray(encode_tensors({"a": random_tensor(torch.float32, 2)}))
+    data = bytearray(encode({"a": random_tensor(torch.float32, 2)}).join())
 
     decode_tensors(data, PAIR)["a"].zero_()
     decode_tensors(bytes(data), PAIR)["a"].fill_(7)
@@ -259,7 +259,7 @@ def test_narrowed_tensors_are_half_as_long_and_widen_to_the_same_dtypes() -> Non
     schema = schema_of(tensors)
 
     sent = narrow(tensors, "bfloat16")
-    found = widen(decode_tensors(encode_tensors(sent), narrow_schema(schema, "bfloat16")), schema)
+    found = widen(decode_tensors(encode(sent).join(), narrow_schema(schema, "bfloat16")), schema)
 
     assert schema_of(found) == schema
     assert torch.equal(found["n"], tensors["n"])

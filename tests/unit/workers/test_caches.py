@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from metafleet.contracts.codec import content_digest, encode_tensors, schema_of
+from metafleet.contracts.codec import content_digest, encode, schema_of
 from metafleet.contracts.host_cache import HostCache
 from metafleet.contracts.job import InnerLoopJob
 from metafleet.contracts.keys import RunKeys
@@ -78,7 +78,7 @@ class TestStates:
 
     @staticmethod
     def publish(blobs: MemoryBlobs, state: MetaState) -> InnerLoopJob:
-        data = encode_tensors(flatten_state(state))
+        data = encode(flatten_state(state)).join()
         version = content_digest(data)
         blobs.put(RunKeys("run-1").state(version), data, ttl_s=60)
         return make_job(state=version, state_bytes=len(data))
