@@ -10,7 +10,7 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 
-import metafleet
+import metafleet.errors
 from metafleet.errors import FingerprintError
 from metafleet.execution.compiler import compiler_version
 from metafleet.params import digest
@@ -147,7 +147,7 @@ def _code() -> str:
         release = metadata.version("metafleet")
     except metadata.PackageNotFoundError:
         release = "unknown"
-    root = Path(metafleet.__file__).parent
+    root = Path(metafleet.errors.__file__).parent
     return f"{release}+{folder_digest(root, without=_NOT_COMPUTING)[:12]}"
 
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from metafleet.episode import ExampleSet, completed, is_presence_key, presence_key
+from metafleet.episodes.class_targets import check_classes
 from metafleet.errors import DataError
 from metafleet.inference.requirements import Needs
 from metafleet.models.presence import presence
 from metafleet.problem import Problem
-from metafleet.script.plain_episode import check_classes
 
 
 def check_inputs(problem: Problem, needs: Needs, inputs: Mapping[str, Tensor]) -> None:

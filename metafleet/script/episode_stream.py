@@ -7,10 +7,11 @@ from dataclasses import replace
 from torch import Tensor
 
 from metafleet.episode import Episode
+from metafleet.episodes.class_targets import check_classes
 from metafleet.errors import DataError
 from metafleet.purity.generators import Generators
 from metafleet.script.learning import Learning
-from metafleet.script.plain_episode import PlainEpisode, as_episode, check_classes
+from metafleet.script.plain_episode import PlainEpisode, as_episode
 from metafleet.script.runtime import Turns
 from metafleet.seeds import CounterRng
 

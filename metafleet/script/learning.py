@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metafleet.episode import ExampleSet
+from metafleet.episodes.class_targets import IsIgnored, none_ignored
 from metafleet.errors import ConfigError, NumericsError
 from metafleet.execution import make_execution
 from metafleet.interrupts import uninterrupted
@@ -22,7 +23,7 @@ from metafleet.script.binding import Algorithm, Binding, bind, bind_to_losses, r
 from metafleet.script.bound import Bound
 from metafleet.script.checked_loss import CheckedLoss
 from metafleet.script.learned_state import LearnedState
-from metafleet.script.plain_episode import IsIgnored, ignored_by, none_ignored
+from metafleet.script.plain_episode import ignored_by
 from metafleet.script.runtime import running
 
 MakeOptimiser = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]

@@ -1,6 +1,6 @@
 """Episodes as a script has them: tuples of tensors, made into ``Episode``."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -8,6 +8,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from metafleet.episode import Episode, ExampleSet
+from metafleet.episodes.class_targets import (
+    MOST_CLASSES,
+    IsIgnored,
+    check_classes,
+    none_ignored,
+)
 from metafleet.errors import DataError
 from metafleet.models.packing import is_structure, pack
 from metafleet.script.checked_loss import CheckedLoss
@@ -21,13 +27,8 @@ PlainSupport: TypeAlias = ExampleSet | Episode | tuple[Inputs, Targets]
 PlainEpisode: TypeAlias = Episode | tuple[Inputs, Targets, Inputs, Targets]
 """An episode, or (support x, support y, query x, query y)."""
 
-IsIgnored: TypeAlias = Callable[[Tensor], Tensor]
-"""Classes [n] -> which of them only say that an example is to be left out, [n] of truth values."""
-
 ONLY_INPUT = "x"
 """The name of an input that comes without one."""
-MOST_CLASSES = 10_000
-"""Of an episode: a larger class is a mistake, and would take memory for all below it."""
 
 
 def ignored_by(loss: Any) -> IsIgnored:
@@ -39,11 +40,6 @@ def ignored_by(loss: Any) -> IsIgnored:
         return lambda classes: classes == _IGNORED_BY_TORCH
     index = getattr(loss, "ignore_index", _IGNORED_BY_TORCH)
     return lambda classes: (classes < 0) | (classes == index)
-
-
-def none_ignored(classes: Tensor) -> Tensor:
-    """Return that every class is one."""
-    return torch.zeros_like(classes, dtype=torch.bool)
 
 
 def as_episode(
@@ -132,41 +128,6 @@ def n_way_of(support: ExampleSet, is_ignored: IsIgnored = none_ignored) -> int:
             f"... within an episode, and less than {MOST_CLASSES}"
         )
     return highest + 1
-
-
-def check_classes(
-    examples: ExampleSet, n_way: int, *, whose: str, is_ignored: IsIgnored = none_ignored
-) -> None:
-    """Refuse targets that are not of the kind, or not in the range, that ``n_way`` says.
-
-    Args:
-        examples: a support or query set.
-        n_way: number of classes; 0 where targets are values.
-        whose: which of the two.
-        is_ignored: which classes are none, and pass.
-
-    Raises:
-        DataError: names the first that is wrong.
-    """
-    if not isinstance(n_way, int) or isinstance(n_way, bool) or not 0 <= n_way <= MOST_CLASSES:
-        raise DataError(f"an episode has n_way={n_way!r}; expected 0 to {MOST_CLASSES}")
-    if n_way == 0:
-        return
-    targets = examples.targets
-    if targets.is_floating_point() or targets.dim() != 1:
-        raise DataError(
-            f"targets of the {whose} set are {str(targets.dtype).removeprefix('torch.')} of shape "
-            f"{tuple(targets.shape)}; expected {n_way} classes as whole numbers [n]"
-        )
-    targets = targets[~is_ignored(targets)]
-    if len(targets) == 0:
-        return
-    lowest, highest = (int(value) for value in targets.aminmax())
-    if highest >= n_way or lowest < 0:
-        raise DataError(
-            f"the {whose} set has a class {highest if highest >= n_way else lowest}; expected 0 to "
-            f"{n_way - 1}, for the episode has {n_way} classes"
-        )
 
 
 _IGNORED_BY_TORCH = -100

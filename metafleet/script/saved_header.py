@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from metafleet.episode import ExampleSet
+from metafleet.episodes.class_targets import MOST_CLASSES
 from metafleet.errors import CheckpointError
 from metafleet.options import parse_options, require
-from metafleet.script.plain_episode import MOST_CLASSES
 
 FORMAT: Final = 2
 _MOST_STEPS: Final = 2**53

@@ -1,0 +1,56 @@
+"""Targets that are classes, and what is wrong with them."""
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import ExampleSet
+from metafleet.errors import DataError
+
+IsIgnored: TypeAlias = Callable[[Tensor], Tensor]
+"""Classes [n] -> which of them only say that an example is to be left out, [n] of truth values."""
+
+MOST_CLASSES: Final = 10_000
+"""Of an episode: a larger class is a mistake, and would take memory for all below it."""
+
+
+def none_ignored(classes: Tensor) -> Tensor:
+    """Return that every class is one."""
+    return torch.zeros_like(classes, dtype=torch.bool)
+
+
+def check_classes(
+    examples: ExampleSet, n_way: int, *, whose: str, is_ignored: IsIgnored = none_ignored
+) -> None:
+    """Refuse targets that are not of the kind, or not in the range, that ``n_way`` says.
+
+    Args:
+        examples: a support or query set.
+        n_way: number of classes; 0 where targets are values.
+        whose: which of the two.
+        is_ignored: which classes are none, and pass.
+
+    Raises:
+        DataError: names the first that is wrong.
+    """
+    if not isinstance(n_way, int) or isinstance(n_way, bool) or not 0 <= n_way <= MOST_CLASSES:
+        raise DataError(f"an episode has n_way={n_way!r}; expected 0 to {MOST_CLASSES}")
+    if n_way == 0:
+        return
+    targets = examples.targets
+    if targets.is_floating_point() or targets.dim() != 1:
+        raise DataError(
+            f"targets of the {whose} set are {str(targets.dtype).removeprefix('torch.')} of shape "
+            f"{tuple(targets.shape)}; expected {n_way} classes as whole numbers [n]"
+        )
+    targets = targets[~is_ignored(targets)]
+    if len(targets) == 0:
+        return
+    lowest, highest = (int(value) for value in targets.aminmax())
+    if highest >= n_way or lowest < 0:
+        raise DataError(
+            f"the {whose} set has a class {highest if highest >= n_way else lowest}; expected 0 to "
+            f"{n_way - 1}, for the episode has {n_way} classes"
+        )
