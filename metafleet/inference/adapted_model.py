@@ -4,46 +4,25 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from metafleet.data.summary import Progress, no_progress
 from metafleet.errors import MetafleetError, ModelError, NumericsError
-from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.class_text import without_class_text
 from metafleet.inference.given_tensors import check_inputs
 from metafleet.inference.items import ReadOptions, check_invert, open_items
+from metafleet.inference.kept_model import KeptModel, Learned
 from metafleet.inference.prediction import Prediction, Predictions, Value
-from metafleet.inference.provenance import Provenance
 from metafleet.inference.regression_table import read_points
 from metafleet.inference.requirements import Needs
-from metafleet.learners.base import Learner
+from metafleet.inference.trial import write_tried
 from metafleet.learners.memory import predict_from
-from metafleet.params import MetaState, Params
+from metafleet.params import Params
 
 BATCH_ITEMS = 256
 """Items that are predicted together at most: what bounds the memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What a run learned, in the form in which all models hold it.
-
-    Attributes:
-        blueprint: what it is built from.
-        learner: built from it.
-        state: the learned state.
-        origin: where it comes from.
-        allowed_packages: packages of the user's that it may be built from.
-    """
-
-    blueprint: Blueprint
-    learner: Learner
-    state: MetaState
-    origin: Provenance
-    allowed_packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +134,8 @@ class AdaptedModel:
             ModelError: something is there, the disk is full or refuses, or what would be read is
                 another model.
         """
-        from metafleet.inference.trial import write_tried  # noqa: PLC0415 - it loads such models
-
-        write_tried(self, Path(folder), force=force)
+        kept = KeptModel(self.learned, self.memory, self.classes, self.needs)
+        write_tried(kept, Path(folder), _answer, force=force, sample=self.sample)
 
     def _in_batches(self, inputs: Mapping[str, Tensor], n_items: int) -> Tensor:
         parts = [slice(rows.start, rows.stop) for rows in batches(n_items)]
@@ -187,6 +165,16 @@ class AdaptedModel:
         )
 
 
+def adapted_from(kept: KeptModel) -> AdaptedModel:
+    """Make the model that was kept, which must be an adapted one."""
+    assert kept.needs is not None
+    return AdaptedModel(kept.learned, kept.memory, kept.classes, kept.needs)
+
+
+def _answer(kept: KeptModel, inputs: Mapping[str, Tensor]) -> Tensor:
+    return adapted_from(kept).logits(inputs)
+
+
 def _check_finite(names: Sequence[str], outputs: Tensor) -> None:
     is_wrong = ~outputs.isfinite().all(dim=1)
     if is_wrong.any():
@@ -204,11 +192,3 @@ def batches(n_items: int, at_most: int = BATCH_ITEMS) -> Iterator[range]:
     ends = [n_items * i // n_batches for i in range(n_batches + 1)]
     for start, end in itertools.pairwise(ends):
         yield range(start, end)
-
-
-def classes_of(values: Any) -> dict[str, int]:
-    """Read what ``save`` wrote of the classes; raises ValueError or TypeError."""
-    classes = {str(name): int(n) for name, n in values}
-    if len(classes) != len(values) or len(classes) == 1:
-        raise ValueError(f"{len(values)} classes")
-    return classes

@@ -2,26 +2,29 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from metafleet.data.importing.class_names import find_twins
 from metafleet.data.summary import Progress, no_progress
 from metafleet.episode import CLASS_TEXT, ExampleSet, presence_key
 from metafleet.errors import ConfigError, DataError
-from metafleet.inference.adapted_model import AdaptedModel, Learned
+from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.class_text import with_class_text
 from metafleet.inference.decoded_items import Items
 from metafleet.inference.given_tensors import check_support, complete_support
 from metafleet.inference.items import ReadOptions, check_invert, open_items
+from metafleet.inference.kept_model import KeptModel, Learned
 from metafleet.inference.provenance import Provenance
 from metafleet.inference.regression_table import read_points
-from metafleet.inference.requirements import Needs, find_needs
+from metafleet.inference.requirements import Needs, Probe, find_needs
 from metafleet.inference.state_layout import expected_layout, layout_of
+from metafleet.inference.trial import write_tried
 from metafleet.learners.base import Learner
 from metafleet.learners.episodic import EpisodicLearner
 from metafleet.learners.memory import memorise
@@ -199,9 +202,7 @@ class LearnedModel:
             ModelError: something is there, the disk is full or refuses, or what would be read is
                 another model.
         """
-        from metafleet.inference.trial import write_tried  # noqa: PLC0415 - it loads such models
-
-        write_tried(self, Path(folder), force=force)
+        write_tried(KeptModel(self.learned), Path(folder), _answer, force=force)
 
     def _classes(self, path: Path, found: Items) -> dict[str, int]:
         classes = dict(Counter(found.labels))  # sorted, as the items are
@@ -224,6 +225,11 @@ class LearnedModel:
                 f"exactly {n} classes; give {n}, or train a learner that takes any number, such as "
                 "'protonet', 'r2d2' or 'protomaml'"
             )
+
+
+def _answer(kept: KeptModel, inputs: Mapping[str, Tensor]) -> Tensor:
+    learned = kept.learned
+    return Probe(learned.blueprint, learned.learner, learned.state).outputs(inputs)
 
 
 def _refuse_twins(path: Path, classes: dict[str, int]) -> None:

@@ -1,25 +1,18 @@
 """Reading models, and adapting them, by path."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from metafleet.data.summary import Progress, no_progress
-from metafleet.errors import MetafleetError, ModelError
-from metafleet.inference.adapted_model import AdaptedModel, Learned, classes_of
-from metafleet.inference.blueprint import Blueprint
+from metafleet.inference.adapted_model import AdaptedModel, adapted_from
 from metafleet.inference.items import ReadOptions
+from metafleet.inference.kept_model import read_model
 from metafleet.inference.learned_model import LearnedModel
-from metafleet.inference.model_folder import read_header, read_tensors
-from metafleet.inference.provenance import Provenance
-from metafleet.inference.requirements import Needs
-from metafleet.inference.state_layout import expected_layout
-from metafleet.params import parted, unflatten_state
 
 
 def load_model(
     folder: str | Path, *, allowed_packages: Sequence[str] = ()
-) -> "AdaptedModel | LearnedModel":
+) -> AdaptedModel | LearnedModel:
     """Read a model that `metafleet adapt`, `metafleet export` or ``save`` wrote.
 
     Args:
@@ -34,26 +27,8 @@ def load_model(
         ModelError: there is none, it is damaged, or of another version.
         ConfigError: it names a learner or network that is not known, or not allowed.
     """
-    path = Path(folder).expanduser()
-    header = read_header(path)
-    try:
-        blueprint = Blueprint.from_json(header["blueprint"], allowed_packages=allowed_packages)
-        origin = Provenance.from_json(header["origin"])
-        is_adapted, learner = _is_adapted(header["kind"]), blueprint.build(allowed_packages)
-        classes = classes_of(header["classes"]) if is_adapted else {}
-        needs = _needs(header["needs"]) if is_adapted else Needs(())
-        if is_adapted:
-            _check_fit(blueprint, classes, needs)
-    except MetafleetError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path} is damaged ({error!r:.120}); make the model again") from error
-    tensors = read_tensors(path, header, expected_layout(learner))
-    state = unflatten_state(tensors)
-    learned = Learned(blueprint, learner, state, origin, tuple(allowed_packages))
-    if not is_adapted:
-        return LearnedModel(learned)
-    return AdaptedModel(learned, parted(tensors, "memory"), classes, needs)
+    kept = read_model(Path(folder).expanduser(), allowed_packages=allowed_packages)
+    return LearnedModel(kept.learned) if kept.needs is None else adapted_from(kept)
 
 
 def adapt(
@@ -82,27 +57,3 @@ def adapt(
     if batch_norm is not None:
         model = model.with_batch_norm(batch_norm, model.learned.allowed_packages)
     return model.adapt(support, options, progress=progress)
-
-
-def _is_adapted(kind: object) -> bool:
-    if kind not in ("adapted", "learned"):
-        raise ValueError(f"kind {kind!r:.40}")
-    return kind == "adapted"
-
-
-def _check_fit(blueprint: Blueprint, classes: Mapping[str, int], needs: Needs) -> None:
-    """Hold what was adapted against what it was built from; raises ValueError."""
-    problem = blueprint.problem
-    if bool(classes) == problem.is_regression:
-        raise ValueError(f"{len(classes)} classes, target_dim={problem.target_dim}")
-    unknown = sorted(set(needs.known) - problem.modalities.keys())
-    if unknown or not needs.known:
-        raise ValueError(f"needs {list(needs.known)} of {list(problem.modalities)}")
-
-
-def _needs(values: Mapping[str, Any]) -> Needs:
-    parts = [values["required"], values["optional"]]
-    if not all(isinstance(part, list) for part in parts):
-        raise ValueError(f"needs {parts!r:.60}; expected lists of names")
-    required, optional = (tuple(str(name) for name in part) for part in parts)
-    return Needs(required, optional)
