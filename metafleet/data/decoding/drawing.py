@@ -1,14 +1,15 @@
 """What tiles of a contact sheet are drawn with."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-
-from metafleet.data.decoding.base import Array
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont, ImageFont
+
+Array = npt.NDArray[Any]
 
 TILE = 56
 """Side of a square, in pixels."""

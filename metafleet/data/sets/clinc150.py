@@ -18,7 +18,7 @@ from metafleet.data.prepared.class_data import Splits
 from metafleet.data.prepared.download import RemoteFile, download, hash_file
 from metafleet.data.prepared.prepared import ClassInfo, PreparedData
 from metafleet.data.prepared.preparing import Content
-from metafleet.data.prepared.stored import Original, StoredDataSet
+from metafleet.data.stored import Original, StoredDataSet
 from metafleet.data.summary import Progress
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
 from metafleet.errors import DataCorruptError

@@ -41,7 +41,6 @@ from metafleet.data.decoding.video import VideoOptions
 from metafleet.data.prepared.class_data import Splits
 from metafleet.data.prepared.prepared import ClassInfo, PreparedData
 from metafleet.data.prepared.preparing import Content
-from metafleet.data.prepared.stored import Original, StoredDataSet
 from metafleet.data.sets.concepts_manifest import (
     Concept,
     find_manifest,
@@ -50,6 +49,7 @@ from metafleet.data.sets.concepts_manifest import (
     read_manifest,
     split_subgroups,
 )
+from metafleet.data.stored import Original, StoredDataSet
 from metafleet.data.summary import Progress
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
 from metafleet.errors import DataCorruptError

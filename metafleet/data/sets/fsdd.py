@@ -22,7 +22,6 @@ from metafleet.data.prepared.class_data import Splits
 from metafleet.data.prepared.download import download
 from metafleet.data.prepared.prepared import Array, ClassInfo, PreparedData
 from metafleet.data.prepared.preparing import Content
-from metafleet.data.prepared.stored import Original, StoredDataSet
 from metafleet.data.sets.fsdd_files import (
     ARCHIVE,
     N_EACH,
@@ -31,6 +30,7 @@ from metafleet.data.sets.fsdd_files import (
     find_recordings,
 )
 from metafleet.data.sets.mnist import Digits, find_digits
+from metafleet.data.stored import Original, StoredDataSet
 from metafleet.data.summary import Progress
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
 from metafleet.errors import DataCorruptError, DataMissingError

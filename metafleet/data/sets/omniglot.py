@@ -16,7 +16,6 @@ from metafleet.data.prepared.class_data import Splits
 from metafleet.data.prepared.download import download
 from metafleet.data.prepared.prepared import Array, ClassInfo, PreparedData, hash_array
 from metafleet.data.prepared.preparing import Content
-from metafleet.data.prepared.stored import Original, StoredDataSet
 from metafleet.data.sets.omniglot_classes import (
     CHARACTERS,
     N_DRAWERS,
@@ -25,6 +24,7 @@ from metafleet.data.sets.omniglot_classes import (
 )
 from metafleet.data.sets.omniglot_files import IMAGE_FILES, STROKE_FILES
 from metafleet.data.sets.omniglot_readers import Drawings, OmniglotSource, find_source
+from metafleet.data.stored import Original, StoredDataSet
 from metafleet.data.strokes import rotate
 from metafleet.data.summary import Progress
 from metafleet.options import require
