@@ -33,7 +33,7 @@ class AttemptOutcome(StrEnum):
 
 
 class AttemptReason(StrEnum):
-    """Why; ``ContractError.reason`` is one of these, too."""
+    """Why it became that; each ``ContractError.reason`` is among these."""
 
     FIRST = "first"
     AGAIN = "again"

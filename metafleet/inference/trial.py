@@ -14,7 +14,7 @@ from metafleet.inference.requirements import Probe
 from metafleet.params import digest
 
 Answer = Callable[[KeptModel, Mapping[str, Tensor]], Tensor]
-"""A model and inputs, modality -> [n, ...], to outputs."""
+"""Computes a model's outputs of inputs, modality -> [n, ...]."""
 
 _TOLERANCE = 1e-5
 """Of the largest output: the same tensors may lie at other addresses, and round otherwise."""

@@ -1,4 +1,4 @@
-"""What inner steps follow but the plain gradient: momentum and Adam, and weight decay.
+"""What inner steps may follow in place of the plain gradient: momentum, Adam, weight decay.
 
 Written without in-place operations and without branches on values: a step can be differentiated
 through, mapped and traced.

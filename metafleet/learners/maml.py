@@ -34,7 +34,7 @@ class MamlOptions(StepOptions):
 
 
 class MamlSteps(GradientSteps[OptionsT], Generic[OptionsT]):
-    """The base of ``Maml`` and of learners that change it: one alpha for all steps, first order."""
+    """The base of ``Maml`` and of learners that change it: one alpha, first order on request."""
 
     def is_first_order(self, context: EpisodeContext) -> bool:
         """Return whether second derivatives are dropped in this episode."""
