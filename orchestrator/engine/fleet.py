@@ -15,27 +15,24 @@ from metafleet.contracts.ledger import LeaseStatus
 from metafleet.contracts.settings import Settings
 from metafleet.errors import (
     BlobMissingError,
-    ContractError,
-    FencedError,
     FleetError,
     MetafleetError,
 )
 from metafleet.orchestrator.engine.attempt_counts import AttemptCounts, Sink
 from metafleet.orchestrator.engine.device_queues import DeviceQueues
-from metafleet.orchestrator.engine.failing import failing
 from metafleet.orchestrator.engine.fleet_options import FleetOptions
 from metafleet.orchestrator.engine.incompatible_workers import IncompatibleWorkers
 from metafleet.orchestrator.engine.numerics import Numerics
 from metafleet.orchestrator.engine.open_step import OpenStep
 from metafleet.orchestrator.engine.ownership import Ownership
 from metafleet.orchestrator.engine.redis_clock import RedisClock
-from metafleet.orchestrator.engine.reducing import groups_of, reduce_request
 from metafleet.orchestrator.engine.replies import wait_for_results
 from metafleet.orchestrator.engine.retry import Retry
 from metafleet.orchestrator.engine.second_look import SecondLook
 from metafleet.orchestrator.engine.step import Shard, StepOutcome, StepRequest, Ticket, cut
 from metafleet.orchestrator.engine.step_deadline import StepDeadline
 from metafleet.orchestrator.engine.transfer import Transfer
+from metafleet.orchestrator.engine.tree_reduction import SumsLostError, TreeReduction
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +102,14 @@ class FleetDispatcher:
         self._incompatible_workers = IncompatibleWorkers(notify)
         self._retry = Retry(self._url, notify=notify, check=check, heal=self._drop_foreign)
         self._persist = self._retry.persist
+        self._reduction = TreeReduction(
+            self._open,
+            self._finish,
+            self._close,
+            persist=self._persist,
+            fan_in=options.reduce_fan_in,
+            count_workers=lambda: self._owner.workers_alive,
+        )
         self._open_steps: list[OpenStep] = []
         self._begun: dict[Ticket, OpenStep] = {}
         self._numbers = itertools.count()
@@ -159,13 +164,11 @@ class FleetDispatcher:
         for _ in range(self._options.max_attempts):
             try:
                 self._finish(step)
-                outcome = (
-                    self._reduce(step)
-                    if step.is_deferred
-                    else step.outcome(self._owner.workers_alive)
-                )
+                outcome = step.outcome(self._owner.workers_alive)
+                if step.is_deferred:
+                    outcome = self._reduction.run(step, outcome)
                 self._second_look.compare(step)
-            except _SumsLostError as error:
+            except SumsLostError as error:
                 self._close(step)
                 self._notify(f"{step.name} begins again: {error}")
             except BaseException:  # failed or interrupted: what is still queued is dropped
@@ -219,30 +222,6 @@ class FleetDispatcher:
         )
         self._open_steps.append(step)
         return step
-
-    def _reduce(self, step: OpenStep) -> StepOutcome:
-        """Have workers add up groups of sums; add them up here when they cannot."""
-        outcome = step.outcome(self._owner.workers_alive)
-        if not outcome.missing_shards:
-            refs = step.collector.deferred
-            request, shards = reduce_request(step.request, len(refs), self._options.reduce_fan_in)
-            inputs = groups_of(refs, self._options.reduce_fan_in)
-            reduction = self._open(request, shards, inputs=inputs)
-            try:
-                self._finish(reduction)
-                self._persist(step.collector.drop_deferred)
-                return outcome.with_sums_of(reduction.outcome(self._owner.workers_alive))
-            except FencedError:
-                raise
-            except (BlobMissingError, FleetError) as error:
-                log.warning("%s: adding up here instead: %s", reduction.name, error)
-            finally:
-                self._close(reduction)
-        try:
-            self._persist(step.collector.add_deferred)
-        except (BlobMissingError, ContractError) as error:
-            raise _SumsLostError(str(error)) from error
-        return replace(outcome, sums=step.collector.sums())
 
     def settle(self) -> None:
         """Record what workers dropped since the last step closed; quiet when Redis is away."""
@@ -324,7 +303,7 @@ class FleetDispatcher:
     def _take_in(self) -> None:
         wait_s = max(0.01, self._review_at_s - time.monotonic())
         for step, result in wait_for_results(self._client, self._unsettled(), wait_s):
-            with failing(step):
+            with step.keeping_failure():
                 self._take(step, result)
 
     def _take(self, step: OpenStep, result: ShardResult) -> None:
@@ -347,7 +326,7 @@ class FleetDispatcher:
             return
         self._follow_epoch()
         for step in self._unsettled():
-            with failing(step):
+            with step.keeping_failure():
                 due = step.review(alive=self._owner.alive_by_queue())
                 if due:
                     log.warning("%s: sending shards %s again", step.name, due)
@@ -392,7 +371,3 @@ class FleetDispatcher:
             self._attempt_counts.flush()
         except MetafleetError as error:  # what is the matter will stop the step's own row
             log.warning("attempts are not recorded: %s", error)
-
-
-class _SumsLostError(FleetError):
-    """Sums that were committed are gone before they were added up."""

@@ -1,34 +1,33 @@
 """One open step of the fleet: its jobs out, its results in, and what Redis shows of the rest."""
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import cast
 
 from metafleet.contracts.attempt_outcomes import AttemptOutcome, AttemptReason
 from metafleet.contracts.codec import WireDtype
 from metafleet.contracts.connections import Client
 from metafleet.contracts.exchange import Exchange
-from metafleet.contracts.job import BlobRef, InnerLoopJob, ShardResult, parse_result
+from metafleet.contracts.job import BlobRef, InnerLoopJob, ShardResult
 from metafleet.contracts.keys import RunKeys, queue_list
 from metafleet.contracts.ledger import LeaseStatus, RunLedger
-from metafleet.contracts.signing import verify
 from metafleet.errors import (
     BlobMissingError,
     ContractError,
+    FleetError,
     ImpureError,
     MetafleetError,
     NumericsError,
-    OversizedError,
     SchemaError,
-    StaleError,
 )
 from metafleet.orchestrator.engine.attempt_counts import AttemptCounts, StepAttemptCounts
 from metafleet.orchestrator.engine.collector import Collector
 from metafleet.orchestrator.engine.queue_mark import QueueMark
 from metafleet.orchestrator.engine.redis_clock import RedisClock
+from metafleet.orchestrator.engine.result_inbox import ResultInbox
 from metafleet.orchestrator.engine.shard_book import FleetView, QueueView, ShardBook
 from metafleet.orchestrator.engine.sighting import sight
 from metafleet.orchestrator.engine.step import Shard, StepOutcome, StepRequest, name_shards
@@ -36,7 +35,6 @@ from metafleet.orchestrator.engine.step import Shard, StepOutcome, StepRequest, 
 log = logging.getLogger(__name__)
 
 JOB_LEASE_MS = 3000
-_MAX_RESULT_BYTES = 4 * 2**20
 
 
 class OpenStep:
@@ -76,6 +74,13 @@ class OpenStep:
             job_deadline_s=job_deadline_s,
             on_lost=self._note_lost,
         )
+        self._inbox = ResultInbox(
+            self.name,
+            run=keys.run,
+            n_shards=len(shards),
+            signing_key=signing_key,
+            attempt_counts=self._attempt_counts,
+        )
         self.shards = self._shards = shards
         self._run_keys, self._epoch = keys, -1
         self._keys = keys.step(request.stream, request.step, epoch=-1)
@@ -84,10 +89,7 @@ class OpenStep:
         wire = "float32" if request.kind == "reduce" else wire_dtype
         self.collector = Collector(request, shards, exchange=exchange, wire_dtype=wire, defer=defer)
         self._wire_dtype, self._inputs, self.is_deferred = wire_dtype, inputs, defer
-        self._raws: dict[int, bytes] = {}
         self._sums: dict[tuple[int, int], str] = {}
-        self._unsound: dict[int, str] = {}  # by hash: each is seen as a wake-up and in the ledger
-        self._dealt_with: set[int] = set()  # hashes of results that did not count
         self.failure: MetafleetError | None = None
         """Why it cannot be finished; raised to whoever waits for it."""
 
@@ -122,6 +124,14 @@ class OpenStep:
     def open_sums(self) -> tuple[str, ...]:
         """The keys of the sums that attempts may still bring, or have brought in vain."""
         return tuple(self._sums.values())
+
+    @contextmanager
+    def keeping_failure(self) -> Iterator[None]:
+        """Keep what makes the step fail for the caller that waits for it: other steps go on."""
+        try:
+            yield
+        except (NumericsError, BlobMissingError, FleetError) as error:
+            self.failure = error
 
     def move_to(self, epoch: int) -> None:
         """Go on under ``epoch``: results of an older one are not taken any more.
@@ -202,24 +212,7 @@ class OpenStep:
 
     def parse(self, raw: bytes) -> Iterator[ShardResult]:
         """Yield the result that ``raw`` is, if it is sound and of this step."""
-        try:
-            if len(raw) > _MAX_RESULT_BYTES:
-                raise OversizedError(f"a result of {len(raw)} bytes; at most {_MAX_RESULT_BYTES}")
-            result = parse_result(json.loads(raw))
-            verify(result, self._signing_key)
-            if (result.run, result.epoch) != (self._run_keys.run, self._epoch):
-                raise StaleError(f"a result of run={result.run} epoch={result.epoch}")
-            if result.shard >= len(self._shards):
-                raise SchemaError(f"shard={result.shard} of {len(self._shards)} shards")
-        except (ContractError, ValueError, RecursionError) as error:
-            log.warning("%s: a result was refused: %s", self.name, error)
-            if hash(raw) not in self._unsound:
-                self._unsound[hash(raw)] = str(error)
-                kind = type(error) if isinstance(error, ContractError) else SchemaError
-                self._attempt_counts.reject_unknown(kind.reason)
-            return
-        self._raws[result.shard] = raw
-        yield result
+        return self._inbox.parse(raw, epoch=self._epoch)
 
     def take(self, result: ShardResult, *, workers_alive: int) -> None:
         """Count a result, or arrange for another attempt.
@@ -235,7 +228,7 @@ class OpenStep:
         if result.status == "ok":
             self._add(result)
             return
-        if self._is_first(self._raws[result.shard]):
+        if self._inbox.is_first(self._inbox.raw_of(result.shard)):
             self._attempt_counts.drop_result(
                 AttemptOutcome(result.status), result.reason, result, result.error
             )
@@ -244,7 +237,7 @@ class OpenStep:
 
     def withdraw(self, result: ShardResult, reason: str, *, kind: str) -> None:
         """Refuse a committed result for a ``kind`` of reason; its shard is open again."""
-        if self._is_first(self._raws[result.shard]):
+        if self._inbox.is_first(self._inbox.raw_of(result.shard)):
             log.warning("%s: result of shard %d refused: %s", self.name, result.shard, reason)
             self._attempt_counts.drop_result(AttemptOutcome.REJECTED, kind, result, reason)
             if not self.book.is_done(result.shard):
@@ -325,8 +318,8 @@ class OpenStep:
             for result in (results := list(self.parse(raw))):
                 self.take(result, workers_alive=workers_alive)
             if not results:
-                if self._is_first(raw):
-                    reason = f"its result was unsound: {self._unsound[hash(raw)]}"
+                if self._inbox.is_first(raw):
+                    reason = f"its result was unsound: {self._inbox.why_unsound(raw)}"
                     self.book.mark_failed(shard, None, reason, now_s=time.monotonic())
                 self._ledger.reopen(self._keys, shard=shard, result=raw)
 
@@ -358,18 +351,8 @@ class OpenStep:
             kind = ImpureError if result.reason == AttemptReason.IMPURE else NumericsError
             raise kind(f"{self.name}, shard {shard}: {result.error}")
 
-    def _is_first(self, raw: bytes) -> bool:
-        """Return whether a result is dealt with for the first time.
-
-        It is dealt with again when Redis went away before it was withdrawn there, and must not
-        count twice.
-        """
-        is_first = hash(raw) not in self._dealt_with
-        self._dealt_with.add(hash(raw))
-        return is_first
-
     def _reopen(self, result: ShardResult) -> None:
-        self._ledger.reopen(self._keys, shard=result.shard, result=self._raws[result.shard])
+        self._ledger.reopen(self._keys, shard=result.shard, result=self._inbox.raw_of(result.shard))
 
     def _note_begun(self, pair: tuple[int, int]) -> None:
         """Note how far the workers of the queue have come that an attempt was sent to."""

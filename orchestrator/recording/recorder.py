@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,20 +23,37 @@ from metafleet.db.records import (
     RunRecord,
     RunStatus,
 )
-from metafleet.db.repositories import RunRepository
 from metafleet.errors import (
     DatabaseError,
     DatabaseUnavailableError,
     MetafleetError,
     RunNotFoundError,
 )
-from metafleet.orchestrator.recording.kept_rows import keep_rows, lost_text
+from metafleet.orchestrator.recording.held_run import HeldRun, keep_rows, lost_text
 from metafleet.orchestrator.recording.open_rows import OpenRows
-from metafleet.orchestrator.recording.recorder_limits import RecorderLimits
-from metafleet.orchestrator.recording.rows import EpochRow, LostRun, Row, StatusChange, write_rows
+from metafleet.orchestrator.recording.rows import EpochRow, Row, StatusChange
 from metafleet.orchestrator.recording.spill import SpillFile
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderLimits:
+    """How much may wait, and for how long.
+
+    Attributes:
+        max_rows: rows in memory before they go to the spill file.
+        batch_rows: rows in one transaction.
+        linger_s: how long a first row waits for company; what ``kill -9`` may cost.
+        first_retry_s, last_retry_s: pauses between attempts while the database is away; doubled
+            from the first to the last.
+    """
+
+    max_rows: int = 10_000
+    batch_rows: int = 1_000
+    linger_s: float = 0.25
+    first_retry_s: float = 0.2
+    last_retry_s: float = 5.0
 
 
 class Recorder:
@@ -69,15 +86,12 @@ class Recorder:
         limits: RecorderLimits | None = None,
     ) -> None:
         self._database = database
-        self._run_id, self._owner = run.id, owner
-        self._epoch = self._asked_epoch = epoch
-        self._limits, self._first_epoch = limits or RecorderLimits(), epoch
-        self._writing = threading.Lock()  # held while rows are written or the epoch is raised
+        self._run_id = run.id
+        self._limits = limits or RecorderLimits()
         self._changed = threading.Condition()
+        self._held = HeldRun(database, run, epoch=epoch, owner=owner, lock=self._changed)
         # everything below is read and written under the condition's lock
-        self._run = run
-        self._rows = OpenRows(SpillFile(spill_path), self._lost_run)
-        self._is_moved = False
+        self._rows = OpenRows(SpillFile(spill_path), self._held.lost_row)
         self._notices: list[str] = []
         self._is_urgent = self._is_closing = False
         self._failure: MetafleetError | None = None
@@ -128,16 +142,7 @@ class Recorder:
         Args:
             beyond: what the new epoch must be greater than, as the current one.
         """
-        with self._writing:
-            self._hear_of_epoch()
-            with self._database.session() as session:
-                runs = self._runs_in(session)
-                self._asked_epoch = max(self._epoch, beyond) + 1
-                epoch = runs.claim(self._run_id, seen_epoch=self._epoch, beyond=beyond)
-            with self._changed:
-                self._raise_failure()
-                self._epoch = epoch
-        return epoch
+        return self._held.raise_epoch(beyond, check=self._raise_failure)
 
     def keep_calibration(self, calibration: Mapping[str, Any]) -> Mapping[str, Any]:
         """Write at once what was measured for the run, unless something is written already.
@@ -149,13 +154,7 @@ class Recorder:
             FencedError: another orchestrator took the run over.
             DatabaseError: it cannot be written; nothing may be built on it.
         """
-        with self._writing, self._database.session() as session:
-            runs = self._runs_in(session)
-            runs.hold(self._run_id, epoch=self._epoch)
-            kept = runs.keep_calibration(self._run_id, calibration)
-        with self._changed:
-            self._run = replace(self._run, calibration=kept)
-        return kept
+        return self._held.keep_calibration(calibration)
 
     def is_current(self) -> bool:
         """Ask the database whether the run still is at our epoch.
@@ -165,11 +164,7 @@ class Recorder:
         Raises:
             DatabaseError: it cannot be asked now.
         """
-        with self._writing:  # an epoch that we are raising ourselves is not another's
-            self._hear_of_epoch()
-            with self._database.session(read_only=True) as session:
-                found = RunRepository(session).find(self._run.uid)
-                return found is None or found.epoch <= self._epoch
+        return self._held.is_current()
 
     def take_notices(self) -> list[str]:
         """Return, once, what a person should know of the database."""
@@ -252,7 +247,7 @@ class Recorder:
     def _add(self, rows: Iterable[Row]) -> None:
         with self._changed:
             self._raise_failure()
-            self._rows.add(EpochRow(self._epoch, row) for row in rows)
+            self._rows.add(EpochRow(self._held.epoch, row) for row in rows)
             if self._rows.n_buffered >= 2 * self._limits.max_rows:
                 self._rows.spill()  # the thread should have done it; a hung server holds it
             self._changed.notify_all()
@@ -271,7 +266,7 @@ class Recorder:
         pause_s = self._limits.first_retry_s
         while self._wait_for_work():
             try:
-                with self._writing:
+                with self._held.writing:
                     self._write_next()
             except DatabaseUnavailableError as error:
                 self._note_away(error)
@@ -307,52 +302,19 @@ class Recorder:
     def _write_next(self) -> None:
         """Write the oldest rows there are: a failed batch, then the file, then the buffer."""
         if not self._rows.batch:
-            self._rows.replay(self._write, batch_rows=self._limits.batch_rows)
+            self._rows.replay(self._held.write, batch_rows=self._limits.batch_rows)
             with self._changed:
                 self._rows.begin_batch(self._limits.batch_rows)
         if self._rows.batch:
-            self._write(self._rows.batch)
+            self._held.write(self._rows.batch)
         with self._changed:
             self._rows.end_batch()
             self._changed.notify_all()
 
-    def _hear_of_epoch(self) -> None:
-        """Go on under an epoch that was raised, as asked, and whose answer was lost."""
-        if (asked := self._asked_epoch) == self._epoch:
-            return
-        with self._database.session(read_only=True) as session:
-            runs = RunRepository(session)
-            is_raised = runs.is_held(self._run_id, owner=self._owner, epoch=asked)
-        with self._changed:
-            self._epoch = asked if is_raised else self._epoch
-
-    def _write(self, items: list[EpochRow]) -> None:
-        self._hear_of_epoch()
-        write_rows(
-            self._database,
-            self._run,
-            items,
-            epoch=self._epoch,
-            own_from=self._first_epoch,
-            lost_run=lambda: self._run if self._is_moved else None,
-        )
-
-    def _runs_in(self, session: Connection) -> RunRepository:
-        """Return the runs, ours among them though the database may have been another until now."""
-        runs = RunRepository(session)
-        if self._is_moved:
-            runs.put_back(self._run)
-        return runs
-
-    def _lost_run(self) -> EpochRow:
-        return EpochRow(self._epoch, LostRun(run=replace(self._run, epoch=self._epoch)))
-
     def _keep(self, session: Connection) -> None:
         """Take all rows of the run out of a database file that is about to be lost."""
-        found = RunRepository(session).find(self._run.uid)
-        with self._changed:
-            self._run, self._is_moved = found or self._run, True
-        n_rows = keep_rows(session, self._run, self._rows.file, batch_rows=self._limits.batch_rows)
+        run = self._held.move(session)
+        n_rows = keep_rows(session, run, self._rows.file, batch_rows=self._limits.batch_rows)
         with self._changed:
             self._notices.append(
                 f"the file of database {self._database.url} was deleted or replaced while in use; "
@@ -394,7 +356,7 @@ class Recorder:
             fate = "lost" if self._rows.n_in_memory else f"kept in {self._rows.file.path}"
             text = f"{error} ({n_rows} rows are {fate})" if n_rows else str(error)
             if isinstance(error, RunNotFoundError):
-                text = lost_text(self._database.url, self._run, text)
+                text = lost_text(self._database.url, self._held.run, text)
             self._failure = type(error)(text)
             self._failure.__cause__ = error
             self._changed.notify_all()

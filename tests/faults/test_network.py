@@ -7,8 +7,7 @@ import pytest
 
 from metafleet.errors import DatabaseUnavailableError
 from metafleet.orchestrator.recording import recorder
-from metafleet.orchestrator.recording.recorder import Recorder
-from metafleet.orchestrator.recording.recorder_limits import RecorderLimits
+from metafleet.orchestrator.recording.recorder import Recorder, RecorderLimits
 from tests.faults.running import Running
 from tests.fleet import Fleet, open_fleet, wait_until
 from tests.postgres import PostgresServer

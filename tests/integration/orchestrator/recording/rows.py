@@ -8,7 +8,7 @@ from metafleet.db.engine import Database
 from metafleet.db.records import CheckpointRecord, EvaluationRecord
 from metafleet.db.repositories import JobRepository, OuterStepRepository, RunRepository
 from metafleet.errors import MetafleetError
-from metafleet.orchestrator.recording.recorder_limits import RecorderLimits
+from metafleet.orchestrator.recording.recorder import RecorderLimits
 from tests.databases import make_jobs
 from tests.postgres import PostgresServer
 

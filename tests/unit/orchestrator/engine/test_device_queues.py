@@ -2,7 +2,7 @@
 
 import pytest
 
-from metafleet.orchestrator.engine.window import LEAST_WINDOW, MOST_IN_HAND, Window
+from metafleet.orchestrator.engine.device_queues import LEAST_WINDOW, MOST_IN_HAND, Window
 
 
 def test_until_something_is_known_each_process_has_two() -> None:

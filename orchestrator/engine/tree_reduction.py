@@ -1,0 +1,103 @@
+"""Adding sums up on workers: aligned groups of shards, each a subtree of the fixed tree.
+
+A group begins at a multiple of the fan-in, a power of two, so its sum along the tree over its own
+shards is a node of the tree over all, and the sum of the groups has the bits of the sum of shards.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+from metafleet.contracts.job import BlobRef
+from metafleet.errors import BlobMissingError, ContractError, FencedError, FleetError
+from metafleet.orchestrator.engine.open_step import OpenStep
+from metafleet.orchestrator.engine.step import Shard, StepOutcome, StepRequest
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class SumsLostError(FleetError):
+    """Sums that were committed are gone before they were added up."""
+
+
+class OpenShards(Protocol):
+    """Opens a step of the given shards, each with the blobs that it reads."""
+
+    def __call__(
+        self,
+        request: StepRequest,
+        shards: tuple[Shard, ...],
+        *,
+        inputs: tuple[tuple[BlobRef, ...], ...],
+    ) -> OpenStep:
+        """Open it."""
+        ...
+
+
+class TreeReduction:
+    """Has workers add up the sums of a step.
+
+    Args:
+        open_step: opens the step that adds up.
+        finish: waits for it; raises what it fails with.
+        close: closes it.
+        persist: repeats a call while Redis is away.
+        fan_in: how many sums a worker adds up, a power of two.
+        count_workers: says how many workers there are.
+    """
+
+    def __init__(
+        self,
+        open_step: OpenShards,
+        finish: Callable[[OpenStep], None],
+        close: Callable[[OpenStep], object],
+        *,
+        persist: Callable[[Callable[[], None]], None],
+        fan_in: int,
+        count_workers: Callable[[], int],
+    ) -> None:
+        self._open_step, self._finish, self._close = open_step, finish, close
+        self._persist, self._fan_in, self._count_workers = persist, fan_in, count_workers
+
+    def run(self, step: OpenStep, outcome: StepOutcome) -> StepOutcome:
+        """Return ``outcome`` with the sums of ``step``; adds up here when workers cannot.
+
+        Raises:
+            SumsLostError: a sum is gone.
+            FencedError: the run is another's.
+        """
+        if not outcome.missing_shards:
+            refs = step.collector.deferred
+            request, shards = _reduce_request(step.request, len(refs), self._fan_in)
+            reduction = self._open_step(request, shards, inputs=_groups_of(refs, self._fan_in))
+            try:
+                self._finish(reduction)
+                self._persist(step.collector.drop_deferred)
+                return outcome.with_sums_of(reduction.outcome(self._count_workers()))
+            except FencedError:
+                raise
+            except (BlobMissingError, FleetError) as error:
+                log.warning("%s: adding up here instead: %s", reduction.name, error)
+            finally:
+                self._close(reduction)
+        try:
+            self._persist(step.collector.add_deferred)
+        except (BlobMissingError, ContractError) as error:
+            raise SumsLostError(str(error)) from error
+        return replace(outcome, sums=step.collector.sums())
+
+
+def _groups_of(items: Sequence[T], fan_in: int) -> tuple[tuple[T, ...], ...]:
+    """Cut what belongs to the shards, in order, into aligned groups."""
+    return tuple(tuple(items[first : first + fan_in]) for first in range(0, len(items), fan_in))
+
+
+def _reduce_request(
+    request: StepRequest, n_shards: int, fan_in: int
+) -> tuple[StepRequest, tuple[Shard, ...]]:
+    """Describe the step that adds up ``request``'s sums: one shard for each group."""
+    shards = tuple(Shard(index, index, 1) for index in range(-(-n_shards // fan_in)))
+    return replace(request, stream=f"{request.stream}-reduce", kind="reduce"), shards
