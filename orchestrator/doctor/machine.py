@@ -2,6 +2,9 @@
 
 import platform
 import shutil
+import sys
+from collections.abc import Sequence
+from importlib.machinery import PathFinder
 from itertools import filterfalse
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from metafleet.contracts.version import code_version
 from metafleet.data.registry import DATASETS, is_made_of_parts, open_data
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.doctor.finding import Finding, fail, ok, run_check, warn
-from metafleet.orchestrator.doctor.shadows import find_shadows
+from metafleet.orchestrator.embedded.commands import IMPORT_ROOT
 from metafleet.orchestrator.embedded.server_binary import find_server
 from metafleet.orchestrator.embedded.stack_file import is_alive, read_stack
 
@@ -96,3 +99,28 @@ def _stack(settings: Settings) -> Finding:
     except ConfigError as error:
         return warn("stack", str(error), "without it `metafleet up` and `demo` cannot start")
     return ok("stack", f"`metafleet up` would run {binary.path} {binary.version}")
+
+
+def find_shadows(folder: Path, path: Sequence[str] | None = None) -> list[Finding]:
+    """Look for a ``metafleet`` of the user's that hides ours from a plain ``celery``.
+
+    Args:
+        folder: where it would be started; Celery looks there first.
+        path: where Python looks for modules, by default ``sys.path``.
+    """
+    searched = [str(folder), *(sys.path if path is None else path)]
+    # a folder without __init__.py hides nothing: Python prefers a package that comes later
+    spec = PathFinder.find_spec("metafleet", searched)
+    if spec is None or spec.origin is None:
+        return []
+    origin = Path(spec.origin)
+    if origin.parent == IMPORT_ROOT / "metafleet":
+        return []
+    theirs = origin.parent if origin.name == "__init__.py" else origin
+    return [
+        warn(
+            "packages",
+            f"{theirs} would be imported in the place of the metafleet in {IMPORT_ROOT}",
+            "start workers with `metafleet worker`, from which nothing hides it, or rename",
+        )
+    ]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-Array = npt.NDArray[Any]
+Values = npt.NDArray[Any]
 
 TILE = 56
 """Side of a square, in pixels."""
@@ -34,7 +34,7 @@ def tile_size(n_squares: int) -> tuple[int, int]:
     return n_squares * (TILE + GAP) - GAP, TILE
 
 
-def draw_picture(pixels: Array) -> "Image":
+def draw_picture(pixels: Values) -> "Image":
     """Draw [height, width] of ink, or [channels, height, width] of light."""
     from PIL import Image  # noqa: PLC0415 - only the sheet needs it
 
@@ -47,7 +47,7 @@ def draw_picture(pixels: Array) -> "Image":
     return picture.resize((TILE, TILE), Image.Resampling.NEAREST)
 
 
-def draw_bars(numbers: Array, n_squares: int) -> "Image":
+def draw_bars(numbers: Values, n_squares: int) -> "Image":
     """Draw a bar for each number, or for the mean of some neighbours where they are many."""
     from PIL import Image, ImageDraw  # noqa: PLC0415 - only the sheet needs it
 
@@ -67,7 +67,7 @@ def blend(share: float) -> tuple[int, ...]:
     return tuple(round(a + share * (b - a)) for a, b in zip(FIRST, LAST, strict=True))
 
 
-def spread(values: Array) -> Array:
+def spread(values: Values) -> Values:
     """Map values to [0, 1], the smallest to 0 and the largest to 1."""
     low, high = values.min(), values.max()
     return np.asarray((values - low) / (high - low if high > low else 1.0))

@@ -1,5 +1,6 @@
 """Look at a folder from its layout to its pixels, and say all that is wrong with it at once."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,6 @@ from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.levels import say_lost_levels
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import DataProblem, ProblemLog
-from metafleet.data.importing.repeats import find_repeats
 from metafleet.data.importing.splits import assign_splits, check_splits
 from metafleet.data.summary import Progress
 from metafleet.episodes.class_names import count_leaks
@@ -209,3 +209,31 @@ def _large_classes(labels: Sequence[str], ask: FolderOptions, log: ProblemLog) -
                 "or more: add some, or lower --min-items",
             )
     return {label for label, n in counts.items() if n >= ask.min_items}
+
+
+_DIGEST_BYTES = 16
+
+
+def find_repeats(decoded: Decoded, rows: Sequence[int]) -> list[tuple[int, int]]:
+    """Return pairs (row, earlier row) of items that are the same in all modalities they have.
+
+    It is decoded content that is compared, so that copies, links and files that differ in what no
+    model sees are found alike.
+
+    Args:
+        decoded: arrays and masks.
+        rows: which rows are looked at.
+    """
+    first: dict[bytes, int] = {}
+    pairs = ((row, first.setdefault(_digest(decoded, row), row)) for row in rows)
+    return [(row, earlier) for row, earlier in pairs if row != earlier]
+
+
+def _digest(decoded: Decoded, row: int) -> bytes:
+    sha = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for modality, array in decoded.arrays.items():
+        is_there = bool(decoded.masks[modality][row])
+        sha.update(b"1" if is_there else b"0")
+        if is_there:
+            sha.update(np.ascontiguousarray(array[row]).reshape(-1).view(np.uint8).data)
+    return sha.digest()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from metafleet.orchestrator.doctor.finding import Severity
-from metafleet.orchestrator.doctor.shadows import find_shadows
+from metafleet.orchestrator.doctor.machine import find_shadows
 from tests.fleet import ROOT
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from metafleet.data.registry import open_data
 from metafleet.data.sets import omniglot
-from metafleet.data.sets.omniglot_files import IMAGE_FILES, STROKE_FILES
+from metafleet.data.sets.omniglot import IMAGE_FILES, STROKE_FILES
 from metafleet.errors import DataCorruptError
 
 PINNED = IMAGE_FILES + STROKE_FILES

@@ -10,8 +10,8 @@ from PIL import Image
 from metafleet.data import registry
 from metafleet.data.decoding.text import wrap
 from metafleet.data.sets.glyph_faces import font_folder
+from metafleet.data.sheet.sheet import draw_tile, tile_width
 from metafleet.data.sheet.sheet_fonts import SheetFonts
-from metafleet.data.sheet.tiles import draw_tile, tile_width
 from tests.unit.metafleet.data.importing.conftest import OTHER_SEED
 from tests.unit.metafleet.data.importing.folders import (
     class_folders,
