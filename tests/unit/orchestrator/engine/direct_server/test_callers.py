@@ -1,17 +1,12 @@
 """Who calls the server of direct transfers, and what that may cost it."""
 
-import contextlib
 import errno
-import http.client
 import itertools
 import logging
 import socket
-import ssl
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import torch
@@ -21,7 +16,7 @@ from metafleet.contracts.direct import PROOF_HEADER, authorization, proof, state
 from metafleet.contracts.direct_client import DirectClient
 from metafleet.contracts.exchange import Exchange
 from metafleet.contracts.job import BlobRef
-from metafleet.errors import ConfigError, DigestError
+from metafleet.errors import DigestError
 from metafleet.orchestrator.engine import direct_app
 from metafleet.orchestrator.engine.direct_server import DirectServer, open_tls
 from metafleet.orchestrator.web import server as web_server
@@ -29,52 +24,14 @@ from tests.certificates import make_certificate
 from tests.fleet import wait_until
 from tests.memory_blobs import MemoryBlobs
 from tests.messages import make_sums
-from tests.tcp_proxy import TcpProxy
-
-KEY = "test-key"
-SUM = encode(make_sums(2))
-
-
-@pytest.fixture
-def server() -> Iterator[DirectServer]:
-    opened = DirectServer("127.0.0.1", KEY)
-    yield opened
-    opened.close()
-
-
-def fetches(server: DirectServer) -> bool:
-    encoded = encode(make_sums(1))
-    server.offer("a state", encoded)
-    found = DirectClient(KEY).fetch(server.address, "a state", encoded.n_bytes)
-    return found is not None and found[1] == encoded.digest()
-
-
-def call(server: DirectServer) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port_of(server)), timeout=30)
-
-
-def wait_for_end(stream: socket.socket) -> None:
-    """Read until the other end hangs up; a time-out fails the test."""
-    with contextlib.suppress(ConnectionResetError):
-        while stream.recv(2**16):
-            pass
-
-
-def port_of(server: DirectServer) -> int:
-    port = urlsplit(server.address).port
-    assert port is not None
-    return port
-
-
-def request(
-    server: DirectServer, method: str, target: str, headers: dict[str, str], body: Any = None
-) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection("127.0.0.1", port_of(server), timeout=30)
-    connection.request(method, target, body, headers)
-    response = connection.getresponse()
-    response.read()
-    connection.close()
-    return response
+from tests.unit.orchestrator.engine.direct_server.calls import (
+    KEY,
+    SUM,
+    call,
+    fetches,
+    request,
+    wait_for_end,
+)
 
 
 def test_a_moment_without_room_for_files_is_not_the_end_of_all_calls(
@@ -315,173 +272,3 @@ def test_closing_while_a_worker_sends_is_quick_and_quiet(
         wait_for_end(stream)
         wait_for_end(stranger)
     assert not caplog.records
-
-
-class TestTls:
-    @pytest.fixture
-    def encrypted(self, tmp_path: Path) -> Iterator[tuple[DirectServer, str]]:
-        files = make_certificate(tmp_path / "ours")
-        server = DirectServer("127.0.0.1", KEY, tls=open_tls(files.cert, files.key))
-        yield server, files.ca
-        server.close()
-
-    def test_blobs_go_both_ways(self, encrypted: tuple[DirectServer, str]) -> None:
-        server, ca = encrypted
-        large = encode({"weight": torch.randn(2**20)})
-        server.offer("state", large)
-        server.expect("sum", large.n_bytes)
-        client = DirectClient(KEY, ca_file=ca)
-
-        assert server.address.startswith("https://127.0.0.1:")
-        found = client.fetch(server.address, "state", large.n_bytes)
-        assert found is not None and (bytes(found[0]), found[1]) == (large.join(), large.digest())
-        assert client.give(server.address, "sum", large) == large.digest()
-        received = server.fetch("sum", large.n_bytes)
-        assert received is not None and bytes(received[0]) == large.join()
-
-    def test_an_orchestrator_of_another_authority_is_given_nothing(
-        self,
-        encrypted: tuple[DirectServer, str],
-        tmp_path: Path,
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:
-        server, _ = encrypted
-        server.expect("sum", SUM.n_bytes)
-        for ca_file in (make_certificate(tmp_path / "other").ca, ""):
-            assert DirectClient(KEY, ca_file=ca_file).give(server.address, "sum", SUM) is None
-        assert server.is_expected("sum", SUM.n_bytes)
-        assert "certificate verify failed" in caplog.text
-
-    def test_a_certificate_of_another_host_is_refused(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        files = make_certificate(tmp_path, host="another.example")
-        server = DirectServer("127.0.0.1", KEY, tls=open_tls(files.cert, files.key))
-        try:
-            client = DirectClient(KEY, ca_file=files.ca)
-            assert client.give(server.address, "sum", SUM) is None
-        finally:
-            server.close()
-        assert "IP address mismatch" in caplog.text
-
-    def test_who_speaks_without_encryption_gets_no_answer(
-        self, encrypted: tuple[DirectServer, str]
-    ) -> None:
-        server, _ = encrypted
-        server.offer("state", SUM)
-        plain = server.address.replace("https", "http")
-
-        assert DirectClient(KEY).fetch(plain, "state", SUM.n_bytes) is None
-
-    def test_unusable_files_are_one_line(self, tmp_path: Path) -> None:
-        ours, others = make_certificate(tmp_path / "a"), make_certificate(tmp_path / "b")
-        no_pem = tmp_path / "no.pem"
-        no_pem.write_text("no certificate")
-        locked = tmp_path / "locked.pem"
-        locked.write_text(
-            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n"
-        )
-        for cert, key in [
-            (str(tmp_path / "missing"), ""),
-            (ours.cert, str(tmp_path / "missing")),
-            (ours.cert, others.key),
-            (ours.cert, ""),
-            (ours.cert, str(locked)),
-            (str(no_pem), ours.key),
-            (str(tmp_path), ours.key),
-        ]:
-            with pytest.raises(ConfigError, match="METAFLEET_DIRECT_CERT cannot be used") as found:
-                open_tls(cert, key)
-            assert "\n" not in str(found.value)
-        for ca_file in (tmp_path / "missing", no_pem, tmp_path):
-            with pytest.raises(ConfigError, match="METAFLEET_DIRECT_CA"):
-                DirectClient(KEY, ca_file=str(ca_file))
-
-    def test_a_file_may_hold_certificate_and_key(self, tmp_path: Path) -> None:
-        files = make_certificate(tmp_path)
-        both = tmp_path / "both.pem"
-        both.write_text(Path(files.cert).read_text() + Path(files.key).read_text())
-
-        assert isinstance(open_tls(str(both), ""), ssl.SSLContext)
-
-
-class TestClient:
-    """What a worker makes of servers that are not ours."""
-
-    @staticmethod
-    def answering(answer: bytes) -> tuple[str, threading.Thread]:
-        listener = socket.create_server(("127.0.0.1", 0))
-
-        def serve() -> None:
-            with listener, listener.accept()[0] as stream:
-                stream.recv(2**16)
-                stream.sendall(answer)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        return f"http://127.0.0.1:{listener.getsockname()[1]}", thread
-
-    @pytest.mark.parametrize(
-        "answer",
-        [
-            b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n1234",
-            b"HTTP/1.1 204 No Content\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\nMetafleet-Proof: \xe9\r\n\r\n",
-            b"metafleet direct 1\n",
-            b"HTTP/1.1 99999 what\r\n\r\n",
-            b"",
-        ],
-        ids=["no-proof", "no-proof-204", "wrong-proof", "no-http", "bad-status", "nothing"],
-    )
-    def test_an_answer_that_is_not_ours_is_none(
-        self, answer: bytes, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        client = DirectClient(KEY)
-        for ask in (
-            lambda address: client.fetch(address, "key", 4),
-            lambda address: client.give(address, "key", SUM),
-        ):
-            address, thread = self.answering(answer)
-            assert ask(address) is None
-            assert client.to(address) is None, "an address that is not ours is avoided a while"
-            thread.join(10)
-        assert caplog.text.count("tensors go through the store") == 2
-
-    @pytest.mark.parametrize(
-        "address",
-        ["http://127.0.0.1:1", "http://127.0.0.1:x", "http://", "ftp", "http://no.invalid:1"],
-    )
-    def test_an_address_that_is_not_reached_is_told_once(
-        self, address: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        client = DirectClient(KEY)
-
-        assert client.fetch(address, "key", 4) is None
-
-        assert client.to(address) is None
-        (told,) = caplog.records
-        assert told.getMessage().startswith(f"{address} is not reached directly (")
-
-    @pytest.mark.parametrize("length", [3, 5])
-    def test_a_state_of_another_length_is_none(self, length: int) -> None:
-        code = proof(KEY, "GET", state_target("key", 4))
-        head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nMetafleet-Proof: {code}\r\n\r\n"
-        address, thread = self.answering(head.encode() + bytes(length))
-
-        assert DirectClient(KEY).fetch(address, "key", 4) is None
-        thread.join(10)
-
-    def test_a_connection_that_went_stale_is_opened_again(self, server: DirectServer) -> None:
-        server.offer("state", SUM)
-        server.expect("sum", SUM.n_bytes)
-        proxy = TcpProxy(port_of(server))
-        try:
-            route = DirectClient(KEY).to(f"http://127.0.0.1:{proxy.port}")
-            assert route is not None
-            assert route.fetch("state", SUM.n_bytes) is not None
-            proxy.cut()
-            assert route.fetch("state", SUM.n_bytes) is not None
-            proxy.cut()
-            assert route.give("sum", SUM) == SUM.digest()
-        finally:
-            proxy.close()
