@@ -20,6 +20,7 @@ class Modality:
         is_text: it is bytes of UTF-8, padded with zeros.
         kind: what it was made of: "image", "audio" ..., of ``metafleet.data.decoding``; "": as its
             name says.
+        is_text_features: it is features of texts, which cannot be searched.
     """
 
     shape: tuple[int, ...]
@@ -27,6 +28,7 @@ class Modality:
     present: npt.NDArray[np.bool_] | None = None
     is_text: bool = False
     kind: str = ""
+    is_text_features: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,7 @@ class SpecialEpisodes:
             asked = not shape.query_modalities or modality in shape.query_modalities
             if not asked:
                 continue
-            if not values.is_text and (values.kind or modality) == "text":
+            if values.is_text_features:
                 raise ConfigError(
                     f"class_text=true but modality {modality!r} is features of texts, which "
                     "cannot be searched for the name of their class, so a query might tell it; "

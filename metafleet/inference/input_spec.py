@@ -10,7 +10,7 @@ import numpy as np
 
 from metafleet.data.decoding.registry import DECODERS, get_decoder, has_decoder
 from metafleet.data.mixture import Mixture
-from metafleet.data.prepared.class_data import example_shape
+from metafleet.data.prepared.class_data import example_shape, is_ink
 from metafleet.data.prepared.prepared import MEASURED, ArrayInfo, PreparedData
 from metafleet.data.registry import open_data
 from metafleet.errors import ConfigError, ModelError
@@ -65,14 +65,19 @@ class InputSpec:
                 f"examples of {info.kind} of shape {list(shape)} are not made by the decoder here, "
                 "so no files can be read for them"
             )
-        # built-in sets that were never files of one picture each are stored without channels
-        is_inverted = info.kind == "image" and len(info.shape) == 3
+        is_inverted = is_ink(info.kind, info.shape)
         return cls(info.kind, decoder.version, asdict(parsed), shape, is_inverted, brightness)
 
     @property
     def is_text(self) -> bool:
-        """Claim that examples are bytes of a text, not features of it."""
-        return self.kind == "text" and self.options["encoder"] == "bytes"
+        """Return whether examples are bytes of a text, not features of it."""
+        decoder = get_decoder(self.kind)
+        return decoder.is_text and decoder.example(self.decoder_options())[0] == np.uint8
+
+    @property
+    def is_picture(self) -> bool:
+        """Return whether an example is a picture, which has light and dark."""
+        return get_decoder(self.kind).is_picture
 
     def decoder_options(self) -> Any:
         """Return the options in the decoder's own form.
@@ -86,7 +91,7 @@ class InputSpec:
 
     def with_light_and_dark_swapped(self) -> "InputSpec":
         """Return the same for pictures that have light where those of training were dark."""
-        if self.kind != "image":
+        if not self.is_picture:
             return self
         return replace(self, is_inverted=not self.is_inverted, is_swapped=not self.is_swapped)
 
@@ -202,7 +207,8 @@ def _between(brightness: Sequence[float | None]) -> float | None:
 
 
 def _brightness(prepared: PreparedData, modality: str) -> float | None:
-    if prepared.arrays[modality].kind != "image":
+    kind = prepared.arrays[modality].kind
+    if not (has_decoder(kind) and get_decoder(kind).is_picture):
         return None
     mask = prepared.load_mask(modality)
     rows = range(prepared.n_items) if mask is None else np.flatnonzero(mask).tolist()

@@ -21,7 +21,7 @@ from metafleet.inference.decoded_items import Items
 from metafleet.inference.input_spec import InputSpec
 from metafleet.inference.requirements import Needs
 
-_AS_TRAINED = "the range is that of training; import the training data with another image.range"
+_AS_TRAINED = "the range is that of training; import the training data with another {kind}.range"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def check_invert(options: ReadOptions, specs: Mapping[str, InputSpec], needs: Ne
     """
     if options.invert is None:
         return
-    if not any(name in specs and specs[name].kind == "image" for name in needs.known):
+    if not any(name in specs and specs[name].is_picture for name in needs.known):
         option = "--invert" if options.invert else "--no-invert"
         raise ConfigError(
             f"{option} is about pictures, but the model looks at {', '.join(needs.known)} and at "
@@ -114,8 +114,7 @@ def open_items(
         if not rows:
             raise DataError(f"{folder} has no item that can be used")
         notes += [f"left out: {line}" for line in first_lines(log.all())]
-        pictures = {name: decoders[name] for name, kind in known.items() if kind == "image"}
-        notes += say_lost_levels(items, rows, decoded, pictures, advice=_AS_TRAINED)
+        notes += say_lost_levels(items, rows, decoded, known, decoders, advice=_AS_TRAINED)
         kept = [items[row] for row in rows]
         notes += reading.say_lost(kept) if is_labelled else []
         found = Items(
@@ -255,7 +254,7 @@ def _inverted(
     """
     notes = []
     for modality, spec in specs.items():
-        found = items.brightness(modality) if spec.kind == "image" else None
+        found = items.brightness(modality) if spec.is_picture else None
         if found is None or spec.brightness is None:
             continue
         if not looks_inverted(found, spec.brightness):

@@ -241,7 +241,8 @@ def _default_encoders(problem: Problem) -> dict[str, dict[str, Any]]:
 
 
 def _default_encoder(kind: str, *, is_bytes: bool) -> str:
-    return "adapter" if kind == _TEXT and not is_bytes else get_decoder(kind).default_encoder
+    decoder = get_decoder(kind)
+    return "adapter" if decoder.is_text and not is_bytes else decoder.default_encoder
 
 
 def _of(params: Mapping[str, Tensor], modality: str) -> Params:

@@ -104,6 +104,7 @@ class AudioDecoder(Decoder):
     Options = AudioOptions
     default_encoder = "audio_conv"
     problem = "a sound that is damaged, silent for want of samples, too long or none"
+    is_in_every_recipe = True
 
     def check(self, options: AudioOptions) -> None:
         """Make sure that soundfile and soxr are installed."""

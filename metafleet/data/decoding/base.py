@@ -2,8 +2,8 @@
 
 Decoders are functions of bytes and options: no state, safe in any thread and process, the same
 bits wherever the same versions of their libraries are installed. They bound what they allocate by
-what a header promises, before they allocate it. A decoder also says all else that is to be known
-of its kind of data: nothing outside ``metafleet.data.decoding`` lists the kinds.
+what a header promises, before they allocate it. A decoder also says everything else about its kind
+of data: code outside ``metafleet.data.decoding`` asks the decoder and compares no names of kinds.
 """
 
 import importlib
@@ -53,6 +53,16 @@ class Decoder(ABC):
         default_encoder: name of the model that ``fusion`` takes for it.
         problem: what is wrong with an item that cannot be decoded; the problem is "bad-<kind>".
         is_pixels: models get the stored bytes divided by 255.
+        is_picture: an item is one picture, uint8 [channels, height, width], of which a model can
+            get light and dark swapped. An option ``range``, if it has one, is a ``depth.Range``.
+        is_text: an item is a text: uint8, UTF-8 with zeros after the end; or features of it, of
+            another dtype, for which ``fusion`` takes an adapter. An option ``max_bytes``, if it has
+            one, says where a text is cut.
+        joins_columns: columns of numbers in a manifest make an item, of which ``decode`` gets the
+            numbers joined by commas.
+        is_in_every_recipe: its options are in the recipe of every prepared folder, given or not.
+            True only of the kinds of the first version: of another, it would prepare all folders
+            again.
         n_squares: width of its tile on a contact sheet, in squares.
     """
 
@@ -63,6 +73,10 @@ class Decoder(ABC):
     default_encoder: str
     problem: str
     is_pixels: bool = False
+    is_picture: bool = False
+    is_text: bool = False
+    joins_columns: bool = False
+    is_in_every_recipe: bool = False
     n_squares: int = 1
 
     @property

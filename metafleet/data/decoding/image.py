@@ -62,6 +62,8 @@ class ImageDecoder(Decoder):
     default_encoder = "conv4"
     problem = "a picture that is damaged, too large or none"
     is_pixels = True
+    is_picture = True
+    is_in_every_recipe = True
 
     def check(self, options: ImageOptions) -> None:
         """Make sure that Pillow is installed."""

@@ -1,6 +1,7 @@
 """Decoders of the user's own, named "package.module:Class"; what they do wrong is one line."""
 
 import dataclasses
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from metafleet.data.decoding.base import Array, Decoder, Readable
+from metafleet.data.decoding.depth import Range
 from metafleet.errors import ConfigError, DataError, DecodeError
 from metafleet.registry import import_class, readable_errors
 
@@ -34,6 +36,8 @@ class OwnDecoder(Decoder):
         self.version, self.suffixes = own.version, frozenset(own.suffixes)
         self.Options, self.default_encoder = own.Options, own.default_encoder
         self.problem, self.is_pixels, self.n_squares = own.problem, own.is_pixels, own.n_squares
+        self.is_picture, self.is_text = own.is_picture, own.is_text
+        self.joins_columns = own.joins_columns
 
     @property
     def short_name(self) -> str:
@@ -72,6 +76,11 @@ class OwnDecoder(Decoder):
             raise DataError(
                 f"kind {self.kind!r}: example returned {found} {list(sizes)}; expected a numpy "
                 "dtype of numbers and a shape of whole numbers from 1"
+            )
+        if self.is_picture and (found != np.uint8 or len(sizes) != 3):
+            raise DataError(
+                f"kind {self.kind!r}: example returned {found} {list(sizes)}; expected uint8 "
+                "[channels, height, width], as is_picture says"
             )
         return found, sizes
 
@@ -124,7 +133,8 @@ def import_decoder(name: str, *, allowed_packages: Sequence[str]) -> OwnDecoder:
         raise ConfigError(f"kind {name!r} is no subclass of Decoder; {_EXPECTED}")
     with readable_errors(f"kind {name!r} cannot be made"):
         own = found()
-    if reason := _what_is_wrong(own):
+        reason = _what_is_wrong(own)
+    if reason:
         raise ConfigError(f"kind {name!r} has {reason}; {_EXPECTED}")
     return OwnDecoder(name, own)
 
@@ -135,6 +145,12 @@ def _what_is_wrong(own: Any) -> str:
         value = getattr(own, attribute, None)
         if not fits(value):
             return f"{attribute}={value!r:.80}; expected {expected}"
+    if own.is_picture and not own.is_pixels:
+        return "is_pixels=False; expected True, as is_picture says"
+    if own.is_picture and typing.get_type_hints(own.Options).get("range", Range) != Range:
+        return "an option range of another type; expected that of ImageOptions, as is_picture says"
+    if own.joins_columns and ".csv" not in own.suffixes:
+        return f'suffixes={own.suffixes!r:.80}; expected ".csv" among them, as joins_columns says'
     return ""
 
 
@@ -160,8 +176,12 @@ def _are_options(value: Any) -> bool:
     )
 
 
-def _is_text(value: Any) -> bool:
+def _is_filled(value: Any) -> bool:
     return isinstance(value, str) and value != ""
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
 
 
 def _is_count(value: Any) -> bool:
@@ -173,8 +193,11 @@ _ATTRIBUTES: Final = (
     ("version", _is_count, "a whole number from 1"),
     ("suffixes", _are_suffixes, 'a set of suffixes such as ".xyz", in small letters'),
     ("Options", _are_options, "a frozen dataclass with a default for each field"),
-    ("default_encoder", _is_text, "the name of a model"),
-    ("problem", _is_text, "what is wrong with an item that cannot be decoded"),
-    ("is_pixels", lambda value: isinstance(value, bool), "True or False"),
+    ("default_encoder", _is_filled, "the name of a model"),
+    ("problem", _is_filled, "what is wrong with an item that cannot be decoded"),
+    ("is_pixels", _is_flag, "True or False"),
+    ("is_picture", _is_flag, "True or False"),
+    ("is_text", _is_flag, "True or False"),
+    ("joins_columns", _is_flag, "True or False"),
     ("n_squares", _is_count, "a whole number from 1"),
 )

@@ -54,6 +54,7 @@ class StrokeDecoder(Decoder):
     Options = StrokeOptions
     default_encoder = "conv1d"
     problem = "a drawing without points, or damaged"
+    is_in_every_recipe = True
 
     def sizes(self, shape: tuple[int, ...]) -> Mapping[str, Any]:
         """Return the number of points."""

@@ -45,6 +45,8 @@ class TableDecoder(Decoder):
     Options = TableOptions
     default_encoder = "mlp"
     problem = "a row with more or fewer numbers than the others, or with none"
+    joins_columns = True
+    is_in_every_recipe = True
 
     def is_quick(self, options: TableOptions) -> bool:
         """Return True."""

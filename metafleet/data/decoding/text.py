@@ -47,6 +47,8 @@ class TextDecoder(Decoder):
     Options = TextOptions
     default_encoder = "ngram_bag"
     problem = "a text that is empty, longer than 1 MiB or not UTF-8"
+    is_text = True
+    is_in_every_recipe = True
     n_squares = 2
 
     def check(self, options: TextOptions) -> None:

@@ -80,6 +80,7 @@ class VideoDecoder(Decoder):
     default_encoder = "video_conv"
     problem = "a clip that is damaged, truncated, too long or none"
     is_pixels = True
+    is_in_every_recipe = True
     n_squares = 2
 
     def check(self, options: VideoOptions) -> None:

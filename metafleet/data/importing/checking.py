@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from metafleet.data.decoding.base import Array
 from metafleet.data.decoding.columns import Decoded
+from metafleet.data.decoding.registry import get_decoder
 from metafleet.data.importing.decoding import decode_items, decoder_options
 from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.levels import say_lost_levels
@@ -22,8 +23,8 @@ from metafleet.data.summary import Progress
 from metafleet.episodes.class_names import count_leaks
 
 _MORE_LEVELS = (
-    "keep more with --set image.range=data (from the least to the most of all pictures), =file (of "
-    "each one) or =[LOW,HIGH]"
+    "keep more with --set {kind}.range=data (from the least to the most of all pictures), =file "
+    "(of each one) or =[LOW,HIGH]"
 )
 _LONGEST_CHARACTER = 4  # bytes of UTF-8: a text is cut between two characters
 
@@ -89,7 +90,6 @@ def check_folder(
     used = {label: split for label, split in splits.items() if label in large}
     check_splits(used, ask, log, n_classes=len(large))
     kept = [number for number in sound if items[number].label in used]
-    pictures = {name: options[name] for name, kind in reading.kinds.items() if kind == "image"}
     kinds, lost = _held_kinds([items[number] for number in kept], reading.kinds)
     return CheckedFolder(
         items=tuple(items[number] for number in kept),
@@ -104,9 +104,9 @@ def check_folder(
             *reading.say_lost(items[number] for number in sound),
             *lost,
             *_texts_that_tell(items, kept, kinds, decoded),
-            *_texts_that_were_cut(items, kept, kinds, decoded),
+            *_texts_that_were_cut(items, kept, kinds, decoded, options),
             *_copies(items, kept, decoded),
-            *say_lost_levels(items, kept, decoded, pictures, advice=_MORE_LEVELS),
+            *say_lost_levels(items, kept, decoded, reading.kinds, options, advice=_MORE_LEVELS),
         ),
         measured=measured,
     )
@@ -155,7 +155,7 @@ def _texts_that_tell(
     numbers = {label: n for n, label in enumerate(dict.fromkeys(items[row].label for row in rows))}
     notes = []
     as_bytes = dict(_kept_texts(kinds, decoded))
-    for modality in (name for name, kind in kinds.items() if kind == "text"):
+    for modality in (name for name, kind in kinds.items() if get_decoder(kind).is_text):
         having = [row for row in rows if modality in items[row].parts]
         texts = as_bytes.get(modality)  # None: features are kept, which say no less than the text
         told = (
@@ -175,26 +175,34 @@ def _texts_that_tell(
 
 
 def _texts_that_were_cut(
-    items: Sequence[Item], rows: Sequence[int], kinds: Mapping[str, str], decoded: Decoded
+    items: Sequence[Item],
+    rows: Sequence[int],
+    kinds: Mapping[str, str],
+    decoded: Decoded,
+    options: Mapping[str, Any],
 ) -> list[str]:
     """Say how many texts lost their end."""
     notes = []
     for modality, texts in _kept_texts(kinds, decoded):
+        if not hasattr(options[modality], "max_bytes"):
+            continue
         width = texts.shape[1]
         full = [row for row in rows if texts[row, -_LONGEST_CHARACTER:].any()]
         lengths = [len(items[row].parts[modality].read().strip()) for row in full]
         cut = [length for length in lengths if length > width]
         if cut:
+            called = get_decoder(kinds[modality]).short_name
             notes.append(
                 f"{len(cut)} of {modality!r} were cut to {width} bytes, the longest has "
-                f"{max(cut)}; keep more with --set text.max_bytes=N"
+                f"{max(cut)}; keep more with --set {called}.max_bytes=N"
             )
     return notes
 
 
 def _kept_texts(kinds: Mapping[str, str], decoded: Decoded) -> list[tuple[str, Array]]:
     """Return the modalities whose texts are kept as bytes."""
-    found = {name: decoded.arrays.get(name) for name, kind in kinds.items() if kind == "text"}
+    texts = [name for name, kind in kinds.items() if get_decoder(kind).is_text]
+    found = {name: decoded.arrays.get(name) for name in texts}
     return [(n, it) for n, it in found.items() if it is not None and it.dtype == np.uint8]
 
 

@@ -40,9 +40,6 @@ _RECIPE_VERSION = 2
 _PLACES_TOLD = 5
 _NOT_ASKED = ("path", "imported", "modalities")
 """Options that do not decide what is prepared."""
-_TABLES = ("image", "audio", "video", "text", "stroke", "table")
-"""Kinds whose options are in every recipe, even where none is given, since the first version; to
-add a kind here would prepare every folder again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +162,12 @@ def _asked(options: FolderOptions) -> dict[str, Any]:
 
 def _deciding(options: FolderOptions) -> dict[str, Any]:
     values = dataclasses.asdict(options)
-    later = [name for name in (*DECODERS, "kinds") if name not in _TABLES and not values[name]]
-    return {name: value for name, value in values.items() if name not in (*_NOT_ASKED, *later)}
+    later = ["kinds", *(kind for kind, d in DECODERS.items() if not d.is_in_every_recipe)]
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in _NOT_ASKED and (value or name not in later)
+    }
 
 
 def _content(checked: CheckedFolder, options: FolderOptions, reading: Reading) -> Content:

@@ -35,6 +35,11 @@ class Kinds:
         """Return the kind of that name, short or in full; "" for none."""
         return name if name in self._decoders else self._by_name.get(name, "")
 
+    def joins_columns(self, name: str) -> bool:
+        """Return whether columns of numbers make an item of the kind of that name, if any."""
+        kind = self.find(name)
+        return kind != "" and self._decoders[kind].joins_columns
+
     def called(self, kind: str) -> str:
         """Return the short name of a kind; "" of none."""
         return self._decoders[kind].short_name if kind else ""

@@ -18,6 +18,7 @@ from metafleet.data.decoding.depth import (
 )
 from metafleet.data.decoding.image import MAY_BE_DEEP, TIFF
 from metafleet.data.decoding.raster import opened
+from metafleet.data.decoding.registry import get_decoder
 from metafleet.data.importing.item import Item
 from metafleet.data.importing.part import Part
 from metafleet.errors import DecodeError
@@ -51,6 +52,7 @@ def say_lost_levels(
     items: Sequence[Item],
     rows: Sequence[int],
     decoded: Decoded,
+    kinds: Mapping[str, str],
     options: Mapping[str, Any],
     *,
     advice: str,
@@ -61,15 +63,19 @@ def say_lost_levels(
         items: what was decoded.
         rows: which of them are looked at.
         decoded: their pixels.
-        options: modality -> its decoder's options, of pictures.
-        advice: what to do about it.
+        kinds: modality -> kind.
+        options: modality -> its decoder's options.
+        advice: what to do about it; "{kind}" in it becomes what people call the kind.
     """
     notes: list[str] = []
-    for modality, chosen in options.items():
-        losses = list(_losses(items, rows, decoded, modality, chosen.range))
+    for modality, kind in kinds.items():
+        decoder, chosen = get_decoder(kind), getattr(options[modality], "range", None)
+        if not decoder.is_picture or chosen is None:
+            continue
+        losses = list(_losses(items, rows, decoded, modality, chosen))
         notes += _say_few([x for x in losses if x.n_kept < min(_ENOUGH, x.n_levels)], modality)
-        notes += _say_cut([x for x in losses if x.n_cut], modality, chosen.range)
-        notes = [f"{note}; {advice}" for note in notes]
+        notes += _say_cut([x for x in losses if x.n_cut], modality, chosen)
+        notes = [f"{note}; {advice.format(kind=decoder.short_name)}" for note in notes]
         notes += _say_halved([x for x in losses if not x.n_levels], modality)
     return notes
 

@@ -86,9 +86,16 @@ class ClassData:
             mask = mask[kept]
         if mask is not None and mask.all():
             mask = None
-        is_text = info.kind == "text" and info.dtype == "uint8"
-        gather = _gather(array, info.kind, kept)
-        return Modality(example_shape(info), gather, mask, is_text, info.kind)
+        is_text = has_decoder(info.kind) and get_decoder(info.kind).is_text
+        is_bytes = info.dtype == "uint8"
+        return Modality(
+            example_shape(info),
+            _gather(array, info.kind, kept),
+            mask,
+            is_text=is_text and is_bytes,
+            is_text_features=is_text and not is_bytes,
+            kind=info.kind,
+        )
 
     def split_sha256(self) -> str:
         """Hash which classes each split has, in order."""
@@ -163,8 +170,15 @@ class ClassData:
 
 def example_shape(info: ArrayInfo) -> tuple[int, ...]:
     """Return the shape of one example as models get it: grey images have one channel."""
-    is_grey = info.kind == "image" and len(info.shape) == 3
-    return (1, *info.shape[1:]) if is_grey else info.shape[1:]
+    return (1, *info.shape[1:]) if is_ink(info.kind, info.shape) else info.shape[1:]
+
+
+def is_ink(kind: str, shape: Sequence[int]) -> bool:
+    """Return whether an array holds pictures without channels, ink as 1 and paper as 0.
+
+    Built-in sets that were never files of one picture each are stored so.
+    """
+    return len(shape) == 3 and has_decoder(kind) and get_decoder(kind).is_picture
 
 
 def _within(kept: Rows, rows: ClassRows) -> ClassRows:
@@ -175,7 +189,7 @@ def _within(kept: Rows, rows: ClassRows) -> ClassRows:
 
 def _gather(array: Array, kind: str, kept: Rows | None) -> Callable[[Sequence[int]], Tensor]:
     """Return how rows become float32: pixels in [0, 1], everything else as it is stored."""
-    is_grey = kind == "image" and array.ndim == 3
+    is_grey = is_ink(kind, array.shape)
     is_pixels = has_decoder(kind) and get_decoder(kind).is_pixels
 
     def gather(rows: Sequence[int]) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metafleet.data.decoding.registry import get_decoder
 from metafleet.data.importing.kinds import Kinds
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import ProblemLog
@@ -110,7 +111,8 @@ def _mapped(mapping: Mapping[str, str], tables: Sequence[Table], kinds: Kinds) -
     files, texts, numbers = {}, {}, {}
     for modality, joined in mapping.items():
         columns = tuple(joined.split(","))
-        if len(columns) > 1 or modality == "table" or _holds_lists(columns[0], tables):
+        is_joined = len(columns) > 1 or kinds.joins_columns(modality)
+        if is_joined or _holds_lists(columns[0], tables):
             numbers[modality] = columns
         elif _holds_files(columns[0], tables, kinds):
             files[modality] = columns[0]
@@ -147,10 +149,10 @@ def _called_so(columns: Sequence[str], tables: Sequence[Table], place: Place) ->
             called = plain_name(stem_of(column))
             if called != name.removesuffix("_" if called == CLASS_TEXT else "") or name in found:
                 continue
-            if kind == "table":
+            if get_decoder(kind).joins_columns:
                 fits = _holds_lists(column, tables)
             else:
-                fits = kind == "text" or _holds_files(column, tables, place.kinds)
+                fits = get_decoder(kind).is_text or _holds_files(column, tables, place.kinds)
             if fits:
                 found[name] = column
     return found

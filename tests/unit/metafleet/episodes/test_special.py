@@ -197,15 +197,15 @@ def test_a_query_text_that_tells_its_class_is_refused_with_a_way_out() -> None:
     source.check("meta_train", EpisodeShape(**SIZE))
 
 
-@pytest.mark.parametrize(("modality", "kind"), [("text", ""), ("caption", "text")])
+@pytest.mark.parametrize("modality", ["text", "caption"])
 def test_features_of_a_text_that_cannot_be_searched_are_refused_with_a_way_out(
-    modality: str, kind: str
+    modality: str,
 ) -> None:
     features = torch.zeros(N_ITEMS, 384)
     starts = np.cumsum([0, *COUNTS])
     modalities = {
         "image": Modality((384,), lambda rows: features[list(rows)]),
-        modality: Modality((384,), lambda rows: features[list(rows)], kind=kind),
+        modality: Modality((384,), lambda rows: features[list(rows)], is_text_features=True),
     }
     classes = [ClassRows(int(a), int(b - a)) for a, b in pairwise(starts)]
     source = ClassEpisodeSource(

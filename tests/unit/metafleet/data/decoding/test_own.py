@@ -4,8 +4,11 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from metafleet.contracts.code_used import describe_code
 from metafleet.data.decoding.registry import get_decoder
@@ -14,8 +17,10 @@ from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
 from metafleet.data.registry import draw_sheet, open_data
 from metafleet.errors import ConfigError, DataError
+from metafleet.inference.input_spec import input_specs
 from metafleet.sources import disk_digest
 from metafleet.workload import WorkloadSpec
+from tests.unit.metafleet.data.decoding.samples import picture
 from tests.unit.metafleet.data.importing.folders import write
 
 PACKAGE = "kinds_of_a_user"
@@ -26,6 +31,9 @@ import numpy as np
 from PIL import Image
 
 from metafleet.data.decoding.base import Decoder
+from metafleet.data.decoding.image import ImageDecoder
+from metafleet.data.decoding.table import TableDecoder
+from metafleet.data.decoding.text import TextDecoder
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,41 @@ class Careless(Numbers):
 class Blind(Numbers):
     def draw(self, item, fonts):
         return "a tile"
+
+
+class Scans(ImageDecoder):
+    kind = "scan"
+
+
+class Notes(TextDecoder):
+    kind = "note"
+
+
+class Rows(TableDecoder):
+    kind = "row"
+
+
+class Uncertain(Numbers):
+    is_text = "perhaps"
+
+
+class Unbounded(Scans):
+    is_pixels = False
+
+
+class Ranging(Scans):
+    @dataclass(frozen=True)
+    class Options:
+        range: int = 3
+
+
+class Flat(Scans):
+    def example(self, options):
+        return np.dtype(np.uint8), (options.side, options.side)
+
+
+class Unread(Rows):
+    suffixes = frozenset((".row",))
 """
 ALLOWED = (PACKAGE,)
 
@@ -147,7 +190,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "folder"
 
 
-def options(folder: Path, name: str = "Numbers", **own: object) -> dict[str, object]:
+def options(folder: Path, name: str = "Numbers", **own: object) -> dict[str, Any]:
     return {"name": "folder", "path": str(folder), "kinds": [{"name": kind(name), **own}]}
 
 
@@ -179,6 +222,10 @@ def test_a_folder_is_read_by_it_and_scaled_as_its_options_say(folder: Path, tmp_
         ("Demanding", "expected a frozen dataclass with a default for each field"),
         ("Pictures", "are both called 'image'; give the class another `kind`"),
         ("Shapeless", "example returned object [0]; expected a numpy dtype of numbers"),
+        ("Uncertain", "has is_text='perhaps'; expected True or False"),
+        ("Unbounded", "has is_pixels=False; expected True, as is_picture says"),
+        ("Ranging", "has an option range of another type; expected that of ImageOptions"),
+        ("Unread", 'expected ".csv" among them, as joins_columns says'),
         ("Careless", "measured failed (TypeError: cannot unpack"),
     ],
 )
@@ -293,6 +340,54 @@ def test_a_column_of_a_manifest_may_be_of_it(tmp_path: Path) -> None:
     assert reading.kinds == {"first": kind(), "second": kind()} and not reading.problems
     named = FolderOptions(kinds=({"name": kind()},), columns={"numbers": "second"})
     assert read_items(tmp_path / "f", named).kinds == {"numbers": kind()}
+
+
+def test_pictures_of_its_own_tell_light_from_dark_and_what_became_of_their_levels(
+    tmp_path: Path,
+) -> None:
+    dark = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 8)
+    write(
+        tmp_path / "f", {f"{c}/{i}.png": picture(dark, "PNG") for c in "abcdefgh" for i in range(2)}
+    )
+    report = import_folder(
+        ask(tmp_path / "f", "Scans"), tmp_path / "data", name="mine", allowed_packages=ALLOWED
+    )
+    (note,) = [note for note in report.notes if "grey levels" in note]
+    (spec,) = input_specs(
+        options(tmp_path / "f", "Scans"), tmp_path / "data", allowed_packages=ALLOWED
+    ).values()
+
+    assert "--set scan.range=data" in note
+    assert spec.brightness is not None and spec.brightness < 0.1
+    assert spec.with_light_and_dark_swapped().is_inverted
+
+
+def test_a_picture_of_its_own_has_channels(tmp_path: Path) -> None:
+    write(tmp_path / "f", {"a/0.png": picture(Image.new("L", (8, 8)), "PNG")})
+    bound = open_data(options(tmp_path / "f", "Flat"), tmp_path / "data", allowed_packages=ALLOWED)
+    with pytest.raises(DataError, match=r"returned uint8 \[32, 32\]; expected uint8 \[channels,"):
+        bound.prepare()
+
+
+def test_texts_of_its_own_are_searched_for_the_name_of_their_class(tmp_path: Path) -> None:
+    write(tmp_path / "f", {f"{c}x/{i}.txt": f"{c}x {i} " * 9 for c in "abcdefgh" for i in range(2)})
+    asked = options(tmp_path / "f", "Notes", max_bytes=16)
+    own = FolderOptions(path=str(tmp_path / "f"), kinds=tuple(asked["kinds"]))
+    report = import_folder(own, tmp_path / "data", name="mine", allowed_packages=ALLOWED)
+    source = open_data(asked, tmp_path / "data", allowed_packages=ALLOWED).open_source()
+
+    assert "16 of 'note' say the name of their class" in "".join(report.notes)
+    assert "16 of 'note' were cut to 16 bytes" in "".join(report.notes)
+    assert "--set note.max_bytes=N" in "".join(report.notes)
+    assert source.texts == {"note"}
+
+
+def test_a_column_of_numbers_may_be_an_item_of_it(tmp_path: Path) -> None:
+    get_decoder(kind("Rows"), allowed_packages=ALLOWED)
+    write(tmp_path / "f", {"m.csv": "label,weight\n" + "a,1\nb,2\n" * 2})
+    named = FolderOptions(kinds=({"name": kind("Rows")},), columns={"row": "weight"})
+
+    assert read_items(tmp_path / "f", named).kinds == {"row": kind("Rows")}
 
 
 def test_a_sheet_shows_what_it_draws_and_says_what_is_no_picture(
