@@ -17,6 +17,8 @@ from metafleet.errors import ConfigError, MetafleetError
 
 OptionsT = TypeVar("OptionsT")
 _MOST = 2**64 - 1
+TABLES = "tables"
+"""Metadata of a field that is a table of tables: their names. Each is an option of its own."""
 MOST_LAYERS = 80
 """Layers or blocks of one network; the initial values of an encoder have streams for no more."""
 MOST_STEPS = 10**6
@@ -47,21 +49,45 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str)
     Raises:
         ConfigError: an option is unknown, missing, or of another type or range.
     """
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type] # is a dataclass
+    hints = option_hints(cls)
+    fields = _fields(cls)
     given = {name: v for name, v in values.items() if name != "name" or "name" in fields}
     for name in given:
-        if name not in fields:
-            known = ", ".join(sorted(fields)) or "none"
+        if name not in hints:
+            known = ", ".join(sorted(hints)) or "none"
             raise ConfigError(f"{where} has no option {name!r}; its options are: {known}")
     for name, field in fields.items():
         if name not in given and _is_required(field):
             raise ConfigError(f"{where} needs the option {name!r}; add it")
     try:
         checked = {n: _convert(n, v, hints[n]) for n, v in given.items() if hints[n] is not Any}
-        return cls(**(given | checked))
+        return cls(**_with_tables(fields, given | checked))
     except ValueError as error:  # ConfigError is one; classes of the user's raise others
         raise ConfigError(f"{where}: {error}") from error
+
+
+def option_hints(cls: type[Any]) -> dict[str, Any]:
+    """Return option -> type, as ``parse_options`` takes them."""
+    hints = typing.get_type_hints(cls)
+    found: dict[str, Any] = {}
+    for name, field in _fields(cls).items():
+        if TABLES in field.metadata:
+            found |= dict.fromkeys(field.metadata[TABLES], typing.get_args(hints[name])[1])
+        else:
+            found[name] = hints[name]
+    return found
+
+
+def option_values(options: Any) -> dict[str, Any]:
+    """Return option -> value, as ``parse_options`` takes them; a table not given is empty."""
+    found: dict[str, Any] = {}
+    for name, field in _fields(type(options)).items():
+        value = getattr(options, name)
+        if TABLES in field.metadata:
+            found |= {table: value.get(table, {}) for table in field.metadata[TABLES]}
+        else:
+            found[name] = value
+    return found
 
 
 def parse_record(
@@ -126,6 +152,21 @@ def is_finite_number(value: object) -> bool:
         return False
     # unlike math.isfinite, this takes whole numbers too large for a float
     return abs(value) <= sys.float_info.max
+
+
+def _fields(cls: type[Any]) -> dict[str, dataclasses.Field[Any]]:
+    return {field.name: field for field in dataclasses.fields(cls)}
+
+
+def _with_tables(
+    fields: Mapping[str, dataclasses.Field[Any]], values: dict[str, Any]
+) -> dict[str, Any]:
+    """Move the tables that are options of their own into their field."""
+    for name, field in fields.items():
+        if TABLES in field.metadata:
+            tables = [table for table in field.metadata[TABLES] if table in values]
+            values[name] = {table: values.pop(table) for table in tables}
+    return values
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

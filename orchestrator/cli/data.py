@@ -1,6 +1,5 @@
 """`metafleet data`: list, prepare and inspect the data sets."""
 
-import dataclasses
 import json
 import re
 import typing
@@ -15,6 +14,7 @@ from metafleet.data import registry
 from metafleet.data.bound import BoundData
 from metafleet.data.importing.record import find_record, get_record, imported_names
 from metafleet.errors import ConfigError, DataError
+from metafleet.options import option_hints, option_values
 from metafleet.orchestrator.cli.arguments import OutputFile, RunName
 from metafleet.orchestrator.cli.context import echo_json, private_data
 from metafleet.orchestrator.cli.data_import import import_data
@@ -172,16 +172,11 @@ def _describe_import(name: str, data_dir: Path) -> dict[str, Any]:
 
 
 def _describe_options(options: type[Any]) -> list[dict[str, Any]]:
-    hints = typing.get_type_hints(options)
+    defaults = option_values(options())
     return [
-        {"name": f.name, "type": _type_name(hints[f.name]), "default": _default(f)}
-        for f in dataclasses.fields(options)
+        {"name": name, "type": _type_name(hint), "default": defaults[name]}
+        for name, hint in option_hints(options).items()
     ]
-
-
-def _default(field: "dataclasses.Field[Any]") -> Any:
-    made = field.default_factory
-    return field.default if made is dataclasses.MISSING else made()
 
 
 def _toml(value: Any) -> str:

@@ -15,6 +15,7 @@ from metafleet.data.registry import DATASETS
 from metafleet.learners.gradient_steps import StepOptions
 from metafleet.learners.registry import LEARNERS
 from metafleet.models.registry import MODELS
+from metafleet.options import TABLES
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from tests.pages.docstrings import first_line, markdown, meanings_of, table
 
@@ -121,8 +122,9 @@ def _rows(options: type[Any]) -> list[Row]:
     if options is FolderOptions:
         meanings |= {kind: f"see [below](#{kind})" for kind in DECODERS}
     return [
-        (f"`{field.name}`", _default_of_option(field), meanings[field.name])
+        (f"`{name}`", _default_of_option(field), meanings[name])
         for field in dataclasses.fields(options)
+        for name in field.metadata.get(TABLES, [field.name])
     ]
 
 

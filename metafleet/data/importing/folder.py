@@ -11,7 +11,7 @@ Whoever begins a run gives one of the two; the run then records the path as well
 """
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from metafleet.data.prepared.preparing import find_sound
 from metafleet.data.summary import DataSummary, Progress, no_progress
 from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.errors import ConfigError, DataMissingError
+from metafleet.options import option_values
 
 _OF_RUNS = ("imported", "modalities")
 """Options that say which data and what of them, not how a folder is read."""
@@ -137,10 +138,9 @@ class Folder(ItemDataSet):
 
 def _refuse_reading(options: FolderOptions) -> None:
     """Refuse what would say how to read a folder that was read when it was imported."""
-    plain = FolderOptions()
-    for name in sorted(field.name for field in fields(options)):
-        value = getattr(options, name)
-        if name not in _OF_RUNS and value != getattr(plain, name):
+    plain = option_values(FolderOptions())
+    for name, value in sorted(option_values(options).items()):
+        if name not in _OF_RUNS and value != plain[name]:
             shown = list(value) if isinstance(value, tuple) else value
             raise ConfigError(
                 f"{name}={shown!r} beside imported={options.imported!r}, which is read as it was "

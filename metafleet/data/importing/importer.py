@@ -32,6 +32,7 @@ from metafleet.data.prepared.preparing import Content, find_or_decode
 from metafleet.data.summary import Progress, no_progress
 from metafleet.episode import SPLITS
 from metafleet.errors import DataError
+from metafleet.options import option_values
 from metafleet.sources import imported_digest, package_of
 
 _NAME = "folder"
@@ -161,7 +162,7 @@ def _asked(options: FolderOptions) -> dict[str, Any]:
 
 
 def _deciding(options: FolderOptions) -> dict[str, Any]:
-    values = dataclasses.asdict(options)
+    values = option_values(options)
     later = ["kinds", *(kind for kind, d in DECODERS.items() if not d.is_in_every_recipe)]
     return {
         name: value

@@ -2,16 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from metafleet.data.decoding.registry import DECODERS, is_own
 from metafleet.episode import CLASS_TEXT
-from metafleet.options import require
+from metafleet.options import TABLES, require
 from metafleet.seeds import MAX_SEED
 
-T = TypeVar("T")
 _MODALITY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 Layout = Literal[
@@ -28,18 +27,6 @@ Layout = Literal[
 ]
 
 
-def _with_tables(cls: type[T]) -> type[T]:
-    """Add an option for each kind of data: a table, empty by default."""
-    tables: list[Any] = [
-        (kind, Mapping[str, Any], field(default_factory=dict)) for kind in DECODERS
-    ]
-    told = {"__module__": cls.__module__, "__doc__": cls.__doc__}
-    return make_dataclass(
-        cls.__name__, tables, bases=(cls,), frozen=True, slots=True, namespace=told
-    )
-
-
-@_with_tables
 @dataclass(frozen=True, slots=True)
 class FolderOptions:
     """Options of ``Folder``: of what decides what its prepared data are.
@@ -65,7 +52,8 @@ class FolderOptions:
             1. meta_val may be 0.
         min_items: a class needs so many, >= 1.
         skip_bad: leave out what is broken; else any problem refuses the folder.
-        image, audio, ...: for each kind, the options of its decoder; see docs/reference/folders.md.
+        decoders: built-in kind -> options of its decoder. In a configuration each kind is an option
+            of its own, such as ``image``; see docs/reference/folders.md.
     """
 
     path: str = ""
@@ -81,6 +69,9 @@ class FolderOptions:
     split_fractions: tuple[float, ...] = (0.6, 0.2, 0.2)
     min_items: int = 2
     skip_bad: bool = False
+    decoders: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict, metadata={TABLES: tuple(DECODERS)}
+    )
 
     def __post_init__(self) -> None:
         is_absolute = self.path == "" or Path(self.path).expanduser().is_absolute()
@@ -111,8 +102,7 @@ class FolderOptions:
         """Return the options of a kind's decoder that are given."""
         if is_own(kind):
             return next(table for table in self.kinds if table["name"] == kind)
-        given: Mapping[str, Any] = getattr(self, kind)
-        return given
+        return self.decoders.get(kind, {})
 
     @property
     def own_kinds(self) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ A record says how the folder is read, so that it can be read again, and which pr
 it, so that they are found where the folder is not.
 """
 
-import dataclasses
 import json
 import re
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from metafleet.data.importing.options import FolderOptions
 from metafleet.errors import ConfigError, DataCorruptError, DataError, DataMissingError
 from metafleet.files import write_whole
 from metafleet.locking import exclusive
-from metafleet.options import parse_options
+from metafleet.options import option_values, parse_options
 
 _FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -37,9 +36,10 @@ class ImportRecord:
 
     def changed_options(self) -> dict[str, Any]:
         """Return the options that are not at their defaults, as JSON values."""
-        plain = FolderOptions()
-        values = {f.name: getattr(self.options, f.name) for f in dataclasses.fields(plain)}
-        changed = {name: v for name, v in values.items() if v != getattr(plain, name)}
+        plain = option_values(FolderOptions())
+        changed = {
+            n: value for n, value in option_values(self.options).items() if value != plain[n]
+        }
         return dict(json.loads(json.dumps(changed)))
 
 

@@ -24,7 +24,9 @@ def import_here(settings: Settings, folder: Path) -> None:
     """Pictures of all items, sounds of some, one sentence."""
     class_folders(folder)
     write(folder, {"kind00/0.txt": sentence(1)})
-    options = FolderOptions(path=str(folder), split_seed=OTHER_SEED, image={"side": 16})
+    options = FolderOptions(
+        path=str(folder), split_seed=OTHER_SEED, decoders={"image": {"side": 16}}
+    )
     assert import_folder(options, settings.data_dir, name="mine").prepared is not None
 
 

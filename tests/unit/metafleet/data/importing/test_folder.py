@@ -1,5 +1,6 @@
 """The data set ``folder``: prepared once, found again, remembered by name, never half there."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,11 +16,14 @@ import pytest
 from PIL import Image
 
 from metafleet.data import registry
-from metafleet.data.importing.importer import import_folder
+from metafleet.data.decoding.registry import DECODERS
+from metafleet.data.importing.importer import _asked, import_folder
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.record import ImportRecord, get_record, write_record
+from metafleet.data.prepared.prepared import folder_of
 from metafleet.episode import META_TRAIN, META_VAL, EpisodeShape
 from metafleet.errors import ConfigError, DataError, DataMissingError
+from metafleet.options import option_hints
 from metafleet.seeds import CounterRng
 from tests.unit.metafleet.data.importing.conftest import OTHER_SEED
 from tests.unit.metafleet.data.importing.folders import class_folders, huggingface, picture, write
@@ -39,6 +43,51 @@ def ask(folder: Path, **others: object) -> FolderOptions:
     found = registry.open_data(options(folder, **others), Path()).options
     assert isinstance(found, FolderOptions)
     return found
+
+
+@pytest.mark.parametrize(
+    ("others", "folder"),
+    [
+        ({}, "folder-5cd79b2a2ff02d99"),
+        (
+            {
+                "image": {"side": 16, "range": "data"},
+                "label": "species",
+                "columns": {"image": "photo"},
+            },
+            "folder-facc356e860e47ec",
+        ),
+        (
+            {"series": {"length": 64}, "table": {"width": 2}, "min_items": 3},
+            "folder-6fba4825b17e20fe",
+        ),
+        (
+            {
+                "kinds": [{"name": "spectra.xy:Spectrum", "n_points": 64}],
+                "split_fractions": [0.5, 0, 0.5],
+                "modalities": ["image"],
+            },
+            "folder-2e554c44c886bbe2",
+        ),
+    ],
+    ids=["defaults", "pictures", "series", "own kind"],
+)
+def test_options_have_the_recipe_that_earlier_versions_prepared_folders_under(
+    others: dict[str, object], folder: str
+) -> None:
+    asked = {"name": "folder", "path": "/data/pets", **others}
+    options: FolderOptions = registry.open_data(asked, Path()).options
+
+    assert folder_of(Path(), "folder", _asked(options)).name == folder
+
+
+def test_each_kind_is_an_option_and_none_is_called_like_another_option() -> None:
+    fields = {field.name for field in dataclasses.fields(FolderOptions)}
+
+    assert not fields & set(DECODERS)
+    assert set(option_hints(FolderOptions)) == fields - {"decoders"} | set(DECODERS)
+    with pytest.raises(ConfigError, match="has no option 'decoders'; its options are: audio, "):
+        registry.open_data({"name": "folder", "decoders": {"image": {}}}, Path())
 
 
 def test_episodes_have_pictures_sounds_and_sentences_of_one_item(tmp_path: Path) -> None:

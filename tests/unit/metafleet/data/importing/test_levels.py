@@ -51,7 +51,7 @@ def decoded(source: bytes, **options: object) -> np.ndarray:
 
 def prepared(folder: Path, data_dir: Path, chosen: object) -> PreparedData:
     image = {"side": SIDE, "channels": 1, "range": chosen}
-    options = FolderOptions(path=str(folder), image=image)
+    options = FolderOptions(path=str(folder), decoders={"image": image})
     report = bring_in(options, data_dir, no_progress)
     assert report.prepared is not None, report.problems
     assert find_kept(options, data_dir) == report.prepared
@@ -105,7 +105,7 @@ def test_a_range_that_is_none_is_named(chosen: tuple[float, ...]) -> None:
 @pytest.mark.parametrize("wrong", ["all", 7, [1, "x"], None])
 def test_a_range_of_another_type_is_named(wrong: object, check: Check, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="range="):
-        check(folder_of(tmp_path, [counts()]), image={"range": wrong})
+        check(folder_of(tmp_path, [counts()]), decoders={"image": {"range": wrong}})
 
 
 def test_the_range_of_all_pictures_is_measured_and_kept_for_what_a_model_is_asked(
@@ -145,7 +145,7 @@ def test_each_range_is_prepared_apart(tmp_path: Path) -> None:
 def test_few_levels_are_told_once_with_a_count(tmp_path: Path) -> None:
     few = np.minimum(RNG.integers(0, 150, (SIDE, SIDE)), 300).astype(np.uint16)
     folder = folder_of(tmp_path / "f", [few])
-    options = FolderOptions(path=str(folder), image={"channels": 1})
+    options = FolderOptions(path=str(folder), decoders={"image": {"channels": 1}})
 
     report = import_folder(options, tmp_path / "data", name="counts")
 
@@ -163,7 +163,7 @@ def test_levels_that_are_kept_or_were_few_before_are_not_told(tmp_path: Path, ch
     scaled = folder_of(tmp_path / "scaled", [counts()])
 
     notes = [check(path).notes for path in (full, mask, plain)]
-    notes.append(check(scaled, image={"range": "data"}).notes)
+    notes.append(check(scaled, decoders={"image": {"range": "data"}}).notes)
 
     assert not any("levels" in note or "cut off" in note for note in sum(notes, ()))
 
@@ -214,5 +214,5 @@ def test_half_of_16_bits_a_colour_is_lost_and_told(tmp_path: Path, check: Check)
     folder = write(tmp_path / "f", files)
 
     assert any("16 bits a colour" in note for note in check(folder).notes)
-    refused = check(folder, image={"range": "file"}).problems
+    refused = check(folder, decoders={"image": {"range": "file"}}).problems
     assert "upper 8" in next(each.message for each in refused if each.kind == "bad-image")

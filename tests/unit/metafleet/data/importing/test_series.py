@@ -53,7 +53,7 @@ def test_a_column_named_series_or_asked_for_as_one_is_one(tmp_path: Path) -> Non
 def test_a_folder_without_series_is_prepared_under_the_recipe_it_always_had(tmp_path: Path) -> None:
     folder = write(tmp_path / "f", {f"{label}/1.csv": "1,2,3\n" for label in "abcdef"})
     options = FolderOptions(path=str(folder), min_items=1)
-    longer = replace(options, series={"length": 64})  # type: ignore[call-arg]
+    longer = replace(options, decoders={"series": {"length": 64}})
 
     recipes = [_asked(each) for each in (options, longer)]
 
