@@ -54,6 +54,11 @@ class OwnDecoder(Decoder):
         with self._blamed("is_quick"):
             return bool(self.own.is_quick(options))
 
+    def claims(self, part: Readable) -> bool:
+        """Return what the class says."""
+        with self._blamed("claims"):
+            return bool(self.own.claims(part))
+
     def measured(
         self, options: Any, given: Mapping[str, Any], parts: Iterable[Readable]
     ) -> tuple[Any, Mapping[str, Any]]:

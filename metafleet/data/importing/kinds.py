@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 from metafleet.data.decoding.registry import DECODERS, get_decoder, is_own
 from metafleet.data.importing.part import Part
-from metafleet.errors import ConfigError, DataError
+from metafleet.errors import ConfigError, DataMissingError, DecodeError
 
 
 class Kinds:
@@ -56,16 +56,20 @@ class Kinds:
     def of_part(self, part: Part, *, hint: str = "") -> str:
         """Return the kind of a part: that called ``hint`` if it reads the part; "" for none.
 
-        Without a hint, where files of a suffix may be of several kinds, it is the user's own, or
-        the first that claims the file by what is in it, or else the likeliest one.
+        Without a hint, where files of a suffix may be of several kinds, it is the first that claims
+        the file by what is in it, or else the likeliest one. Built-in kinds claim nothing that may
+        be of one of the user's own.
+
+        Raises:
+            DataError: the user's own class failed.
         """
         kinds, hinted = self.of_name(part.name), self.find(hint)
         if hinted in kinds:
             return hinted
-        if not kinds or is_own(kinds[0]):
-            return (kinds or ("",))[0]
-        claiming = (kind for kind in kinds[1:] if self._claims(kind, part))
-        return next(claiming, kinds[0])
+        if not kinds:
+            return ""
+        others = [kind for kind in kinds[1:] if is_own(kind) or not is_own(kinds[0])]
+        return next((kind for kind in others if self._claims(kind, part)), kinds[0])
 
     def suffixes(self) -> str:
         """Say which suffixes can be read."""
@@ -78,5 +82,5 @@ class Kinds:
     def _claims(self, kind: str, part: Part) -> bool:
         try:
             return self._decoders[kind].claims(part)
-        except (OSError, DataError):  # decoding it will say what is wrong
+        except (OSError, DecodeError, DataMissingError):  # decoding it will say what is wrong
             return False

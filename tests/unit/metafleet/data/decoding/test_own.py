@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from metafleet.contracts.code_used import describe_code
-from metafleet.data.decoding.registry import get_decoder
+from metafleet.data.decoding.registry import get_decoder, import_kinds
 from metafleet.data.importing.importer import import_folder
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
@@ -99,6 +99,18 @@ class Demanding(Numbers):
 
 class Unfinished(Decoder):
     kind = "unfinished"
+
+
+class Commented(Numbers):
+    kind = "commented"
+
+    def claims(self, part):
+        return part.read().startswith(b"#")
+
+
+class Doubtful(Commented):
+    def claims(self, part):
+        return 1 // 0
 
 
 class Raising(Numbers):
@@ -319,6 +331,20 @@ def test_it_goes_before_built_in_kinds_unless_these_are_asked_for(tmp_path: Path
 
     assert read_items(tmp_path / "f", own).kinds == {"numbers": kind()}
     assert read_items(tmp_path / "f", FolderOptions(path=own.path)).kinds == {"table": "table"}
+
+
+def test_of_two_that_read_a_suffix_the_second_gets_the_files_that_it_claims(tmp_path: Path) -> None:
+    files = {f"{c}/{i}.num": "#1 2 3" if c == "a" else "1 2 3" for c in "ab" for i in range(2)}
+    write(tmp_path / "f", files)
+
+    def kinds_with(second: str) -> set[str]:
+        named = tuple({"name": kind(name)} for name in ("Numbers", second))
+        import_kinds((table["name"] for table in named), allowed_packages=ALLOWED)
+        return set(read_items(tmp_path / "f", FolderOptions(kinds=named)).kinds.values())
+
+    assert kinds_with("Commented") == {kind(), kind("Commented")}
+    with pytest.raises(DataError, match=r"claims failed \(ZeroDivisionError"):
+        kinds_with("Doubtful")
 
 
 @pytest.mark.parametrize("called", ["numbers", kind()])
