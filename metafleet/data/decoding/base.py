@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from metafleet.data.decoding.drawing import Fonts
 from metafleet.errors import DataMissingError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from metafleet.data.decoding.drawing import Fonts
 
 Array = npt.NDArray[Any]
 
@@ -136,7 +135,7 @@ class Decoder(ABC):
         """
 
     @abstractmethod
-    def draw(self, item: Array, fonts: "Fonts") -> "Image":
+    def draw(self, item: Array, fonts: Fonts) -> "Image":
         """Draw a decoded item as a tile, ``drawing.tile_size`` large."""
 
 
