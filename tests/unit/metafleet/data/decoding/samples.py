@@ -1,4 +1,4 @@
-"""Small files of every kind, made in memory."""
+"""Small files of every kind, made in memory, and what they become."""
 
 import io
 import struct
@@ -9,6 +9,8 @@ import av
 import numpy as np
 import soundfile
 from PIL import Image
+
+from metafleet.data.decoding.registry import DECODERS
 
 
 def png(pixels: np.ndarray, **options) -> bytes:
@@ -73,3 +75,14 @@ def npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
+
+
+def decode(kind: str, source: bytes, **options):
+    decoder = DECODERS[kind]
+    chosen = decoder.Options(**options)
+    decoder.check(chosen)
+    row = decoder.decode(source, chosen)
+    dtype, shape = decoder.example(chosen)
+    assert row.dtype == dtype and row.shape == shape
+    assert row.flags.c_contiguous
+    return row
