@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine
 
 from metafleet.db.engine import Database
-from metafleet.db.records import JobRecord, NewRun, OuterStepRecord, RunRecord
+from metafleet.db.records import METADATA, JobRecord, NewRun, OuterStepRecord, RunRecord
 from metafleet.db.repositories import RunRepository
 
 
@@ -76,3 +79,10 @@ def make_jobs(step: int, *, n_jobs: int = 4, stream: str = "meta_train") -> list
         )
         for shard in range(n_jobs)
     ]
+
+
+def schema_differences(engine: Engine) -> list[object]:
+    """What the migrations of a database made otherwise than the models say."""
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, METADATA))

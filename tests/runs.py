@@ -6,11 +6,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from metafleet.contracts.settings import Settings, child_environment
 from metafleet.db.engine import Database
-from metafleet.db.records import JobRecord, OuterStepRecord, RunRecord
+from metafleet.db.records import JobRecord, OuterStepRecord, RunRecord, RunStatus
 from metafleet.db.repositories import JobRepository, OuterStepRepository, RunRepository
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.runs.launch import RunReport, create_runs, execute_run
@@ -30,6 +31,22 @@ SINUSOID: dict[str, Any] = {
     "test": {"episodes": 10, "baselines": True},
     "engine": {"episodes_per_job": 3, "checkpoint_every": 4},
 }
+
+
+def run_of(experiment: str) -> RunRecord:
+    """A finished run of a file of ``experiments/``, in no database."""
+    return RunRecord(
+        id=1,
+        uid="bcdfghjk",
+        experiment_id=1,
+        experiment=experiment,
+        name=experiment,
+        seed=1,
+        status=RunStatus.FINISHED,
+        config=ExperimentConfig.load(ROOT / "experiments" / f"{experiment}.toml").to_json(),
+        n_steps=40,
+        created_at=datetime.now(UTC),
+    )
 
 
 def config(**sections: dict[str, Any]) -> ExperimentConfig:

@@ -6,7 +6,7 @@ import pytest
 
 from metafleet.contracts.settings import Settings
 from tests.fault_table import PROPERTY
-from tests.faults.running import EXPERIMENT, ROWS
+from tests.running import EXPERIMENT, ROWS
 from tests.runs import undisturbed
 
 

@@ -24,9 +24,9 @@ from metafleet.contracts.keys import queue_list
 from metafleet.contracts.settings import Settings
 from metafleet.db.records import RunRecord
 from tests.faults.killer import Post, RandomKiller
-from tests.faults.running import SHARDS, Running
 from tests.fleet import wait_until
 from tests.redis_server import RedisServer
+from tests.running import SHARDS, Running
 from tests.runs import assert_every_shard_once, config, read_jobs, undisturbed
 from tests.tcp_proxy import TcpProxy
 

@@ -12,8 +12,8 @@ from metafleet.contracts.settings import Settings, orchestrator_environment
 from metafleet.db.engine import Database
 from metafleet.errors import DatabaseUnavailableError
 from metafleet.orchestrator.cli.main import main
-from tests.faults.running import ROWS, SHARDS, STEPS, Row, Running
 from tests.fleet import Fleet
+from tests.running import ROWS, SHARDS, STEPS, Row, Running
 from tests.runs import assert_every_shard_once, read_run
 
 

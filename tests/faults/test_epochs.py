@@ -8,8 +8,8 @@ import redis
 
 from metafleet.contracts.connections import connect
 from metafleet.contracts.keys import RunKeys
-from tests.faults.running import EXPERIMENT, SHARDS, STEPS, Running
 from tests.fleet import Fleet
+from tests.running import EXPERIMENT, SHARDS, STEPS, Running
 from tests.runs import new_run, read_run
 
 

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from metafleet.contracts.connections import connect
-from tests.faults.running import Running
 from tests.fleet import Fleet, wait_until
+from tests.running import Running
 
 AS_A_REPLICA_S = 4.0
 

@@ -6,8 +6,8 @@ import pytest
 
 from metafleet.errors import ShardQuarantinedError
 from metafleet.orchestrator.config.experiment import ExperimentConfig
-from tests.faults.running import EXPERIMENT, ROWS, STEPS, Row, Running
 from tests.fleet import Fleet
+from tests.running import EXPERIMENT, ROWS, STEPS, Row, Running
 from tests.runs import read_run, undisturbed
 
 JOB_DEADLINE_S = 4.0

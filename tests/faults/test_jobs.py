@@ -7,8 +7,8 @@ import pytest
 
 from metafleet.contracts.job import PROTOCOL_VERSION
 from metafleet.errors import NumericsError, ShardQuarantinedError
-from tests.faults.running import EXPERIMENT, ROWS, Row, Running
 from tests.fleet import ROOT, Fleet, wait_until
+from tests.running import EXPERIMENT, ROWS, Row, Running
 from tests.runs import config, read_run
 
 

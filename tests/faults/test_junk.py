@@ -8,9 +8,9 @@ from pathlib import Path
 
 from metafleet.contracts.connections import connect
 from metafleet.contracts.keys import QUEUES_STARTED, WORKERS_INFO, WORKERS_SEEN, queue_list
-from tests.faults.running import Running
 from tests.fleet import Fleet, wait_until
 from tests.redis_server import RedisServer
+from tests.running import Running
 
 
 def envelope(body: bytes, **headers: object) -> bytes:

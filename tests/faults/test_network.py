@@ -8,10 +8,10 @@ import pytest
 from metafleet.errors import DatabaseUnavailableError
 from metafleet.orchestrator.recording import recorder
 from metafleet.orchestrator.recording.recorder import Recorder, RecorderLimits
-from tests.faults.running import Running
 from tests.fleet import Fleet, open_fleet, wait_until
 from tests.postgres import PostgresServer
 from tests.redis_server import RedisServer
+from tests.running import Running
 from tests.runs import config, undisturbed
 from tests.tcp_proxy import TcpProxy
 

@@ -14,8 +14,8 @@ from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord
 from metafleet.db.repositories import RunRepository
 from metafleet.errors import FencedError, RunLeasedError
-from tests.faults.running import EXPERIMENT, ROWS, SHARDS, STEPS, Row, Running
 from tests.fleet import ROOT, Fleet
+from tests.running import EXPERIMENT, ROWS, SHARDS, STEPS, Row, Running
 from tests.runs import assert_every_shard_once, config, execute, new_run, undisturbed
 
 # phase -> where the process kills itself: module, class, method, and whether before or after it;

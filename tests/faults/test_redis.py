@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from metafleet.errors import MetafleetError
-from tests.faults.running import ROWS, Row, Running
 from tests.fleet import Fleet, open_fleet, wait_until
 from tests.redis_server import RedisServer
+from tests.running import ROWS, Row, Running
 from tests.runs import config, read_run
 
 

@@ -8,9 +8,9 @@ import pytest
 from metafleet.contracts.celery_app import make_app
 from metafleet.contracts.presence import list_workers
 from metafleet.orchestrator.engine import roll_call
-from tests.faults.running import Running
 from tests.fleet import ROOT, Fleet, wait_until
 from tests.redis_server import RedisServer
+from tests.running import Running
 
 
 def test_workers_obey_no_remote_control(fleet: Fleet, expected: str) -> None:

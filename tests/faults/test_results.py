@@ -18,8 +18,8 @@ from metafleet.contracts.signing import sign
 from metafleet.db.engine import Database
 from metafleet.db.repositories import AttemptCountRepository
 from metafleet.workers.inner_loop import InnerLoopRunner
-from tests.faults.running import EXPERIMENT, Running
 from tests.fleet import Fleet
+from tests.running import EXPERIMENT, Running
 from tests.runs import config
 
 Lie = Callable[["Liar", InnerLoopJob, ShardResult], str]

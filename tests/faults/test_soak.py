@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.faults.running import ROWS, Row
 from tests.faults.soak import soak
+from tests.running import ROWS, Row
 
 SECONDS = 60.0
 SEED = 7

@@ -13,9 +13,9 @@ from metafleet.contracts.connections import connect
 from metafleet.contracts.job import InnerLoopJob
 from metafleet.contracts.keys import queue_list
 from metafleet.orchestrator.engine.publisher import Publisher
-from tests.faults.running import SHARDS, STEPS, Running
 from tests.fleet import Fleet, WorkerProcess, wait_until
 from tests.redis_server import RedisServer
+from tests.running import SHARDS, STEPS, Running
 from tests.runs import read_jobs
 
 

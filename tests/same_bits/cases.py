@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.unit.metafleet.data.importing.folders import (
+from tests.folders import (
     CLASSES,
     clip,
     drawing,

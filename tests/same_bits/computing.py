@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.folders import write
 from tests.same_bits.cases import CASES, FOLDER, files
-from tests.unit.metafleet.data.importing.folders import write
 
 # All runs in one process, for importing torch takes longer than a run. It knows no more of the tree
 # than the command line, so that it also serves a commit whose modules have other names.

@@ -5,8 +5,8 @@ import pytest
 from metafleet.db.connection import make_engine, parse_url
 from metafleet.db.engine import Database, status, upgrade
 from metafleet.errors import DatabaseError
+from tests.databases import schema_differences
 from tests.postgres import PASSWORD, PostgresServer
-from tests.unit.db.test_schema import schema_differences
 
 
 def test_migrations_and_models_are_equal_on_postgresql(postgres_url: str) -> None:

@@ -12,16 +12,14 @@ from pathlib import Path
 
 import pytest
 from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy import create_engine, inspect, text
 
 from metafleet.db.connection import make_engine, parse_url
 from metafleet.db.engine import Database, status, upgrade
-from metafleet.db.records import METADATA
 from metafleet.db.schema import REVISIONS, alembic_config
 from metafleet.errors import DatabaseError
+from tests.databases import schema_differences
 from tests.paths import REPOSITORY
 
 
@@ -176,9 +174,3 @@ def copy_as_a_wheel_would(source: Path, target: Path) -> None:
             copy = target / module.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(module, copy)
-
-
-def schema_differences(engine: Engine) -> list[object]:
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        return list(compare_metadata(context, METADATA))

@@ -6,7 +6,7 @@ import pytest
 
 from metafleet.learners.registry import LEARNERS
 from metafleet.orchestrator.config.experiment import ExperimentConfig
-from tests.integration.orchestrator.training.test_through_celery import BASELINES, CASES
+from tests.learning_cases import BASELINES, CASES
 from tests.paths import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "reference" / "algorithms.md").read_text()

@@ -7,9 +7,8 @@ from metafleet.data.importing.importer import import_folder
 from metafleet.data.importing.options import FolderOptions
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from tests.fleet import ROOT, Fleet
+from tests.folders import OTHER_SEED, class_folders, sentence, write
 from tests.runs import execute, new_run, undisturbed
-from tests.unit.metafleet.data.importing.conftest import OTHER_SEED
-from tests.unit.metafleet.data.importing.folders import class_folders, sentence, write
 
 SHORT = (
     "outer.steps=4",

@@ -16,7 +16,7 @@ from tests.fleet import wait_until
 from tests.menagerie import make_classes
 from tests.page_blocks import Reader, blocks_of
 from tests.paths import REPOSITORY
-from tests.unit.metafleet.data.importing.spectra import make_spectra
+from tests.spectra import make_spectra
 
 DOCS = REPOSITORY / "docs"
 README = REPOSITORY / "README.md"

@@ -8,7 +8,7 @@ import pytest
 
 from metafleet.orchestrator.cli.main import main
 from tests.fleet import ROOT
-from tests.unit.metafleet.data.importing.spectra import make_spectra
+from tests.spectra import make_spectra
 
 IMPORT = ["data", "import", "minerals", "--kind", "spectra.xy:Spectrum", "--name", "minerals"]
 SUBMIT = ["submit", str(ROOT / "examples" / "own_kind" / "spectra.toml"), "--in-process"]

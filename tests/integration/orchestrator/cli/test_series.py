@@ -9,7 +9,7 @@ import pytest
 from metafleet.data.prepared.prepared import Array
 from metafleet.orchestrator.cli.main import main
 from tests.fleet import ROOT
-from tests.unit.metafleet.data.importing.folders import write
+from tests.folders import write
 
 SHORT = (
     "outer.steps=3",

@@ -4,8 +4,8 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
-from tests.faults.running import Running
 from tests.fleet import Fleet, wait_until
+from tests.running import Running
 from tests.runs import config, read_jobs, undisturbed
 
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"

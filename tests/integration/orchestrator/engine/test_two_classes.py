@@ -4,8 +4,8 @@ from collections import Counter
 
 from metafleet.contracts.connections import connect
 from metafleet.contracts.keys import queue_list
-from tests.faults.running import Running
 from tests.fleet import Fleet, WorkerProcess
+from tests.running import Running
 from tests.runs import config, execute, new_run, read_jobs, read_run, undisturbed
 
 MIXED = {"device": "any", "numerics": "relaxed", "episodes_per_job": 1}

@@ -13,7 +13,7 @@ from metafleet.db.records import RunRecord
 from metafleet.errors import RunLeasedError
 from metafleet.orchestrator.runs.lease import once_free
 from tests.redis_server import RedisServer
-from tests.unit.orchestrator.runs.test_curve import run_of
+from tests.runs import run_of
 
 OWNER = "vm:23193/abcd"
 

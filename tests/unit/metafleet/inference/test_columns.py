@@ -10,7 +10,7 @@ from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.items import ReadOptions
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.problem import Problem
-from tests.unit.metafleet.data.importing.folders import picture, sentence, sound, write
+from tests.folders import picture, sentence, sound, write
 from tests.unit.metafleet.inference.models import ORIGIN, SHAPE, spec
 
 CONV = {"name": "conv4", "channels": 4, "n_blocks": 2}

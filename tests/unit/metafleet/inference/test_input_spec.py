@@ -10,7 +10,7 @@ from PIL import Image
 from metafleet.data.prepared.prepared import ArrayInfo
 from metafleet.errors import ConfigError, ModelError
 from metafleet.inference.input_spec import InputSpec, input_specs
-from tests.unit.metafleet.data.importing.folders import class_folders
+from tests.folders import class_folders
 
 
 def info(kind: str, *shape: int) -> ArrayInfo:

@@ -8,9 +8,9 @@ from click.testing import CliRunner, Result
 from metafleet.errors import ConfigError, DataError, DataMissingError
 from metafleet.orchestrator.cli.data import data
 from metafleet.orchestrator.cli.main import main
-from tests.unit.metafleet.data.importing.conftest import OTHER_SEED
-from tests.unit.metafleet.data.importing.folders import (
+from tests.folders import (
     CLASSES,
+    OTHER_SEED,
     class_folders,
     huggingface,
     sound,

@@ -13,7 +13,7 @@ from metafleet.orchestrator.config.bounded import MAX_BYTES
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.config.source import parse_override, read_toml
 from tests.fleet import ROOT
-from tests.unit.metafleet.data.importing.folders import class_folders
+from tests.folders import class_folders
 
 SINUSOID = ROOT / "experiments" / "sinusoid-maml.toml"
 TOO_MUCH = {

@@ -2,32 +2,15 @@
 
 import math
 import random
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from metafleet.db.records import EvaluationRecord, OuterStepRecord, RunRecord, RunStatus
+from metafleet.db.records import EvaluationRecord, OuterStepRecord
 from metafleet.errors import ConfigError
-from metafleet.experiments import FOLDER
-from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.runs.curve import draw_learning_curve, smooth
-
-
-def run_of(experiment: str) -> RunRecord:
-    return RunRecord(
-        id=1,
-        uid="bcdfghjk",
-        experiment_id=1,
-        experiment=experiment,
-        name=experiment,
-        seed=1,
-        status=RunStatus.FINISHED,
-        config=ExperimentConfig.load(FOLDER / f"{experiment}.toml").to_json(),
-        n_steps=40,
-        created_at=datetime.now(UTC),
-    )
+from tests.runs import run_of
 
 
 def steps(n: int, *, accuracy: bool) -> list[OuterStepRecord]:

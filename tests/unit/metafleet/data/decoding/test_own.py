@@ -20,8 +20,8 @@ from metafleet.errors import ConfigError, DataError
 from metafleet.inference.input_spec import input_specs
 from metafleet.sources import disk_digest
 from metafleet.workload import WorkloadSpec
+from tests.folders import write
 from tests.unit.metafleet.data.decoding.samples import picture
-from tests.unit.metafleet.data.importing.folders import write
 
 PACKAGE = "kinds_of_a_user"
 SOURCE = """

@@ -5,6 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.folders import (
+    CLASSES,
+    class_folders,
+    drawing,
+    metadata,
+    picture,
+    sound,
+    write,
+)
 from tests.unit.metafleet.data.importing.broken_folders import (
     LATIN,
     bad_name,
@@ -22,15 +31,6 @@ from tests.unit.metafleet.data.importing.broken_folders import (
     specification,
     texts,
     two_splits,
-)
-from tests.unit.metafleet.data.importing.folders import (
-    CLASSES,
-    class_folders,
-    drawing,
-    metadata,
-    picture,
-    sound,
-    write,
 )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.unit.metafleet.data.importing.folders import (
+from tests.folders import (
     CLASSES,
     class_folders,
     metadata,

@@ -8,9 +8,7 @@ from metafleet.data.importing.checking import CheckedFolder, check_folder
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
 from metafleet.data.summary import no_progress
-
-OTHER_SEED = 2
-"""Any other than the default."""
+from tests.folders import OTHER_SEED
 
 Check = Callable[..., CheckedFolder]
 

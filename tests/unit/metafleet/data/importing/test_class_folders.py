@@ -5,7 +5,7 @@ from pathlib import Path
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
-from tests.unit.metafleet.data.importing.folders import (
+from tests.folders import (
     CLASSES,
     class_folders,
     clip,

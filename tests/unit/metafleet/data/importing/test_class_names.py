@@ -7,8 +7,8 @@ from unicodedata import normalize
 from metafleet.data.importing.class_names import find_twins
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
+from tests.folders import CLASSES, class_folders, picture, write
 from tests.unit.metafleet.data.importing.conftest import Check
-from tests.unit.metafleet.data.importing.folders import CLASSES, class_folders, picture, write
 
 CAFE = [normalize(form, "café") for form in ("NFC", "NFD")]
 

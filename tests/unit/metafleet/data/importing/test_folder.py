@@ -25,8 +25,7 @@ from metafleet.episode import META_TRAIN, META_VAL, EpisodeShape
 from metafleet.errors import ConfigError, DataError, DataMissingError
 from metafleet.options import option_hints
 from metafleet.seeds import CounterRng
-from tests.unit.metafleet.data.importing.conftest import OTHER_SEED
-from tests.unit.metafleet.data.importing.folders import class_folders, huggingface, picture, write
+from tests.folders import OTHER_SEED, class_folders, huggingface, picture, write
 
 SHAPE = EpisodeShape(n_way=2, k_shot=1, n_query=1)
 

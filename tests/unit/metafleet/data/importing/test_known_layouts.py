@@ -13,7 +13,7 @@ from PIL import Image
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
-from tests.unit.metafleet.data.importing.folders import picture, shard, sound, webdataset, write
+from tests.folders import picture, shard, sound, webdataset, write
 from tests.unit.metafleet.data.importing.reading import read, splits
 
 

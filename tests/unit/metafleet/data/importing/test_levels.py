@@ -19,9 +19,9 @@ from metafleet.errors import ConfigError, DecodeError
 from metafleet.inference.input_spec import InputSpec, input_specs
 from metafleet.inference.items import ReadOptions, open_items
 from metafleet.inference.requirements import Needs
+from tests.folders import CLASSES, write
 from tests.unit.metafleet.data.decoding.samples import picture, png
 from tests.unit.metafleet.data.importing.conftest import Check
-from tests.unit.metafleet.data.importing.folders import CLASSES, write
 
 SIDE = 16
 RNG = np.random.default_rng(3)

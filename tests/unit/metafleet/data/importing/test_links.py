@@ -4,7 +4,7 @@ from pathlib import Path
 
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
-from tests.unit.metafleet.data.importing.folders import class_folders, picture, write
+from tests.folders import class_folders, picture, write
 
 
 def notes(folder: Path) -> list[str]:

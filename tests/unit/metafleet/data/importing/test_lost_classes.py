@@ -8,8 +8,8 @@ import pytest
 
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
+from tests.folders import picture, shard, write
 from tests.unit.metafleet.data.importing.conftest import Check
-from tests.unit.metafleet.data.importing.folders import picture, shard, write
 
 PICTURES = {"a.png": picture(1), "b.png": picture(2)}
 

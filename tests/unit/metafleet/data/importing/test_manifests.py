@@ -11,8 +11,7 @@ from pyarrow import parquet
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
-from tests.unit.metafleet.data.importing.conftest import Check
-from tests.unit.metafleet.data.importing.folders import (
+from tests.folders import (
     CLASSES,
     huggingface,
     metadata,
@@ -21,6 +20,7 @@ from tests.unit.metafleet.data.importing.folders import (
     sound,
     write,
 )
+from tests.unit.metafleet.data.importing.conftest import Check
 from tests.unit.metafleet.data.importing.reading import read, splits
 
 

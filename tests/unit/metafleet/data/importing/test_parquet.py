@@ -12,8 +12,8 @@ from pyarrow import parquet
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
+from tests.folders import picture, sound
 from tests.unit.metafleet.data.importing.conftest import Check
-from tests.unit.metafleet.data.importing.folders import picture, sound
 from tests.unit.metafleet.data.importing.reading import read, splits
 
 NAMES = ("cat", "dog", "owl")

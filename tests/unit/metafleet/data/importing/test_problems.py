@@ -7,10 +7,10 @@ import pytest
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import KINDS
 from metafleet.data.importing.reading import read_items
+from tests.folders import class_folders, huggingface, picture, write
 from tests.unit.metafleet.data.importing.broken_data import BROKEN, KIND0
 from tests.unit.metafleet.data.importing.broken_folders import rows
 from tests.unit.metafleet.data.importing.conftest import Check
-from tests.unit.metafleet.data.importing.folders import class_folders, huggingface, picture, write
 from tests.unit.metafleet.data.importing.reading import read
 
 

@@ -10,10 +10,10 @@ import pytest
 from metafleet.data.importing.importer import _asked
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
+from tests.folders import write
 from tests.unit.metafleet.data.decoding.samples import npy
 from tests.unit.metafleet.data.decoding.test_series import VALUES, csv, npz, ts
 from tests.unit.metafleet.data.importing.conftest import Check
-from tests.unit.metafleet.data.importing.folders import write
 
 PEN = npy(np.column_stack([VALUES, np.arange(10) == 9]))
 KINDS = {

@@ -16,7 +16,7 @@ from metafleet.inference.input_spec import input_specs
 from metafleet.seeds import CounterRng
 from metafleet.sources import disk_digest
 from metafleet.workload import WorkloadSpec
-from tests.unit.metafleet.data.importing.folders import write
+from tests.folders import write
 
 PACKAGE = "items_of_a_user"
 SOURCE = '''

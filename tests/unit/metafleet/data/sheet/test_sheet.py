@@ -12,8 +12,8 @@ from metafleet.data.decoding.text import wrap
 from metafleet.data.sets.glyph_faces import font_folder
 from metafleet.data.sheet.sheet import draw_tile, tile_width
 from metafleet.data.sheet.sheet_fonts import SheetFonts
-from tests.unit.metafleet.data.importing.conftest import OTHER_SEED
-from tests.unit.metafleet.data.importing.folders import (
+from tests.folders import (
+    OTHER_SEED,
     class_folders,
     clip,
     drawing,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.unit.metafleet.data.importing.folders import write
+from tests.folders import write
 
 
 def make_spectra(folder: Path, classes: range, *, items: int) -> None:
