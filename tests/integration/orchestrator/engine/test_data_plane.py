@@ -13,6 +13,8 @@ from metafleet.contracts.settings import Settings
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.engine.fleet import FleetDispatcher
 from metafleet.orchestrator.engine.open_step import OpenStep
+from metafleet.orchestrator.engine.step import StepOutcome
+from metafleet.orchestrator.engine.tree_reduction import TreeReduction
 from tests.fleet import Fleet, open_fleet, wait_until
 from tests.redis_server import RedisServer
 from tests.runs import config, execute, new_run, read_jobs, undisturbed
@@ -116,15 +118,15 @@ def test_sums_added_up_by_workers_have_the_same_bits(
 def test_sums_lost_before_they_are_added_up_are_computed_again(
     fleet: Fleet, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reduce, lost = FleetDispatcher._reduce, []
+    run_reduction, lost = TreeReduction.run, []
 
-    def lose_once(self: FleetDispatcher, step: OpenStep) -> Any:
+    def lose_once(self: TreeReduction, step: OpenStep, outcome: StepOutcome) -> StepOutcome:
         if not lost:
             lost.append(step.name)
-            self._transfer.forget(step)
-        return reduce(self, step)
+            step.collector.discard(ref.key for ref in step.collector.deferred)
+        return run_reduction(self, step, outcome)
 
-    monkeypatch.setattr(FleetDispatcher, "_reduce", lose_once)
+    monkeypatch.setattr(TreeReduction, "run", lose_once)
     run = new_run(fleet.settings, short(reduce_fan_in=2))
 
     assert execute(fleet.settings, run).checkpoint_sha256 == expected
