@@ -25,8 +25,7 @@ _HEAD = """# Configuration
 An experiment is a TOML file. `--set table.key=value` overrides one key. Unknown keys, wrong types
 and impossible values are refused with the file, the key, the value and what was expected. A dash
 instead of a default means that the key is required. An empty default is `None`, and the meaning of
-the key says what that stands for. Files to start from are listed in
-[experiments](../../experiments/README.md).
+the key says what that stands for. Files to start from are in the repository's folder `experiments`.
 
 `make pages` writes this page from the code.
 """
