@@ -102,7 +102,7 @@ def test_every_experiment_file_named_exists() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_relative_link_leads_to_a_page_and_a_heading(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text):
         if "://" in target:
             continue
         path, _, anchor = target.partition("#")
@@ -115,3 +115,10 @@ def anchors_of(page: Path) -> set[str]:
     """Return what GitHub and the site call the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_stays_short() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+
+    assert len(text.splitlines()) <= 160
+    assert len(text.encode()) <= 10_000
