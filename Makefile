@@ -22,7 +22,7 @@ TEST_PROCESSES ?= 2
 SOAK_ARGS ?=
 SAME_BITS_ARGS ?=
 
-help: ## say what there is
+help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: $(VENV)/.installed ## meta-train and test on a small fleet on this machine, start to end
@@ -52,7 +52,7 @@ lint: $(VENV)/.installed-dev ## style and format
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-format: $(VENV)/.installed-dev ## mend style and format in place
+format: $(VENV)/.installed-dev ## correct style and format in place
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
@@ -91,7 +91,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	@$(PIP) --no-build-isolation $(EDITABLE) -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-# a half-made environment (no pip in it) is made anew
+# a half-made environment (no pip in it) is made again
 .PHONY: venv
 venv:
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found (python3 says: $$(python3 -V 2>&1 || true)); install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }

@@ -121,10 +121,10 @@ class Reader:
             return subprocess.run(words, check=False, timeout=120).returncode
         if rest[0] == "up":
             return 0
-        rest += self._more.get(" ".join(rest[:2]), self._more.get(rest[0], ()))
         if rest[-1] == "&":
             self._background.append(subprocess.Popen([sys.executable, "-m", _CLI, *rest[:-1]]))
             return 0
+        rest += self._more.get(" ".join(rest[:2]), self._more.get(rest[0], ()))
         if rest[0] == "submit" and "--detach" not in rest:
             self.submitted = rest
         return main(rest)
