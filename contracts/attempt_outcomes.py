@@ -6,7 +6,7 @@ from typing import Final
 
 
 class AttemptOutcome(StrEnum):
-    """What became of an attempt; the counters beside these are SENT and COUNTED.
+    """What became of an attempt; SENT and COUNTED are counted too.
 
     Each attempt is SENT once. It may meet with several of the others: one that was LOST, because
     its worker was silent, may still come LATE.

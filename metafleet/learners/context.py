@@ -86,7 +86,7 @@ def by_functions(
 
 @dataclass(slots=True)
 class EpisodeContext:
-    """One episode's surroundings: made fresh for each, by whoever executes it.
+    """One episode's surroundings: its executor makes one for each.
 
     Attributes:
         n_way: number of classes; 0 for regression.

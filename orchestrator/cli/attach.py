@@ -17,7 +17,7 @@ from metafleet.orchestrator.runs.attached import AttachedRun, report_of
 @click.argument("run", type=RunName())
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def attach(run: str, as_json: bool) -> None:
-    """Watch RUN until it ends, whoever executes it; Ctrl-C leaves it alone.
+    """Watch RUN until it ends; Ctrl-C does not stop the run.
 
     \b
     metafleet runs attach latest

@@ -16,7 +16,7 @@ from metafleet.orchestrator.runs.curve import draw_learning_curve
 @click.argument("run", type=RunName())
 @click.option("--output", type=OutputFile(), help="The PNG to write.")
 def curve(run: str, output: Path | None) -> None:
-    """Draw RUN's learning curve; by default beside its checkpoints.
+    """Draw RUN's learning curve, by default into its folder of checkpoints.
 
     \b
     metafleet runs curve latest --output curve.png

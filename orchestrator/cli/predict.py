@@ -32,7 +32,7 @@ from metafleet.orchestrator.reporting.output import notify
 def predict(model: Path, folder: Path, *, out: Path | None, force: bool, **reading: Any) -> None:
     """Label the items of FOLDER (or a manifest) with MODEL, one row an item, with probabilities.
 
-    Where the folder has classes itself, they stand beside the labels, and how many agree is said.
+    If the folder has classes, the output has both, and says how many agree.
 
     \b
     metafleet predict new-pets.model ~/photos
