@@ -35,7 +35,7 @@ class Block:
         text: what is between the fences.
         line: of the page, for messages.
         left_out: why it is not run; "" if it is.
-        file: where the reader is told to write it; "" for blocks to run.
+        file: where the reader writes it; "" for blocks to run.
     """
 
     language: str

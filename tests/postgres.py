@@ -177,7 +177,7 @@ class PostgresServer:
     def _copy_package(self, binaries: Path) -> Path:
         """Copy the package out of root's home, where the server's user may not go."""
         package = binaries.parents[1]
-        for folder in package.parent.glob(f"{package.name}*"):  # the libraries lie beside it
+        for folder in package.parent.glob(f"{package.name}*"):  # with the libraries next to it
             shutil.copytree(folder, self._folder / "site" / folder.name, symlinks=True)
         return self._folder / "site" / package.name / "pginstall" / "bin"
 

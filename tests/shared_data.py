@@ -1,4 +1,4 @@
-"""Finds the real data that lie beside a development checkout; they are never part of it."""
+"""Finds the real data next to a development checkout; they are never part of it."""
 
 import os
 from pathlib import Path

@@ -34,7 +34,7 @@ class Post:
 
 
 class RandomKiller:
-    """Breaks things until it is told to stop, then mends them all.
+    """Breaks things until ``stop`` is called, then repairs them all.
 
     Args:
         posts: where workers stand; filled by ``start``.
@@ -54,7 +54,7 @@ class RandomKiller:
         look: Callable[[], None],
     ) -> None:
         self._posts, self._server, self._proxy, self._look = posts, server, proxy, look
-        self._whole = list(posts)  # posts whose worker nobody has laid hands on
+        self._whole = list(posts)  # posts whose worker is untouched
         self._is_redis_up = True
         self._is_proxy_well = True
         self._random = random.Random(seed)
@@ -72,7 +72,7 @@ class RandomKiller:
         self._thread.start()
 
     def stop(self) -> None:
-        """Break nothing more, and mend what is broken; raises what went wrong in here."""
+        """Stop breaking things and repair what is broken; raise any error of the thread."""
         self._ended.set()
         self._thread.join()
         while self._agenda:

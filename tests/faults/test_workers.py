@@ -95,7 +95,7 @@ def test_all_workers_killed_and_one_started_later(fleet: Fleet, expected: str) -
     running = Running(fleet.settings)
 
     running.disturb(lambda: [worker.kill() for worker in fleet.workers])
-    wait_until(lambda: running.watcher.notices, "the notice that nobody is there")
+    wait_until(lambda: running.watcher.notices, "the notice that there are no workers")
     fleet.start(1)
 
     assert "metafleet worker --device cpu" in running.watcher.notices[0]
@@ -104,7 +104,7 @@ def test_all_workers_killed_and_one_started_later(fleet: Fleet, expected: str) -
 
 def test_no_workers_at_all(fleet: Fleet, expected: str) -> None:
     running = Running(fleet.settings)
-    wait_until(lambda: running.watcher.notices, "the notice that nobody is there")
+    wait_until(lambda: running.watcher.notices, "the notice that there are no workers")
 
     fleet.start(1)
 

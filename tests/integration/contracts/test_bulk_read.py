@@ -64,7 +64,7 @@ def test_what_is_missing_or_otherwise_gives_nothing(
     assert client.get("bulk:x") == b"abc"
 
 
-def test_a_connection_that_went_stale_is_made_anew(client: redis.Redis) -> None:
+def test_a_stale_connection_is_reopened(client: redis.Redis) -> None:
     client.set("bulk:x", b"abc", ex=60)
     with connect_again(client) as other:
         other.client_kill_filter(_type="normal", skipme=True)

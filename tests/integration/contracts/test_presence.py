@@ -170,7 +170,7 @@ JUNK = json.dumps({"name": "junk@host"})
     ],
     ids=["name", "bytes", "nested", "long", "another name", "infinite"],
 )
-def test_what_is_no_worker_is_told_of_once_and_not_counted(
+def test_an_entry_that_is_no_worker_is_reported_once_and_not_counted(
     client: redis.Redis, caplog: pytest.LogCaptureFixture, name: bytes, text: str | bytes
 ) -> None:
     announce(client, WORKER)
@@ -183,7 +183,7 @@ def test_what_is_no_worker_is_told_of_once_and_not_counted(
     assert sum("is not counted" in record.message for record in caplog.records) <= 1
 
 
-def test_what_is_no_worker_is_told_of_once_though_it_says_something_else_each_time(
+def test_an_entry_that_is_no_worker_is_reported_once_although_it_changes(
     client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.zadd(WORKERS_SEEN, {"changing@host": client.time()[0]})

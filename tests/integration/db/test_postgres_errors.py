@@ -39,8 +39,8 @@ def test_a_wrong_password_is_said_without_repeating_it(postgres: PostgresServer)
 def test_a_missing_database_and_a_missing_user_are_named(postgres: PostgresServer) -> None:
     with pytest.raises(DatabaseError, match='"nothing" does not exist; make it with createdb'):
         Database.open(postgres.url("nothing"))
-    with pytest.raises(DatabaseError, match='failed for user "nobody"; check user'):
-        Database.open(postgres.url().replace("//postgres:", "//nobody:"))
+    with pytest.raises(DatabaseError, match='failed for user "stranger"; check user'):
+        Database.open(postgres.url().replace("//postgres:", "//stranger:"))
 
 
 def test_a_user_without_rights_is_told_so(postgres: PostgresServer) -> None:

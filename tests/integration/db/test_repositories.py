@@ -76,7 +76,7 @@ class TestRuns:
     @pytest.mark.parametrize(
         "ref", [0, -1, 5, 2**31, 2**70, "x", "", "5", "9" * 30, "٣", "a\0", "-1"]
     )
-    def test_an_unknown_run_is_named_beside_what_there_is(
+    def test_the_error_for_an_unknown_run_lists_the_existing_runs(
         self, database: Database, ref: int | str
     ) -> None:
         run = add_run(database)

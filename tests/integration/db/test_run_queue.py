@@ -51,7 +51,7 @@ def read(database: Database, run: RunRecord) -> RunRecord:
 
 def test_runs_are_taken_by_priority_and_then_by_age(database: Database) -> None:
     beat(database, "a")
-    add_run(database)  # attached: nobody's but its process's
+    add_run(database)  # attached: no server may take it
     runs = [queue_run(database, priority=p) for p in (0, 5, -1, 5, 0)]
 
     taken = [take(database, "a") for _ in runs]
@@ -164,7 +164,7 @@ def test_the_death_of_servers_counts_too(database: Database) -> None:
     assert read(database, run).owner is None
 
 
-def test_progress_between_deaths_begins_the_count_anew(database: Database) -> None:
+def test_progress_between_deaths_resets_the_count(database: Database) -> None:
     beat(database, "a")
     run = queue_run(database)
     for step in range(2 * MAX_DEATHS):
@@ -178,7 +178,7 @@ def test_progress_between_deaths_begins_the_count_anew(database: Database) -> No
 
 
 @pytest.mark.parametrize("begin", [add_run, queue_run])
-def test_a_cancelled_run_is_fenced_and_nobodys(database: Database, begin: object) -> None:
+def test_a_cancelled_run_is_fenced_and_has_no_owner(database: Database, begin: object) -> None:
     beat(database, "a")
     run: RunRecord = begin(database)  # type: ignore[operator]
     take(database, "a")

@@ -63,7 +63,7 @@ def test_a_port_out_of_range_is_said_to_be() -> None:
     assert "geheim" not in str(caught.value)
 
 
-def test_nobody_listening_is_said_in_one_line(closed_port: int) -> None:
+def test_a_closed_port_is_reported_in_one_line(closed_port: int) -> None:
     url = f"redis://127.0.0.1:{closed_port}/0"
 
     with pytest.raises(BrokerUnavailableError, match="is it running") as caught, redis_errors(url):
@@ -92,7 +92,7 @@ def test_a_server_that_never_answers_is_given_up(silent_port: int) -> None:
         "redis://:geheim?wort@host:6379/0",
     ],
 )
-def test_a_url_that_is_none_is_refused_without_any_part_of_the_password(url: str) -> None:
+def test_an_invalid_url_is_refused_without_any_part_of_the_password(url: str) -> None:
     with pytest.raises(ConfigError, match="is not a Redis URL") as caught:
         connect(url)
 

@@ -124,7 +124,7 @@ def test_memory_not_set_free_is_not_touched(area: HostArea, tmp_path: Path) -> N
     assert bytes(kept) == b"a" * 5000
 
 
-def test_writing_to_a_private_map_reaches_nobody(area: HostArea) -> None:
+def test_a_write_to_a_private_map_changes_no_other_map(area: HostArea) -> None:
     put(area, b"data")
 
     area.map(KEY, 4)[:] = b"xxxx"
@@ -155,7 +155,7 @@ def test_a_steps_blobs_go_together(area: HostArea) -> None:
         area.map(step.blob(3, 1), 4)
 
 
-def test_full_memory_leads_to_the_store_and_is_told_once(
+def test_full_memory_leads_to_the_store_and_is_reported_once(
     area: HostArea,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -271,7 +271,7 @@ def test_the_newest_downloads_of_a_run_are_kept(cache: HostCache, tmp_path: Path
     assert {name[6] for name in files(tmp_path)} == {"3", "4", "5"}
 
 
-def test_whoever_froze_in_a_download_does_not_hold_up_others_for_ever(
+def test_a_process_frozen_in_a_download_does_not_block_others_for_ever(
     cache: HostCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host_cache, "_LOCK_PATIENCE_S", 0.05)

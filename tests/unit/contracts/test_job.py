@@ -60,7 +60,7 @@ def test_another_protocol_is_refused_with_both_versions_named(version: object) -
 
 
 @pytest.mark.parametrize("wire", [None, [], "job", 7, {}])
-def test_what_is_no_message_at_all_is_refused(wire: object) -> None:
+def test_an_invalid_message_is_refused(wire: object) -> None:
     with pytest.raises(ProtocolMismatchError, match="protocol None"):
         parse_result(wire)
 

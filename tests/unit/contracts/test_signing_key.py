@@ -42,7 +42,7 @@ def test_a_worker_with_the_orchestrators_key_is_no_stranger(key: str) -> None:
     ],
     ids=["another", "none", "the orchestrator has none"],
 )
-def test_a_worker_with_another_key_is_told_with_the_setting_and_without_the_key(
+def test_a_worker_with_another_key_is_reported_with_the_setting_and_without_the_key(
     theirs: str, ours: str, said: str
 ) -> None:
     told: list[str] = []

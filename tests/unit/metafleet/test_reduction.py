@@ -136,7 +136,7 @@ def test_shards_that_may_only_be_read_give_the_same_bits_and_stay_as_they_are(n:
 
 
 @pytest.mark.parametrize("n", [2, 7, 64, 100])
-def test_memory_is_used_again_rather_than_taken_anew(n: int) -> None:
+def test_memory_is_reused(n: int) -> None:
     reducer = TreeReducer(n)
     most = 0
     for shard, tensors in enumerate(random_shards(n)):

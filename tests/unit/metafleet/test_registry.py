@@ -65,7 +65,7 @@ def build(name: str, *allowed: str, **options: object) -> Workload:
     return Workload.bind(type(SPEC).from_json(spec), FakeSource(), allowed_packages=allowed)
 
 
-def test_options_of_ones_own_model_may_mean_anything(own_package: str) -> None:
+def test_options_of_a_custom_model_may_mean_anything(own_package: str) -> None:
     assert build("own_models.wide:Loose", own_package).init_state().params
 
 

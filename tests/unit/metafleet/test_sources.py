@@ -42,7 +42,9 @@ def test_each_file_that_computes_is_covered(package: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["__pycache__/net.cpython-311.pyc", "results.json", "README.md", ".git/hook.py"]
 )
-def test_what_a_run_may_write_beside_its_code_is_not(package: Path, name: str) -> None:
+def test_files_that_a_run_may_write_next_to_its_code_do_not_change_the_digest(
+    package: Path, name: str
+) -> None:
     before = digest()
     (package / name).parent.mkdir(exist_ok=True)
     (package / name).write_text("written by a run")

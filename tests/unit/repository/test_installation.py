@@ -87,7 +87,7 @@ def test_the_pins_bring_no_cuda_packages() -> None:
     assert not [name for name in pins() if re.match(r"nvidia|cuda|triton", name)]
 
 
-def test_what_the_packages_need_beside_code_is_packaged() -> None:
+def test_data_files_of_the_packages_are_packaged() -> None:
     patterns = PYPROJECT["tool"]["setuptools"]["package-data"]["*"]
     files = [path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.*")]
     others = [path.name for path in files if path.suffix not in (".py", ".pyc")]
@@ -97,7 +97,7 @@ def test_what_the_packages_need_beside_code_is_packaged() -> None:
         assert any(fnmatch(name, pattern) for pattern in patterns), name
 
 
-def test_make_says_what_there_is() -> None:
+def test_make_lists_its_commands() -> None:
     listed = run_make("help").stdout
 
     for target in ("demo", "test", "lint", "types", "layers", "check", "clean", "env"):

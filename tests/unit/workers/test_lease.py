@@ -102,7 +102,7 @@ def test_a_redis_that_is_away_for_a_beat_does_not_end_the_keeping(keeper: LeaseK
         wait_until(lambda: ledger.renewals >= 3, "a third renewal", 10)
 
 
-def test_a_job_that_nobody_waits_for_is_not_renewed_any_more(keeper: LeaseKeeper) -> None:
+def test_the_lease_of_an_unwanted_job_is_not_renewed(keeper: LeaseKeeper) -> None:
     ledger = CountingLedger(True, False)
 
     with keep(keeper, ledger) as lease:

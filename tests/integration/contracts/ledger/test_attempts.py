@@ -131,21 +131,21 @@ class TestRenewingAnAttempt:
 
         assert not desk.worker("second").renew()
 
-    def test_nobody_waits_for_a_closed_step(self, desk: Desk) -> None:
+    def test_an_attempt_of_a_closed_step_is_not_awaited(self, desk: Desk) -> None:
         worker = desk.worker()
         worker.start()
         desk.owner.close_step(1, "train", 7)
 
         assert not worker.renew()
 
-    def test_nobody_waits_under_an_old_epoch(self, desk: Desk) -> None:
+    def test_an_attempt_of_an_old_epoch_is_not_awaited(self, desk: Desk) -> None:
         worker = desk.worker()
         worker.start()
         desk.owner.take_over(2, lease_ms=LEASE_MS)
 
         assert not worker.renew()
 
-    def test_nobody_waits_for_a_shard_that_another_did(self, desk: Desk) -> None:
+    def test_an_attempt_of_a_finished_shard_is_not_awaited(self, desk: Desk) -> None:
         slow, quick = desk.worker("slow"), desk.worker("quick", attempt=1)
         slow.start()
         quick.start()

@@ -54,7 +54,7 @@ def test_a_result_for_a_closed_step_leaves_nothing_behind(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("junk", [b"abc", b"", b"\xff", b"nan", ["list"]])
-def test_what_is_no_number_closes_no_step(desk: Desk, junk: bytes | list[str]) -> None:
+def test_an_invalid_number_closes_no_step(desk: Desk, junk: bytes | list[str]) -> None:
     key = desk.run.closed("train", epoch=1)
     desk.client.rpush(key, *junk) if isinstance(junk, list) else desk.client.set(key, junk)
     worker = desk.worker()

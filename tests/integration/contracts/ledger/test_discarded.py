@@ -5,7 +5,7 @@ from metafleet.contracts.ledger import STEP_TTL_MS
 from tests.integration.contracts.ledger.desk import LEASE_MS, Desk
 
 
-def test_a_late_result_is_told_at_the_next_close(desk: Desk) -> None:
+def test_a_late_result_is_reported_at_the_next_close(desk: Desk) -> None:
     worker = desk.worker("host:42/nonce")
     worker.start()
     assert desk.owner.close_step(1, "train", 7) == ("ok", ())
@@ -18,7 +18,7 @@ def test_a_late_result_is_told_at_the_next_close(desk: Desk) -> None:
     assert desk.owner.take_discarded(1) == ()
 
 
-def test_what_is_not_started_and_what_is_stopped_is_told(desk: Desk) -> None:
+def test_what_is_not_started_and_what_is_stopped_is_reported(desk: Desk) -> None:
     first, second = desk.worker("a:1/x"), desk.worker("b:2/y")
     first.start()
     assert second.start()[0] == "taken"
@@ -37,7 +37,7 @@ def test_what_is_not_started_and_what_is_stopped_is_told(desk: Desk) -> None:
     }
 
 
-def test_it_is_told_to_the_owner_alone(desk: Desk) -> None:
+def test_only_the_owner_takes_discarded_notes(desk: Desk) -> None:
     desk.worker(epoch=0).start()
     desk.owner.take_over(2, lease_ms=LEASE_MS)
 

@@ -75,7 +75,7 @@ def test_a_take_over_whose_answer_was_lost_may_be_repeated(owner: RunLedger) -> 
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_an_epoch_that_is_not_beyond_the_one_found_is_told_which(
+def test_an_epoch_that_is_too_low_is_answered_with_the_one_found(
     client: redis.Redis, uid: str, owner: RunLedger, epoch: int
 ) -> None:
     client.delete(RunKeys(uid).lease)
@@ -91,7 +91,7 @@ def test_an_epoch_that_is_not_beyond_the_one_found_is_told_which(
 
 
 @pytest.mark.parametrize("junk", [b"abc", b"-7", b"1.5", b"9" * 30, b"nan", b"", b"\xff", ["list"]])
-def test_what_is_no_epoch_is_leapt_over_and_replaced(
+def test_an_invalid_epoch_is_skipped_and_replaced(
     client: redis.Redis, uid: str, owner: RunLedger, junk: bytes | list[str]
 ) -> None:
     key = RunKeys(uid).epoch
@@ -121,7 +121,7 @@ def test_an_epoch_in_another_notation_is_the_number_that_redis_reads(
 
 
 @pytest.mark.parametrize("junk", ["no end", "a day", "list"])
-def test_what_is_no_lease_holds_nobody_up(client: redis.Redis, uid: str, junk: str) -> None:
+def test_an_invalid_lease_does_not_block_a_claim(client: redis.Redis, uid: str, junk: str) -> None:
     key = RunKeys(uid).lease
     if junk == "list":
         client.rpush(key, "other")
@@ -171,7 +171,7 @@ def test_renewing_prolongs_the_lease(client: redis.Redis, uid: str, owner: RunLe
     assert client.pttl(RunKeys(uid).lease) > LEASE_MS
 
 
-def test_renewing_takes_an_expired_lease_that_nobody_took(
+def test_renewing_takes_an_expired_lease_that_is_still_free(
     client: redis.Redis, uid: str, owner: RunLedger
 ) -> None:
     client.delete(RunKeys(uid).lease)

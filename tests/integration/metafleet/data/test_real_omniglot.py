@@ -1,4 +1,4 @@
-"""Omniglot as it lies beside a development checkout."""
+"""Omniglot next to a development checkout."""
 
 import json
 import threading

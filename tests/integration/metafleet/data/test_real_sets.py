@@ -1,4 +1,4 @@
-"""FSDD, CLINC150 and concepts as they lie beside a development checkout."""
+"""FSDD, CLINC150 and concepts next to a development checkout."""
 
 import io
 import itertools

@@ -1,4 +1,4 @@
-"""`metafleet chaos` on a real worker, and on a run that nobody works on."""
+"""`metafleet chaos` on a real worker, and on an abandoned run."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def test_chaos_kills_workers_alone_and_ends_when_nobody_works_on_the_run(
+def test_chaos_kills_only_workers_and_ends_when_the_run_is_abandoned(
     fleet: Fleet,
     bystander: subprocess.Popen[bytes],
     monkeypatch: pytest.MonkeyPatch,

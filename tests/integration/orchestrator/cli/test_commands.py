@@ -75,7 +75,7 @@ def test_judging_as_training_did_leaves_the_best_validation_marked(terminal: Ter
     assert [(e["step"], e["is_best"]) for e in after] == [(e["step"], e["is_best"]) for e in before]
 
 
-def test_a_run_is_judged_on_other_episodes_than_its_own_beside_them(terminal: Terminal) -> None:
+def test_a_run_is_evaluated_on_its_own_and_on_other_episodes(terminal: Terminal) -> None:
     assert terminal.run("submit", str(terminal.tiny), "--in-process").returncode == 0
     command = ("evaluate", "latest", "--episodes", "5", "--in-process", "--json")
     changed = ("--set", "episodes.k_shot=3", "--set", "episodes.meta_test.n_query=2")

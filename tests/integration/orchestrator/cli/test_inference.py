@@ -127,7 +127,7 @@ def test_the_four_commands_of_the_readme_label_photos_over_a_fleet_of_any_size_a
     refused = {
         "there is no folder or file": ["data", "import", "nowhere", "--name", "other"],
         "no folder was imported as 'yours'": [*submit, "--set", "data.imported=yours"],
-        "no run 'nobody'": ["adapt", "nobody", "--support", "new-pets", "--out", "c.model"],
+        "no run 'absent'": ["adapt", "absent", "--support", "new-pets", "--out", "c.model"],
         "exists": ["adapt", "latest", "--support", "new-pets", "--out", "new-pets.model"],
         "there is no folder": ["adapt", "latest", "--support", "nowhere", "--out", "c.model"],
         "has not been adapted": ["predict", "pets.learned", "photos"],

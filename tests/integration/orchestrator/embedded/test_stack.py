@@ -1,4 +1,4 @@
-"""The embedded stack: starts, mends itself, and leaves nothing behind however it ends."""
+"""The embedded stack: it starts, repairs itself, and leaves nothing behind however it ends."""
 
 import base64
 import json

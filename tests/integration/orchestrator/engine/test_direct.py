@@ -247,9 +247,7 @@ class TestServer:
             ("no-such-host.invalid", "no address of this host"),
         ],
     )
-    def test_an_address_that_is_none_of_this_host_is_refused(
-        self, address: str, message: str
-    ) -> None:
+    def test_an_address_of_another_host_is_refused(self, address: str, message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             DirectServer(address, KEY)
 

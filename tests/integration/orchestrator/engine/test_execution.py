@@ -82,7 +82,7 @@ def test_a_compiled_run_goes_on_after_a_kill(standing_fleet: Fleet) -> None:
     assert report.checkpoint_sha256 == undisturbed(settings, experiment)
 
 
-def test_what_was_measured_is_recorded_and_used_by_whoever_goes_on(
+def test_measurements_are_recorded_and_reused_on_resume(
     standing_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = standing_fleet.settings

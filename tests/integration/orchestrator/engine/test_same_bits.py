@@ -1,4 +1,4 @@
-"""The promise: the same configuration and seed end with the same bits, whoever does the work."""
+"""The promise: the same configuration and seed end with the same bits, on any set of workers."""
 
 import signal
 from dataclasses import replace

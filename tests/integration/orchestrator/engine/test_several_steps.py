@@ -101,7 +101,7 @@ def test_steps_given_up_leave_nothing_behind(bench: Bench, standing_fleet: Fleet
 
     with connect(str(standing_fleet.settings.broker_url)) as client:
         left = {key.decode().split("}:")[1] for key in client.scan_iter(f"mf:{{{bench.uid}}}:*")}
-    # "dropped": what workers say of the jobs that nobody waits for any more
+    # "dropped": what workers report of jobs that are no longer wanted
     closed = {f"{stream}:e1:closed" for stream in ("train", "train-again", "validate")}
     assert left <= {"epoch", "holder", "dropped"} | closed | {
         key

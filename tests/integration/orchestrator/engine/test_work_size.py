@@ -1,4 +1,4 @@
-"""The size of jobs is measured once, written down, and used by whoever goes on with the run."""
+"""The size of jobs is measured once, recorded, and reused when the run is resumed."""
 
 import signal
 from dataclasses import replace

@@ -29,13 +29,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "home" / "metafleet.db"
 
 
-def beside(path: Path, *names: str) -> None:
+def unlink(path: Path, *names: str) -> None:
     for name in names:
         Path(f"{path}{name}").unlink()
 
 
 def delete(path: Path) -> None:
-    beside(path, "", "-wal", "-shm")
+    unlink(path, "", "-wal", "-shm")
 
 
 def delete_the_main_file(path: Path) -> None:
@@ -43,11 +43,11 @@ def delete_the_main_file(path: Path) -> None:
 
 
 def delete_the_log(path: Path) -> None:
-    beside(path, "-wal")
+    unlink(path, "-wal")
 
 
 def delete_the_index(path: Path) -> None:
-    beside(path, "-shm")
+    unlink(path, "-shm")
 
 
 def delete_the_folder(path: Path) -> None:
@@ -59,7 +59,7 @@ def move_the_folder(path: Path) -> None:
 
 
 def put_an_older_copy(path: Path) -> None:
-    beside(path, "-wal", "-shm")
+    unlink(path, "-wal", "-shm")
     os.replace(f"{path}.older", path)
 
 

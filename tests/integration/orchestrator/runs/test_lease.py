@@ -30,7 +30,7 @@ def run() -> RunRecord:
 
 
 class Taking:
-    """Takes the run when nobody has it, as an orchestrator does."""
+    """Takes a run that has no owner, as an orchestrator does."""
 
     def __init__(self, redis: RedisServer, run: RunRecord) -> None:
         self._client, self._key = redis.client(), RunKeys(run.uid).lease
@@ -41,7 +41,7 @@ class Taking:
         return "taken"
 
 
-def test_the_lease_of_a_dead_owner_is_waited_for_and_told(
+def test_the_lease_of_a_dead_owner_is_waited_for_and_reported(
     standing_redis: RedisServer, settings: Settings, run: RunRecord
 ) -> None:
     told: list[str] = []

@@ -28,7 +28,7 @@ class LosesAnAnswer(Database):
 
     @contextmanager
     def session(self, *, read_only: bool = False) -> Iterator[Connection]:
-        assert time.monotonic() < self.give_up_s, "the run is nobody's although its server lives"
+        assert time.monotonic() < self.give_up_s, "the run has no owner although its server lives"
         with super().session(read_only=read_only) as session:
             yield session
         if not read_only and not self.n_lost and self.read(1).status is RunStatus.RUNNING:

@@ -33,7 +33,7 @@ def test_what_is_trained_beats_what_is_not(fleet: Fleet, case: Case) -> None:
 
 
 def is_clearly_better(one: EvaluationDone, other: EvaluationDone) -> bool:
-    """Tell whether the intervals are apart: of accuracy, or of the loss in regression."""
+    """Return whether the intervals (of accuracy, or of the loss in regression) are apart."""
     if one.accuracy is None or other.accuracy is None:
         return one.loss + one.loss_ci95 < other.loss - other.loss_ci95
     assert one.accuracy_ci95 is not None and other.accuracy_ci95 is not None

@@ -77,7 +77,7 @@ def test_items_that_lack_a_modality_are_predicted_from_the_others(
     assert all(abs(sum(row.probabilities.values()) - 1.0) < 1e-9 for row in found)
 
 
-def test_a_modality_the_model_does_not_look_at_is_left_out_and_told(
+def test_a_modality_the_model_does_not_look_at_is_left_out_and_reported(
     support: Path, photos: Path
 ) -> None:
     model = learned("image").adapt(support)
@@ -87,7 +87,7 @@ def test_a_modality_the_model_does_not_look_at_is_left_out_and_told(
     assert any("modality 'audio' is left out: the model looks at image" in n for n in found.notes)
 
 
-def test_classes_are_told_of_that_lost_every_item_while_they_were_read(
+def test_classes_that_lost_every_item_while_being_read_are_reported(
     support: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(support, tmp_path / "s")
@@ -146,7 +146,7 @@ def test_items_with_nothing_the_model_looks_at_are_named_or_left_out(tmp_path: P
         base.adapt(tmp_path, ReadOptions(skip_bad=True))
 
 
-def test_a_modality_that_the_model_needs_and_no_item_has_is_told_once(
+def test_a_modality_that_the_model_needs_and_no_item_has_is_reported_once(
     support: Path, tmp_path: Path
 ) -> None:
     base = learned("image", "text")

@@ -83,7 +83,7 @@ def test_a_model_is_replaced_only_when_asked(saved: Path) -> None:
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
 
-def test_what_is_no_model_is_never_replaced(saved: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_no_model_is_never_replaced(saved: Path, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.txt").write_text("words")
@@ -108,7 +108,7 @@ def test_a_folder_of_files_called_as_a_model_has_them_is_never_replaced(
     assert files_of(webapp) == before
 
 
-def test_a_model_with_other_files_beside_it_is_never_replaced(saved: Path) -> None:
+def test_a_model_folder_with_other_files_is_never_replaced(saved: Path) -> None:
     model = load_model(saved)
     (saved / "thesis.tex").write_text("words")
     before = files_of(saved)

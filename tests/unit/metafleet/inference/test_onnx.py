@@ -136,7 +136,9 @@ def test_a_run_is_told_from_a_name_of_nothing(
         ({"learner": {"name": "snail"}}, "'snail' reads its support set anew with each query"),
     ],
 )
-def test_what_is_no_graph_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+def test_a_model_that_cannot_be_a_graph_is_refused(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         export_onnx(adapted(**options), tmp_path / "a.onnx")
 

@@ -82,7 +82,7 @@ def test_another_name_of_a_class_gives_other_probabilities(tmp_path: Path) -> No
     assert not torch.allclose(first[:, 2], second[:, 2], rtol=1e-4)
 
 
-def test_a_class_without_a_modality_that_others_have_is_told(tmp_path: Path) -> None:
+def test_a_class_without_a_modality_that_others_have_is_reported(tmp_path: Path) -> None:
     make_classes(tmp_path / "support", range(0, 24, 8), n_items=3, seed=1)
     for sound in (tmp_path / "support/thing08").glob("*.wav"):
         sound.unlink()

@@ -71,7 +71,7 @@ WRONG: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "no input": ({}, "modality 'image' is missing"),
     "gaps": ({"image": NOT_A_NUMBER}, "'image' holds nan in example 2; expected finite numbers"),
     "lengths": ({"image": IMAGE, "image.present": torch.ones(3)}, "'image' has 4, 'image.present'"),
-    "nobody": (
+    "no modality": (
         {"image": IMAGE, "image.present": torch.tensor([1.0, 0.0, 1.0, 1.0])},
         r"example 1 has none of \['image'\]",
     ),
@@ -93,8 +93,8 @@ def test_a_mask_of_what_is_not_there_is_refused() -> None:
 
     with pytest.raises(DataError, match=r"'audio\.present' says that examples have 'audio', which"):
         model.logits({"image": image, "audio.present": torch.ones(4)})
-    nobody = model.logits({"image": image, "audio.present": torch.zeros(4)})
-    assert torch.equal(nobody, model.logits({"image": image}))
+    masked = model.logits({"image": image, "audio.present": torch.zeros(4)})
+    assert torch.equal(masked, model.logits({"image": image}))
 
 
 @pytest.mark.parametrize("how", WRONG)

@@ -110,7 +110,7 @@ def test_maml_refuses_splits_that_differ_in_n_way() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LEARNERS))
-def test_what_does_not_fit_is_told_of_a_learner_as_configurations_name_it(name: str) -> None:
+def test_a_misfit_is_reported_under_the_learners_configured_name(name: str) -> None:
     shapes = {"meta_train": EpisodeShape(6, 1, 2), "meta_test": EpisodeShape(3, 1, 2)}
     uneven = Problem({"image": (2, 8, 8)}, 0, shapes)
     regression = Problem({"image": (2, 8, 8)}, 1, {"meta_train": EpisodeShape(0, 1, 2)})
@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_told_of_a_learner_as_configurations_name_it(name: 
     assert all(f"learner {name!r} " in message for message in told)
 
 
-def test_a_learner_of_ones_own_is_not_called_by_the_name_of_what_it_is_derived_from() -> None:
+def test_a_custom_learner_is_not_named_after_its_base() -> None:
     class Mine(Maml):
         pass
 

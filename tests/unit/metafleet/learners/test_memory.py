@@ -48,7 +48,7 @@ def test_a_query_that_lacks_a_modality_meets_a_support_set_that_has_all() -> Non
     found = predict_from(learner, state, memory, {**episode.query.inputs, **masks}, episode.n_way)
 
     expected = learner.predict(state, episode.support, episode.query.inputs, episode.n_way)
-    torch.testing.assert_close(found, expected)  # nobody looks at the table
+    torch.testing.assert_close(found, expected)  # the model ignores the table
 
 
 def test_a_support_set_that_lacks_a_class_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The baseline: nearest class means of features that nobody learned."""
+"""The baseline: nearest class means of unlearned features."""
 
 import pytest
 import torch

@@ -110,6 +110,8 @@ def test_classifiers_without_probabilities_serve_too(estimator: str, n_way: int)
         ({"params": [1]}, r"params=\[1\]; expected a table of texts, numbers and truth values"),
     ],
 )
-def test_what_is_no_classifier_is_refused(episode: Episode, options, message: str) -> None:
+def test_an_object_that_is_no_classifier_is_refused(
+    episode: Episode, options, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         make_learner(episode, model=TINY_MLP, learner={"name": "sklearn_head"} | options)

@@ -117,7 +117,7 @@ def test_batch_statistics_are_those_of_present_examples(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_modality_that_nobody_has_may_be_left_out_altogether(method: str) -> None:
+def test_a_modality_that_no_example_has_may_be_omitted(method: str) -> None:
     model, params = make(method)
     inputs = dict(classification_episode(seed=6, modalities=SHAPES).support.inputs)
     without = {"stroke": inputs["stroke"]}
@@ -330,7 +330,7 @@ def of_one_modality(episode: Episode) -> Episode:
 
 
 @pytest.mark.parametrize("mode", ["running", "per_step", "frozen"])
-def test_what_nobody_has_leaves_the_averages_of_its_encoder_alone(mode: str) -> None:
+def test_a_modality_that_no_example_has_leaves_its_encoders_averages_unchanged(mode: str) -> None:
     learner = {"name": "maml", "inner_lr": 0.1, "inner_steps": 2}
     make_model = model_factory(fusion("gated", batch_norm=mode), PROBLEM)
     built = build_learner(learner, PROBLEM, make_model)
@@ -360,17 +360,17 @@ def test_queries_of_what_the_support_lacks_are_normalised_by_their_own(method: s
 
 
 @pytest.mark.parametrize("is_traced", [False, True])
-def test_what_nobody_has_is_noted_so_however_deep_its_layer_is(is_traced: bool) -> None:
+def test_a_modality_that_no_example_has_is_noted_at_any_depth(is_traced: bool) -> None:
     noted: list[Tensor | None] = []
     norm = BatchStatistics(
         lambda layer, mean, variance, seen: noted.append(seen), is_traced=is_traced
     )
     x, one = torch.randn(4, 3), torch.ones(3)
-    nobody, somebody = torch.tensor(False), torch.tensor(True)
+    unseen, seen = torch.tensor(False), torch.tensor(True)
 
-    norm("a", x, one, one, seen=nobody)
-    beneath(norm, "part", nobody)("a", x, one, one)
-    beneath(beneath(norm, "part", nobody), "inner")("a", x, one, one)
-    beneath(norm, "part", nobody)("a", x, one, one, seen=somebody)
+    norm("a", x, one, one, seen=unseen)
+    beneath(norm, "part", unseen)("a", x, one, one)
+    beneath(beneath(norm, "part", unseen), "inner")("a", x, one, one)
+    beneath(norm, "part", unseen)("a", x, one, one, seen=seen)
 
-    assert noted == [nobody, nobody, nobody, somebody]
+    assert noted == [unseen, unseen, unseen, seen]

@@ -156,7 +156,7 @@ def test_noted_statistics_are_the_unbiased_ones_of_batch_norm() -> None:
 def test_a_second_derivative_through_some_of_the_gradients_alone_is_right(
     differentiated: tuple[int, ...],
 ) -> None:
-    # gradients that nobody uses come to the second derivative as None, not as zeros
+    # unused gradients reach the second derivative as None, not as zeros
     inputs = arguments((3, 2, 5, 6), seed=22)
 
     def second(function: object) -> list[Tensor]:

@@ -135,7 +135,7 @@ def groups_of(kind: type[torch.optim.Optimizer]) -> list[dict[str, object]]:
     return [{key: group[key] for key in group if key != "params"} for group in groups]
 
 
-def test_an_error_of_several_lines_is_told_in_one(tmp_path: Path) -> None:
+def test_an_error_of_several_lines_is_reported_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "meta.safetensors"
     saved(path)
 

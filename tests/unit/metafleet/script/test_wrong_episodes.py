@@ -123,7 +123,7 @@ def test_a_loss_that_would_broadcast_targets_is_refused() -> None:
     refused(meta, lambda: meta.optimize([flat]), ConfigError, message)
 
 
-def test_a_loss_of_ones_own_may_leave_examples_out_by_a_negative_class() -> None:
+def test_a_custom_loss_may_leave_examples_out_by_a_negative_class() -> None:
     left_out = torch.where(QY == 0, -100, QY)
 
     report = MetaLearner(dense_net(), loss=F.cross_entropy).optimize([(X, Y, QX, left_out)])

@@ -1,4 +1,4 @@
-"""How many episodes make a job: long enough, nobody idle, little left over."""
+"""How many episodes make a job: long enough, no worker idle, little left over."""
 
 import json
 import math

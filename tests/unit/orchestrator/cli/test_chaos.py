@@ -1,4 +1,4 @@
-"""Whom `metafleet chaos` may kill: nobody but workers of ours."""
+"""`metafleet chaos` kills only Metafleet's own workers."""
 
 import os
 import socket

@@ -88,7 +88,7 @@ def test_a_folder_may_be_named_by_any_path_that_leads_to_it(tmp_path: Path, home
         assert "name        pets" in run("import", path, *SEED).stdout
 
 
-def test_copies_are_told(tmp_path: Path, home: Path) -> None:
+def test_copies_are_reported(tmp_path: Path, home: Path) -> None:
     folder = class_folders(tmp_path / "pets")
     shutil.copy(folder / CLASSES[0] / "0.png", folder / CLASSES[1] / "x.png")
     (folder / CLASSES[2] / "x.png").symlink_to(folder / CLASSES[2] / "2.png")
@@ -254,7 +254,7 @@ def test_a_split_that_is_too_small_does_not_hide_that_the_rest_can_be_left_out(
     )
 
 
-def test_an_unknown_name_is_told_with_what_was_imported_and_is_built_in(
+def test_an_unknown_name_is_reported_with_what_was_imported_and_is_built_in(
     tmp_path: Path, home: Path
 ) -> None:
     run("import", class_folders(tmp_path / "pets"))
@@ -279,7 +279,7 @@ def test_what_was_prepared_is_inspected_where_the_folder_is_gone(
         run("inspect", "pets")
 
 
-def test_a_mixture_is_not_told_to_be_prepared(home: Path) -> None:
+def test_a_mixture_needs_no_preparation(home: Path) -> None:
     listed = run("list").stdout
 
     assert "prepare mixture" not in listed and "(ready when its parts are)" in listed
@@ -309,7 +309,7 @@ def test_an_empty_name_is_refused(tmp_path: Path, home: Path) -> None:
         run("import", class_folders(tmp_path / "pets"), "--name", "")
 
 
-def test_columns_that_are_called_otherwise_than_their_modality_are_told(
+def test_columns_named_differently_from_their_modality_are_reported(
     tmp_path: Path, home: Path
 ) -> None:
     lines = ["sound_file_name,sentence,label"]

@@ -128,10 +128,10 @@ def test_an_unknown_option_is_one_line_that_points_to_the_help(
 
 
 def test_an_unknown_run_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["runs", "show", "nobody"]) == 1
+    assert main(["runs", "show", "absent"]) == 1
 
     assert capsys.readouterr().err == (
-        "error: no run 'nobody': there are no runs yet; start one with `metafleet submit`\n"
+        "error: no run 'absent': there are no runs yet; start one with `metafleet submit`\n"
     )
 
 
@@ -304,7 +304,7 @@ def test_a_run_in_place_of_a_model_is_told_how_it_becomes_one(
     )
 
 
-def test_a_support_set_that_is_not_there_is_told_before_the_run_is_looked_for(
+def test_a_support_set_that_is_not_there_is_reported_before_the_run_is_looked_for(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     nowhere = str(tmp_path / "nowhere")

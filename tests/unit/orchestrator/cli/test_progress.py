@@ -97,7 +97,7 @@ def test_a_reader_that_went_away_stops_nothing(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(sys, "stderr", unread)
         observer = LineObserver()
         observer.on_start(RunStarted(run_id=3, name="tiny", first_step=0, n_steps=1))
-        observer.on_notice("nobody reads this")
+        observer.on_notice("unread")
 
 
 def test_one_step_and_slow_steps_are_written_as_people_do() -> None:

@@ -40,7 +40,7 @@ def lose(step: StepAttemptCounts, n: int) -> None:
         step.drop(AttemptOutcome.LOST, "worker", shard=shard, attempt=0)
 
 
-def test_counters_grow_over_steps_and_are_told_when_they_changed(sink: Sink) -> None:
+def test_counters_grow_over_steps_and_are_reported_when_they_changed(sink: Sink) -> None:
     attempt_counts = AttemptCounts(sink)
     for number in (1, 2):
         step = StepAttemptCounts(attempt_counts, "train", number)

@@ -35,5 +35,5 @@ def test_what_was_long_ago_is_forgotten() -> None:
     assert window.size(5) == 10
 
 
-def test_a_few_are_sent_even_when_nobody_is_there() -> None:
+def test_a_few_jobs_are_sent_even_without_workers() -> None:
     assert Window().size(0) == LEAST_WINDOW

@@ -63,7 +63,7 @@ def test_a_relaxed_run_goes_on_with_others_and_tells_of_each_once() -> None:
 
 
 @pytest.mark.parametrize(("reason", "n_notices"), [("fingerprint", 1), ("data", 0)])
-def test_a_worker_that_refuses_for_its_arithmetic_is_told_of_once(
+def test_a_worker_that_refuses_for_its_arithmetic_is_reported_once(
     reason: str, n_notices: int
 ) -> None:
     bench = Bench()
@@ -74,7 +74,7 @@ def test_a_worker_that_refuses_for_its_arithmetic_is_told_of_once(
 
 
 @pytest.mark.parametrize("is_strict", [True, False])
-def test_what_is_no_fingerprint_becomes_nobody_s(is_strict: bool) -> None:
+def test_an_invalid_fingerprint_is_never_adopted(is_strict: bool) -> None:
     bench = Bench(is_strict=is_strict)
     bench.fault(cpu="AVX2")
     fault = bench.numerics.find_fault(SPEC, make_result(fingerprint="an abacus"))

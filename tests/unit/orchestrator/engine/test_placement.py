@@ -56,10 +56,10 @@ def test_a_class_of_which_nothing_is_known_is_tried() -> None:
 
 
 def test_a_class_without_workers_gets_nothing_while_another_has_some() -> None:
-    nobody = [lane("gpu", processes=0, room=4), lane("cpu", processes=0, room=4)]
+    empty = [lane("gpu", processes=0, room=4), lane("cpu", processes=0, room=4)]
 
-    assert set(place(range(9), [nobody[0], lane("cpu")]).values()) == {"cpu"}
-    assert place(range(9), nobody) == dict.fromkeys(range(4), "gpu")
+    assert set(place(range(9), [empty[0], lane("cpu")]).values()) == {"cpu"}
+    assert place(range(9), empty) == dict.fromkeys(range(4), "gpu")
 
 
 def test_what_failed_in_one_place_is_tried_in_another() -> None:

@@ -14,7 +14,9 @@ from metafleet.orchestrator.engine.retry import Retry
         (DatabaseUnavailableError("the database is gone"), "the database is back: going on"),
     ],
 )
-def test_what_is_away_is_waited_for_and_told_of_once(error: MetafleetError, told: str) -> None:
+def test_an_unreachable_server_is_awaited_and_reported_once(
+    error: MetafleetError, told: str
+) -> None:
     notices: list[str] = []
     answers = [error, error]
 

@@ -53,7 +53,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     return Broker(monkeypatch)
 
 
-def test_a_worker_that_is_idle_beside_jobs_that_wait_is_named_and_not_counted_on(
+def test_a_worker_that_stays_idle_while_jobs_wait_is_named_and_not_counted(
     broker: Broker,
 ) -> None:
     broker.waiting = 3

@@ -23,7 +23,7 @@ def opened(seen: object) -> Any:
     return step
 
 
-def test_a_second_computation_without_a_result_is_told_of_and_ends_nothing() -> None:
+def test_a_second_computation_without_a_result_is_reported_and_ends_nothing() -> None:
     notices: list[str] = []
     closed: list[object] = []
     again = opened(None)

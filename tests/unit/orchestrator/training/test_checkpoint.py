@@ -276,7 +276,9 @@ def test_a_damaged_newest_gives_way_to_the_one_before(
     assert str(newest.path) in notice and notice.endswith("; going by step 5 instead")
 
 
-def test_damage_everywhere_is_told_file_by_file_with_the_remedy(folder: CheckpointFolder) -> None:
+def test_damage_everywhere_is_reported_file_by_file_with_the_remedy(
+    folder: CheckpointFolder,
+) -> None:
     stored = [folder.write(make_checkpoint(step)) for step in (5, 6)]
     for checkpoint, damage in zip(stored, itertools.cycle([empty, flip_the_last_bit])):
         damage(checkpoint.path)

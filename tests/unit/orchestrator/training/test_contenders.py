@@ -1,4 +1,4 @@
-"""What a trained state is judged beside."""
+"""The baselines that a trained state is compared with."""
 
 import pytest
 

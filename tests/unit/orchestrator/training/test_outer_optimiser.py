@@ -166,7 +166,7 @@ def test_no_schedule_ever_reaches_zero_or_goes_up_after_the_warm_up(schedule: st
     assert 0 < min(rates) <= max(rates) <= 0.3
 
 
-def test_the_learning_rate_of_a_step_is_used_in_it_and_told() -> None:
+def test_the_learning_rate_of_a_step_is_used_in_it_and_reported() -> None:
     start = make_state()
     table = outer(optimiser="sgd", lr=1.0, schedule="step", step_every=1, step_gamma=0.5)
     optimiser = OuterOptimiser(table, start)
@@ -183,7 +183,7 @@ def norm(tensors: Params) -> float:
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.1, 1e9])
-def test_a_gradient_is_clipped_to_the_norm_and_told_unclipped(clip_norm: float) -> None:
+def test_a_gradient_is_clipped_to_the_norm_and_reported_unclipped(clip_norm: float) -> None:
     start = make_state()
     mean_norm = norm({n: t for n, t in make_sums(1).items() if n.startswith("params.")}) / 5
     assert mean_norm > 0.1

@@ -8,9 +8,7 @@ from metafleet.db.engine import Database
 from tests.integration.orchestrator.engine.open_step.bench import Bench
 
 
-def test_fields_that_nobody_of_ours_writes_are_dropped_and_counted(
-    client: redis.Redis, sqlite: Database
-) -> None:
+def test_foreign_fields_are_dropped_and_counted(client: redis.Redis, sqlite: Database) -> None:
     bench = Bench(client, sqlite)
     for field in (b"abc", b"", b"\xff", b"-1", b"1_0", b"9" * 5000):
         client.hset(bench.step_keys.done, field, "junk")

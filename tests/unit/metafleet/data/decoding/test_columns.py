@@ -1,4 +1,4 @@
-"""Whole columns, in this process and in others beside it."""
+"""Whole columns, in this process and in several at once."""
 
 import os
 import signal

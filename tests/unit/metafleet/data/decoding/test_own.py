@@ -107,7 +107,7 @@ def test_a_class_that_is_no_decoder_is_refused_in_one_line(
     ],
 )
 @pytest.mark.parametrize("n_processes", [0, 1])
-def test_what_it_does_wrong_is_told_of_each_item_in_any_process(
+def test_what_it_does_wrong_is_reported_for_each_item_in_any_process(
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -47,7 +47,7 @@ def test_a_part_of_a_sound_or_clip_is_refused_and_all_of_it_is_not(kind, source)
             decode(kind, source[:cut])
 
 
-def test_half_a_sound_is_told_with_both_lengths():
+def test_half_a_sound_is_reported_with_both_lengths():
     source = wav(MELODY)
 
     with pytest.raises(DecodeError) as raised:

@@ -163,7 +163,7 @@ def test_json_lines_may_lack_a_key_and_it_is_said(tmp_path: Path, absent: str) -
 
 
 @pytest.mark.parametrize("cell", ["1_000", "\u0663", "true", '"1,5"'])
-def test_what_only_python_takes_for_a_number_is_none(tmp_path: Path, cell: str) -> None:
+def test_a_malformed_number_is_refused(tmp_path: Path, cell: str) -> None:
     options = table(tmp_path, HEADER + f"a,1,{cell},3\n")
     with pytest.raises(DataError, match="expected a finite number") as caught:
         open_source(options, tmp_path)

@@ -158,7 +158,7 @@ BROKEN = {
     "a class in two splits": Broken(
         "label-in-two-splits", two_splits, "class 'everywhere'", "2 in meta_val"
     ),
-    "a folder beside those of splits": Broken(
+    "a folder next to those of splits": Broken(
         "unknown-split", odd_split, "holdout", "expected train, val or test"
     ),
     "splits asked for and not given": Broken(

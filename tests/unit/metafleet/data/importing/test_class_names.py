@@ -35,7 +35,7 @@ def test_a_class_spelled_in_two_ways_is_found_in_two_splits(tmp_path: Path, chec
     assert "label-in-two-splits" in [problem.kind for problem in found.problems]
 
 
-def test_classes_that_differ_in_case_alone_are_told(tmp_path: Path) -> None:
+def test_classes_that_differ_in_case_alone_are_reported(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "folder", classes=["Cat", "cat", "dog"])
 
     notes = read_items(folder, FolderOptions()).notes

@@ -242,7 +242,9 @@ def test_an_unknown_name_says_which_there_are(tmp_path: Path) -> None:
         registry.open_source({"name": "folder"}, data_dir)
 
 
-def test_problems_are_one_line_for_whoever_cannot_show_a_list(tmp_path: Path) -> None:
+def test_problems_are_summed_up_in_one_line_when_opened_without_the_importer(
+    tmp_path: Path,
+) -> None:
     folder, data_dir = class_folders(tmp_path / "folder"), tmp_path / "data"
     write(folder, {"kind00/x.png": b"hello", "kind01/x.wav": b"hello"})
 
@@ -359,7 +361,9 @@ def test_a_killed_import_leaves_nothing_that_passes_for_data(tmp_path: Path) -> 
     report.prepared.verify()
 
 
-def test_splits_with_too_few_classes_for_an_episode_are_told_with_shares(tmp_path: Path) -> None:
+def test_splits_with_too_few_classes_for_an_episode_are_reported_with_shares(
+    tmp_path: Path,
+) -> None:
     folder = class_folders(tmp_path / "folder", items=2)
     wide = EpisodeShape(n_way=4, k_shot=1, n_query=1)
     source = registry.open_source(options(folder), tmp_path / "data")

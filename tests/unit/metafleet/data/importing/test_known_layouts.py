@@ -99,7 +99,7 @@ def pixels(*shape: int) -> np.ndarray:
 
 
 def grey_paths(folder: Path) -> np.ndarray:
-    """torchmeta's Omniglot: one file, labels that are paths, Vinyals' split beside the other."""
+    """torchmeta's Omniglot: one file, labels that are paths, Vinyals' split and the other."""
     images = pixels(20, 105, 105)
     with h5py.File(folder / "data.hdf5", "w") as store:
         for number in range(3):
@@ -183,7 +183,7 @@ def test_an_hdf5_file_is_not_believed(
     assert [item.label for item in found.items] == ["b"] * 3
 
 
-def test_an_hdf5_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+def test_a_replaced_hdf5_file_is_read_again(tmp_path: Path) -> None:
     write(tmp_path, {"train_labels.json": '["a"]'})
     for value in (1, 9):
         with h5py.File(tmp_path / "new", "w") as store:

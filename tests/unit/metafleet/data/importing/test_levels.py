@@ -97,7 +97,7 @@ def test_float_pictures_are_read_by_a_range_and_by_none_refused() -> None:
 
 
 @pytest.mark.parametrize("chosen", [(1.0,), (5.0, 5.0), (2.0, 1.0), (0.0, float("inf"))])
-def test_a_range_that_is_none_is_named(chosen: tuple[float, ...]) -> None:
+def test_an_invalid_range_is_named(chosen: tuple[float, ...]) -> None:
     with pytest.raises(ConfigError, match="range="):
         ImageOptions(range=chosen)
 
@@ -142,7 +142,7 @@ def test_each_range_is_prepared_apart(tmp_path: Path) -> None:
     assert len(paths) == 5
 
 
-def test_few_levels_are_told_once_with_a_count(tmp_path: Path) -> None:
+def test_few_levels_are_reported_once_with_a_count(tmp_path: Path) -> None:
     few = np.minimum(RNG.integers(0, 150, (SIDE, SIDE)), 300).astype(np.uint16)
     folder = folder_of(tmp_path / "f", [few])
     options = FolderOptions(path=str(folder), decoders={"image": {"channels": 1}})
@@ -156,7 +156,9 @@ def test_few_levels_are_told_once_with_a_count(tmp_path: Path) -> None:
     assert report.prepared is not None and note in report.prepared.facts.values()
 
 
-def test_levels_that_are_kept_or_were_few_before_are_not_told(tmp_path: Path, check: Check) -> None:
+def test_levels_that_are_kept_or_were_few_before_are_not_reported(
+    tmp_path: Path, check: Check
+) -> None:
     full = folder_of(tmp_path / "full", [counts(65535)])
     mask = folder_of(tmp_path / "mask", [np.where(counts() > 99, 65535, 0).astype(np.uint16)])
     plain = folder_of(tmp_path / "plain", [RNG.integers(0, 9, (SIDE, SIDE), np.uint8)])
@@ -168,7 +170,7 @@ def test_levels_that_are_kept_or_were_few_before_are_not_told(tmp_path: Path, ch
     assert not any("levels" in note or "cut off" in note for note in sum(notes, ()))
 
 
-def test_values_beyond_16_bits_that_are_cut_off_are_told(tmp_path: Path, check: Check) -> None:
+def test_values_beyond_16_bits_that_are_cut_off_are_reported(tmp_path: Path, check: Check) -> None:
     values = counts(65535).astype(np.int32) * 3
     folder = folder_of(tmp_path / "f", [values], suffix="tif")
 
@@ -209,7 +211,7 @@ def deep_colours(value: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def test_half_of_16_bits_a_colour_is_lost_and_told(tmp_path: Path, check: Check) -> None:
+def test_half_of_16_bits_a_colour_is_lost_and_reported(tmp_path: Path, check: Check) -> None:
     files = {f"{label}/{n}.png": deep_colours(99 * n) for label in CLASSES for n in range(2)}
     folder = write(tmp_path / "f", files)
 

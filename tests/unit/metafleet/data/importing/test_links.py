@@ -26,7 +26,7 @@ def test_links_out_of_a_folder_are_counted_and_followed(tmp_path: Path) -> None:
     assert {f"{first.name}/out.png", f"{second.name}/more/b.png"} <= names
 
 
-def test_links_within_a_folder_and_to_a_folder_are_not_told(tmp_path: Path) -> None:
+def test_links_within_a_folder_and_to_a_folder_are_not_reported(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "data", items=2)
     first, second, *_ = sorted(path for path in folder.iterdir() if path.is_dir())
     (first / "same.png").symlink_to(next(second.glob("*.png")))

@@ -149,7 +149,7 @@ def test_two_tables_have_widths_of_their_own(tmp_path: Path, check: Check) -> No
     assert shapes == {"colour": (24, 3), "size": (24, 2)}
 
 
-def test_lines_that_are_not_utf8_are_found_beside_texts_of_several_lines(tmp_path: Path) -> None:
+def test_lines_that_are_not_utf8_are_found_among_multiline_texts(tmp_path: Path) -> None:
     table = b'\n\ntext,label\n"x\ry",a\n\xfc,b\nlast,c\n'
     folder = write(tmp_path / "folder", {"t.csv": table})
 
@@ -168,7 +168,7 @@ def test_a_file_may_be_named_by_the_path_of_a_table_without_bytes(tmp_path: Path
     assert set(item.parts) == {"image", "text"}
 
 
-def test_times_of_nanoseconds_are_in_nobodys_way(tmp_path: Path) -> None:
+def test_timestamps_in_nanoseconds_are_ignored(tmp_path: Path) -> None:
     times = pyarrow.array([1, None], pyarrow.timestamp("ns"))
     table = pyarrow.table({"text": ["x", "y"], "label": ["a", "b"], "when": times})
     (tmp_path / "folder").mkdir()

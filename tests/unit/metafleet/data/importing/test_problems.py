@@ -84,7 +84,7 @@ def test_a_message_names_its_file_once_and_no_object_of_ours(tmp_path: Path, che
     )
 
 
-def test_folders_within_those_of_classes_are_told(tmp_path: Path) -> None:
+def test_folders_within_those_of_classes_are_reported(tmp_path: Path) -> None:
     write(tmp_path, {"cats/tabby/1.png": picture(1), "cats/2.png": picture(2)})
 
     (note,) = [note for note in read(tmp_path).notes if "within" in note]

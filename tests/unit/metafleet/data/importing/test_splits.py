@@ -122,7 +122,9 @@ def test_validation_is_done_without_only_where_there_are_too_few_classes(
         (5, "do without meta_val: --split hashed --fractions 0.6,0,0.4"),
     ],
 )
-def test_splits_of_too_few_classes_are_told_with_what_helps(n_classes: int, advice: str) -> None:
+def test_splits_of_too_few_classes_are_reported_with_what_helps(
+    n_classes: int, advice: str
+) -> None:
     log = ProblemLog()
     ask = FolderOptions()
 

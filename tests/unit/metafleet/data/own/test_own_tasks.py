@@ -277,7 +277,7 @@ def test_the_package_is_in_the_fingerprint_also_as_a_part_of_a_mixture() -> None
         assert found[f"package {PACKAGE}"] == disk_digest(PACKAGE)
 
 
-def test_a_mixture_may_have_parts_of_ones_own() -> None:
+def test_a_mixture_may_have_custom_parts() -> None:
     parts = [{"name": f"{PACKAGE}.tasks:Lines", "part": "lines"}, {"name": "sinusoid"}]
     data = {"name": "mixture", "parts": parts}
     source = open_data(data, Path(), allowed_packages=(PACKAGE,)).open_source()

@@ -118,7 +118,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_named_and_mended(tmp_path, damage):
+def test_damage_is_reported_and_repaired(tmp_path, damage):
     folder = folder_of(tmp_path, "toy", RECIPE)
     find_or_prepare(folder, make_content)
     damage(folder)

@@ -278,7 +278,7 @@ def test_missing_data_say_in_one_line_how_to_get_them(tmp_path):
         open_data({"name": "omniglot", "root": "/no/such/place"}, tmp_path).prepare()
 
 
-def test_whoever_begins_a_run_is_told_that_a_given_root_is_of_no_use(small, tmp_path):
+def test_a_run_reports_that_a_given_root_is_unused(small, tmp_path):
     open_data({"name": "omniglot"}, Path()).check_place()
     images = {"name": "omniglot", "root": str(make_folder(tmp_path / "images"))}
     open_data(images, Path()).check_place()

@@ -118,7 +118,7 @@ def test_a_sheet_has_every_modality_of_a_folder(tmp_path: Path) -> None:
     registry.draw_sheet(alone, tmp_path / "data", tmp_path / "image.png")
 
     with Image.open(tmp_path / "all.png") as sheet, Image.open(tmp_path / "image.png") as other:
-        assert sheet.size == other.size  # a sheet shows what there is, not what was chosen
+        assert sheet.size == other.size  # a sheet shows every modality, chosen or not
         assert sheet.width > 600 and sheet.height > 300
 
 

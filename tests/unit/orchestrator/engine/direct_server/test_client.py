@@ -40,7 +40,7 @@ class TestClient:
         ],
         ids=["no-proof", "no-proof-204", "wrong-proof", "no-http", "bad-status", "nothing"],
     )
-    def test_an_answer_that_is_not_ours_is_none(
+    def test_a_foreign_answer_is_ignored(
         self, answer: bytes, caplog: pytest.LogCaptureFixture
     ) -> None:
         client = DirectClient(KEY)
@@ -58,7 +58,7 @@ class TestClient:
         "address",
         ["http://127.0.0.1:1", "http://127.0.0.1:x", "http://", "ftp", "http://no.invalid:1"],
     )
-    def test_an_address_that_is_not_reached_is_told_once(
+    def test_an_address_that_is_not_reached_is_reported_once(
         self, address: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         client = DirectClient(KEY)

@@ -38,14 +38,14 @@ def test_training_stops_when_validation_brings_nothing_better(
     assert trial.newest().progress == TrainingProgress(10, 4, 0.5, 3)
 
 
-def test_as_good_as_the_best_is_nothing_better(tmp_path: Path) -> None:
+def test_a_score_equal_to_the_best_is_no_improvement(tmp_path: Path) -> None:
     trial = Trial(tmp_path, dict.fromkeys(range(0, 21, 2), 0.5), **early(2))
 
     assert trial.run().step == 2
     assert trial.newest().progress.step == 6
 
 
-def test_patience_begins_anew_with_each_best(tmp_path: Path) -> None:
+def test_patience_restarts_with_each_new_best(tmp_path: Path) -> None:
     scores = {2: 0.1, 4: 0.0, 6: 0.2, 8: 0.1, 10: 0.3, 12: 0.0, 14: 0.0, 16: 0.9}
     trial = Trial(tmp_path, scores, **early(2))
 

@@ -92,7 +92,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_its_reason(tmp_pa
     assert len(trial.fleet.requests) <= 4  # at the latest when the next one is due
 
 
-def test_what_ails_the_database_is_told_at_each_checkpoint(tmp_path: Path) -> None:
+def test_a_database_failure_is_reported_at_each_checkpoint(tmp_path: Path) -> None:
     trial = Trial(
         tmp_path, outer={"steps": 4}, validation=NO_VALIDATION, engine={"checkpoint_every": 2}
     )

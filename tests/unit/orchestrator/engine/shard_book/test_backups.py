@@ -1,4 +1,4 @@
-"""The shard book: what is slow gets a second attempt beside the first."""
+"""The shard book: a slow shard gets a second, concurrent attempt."""
 
 from metafleet.orchestrator.engine.shard_book import STRAGGLER_FLOOR_S, ShardBook
 from tests.unit.orchestrator.engine.shard_book.books import sent_book, view

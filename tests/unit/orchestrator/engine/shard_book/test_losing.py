@@ -52,7 +52,7 @@ def test_only_the_latest_attempt_of_a_shard_overtakes() -> None:
     assert book.review(old_started, now_s=100.0) == []
 
 
-def test_the_grace_begins_anew_when_the_message_may_be_there_after_all() -> None:
+def test_the_grace_restarts_when_the_message_may_be_in_the_queue_after_all() -> None:
     book = sent_book(1)
     empty = view(is_queue_empty=True)
 
