@@ -30,16 +30,16 @@ from metafleet.orchestrator.reporting.output import notify
     help="A folder or manifest of labelled examples; a table of x and y for regression.",
 )
 @click.option(
-    "--out", type=PathType(path_type=Path), required=True, help="The model's folder, to be made."
+    "--out", type=PathType(path_type=Path), required=True, help="The folder to write the model to."
 )
-@click.option("--force", is_flag=True, help="Replace a model that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing model.")
 @click.option(
     "--batch-norm",
     type=click.Choice(MODES),
-    help="In place of the mode of training: 'support' makes predictions independent of each other.",
+    help="Batch-norm mode, if not that of training; 'support' makes predictions independent.",
 )
 @reading_options
-@click.option("--json", "as_json", is_flag=True, help="Print what was made as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def adapt(
     base: str,
     *,
@@ -50,10 +50,10 @@ def adapt(
     as_json: bool,
     **reading: Any,
 ) -> None:
-    """Adapt what RUN has learned to the classes of a folder, and keep the result as a MODEL.
+    """Adapt the state that RUN has learned to the classes of a folder, and save it as a MODEL.
 
-    The state is that of the run's best validation, or its newest; the run may be going on. In place
-    of a run, a model that `metafleet export` or this command made serves as well.
+    Uses the state of the run's best validation, or else its newest; the run may still be training.
+    Instead of a run, you can give a model that `metafleet export` or this command wrote.
 
     \b
     metafleet adapt latest --support ~/new-pets --out new-pets.model
@@ -82,7 +82,7 @@ def _tell(model: AdaptedModel, out: Path, *, as_json: bool) -> None:
         notify(note)
     if model.batch_norm == "transductive":
         notify(
-            "batch_norm is 'transductive': what is predicted for an item depends on the items "
+            "batch_norm is 'transductive': the prediction for an item depends on the items "
             "predicted with it; --batch-norm support makes it independent"
         )
     if as_json:

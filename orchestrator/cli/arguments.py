@@ -12,15 +12,15 @@ _NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class PathType(click.Path):
-    """A path that a system could have: not empty, without NUL, of no endless name.
+    """A valid path: not empty, without NUL, and not too long for the file system.
 
-    Whether it is there, and may be read or written, is for commands to say.
+    The commands check whether it exists and can be read or written.
     """
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:
-        """Refuse what no system call takes."""
+        """Refuse a path that every system call would reject."""
         text = os.fsdecode(value)
         if not text:
             self.fail("an empty path; expected the name of a file or folder", param, ctx)
@@ -35,7 +35,7 @@ class PathType(click.Path):
 
 
 class OutputFile(PathType):
-    """The place of a file that is written and renamed, which would replace even a device."""
+    """The path of a file to write; renaming the draft to it would replace even a device."""
 
     name = "file"
 
@@ -45,7 +45,7 @@ class OutputFile(PathType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str | bytes | os.PathLike[str]:
-        """Refuse what is there and is no plain file."""
+        """Refuse an existing path that is not a regular file."""
         found = super().convert(value, param, ctx)
         if os.path.exists(found) and not os.path.isfile(found):
             self.fail(f"{str(found)!r:.80} is no plain file; choose another name", param, ctx)
@@ -53,10 +53,10 @@ class OutputFile(PathType):
 
 
 class RunName(click.types.StringParamType):
-    """A name that a run or a model could have: text without NUL, of no endless length."""
+    """A possible name of a run or a model: text without NUL, of limited length."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse what neither a database nor a file system can look for."""
+        """Refuse a name that neither a database nor a file system can look up."""
         text = str(value)
         is_text = not any("\ud800" <= letter <= "\udfff" for letter in text)
         if not is_text or "\0" in text or not text or len(text) > _LONGEST:

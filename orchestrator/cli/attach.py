@@ -42,7 +42,7 @@ def _follow(database: Database, record: RunRecord) -> RunRecord:
 
 
 def _refuse_unfinished(run: RunRecord) -> None:
-    """End as the process that executed the run did."""
+    """Raise the error with which the process that executed the run ended."""
     go_on = f"`metafleet runs resume {run.id}` goes on from its last checkpoint"
     if run.status is RunStatus.CANCELLED:
         raise RunCancelledError(f"run {run.id} was cancelled after step {run.steps_done}; {go_on}")

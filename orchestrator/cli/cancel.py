@@ -1,4 +1,4 @@
-"""`metafleet runs cancel`: stop a run, wherever it is."""
+"""`metafleet runs cancel`: stop a queued or running run on any host."""
 
 import click
 
@@ -12,9 +12,9 @@ from metafleet.orchestrator.cli.context import echo_json, load_settings, open_re
 @click.argument("run", type=RunName())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def cancel(run: str, as_json: bool) -> None:
-    """Stop RUN: at once while it is queued, within seconds when it runs, wherever that is.
+    """Stop RUN on any host: at once if it is queued, within seconds if it is running.
 
-    Its checkpoints stay, and `metafleet runs resume` goes on from them.
+    Its checkpoints stay, and `metafleet runs resume` continues from them.
 
     \b
     metafleet runs cancel latest

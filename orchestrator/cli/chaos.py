@@ -1,4 +1,4 @@
-"""`metafleet chaos`: kill workers of this machine while a run goes on, to see it survive."""
+"""`metafleet chaos`: kill workers on this machine during a run, to test that it survives."""
 
 import itertools
 import random
@@ -29,15 +29,19 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m)?")
 @click.command()
 @click.option("--run", "ref", required=True, metavar="RUN", help="Stop when this run has ended.")
 @click.option(
-    "--kill-every", default="20s", show_default=True, metavar="TIME", help="Such as 20s or 2m."
+    "--kill-every",
+    default="20s",
+    show_default=True,
+    metavar="TIME",
+    help="Time between two kills, e.g. 20s or 2m.",
 )
-@click.option("--seed", type=int, help="Choose the same victims again.")
+@click.option("--seed", type=int, help="Seed for the choice of workers.")
 def chaos(ref: str, kill_every: str, seed: int | None) -> None:
-    """Kill a random worker of this machine every so often until RUN has ended.
+    """Kill a random worker on this machine at regular intervals until RUN has ended.
 
-    The run must end with the bits it would have had. Only with METAFLEET_CHAOS=1, so that nobody
-    does it to a fleet that is needed. `metafleet up` starts its workers again. Ends too
-    when the run makes no progress and no orchestrator owns it for a minute.
+    The run must still end with the same bits. Requires METAFLEET_CHAOS=1, to protect fleets in
+    real use. `metafleet up` restarts its own workers. The command also stops when the run has made
+    no progress for a minute and no orchestrator owns it.
 
     \b
     METAFLEET_CHAOS=1 metafleet chaos --run latest --kill-every 20s
@@ -68,7 +72,7 @@ def chaos(ref: str, kill_every: str, seed: int | None) -> None:
 
 
 class _Vigil:
-    """Watches one run until it has ended, or nobody works on it any more."""
+    """Watches one run until it has ended or is abandoned."""
 
     def __init__(self, database: Database, settings: Settings, run: RunRecord) -> None:
         self._database, self._settings = database, settings
@@ -76,7 +80,7 @@ class _Vigil:
         self.run = run
 
     def has_ended_within(self, time_s: float) -> bool:
-        """Watch for so long; True as soon as the run has ended or is abandoned."""
+        """Watch for ``time_s`` seconds; return True once the run has ended or is abandoned."""
         deadline_s = time.monotonic() + time_s
         while not self._has_ended():
             left_s = deadline_s - time.monotonic()
@@ -115,7 +119,7 @@ def _kill_one(settings: Settings, chosen: random.Random) -> int:
         return 0
     victim, process = chosen.choice(victims)
     try:
-        process.kill()  # psutil looks once more whether the process id is still that process's
+        process.kill()  # psutil first checks that the pid was not reused
     except psutil.Error as error:
         notify(f"{victim.name} (process {victim.pid}) could not be killed: {error}")
         return 0
@@ -124,10 +128,10 @@ def _kill_one(settings: Settings, chosen: random.Random) -> int:
 
 
 def _find_process(worker: WorkerInfo) -> psutil.Process | None:
-    """Return a worker's process if it runs here and surely is a worker of ours, else None.
+    """Return a worker's process if it runs on this host and is certainly a worker, else None.
 
-    What the broker says is not enough: process ids are used again, and 0 and -1 mean many processes
-    to the system.
+    The broker's entry alone is not enough: process ids are reused, and the system takes 0 and -1
+    for many processes.
     """
     if worker.host != socket.gethostname() or type(worker.pid) is not int or worker.pid <= 1:
         return None

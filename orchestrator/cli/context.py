@@ -1,4 +1,4 @@
-"""What most commands begin with: the settings, the database, the broker."""
+"""Opens what most commands need first: the settings, the database, the broker."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from metafleet.orchestrator.runs.dead_owners import settle_dead_runs
 
 
 def load_settings() -> Settings:
-    """Read the settings; closes the home to others, and forgets a stack that no longer runs."""
+    """Read the settings; make home private, and drop the file of a stack that no longer runs."""
     settings = Settings.load()
     tighten(settings.home)
     discard_stale_stack(settings.stack_file, notify)
@@ -30,7 +30,7 @@ def load_settings() -> Settings:
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[Database]:
-    """Open the database for one command, and settle what died: see the two calls."""
+    """Open the database for one command; restore lost runs and settle those of dead processes."""
     with Database.open(settings.database_url) as database:
         put_back_lost_runs(database, settings, notify)
         settle_dead_runs(database)
@@ -39,11 +39,11 @@ def open_database(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def open_records(settings: Settings, ref: str) -> Iterator[Database]:
-    """Open the database for a command that is about the run ``ref``; makes none.
+    """Open the existing database for a command about the run ``ref``; never create one.
 
     Raises:
         RunNotFoundError: nothing was recorded yet.
-        DatabaseError: there is no database where the settings say.
+        DatabaseError: there is no database at the URL of the settings.
     """
     if is_unused(settings):
         raise RunNotFoundError(
@@ -54,10 +54,10 @@ def open_records(settings: Settings, ref: str) -> Iterator[Database]:
 
 
 def is_unused(settings: Settings) -> bool:
-    """Claim that nothing was recorded yet, so that the database under home was not even made.
+    """Return whether nothing was recorded yet: the database under home does not exist.
 
     Raises:
-        DatabaseError: there is no database where METAFLEET_DATABASE_URL says.
+        DatabaseError: there is no database at METAFLEET_DATABASE_URL.
     """
     url = parse_url(settings.database_url)
     if not is_sqlite(url) or status(settings.database_url).has_tables or find_left_rows(settings):
@@ -73,7 +73,7 @@ def is_unused(settings: Settings) -> bool:
 
 @contextmanager
 def open_broker(settings: Settings) -> Iterator[Client]:
-    """Connect to the broker, which has to answer; its errors become ours."""
+    """Connect to the broker and ping it; its errors become ours."""
     url = require_broker_url(settings)
     with redis_errors(url), connect(url) as client:
         client.ping()
@@ -81,13 +81,13 @@ def open_broker(settings: Settings) -> Iterator[Client]:
 
 
 def require_broker(settings: Settings) -> None:
-    """Make sure that the broker answers, before anything is written down."""
+    """Check that the broker answers, before anything is recorded."""
     with open_broker(settings):
         return
 
 
 def private_data(settings: Settings) -> AbstractContextManager[None]:
-    """Keep prepared data to this user, where they are in METAFLEET_HOME."""
+    """Make prepared data readable by this user alone if they are in METAFLEET_HOME."""
     is_inside = settings.data_dir.is_relative_to(settings.home)
     return private_files() if is_inside else nullcontext()
 

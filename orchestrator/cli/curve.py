@@ -1,4 +1,4 @@
-"""`metafleet runs curve`: the learning curve as a picture."""
+"""`metafleet runs curve`: draw the learning curve."""
 
 from pathlib import Path
 
@@ -29,11 +29,11 @@ def curve(run: str, output: Path | None) -> None:
 def write_curve(
     database: Database, settings: Settings, ref: str, output: Path | None = None
 ) -> Path:
-    """Draw a run's learning curve and return where it is.
+    """Draw a run's learning curve and return its path.
 
     Raises:
         RunNotFoundError: there is no such run.
-        ConfigError: there is nothing to draw yet, or nothing to draw with.
+        ConfigError: the run has no steps yet, or matplotlib is not installed.
     """
     with database.session(read_only=True) as session:
         view = RunView.read(session, ref)

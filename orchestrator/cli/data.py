@@ -22,7 +22,7 @@ from metafleet.orchestrator.cli.data_view import describe_summary, progress_bar,
 from metafleet.orchestrator.config.source import parse_value
 from metafleet.orchestrator.reporting.output import notify
 
-_SET_HELP = "An option of the data set, such as --set split=lake or --set rotations=true."
+_SET_HELP = "An option of the data set, e.g. --set split=lake or --set rotations=true."
 
 _CLASS_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -38,7 +38,7 @@ data.add_command(import_data)
 @data.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_data(as_json: bool) -> None:
-    """Say which data sets there are, their options, and whether they are ready for use.
+    """List the data sets, their options, and whether they are ready for use.
 
     \b
     metafleet data list
@@ -69,7 +69,7 @@ def list_data(as_json: bool) -> None:
 @click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help=_SET_HELP)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def prepare_data(name: str, assignments: tuple[str, ...], as_json: bool) -> None:
-    """Download and prepare a data set; harmless when that was done before.
+    """Download and prepare a data set; does nothing if it is ready.
 
     \b
     metafleet data prepare omniglot
@@ -100,7 +100,7 @@ def prepare_data(name: str, assignments: tuple[str, ...], as_json: bool) -> None
 def inspect_data(
     name: str, assignments: tuple[str, ...], sheet: Path | None, verify: bool, as_json: bool
 ) -> None:
-    """Count classes and items of each split, name digest and licence, and draw a sheet.
+    """Show the classes and items of each split, the digest and the licence; draw a sheet.
 
     NAME is a data set, "package.module:Class", the name of an imported folder, or a folder.
 
@@ -135,7 +135,7 @@ def inspect_data(
 
 
 def _describe(name: str, data_dir: Path) -> dict[str, Any]:
-    """Describe a data set; one whose folder is damaged or half-made says so."""
+    """Describe a data set; name the problem if its folder is damaged or incomplete."""
     dataset = registry.DATASETS[name]
     try:
         is_ready, problem = registry.open_data({"name": name}, data_dir).is_ready(), ""
@@ -153,7 +153,7 @@ def _describe(name: str, data_dir: Path) -> dict[str, Any]:
 
 
 def _describe_import(name: str, data_dir: Path) -> dict[str, Any]:
-    """Describe a folder that was imported, like a data set; a damaged record says so."""
+    """Describe an imported folder like a data set; name the problem if its record is damaged."""
     options: dict[str, Any] = {"name": "folder", "imported": name}
     try:
         origin, problem = get_record(data_dir, name).options.path, ""
@@ -183,7 +183,7 @@ def _toml(value: Any) -> str:
     """Write an option's default as a configuration file would."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False)  # the rest is written alike in both
+    return json.dumps(value, ensure_ascii=False)  # JSON and TOML agree on the rest
 
 
 def _type_name(hint: Any) -> str:
@@ -199,12 +199,12 @@ def _type_name(hint: Any) -> str:
 
 
 def _named(name: str) -> dict[str, Any]:
-    """Return the options that choose a data set: built in, a class, imported, or a folder."""
+    """Return the options that select a data set: built-in, a class, imported, or a folder."""
     if name in registry.DATASETS or _CLASS_NAME.fullmatch(name):
         return {"name": name}
     if find_record(Settings.load().data_dir, name) is not None:
         return {"name": "folder", "imported": name}
-    if Path(name).expanduser().exists() or "/" in name:  # what was prepared serves without it
+    if Path(name).expanduser().exists() or "/" in name:  # prepared data work without the folder
         return {"name": "folder", "path": str(Path(name).expanduser().absolute())}
     built_in = ", ".join(sorted(registry.DATASETS))
     imported = ", ".join(imported_names(Settings.load().data_dir)) or "nothing"
@@ -220,7 +220,7 @@ def _parse_options(name: str, assignments: tuple[str, ...]) -> dict[str, Any]:
         option, separator, text = assignment.partition("=")
         if not separator or not option:
             raise ConfigError(f"--set {assignment!r}; expected OPTION=VALUE")
-        # as it is written for `submit`
+        # allow the same form as `submit`
         options[option.strip().removeprefix("data.")] = parse_value(text.strip())
     return options
 

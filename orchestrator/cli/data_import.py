@@ -1,4 +1,4 @@
-"""`metafleet data import`: make a folder of one's own a data set."""
+"""`metafleet data import`: turn a folder of your own into a data set."""
 
 import contextlib
 import dataclasses
@@ -30,28 +30,28 @@ from metafleet.orchestrator.config.source import parse_value
 
 @click.command("import")
 @click.argument("folder", type=PathType(path_type=Path))
-@click.option("--name", help="What to call it; default: as the folder is called.")
+@click.option("--name", help="Name of the data set; default: the folder's name.")
 @click.option("--layout", type=click.Choice(get_args(Layout)), default="auto", show_default=True)
-@click.option("--label", default="", help="The column that says the class.")
+@click.option("--label", default="", help="The column with the class.")
 @click.option(
     "--column",
     "columns",
     multiple=True,
     metavar="MODALITY=COLUMN",
-    help="Use this column, and no other that is not named so; several numeric ones by commas.",
+    help="Read this column as this modality, and no others; join numeric columns by commas.",
 )
 @click.option(
     "--kind",
     "own_kinds",
     multiple=True,
     metavar="PACKAGE.MODULE:CLASS",
-    help="A kind of data of your own; it goes before others that read the same suffix.",
+    help="A kind of data of your own; it takes precedence over others that read the same suffix.",
 )
 @click.option(
     "--split", type=click.Choice(("auto", "given", "hashed")), default="auto", show_default=True
 )
-@click.option("--split-column", default="", help="The column that says the split.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of hashed splits.")
+@click.option("--split-column", default="", help="The column with the split.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed for hashed splits.")
 @click.option(
     "--fractions",
     default="0.6,0.2,0.2",
@@ -60,21 +60,25 @@ from metafleet.orchestrator.config.source import parse_value
     help="Shares of the classes in hashed splits.",
 )
 @click.option(
-    "--min-items", type=int, default=2, show_default=True, help="Fewest items of a class."
+    "--min-items",
+    type=int,
+    default=2,
+    show_default=True,
+    help="Minimum number of items in a class.",
 )
-@click.option("--skip-bad", is_flag=True, help="Leave out what is broken, and say what.")
+@click.option("--skip-bad", is_flag=True, help="Skip broken items and list them.")
 @click.option(
     "--problems",
     "problems_file",
     type=OutputFile(),
-    help="Write all problems to this file, one JSON object a line.",
+    help="Write all problems to this file, one JSON object per line.",
 )
 @click.option(
     "--set",
     "assignments",
     multiple=True,
     metavar="KIND.OPTION=VALUE",
-    help="An option of a decoder, such as --set image.side=84.",
+    help="An option of a decoder, e.g. --set image.side=84.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def import_data(  # noqa: PLR0913 - one for each option
@@ -97,7 +101,7 @@ def import_data(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Read FOLDER (or a manifest, tar or HDF5 file in it), decode it once, and give it a name.
 
-    Every problem is listed, and nothing is imported until none is left, or --skip-bad is given.
+    Lists every problem. Imports nothing while there are problems, unless you give --skip-bad.
 
     \b
     metafleet data import ~/pets
@@ -164,7 +168,7 @@ def _show(report: ImportReport, name: str, settings: Settings, *, as_json: bool)
 
 
 def _lines(report: ImportReport, name: str) -> Iterator[str]:
-    if report.prepared is None:  # else they are among the facts that follow
+    if report.prepared is None:  # otherwise the summary shows them
         yield from report.notes
     yield from first_lines(report.problems, "; --problems FILE writes all")
     n = len(report.problems)
@@ -175,14 +179,14 @@ def _lines(report: ImportReport, name: str) -> Iterator[str]:
 
 
 def _advice(problems: Sequence[DataProblem]) -> str:
-    """Say what mends problems; what is fatal does not hide that the rest could be left out."""
+    """Return how to fix the problems; with fatal ones, still name those that can be skipped."""
     fatal = [problem for problem in problems if problem.is_fatal]
     them = "it" if len(problems) == 1 else "them"
     if not fatal:
-        return f"mend {them}, or leave {them} out with --skip-bad"
+        return f"fix {them}, or leave {them} out with --skip-bad"
     if len(fatal) == len(problems):
-        return f"mend {them}"
-    return f"mend {count_kinds(fatal)}; --skip-bad leaves out the rest"
+        return f"fix {them}"
+    return f"fix {count_kinds(fatal)}; --skip-bad leaves out the rest"
 
 
 def _summarise(name: str, settings: Settings) -> DataSummary:
@@ -191,7 +195,7 @@ def _summarise(name: str, settings: Settings) -> DataSummary:
 
 
 def _short_name(kind: str, settings: Settings) -> str:
-    """Return what the options of a kind of the user's are called by; imports it."""
+    """Import a kind of the user's and return the short name that its options use."""
     if not is_own(kind):
         raise ConfigError(f"--kind {kind!r}; expected a class of yours, as package.module:Class")
     return get_decoder(kind, allowed_packages=settings.allowed_packages).short_name
@@ -205,7 +209,7 @@ def _pair(text: str, option: str, expected: str) -> tuple[str, str]:
 
 
 def _assign(values: dict[str, Any], own: dict[str, dict[str, Any]], assignment: str) -> None:
-    """Put a decoder's option into its table, among those of the user's own kinds or the others."""
+    """Set a decoder's option in its table: that of the user's own kind, or of a built-in one."""
     expected = "KIND.OPTION=VALUE, such as image.side=84"
     key, text = _pair(assignment, "--set", expected)
     kind, dot, option = key.partition(".")
@@ -225,7 +229,7 @@ def _fractions(text: str) -> list[float]:
 
 
 def _check_writable(path: Path) -> None:
-    """Refuse a file that cannot be written; what is in it stays until there is a new list."""
+    """Refuse a file that cannot be written, without touching its present content."""
     with _readable_errors(path), tempfile.TemporaryFile(dir=path.parent):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))

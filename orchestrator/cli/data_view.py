@@ -1,4 +1,4 @@
-"""What the data commands print: summaries, and a bar while data are prepared."""
+"""Output of the data commands: summaries, and a progress bar during preparation."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def summary_json(summary: DataSummary) -> dict[str, Any]:
 
 
 def describe_summary(summary: DataSummary) -> Iterator[str]:
-    """Yield a summary's lines for people."""
+    """Yield the lines of a summary as readable text."""
     yield f"name        {summary.name}"
     yield f"digest      {summary.digest}"
     if summary.split_sha256:
@@ -49,8 +49,8 @@ def describe_summary(summary: DataSummary) -> Iterator[str]:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress | None]:
-    """Show a bar on standard error when a person is watching."""
-    from rich.console import Console  # noqa: PLC0415 - slow to import, most commands need none
+    """Show a progress bar on standard error if it is a terminal."""
+    from rich.console import Console  # noqa: PLC0415 - slow to import, and most commands do not need it
     from rich.progress import Progress as Bar  # noqa: PLC0415
 
     console = Console(stderr=True)

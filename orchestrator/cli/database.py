@@ -1,4 +1,4 @@
-"""`metafleet db`: the database's tables."""
+"""`metafleet db`: check and upgrade the database's tables."""
 
 from dataclasses import asdict
 
@@ -17,7 +17,7 @@ def database() -> None:
 @database.command("upgrade")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def upgrade_database(as_json: bool) -> None:
-    """Bring the tables up to date; harmless when they are.
+    """Upgrade the tables to this version; does nothing if they are up to date.
 
     \b
     metafleet db upgrade
@@ -29,7 +29,7 @@ def upgrade_database(as_json: bool) -> None:
 @database.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def show_status(as_json: bool) -> None:
-    """Say which revision the tables have and which this version needs.
+    """Show the revision of the tables and the one that this version needs.
 
     \b
     metafleet db status --json

@@ -1,4 +1,4 @@
-"""`metafleet demo`: the whole path on this machine, in a few minutes."""
+"""`metafleet demo`: from data to a tested model on this machine, in a few minutes."""
 
 import time
 
@@ -32,18 +32,20 @@ _WORKERS_WITHIN_S = 120.0
     type=click.IntRange(min=1, max=64),
     default=2,
     show_default=True,
-    help="Worker processes.",
+    help="Number of worker processes.",
 )
 @click.option(
-    "--steps", type=click.IntRange(min=1, max=MOST), help="Outer steps; fewer are quicker."
+    "--steps",
+    type=click.IntRange(min=1, max=MOST),
+    help="Number of outer steps; default: that of demo.toml.",
 )
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of demo.toml."
 )
 def demo(n_workers: int, steps: int | None, overrides: tuple[str, ...]) -> None:
-    """Meta-train on a small fleet right here: a private Redis server and worker processes.
+    """Meta-train on a small local fleet: a private Redis server and worker processes.
 
-    Learns to tell characters of unseen scripts apart from one example each, shows how it goes,
+    Learns to classify characters of unseen scripts from one example each, shows the progress,
     compares the result with baselines and draws the learning curve. Takes about two minutes.
 
     \b
@@ -57,7 +59,7 @@ def demo(n_workers: int, steps: int | None, overrides: tuple[str, ...]) -> None:
     open_data(config.data, settings.data_dir).prepare(None)
     with open_database(settings) as database:
         _say(f"2. fleet: a private Redis server and {n_workers} worker processes")
-        # one log folder a demo at a time would be shared by two demos; their broker never is
+        # two demos at a time share this log folder, but never a broker
         order = StackOrder(n_workers, settings.home / "logs" / "demo", is_public=False)
         with EmbeddedStack(settings, order, notify) as stack:
             _await_workers(stack, n_workers)
@@ -89,7 +91,7 @@ def _await_workers(stack: EmbeddedStack, n_workers: int) -> None:
 def _train(database: Database, settings: Settings, config: ExperimentConfig) -> None:
     (run,) = create_runs(database, settings, config, seeds=(config.seed,), name="demo")
     _say(f"3. meta-training: {config.outer.steps} outer steps; Ctrl-C stops cleanly")
-    # the fleet of the demo ends with it, so an interrupted demo goes on in one process
+    # the demo's fleet ends with the demo, so an interrupted run is resumed in one process
     report = execute_watched(
         database,
         settings,

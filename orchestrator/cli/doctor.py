@@ -1,4 +1,4 @@
-"""`metafleet doctor`: what is wrong and how to mend it."""
+"""`metafleet doctor`: find what is wrong and how to fix it."""
 
 from dataclasses import asdict
 
@@ -17,9 +17,9 @@ _COLOURS = {Severity.OK: "green", Severity.WARN: "yellow", Severity.FAIL: "red"}
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of findings.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Look at this machine, Redis, the database, the workers and the data.
+    """Check this machine, Redis, the database, the workers and the data.
 
-    Exit status 1 when something keeps experiments from running.
+    Exits with status 1 if something keeps experiments from running.
 
     \b
     metafleet doctor

@@ -1,4 +1,4 @@
-"""What the engine did for a run, for people: sent, counted, lost, refused, degraded."""
+"""Readable engine counters of a run: attempts sent, counted, lost, refused; degraded steps."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ _MOST_STEPS = 5
 
 
 def engine_facts(totals: Sequence[AttemptTotal], steps: Sequence[OuterStepRecord]) -> Table | None:
-    """Lay out the counters, those that are not zero; None when no fleet was at work."""
+    """Make a table of the counters that are not zero; None if the run used no fleet."""
     if not totals:
         return None
     by_outcome = {outcome: _of(totals, outcome) for outcome in AttemptOutcome}

@@ -1,4 +1,4 @@
-"""What the machine refused, as one line: no fault of the program, nothing to be reported."""
+"""Explains errors of the machine, which are no bugs to report, in one line."""
 
 import errno
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _NO_MEMORY: Final = ("can't allocate memory", "not enough memory", "out of memor
 
 
 def refusal(error: Exception) -> str:
-    """Return what was refused and what to do about it; "" if ``error`` is something else."""
+    """Return what the system refused and what to do about it; "" for any other error."""
     if isinstance(error, OSError):
         return _of_system(error)
     if isinstance(error, MemoryError) or (

@@ -1,4 +1,4 @@
-"""`metafleet evaluate`: judge the state a run has learned."""
+"""`metafleet evaluate`: evaluate the state that a run has learned."""
 
 from dataclasses import asdict
 
@@ -33,15 +33,15 @@ from metafleet.orchestrator.runs.evaluate_run import evaluate_run
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Episodes otherwise than the run's own, such as episodes.k_shot=5; repeatable.",
+    help="Change one key of the run's episodes, e.g. episodes.k_shot=5; may be repeated.",
 )
 @click.option(
     "--baselines",
     is_flag=True,
-    help="Beside it the learner without training, and nearest prototypes of raw inputs.",
+    help="Also evaluate the untrained learner, and nearest prototypes of raw inputs.",
 )
 @click.option("--in-process", is_flag=True, help="Compute here, without Redis and workers.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each result.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per result.")
 def evaluate(  # noqa: PLR0913 - options of one command
     run: str,
     *,
@@ -52,10 +52,10 @@ def evaluate(  # noqa: PLR0913 - options of one command
     in_process: bool,
     as_json: bool,
 ) -> None:
-    """Judge what RUN has learned on episodes of a split, with a 95 % interval.
+    """Evaluate the state that RUN has learned on episodes of a split, with a 95 % interval.
 
-    The episodes depend on the run's seed and the split alone: the first ones are those that the run
-    itself was validated or tested on, so ask for more of them than it had.
+    The episodes depend only on the run's seed and the split. The first ones are those on which the
+    run itself was validated or tested, so ask for more episodes than that.
 
     \b
     metafleet evaluate latest --split meta_test --episodes 1000

@@ -1,4 +1,4 @@
-"""Tables of what was judged: of one run, and over the seeds of several."""
+"""Tables of evaluations: of one run, and over the seeds of several."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -13,9 +13,9 @@ from metafleet.orchestrator.training.events import EvaluationDone
 
 
 def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> None:
-    """Print the evaluations of one split: chance or the noise first, what was trained last.
+    """Print the evaluations of one split: chance or the noise first, the trained state last.
 
-    What episodes have otherwise than the run's own, the same for all, stands above the table.
+    The line above the table says how the episodes differ from the run's own.
     """
     is_classification = _is_classification(evaluations)
     figures = ("accuracy (95 %)", "loss (95 %)")[0 if is_classification else 1 :]

@@ -1,4 +1,4 @@
-"""Executing one run while somebody watches, and reporting what came of it."""
+"""Executes one run with its progress shown, and reports the result."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -29,7 +29,7 @@ def execute_watched(
     options: ExecutionOptions,
     resume_flags: Sequence[str] = (),
 ) -> RunReport:
-    """Run, or go on with, one run; Ctrl-C leaves it as the tenure says, and says how to go on."""
+    """Start or resume a run; after Ctrl-C, leave it as its tenure says and tell how to continue."""
     log_to(settings.home / "logs")
     try:
         with private_files(), watching() as observer:
@@ -51,12 +51,12 @@ def execute_watched(
 
 
 def report_json(run: RunRecord, report: RunReport) -> dict[str, Any]:
-    """Give a report as JSON values."""
+    """Return a report as JSON values."""
     return {"run_id": run.id, "uid": run.uid, "name": run.name, "seed": run.seed} | asdict(report)
 
 
 def show_report(run: RunRecord, report: RunReport, *, as_json: bool) -> None:
-    """Print what came of a run."""
+    """Print the result of a run."""
     if as_json:
         echo_json(report_json(run, report))
         return

@@ -1,4 +1,4 @@
-"""`metafleet export`: take what a run learned to where there is no fleet."""
+"""`metafleet export`: write a trained model to a folder that needs no fleet."""
 
 from pathlib import Path
 
@@ -22,16 +22,17 @@ from metafleet.orchestrator.cli.taking import get_run_for, take_learned
     "--out",
     type=PathType(path_type=Path),
     required=True,
-    help="A folder to be made: safetensors and JSON; with --onnx, a file NAME.onnx.",
+    help="The folder to write (safetensors and JSON); with --onnx, a file NAME.onnx.",
 )
-@click.option("--force", is_flag=True, help="Replace a model that is there.")
-@click.option("--onnx", "as_onnx", is_flag=True, help="Write a MODEL as one ONNX file.")
+@click.option("--force", is_flag=True, help="Replace an existing model.")
+@click.option("--onnx", "as_onnx", is_flag=True, help="Write an adapted MODEL as one ONNX file.")
 def export(source: str, *, out: Path, force: bool, as_onnx: bool) -> None:
-    """Write what RUN has learned, not yet adapted to any classes, as safetensors and JSON.
+    """Export the state that RUN has learned, not yet adapted to any classes.
 
-    `metafleet adapt` and `metafleet.adapt` take such a folder in place of a run, on any machine. Of
-    a MODEL a checked copy is written. With --onnx a MODEL that was adapted becomes a graph for
-    ONNX Runtime and the like, which computes the same without metafleet.
+    The result is a folder of safetensors and JSON. `metafleet adapt` and `metafleet.adapt` accept
+    it instead of a run, on any machine. Given a MODEL, the command writes a checked copy. With
+    --onnx, it writes an adapted MODEL as a graph for ONNX Runtime and similar software, which
+    computes the same outputs without metafleet.
 
     \b
     metafleet export latest --out pets.learned
@@ -69,7 +70,7 @@ def _adapted(settings: Settings, source: str) -> AdaptedModel:
         if isinstance(model, AdaptedModel):
             return model
     else:
-        get_run_for(settings, source)  # what is no run either cannot be adapted first
+        get_run_for(settings, source)  # if this is no run either, do not advise to adapt it
     raise ModelError(
         f"{source} has not been adapted, and only what predicts is a graph; run "
         f"`metafleet adapt {source} --support FOLDER --out MODEL` first"

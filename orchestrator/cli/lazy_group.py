@@ -8,19 +8,19 @@ import click
 
 
 class LazyCommand(NamedTuple):
-    """Where a command is, as "module:attribute", and what its line in the help says."""
+    """A command's location, as "module:attribute", and its line in the help."""
 
     target: str
     short_help: str
 
 
 class LazyGroup(click.Group):
-    """A group whose help needs no command and whose commands need no other."""
+    """A group that imports no command to show its help, and only one to run it."""
 
     commands_by_name: Mapping[str, LazyCommand] = {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the names, in the order they were written down."""
+        """List the names in the order of definition."""
         return list(self.commands_by_name)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -40,5 +40,5 @@ class LazyGroup(click.Group):
 
 
 def lazy_group(commands: Mapping[str, LazyCommand]) -> type[LazyGroup]:
-    """Make the class of a group with these commands, for ``click.group(cls=...)``."""
+    """Return a group class with these commands, for ``click.group(cls=...)``."""
     return type("LazyGroup", (LazyGroup,), {"commands_by_name": dict(commands)})

@@ -1,4 +1,4 @@
-"""Where a run's log goes: a file for details, standard error for what is wrong."""
+"""Sends a run's log to a file, and its errors to standard error too."""
 
 import logging
 from contextlib import suppress
@@ -12,7 +12,7 @@ _MAX_BYTES = 5_000_000
 
 
 class _PatientFileHandler(RotatingFileHandler):
-    """Gives up lines that a full disk does not take."""
+    """A file handler that drops the lines that a full disk refuses."""
 
     def close(self) -> None:
         """Close the file, whether or not its last lines could be written."""
@@ -21,7 +21,7 @@ class _PatientFileHandler(RotatingFileHandler):
 
 
 class _OneLineFormatter(logging.Formatter):
-    """Leaves tracebacks to the file."""
+    """Formats records without tracebacks, which go to the file only."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write the level and the message."""
@@ -34,7 +34,7 @@ def log_to(folder: Path) -> None:
     Raises:
         ConfigError: the folder cannot be written.
     """
-    logging.raiseExceptions = False  # a full disk costs the log its lines, not the user's terminal
+    logging.raiseExceptions = False  # a full disk loses log lines; it does not flood the terminal
     make_folder(folder, "the folder of logs")
     file = _PatientFileHandler(
         folder / "metafleet.orchestrator.log", maxBytes=_MAX_BYTES, backupCount=2, delay=True

@@ -1,4 +1,4 @@
-"""The `metafleet` command: its table of commands, and how it ends."""
+"""The `metafleet` command: its subcommands, errors and exit statuses."""
 
 import os
 import signal
@@ -25,25 +25,25 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 
 _COMMANDS = {
     "demo": LazyCommand(
-        "metafleet.orchestrator.cli.demo:demo", "Meta-train on a small fleet right here."
+        "metafleet.orchestrator.cli.demo:demo", "Meta-train on a small local fleet."
     ),
     "submit": LazyCommand("metafleet.orchestrator.cli.submit:submit", "Run an experiment file."),
     "serve": LazyCommand(
-        "metafleet.orchestrator.cli.serve:serve", "Execute queued runs, until Ctrl-C."
+        "metafleet.orchestrator.cli.serve:serve", "Execute queued runs until Ctrl-C."
     ),
     "runs": LazyCommand(
-        "metafleet.orchestrator.cli.runs:runs", "List, show, attach, cancel, resume runs."
+        "metafleet.orchestrator.cli.runs:runs", "List, show, watch, cancel and resume runs."
     ),
-    "evaluate": LazyCommand("metafleet.orchestrator.cli.evaluate:evaluate", "Judge a trained run."),
+    "evaluate": LazyCommand(
+        "metafleet.orchestrator.cli.evaluate:evaluate", "Evaluate a trained run."
+    ),
     "adapt": LazyCommand(
-        "metafleet.orchestrator.cli.adapt:adapt", "Learn new classes from a handful."
+        "metafleet.orchestrator.cli.adapt:adapt", "Learn new classes from a few examples."
     ),
     "predict": LazyCommand(
         "metafleet.orchestrator.cli.predict:predict", "Label a folder with a model."
     ),
-    "export": LazyCommand(
-        "metafleet.orchestrator.cli.export:export", "Take what was learned elsewhere."
-    ),
+    "export": LazyCommand("metafleet.orchestrator.cli.export:export", "Export a trained model."),
     "worker": LazyCommand(
         "metafleet.orchestrator.cli.worker:worker", "Run a worker on this machine."
     ),
@@ -59,17 +59,15 @@ _COMMANDS = {
     "db": LazyCommand(
         "metafleet.orchestrator.cli.database:database", "Check and upgrade the database."
     ),
-    "chaos": LazyCommand(
-        "metafleet.orchestrator.cli.chaos:chaos", "Kill workers while a run goes on."
-    ),
+    "chaos": LazyCommand("metafleet.orchestrator.cli.chaos:chaos", "Kill workers during a run."),
     "doctor": LazyCommand(
-        "metafleet.orchestrator.cli.doctor:doctor", "Say what is wrong and how to fix it."
+        "metafleet.orchestrator.cli.doctor:doctor", "Find what is wrong and how to fix it."
     ),
 }
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: end as after Ctrl-C, with another exit status."""
+    """Raised on SIGTERM: end as after Ctrl-C, with another exit status."""
 
 
 @click.group(cls=lazy_group(_COMMANDS), context_settings={"help_option_names": ["-h", "--help"]})
@@ -83,7 +81,7 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status; nobody sees a traceback."""
+    """Run the command line and return its exit status; print no tracebacks."""
     show_all_characters(sys.stdout)
     previous = signal.signal(signal.SIGTERM, _on_terminate)
     try:
@@ -105,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     status = cli.main(args=arguments, prog_name="metafleet", standalone_mode=False)
-    sys.stdout.flush()  # here, where a reader that is gone can be handled
+    sys.stdout.flush()  # here, where a closed pipe is handled
     return status if isinstance(status, int) else 0
 
 
@@ -136,7 +134,7 @@ def _interrupted(error: BaseException) -> int:
 
 def _quiet_exit() -> int:
     for stream in (sys.stdout, sys.stderr):
-        with unread_is_fine(stream):  # whichever it was: the other one's last lines are kept
+        with unread_is_fine(stream):  # either pipe may be closed: keep the last lines of the other
             stream.flush()
     return EXIT_ERROR
 

@@ -1,4 +1,4 @@
-"""`metafleet predict`: what a model says of a folder of items."""
+"""`metafleet predict`: label a folder of items with a model."""
 
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,14 @@ from metafleet.orchestrator.reporting.output import notify
 @click.option(
     "--out",
     type=OutputFile(),
-    help="A .csv or .jsonl file, to be made; default: CSV on standard output.",
+    help="The .csv or .jsonl file to write; default: CSV on standard output.",
 )
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @reading_options
 def predict(model: Path, folder: Path, *, out: Path | None, force: bool, **reading: Any) -> None:
-    """Label the items of FOLDER (or a manifest) with MODEL, one row an item, with probabilities.
+    """Label the items of FOLDER (or a manifest) with MODEL: one row per item, with probabilities.
 
-    If the folder has classes, the output has both, and says how many agree.
+    If the folder has classes, the output shows them too, and the command says how many agree.
 
     \b
     metafleet predict new-pets.model ~/photos

@@ -1,4 +1,4 @@
-"""Watching a run: a live bar on a terminal, a line every few seconds elsewhere."""
+"""Shows a run's progress: a live bar on a terminal, a line every few seconds elsewhere."""
 
 import sys
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ class BarObserver:
 
 @contextmanager
 def watching(*, has_steps: bool = True) -> Iterator[Observer]:
-    """Give an observer that suits standard error; results have standard output to themselves."""
+    """Yield an observer that suits standard error; standard output is for results only."""
     if not sys.stderr.isatty() or not has_steps:
         yield LineObserver()
         return

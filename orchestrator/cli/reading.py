@@ -1,4 +1,4 @@
-"""Options of commands that read a folder of items."""
+"""Options that all commands share that read a folder of items."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,19 +14,19 @@ _OPTIONS = (
     click.option(
         "--layout", type=click.Choice(get_args(Layout)), default="auto", show_default=True
     ),
-    click.option("--label", default="", help="The column that says the class."),
+    click.option("--label", default="", help="The column with the class."),
     click.option(
         "--column",
         "columns",
         multiple=True,
         metavar="MODALITY=COLUMN",
-        help="Use this column as well, in place of what is called so; or files of this kind.",
+        help="Read this column as this modality; without a table, read files of this kind.",
     ),
-    click.option("--skip-bad", is_flag=True, help="Leave out what is broken, and say what."),
+    click.option("--skip-bad", is_flag=True, help="Skip broken items and list them."),
     click.option(
         "--invert/--no-invert",
         default=None,
-        help="Swap light and dark of pictures, or take them as they are, whatever they look like.",
+        help="Swap light and dark of pictures, or never; default: detect inverted ones.",
     ),
 )
 
@@ -41,7 +41,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def read_options(
     *, layout: Layout, label: str, columns: Sequence[str], skip_bad: bool, invert: bool | None
 ) -> ReadOptions:
-    """Gather these options.
+    """Collect these options.
 
     Raises:
         ConfigError: a column is not given as MODALITY=COLUMN.
@@ -55,5 +55,5 @@ def read_options(
 
 
 def is_model(text: str) -> bool:
-    """Tell the folder of a model from the name of a run."""
+    """Return whether ``text`` is the folder of a model, not the name of a run."""
     return (Path(text).expanduser() / "model.json").exists()

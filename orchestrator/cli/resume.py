@@ -1,4 +1,4 @@
-"""`metafleet runs resume`: go on where a run stopped."""
+"""`metafleet runs resume`: continue a run where it stopped."""
 
 import click
 
@@ -15,18 +15,22 @@ from metafleet.orchestrator.runs.run_session import ExecutionOptions
 
 @click.command("resume")
 @click.argument("run", type=RunName())
-@click.option("--in-process", is_flag=True, help="Compute here, without Redis and workers.")
 @click.option(
-    "--relaxed", is_flag=True, help="Go on although versions or CPU would give other bits."
+    "--in-process", is_flag=True, help="Compute in this process, without Redis and workers."
+)
+@click.option(
+    "--relaxed",
+    is_flag=True,
+    help="Continue even if versions or the CPU change the bits of the result.",
 )
 @click.option(
     "--from-start",
     is_flag=True,
-    help="Begin at step 0, to the same bits; checkpoints are renamed to set-aside-*.",
+    help="Begin again at step 0, with the same bits; renames checkpoints to set-aside-*.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def resume(run: str, *, in_process: bool, relaxed: bool, from_start: bool, as_json: bool) -> None:
-    """Go on with RUN from its last checkpoint, as if it had never stopped.
+    """Continue RUN from its last checkpoint, as if it had never stopped.
 
     \b
     metafleet runs resume latest

@@ -1,4 +1,4 @@
-"""`metafleet runs`: list, show, attach, cancel, resume."""
+"""`metafleet runs`: list, show, watch, cancel and resume runs."""
 
 import click
 
@@ -9,17 +9,15 @@ _COMMANDS = {
         "metafleet.orchestrator.cli.runs_view:list_runs", "List runs, newest first."
     ),
     "show": LazyCommand(
-        "metafleet.orchestrator.cli.runs_view:show_run", "Show all there is about a run."
+        "metafleet.orchestrator.cli.runs_view:show_run", "Show everything about a run."
     ),
     "curve": LazyCommand("metafleet.orchestrator.cli.curve:curve", "Draw a run's learning curve."),
     "attach": LazyCommand(
-        "metafleet.orchestrator.cli.attach:attach", "Watch a run executed elsewhere."
+        "metafleet.orchestrator.cli.attach:attach", "Watch a run that another process executes."
     ),
-    "cancel": LazyCommand(
-        "metafleet.orchestrator.cli.cancel:cancel", "Stop a run, wherever it is."
-    ),
+    "cancel": LazyCommand("metafleet.orchestrator.cli.cancel:cancel", "Stop a run on any host."),
     "resume": LazyCommand(
-        "metafleet.orchestrator.cli.resume:resume", "Go on with a run, bit for bit."
+        "metafleet.orchestrator.cli.resume:resume", "Continue a run, with the same bits."
     ),
 }
 

@@ -62,12 +62,12 @@ _STYLES = {
 
 _MOST_ATTEMPTS = 1000
 _MOST_RUNS = 10**9
-"""The newest attempts that did not count; `--json` has them, and the counters all."""
+"""``_MOST_ATTEMPTS``: `--json` lists the newest that did not count; counters cover all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunView:
-    """All there is about a run."""
+    """Everything recorded about a run."""
 
     run: RunRecord
     steps: tuple[OuterStepRecord, ...]
@@ -94,7 +94,7 @@ class RunView:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Give JSON values; not-a-number becomes null."""
+        """Return JSON values; not-a-number and infinity become null."""
         view = asdict(self.run) | {
             "workers": {worker.worker: worker.jobs for worker in self.workers},
             "jobs": asdict(self.jobs),
@@ -149,7 +149,7 @@ def _read_runs(settings: Settings, limit: int) -> tuple[RunRecord, ...]:
 def _runs_table(found: tuple[RunRecord, ...]) -> Table:
     headings: tuple[str, ...] = ("id", "uid", "name", "seed", "status", "steps", "created (UTC)")
     owners = {run.id: _owner(run) for run in found if run.status is RunStatus.RUNNING}
-    headings += ("owner",) if any(owners.values()) else ()  # only while somebody is at work
+    headings += ("owner",) if any(owners.values()) else ()  # only while a run is executed
     table = make_table(*headings, right=("id", "seed", "steps"), fold="name", least_width=12)
     for run in found:
         style = _STYLES.get(run.status, "")
@@ -167,12 +167,12 @@ def _runs_table(found: tuple[RunRecord, ...]) -> Table:
 
 
 def _owner(run: RunRecord) -> str | None:
-    """Name who executes the run, without what tells two processes of one pid apart."""
+    """Return the run's owner as host:pid, without the suffix that makes it unique."""
     return run.owner.split("/")[0] if run.owner else None
 
 
 def _owner_now(run: RunRecord) -> str | None:
-    """Say who executes the run, and whether that server is known to have died."""
+    """Return the run's owner, and whether that process is known to have died."""
     if run.owner is None:
         return None
     is_dead = run.status is RunStatus.RUNNING and has_died(run.owner)
@@ -181,7 +181,7 @@ def _owner_now(run: RunRecord) -> str | None:
 
 
 def _queue(run: RunRecord) -> str | None:
-    """Say what the queue knows of the run: of attached runs nothing."""
+    """Describe the run's place in the queue; None for an attached run."""
     if not run.detached:
         return None
     deaths = f", its process died {run.deaths} times" if run.deaths else ""
@@ -190,9 +190,9 @@ def _queue(run: RunRecord) -> str | None:
 
 @click.command("show")
 @click.argument("run", type=RunName())
-@click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def show_run(run: str, as_json: bool) -> None:
-    """Show RUN: an id, a uid, a name or `latest`.
+    """Show everything about RUN: an id, a uid, a name or `latest`.
 
     \b
     metafleet runs show latest --json
@@ -256,7 +256,7 @@ def _facts(view: RunView) -> Table:
 
 
 def _headed(run: RunRecord) -> dict[str, str]:
-    """Give the fields of the record that need no words here, under their own headings."""
+    """Return the fields of the record that define their own headings."""
     headed = [(f.metadata["heading"], f.name) for f in fields(run) if "heading" in f.metadata]
     return {heading: str(getattr(run, name) or "") for heading, name in headed}
 
@@ -276,7 +276,7 @@ def _what(run: RunRecord) -> str:
 
 
 def _pipelining(run: RunRecord) -> str | None:
-    """Say how old the states are that gradients were taken at, where that is not as usual."""
+    """Return the age of the states at which gradients are taken; None if it is 0."""
     staleness = run.config.get("engine", {}).get("max_staleness", 0)
     if not staleness:
         return None
@@ -284,7 +284,7 @@ def _pipelining(run: RunRecord) -> str | None:
 
 
 def _execution(run: RunRecord) -> str | None:
-    """Say how episodes are executed, where that is not as usual."""
+    """Return how episodes are executed; None for the default."""
     engine = run.config.get("engine", {})
     name, precision = engine.get("execution", "autograd"), engine.get("precision", "float32")
     return None if (name, precision) == ("autograd", "float32") else f"{name}, {precision}"

@@ -1,4 +1,4 @@
-"""`metafleet serve`: take queued runs and have them executed."""
+"""`metafleet serve`: execute queued runs."""
 
 import time
 
@@ -19,14 +19,15 @@ from metafleet.orchestrator.service.server import Server, ServerEvent
     type=click.IntRange(min=1, max=64),
     default=2,
     show_default=True,
-    help="Runs at a time.",
+    help="Runs executed at a time.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object an event.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
 def serve(max_runs: int, as_json: bool) -> None:
-    """Take queued runs and execute them, until Ctrl-C; several may serve one database.
+    """Execute queued runs until Ctrl-C; several servers may share one database.
 
-    By priority, then by age, each run in a process of its own. When a server dies, another one
-    goes on with its runs from their checkpoints; servers on several hosts share METAFLEET_HOME.
+    Takes runs by priority, then by age, and executes each in its own process. When a server dies,
+    another one continues its runs from their checkpoints. Servers on several hosts must share
+    METAFLEET_HOME.
 
     \b
     metafleet serve --max-runs 4

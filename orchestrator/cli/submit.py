@@ -44,29 +44,33 @@ _AFTER_INTERRUPT = {
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Override one key, such as outer.lr=0.01; may be repeated.",
+    help="Override one key, e.g. outer.lr=0.01; may be repeated.",
 )
-@click.option("--seeds", metavar="1,2,3", help="One run for each seed, instead of the file's.")
-@click.option("--name", help="Name of the runs; the experiment's name by default.")
 @click.option(
-    "--in-process", is_flag=True, help="Compute here, without Redis and workers; the same bits."
+    "--seeds", metavar="1,2,3", help="Start one run per seed; default: the seed of the file."
 )
-@click.option("--detach", is_flag=True, help="Queue the runs for `metafleet serve`, and return.")
+@click.option("--name", help="Name of the runs; default: the experiment's name.")
+@click.option(
+    "--in-process",
+    is_flag=True,
+    help="Compute in this process, without Redis and workers; same bits.",
+)
+@click.option("--detach", is_flag=True, help="Queue the runs for `metafleet serve` and return.")
 @click.option(
     "--priority",
     type=click.IntRange(min=-1000, max=1000),
     default=0,
     show_default=True,
-    help="Place in the queue; higher first.",
+    help="Priority in the queue; higher runs first.",
 )
 @click.option(
     "--on-interrupt",
     type=click.Choice([*_AFTER_INTERRUPT]),
     default="keep",
     show_default=True,
-    help="On Ctrl-C: keep the run for `runs resume`, detach it to the queue, or cancel it.",
+    help="On Ctrl-C, keep the run for `runs resume`, put it in the queue, or cancel it.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a run, as it ends.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per run when it ends.")
 def submit(  # noqa: PLR0913 - one for each option
     file: Path,
     *,
@@ -79,7 +83,7 @@ def submit(  # noqa: PLR0913 - one for each option
     on_interrupt: str,
     as_json: bool,
 ) -> None:
-    """Run the experiment that FILE describes: a path, or the name of one that came along.
+    """Run the experiment in FILE: a path, or the name of an experiment that metafleet ships.
 
     \b
     metafleet submit experiments/sinusoid-maml.toml --set outer.steps=500
@@ -100,11 +104,11 @@ def submit(  # noqa: PLR0913 - one for each option
         config.with_seed(seed)
     data = open_data(config.data, settings.data_dir, allowed_packages=settings.allowed_packages)
     data.check_place()
-    with progress_bar() as progress:  # what needs no download is prepared
+    with progress_bar() as progress:  # prepare data that need no download
         if data.is_ready():
             data.prepare(progress)
     config.check_source(data.open_source(), allowed_packages=settings.allowed_packages)
-    if not in_process and not detach:  # a queue needs the database alone
+    if not in_process and not detach:  # the queue needs only the database
         require_broker(settings)
     queue = Queueing(detached=detach, priority=priority)
     with open_database(settings) as database:
@@ -123,7 +127,7 @@ def submit(  # noqa: PLR0913 - one for each option
                 _settle_the_rest(database, runs[index + 1 :], error, tenure.after_interrupt)
                 raise
             judged.append(report.evaluations)
-            with unread_is_fine(sys.stdout):  # other seeds may be left
+            with unread_is_fine(sys.stdout):  # there may be more seeds
                 show_report(run, report, as_json=as_json)
         if len(judged) > 1 and not as_json:
             show_seeds(judged)
@@ -150,7 +154,7 @@ def _show_queued(database: Database, runs: Sequence[RunRecord], *, as_json: bool
 def _settle_the_rest(
     database: Database, runs: Sequence[RunRecord], error: BaseException, after: RunStatus
 ) -> None:
-    """Do with runs not begun what the interrupt does with the one at work."""
+    """Give the runs that were not begun the status that the interrupted one got."""
     if not runs:
         return
     left = ", ".join(str(run.id) for run in runs)
@@ -173,10 +177,10 @@ def _settle_the_rest(
 
 
 def _parse_seeds(text: str) -> tuple[int, ...]:
-    """Read seeds such as "1,2,3".
+    """Parse seeds, e.g. "1,2,3".
 
     Raises:
-        ConfigError: something is no whole number, or comes twice.
+        ConfigError: a seed is not a whole number, or occurs twice.
     """
     try:
         seeds = tuple(int(part) for part in text.split(","))

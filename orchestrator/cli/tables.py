@@ -1,4 +1,4 @@
-"""How tables look: compact, and never cut in a pipe."""
+"""Compact tables, which are never cut off in a pipe."""
 
 from rich import box
 from rich.console import Console, JustifyMethod
@@ -13,10 +13,10 @@ def make_table(
     """Make a table.
 
     Args:
-        headings: of the columns.
-        right: those of figures.
-        fold: that of the column which gives way on a narrow terminal.
-        least_width: what that column keeps.
+        headings: the headings of the columns.
+        right: headings of right-aligned columns.
+        fold: heading of the column that is folded on a narrow terminal.
+        least_width: minimum width of that column, in characters.
     """
     table = Table(box=box.SIMPLE_HEAD)
     for heading in headings:
@@ -37,24 +37,24 @@ def make_facts() -> Table:
 
 
 class _Console(Console):
-    """Leaves it to the command what to do when nobody reads its output."""
+    """A console that lets the command handle a closed pipe."""
 
     def on_broken_pipe(self) -> None:
-        """Raise what happened, where rich would end the process."""
+        """Raise the error; rich would end the process."""
         raise BrokenPipeError
 
 
 def show_table(table: Table) -> None:
-    """Print a table on standard output; a narrow terminal wraps its lines, nothing is cut."""
+    """Print a table on standard output; wrap its lines on a narrow terminal, but cut nothing."""
     console = _Console(highlight=False)
     wide = _Console(highlight=False, width=_PIPE_WIDTH)
     folding = [column for column in table.columns if column.min_width is not None]
-    for column in folding:  # words that are longer than it is are broken
+    for column in folding:  # longer words are broken
         column.max_width = column.min_width
     least = wide.measure(table).minimum
     for column in folding:
         column.max_width = None
-    # what a narrow console measures is never wider than itself
+    # measured on the wide console: a narrow one never measures more than its own width
     if console.is_terminal and console.width >= least:
         console.print(table)
         return

@@ -1,4 +1,4 @@
-"""Taking what a run has learned, for commands that go on without the fleet."""
+"""Reads the learned state of a run, for commands that need no fleet."""
 
 from metafleet.contracts.settings import Settings
 from metafleet.db.records import RunRecord
@@ -15,16 +15,16 @@ def take_learned(settings: Settings, ref: str) -> LearnedModel:
 
     Raises:
         RunNotFoundError: there is no such run, and no model under that name.
-        CheckpointError: it has no checkpoint that can be read.
+        CheckpointError: the run has no readable checkpoint.
     """
     return learned_by(settings, get_run_for(settings, ref), notify)
 
 
 def get_run_for(settings: Settings, ref: str) -> RunRecord:
-    """Return the run that RUN|MODEL means where it is no folder of a model.
+    """Return the run that a RUN|MODEL argument names if it is not a model's folder.
 
     Raises:
-        RunNotFoundError: there is no such run either; the message says what there is.
+        RunNotFoundError: there is no such run either.
     """
     try:
         with open_records(settings, ref) as database, database.session(read_only=True) as session:

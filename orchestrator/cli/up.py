@@ -1,4 +1,4 @@
-"""`metafleet up`: the embedded stack in the foreground."""
+"""`metafleet up`: run the embedded stack in the foreground."""
 
 import os
 import time
@@ -23,12 +23,12 @@ _LOOK_EVERY_S = 2.0
     "n_workers",
     type=click.IntRange(min=0, max=1024),
     default=lambda: os.cpu_count() or 2,
-    show_default="one for each CPU",
-    help="Worker processes; 0 for those who start their own.",
+    show_default="one per CPU",
+    help="Number of worker processes; 0 if you start workers yourself.",
 )
-@click.option("--flower", is_flag=True, help="Run Flower too: a web page of workers and jobs.")
+@click.option("--flower", is_flag=True, help="Also run Flower, a web page with workers and jobs.")
 def up(n_workers: int, flower: bool) -> None:
-    """Run a private Redis server and workers on this machine, until Ctrl-C.
+    """Run a private Redis server and workers on this machine until Ctrl-C.
 
     \b
     metafleet up --workers 2 --flower
@@ -54,7 +54,7 @@ def _introduce(stack: EmbeddedStack, settings: Settings) -> None:
 
 
 def _watch(stack: EmbeddedStack, n_workers: int) -> None:
-    """Say how many workers are there whenever that changes."""
+    """Print the number of workers whenever it changes."""
     url = stack.settings.broker_url
     assert url is not None
     last_alive = -1
@@ -64,7 +64,7 @@ def _watch(stack: EmbeddedStack, n_workers: int) -> None:
                 with redis_errors(url):
                     alive = sum(worker.is_alive for worker in list_workers(client))
             except MetafleetError:
-                continue  # the supervisor says that the server died, and starts it again
+                continue  # the supervisor reports that the server died, and restarts it
             if alive != last_alive:
                 last_alive = alive
                 click.echo(f"{time.strftime('%H:%M:%S')} {_describe(alive, n_workers)}")

@@ -1,4 +1,4 @@
-"""`metafleet worker`: one worker in the foreground, started again when it dies."""
+"""`metafleet worker`: run one worker in the foreground, and restart it when it dies."""
 
 import signal
 import time
@@ -18,24 +18,24 @@ from metafleet.orchestrator.reporting.output import notify
 _LOOK_EVERY_S: Final = 0.2
 _LEFT: Final = 0
 _CANNOT_START: Final = (2, 78)
-"""Exit statuses of a worker that would fail again: options or settings are wrong."""
+"""Exit statuses of a worker whose options or settings are wrong: a restart would not help."""
 
 
 @click.command()
 @click.option(
-    "--device", type=click.Choice(DEVICES), help="What it computes on; default METAFLEET_DEVICE."
+    "--device", type=click.Choice(DEVICES), help="Device to compute on; default: METAFLEET_DEVICE."
 )
 @click.option(
     "--concurrency",
     type=click.IntRange(min=1, max=1024),
-    help="Jobs at a time; default one for each CPU, or 1 on a GPU.",
+    help="Jobs at a time; default: one per CPU, or 1 on a GPU.",
 )
 @click.option(
     "--pool",
     type=click.Choice(["solo", "prefork"]),
-    help="One process, or one for each job; default solo for 1 job at a time.",
+    help="solo: one process; prefork: one process per job. Default: solo for 1 job at a time.",
 )
-@click.option("--name", help="Its name in lists, before the host's; default by device and process.")
+@click.option("--name", help="Name, followed by the host's; default: made of device and process.")
 @click.pass_context
 def worker(
     ctx: click.Context,
@@ -44,10 +44,11 @@ def worker(
     pool: str | None,
     name: str | None,
 ) -> None:
-    """Run a worker for the Redis of the settings, until Ctrl-C.
+    """Run a worker for the Redis of the settings until Ctrl-C.
 
-    It listens to the queue of its device, and is started again when it dies, such as by a job that
-    hangs. Ctrl-C or SIGTERM lets it end its job first; a second one does not.
+    The worker takes jobs from the queue of its device. It is restarted when it dies, for example
+    because a job hangs. After Ctrl-C or SIGTERM it finishes its job first; a second signal stops
+    it at once.
 
     \b
     metafleet worker --concurrency 8
@@ -70,12 +71,12 @@ def worker(
 
 
 def _run(child: Child) -> int:
-    """Keep the worker running until somebody stops it; returns the exit status."""
+    """Keep the worker running until it is stopped; return the exit status."""
     try:
         child.start()
         while True:
             notice = child.tick()
-            if child.last_status in (_LEFT, *_CANNOT_START):  # asked to leave, or told why it can't
+            if child.last_status in (_LEFT, *_CANNOT_START):  # it was stopped, or cannot start
                 return child.last_status
             if notice is not None:
                 notify(notice)
@@ -84,5 +85,5 @@ def _run(child: Child) -> int:
         notify("stopping when its jobs are done; once more to stop at once")
         child.ask_to_stop()
         status = child.wait()
-        # one that was still starting knows of no job, and dies of the signal
+        # a worker that is still starting has no job, and dies of the signal
         return _LEFT if status in (None, _LEFT, -signal.SIGTERM) else abs(status)

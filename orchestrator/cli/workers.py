@@ -1,4 +1,4 @@
-"""`metafleet workers`: who is there."""
+"""`metafleet workers`: list the workers of the fleet."""
 
 from dataclasses import asdict
 
@@ -20,7 +20,7 @@ _HINT = (
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def workers(as_json: bool) -> None:
-    """Show the workers heard of within the last ten minutes.
+    """Show the workers seen within the last ten minutes.
 
     \b
     metafleet workers --json

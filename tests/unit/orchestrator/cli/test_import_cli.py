@@ -72,7 +72,7 @@ def test_a_folder_with_problems_is_refused_with_a_line_each_and_a_summary(
     assert sum("[bad-image]" in line for line in lines) == 50
     assert "... and 11 more; --problems FILE writes all" in lines
     assert lines[-1] == (
-        "pets was not imported: 61 problems (60 bad-image, 1 bad-audio); mend them, "
+        "pets was not imported: 61 problems (60 bad-image, 1 bad-audio); fix them, "
         "or leave them out with --skip-bad"
     )
     written = [json.loads(line) for line in problems.read_text().splitlines()]
@@ -247,9 +247,9 @@ def test_a_split_that_is_too_small_does_not_hide_that_the_rest_can_be_left_out(
     alone = run("import", folder)
     result = run("import", write(folder, {"a/x.png": b"hello"}))
 
-    assert alone.stderr.splitlines()[-1].endswith("3 problems (3 small-split); mend them")
+    assert alone.stderr.splitlines()[-1].endswith("3 problems (3 small-split); fix them")
     assert result.stderr.splitlines()[-1] == (
-        "pets was not imported: 4 problems (3 small-split, 1 bad-image); mend 3 small-split; "
+        "pets was not imported: 4 problems (3 small-split, 1 bad-image); fix 3 small-split; "
         "--skip-bad leaves out the rest"
     )
 
