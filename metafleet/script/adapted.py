@@ -13,20 +13,20 @@ from metafleet.script.runtime import running
 
 
 class Adapted:
-    """A module that has adapted to a support set: call it with inputs.
+    """A module that has adapted to a support set. Call it with inputs.
 
-    What is learned afterwards does not change it.
+    Later outer steps do not change it.
 
     Args:
-        adaptation: the learner's.
-        factory: of the model, whose module runs; its submodules are in evaluation mode meanwhile.
-        hidden: of the module.
-        left: what the adaptation left in it, where every prediction begins.
-        like: where inputs go, and their precision.
+        adaptation: what the learner's ``adapt`` returned.
+        factory: factory of the model; its module runs with all submodules in evaluation mode.
+        hidden: hidden state of the module.
+        left: hidden state after the adaptation; every prediction starts from it.
+        like: tensor whose device and precision inputs are converted to.
 
     Attributes:
         params: the adapted parameters of a learner with inner steps, by their names in the module,
-            beside what else the learner adapts. Empty for learners that compare embeddings.
+            and anything else the learner adapts. Empty for learners that compare embeddings.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Adapted:
         """Return logits [n, n_way], or what the module returns, for inputs [n, ...].
 
         Raises:
-            ConfigError, DataError: they are no tensors, or not such as the module takes.
+            ConfigError, DataError: they are not tensors, or the module does not accept them.
         """
         given = as_inputs(inputs, self._like)
         module = self._factory.function.module

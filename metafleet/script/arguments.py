@@ -1,4 +1,4 @@
-"""Refusals of what ``MetaLearner`` cannot take, when it is made."""
+"""Checks of the arguments of ``MetaLearner``."""
 
 from itertools import chain
 from typing import Any
@@ -12,10 +12,10 @@ from metafleet.seeds import MAX_SEED
 
 
 def check_module(module: Any) -> None:
-    """Refuse what is no module, such as its class.
+    """Check that the module is an instance, and that its tensors hold data.
 
     Raises:
-        ConfigError: it is no ``torch.nn.Module``.
+        ConfigError: it is not a ``torch.nn.Module``, or a tensor is on device 'meta'.
     """
     if isinstance(module, type):
         name = module.__name__
@@ -31,10 +31,10 @@ def check_module(module: Any) -> None:
 
 
 def check_loss(loss: Any) -> None:
-    """Refuse what cannot be called with outputs and targets.
+    """Check that the loss can be called with outputs and targets.
 
     Raises:
-        ConfigError: it is a class, or cannot be called.
+        ConfigError: it is a class, or not callable.
     """
     if isinstance(loss, type):
         name = loss.__name__
@@ -47,30 +47,30 @@ def check_loss(loss: Any) -> None:
 
 
 def check_make_optimiser(make: Any) -> None:
-    """Refuse what cannot be called with parameters, such as a name or an optimiser itself.
+    """Check that ``make`` is callable, not the name of an optimiser or an optimiser itself.
 
     Raises:
-        ConfigError: it cannot be called.
+        ConfigError: it is not callable.
     """
     if make is not None and not callable(make):
         raise ConfigError(f"optimiser is {_shown(make)}; {_EXPECTED_OPTIMISER}")
 
 
 def check_optimiser(made: Any) -> None:
-    """Refuse what was made as an optimiser but cannot step.
+    """Check that the optimiser that the user's function returned can step.
 
     Raises:
-        ConfigError: it has no ``step``.
+        ConfigError: it has no ``step`` method.
     """
     if isinstance(made, type) or not callable(getattr(made, "step", None)):
         raise ConfigError(f"optimiser returns {_shown(made)}; {_EXPECTED_OPTIMISER}")
 
 
 def check_rates(*, outer_lr: Any, clip_norm: Any) -> None:
-    """Refuse what is no number, or out of range.
+    """Check that both options are numbers in range.
 
     Raises:
-        ConfigError: names the option.
+        ConfigError: one is not; the message names it.
     """
     for name, value in (("outer_lr", outer_lr), ("clip_norm", clip_norm)):
         require(is_finite_number(value), name, value, "a finite number")
@@ -79,37 +79,37 @@ def check_rates(*, outer_lr: Any, clip_norm: Any) -> None:
 
 
 def check_batch_norm(mode: Any) -> None:
-    """Refuse what is no mode.
+    """Check the batch norm mode.
 
     Raises:
-        ConfigError: it is none, and names the modes.
+        ConfigError: the mode is unknown; the message lists the known ones.
     """
     known = ", ".join(map(repr, MODES))
     require(mode is None or mode in MODES, "batch_norm", mode, f"one of {known}, or None")
 
 
 def check_seed(seed: Any) -> None:
-    """Refuse what no random numbers can be counted from.
+    """Check that the seed fits the counter-based generator.
 
     Raises:
-        ConfigError: it is no whole number, or out of range.
+        ConfigError: it is not an integer, or out of range.
     """
     is_right = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
     require(is_right, "seed", seed, "a whole number, 0 or more and less than 2**64")
 
 
 def check_tasks_per_step(n_tasks: Any) -> None:
-    """Refuse what no outer step can be made of.
+    """Check the number of tasks per outer step.
 
     Raises:
-        ConfigError: it is no whole number, or less than 1.
+        ConfigError: it is not an integer, or less than 1.
     """
     is_right = isinstance(n_tasks, int) and not isinstance(n_tasks, bool) and n_tasks >= 1
     require(is_right, "tasks_per_step", n_tasks, "a whole number, 1 or more")
 
 
 def _shown(value: Any) -> str:
-    """Return a text itself, and of all else what it is: others may take many lines."""
+    """Return the repr of a string, else the type's name: other reprs may take many lines."""
     return repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
 
 

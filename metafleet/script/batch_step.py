@@ -1,4 +1,4 @@
-"""What one batch of a training loop did."""
+"""The result of one batch of a training loop."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from metafleet.script.outer_step import OuterStep
 
 @dataclass(frozen=True, slots=True)
 class BatchStep:
-    """What one batch of a training loop did.
+    """The result of one batch of a training loop.
 
     Attributes:
-        loss: of the batch, before any step along it.
-        batch: its number in its task, from 1.
-        is_query: whether it was its task's query, and ended it.
-        outer: the outer step, where one was taken; None for a batch that was an inner step, and for
-            a task that waits for others.
+        loss: loss of the batch, before any step along its gradient.
+        batch: number of the batch within its task, from 1.
+        is_query: whether the batch was the query of its task and so ended the task.
+        outer: the outer step, if this batch completed one; None after an inner step, or if the
+            outer step needs more tasks.
     """
 
     loss: float

@@ -1,4 +1,4 @@
-"""A user's module, an algorithm and the shapes of some examples, made into a learner."""
+"""Build a learner from a user's module, an algorithm and the shapes of some examples."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,18 +22,18 @@ from metafleet.script.plain_episode import ONLY_INPUT
 
 _ANOTHER = "another episode"
 _GENTLE_RATE = 0.01
-"""Default ``inner_lr`` in a training loop, where a learner's is larger."""
+"""Upper bound of the default ``inner_lr`` in a training loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """A learner that is asked for.
+    """The learner that the user chose.
 
     Attributes:
-        name: of the registry, or of the user's class.
-        found: the class.
+        name: its name in the registry, or the name of the user's class.
+        found: the learner class.
         options: its options, checked.
-        given: names of those that are not left at their defaults.
+        given: names of the options that the user set.
     """
 
     name: str
@@ -43,10 +43,10 @@ class Algorithm:
 
     @classmethod
     def of(cls, algorithm: str | type[LearnerClass], options: Mapping[str, Any]) -> "Algorithm":
-        """Look up a name, or take a class, and check the options.
+        """Look up a name, or accept a class, and check the options.
 
         Raises:
-            ConfigError: the name or an option is unknown, of another type, or out of range.
+            ConfigError: the name or an option is unknown, of the wrong type, or out of range.
         """
         if isinstance(algorithm, str):
             found = LEARNERS.resolve({**options, "name": algorithm})
@@ -62,14 +62,14 @@ class Algorithm:
 
     @property
     def takes_losses(self) -> bool:
-        """Whether its episodes are no more than steps along losses of the module."""
+        """Whether an episode of this learner is only steps along losses of the module."""
         found = self.found
         return issubclass(found, GradientSteps) and found.__dict__.get("takes_losses", False)
 
     def for_losses(self) -> "Algorithm":
-        """Return it with a step size for any loss and inputs, where none was given.
+        """Return this algorithm with a step size that suits any loss, unless the user set one.
 
-        Defaults of papers are for episodes of images; with them, squared errors diverge.
+        The papers' defaults are for episodes of images; squared errors diverge with them.
         """
         rate = getattr(self.options, "inner_lr", None)
         if rate is None or "inner_lr" in self.given or not self.takes_losses:
@@ -79,13 +79,13 @@ class Algorithm:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A learner, bound to a module.
+    """A learner bound to a module.
 
     Attributes:
-        algorithm: what was asked for.
-        learner: what came of it.
-        problem: shapes it was bound to.
-        factory: what made its model.
+        algorithm: the algorithm that the user chose.
+        learner: the learner built from it.
+        problem: the shapes that the learner was built for.
+        factory: the factory that made its model.
         is_packed: whether the module returns a dict or tuple; targets are then values.
     """
 
@@ -96,13 +96,13 @@ class Binding:
     is_packed: bool = False
 
     def with_algorithm(self, algorithm: Algorithm) -> "Binding":
-        """Return a binding of the same module and data to other options of the algorithm."""
+        """Return the same binding with other options of the algorithm."""
         learner = algorithm.found.build(algorithm.options, self.problem, self.factory)
         return replace(self, algorithm=algorithm, learner=_episodic(algorithm, learner))
 
     @property
     def is_seen(self) -> bool:
-        """Whether inputs were seen; a training loop gives losses alone."""
+        """Whether the binding has seen inputs; a training loop supplies only losses."""
         return bool(self.factory.inputs)
 
     @property
@@ -111,11 +111,11 @@ class Binding:
         return self.problem.episodes[META_TRAIN].n_way
 
     def check(self, n_way: int) -> int:
-        """Return the n_way with which the learner takes a support set.
+        """Return the n_way that the learner uses for a support set of ``n_way`` classes.
 
         Raises:
-            ConfigError: it has more classes than the learner can take.
-            DataError: it has more than the module, or values in their place.
+            ConfigError: the learner cannot handle that many classes.
+            DataError: the module has fewer outputs, or targets changed between classes and values.
         """
         if n_way == self.n_way:
             return n_way
@@ -130,7 +130,7 @@ class Binding:
             return self.n_way
         shapes = {**self.problem.episodes, _ANOTHER: EpisodeShape(n_way, 1, 1)}
         problem = replace(self.problem, episodes=shapes)
-        # learners that cannot take both refuse, and say so
+        # a learner that cannot handle both numbers of classes raises here
         self.algorithm.found.build(self.algorithm.options, problem, self.factory)
         return n_way
 
@@ -144,13 +144,13 @@ def bind(
     loss: LossFn | None,
     batch_norm: str | None,
 ) -> Binding:
-    """Build the learner for episodes such as one with this support set.
+    """Build the learner for episodes of the same shape as this support set.
 
     Raises:
-        ConfigError: algorithm, module and data do not go together.
+        ConfigError: algorithm, module and data do not fit together.
     """
     if n_way > 0 and loss is not None and returns_structure(function, support.inputs):
-        n_way = 0  # which of the outputs would be logits is not known
+        n_way = 0  # we do not know which of the outputs are logits
     is_regression = n_way == 0
     n_classes = 0 if is_regression else max(n_way, 2)
     problem = Problem(
@@ -174,10 +174,10 @@ def bind(
 
 
 def require_losses_enough(algorithm: Algorithm) -> None:
-    """Refuse a learner whose episodes are more than steps along losses of the module.
+    """Check that an episode of the learner is only steps along losses of the module.
 
     Raises:
-        ConfigError: its class does not say that it takes losses.
+        ConfigError: the learner's class does not set ``takes_losses``.
     """
     if not algorithm.takes_losses:
         raise ConfigError(
@@ -189,10 +189,10 @@ def require_losses_enough(algorithm: Algorithm) -> None:
 def bind_to_losses(
     algorithm: Algorithm, function: ModuleFunction, *, batch_norm: str | None
 ) -> Binding:
-    """Build the learner for losses that somebody else computes: no inputs are known.
+    """Build the learner for losses that the user's loop computes; no inputs are known.
 
     Raises:
-        ConfigError: algorithm and module do not go together.
+        ConfigError: algorithm and module do not fit together.
     """
     problem = Problem({ONLY_INPUT: ()}, 1, {META_TRAIN: EpisodeShape(0, 1, 1)})
     factory = ModuleFactory(function, {}, batch_norm=batch_norm, is_regression=True)
@@ -219,7 +219,7 @@ def _episodic(algorithm: Algorithm, learner: Learner) -> EpisodicLearner[Any]:
 
 
 def _require_default_loss(algorithm: Algorithm, learner: EpisodicLearner[Any]) -> None:
-    """Refuse a loss where a learner would not follow it everywhere."""
+    """Reject a user's loss if the learner would not use it everywhere."""
     kind = type(learner)
     objectives = (EpisodicLearner.objective, InnerLoopLearner.objective)
     if kind.loss is not EpisodicLearner.loss or kind.objective not in objectives:
@@ -230,10 +230,10 @@ def _require_default_loss(algorithm: Algorithm, learner: EpisodicLearner[Any]) -
 
 
 def example_parameter(module: nn.Module) -> Tensor:
-    """Return a parameter that tells where the module is and how precise.
+    """Return a parameter that shows the module's device and precision.
 
     Raises:
-        ConfigError: it has none with floats.
+        ConfigError: the module has no floating point parameter.
     """
     for value in module.parameters():
         if value.is_floating_point():

@@ -1,4 +1,4 @@
-"""A learner, what it learns, and what steps that."""
+"""A learner bound to data, with its learned state and its optimiser."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +17,13 @@ from metafleet.script.learned_state import LearnedState
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """All of a ``MetaLearner`` that depends on the shapes of data.
+    """The parts of a ``MetaLearner`` that depend on the shapes of the data.
 
     Attributes:
-        binding: algorithm and module, made into a learner.
-        state: what is learned.
-        optimiser: of ``state.params``; None where there are none.
-        execution: what computes meta-gradients.
+        binding: the learner built from algorithm and module.
+        state: the learned state.
+        optimiser: optimiser of ``state.params``; None if there are no parameters.
+        execution: computes the meta-gradients.
     """
 
     binding: Binding
@@ -37,10 +37,10 @@ class Bound:
         return self.binding.learner
 
     def check_execution(self) -> None:
-        """Refuse a module that draws at random where that would not be what it was before.
+        """Reject dropout under vmap, where it would not be reproducible.
 
         Raises:
-            ConfigError: names the layer.
+            ConfigError: the module has active dropout; the message names the layer.
         """
         name = self.execution.strategy.name
         module = self.binding.factory.function.module
@@ -52,10 +52,10 @@ class Bound:
             )
 
     def check_mapped(self, episode: Episode) -> None:
-        """Say so where a computation failed because the module cannot be mapped over episodes.
+        """Check, after a computation failed, whether the module can be mapped over episodes.
 
         Raises:
-            ConfigError: it cannot.
+            ConfigError: the module cannot be mapped.
         """
         if self.execution.strategy.name == "vmap":
             check_mapped(self.learner, self.state.view(), [episode])
@@ -75,6 +75,6 @@ class Bound:
 
 
 def _draws(layer: nn.Module) -> bool:
-    """Tell whether a layer drops out: those made for it, and those that do it among else."""
+    """Return whether a layer applies dropout: a dropout layer, or one with a ``dropout`` rate."""
     rate = layer.p if isinstance(layer, _DropoutNd) else getattr(layer, "dropout", 0.0)
     return layer.training and isinstance(rate, float) and rate > 0.0

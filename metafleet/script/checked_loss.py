@@ -1,4 +1,4 @@
-"""A loss of the user's, held to what can be learned from."""
+"""A wrapper that checks the user's loss."""
 
 import warnings
 from typing import Any
@@ -12,17 +12,17 @@ from metafleet.problem import LossFn
 
 
 class CheckedLoss:
-    """Refuses a loss that is no scalar, or that nothing can be learned from when it is first used.
+    """Checks that the loss is a scalar and, on first use, that it depends on the outputs.
 
-    Later it may be a constant, as one with a mask is where the mask leaves nothing. Dicts and
-    tuples travel as one tensor, and are themselves again here.
+    Later values may be constant, for example if a mask leaves no element. Dicts and tuples are
+    packed into one tensor elsewhere; this class unpacks them before it calls the loss.
 
     Args:
-        loss: outputs and targets, as the module and the script have them -> a scalar.
-        function: what the outputs come from.
+        loss: maps outputs and targets, in the module's and the script's own form, to a scalar.
+        function: the module that computes the outputs.
 
     Attributes:
-        targets: how targets are packed; None where they are a tensor.
+        targets: how targets are packed; None if they are a tensor.
     """
 
     def __init__(self, loss: LossFn, function: ModuleFunction) -> None:
@@ -33,14 +33,14 @@ class CheckedLoss:
         self._has_followed = False
 
     def forget_layout(self) -> None:
-        """Take the next targets as they come."""
+        """Accept the next targets in any layout."""
         self.targets, self._has_layout = None, False
 
     def require_layout(self, layout: PackedLayout | None) -> None:
-        """Take the layout of the first targets, and refuse targets of another.
+        """Record the layout of the first targets, and reject targets of any other layout.
 
         Raises:
-            DataError: they are of another.
+            DataError: the layout differs from the first one.
         """
         if self._has_layout and layout != self.targets:
             raise DataError(
@@ -52,7 +52,7 @@ class CheckedLoss:
         """Return the loss.
 
         Raises:
-            ConfigError: it is no scalar, or a constant.
+            ConfigError: it is not a scalar, or is constant on first use.
         """
         has_followed = self._has_followed
         given = outputs, targets
@@ -76,11 +76,11 @@ class CheckedLoss:
         return self._loss(self._function.unpacked(outputs), known)
 
     def _first_value(self, outputs: Tensor, targets: Tensor) -> Any:
-        """Compute a loss, and refuse what torch's own ones but warn of.
+        """Compute a loss, and turn torch's warning about target shapes into an error.
 
         Raises:
-            ConfigError: targets of another shape would be broadcast: each output would be held
-                against each target.
+            ConfigError: targets of another shape would be broadcast, so that each output is
+                compared with each target.
         """
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Using a target size", UserWarning)

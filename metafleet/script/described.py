@@ -1,4 +1,4 @@
-"""What a ``MetaLearner`` is, in one line."""
+"""The one-line description of a ``MetaLearner``."""
 
 from dataclasses import fields
 
@@ -8,7 +8,7 @@ from metafleet.script.learning import Learning
 
 
 def described(learning: Learning, *, waiting: str) -> str:
-    """Return module, algorithm and options, the outer steps done, and what waits for the next."""
+    """Return the module, algorithm, options, outer steps done, and batches since the last one."""
     algorithm = learning.algorithm if learning.is_decided else learning.asked
     options = algorithm.options
     values = {field.name: getattr(options, field.name) for field in fields(options)}
@@ -27,7 +27,7 @@ def described(learning: Learning, *, waiting: str) -> str:
 
 
 def _in_a_loop(learning: Learning) -> str:
-    """Say which step size a training loop would use, where it is another and that is open."""
+    """Return a note on a training loop's step size if it would differ and is not decided yet."""
     rate = getattr(learning.asked.options, "inner_lr", None)
     in_a_loop = getattr(learning.asked.for_losses().options, "inner_lr", None)
     is_open = not learning.is_decided and rate != in_a_loop

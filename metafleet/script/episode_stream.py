@@ -1,4 +1,4 @@
-"""A script's episodes, each made ready when it is asked for."""
+"""A script's episodes, converted lazily."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ from metafleet.script.runtime import Turns
 from metafleet.seeds import CounterRng
 
 PARTS = 2
-"""Of an episode: its support and its query set."""
+"""Parts of an episode: its support set and its query set."""
 
 
 def prepared(
@@ -27,12 +27,13 @@ def prepared(
     latest: deque[Mapping[str, Tensor]],
     turns: Turns,
 ) -> Iterator[Episode]:
-    """Make each episode ready when it is asked for, and note its inputs in ``latest``.
+    """Yield each episode, converted on demand, and record its inputs in ``latest``.
 
-    Global generators are seeded for it; while the script makes it they are the script's.
+    The global generators are seeded for each episode; while the script makes the episode, they
+    hold the script's own state.
 
     Raises:
-        ConfigError, DataError: it is none, or does not fit.
+        ConfigError, DataError: an item is not an episode, or does not fit.
     """
     if not isinstance(episodes, Iterable):
         raise DataError(
@@ -56,7 +57,7 @@ def _ready(
     check_classes(episode.query, n_way, whose="query", is_ignored=learning.ignored_in_query)
     for part in (episode.support, episode.query):
         bound.binding.factory.check(part.inputs)
-    # the learner's seed is the one that an orchestrator's run would give
+    # the learner gets the same seed as in a run of the orchestrator
     seed = rng.torch_seed()
     generators.seed(rng.torch_seed())
     return replace(episode, n_way=n_way, step=learning.step + 1, seed=seed)

@@ -1,4 +1,4 @@
-"""Episodes of one outer step that know nothing of one another."""
+"""Isolation of the episodes of one outer step from each other."""
 
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -10,14 +10,14 @@ EpisodeT = TypeVar("EpisodeT")
 
 
 class EpisodesApart:
-    """Has every episode of an outer step find modules as the step found them.
+    """Restores the modules' hidden state so that every episode starts as the step started.
 
-    What the first episode leaves in them is what the step leaves: a state that the modules came to
-    by themselves, which a mean of several need not be.
+    The step keeps the hidden state that the first episode leaves: the modules really reached that
+    state, whereas a mean over several episodes need not be reachable.
 
     Args:
-        hidden: of the modules. Not theirs, but the script's, is what changes between episodes, such
-            as a generator that the script draws its episodes with.
+        hidden: hidden state of the modules. A change between two episodes belongs to the script,
+            for example to a generator from which it draws its episodes.
     """
 
     def __init__(self, hidden: HiddenState) -> None:
@@ -25,7 +25,7 @@ class EpisodesApart:
         self._start = self._left = self._outside = hidden.capture(generators=False)
 
     def each(self, episodes: Iterable[EpisodeT]) -> Iterator[EpisodeT]:
-        """Pass on episodes, each of which is computed before the next is asked for."""
+        """Yield the episodes; the caller must compute each one before it asks for the next."""
         hidden, start = self._hidden, self._start
         for index, episode in enumerate(episodes):
             self._outside = hidden.capture(generators=False) if hidden.changes(start) else start
@@ -38,7 +38,7 @@ class EpisodesApart:
             hidden.restore(self._outside)
 
     def settle(self) -> None:
-        """Leave in the modules what the first episode left."""
+        """Set the hidden state to the one that the first episode left."""
         kinds = zip(self._start.values, self._outside.values, self._left.values, strict=True)
         values = [
             {**left, **{n: v for n, v in out.items() if not is_same(v, start.get(n))}}
@@ -47,5 +47,5 @@ class EpisodesApart:
         self._hidden.restore(Snapshot(values, None))
 
     def undo(self) -> None:
-        """Leave in the modules what was in them before."""
+        """Set the hidden state to the one before the step."""
         self._hidden.restore(self._start)

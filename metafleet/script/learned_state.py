@@ -1,4 +1,4 @@
-"""What a ``MetaLearner`` learns: the module's parameters where they are, the learner's beside."""
+"""The learned state of a ``MetaLearner``: the module's own parameters, and the learner's."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,18 +16,18 @@ from metafleet.params import MetaState, Params
 
 
 class LearnedState:
-    """The state of a learner over a module; the module's part of it lives in the module alone.
+    """The state of a learner over a module; the module's part is stored only in the module.
 
     Args:
-        learner: bound to the module.
+        learner: learner bound to the module.
         function: the module.
-        seed: of what the learner draws for itself.
-        like: where the learner's own tensors go, and their precision.
-        own_params: those of the learner's own that are learned already.
+        seed: seed for the tensors that the learner initialises itself.
+        like: tensor that gives device and precision of the learner's own tensors.
+        own_params: parameters of the learner that were trained already.
 
     Attributes:
-        params: what is learned, by name; the module's own parameters are among them.
-        own_params: those that are the learner's.
+        params: all learned parameters by name, including the module's.
+        own_params: the learned parameters that belong to the learner.
         own_buffers: statistics that have no place in the module.
     """
 
@@ -71,10 +71,10 @@ class LearnedState:
         }
 
     def require_unchanged(self) -> None:
-        """Refuse a module whose parameters are others than those that are learned here.
+        """Check that the module still has the parameters that this state was made with.
 
         Raises:
-            ConfigError: names the first that was added, removed, replaced, frozen, moved or cast.
+            ConfigError: one was added, removed, replaced, frozen, moved or cast; names the first.
         """
         before, now = self._learned, self._learned_now()
         for name in before | now:
@@ -95,7 +95,7 @@ class LearnedState:
             )
 
     def _learned_now(self) -> dict[str, tuple[nn.Parameter, torch.dtype, torch.device]]:
-        """Return the module's parameters that can be learned, with their precision and place."""
+        """Return the module's trainable parameters, with their precision and device."""
         return {
             name: (value, value.dtype, value.device)
             for name, value in self._module.named_parameters()
@@ -103,12 +103,12 @@ class LearnedState:
         }
 
     def view(self) -> MetaState:
-        """Return the state as it is now; parameters share memory with what is learned."""
+        """Return the current state; its parameters share memory with the learned ones."""
         params = {name: value.detach() for name, value in self.params.items()}
         return MetaState(params, self.own_buffers | read_statistics(self._norms))
 
     def copy(self) -> MetaState:
-        """Return the state as it is now, for keeps."""
+        """Return a copy of the current state."""
         now = self.view()
         return MetaState(
             {name: value.clone() for name, value in now.params.items()},
@@ -116,7 +116,7 @@ class LearnedState:
         )
 
     def set_gradients(self, sums: Mapping[str, Tensor], *, n_episodes: int) -> float:
-        """Give every parameter the mean gradient; return the Euclidean norm of all together."""
+        """Set every parameter's gradient to the mean; return the Euclidean norm over all."""
         for name, value in self.params.items():
             value.grad = sums[name] / n_episodes
         norms = [_norm(g.grad) for g in self.params.values() if g.grad is not None]
@@ -129,18 +129,18 @@ class LearnedState:
                 value.grad.mul_(factor)
 
     def drop_gradients(self) -> None:
-        """Forget all gradients."""
+        """Clear all gradients."""
         for value in self.params.values():
             value.grad = None
 
     def move_statistics(self, sums: Mapping[str, Tensor], *, n_episodes: int) -> None:
-        """Move running statistics towards an outer step's mean; the module's by its momentum."""
+        """Move running statistics towards an outer step's mean, using the module's momentum."""
         move_statistics(self._norms, sums, n_episodes=n_episodes)
         self.own_buffers = average_buffers(self.own_buffers, sums, n_episodes=n_episodes)
 
 
 def _norm(grad: Tensor) -> Tensor:
-    """Return the Euclidean norm in double precision; a complex number is two real ones."""
+    """Return the Euclidean norm in double precision; a complex number counts as two real ones."""
     real = torch.view_as_real(grad) if grad.is_complex() else grad
     norm: Tensor = torch.linalg.vector_norm(real.double())
     return norm

@@ -1,4 +1,4 @@
-"""A module, an algorithm, and what comes of them once the first data are seen."""
+"""A module, an algorithm, and the learner that the first data bind them to."""
 
 import math
 import warnings
@@ -27,12 +27,12 @@ from metafleet.script.plain_episode import ignored_by
 from metafleet.script.runtime import running
 
 MakeOptimiser = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
-"""Learned parameters -> what steps them, such as ``lambda params: SGD(params, lr=0.1)``."""
+"""Learned parameters -> their optimiser, such as ``lambda params: SGD(params, lr=0.1)``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a ``MetaLearner`` is made with besides module and algorithm; see there."""
+    """The arguments of ``MetaLearner`` other than module and algorithm; see there."""
 
     loss: LossFn | None
     make_optimiser: MakeOptimiser
@@ -43,21 +43,21 @@ class Choices:
 
 
 class Learning:
-    """What is learned, and what steps it.
+    """The learned state together with its optimiser and algorithm.
 
     Args:
         function: the module.
-        algorithm: the learner that is asked for.
-        choices: all else.
-        like: where tensors go, and the precision of those with floats.
+        algorithm: the learner that the user chose.
+        choices: all other arguments.
+        like: tensor that gives the device, and the precision of floating point tensors.
 
     Attributes:
         step: outer steps done.
-        hidden: what the module's forward pass may change.
-        bound: all that depends on shapes of data; None until some are seen.
-        algorithm: as it is used now; its default step size is open until something is learned.
-        is_decided: whether something was learned, so that this step size stays.
-        is_judged: whether an episode was adapted to before that.
+        hidden: the state that the module's forward pass may change.
+        bound: all that depends on the shapes of data; None until data were seen.
+        algorithm: the algorithm in use; its default step size may change until the first update.
+        is_decided: whether an update was made, so that the step size is fixed.
+        is_judged: whether the module adapted to an episode before that.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Learning:
 
     @property
     def ignored_in_support(self) -> IsIgnored:
-        """Which classes of a support set are none; all are some to learners that look at them."""
+        """Which classes of a support set to ignore; none for learners that read the targets."""
         found = self.algorithm.found
         if not issubclass(found, InnerLoopLearner) or found.reads_targets:
             return none_ignored
@@ -88,34 +88,34 @@ class Learning:
 
     @property
     def ignored_in_query(self) -> IsIgnored:
-        """Which classes of a query set are none."""
+        """Which classes of a query set to ignore."""
         if self.choices.loss is None:
             return self.ignored_in_support
         return ignored_by(self.choices.loss)
 
     @property
     def loss_of_targets(self) -> CheckedLoss | None:
-        """The user's loss, which keeps how the targets of the episode that binds are packed."""
+        """The user's loss; it records how the targets of the first (binding) episode are packed."""
         is_bound = self.bound is not None and self.bound.binding.is_seen
         if self.loss is not None and not is_bound:
             self.loss.forget_layout()
         return self.loss
 
     def require_bound(self) -> Bound:
-        """Return what is bound.
+        """Return the bound learner.
 
         Raises:
-            ConfigError: nothing is.
+            ConfigError: no data were seen yet.
         """
         if self.bound is None:
             raise ConfigError("no episode was seen yet; call bind with a support set, or optimize")
         return self.bound
 
     def bind(self, support: ExampleSet, n_way: int) -> tuple[Bound, int]:
-        """Bind where nothing is yet; return what is bound, and the n_way it takes these with.
+        """Bind if nothing is bound yet; return the bound learner and its n_way for ``support``.
 
         Raises:
-            ConfigError, DataError: algorithm, module and data do not go together.
+            ConfigError, DataError: algorithm, module and data do not fit together.
         """
         if self.bound is None or not self.bound.binding.is_seen:
             with running(self.module, is_training=False), self.hidden.kept():
@@ -131,10 +131,10 @@ class Learning:
         return self.bound, self.bound.binding.check(n_way)
 
     def bind_to_losses(self) -> Bound:
-        """Bind, where nothing is yet, to losses that a training loop computes.
+        """Bind, if nothing is bound yet, to losses that a training loop computes.
 
         Raises:
-            ConfigError: they mean nothing to the algorithm.
+            ConfigError: the algorithm needs more than losses.
         """
         require_losses_enough(self.algorithm)
         if not self.is_decided:
@@ -147,7 +147,7 @@ class Learning:
         return self.bound
 
     def use(self, algorithm: Algorithm) -> None:
-        """Go on with another step size; what is bound and what is learned stay."""
+        """Switch to another step size; the binding and the learned parameters stay."""
         if algorithm == self.algorithm:
             return
         bound = (
@@ -156,7 +156,7 @@ class Learning:
         self.algorithm, self.bound = algorithm, bound
 
     def decide(self) -> None:
-        """Keep the step size that is in use, for something is learned with it."""
+        """Fix the current step size, because an update now uses it."""
         before = self.asked.options
         if not self.is_decided and self.is_judged and before != self.algorithm.options:
             warnings.warn(
@@ -175,18 +175,18 @@ class Learning:
         buffers: Params | None = None,
         settle: Callable[[], None] = lambda: None,
     ) -> float:
-        """Do an outer step along the mean of gradients that are summed up; return its norm.
+        """Take an outer step along the mean of summed gradients; return the norm of the mean.
 
-        An interrupt comes before all of the step or after it.
+        An interrupt takes effect either before or after the whole step.
 
         Args:
-            grads: by the names of what is learned.
-            n_episodes: how many are summed up.
-            buffers: batch norm statistics, summed up likewise; None where they are the module's.
-            settle: writes what else the step leaves in the module.
+            grads: sums of gradients, by parameter name.
+            n_episodes: number of episodes in the sums.
+            buffers: sums of batch norm statistics; None if the module keeps them itself.
+            settle: writes whatever else the step leaves in the module.
 
         Raises:
-            NumericsError: it is not finite; nothing is changed.
+            NumericsError: the norm is not finite; nothing is changed.
         """
         bound, clip_norm = self.require_bound(), self.choices.clip_norm
         optimiser = bound.require_optimiser()
@@ -211,7 +211,7 @@ class Learning:
         return norm
 
     def _made(self, binding: Binding) -> Bound:
-        """Surround a binding with what is learned; what was learned from losses stays."""
+        """Add learned state and optimiser to a binding; parameters learned from losses stay."""
         before, choices = self.bound, self.choices
         if before is not None:
             before.state.require_unchanged()

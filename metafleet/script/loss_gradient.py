@@ -1,4 +1,4 @@
-"""The gradient of a loss that a training loop computed with the module itself."""
+"""The gradient of a loss that a training loop computed with the module."""
 
 from collections.abc import Mapping
 
@@ -18,18 +18,18 @@ _REASONS = {
         "from new outputs"
     ),
 }
-"""What torch's message has in it -> what it means here."""
+"""Part of torch's message -> what it means here."""
 
 
 def loss_gradient(loss: Tensor, params: Mapping[str, Tensor]) -> Params:
-    """Return the gradient for each of ``params``, zeros for those that the loss does not depend on.
+    """Return the gradient for each of ``params``; zeros if the loss does not depend on one.
 
     Args:
         loss: a scalar with a graph; the graph is freed.
         params: by name; all require gradients.
 
     Raises:
-        ConfigError: it is no scalar, or nothing to differentiate.
+        ConfigError: the loss is not a scalar, or depends on none of ``params``.
     """
     if loss.dim() != 0:
         raise ConfigError(

@@ -42,11 +42,11 @@ from metafleet.script.training_loop import TrainingLoop
 
 _JUDGED = "judged"
 _EXECUTIONS = ("autograd", "vmap", "constant_memory")
-"""Machine code is left out: it is kept on disk by what a run's model is made of."""
+"""Compilation is not offered: its cache on disk is keyed by the spec of a run's model."""
 
 
 class MetaLearner:
-    """Meta-trains a ``torch.nn.Module`` in a loop of the user's; docs/how-to/scripts.md says more.
+    """Meta-trains a ``torch.nn.Module`` in the user's own loop; see docs/how-to/scripts.md.
 
         meta = MetaLearner(module, "maml", inner_lr=0.01, inner_steps=5, outer_lr=1e-3)
         for _ in range(1000):
@@ -54,47 +54,48 @@ class MetaLearner:
         predict = meta.adapt((support_x, support_y))
         predict(x)
 
-    Or from the losses of a training loop, one a batch, whose batches are tasks one after the other:
+    Or from the losses of a training loop, one per batch; successive batches form the tasks:
 
         meta = MetaLearner(module)
         for inputs, labels in loader:
             meta.optimize(criterion(module(inputs), labels))
 
-    The module's own parameters are what is learned, where they are: after each step it is the
-    meta-learned initialisation, to be used and saved like any module. Those without
-    ``requires_grad`` stay as they are and do not adapt. What an algorithm learns besides, such as
-    step sizes, is kept here.
+    Training updates the module's own parameters in place: after each step the module holds the
+    meta-learned initialisation, and you can use and save it like any module. Parameters without
+    ``requires_grad`` are neither trained nor adapted. This object stores whatever else an
+    algorithm learns, such as step sizes.
 
     Batch norm in the module follows ``batch_norm`` (the modes of ``metafleet.models.batch_norm``),
-    not ``train()`` and ``eval()``. By default a module that keeps running statistics has "running":
-    in meta-training every batch is normalised by its own statistics and an outer step moves the
-    module's running ones once; when episodes are judged, the running ones normalise.
+    not ``train()`` and ``eval()``. The default for a module that keeps running statistics is
+    "running": in meta-training, every batch is normalised by its own statistics, and an outer step
+    updates the module's running statistics once; evaluation normalises by the running statistics.
 
-    Dropout follows ``train()`` in meta-training and is off otherwise. What it draws depends on
-    ``seed`` and the episode's place alone; global generators are left as the script left them.
-    Buffers are for every episode what they are for the first, whose changes stay.
+    Dropout follows ``train()`` in meta-training and is off otherwise. Its draws depend only on
+    ``seed`` and the episode's position; the state of the global generators is preserved. Every
+    episode of a step starts with the same buffers; the changes that the first one makes stay.
 
-    Shapes are looked at when the first episode comes. Not thread-safe.
+    Shapes are inferred from the first episode. Not thread-safe.
 
     Args:
-        module: on any device, of any precision; move it before it is given here. Learners with an
-            output layer take the module's outputs; those that compare embeddings take what goes
-            into ``head`` where one is named, else the outputs.
+        module: module on any device, of any precision; move it before you pass it. Learners with
+            an output layer use the module's outputs; learners that compare embeddings use the
+            input of ``head`` if it is given, else the outputs.
         algorithm: a learner's name, or a class derived from ``EpisodicLearner``.
-        loss: outputs [n, ...] and targets [n, ...] to a scalar, for inner and outer steps; None for
-            the mean cross-entropy where targets are classes, else the mean squared error.
-        outer_lr: learning rate of Adam, where ``optimiser`` makes nothing else.
-        optimiser: makes the outer optimiser of the learned parameters.
-        clip_norm: longest mean meta-gradient; 0: as it is.
-        head: name of the submodule that is the output layer, such as "fc", for learners that tell
-            head and body apart.
-        batch_norm: a mode; None for what the module itself would do.
-        execution: how meta-gradients are computed: episode by episode; all of a meta-batch mapped
-            as one, for small networks and GPUs, where the module can be mapped and all episodes
-            have one shape; or with memory that does not grow with the inner steps.
-        tasks_per_step: tasks of a training loop that make one outer step.
-        seed: of all that is random here.
-        options: those of the learner, such as ``inner_lr``.
+        loss: maps outputs [n, ...] and targets [n, ...] to a scalar, for inner and outer steps;
+            None for the mean cross-entropy if targets are classes, else the mean squared error.
+        outer_lr: learning rate of Adam, unless ``optimiser`` is given.
+        optimiser: returns the outer optimiser for the learned parameters.
+        clip_norm: maximum norm of the mean meta-gradient; 0 disables clipping.
+        head: name of the submodule that is the output layer, such as "fc", for learners that
+            distinguish head and body.
+        batch_norm: a mode; None for the module's own behaviour.
+        execution: how to compute meta-gradients. "autograd": one episode at a time. "vmap": the
+            whole meta-batch at once, for small networks and GPUs; the module must support vmap and
+            all episodes must have one shape. "constant_memory": memory does not grow with the
+            inner steps.
+        tasks_per_step: number of tasks of a training loop in one outer step.
+        seed: seed for everything random.
+        options: options of the learner, such as ``inner_lr``.
 
     Attributes:
         module: the module.
@@ -132,7 +133,7 @@ class MetaLearner:
         require(execution in _EXECUTIONS, "execution", execution, expected)
         self.module = module
         self._learning = Learning(
-            # names and arguments of the module itself, where torch.compile wraps it
+            # if torch.compile wraps the module, use the names and arguments of the original
             ModuleFunction(getattr(module, "_orig_mod", module), head=head, packs=loss is not None),
             Algorithm.of(algorithm, options),
             Choices(
@@ -148,7 +149,7 @@ class MetaLearner:
         self._loop = TrainingLoop(self._learning, tasks_per_step=tasks_per_step)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the module as it is: nothing adapts, nothing is learned."""
+        """Call the module without adapting or training it."""
         return self.module(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -161,7 +162,7 @@ class MetaLearner:
 
     @property
     def optimiser(self) -> torch.optim.Optimizer:
-        """The outer optimiser, for schedules of torch; there is one once ``bind`` was called.
+        """The outer optimiser, for torch's schedulers; available after ``bind`` or an episode.
 
         Raises:
             ConfigError: no episode was seen yet, or nothing is learned.
@@ -170,7 +171,7 @@ class MetaLearner:
 
     @property
     def batch_norm(self) -> str:
-        """Batch norm mode, to state with every result.
+        """The batch norm mode; report it with every result.
 
         Raises:
             ConfigError: no episode was seen yet.
@@ -178,11 +179,11 @@ class MetaLearner:
         return self._learning.require_bound().learner.batch_norm
 
     def bind(self, support: PlainSupport) -> None:
-        """Fit learner and module to data such as this support set, as the first episode does.
+        """Bind the learner to the shapes of this support set, as the first episode would.
 
         Raises:
-            ConfigError: they do not fit.
-            DataError: it is no support set.
+            ConfigError: algorithm, module and data do not fit together.
+            DataError: ``support`` is not a support set.
         """
         self._learning.bind(
             *as_support(
@@ -200,21 +201,22 @@ class MetaLearner:
     def optimize(
         self, episodes: Iterable[PlainEpisode] | Tensor, *further: Any
     ) -> OuterStep | BatchStep:
-        """Do one outer step: adapt to each episode, and follow the mean meta-gradient.
+        """Take one outer step: adapt to each episode, and step along the mean meta-gradient.
 
-        One by one, episodes take the memory of one, so a generator may be as long as it likes.
+        Episodes computed one by one need the memory of a single one, so a generator may yield
+        any number of them.
 
-        A loss in their place is a batch of a training loop: an inner step of the task under way,
-        or its query; docs/how-to/scripts.md says more.
+        A loss in place of episodes is a batch of a training loop: an inner step of the current
+        task, or its query; see docs/how-to/scripts.md.
 
         Args:
             episodes: a meta-batch: (support x, support y, query x, query y) each, or ``Episode``s;
                 or a scalar loss of the module's outputs.
-            further: refused; labels and the like belong into the loss.
+            further: not accepted; labels and similar arguments belong in the loss.
 
         Raises:
             NumericsError: a loss or gradient is not finite; names step and episode, or batch.
-                Nothing is changed then, and the task of a loop is dropped.
+                Nothing is changed, and a training loop's current task is dropped.
             ConfigError, DataError: an episode or the loss does not fit.
         """
         if further:
@@ -230,7 +232,7 @@ class MetaLearner:
             try:
                 return self._step(episodes, turns, apart)
             except BaseException:
-                if self.step == before:  # else the step was whole when an interrupt came
+                if self.step == before:  # else the step was complete when the interrupt came
                     with uninterrupted():
                         apart.undo()
                 raise
@@ -242,11 +244,11 @@ class MetaLearner:
         if not learning.is_decided:
             learning.use(learning.asked)
         step = self.step + 1
-        is_mapped = learning.choices.execution == "vmap"  # all are there before one is computed
+        is_mapped = learning.choices.execution == "vmap"  # reads all episodes, then computes
         latest: deque[Mapping[str, Tensor]] = deque(maxlen=self._n_under_way)
         each = prepared(learning, episodes, META_TRAIN, step, latest, turns)
         each = each if is_mapped else apart.each(each)
-        first = next(each, None)  # it binds, where nothing is bound yet
+        first = next(each, None)  # binds the learner if it is not bound yet
         if first is None:
             raise ConfigError("the meta-batch has 0 episodes; expected 1 or more")
         bound = learning.require_bound()
@@ -259,7 +261,7 @@ class MetaLearner:
         except NumericsError as error:
             raise NumericsError(f"outer step {step}: {error}") from error
         except Exception:
-            bound.check_mapped(first)  # one line, where mapping is what failed
+            bound.check_mapped(first)  # a one-line error if mapping was the cause
             raise
         means = summarise(found.metrics)
         norm = learning.follow(
@@ -271,15 +273,15 @@ class MetaLearner:
         return OuterStep(step, means.loss, means.accuracy, norm, found.metrics)
 
     def next_task(self, *, finish: bool = False) -> OuterStep | None:
-        """End the task that a training loop is in; the last batch is its query.
+        """End the current task of a training loop; its last batch is the query.
 
         Args:
-            finish: take the outer step with the tasks there are, also where they are fewer than
-                ``tasks_per_step``: after the last batch of a loop, say.
+            finish: take the outer step even with fewer than ``tasks_per_step`` tasks, for example
+                after the last batch of a loop.
 
         Returns:
-            The outer step; None where no task is under way, or more tasks make a step. With
-            ``finish``, None only where no batch came since the last outer step.
+            The outer step; None if there is no current task, or the step needs more tasks. With
+            ``finish``, None only if no batch came since the last outer step.
 
         Raises:
             NumericsError: the meta-gradient is not finite; nothing is changed.
@@ -287,24 +289,24 @@ class MetaLearner:
         return self._loop.next_task(finish=finish)
 
     def drop_task(self, *, finished: bool = False) -> None:
-        """Forget the task that a training loop is in, and go back to where it began.
+        """Discard the current task of a training loop, and reset the module to the task's start.
 
         Args:
-            finished: forget as well the tasks that ended and wait for others of their outer step.
+            finished: also discard the finished tasks that wait for their outer step.
         """
         self._loop.drop_task()
         if finished:
             self._loop.forget()
 
     def adapt(self, support: PlainSupport) -> Adapted:
-        """Adapt to a support set, and return what predicts.
+        """Adapt to a support set, and return the adapted module.
 
         Args:
-            support: (x, y), an ``ExampleSet``, or an ``Episode`` whose support set is meant.
+            support: (x, y), an ``ExampleSet``, or an ``Episode``, whose support set is used.
 
         Raises:
             NumericsError: a support loss is not finite.
-            ConfigError, DataError: it does not fit.
+            ConfigError, DataError: the support set does not fit.
         """
         learning = self._learning
         examples, n_way = as_support(
@@ -328,10 +330,10 @@ class MetaLearner:
         return Adapted(adaptation, bound.binding.factory, learning.hidden, left, like=learning.like)
 
     def evaluate(self, episodes: Iterable[PlainEpisode]) -> Summary:
-        """Adapt to each episode and judge it on its query set; nothing is learned.
+        """Adapt to each episode and evaluate on its query set; nothing is trained.
 
         Returns:
-            Means over the episodes, with half widths of their 95 % intervals.
+            Means over the episodes, with the half widths of their 95 % confidence intervals.
 
         Raises:
             NumericsError: a loss is not finite; names the episode.
@@ -353,27 +355,27 @@ class MetaLearner:
         return summarise(metrics)
 
     def save(self, path: str | Path) -> None:
-        """Write all that is learned, and what going on needs, to one safetensors file.
+        """Write everything that training needs to resume to one safetensors file.
 
-        In it: the module's ``state_dict``, what the learner and the outer optimiser keep, the step.
-        While a training loop is in a task, the module is saved as it was when the task began.
-        A file that is there stays until the new one is whole.
+        The file holds the module's ``state_dict``, the state of the learner and of the outer
+        optimiser, and the step. During a task of a training loop, the module is saved as it was
+        when the task began. An existing file is replaced only once the new one is complete.
 
         Raises:
             ConfigError: no episode was seen yet.
-            CheckpointError: it cannot be written.
+            CheckpointError: the file cannot be written.
         """
         with self._loop.set_aside():
             save(Path(path), self._learning.require_bound(), step=self.step)
 
     def load(self, path: str | Path) -> None:
-        """Take back what ``save`` wrote, into the same module, algorithm and options.
+        """Load a file of ``save`` into the same module, with the same algorithm and options.
 
-        A task of a training loop that is under way is dropped.
+        The current task of a training loop is discarded.
 
         Raises:
-            CheckpointError: the file is missing, damaged, or another module's or algorithm's;
-                nothing that is learned is changed then.
+            CheckpointError: the file is missing or damaged, or belongs to another module or
+                algorithm; the learned state is then unchanged.
         """
         with uninterrupted():
             load(Path(path), self._learning)
@@ -381,5 +383,5 @@ class MetaLearner:
 
     @property
     def _n_under_way(self) -> int | None:
-        """How many sets of inputs are computed with at a time; None: as many as there are."""
+        """Number of input sets in computation at a time; None for all of them."""
         return None if self._learning.choices.execution == "vmap" else PARTS

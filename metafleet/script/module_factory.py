@@ -1,4 +1,4 @@
-"""Models made of a user's module."""
+"""Factory of models that wrap a user's module."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,17 +15,16 @@ from metafleet.script.runtime import running
 
 
 class ModuleFactory:
-    """Builds ``ModuleModel``s: a ``ModelFactory``.
+    """A ``ModelFactory`` that builds ``ModuleModel``s.
 
     Args:
         function: the module.
-        inputs: examples of what it is called with, name -> [n, ...]; none where its losses alone
-            are known.
-        batch_norm: mode; None for what the module does by itself.
+        inputs: examples of its inputs, name -> [n, ...]; empty if only losses are known.
+        batch_norm: mode; None for the module's own behaviour.
         is_regression: whether outputs may have any shape.
 
     Attributes:
-        n_outputs: how wide the head is that was built last; None for none.
+        n_outputs: width of the head that was built last; None if there is none.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class ModuleFactory:
         *,
         extra_inputs: Mapping[str, tuple[int, ...]] | None = None,
     ) -> Model:
-        """Look at the module with these inputs; see ``ModelFactory``."""
+        """Build a model from the module and its example inputs; see ``ModelFactory``."""
         self._extra = extra_inputs or {}
         check_inputs(self.function, self._extra)
         modalities = tuple(self.inputs)
@@ -71,7 +70,7 @@ class ModuleFactory:
         )
 
     def check(self, inputs: Mapping[str, Tensor]) -> None:
-        """Refuse inputs of other names than those it was built for.
+        """Check that inputs have the names that the factory was built with.
 
         Raises:
             DataError: they have other names.
@@ -82,13 +81,13 @@ class ModuleFactory:
 
     @contextmanager
     def explaining(self, under_way: Iterable[Mapping[str, Tensor]]) -> Iterator[None]:
-        """Say so in one line where a computation fails because the module does not take its inputs.
+        """Raise a one-line error if a computation fails because the module rejects its inputs.
 
-        The module runs on them once more, and only then: trying them first would cost a forward
-        pass for every new length of a sequence or number of nodes.
+        The module runs on the inputs again only after a failure: trying them first would cost a
+        forward pass for every new sequence length or number of nodes.
 
         Args:
-            under_way: inputs that may be the cause, looked at when it has failed.
+            under_way: inputs that may be the cause; read only after a failure.
 
         Raises:
             ConfigError: the module cannot be run on them.
@@ -101,10 +100,10 @@ class ModuleFactory:
             for inputs in under_way:
                 with torch.no_grad(), running(self.function.module, is_training=False):
                     run_once(self.function, self._call(inputs))
-            raise  # they are not the cause
+            raise  # the inputs are not the cause
 
     def _call(self, inputs: Mapping[str, Tensor]) -> Call:
-        """Return what the module is called with, zeros for what the learner adds."""
+        """Return the module's arguments, with zeros for the inputs that the learner adds."""
         first = next(iter(inputs.values()))
         extra = {
             name: torch.zeros(len(first), *shape, device=first.device)

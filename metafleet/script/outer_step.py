@@ -1,4 +1,4 @@
-"""What one outer step did."""
+"""The result of one outer step."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from metafleet.learners.base import EpisodeMetrics
 
 @dataclass(frozen=True, slots=True)
 class OuterStep:
-    """What one outer step did.
+    """The result of one outer step.
 
     Attributes:
-        step: its number, from 1.
+        step: number of the step, from 1.
         loss: mean query loss over the meta-batch, before the step.
-        accuracy: mean accuracy in [0, 1]; None where targets are values.
+        accuracy: mean accuracy in [0, 1]; None if targets are values.
         grad_norm: Euclidean norm of the mean meta-gradient, before clipping.
         episodes: loss and accuracy of each episode, in order.
     """

@@ -1,4 +1,4 @@
-"""Episodes as a script has them: tuples of tensors, made into ``Episode``."""
+"""Conversion of a script's tuples of tensors to ``Episode``."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -21,20 +21,20 @@ from metafleet.script.checked_loss import CheckedLoss
 Inputs: TypeAlias = Tensor | Mapping[str, Tensor]
 """[n, ...], or name -> [n, ...] for a module that takes several keyword arguments."""
 Targets: TypeAlias = Tensor | Mapping[str, Any] | Sequence[Any]
-"""[n, ...], or dicts and tuples of such for a loss that takes them."""
+"""[n, ...], or dicts and tuples of such tensors for a loss that takes them."""
 PlainSupport: TypeAlias = ExampleSet | Episode | tuple[Inputs, Targets]
-"""A support set, an episode whose support set is meant, or (x, y)."""
+"""A support set, an episode (its support set is used), or (x, y)."""
 PlainEpisode: TypeAlias = Episode | tuple[Inputs, Targets, Inputs, Targets]
 """An episode, or (support x, support y, query x, query y)."""
 
 ONLY_INPUT = "x"
-"""The name of an input that comes without one."""
+"""The name of an input that was given without one."""
 
 
 def ignored_by(loss: Any) -> IsIgnored:
-    """Return which classes a loss leaves out: its ``ignore_index``, and all below 0.
+    """Return a test for the classes that a loss ignores: its ``ignore_index``, and all below 0.
 
-    torch's cross-entropy, where ``loss`` is None, leaves out -100 alone.
+    With ``loss`` None, torch's cross-entropy is used, which ignores only -100.
     """
     if loss is None:
         return lambda classes: classes == _IGNORED_BY_TORCH
@@ -48,19 +48,19 @@ def as_episode(
     is_ignored: IsIgnored = none_ignored,
     loss: CheckedLoss | None = None,
 ) -> Episode:
-    """Make an episode of what a script gives.
+    """Convert a script's episode to an ``Episode``.
 
-    Targets that are whole numbers [n] are classes 0, 1, ...: n_way is then one more than the
-    support set's largest. All others are values, and n_way is 0.
+    Integer targets [n] are classes 0, 1, ..., and n_way is one more than the largest class of the
+    support set. All other targets are values, and n_way is 0.
 
     Args:
         given: see ``PlainEpisode``.
-        like: where tensors go, and the precision of those with floats.
-        is_ignored: which of the support set's classes are none.
-        loss: what takes targets that are dicts or tuples; keeps how they are packed.
+        like: tensor that gives the device, and the precision of floating point tensors.
+        is_ignored: test for the classes of the support set to ignore.
+        loss: the loss for targets that are dicts or tuples; it records how they are packed.
 
     Raises:
-        DataError: it is none.
+        DataError: ``given`` is not an episode.
     """
     if isinstance(given, Episode):
         support, query = (_as_like(part, like) for part in (given.support, given.query))
@@ -81,10 +81,10 @@ def as_support(
     is_ignored: IsIgnored = none_ignored,
     loss: CheckedLoss | None = None,
 ) -> tuple[ExampleSet, int]:
-    """Make a support set of what a script gives, and count its classes; see ``as_episode``.
+    """Convert a script's support set, and count its classes; see ``as_episode``.
 
     Raises:
-        DataError: it is none.
+        DataError: ``given`` is not a support set.
     """
     if isinstance(given, Episode):
         support = _as_like(given.support, like)
@@ -102,10 +102,10 @@ def as_support(
 
 
 def as_inputs(given: Inputs, like: Tensor) -> dict[str, Tensor]:
-    """Name the inputs, and move them to where ``like`` is.
+    """Name the inputs, and move them to the device of ``like``.
 
     Raises:
-        DataError: they are no tensors, or there are none.
+        DataError: they are not tensors, or there are none.
     """
     named = given if isinstance(given, Mapping) else {ONLY_INPUT: given}
     if not named or not all(isinstance(name, str) for name in named):
@@ -114,7 +114,7 @@ def as_inputs(given: Inputs, like: Tensor) -> dict[str, Tensor]:
 
 
 def n_way_of(support: ExampleSet, is_ignored: IsIgnored = none_ignored) -> int:
-    """Return one more than the largest class, or 0 where targets are values."""
+    """Return one more than the largest class, or 0 if targets are values."""
     targets = support.targets
     if targets.dim() != 1 or targets.is_floating_point() or len(targets) == 0:
         return 0
@@ -132,7 +132,7 @@ def n_way_of(support: ExampleSet, is_ignored: IsIgnored = none_ignored) -> int:
 
 _IGNORED_BY_TORCH = -100
 _LARGEST_EXACT = 2**53
-"""Whole numbers beyond it are not all double precision numbers."""
+"""Double precision cannot represent every integer above this."""
 
 
 def _examples(x: Any, y: Any, like: Tensor, loss: CheckedLoss | None = None) -> ExampleSet:
@@ -151,7 +151,7 @@ def _examples(x: Any, y: Any, like: Tensor, loss: CheckedLoss | None = None) -> 
 
 
 def _packed(y: Any, n: int, like: Tensor, loss: CheckedLoss | None) -> Tensor:
-    """Return a dict or tuple of targets as one tensor, in double precision: it holds classes."""
+    """Pack a dict or tuple of targets into one double precision tensor, which holds classes."""
     if loss is None:
         raise DataError(
             f"targets are {_describe(y)}; expected a tensor, or a loss of yours for them"
@@ -178,7 +178,7 @@ def _tensor(value: Any, like: Tensor, *, what: str, may_be_number: bool = False)
     if tensor.is_complex() or tensor.is_meta:
         kind = "of complex numbers" if tensor.is_complex() else "without data, on device 'meta'"
         raise DataError(f"{what}: a tensor {kind}; expected real numbers")
-    # whole numbers are indices and classes; labels are often kept in bytes
+    # integers are indices or classes; labels are often stored as bytes
     dtype = like.dtype if tensor.is_floating_point() else torch.int64
     return tensor.to(like.device, dtype)
 

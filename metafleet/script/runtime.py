@@ -1,4 +1,4 @@
-"""What surrounds a user's module while a learner runs it."""
+"""The context in which a learner runs a user's module."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -15,10 +15,10 @@ ItemT = TypeVar("ItemT")
 
 
 class Turns:
-    """Global generators are the script's own while it makes episodes, and ours otherwise.
+    """Switches the global generators to the script's state while it makes episodes, and back.
 
     Args:
-        generators: those of torch, NumPy and Python.
+        generators: the generators of torch, NumPy and Python.
     """
 
     def __init__(self, generators: Generators) -> None:
@@ -26,7 +26,7 @@ class Turns:
         self._scripts = generators.capture()
 
     def each(self, items: Iterable[ItemT]) -> Iterator[ItemT]:
-        """Pass on what the script makes, with its generators where they were when it last did."""
+        """Yield the script's items; each is made with the generator state of the one before."""
         if isinstance(items, list | tuple):
             yield from items
             return
@@ -43,32 +43,32 @@ class Turns:
             yield item
 
     def end(self) -> None:
-        """Give the script its generators back."""
+        """Restore the script's generators."""
         self.generators.restore(self._scripts)
 
 
 @contextmanager
 def running(module: nn.Module, *, is_training: bool) -> Iterator[Turns]:
-    """Let a module run reproducibly, and such that its gradients can be differentiated.
+    """Make a module run reproducibly, with gradients that can be differentiated again.
 
-    Global generators are given back as the script left them: seed them inside, for dropout and the
-    like. In meta-training submodules are in the modes that they are in; otherwise all are in
-    evaluation mode, and get their modes back.
+    Seed the global generators inside, for example for dropout; the script's states are restored on
+    exit. Meta-training leaves the modes of submodules alone. Otherwise all of them are in
+    evaluation mode inside, and their modes are restored on exit.
     """
     devices = {p.device for p in module.parameters() if p.device.type != "cpu"}
     has_recurrence = any(isinstance(layer, nn.RNNBase) for layer in module.modules())
     with ExitStack() as stack:
         turns = Turns(Generators(devices))
         stack.callback(turns.end)
-        # an interrupt on the way into ``no_grad`` would leave gradients off
+        # an interrupt while ``no_grad`` is entered would leave gradients off
         stack.callback(torch.set_grad_enabled, torch.is_grad_enabled())
-        # of all kernels for attention, only this one's backward pass has a derivative
+        # only this attention kernel has a differentiable backward pass
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if has_recurrence and any(device.type == "cuda" for device in devices):
-            # cuDNN's recurrent networks have no second derivative
+            # cuDNN's recurrent networks do not support second derivatives
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         if "torch._dynamo" in sys.modules:
-            # what torch.compile made of a module has no second derivative; the module itself has
+            # compiled modules do not support second derivatives; the original module does
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         if not is_training:
             stack.enter_context(_judged(module))

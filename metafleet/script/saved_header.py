@@ -1,7 +1,7 @@
-"""What a file of ``MetaLearner.save`` says besides its tensors.
+"""The header of a file of ``MetaLearner.save``.
 
-A header holds a digest of itself, and one of the tensors. Whoever writes a right digest over wrong
-values still makes nothing but a ``CheckpointError``, and no allocation beyond ``_MOST_BYTES``.
+A header holds a digest of itself and one of the tensors. Even a forged header, with wrong values
+and matching digests, can cause only a ``CheckpointError`` and at most ``_MOST_BYTES`` of memory.
 """
 
 import dataclasses
@@ -23,23 +23,23 @@ from metafleet.options import parse_options, require
 FORMAT: Final = 2
 _MOST_STEPS: Final = 2**53
 _MOST_BYTES: Final = 2**28
-"""Of the examples that a ``MetaLearner`` is bound to when it loads a file."""
+"""Limit for the examples that bind a ``MetaLearner`` when it loads a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class SavedHeader:
-    """What a file says besides tensors.
+    """Everything in a file other than its tensors.
 
     Attributes:
-        algorithm, options: of the learner.
+        algorithm, options: name and options of the learner.
         step: outer steps done.
-        n_support: examples that it was bound to.
-        inputs: input -> [shape of one example, dtype such as "float32"]; none where a training
-            loop's losses alone were seen.
-        n_way: classes; 0 where targets are values, target_dim of them for each example.
-        target_dim: see ``n_way``.
+        n_support: number of examples in the support set that bound the learner.
+        inputs: input -> [shape of one example, dtype such as "float32"]; empty if only a training
+            loop's losses were seen.
+        n_way: number of classes; 0 if targets are values.
+        target_dim: number of values in one example's target.
         groups: the optimiser's groups without their parameters.
-        scalars: numbers that the optimiser keeps, "<index>.<moment>" -> value.
+        scalars: numbers in the optimiser's state, "<index>.<moment>" -> value.
         tensors: digest of the tensors.
 
     Raises:
@@ -64,7 +64,7 @@ class SavedHeader:
         require(self.target_dim >= 0, "target_dim", self.target_dim, "0 or more")
 
     def to_text(self) -> str:
-        """Give JSON that ``from_text`` takes back."""
+        """Return the header as JSON for ``from_text``."""
         values = {**dataclasses.asdict(self), "format": FORMAT}
         return json.dumps({**values, "digest": _digest(values)})
 
@@ -97,13 +97,13 @@ class SavedHeader:
         return parse_options(cls, values, where="its header")
 
     def example(self, like: Tensor) -> tuple[ExampleSet, int]:
-        """Return examples, zeros, of the shapes that were learned from, and their n_way.
+        """Return a support set of zeros in the shapes of the training data, and its n_way.
 
         Raises:
-            CheckpointError: they would take more memory than is sound.
+            CheckpointError: it would take more than ``_MOST_BYTES``.
         """
         n = self.n_support
-        # a wrong size must not make up for a large one; classes are a number for each example
+        # a negative size must not offset a large one; a class takes one number per example
         sizes = [math.prod(max(size, 0) for size in shape) for shape, _ in self.inputs.values()]
         n_bytes = 8 * n * (max(self.target_dim, 1) + sum(sizes))
         if n_bytes > _MOST_BYTES:
@@ -112,7 +112,7 @@ class SavedHeader:
                 f"expected {_MOST_BYTES} or less: call bind with a support set before load"
             )
         inputs = {
-            # floats as precise as the module, as they come from a script
+            # floats have the module's precision, as in a script
             name: torch.zeros(n, *shape, dtype=torch.int64 if dtype == "int64" else like.dtype)
             for name, (shape, dtype) in self.inputs.items()
         }

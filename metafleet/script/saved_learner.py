@@ -1,9 +1,9 @@
-"""A ``MetaLearner`` in a file: safetensors, with a JSON header in its metadata.
+"""The file format of ``MetaLearner``: safetensors, with a JSON header in its metadata.
 
 module.<name>                 the module's ``state_dict``
-learned.<name>                parameters of the learner's own
+learned.<name>                the learner's own parameters
 statistics.<name>             batch norm statistics that have no place in the module
-optimiser.<index>.<moment>    what the outer optimiser keeps for each learned parameter
+optimiser.<index>.<moment>    the outer optimiser's state for each learned parameter
 """
 
 import dataclasses
@@ -27,17 +27,17 @@ _OPTIMISER: Final = "optimiser"
 
 
 def save(path: Path, bound: Bound, *, step: int) -> None:
-    """Write the file; one that is there stays until the new one is whole.
+    """Write the file; an existing one is replaced only once the new one is complete.
 
     Raises:
-        CheckpointError: it cannot be written.
+        CheckpointError: the file cannot be written.
     """
-    from safetensors.torch import save as to_bytes  # noqa: PLC0415 - files alone need it
+    from safetensors.torch import save as to_bytes  # noqa: PLC0415 - only files need it
 
     optimiser = bound.optimiser
     moments, scalars = ({}, {}) if optimiser is None else saved_optimiser.split(optimiser)
     tensors = _targets(bound) | named(_OPTIMISER, moments)
-    # clones: tied parameters share memory, which the format does not know
+    # clones: tied parameters share memory, which the format does not support
     own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     binding = bound.binding
     inputs = binding.factory.inputs
@@ -66,16 +66,17 @@ def save(path: Path, bound: Bound, *, step: int) -> None:
 
 
 def load(path: Path, learning: Learning) -> None:
-    """Take back what ``save`` wrote; nothing is changed if it does not fit.
+    """Load a file of ``save``; nothing is changed if it does not fit.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or of another module, algorithm or optimiser.
+        CheckpointError: the file is missing or damaged, or belongs to another module, algorithm or
+            optimiser.
     """
     before, asked = (learning.bound, learning.algorithm), learning.asked
     try:
         header, tensors = _read(path)
         rate = header.options.get("inner_lr")
-        # the default of whichever way of training wrote the file, where none was given here
+        # use the default step size of the file's way of training, unless the user set one
         for algorithm in (asked, asked.for_losses()):
             if rate is not None and rate == getattr(algorithm.options, "inner_lr", None):
                 learning.use(algorithm)
@@ -88,7 +89,7 @@ def load(path: Path, learning: Learning) -> None:
         if header.inputs or not bound.binding.is_seen:
             bound.binding.check(header.n_way)
         _restore(bound, header, tensors)
-    except Exception as error:  # a forged file makes torch, or the user's module, raise any
+    except Exception as error:  # a forged file can make torch or the user's module raise any
         learning.bound, learning.algorithm = before
         reason = str(error).partition("\n")[0]
         if not isinstance(error, MetafleetError):
@@ -99,13 +100,13 @@ def load(path: Path, learning: Learning) -> None:
 
 
 def _read(path: Path) -> tuple[SavedHeader, Params]:
-    """Read a file whose digests are right."""
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - files alone need it
+    """Read a file and check its digests."""
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - only files need it
 
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             header = SavedHeader.from_text((file.metadata() or {}).get(_KEY, ""))
-            # clones: what the file holds goes when it is cut
+            # clones: the mapped memory becomes invalid if the file is truncated
             tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
     except FileNotFoundError as error:
         raise CheckpointError("it does not exist; expected a file of MetaLearner.save") from error
@@ -119,13 +120,13 @@ def _read(path: Path) -> tuple[SavedHeader, Params]:
 
 
 def _check_algorithm(header: SavedHeader, algorithm: Algorithm) -> None:
-    """Refuse a file that another algorithm learned, or other options of it."""
+    """Reject a file of another algorithm, or of the same one with other options."""
     if header.algorithm != algorithm.name:
         raise CheckpointError(
             f"it is of algorithm {header.algorithm!r:.40}, not of {algorithm.name!r}"
         )
     known = algorithm.options
-    # an option that came after the file was written has a default that changes nothing
+    # options added after the file was written have defaults that change nothing
     saved = parse_options(type(known), header.options, where="another version's learner")
     for field in dataclasses.fields(known):
         was, now = getattr(saved, field.name), getattr(known, field.name)
@@ -137,7 +138,7 @@ def _check_algorithm(header: SavedHeader, algorithm: Algorithm) -> None:
 
 
 def _restore(bound: Bound, header: SavedHeader, tensors: Params) -> None:
-    """Put the file's tensors where they belong; nothing is changed if one does not fit."""
+    """Copy the file's tensors into the learner; nothing is changed if one does not fit."""
     targets, moments = _targets(bound), parted(tensors, _OPTIMISER)
     names = tensors.keys() - named(_OPTIMISER, moments).keys()
     if names != targets.keys():
@@ -161,9 +162,9 @@ def _restore(bound: Bound, header: SavedHeader, tensors: Params) -> None:
 
 
 def _targets(bound: Bound) -> Params:
-    """Return the tensors that are learned, under their names in the file, where they live.
+    """Return the live learned tensors by their names in the file.
 
-    Those of complex numbers are seen as pairs of real ones: the format has no others.
+    Complex tensors are viewed as pairs of real numbers: the format has no complex dtype.
     """
     tensors = {
         **named("module", bound.binding.factory.function.module.state_dict()),

@@ -1,7 +1,7 @@
-"""What an outer optimiser keeps, as tensors and numbers of a file, and back.
+"""Conversion of an outer optimiser's state to the tensors and numbers of a file, and back.
 
-Tensors are named "<index>.<moment>": what is kept for the learned parameter of that index. Whether
-a file fits is found by trying: a copy of the optimiser takes it and does one step.
+Tensors are named "<index>.<moment>", where index is that of the learned parameter. To check that a
+file fits, a copy of the optimiser loads it and takes one step.
 """
 
 import copy
@@ -15,14 +15,14 @@ from metafleet.errors import CheckpointError
 from metafleet.params import Params
 
 _OF_SCHEDULES: Final = {"params", "initial_lr"}
-"""Keys of a group that say nothing of the optimiser: torch's schedules add the second."""
+"""Group keys that do not identify the optimiser; torch's schedulers add the second."""
 
 
 def split(optimiser: torch.optim.Optimizer) -> tuple[Params, dict[str, float]]:
-    """Return what the optimiser keeps for its parameters: tensors, and numbers.
+    """Return the optimiser's state per parameter: tensors, and numbers.
 
     Raises:
-        CheckpointError: it keeps something else.
+        CheckpointError: the state holds anything else.
     """
     tensors: Params = {}
     scalars: dict[str, float] = {}
@@ -36,15 +36,15 @@ def split(optimiser: torch.optim.Optimizer) -> tuple[Params, dict[str, float]]:
 
 
 def as_real(tensor: Tensor) -> Tensor:
-    """Return complex numbers as pairs of real ones [..., 2], in the same memory; others as is."""
+    """View a complex tensor as pairs of real numbers [..., 2]; return others unchanged."""
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def groups_of(optimiser: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """Return the optimiser's groups without their parameters, as JSON can hold them.
+    """Return the optimiser's groups without their parameters, as JSON-compatible values.
 
     Raises:
-        CheckpointError: JSON cannot.
+        CheckpointError: JSON cannot represent a value.
     """
     groups = optimiser.state_dict()["param_groups"]
     return [{key: _plain(key, v) for key, v in g.items() if key != "params"} for g in groups]
@@ -56,12 +56,12 @@ def restore(
     scalars: Mapping[str, float],
     groups: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Take back what ``split`` and ``groups_of`` gave.
+    """Restore the state that ``split`` and ``groups_of`` returned.
 
     Raises:
-        CheckpointError: it is of another optimiser, or this one cannot go on from it; nothing is
-            changed.
-        KeyError, ValueError: a name is none of ``split``.
+        CheckpointError: the state is of another optimiser, or this one cannot step with it; nothing
+            is changed.
+        KeyError, ValueError: a name does not have the form of ``split``.
     """
     own = groups_of(optimiser)
     known, found = ([sorted(g.keys() - _OF_SCHEDULES) for g in each] for each in (own, groups))
@@ -69,7 +69,7 @@ def restore(
         raise CheckpointError("it is of another outer optimiser; expected the same")
     saved = _joined(optimiser, tensors, scalars, groups)
     error = _error_after(optimiser, saved)
-    # a user's own class may not be made to be copied, which says nothing of the file
+    # a user's own class may not support copying; then the failure is not the file's fault
     if error is not None and _error_after(optimiser, optimiser.state_dict()) is None:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise CheckpointError(
@@ -85,7 +85,7 @@ def _joined(
     scalars: Mapping[str, float],
     groups: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Return what ``load_state_dict`` takes."""
+    """Return the argument of ``load_state_dict``."""
     params = dict(enumerate(param for group in optimiser.param_groups for param in group["params"]))
     state: dict[int, dict[str, Any]] = {}
     for name, value in (*tensors.items(), *scalars.items()):
@@ -103,21 +103,21 @@ def _joined(
 
 
 def _error_after(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> Exception | None:
-    """Return what goes wrong in one step of a copy that has this state; None if nothing does."""
+    """Return the error that a copy with this state raises in one step; None if it succeeds."""
     try:
         tried = copy.deepcopy(optimiser)
-        tried.load_state_dict(copy.deepcopy(state))  # torch would share its tensors
+        tried.load_state_dict(copy.deepcopy(state))  # torch would share the tensors
         for group in tried.param_groups:
             for param in group["params"]:
                 param.grad = torch.zeros_like(param)
         tried.step()
-    except Exception as error:  # torch, and users' own classes, raise any
+    except Exception as error:  # torch and users' own classes may raise any
         return error
     return None
 
 
 def _plain(key: str, value: Any) -> Any:
-    """Return a value that JSON can hold."""
+    """Convert a value to one that JSON can represent."""
     if isinstance(value, Tensor) and value.dim() == 0:
         return value.item()
     if isinstance(value, list | tuple):

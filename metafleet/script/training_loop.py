@@ -1,4 +1,4 @@
-"""Meta-learning from the losses of a training loop: batch after batch, task after task."""
+"""Meta-learning from the losses of a training loop."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -28,13 +28,13 @@ Steps = GradientSteps[StepOptions]
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A task under way; tensors without a graph, so that it can be copied.
+    """The current task; its tensors have no graph, so that it can be copied.
 
     Attributes:
-        first: what is learned, as it was when the task began.
+        first: learned parameters at the start of the task.
         fast: adapted parameters, and the optimiser's moments.
-        grads: of each batch so far, for the module's parameters.
-        losses: of each batch so far.
+        grads: gradient of each batch so far, for the module's parameters.
+        losses: loss of each batch so far.
     """
 
     first: Params
@@ -44,11 +44,11 @@ class _Task:
 
 
 class TrainingLoop:
-    """Takes losses; while a task is under way, the module holds its adapted parameters.
+    """Meta-trains from losses; during a task, the module holds the adapted parameters.
 
     Args:
-        learning: what is learned.
-        tasks_per_step: tasks whose meta-gradients make an outer step.
+        learning: the learned state.
+        tasks_per_step: number of tasks in an outer step.
     """
 
     def __init__(self, learning: Learning, *, tasks_per_step: int) -> None:
@@ -60,7 +60,7 @@ class TrainingLoop:
 
     @property
     def waiting(self) -> str:
-        """Whole tasks, and batches of the one under way, since the last outer step; "" if none."""
+        """Finished tasks and batches of the current one since the last outer step; "" if none."""
         n_batches = 0 if self._task is None else len(self._task.losses)
         n_tasks = len(self._query_losses)
         if not n_batches and not n_tasks:
@@ -69,12 +69,13 @@ class TrainingLoop:
         return f"{tasks} and " + ("1 batch" if n_batches == 1 else f"{n_batches} batches")
 
     def take(self, loss: Tensor) -> BatchStep:
-        """Make an inner step along the gradient of ``loss``, or end the task with it as its query.
+        """Take an inner step along the gradient of ``loss``, or end the task with it as query loss.
 
         Raises:
-            ConfigError: it is no scalar that depends on the module's parameters, or means nothing
-                to the learner, or the module is not such as was bound; nothing is changed.
-            NumericsError: it is not finite, or its gradient is not; the task is dropped.
+            ConfigError: the loss is not a scalar that depends on the module's parameters, the
+                learner needs more than losses, or the module changed since it was bound; nothing
+                is changed.
+            NumericsError: the loss or its gradient is not finite; the task is dropped.
         """
         bound = self._learning.bind_to_losses()
         learner = _steps_of(bound)
@@ -94,10 +95,10 @@ class TrainingLoop:
         return BatchStep(value, n_batches, False, None)
 
     def next_task(self, *, finish: bool) -> OuterStep | None:
-        """End the task under way: its last batch is its query; return the outer step, if any.
+        """End the current task, with its last batch as query; return the outer step, if any.
 
         Args:
-            finish: take the step with the tasks that ended, where they are too few for one.
+            finish: take the step even if fewer than ``tasks_per_step`` tasks have ended.
 
         Raises:
             NumericsError: the meta-gradient is not finite; the task is dropped.
@@ -106,21 +107,22 @@ class TrainingLoop:
         return self._stepped() if finish and self._query_losses else outer
 
     def drop_task(self) -> None:
-        """Forget the task under way; the module is at its initialisation."""
+        """Discard the current task, and reset the module to its initialisation."""
         with uninterrupted():
             if self._task is not None:
                 _write(self._learning.require_bound(), self._task.first)
             self._task = None
 
     def forget(self) -> None:
-        """Forget all tasks since the last outer step, and leave the module as it is."""
+        """Discard all tasks since the last outer step; the module is left unchanged."""
         self._task, self._sums, self._query_losses = None, {}, []
 
     def require_none(self) -> None:
-        """Refuse to mix a loop's tasks with episodes.
+        """Check that no task is pending, so that episodes may follow.
 
         Raises:
-            ConfigError: batches are under way, here or in another loop over the module.
+            ConfigError: this loop has pending batches, or another loop over the module is in a
+                task.
         """
         self._require_alone()
         if self.waiting:
@@ -131,7 +133,7 @@ class TrainingLoop:
             )
 
     def _require_alone(self) -> None:
-        """Refuse a module that holds the adapted parameters of another loop's task.
+        """Check that the module does not hold the adapted parameters of another loop's task.
 
         Raises:
             ConfigError: it does.
@@ -145,7 +147,7 @@ class TrainingLoop:
 
     @contextmanager
     def set_aside(self) -> Iterator[None]:
-        """Let the module hold its initialisation for a while."""
+        """Make the module hold its initialisation inside the context."""
         if self._task is None:
             yield
             return
@@ -169,10 +171,10 @@ class TrainingLoop:
             _write(bound, fast)
 
     def _end(self, task: _Task) -> OuterStep | None:
-        """Give the module its initialisation back, and step along the meta-gradient if it is time.
+        """Restore the module's initialisation, and take the outer step if enough tasks have ended.
 
-        The last batch is the query. Where it is the only one, MAML's gradient is that of plain
-        training, and Reptile follows that batch.
+        The last batch is the query. If it is the only batch, MAML's gradient is that of plain
+        training, and Reptile steps along that batch.
         """
         bound = self._learning.require_bound()
         learner = _steps_of(bound)
@@ -189,7 +191,7 @@ class TrainingLoop:
             return self._stepped() if len(self._query_losses) >= self._tasks_per_step else None
 
     def _add(self, grads: Params, query_loss: float) -> None:
-        """Count a task's meta-gradient towards the next outer step."""
+        """Add a task's meta-gradient to the next outer step."""
         if not _are_finite(grads):
             raise NumericsError(
                 f"outer step {self._learning.step + 1}: the meta-gradient of task "
@@ -225,7 +227,7 @@ class TrainingLoop:
 
 
 _LATEST: WeakKeyDictionary[nn.Module, "ref[TrainingLoop]"] = WeakKeyDictionary()
-"""Module -> the loop that began a task with it last."""
+"""Module -> the loop that last began a task with it."""
 
 
 def _are_finite(grads: Mapping[str, Tensor]) -> bool:
@@ -244,12 +246,12 @@ def _steps_of(bound: Bound) -> Steps:
 
 
 def _of_module(bound: Bound) -> dict[str, Tensor]:
-    """Return the module's learned parameters, where they live."""
+    """Return the module's live learned parameters."""
     return {name: v for name, v in bound.state.params.items() if name.startswith(PREFIX)}
 
 
 def _write(bound: Bound, values: Mapping[str, Tensor]) -> None:
-    """Let the module hold these values, all of them even where an interrupt comes."""
+    """Copy all these values into the module, even if an interrupt comes."""
     with uninterrupted(), torch.no_grad():
         for name, param in _of_module(bound).items():
             if name in values:
