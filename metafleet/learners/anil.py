@@ -1,4 +1,4 @@
-"""ANIL: almost no inner loop, only the head adapts."""
+"""ANIL (almost no inner loop): only the head adapts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ class AnilOptions(MamlOptions):
 
 
 class Anil(MamlSteps[AnilOptions]):
-    """MAML whose body keeps still while an episode adapts: features are reused.
+    """MAML with a body that stays fixed in the inner loop, so that features are reused.
 
-    With theta = (theta_1, ..., theta_l) by layer, only the last, the head, moves in the inner loop,
-    theta_l <- theta_l - alpha * d L_S(theta_1, ..., theta_l) / d theta_l; the outer loop learns all
-    layers. The body then sees the support set once, not once a step: its features are kept
-    beside the head and differentiated through.
+    With theta = (theta_1, ..., theta_l) by layer, the inner loop moves only the last layer, the
+    head: theta_l <- theta_l - alpha * d L_S(theta_1, ..., theta_l) / d theta_l. The outer loop
+    learns all layers. The body therefore sees the support set once, not once per step: its features
+    are kept with the head's parameters and differentiated through.
 
     Source: Raghu et al. 2020, arXiv:1909.09157, section 4.1; defaults from its Omniglot
     experiments.
@@ -40,7 +40,7 @@ class Anil(MamlSteps[AnilOptions]):
     still: ClassVar[frozenset[str]] = frozenset({_FEATURES})
 
     def check_batch_norm(self, mode: str) -> None:
-        """Refuse statistics for each step: the body takes none.
+        """Check that the mode keeps no statistics for each inner step: the body takes no steps.
 
         Raises:
             ConfigError: the mode is "per_step".
@@ -52,18 +52,18 @@ class Anil(MamlSteps[AnilOptions]):
             )
 
     def adapting(self, params: Params) -> Params:
-        """Return the head."""
+        """Return the parameters of the head."""
         return {name: params[name] for name in sorted(self.model.head & params.keys())}
 
     def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
-        """Return the head, and beside it the features of the support set."""
+        """Return the parameters of the head, and the features of the support set."""
         features = self.model.features(params, support.inputs, context.normalise)
         return self.adapting(params) | {_FEATURES: features}
 
     def support_loss(
         self, params: Params, fast: Params, support: ExampleSet, context: EpisodeContext
     ) -> Tensor:
-        """Return the mean loss of the head on the features at hand."""
+        """Return the mean loss of the head on the support features."""
         return self.loss(self.model.apply_head(fast, fast[_FEATURES]), support.targets)
 
     def outputs(
@@ -73,6 +73,6 @@ class Anil(MamlSteps[AnilOptions]):
         inputs: Mapping[str, Tensor],
         context: EpisodeContext,
     ) -> Tensor:
-        """Map inputs by the body and the adapted head."""
+        """Apply the body and the adapted head to the inputs."""
         features = self.model.features(params, inputs, context.normalise)
         return self.model.apply_head(fast, features)

@@ -33,7 +33,7 @@ class AnpOptions:
     Attributes:
         hidden: units of each layer and of the representations, >= 1, a multiple of ``heads``.
         heads: heads of the attention from queries to the support set, >= 1.
-        latent: units of the latent variable, >= 0; 0: the deterministic path alone.
+        latent: units of the latent variable, >= 0; 0 leaves only the deterministic path.
     """
 
     hidden: int = 128
@@ -48,7 +48,7 @@ class AnpOptions:
 
 
 class Latent(NamedTuple):
-    """A normal distribution of the latent variable, [latent] each."""
+    """A normal distribution of the latent variable; mean and spread are [latent]."""
 
     mean: Tensor
     spread: Tensor
@@ -58,10 +58,10 @@ class Anp(PairLearner[AnpOptions]):
     """A neural process whose queries attend to the support points near them.
 
     Deterministic path: r_i = h([x_i, y_i]), and a query reads r(x) = attention(q(x), q(x_i), r_i).
-    Latent path: z ~ q(z | C) = N(mean, spread) of the mean of another encoding, over the support
-    set C. Minimised is -log p(y | x, r(x), z) + KL(q(z | D) || q(z | C)) / n, z ~ q(z | D), with D
-    support and query set together, the negative evidence bound of n query points; a prediction
-    takes z at the mean of q(z | C). Classes are read as one-hot y.
+    Latent path: z ~ q(z | C) = N(mean, spread), computed from the mean of another encoding over the
+    support set C. Training minimises the negative evidence bound of n query points,
+    -log p(y | x, r(x), z) + KL(q(z | D) || q(z | C)) / n with z ~ q(z | D), where D is support and
+    query set together. Predictions use the mean of q(z | C) as z. Classes are one-hot y.
 
     Source: Kim et al. 2019, arXiv:1901.05761, eq. 2 and 3, figure 2, appendix A.
     """
@@ -70,7 +70,7 @@ class Anp(PairLearner[AnpOptions]):
     Options: ClassVar[type] = AnpOptions
 
     def init_state(self, seed: int) -> MetaState:
-        """Draw model, encoders, attention and decoder."""
+        """Draw the parameters of model, encoders, attention and decoder."""
         n_x, n_hidden, n_latent = self.n_inputs, self.options.hidden, self.options.latent
         n_pair = n_x + self.n_targets
         n_decoded = 2 * self.n_targets if self.is_regression else self.n_targets
@@ -96,7 +96,7 @@ class Anp(PairLearner[AnpOptions]):
     def objective(
         self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext
     ) -> tuple[Tensor, Tensor]:
-        """Return the negative evidence bound for each query point, and the means or logits."""
+        """Return the negative evidence bound per query point, and the means or logits."""
         known, targets, asked = self.embed(params, support, query.inputs, context)
         pairs = torch.cat([known, targets], dim=1)
         divergence, latent = pairs.new_zeros(()), None
@@ -137,7 +137,7 @@ class Anp(PairLearner[AnpOptions]):
         return dense(params, "decoder", torch.cat(parts, dim=1))
 
     def _latent(self, params: Params, pairs: Tensor) -> Latent:
-        """Return q(z | pairs): its order does not matter."""
+        """Return q(z | pairs), which does not depend on the order of the pairs."""
         pooled = dense(params, "latent", pairs).mean(dim=0)
         mean, raw = dense(params, "latent_out", torch.relu(pooled)).chunk(2)
         return Latent(mean, 0.1 + 0.9 * torch.sigmoid(raw))

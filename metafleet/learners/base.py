@@ -1,4 +1,4 @@
-"""What a learner is and gives: a gradient of an episode, a judgement, an adaptation."""
+"""The learner protocol and its results: meta-gradients, episode metrics and adaptations."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from metafleet.params import MetaState, Params, parted
 from metafleet.problem import Problem
 
 FAST: Final = "fast"
-"""The group of ``Adaptation.memory`` that holds adapted parameters."""
+"""The group in ``Adaptation.memory`` that holds the adapted parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeMetrics:
-    """How one episode went.
+    """The loss and accuracy of one episode.
 
     Attributes:
         loss: mean loss over the query set (cross-entropy in nats, or mean squared error).
-        accuracy: share of the query set classified rightly, in [0, 1]; None for regression.
+        accuracy: share of the query set classified correctly, in [0, 1]; None for regression.
     """
 
     loss: float
@@ -30,12 +30,12 @@ class EpisodeMetrics:
 
 @dataclass(frozen=True, slots=True)
 class MetaGradient:
-    """A *sum* over episodes, never a mean: sums can be added along a tree.
+    """A *sum* over episodes, not a mean, so that partial sums can be added along a tree.
 
     Attributes:
         grads: gradient of the query loss for each of ``MetaState.params``.
         buffers: batch statistics observed for each of ``MetaState.buffers``.
-        metrics: one for each episode, in order of episode.
+        metrics: one for each episode, in the order of the episodes.
     """
 
     grads: Params
@@ -44,12 +44,12 @@ class MetaGradient:
 
 
 class QueryGradient(NamedTuple):
-    """What an episode says about the state.
+    """The gradient of one episode, and the query loss and outputs it comes from.
 
     Attributes:
         grads: gradient for each of ``MetaState.params``.
-        loss: what was differentiated, a scalar.
-        outputs: of the query set: logits [n, n_way], or values [n, d].
+        loss: the scalar that was differentiated.
+        outputs: outputs for the query set: logits [n, n_way], or values [n, d].
     """
 
     grads: Params
@@ -58,7 +58,7 @@ class QueryGradient(NamedTuple):
 
 
 class EpisodeOutcome(NamedTuple):
-    """All that leaves one episode in meta-training; tensors alone, so that it can be mapped.
+    """Everything one episode returns in meta-training; only tensors, so that it can be mapped.
 
     Attributes:
         query: gradient, loss and outputs.
@@ -78,7 +78,8 @@ class Adaptation:
     Attributes:
         predict: inputs, modality -> [n, ...], to logits [n, n_way] or values [n, d]; may be called
             again and again.
-        memory: what it predicts from besides the state, as the learner's ``remember`` returned it.
+        memory: what ``predict`` needs in addition to the state, as the learner's ``remember``
+            returned it.
     """
 
     predict: Callable[[Mapping[str, Tensor]], Tensor]
@@ -86,16 +87,16 @@ class Adaptation:
 
     @property
     def fast(self) -> Params:
-        """The adapted parameters, of learners that adapt by inner steps; empty for others."""
+        """The adapted parameters; empty for learners without inner steps."""
         return parted(self.memory, FAST)
 
 
 class Learner(Protocol):
-    """A meta-learning algorithm bound to a model. Stateless: all state is passed in."""
+    """A meta-learning algorithm bound to a model. It is stateless: callers pass in all state."""
 
     @property
     def batch_norm(self) -> str:
-        """Whose statistics normalise whom, to print with every result; "none" without any."""
+        """The batch norm mode, which is printed with every result; "none" without batch norm."""
         ...
 
     def init_state(self, seed: int) -> MetaState:
@@ -111,7 +112,7 @@ class Learner(Protocol):
         ...
 
     def evaluate(self, state: MetaState, episode: Episode) -> EpisodeMetrics:
-        """Adapt to one episode and judge it on its query set."""
+        """Adapt to one episode's support set and evaluate on its query set."""
         ...
 
     def predict(
@@ -122,7 +123,7 @@ class Learner(Protocol):
 
 
 class LearnerClass(Learner, Protocol):
-    """What the registry holds: options, and a way to build from them."""
+    """A learner class as the registry holds it: its options, and how to build it from them."""
 
     Options: ClassVar[type]
 

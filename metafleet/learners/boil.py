@@ -20,11 +20,11 @@ class BoilOptions(MamlOptions):
 
 
 class Boil(MamlSteps[BoilOptions]):
-    """MAML whose head keeps still while an episode adapts: representations must change.
+    """MAML with a head that stays fixed in the inner loop, so that representations must change.
 
-    With theta = (theta_b, theta_h) of body and head, only the body moves in the inner loop,
-    theta_b <- theta_b - alpha * d L_S(theta_b, theta_h) / d theta_b, and theta_h <- theta_h - 0;
-    the outer loop learns both.
+    With theta = (theta_b, theta_h) for body and head, the inner loop moves only the body:
+    theta_b <- theta_b - alpha * d L_S(theta_b, theta_h) / d theta_b, and theta_h <- theta_h - 0.
+    The outer loop learns both.
 
     Source: Oh et al. 2021, arXiv:2008.08882, eq. 1 with alpha_h = 0; defaults from section 3.
     """
@@ -44,5 +44,5 @@ class Boil(MamlSteps[BoilOptions]):
         inputs: Mapping[str, Tensor],
         context: EpisodeContext,
     ) -> Tensor:
-        """Map inputs by the adapted body and theta_h."""
+        """Apply the adapted body and theta_h to the inputs."""
         return self.model.forward({**params, **fast}, inputs, context.normalise)

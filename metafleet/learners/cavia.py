@@ -26,9 +26,9 @@ class CaviaOptions(MamlOptions):
     """Options of ``Cavia``.
 
     Attributes:
-        n_context: context parameters phi, >= 1.
-        conditioning: "input": phi joins the inputs, as in regression; "film": phi scales and
-            shifts the channels of every layer, as in classification of images.
+        n_context: number of context parameters phi, >= 1.
+        conditioning: "input": phi is appended to the inputs, as the paper does for regression;
+            "film": phi scales and shifts the channels of every layer, as it does for images.
         inner_lr: step size alpha of the adaptation, > 0.
     """
 
@@ -43,7 +43,7 @@ class CaviaOptions(MamlOptions):
 
 
 class Cavia(MamlSteps[CaviaOptions]):
-    """Learn a network theta with context parameters phi, which alone adapt to an episode.
+    """Learn a network theta with context parameters phi; only phi adapts to an episode.
 
     phi_0 = 0, phi_{j+1} = phi_j - alpha * grad_phi L_S(phi_j, theta); the meta-gradient is
     d L_Q(phi_k, theta) / d theta.
@@ -57,13 +57,13 @@ class Cavia(MamlSteps[CaviaOptions]):
 
     @classmethod
     def build(cls, options: CaviaOptions, problem: Problem, make_model: ModelFactory) -> Self:
-        """Make a model that takes phi as a further input, or one whose layers phi modulates."""
+        """Make a model that takes phi as an extra input, or one whose layers phi modulates."""
         n_outputs = problem.fixed_outputs(name_of(cls))
         extra = {_INPUT: (options.n_context,)} if options.conditioning == "input" else None
         return cls(options, model=make_model(n_outputs, extra_inputs=extra), problem=problem)
 
     def init_state(self, seed: int) -> MetaState:
-        """Draw the network, and how phi acts on its layers."""
+        """Draw the network's parameters and, for "film", the map from phi to its layers."""
         state = super().init_state(seed)
         if self.options.conditioning == "input":
             return state
@@ -84,7 +84,7 @@ class Cavia(MamlSteps[CaviaOptions]):
         inputs: Mapping[str, Tensor],
         context: EpisodeContext,
     ) -> Tensor:
-        """Run the network under phi."""
+        """Apply the network, conditioned on phi, to the inputs."""
         phi = fast[_INPUT]
         if self.options.conditioning == "film":
             own = {name: value for name, value in params.items() if not name.startswith(_FILM)}

@@ -26,7 +26,7 @@ class CnpOptions:
     """Options of ``Cnp``.
 
     Attributes:
-        hidden: units of each hidden layer, and of the representation, >= 1.
+        hidden: units of each hidden layer and of the representation, >= 1.
         encoder_layers: linear layers of the encoder, >= 1.
         decoder_layers: linear layers of the decoder, >= 1.
     """
@@ -42,11 +42,11 @@ class CnpOptions:
 
 
 class Cnp(PairLearner[CnpOptions]):
-    """Encode each pair of the support set, take the mean, decode each query with it.
+    """Encode each pair of the support set, take the mean, and decode each query with it.
 
-    Regression: r = mean_i h([x_i, y_i]), (mu, sigma) = g([x, r]); minimised is -log N(y; mu,
-    sigma), and mu is the prediction. Classification: r_k = mean of h(x_i) over class k, and the
-    logits are g([x, r_1, ..., r_n]).
+    Regression: r = mean_i h([x_i, y_i]), (mu, sigma) = g([x, r]); training minimises
+    -log N(y; mu, sigma), and mu is the prediction. Classification: r_k = mean of h(x_i) over class
+    k, and the logits are g([x, r_1, ..., r_n]).
 
     Source: Garnelo et al. 2018, arXiv:1807.01613, eq. 1 to 4; classification in section 4.3; sizes
     of section 4.1.
@@ -56,7 +56,7 @@ class Cnp(PairLearner[CnpOptions]):
     Options: ClassVar[type] = CnpOptions
 
     def init_state(self, seed: int) -> MetaState:
-        """Draw model, encoder and decoder."""
+        """Draw the parameters of model, encoder and decoder."""
         n_x, n_y, n_hidden = self.n_inputs, self.n_targets, self.options.hidden
         n_decoded = 2 * n_y if self.is_regression else n_y
         n_encoder, n_decoder = self.options.encoder_layers, self.options.decoder_layers
@@ -70,14 +70,14 @@ class Cnp(PairLearner[CnpOptions]):
         return MetaState(params, self.model.init_buffers())
 
     def check_support(self, support: ExampleSet, n_way: int) -> None:
-        """Refuse a support set that lacks a class."""
+        """Check that the support set has every class."""
         if not self.is_regression:
             require_each_class(support.targets, n_way)
 
     def objective(
         self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext
     ) -> tuple[Tensor, Tensor]:
-        """Return the negative log likelihood of the query set, and its means or logits."""
+        """Return the negative log-likelihood of the query set, and its means or logits."""
         decoded = self._decoded(params, support, query.inputs, context)
         if not self.is_regression:
             return self.loss(decoded, query.targets), decoded

@@ -1,7 +1,7 @@
-"""What surrounds one episode while a learner computes it, and how that is differentiated.
+"""The context in which a learner computes one episode, and how the episode is differentiated.
 
-Autograd is faster where an episode is computed by itself; ``torch.func`` is what can be mapped over
-episodes (``vmap``) and traced. A learner calls whichever its context holds.
+Autograd is faster when episodes are computed one at a time; ``torch.func`` can be traced and mapped
+over episodes (``vmap``). The episode's context decides which of the two a learner uses.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from metafleet.params import Params
 _SUPPORT_LOSS = "support loss"
 
 Function = Callable[[Params], tuple[Tensor, Any]]
-"""Params -> (loss, anything made of tensors)."""
+"""Params -> (loss, any structure of tensors)."""
 
 
 class Differentiate(Protocol):
@@ -29,13 +29,13 @@ class Differentiate(Protocol):
     def __call__(
         self, function: Function, params: Mapping[str, Tensor], notes: Notes, *, create_graph: bool
     ) -> tuple[Params, Tensor, Any]:
-        """Return gradients (zeros where the loss does not depend), the loss, and what came with it.
+        """Return the gradients (zeros for parameters the loss does not use), the loss and aux.
 
         Args:
             function: params -> (loss, aux).
-            params: what to differentiate for.
-            notes: what ``function`` may note to.
-            create_graph: whether the gradients themselves are differentiated later.
+            params: the tensors to differentiate with respect to.
+            notes: where ``function`` may leave notes.
+            create_graph: whether the gradients themselves will be differentiated.
         """
         ...
 
@@ -43,10 +43,10 @@ class Differentiate(Protocol):
 def by_autograd(
     function: Function, params: Mapping[str, Tensor], notes: Notes, *, create_graph: bool
 ) -> tuple[Params, Tensor, Any]:
-    """Record the function, whatever the caller's grad mode is, and walk back."""
+    """Differentiate by autograd, whatever the caller's grad mode is."""
     with torch.enable_grad():
-        # a view is a variable of its own: values that come from one another, as a head made of
-        # prototypes comes from the body, are held fixed while another is varied
+        # Each view is an independent variable. Parameters may be computed from one another, as a
+        # head made of prototypes is from the body; this gives the partial derivative for each.
         leaves = {
             name: value.view_as(value) if value.requires_grad else value.detach().requires_grad_()
             for name, value in params.items()
@@ -67,14 +67,14 @@ def by_autograd(
 def by_functions(
     function: Function, params: Mapping[str, Tensor], notes: Notes, *, create_graph: bool
 ) -> tuple[Params, Tensor, Any]:
-    """Transform the function by ``torch.func.grad``; may run inside ``vmap`` and ``compile``."""
+    """Differentiate by ``torch.func.grad``; works inside ``vmap`` and ``compile``."""
     before = notes.take()
 
     def traced(own: Params) -> tuple[Tensor, Any]:
         loss, aux = function(own)
         return loss, (loss, aux, notes.take())
 
-    # a gradient nobody differentiates needs no record of how it came about
+    # a gradient that is not differentiated further needs no graph
     given = dict(params) if create_graph else {n: v.detach() for n, v in params.items()}
     grads, (loss, aux, noted) = torch.func.grad(traced, has_aux=True)(given)
     notes.put(before)
@@ -86,21 +86,21 @@ def by_functions(
 
 @dataclass(slots=True)
 class EpisodeContext:
-    """One episode's surroundings: its executor makes one for each.
+    """The context of one episode; the executor makes a new one for each episode.
 
     Attributes:
         n_way: number of classes; 0 for regression.
-        is_training: True in meta-training, False when judged or predicting.
+        is_training: True in meta-training, False in evaluation and prediction.
         norm: the batch norm of this episode.
-        notes: what is said on the side, ``norm``'s statistics among it.
-        variant: what the learner's ``variant`` gave for this outer step, "" when judged.
-        schedule: what the learner's ``schedule`` gave for this outer step, empty when judged.
-        drawn: what the learner's ``draw`` gave for this episode.
-        differentiate: how gradients are taken.
-        normalise: what normalises the forward pass at hand. ``InnerLoopLearner`` sets it to the
-            support set's during inner steps and to the query set's afterwards.
+        notes: side outputs of the computation, including the statistics from ``norm``.
+        variant: what the learner's ``variant`` returned for this outer step; "" in evaluation.
+        schedule: what the learner's ``schedule`` returned for this outer step; empty in evaluation.
+        drawn: what the learner's ``draw`` returned for this episode.
+        differentiate: how gradients are computed.
+        normalise: the batch norm of the current forward pass. ``InnerLoopLearner`` sets it to that
+            of the support set during inner steps and to that of the query set afterwards.
         is_traced: True while ``vmap`` or a compiler runs the learner.
-        seed: of what ``recall`` draws, by what is remembered alone.
+        seed: seed of the draws in ``recall``, which has only the remembered tensors.
     """
 
     n_way: int
@@ -125,10 +125,10 @@ class EpisodeContext:
         *,
         create_graph: bool,
     ) -> tuple[Params, Tensor]:
-        """Return the gradient of ``loss_fn`` at ``params``, zeros where it does not depend, and it.
+        """Return the gradient of ``loss_fn`` at ``params``, and the loss.
 
-        May be nested, in other calls of it too. With ``create_graph`` the gradient can itself be
-        differentiated; without, it is a constant.
+        The gradient is zero for parameters that the loss does not use. Calls may be nested. With
+        ``create_graph`` the gradient can itself be differentiated; otherwise it is a constant.
         """
         grads, loss, _ = self.grad_aux(
             lambda own: (loss_fn(own), ()), params, create_graph=create_graph
@@ -142,26 +142,26 @@ class EpisodeContext:
         *,
         create_graph: bool,
     ) -> tuple[Params, Tensor, Any]:
-        """Do as ``grad`` for a function that returns (loss, aux), and return aux as well.
+        """Like ``grad``, for a function that returns (loss, aux); return aux as well.
 
-        Tensors that leave the function do so by ``aux`` alone; aux is a tensor, or tuples, lists
-        and dicts of them.
+        All other tensors that leave the function must be in ``aux``: a tensor, or tuples, lists and
+        dicts of tensors.
         """
         return self.differentiate(function, params, self.notes, create_graph=create_graph)
 
     def note_support_loss(self, loss: Tensor) -> None:
-        """Remember an inner step's loss, to be refused afterwards if it is not finite."""
+        """Record an inner step's loss; it is checked for finiteness after the adaptation."""
         self.notes.add(_SUPPORT_LOSS, loss)
 
     def support_losses(self) -> list[Tensor]:
-        """Return the noted losses, a scalar for each inner step."""
+        """Return the recorded losses, a scalar for each inner step."""
         return list(self.notes.values(_SUPPORT_LOSS))
 
     def enter_step(self, index: int) -> None:
-        """Surround inner step ``index`` with the support set's batch norm.
+        """Prepare inner step ``index``: use the support set's batch norm.
 
         Raises:
-            StaleError: nobody waits for the result any more.
+            StaleError: the result is no longer needed.
         """
         if not self.is_traced:
             stop_if_unwanted()

@@ -1,4 +1,4 @@
-"""Embedding an episode: the same batch norm for support and query."""
+"""Embed an episode with the same batch norm for support and query set."""
 
 from collections.abc import Mapping
 
@@ -18,17 +18,18 @@ def embed_episode(
     inputs: Mapping[str, Tensor],
     context: EpisodeContext,
 ) -> tuple[Tensor, Tensor]:
-    """Embed the support set, [n_support, d], and ``inputs``, [n, d].
+    """Return the embeddings of the support set, [n_support, d], and of ``inputs``, [n, d].
 
-    They are one batch, as in Snell's code: distances between them only mean something when both
-    are normalised alike. With batch norm "support", the support set's statistics normalise both.
+    Both are embedded in one batch, as in Snell's code: distances between them are meaningful only
+    if both are normalised alike. With batch norm "support", the support set's statistics normalise
+    both.
 
     Args:
         model: a network without a head.
-        params: its parameters.
+        params: the network's parameters.
         support: the support set.
         inputs: modality -> [n, ...].
-        context: of the episode.
+        context: the episode's context.
     """
     norm = context.norm
     if norm.needs_support_pass:

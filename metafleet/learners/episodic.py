@@ -1,8 +1,8 @@
 """The base of learners whose episode is a pure function of their state.
 
-A subclass writes what an episode computes. How it is computed (by itself, mapped over many, traced,
-with constant memory) is decided elsewhere and given by the ``EpisodeContext``. An example stands in
-docs/how-to/learners.md.
+A subclass defines what an episode computes. How it is computed (one at a time, mapped over many
+episodes, traced, in constant memory) is up to the executor, which passes an ``EpisodeContext``. For
+an example see docs/how-to/learners.md.
 """
 
 from abc import ABC, abstractmethod
@@ -41,17 +41,17 @@ OptionsT = TypeVar("OptionsT")
 
 
 class EpisodicLearner(ABC, Generic[OptionsT]):
-    """A learner bound to a model; a ``Learner`` once a subclass says what an episode computes.
+    """A learner bound to a model; a ``Learner`` once a subclass defines what an episode computes.
 
-    ``query_outputs`` must be written. ``objective`` is what is differentiated, by default the mean
-    loss of the query outputs; ``meta_gradient`` says otherwise where the meta-gradient is no
-    derivative. All are functions of their arguments alone: no state is kept, no global generator
-    moves, nothing is written in place, and Python does not branch on the value of a tensor.
+    Subclasses must implement ``query_outputs``. They may override ``objective``, the function that
+    is differentiated (by default the mean loss of the query outputs), and ``meta_gradient``, if the
+    meta-gradient is not a derivative. These methods must depend only on their arguments: they keep
+    no state, use no global generator, write nothing in place, and do not branch on tensor values.
 
     Attributes:
         Options: the learner's options, a frozen dataclass.
-        is_traceable: False for a learner that breaks the last rule: its episodes are then always
-            computed one by one, by autograd.
+        is_traceable: False for a learner that branches on tensor values: its episodes are always
+            computed one at a time, by autograd.
 
     Args:
         options: an instance of ``Options``.
@@ -70,7 +70,7 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
 
     @classmethod
     def build(cls, options: OptionsT, problem: Problem, make_model: ModelFactory) -> Self:
-        """Give the model a head as wide as the problem, which must be so in every split.
+        """Make a model whose head has the problem's width, which must be the same in all splits.
 
         Raises:
             ConfigError: the options do not fit the data.
@@ -85,11 +85,11 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
 
     @property
     def is_regression(self) -> bool:
-        """True when targets are real values, not classes."""
+        """Whether the targets are real values rather than classes."""
         return self.problem.is_regression
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy of logits, the mean squared error, or the problem's own."""
+        """Return the problem's loss; by default mean cross-entropy or mean squared error."""
         if self.problem.loss is not None:
             return self.problem.loss(outputs, targets)
         return mean_loss(outputs, targets, is_regression=self.is_regression)
@@ -107,14 +107,14 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
     def objective(
         self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext
     ) -> tuple[Tensor, Tensor]:
-        """Return what meta-training minimises, a scalar, and the query outputs it came from."""
+        """Return the scalar that meta-training minimises, and the query outputs."""
         outputs = self.query_outputs(params, support, query.inputs, context)
         return self.loss(outputs, query.targets), outputs
 
     def meta_gradient(
         self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext
     ) -> QueryGradient:
-        """Differentiate ``objective`` for ``params``; ``grads`` has a tensor for each of them."""
+        """Differentiate ``objective``; ``grads`` has a tensor for each of ``params``."""
         grads, loss, outputs = context.grad_aux(
             lambda own: self.objective(own, support, query, context), params, create_graph=False
         )
@@ -125,38 +125,38 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         return MetaState(self.model.init_params(seed), self.model.init_buffers())
 
     def variant(self, step: int) -> str:
-        """Name the computation that meta-training does in outer step ``step``.
+        """Return a name for the computation that meta-training does in outer step ``step``.
 
-        For what changes the computation itself, such as first order in the beginning; each name may
-        be compiled once. Comes back as ``context.variant``.
+        Override this if the computation itself changes with the step, for example if the first
+        steps are first order. Each name may be compiled once. ``context.variant`` holds the name.
         """
         return ""
 
     def schedule(self, step: int) -> Params:
         """Return numbers that change with the outer step, as small float32 tensors on the CPU.
 
-        Come back as ``context.schedule``, in meta-training alone.
+        ``context.schedule`` holds them, in meta-training only.
         """
         return {}
 
     def draw(self, rng: CounterRng, n_support: int, n_query: int) -> Params:
-        """Draw what is random in an episode; comes back as ``context.drawn``.
+        """Draw an episode's random numbers; ``context.drawn`` holds them.
 
-        Shapes depend on the arguments alone. In a prediction ``rng`` is the same each time.
+        Their shapes may depend only on the arguments. Every prediction gets the same ``rng``.
         """
         return {}
 
     def check_support(self, support: ExampleSet, n_way: int) -> None:
-        """Refuse a support set that cannot be adapted to; may look at values.
+        """Check that the learner can adapt to a support set; may look at tensor values.
 
         Raises:
-            DataError: says why.
+            DataError: it cannot; the message gives the reason.
         """
 
     def remember(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
-        """Adapt, and return what ``recall`` needs of it as tensors: by default, the support set.
+        """Adapt, and return the tensors that ``recall`` needs: by default, the support set.
 
-        Whoever writes one of the two writes the other.
+        A subclass that overrides one of the two must override the other.
         """
         return keep_support(support)
 
@@ -167,7 +167,7 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         inputs: Mapping[str, Tensor],
         context: EpisodeContext,
     ) -> Tensor:
-        """Predict ``inputs`` by what ``remember`` returned, as ``query_outputs`` does."""
+        """Predict ``inputs`` from what ``remember`` returned, as ``query_outputs`` does."""
         support, inputs = alike(kept_support(memory), inputs)
         n_query = len(next(iter(inputs.values())))
         context.drawn = self._drawn(context.seed, support, n_query)
@@ -175,16 +175,16 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
 
     @property
     def n_classes(self) -> int | None:
-        """Return how many classes an episode must have, None where any number will do."""
+        """Return how many classes an episode must have; None if any number is allowed."""
         if self.is_regression:
             return None
         return self.problem.fixed_outputs(name_of(type(self)))
 
     def check_batch_norm(self, mode: str) -> None:
-        """Refuse a batch norm mode that makes no sense here.
+        """Check that the learner supports a batch norm mode.
 
         Raises:
-            ConfigError: names the mode.
+            ConfigError: it does not; names the mode.
         """
         if mode == "per_step":
             raise ConfigError(
@@ -192,21 +192,21 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
                 "expected another mode, such as 'running'"
             )
 
-    # how an episode is executed
+    # execution of an episode
 
     def episode_gradient(self, state: MetaState, episode: Episode) -> MetaGradient:
-        """Adapt to one episode and differentiate, by autograd.
+        """Adapt to one episode and differentiate its objective by autograd.
 
         Raises:
             NumericsError: a loss or gradient is not finite.
         """
         self.check_support(episode.support, episode.n_way)
-        with torch.no_grad():  # what is to be recorded, ``context.grad`` records
+        with torch.no_grad():  # ``context.grad`` records what it differentiates
             outcome = self.compute(state.params, episode, self.training_context(state, episode))
         return self.finish(outcome, episode)
 
     def evaluate(self, state: MetaState, episode: Episode) -> EpisodeMetrics:
-        """Adapt to one episode and judge it on its query set.
+        """Adapt to one episode's support set and evaluate on its query set.
 
         Raises:
             NumericsError: a loss is not finite.
@@ -232,16 +232,16 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
     def adapt(
         self, state: MetaState, support: ExampleSet, n_way: int, *, seed: int = 0
     ) -> Adaptation:
-        """Adapt to ``support``, to predict more than once.
+        """Adapt to ``support`` once, for any number of predictions.
 
         Args:
-            state: what was learned; must not be changed afterwards.
-            support: the support set; must not be changed either, where ``remember`` returns it.
-            n_way: its classes; 0 for regression.
-            seed: of what is drawn.
+            state: the trained state; must not be changed afterwards.
+            support: the support set; must not be changed afterwards if ``remember`` returns it.
+            n_way: number of classes; 0 for regression.
+            seed: seed for ``draw``.
 
         Raises:
-            DataError: the support set cannot be adapted to.
+            DataError: the learner cannot adapt to the support set.
             NumericsError: a support loss is not finite.
         """
         self.check_support(support, n_way)
@@ -262,10 +262,10 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         *,
         seed: int = 0,
     ) -> Tensor:
-        """Predict ``inputs`` by what ``adapt`` left, with its state, ``n_way`` and seed.
+        """Predict ``inputs`` from the memory of ``adapt``, with the same state, n_way and seed.
 
-        Outputs may differ from those of ``predict`` by rounding: where the support set is not
-        computed again, sums are grouped in another way.
+        Outputs may differ from those of ``predict`` by rounding: without the support set in the
+        same computation, sums are grouped differently.
 
         Raises:
             NumericsError: a support loss is not finite.
@@ -277,12 +277,12 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         return outputs
 
     def compute(self, params: Params, episode: Episode, context: EpisodeContext) -> EpisodeOutcome:
-        """Compute one episode of meta-training: pure, of tensors alone, nothing is checked."""
+        """Compute one episode of meta-training: a pure function of tensors, without checks."""
         query = self.meta_gradient(params, episode.support, episode.query, context)
         return EpisodeOutcome(query, context.support_losses(), context.norm.statistics())
 
     def finish(self, outcome: EpisodeOutcome, episode: Episode) -> MetaGradient:
-        """Refuse what is not finite and judge the query outputs.
+        """Check that losses and gradients are finite, and compute the metrics.
 
         Raises:
             NumericsError: a loss or gradient is not finite.
@@ -299,16 +299,17 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         return MetaGradient(apart(query.grads), outcome.statistics, (metrics,))
 
     def require_finite(self, support_losses: list[Tensor]) -> None:
-        """Refuse an adaptation that diverged.
+        """Check that the adaptation did not diverge.
 
         Raises:
             NumericsError: a support loss is not finite; names the inner step.
         """
-        # looked at once and not at each step: what diverged stays so, and GPUs need not wait
+        # One check at the end is enough, because a diverged adaptation stays non-finite. A check at
+        # each step would make the GPU wait.
         require_finite_losses(support_losses, inner_lr=getattr(self.options, "inner_lr", None))
 
     def training_context(self, state: MetaState, episode: Episode) -> EpisodeContext:
-        """Make the surroundings of one episode of meta-training, for autograd."""
+        """Make the context of one episode of meta-training, for autograd."""
         notes = Notes()
         return EpisodeContext(
             n_way=episode.n_way,
@@ -323,13 +324,13 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
     def judging_context(
         self, state: MetaState, support: ExampleSet, n_way: int, *, n_query: int, seed: int
     ) -> EpisodeContext:
-        """Make the surroundings of a prediction."""
+        """Make the context of a prediction or an evaluation."""
         context = self._context(state, n_way, seed=seed)
         context.drawn = self._drawn(seed, support, n_query)
         return context
 
     def _context(self, state: MetaState, n_way: int, *, seed: int) -> EpisodeContext:
-        """Surround what is not training; nothing is drawn yet."""
+        """Make the context of a prediction, without its random draws."""
         notes = Notes()
         norm = EpisodeNorm(self.batch_norm, state.buffers, is_training=False, notes=notes)
         return EpisodeContext(n_way=n_way, is_training=False, norm=norm, notes=notes, seed=seed)
@@ -352,11 +353,11 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         return outputs
 
     def schedule_for(self, episode: Episode) -> Params:
-        """Return the schedule of an episode's outer step, where and as precise as the episode."""
+        """Return the schedule of an episode's outer step, on the episode's device, in its dtype."""
         return _like(self.schedule(episode.step), episode.support)
 
     def drawn_for(self, episode: Episode) -> Params:
-        """Return what is drawn for an episode of meta-training."""
+        """Return the random draws of an episode of meta-training."""
         return self._drawn(episode.seed, episode.support, len(episode.query))
 
     def _drawn(self, seed: int, support: ExampleSet, n_query: int) -> Params:
@@ -364,7 +365,7 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
 
 
 def _like(tensors: Mapping[str, Tensor], support: ExampleSet) -> Params:
-    """Move to where the support set is, floats to its precision."""
+    """Move tensors to the support set's device, and floats to its dtype."""
     example: Any = next(iter(support.inputs.values()))
     return {
         name: value.to(example.device, example.dtype if value.is_floating_point() else None)

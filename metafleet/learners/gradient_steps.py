@@ -29,11 +29,11 @@ OptionsT = TypeVar("OptionsT", bound="StepOptions")
 
 @dataclass(frozen=True, slots=True)
 class StepOptions(InnerOptimiserOptions):
-    """How many inner steps there are, and what follows their gradients.
+    """The number of inner steps, and the optimiser that takes them.
 
     Attributes:
         inner_steps: gradient steps of the adaptation in meta-training, 1 to a million.
-        inner_steps_eval: gradient steps when judged; None for ``inner_steps``.
+        inner_steps_eval: gradient steps in evaluation; None for ``inner_steps``.
     """
 
     inner_steps: int = 1
@@ -47,17 +47,16 @@ class StepOptions(InnerOptimiserOptions):
 
 
 class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
-    """Differentiates the support loss for the fast parameters, and moves them along.
+    """A learner that moves its fast parameters along the gradient of the support loss.
 
-    The way to move is an option, ``inner_optimiser``; what an optimiser remembers from step to step
-    goes with the fast parameters.
+    The option ``inner_optimiser`` selects the update rule. An optimiser's moments are stored among
+    the fast parameters.
 
     Attributes:
-        still: names of fast parameters that no step moves, such as features computed once.
-        takes_losses: True for a learner that is nothing but steps along the gradients of losses of
-            the model's own parameters, so that a training loop can give it the losses. Must be said
-            by each class itself.
-        least_steps: inner steps without which a task teaches nothing.
+        still: names of fast parameters that no step moves, for example features computed once.
+        takes_losses: True for a learner that only takes gradient steps on losses of the model's own
+            parameters, so that a training loop can pass it the losses. Each class must set it.
+        least_steps: the number of inner steps below which a task gives no meta-gradient.
     """
 
     still: ClassVar[frozenset[str]] = frozenset()
@@ -74,11 +73,11 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
             )
 
     def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
-        """Return the first fast parameters: by default, those that adapt."""
+        """Return the initial fast parameters: by default, the parameters that adapt."""
         return self.adapting(params)
 
     def n_steps(self, *, is_training: bool) -> int:
-        """Return the steps of meta-training, or those of evaluation."""
+        """Return the number of steps in meta-training, or in evaluation."""
         in_training = self.options.inner_steps
         return in_training if is_training else self.options.inner_steps_eval or in_training
 
@@ -112,11 +111,11 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
 
     @property
     def optimiser(self) -> InnerOptimiser | None:
-        """What follows the gradients; None for gradient descent itself."""
+        """The optimiser of the inner steps; None for plain gradient descent."""
         return InnerOptimiser.of(self.options)
 
     def adapting(self, params: Params) -> Params:
-        """Return those of ``params`` that inner steps move: by default, all."""
+        """Return the parameters that inner steps move: by default, all of ``params``."""
         return params
 
     @abstractmethod
@@ -126,7 +125,7 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
     def slope(
         self, params: Params, fast: Params, grads: Mapping[str, Tensor]
     ) -> Mapping[str, Tensor]:
-        """Return what is followed in place of the gradients: by default, they themselves."""
+        """Return the direction to descend: by default, the gradients."""
         return grads
 
     def moved(
@@ -135,10 +134,10 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
         """Return the fast parameters after inner step ``index``, given their ``grads``.
 
         Args:
-            params: of the state.
-            fast: those that move, and the optimiser's moments from the second step on.
-            grads: for each of those that move.
-            index: of the step, from 0.
+            params: parameters of the state.
+            fast: the parameters that move and, from the second step on, the optimiser's moments.
+            grads: a gradient for each parameter that moves.
+            index: index of the step, from 0.
         """
         theta = without_moments(fast)
         slope = with_decay(self.options, theta, self.slope(params, theta, grads))
@@ -153,13 +152,14 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
         fast: Params,
         grads: Mapping[str, Tensor],
     ) -> Params:
-        """Return the first-order meta-gradient of a task that a training loop went through.
+        """Return the first-order meta-gradient of a task that ran in a training loop.
 
         Args:
-            params: of the state; leaves, from which ``fast`` was made by ``moved`` along constants.
+            params: parameters of the state, as leaves; ``moved`` computed ``fast`` from them with
+                constant gradients.
             fast: adapted parameters.
-            grads: gradient of the query loss for each of the model's parameters, those in ``fast``
-                at their adapted values.
+            grads: gradient of the query loss for each of the model's parameters; for those in
+                ``fast``, at their adapted values.
         """
         with torch.enable_grad():
             total = dot(fast, grads)
@@ -170,7 +170,7 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
         still = {name: grad for name, grad in grads.items() if name not in fast}
         return whole | {name: whole[name] + grad for name, grad in still.items()}
 
-    # moments are for steps alone
+    # only inner steps use the moments
 
     def adapted(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
         """Return the fast parameters after all inner steps."""
@@ -184,5 +184,5 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
         inputs: Mapping[str, Tensor],
         context: EpisodeContext,
     ) -> Tensor:
-        """Map inputs by fast parameters, normalised as a query set."""
+        """Apply the adapted model to ``inputs``, normalised as a query set."""
         return super().adapted_outputs(params, without_moments(fast), support, inputs, context)

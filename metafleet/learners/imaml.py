@@ -22,10 +22,10 @@ class ImamlOptions(MamlOptions):
 
     Attributes:
         inner_lr: step size alpha of the adaptation, > 0.
-        proximity: lambda, how strongly the adapted parameters are held to where they began, > 0.
+        proximity: lambda, how strongly the adapted parameters are held near their start, > 0.
         cg_steps: steps of the conjugate gradient method, >= 1.
-        first_order: must be false: implicit gradients look at no step of the adaptation.
-        inner_weight_decay: must be 0: ``proximity`` holds the parameters.
+        first_order: must be false: implicit gradients do not differentiate the adaptation's steps.
+        inner_weight_decay: must be 0: ``proximity`` regularises the parameters.
     """
 
     inner_steps: int = 16
@@ -45,9 +45,9 @@ class ImamlOptions(MamlOptions):
 class Imaml(MamlSteps[ImamlOptions]):
     """Learn theta such that the solution of a proximal problem near it fits the query set.
 
-    phi = argmin L_S(phi) + lambda / 2 |phi - theta|^2, by gradient steps; the meta-gradient is
-    (I + H / lambda)^-1 grad L_Q(phi), H the Hessian of L_S at phi, by conjugate gradients. Memory
-    does not grow with the number of inner steps.
+    Gradient steps find phi = argmin L_S(phi) + lambda / 2 |phi - theta|^2. Conjugate gradients find
+    the meta-gradient (I + H / lambda)^-1 grad L_Q(phi), where H is the Hessian of L_S at phi.
+    Memory does not grow with the number of inner steps.
 
     Source: Rajeswaran et al. 2019, arXiv:1909.04630, eq. 3 and 6, algorithms 1 and 2; defaults of
     the authors' Omniglot experiments.
@@ -57,7 +57,7 @@ class Imaml(MamlSteps[ImamlOptions]):
     Options: ClassVar[type] = ImamlOptions
 
     def is_first_order(self, context: EpisodeContext) -> bool:
-        """Return True: no step is differentiated."""
+        """Return True: the inner steps are not differentiated."""
         return True
 
     def slope(
@@ -70,7 +70,7 @@ class Imaml(MamlSteps[ImamlOptions]):
     def meta_gradient(
         self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext
     ) -> QueryGradient:
-        """Adapt, differentiate the query loss there, and solve for the meta-gradient."""
+        """Adapt, differentiate the query loss at phi, and solve for the meta-gradient."""
         phi = self.adapted(params, support, context)
 
         def query_loss(own: Params) -> tuple[Tensor, Tensor]:
@@ -82,7 +82,7 @@ class Imaml(MamlSteps[ImamlOptions]):
         again = self._again(phi, context)
 
         def curved(direction: Params) -> Params:
-            """Return (I + H / lambda) times ``direction``; H is of one function, whatever draws."""
+            """Return (I + H / lambda) times ``direction``; random draws are the same each time."""
             again()
             products = self._hessian_product(params, phi, direction, support, context)
             return {n: d + products[n] / self.options.proximity for n, d in direction.items()}
@@ -92,9 +92,9 @@ class Imaml(MamlSteps[ImamlOptions]):
         return QueryGradient(solved, loss, outputs)
 
     def _again(self, phi: Params, context: EpisodeContext) -> Callable[[], None]:
-        """Return what sets all that a model hides to what it is now."""
+        """Return a function that restores the model's hidden state to its current value."""
         if context.is_traced or not phi:
-            return lambda: None  # nothing may be hidden there
+            return lambda: None  # a traced model has no hidden state
         hidden = HiddenState(self, devices=[next(iter(phi.values())).device])
         now = hidden.capture()
         return lambda: hidden.restore(now)
@@ -124,8 +124,8 @@ class Imaml(MamlSteps[ImamlOptions]):
         rest, direction, size = given, given, dot(given, given)
         for _ in range(self.options.cg_steps):
             image = curved(direction)
-            # a solution found early leaves no way to go; where the problem curves down, going on
-            # would lead away from the solution
+            # Stop if the residual is zero, because the solution is exact. Stop also at negative
+            # curvature, where a further step would lead away from the solution.
             curvature = dot(direction, image)
             rate = torch.where(curvature > 0.0, size / curvature, 0.0)
             x = {n: v + rate * direction[n] for n, v in x.items()}

@@ -20,23 +20,24 @@ OptionsT = TypeVar("OptionsT")
 
 
 class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
-    """A learner that turns its parameters into *fast* ones and moves those step by step.
+    """A learner that derives *fast* parameters from its parameters and moves them in inner steps.
 
-    A subclass writes ``n_steps`` and ``inner_step``, and perhaps ``start``, ``outputs`` and
-    ``step_weights``. Fast parameters are tensors by name: the model's own, some of them, or others.
-    An episode is start, inner_step 0, 1, ..., outputs; ``context.normalise`` is the support set's
-    batch norm during the steps and the query set's afterwards.
+    A subclass implements ``n_steps`` and ``inner_step``, and optionally overrides ``start``,
+    ``outputs`` and ``step_weights``. Fast parameters are tensors by name: all or some of the
+    model's parameters, or others. An episode calls start, then inner_step 0, 1, ..., then outputs.
+    ``context.normalise`` is the support set's batch norm during the steps and the query set's
+    afterwards.
 
     Attributes:
-        reads_targets: True for a learner that does more with targets than to give them to the loss,
-            so that no example of a support set can be left out by it.
+        reads_targets: True for a learner that uses targets for more than the loss, so that a loss
+            cannot exclude examples of a support set.
     """
 
     reads_targets: ClassVar[bool] = False
 
     @abstractmethod
     def n_steps(self, *, is_training: bool) -> int:
-        """Return how many inner steps there are, >= 1, in meta-training or otherwise."""
+        """Return the number of inner steps, >= 1, in meta-training or in evaluation."""
 
     @abstractmethod
     def inner_step(
@@ -50,7 +51,7 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         """Return the fast parameters after inner step ``index``, counted from 0."""
 
     def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
-        """Return the first fast parameters: by default, all of ``params``."""
+        """Return the initial fast parameters: by default, all of ``params``."""
         return params
 
     def outputs(
@@ -64,9 +65,9 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         return self.model.forward(fast, inputs, context.normalise)
 
     def step_weights(self, context: EpisodeContext) -> Tensor | None:
-        """Return the weight of the query loss after each inner step, [n_steps]; None: the last's.
+        """Return the weight of the query loss after each inner step, [n_steps].
 
-        Asked for in meta-training alone.
+        None: only the loss after the last step counts. Called in meta-training only.
         """
         return None
 
@@ -78,10 +79,10 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         *,
         create_graph: bool,
     ) -> Params:
-        """Differentiate a support loss for ``fast``, and note the loss as this inner step's.
+        """Differentiate a support loss for ``fast``, and record the loss of this inner step.
 
         Raises:
-            ConfigError: there is nothing to differentiate for.
+            ConfigError: there are no parameters to adapt.
         """
         self.require_some(fast)
         grads, loss = context.grad(loss_fn, fast, create_graph=create_graph)
@@ -89,10 +90,10 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         return grads
 
     def require_some(self, adapted: Params) -> None:
-        """Refuse to adapt nothing, as with a user's module whose parameters are frozen.
+        """Check that there are parameters to adapt; a user's module may have frozen all of them.
 
         Raises:
-            ConfigError: there are no parameters.
+            ConfigError: there are none.
         """
         if not adapted:
             raise ConfigError(
@@ -104,17 +105,17 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
     def support_loss(
         self, params: Params, fast: Params, support: ExampleSet, context: EpisodeContext
     ) -> Tensor:
-        """Return the mean loss of the support set's outputs."""
+        """Return the mean loss on the support set."""
         return self.loss(self.outputs(params, fast, support.inputs, context), support.targets)
 
-    # what a subclass need not know
+    # internals that subclasses rarely override
 
     def init_state(self, seed: int) -> MetaState:
         """Draw the model's parameters."""
         return MetaState(self.model.init_params(seed), self.init_buffers())
 
     def init_buffers(self) -> Params:
-        """Return the model's buffers, with a row for each inner step where batch norm asks."""
+        """Return the model's buffers; batch norm "per_step" has a row for each inner step."""
         buffers = self.model.init_buffers()
         if self.batch_norm != "per_step":
             return buffers
@@ -122,7 +123,7 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         return {name: value.expand(rows, *value.shape).clone() for name, value in buffers.items()}
 
     def check_batch_norm(self, mode: str) -> None:
-        """Take every mode."""
+        """Accept every mode."""
 
     def query_outputs(
         self,
@@ -131,14 +132,14 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         inputs: Mapping[str, Tensor],
         context: EpisodeContext,
     ) -> Tensor:
-        """Adapt to ``support`` and map ``inputs``."""
+        """Adapt to ``support`` and apply the adapted model to ``inputs``."""
         fast = self.adapted(params, support, context)
         return self.adapted_outputs(params, fast, support, inputs, context)
 
     def objective(
         self, params: Params, support: ExampleSet, query: ExampleSet, context: EpisodeContext
     ) -> tuple[Tensor, Tensor]:
-        """Return the query loss after the last inner step, or a weighted sum over all of them."""
+        """Return the query loss after the last inner step, or a weighted sum over all steps."""
         weights = self.step_weights(context)
         if weights is None:
             return super().objective(params, support, query, context)
@@ -158,7 +159,7 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         return fast
 
     def begin(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
-        """Make the first fast parameters, surrounded as an inner step is."""
+        """Make the initial fast parameters, with the context of the first inner step."""
         context.enter_step(0)
         return self.start(params, support, context)
 
@@ -173,7 +174,7 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         """Do inner step ``index``.
 
         Raises:
-            StaleError: nobody waits for the result any more.
+            StaleError: the result is no longer needed.
         """
         context.enter_step(index)
         return self.inner_step(params, fast, index, support, context)
@@ -186,13 +187,13 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         inputs: Mapping[str, Tensor],
         context: EpisodeContext,
     ) -> Tensor:
-        """Map inputs by fast parameters, normalised as a query set."""
+        """Apply the adapted model to ``inputs``, normalised as a query set."""
         self._capture(params, fast, support, context)
         context.normalise = context.norm.query
         return self.outputs(params, fast, inputs, context)
 
     def remember(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
-        """Return the fast parameters, and the support set's statistics where queries need them."""
+        """Return the fast parameters, and the support set's statistics if queries need them."""
         fast = self.adapted(params, support, context)
         self._capture(params, fast, support, context)
         return named(FAST, fast) | named(STATISTICS, context.norm.captured())
@@ -204,7 +205,7 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         inputs: Mapping[str, Tensor],
         context: EpisodeContext,
     ) -> Tensor:
-        """Map inputs by the fast parameters that are remembered."""
+        """Apply the model with the remembered fast parameters to ``inputs``."""
         context.enter_step(self.n_steps(is_training=False) - 1)
         context.norm.recall(parted(memory, STATISTICS))
         context.normalise = context.norm.query

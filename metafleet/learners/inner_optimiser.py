@@ -1,7 +1,7 @@
-"""What inner steps may follow in place of the plain gradient: momentum, Adam, weight decay.
+"""Optimisers for inner steps: momentum, Adam and weight decay.
 
-Written without in-place operations and without branches on values: a step can be differentiated
-through, mapped and traced.
+They use no in-place operations and do not branch on tensor values, so that a step can be
+differentiated through, mapped and traced.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,16 +26,15 @@ _DEFAULT_EPSILON: Final = 1e-8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InnerOptimiserOptions:
-    """What follows the gradients of inner steps.
+    """Options of the optimiser of inner steps.
 
     Attributes:
         inner_optimiser: "sgd", "momentum", "nesterov", "adam" or "adamw".
-        inner_momentum: share of the last direction that is kept, in [0, 1); Adam's beta1. None for
-            0.9.
-        inner_beta2: share of the last mean of squares that Adam keeps, in [0, 1). None for 0.999.
-        inner_epsilon: what Adam adds to the root of the mean of squares, > 0. None for 1e-8.
-        inner_weight_decay: >= 0. It is added to the gradient, as the derivative of half the squared
-            norm is; "adamw" shrinks the parameters instead.
+        inner_momentum: momentum, or Adam's beta1, in [0, 1). None for 0.9.
+        inner_beta2: Adam's beta2, in [0, 1). None for 0.999.
+        inner_epsilon: Adam's epsilon, added to the root of the second moment, > 0. None for 1e-8.
+        inner_weight_decay: weight decay, >= 0, added to the gradient as an L2 penalty; "adamw"
+            shrinks the parameters instead.
     """
 
     inner_optimiser: Literal["sgd", "momentum", "nesterov", "adam", "adamw"] = "sgd"
@@ -65,15 +64,15 @@ class InnerOptimiserOptions:
 
 @dataclass(frozen=True, slots=True)
 class InnerOptimiser:
-    """Moves weights along gradients.
+    """An optimiser of inner steps.
 
     Adam is Kingma and Ba 2015, arXiv:1412.6980, algorithm 1; "adamw" decays as in Loshchilov and
     Hutter 2019, arXiv:1711.05101, algorithm 2; momentum is torch's, v' = momentum * v + gradient,
     and Nesterov's direction is gradient + momentum * v'.
 
     Attributes:
-        name: as ``InnerOptimiserOptions.inner_optimiser``, and so are the others.
-        weight_decay: of "adamw"; to that of the others see ``with_decay``.
+        name, momentum, beta2, epsilon: as in ``InnerOptimiserOptions``.
+        weight_decay: used by "adamw" only; ``with_decay`` applies that of the other optimisers.
     """
 
     name: str
@@ -86,7 +85,7 @@ class InnerOptimiser:
     def of(
         cls, own: InnerOptimiserOptions, *, momentum: float = _DEFAULT_MOMENTUM
     ) -> "InnerOptimiser | None":
-        """Make what ``own`` names, None for "sgd"; ``momentum`` stands in where they say None."""
+        """Make the optimiser of ``own``, None for "sgd"; ``momentum`` is used if they have None."""
         if own.inner_optimiser == "sgd":
             return None
         return cls(
@@ -104,13 +103,13 @@ class InnerOptimiser:
         index: int,
         rate: Callable[[str], float | Tensor],
     ) -> Params:
-        """Return weights, and moments among them, after step ``index``, counted from 0.
+        """Return the weights and moments after step ``index``, counted from 0.
 
         Args:
-            fast: weights, and from the second step on the moments that the last step returned.
-            grads: for each of the weights.
-            index: of the step.
-            rate: name -> step size, a number or a tensor like the weight.
+            fast: weights and, from the second step on, the moments that the last step returned.
+            grads: a gradient for each weight.
+            index: index of the step.
+            rate: name -> step size, a number or a tensor of the weight's shape.
         """
         moments = parted(fast, _MOMENT)
         moved: Params = {}
@@ -127,7 +126,7 @@ class InnerOptimiser:
     def _one(
         self, weight: Tensor, grad: Tensor, own: Params, index: int, rate: float | Tensor
     ) -> tuple[Tensor, Params]:
-        if weight.is_complex():  # two real numbers, as torch's optimisers have it
+        if weight.is_complex():  # treat it as two real numbers, as torch's optimisers do
             each = rate.unsqueeze(-1) if isinstance(rate, Tensor) else rate
             real, kept = self._one(
                 torch.view_as_real(weight), torch.view_as_real(grad), own, index, each
@@ -147,7 +146,8 @@ class InnerOptimiser:
         squares = (1.0 - self.beta2) * grad.square()
         if own:
             squares = self.beta2 * own[_SQUARES] + squares
-        # no value below the smallest changes the sum; the root of 0 has no derivative
+        # The square root has no derivative at 0. Clamping to the smallest number does not change
+        # the sum.
         least = torch.finfo(squares.dtype).tiny
         unbiased = squares / (1.0 - self.beta2 ** (index + 1))
         spread = unbiased.clamp_min(least).sqrt() + self.epsilon
@@ -163,7 +163,7 @@ class InnerOptimiser:
 def with_decay(
     options: InnerOptimiserOptions, weights: Params, grads: Mapping[str, Tensor]
 ) -> Mapping[str, Tensor]:
-    """Return gradients with the weight decay that is added to them; "adamw" adds none."""
+    """Return the gradients plus weight decay; "adamw" decays the weights instead."""
     decay = options.inner_weight_decay
     if decay == 0.0 or options.inner_optimiser == "adamw":
         return grads
@@ -171,5 +171,5 @@ def with_decay(
 
 
 def without_moments(fast: Mapping[str, Tensor]) -> Params:
-    """Return fast parameters without the moments that an optimiser keeps among them."""
+    """Return the fast parameters without the optimiser's moments."""
     return {name: value for name, value in fast.items() if not name.startswith(f"{_MOMENT}.")}

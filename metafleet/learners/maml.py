@@ -15,12 +15,12 @@ OptionsT = TypeVar("OptionsT", bound="MamlOptions")
 
 @dataclass(frozen=True, slots=True)
 class MamlOptions(StepOptions):
-    """Options of ``Maml``, and of learners that change it.
+    """Options of ``Maml`` and of learners derived from it.
 
     Attributes:
         inner_lr: step size alpha of the adaptation, > 0.
         inner_steps: gradient steps of the adaptation in meta-training, >= 1.
-        inner_steps_eval: gradient steps when judged; None for ``inner_steps``.
+        inner_steps_eval: gradient steps in evaluation; None for ``inner_steps``.
         first_order: drop second derivatives (FOMAML).
     """
 
@@ -34,10 +34,10 @@ class MamlOptions(StepOptions):
 
 
 class MamlSteps(GradientSteps[OptionsT], Generic[OptionsT]):
-    """The base of ``Maml`` and of learners that change it: one alpha, first order on request."""
+    """The base of ``Maml`` and its variants: one step size alpha, optionally first order."""
 
     def is_first_order(self, context: EpisodeContext) -> bool:
-        """Return whether second derivatives are dropped in this episode."""
+        """Return whether this episode drops second derivatives."""
         return self.options.first_order or super().is_first_order(context)
 
     def step_size(self, params: Params, name: str, index: int) -> float | Tensor:
@@ -48,11 +48,11 @@ class MamlSteps(GradientSteps[OptionsT], Generic[OptionsT]):
 class Maml(MamlSteps[MamlOptions]):
     """Learn an initialisation theta from which a few gradient steps fit an episode.
 
-    The support set S adapts, theta_0 = theta, theta_{j+1} = theta_j - alpha * grad L_S(theta_j),
-    and the query set Q judges: the meta-gradient is d L_Q(theta_k) / d theta. First order takes
-    grad L_Q at theta_k in its place. The update is the last line of ``GradientSteps.moved``, a step
-    ``GradientSteps.inner_step``, the loop of steps ``InnerLoopLearner.adapted``, the meta-gradient
-    ``EpisodicLearner.meta_gradient``.
+    Adaptation to the support set S: theta_0 = theta, theta_{j+1} = theta_j - alpha * grad
+    L_S(theta_j). The meta-gradient on the query set Q is d L_Q(theta_k) / d theta; first order uses
+    grad L_Q at theta_k instead. In the code, the update is the last line of
+    ``GradientSteps.moved``, a step is ``GradientSteps.inner_step``, the loop of steps is
+    ``InnerLoopLearner.adapted``, and the meta-gradient is ``EpisodicLearner.meta_gradient``.
 
     Source: Finn et al. 2017, arXiv:1703.03400, eq. 1 and algorithms 2 and 3; first order in
     section 5.2.

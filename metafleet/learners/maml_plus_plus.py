@@ -1,4 +1,4 @@
-"""MAML++: MAML trained so that it converges, and further."""
+"""MAML++: MAML with changes that make its training stable."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from metafleet.params import MetaState, Params
 _WEIGHTS = "step weights"
 _FIRST_ORDER = "first order"
 _LEAST_WEIGHT = 0.03
-"""What an early step's weight does not fall below, as a share of 1 / inner_steps."""
+"""Lower bound of an early step's weight, as a share of 1 / inner_steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,15 @@ class MamlPlusPlusOptions(MamlOptions):
     """Options of ``MamlPlusPlus``.
 
     Attributes:
-        inner_lr: what every learned step size starts at, > 0.
+        inner_lr: initial value of every learned step size, > 0.
         inner_steps: gradient steps of the adaptation in meta-training, >= 1.
-        inner_steps_eval: gradient steps when judged; None for ``inner_steps``. Steps beyond those
-            of meta-training take the last one's step sizes and batch norm.
-        first_order: drop second derivatives for good.
+        inner_steps_eval: gradient steps in evaluation; None for ``inner_steps``. Steps beyond those
+            of meta-training use the step sizes and batch norm of the last one.
+        first_order: drop second derivatives in all epochs.
         epoch_steps: outer steps in what the paper calls an epoch, >= 1.
-        multi_step_epochs: epochs in which the query loss of every inner step counts, >= 0.
-        first_order_epochs: epochs before second derivatives are taken, >= 0.
+        multi_step_epochs: number of first epochs in which the query loss of every inner step
+            counts, >= 0.
+        first_order_epochs: number of first epochs that drop second derivatives, >= 0.
     """
 
     inner_lr: float = 0.1
@@ -48,28 +49,28 @@ class MamlPlusPlusOptions(MamlOptions):
 
 
 class MamlPlusPlus(MamlSteps[MamlPlusPlusOptions]):
-    """MAML with what makes it stable.
+    """MAML with the paper's six changes for stable training.
 
-    - LSLR: theta_{j+1} = theta_j - alpha_{l,j} * grad L_S(theta_j), a learned step size for each
-      parameter l and inner step j. In the state, those of parameter "x" are "rate.x", [K].
-    - MSL: the objective is the sum over j of v_j * L_Q(theta_{j+1}) for the first epochs e < E,
-      v_j = max(1/K - e / (K E), 0.03 / K) for j < K - 1, and v_{K-1} = 1 - the others; then
-      L_Q(theta_K).
-    - DA: first order at first, second order later.
+    - LSLR: theta_{j+1} = theta_j - alpha_{l,j} * grad L_S(theta_j), with a learned step size for
+      each parameter l and inner step j. In the state, those of parameter "x" are "rate.x", [K].
+    - MSL: in the first epochs e < E, the objective is the sum over j of v_j * L_Q(theta_{j+1}) with
+      v_j = max(1/K - e / (K E), 0.03 / K) for j < K - 1, and v_{K-1} = 1 - the sum of the others;
+      afterwards it is L_Q(theta_K).
+    - DA: the first epochs are first order, later ones second order.
     - BNRS: the model's batch norm "per_step" keeps running statistics for each inner step.
-    - BNWB: batch norm's scale and shift are learned for each inner step, [K, c] in the state, and
-      do not adapt in it.
+    - BNWB: batch norm's scale and shift are learned for each inner step, [K, c] in the state;
+      inner steps do not adapt them.
     - CA, cosine annealing of the outer learning rate, is ``outer.schedule = "cosine"``.
 
-    Source: Antoniou et al. 2019, arXiv:1810.09502, section 4; v_j, and which batch norm a query
-    takes (that of the step before it), as in the authors' code.
+    Source: Antoniou et al. 2019, arXiv:1810.09502, section 4. The weights v_j and the query set's
+    batch norm (that of the step before it) follow the authors' code.
     """
 
     name: ClassVar[str] = "maml_plus_plus"
     Options: ClassVar[type] = MamlPlusPlusOptions
 
     def init_state(self, seed: int) -> MetaState:
-        """Draw theta with a row of batch norm for each step, and all step sizes alike."""
+        """Draw theta with a row of batch norm for each step; all step sizes start at inner_lr."""
         state = super().init_state(seed)
         n_steps = self.options.inner_steps
         norm = self._norm_names()
@@ -99,23 +100,23 @@ class MamlPlusPlus(MamlSteps[MamlPlusPlusOptions]):
         inputs: Mapping[str, Tensor],
         context: EpisodeContext,
     ) -> Tensor:
-        """Map inputs by theta_j and the batch norm of the step at hand."""
+        """Apply the model with theta_j and the batch norm of the current step to the inputs."""
         row = self._row(context.norm.step)
         norm = {name: params[name][row] for name in self._norm_names() & params.keys()}
         return self.model.forward({**fast, **norm}, inputs, context.normalise)
 
     def is_first_order(self, context: EpisodeContext) -> bool:
-        """Return whether second derivatives are dropped: when judged, and in the first epochs."""
+        """Return whether second derivatives are dropped: in evaluation and in the first epochs."""
         return super().is_first_order(context) or _FIRST_ORDER in context.variant
 
     def variant(self, step: int) -> str:
-        """Name what is differentiated, and how."""
+        """Return the order of the derivative and which steps' query losses count, as a name."""
         epoch = self._epoch(step)
         order = _FIRST_ORDER if epoch < self.options.first_order_epochs else "second order"
         return f"{order}, {'each' if epoch < self.options.multi_step_epochs else 'last'} step"
 
     def schedule(self, step: int) -> Params:
-        """Return v, [K], while every inner step counts."""
+        """Return v, [K], in the epochs in which every inner step counts."""
         epoch, n_epochs = self._epoch(step), self.options.multi_step_epochs
         if epoch >= n_epochs:
             return {}
@@ -125,7 +126,7 @@ class MamlPlusPlus(MamlSteps[MamlPlusPlusOptions]):
         return {_WEIGHTS: torch.tensor([*weights, 1.0 - sum(weights)])}
 
     def step_weights(self, context: EpisodeContext) -> Tensor | None:
-        """Return v, or None when the last step alone counts."""
+        """Return v, or None if only the last step counts."""
         return context.schedule.get(_WEIGHTS)
 
     def _epoch(self, step: int) -> int:

@@ -15,7 +15,7 @@ from metafleet.options import require
 from metafleet.params import Params
 
 _BLANK = 1e-6
-"""What memory holds at first: a cosine with zeros has no gradient."""
+"""Initial value of the memory; not 0, because a cosine with zeros has no gradient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class MannOptions:
     """Options of ``Mann``.
 
     Attributes:
-        units: of the LSTM controller, >= 1.
+        units: units of the LSTM controller, >= 1.
         slots: rows of the memory, > ``reads``.
         width: numbers in a row, >= 1.
-        reads: heads that read, >= 1.
-        key_strength: what cosines are multiplied by when memory is read, > 0; 1 in the paper, with
-            which a head reads a little of everything for a long time.
-        usage_decay: gamma, what is left of a slot's usage after a step, in [0, 1).
+        reads: number of read heads, >= 1.
+        key_strength: factor for the cosines when memory is read, > 0. The paper has 1, with which a
+            head keeps reading a little of every row for much of the training.
+        usage_decay: gamma, the share of a slot's usage that remains after a step, in [0, 1).
     """
 
     units: int = 200
@@ -49,14 +49,14 @@ class MannOptions:
 
 
 class Memory(NamedTuple):
-    """All that is carried from one step to the next; n sequences side by side.
+    """The state carried from one step to the next, for a batch of n sequences.
 
     Attributes:
-        hidden, cell: of the controller, [n, units].
+        hidden, cell: state of the controller, [n, units].
         rows: the memory, [n, slots, width].
-        reading: where it was read, [n, reads, slots]; each row sums to 1.
+        reading: read weights, [n, reads, slots]; each row sums to 1.
         usage: how much each slot was read and written, [n, slots].
-        recalled: what was read, [n, reads * width].
+        recalled: the values that were read, [n, reads * width].
     """
 
     hidden: Tensor
@@ -68,13 +68,13 @@ class Memory(NamedTuple):
 
 
 class Mann(SequenceLearner[MannOptions]):
-    """An LSTM that writes what it sees to a memory and reads it by likeness.
+    """An LSTM that writes its inputs to a memory and reads the memory by similarity.
 
-    Step t sees x_t with the target of the step before, so that a target must be bound to its
-    example by way of the memory. Reading: w_r = softmax_i(b cos(k, M_i)), r = sum_i w_r(i) M_i.
-    Writing goes where was read last or to the least used slots, w_w = sigmoid(a) w_r' + (1 -
-    sigmoid(a)) w_lu, after the least used slot is emptied; M_i += w_w(i) k.
-    usage = gamma usage' + w_r + w_w. The answer is a linear function of hidden state and r.
+    Step t sees x_t with the target of step t - 1, so that only the memory can bind a target to its
+    example. Reading: w_r = softmax_i(b cos(k, M_i)), r = sum_i w_r(i) M_i. Writing goes to the
+    slots read in the step before or to the least used slots, w_w = sigmoid(a) w_r' + (1 -
+    sigmoid(a)) w_lu; the least used slot is emptied first, then M_i += w_w(i) k.
+    usage = gamma usage' + w_r + w_w. The output is a linear function of hidden state and r.
 
     Source: Santoro et al. 2016, arXiv:1605.06065, eq. 1 to 8 and section 3; sizes of section 4.1.
     """
@@ -83,7 +83,7 @@ class Mann(SequenceLearner[MannOptions]):
     Options: ClassVar[type] = MannOptions
 
     def init_reader(self, seed: int) -> Params:
-        """Draw controller, key, gate and answer."""
+        """Draw the parameters of controller, keys, gates and output layer."""
         own = self.options
         n_read = own.reads * own.width
         params = init_lstm(
@@ -100,7 +100,7 @@ class Mann(SequenceLearner[MannOptions]):
         return params | init_dense(seed, AFTER_MODEL + 7, "answer", sizes)
 
     def read(self, params: Params, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
-        """Read the support set once, then each query from there."""
+        """Read the support set once, then each query from the resulting state."""
         memory = self._blank(support)
         previous = torch.zeros_like(targets[:1])
         for x, y in zip(torch.split(support, 1), torch.split(targets, 1), strict=True):
@@ -138,9 +138,9 @@ class Mann(SequenceLearner[MannOptions]):
 
 
 def _lowest(usage: Tensor, n: int) -> Tensor:
-    """Mark the least used slot, the next, ... in rows of their own, [batch, n, slots].
+    """Return one-hot rows for the n least used slots, least used first, [batch, n, slots].
 
-    Which slots are least used is a choice, and carries no gradient. Of equals, the first.
+    The choice of slots carries no gradient. Ties go to the first slot.
     """
     slots = torch.arange(usage.shape[1], device=usage.device)
     order = torch.sort(usage.detach(), dim=1, stable=True).indices[:, :n]

@@ -25,9 +25,9 @@ class MatchingNetOptions:
     """Options of ``MatchingNet``.
 
     Attributes:
-        scale: what cosines are multiplied by in the softmax, > 0; 1 in the paper, where weights
-            of one episode differ by a factor of e^2 at most, which learns slowly.
-        context_steps: steps of the full context embedding's attention, >= 0; 0: without it.
+        scale: factor for the cosines in the softmax, > 0. The paper has 1, which learns slowly:
+            attention weights of one episode then differ by a factor of e^2 at most.
+        context_steps: attention steps of the full context embedding, >= 0; 0 to do without it.
     """
 
     scale: float = 1.0
@@ -39,7 +39,7 @@ class MatchingNetOptions:
 
 
 class MatchingNet(MetricLearner[MatchingNetOptions]):
-    """Learn an embedding in which a query has the class of the support examples it resembles.
+    """Learn an embedding in which a query has the class of the most similar support examples.
 
     P(y | x, S) = sum_i a(x, x_i) [y_i = y], a = softmax_i(scale * cos(f(x), g(x_i))). The logits
     are log P. With full context embeddings, g reads the support set with a bidirectional LSTM, and
@@ -60,14 +60,14 @@ class MatchingNet(MetricLearner[MatchingNetOptions]):
         return (
             init_lstm(seed, first, "context.forward", n_inputs=d, n_units=d)
             | init_lstm(seed, first + 3, "context.backward", n_inputs=d, n_units=d)
-            # its hidden state comes with what was read
+            # its hidden state is joined with the value that was read
             | init_lstm(seed, first + 6, "context.read", n_inputs=d, n_units=d, n_hidden=2 * d)
         )
 
     def fit(
         self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext
     ) -> Params:
-        """Return g(x_i), [m, d], and their classes, [m]."""
+        """Return g(x_i), [m, d], and the classes, [m]."""
         if self.options.context_steps > 0:
             support = _read_support(params, support)
         return {_SUPPORT: support, _TARGETS: targets}
@@ -86,7 +86,7 @@ class MatchingNet(MetricLearner[MatchingNetOptions]):
         return torch.logsumexp(log_weights[:, None, :].masked_fill(~is_of_class, -math.inf), dim=2)
 
     def _read_query(self, params: Params, support: Tensor, query: Tensor) -> Tensor:
-        """Let each query attend to the support set again and again."""
+        """Let each query attend to the support set ``context_steps`` times."""
         hidden = cell = torch.zeros_like(query)
         for _ in range(self.options.context_steps):
             read = softmax_mean(hidden @ support.T, support)
@@ -97,7 +97,7 @@ class MatchingNet(MetricLearner[MatchingNetOptions]):
 
 
 def _read_support(params: Params, support: Tensor) -> Tensor:
-    """Embed each support example in the light of the others, in the order they come."""
+    """Embed each support example in the context of the others, in the given order."""
     sequence = support[:, None, :]
     there = unroll_lstm(params, "context.forward", sequence)
     back = unroll_lstm(params, "context.backward", sequence, is_reversed=True)

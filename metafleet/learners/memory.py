@@ -1,4 +1,4 @@
-"""Adapting once and predicting often: what an adaptation leaves, as tensors that can be stored."""
+"""Adapt once and predict many times: store the result of an adaptation as tensors."""
 
 from collections.abc import Mapping
 
@@ -11,12 +11,12 @@ from metafleet.params import MetaState, Params
 
 
 def memorise(learner: Learner, state: MetaState, support: ExampleSet, n_way: int) -> Params:
-    """Adapt to a support set, and return what ``predict_from`` needs besides the state.
+    """Adapt to a support set and return what ``predict_from`` needs in addition to the state.
 
-    Fast parameters of learners with inner steps, prototypes or weights of those that compare
-    embeddings; the support set itself where nothing less would do: of learners that read it anew
-    with each query, and of those that normalise it together with the queries. Nothing shares
-    memory with the state or the support set of an ``EpisodicLearner``.
+    For learners with inner steps these are the fast parameters; for learners that compare
+    embeddings, prototypes or weights. Learners that read the support set again for each query, or
+    that normalise it together with the queries, need the support set itself. For an
+    ``EpisodicLearner``, the result shares no memory with the state or the support set.
 
     Raises:
         DataError: the support set lacks a class.
@@ -35,9 +35,9 @@ def predict_from(
     inputs: Mapping[str, Tensor],
     n_way: int,
 ) -> Tensor:
-    """Predict ``inputs`` as ``Learner.predict`` does after it adapted to the same support set.
+    """Predict ``inputs`` from a stored adaptation, as ``Learner.predict`` does from a support set.
 
-    Outputs may differ from its by rounding: see ``EpisodicLearner.predict_from``.
+    Outputs may differ from those of ``predict`` by rounding: see ``EpisodicLearner.predict_from``.
 
     Returns:
         Logits [n, n_way], or values [n, d].

@@ -1,4 +1,4 @@
-"""Meta-Curvature: gradients transformed by learned matrices, one for each side of a tensor."""
+"""Meta-Curvature: gradients transformed by learned matrices, one for each mode of a tensor."""
 
 import math
 from collections.abc import Mapping
@@ -26,10 +26,11 @@ class MetaCurvature(MamlSteps[MetaCurvatureOptions]):
 
     theta' = theta - alpha * MC(grad L_S(theta)). The gradient G of a convolution, with its filter
     flattened, is a tensor [C_out, C_in, d], and MC(G) = G x_3 M_f x_2 M_i x_1 M_o with the n-mode
-    product x_n and learned M_o [C_out, C_out], M_i [C_in, C_in], M_f [d, d]; of a linear layer it
-    is M_o G M_i^T. A bias or scale is multiplied by learned factors, element by element: it has
-    but one side, and the paper says nothing of it. All start as the identity, hence as MAML.
-    In the state, the matrices of parameter "x" are "curvature.x.out", ".in" and ".filter".
+    product x_n and learned M_o [C_out, C_out], M_i [C_in, C_in], M_f [d, d]. For a linear layer it
+    is M_o G M_i^T. A bias or scale, which the paper does not mention, has only one mode: it is
+    multiplied element-wise by learned factors. All matrices start as the identity, so training
+    starts as MAML. In the state, the matrices of parameter "x" are "curvature.x.out", ".in" and
+    ".filter".
 
     Source: Park and Oliva 2019, arXiv:1902.03356, section 3.2, "MC2", eq. 7.
     """
@@ -58,7 +59,7 @@ class MetaCurvature(MamlSteps[MetaCurvatureOptions]):
 
 
 def _identity(value: Tensor) -> Params:
-    """Return the sides of the identity for a parameter [c_out, c_in, ...], or [c_out]."""
+    """Return identity matrices for the modes of a parameter [c_out, c_in, ...] or [c_out]."""
     if value.dim() < 2:
         return {"out": torch.ones_like(value, dtype=value.dtype.to_real())}
     sides = {"out": torch.eye(value.shape[0]), "in": torch.eye(value.shape[1])}
@@ -68,11 +69,11 @@ def _identity(value: Tensor) -> Params:
 
 
 def _transform(params: Mapping[str, Tensor], name: str, grad: Tensor) -> Tensor:
-    """Return MC(grad), of the shape of ``grad``."""
+    """Return MC(grad), in the shape of ``grad``."""
     key = f"{_PREFIX}{name}"
     if grad.dim() < 2:
         return params[f"{key}.out"] * grad
-    # of a complex gradient too, the matrices are real
+    # the matrices are real even if the gradient is complex
     outer, inner = (params[f"{key}.{side}"].to(grad.dtype) for side in ("out", "in"))
     if grad.dim() == 2:
         mixed = grad @ inner.T

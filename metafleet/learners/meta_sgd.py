@@ -18,10 +18,10 @@ class MetaSgdOptions(StepOptions):
     """Options of ``MetaSgd``.
 
     Attributes:
-        inner_lr_min, inner_lr_max: all step sizes start at one value, drawn uniformly in between;
-            0 < min <= max.
-        inner_steps: gradient steps of the adaptation in meta-training, >= 1; one in the paper.
-        inner_steps_eval: gradient steps when judged; None for ``inner_steps``.
+        inner_lr_min, inner_lr_max: all step sizes start at one value, drawn uniformly from this
+            range; 0 < min <= max.
+        inner_steps: gradient steps of the adaptation in meta-training, >= 1; the paper has one.
+        inner_steps_eval: gradient steps in evaluation; None for ``inner_steps``.
         first_order: drop second derivatives.
     """
 
@@ -37,11 +37,12 @@ class MetaSgdOptions(StepOptions):
 
 
 class MetaSgd(GradientSteps[MetaSgdOptions]):
-    """Learn an initialisation theta and as many step sizes alpha, which also turn the gradient.
+    """Learn an initialisation theta and a step size alpha for each of its elements.
 
-    theta' = theta - alpha o grad L_S(theta), with o the product element by element; the outer loop
-    learns theta and alpha by d L_Q(theta') / d (theta, alpha). An alpha may become negative.
-    In the state, alpha of parameter "x" is "rate.x".
+    theta' = theta - alpha o grad L_S(theta), where o is the element-wise product, so that alpha
+    also changes the gradient's direction. The outer loop learns theta and alpha by
+    d L_Q(theta') / d (theta, alpha). An alpha may become negative. In the state, the alpha of
+    parameter "x" is "rate.x".
 
     Source: Li et al. 2017, arXiv:1707.09835, eq. 2 and algorithm 1; the first alpha from section
     4.1.
@@ -52,7 +53,7 @@ class MetaSgd(GradientSteps[MetaSgdOptions]):
     takes_losses: ClassVar[bool] = True
 
     def init_state(self, seed: int) -> MetaState:
-        """Draw theta, and one value for all of alpha."""
+        """Draw theta, and one initial value for all elements of alpha."""
         state = super().init_state(seed)
         low, high = self.options.inner_lr_min, self.options.inner_lr_max
         first = low + (high - low) * CounterRng(seed, "meta_sgd").uniform()
@@ -67,9 +68,9 @@ class MetaSgd(GradientSteps[MetaSgdOptions]):
         return {name: value for name, value in params.items() if f"rate.{name}" in params}
 
     def is_first_order(self, context: EpisodeContext) -> bool:
-        """Return whether second derivatives are dropped in this episode."""
+        """Return whether this episode drops second derivatives."""
         return self.options.first_order or super().is_first_order(context)
 
     def step_size(self, params: Params, name: str, index: int) -> float | Tensor:
-        """Return alpha of a parameter."""
+        """Return the alpha of a parameter."""
         return params[f"rate.{name}"]

@@ -22,7 +22,7 @@ class MetaOptNetOptions:
 
     Attributes:
         bound: C of the support vector machine, > 0.
-        scale: what its scores are multiplied by before training, > 0; learned.
+        scale: initial value of the learned factor for its scores, > 0.
     """
 
     bound: float = 0.1
@@ -34,10 +34,10 @@ class MetaOptNetOptions:
 
 
 class MetaOptNet(MetricLearner[MetaOptNetOptions]):
-    """Learn an embedding f in which a support vector machine, fitted to the support set, does well.
+    """Learn an embedding f for a support vector machine that is fitted to the support set.
 
     The logits of a query are gamma sum_i a_i K(f(x_i), f(x)) with the linear kernel and the dual
-    variables a of Crammer and Singer's multi-class machine. gamma is learned.
+    variables a of Crammer and Singer's multi-class machine. The scale gamma is learned.
 
     Source: Lee et al. 2019, arXiv:1904.03758, eq. 6 to 10; C = 0.1 in section 4.1.
     """
@@ -46,7 +46,7 @@ class MetaOptNet(MetricLearner[MetaOptNetOptions]):
     Options: ClassVar[type] = MetaOptNetOptions
 
     def init_comparison(self, seed: int) -> Params:
-        """Return gamma as the options say."""
+        """Return the initial gamma."""
         return {"svm.scale": torch.tensor([self.options.scale])}
 
     def fit(

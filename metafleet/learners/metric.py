@@ -1,4 +1,4 @@
-"""The base of learners that embed, and classify by comparing embeddings with the support set's."""
+"""The base of learners that classify by comparing query embeddings with support embeddings."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -22,57 +22,57 @@ _FITTED = "fitted"
 
 
 class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
-    """A learner whose model has no head: it fits to embeddings, and compares others with that.
+    """A learner whose model has no head: it fits support embeddings and compares queries to them.
 
-    Nothing learned depends on n_way, so splits may differ in it. A subclass writes ``fit`` and
-    ``compare``, and ``init_comparison`` where they have parameters of their own.
+    No learned parameter depends on n_way, so splits may differ in n_way. A subclass implements
+    ``fit`` and ``compare``, and ``init_comparison`` if the comparison has parameters.
     """
 
     @classmethod
     def build(cls, options: OptionsT, problem: Problem, make_model: ModelFactory) -> Self:
-        """Take the model without a head, as an embedding.
+        """Make the model without a head, as an embedding.
 
         Raises:
-            ConfigError: the data are regression.
+            ConfigError: the data are for regression.
         """
         require_classification(problem, name_of(cls))
         return cls(options, model=make_model(None), problem=problem)
 
     @property
     def n_classes(self) -> int | None:
-        """Return None: any number of classes."""
+        """Return None: an episode may have any number of classes."""
         return None
 
     @abstractmethod
     def fit(
         self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext
     ) -> Params:
-        """Return what embeddings are compared with, such as prototypes.
+        """Return what queries are compared with, for example prototypes.
 
         Args:
-            params: the state's, ``init_comparison``'s among them.
+            params: parameters of the state, including those from ``init_comparison``.
             support: embeddings [m, d] of the support set.
-            targets: its classes, [m] int64 in [0, n_way), each at least once.
-            context: of the episode.
+            targets: classes of the support set, [m] int64 in [0, n_way), each at least once.
+            context: the episode's context.
         """
 
     @abstractmethod
     def compare(
         self, params: Params, fitted: Params, query: Tensor, context: EpisodeContext
     ) -> Tensor:
-        """Return the logits [n, n_way] of embeddings ``query`` [n, d], given what ``fit`` made."""
+        """Return the logits [n, n_way] of embeddings ``query`` [n, d]; ``fit`` made ``fitted``."""
 
     def init_comparison(self, seed: int) -> Params:
-        """Draw the parameters of the comparison; none by default."""
+        """Draw the parameters of the comparison; there are none by default."""
         return {}
 
     def init_state(self, seed: int) -> MetaState:
-        """Draw the model's and the comparison's parameters."""
+        """Draw the parameters of the model and of the comparison."""
         params = self.model.init_params(seed) | self.init_comparison(seed)
         return MetaState(params, self.model.init_buffers())
 
     def check_support(self, support: ExampleSet, n_way: int) -> None:
-        """Refuse a support set that lacks a class."""
+        """Check that the support set has every class."""
         require_each_class(support.targets, n_way)
 
     def query_outputs(
@@ -82,13 +82,13 @@ class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         inputs: Mapping[str, Tensor],
         context: EpisodeContext,
     ) -> Tensor:
-        """Embed both, fit to the support set, and compare."""
+        """Embed support set and queries, fit the support set, and compare the queries with it."""
         known, asked = embed_episode(self.model, params, support, inputs, context)
         fitted = self.fit(params, known, support.targets, context)
         return self.compare(params, fitted, asked, context)
 
     def remember(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
-        """Return what was fitted; the support set itself where it shares a batch with queries."""
+        """Return the fit, or the support set itself where batch norm needs it with the queries."""
         if self.batch_norm == "transductive":
             return super().remember(params, support, context)
         norm = context.norm
@@ -104,7 +104,7 @@ class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         inputs: Mapping[str, Tensor],
         context: EpisodeContext,
     ) -> Tensor:
-        """Compare with what was fitted."""
+        """Compare the queries with the remembered fit."""
         if self.batch_norm == "transductive":
             return super().recall(params, memory, inputs, context)
         context.norm.recall(parted(memory, STATISTICS))

@@ -1,4 +1,4 @@
-"""Multimodal MAML: the network is modulated by what kind of task an episode is."""
+"""Multimodal MAML: an embedding of the task modulates the network."""
 
 import math
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class MmamlOptions(MamlOptions):
     Attributes:
         inner_lr: step size alpha of the adaptation, > 0.
         units: hidden units of each direction of the task encoder, >= 1.
-        layers: its layers, >= 1.
+        layers: layers of the task encoder, >= 1.
     """
 
     inner_steps: int = 5
@@ -46,13 +46,15 @@ class MmamlOptions(MamlOptions):
 
 
 class Mmaml(MamlSteps[MmamlOptions]):
-    """MAML whose network is modulated before it adapts, for tasks of several kinds.
+    """MAML with a network that is modulated before it adapts, for tasks of several kinds.
 
     A bidirectional LSTM reads the support pairs (x, y); its last states v scale and shift every
     hidden layer of the network (FiLM). theta_0 = theta, theta_{j+1} = theta_j - alpha * grad
-    L_S(theta_j; v), and d L_Q(theta_k; v) is taken for theta, encoder and modulation.
+    L_S(theta_j; v). The outer loop differentiates L_Q(theta_k; v) for theta, encoder and
+    modulation.
 
-    Source: Vuorio et al. 2019, arXiv:1910.13616, algorithm 1, eq. 1 and 2; sizes of its regression.
+    Source: Vuorio et al. 2019, arXiv:1910.13616, algorithm 1, eq. 1 and 2; sizes from its
+    regression experiments.
     """
 
     name: ClassVar[str] = "mmaml"
@@ -61,7 +63,7 @@ class Mmaml(MamlSteps[MmamlOptions]):
     still: ClassVar[frozenset[str]] = frozenset({_TASK})
 
     def init_state(self, seed: int) -> MetaState:
-        """Draw network, task encoder and modulation."""
+        """Draw the parameters of network, task encoder and modulation."""
         state, own = super().init_state(seed), self.options
         params, index = dict(state.params), AFTER_MODEL
         n_inputs = sum(math.prod(s) for s in self.problem.modalities.values()) + self._n_targets
@@ -79,7 +81,7 @@ class Mmaml(MamlSteps[MmamlOptions]):
         return self.problem.fixed_outputs(name_of(type(self)))
 
     def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
-        """Return theta, and beside it v, which does not move."""
+        """Return theta and v; inner steps do not move v."""
         theta = {name: value for name, value in params.items() if not name.startswith("task.")}
         return theta | {_TASK: self._read(params, support)}
 
@@ -90,12 +92,12 @@ class Mmaml(MamlSteps[MmamlOptions]):
         inputs: Mapping[str, Tensor],
         context: EpisodeContext,
     ) -> Tensor:
-        """Run the modulated network."""
+        """Apply the modulated network to the inputs."""
         modulate = film(params, _FILM, fast[_TASK])
         return self.model.forward(fast, inputs, context.normalise, modulate)
 
     def _read(self, params: Params, support: ExampleSet) -> Tensor:
-        """Return the task's embedding v, [2 units]."""
+        """Return the task embedding v, [2 units]."""
         parts = [support.inputs[name].flatten(1) for name in sorted(self.problem.modalities)]
         targets = support.targets
         if not self.is_regression:

@@ -1,4 +1,4 @@
-"""The baseline every learner must beat: the nearest class mean of features that nobody learned."""
+"""The baseline that every learner must beat: the nearest class mean of raw features."""
 
 from typing import ClassVar, Self
 
@@ -16,17 +16,17 @@ from metafleet.params import Params
 from metafleet.problem import Problem
 
 _ROUNDING = 1e-10
-"""Of what squares of float32 are, so much is noise of rounding, with a margin."""
+"""Relative rounding noise of float32 squares, with a margin."""
 
 
 class NearestPrototype(Protonet):
     """Prototypical networks with the identity as embedding; there is nothing to learn.
 
-    Features are the modalities as they come, flattened; of a text, counts of its bytes' n-grams. A
-    class's prototype in a modality is the mean of those that have it. The distance of a query to a
-    class is the mean over the modalities that both have; of several, each is divided by the spread
-    of its prototypes in the episode, since the units of one say nothing of another's. Names of
-    classes, which only the support set has, are left out.
+    Features are the raw modalities, flattened; for a text, counts of its byte n-grams. A class's
+    prototype in a modality is the mean of the examples that have the modality. The distance of a
+    query to a class is the mean over the modalities that both have. If there are several
+    modalities, each distance is divided by the spread of its prototypes in the episode, because
+    modalities have different units. Class names are ignored: only the support set has them.
 
     Source: Mensink et al. 2013, doi:10.1109/TPAMI.2013.83, eq. 1 and 2 (nearest class mean).
     """
@@ -41,7 +41,7 @@ class NearestPrototype(Protonet):
 
     @classmethod
     def build(cls, options: ProtonetOptions, problem: Problem, make_model: ModelFactory) -> Self:
-        """Take no model."""
+        """Build the learner on raw features; ``make_model`` is not used."""
         require_classification(problem, name_of(cls))
         seen = {name: s for name, s in problem.modalities.items() if name != CLASS_TEXT}
         return cls(options, model=MarkedFeatures(seen, problem.texts), problem=problem)
@@ -49,7 +49,7 @@ class NearestPrototype(Protonet):
     def fit(
         self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext
     ) -> Params:
-        """Return the marked prototypes, [n_way, d]."""
+        """Return the prototypes with their marks of presence, [n_way, d]."""
         membership = one_hot(targets, context.n_way, support)  # [m, n_way]
         columns = []
         for values, present in self._features.apart(support):
@@ -63,7 +63,7 @@ class NearestPrototype(Protonet):
     ) -> Tensor:
         """Return minus the mean distances to the prototypes over the modalities that both have.
 
-        Where they share none, the distance is what two prototypes at random are apart.
+        If they share no modality, the distance is the expected distance of two random prototypes.
         """
         prototypes = list(self._features.apart(fitted["prototypes"]))
         asked = self._features.apart(query)
@@ -73,7 +73,7 @@ class NearestPrototype(Protonet):
             distances = squared_distances(values, one.values)
             spread = _spread(one)
             if len(prototypes) > 1:
-                # where all prototypes are one, or there is but one, distances tell nothing
+                # distances carry no information if all prototypes are equal or there is only one
                 shared = shared * (spread > _ROUNDING * one.values.square().sum(dim=1).mean())
                 distances, spread = distances * _inverse(spread), torch.ones_like(spread)
             total, n_shared = total + shared * distances, n_shared + shared
@@ -81,7 +81,7 @@ class NearestPrototype(Protonet):
 
 
 def _spread(prototypes: Marked) -> Tensor:
-    """Return the mean squared distance of the present prototypes to their mean, a scalar."""
+    """Return the mean squared distance of the present prototypes from their mean, a scalar."""
     weights = prototypes.present / prototypes.present.sum().clamp(min=1.0)
     centre = weights @ prototypes.values
     return weights @ (prototypes.values - centre).square().sum(dim=1)

@@ -1,4 +1,4 @@
-"""What neural processes share: a normal distribution of the values, and how likely they are."""
+"""Functions that neural processes share: Gaussian outputs, their likelihood and KL divergence."""
 
 import math
 
@@ -12,8 +12,7 @@ _LEAST_SPREAD = 0.1
 def gaussian(decoded: Tensor) -> tuple[Tensor, Tensor]:
     """Split means and raw spreads [n, 2 d] into mean and standard deviation, [n, d] each.
 
-    The deviation is 0.1 + 0.9 softplus(raw): no point is ever certain, which would make the
-    likelihood unbounded.
+    The deviation is 0.1 + 0.9 softplus(raw). The lower bound keeps the likelihood bounded.
 
     Source: Kim et al. 2019, arXiv:1901.05761, appendix A.
     """

@@ -1,4 +1,4 @@
-"""What every learner minimises, reports and refuses: losses, metrics, non-finite values."""
+"""Losses, metrics and checks for non-finite values that all learners share."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,12 +25,12 @@ def mean_loss(outputs: Tensor, targets: Tensor, *, is_regression: bool) -> Tenso
 
 
 def is_counted(targets: Tensor, n_outputs: int) -> Tensor:
-    """Return which targets are classes: others, such as -100, are for losses to leave out."""
+    """Return which targets are classes; losses ignore all other targets, such as -100."""
     return (targets >= 0) & (targets < n_outputs)
 
 
 def judge(outputs: Tensor, targets: Tensor, loss: Tensor, *, is_regression: bool) -> EpisodeMetrics:
-    """Return the loss, and for classification the share of examples whose largest logit is right.
+    """Return the loss and, for classification, the accuracy.
 
     Raises:
         NumericsError: the loss is not finite.
@@ -51,13 +51,13 @@ def judge(outputs: Tensor, targets: Tensor, loss: Tensor, *, is_regression: bool
 
 
 def require_finite_gradients(grads: Mapping[str, Tensor], loss: Tensor) -> None:
-    """Refuse gradients of a finite loss that are not.
+    """Check that the gradients of a finite loss are finite.
 
     Raises:
-        NumericsError: names the first parameter.
+        NumericsError: a gradient is not finite; names the first such parameter.
     """
     if not grads or bool(torch.isfinite(torch.stack([g.sum() for g in grads.values()]).sum())):
-        return  # a sum is finite only if all its terms are, and is looked at once
+        return  # a sum is finite only if all its terms are, so one check covers all gradients
     for name, grad in grads.items():
         if not bool(torch.isfinite(grad).all()):
             raise NumericsError(
@@ -67,9 +67,10 @@ def require_finite_gradients(grads: Mapping[str, Tensor], loss: Tensor) -> None:
 
 
 def apart(grads: Mapping[str, Tensor]) -> Params:
-    """Return contiguous tensors that share no memory, which autograd does not promise.
+    """Return contiguous gradients that share no memory.
 
-    Sums are added in place; two names on one tensor would be added twice.
+    Autograd may return one tensor for two parameters. Gradients are summed in place, so a shared
+    tensor would be added to twice.
     """
     taken = set()
     found: Params = {}
@@ -82,11 +83,11 @@ def apart(grads: Mapping[str, Tensor]) -> Params:
 
 
 def require_finite_losses(losses: Sequence[Tensor], *, inner_lr: float | None) -> None:
-    """Refuse an adaptation that diverged.
+    """Check that no adaptation step diverged.
 
     Args:
-        losses: a scalar for each inner step; none is fine.
-        inner_lr: step size, for the message, where there is one.
+        losses: a scalar for each inner step; may be empty.
+        inner_lr: step size for the message; None for a learner without one.
 
     Raises:
         NumericsError: a support loss is not finite; names the inner step, counted from 1.

@@ -1,4 +1,4 @@
-"""The bases of learners without inner steps: networks that read examples with their targets."""
+"""The bases of learners whose networks read examples together with their targets."""
 
 import math
 from abc import abstractmethod
@@ -23,14 +23,14 @@ OptionsT = TypeVar("OptionsT")
 
 
 class PairLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
-    """A learner that sees the support set as pairs (x, y), y a value or a one-hot class.
+    """A learner that sees the support set as pairs (x, y), where y is a value or a one-hot class.
 
-    The model, without a head, embeds x; model ``raw`` takes it as it is.
+    The model, without a head, embeds x; model ``raw`` leaves x unchanged.
     """
 
     @classmethod
     def build(cls, options: OptionsT, problem: Problem, make_model: ModelFactory) -> Self:
-        """Take the model without a head; the number of classes must be the same in every split.
+        """Make the model without a head; the number of classes must be the same in every split.
 
         Raises:
             ConfigError: splits differ in n_way.
@@ -40,16 +40,16 @@ class PairLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
 
     @property
     def n_inputs(self) -> int:
-        """Features of an embedded x."""
+        """The number of features of an embedded x."""
         return math.prod(self.model.feature_shape)
 
     @property
     def n_targets(self) -> int:
-        """Numbers in one y."""
+        """The length of one y."""
         return self.problem.fixed_outputs(name_of(type(self)))
 
     def targets_of(self, examples: ExampleSet, like: Tensor) -> Tensor:
-        """Return y, [n, n_targets], in the precision of ``like``."""
+        """Return y, [n, n_targets]; one-hot classes have the dtype of ``like``."""
         if self.is_regression:
             return examples.targets
         return one_hot(examples.targets, self.n_targets, like)
@@ -67,29 +67,29 @@ class PairLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
 
 
 class SequenceLearner(PairLearner[OptionsT], Generic[OptionsT]):
-    """A network that reads the support set in an order drawn for each episode, then a query.
+    """A learner that reads the support set in a random order, drawn per episode, then a query.
 
-    Each query comes by itself, so that none sees another unless batch norm does. A subclass writes
-    ``init_reader`` and ``read``.
+    Each query is read separately, so that queries depend on one another only through batch norm. A
+    subclass implements ``init_reader`` and ``read``.
     """
 
     @abstractmethod
     def init_reader(self, seed: int) -> Params:
-        """Draw the parameters of the network that reads."""
+        """Draw the parameters of the reader network."""
 
     @abstractmethod
     def read(self, params: Params, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
         """Read the support set, then each query; return outputs [n, n_targets].
 
         Args:
-            params: the state's.
-            support: [m, n_inputs], in the order to be read.
+            params: parameters of the state.
+            support: [m, n_inputs], in reading order.
             targets: [m, n_targets], values or one-hot classes.
             query: [n, n_inputs].
         """
 
     def init_state(self, seed: int) -> MetaState:
-        """Draw the model's parameters and the reader's."""
+        """Draw the parameters of the model and of the reader."""
         params = self.model.init_params(seed) | self.init_reader(seed)
         return MetaState(params, self.model.init_buffers())
 
@@ -104,7 +104,7 @@ class SequenceLearner(PairLearner[OptionsT], Generic[OptionsT]):
         inputs: Mapping[str, Tensor],
         context: EpisodeContext,
     ) -> Tensor:
-        """Embed both, read the support set in its order, and answer each query."""
+        """Embed support set and queries, read the support set in its order, and predict queries."""
         known, targets, asked = self.embed(params, support, inputs, context)
         order = context.drawn["order"]
         return self.read(params, known[order], targets[order], asked)

@@ -1,4 +1,4 @@
-"""ProtoMAML: MAML whose output layer begins as a prototypical network's."""
+"""ProtoMAML: MAML whose output layer is initialised from prototypes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,11 +32,11 @@ class ProtoMamlOptions(MamlOptions):
 
 
 class ProtoMaml(MamlSteps[ProtoMamlOptions]):
-    """Learn an embedding f from which a few gradient steps fit an episode, head and all.
+    """Learn an embedding f such that a few gradient steps fit f and a new head to an episode.
 
-    The head of an episode begins as W_k = 2 c_k, b_k = -|c_k|^2 with the prototypes c_k of its
-    support set, which has the logits of a prototypical network; then head and f adapt as in MAML.
-    Meta-gradients flow through the prototypes too. Splits may differ in n_way.
+    An episode's head starts as W_k = 2 c_k, b_k = -|c_k|^2 with the prototypes c_k of its support
+    set, which gives the logits of a prototypical network; then head and f adapt as in MAML.
+    Meta-gradients also flow through the prototypes. Splits may differ in n_way.
 
     Source: Triantafillou et al. 2020, arXiv:1903.03096, section 3, "Proto-MAML", eq. 3.
     """
@@ -47,21 +47,21 @@ class ProtoMaml(MamlSteps[ProtoMamlOptions]):
 
     @classmethod
     def build(cls, options: ProtoMamlOptions, problem: Problem, make_model: ModelFactory) -> Self:
-        """Take the model without a head."""
+        """Make the model without a head."""
         require_classification(problem, name_of(cls))
         return cls(options, model=make_model(None), problem=problem)
 
     @property
     def n_classes(self) -> int | None:
-        """Return None: any number of classes."""
+        """Return None: an episode may have any number of classes."""
         return None
 
     def check_support(self, support: ExampleSet, n_way: int) -> None:
-        """Refuse a class without a prototype."""
+        """Check that the support set has every class, so that each has a prototype."""
         require_each_class(support.targets, n_way)
 
     def start(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
-        """Return f, and a head made of prototypes."""
+        """Return the parameters of f, and a head made from prototypes."""
         features = self.model.forward(params, support.inputs, context.normalise)
         means = class_means(features, support.targets, context.n_way)
         return params | {_WEIGHT: 2.0 * means, _BIAS: -means.square().sum(dim=1)}

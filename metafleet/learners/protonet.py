@@ -19,7 +19,7 @@ class ProtonetOptions:
 
 
 class Protonet(MetricLearner[ProtonetOptions]):
-    """Learn an embedding in which a class is its mean, c_k = mean of f(x) over its support.
+    """Learn an embedding f in which a class is represented by its mean c_k over the support set.
 
     The logits of a query x are -|f(x) - c_k|^2.
 

@@ -17,24 +17,24 @@ def class_means(features: Tensor, targets: Tensor, n_way: int) -> Tensor:
 
     Source: Snell et al. 2017, arXiv:1703.05175, eq. 1.
     """
-    # a product with one-hot rows adds in the same order on every device; index_add_ may not
+    # a product with one-hot rows sums in the same order on every device; index_add_ may not
     membership = one_hot(targets, n_way, features)
     return (membership.T @ features) / membership.sum(dim=0)[:, None]
 
 
 def one_hot(targets: Tensor, n_way: int, like: Tensor) -> Tensor:
-    """Return rows [n, n_way] with a one where the class is, in the precision of ``like``.
+    """Return one-hot rows [n, n_way] in the dtype of ``like``.
 
-    Unlike torch's own, this looks at no value, so it can be mapped over episodes.
+    Unlike ``F.one_hot``, this does not look at tensor values, so it can be mapped over episodes.
     """
     return (targets[:, None] == torch.arange(n_way, device=targets.device)).to(like.dtype)
 
 
 def require_each_class(targets: Tensor, n_way: int) -> None:
-    """Refuse a support set that lacks a class.
+    """Check that a support set has every class.
 
     Raises:
-        DataError: names the first.
+        DataError: a class is missing; names the first one.
     """
     counts = torch.bincount(targets, minlength=n_way)
     if not bool((counts > 0).all()):
@@ -48,8 +48,8 @@ def require_each_class(targets: Tensor, n_way: int) -> None:
 def squared_distances(features: Tensor, prototypes: Tensor) -> Tensor:
     """Return squared Euclidean distances [n, n_way] of features [n, d] to prototypes [n_way, d].
 
-    Of differences to the prototypes' mean, so that features that have much in common, as times of
-    day do, lose no digits in the difference of large squares.
+    Features are first centred on the mean of the prototypes. Otherwise features with a large common
+    offset, such as times of day, would lose digits in the difference of large squares.
     """
     centre = prototypes.mean(dim=0)
     features, prototypes = features - centre, prototypes - centre
@@ -63,7 +63,7 @@ def prototype_logits(support: Tensor, targets: Tensor, query: Tensor, n_way: int
 
     Args:
         support: features [m, d].
-        targets: its classes, [m] int64 in [0, n_way), each at least once.
+        targets: classes of the support set, [m] int64 in [0, n_way), each at least once.
         query: features [n, d].
         n_way: number of classes.
 
@@ -73,7 +73,7 @@ def prototype_logits(support: Tensor, targets: Tensor, query: Tensor, n_way: int
 
 
 def require_classification(problem: Problem, learner: str) -> None:
-    """Refuse regression data.
+    """Check that the data are for classification.
 
     Raises:
         ConfigError: the targets are not classes.

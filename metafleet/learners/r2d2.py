@@ -20,10 +20,10 @@ class R2d2Options:
     """Options of ``R2d2``.
 
     Attributes:
-        head: "ridge" (R2-D2), or "logistic" (LR-D2), each class against the rest.
-        penalty: lambda before training, > 0; learned.
-        scale: what the head's outputs are multiplied by before training, > 0; learned.
-        newton_steps: of the logistic head, >= 1.
+        head: "ridge" (R2-D2), or "logistic" (LR-D2), one class against the rest.
+        penalty: initial value of the learned lambda, > 0.
+        scale: initial value of the learned factor for the head's outputs, > 0.
+        newton_steps: Newton steps of the logistic head, >= 1.
     """
 
     head: Literal["ridge", "logistic"] = "ridge"
@@ -38,11 +38,11 @@ class R2d2Options:
 
 
 class R2d2(MetricLearner[R2d2Options]):
-    """Learn an embedding f in which a linear classifier, fitted to the support set, does well.
+    """Learn an embedding f for a linear classifier that is fitted to the support set.
 
-    Ridge: W = X^T (X X^T + lambda I)^-1 Y with X = f(support), Y its one-hot classes; the logits of
-    a query are alpha f(x) W. lambda and alpha are learned, lambda by its logarithm. The paper's
-    scalar beta, added to all logits, cancels in the softmax and is left out.
+    Ridge: W = X^T (X X^T + lambda I)^-1 Y with X = f(support) and one-hot classes Y. The logits of
+    a query are alpha f(x) W. lambda and alpha are learned, lambda as its logarithm. The paper's
+    scalar beta, added to all logits, is omitted because it cancels in the softmax.
 
     Source: Bertinetto et al. 2019, arXiv:1805.08136, eq. 6, 7 and 8 to 10.
     """
@@ -51,7 +51,7 @@ class R2d2(MetricLearner[R2d2Options]):
     Options: ClassVar[type] = R2d2Options
 
     def init_comparison(self, seed: int) -> Params:
-        """Return lambda and alpha as the options say."""
+        """Return the initial lambda and alpha."""
         return {
             "ridge.log_penalty": torch.tensor([self.options.penalty]).log(),
             "ridge.scale": torch.tensor([self.options.scale]),
@@ -78,8 +78,8 @@ class R2d2(MetricLearner[R2d2Options]):
 def ridge_weights(features: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
     """Return W [d, c] that minimises |X W - Y|^2 + penalty |W|^2.
 
-    W = X^T (X X^T + penalty I)^-1 Y: by Woodbury's identity a system of the few examples instead of
-    the many features.
+    W = X^T (X X^T + penalty I)^-1 Y: by Woodbury's identity, the linear system has the size of the
+    few examples instead of the many features.
 
     Args:
         features: X [n, d].
@@ -97,8 +97,8 @@ def ridge_weights(features: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
 def logistic_weights(features: Tensor, targets: Tensor, penalty: Tensor, *, n_steps: int) -> Tensor:
     """Return W [d, c] after Newton steps on logistic regression, one class against the rest.
 
-    From w = 0, iterates reweighted least squares: w' = X^T (X X^T + penalty diag(s)^-1)^-1 z,
-    mu = sigmoid(X w), s = mu (1 - mu), z = X w + (y - mu) / s.
+    Iteratively reweighted least squares, starting from w = 0: w' = X^T (X X^T + penalty
+    diag(s)^-1)^-1 z with mu = sigmoid(X w), s = mu (1 - mu), z = X w + (y - mu) / s.
 
     Args:
         features: X [n, d].
@@ -112,7 +112,7 @@ def logistic_weights(features: Tensor, targets: Tensor, penalty: Tensor, *, n_st
     scores = dual = torch.zeros_like(targets)
     for _ in range(n_steps):
         mu = torch.sigmoid(scores)
-        # a curvature of 0 would divide by it; sigmoids of single precision reach 1 at 17
+        # avoid a division by 0: in single precision, sigmoid(17) is exactly 1
         curvature = (mu * (1.0 - mu)).clamp(min=1e-6)
         responses = scores + (targets - mu) / curvature
         # one system for each class: [c, n, n] and [c, n, 1]

@@ -1,4 +1,4 @@
-"""The learners there are, by name."""
+"""The available learners, by name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -64,7 +64,7 @@ def build_learner(
     *,
     allowed_packages: Sequence[str] = (),
 ) -> Learner:
-    """Build the learner that ``options`` describe.
+    """Build the learner described by ``options``.
 
     Raises:
         ConfigError: an option is wrong or does not fit ``problem``.

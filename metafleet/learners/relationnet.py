@@ -37,11 +37,11 @@ class RelationNetOptions:
 
 
 class RelationNet(MetricLearner[RelationNetOptions]):
-    """Learn an embedding f and how to compare: r_ij = g([sum_k f(x_k of class i), f(x_j)]).
+    """Learn an embedding f and a comparison g: r_ij = g([sum_k f(x_k of class i), f(x_j)]).
 
-    g is two blocks of convolution, batch norm, ReLU and pooling on feature maps (nothing on feature
-    vectors), then two linear layers and a sigmoid. Minimised is the mean of (r_ij - [y_j = i])^2;
-    the outputs are the sigmoid's arguments.
+    On feature maps, g starts with two blocks of convolution, batch norm, ReLU and pooling; feature
+    vectors skip them. Two linear layers and a sigmoid follow. Training minimises the mean of
+    (r_ij - [y_j = i])^2; the outputs are the arguments of the sigmoid.
 
     Source: Sung et al. 2018, arXiv:1711.06025, eq. 1 and 2, section 3.3 and figure 2.
     """
@@ -56,7 +56,7 @@ class RelationNet(MetricLearner[RelationNetOptions]):
         return (shape[0], shape[1], shape[2]) if len(shape) == 3 else None
 
     def init_comparison(self, seed: int) -> Params:
-        """Draw the relation module."""
+        """Draw the parameters of the relation module."""
         params, n_features = self._init_blocks(seed)
         n_hidden = self.options.hidden
         for i, (name, n_in, n_out) in enumerate(
@@ -68,7 +68,7 @@ class RelationNet(MetricLearner[RelationNetOptions]):
         return params
 
     def init_state(self, seed: int) -> MetaState:
-        """Draw all parameters; the relation module's batch norm works as the model's."""
+        """Draw all parameters; the relation module has the model's batch norm mode."""
         state = super().init_state(seed)
         if self._maps is None:
             return state
@@ -83,7 +83,7 @@ class RelationNet(MetricLearner[RelationNetOptions]):
     def fit(
         self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext
     ) -> Params:
-        """Return the sum of each class, [n_way, d]."""
+        """Return the sum of each class's embeddings, [n_way, d]."""
         classes = one_hot(targets, context.n_way, support).T @ support
         if context.norm.needs_support_pass:
             self._relate(params, classes, support, context.norm.capture)
@@ -92,7 +92,7 @@ class RelationNet(MetricLearner[RelationNetOptions]):
     def compare(
         self, params: Params, fitted: Params, query: Tensor, context: EpisodeContext
     ) -> Tensor:
-        """Relate every query to every class."""
+        """Compute the relation score of every query with every class."""
         return self._relate(params, fitted[_CLASSES], query, context.norm.query)
 
     def _relate(
@@ -120,7 +120,7 @@ class RelationNet(MetricLearner[RelationNetOptions]):
         return x
 
     def _init_blocks(self, seed: int) -> tuple[Params, int]:
-        """Draw the blocks, and count the features that leave them."""
+        """Draw the blocks' parameters; also return the number of features they output."""
         if self._maps is None:
             return {}, 2 * math.prod(self.model.feature_shape)
         params: Params = {}

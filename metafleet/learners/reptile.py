@@ -1,4 +1,4 @@
-"""Reptile: move towards where an episode's training ends."""
+"""Reptile: move towards the parameters at which training on an episode ends."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class ReptileOptions(StepOptions):
 
     Attributes:
         inner_lr: step size alpha of the adaptation, > 0.
-        inner_steps: steps of the adaptation in meta-training, >= 1; more than one, or else
-            Reptile is plain training on all episodes.
-        inner_steps_eval: steps when judged; None for ``inner_steps``.
-        inner_batch: support examples in a step, >= 0; 0 for all of them.
-        inner_batch_eval: the same when judged; None for ``inner_batch``.
-        inner_optimiser: as of ``InnerOptimiserOptions``. For "adam", ``inner_momentum`` None is 0:
+        inner_steps: steps of the adaptation in meta-training, >= 1. Use more than one: with one
+            step Reptile is plain training on all episodes.
+        inner_steps_eval: steps in evaluation; None for ``inner_steps``.
+        inner_batch: support examples per step, >= 0; 0 for all of them.
+        inner_batch_eval: support examples per step in evaluation; None for ``inner_batch``.
+        inner_optimiser: as in ``InnerOptimiserOptions``. For "adam", ``inner_momentum`` None is 0:
             the paper's Adam has no first moment.
     """
 
@@ -52,13 +52,13 @@ class ReptileOptions(StepOptions):
 class Reptile(GradientSteps[ReptileOptions]):
     """Learn an initialisation phi close to where training on each episode ends.
 
-    k steps of SGD or Adam on small batches of the support set lead from phi to W; the
-    meta-gradient is g = (phi - W) / alpha, without any derivative of the steps, and without the
-    query set, whose loss is only reported. The paper's phi <- phi + epsilon * (W - phi) is the
-    outer optimiser "sgd" with lr = epsilon * alpha.
+    k steps of SGD or Adam on small batches of the support set lead from phi to W. The meta-gradient
+    g = (phi - W) / alpha needs no derivative of the steps, and does not use the query set, whose
+    loss is only reported. The paper's phi <- phi + epsilon * (W - phi) is the outer optimiser "sgd"
+    with lr = epsilon * alpha.
 
-    Batches follow one another through the support set in an order drawn anew each time round.
-    Adam starts anew in each episode; the authors' code hands its second moment on.
+    Batches iterate over the support set, in a new random order for each pass. Adam's moments start
+    at zero in each episode; the authors' code carries the second moment over.
 
     Source: Nichol et al. 2018, arXiv:1803.02999, algorithms 1 and 2, g as in section 5.1; defaults
     from appendix A (Omniglot, 5-way 1-shot).
@@ -70,7 +70,7 @@ class Reptile(GradientSteps[ReptileOptions]):
     least_steps: ClassVar[int] = 1
 
     def draw(self, rng: CounterRng, n_support: int, n_query: int) -> Params:
-        """Draw the order of the support set for as many rounds as the steps can need."""
+        """Draw an order of the support set for each pass that the steps can need."""
         n_rounds = -(-self._n_examples(n_support) // n_support)
         rounds = [rng.sample(n_support, n_support) for _ in range(n_rounds)]
         return {_ORDER: torch.tensor(rounds).flatten()}
@@ -85,7 +85,7 @@ class Reptile(GradientSteps[ReptileOptions]):
         return QueryGradient(grads, self.loss(outputs, query.targets), outputs)
 
     def is_first_order(self, context: EpisodeContext) -> bool:
-        """Return True: no step is differentiated."""
+        """Return True: the inner steps are not differentiated."""
         return True
 
     def step_size(self, params: Params, name: str, index: int) -> float | Tensor:
@@ -94,17 +94,17 @@ class Reptile(GradientSteps[ReptileOptions]):
 
     @property
     def optimiser(self) -> InnerOptimiser | None:
-        """What follows the gradients."""
+        """The optimiser of the inner steps."""
         if self.options.inner_optimiser == "adam":
             return InnerOptimiser.of(self.options, momentum=0.0)
         return InnerOptimiser.of(self.options)
 
     def task_gradient(self, params: Params, fast: Params, grads: Mapping[str, Tensor]) -> Params:
-        """Return (phi - W) / alpha; the query loss teaches nothing."""
+        """Return (phi - W) / alpha; the query loss is not used."""
         return {n: (phi - fast[n]).detach() / self.options.inner_lr for n, phi in params.items()}
 
     def batch(self, support: ExampleSet, index: int, context: EpisodeContext) -> ExampleSet:
-        """Return the next examples of the support set, in the order drawn."""
+        """Return the next examples of the support set, in the drawn order."""
         size = self._size(len(support), is_training=context.is_training)
         if size == len(support):
             return support
@@ -119,7 +119,7 @@ class Reptile(GradientSteps[ReptileOptions]):
         return min(size, n_support) if size > 0 else n_support
 
     def _n_examples(self, n_support: int) -> int:
-        """Return how many examples the steps see, in meta-training or when judged."""
+        """Return the largest number of examples that the steps see, in training or evaluation."""
         return max(
             self.n_steps(is_training=flag) * self._size(n_support, is_training=flag)
             for flag in (True, False)

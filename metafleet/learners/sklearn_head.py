@@ -23,7 +23,7 @@ _SUPPORT = "support"
 _TARGETS = "targets"
 _RANDOM_STATE = "random_state"
 _LEAST_PROBABILITY = 1e-6
-"""A forest may call a class impossible; its logarithm must stay a number."""
+"""Lower bound of probabilities: a forest may return 0, whose logarithm is not finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class SklearnHeadOptions:
     """Options of ``SklearnHead``.
 
     Attributes:
-        estimator: a classifier of scikit-learn, by its full name.
-        params: what it is made with, such as ``{"n_neighbors": 1}``.
+        estimator: the full name of a scikit-learn classifier.
+        params: arguments of the classifier, for example ``{"n_neighbors": 1}``.
     """
 
     estimator: str = "sklearn.linear_model.LogisticRegression"
@@ -51,20 +51,20 @@ class SklearnHeadOptions:
 
 
 class SklearnHead(MetricLearner[SklearnHeadOptions]):
-    """Meta-train an embedding as ``Protonet`` does; judge it with a classifier of scikit-learn.
+    """Meta-train an embedding as ``Protonet`` does; evaluate it with a scikit-learn classifier.
 
-    To adapt is to fit the classifier to the embedded support set. The outputs are its logarithmic
-    probabilities, or its decision function where it has no probabilities.
+    Adaptation fits the classifier to the embedded support set. The outputs are its log
+    probabilities, or its decision function if it has no probabilities.
     """
 
     name: ClassVar[str] = "sklearn_head"
     Options: ClassVar[type] = SklearnHeadOptions
     libraries: ClassVar[tuple[str, ...]] = ("sklearn",)
-    """Top-level modules that compute, whose versions are part of a run's fingerprint."""
+    """Top-level modules that compute results; their versions are part of a run's fingerprint."""
 
     @classmethod
     def build(cls, options: SklearnHeadOptions, problem: Problem, make_model: ModelFactory) -> Self:
-        """Take the model without a head, and make sure that the classifier can be made.
+        """Make the model without a head, and check that the classifier can be made.
 
         Raises:
             ConfigError: scikit-learn is missing, or has no such classifier.
@@ -80,19 +80,19 @@ class SklearnHead(MetricLearner[SklearnHeadOptions]):
     def fit(
         self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext
     ) -> Params:
-        """Return the embedded support set: the classifier itself is no tensor."""
+        """Return the embedded support set, because the fitted classifier is not a tensor."""
         state = {_RANDOM_STATE: context.drawn[_RANDOM_STATE]}
         return {_SUPPORT: support, _TARGETS: targets} | state
 
     def compare(
         self, params: Params, fitted: Params, query: Tensor, context: EpisodeContext
     ) -> Tensor:
-        """Compare with prototypes in meta-training, fit the classifier otherwise."""
+        """Compare with prototypes in meta-training; otherwise fit the classifier and predict."""
         support, targets = fitted[_SUPPORT], fitted[_TARGETS]
         if context.is_training:
             return prototype_logits(support, targets, query, context.n_way)
         classifier = self._classifier(random_state=int(fitted[_RANDOM_STATE]))
-        with warnings.catch_warnings():  # of a few examples, most solvers warn
+        with warnings.catch_warnings():  # most solvers warn if there are few examples
             warnings.simplefilter("ignore")
             classifier.fit(support.cpu().numpy(), targets.cpu().numpy())
             outputs = _scores(classifier, query.cpu().numpy(), context.n_way)
@@ -109,7 +109,7 @@ class SklearnHead(MetricLearner[SklearnHeadOptions]):
 
 
 def _find(name: str) -> Any:
-    """Import a classifier of scikit-learn, and nothing else."""
+    """Import a scikit-learn classifier; anything else is an error."""
     try:
         from sklearn.base import ClassifierMixin  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -134,5 +134,5 @@ def _scores(classifier: Any, features: Any, n_way: int) -> Tensor:
         shares = torch.as_tensor(classifier.predict_proba(features))
         return shares.clamp(min=_LEAST_PROBABILITY).log()
     scores = torch.as_tensor(classifier.decision_function(features))
-    # of two classes there is one score, for the second
+    # for two classes there is one score, that of the second
     return torch.stack([-scores, scores], dim=1) if n_way == 2 and scores.dim() == 1 else scores

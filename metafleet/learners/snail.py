@@ -21,7 +21,7 @@ class SnailOptions:
     """Options of ``Snail``.
 
     Attributes:
-        filters: D of the dense blocks, >= 4; keys and values of the attention grow with it.
+        filters: D of the dense blocks, >= 4; sizes of attention keys and values grow with it.
     """
 
     filters: int = 128
@@ -31,12 +31,12 @@ class SnailOptions:
 
 
 class Snail(SequenceLearner[SnailOptions]):
-    """Read (x_1, y_1), ..., (x_m, y_m), (x, 0) and answer at the last place.
+    """Read (x_1, y_1), ..., (x_m, y_m), (x, 0) and predict at the last position.
 
-    Attention(D/2 keys, D/4 values), TC(D), Attention(2 D, D), TC(D), Attention(4 D, 2 D), a linear
-    layer. Each block's output joins its input. A TC block is ceil(log2 T) dense blocks of causal
-    convolutions with kernel 2 and dilation 1, 2, 4, ..., gated as tanh(a) sigmoid(b). With D = 128
-    these are the paper's sizes on Omniglot.
+    The network is Attention(D/2 keys, D/4 values), TC(D), Attention(2 D, D), TC(D),
+    Attention(4 D, 2 D), and a linear layer. Each block's output is concatenated to its input. A TC
+    block is ceil(log2 T) dense blocks of causal convolutions with kernel 2 and dilation 1, 2, 4,
+    ..., gated as tanh(a) sigmoid(b). With D = 128 these are the paper's sizes on Omniglot.
 
     Source: Mishra et al. 2018, arXiv:1707.03141, section 3, figure 2 and appendix A.
     """
@@ -46,19 +46,19 @@ class Snail(SequenceLearner[SnailOptions]):
 
     @property
     def _attentions(self) -> tuple[tuple[int, int], ...]:
-        """Keys and values of each attention block."""
+        """Sizes of keys and values in each attention block."""
         d = self.options.filters
         return ((d // 2, d // 4), (2 * d, d), (4 * d, 2 * d))
 
     @property
     def _dilations(self) -> tuple[int, ...]:
-        """Dilation of each dense block: together they see the longest sequence of any split."""
+        """Dilation of each dense block; together they cover the longest sequence of any split."""
         shapes = self.problem.episodes.values()
         longest = max(shape.k_shot * max(shape.n_way, 1) + 1 for shape in shapes)
         return tuple(2**i for i in range(max(1, math.ceil(math.log2(longest)))))
 
     def init_reader(self, seed: int) -> Params:
-        """Draw all blocks."""
+        """Draw the parameters of all blocks."""
         params: Params = {}
         index, width, d = AFTER_MODEL, self.n_inputs + self.n_targets, self.options.filters
 
@@ -74,14 +74,14 @@ class Snail(SequenceLearner[SnailOptions]):
             if block == len(self._attentions) - 1:
                 break
             for i, _ in enumerate(self._dilations):
-                # kernel 2 as one product of an example and the one before it, both gates at once
+                # kernel 2: one product for an example and its predecessor, and for both gates
                 add(f"tc{block}.dense{i}", 2 * width, 2 * d)
                 width += d
         add("answer", width, self.n_targets)
         return params
 
     def read(self, params: Params, support: Tensor, targets: Tensor, query: Tensor) -> Tensor:
-        """Make a sequence for each query, [n, m + 1, width], and answer at its end."""
+        """Make a sequence for each query, [n, m + 1, width], and predict at its end."""
         n = len(query)
         pairs = torch.cat([support, targets], dim=1).expand(n, -1, -1)
         asked = torch.cat([query, query.new_zeros(n, self.n_targets)], dim=1)

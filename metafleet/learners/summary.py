@@ -1,4 +1,4 @@
-"""From the metrics of many episodes to a mean and its interval."""
+"""Summarise the metrics of many episodes as means with confidence intervals."""
 
 import math
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ from metafleet.errors import ConfigError
 from metafleet.learners.base import EpisodeMetrics
 
 Z_95 = 1.96
-"""A normal variable is within so many standard deviations of its mean in 95 % of cases."""
+"""A normal variable lies within this many standard deviations of its mean in 95 % of cases."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Means over episodes with half widths of their 95 % intervals.
+    """Means over episodes, with the half-widths of their 95 % confidence intervals.
 
     Attributes:
         n_episodes: number of episodes, n.
-        loss, loss_ci95: mean and 1.96 * std / sqrt(n), std with n - 1; 0.0 for a single episode,
-            of which no spread is known.
+        loss, loss_ci95: mean and 1.96 * std / sqrt(n), where std divides by n - 1; the half-width
+            is 0.0 for a single episode, whose spread is unknown.
         accuracy, accuracy_ci95: the same for accuracy in [0, 1]; None for regression.
     """
 
@@ -30,7 +30,7 @@ class Summary:
 
 
 def summarise(metrics: Sequence[EpisodeMetrics]) -> Summary:
-    """Summarise episodes; their order does not change a bit of the result.
+    """Summarise episodes; the result is bit-identical for any order of the episodes.
 
     Raises:
         ConfigError: there are no episodes.

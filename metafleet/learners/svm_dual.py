@@ -1,23 +1,23 @@
-"""The dual of a multi-class support vector machine, solved to optimality and differentiated there.
+"""Solve and differentiate the dual of a multi-class support vector machine.
 
     min over a [n, k] of  1/2 sum_c a_c^T K a_c - sum_i a_{i, y_i}
     with  a_ic <= C [y_i = c]  and  sum_c a_ic = 0        (Crammer and Singer 2001)
 
-With u = C Y - a >= 0 the second constraint is sum_c u_ic = C: each example spreads C over the
+With u = C Y - a >= 0 the second constraint is sum_c u_ic = C: each example distributes C over the
 classes. A primal-dual interior-point method follows the central path of
 
     g(u) - s + nu 1^T = 0,   g(u) = K u - C K Y + Y
     sum_c u_ic = C,   u s = mu,   u >= 0, s >= 0
 
-for a fixed number of steps. The solution is then differentiated by the implicit function theorem:
-one more Newton step whose Jacobian is a constant has the solution's exact derivative.
+for a fixed number of steps. The implicit function theorem then gives the derivative of the
+solution: one more Newton step, with a constant Jacobian, has exactly this derivative.
 """
 
 import torch
 from torch import Tensor
 
 N_STEPS = 25
-"""Steps that bring the complementarity from 1 below 1e-10; each makes it about a third or less."""
+"""Steps to bring the complementarity from 1 below 1e-10; each step reduces it to about a third."""
 _CENTRING = 0.1
 _TO_THE_WALL = 0.99
 
@@ -37,7 +37,7 @@ def svm_dual(gram: Tensor, one_hot: Tensor, bound: float) -> Tensor:
     fixed = kernel.detach()
     u, s, nu = _solve(fixed, classes, bound)
     residual = (_slope(kernel, classes, bound, u) - s + nu[:, None]).flatten()
-    # at the solution the other equations hold and do not depend on the kernel
+    # the other equations hold at the solution and do not depend on the kernel
     du, _, _ = _newton(fixed, u, s, residual, torch.zeros_like(nu), torch.zeros_like(u))
     return bound * classes - (u + du)
 
