@@ -1,1 +1,1 @@
-"""What orchestrator and workers agree on: settings, messages, tensors on the wire, Redis keys."""
+"""Contracts of orchestrator and workers: settings, messages, encoded tensors, Redis keys."""

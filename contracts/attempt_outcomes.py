@@ -1,4 +1,4 @@
-"""What can become of an attempt of a shard, and why, in words that are counted."""
+"""The outcomes of an attempt of a shard, and their reasons, as labels for counters."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -6,10 +6,10 @@ from typing import Final
 
 
 class AttemptOutcome(StrEnum):
-    """What became of an attempt; SENT and COUNTED are counted too.
+    """The outcome of an attempt. SENT and COUNTED have counters too.
 
-    Each attempt is SENT once. It may meet with several of the others: one that was LOST, because
-    its worker was silent, may still come LATE.
+    Each attempt is SENT once. It may have several of the other outcomes: an attempt that was LOST
+    because its worker was silent may still come LATE.
     """
 
     SENT = "sent"
@@ -17,23 +17,23 @@ class AttemptOutcome(StrEnum):
     FAILED = "failed"
     """Its worker reported an error."""
     LOST = "lost"
-    """Its message, its worker or the Redis that held it is gone."""
+    """Its message, its worker or the Redis server that held it is gone."""
     REFUSED = "refused"
-    """Its worker must not, or cannot, compute it."""
+    """Its worker must not compute it, or cannot."""
     REJECTED = "rejected"
-    """A result came that is not what was asked for."""
+    """Its result does not match the request."""
     MISSING = "missing"
-    """What it needs was not in the stores."""
+    """A blob that it needs was not in the stores."""
     LATE = "late"
-    """A result came when its shard or step was done."""
+    """Its result came after its shard or step was done."""
     CANCELLED = "cancelled"
-    """Its worker stopped when it heard that another was first."""
+    """Its worker stopped because another attempt finished first."""
     UNNEEDED = "unneeded"
-    """Its message reached a worker when no result was awaited any more, or a second time."""
+    """Its message reached a worker too late, or for the second time."""
 
 
 class AttemptReason(StrEnum):
-    """Why it became that; each ``ContractError.reason`` is among these."""
+    """The reason for an outcome. Each ``ContractError.reason`` is one of these."""
 
     FIRST = "first"
     AGAIN = "again"
@@ -86,4 +86,4 @@ REASONS: Final[Mapping[AttemptOutcome, frozenset[AttemptReason]]] = {
     AttemptOutcome.CANCELLED: _all("unwanted"),
     AttemptOutcome.UNNEEDED: _all("done closed stale taken"),
 }
-"""Outcome -> the reasons that there are for it."""
+"""Outcome -> its possible reasons."""

@@ -1,4 +1,4 @@
-"""Where tensors travel: blobs by key, in Redis, a shared directory, or an object store."""
+"""Blob stores for tensors, by key: Redis, a shared directory or an object store."""
 
 import contextlib
 import os
@@ -24,41 +24,41 @@ from metafleet.errors import (
 from metafleet.files import PART, drafting
 
 OBJECT_SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "oci", "hdfs", "memory")
-"""What fsspec reaches for us; "memory" is one process's own, for tests."""
+"""URL schemes that go through fsspec. "memory" is private to one process, for tests."""
 
 CHUNK_BYTES = 32 * 2**20
-"""Largest single Redis value: beyond it client buffers and replication suffer."""
+"""Largest single Redis value. Larger ones hurt client buffers and replication."""
 
 
 _OWN_NAMES = (quote(KEY_PREFIX, safe=""), PART)
-"""How the files of a directory store begin."""
+"""Prefixes of the file names in a directory store."""
 
 
 class BlobStore(Protocol):
-    """Immutable bytes by key, for a while."""
+    """Stores immutable bytes by key until they expire."""
 
     def put(self, key: str, data: bytes, *, ttl_s: float) -> None:
-        """Store ``data``; visible whole or not at all."""
+        """Store ``data`` atomically: readers see all of it or nothing."""
         ...
 
     def get(self, key: str, n_bytes: int) -> bytes | bytearray:
         """Fetch exactly ``n_bytes`` bytes.
 
         Raises:
-            BlobMissingError: nothing of that length is there (expired, deleted, not yet there).
+            BlobMissingError: no blob of that length exists (expired, deleted or not yet stored).
         """
         ...
 
     def delete(self, key: str, n_bytes: int) -> None:
-        """Remove a blob; no error when it is gone."""
+        """Remove a blob. A missing blob is no error."""
         ...
 
 
 def open_blob_store(url: str) -> BlobStore:
-    """Choose the store by URL: redis://, file:///shared/directory, or what fsspec knows.
+    """Choose the store by URL: redis://, file:///shared/directory or a scheme of fsspec.
 
     Raises:
-        ConfigError: the URL leads nowhere, or needs a package that is not installed.
+        ConfigError: the URL is not supported, or needs a package that is not installed.
     """
     scheme = url.partition("://")[0]
     if scheme in ("redis", "rediss", "unix"):
@@ -94,7 +94,7 @@ class RedisBlobStore:
         self._client: Client = connect(url)
 
     def put(self, key: str, data: bytes, *, ttl_s: float) -> None:
-        """Store ``data``; the last chunk is written last, so a part never looks whole."""
+        """Store ``data``. The last chunk comes last, so a partial blob never looks complete."""
         view = memoryview(data)
         with redis_errors(self._url):
             for index, chunk_key in enumerate(self._chunk_keys(key, len(data))):
@@ -108,7 +108,7 @@ class RedisBlobStore:
                     ) from error
 
     def get(self, key: str, n_bytes: int) -> bytearray:
-        """Fetch all chunks in one round trip, each of the length it must have."""
+        """Fetch all chunks in one round trip and check the length of each."""
         names = self._chunk_keys(key, n_bytes)
         lengths = {
             name: min(CHUNK_BYTES, n_bytes - index * CHUNK_BYTES)
@@ -117,12 +117,12 @@ class RedisBlobStore:
         with redis_errors(self._url):
             found = read_values(self._client, lengths)
             if found is None:
-                self._client.type(names[0])  # raises what the server had to say, if anything
+                self._client.type(names[0])  # raises the server's error, if it had one
                 raise _missing(key, n_bytes)
         return found
 
     def delete(self, key: str, n_bytes: int) -> None:
-        """Remove all chunks, freeing memory off Redis's main thread."""
+        """Remove all chunks. Redis frees the memory outside its main thread."""
         with redis_errors(self._url):
             self._client.unlink(*self._chunk_keys(key, n_bytes))
 
@@ -133,10 +133,10 @@ class RedisBlobStore:
 
 
 class DirectoryBlobStore:
-    """Blobs as files of a directory that all hosts share. Safe for many processes.
+    """Blobs as files in a directory that all hosts share. Safe for many processes.
 
-    Files are as open as the folder, for workers may run as another user: the folder's owner decides
-    who may look. What is read is held to the digest in a signed message.
+    Files get the permissions of the folder, because workers may run as another user: the folder's
+    owner decides who may read them. Readers check the bytes against the digest in a signed message.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -144,7 +144,7 @@ class DirectoryBlobStore:
         self._next_sweep_s = 0.0
 
     def put(self, key: str, data: bytes, *, ttl_s: float) -> None:
-        """Write to a temporary file, stamp its expiry as its modification time, rename."""
+        """Write a temporary file, set its modification time to its expiry, and rename it."""
         with self._directory_errors():
             self._directory.mkdir(parents=True, exist_ok=True)
             self._sweep()
@@ -155,7 +155,7 @@ class DirectoryBlobStore:
                 os.utime(draft, (expiry_s, expiry_s))
 
     def get(self, key: str, n_bytes: int) -> bytes:
-        """Read the file, when it is of the promised length."""
+        """Read the file if it has the promised length."""
         path = self._path(key)
         with self._directory_errors(), contextlib.suppress(FileNotFoundError):
             if path.stat().st_size == n_bytes:
@@ -181,7 +181,7 @@ class DirectoryBlobStore:
         return self._directory / quote(key, safe="")
 
     def _sweep(self) -> None:
-        """Once a minute, remove blobs that expired; the folder may hold what is not ours."""
+        """Once a minute, remove expired blobs. The folder may hold files that are not ours."""
         now_s = time.time()
         if now_s < self._next_sweep_s:
             return
@@ -189,7 +189,7 @@ class DirectoryBlobStore:
         for path in self._directory.iterdir():
             if not path.name.startswith(_OWN_NAMES):
                 continue
-            # gone, or of another user in a folder with a sticky bit: his processes sweep theirs
+            # gone, or another user's in a folder with the sticky bit: their processes remove it
             with contextlib.suppress(FileNotFoundError, PermissionError):
                 if path.is_file() and path.stat().st_mtime < now_s - 60:
                     path.unlink()

@@ -1,7 +1,7 @@
 """Reads large values from Redis straight into memory.
 
-redis-py gathers a value in a buffer, piece by piece, and copies it twice: for 50 MB twice the time
-of receiving it into the place where it is used. hiredis copies it too, and slows down sending.
+redis-py collects a value in a buffer, piece by piece, and copies it twice. For 50 MB this takes
+twice as long as receiving it in place. hiredis copies it too, and slows down sending.
 """
 
 import socket
@@ -18,16 +18,16 @@ def read_values(client: Client, lengths: dict[str, int]) -> bytearray | None:
     """Read several values and join them, in one round trip.
 
     Args:
-        client: of the server.
-        lengths: key -> length that its value must have, in order.
+        client: client of the server.
+        lengths: key -> required length of its value, in order.
 
     Returns:
-        The joined values; None when one is not there, or not a string of its length.
+        The joined values; None when one is missing or is not a string of its length.
 
     Raises:
-        redis.RedisError: as the client's own commands do.
+        redis.RedisError: as the client's own commands raise it.
     """
-    # a connection of the pool, with its password, TLS, health check and second try
+    # a pooled connection has the client's password, TLS, health check and retry
     connection: Any = client.connection_pool.get_connection()
     try:
         if hasattr(connection, "_sock"):
@@ -40,14 +40,14 @@ def read_values(client: Client, lengths: dict[str, int]) -> bytearray | None:
 
 
 def _read_by_commands(client: Client, lengths: dict[str, int]) -> bytearray | None:
-    """Read with the public commands of redis-py alone: slower, the same answer."""
+    """Read with the public commands of redis-py only: slower, with the same result."""
     with client.pipeline(transaction=False) as pipeline:
         for key, length in lengths.items():
             pipeline.exists(key)
-            pipeline.getrange(key, 0, length)  # one byte more than it should have
+            pipeline.getrange(key, 0, length)  # one byte more than expected
         try:
             answers = pipeline.execute()
-        except redis.ResponseError:  # another type of value
+        except redis.ResponseError:  # the value has another type
             return None
     values = answers[1::2]
     if not all(answers[::2]) or list(map(len, values)) != list(lengths.values()):
@@ -63,7 +63,7 @@ def _read(connection: Any, lengths: dict[str, int]) -> bytearray | None:
     try:
         for length in lengths.values():
             if _read_line(connection._sock) != b"$%d" % length:
-                # a missing or another value, or an error: what follows is not worth reading
+                # the value is missing, is another one or is an error: do not read the rest
                 connection.disconnect()
                 return None
             _fill(connection._sock, view[end : end + length])
@@ -78,13 +78,13 @@ def _read(connection: Any, lengths: dict[str, int]) -> bytearray | None:
             f"Error while reading from socket: {error}"
         ) from error
     except BaseException:
-        connection.disconnect()  # what is left of the answer must not be taken for the next one's
+        connection.disconnect()  # the rest of this answer must not be read as the next one
         raise
     return joined
 
 
 def _read_line(sock: socket.socket) -> bytes:
-    """Read what stands before a value, byte by byte: not a byte of the value itself."""
+    """Read the line before a value, byte by byte, so that no byte of the value is consumed."""
     line = bytearray()
     while not line.endswith(b"\r\n"):
         byte = sock.recv(1)

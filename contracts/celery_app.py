@@ -1,6 +1,6 @@
-"""The Celery app, with the settings that keep it a safe carrier of hints.
+"""The Celery app, configured so that its messages are only hints and safe to receive.
 
-Why each setting is as it is: design notes in docs/explanation/engine.md.
+docs/explanation/engine.md explains the settings.
 """
 
 from celery import Celery
@@ -11,14 +11,14 @@ from metafleet.contracts.keys import KEY_PREFIX, queue_name, queue_of
 
 
 def make_app(broker_url: str, signing_key: str = "") -> Celery:
-    """Make a Celery app over ``broker_url``; connects on first use, reads no environment.
+    """Make a Celery app for ``broker_url``. It connects on first use and reads no environment.
 
-    Its queues are those of ``signing_key``; ``-Q inner.cpu`` means the one of this key.
+    Its queues belong to ``signing_key``: ``-Q inner.cpu`` selects the CPU queue of this key.
     """
     app = Celery("metafleet", broker=broker_url, set_as_current=False)
     queues = [
-        # a message is a hint that the ledger outlives: acknowledging each, for Celery to deliver it
-        # again some minutes later, costs two transactions a job and gains nothing
+        # a message is only a hint, and the ledger survives its loss. Acknowledgements, with which
+        # Celery redelivers after some minutes, would cost two transactions a job for nothing
         Queue(queue_name(queue, signing_key), alias=queue, no_ack=True)
         for queue in (queue_of("cpu"), queue_of("cuda"))
     ]
@@ -27,7 +27,7 @@ def make_app(broker_url: str, signing_key: str = "") -> Celery:
         task_serializer="json",
         accept_content=["json"],
         result_accept_content=["json"],
-        # results travel by the ledger: Celery's result backend copies and publishes each of them
+        # results go through the ledger: Celery's result backend copies and publishes each one
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
         task_queues=queues,
@@ -42,16 +42,16 @@ def make_app(broker_url: str, signing_key: str = "") -> Celery:
             "socket_keepalive": True,
             "global_keyprefix": KEY_PREFIX,
         },
-        # never give up on a broker that is away; never wait for ever on one that hangs
+        # keep retrying a broker that is down, but do not wait forever for one that hangs
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        # nor on one that takes no writes for a while, as in a failover
+        # also retry a broker that takes no writes for a while, as in a failover
         broker_channel_error_retry=True,
         broker_pool_acquire_timeout=30,
-        # forked children break CUDA and inherit torch's threads; a spawned one imports torch first
+        # forked children break CUDA and inherit torch's threads; spawned ones import torch first
         worker_pool_start_method="spawn",
         worker_proc_alive_timeout=60,
-        # who has the broker's password could shut workers down, or let them starve unseen
+        # anyone with the broker's password could shut workers down or silently starve them
         worker_enable_remote_control=False,
         worker_send_task_events=True,
         task_send_sent_event=False,

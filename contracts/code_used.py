@@ -1,4 +1,4 @@
-"""Which code besides Metafleet's own computes a run: packages of the user, and libraries."""
+"""The code that computes a run in addition to Metafleet's: user packages and libraries."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,15 +10,15 @@ from metafleet.workload_spec import WorkloadSpec
 
 
 def describe_code(spec: WorkloadSpec) -> dict[str, str]:
-    """Return the part of a fingerprint that depends on the run, for this process.
+    """Return the part of this process's fingerprint that depends on the run.
 
-    Keys are "package mine", with a digest of the sources that were imported, and "library scipy",
-    with a version: of those that a package's sources import, and that a built-in learner computes
-    with. Cheap once the packages are imported.
+    A key like "package mine" has a digest of the imported sources as its value. A key like
+    "library scipy" has a version: for libraries that a package's sources import or that a built-in
+    learner computes with. Cheap once the packages are imported.
     """
     found: dict[str, str] = {}
     for package in sorted(set(_packages(spec.to_json()))):
-        note_import(package)  # of one that is not imported yet, what would be now
+        note_import(package)  # if it is not imported yet: what an import would load now
         found[PACKAGE + package] = imported_digest(package)
         found |= {LIBRARY + name: version for name, version in libraries_of(package).items()}
     built_in = LEARNERS.get(str(spec.learner.get("name")))
@@ -27,13 +27,13 @@ def describe_code(spec: WorkloadSpec) -> dict[str, str]:
 
 
 def _packages(value: Any) -> Iterator[str]:
-    """Yield the packages of all classes that are named "package.module:Class" in a JSON value."""
+    """Yield the package of each class named as "package.module:Class" in a JSON value."""
     if isinstance(value, Mapping):
         name = value.get("name")
         if isinstance(name, str) and ":" in name:
             yield package_of(name)
         for item in value.values():
             yield from _packages(item)
-    elif isinstance(value, list | tuple):  # the parts of a mixture
+    elif isinstance(value, list | tuple):  # the components of a mixture
         for item in value:
             yield from _packages(item)

@@ -1,8 +1,8 @@
-"""Named tensors to bytes and back: safetensors, in the one layout their schema gives.
+"""Encodes named tensors as safetensors, in a layout that their schema determines, and decodes them.
 
-Every tensor begins at a multiple of 64 bytes, so that a mapped file can be used in place, by
-kernels whose last bits may depend on alignment too. As safetensors knows no gaps, the bytes in
-between are entries of their own.
+Every tensor begins at a multiple of 64 bytes, so that a mapped file can be used in place: the last
+bits of some kernels depend on alignment. safetensors has no gaps, so the padding bytes are entries
+of their own.
 """
 
 import functools
@@ -22,10 +22,10 @@ from metafleet.errors import ContractError, DigestError, LengthError, SchemaErro
 Buffer = bytes | bytearray | memoryview | mmap.mmap
 
 Schema = Mapping[str, tuple[str, tuple[int, ...]]]
-"""Name -> (torch dtype name such as "float32", shape)."""
+"""Name -> (torch dtype name like "float32", shape)."""
 
 WireDtype = Literal["float32", "bfloat16"]
-"""How float32 tensors travel: as they are, or rounded to half the bytes."""
+"""How float32 tensors are sent: unchanged, or rounded to half the bytes."""
 
 _ALIGNMENT: Final = 64
 _GAP: Final = "__gap_{}__"
@@ -38,7 +38,7 @@ _UNREADABLE: Final = (
     KeyError,
     IndexError,
     OverflowError,
-    RecursionError,  # from 1e999, and from brackets nested without end
+    RecursionError,  # from 1e999, and from endlessly nested brackets
 )
 _DTYPES: Final = {
     "F64": "float64",
@@ -55,26 +55,26 @@ _CODES: Final = {dtype: code for code, dtype in _DTYPES.items()}
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Encoded tensors, still in pieces: header, tensors and gaps, in order. Nothing is copied."""
+    """Encoded tensors as separate pieces, in order: header, tensors and gaps. Nothing is copied."""
 
     pieces: tuple[memoryview, ...]
 
     @property
     def n_bytes(self) -> int:
-        """Length of all pieces."""
+        """The total length of the pieces."""
         return sum(piece.nbytes for piece in self.pieces)
 
     def digest(self) -> str:
-        """Hash the pieces as one."""
+        """Hash the pieces as one byte string."""
         return content_digest(*self.pieces)
 
     def join(self) -> bytes:
-        """Copy the pieces together."""
+        """Copy the pieces into one byte string."""
         return b"".join(self.pieces)
 
 
 def content_digest(*pieces: Buffer) -> str:
-    """Hash bytes to 64 hex digits (BLAKE3: half the time of sha256 with SHA instructions)."""
+    """Hash bytes to 64 hex digits with BLAKE3, in half the time of SHA instructions' sha256."""
     hasher = blake3()
     for piece in pieces:
         hasher.update(piece)
@@ -87,7 +87,7 @@ def check_digest(data: Buffer, digest: str, *, what: str) -> None:
 
 
 def compare_digests(found: str, digest: str, *, what: str) -> None:
-    """Raise DigestError when the digest ``found`` of ``what`` came is not the promised one."""
+    """Raise DigestError when the digest ``found`` of received bytes is not the promised one."""
     if found != digest:
         raise DigestError(
             f"{what} hashes to {found[:12]}..., promised was {digest[:12]}...; "
@@ -96,7 +96,7 @@ def compare_digests(found: str, digest: str, *, what: str) -> None:
 
 
 def schema_of(tensors: Mapping[str, Tensor]) -> Schema:
-    """Describe named tensors: what ``decode_tensors`` needs to check others against."""
+    """Return the schema of named tensors, which ``decode_tensors`` checks against."""
     return {
         name: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
         for name, tensor in tensors.items()
@@ -104,13 +104,13 @@ def schema_of(tensors: Mapping[str, Tensor]) -> Schema:
 
 
 def encoded_bytes(schema: Schema) -> int:
-    """Tell how long encoded tensors of ``schema`` are, to the byte."""
+    """Return the exact length in bytes of encoded tensors of ``schema``."""
     layout = _Layout.of(schema)
     return len(layout.header) + layout.n_data_bytes
 
 
 def encode(tensors: Mapping[str, Tensor]) -> Encoded:
-    """Encode named tensors; the same tensors give the same bytes. CPU tensors are not copied."""
+    """Encode named tensors. Equal tensors give equal bytes. CPU tensors are not copied."""
     layout = _Layout.of(schema_of(tensors))
     pieces, end = [memoryview(layout.header)], 0
     for name, begin in layout.begins.items():
@@ -123,15 +123,15 @@ def encode(tensors: Mapping[str, Tensor]) -> Encoded:
 
 
 def decode_tensors(data: Buffer, schema: Schema) -> dict[str, Tensor]:
-    """Decode named tensors that must be exactly those of ``schema``, laid out as we lay them out.
+    """Decode named tensors that must match ``schema`` and our layout exactly.
 
-    Writable ``data``, such as a private map, are used in place: the tensors keep them alive.
+    Writable ``data``, like a private map, are used in place: the tensors keep them alive.
     Read-only data are copied.
 
     Raises:
         LengthError: truncated or oversized.
-        SchemaError: other names, dtypes or shapes than promised. Both are found from the header,
-            before any tensor is allocated.
+        SchemaError: names, dtypes or shapes differ from the schema. Both errors are found from the
+            header, before any tensor is allocated.
     """
     layout = _Layout.of(schema)
     writable = _checked(data, schema, layout)
@@ -142,15 +142,15 @@ def decode_tensors(data: Buffer, schema: Schema) -> dict[str, Tensor]:
 
 
 def is_uniform(schema: Schema) -> bool:
-    """Tell whether all tensors have one dtype, so that they can be handled as one."""
+    """Return whether all tensors have the same dtype, so that they can be handled as one."""
     return len({dtype for dtype, _ in schema.values()}) == 1
 
 
 def decode_flat(data: Buffer, schema: Schema) -> Tensor:
-    """Decode the tensors of a uniform ``schema`` as one of one dimension, gaps included.
+    """Decode the tensors of a uniform ``schema`` as one 1-D tensor, gaps included.
 
-    Adding ten tensors in one call is ten times faster when they are small; the bits are the same.
-    Raises and copies as ``decode_tensors`` does; ``split_flat`` takes the tensors apart.
+    Adding ten small tensors in one call is ten times faster and gives the same bits. Raises and
+    copies like ``decode_tensors``. ``split_flat`` separates the tensors.
     """
     layout = _Layout.of(schema)
     dtype, _ = next(iter(schema.values()))
@@ -160,7 +160,7 @@ def decode_flat(data: Buffer, schema: Schema) -> Tensor:
 
 
 def split_flat(flat: Tensor, schema: Schema) -> dict[str, Tensor]:
-    """View what ``decode_flat`` decoded by ``schema``, perhaps of another dtype now, by name."""
+    """Return views by name of a tensor from ``decode_flat``, whose dtype may have changed since."""
     begins = _Layout.of(schema).begins
     found = {}
     for name, (dtype, shape) in schema.items():
@@ -170,13 +170,13 @@ def split_flat(flat: Tensor, schema: Schema) -> dict[str, Tensor]:
 
 
 def narrow(tensors: Mapping[str, Tensor], wire_dtype: WireDtype) -> dict[str, Tensor]:
-    """Round float32 tensors to what travels; the others stay."""
+    """Convert float32 tensors to ``wire_dtype``; leave the others unchanged."""
     kept = torch.bfloat16 if wire_dtype == "bfloat16" else torch.float32
     return {n: t.to(kept) if t.dtype == torch.float32 else t for n, t in tensors.items()}
 
 
 def narrow_schema(schema: Schema, wire_dtype: WireDtype) -> Schema:
-    """Describe what ``narrow`` makes of tensors of ``schema``."""
+    """Return the schema that tensors of ``schema`` have after ``narrow``."""
     return {
         name: (wire_dtype if dtype == "float32" else dtype, shape)
         for name, (dtype, shape) in schema.items()
@@ -184,13 +184,13 @@ def narrow_schema(schema: Schema, wire_dtype: WireDtype) -> Schema:
 
 
 def widen(tensors: Mapping[str, Tensor], schema: Schema) -> dict[str, Tensor]:
-    """Give narrowed tensors their dtypes of ``schema`` again."""
+    """Convert narrowed tensors back to their dtypes in ``schema``."""
     return {name: tensor.to(getattr(torch, schema[name][0])) for name, tensor in tensors.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where tensors lie: the header, and where each begins behind it."""
+    """The header, and the offset of each tensor after the header."""
 
     header: bytes
     begins: Mapping[str, int]
@@ -201,7 +201,7 @@ class _Layout:
         return cls._of(tuple(sorted(schema.items())))
 
     @classmethod
-    @functools.lru_cache(maxsize=16)  # the same few schemas with every job
+    @functools.lru_cache(maxsize=16)  # every job has one of the same few schemas
     def _of(cls, schema: tuple[tuple[str, tuple[str, tuple[int, ...]]], ...]) -> "_Layout":
         entries: dict[str, object] = {}
         begins: dict[str, int] = {}
@@ -218,10 +218,10 @@ class _Layout:
 
 
 def _checked(data: Buffer, schema: Schema, layout: _Layout) -> Buffer:
-    """Return encoded tensors that are laid out as ``layout`` says, writable."""
+    """Return writable encoded tensors after checking them against ``layout``."""
     view = memoryview(data).cast("B")
     n_header = len(layout.header)
-    # our own header, byte for byte: nothing that stands in a foreign one is acted upon
+    # require our own header, byte for byte: no value of a foreign one is used
     if view[:n_header] != layout.header or view.nbytes != n_header + layout.n_data_bytes:
         raise _misfit(view, schema)
     return bytearray(view) if view.readonly else data
@@ -233,7 +233,7 @@ def _entry(code: str, shape: Iterable[int], begin: int, end: int) -> dict[str, o
 
 def _n_bytes(dtype: str, shape: tuple[int, ...]) -> int:
     n_bytes: int = getattr(torch, dtype).itemsize
-    for size in shape:  # Python's integers: a schema, too, may promise the world
+    for size in shape:  # Python's integers cannot overflow: a schema may be absurdly large
         n_bytes *= size
     return n_bytes
 
@@ -253,7 +253,7 @@ def _tensor_at(data: Buffer, begin: int, described: tuple[str, tuple[int, ...]])
 
 
 def _misfit(view: memoryview, schema: Schema) -> ContractError:
-    """Say what is wrong with encoded tensors that are not laid out as ``schema`` says."""
+    """Return the error for encoded tensors whose layout does not match ``schema``."""
     try:
         header = _read_header(view)
     except ContractError as error:

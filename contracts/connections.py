@@ -1,4 +1,4 @@
-"""Redis clients with time-outs everywhere, and Redis errors in our own words."""
+"""Redis clients with timeouts on every call, and Redis errors as errors of our own."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ _OF_ANOTHER_ROLE = (
     redis.exceptions.ClusterDownError,
     redis.exceptions.MovedError,
 )
-"""After a failover the name may lead to another server: so the connection is made again."""
+"""After a failover the name may resolve to another server, so reconnect on these errors."""
 Client = redis.Redis
 
 
@@ -38,7 +38,7 @@ def require_broker_url(settings: Settings) -> str:
 
 
 def connect(url: str, *, socket_timeout_s: float = SOCKET_TIMEOUT_S, retries: int = 1) -> Client:
-    """Make a client; connects on first use. One retry hides a connection that went stale.
+    """Make a client that connects on first use. One retry hides a stale connection.
 
     Raises:
         ConfigError: ``url`` is not a Redis URL.
@@ -50,7 +50,7 @@ def connect(url: str, *, socket_timeout_s: float = SOCKET_TIMEOUT_S, retries: in
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             socket_keepalive=True,
             health_check_interval=15,
-            # a time-out is not tried again here: each try would wait as long once more
+            # a timeout is not retried here: each retry would wait that long again
             retry=Retry(
                 ExponentialBackoff(cap=0.5, base=0.05),
                 retries,
@@ -62,8 +62,8 @@ def connect(url: str, *, socket_timeout_s: float = SOCKET_TIMEOUT_S, retries: in
             raise ConfigError(
                 f"{redact_url(url)!r} names a port that is out of range; expected 1 to 65535"
             ) from None
-        # the cause is kept out: it quotes what stands before the first "/", part of a password that
-        # holds one
+        # the cause is left out: it quotes the text before the first "/", which may be part of a
+        # password that contains one
         raise ConfigError(
             f"{redact_url(url)!r} is not a Redis URL; expected redis://:password@host:port/0 or "
             "rediss://..., special characters of the password percent-encoded"
@@ -72,7 +72,7 @@ def connect(url: str, *, socket_timeout_s: float = SOCKET_TIMEOUT_S, retries: in
 
 @contextmanager
 def redis_errors(url: str) -> Iterator[None]:
-    """Turn Redis's errors into ours: one line that names the server and the remedy."""
+    """Turn Redis's errors into one-line errors that name the server and the remedy."""
     shown = redact_url(url)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a process computes on, set up so that the same work gives the same bits."""
+"""The compute device of a process, configured so that the same work gives the same bits."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ from metafleet.errors import ConfigError
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _LARGEST_KEPT_BYTES: Final = 2**25
-"""glibc takes no more for a block that may be kept."""
+"""The largest value that glibc accepts for M_MMAP_THRESHOLD."""
 
 _MOST_KEPT_BYTES: Final = 2**30
 
@@ -21,7 +21,7 @@ def resolve_device(requested: str) -> str:
     """Turn "auto", "cpu" or "cuda" into "cpu" or "cuda".
 
     Raises:
-        ConfigError: "cuda" is asked for and torch sees no GPU.
+        ConfigError: "cuda" is requested and torch sees no GPU.
     """
     has_cuda = torch.cuda.is_available()
     if requested == "auto":
@@ -35,26 +35,26 @@ def resolve_device(requested: str) -> str:
 
 
 def prepare_process(device: str) -> None:
-    """Make this process's arithmetic repeatable: call it before the first tensor operation.
+    """Make this process's arithmetic repeatable. Call it before the first tensor operation.
 
-    CPU kernels split sums by thread, so the number of threads changes the bits: one thread, and
-    parallelism by processes. On a GPU, deterministic algorithms.
+    CPU kernels split sums by thread, so the number of threads changes the bits. This sets one
+    thread; processes provide the parallelism. On a GPU it selects deterministic algorithms.
     """
     torch.set_num_threads(1)
     keep_freed_memory()
     if device == "cuda":
-        # cuBLAS reads it when its first handle is made
+        # cuBLAS reads this when it creates its first handle
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep memory that it frees, for what it allocates next; no effect on bits.
+    """Let this process keep freed memory for its next allocations. The bits do not change.
 
-    glibc gives the memory of freed tensors back to the system, and every episode takes it anew,
-    zeroed page by page: 40 MB an episode of conv4 MAML, an eighth of the time. Does nothing where
-    there is no glibc.
+    By default glibc returns the memory of freed tensors to the system, and every episode allocates
+    it again, zeroed page by page: 40 MB per episode of conv4 MAML, an eighth of the time. Does
+    nothing without glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

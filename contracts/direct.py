@@ -1,13 +1,13 @@
-"""Direct transfers over HTTP: what a request for a blob says, and how both ends prove themselves.
+"""Direct transfers over HTTP: the form of a request, and how both ends authenticate.
 
-Each request carries a bearer token of its own, an HMAC of its method and target with the signing
-key. Somebody who reads it on the way cannot ask for anything else with it. Each answer carries an
-HMAC in return, so that a worker gives nothing to a server that does not know the key.
+Each request carries its own bearer token, an HMAC of its method and target with the signing key.
+An eavesdropper cannot use it for any other request. Each answer carries an HMAC too, so that a
+worker sends nothing to a server that does not know the key.
 
-Neither has a nonce, and the body of a sum is not part of the code. Without TLS, a token that was
-read on the way can be replayed as long as its key is on offer or expected: that fetches the same
-state again, or hands in other bytes for the same sum, whose digest then differs from the signed
-result's: they are refused, which costs another attempt.
+Neither HMAC has a nonce, and neither covers the body of a sum. Without TLS, an eavesdropper can
+replay a token while its key is offered or expected. A replay fetches the same state again, or
+uploads other bytes for the same sum. The digest of those bytes differs from the one in the signed
+result, so they are refused, which costs another attempt.
 """
 
 import hashlib
@@ -18,36 +18,36 @@ from urllib.parse import quote
 PROOF_HEADER: Final = "Metafleet-Proof"
 
 CHUNK_BYTES: Final = 2**20
-"""How much is hashed at a time, while more is on its way."""
+"""Bytes hashed at a time while the next ones are in transit."""
 
 TIMEOUT_S: Final = 30.0
-"""How long the other end may be silent in the middle of a blob."""
+"""How long the other end may pause in the middle of a blob."""
 
 _PURPOSE: Final = "metafleet direct transfer"
 
 
 def state_target(key: str, n_bytes: int) -> str:
-    """Return the target of a request for a state: GET fetches it."""
+    """Return the request target of a state. GET fetches it."""
     return _target("states", key, n_bytes)
 
 
 def sum_target(key: str, n_bytes: int) -> str:
-    """Return the target of a request about a sum: HEAD asks if it is wanted, PUT hands it in."""
+    """Return the request target of a sum. HEAD asks whether it is wanted, PUT uploads it."""
     return _target("sums", key, n_bytes)
 
 
 def authorization(signing_key: str, method: str, target: str) -> str:
-    """Return the Authorization header that proves a worker."""
+    """Return the Authorization header that authenticates a worker."""
     return "Bearer " + _code(signing_key, "request", method, target)
 
 
 def proof(signing_key: str, method: str, target: str) -> str:
-    """Return the header of an answer that proves the orchestrator."""
+    """Return the answer's header that authenticates the orchestrator."""
     return _code(signing_key, "answer", method, target)
 
 
 def is_same(found: str, expected: str) -> bool:
-    """Return whether two tokens are equal, in a time that does not depend on where they differ."""
+    """Return whether two tokens are equal, in constant time."""
     return hmac.compare_digest(found.encode(), expected.encode())
 
 

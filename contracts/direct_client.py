@@ -1,4 +1,4 @@
-"""The worker's end of direct transfers: blobs from and to the orchestrator, without a store."""
+"""The worker's end of direct transfers: exchanges blobs with the orchestrator without a store."""
 
 import contextlib
 import logging
@@ -29,17 +29,17 @@ log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S: Final = 3.0
 _AVOIDED_S: Final = 30.0
-"""How long an address that was not reached is not tried again; the store is used meanwhile."""
+"""How long an unreachable address is not retried. The store is used in the meantime."""
 
 _BROKEN: Final = (OSError, HTTPException, ValueError)
 
 
 class DirectClient:
-    """One connection, to the orchestrator whose jobs are at hand. Not thread-safe.
+    """A connection to the orchestrator of the current job. Not thread-safe.
 
     Args:
-        signing_key: what both ends know; "" turns direct transfers off.
-        ca_file: PEM file of the certificates that vouch for an orchestrator; "": the system's.
+        signing_key: the shared key; "" turns direct transfers off.
+        ca_file: PEM file of the certificates to trust an orchestrator by; "" for the system's.
 
     Raises:
         ConfigError: ``ca_file`` cannot be used.
@@ -53,12 +53,12 @@ class DirectClient:
         self._avoided_until_s: dict[str, float] = {}
 
     def to(self, address: str) -> "DirectRoute | None":
-        """Return the way to an orchestrator; None where there is none."""
+        """Return the route to an orchestrator; None if there is none."""
         is_avoided = self._avoided_until_s.get(address, 0.0) > time.monotonic()
         return DirectRoute(self, address) if address and self._key and not is_avoided else None
 
     def fetch(self, address: str, key: str, n_bytes: int) -> tuple[bytearray, str] | None:
-        """Get a blob and its digest; None when it is not there or the address is not reached."""
+        """Get a blob and its digest; None if it is missing or the address cannot be reached."""
         try:
             _, response = self._ask(address, "GET", state_target(key, n_bytes))
             return _receive(response, n_bytes) if response.status == HTTPStatus.OK else None
@@ -67,7 +67,7 @@ class DirectClient:
             return None
 
     def give(self, address: str, key: str, encoded: Encoded) -> str | None:
-        """Hand a blob in; returns its digest, None when it is not wanted or not delivered."""
+        """Upload a blob. Return its digest; None if it is not wanted or could not be delivered."""
         target, hasher = sum_target(key, encoded.n_bytes), blake3()
         try:
             connection, response = self._ask(address, "HEAD", target)
@@ -81,7 +81,7 @@ class DirectClient:
             return None
 
     def _ask(self, address: str, method: str, target: str) -> tuple[HTTPConnection, HTTPResponse]:
-        """Make a request without a body; a connection that went stale is opened again, once."""
+        """Make a request without a body. Reopen a stale connection once."""
         if self._connection is not None and self._address == address:
             with contextlib.suppress(*_BROKEN):
                 return self._connection, self._request(self._connection, method, target)
@@ -103,7 +103,7 @@ class DirectClient:
         if not is_same(found, proof(self._key, method, target)):
             raise ConnectionRefusedError("it does not know this deployment's signing key")
         if response.status != HTTPStatus.OK:
-            response.read()  # nothing, but the connection is free again
+            response.read()  # empty, but this frees the connection
         return response
 
     def _connect(self, address: str) -> HTTPConnection:
@@ -135,21 +135,21 @@ class DirectClient:
 
 
 class DirectRoute:
-    """The way to one orchestrator; a ``Direct`` of ``contracts.exchange``."""
+    """The route to one orchestrator. Implements ``Direct`` of ``contracts.exchange``."""
 
     def __init__(self, client: DirectClient, address: str) -> None:
         self._client, self._address = client, address
 
     def fetch(self, key: str, n_bytes: int) -> tuple[bytearray, str] | None:
-        """Get a blob and its digest; None when it is not there."""
+        """Get a blob and its digest; None if it is missing."""
         return self._client.fetch(self._address, key, n_bytes)
 
     def give(self, key: str, encoded: Encoded) -> str | None:
-        """Hand a blob in; returns its digest, None when it was not delivered."""
+        """Upload a blob. Return its digest; None if it could not be delivered."""
         return self._client.give(self._address, key, encoded)
 
     def forget(self, key: str) -> bool:
-        """Leave it to the orchestrator, which forgets with its step what came; see to the store."""
+        """Return False: only the store's copy needs deleting; the orchestrator drops its own."""
         return False
 
 
@@ -178,7 +178,7 @@ def _receive(response: HTTPResponse, n_bytes: int) -> tuple[bytearray, str]:
 
 
 def _hashed(pieces: Sequence[memoryview], hasher: Any) -> Iterator[memoryview]:
-    """Yield chunks of what is to be sent; one is hashed while the last one is on its way."""
+    """Yield chunks to be sent. Each is hashed while the previous one is in transit."""
     for piece in pieces:
         view = piece.cast("B")
         for begin in range(0, view.nbytes, CHUNK_BYTES):

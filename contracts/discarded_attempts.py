@@ -1,4 +1,4 @@
-"""What workers dropped or were late with, as the ledger keeps it until the orchestrator looks."""
+"""Attempts that workers dropped or finished late, as noted in the ledger."""
 
 import logging
 import re
@@ -9,7 +9,7 @@ from typing import Final
 log = logging.getLogger(__name__)
 
 MOST_DISCARDED: Final = 1000
-"""Attempts that are noted one by one until the orchestrator looks; any more are only counted."""
+"""Attempts noted one by one until the orchestrator reads them. Further ones are only counted."""
 
 _LONGEST_NAME: Final = 300
 _NUMBERS: Final = ("epoch", "step", "shard", "attempt")
@@ -23,15 +23,15 @@ _SEVERAL: Final = re.compile(f"{_STREAM}:{_WHY}")
 
 @dataclass(frozen=True, slots=True)
 class DiscardedAttempt:
-    """An attempt that came to nothing at a worker; or several, when there were too many to name.
+    """An attempt that a worker discarded; or several, when there were too many to note singly.
 
     Attributes:
-        stream, epoch, step, shard, attempt: which; all but the stream None for several.
+        stream, epoch, step, shard, attempt: the attempt's; None for several, except the stream.
         outcome: "late", "cancelled" or "unneeded".
-        reason: "stale" (of an old epoch), "closed" (its step), "done" (its shard), "taken" (its
-            message came twice) or "unwanted".
+        reason: "stale" (from an old epoch), "closed" (its step was), "done" (its shard was),
+            "taken" (its message came twice) or "unwanted".
         worker: "host:pid"; "" for several.
-        n: how many.
+        n: number of attempts.
     """
 
     stream: str
@@ -46,9 +46,9 @@ class DiscardedAttempt:
 
 
 def parse_discarded(flat: Sequence[bytes]) -> tuple[DiscardedAttempt, ...]:
-    """Read the hash as Lua hands it out: field, value, field, value.
+    """Parse the hash as Lua returns it: field, value, field, value.
 
-    Fields are "stream:epoch:step:shard:attempt:outcome:reason" with a worker, or
+    A field is "stream:epoch:step:shard:attempt:outcome:reason" with a worker as its value, or
     "stream:outcome:reason" with a number.
     """
     texts = [text.decode(errors="replace") for text in flat]
@@ -60,7 +60,7 @@ def parse_discarded(flat: Sequence[bytes]) -> tuple[DiscardedAttempt, ...]:
 
 
 def _parse(field: str, value: str) -> DiscardedAttempt | None:
-    """Read one note; None when a worker cannot have written it."""
+    """Parse one note; None if it does not have the form that workers write."""
     if (one := _ONE.fullmatch(field)) is not None and len(value) <= _LONGEST_NAME:
         stream, outcome, reason = one["stream"], one["outcome"], one["reason"]
         epoch, step, shard, attempt = (int(one[name]) for name in _NUMBERS)

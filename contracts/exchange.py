@@ -1,4 +1,4 @@
-"""Tensors between orchestrator and workers: a host's memory, directly, or by the blob store."""
+"""Exchanges tensors between orchestrator and workers: in memory, directly or by the blob store."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -15,18 +15,18 @@ SUM_TTL_S = 900.0
 
 
 class Direct(Protocol):
-    """A way to the other side that needs no store, while it is open."""
+    """A connection to the other side that needs no store."""
 
     def fetch(self, key: str, n_bytes: int) -> tuple[bytearray, str] | None:
-        """Get a blob and its digest; None when it is not to be had this way."""
+        """Get a blob and its digest; None if it cannot be fetched directly."""
         ...
 
     def give(self, key: str, encoded: Encoded) -> str | None:
-        """Hand a blob over; returns its digest, None when it did not get there."""
+        """Send a blob. Return its digest; None if it did not arrive."""
         ...
 
     def forget(self, key: str) -> bool:
-        """Need a blob no more; False when it did not come or go this way."""
+        """Release a blob. Return False if it was not transferred directly."""
         ...
 
 
@@ -35,9 +35,9 @@ class Exchange:
 
     Args:
         blobs: the store that every host reaches.
-        area: the run's files in the memory of the orchestrator's host; None elsewhere.
-        to_store: put into the store all the same.
-        direct: the way between the orchestrator and a worker of another host, if there is one.
+        area: the run's files in the memory of the orchestrator's host; None on other hosts.
+        to_store: put blobs into the store even so.
+        direct: the connection between the orchestrator and a worker on another host, if any.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Exchange:
         self._direct = direct
 
     def put(self, key: str, tensors: Mapping[str, Tensor]) -> BlobRef:
-        """Store a sum where the orchestrator gets it with the fewest copies."""
+        """Store a sum where the orchestrator can get it with the fewest copies."""
         encoded = encode(tensors)
         n_bytes = encoded.n_bytes
         if self._area is not None and not self._to_store:
@@ -68,7 +68,7 @@ class Exchange:
         return BlobRef(key=key, n_bytes=n_bytes, digest=encoded.digest())
 
     def get(self, ref: BlobRef, *, what: str) -> Buffer:
-        """Get the bytes that ``ref`` vouches for; ``what`` names them in messages.
+        """Get the bytes that ``ref`` describes; ``what`` names them in messages.
 
         Raises:
             BlobMissingError: they are gone, or in the memory of another host.
@@ -86,7 +86,7 @@ class Exchange:
         return data
 
     def delete(self, ref: BlobRef) -> None:
-        """Remove a blob that nobody reads any more; quiet when it is gone."""
+        """Remove a blob that has no more readers. A missing blob is no error."""
         if not ref.seal:
             if self._direct is None or not self._direct.forget(ref.key):
                 self._blobs.delete(ref.key, ref.n_bytes)

@@ -1,4 +1,4 @@
-"""A numerics fingerprint: two processes that share it compute the same bits."""
+"""A numerics fingerprint: processes with equal fingerprints compute the same bits."""
 
 import functools
 import json
@@ -18,10 +18,10 @@ from metafleet.sources import STALE, disk_digest, folder_digest, imported_digest
 
 _COMPILER: Final = "compiler"
 PACKAGE: Final = "package "
-"""What the key of a user's package begins with; its value is a digest of what was imported."""
+"""Prefix of a user package's key. The value is a digest of the imported sources."""
 
 LIBRARY: Final = "library "
-"""What the key of a library begins with; its value is a version."""
+"""Prefix of a library's key. The value is a version."""
 
 _NOT_COMPUTING: Final = ("orchestrator", "db", "experiments")
 
@@ -29,14 +29,15 @@ _NOT_COMPUTING: Final = ("orchestrator", "db", "experiments")
 def fingerprint(device: str = "cpu") -> dict[str, str]:
     """Describe everything known to change the bits of this process's arithmetic.
 
-    Call it after ``torch.set_num_threads`` and the like. Keys:
+    Call it after ``torch.set_num_threads`` and similar settings. Keys:
         torch, code: release of torch; release of metafleet and a digest of the sources that
             compute shards.
         threads, cpu: torch threads; instruction set of torch's own kernels.
         probe: digest of a small convolution's bits, which also shows oneDNN's instruction set.
         device: "cpu", or the GPU's name with CUDA and cuDNN versions.
-        compiler: only where gradients are compiled: the C++ compiler's release.
-        deterministic, precision: torch's switches for repeatable and for reduced arithmetic.
+        compiler: the C++ compiler's release, only if gradients are compiled.
+        deterministic, precision: torch's switches for deterministic algorithms and for reduced
+            precision.
     """
     is_cuda = torch.device(device).type == "cuda"
     threads = torch.get_num_threads()
@@ -58,9 +59,9 @@ def fingerprint_text(
     """Return the fingerprint as one line of JSON with sorted keys.
 
     Args:
-        device: what computes.
-        compiles: it computes gradients by programs compiled here, so the compiler counts as well.
-        code: of the packages and libraries that the work uses, from ``describe_code``.
+        device: the compute device.
+        compiles: gradients are computed by programs compiled here, so include the compiler.
+        code: entries for the packages and libraries that the work uses, from ``describe_code``.
 
     Raises:
         ConfigError: ``compiles`` and there is no compiler.
@@ -74,8 +75,8 @@ def fingerprint_text(
 def differences(wanted: str, found: str) -> dict[str, tuple[str, str]]:
     """Compare two fingerprints: key -> (wanted, found) where values differ.
 
-    A key that only one of them has is no difference: evaluations are not compiled, and older
-    records know of fewer keys. "" for ``wanted`` differs from nothing.
+    A key that only one of them has is not a difference: evaluations are not compiled, and older
+    records have fewer keys. "" for ``wanted`` matches anything.
     """
     first, second = _parsed(wanted), _parsed(found)
     if first is None or second is None:
@@ -85,12 +86,12 @@ def differences(wanted: str, found: str) -> dict[str, tuple[str, str]]:
 
 
 def merged(known: str, more: str) -> str:
-    """Add to the fingerprint ``known`` the keys that only ``more`` has; texts as of JSON."""
+    """Add the keys that only ``more`` has to the fingerprint ``known``. Both are JSON texts."""
     return json.dumps((_parsed(more) or {}) | (_parsed(known) or {}), sort_keys=True)
 
 
 def _parsed(text: str) -> dict[str, str] | None:
-    """Read a fingerprint; {} for "", None for what is none."""
+    """Parse a fingerprint; {} for "", None if the text is not a fingerprint."""
     try:
         found = json.loads(text) if text else {}
     except (ValueError, RecursionError):
@@ -99,13 +100,13 @@ def _parsed(text: str) -> dict[str, str] | None:
 
 
 def explain(found: Mapping[str, tuple[str, str]]) -> str:
-    """Say in one line what ``differences`` found, and what to do about it."""
+    """Describe in one line what ``differences`` found and how to fix it."""
     told = [f"{_title(key)} is {own} but the run has {run}" for key, (run, own) in found.items()]
     return f"{', '.join(told)}; {_advice(found)}"
 
 
 def require_numerics(wanted: str, found: str) -> None:
-    """Refuse to compute for a run otherwise than it does.
+    """Require that a process has the numerics of the run.
 
     Raises:
         FingerprintError: ``found`` differs from what the run needs.
@@ -142,7 +143,7 @@ def _advice(found: Mapping[str, tuple[str, str]]) -> str:
 
 @functools.cache
 def _code() -> str:
-    """Return the release, and a digest of the sources: a checkout changes without a release."""
+    """Return the release and a digest of the sources, which change in a checkout."""
     try:
         release = metadata.version("metafleet")
     except metadata.PackageNotFoundError:
@@ -163,7 +164,7 @@ def _probe(device: str, threads: int) -> str:
 
 
 def _ramp(shape: tuple[int, ...], stride: int) -> torch.Tensor:
-    """Return values in [-0.5, 0.5) that no random generator has a part in."""
+    """Return values in [-0.5, 0.5) without using a random generator."""
     n = torch.Size(shape).numel()
     return ((torch.arange(n) * stride) % 10007).to(torch.float32).reshape(shape) / 10007 - 0.5
 

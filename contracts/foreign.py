@@ -1,4 +1,4 @@
-"""What others put under keys of ours: found by its type, and dropped."""
+"""Finds and drops data that other programs put under our keys."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ _MOST_DIGITS: Final = 9
 
 
 def drop_foreign(client: Client, types: Mapping[str, str]) -> dict[str, str]:
-    """Delete keys that hold something of another type than ours would be.
+    """Delete keys whose value has another type than ours.
 
     Args:
-        client: of the server.
-        types: the type that each key has when it is there, as the command TYPE names it.
+        client: client of the server.
+        types: key -> the type of our value, as the command TYPE names it.
 
     Returns:
-        Key -> the type that was found and dropped.
+        Key -> the type of the dropped value.
     """
     pipeline = client.pipeline(transaction=False)
     for key, kind in types.items():
@@ -32,16 +32,16 @@ def drop_foreign(client: Client, types: Mapping[str, str]) -> dict[str, str]:
 def take_numbers(
     client: Client, key: str, fields: Sequence[bytes], *, of: int
 ) -> tuple[set[tuple[int, ...]], int]:
-    """Read fields of a hash of ours; fields of another form are deleted from it.
+    """Parse the fields of one of our hashes, and delete fields of another form.
 
     Args:
-        client: of the server.
-        key: of the hash.
-        fields: what was found there.
-        of: how many numbers a field of ours is, with colons between them.
+        client: client of the server.
+        key: key of the hash.
+        fields: the fields that were found.
+        of: how many numbers a field of ours has, separated by colons.
 
     Returns:
-        The numbers of each field of ours, and how many fields were not.
+        The numbers of each valid field, and how many fields were deleted.
     """
     ours: set[tuple[int, ...]] = set()
     foreign: list[bytes] = []
@@ -58,13 +58,13 @@ def take_numbers(
 
 
 def drop_unless_below(client: Client, key: str, found: bytes | None, *, limit: int) -> bool:
-    """Delete a number of ours that cannot be: one that is not below ``limit``, or no number.
+    """Delete an impossible value: one that is not a number below ``limit``.
 
     Args:
-        client: of the server.
-        key: of the number.
-        found: what was found there; None for nothing.
-        limit: what ours is below.
+        client: client of the server.
+        key: key of the number.
+        found: the value that was found; None for no value.
+        limit: upper bound of valid numbers, exclusive.
 
     Returns:
         True when it was deleted.
@@ -77,5 +77,5 @@ def drop_unless_below(client: Client, key: str, found: bytes | None, *, limit: i
 
 
 def _is_number(part: bytes) -> bool:
-    """Return whether these are the digits of a number as we write it: "3", never "03"."""
+    """Return whether the bytes are a number as we write it: "3", never "03"."""
     return part.isdigit() and len(part) <= _MOST_DIGITS and part == b"%d" % int(part)

@@ -13,13 +13,14 @@ from metafleet.contracts.host_slots import HostSlots
 
 
 class HostArea:
-    """The files of one orchestrator and run, by key. Safe for many processes, not for threads.
+    """Files by key of one orchestrator and run. Safe for many processes, not for many threads.
 
     Args:
-        folder: the area.
-        sweep: removes what is old in the whole cache, now and then.
-        complain: is told why a blob could not be put.
-        lock: what its orchestrator holds locked; -1 for others, who do not remove the area.
+        folder: the area's folder.
+        sweep: removes old files from the whole cache now and then.
+        complain: called with the reason why a blob could not be put.
+        lock: file descriptor of the lock that its orchestrator holds; -1 in other processes, which
+            do not remove the area.
     """
 
     def __init__(
@@ -36,27 +37,27 @@ class HostArea:
 
     @property
     def name(self) -> str:
-        """Name it, for workers to find it."""
+        """The name by which workers find it."""
         return self._folder.name
 
     @property
     def is_gone(self) -> bool:
-        """True when its orchestrator closed it, or died and it was swept."""
+        """Whether it was removed: its orchestrator closed it, or died and the area was swept."""
         return not self._folder.exists()
 
     def put(self, key: str, pieces: Sequence[memoryview], *, ttl_s: float) -> str | None:
-        """Write a blob; returns its seal, or None when there is no room or the area is gone."""
+        """Write a blob. Return its seal; None if there is no room or the area is gone."""
         self._sweep()
         try:
             return self._slots.write(self._path(key), pieces, ttl_s=ttl_s)
-        except FileNotFoundError:  # closed, or of an orchestrator that died
+        except FileNotFoundError:  # the orchestrator closed it or died
             return None
         except OSError as error:
             self._complain(error)
             return None
 
     def map(self, key: str, n_bytes: int) -> mmap.mmap:
-        """Map a blob privately, for as long as the map is used.
+        """Map a blob privately. The map stays valid after the blob is deleted.
 
         Raises:
             BlobMissingError: it is not there.
@@ -64,19 +65,19 @@ class HostArea:
         return map_file(self._path(key), n_bytes)
 
     def map_sealed(self, key: str, n_bytes: int, seal: str) -> mmap.mmap:
-        """Map a blob for reading, until it is set free.
+        """Map a blob for reading, until ``set_free``.
 
         Raises:
-            BlobMissingError: it is not there, or not the promised one.
+            BlobMissingError: it is missing, or does not have this length and seal.
         """
         return self._slots.map(self._path(key), n_bytes, seal=seal)
 
     def set_free(self, key: str) -> None:
-        """Let a blob's memory be used for another; nobody may read it any more."""
+        """Release a blob's memory for reuse. The blob must have no readers left."""
         self._slots.set_free(self._path(key))
 
     def delete(self, key: str) -> None:
-        """Remove a blob; quiet when it is gone. Who has mapped it keeps it."""
+        """Remove a blob. Existing maps stay valid; a missing blob is no error."""
         with contextlib.suppress(OSError):
             self._path(key).unlink()
 
@@ -90,7 +91,7 @@ class HostArea:
         self._slots.drop_gone()
 
     def close(self) -> None:
-        """Give up its files; remove the area, if it is ours."""
+        """Close its files, and remove the area if this process owns it."""
         self._slots.close()
         if self._lock >= 0:
             shutil.rmtree(self._folder, ignore_errors=True)

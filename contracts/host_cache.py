@@ -1,9 +1,9 @@
-"""What the processes of one host keep in memory together.
+"""A cache in memory that the processes of one host share.
 
-``<cache>/<area>/`` belongs to one orchestrator at work on one run: the versions of its state, and
-the sums that workers of its host return. ``<cache>/downloads/`` holds what came from the blob
-store, once for all processes. An area is gone when its orchestrator closes it, or is swept when
-its lock shows that the orchestrator died.
+``<cache>/<area>/`` belongs to one orchestrator at work on one run. It holds the versions of its
+state and the sums that workers on its host return. ``<cache>/downloads/`` holds blobs from the blob
+store, each downloaded once for all processes. An area is removed when its orchestrator closes it,
+or by a sweep when its lock shows that the orchestrator died.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ _KEPT_DOWNLOADS: Final = 3
 _KEPT_AREAS: Final = 4
 _DOWNLOAD_TTL_S: Final = 3600.0
 _LOCK_PATIENCE_S: Final = 30.0
-"""How long another process may take to download, before it is taken to be frozen."""
+"""How long another process may take to download before it counts as frozen."""
 
 _LOOK_EVERY_S: Final = 0.01
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
@@ -46,7 +46,7 @@ class HostCache:
     """A folder in memory that processes of one user on one host share.
 
     Args:
-        directory: the folder; made when missing. One that others can write to is not used.
+        directory: the folder, created if missing. It is not used if other users can write to it.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -55,10 +55,10 @@ class HostCache:
         self._has_complained = False
         self._areas: OrderedDict[str, HostArea] = OrderedDict()
         self.host_id = self._open()
-        """Equal for processes that can exchange files; "" when this one cannot."""
+        """Equal for processes that can exchange files; "" if this one cannot."""
 
     def open_area(self, run: str) -> HostArea | None:
-        """Make an area for one orchestrator at work on ``run``; None when that cannot be."""
+        """Create an area for an orchestrator of ``run``; None if it cannot be created."""
         self.sweep()
         folder = self._directory / f"{_NEW}{uuid.uuid4().hex}"
         if not self.host_id:
@@ -66,7 +66,7 @@ class HostCache:
         try:
             folder.mkdir(mode=0o700)
             lock = take_lock(folder / LOCK)
-            # under its name only with its lock held, so that nobody takes it for a dead one's
+            # rename it only while holding its lock, so that no sweep mistakes its owner for dead
             named = folder.rename(self._directory / f"run-{uuid.uuid4().hex}")
         except OSError as error:
             self.complain(error)
@@ -75,12 +75,12 @@ class HostCache:
         return HostArea(named, self.sweep, self.complain, lock=lock)
 
     def find_area(self, host_id: str, name: str) -> HostArea | None:
-        """Find an orchestrator's area; None when it is on another host."""
+        """Return an orchestrator's area; None if it is on another host."""
         if not name or not self.host_id or host_id != self.host_id:
             return None
         if name not in self._areas:
             for gone in [name for name, area in self._areas.items() if area.is_gone]:
-                self._areas.pop(gone).close()  # its memory is held by us alone
+                self._areas.pop(gone).close()  # only we still hold its memory
             self._areas[name] = HostArea(self._directory / name, self.sweep, self.complain)
             while len(self._areas) > _KEPT_AREAS:
                 self._areas.popitem(last=False)[1].close()
@@ -90,16 +90,16 @@ class HostCache:
     def fetch_once(
         self, group: str, digest: str, n_bytes: int, download: Callable[[], bytes | bytearray]
     ) -> mmap.mmap | bytes | bytearray:
-        """Get what ``download`` returns, downloading once for all processes of the host.
+        """Return the result of ``download``, which runs once for all processes of the host.
 
         Args:
-            group: of the blobs of a group the newest few are kept.
-            digest: names the blob; ``download`` must have checked its bytes against it.
-            n_bytes: its length.
-            download: gets it from the blob store.
+            group: group of the blob; the newest few blobs of a group are kept.
+            digest: names the blob; ``download`` must check the bytes against it.
+            n_bytes: the blob's length.
+            download: gets the blob from the blob store.
 
         Raises:
-            MetafleetError: what ``download`` raises.
+            MetafleetError: raised by ``download``.
         """
         folder = self._directory / _DOWNLOADS
         name = f"{quote(group, safe='')}-{digest}"
@@ -109,7 +109,7 @@ class HostCache:
             return map_file(folder / name, n_bytes)
         try:
             with _locked(folder / f".{name}.lock"):
-                with contextlib.suppress(BlobMissingError):  # another process was first
+                with contextlib.suppress(BlobMissingError):  # another process downloaded it first
                     return map_file(folder / name, n_bytes)
                 data = download()
                 self.sweep()
@@ -122,12 +122,12 @@ class HostCache:
                     return data
         except BlockingIOError:
             log.warning("another process has been downloading %s for too long", name)
-        except OSError as error:  # no lock to be had
+        except OSError as error:  # the lock file cannot be used
             self.complain(error)
         return download()
 
     def sweep(self) -> None:
-        """Once a minute, remove what expired, and the areas of orchestrators that died."""
+        """Once a minute, remove expired files and the areas of orchestrators that died."""
         now_s = time.time()
         if not self.host_id or now_s < self._next_sweep_s:
             return
@@ -140,7 +140,7 @@ class HostCache:
                     sweep_expired(folder, now_s=now_s)
 
     def complain(self, error: Exception) -> None:
-        """Say once that tensors go through the blob store, and why."""
+        """Log once that tensors go through the blob store, and why."""
         if not self._has_complained:
             self._has_complained = True
             log.warning(
@@ -166,7 +166,7 @@ class HostCache:
         return f"{_machine()}:{facts.st_dev}:{facts.st_ino}"
 
     def _drop_old(self, folder: Path, prefix: str) -> None:
-        """Keep the newest downloads of a group: a new state comes with every step."""
+        """Keep only the newest downloads of a group: every step brings a new state."""
         found = [path for path in folder.iterdir() if path.name.startswith(prefix)]
         ages = {path: _expiry_s(path) for path in found}
         for path in sorted(found, key=ages.__getitem__)[:-_KEPT_DOWNLOADS]:
@@ -174,7 +174,7 @@ class HostCache:
 
 
 def _machine() -> str:
-    """Name the running kernel; containers of one machine share it and differ in their folders."""
+    """Return an id of the running kernel. Containers on one machine share it, but not folders."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:
@@ -192,8 +192,8 @@ def _lock_in_time(path: Path) -> int:
     """Lock a file whose holder may be frozen.
 
     Raises:
-        BlockingIOError: it is held for too long.
-        StaleError: nobody waits for this job any more.
+        BlockingIOError: another process holds it for too long.
+        StaleError: the result of this job is no longer wanted.
     """
     give_up_s = time.monotonic() + _LOCK_PATIENCE_S
     while True:
@@ -212,13 +212,13 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # whoever waits for this very file still gets its lock; the next one makes a new file
+        # a process that already waits for this file still gets its lock; the next makes a new file
         path.unlink(missing_ok=True)
         os.close(handle)
 
 
 def _is_abandoned(folder: Path, now_s: float) -> bool:
-    """Tell whether an area's orchestrator died: its lock is free, or was never made."""
+    """Return whether an area's orchestrator died: its lock is free or was never created."""
     try:
         with exclusive_if_free(folder / LOCK) as is_free:
             return is_free

@@ -1,7 +1,7 @@
-"""Files in memory that processes of one host share: written whole, mapped, sealed, expiring.
+"""Files in memory that processes of one host share: written atomically, mapped, sealed, expiring.
 
-They are written with ``writev`` and never through a map: a full tmpfs is then an error to be
-handled, not a SIGBUS. The modification time of a file is the time at which it expires.
+They are written with ``writev`` and never through a map, so that a full tmpfs raises an error
+instead of SIGBUS. The modification time of a file is the time at which it expires.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from metafleet.errors import BlobMissingError
 from metafleet.files import PART
 
 LOCK: Final = "lock"
-"""The one file of a folder that never expires: its owner holds it locked."""
+"""The only file of a folder that never expires. Its owner holds a lock on it."""
 
 _UNFINISHED_S: Final = 600.0
 _MOST_PIECES: Final = 512
@@ -26,15 +26,15 @@ _MOST_BYTES: Final = 2**30
 
 
 def write_file(path: Path, pieces: Sequence[memoryview], *, ttl_s: float) -> str:
-    """Write a file of the owner's alone, and rename it to ``path`` when it is whole.
+    """Write a file that only its owner can access, and rename it to ``path`` when it is complete.
 
     Returns:
-        Its seal: what the kernel says of the file and nobody can set. It changes whenever another
-        file takes its place, so a signed message that holds it vouches for this one, which only
-        its owner can write to.
+        Its seal, made of facts from the kernel that no process can set. The seal changes when
+        another file replaces this one, so a signed message that contains it identifies this file,
+        which only its owner can write to.
 
     Raises:
-        OSError: the memory is full, or the folder is gone; nothing is left behind.
+        OSError: the memory is full, or the folder is gone. No file is left behind.
     """
     part = path.with_name(f"{PART}{uuid.uuid4().hex}")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -53,15 +53,15 @@ def write_file(path: Path, pieces: Sequence[memoryview], *, ttl_s: float) -> str
 
 
 def map_file(path: Path, n_bytes: int, *, seal: str = "") -> mmap.mmap:
-    """Map a file privately: writing to the map does not reach the file.
+    """Map a file privately: writes to the map do not change the file.
 
     Args:
         path: the file.
-        n_bytes: the length it must have, > 0.
-        seal: the seal it must have; "" for any.
+        n_bytes: the required length, > 0.
+        seal: the required seal; "" for any.
 
     Raises:
-        BlobMissingError: it is not there, or is another one than the promised.
+        BlobMissingError: it is missing, or has another length, seal or owner.
     """
     handle, _ = _open_checked(path, n_bytes, seal)
     try:
@@ -73,19 +73,19 @@ def map_file(path: Path, n_bytes: int, *, seal: str = "") -> mmap.mmap:
 
 
 def check_file(path: Path, n_bytes: int, *, seal: str) -> int:
-    """Return the inode of a file that is the promised one; raises as ``map_file`` does."""
+    """Check a file like ``map_file`` and return its inode. Raises the same errors."""
     handle, facts = _open_checked(path, n_bytes, seal)
     os.close(handle)
     return facts.st_ino
 
 
 def is_own(facts: os.stat_result) -> bool:
-    """Tell whether only this user can have written, and can read, a file or folder."""
+    """Return whether only this user can read or write a file or folder."""
     return facts.st_uid == os.geteuid() and not stat.S_IMODE(facts.st_mode) & 0o077
 
 
 def sweep_expired(folder: Path, *, now_s: float) -> None:
-    """Remove files past their expiry, and what was begun (a name with a dot) and never ended."""
+    """Remove expired files, and unfinished ones (names with a leading dot) after a while."""
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
@@ -114,7 +114,7 @@ def _write_all(handle: int, pieces: Sequence[memoryview]) -> None:
 
 
 def seal_of(facts: os.stat_result) -> str:
-    """Name this very file since its last renaming."""
+    """Return an id of this file that changes when the file is renamed or replaced."""
     return f"{facts.st_dev}:{facts.st_ino}:{facts.st_ctime_ns}"
 
 

@@ -1,9 +1,9 @@
-"""Files of an area that are used again and again, so that their memory need not be made anew.
+"""Reusable files of an area, which save the cost of fresh memory.
 
-Fresh memory costs several times what copying into it does. So a file whose reader is done with it
-is not removed but set free, under a name made of its inode; the process that made it takes it back
-by renaming it, writes through the map it still has, and renames it to the next blob's name. A
-reader that kept its map needs no new one either.
+Allocating memory costs several times as much as copying into it. When a reader is done with a
+file, it does not remove the file but sets it free: it renames it to a name made of its inode. The
+process that created the file takes it back by another rename, writes through the map that it still
+has, and renames it to the next blob's name. A reader that kept its map needs no new one either.
 """
 
 import contextlib
@@ -29,14 +29,14 @@ _MOST_MAPPED: Final = 8
 
 @dataclass(slots=True)
 class _Slot:
-    """A file held open, and its shared map."""
+    """An open file and its shared map."""
 
     handle: int
     data: mmap.mmap
 
     @property
     def is_gone(self) -> bool:
-        """True when the file was removed: its memory is held by us alone."""
+        """Whether the file was removed, so that only we hold its memory."""
         return os.fstat(self.handle).st_nlink == 0
 
 
@@ -49,7 +49,7 @@ class HostSlots:
         self._room, self._counted_s = 0, -_COUNT_EVERY_S
 
     def write(self, path: Path, pieces: Sequence[memoryview], *, ttl_s: float) -> str:
-        """Write a file whole, as ``write_file`` does, into memory that is there if possible."""
+        """Write a file atomically, as ``write_file`` does, reusing a free file if possible."""
         n_bytes = sum(piece.nbytes for piece in pieces)
         for inode, slot in list(self._slots.items()):
             part = self._folder / f"{PART}{uuid.uuid4().hex}"
@@ -69,19 +69,19 @@ class HostSlots:
         return seal
 
     def map(self, path: Path, n_bytes: int, *, seal: str) -> mmap.mmap:
-        """Map a file for reading, again by the same map when it is one read before.
+        """Map a file for reading. A file that was read before gets the same map again.
 
         Raises:
-            BlobMissingError: it is not there, or not the one that ``seal`` vouches for.
+            BlobMissingError: it is missing, or has another length or seal.
         """
         inode = check_file(path, n_bytes, seal=seal)
-        # as long as we hold the file its inode's number cannot be another's
+        # while we hold the file open, no other file can get its inode number
         slot = self._slots.get(inode) or self._keep(path, n_bytes)
         self._slots.move_to_end(inode)
         return slot.data
 
     def set_free(self, path: Path) -> None:
-        """Let the file be written to again; nobody may read it any more. Quiet when it is gone."""
+        """Release a file for reuse. It must have no readers left. A missing file is no error."""
         with contextlib.suppress(OSError):
             expiry_s = time.time() + _FREE_TTL_S
             os.utime(path, (expiry_s, expiry_s))
@@ -92,19 +92,19 @@ class HostSlots:
                 path.unlink()
 
     def drop_gone(self) -> None:
-        """Give up the memory of files that were removed."""
+        """Release the memory of removed files."""
         for inode in [inode for inode, slot in self._slots.items() if slot.is_gone]:
             os.close(self._slots.pop(inode).handle)
 
     def close(self) -> None:
-        """Give up all files; maps in use live on."""
+        """Close all files. Maps in use stay valid."""
         while self._slots:
             os.close(self._slots.popitem()[1].handle)
 
     def _has_room(self) -> bool:
-        """Tell whether few files are free, by a count that may be a little old.
+        """Return whether another file may be set free, by a count that may be slightly outdated.
 
-        A folder of hundreds of files takes longer to list than a file to be set free.
+        Listing a folder of hundreds of files takes longer than setting a file free.
         """
         now_s = time.monotonic()
         if self._room <= 0 and now_s - self._counted_s >= _COUNT_EVERY_S:

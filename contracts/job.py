@@ -1,4 +1,4 @@
-"""The two messages of the engine: a job out to a worker, a result back. Ids only, no tensors."""
+"""The engine's two messages: a job for a worker and its result. They carry ids, no tensors."""
 
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -8,11 +8,11 @@ from metafleet.errors import NotFiniteError, ProtocolMismatchError, SchemaError
 
 PROTOCOL_VERSION = 4
 INNER_LOOP = "metafleet.inner_loop"
-"""Name of the one Celery task."""
+"""Name of the only Celery task."""
 
 
 def _encodable(text: str) -> str:
-    text.encode()  # half a surrogate pair, as in undecodable file names, can't be stored or sent on
+    text.encode()  # lone surrogates, as in undecodable file names, cannot be stored or sent
     return text
 
 
@@ -30,13 +30,13 @@ class _Part(BaseModel):
 
 
 class BlobRef(_Part):
-    """Where tensors are, and what vouches for them in a signed message.
+    """Where encoded tensors are, and the digest or seal that authenticates them.
 
     Attributes:
-        key: their name.
-        n_bytes: their encoded length.
-        digest: of their bytes, when they are in the blob store.
-        seal: of their file, when they are in the memory of the orchestrator's host.
+        key: name of the blob.
+        n_bytes: length of the encoded tensors.
+        digest: digest of the bytes, if they are in the blob store.
+        seal: seal of the file, if it is in the memory of the orchestrator's host.
     """
 
     key: Text
@@ -50,33 +50,33 @@ class _Message(_Part):
     signature: str = ""
 
     def to_wire(self) -> dict[str, Any]:
-        """Turn into JSON values."""
+        """Return the message as JSON values."""
         return self.model_dump(mode="json")
 
 
 class InnerLoopJob(_Message):
-    """One shard of one step: adapt to these episodes, return the sum of their gradients.
+    """One shard of one step: adapt to its episodes and return the sum of their meta-gradients.
 
     Attributes:
-        run, epoch: the run's uid, and the fencing epoch of the orchestrator that sent this.
+        run, epoch: the run's uid, and the fencing epoch of the orchestrator that sent the job.
         stream, step: which sequence of steps ("train", "validate-..."), and which step of it.
-        shard, n_shards, attempt: which part, of how many, sent for the how-many-th time (from 0).
-        kind: sum of meta-gradients, metrics alone, or the sum of sums.
-        split, episode_step: where episodes are drawn from: CounterRng(seed, split, episode_step).
+        shard, n_shards, attempt: index of the shard, number of shards, index of the attempt from 0.
+        kind: whether to compute a sum of meta-gradients, only metrics, or a sum of sums.
+        split, episode_step: episodes are drawn from CounterRng(seed, split, episode_step).
         first_episode, n_episodes: the shard's range of episode indices.
         plan: digest of the run's workload description.
         state, state_bytes: digest and length of the encoded meta-learned state.
-        wire_dtype: how float32 tensors of state and sum travel.
-        inputs: of "reduce", the sums to be added, in order along the tree.
-        host, area: the orchestrator's host, and where in its memory it keeps the state and takes
-            sums from workers of that host; "" when it does not.
-        direct: URL at which the orchestrator takes and gives tensors, for workers of other hosts:
-            "http://host:port" or "https://host:port"; "" when it does not.
-        via_store: the sum goes through the blob store all the same: another host may add it up.
+        wire_dtype: how float32 tensors of state and sum are sent.
+        inputs: for "reduce", the sums to add, in the order of the tree.
+        host, area: the orchestrator's host, and the area of its memory in which it shares the state
+            with workers on that host and takes sums from them; "" if it does not.
+        direct: URL at which the orchestrator exchanges tensors with workers on other hosts,
+            "http://host:port" or "https://host:port"; "" if it does not.
+        via_store: put the sum into the blob store in any case, because another host may add it up.
         fingerprint: required numerics fingerprint; "" accepts any.
-        lease_ms: how long a lease lasts when it is not renewed.
-        deadline_s: longest time for one job; its lease is not renewed beyond.
-        sent_us: Redis time at which it was sent, microseconds.
+        lease_ms: how long a lease lasts without renewal.
+        deadline_s: longest time for one job; its lease is not renewed after that.
+        sent_us: time at which the job was sent by Redis's clock, microseconds.
     """
 
     run: Name
@@ -107,7 +107,7 @@ class InnerLoopJob(_Message):
 
     @property
     def label(self) -> str:
-        """Say which job this is, for people: logs, Flower, messages."""
+        """A readable description of the job for logs, Flower and messages."""
         return (
             f"run={self.run} {self.stream} step={self.step} "
             f"shard={self.shard + 1}/{self.n_shards} attempt={self.attempt}"
@@ -115,20 +115,21 @@ class InnerLoopJob(_Message):
 
 
 class ShardResult(_Message):
-    """What a worker made of a job.
+    """A worker's answer to a job.
 
     Attributes:
         run, epoch, stream, step, shard, attempt: as in the job.
-        status: ok, failed (an error), refused (this worker must not compute it), or missing (what
-            it needs is not in the stores).
-        worker, device: who computed it ("host:pid") and on what ("cpu", "cuda:0 NVIDIA ...").
+        status: ok, failed (an error), refused (this worker must not compute it), or missing (a blob
+            that it needs is not in the stores).
+        worker, device: the process that computed it ("host:pid") and its device ("cpu",
+            "cuda:0 NVIDIA ...").
         fingerprint: the worker's numerics fingerprint.
-        queue_wait_s, compute_s: seconds between sending and starting, and of computing.
-        blob_bytes: length of the encoded sum; 0 without one.
+        queue_wait_s, compute_s: seconds between sending and starting, and seconds of computing.
+        blob_bytes: length of the encoded sum; 0 if there is none.
         blob_digest, blob_seal: see ``BlobRef``.
-        losses, accuracies: one for each episode, in order; accuracies empty for regression.
-        error, is_retryable: the message of what went wrong, and whether another try may help.
-        reason: the kind of error, in a word that can be counted.
+        losses, accuracies: one for each episode, in order; accuracies are empty for regression.
+        error, is_retryable: the error message, and whether another attempt may succeed.
+        reason: the kind of error, as a label for counters.
     """
 
     run: Name
@@ -153,7 +154,7 @@ class ShardResult(_Message):
     reason: Annotated[str, Field(pattern=r"^[a-z_]{0,32}$")] = ""
 
     def blob(self, key: str) -> BlobRef:
-        """Describe the sum; ``key`` is where it must be, whatever the sender says."""
+        """Return a reference to the sum. The caller, not the sender, decides its ``key``."""
         return BlobRef(
             key=key, n_bytes=self.blob_bytes, digest=self.blob_digest, seal=self.blob_seal
         )
@@ -163,18 +164,18 @@ _M = TypeVar("_M", bound=_Message)
 
 
 def parse_job(wire: object) -> InnerLoopJob:
-    """Check a received job.
+    """Parse and check a received job.
 
     Raises:
-        ProtocolMismatchError: the sender speaks another version.
-        NotFiniteError: a number is none.
+        ProtocolMismatchError: the sender has another protocol version.
+        NotFiniteError: a number is NaN or infinite.
         SchemaError: a field is missing, unknown, of the wrong type or out of range.
     """
     return _parse(InnerLoopJob, wire)
 
 
 def parse_result(wire: object) -> ShardResult:
-    """Check a received result; raises as ``parse_job`` does."""
+    """Parse and check a received result. Raises the errors of ``parse_job``."""
     return _parse(ShardResult, wire)
 
 

@@ -1,7 +1,7 @@
-"""Names of everything kept in Redis; every key has a TTL.
+"""Names of all keys in Redis. Every key has a TTL.
 
-The run's uid stands in braces, so that all keys of one run hash to one slot and a Lua script may
-touch several of them on a Redis cluster too.
+The run's uid is in braces, so that all keys of one run hash to one slot and a Lua script may access
+several of them on a Redis cluster too.
 """
 
 from dataclasses import dataclass
@@ -16,27 +16,27 @@ QUEUES_STARTED = f"{KEY_PREFIX}queues:started"
 
 
 def queue_of(device: str) -> str:
-    """Name the Celery queue whose workers compute on ``device``: "cpu" or "cuda"."""
+    """Return the Celery queue for workers on ``device``, "cpu" or "cuda"."""
     return "inner.gpu" if device == "cuda" else "inner.cpu"
 
 
 def queue_name(queue: str, signing_key: str) -> str:
-    """Name a queue as Celery and Flower know it: apart by protocol version and signing key.
+    """Return a queue's name in Celery and Flower, which contains protocol version and key id.
 
-    A worker of another version, or with another key, would have to drop what it took: so it listens
-    to another queue, and takes nothing.
+    A worker with another version or key would have to drop our messages. Therefore it listens to
+    another queue and does not take them.
     """
     return f"{queue}.v{PROTOCOL_VERSION}-{key_id(signing_key)}"
 
 
 def queue_list(queue: str, signing_key: str) -> str:
-    """Name the Redis list behind a Celery queue."""
+    """Return the name of the Redis list behind a Celery queue."""
     return f"{KEY_PREFIX}{queue_name(queue, signing_key)}"
 
 
 @dataclass(frozen=True, slots=True)
 class RunKeys:
-    """Keys that belong to one run, by uid."""
+    """The keys of one run, by uid."""
 
     run: str
 
@@ -46,53 +46,53 @@ class RunKeys:
 
     @property
     def epoch(self) -> str:
-        """Fencing epoch; grows at every take-over."""
+        """Fencing epoch, which grows with every takeover."""
         return f"{self._root}:epoch"
 
     @property
     def holder(self) -> str:
-        """Who began that epoch; kept as long."""
+        """The owner that began that epoch. Has the same TTL."""
         return f"{self._root}:holder"
 
     @property
     def lease(self) -> str:
-        """Owner of the run, while it renews."""
+        """Owner of the run, as long as it renews this lease."""
         return f"{self._root}:lease"
 
     @property
     def discarded(self) -> str:
-        """Hash of what workers dropped or were late with: who, by attempt, outcome and reason."""
+        """Hash of attempts that workers dropped or finished late: attempt and reason -> worker."""
         return f"{self._root}:dropped"
 
     def plan(self, digest: str) -> str:
-        """Name the blob that describes the run's work."""
+        """Return the key of the blob that describes the run's work."""
         return f"{self._root}:plan:{digest}"
 
     def state(self, digest: str) -> str:
-        """Name the blob that holds one version of the meta-learned state."""
+        """Return the key of the blob with one version of the meta-learned state."""
         return f"{self._root}:state:{digest}"
 
     def closed(self, stream: str, *, epoch: int) -> str:
-        """Name the number of the last closed step of a stream.
+        """Return the key of the number of the last closed step of a stream.
 
-        By epoch, like all that belongs to a step: an orchestrator that goes on from a checkpoint
-        opens steps again that its predecessor had closed, or had left half done.
+        It contains the epoch, like all keys of a step: an orchestrator that continues from a
+        checkpoint reopens steps that its predecessor had closed or left unfinished.
         """
         return f"{self._root}:{stream}:e{epoch}:closed"
 
     def step(self, stream: str, step: int, *, epoch: int) -> "StepKeys":
-        """Name the keys of one step."""
+        """Return the keys of one step."""
         root = f"{self._root}:{stream}:e{epoch}:{step}"
         return StepKeys(root, step, self.closed(stream, epoch=epoch))
 
 
 @dataclass(frozen=True, slots=True)
 class StepKeys:
-    """Keys that live as long as one step is open.
+    """Keys that exist as long as a step is open.
 
     Attributes:
-        root: what the names of all of them begin with.
-        number: of the step.
+        root: prefix of all of them.
+        number: the step's number.
         closed: key of the number of the stream's last closed step, which outlives the step.
     """
 
@@ -102,28 +102,28 @@ class StepKeys:
 
     @property
     def started(self) -> str:
-        """Hash "shard:attempt" -> who started it; an attempt starts at most once."""
+        """Hash "shard:attempt" -> the worker that started it. An attempt starts at most once."""
         return f"{self.root}:started"
 
     @property
     def done(self) -> str:
-        """Hash shard -> the committed result; the first commit wins."""
+        """Hash shard -> the committed result. The first commit wins."""
         return f"{self.root}:done"
 
     @property
     def replies(self) -> str:
-        """List of committed results, to be waited on; ``done`` is the truth."""
+        """List of committed results that wakes the orchestrator. ``done`` is authoritative."""
         return f"{self.root}:replies"
 
     def lease(self, shard: int, attempt: int) -> str:
-        """Name the lease that a worker renews while it computes an attempt."""
+        """Return the key of the lease that a worker renews while it computes an attempt."""
         return f"{self.root}:lease:{shard}:{attempt}"
 
     @property
     def blob_prefix(self) -> str:
-        """What the name of every blob of the step begins with."""
+        """Prefix of the names of the step's blobs."""
         return f"{self.root}:blob:"
 
     def blob(self, shard: int, attempt: int) -> str:
-        """Name the blob that holds an attempt's summed gradient."""
+        """Return the key of the blob with an attempt's summed gradient."""
         return f"{self.blob_prefix}{shard}:{attempt}"

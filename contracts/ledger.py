@@ -1,8 +1,8 @@
 """The ledger in Redis: who owns a run, which attempts started, which shards are done.
 
-Celery's messages may vanish, come twice or come late; this is what decides. Each transition is one
-Lua script of the folder ``lua``, so that no two processes can see it half done; the file says which
-race it prevents. All times are Redis's own.
+Celery's messages may get lost, arrive twice or arrive late, so the ledger is authoritative. Each
+transition is one Lua script in the folder ``lua``, so that no process sees it half done. Each
+script's comment names the race that it prevents. All times are Redis's own.
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ class Claim:
     """Answer to a claim on a run.
 
     Attributes:
-        status: "ok"; "held" by ``holder`` for ``remaining_ms``; or "behind", when the epoch is not
-            beyond ``found``.
-        found: the epoch in Redis; None when what is there is none.
+        status: "ok"; "held" by ``holder`` for ``remaining_ms``; or "behind" if the epoch is not
+            greater than ``found``.
+        found: the epoch in Redis; None if the value there is not an epoch.
     """
 
     status: LeaseStatus
@@ -40,7 +40,7 @@ class Claim:
 
 
 class RunLedger:
-    """The orchestrator's side: owns one run under one epoch. Thread-safe."""
+    """The orchestrator's side, for one run under one epoch. Thread-safe."""
 
     def __init__(self, client: Client, run: str, owner: str) -> None:
         self._keys = RunKeys(run)
@@ -61,14 +61,14 @@ class RunLedger:
     def take_over(
         self, epoch: int, *, lease_ms: int, is_granted: bool = False, may_replace: bool = False
     ) -> Claim:
-        """Begin ``epoch``, which must be beyond any before.
+        """Begin ``epoch``, which must be greater than any earlier one.
 
         Args:
-            epoch: which.
-            lease_ms: how long the run is ours unless it is renewed.
-            is_granted: the database says whose the run is: a lease of an older epoch is not waited
-                for. Without, the lease must just have been claimed.
-            may_replace: what is there in place of an epoch and is none may be replaced.
+            epoch: the new epoch.
+            lease_ms: how long we own the run without renewal.
+            is_granted: the database made us the owner, so do not wait for a lease of an older
+                epoch. Otherwise the lease must just have been claimed.
+            may_replace: replace the value in Redis if it is not an epoch.
         """
         flags = ("granted" if is_granted else "", "replace" if may_replace else "")
         answer = self._take_over(
@@ -78,7 +78,7 @@ class RunLedger:
         return _claim_from(answer)
 
     def renew(self, epoch: int, *, lease_ms: int) -> LeaseStatus:
-        """Keep the run; tells when Redis lost it or another took it."""
+        """Renew the run's lease. The status shows whether Redis lost it or another took it."""
         status = self._renew(
             keys=[self._keys.lease, self._keys.epoch, self._keys.holder],
             args=[self._owner, epoch, lease_ms, RUN_TTL_MS],
@@ -86,20 +86,20 @@ class RunLedger:
         return cast(LeaseStatus, _text(status))
 
     def release(self) -> None:
-        """Give the run up, so that another need not wait for the lease to end."""
+        """Release the run, so that another orchestrator need not wait for the lease to expire."""
         self._release(keys=[self._keys.lease], args=[self._owner])
 
     def reopen(self, step: StepKeys, *, shard: int, result: bytes) -> None:
-        """Withdraw a committed result that turned out to be bad."""
+        """Withdraw a committed result that was found to be bad."""
         self._reopen(keys=[step.done], args=[shard, result])
 
     def close_step(
         self, epoch: int, stream: str, step: int
     ) -> tuple[LeaseStatus, tuple[DiscardedAttempt, ...]]:
-        """Refuse every later commit of the step and forget its keys.
+        """Close a step: refuse all later commits and delete its keys.
 
         Returns:
-            "ok" or "fenced"; and what workers dropped since the last look.
+            "ok" or "fenced", and the attempts that workers discarded since the last call.
         """
         keys = self._keys.step(stream, step, epoch=epoch)
         status, found = self._close(
@@ -116,14 +116,14 @@ class RunLedger:
         return cast(LeaseStatus, _text(status)), parse_discarded(found)
 
     def take_discarded(self, epoch: int) -> tuple[DiscardedAttempt, ...]:
-        """Return, once, what workers dropped or were late with since the last look."""
+        """Return and delete the notes of attempts that workers dropped or finished late."""
         return parse_discarded(
             self._take_discarded(keys=[self._keys.epoch, self._keys.discarded], args=[epoch])
         )
 
 
 class JobLedger:
-    """The worker's side: one attempt of one shard. Thread-safe."""
+    """The worker's side, for one attempt of one shard. Thread-safe."""
 
     def __init__(self, client: Client, job: InnerLoopJob, nonce: str) -> None:
         run = RunKeys(job.run)
@@ -146,7 +146,7 @@ class JobLedger:
         )
 
     def start(self) -> tuple[StartStatus, float]:
-        """Take the attempt's lease. Returns what to do and the seconds it was queued."""
+        """Take the attempt's lease. Return whether to compute it, and the seconds it was queued."""
         job = self._job
         status, waited_us = self._start(
             keys=[
@@ -172,7 +172,7 @@ class JobLedger:
         return cast(StartStatus, _text(status)), max(0.0, int(waited_us) / 1e6)
 
     def renew(self) -> bool:
-        """Keep the lease; False when this attempt is no longer waited for."""
+        """Renew the lease. Return False if this attempt is no longer wanted."""
         job = self._job
         renewed = self._renew(
             keys=[self._epoch, self._closed, self._done, self._lease],
@@ -181,7 +181,7 @@ class JobLedger:
         return bool(renewed)
 
     def commit(self, result: str) -> CommitStatus:
-        """Hand in the result; the first one of a shard counts."""
+        """Commit the result. The first result of a shard counts."""
         job = self._job
         status = self._commit(
             keys=[
@@ -197,7 +197,7 @@ class JobLedger:
         return cast(CommitStatus, _text(status))
 
     def note_stopped(self) -> None:
-        """Note that the attempt was given up because it is no longer waited for."""
+        """Record that the attempt was stopped because it is no longer wanted."""
         self._stopped(keys=[self._discarded], args=self._note_args)
 
 

@@ -1,4 +1,4 @@
-"""The programs that Redis runs in one go, from the files of the folder ``lua``."""
+"""Loads the Lua scripts, which Redis runs atomically, from the folder ``lua``."""
 
 import functools
 from importlib.resources import files
@@ -9,11 +9,11 @@ _FOLDER: Final = files("metafleet.contracts") / "lua"
 
 @functools.cache
 def lua_script(*names: str, **constants: int) -> str:
-    """Return one script, joined from files.
+    """Return one script, concatenated from files.
 
     Args:
-        names: of the files, without ".lua": those with helper functions first, the program last.
-        constants: numbers that the files use by these names.
+        names: names of the files without ".lua": helper functions first, the program last.
+        constants: numbers that the files use under these names.
     """
     defined = [f"local {name} = {value}\n" for name, value in constants.items()]
     return "".join([*defined, *((_FOLDER / f"{name}.lua").read_text("utf-8") for name in names)])

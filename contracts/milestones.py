@@ -1,4 +1,4 @@
-"""Which of many equal events are worth a line in the log."""
+"""Chooses which of many equal events to log."""
 
 import threading
 from collections import Counter
@@ -7,7 +7,7 @@ from collections import Counter
 class Milestones:
     """Counts events by kind. Thread-safe.
 
-    Others choose what they send, so no more than ``most_kinds`` kinds are told apart: the rest
+    Kinds come from outside, so their number is limited: beyond ``most_kinds`` kinds, all others
     count as one.
     """
 
@@ -17,9 +17,9 @@ class Milestones:
         self._lock = threading.Lock()
 
     def count(self, kind: str) -> int:
-        """Count an event; returns how many of its kind there were, 0 unless a line is due.
+        """Count an event. Return the count of its kind if it is worth a log line, otherwise 0.
 
-        It is at the first, the tenth, the hundredth, ...
+        The first, tenth, hundredth, ... event of a kind is worth one.
         """
         with self._lock:
             is_known = kind in self._counts or len(self._counts) < self._most_kinds

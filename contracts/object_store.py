@@ -1,4 +1,4 @@
-"""Blobs in whatever fsspec reaches: S3, Google Cloud Storage, Azure, ..."""
+"""Blobs in the object stores that fsspec supports: S3, Google Cloud Storage, Azure, ..."""
 
 import contextlib
 import importlib
@@ -15,14 +15,14 @@ _OLDEST_S = 24 * 3600.0
 
 
 class ObjectBlobStore:
-    """Blobs as objects under a URL such as ``s3://bucket/folder``. Thread-safe.
+    """Blobs as objects under a URL like ``s3://bucket/folder``. Thread-safe.
 
-    Object stores have no time to live: what a crash left is deleted after a day, by whoever puts
-    next; a lifecycle rule of the bucket does so without anybody.
+    Object stores have no TTL. Objects that a crash left behind are deleted after a day by the next
+    process that puts a blob. A lifecycle rule of the bucket can delete them without that.
 
     Args:
-        url: where; options such as keys and endpoints come from the environment, as fsspec and its
-            packages read them.
+        url: location; fsspec and its packages read options like keys and endpoints from the
+            environment.
     """
 
     def __init__(self, url: str) -> None:
@@ -39,18 +39,18 @@ class ObjectBlobStore:
         except ImportError as error:
             raise ConfigError(
                 f"METAFLEET_BLOBS_URL={self._shown!r} needs another package ({error}); "
-                "install it beside `metafleet[objects]`"
+                "install it together with `metafleet[objects]`"
             ) from error
         self._next_sweep_s = 0.0
 
     def put(self, key: str, data: bytes, *, ttl_s: float) -> None:
-        """Store ``data`` as one object, which appears when it is whole."""
+        """Store ``data`` as one object, which appears only when it is complete."""
         with self._object_errors():
             self._sweep()
             self._files.pipe_file(self._path(key), data)
 
     def get(self, key: str, n_bytes: int) -> bytes:
-        """Fetch the object, when it is of the promised length."""
+        """Fetch the object if it has the promised length."""
         with self._object_errors(), contextlib.suppress(FileNotFoundError):
             path = self._path(key)
             if self._files.size(path) == n_bytes:
@@ -72,7 +72,7 @@ class ObjectBlobStore:
             yield
         except FileNotFoundError:
             raise
-        except Exception as error:  # every fsspec package raises errors of its own
+        except Exception as error:  # every fsspec package raises its own errors
             raise BrokerUnavailableError(
                 f"blobs at {self._shown} cannot be used ({type(error).__name__}: {error!s:.200}); "
                 "is it there, and may this user read and write?"
@@ -94,7 +94,7 @@ class ObjectBlobStore:
 
 
 def _modified_s(entry: dict[str, Any], now_s: float) -> float:
-    """Read when an object was written; now, when its store does not say."""
+    """Return the time at which an object was written; ``now_s`` if its store does not report it."""
     for name in ("LastModified", "last_modified", "updated", "mtime", "created"):
         stamp: Any = entry.get(name)
         if isinstance(stamp, int | float):

@@ -1,4 +1,4 @@
-"""Which workers are there: each says so every two seconds, by Redis's clock."""
+"""Presence of workers: each sends a heartbeat every two seconds, timed by Redis's clock."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ BEAT_INTERVAL_S: Final = 2.0
 ALIVE_WITHIN_S: Final = 6.0
 _FORGET_AFTER_S: Final = 600
 _CLOCKS_PART_S: Final = 60
-"""How far the clock of a server may be behind that of the one that it took over from."""
+"""How far the clock of a Redis server may be behind that of its predecessor after a failover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +28,17 @@ class WorkerInfo:
 
     Attributes:
         name: its Celery node name.
-        host, pid: where it runs.
-        device: what it computes on, such as "cpu".
+        host, pid: its host and process id.
+        device: its compute device, "cpu" for example.
         queues: the Celery queues it listens to.
         protocol: its message protocol version.
         version: its metafleet version.
         fingerprint: its numerics fingerprint.
-        host_id: the memory it shares with others, see ``HostCache``; "" for none.
-        last_seen_s: seconds since its last sign of life.
+        host_id: id of the memory it shares with other processes, see ``HostCache``; "" for none.
+        last_seen_s: seconds since its last heartbeat.
         processes: how many jobs it computes at a time.
-        key_proof: shows that it has the signing key, see ``holds_key``; "" when it has none.
-        idle_s: seconds since it last had a job at hand; 0 while it computes.
+        key_proof: proof that it has the signing key, see ``holds_key``; "" if it has none.
+        idle_s: seconds since it last had a job; 0 while it computes.
     """
 
     name: str
@@ -57,11 +57,11 @@ class WorkerInfo:
 
     @property
     def is_alive(self) -> bool:
-        """True when it was heard of within the last few seconds."""
+        """Whether it sent a heartbeat within the last few seconds."""
         return self.last_seen_s <= ALIVE_WITHIN_S
 
     def with_proof(self, signing_key: str) -> "WorkerInfo":
-        """Show that this worker has ``signing_key``, or that it has none."""
+        """Return this worker with a proof that it has ``signing_key``, or that it has none."""
         return replace(self, key_proof=prove_key(signing_key, self._identity))
 
     def holds_key(self, signing_key: str) -> bool:
@@ -78,7 +78,7 @@ _LONGEST_INFO_BYTES: Final = 2**16
 
 
 def announce(client: Client, worker: WorkerInfo) -> None:
-    """Give a sign of life, and forget workers that gave none for ten minutes."""
+    """Send a heartbeat, and remove workers that sent none for ten minutes."""
     info = asdict(worker)
     del info["last_seen_s"]
     script = lua_script("beat", FORGET_AFTER_S=_FORGET_AFTER_S, CLOCKS_PART_S=_CLOCKS_PART_S)
@@ -86,16 +86,16 @@ def announce(client: Client, worker: WorkerInfo) -> None:
 
 
 def withdraw(client: Client, name: str) -> None:
-    """Say good-bye, so that nobody counts on this worker."""
+    """Remove this worker from the list of workers that are alive."""
     client.zrem(WORKERS_SEEN, name)
     client.hdel(WORKERS_INFO, name)
 
 
 def list_workers(client: Client) -> list[WorkerInfo]:
-    """List the workers heard of within ten minutes, by name."""
+    """List the workers that sent a heartbeat within ten minutes, by name."""
     seconds, microseconds = client.time()
     now_s = seconds + microseconds / 1e6
-    # what lies in the hash alone is not read; what was seen in the future never was
+    # skip workers that are only in the hash, and those with a heartbeat in the future
     scores = cast(
         list[tuple[bytes, float]],
         client.zrange(WORKERS_SEEN, "-inf", now_s + _CLOCKS_PART_S, byscore=True, withscores=True),
@@ -112,11 +112,11 @@ def list_workers(client: Client) -> list[WorkerInfo]:
 
 
 _NOT_COUNTED: Final = Milestones()
-"""By name: a look comes every two seconds."""
+"""By name, because the list is read every two seconds."""
 
 
 def _read_info(name: bytes, text: bytes, last_seen_s: float) -> WorkerInfo | None:
-    """Read what a worker says of itself, perhaps one of another version; None for none."""
+    """Parse a worker's info, which may come from another version; None if it is not valid."""
     try:
         if len(text) > _LONGEST_INFO_BYTES:
             raise ValueError(f"{len(text)} bytes")
@@ -132,5 +132,5 @@ def _read_info(name: bytes, text: bytes, last_seen_s: float) -> WorkerInfo | Non
 
 
 def list_alive(client: Client, queue: str) -> list[WorkerInfo]:
-    """List the living workers that listen to ``queue``, whatever their version."""
+    """List the workers of any version that are alive and listen to ``queue``."""
     return [w for w in list_workers(client) if w.is_alive and queue in w.queues]

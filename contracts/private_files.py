@@ -1,7 +1,7 @@
-"""What is in METAFLEET_HOME is its user's alone, whatever the umask says.
+"""Keeps the files in METAFLEET_HOME private to their user, whatever the umask is.
 
-It holds passwords (the stack file), rows and configurations, and data that may be personal. What a
-command writes elsewhere, where its user told it to, has the mode that the umask leaves.
+They contain passwords (the stack file), rows and configurations, and data that may be personal.
+Files that a command writes to another place chosen by the user get their mode from the umask.
 """
 
 import contextlib
@@ -45,18 +45,18 @@ _OURS: Final = tuple(
         *(f"{folder}/{name}" for folder in ("logs", "logs/demo") for name in _LOGS),
     )
 )
-"""What we write below a home. Nothing else is touched: a home may be somebody's home directory, or
-the folder of a project, with data of its own in ``data``."""
+"""The files that we write below METAFLEET_HOME. No others are touched: METAFLEET_HOME may be a
+user's home directory, or the folder of a project with data of its own in ``data``."""
 
 
 def keep_private() -> int:
-    """Let all that this process and its children make be its user's; returns the umask before."""
+    """Make new files of this process and its children private; return the previous umask."""
     return os.umask(_OTHERS)
 
 
 @contextlib.contextmanager
 def private_files() -> Iterator[None]:
-    """Let what this process makes in the block be its user's alone."""
+    """Make the files that this process creates in the block private to its user."""
     before = keep_private()
     try:
         yield
@@ -65,16 +65,16 @@ def private_files() -> Iterator[None]:
 
 
 def tighten(home: Path) -> None:
-    """Take from others what an earlier version, or a copy, let them read or write in ``home``.
+    """Revoke the access of other users to ``home`` that an earlier version, or a copy, left open.
 
-    Folders get mode 0700 and files 0600. Links, and what belongs to another user, stay as they are;
-    so does a folder, such as ``home`` itself, when it holds anything that is not ours.
+    Folders get mode 0700 and files 0600. Links and files of other users stay as they are. A folder,
+    including ``home`` itself, also stays as it is if it contains any file that is not ours.
     """
     _tighten(home, _OURS)
 
 
 def _tighten(folder: Path, ours: Sequence[tuple[str, ...]]) -> bool:
-    """Close what is ours in a folder, and the folder if that is all; returns whether it is."""
+    """Close our entries, and the folder if all are ours; return whether all are."""
     try:
         entries = list(folder.iterdir())
     except OSError:
@@ -95,7 +95,7 @@ def _tighten_entry(entry: Path, ours: Sequence[tuple[str, ...]]) -> bool:
 
 
 def _tighten_below(path: Path) -> None:
-    """Close what is open, and look into a folder only where others could: once, as a rule."""
+    """Close a path. Descend into a folder only if others could enter it: usually once."""
     if _close(path) and path.is_dir():
         for folder, folders, files in os.walk(path):
             for name in (*folders, *files):
@@ -103,12 +103,12 @@ def _tighten_below(path: Path) -> None:
 
 
 def _close(path: Path) -> bool:
-    """Close one folder or file to others; returns whether it was open to them."""
+    """Close one folder or file to other users. Return whether it was open to them."""
     try:
         found = path.lstat()
         if stat.S_ISLNK(found.st_mode) or not found.st_mode & _OTHERS:
             return False
         path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS)
-    except OSError:  # another user's, or gone, or on a file system that knows no modes
+    except OSError:  # another user's, or gone, or on a file system without modes
         return False
     return True

@@ -1,4 +1,4 @@
-"""What a Redis server means when it refuses a command: a state that passes, or wrong settings."""
+"""Explains why a Redis server refused a command: a temporary state or wrong settings."""
 
 import re
 from typing import Final
@@ -30,7 +30,7 @@ PASSING: Final = {
     "TRYAGAIN": "is moving our keys to another node; wait for the end of it",
     "UNBLOCKED": "broke a wait off, as at a change of role; it is asked again",
 }
-"""Codes of refusals that may be over at the next try: what the server is, and what helps."""
+"""Codes of temporary refusals, each with the state of the server and the remedy."""
 
 _BY_CLASS: Final[dict[type[Exception], str]] = {
     # subclasses first
@@ -45,14 +45,14 @@ _BY_CLASS: Final[dict[type[Exception], str]] = {
     redis.exceptions.ReadOnlyError: "READONLY",
     redis.exceptions.TryAgainError: "TRYAGAIN",
 }
-# redis-py leaves codes that it has no class for in the text, behind what a pipeline puts before
-# them; Redis 6.2 puts those of a script's commands behind words of its own
+# redis-py leaves codes without a class in the text, after the prefix that a pipeline adds; Redis
+# 6.2 puts the codes of a script's commands after a prefix of its own
 _CODE: Final = re.compile(r"(?:^|caused error: )([A-Z]{2,})\b")
 _CODE_IN_SCRIPT: Final = re.compile(r"\bError (?:running|executing) (?:the )?script.*: -([A-Z]+) ")
 
 
 def code_of(error: Exception) -> str:
-    """Return the code of a server's refusal, such as "READONLY"; "" for none that is known."""
+    """Return the code of a server's refusal, like "READONLY"; "" if it has no known code."""
     for kind, code in _BY_CLASS.items():
         if isinstance(error, kind):
             return code
@@ -62,7 +62,7 @@ def code_of(error: Exception) -> str:
 
 
 def refusal(shown: str, error: Exception) -> MetafleetError:
-    """Tell what a refusal of the server at ``shown`` means, and what to do."""
+    """Return our error for a refusal of the server at ``shown``, with the remedy."""
     code = code_of(error)
     if code in PASSING:
         state, _, remedy = PASSING[code].partition("; ")

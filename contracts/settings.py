@@ -1,8 +1,8 @@
-"""Where things are: the deployment's settings, read once from the environment.
+"""The deployment's settings, read once from the environment.
 
-Precedence: command line > environment > the stack file written by ``metafleet up`` > default. With
-a broker from the environment the stack file counts for nothing: its parts belong together.
-This module alone reads ``os.environ``.
+Precedence: command line > environment > the stack file written by ``metafleet up`` > default. If
+the environment names a broker, the stack file is ignored as a whole: its parts belong together.
+No other module reads ``os.environ``.
 """
 
 import json
@@ -27,33 +27,36 @@ class Settings:
     Attributes:
         home: METAFLEET_HOME; the folder of runs, checkpoints, prepared data, compiled programs and
             the default database, "~/.metafleet" by default.
-        database_url: METAFLEET_DATABASE_URL; the database, such as "postgresql+psycopg://...". The
-            default is SQLite in METAFLEET_HOME. Only the orchestrator reads it; `metafleet db
-            upgrade` makes the tables.
+        database_url: METAFLEET_DATABASE_URL; the database, "postgresql+psycopg://..." for example.
+            The default is SQLite in METAFLEET_HOME. Only the orchestrator reads it; `metafleet db
+            upgrade` creates the tables.
         broker_url: METAFLEET_BROKER_URL; Redis for messages ("redis://" or "rediss://"). The
-            default is the one that `metafleet up` started.
-        blobs_url: METAFLEET_BLOBS_URL; where tensors go between hosts: Redis,
-            "file:///shared/folder", or "s3://bucket/folder" and the like (extra ``objects``). The
-            default is the broker.
+            default is the Redis that `metafleet up` started.
+        blobs_url: METAFLEET_BLOBS_URL; the store that carries tensors between hosts: Redis,
+            "file:///shared/folder", or an object store like "s3://bucket/folder" (extra
+            ``objects``). The default is the broker.
         data_dir: METAFLEET_DATA_DIR; prepared and downloaded data, "METAFLEET_HOME/data" by
             default.
-        signing_key: METAFLEET_SIGNING_KEY; the key that orchestrator and workers share. When it is
+        signing_key: METAFLEET_SIGNING_KEY; the key that orchestrator and workers share. If it is
             set, unsigned messages are refused. The default is the key of `metafleet up`.
-        device: METAFLEET_DEVICE; what a worker computes on: "auto" (the default), "cpu" or "cuda".
+        device: METAFLEET_DEVICE; the compute device of a worker: "auto" (the default), "cpu" or
+            "cuda".
         allowed_packages: METAFLEET_ALLOWED_PACKAGES; your packages that may be imported for
             learners, models and data, separated by commas; none by default.
         heartbeat_dir: METAFLEET_HEARTBEAT_DIR; each worker touches a file here every two seconds,
             "METAFLEET_HOME/heartbeats" by default.
         allows_chaos: METAFLEET_CHAOS; "1" lets `metafleet chaos` kill workers of this machine.
-        direct_address: METAFLEET_DIRECT_ADDRESS; "host" or "host:port" at which workers of other
-            hosts reach the orchestrator, to exchange tensors with it by HTTP. Needs the signing
-            key. Without it tensors go through the blobs. Only the orchestrator reads it.
-        direct_cert: METAFLEET_DIRECT_CERT; PEM file of the certificate for that address; tensors
-            then go by HTTPS. Only the orchestrator reads it.
-        direct_cert_key: METAFLEET_DIRECT_CERT_KEY; PEM file of the certificate's private key, when
+        direct_address: METAFLEET_DIRECT_ADDRESS; "host" or "host:port" at which workers on other
+            hosts reach the orchestrator to exchange tensors over HTTP. It requires the signing
+            key. If it is not set, tensors go through the blob store. Only the orchestrator reads
+            it.
+        direct_cert: METAFLEET_DIRECT_CERT; PEM file of the certificate for that address. Tensors
+            then go over HTTPS. Only the orchestrator reads it.
+        direct_cert_key: METAFLEET_DIRECT_CERT_KEY; PEM file of the certificate's private key, if
             it is a separate file. Only the orchestrator reads it.
-        direct_ca: METAFLEET_DIRECT_CA; PEM file of the certificates by which workers recognise the
-            orchestrator's; by default those that the system trusts. Only workers read it.
+        direct_ca: METAFLEET_DIRECT_CA; PEM file of the certificates with which workers verify the
+            orchestrator's certificate; by default those that the system trusts. Only workers read
+            it.
         host_cache_dir: METAFLEET_HOST_CACHE_DIR; the folder in memory through which processes of
             one host exchange tensors, "/dev/shm/metafleet-UID" by default.
     """
@@ -76,22 +79,22 @@ class Settings:
 
     @property
     def runs_dir(self) -> Path:
-        """Where checkpoints are: one folder for each run."""
+        """The folder of checkpoints, with one folder for each run."""
         return self.home / "runs"
 
     @property
     def programs_dir(self) -> Path:
-        """Where compiled programs are, for all processes of this host."""
+        """The folder of compiled programs, for all processes of this host."""
         return self.home / "programs"
 
     @property
     def stack_file(self) -> Path:
-        """Where ``metafleet up`` says how to reach the embedded stack."""
+        """The file in which ``metafleet up`` records how to reach the embedded stack."""
         return self.home / "stack.json"
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
-        """Read the environment (or ``environ`` in its place), then the stack file, then defaults.
+        """Read the environment (or ``environ`` instead), then the stack file, then defaults.
 
         Raises:
             ConfigError: a variable or the stack file holds something unusable.
@@ -100,7 +103,7 @@ class Settings:
         home = _folder(env, "METAFLEET_HOME", "~/.metafleet")
         stack = _read_stack_file(home / "stack.json")
         if env.get("METAFLEET_BROKER_URL"):
-            stack = {}  # another server's blobs and key would fit nobody who listens to this one
+            stack = {}  # another server's blobs and key would not fit this broker
         broker_url = env.get("METAFLEET_BROKER_URL") or stack.get("broker_url")
         device = env.get("METAFLEET_DEVICE") or "auto"
         if device not in DEVICES:
@@ -126,7 +129,7 @@ class Settings:
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """Give this process's environment to a worker process, with these settings in place of its own.
+    """Return the environment for a worker process: this process's own, with these settings.
 
     Workers hold no database credentials, so the database URL is left out.
     """
@@ -148,7 +151,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 
 def orchestrator_environment(settings: Settings) -> dict[str, str]:
-    """Give this process's environment to a process that reaches the database too."""
+    """Return the environment for a child process that also accesses the database."""
     own = {
         "METAFLEET_DATABASE_URL": settings.database_url,
         "METAFLEET_DIRECT_ADDRESS": settings.direct_address,
@@ -159,19 +162,19 @@ def orchestrator_environment(settings: Settings) -> dict[str, str]:
 
 
 def make_folder(path: Path, what: str) -> None:
-    """Make a folder with its parents, unless it is there, and make sure that it can be written.
+    """Create a folder and its parents if they are missing, and check that it can be written to.
 
     Args:
         path: the folder.
-        what: what it is for, as the message begins: "the folder of logs".
+        what: its purpose, for the start of the message: "the folder of logs".
 
     Raises:
-        ConfigError: it cannot be made or written.
+        ConfigError: it cannot be created or written to.
     """
     try:
         with private_files():
             path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):  # os.access says yes to root, whatever happens then
+        with tempfile.TemporaryFile(dir=path):  # for root, os.access always returns True
             return
     except OSError as error:
         raise ConfigError(
@@ -181,7 +184,7 @@ def make_folder(path: Path, what: str) -> None:
 
 
 def _memory_folder() -> Path:
-    """Name a folder of this user's in memory; in the folder for temporary files if need be."""
+    """Return this user's folder in memory, or in the temporary folder if there is none."""
     memory = Path("/dev/shm")
     parent = memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
     return parent / f"metafleet-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
@@ -203,7 +206,7 @@ def _read_stack_file(path: Path) -> dict[str, str]:
     except (
         FileNotFoundError,
         NotADirectoryError,
-    ):  # a home that is a file is told who writes to it
+    ):  # if the home is a file, the first write reports that
         return {}
     except (OSError, ValueError) as error:
         raise ConfigError(
@@ -214,13 +217,13 @@ def _read_stack_file(path: Path) -> dict[str, str]:
     known = {name: stack[name] for name in _IN_STACK_FILE if stack.get(name)}
     for name, value in known.items():
         if not isinstance(value, str):
-            found = type(value).__name__  # not the value: it may be meant to be a secret
+            found = type(value).__name__  # not the value: it may be a secret
             raise ConfigError(f"the stack file {path} has {found} {name}, not a text; delete it")
     return known
 
 
 def redact_url(url: str) -> str:
-    """Hide the password of a URL, for messages and logs; any text will do, a broken URL too."""
-    # not urlsplit: an unescaped "/" or "#" in a password would make it part of the path
+    """Hide the password of a URL in messages and logs. Accepts any text, even a broken URL."""
+    # not urlsplit: with an unescaped "/" or "#", the password would be part of the path
     hidden = re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", url, count=1)
     return re.sub(r"([?&]password=)[^&]*", r"\1***", hidden, flags=re.IGNORECASE)

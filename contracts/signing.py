@@ -1,7 +1,7 @@
 """HMAC-SHA256 signatures over messages, with the deployment's key.
 
-A message carries the digest of the tensors it speaks of, or the seal of the file they are in, so a
-signed message vouches for them too.
+A message contains the digest of the tensors it refers to, or the seal of their file, so its
+signature covers the tensors too.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ def sign(message: _M, key: str) -> _M:
 
 
 def verify(message: InnerLoopJob | ShardResult, key: str) -> None:
-    """Check a signature; everything passes when ``key`` is empty.
+    """Check a signature. If ``key`` is empty, every message passes.
 
     Raises:
         SignatureError: unsigned, or signed with another key.
     """
     if not key:
         return
-    # bytes: of texts, compare_digest takes ASCII alone and raises TypeError otherwise
+    # compare bytes: for non-ASCII strings compare_digest raises TypeError
     if not hmac.compare_digest(message.signature.encode(), _signature(message, key).encode()):
         what = "has a wrong signature" if message.signature else "is not signed"
         raise SignatureError(

@@ -1,7 +1,7 @@
-"""What may be shown of the signing key: which one it is, and that a process has it.
+"""Identifies a signing key, and proves that a process has it, without revealing the key.
 
-Neither tells the key itself. Both exist so that a process with another key is named, rather than
-left to drop every message of the others.
+With these, a process with another key can be reported; otherwise it would silently drop all
+messages of the others.
 """
 
 import hashlib
@@ -12,17 +12,17 @@ _NO_KEY: Final = "unsigned"
 
 
 def key_id(signing_key: str) -> str:
-    """Name a signing key: equal for equal keys, 16 hexadecimal digits; "unsigned" for none."""
+    """Return an id of a signing key: 16 hexadecimal digits, or "unsigned" for no key."""
     return _hmac(signing_key, "which key")[:16] if signing_key else _NO_KEY
 
 
 def prove_key(signing_key: str, who: str) -> str:
-    """Return what only a holder of the key can say of ``who``; "" without a key."""
+    """Return a proof for ``who`` that only a holder of the key can compute; "" without a key."""
     return _hmac(signing_key, f"held by {who}") if signing_key else ""
 
 
 def is_proof(proof: str, signing_key: str, who: str) -> bool:
-    """Return whether ``proof`` shows that ``who`` has this key, or none like us."""
+    """Return whether ``proof`` shows that ``who`` has this key; without a key, that it has none."""
     return hmac.compare_digest(proof.encode(), prove_key(signing_key, who).encode())
 
 

@@ -1,7 +1,7 @@
-"""A Celery task as the text that kombu keeps in a Redis list, so that many can be sent at once.
+"""Encodes Celery tasks in the form that kombu keeps in a Redis list, to send many at once.
 
-``Celery.send_task`` costs a round trip and half a millisecond for each task. What it leaves in the
-list is Celery's message protocol 2 in kombu's envelope; a test holds ours to it, key by key.
+``Celery.send_task`` costs a round trip and half a millisecond for each task. It writes messages of
+Celery's protocol 2 in kombu's envelope. A test compares ours with them, key by key.
 """
 
 import base64
@@ -16,7 +16,7 @@ from celery import Celery
 from metafleet.errors import OversizedError, SchemaError
 
 MOST_BYTES: Final = 4 * 2**20
-"""Length of the longest message that is looked at."""
+"""Length of the longest message that is parsed."""
 
 _PLAIN_HEADERS: Final = {
     **{"lang": "py", "shadow": None, "eta": None, "expires": None, "group": None},
@@ -30,18 +30,18 @@ _NO_MORE_TASKS: Final = {"callbacks": None, "errbacks": None, "chain": None, "ch
 def task_message(
     app: Celery, task: str, argument: Mapping[str, Any], *, task_id: str, queue: str, label: str
 ) -> bytes:
-    """Write one call of ``task`` with one argument.
+    """Encode a call of ``task`` with one argument.
 
     Args:
-        app: whose protocol is spoken.
+        app: the app whose protocol to use.
         task: name of the task.
         argument: its only argument, JSON values.
         task_id: names the message; unique.
         queue: the queue it is for.
-        label: what Flower shows in place of the argument.
+        label: text that Flower shows in place of the argument.
     """
-    # no ``expires``: workers compare it with their own clocks, and a stale message costs one look
-    # at the ledger
+    # no ``expires``: workers compare it with their own clocks, and a stale message only costs one
+    # lookup in the ledger
     headers, properties, body, _ = app.amqp.as_task_v2(
         task_id, task, (argument,), ignore_result=True, argsrepr=label, kwargsrepr=""
     )
@@ -49,13 +49,13 @@ def task_message(
 
 
 def plain_message(raw: bytes, task: str, *, queue: str) -> bytes:
-    """Return a message as ``task_message`` writes it, with the call that ``raw`` makes of ``task``.
+    """Extract the call of ``task`` from ``raw`` and encode it as ``task_message`` does.
 
-    Anybody with the broker's password can put anything into a queue. Celery and kombu end on much
-    of it, and would do more than the call if it said so: nothing else of it is handed on.
+    Anyone with the broker's password can put anything into a queue. Some of it would crash Celery
+    and kombu, or make them do more than the call, so only the call is passed on.
 
     Raises:
-        OversizedError, SchemaError: it is no such call.
+        OversizedError, SchemaError: it is not such a call.
     """
     if len(raw) > MOST_BYTES:
         raise OversizedError(f"more than {MOST_BYTES} bytes")
@@ -75,7 +75,7 @@ def plain_message(raw: bytes, task: str, *, queue: str) -> bytes:
             own = {**_PLAIN_HEADERS, "task": task, "id": task_id, "root_id": task_id}
             own |= {"argsrepr": label, "origin": ""}
             properties = {"correlation_id": task_id, "reply_to": ""}
-            with contextlib.suppress(ValueError, RecursionError):  # 1e999 is read, and not written
+            with contextlib.suppress(ValueError, RecursionError):  # 1e999 cannot be encoded again
                 return _packed(own, properties, ([argument], {}, _NO_MORE_TASKS), queue)
     raise SchemaError("no job in its body")
 

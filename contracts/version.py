@@ -1,4 +1,4 @@
-"""Which code is running: its release, and the commit when it runs from a checkout."""
+"""The version of the running code: its release, and the commit if it runs from a checkout."""
 
 import functools
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @functools.cache
 def code_version() -> str:
-    """Name the running code: "1.2.0", or "1.2.0+g1a2b3c4d5e6f" with ".dirty" from a checkout."""
+    """Return the code's version: "1.2.0", or "1.2.0+g1a2b3c4d5e6f[.dirty]" from a checkout."""
     try:
         release = metadata.version("metafleet")
     except metadata.PackageNotFoundError:

@@ -1,5 +1,6 @@
--- A sign of life of one worker; forgets those that gave none for FORGET_AFTER_S, and any that a
--- server with a clock more than CLOCKS_PART_S ahead has seen. A key of another type is replaced.
+-- Records the heartbeat of a worker. Removes workers that sent none for FORGET_AFTER_S, and workers
+-- recorded by a server whose clock was more than CLOCKS_PART_S ahead. Replaces keys of another
+-- type.
 for index, kind in ipairs({'zset', 'hash'}) do
   local found = redis.call('TYPE', KEYS[index]).ok
   if found ~= kind and found ~= 'none' then redis.call('DEL', KEYS[index]) end

@@ -1,5 +1,5 @@
--- Race prevented: two orchestrators that both see the lease free. Only the one that gets it may then
--- raise the epoch in the database, so that a loser can't fence out the winner there.
+-- Race prevented: two orchestrators both see that the lease is free. Only the one that gets it may
+-- then raise the epoch in the database, so that the loser cannot fence out the winner there.
 local held = other_owner(KEYS[1], ARGV[1], tonumber(ARGV[2]))
 if held then return held end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])

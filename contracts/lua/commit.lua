@@ -1,6 +1,6 @@
--- Race prevented: two attempts of one shard that both finish. The first one counts; a repeated call
--- after a lost answer finds its own result and is told 'ok'. The hash is the truth, the list only
--- wakes the orchestrator: a reply lost between pop and arrival is found again in the hash.
+-- Race prevented: two attempts of one shard both finish. The first one counts. A call repeated
+-- after a lost answer finds its own result and returns 'ok'. The hash is authoritative; the list
+-- only wakes the orchestrator, which finds a reply that got lost after its pop in the hash.
 local function refuse(why)
   note('late:' .. why)
   return why

@@ -1,4 +1,4 @@
--- Race prevented: one of ours puts the right type there between looking and deleting.
+-- Race prevented: one of our processes writes the right type between the check and the deletion.
 local found = redis.call('TYPE', KEYS[1]).ok
 if found == 'none' or found == ARGV[1] then return '' end
 redis.call('DEL', KEYS[1])

@@ -1,5 +1,5 @@
--- The last step of the stream that was closed. What is no number closes nothing: the orchestrator
--- finds it while a step is open, and drops it.
+-- Returns the stream's last closed step. A value that is not a number closes nothing: the
+-- orchestrator finds and deletes it while a step is open.
 local function last_closed(key)
   return tonumber(text(key) or '') or -1
 end

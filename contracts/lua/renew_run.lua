@@ -1,6 +1,7 @@
--- Race prevented: renewing a lease that expired and was taken by another. A missing epoch means that
--- Redis came back empty, another owner that the run was taken over, and an epoch of our own that is
--- another number that Redis or somebody changed it: everything must be sent again.
+-- Race prevented: renewing a lease that expired and was taken by another owner. A missing epoch
+-- means that Redis lost its data, and another owner means that the run was taken over. If the owner
+-- is ours but the epoch differs, Redis or someone else changed it, and everything must be sent
+-- again.
 local epoch, holder = text(KEYS[2]), text(KEYS[3])
 if not epoch then return 'empty' end
 if holder and holder ~= ARGV[1] then return 'fenced' end

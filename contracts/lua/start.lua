@@ -1,6 +1,7 @@
--- Races prevented: the same attempt delivered to two workers (or twice to one: Celery redelivers);
--- a late message of a closed step or of a fenced-out orchestrator; a retry of this call after a lost
--- answer (same nonce: 'ok' again). Returns what to do and the microseconds since sending.
+-- Races prevented: the same attempt is delivered to two workers, or twice to one, since Celery
+-- redelivers; a message of a closed step or of a fenced-out orchestrator arrives late; this call is
+-- repeated after a lost answer (the nonce is the same, so it returns 'ok' again). Returns what to
+-- do and the microseconds since sending.
 local function refuse(why)
   note('unneeded:' .. why)
   return {why, 0}

@@ -1,3 +1,3 @@
--- Race prevented: none; the worker has stopped.
+-- Prevents no race: the worker has already stopped.
 note('cancelled:unwanted')
 return 'ok'

@@ -1,10 +1,10 @@
--- Races prevented: the lease ran out and was claimed by another between claim and this; or, of two
--- servers of which the database made one the owner (ARGV[5] = 'granted'), the other is still at it:
--- its lease is not waited for when its epoch is older. An epoch that is not beyond the one in Redis
--- is not begun: 'behind' asks for one that is, beyond what was found, for the steps of that one may
--- be closed here. What is no number (ARGV[6] = 'replace') is replaced at the second try, when the
--- epoch has leapt far beyond what it may have been. A repeated call after a lost answer finds its
--- own owner and epoch, and is told 'ok' again.
+-- Races prevented: the lease expired and another owner claimed it between 'claim' and this call; or
+-- the database granted us the run (ARGV[5] = 'granted') while its former owner is still at work: we
+-- do not wait for the lease of an older epoch. An epoch that is not greater than the one in Redis
+-- is not begun, because steps of that epoch may be closed here: 'behind' asks for a greater one. A
+-- value that is not a number is replaced at the second try (ARGV[6] = 'replace'), when the epoch
+-- has leapt far beyond any value that it may have had. A call repeated after a lost answer finds
+-- its own owner and epoch, and returns 'ok' again.
 local owner, epoch = ARGV[1], tonumber(ARGV[2])
 local found = text(KEYS[2])
 local number = found and tonumber(found)

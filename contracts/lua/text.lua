@@ -1,4 +1,5 @@
--- What is under a key if it is a text; "" for another type, which is not ours and is replaced.
+-- Returns the string at a key, false if there is none; "" for another type, which is not ours and
+-- gets replaced.
 local function text(key)
   local kind = redis.call('TYPE', key).ok
   if kind == 'none' then return false end
