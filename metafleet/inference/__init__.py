@@ -1,1 +1,1 @@
-"""Using what a run learned: adapt to new classes, keep that in a folder, predict; no fleet."""
+"""Inference without a fleet: adapt a trained model to new classes, save it, and predict."""

@@ -1,4 +1,4 @@
-"""A model that has learned new classes, or one function, and predicts."""
+"""A model that is adapted to new classes, or to one function, and predicts."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,21 +22,21 @@ from metafleet.learners.memory import predict_from
 from metafleet.params import Params
 
 BATCH_ITEMS = 256
-"""Items that are predicted together at most: what bounds the memory."""
+"""Maximum number of items per forward pass; it bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptedModel:
-    """Predicts classes or values; safe to share between threads, and never changed.
+    """Predicts classes or values. Immutable, and safe to share between threads.
 
     Attributes:
-        learned: what the run learned.
-        memory: what adapting to the support set left.
-        classes: class -> examples of it in the support set, in the order of logits; empty in
+        learned: the trained model.
+        memory: the result of adapting to the support set.
+        classes: class -> number of its support examples, in the order of logits; empty in
             regression.
-        needs: which modalities items must have.
-        notes: what was decided or left out while the support set was read; not kept.
-        sample: inputs of some support examples, to try what is written; not kept.
+        needs: the modalities that items must have.
+        notes: decisions and omissions while the support set was read; not saved.
+        sample: inputs of some support examples, to test a saved model; not saved.
     """
 
     learned: Learned
@@ -48,7 +48,7 @@ class AdaptedModel:
 
     @property
     def batch_norm(self) -> str:
-        """Whose statistics normalise an item; "transductive": those of what comes with it."""
+        """Batch norm mode; with "transductive", an item is normalised by those of its batch."""
         return self.learned.learner.batch_norm
 
     def logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -58,7 +58,7 @@ class AdaptedModel:
             DataError: a modality is missing or unknown, or a tensor is not as in training.
             ModelError: the model's files do not belong together.
         """
-        if not torch.compiler.is_exporting():  # a graph cannot depend on what is in its inputs
+        if not torch.compiler.is_exporting():  # a graph cannot depend on the values of its inputs
             check_inputs(self.learned.blueprint.problem, self.needs, inputs)
         return self._outputs(inputs)
 
@@ -71,7 +71,7 @@ class AdaptedModel:
             raise
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             if torch.compiler.is_exporting():
-                raise  # by these the exporter says what it cannot do
+                raise  # the exporter uses these errors to report unsupported operations
             first = next(iter(str(error).splitlines()), "")
             raise ModelError(
                 f"learner {self.learned.blueprint.learner['name']!r} cannot predict: "
@@ -88,15 +88,15 @@ class AdaptedModel:
         """Predict a folder or manifest of files, a table of points, or tensors.
 
         Args:
-            items: where they are, or modality -> float32 [n, *shape] as in training.
-            options: how a folder is read.
-            progress: told how far decoding is.
+            items: a path, or modality -> float32 [n, *shape] as in training.
+            options: how to read a folder.
+            progress: called with the progress of decoding.
 
         Raises:
-            DataError: an item is broken or lacks what the model needs.
+            DataError: an item is broken, or lacks a modality that the model needs.
             NumericsError: an output is not finite.
             ModelError: the model's files do not belong together.
-            ConfigError: light and dark are to be swapped or kept, but it looks at no pictures.
+            ConfigError: ``options.invert`` is set, but the model uses no pictures.
         """
         if isinstance(items, Mapping):
             check_inputs(self.learned.blueprint.problem, self.needs, items)
@@ -126,13 +126,13 @@ class AdaptedModel:
             return Predictions(rows, found.notes)
 
     def save(self, folder: str | Path, *, force: bool = False) -> None:
-        """Write the model to a folder that ``load_model`` reads; ``force`` replaces a model there.
+        """Write the model to a folder for ``load_model``; ``force`` replaces an existing model.
 
-        What was written is read back and tried before anything is replaced.
+        The new folder is read back and tested before it replaces anything.
 
         Raises:
-            ModelError: something is there, the disk is full or refuses, or what would be read is
-                another model.
+            ModelError: the folder exists, it cannot be written, or reading it back gives a
+                different model.
         """
         kept = KeptModel(self.learned, self.memory, self.classes, self.needs)
         write_tried(kept, Path(folder), _answer, force=force, sample=self.sample)
@@ -166,7 +166,7 @@ class AdaptedModel:
 
 
 def adapted_from(kept: KeptModel) -> AdaptedModel:
-    """Make the model that was kept, which must be an adapted one."""
+    """Return the adapted model that a ``KeptModel`` holds."""
     assert kept.needs is not None
     return AdaptedModel(kept.learned, kept.memory, kept.classes, kept.needs)
 
@@ -187,7 +187,7 @@ def _check_finite(names: Sequence[str], outputs: Tensor) -> None:
 
 
 def batches(n_items: int, at_most: int = BATCH_ITEMS) -> Iterator[range]:
-    """Cut items into the fewest batches of nearly equal size: none is left with a few alone."""
+    """Split items into the fewest batches of nearly equal size, so that none has only a few."""
     n_batches = max(1, -(-n_items // at_most))
     ends = [n_items * i // n_batches for i in range(n_batches + 1)]
     for start, end in itertools.pairwise(ends):

@@ -1,4 +1,4 @@
-"""What a model is built from: learner, network, the shapes they fit, and how files are read."""
+"""The specification of a model: learner, network, their shapes, and how to read files."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,17 +16,17 @@ from metafleet.problem import Problem
 
 Options = Mapping[str, Any]
 _MOST_NUMBERS: Final = 1 << 28
-"""Numbers in one example: a GiB; more is damage, and overflows what is computed of it."""
+"""Maximum numbers in one example, a GiB; a larger count means damage and would overflow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """JSON values and shapes, no tensors.
+    """The specification of a model: JSON values and shapes, no tensors.
 
     Attributes:
         learner, model: names and options.
-        problem: what they were trained on.
-        inputs: modality -> how it is read from files; empty where data were computed.
+        problem: the problem that they were trained on.
+        inputs: modality -> how to read it from files; empty if the data were computed.
     """
 
     learner: Options
@@ -46,7 +46,7 @@ class Blueprint:
         )
 
     def with_light_and_dark_swapped(self) -> "Blueprint":
-        """Return the same for pictures that have light where those of training were dark."""
+        """Return the blueprint for pictures whose light and dark are swapped against training."""
         swapped = {name: s.with_light_and_dark_swapped() for name, s in self.inputs.items()}
         return replace(self, inputs=swapped)
 
@@ -56,7 +56,7 @@ class Blueprint:
         return replace(self, inputs=as_trained)
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values that ``from_json`` takes back."""
+        """Return the JSON values for ``from_json``."""
         problem = self.problem
         return {
             "learner": dict(self.learner),
@@ -75,7 +75,7 @@ class Blueprint:
         """Read what ``to_json`` wrote.
 
         Raises:
-            ModelError: it is something else.
+            ModelError: the values are damaged.
             ConfigError: an option of a decoder is wrong.
         """
         try:
@@ -109,7 +109,7 @@ def _texts(
 ) -> frozenset[str]:
     """Return the modalities that are bytes of a text.
 
-    Where it was not written down, those that are read as such, and names of classes.
+    Older files do not list them: then these are the modalities read as text, and class names.
     """
     if "texts" in values:
         return frozenset(_known(values["texts"], list, modalities))
@@ -120,7 +120,7 @@ def _texts(
 def _kinds(
     values: Options, modalities: Iterable[str], specs: Mapping[str, InputSpec]
 ) -> dict[str, str]:
-    """Return what modalities were made of; where it was not written down, as they are read."""
+    """Return the kinds of modalities; files without them use the kinds of their inputs."""
     if "kinds" in values:
         return {
             name: str(values["kinds"][name]) for name in _known(values["kinds"], dict, modalities)
@@ -129,7 +129,7 @@ def _kinds(
 
 
 def _known(values: Any, kind: type[Any], modalities: Iterable[str]) -> list[str]:
-    """Return the names in a list or an object, which must be those of modalities."""
+    """Return the names in a list or an object; all must be names of modalities."""
     if not isinstance(values, kind) or not set(values) <= set(modalities):
         raise ValueError(f"{values!r:.60} in place of modalities")
     return list(values)

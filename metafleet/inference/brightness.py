@@ -1,4 +1,4 @@
-"""How light pictures are, so that ink on paper is not taken for chalk on a board."""
+"""The brightness of pictures, to detect pictures that are inverted against training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,16 +7,16 @@ import numpy as np
 import numpy.typing as npt
 
 SAMPLE = 256
-"""Pictures that are looked at, at most."""
+"""Maximum number of pictures to read."""
 _CLEARLY = 0.3
 
 
 def mean_brightness(pixels: npt.NDArray[Any], rows: Sequence[int]) -> float | None:
-    """Return the mean of pictures in [0, 1], as they are stored; None without any.
+    """Return the mean of stored pictures in [0, 1]; None if there are none.
 
     Args:
         pixels: uint8 [n, ...].
-        rows: which of them; ``SAMPLE`` of them, evenly spread, are read.
+        rows: rows of ``pixels``; at most ``SAMPLE`` of them, evenly spread, are read.
     """
     if not rows:
         return None
@@ -25,8 +25,8 @@ def mean_brightness(pixels: npt.NDArray[Any], rows: Sequence[int]) -> float | No
 
 
 def looks_inverted(found: float, trained: float) -> bool:
-    """Tell whether pictures would be clearly more like those of training with light as dark.
+    """Return whether inverted pictures would be clearly closer to those of training.
 
-    Never of pictures whose training was neither light nor dark (means of 0.35 to 0.65).
+    Always False if the training pictures were neither light nor dark (means of 0.35 to 0.65).
     """
     return abs(1.0 - found - trained) + _CLEARLY < abs(found - trained)

@@ -1,4 +1,4 @@
-"""Names of classes as a modality, for models trained with them beside support examples."""
+"""Names of classes as a modality, for models whose training support sets include them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +21,7 @@ def with_class_text(
 
 
 def without_class_text(problem: Problem, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Say that queries have no such name, if the problem has them."""
+    """Mark the class name of queries as absent, if the problem has class names."""
     if CLASS_TEXT not in problem.modalities:
         return inputs
     n = next(iter(inputs.values())).shape[0]

@@ -1,4 +1,4 @@
-"""The examples of a folder, decoded, as a model takes them."""
+"""The decoded examples of a folder, in the form of a model's inputs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ class Items:
     """Decoded examples, on disk.
 
     Attributes:
-        names: file or row of each.
-        labels: class of each; "" where the folder gives none.
-        notes: what was decided or left out, one line each.
-        lost: classes of which every item was left out.
+        names: file or row of each example.
+        labels: class of each example; "" if the folder gives none.
+        notes: decisions and omissions, one line each.
+        lost: classes all of whose items were left out.
     """
 
     names: tuple[str, ...]
@@ -38,7 +38,7 @@ class Items:
         return len(self.names)
 
     def inputs(self, chosen: Sequence[int]) -> dict[str, Tensor]:
-        """Return the chosen items as a model takes them, float32; masks where any item has gaps."""
+        """Return the chosen items as float32 inputs, with a mask for each modality with gaps."""
         rows = [self._rows[number] for number in chosen]
         found: dict[str, Tensor] = {}
         for name, spec in self._specs.items():
@@ -53,7 +53,7 @@ class Items:
         return found
 
     def brightness(self, modality: str) -> float | None:
-        """Return the mean of the pictures as a model takes them; None where there are none."""
+        """Return the mean of the pictures as model inputs; None if there are none."""
         present = np.flatnonzero(self._mask(modality)).tolist()
         if not present:
             return None

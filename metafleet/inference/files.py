@@ -1,4 +1,4 @@
-"""Files that a user names: where they may go, and one line where they cannot."""
+"""Checking and writing of output files that a user names, with one-line errors."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from metafleet.files import write_whole
 
 
 def check_new_file(path: Path, *, force: bool) -> None:
-    """Make sure that ``path`` may be written, before what goes into it is made.
+    """Check that ``path`` may be written, before its content is computed.
 
     Raises:
-        ModelError: it is there already and may not be replaced, or its folder is not.
+        ModelError: the file exists and may not be replaced, or its folder does not exist.
     """
     if path.is_dir():
         raise ModelError(f"{path} is a folder; choose another name")
@@ -23,10 +23,10 @@ def check_new_file(path: Path, *, force: bool) -> None:
 
 
 def write_new_file(path: Path, content: bytes) -> None:
-    """Write the file, whole or not at all.
+    """Write the file atomically.
 
     Raises:
-        ModelError: the disk is full or refuses.
+        ModelError: the disk is full or refuses the write.
     """
     try:
         write_whole(path, content, mode=None)

@@ -1,4 +1,4 @@
-"""Tensors that a user gives in place of files: what is wrong with them, before they are used."""
+"""Validation of tensors that a user passes in place of files."""
 
 from collections.abc import Mapping
 
@@ -14,11 +14,11 @@ from metafleet.problem import Problem
 
 
 def check_inputs(problem: Problem, needs: Needs, inputs: Mapping[str, Tensor]) -> None:
-    """Refuse inputs that are not as in training; may look at values.
+    """Check that inputs are as in training, including their values.
 
     Raises:
-        DataError: a modality is missing or unknown, a tensor is no float32 [n, *shape] of finite
-            numbers, a mask no float32 [n] of 0 and 1, or their n differ or are 0.
+        DataError: a modality is missing or unknown, a tensor is not a float32 [n, *shape] of
+            finite numbers, a mask is not a float32 [n] of 0 and 1, or n differs or is 0.
     """
     for name in needs.required:
         if name not in inputs:
@@ -40,7 +40,7 @@ def check_inputs(problem: Problem, needs: Needs, inputs: Mapping[str, Tensor]) -
 
 
 def check_support(problem: Problem, needs: Needs, support: ExampleSet, n_classes: int) -> None:
-    """Refuse a support set that is not as in training.
+    """Check that a support set is as in training.
 
     Raises:
         DataError: its inputs, its targets or the number of classes are wrong.
@@ -61,10 +61,10 @@ def check_support(problem: Problem, needs: Needs, support: ExampleSet, n_classes
 
 
 def complete_support(problem: Problem, needs: Needs, support: ExampleSet) -> ExampleSet:
-    """Say of modalities that the support set leaves out that none of its examples has them.
+    """Add optional modalities that the support set lacks, with masks that mark them absent.
 
-    Learners then keep of them what queries that have them need, such as batch statistics. Classes
-    become int64, as losses want them.
+    The learner then stores what queries with these modalities need, such as batch statistics.
+    Classes become int64, as losses require.
     """
     absent = [name for name in needs.optional if name not in support.inputs]
     shapes = {name: problem.modalities[name] for name in absent}
@@ -102,7 +102,7 @@ def _check_values(name: str, values: Tensor) -> None:
 
 
 def _check_presence(needs: Needs, inputs: Mapping[str, Tensor]) -> None:
-    """Refuse masks of what is not there, and examples without anything that is looked at."""
+    """Check that no mask marks a missing modality present, and that no example is empty."""
     for name, values in inputs.items():
         modality = name.removesuffix(".present")
         if modality not in inputs and bool(values.any()):

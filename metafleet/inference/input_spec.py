@@ -1,4 +1,4 @@
-"""How the examples of one modality are read from files, so that they look as in training."""
+"""How to read the examples of one modality from files as they were in training."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,16 +20,16 @@ from metafleet.options import parse_options, parse_record, require
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One modality, as a model takes it.
+    """One modality as an input of a model.
 
     Attributes:
-        kind: of the decoder that reads it; see ``metafleet.data.decoding``.
-        version: the decoder's.
-        options: the decoder's, JSON values.
-        shape: of one example.
-        is_inverted: a picture was learned with ink as 1 and paper as 0.
-        brightness: mean of the pictures of training as models take them, in [0, 1]; None: unknown.
-        is_swapped: ``is_inverted`` is the opposite of what it was in training.
+        kind: kind of the decoder that reads it; see ``metafleet.data.decoding``.
+        version: version of the decoder.
+        options: options of the decoder, JSON values.
+        shape: shape of one example.
+        is_inverted: whether pictures have ink as 1 and paper as 0.
+        brightness: mean of the training pictures as model inputs, in [0, 1]; None if unknown.
+        is_swapped: whether ``is_inverted`` is the opposite of its value in training.
     """
 
     kind: str
@@ -48,10 +48,10 @@ class InputSpec:
     def of(
         cls, info: ArrayInfo, options: Mapping[str, Any], brightness: float | None = None
     ) -> "InputSpec":
-        """Describe a prepared array that a decoder with these options makes; its size is given.
+        """Describe a prepared array; the decoder's size options come from its shape.
 
         Raises:
-            ConfigError: no decoder makes such examples.
+            ConfigError: no decoder produces such examples.
         """
         if not has_decoder(info.kind):
             raise ConfigError(
@@ -76,7 +76,7 @@ class InputSpec:
 
     @property
     def is_picture(self) -> bool:
-        """Return whether an example is a picture, which has light and dark."""
+        """Return whether an example is a picture, whose light and dark can be swapped."""
         return get_decoder(self.kind).is_picture
 
     def decoder_options(self) -> Any:
@@ -90,27 +90,27 @@ class InputSpec:
         )
 
     def with_light_and_dark_swapped(self) -> "InputSpec":
-        """Return the same for pictures that have light where those of training were dark."""
+        """Return the spec for pictures whose light and dark are swapped against training."""
         if not self.is_picture:
             return self
         return replace(self, is_inverted=not self.is_inverted, is_swapped=not self.is_swapped)
 
     def with_light_and_dark_as_trained(self) -> "InputSpec":
-        """Return the same for pictures like those of training."""
+        """Return the spec for pictures like those of training."""
         return self.with_light_and_dark_swapped() if self.is_swapped else self
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values that ``from_json`` takes back."""
+        """Return the JSON values for ``from_json``."""
         return asdict(self)
 
     @classmethod
     def from_json(
         cls, modality: str, values: Any, *, allowed_packages: Sequence[str] = ()
     ) -> "InputSpec":
-        """Read what ``to_json`` wrote; a decoder of the user's is imported.
+        """Read what ``to_json`` wrote; imports a user's decoder.
 
         Raises:
-            ModelError: it is damaged, or of another version of the decoder.
+            ModelError: the values are damaged, or of another version of the decoder.
             ConfigError: an option is wrong, or a package is not allowed.
         """
         found = parse_record(cls, values, where=f"input {modality!r}", error=ModelError)
@@ -132,17 +132,17 @@ class InputSpec:
 def input_specs(
     data: Mapping[str, Any], data_dir: Path, *, allowed_packages: Sequence[str] = ()
 ) -> dict[str, InputSpec]:
-    """Describe the modalities of a run's data set; empty for data that are computed.
+    """Describe the modalities of a run's data set; return {} for computed data.
 
-    Those of a mixture are those of its parts, by their names in the mixture.
+    A mixture has the modalities of its parts, by their names in the mixture.
 
     Args:
         data: name and options of the data set.
-        data_dir: where data are prepared.
+        data_dir: folder of prepared data.
         allowed_packages: packages of the user whose data sets may be imported.
 
     Raises:
-        ConfigError: no files can be read for one of them, or two parts read one differently.
+        ConfigError: no files can be read for a modality, or two parts read it differently.
         DataMissingError: the data are not on this machine.
     """
     bound = open_data(data, data_dir, allowed_packages=allowed_packages)
@@ -188,7 +188,7 @@ def _of_parts(
 
 
 def _differences(one: InputSpec, other: InputSpec) -> str:
-    """Say in what two ways of reading differ; "" where they are one."""
+    """Return the differences between two ways of reading; "" if there are none."""
     mine, theirs = (
         {"kind": spec.kind, **spec.options, "shape": spec.shape, "ink as 1": spec.is_inverted}
         for spec in (one, other)
@@ -201,7 +201,7 @@ def _differences(one: InputSpec, other: InputSpec) -> str:
 
 
 def _between(brightness: Sequence[float | None]) -> float | None:
-    """Return the mean of the parts' brightness: neither light nor dark where they differ much."""
+    """Return the mean of the parts' brightness; parts that differ a lot average to medium."""
     known = [each for each in brightness if each is not None]
     return round(fmean(known), 4) if len(known) == len(brightness) else None
 
@@ -216,12 +216,12 @@ def _brightness(prepared: PreparedData, modality: str) -> float | None:
 
 
 def _decoding(prepared: PreparedData, modality: str) -> dict[str, Any]:
-    """Return the decoder's options that data were prepared with, as their recipe tells them."""
+    """Return the decoder options in the recipe of prepared data."""
     recipe = prepared.recipe.get(modality)
     if isinstance(recipe, Mapping) and "options" in recipe:
         return dict(recipe["options"])
     kind = prepared.arrays[modality].kind
     own = (table for table in prepared.recipe.get("kinds", ()) if table["name"] == kind)
-    by_kind = next(own, prepared.recipe.get(kind))  # of the user's own folders
+    by_kind = next(own, prepared.recipe.get(kind))  # for the user's own folders
     measured = prepared.recipe.get(MEASURED, {}).get(modality, {})
     return {**(by_kind if isinstance(by_kind, Mapping) else {}), **measured}

@@ -1,4 +1,4 @@
-"""A folder of examples, read and decoded as a model wants them."""
+"""Reading and decoding of a folder of examples for a model."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,18 +26,18 @@ _AS_TRAINED = "the range is that of training; import the training data with anot
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How a folder is read; see docs/reference/folders.md.
+    """How to read a folder; see docs/reference/folders.md.
 
     Attributes:
-        layout: how it is laid out; "auto": by what is in it.
-        label: the column that says the class; "": ``label``, ``class`` and the like.
-        columns: modality -> its column, besides the columns that are called like the model's
-            modalities, or are the only ones of their kind. Where there is no table, modality ->
-            kind of the files.
-        skip_bad: leave out what is broken; else any problem refuses the folder.
-        invert: True: swap light and dark of pictures; what is adapted so predicts so. False: take
-            them as they are. None: likewise, but pictures that look inverted beside those of
-            training are not adapted to, and told of when they are predicted.
+        layout: layout of the folder; "auto" detects it from the content.
+        label: the column of the class; "" for ``label``, ``class`` and similar names.
+        columns: modality -> its column. Needed only for columns that neither have the name of a
+            modality nor are the only ones of their kind. Without a table, modality -> kind of the
+            files.
+        skip_bad: leave out broken items; otherwise any problem is an error.
+        invert: True swaps light and dark of pictures, for adaptation and for predictions of the
+            adapted model. False never swaps. None never swaps either, but if pictures look
+            inverted compared with training, adaptation fails and prediction adds a note.
     """
 
     layout: Layout = "auto"
@@ -48,10 +48,10 @@ class ReadOptions:
 
 
 def check_invert(options: ReadOptions, specs: Mapping[str, InputSpec], needs: Needs) -> None:
-    """Refuse a word about light and dark of pictures where a model looks at none.
+    """Reject ``options.invert`` for a model that uses no pictures.
 
     Raises:
-        ConfigError: names what it looks at.
+        ConfigError: the model uses none; the message lists its modalities.
     """
     if options.invert is None:
         return
@@ -76,16 +76,16 @@ def open_items(
     """Read and decode a folder, manifest or archive.
 
     Args:
-        folder: where the examples are.
-        specs: modality -> how it is read.
-        needs: which of them every item must have.
-        options: how the folder is read.
-        is_labelled: every item must have a class.
-        progress: told how far decoding is.
+        folder: the folder of examples.
+        specs: modality -> how to read it.
+        needs: the modalities that items must have.
+        options: how to read the folder.
+        is_labelled: whether every item must have a class.
+        progress: called with the progress of decoding.
 
     Raises:
-        DataError: an item is broken, lacks what it must have, or has nothing the model knows.
-        DataMissingError: there is no such folder, or a decoder's library is not installed.
+        DataError: an item is broken, lacks a required modality, or has none that the model uses.
+        DataMissingError: the folder does not exist, or a decoder's library is not installed.
         ConfigError: the model's examples are not read from files.
     """
     if not specs:
@@ -97,11 +97,11 @@ def open_items(
     log = ProblemLog()
     log.extend(reading.problems)
     if not any(name in needs.known for name in reading.kinds):
-        _refuse(folder, log.all(), skip_bad=options.skip_bad)  # they may be why it has none
+        _refuse(folder, log.all(), skip_bad=options.skip_bad)  # problems may have removed them all
     known, notes = _known(folder, reading, specs, needs)
     items = list(reading.items)
     if is_labelled:
-        items.sort(key=lambda item: item.label)  # as in training, for those that read sequences
+        items.sort(key=lambda item: item.label)  # as in training, for learners that read sequences
     lacking = _lacking(folder, items, needs, log)
     _refuse(folder, log.fatal(), skip_bad=options.skip_bad)
     decoders = {name: specs[name].decoder_options() for name in known}
@@ -147,8 +147,8 @@ def _refuse(folder: Path, problems: Sequence[DataProblem], *, skip_bad: bool) ->
     if not problems or (skip_bad and not fatal):
         return
     them = "it" if len(problems) == 1 else "them"
-    advice = f"mend {them}" if fatal else f"mend {them}, or give --skip-bad to leave {them} out"
-    # of some the place is the folder
+    advice = f"fix {them}" if fatal else f"fix {them}, or give --skip-bad to leave {them} out"
+    # the place of some problems is the folder itself
     lines = [line.removeprefix(f"{folder}: ") for line in first_lines(problems)]
     if len(lines) == 1:
         raise DataError(f"{folder}: {lines[0]}; {advice}")
@@ -156,7 +156,7 @@ def _refuse(folder: Path, problems: Sequence[DataProblem], *, skip_bad: bool) ->
 
 
 def _lacking(folder: Path, items: Sequence[Item], needs: Needs, log: ProblemLog) -> set[int]:
-    """Note the items that lack what the model needs of each, and return their numbers."""
+    """Log the items that lack a required modality, and return their numbers."""
     kind = "missing-modality"
     why = "which the model was trained on and needs of every item"
     nowhere = [name for name in needs.required if items and not _any_has(items, name)]
@@ -183,7 +183,7 @@ def _any_has(items: Sequence[Item], modality: str) -> bool:
 def _known(
     folder: Path, reading: Reading, specs: Mapping[str, InputSpec], needs: Needs
 ) -> tuple[dict[str, str], list[str]]:
-    """Return the modalities that the model looks at, with their kinds; and say what it does not."""
+    """Return modality -> kind for those that the model uses, and notes on the others."""
     known = {}
     notes = [note for note in reading.notes if note.startswith(("layout: ", "modality ", LINKS))]
     for name, kind in reading.kinds.items():
@@ -212,10 +212,10 @@ def _known(
 def _refuse_unclear(
     folder: Path, reading: Reading, specs: Mapping[str, InputSpec], needs: Needs, kind: str
 ) -> None:
-    """Refuse a column that may be one of the model's modalities where nothing says which.
+    """Reject a column that may be one of several modalities of the model.
 
     Raises:
-        DataError: says how to name it.
+        DataError: the column is ambiguous; the message shows the option that names it.
     """
     alike = [name for name in needs.known if specs[name].kind == kind]
     if not alike or any(name in reading.kinds for name in alike):
@@ -230,7 +230,7 @@ def _refuse_unclear(
 
 
 def _gaps(items: Items, needs: Needs, *, is_labelled: bool) -> list[str]:
-    """Say which modalities nobody has, and which no example of a class has."""
+    """Return notes on modalities that are missing from all items, or from all of a class."""
     notes = []
     for modality in needs.optional:
         if len(items.lacking(modality)) == len(items):
@@ -247,10 +247,10 @@ def _gaps(items: Items, needs: Needs, *, is_labelled: bool) -> list[str]:
 def _inverted(
     folder: Path, items: Items, specs: Mapping[str, InputSpec], *, is_labelled: bool
 ) -> list[str]:
-    """Say which pictures have light where those of training were dark.
+    """Return notes on pictures that look inverted compared with training.
 
     Raises:
-        DataError: they are to be adapted to.
+        DataError: such pictures belong to a support set.
     """
     notes = []
     for modality, spec in specs.items():

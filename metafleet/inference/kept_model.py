@@ -1,4 +1,4 @@
-"""What a model's folder holds, in the form in which all models have it."""
+"""The content of a model's folder, in a form common to all models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,14 +17,14 @@ from metafleet.params import MetaState, Params, flatten_state, named, parted, un
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What a run learned, with what it is built from.
+    """The result of a run: learned state, blueprint and learner.
 
     Attributes:
-        blueprint: what it is built from.
-        learner: built from it.
+        blueprint: specification of the learner.
+        learner: the learner built from the blueprint.
         state: the learned state.
-        origin: where it comes from.
-        allowed_packages: packages of the user's that it may be built from.
+        origin: provenance of the state.
+        allowed_packages: user packages that the learner may be built from.
     """
 
     blueprint: Blueprint
@@ -36,12 +36,12 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class KeptModel:
-    """A model without its methods.
+    """The data of a model, without its methods.
 
     Attributes:
-        learned: what the run learned.
-        memory, classes, needs: as of ``AdaptedModel``; needs are None of a model that adapted to
-            nothing yet.
+        learned: the result of the run.
+        memory, classes, needs: as in ``AdaptedModel``; needs is None if the model has not adapted
+            to anything yet.
     """
 
     learned: Learned
@@ -50,7 +50,7 @@ class KeptModel:
     needs: Needs | None = None
 
     def header(self) -> dict[str, Any]:
-        """Return all but the tensors, in JSON values."""
+        """Return everything except the tensors as JSON values."""
         header: dict[str, Any] = {
             "kind": "learned",
             "blueprint": self.learned.blueprint.to_json(),
@@ -94,7 +94,7 @@ def _is_adapted(kind: object) -> bool:
 
 
 def _check_fit(blueprint: Blueprint, classes: Mapping[str, int], needs: Needs) -> None:
-    """Hold what was adapted against what it was built from; raises ValueError."""
+    """Check that classes and needs fit the blueprint; raise ValueError if not."""
     problem = blueprint.problem
     if bool(classes) == problem.is_regression:
         raise ValueError(f"{len(classes)} classes, target_dim={problem.target_dim}")
@@ -112,7 +112,7 @@ def _needs(values: Mapping[str, Any]) -> Needs:
 
 
 def _classes_of(values: Any) -> dict[str, int]:
-    """Read what ``save`` wrote of the classes; raises ValueError or TypeError."""
+    """Read the classes that ``save`` wrote; raise ValueError or TypeError if they are damaged."""
     classes = {str(name): int(n) for name, n in values}
     if len(classes) != len(values) or len(classes) == 1:
         raise ValueError(f"{len(values)} classes")

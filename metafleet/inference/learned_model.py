@@ -1,4 +1,4 @@
-"""What a run learned, ready to adapt to new classes."""
+"""A trained model that can adapt to new classes."""
 
 import contextlib
 from collections import Counter
@@ -32,12 +32,12 @@ from metafleet.models.batch_norm import AVERAGED, MODES
 from metafleet.params import MetaState, Params
 
 _SAMPLED = 8
-"""Support examples that a model is tried with when it is written."""
+"""Support examples that test a model when it is written."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedModel:
-    """A meta-learned state with what it takes to adapt it; never changed.
+    """A meta-learned state with everything needed to adapt it. Immutable.
 
     Attributes:
         learned: state, learner, blueprint and origin.
@@ -62,13 +62,13 @@ class LearnedModel:
         return cls(Learned(blueprint, learner, state, origin, tuple(allowed_packages)))
 
     def with_batch_norm(self, mode: str, allowed_packages: Sequence[str] = ()) -> "LearnedModel":
-        """Return the model with another batch norm mode than it was trained with.
+        """Return the model with a batch norm mode that may differ from that of training.
 
         "support" in place of "transductive" makes every prediction independent of the others.
 
         Raises:
-            ConfigError: there is no such mode, its running averages were not learned, or it makes a
-                network of other parameters.
+            ConfigError: the mode is unknown, needs running averages that training did not keep, or
+                needs other parameters.
         """
         blueprint, state = self.learned.blueprint, self.learned.state
         blueprint = replace(blueprint, model={**blueprint.model, "batch_norm": mode})
@@ -96,7 +96,7 @@ class LearnedModel:
         )
 
     def _buffers_for(self, learner: Learner) -> Params | None:
-        """Return the buffers that a learner takes of the state; None where the state lacks any."""
+        """Return the state's buffers that a learner needs; None if the state does not fit."""
         state, wanted = self.learned.state, expected_layout(learner)
         there = layout_of(state)
         params = {name for name in there if name.startswith("params.")}
@@ -108,7 +108,7 @@ class LearnedModel:
         found: list[str] = []
         for mode in MODES:
             model = {**self.learned.blueprint.model, "batch_norm": mode}
-            with contextlib.suppress(ConfigError):  # of a learner that has no inner steps, say
+            with contextlib.suppress(ConfigError):  # such as from a learner without inner steps
                 learner = replace(self.learned.blueprint, model=model).build(allowed_packages)
                 if self._buffers_for(learner) is not None:
                     found.append(mode)
@@ -124,20 +124,20 @@ class LearnedModel:
         """Learn the classes of a folder or manifest, or the function of a table of points.
 
         Args:
-            support: where the labelled examples are.
-            options: how a folder is read.
-            progress: told how far decoding is.
+            support: path of the labelled examples.
+            options: how to read a folder.
+            progress: called with the progress of decoding.
 
         Raises:
-            DataError: an example is broken, lacks what the model needs, or has no class.
-            ConfigError: the learner does not take so many classes, or there are no pictures whose
-                light and dark could be swapped or kept.
+            DataError: an example is broken, lacks a modality that the model needs, or has no class.
+            ConfigError: the learner cannot handle that many classes, or ``options.invert`` is set
+                and the model uses no pictures.
             NumericsError: the adaptation diverged.
         """
         options = options or ReadOptions()
         needs = find_needs(self.learned.blueprint, self.learned.learner, self.learned.state)
         check_invert(options, self.learned.blueprint.inputs, needs)
-        # of what was adapted before, the pictures of another support set may have been swapped
+        # a model adapted before may have light and dark swapped for its previous support set
         blueprint = self.learned.blueprint.with_light_and_dark_as_trained()
         if options.invert:
             blueprint = blueprint.with_light_and_dark_swapped()
@@ -170,13 +170,13 @@ class LearnedModel:
         """Adapt to tensors.
 
         Args:
-            support: inputs as in training; targets are places in ``classes``, or values.
-            classes: class -> examples of it, in order; {} in regression.
-            needs: which modalities items must have; found out by default.
+            support: inputs as in training; targets are indices into ``classes``, or values.
+            classes: class -> number of its examples, in order; {} in regression.
+            needs: the modalities that items must have; determined automatically by default.
 
         Raises:
             DataError: the tensors are not as in training.
-            ConfigError: the learner does not take so many classes.
+            ConfigError: the learner cannot handle that many classes.
             NumericsError: the adaptation diverged.
         """
         learned = self.learned
@@ -194,13 +194,13 @@ class LearnedModel:
         return AdaptedModel(learned, memory, classes, needs, sample=sample)
 
     def save(self, folder: str | Path, *, force: bool = False) -> None:
-        """Write the state to a folder that ``load_model`` reads; ``force`` replaces a model there.
+        """Write the state to a folder for ``load_model``; ``force`` replaces an existing model.
 
-        What was written is read back and tried before anything is replaced.
+        The new folder is read back and tested before it replaces anything.
 
         Raises:
-            ModelError: something is there, the disk is full or refuses, or what would be read is
-                another model.
+            ModelError: the folder exists, it cannot be written, or reading it back gives a
+                different model.
         """
         write_tried(KeptModel(self.learned), Path(folder), _answer, force=force)
 
@@ -215,7 +215,7 @@ class LearnedModel:
         return classes
 
     def _check_number(self, n_classes: int) -> None:
-        """Refuse another number of classes than a head of fixed size has."""
+        """Check the number of classes against a head of fixed size."""
         learner = self.learned.learner
         n = learner.n_classes if isinstance(learner, EpisodicLearner) else None
         if n is not None and n != n_classes:

@@ -1,4 +1,4 @@
-"""Reading models, and adapting them, by path."""
+"""Loading and adapting models by path."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,16 +16,16 @@ def load_model(
     """Read a model that `metafleet adapt`, `metafleet export` or ``save`` wrote.
 
     Args:
-        folder: the model.
-        allowed_packages: packages of yours that a learner, network or kind of data named
-            "package.module:Class" may be imported from.
+        folder: folder of the model.
+        allowed_packages: your packages from which a learner, network or kind of data named
+            "package.module:Class" may be imported.
 
     Returns:
-        What predicts, or of an exported run what adapts.
+        An ``AdaptedModel``, or a ``LearnedModel`` for an exported run.
 
     Raises:
-        ModelError: there is none, it is damaged, or of another version.
-        ConfigError: it names a learner or network that is not known, or not allowed.
+        ModelError: there is no model, it is damaged, or of another version.
+        ConfigError: it names a learner or network that is unknown or not allowed.
     """
     kept = read_model(Path(folder).expanduser(), allowed_packages=allowed_packages)
     return LearnedModel(kept.learned) if kept.needs is None else adapted_from(kept)
@@ -43,13 +43,13 @@ def adapt(
     """Learn the classes of a folder of labelled examples; see ``LearnedModel.adapt``.
 
     Args:
-        base: what a run learned, or a folder of it: exported, or adapted to other classes, which
-            are then forgotten.
+        base: a model or its folder. The classes that an adapted model learned before are
+            discarded.
         support: the folder, manifest, or table of points.
-        options: how a folder is read.
+        options: how to read a folder.
         allowed_packages: as in ``load_model``.
-        batch_norm: in place of the mode of training; see ``LearnedModel.with_batch_norm``.
-        progress: told how far decoding is.
+        batch_norm: replaces the mode of training; see ``LearnedModel.with_batch_norm``.
+        progress: called with the progress of decoding.
     """
     if isinstance(base, str | Path):
         base = load_model(base, allowed_packages=allowed_packages)

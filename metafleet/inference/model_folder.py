@@ -1,11 +1,11 @@
-"""A model in a folder: what it is as JSON, its tensors as safetensors.
+"""The folder format of a model: a JSON header, and tensors as safetensors.
 
     MODEL/model.json            format, kind, blueprint, origin, classes, digests
-    MODEL/tensors.safetensors   params.*, buffers.*, and memory.* of an adapted one
+    MODEL/tensors.safetensors   params.*, buffers.*, and memory.* of an adapted model
 
-A folder is written under another name and renamed, so that one under its final name is whole.
-Nothing is unpickled; sizes, digests and names are held against model.json before a tensor is
-allocated.
+A folder is written under a temporary name and renamed, so a folder under its final name is
+complete. Nothing is unpickled. Sizes, digests and names are checked against model.json before any
+tensor is allocated.
 """
 
 import contextlib
@@ -38,12 +38,12 @@ _CHUNK_BYTES: Final = 1 << 20
 
 
 def check_free(folder: Path, *, force: bool) -> None:
-    """Make sure that a model may be written to ``folder``.
+    """Check that a model may be written to ``folder``.
 
-    With ``force`` another model may be there, alone in its folder; nothing else is ever replaced.
+    With ``force``, a folder that holds only a model may be replaced; nothing else ever is.
 
     Raises:
-        ModelError: something is there, or its parent is not.
+        ModelError: the folder exists, or its parent does not.
     """
     if not folder.absolute().parent.is_dir():
         raise ModelError(f"{folder} cannot be written: {folder.parent} is no folder; make it first")
@@ -62,7 +62,7 @@ def check_free(folder: Path, *, force: bool) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Tell a model's description, of any version and even damaged, from files of that name."""
+    """Return whether a file is a model's header, of any version and even damaged."""
     try:
         header = json.loads(_read_header(path))
     except (OSError, ValueError, RecursionError):
@@ -78,23 +78,23 @@ def write_model(
     force: bool,
     check: Callable[[Path], None],
 ) -> None:
-    """Write a model, whole or not at all.
+    """Write a model atomically.
 
     Args:
-        folder: is made.
+        folder: the folder to create.
         header: JSON values; "format", "version", "tensors" and "digest" are added.
-        tensors: all of it, by name.
-        force: replace a model that is there.
-        check: given the new model before it takes its place; what it raises leaves everything as
-            it was.
+        tensors: all tensors of the model, by name.
+        force: replace an existing model.
+        check: called with the new folder before it is moved into place; if it raises, nothing
+            changes.
 
     Raises:
-        ModelError: something is there, or the disk is full or refuses.
+        ModelError: the folder exists, or the disk is full or refuses the write.
     """
-    from safetensors.torch import save  # noqa: PLC0415 - importing metafleet needs torch alone
+    from safetensors.torch import save  # noqa: PLC0415 - importing metafleet needs only torch
 
     check_free(folder, force=force)
-    # copies: tensors of one storage, such as an expanded one, are refused by the format
+    # copies: the format refuses tensors that share storage, such as expanded ones
     data = save(
         {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     )
@@ -116,7 +116,7 @@ def write_model(
 
 
 def read_header(folder: Path) -> dict[str, Any]:
-    """Read model.json and hold it against its digest.
+    """Read model.json and check its digest.
 
     Raises:
         ModelError: there is no model, it is damaged, or of another version.
@@ -146,11 +146,11 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 
 def _read_header(path: Path) -> bytes:
-    """Read a plain file: opening a pipe would wait for somebody to write into it."""
+    """Read a regular file; opening a pipe would block until a writer opens it."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is no plain file")
     with path.open("rb") as handle:
-        return handle.read(_MAX_HEADER_BYTES + 1)  # what is longer is no JSON, being cut
+        return handle.read(_MAX_HEADER_BYTES + 1)  # a longer file is cut, and so not valid JSON
 
 
 def read_tensors(
@@ -159,13 +159,12 @@ def read_tensors(
     """Read the tensors.
 
     Args:
-        folder: of the model.
-        header: what ``read_header`` gave.
-        expected: name -> shape and dtype of those that the model must have; others must be
-            "memory.*".
+        folder: folder of the model.
+        header: result of ``read_header``.
+        expected: name -> shape and dtype of the required tensors; all others must be "memory.*".
 
     Raises:
-        ModelError: the file is missing, damaged or of another model.
+        ModelError: the file is missing or damaged, or belongs to another model.
     """
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - as above
 
@@ -229,7 +228,7 @@ def _digest(header: Mapping[str, Any]) -> str:
 
 
 def _write_folder(folder: Path, files: Mapping[str, bytes], check: Callable[[Path], None]) -> None:
-    """Write next to it, check, then rename; what was there goes last."""
+    """Write to a sibling folder, check it, rename it; delete the old folder last."""
     partial = folder.with_name(f".{folder.name}.part-{secrets.token_hex(4)}")
     old = partial.with_name(f"{partial.name}.old")
     partial.mkdir()

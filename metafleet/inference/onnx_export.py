@@ -1,9 +1,9 @@
-"""An adapted model as ONNX: what it adapted to is in the graph, which runs without metafleet.
+"""Export of an adapted model to ONNX; the graph includes the adaptation and needs no metafleet.
 
-Inputs are the modalities that the model looks at, as ``AdaptedModel.logits`` takes them, with any
-number of examples; "<modality>.present" for those that an example may lack. Outputs are "logits"
-and "probabilities" [n, classes], or "values" [n, d] in regression. The metadata "metafleet" are
-JSON: classes in the order of the outputs, how each input is read from files, and the origin.
+The inputs are the modalities that the model uses, in the form of ``AdaptedModel.logits``, with any
+number of examples, and "<modality>.present" for each optional modality. The outputs are "logits"
+and "probabilities" [n, classes], or "values" [n, d] in regression. The metadata entry "metafleet"
+is JSON: classes in the order of the outputs, how to read each input from files, and the origin.
 """
 
 import json
@@ -28,16 +28,16 @@ from metafleet.models.episode_norm import STATISTICS, unknown_layers
 from metafleet.params import parted
 
 TOLERANCE: Final = 1e-4
-"""How far the graph may be from the model, as a share of the largest output."""
+"""Maximum difference between graph and model, relative to the largest output."""
 _COLOUR: Final = re.compile("\x1b\\[[0-9;]*m")
-_TRACED, _CHECKED = 3, 5  # examples; different, so that nothing depends on their number
+_TRACED, _CHECKED = 3, 5  # examples; they differ to show that the graph accepts any number
 
 
 def check_onnx_path(path: Path, *, force: bool) -> None:
-    """Make sure that a graph may be written to ``path``.
+    """Check that a graph may be written to ``path``.
 
     Raises:
-        ModelError: its suffix is another, it is there already, or its folder is not.
+        ModelError: its suffix is not .onnx, it exists, or its folder does not.
     """
     if path.suffix.lower() != ".onnx":
         raise ModelError(f"--out {path} does not end in .onnx; give it this suffix")
@@ -45,15 +45,15 @@ def check_onnx_path(path: Path, *, force: bool) -> None:
 
 
 def export_onnx(model: AdaptedModel, path: str | Path, *, force: bool = False) -> None:
-    """Write the model as one ONNX file, once ONNX Runtime has computed the same from it.
+    """Write the model as one ONNX file, after checking it with ONNX Runtime.
 
     Args:
-        model: what was adapted; with batch norm "transductive" it cannot be exported.
+        model: the adapted model; it cannot be exported with batch norm "transductive".
         path: the file, ending in .onnx.
-        force: replace a file that is there.
+        force: replace an existing file.
 
     Raises:
-        ModelError: the model cannot be a graph, or the file cannot be written.
+        ModelError: the model cannot be exported, or the file cannot be written.
         DataMissingError: a library is not installed.
     """
     target = Path(path).expanduser()
@@ -66,8 +66,8 @@ def export_onnx(model: AdaptedModel, path: str | Path, *, force: bool = False) -
             content = _trace(classifier, model)
     except MetafleetError:
         raise
-    except Exception as error:  # torch's exporter raises whatever an operator it lacks leads to
-        cause = error.__cause__ or error  # the first line of what wraps it says nothing
+    except Exception as error:  # torch's exporter may raise anything for unsupported operators
+        cause = error.__cause__ or error  # the first line of the wrapping error says nothing
         first = next(iter(_COLOUR.sub("", str(cause)).split("\n")))
         raise ModelError(
             f"the model cannot be exported: {type(cause).__name__} ({first:.120}); its encoders or "
@@ -83,9 +83,9 @@ class _Input:
 
     Attributes:
         name: as in ``AdaptedModel.logits``.
-        shape: of one example.
-        is_text: it is bytes, 0 to 255.
-        is_mask: it says which examples have a modality.
+        shape: shape of one example.
+        is_text: whether the values are bytes, 0 to 255.
+        is_mask: whether the input marks which examples have a modality.
     """
 
     name: str
@@ -94,7 +94,7 @@ class _Input:
     is_mask: bool = False
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draw n examples; every other one lacks the modality of a mask."""
+        """Draw n examples; a mask marks every other one absent."""
         if self.is_mask:
             return (torch.arange(n) % 2 == 0).float()
         values = torch.rand(n, *self.shape, generator=generator)
@@ -102,7 +102,7 @@ class _Input:
 
 
 class _Classifier(nn.Module):
-    """The model as a module of positional inputs."""
+    """The model as a module with positional inputs."""
 
     def __init__(self, model: AdaptedModel) -> None:
         super().__init__()
@@ -112,13 +112,13 @@ class _Classifier(nn.Module):
         self.eval()
 
     def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
-        """Return what the model says of examples."""
+        """Return the graph's outputs for a batch of examples."""
         named = {i.name: value for i, value in zip(self.graph_inputs, values, strict=True)}
         outputs = self._model.logits(named)
         return (outputs, torch.softmax(outputs, dim=1)) if self._model.classes else (outputs,)
 
     def draw(self, n: int, *, seed: int) -> tuple[Tensor, ...]:
-        """Draw inputs. The first modality is never lacked, so that no example is empty."""
+        """Draw inputs; every example has the first optional modality, so that none is empty."""
         generator = torch.Generator().manual_seed(seed)
         drawn = [i.draw(n, generator) for i in self.graph_inputs]
         masks = [place for place, i in enumerate(self.graph_inputs) if i.is_mask]
@@ -160,13 +160,13 @@ def _refuse_unsound(model: AdaptedModel) -> None:
         )
     if is_kept_support(model.memory):
         raise ModelError(
-            f"learner {name!r} reads its support set anew with each query; expected one that "
+            f"learner {name!r} reads its support set again for each query; expected one that "
             "adapts once, such as 'protonet', 'r2d2' or 'maml'"
         )
 
 
 def _normalised_by_neighbours(model: AdaptedModel) -> list[str]:
-    """Return the modalities of whose layers the support set left no statistics."""
+    """Return the modalities whose layers got no statistics from the support set."""
     layers = unknown_layers(parted(model.memory, STATISTICS))
     return [m for m in model.needs.known if any(n.startswith(f"{m}.") for n in layers)]
 
@@ -184,7 +184,7 @@ def _trace(classifier: _Classifier, model: AdaptedModel) -> bytes:
         external_data=False,
         verbose=False,
     )
-    assert program is not None  # without dynamo alone
+    assert program is not None  # None only without dynamo
     program.model.metadata_props["metafleet"] = json.dumps(_metadata(model), ensure_ascii=False)
     return bytes(program.model_proto.SerializeToString())
 
@@ -203,7 +203,7 @@ def _metadata(model: AdaptedModel) -> Mapping[str, Any]:
 def _import_runtime() -> Any:
     try:
         import onnxruntime  # noqa: PLC0415 - optional
-        import onnxscript  # noqa: F401, PLC0415 - what torch's exporter needs
+        import onnxscript  # noqa: F401, PLC0415 - torch's exporter needs it
     except ImportError as error:
         raise DataMissingError(
             f"exporting to ONNX needs {error.name}; run `pip install 'metafleet[onnx]'`"
@@ -212,10 +212,10 @@ def _import_runtime() -> Any:
 
 
 def _compare(runtime: Any, content: bytes, classifier: _Classifier) -> None:
-    """Have ONNX Runtime compute what the model does, of another number of examples.
+    """Compare ONNX Runtime's outputs with the model's, for another number of examples.
 
     Raises:
-        ModelError: it cannot, or computes something else.
+        ModelError: ONNX Runtime fails, or its outputs differ.
     """
     inputs = classifier.draw(_CHECKED, seed=2)
     wanted = classifier(*inputs)
@@ -224,7 +224,7 @@ def _compare(runtime: Any, content: bytes, classifier: _Classifier) -> None:
     try:
         session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
         outputs = session.run(None, given)
-    except Exception as error:  # of its own kinds, which only a module of its binary names
+    except Exception as error:  # its error classes exist only in its binary module
         first = next(iter(str(error).splitlines()), "")
         raise ModelError(
             f"ONNX Runtime cannot compute the graph: {type(error).__name__} ({first:.120}); it is "
@@ -241,7 +241,7 @@ def _compare(runtime: Any, content: bytes, classifier: _Classifier) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter, which tells its own developers of libraries that nobody asked for."""
+    """Silence the exporter, which logs messages and warnings for its own developers."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
     levels = [logger.level for logger in loggers]
     try:

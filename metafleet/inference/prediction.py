@@ -1,4 +1,4 @@
-"""What a model says of items."""
+"""Predictions of a model."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -11,10 +11,10 @@ class Prediction:
 
     Attributes:
         item: the item's file or row, such as "photos/a.png" or "metadata.csv:17".
-        label: the likeliest class.
-        probability: of ``label``, in (0, 1].
-        probabilities: class -> probability, in the model's order of classes; sum 1.
-        given: the class that the folder itself gives the item; "" where it gives none.
+        label: the most likely class.
+        probability: probability of ``label``, in (0, 1].
+        probabilities: class -> probability, in the model's order of classes; they sum to 1.
+        given: the item's class in the folder itself; "" if it has none.
     """
 
     item: str
@@ -24,7 +24,7 @@ class Prediction:
     given: str = ""
 
     def columns(self) -> dict[str, str | float]:
-        """Return the columns of a table: those of classes are "p(<class>)"."""
+        """Return the columns of a table; the probability columns are "p(<class>)"."""
         first: dict[str, str | float] = {
             "item": self.item,
             "label": self.label,
@@ -40,7 +40,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The values that belong to one item, in regression.
+    """The predicted values of one item, in regression.
 
     Attributes:
         item: the item's row, such as "points.csv:3".
@@ -62,12 +62,11 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What a model says of a folder.
+    """The predictions for a folder; iterating yields the rows.
 
     Attributes:
-        rows: one for each item, in the order of the items; ``Value`` in regression. What the
-            iteration gives.
-        notes: what was decided or left out while reading them, one line each.
+        rows: one for each item, in the order of the items; ``Value`` in regression.
+        notes: decisions and omissions while the items were read, one line each.
     """
 
     rows: tuple[Prediction | Value, ...]

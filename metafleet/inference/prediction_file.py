@@ -16,10 +16,10 @@ _SUFFIXES = (".csv", ".jsonl")
 
 
 def check_out(path: Path | None, *, force: bool) -> None:
-    """Make sure that predictions may be written to ``path``, before any are made.
+    """Check that predictions may be written to ``path``, before computing any.
 
     Raises:
-        ModelError: its suffix is unknown, it is there already, or its folder is not.
+        ModelError: its suffix is unknown, it exists, or its folder does not.
     """
     if path is None:
         return
@@ -34,10 +34,10 @@ def check_out(path: Path | None, *, force: bool) -> None:
 def write_predictions(
     rows: Sequence[Prediction | Value], path: Path | None, *, force: bool = False
 ) -> None:
-    """Write one row an item, whole or not at all; to standard output as CSV without a path.
+    """Write one row per item atomically, or as CSV to standard output if there is no path.
 
     Raises:
-        ModelError: the file is there, or cannot be written, or a number is not finite.
+        ModelError: the file exists or cannot be written, or a number is not finite.
     """
     check_out(path, force=force)
     is_csv = path is None or path.suffix.lower() == ".csv"

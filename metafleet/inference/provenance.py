@@ -1,4 +1,4 @@
-"""Where a model comes from."""
+"""The provenance of a model."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,17 +10,17 @@ from metafleet.options import parse_record
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """What is known of the training.
+    """The provenance of a learned state.
 
     Attributes:
-        run: uid of the run; "" where there was none.
-        name: of the run.
-        step: outer steps that the state has seen.
-        seed: of the run.
+        run: uid of the run; "" if there was none.
+        name: name of the run.
+        step: outer steps of training.
+        seed: seed of the run.
         data: name of the data set.
         data_digest: sha256 of its arrays, classes and split.
-        code: version and commit that trained.
-        packages: package -> version that trained.
+        code: version and commit of the training code.
+        packages: package -> version used in training.
     """
 
     run: str = ""
@@ -33,7 +33,7 @@ class Provenance:
     packages: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values that ``from_json`` takes back."""
+        """Return the JSON values for ``from_json``."""
         return asdict(self)
 
     @classmethod
@@ -41,6 +41,6 @@ class Provenance:
         """Read what ``to_json`` wrote.
 
         Raises:
-            ModelError: it is something else.
+            ModelError: the values are damaged.
         """
         return parse_record(cls, values, where="the origin", error=ModelError)

@@ -1,7 +1,7 @@
-"""TablePoints of a function, read from a table: the support set and the questions of regression.
+"""Reads the points of a function from a table: support sets and queries of regression.
 
 x,y            or JSON lines: {"x": 0.5, "y": 1.25}
-0.5,1.25       an x of several numbers has columns x0, x1, ...; so has y
+0.5,1.25       an x of several numbers has columns x0, x1, ...; the same applies to y
 """
 
 from collections.abc import Mapping
@@ -29,9 +29,9 @@ class TablePoints:
     """Rows of a table.
 
     Attributes:
-        names: "<file>:<line>" of each.
+        names: "<file>:<line>" of each row.
         inputs: modality -> [n, *shape].
-        targets: [n, target_dim]; None where they were not asked for.
+        targets: [n, target_dim]; None if they were not requested.
     """
 
     names: tuple[str, ...]
@@ -45,11 +45,11 @@ def read_points(path: Path, problem: Problem, *, is_labelled: bool) -> TablePoin
     Args:
         path: the file: CSV, TSV, JSON lines or Parquet.
         problem: names and shapes of inputs and targets.
-        is_labelled: read the targets too.
+        is_labelled: whether to read the targets too.
 
     Raises:
-        DataMissingError: there is no such file.
-        DataError: it lacks a column, or holds something that is no finite number.
+        DataMissingError: the file does not exist.
+        DataError: a column is missing, or a cell is not a finite number.
     """
     columns = {
         name: _columns(name, torch.Size(shape).numel())
@@ -81,7 +81,7 @@ def _listed(columns: Mapping[str, list[str]]) -> str:
 
 
 def _table(path: Path) -> Table:
-    """Read the table as ``functions`` does; all that is wrong with it is listed."""
+    """Read the table as the data set ``functions`` does; the error lists all problems."""
     if not path.is_file():
         raise DataMissingError(f"there is no file {path}; check the path")
     if path.suffix.lower() not in TABLE_SUFFIXES:

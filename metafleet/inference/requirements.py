@@ -1,4 +1,4 @@
-"""Which modalities a model looks at, and which it can do without."""
+"""Detection of the modalities that a model uses, and of those that it can do without."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ _N_REGRESSED = 4
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Modalities by what the model does with them; those it never looks at are in neither.
+    """The modalities that a model uses; the ones it ignores are in neither group.
 
     Attributes:
-        required: every item must have it.
-        optional: items may lack it as long as they have another one.
+        required: every item must have all of these.
+        optional: items may lack these, as long as they have at least one modality.
     """
 
     required: tuple[str, ...]
@@ -30,22 +30,22 @@ class Needs:
 
     @property
     def known(self) -> tuple[str, ...]:
-        """All that is looked at."""
+        """All modalities that the model uses."""
         return self.required + self.optional
 
 
 def find_needs(blueprint: Blueprint, learner: Learner, state: MetaState) -> Needs:
-    """Find out by what the model says, and by trying: it may be anybody's, and say nothing.
+    """Use the model's declaration, and probe the learner with random inputs.
 
-    A modality is looked at if the model says so, or if other content gives other outputs; it is
-    optional if other content, which does so, gives the same outputs where its mask says that it is
-    absent. So what was not seen to matter, as to a tree that asks for few numbers, is required.
+    The model uses a modality if it declares so, or if changed content changes the outputs. Such a
+    modality is optional if changed content leaves the outputs alone once its mask marks it absent.
+    A declared modality that showed no effect, as in a tree that reads few numbers, is required.
     """
     modalities = tuple(name for name in blueprint.problem.modalities if name != CLASS_TEXT)
     if len(modalities) == 1:
         return Needs(modalities)
     probe = Probe(blueprint, learner, state)
-    # a user's own need not say, and is not imported again to be asked
+    # a user's own model need not declare anything, so it is not imported again
     is_built_in = blueprint.model["name"] in MODELS
     said = looked_at(blueprint.model, blueprint.problem) if is_built_in else set()
     seen = [name for name in modalities if probe.depends_on(name, is_present=True)]
@@ -55,7 +55,7 @@ def find_needs(blueprint: Blueprint, learner: Learner, state: MetaState) -> Need
 
 
 class Probe:
-    """A learner, an adaptation to random examples, and random queries."""
+    """A learner with random support examples and random queries."""
 
     def __init__(self, blueprint: Blueprint, learner: Learner, state: MetaState) -> None:
         self._blueprint, self._learner, self._state = blueprint, learner, state
@@ -71,7 +71,7 @@ class Probe:
         self._support = ExampleSet(self.inputs(seed=1) | self.masks(), targets)
 
     def depends_on(self, modality: str, *, is_present: bool) -> bool:
-        """Tell whether outputs change with the content of a modality."""
+        """Return whether outputs change with the content of a modality."""
         inputs, masks = self.inputs(seed=2), self.masks()
         if not is_present:
             masks[presence_key(modality)] = torch.zeros(self._n)
@@ -79,11 +79,11 @@ class Probe:
         return not torch.equal(self.outputs(inputs | masks), self.outputs(changed | masks))
 
     def outputs(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return what the learner makes of queries, adapted to the random examples."""
+        """Return the outputs for queries after adaptation to the random examples."""
         return self._learner.predict(self._state, self._support, inputs, self._n_way)
 
     def inputs(self, *, seed: int) -> dict[str, Tensor]:
-        """Draw as many queries as there are examples."""
+        """Draw as many queries as there are support examples."""
         generator = torch.Generator().manual_seed(seed)
         found = {}
         for name, shape in self._blueprint.problem.modalities.items():
@@ -93,6 +93,6 @@ class Probe:
         return found
 
     def masks(self) -> dict[str, Tensor]:
-        """Return masks that say that every query has everything."""
+        """Return masks that mark every modality of every query present."""
         names = self._blueprint.problem.modalities
         return {presence_key(name): torch.ones(self._n) for name in names}

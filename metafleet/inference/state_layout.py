@@ -1,4 +1,4 @@
-"""Which tensors a learner's state has, without making one, which may be huge."""
+"""Names, shapes and dtypes of a learner's state, without allocating it; it may be huge."""
 
 from collections.abc import Mapping
 
@@ -15,15 +15,15 @@ def layout_of(state: MetaState) -> Mapping[str, TensorLayout]:
 
 
 def expected_layout(learner: Learner) -> Mapping[str, TensorLayout]:
-    """Return the layout of the states that a learner makes.
+    """Return the layout of a learner's state.
 
     Raises:
-        ModelError: they would be larger than can be counted.
+        ModelError: its size overflows.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415 - a second to import
 
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):  # a module of the user is real
+        with FakeTensorMode(allow_non_fake_inputs=True):  # a user's module has real tensors
             return layout_of(learner.init_state(0))
     except (RuntimeError, OverflowError) as error:
         first = next(iter(str(error).splitlines()), "")

@@ -1,4 +1,4 @@
-"""Whether a machine has room for what a learner would learn, before it is made."""
+"""Checks that a learner's state fits into memory before it is allocated."""
 
 import math
 import os
@@ -9,10 +9,10 @@ from metafleet.learners.base import Learner
 
 
 def require_room(learner: Learner) -> None:
-    """Refuse a state that is larger than the memory of this machine.
+    """Check that the learner's state fits into the memory of this machine.
 
     Raises:
-        ConfigError: says how large it would be.
+        ConfigError: it does not; the message gives its size.
     """
     try:
         layout = expected_layout(learner).values()
@@ -21,7 +21,7 @@ def require_room(learner: Learner) -> None:
             raise ConfigError(
                 "the model has more numbers than can be counted; lower its options"
             ) from error
-        return  # a learner of a user's that cannot be made without tensors
+        return  # a user's learner that cannot run with fake tensors
     except Exception:  # likewise
         return
     n_numbers = sum(math.prod(shape) for shape, _ in layout)

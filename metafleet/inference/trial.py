@@ -1,4 +1,4 @@
-"""A model that was written is read back and tried before it takes its place."""
+"""Writing of a model that is read back and tested before it is moved into place."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -14,10 +14,10 @@ from metafleet.inference.requirements import Probe
 from metafleet.params import digest
 
 Answer = Callable[[KeptModel, Mapping[str, Tensor]], Tensor]
-"""Computes a model's outputs of inputs, modality -> [n, ...]."""
+"""Computes a model's outputs from inputs, modality -> [n, ...]."""
 
 _TOLERANCE = 1e-5
-"""Of the largest output: the same tensors may lie at other addresses, and round otherwise."""
+"""Relative to the largest output: tensors at other addresses may round differently."""
 
 
 def write_tried(
@@ -28,18 +28,18 @@ def write_tried(
     force: bool,
     sample: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a model, whole or not at all.
+    """Write a model atomically, after reading it back and comparing its outputs.
 
     Args:
-        model: what is written.
-        folder: where.
-        answer: what models of its kind predict.
-        force: replace a model there.
-        sample: inputs to try it with; else random ones, unless the model cannot take these.
+        model: the model to write.
+        folder: the target folder.
+        answer: computes the outputs of models of this kind.
+        force: replace an existing model.
+        sample: inputs for the comparison; default: random ones, if the model accepts them.
 
     Raises:
-        ModelError: something is there, the disk is full or refuses, or what would be read is
-            another model.
+        ModelError: the folder exists, it cannot be written, or reading it back gives a different
+            model.
     """
 
     def check(written: Path) -> None:
@@ -51,10 +51,10 @@ def write_tried(
 def _try_written(
     model: KeptModel, folder: Path, answer: Answer, sample: Mapping[str, Tensor]
 ) -> None:
-    """Load what was written, and hold its tensors and outputs against those of ``model``.
+    """Load the written model, and compare its tensors and outputs with those of ``model``.
 
     Raises:
-        ModelError: it does not load, or is another model.
+        ModelError: it does not load, or differs.
     """
     try:
         written = read_model(folder, allowed_packages=model.learned.allowed_packages)
@@ -80,7 +80,7 @@ def _compare(
     else:
         try:
             wanted = answer(model, _random(model))
-        except Exception:  # an encoder of a user's may refuse numbers that mean nothing
+        except Exception:  # a user's encoder may reject random numbers
             return
         found = answer(written, _random(written))
     if not _are_close(wanted, found):

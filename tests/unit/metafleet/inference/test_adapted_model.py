@@ -118,7 +118,7 @@ def test_items_without_a_modality_the_model_needs_are_named_or_left_out(
     assert [line[:11] for line in lines[:2]] == ["thing00/000", "thing00/001"]
     assert "has no 'image', which the model was trained on and needs of every item" in lines[0]
     assert lines[2].endswith(
-        "has 2 problems (2 missing-modality); mend them, or give --skip-bad to leave them out"
+        "has 2 problems (2 missing-modality); fix them, or give --skip-bad to leave them out"
     )
     assert len(found) == 4
     assert [note for note in found.notes if note.startswith("left out")] == [
@@ -156,7 +156,7 @@ def test_a_modality_that_the_model_needs_and_no_item_has_is_reported_once(
         path.unlink()
 
     with (
-        pytest.raises(DataError, match=r"^\S*: no item has 'image', which [^\n]*; mend it$"),
+        pytest.raises(DataError, match=r"^\S*: no item has 'image', which [^\n]*; fix it$"),
         open_items(
             tmp_path,
             base.learned.blueprint.inputs,
@@ -235,7 +235,7 @@ def test_a_broken_item_refuses_the_folder_unless_it_may_be_left_out(
     (tmp_path / "new/thing00/000.png").write_bytes(b"no picture")
     model = learned("image").adapt(support)
 
-    with pytest.raises(DataError, match=r"000.png.*; mend it, or give --skip-bad to leave it out"):
+    with pytest.raises(DataError, match=r"000.png.*; fix it, or give --skip-bad to leave it out"):
         model.predict(tmp_path / "new")
     found = model.predict(tmp_path / "new", ReadOptions(skip_bad=True))
 
@@ -257,7 +257,7 @@ def test_all_that_is_broken_is_named_up_to_a_bound(support: Path, tmp_path: Path
     assert len(lines) == 52
     assert sum("[bad-image]" in line for line in lines) == 49
     assert lines[50] == "... and 11 more"
-    assert "has 61 problems (60 bad-image, 1 missing-modality); mend them, or" in lines[51]
+    assert "has 61 problems (60 bad-image, 1 missing-modality); fix them, or" in lines[51]
 
 
 def test_another_batch_norm_makes_predictions_independent_of_each_other(support: Path) -> None:

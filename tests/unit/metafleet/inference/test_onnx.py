@@ -133,7 +133,7 @@ def test_a_run_is_told_from_a_name_of_nothing(
     ("options", "message"),
     [
         ({"model": {**CONV, "batch_norm": "transductive"}}, "adapt with --batch-norm support"),
-        ({"learner": {"name": "snail"}}, "'snail' reads its support set anew with each query"),
+        ({"learner": {"name": "snail"}}, "'snail' reads its support set again for each query"),
     ],
 )
 def test_a_model_that_cannot_be_a_graph_is_refused(
