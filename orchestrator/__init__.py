@@ -1,1 +1,1 @@
-"""The one who plans, sends, collects, commits and records: the fleet's only writer."""
+"""The orchestrator: plans, sends, collects, commits and records; the fleet's only writer."""

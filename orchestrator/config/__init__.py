@@ -1,1 +1,1 @@
-"""An experiment's configuration: TOML in, one checked and frozen value out."""
+"""Reads an experiment's configuration from TOML into one checked and frozen value."""

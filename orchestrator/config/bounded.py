@@ -1,4 +1,4 @@
-"""TOML of a size that a parser can take: bounded before it is parsed, and its numbers after."""
+"""Reads TOML of limited size: checks length and nesting before parsing, numbers after."""
 
 import re
 import stat
@@ -10,11 +10,11 @@ from typing import Any, Final
 from metafleet.errors import ConfigError
 
 MAX_BYTES: Final = 1 << 20
-"""Of a configuration: a thousand times what one needs."""
+"""Maximum size of a configuration: a thousand times what it needs."""
 MAX_DEPTH: Final = 64
-"""Tables within tables, and parts of a dotted key, for which the parser takes quadratic time."""
+"""Maximum nesting of tables and parts of a dotted key; parsing time is quadratic in parts."""
 MAX_INTEGER: Final = 2**64 - 1
-"""The largest number that any option takes: a seed."""
+"""The largest number that any option accepts: a seed."""
 _PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')"""
 _LONG_KEY: Final = re.compile(rf"(?:{_PART}[ \t]*\.[ \t]*){{{MAX_DEPTH}}}")
 
@@ -23,8 +23,8 @@ def read_bounded(path: Path) -> bytes:
     """Read a configuration file, which may be a pipe.
 
     Raises:
-        ConfigError: it is longer than ``MAX_BYTES``, as a device without an end is.
-        OSError, ValueError: it cannot be read, or its name cannot be.
+        ConfigError: it is longer than ``MAX_BYTES``; an endless device is, too.
+        OSError, ValueError: it cannot be read, or its name is invalid.
     """
     with path.open("rb") as handle:
         raw = handle.read(MAX_BYTES + 1)
@@ -40,7 +40,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     """Parse TOML.
 
     Raises:
-        tomllib.TOMLDecodeError: it is none, says the line.
+        tomllib.TOMLDecodeError: the text is not TOML; names the line.
         ConfigError: it nests too deep, or a number is too long.
     """
     found = _LONG_KEY.search(text)
@@ -56,14 +56,14 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise
     except RecursionError as error:
         raise ConfigError("it nests too deep; expected a few tables and lists") from error
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:  # a number with thousands of digits
         raise ConfigError(f"it holds what is no number here ({error!s:.60})") from error
     _check(tree, "")
     return tree
 
 
 def _check(value: Any, key: str, depth: int = 0) -> None:
-    """Refuse whole numbers that nothing can hold; their digits are not shown, they are many."""
+    """Refuse whole numbers of more than 64 bits; the message omits their many digits."""
     if depth > MAX_DEPTH:
         raise ConfigError(f"{key:.60} nests deeper than {MAX_DEPTH}; expected a few tables")
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Section [engine]: how the work is cut, computed and guarded."""
+"""Section [engine]: how the work is divided, computed and supervised."""
 
 from typing import Literal, Self, cast
 
@@ -11,7 +11,7 @@ from metafleet.orchestrator.config.section import MOST, Section
 
 
 class EngineSection(Section):
-    """How the work is cut, computed and guarded.
+    """How the work is divided, computed and supervised.
 
     Only ``episodes_per_job``, ``device``, ``execution``, ``precision``, ``wire_dtype`` and
     ``max_staleness`` change the bits of a result.
@@ -77,7 +77,7 @@ class EngineSection(Section):
 
     @property
     def own_device(self) -> str:
-        """What this process computes on when there is no fleet; for ``resolve_device``."""
+        """The device of this process when there is no fleet; for ``resolve_device``."""
         return "auto" if self.device == "any" else self.device
 
     @model_validator(mode="after")

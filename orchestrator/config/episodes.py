@@ -1,4 +1,4 @@
-"""Section [episodes]: the shape of episodes, and what a split has otherwise."""
+"""Section [episodes]: the shape of episodes, and overrides for single splits."""
 
 from typing import Any, Literal, Self
 
@@ -9,7 +9,7 @@ from metafleet.orchestrator.config.section import MOST_AT_ONCE, Section
 
 
 class EpisodeOverride(Section):
-    """Fields of an episode's shape that one split has otherwise."""
+    """Overrides of the episodes' shape for one split."""
 
     n_way: int | None = Field(default=None, ge=0, le=MOST_AT_ONCE)
     k_shot: int | None = Field(default=None, ge=1, le=MOST_AT_ONCE)
@@ -67,7 +67,7 @@ class EpisodesSection(Section):
         return self
 
     def shape(self, split: str) -> EpisodeShape:
-        """Give the shape of one split's episodes."""
+        """Return the shape of one split's episodes."""
         own: EpisodeOverride = getattr(self, split)
         values: dict[str, Any] = {}
         for name in EpisodeOverride.model_fields:
@@ -76,11 +76,11 @@ class EpisodesSection(Section):
         return EpisodeShape(**values)
 
     def key_of(self, field: str, split: str) -> str:
-        """Name the key that gives a field of one split's shape: "k_shot" or "meta_test.k_shot"."""
+        """Return the key that sets a field of one split's shape: "k_shot" or "meta_test.k_shot"."""
         return field if getattr(getattr(self, split), field) is None else f"{split}.{field}"
 
     def changes_from(self, other: "EpisodesSection", split: str) -> dict[str, Any]:
-        """Return key -> value of what one split's shape has otherwise than that of ``other``."""
+        """Return key -> value of the fields in which a split's shape differs from ``other``."""
         mine, its = self.shape(split), other.shape(split)
         return {
             self.key_of(field, split): getattr(mine, field)

@@ -30,7 +30,7 @@ from metafleet.orchestrator.config.source import apply_overrides, read_toml
 from metafleet.workload import Workload, WorkloadSpec
 
 MAX_SEED = 2**63 - 1
-"""The largest seed every database can hold in one integer column."""
+"""The largest seed that an integer column of every database can hold."""
 _FREE_FORM = ("data", "model", "learner")
 
 
@@ -49,7 +49,7 @@ class ExperimentConfig(Section):
         outer: the outer loop.
         validation: when to validate.
         test: the test after training.
-        engine: how the work is cut, computed and guarded.
+        engine: how the work is divided, computed and supervised.
     """
 
     name: str = Field(pattern=NAME, json_schema_extra={"expected": NAME_EXPECTED})
@@ -69,11 +69,11 @@ class ExperimentConfig(Section):
     def load(
         cls, path: Path, overrides: Sequence[str] = (), *, allowed_packages: Sequence[str] = ()
     ) -> Self:
-        """Read a TOML file, lay ``--set`` overrides over it, and check all but the data.
+        """Read a TOML file, apply ``--set`` overrides, and check everything but the data.
 
         Args:
             path: the file.
-            overrides: assignments such as "outer.lr=0.01".
+            overrides: assignments, e.g. "outer.lr=0.01".
             allowed_packages: packages of the user that may be imported.
 
         Raises:
@@ -94,7 +94,7 @@ class ExperimentConfig(Section):
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any], origin: str = "stored configuration") -> Self:
-        """Rebuild what ``to_json`` wrote; ``origin`` names it in messages.
+        """Rebuild a configuration from ``to_json``; ``origin`` names it in messages.
 
         Raises:
             ConfigError: the mapping is no valid configuration.
@@ -108,11 +108,11 @@ class ExperimentConfig(Section):
         return config
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain JSON values, defaults included, for the runs.config column."""
+        """Return plain JSON values, defaults included, for the runs.config column."""
         return self.model_dump(mode="json", exclude_none=True)
 
     def with_seed(self, seed: int) -> Self:
-        """Give the same experiment with another seed.
+        """Return the same experiment with another seed.
 
         Raises:
             ConfigError: the seed is out of range.
@@ -122,29 +122,29 @@ class ExperimentConfig(Section):
         return other
 
     def with_data(self, data: Mapping[str, Any]) -> Self:
-        """Give the same experiment with other options of its data, which the caller checked."""
+        """Return the same experiment with other data options, which the caller has checked."""
         return self.model_copy(update={"data": dict(data)})
 
     def with_episodes_per_job(self, episodes_per_job: int) -> Self:
-        """Give the same experiment with jobs of so many episodes."""
+        """Return the same experiment with ``episodes_per_job`` episodes in a job."""
         engine = self.engine.model_copy(update={"episodes_per_job": episodes_per_job})
         return self.model_copy(update={"engine": engine})
 
     def with_execution(self, execution: StrategyName) -> Self:
-        """Give the same experiment with episodes executed in a certain way."""
+        """Return the same experiment with another way to execute episodes."""
         engine = self.engine.model_copy(update={"execution": execution})
         return self.model_copy(update={"engine": engine})
 
     def with_episodes(self, overrides: Sequence[str], *, split: str) -> Self:
-        """Give the same experiment with other episodes.
+        """Return the same experiment with other episodes.
 
         Args:
-            overrides: assignments such as "episodes.k_shot=5"; the last one of a key counts.
-            split: whose episodes they are to decide.
+            overrides: assignments, e.g. "episodes.k_shot=5"; the last one of a key counts.
+            split: the split whose episodes they change.
 
         Raises:
-            ConfigError: one is of another key, not valid, or decides nothing of the split; it may
-                give what the split has already.
+            ConfigError: an assignment is invalid, is of another section, or has no effect on the
+                split; assigning the split's present value is allowed.
         """
         tree, keys = apply_overrides(self.to_json(), overrides)
         others = sorted(key for key in keys if not key.startswith("episodes."))
@@ -159,17 +159,17 @@ class ExperimentConfig(Section):
         return changed
 
     def shapes(self) -> dict[str, EpisodeShape]:
-        """Give the shape of the episodes of every split that the run uses.
+        """Return the shape of the episodes of every split that the run uses.
 
-        Without validation that is not meta_val, so it need not have classes for them.
+        A run without validation does not use meta_val, which then needs no classes for them.
         """
         used = [split for split in SPLITS if split != META_VAL or self.validation.every]
         return {split: self.episodes.shape(split) for split in used}
 
     def workload_spec(self, data_digest: str) -> WorkloadSpec:
-        """Give what workers need to know to do this experiment's arithmetic.
+        """Return the specification from which workers compute this experiment.
 
-        Where it is still to be measured how episodes are executed, they are by autograd.
+        While ``engine.execution`` is "auto" and not yet measured, it is "autograd" here.
         """
         return WorkloadSpec(
             seed=self.seed,
@@ -182,7 +182,7 @@ class ExperimentConfig(Section):
         )
 
     def strategy(self) -> Strategy:
-        """Say how episodes are executed: in chunks as large as a job, up to a limit."""
+        """Return how episodes are executed: in chunks as large as a job, up to a limit."""
         name: StrategyName = "autograd"
         if self.engine.execution != "auto":
             name = self.engine.execution
@@ -195,10 +195,10 @@ class ExperimentConfig(Section):
         """Check the episodes of all used splits, the model and the learner against the opened data.
 
         Raises:
-            ConfigError: one line for each split whose episodes the data cannot fill; else the
+            ConfigError: one line for each split whose data cannot fill the episodes; otherwise the
                 reason why model or learner do not fit.
         """
-        lines: dict[str, None] = {}  # what is wrong in every split is said once
+        lines: dict[str, None] = {}  # report a problem of several splits once
         for split, shape in self.shapes().items():
             try:
                 source.check(split, shape)
@@ -217,10 +217,10 @@ class ExperimentConfig(Section):
 
 
 def _require_deciding(key: str, episodes: EpisodesSection, split: str) -> None:
-    """Refuse an assigned key that decides nothing of a split's episodes.
+    """Refuse an assigned key that has no effect on a split's episodes.
 
     Raises:
-        ConfigError: it is another split's, or the split's own key decides otherwise.
+        ConfigError: the key is of another split, or the split's own key overrides it.
     """
     place = key.partition(".")[0]
     if place == split:

@@ -11,10 +11,10 @@ NAME_EXPECTED: Final = "a letter, then up to 63 letters, digits, dots, dashes or
 
 
 def check_name(name: str, origin: str) -> None:
-    """Make sure that ``name`` obeys the rule for names; ``origin`` says where it came from.
+    """Check that ``name`` follows the rule for names; ``origin`` says where it came from.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: the name is invalid.
     """
     if name.endswith("\n") or not re.match(NAME, name):
         raise ConfigError(f"{origin}={shown(name)}; expected {NAME_EXPECTED}")

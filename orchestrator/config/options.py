@@ -1,4 +1,4 @@
-"""Checks the sections [data], [model] and [learner] against what is registered."""
+"""Checks the sections [data], [model] and [learner] against the registries."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ Options = Mapping[str, Any]
 def problems(
     sections: Mapping[str, Options], blame: Blame, *, allowed_packages: Sequence[str]
 ) -> list[str]:
-    """List what is wrong with the three sections, one line each.
+    """Return the problems of the three sections, one line each.
 
     Args:
         sections: the options of "data", "model" and "learner".
-        blame: says which input an option came from.
+        blame: knows which input an option came from.
         allowed_packages: packages of the user whose data sets, learners and models may be imported.
     """
     lines = []

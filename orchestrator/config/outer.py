@@ -8,19 +8,19 @@ from metafleet.orchestrator.config.section import MOST, MOST_AT_ONCE, MOST_WEIGH
 
 
 class OuterSection(Section):
-    """The outer loop: how many steps, how large, which optimiser and schedule.
+    """The outer loop: number and size of the steps, optimiser and schedule.
 
     Attributes:
         steps: outer steps, >= 1.
         meta_batch_size: episodes in each step, >= 1.
         optimiser: "adam" or "sgd".
         lr: outer learning rate, > 0.
-        momentum: of "sgd", in [0, 1).
+        momentum: momentum of "sgd", in [0, 1).
         weight_decay: share of ``lr`` by which each step shrinks the parameters, >= 0.
-        clip_norm: the longest mean meta-gradient; 0 for no clipping.
-        schedule: of the learning rate: "constant", "cosine" or "step".
+        clip_norm: maximum norm of the mean meta-gradient; 0 for no clipping.
+        schedule: schedule of the learning rate: "constant", "cosine" or "step".
         warmup_steps: steps over which the learning rate rises to ``lr``, 0 to ``steps``.
-        step_every: outer steps between two cuts of the schedule "step".
+        step_every: outer steps between two cuts with the schedule "step".
         step_gamma: what each cut multiplies the learning rate by, in (0, 1].
     """
 

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, as one line a problem."""
+"""Describes the problems of a configuration, one line each."""
 
 import datetime
 import difflib
@@ -35,27 +35,27 @@ _BOUNDS = {
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """Says which input a key came from: the file, or an override on the command line.
+    """Knows which input a key came from: the file, or an override on the command line.
 
-    No part of a configuration's value: all are equal.
+    All instances are equal, so that this does not affect comparisons of configurations.
     """
 
     origin: str = field(compare=False)
     overridden: frozenset[str] = field(default=frozenset(), compare=False)
 
     def source(self, key: str) -> str:
-        """Name the input that ``key``, or anything below or above it, came from."""
+        """Return the input that set ``key``, or a key above or below it."""
         overridden = any(
             f"{k}.".startswith(f"{key}.") or key.startswith(f"{k}.") for k in self.overridden
         )
         return "--set" if overridden else self.origin
 
     def source_of(self, sections: Mapping[str, Mapping[str, Any]], problem: str) -> str:
-        """Name the input of the options that a problem names, or of what takes them.
+        """Return the input of the options that a problem mentions, or of the object they belong to.
 
         Args:
-            sections: options that may be meant, of "model" and "learner", say.
-            problem: one line, such as "learner 'maml': inner_lr=-1.0; expected more than 0".
+            sections: sections that may be meant, e.g. "model" and "learner", and their options.
+            problem: one line, e.g. "learner 'maml': inner_lr=-1.0; expected more than 0".
         """
         said = problem.partition(";")[0]
         meant = {name: tree for name, tree in sections.items() if said.startswith(name)} or sections
@@ -71,12 +71,12 @@ class Blame:
         return self.origin if sources == {self.origin} else "--set"
 
     def line(self, key: str, text: str) -> str:
-        """Write one problem: the input, the key, what is wrong and what was expected."""
+        """Format one problem: the input, the key, what is wrong and what was expected."""
         return f"{self.source(key)}: {key}{text}"
 
 
 def _keys(tree: Mapping[str, Any], above: str) -> Iterator[tuple[str, str]]:
-    """Give every key of a tree, dotted, and its last part."""
+    """Yield every dotted key of a tree, with its last part."""
     for name, value in tree.items():
         yield f"{above}.{name}", name
         if isinstance(value, Mapping):
@@ -84,30 +84,30 @@ def _keys(tree: Mapping[str, Any], above: str) -> Iterator[tuple[str, str]]:
 
 
 def raise_problems(lines: Sequence[str]) -> None:
-    """Raise one ConfigError that holds every line; return when there are none."""
+    """Raise one ConfigError with all lines, if there are any."""
     if lines:
         raise ConfigError("\n".join(lines))
 
 
 def describe(error: ValidationError, model: type[BaseModel], blame: Blame) -> list[str]:
-    """Turn pydantic's findings into lines, in order of key."""
+    """Convert pydantic's errors to lines, in order of key."""
     return [_describe_one(details, model, blame) for details in error.errors(include_url=False)]
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Offer the nearest known word, or all of them."""
+    """Suggest the nearest known word, or list all."""
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(names)}"
 
 
 def type_name(value: object) -> str:
-    """Name a TOML value's type, with its article."""
+    """Return the type of a TOML value, with its article."""
     return next((name for kind, name in _TYPE_NAMES if isinstance(value, kind)), "no TOML value")
 
 
 def shown(value: object) -> str:
-    """Write a value short enough for one line."""
+    """Format a value, shortened to fit on one line."""
     text = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -161,7 +161,7 @@ def _resolve(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str,
 
 
 def _expectation(node: Mapping[str, Any], *, with_limits: bool) -> str:
-    """Say what a key takes; limits that only a slip of the hand exceeds, where one does."""
+    """Describe the values of a key; mention the huge limits only if ``with_limits``."""
     if "expected" in node:
         return str(node["expected"])
     if "const" in node:

@@ -1,18 +1,18 @@
-"""What all sections of a configuration have in common."""
+"""Base class and limits of all sections of a configuration."""
 
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
 MOST: Final = 10**12
-"""Of steps and the like: a thousand years of them, and every database can hold it."""
+"""Limit for steps and other counts: a thousand years of steps, and fits in any database."""
 MOST_AT_ONCE: Final = 10**7
-"""Of episodes in one step, and of examples in one episode: they are all in memory."""
+"""Limit for episodes in a step and examples in an episode: all of them are in memory."""
 MOST_WEIGHT: Final = 1e30
-"""Of a step size: float32 holds it."""
+"""Limit for step sizes: fits in float32."""
 
 
 class Section(BaseModel):
-    """Keys and values of given types and ranges, and no others; never changed."""
+    """Base class of sections: only known keys, checked types and ranges, immutable."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""From a TOML file and ``--set`` overrides to one nested mapping, unjudged."""
+"""Merges a TOML file and ``--set`` overrides into one nested mapping, without checking it."""
 
 import difflib
 import tomllib
@@ -13,7 +13,7 @@ from metafleet.orchestrator.config.problems import type_name
 Tree = dict[str, Any]
 _VALUE = "it"
 _PLACES = ("path", "imported")
-"""Options of data that say the same in two ways; an override of one replaces the other."""
+"""Two alternative options for the place of the data; overriding one replaces the other."""
 
 
 def read_toml(path: Path) -> Tree:
@@ -21,7 +21,7 @@ def read_toml(path: Path) -> Tree:
 
     Raises:
         ConfigError: the file is missing, unreadable, unreasonably large, not UTF-8 or not TOML;
-            says the line.
+            names the line.
     """
     try:
         raw = read_bounded(path)
@@ -61,7 +61,7 @@ def _nearby(path: Path) -> str:
 
 
 def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
-    """Split ``a.b=value`` into its path and its TOML value; what is not TOML is a bare string.
+    """Split ``a.b=value`` into path and TOML value; a value that is not TOML is a string.
 
     Raises:
         ConfigError: there is no ``=`` or no key before it.
@@ -83,7 +83,7 @@ def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
 
 
 def parse_value(text: str) -> Any:
-    """Read a TOML value; what is none, or more than one, is a text: quotes may be left out.
+    """Parse a TOML value; any other text is a string, so quotes are optional.
 
     Raises:
         ConfigError: it nests too deep, or a number is too long.
@@ -96,12 +96,12 @@ def parse_value(text: str) -> Any:
 
 
 def apply_overrides(tree: Tree, overrides: Sequence[str]) -> tuple[Tree, frozenset[str]]:
-    """Lay overrides over ``tree`` (unchanged); returns the new tree and the dotted keys set.
+    """Apply overrides to a copy of ``tree``; return the copy and the dotted keys that were set.
 
-    ``data.path`` takes the place of the file's ``data.imported``, and the other way round.
+    An override of ``data.path`` replaces the file's ``data.imported``, and vice versa.
 
     Raises:
-        ConfigError: an override is no assignment, or goes through a key that is no table.
+        ConfigError: an override is not an assignment, or a key on its path is not a table.
     """
     keys = set()
     for text in overrides:
@@ -112,7 +112,7 @@ def apply_overrides(tree: Tree, overrides: Sequence[str]) -> tuple[Tree, frozens
 
 
 def _with_one_place(tree: Tree, keys: Set[str]) -> Tree:
-    """Drop the place of the data that the file names where an override names another."""
+    """Drop the file's place of the data if an override sets the other one."""
     data = tree.get("data")
     given = [name for name in _PLACES if f"data.{name}" in keys]
     if not isinstance(data, dict) or len(given) != 1 or not data[given[0]]:

@@ -1,1 +1,1 @@
-"""What is wrong with a deployment, and how to mend it."""
+"""Checks a deployment and tells how to fix it."""

@@ -1,4 +1,4 @@
-"""One thing the doctor looked at."""
+"""Results of the doctor's checks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found.
+    """The result of one check.
 
     Attributes:
-        topic: what was looked at, such as "redis".
+        topic: what was checked, e.g. "redis".
         severity: how bad it is.
         text: what was found.
-        remedy: what to do about it; "" when nothing.
+        remedy: what to do about it; "" if nothing.
     """
 
     topic: str
@@ -33,12 +33,12 @@ class Finding:
 
 
 def ok(topic: str, text: str) -> Finding:
-    """Make a finding that needs nothing."""
+    """Make a finding that needs no action."""
     return Finding(topic, Severity.OK, text)
 
 
 def warn(topic: str, text: str, remedy: str) -> Finding:
-    """Make a finding that should be looked at."""
+    """Make a finding that needs attention."""
     return Finding(topic, Severity.WARN, text, remedy)
 
 
@@ -48,7 +48,7 @@ def fail(topic: str, text: str, remedy: str) -> Finding:
 
 
 def run_check(topic: str, check: Callable[[], list[Finding]]) -> list[Finding]:
-    """Run one check; an error of ours becomes a finding, its last clause the remedy."""
+    """Run one check; turn a MetafleetError into a finding whose remedy is its last clause."""
     try:
         return check()
     except MetafleetError as error:

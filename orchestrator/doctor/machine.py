@@ -27,7 +27,7 @@ _TOO_LITTLE_BYTES = _GIB // 4
 
 
 def check_machine(settings: Settings) -> list[Finding]:
-    """Look at everything that needs no server."""
+    """Check everything that needs no server."""
     checks = {
         "versions": lambda: [_versions()],
         "packages": lambda: find_shadows(Path.cwd()),
@@ -102,14 +102,14 @@ def _stack(settings: Settings) -> Finding:
 
 
 def find_shadows(folder: Path, path: Sequence[str] | None = None) -> list[Finding]:
-    """Look for a ``metafleet`` of the user's that hides ours from a plain ``celery``.
+    """Find a module ``metafleet`` of the user that hides ours from a plain ``celery``.
 
     Args:
-        folder: where it would be started; Celery looks there first.
-        path: where Python looks for modules, by default ``sys.path``.
+        folder: where Celery would be started; it searches there first.
+        path: Python's search path, by default ``sys.path``.
     """
     searched = [str(folder), *(sys.path if path is None else path)]
-    # a folder without __init__.py hides nothing: Python prefers a package that comes later
+    # a folder without __init__.py hides nothing: Python prefers a later package
     spec = PathFinder.find_spec("metafleet", searched)
     if spec is None or spec.origin is None:
         return []

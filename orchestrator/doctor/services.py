@@ -1,4 +1,4 @@
-"""Checks of what is reached over the network: Redis, the database, the workers."""
+"""Checks of services on the network: Redis, the database, the workers."""
 
 import json
 import time
@@ -19,12 +19,12 @@ from metafleet.orchestrator.engine.incompatible_workers import find_mismatch
 _TIMEOUT_S = 3.0
 _START_ONE = "start one with `metafleet up`, or `metafleet worker` on any machine"
 _LEAST_KEY_BYTES = 16
-"""Of a signing key; a shorter one is likely a word."""
+"""Minimum length of a signing key; a shorter one is probably a word."""
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 def check_services(settings: Settings) -> list[Finding]:
-    """Look at the database, at Redis, and at the workers if Redis answers."""
+    """Check the database and Redis, and the workers if Redis answers."""
     database = run_check("database", lambda: [_database(settings)])
     if all(finding.severity == "ok" for finding in database):
         database += run_check("queue", lambda: _queue(settings))
@@ -97,7 +97,7 @@ def _server(role: str, url: str) -> list[Finding]:
 
 def _judge_server(role: str, shown: str, ping_ms: float, facts: dict[str, Any]) -> list[Finding]:
     kind = facts.get("server_name", "redis")
-    # Valkey says for compatibility that it is Redis 7.2, and its own version elsewhere
+    # for compatibility, Valkey reports Redis 7.2 here, and its own version in another field
     version = str(facts.get("valkey_version") or facts.get("redis_version"))
     findings = [ok("redis", f"{role} at {shown}: {kind} {version}, answers in {ping_ms:.1f} ms")]
     if tuple(int(part) for part in version.split(".")[:2]) < MIN_VERSION:
@@ -126,7 +126,7 @@ def _signing(settings: Settings) -> list[Finding]:
     return [
         warn(
             "redis",
-            f"messages {what}: whoever can write to Redis can send gradients",
+            f"messages {what}: any process that can write to Redis can send gradients",
             "set METAFLEET_SIGNING_KEY to the same secret for the orchestrator and every worker, "
             "such as one of `openssl rand -hex 32`",
         )
@@ -138,7 +138,7 @@ def _workers(settings: Settings) -> list[Finding]:
     with redis_errors(url), connect(url, socket_timeout_s=_TIMEOUT_S, retries=0) as client:
         found = _alive(client)
     if not found:
-        return [warn("workers", "nobody is there", _START_ONE)]
+        return [warn("workers", "no worker is alive", _START_ONE)]
     return [_judge_worker(worker, settings.signing_key) for worker in found] + _judge_fingerprints(
         found
     )
@@ -157,7 +157,7 @@ def _judge_worker(worker: WorkerInfo, signing_key: str) -> Finding:
 
 
 def _judge_fingerprints(workers: Sequence[WorkerInfo]) -> list[Finding]:
-    """Compare workers of one queue: a strict run goes with its first worker and refuses others."""
+    """Compare workers of one queue: a strict run refuses those that differ from its first."""
     findings = []
     for queues in sorted({worker.queues for worker in workers}):
         peers = [worker for worker in workers if worker.queues == queues]

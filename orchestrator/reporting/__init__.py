@@ -1,1 +1,1 @@
-"""What a run says to people: figures, lines, and where they are written."""
+"""Formats and prints what users read about a run."""

@@ -1,4 +1,4 @@
-"""How figures are written for people."""
+"""Formats figures for users."""
 
 import itertools
 import math
@@ -14,13 +14,13 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def contender(label: str) -> str:
-    """Say whom an evaluation judged, and on which episodes: "meta-trained, k_shot=5"."""
+    """Describe an evaluation's contender and episodes: "meta-trained, k_shot=5"."""
     what, comma, episodes = label.partition(", ")
     return f"{_LABELS.get(what, what)}{comma}{episodes}"
 
 
 def percent(share: float | None, ci95: float | None = None) -> str:
-    """Write a share in [0, 1], and the half width of its 95 % interval: "98.12 ± 0.31 %"."""
+    """Format a share in [0, 1] and the half width of its 95 % interval: "98.12 ± 0.31 %"."""
     if share is None:
         return "-"
     if ci95 is None:
@@ -29,23 +29,23 @@ def percent(share: float | None, ci95: float | None = None) -> str:
 
 
 def plus_minus(value: float, ci95: float) -> str:
-    """Write a value with the half width of its 95 % interval."""
+    """Format a value with the half width of its 95 % interval."""
     return f"{value:.4f} ± {ci95:.4f}"
 
 
 def counted(n: int, noun: str) -> str:
-    """Write a number of things: "1 worker", "2 workers"."""
+    """Format a count with its noun: "1 worker", "2 workers"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def speed(episodes_per_s: float) -> str:
-    """Write a speed with two digits at least: "0.83 episodes/s", "3.1 episodes/s", "120 ..."."""
+    """Format a speed with at least two digits: "0.83 episodes/s", "3.1 episodes/s", "120 ..."."""
     digits = 0 if episodes_per_s >= 9.95 else 1 if episodes_per_s >= 0.995 else 2
     return f"{episodes_per_s:.{digits}f} episodes/s"
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as a person would: "4.2 s", "3 min 07 s", "2 h 05 min"."""
+    """Format seconds: "4.2 s", "3 min 07 s", "2 h 05 min"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -56,7 +56,7 @@ def duration(seconds: float) -> str:
 
 
 def sparkline(values: Sequence[float], width: int = 40) -> str:
-    """Draw values as a row of at most ``width`` bars, each the mean of its share of them."""
+    """Draw values as at most ``width`` bars, each the mean of consecutive values."""
     finite = [v for v in values if math.isfinite(v)]
     if not finite:
         return ""

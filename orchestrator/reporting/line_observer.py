@@ -1,4 +1,4 @@
-"""A line every few seconds: for logs, pipes and people without a terminal."""
+"""Reports a run with a line every few seconds, for logs and pipes."""
 
 import time
 
@@ -11,7 +11,7 @@ _SMOOTHING = 0.9
 
 
 class Smoothed:
-    """The recent course of a run: exponential means, corrected for their start."""
+    """Exponential means of a run's recent figures, corrected for their start."""
 
     def __init__(self) -> None:
         self._weight = 0.0
@@ -19,7 +19,7 @@ class Smoothed:
         self._sums = {"loss": 0.0, "accuracy": 0.0, "episodes": 0.0, "seconds": 0.0}
 
     def add(self, event: StepDone) -> None:
-        """Take one outer step in."""
+        """Add one outer step."""
         self._degraded += bool(event.missing_shards)
         values = {
             "loss": event.loss,
@@ -32,7 +32,7 @@ class Smoothed:
             self._sums[name] = _SMOOTHING * self._sums[name] + (1 - _SMOOTHING) * value
 
     def describe(self, event: StepDone) -> str:
-        """Write the figures after ``event``."""
+        """Format the figures after ``event``."""
         parts = [f"loss {self._sums['loss'] / self._weight:.4f}"]
         if event.accuracy is not None:
             parts.append(f"accuracy {100 * self._sums['accuracy'] / self._weight:.1f} %")
@@ -45,7 +45,7 @@ class Smoothed:
 
 
 def describe_evaluation(event: EvaluationDone) -> str:
-    """Write one evaluation on one line."""
+    """Format an evaluation as one line."""
     judged = "" if event.label == "trained" else f" of {event.label}"
     figures = [f"loss {plus_minus(event.loss, event.loss_ci95)}"]
     if event.accuracy is not None:
@@ -58,7 +58,7 @@ def describe_evaluation(event: EvaluationDone) -> str:
 
 
 class LineObserver:
-    """Writes a line every few seconds: for logs, pipes and people without a terminal."""
+    """Writes a line every few seconds, for logs and pipes."""
 
     def __init__(self) -> None:
         self._smoothed = Smoothed()
@@ -66,12 +66,12 @@ class LineObserver:
         self._last_line_at = float("-inf")
 
     def on_start(self, event: RunStarted) -> None:
-        """Say which run begins."""
+        """Write which run begins."""
         self._n_steps = event.n_steps
         self._write(_describe_start(event))
 
     def on_step(self, event: StepDone) -> None:
-        """Write a line when the last one is old, and for the last step."""
+        """Write a line every few seconds, and for the last step."""
         self._smoothed.add(event)
         is_due = time.monotonic() - self._last_line_at >= _LINE_EVERY_S
         if is_due or event.step == self._n_steps:

@@ -1,4 +1,4 @@
-"""Writing for people who may be gone: a reader that went away does not stop a run."""
+"""Writes to terminals and pipes; a reader that closed them does not stop a run."""
 
 import io
 import os
@@ -13,14 +13,17 @@ import click
 
 
 def notify(text: str) -> None:
-    """Tell a person something that is no result: on standard error, if anybody reads it."""
-    with suppress(OSError), unread_is_fine(sys.stderr):  # a disk may be full, a terminal gone
+    """Print a message that is not a result on standard error; ignore a closed stream."""
+    with (
+        suppress(OSError),
+        unread_is_fine(sys.stderr),
+    ):  # the disk may be full, or the terminal gone
         click.echo(hint(text), err=True)
 
 
 @contextmanager
 def unread_is_fine(stream: TextIO) -> Iterator[None]:
-    """Go on silently when nobody reads any more what the block writes to ``stream``."""
+    """Ignore a broken pipe when the block writes to ``stream``."""
     try:
         yield
         stream.flush()
@@ -29,13 +32,15 @@ def unread_is_fine(stream: TextIO) -> Iterator[None]:
 
 
 def show_all_characters(stream: TextIO) -> None:
-    r"""Let ``stream`` write what its encoding lacks as \u5b57, as standard error does."""
-    if isinstance(stream, io.TextIOWrapper):  # else it is a test's or an editor's, and takes all
+    r"""Escape characters that ``stream`` cannot encode as \u5b57, as standard error does."""
+    if isinstance(
+        stream, io.TextIOWrapper
+    ):  # otherwise a test or an editor replaced it; it takes all
         stream.reconfigure(errors="backslashreplace")
 
 
 def silence(stream: TextIO) -> None:
-    """Let ``stream`` lead nowhere; without this Python complains once more when it flushes."""
+    """Redirect ``stream`` to the null device, so that Python's last flush raises no error."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -43,7 +48,7 @@ def silence(stream: TextIO) -> None:
 
 
 def program() -> str:
-    """Name the `metafleet` command as this user can type it."""
+    """Return the `metafleet` command as this user can type it."""
     if shutil.which("metafleet"):
         return "metafleet"
     script = Path(sys.executable).with_name("metafleet")
@@ -53,5 +58,5 @@ def program() -> str:
 
 
 def hint(text: str) -> str:
-    """Write the commands that a text quotes, such as `metafleet up`, as this user can type them."""
+    """Replace quoted commands, such as `metafleet up`, by what this user can type."""
     return text.replace("`metafleet ", f"`{program()} ")

@@ -1,1 +1,1 @@
-"""One run from its configuration to its end: who executes it, and what it learned."""
+"""Creates and executes runs, follows them to their end, and reads what they learned."""

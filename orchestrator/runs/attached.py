@@ -1,4 +1,4 @@
-"""Watching a run that is executed elsewhere, by what it writes into the database."""
+"""Watches a run that another process executes, through its rows in the database."""
 
 import time
 from collections.abc import Callable
@@ -23,12 +23,12 @@ _STEPS_AT_ONCE: Final = 1000
 
 
 class AttachedRun:
-    """A view of one run that follows it to its end.
+    """Follows one run to its end.
 
     Args:
-        database: open; only read.
+        database: an open database; only read.
         run: the run.
-        observer: told what happened since the last look.
+        observer: receives the events since the last poll.
     """
 
     def __init__(self, database: Database, run: RunRecord, observer: Observer) -> None:
@@ -39,7 +39,7 @@ class AttachedRun:
         self._said = ""
 
     def follow(self, pause: Callable[[float], None] = time.sleep) -> RunRecord:
-        """Look every half second until the run has ended; returns it as it is then."""
+        """Poll every half second until the run has ended; return its final record."""
         self._judged = {_key(e) for e in self._read_evaluations()}
         run = self._run
         self._observer.on_start(
@@ -61,7 +61,7 @@ class AttachedRun:
 
     def _look(self) -> None:
         with self._database.session(read_only=True) as session:
-            # the status first: when it is final, all rows are there
+            # read the status first: once it is final, all rows are there
             run = RunRepository(session).get(self._run.id)
             steps = OuterStepRepository(session).list(
                 run.id, after_step=self._step, limit=_STEPS_AT_ONCE
@@ -77,7 +77,7 @@ class AttachedRun:
             self._observer.on_evaluation(evaluation_done(evaluation))
 
     def _say_where(self) -> None:
-        """Say who executes the run when that changed, or that it ended between two looks."""
+        """Report who executes the run if that changed, or that it ended between two polls."""
         run = self._run
         if run.status is RunStatus.QUEUED:
             said = "waiting in the queue"
@@ -99,7 +99,7 @@ class AttachedRun:
 
 
 def report_of(database: Database, run: RunRecord) -> RunReport:
-    """Sum a finished run up from its rows, as the process that executed it did."""
+    """Build a finished run's report from its rows; equal to that of the executing process."""
     with database.session(read_only=True) as session:
         by_worker = JobRepository(session).count_by_worker(run.id)
         tests = EvaluationRepository(session).list(run.id, split="meta_test")
@@ -119,7 +119,7 @@ def report_of(database: Database, run: RunRecord) -> RunReport:
 
 
 def evaluation_done(record: EvaluationRecord) -> EvaluationDone:
-    """Turn a row into its event."""
+    """Convert a row to its event."""
     return EvaluationDone(**{f.name: getattr(record, f.name) for f in fields(EvaluationDone)})
 
 

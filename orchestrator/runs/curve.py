@@ -1,4 +1,4 @@
-"""The learning curve of a run, as a picture."""
+"""Draws the learning curve of a run."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,14 +33,14 @@ def draw_learning_curve(
     steps: Sequence[OuterStepRecord],
     evaluations: Sequence[EvaluationRecord],
 ) -> None:
-    """Draw training, validations with their intervals, test and baselines; written whole.
+    """Draw training, validations with intervals, test and baselines; write the file atomically.
 
     Raises:
         ConfigError: matplotlib is not installed, there are no steps to draw, or the file cannot
             be written.
     """
     try:
-        # an optional package: commands that draw nothing must work without it
+        # optional package: commands that draw nothing must work without it
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as error:
@@ -178,8 +178,8 @@ def _draw_line(axes: "Axes", y: float, text: str) -> None:
         xy=(0.99, y),
         ha="right",
         xycoords=("axes fraction", "data"),
-        # training ends above an accuracy's baselines and below a loss's: keep out of its way
-        # and of the axis, which chance among many classes comes close to
+        # the training curve ends above the baselines of the accuracy and below those of the loss:
+        # avoid it, and the axis, which is close to chance level with many classes
         xytext=(0, 4 if axes.get_yscale() == "log" or y < _NEAR_AXIS else -11),
         textcoords="offset points",
         fontsize=8.5,

@@ -1,4 +1,4 @@
-"""Runs whose process died without a word: killed, or gone with the machine's memory."""
+"""Settles runs whose process died without recording it: killed, or lost in a reboot."""
 
 import logging
 from contextlib import suppress
@@ -13,10 +13,10 @@ log = logging.getLogger(__name__)
 
 
 def settle_dead_runs(database: Database) -> None:
-    """Mark attached runs as interrupted whose process, of this machine, is not there any more.
+    """Mark attached runs of this machine as interrupted if their process no longer exists.
 
-    Detached ones are the business of servers, which take them over. Where it cannot be written
-    down now it is the next time: who only wants to read shall not fail by it.
+    Servers take over detached runs. If the change cannot be written now, the next command writes
+    it: a command that only reads must not fail because of it.
     """
     try:
         with database.session(read_only=True) as session:
@@ -30,7 +30,7 @@ def settle_dead_runs(database: Database) -> None:
 
 def _mark_interrupted(database: Database, run: RunRecord, why: str) -> None:
     error = f"{why}; `metafleet runs resume {run.id}` goes on from its last checkpoint"
-    with suppress(FencedError), database.session() as session:  # somebody may have it by now
+    with suppress(FencedError), database.session() as session:  # another process may have taken it
         runs = RunRepository(session)
         runs.hold(run.id, epoch=run.epoch)
         if runs.get(run.id).owner == run.owner:

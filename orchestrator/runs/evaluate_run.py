@@ -1,4 +1,4 @@
-"""Judging what a run has learned, again and on other episodes than its own."""
+"""Evaluates the state of a run again, perhaps on other episodes than its own."""
 
 import hashlib
 import json
@@ -40,15 +40,15 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     overrides: Sequence[str] = (),
     baselines: bool = False,
 ) -> list[EvaluationDone]:
-    """Judge a run's best (else newest) state on a split, and record the result.
+    """Evaluate a run's best (else newest) state on a split, and record the result.
 
-    ``overrides`` are assignments to keys of [episodes], for other episodes of that split than the
-    run's own; what differs is part of the result's label. With ``baselines``, those of
-    ``baselines_of`` follow.
+    ``overrides`` assign keys of [episodes], to use other episodes of that split than the run's own;
+    the result's label names the differences. With ``baselines``, the results of ``baselines_of``
+    follow.
 
     Raises:
         CheckpointError: the run has no checkpoint yet.
-        ConfigError: the split has no such episodes, or they are not for the model that was learned.
+        ConfigError: the split has no such episodes, or they do not fit the trained model.
     """
     with database.session(read_only=True) as session:
         run = RunRepository(session).get(run_id)
@@ -56,7 +56,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     config = settled(own.with_episodes(overrides, split=split), run)
     found = get_checkpoint_of(settings, run, observer.on_notice)
     progress, state = found.progress, found.best or found.state
-    # the data need not have such episodes in other splits, say as many classes for training
+    # other splits need not have such episodes: they may have too few classes, for example
     shapes = own.shapes() | {split: config.episodes.shape(split)}
     spec = replace(config.workload_spec(run.data_digest), episodes=shapes)
     workload = Workload.build(
@@ -83,7 +83,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
             n_episodes=episodes,
             batch_norm=contender.batch_norm,
         )
-        # one engine each: a stream goes on from step to step, and baselines are of step 0
+        # one engine each: steps of a stream must increase, and baselines are of step 0
         with open_scratch(context, config, stream=_STREAM) as dispatcher:
             done, _ = judge_state(
                 dispatcher, contender.spec, contender.state, judgement, stream=_STREAM
@@ -100,9 +100,9 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
 def _require_same_model(
     run_id: int, workload: Workload, state: MetaState, *, split: str, settings: Settings
 ) -> None:
-    """Refuse episodes that need other parameters than were learned, or show what nobody looks at.
+    """Refuse episodes that need other parameters than the run has, or that show unused names.
 
-    A model may grow with what episodes show: a fusion without tables gets an encoder of names.
+    The episodes can change the model: a fusion without tables gets an encoder of class names.
     """
     spec = workload.spec
     needed, learned = workload.schema(), schema_of(state)
@@ -129,7 +129,7 @@ def _described(found: tuple[str, tuple[int, ...]] | None) -> str:
 
 
 def _label_of(what: str, changes: Mapping[str, Any]) -> str:
-    """Name a judgement by what its episodes have otherwise, within the length of a label."""
+    """Return a label that lists the changes to the episodes, cut to the allowed length."""
     label = ", ".join([what, *(f"{key}={_written(changes[key])}" for key in sorted(changes))])
     if len(label) <= LABEL_LENGTH:
         return label
@@ -138,7 +138,7 @@ def _label_of(what: str, changes: Mapping[str, Any]) -> str:
 
 
 def _written(value: Any) -> str:
-    """Write a value as it may be given by --set."""
+    """Format a value as --set accepts it."""
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)

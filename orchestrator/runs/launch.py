@@ -1,4 +1,4 @@
-"""From a configuration to finished runs."""
+"""Creates runs from a configuration, and executes them."""
 
 import platform
 import socket
@@ -40,18 +40,18 @@ _PACKAGES = ("torch", "numpy", "celery", "kombu", "redis", "sqlalchemy", "safete
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What became of a run.
+    """The result of a run.
 
     Attributes:
-        run_id: its id.
+        run_id: the run's id.
         status: "finished".
         steps: outer steps done.
         checkpoint_sha256: digest of the final checkpoint's tensors.
-        evaluations: the tests on unseen classes, baselines beside them.
-        workers: who computed its jobs.
-        wall_s: seconds this execution took.
-        degraded_steps: outer steps that went on without all their shards.
-        missing_episodes: episodes of these shards, in all.
+        evaluations: the tests on unseen classes, baselines included.
+        workers: names of the workers that computed its jobs.
+        wall_s: wall seconds of this execution.
+        degraded_steps: outer steps that were committed without all their shards.
+        missing_episodes: total episodes of the missing shards.
     """
 
     run_id: int
@@ -71,7 +71,7 @@ class Queueing:
 
     Attributes:
         detached: queue them now, for servers.
-        priority: their place in the queue, now or later; higher first.
+        priority: their priority in the queue, now or later; higher runs first.
     """
 
     detached: bool
@@ -89,7 +89,7 @@ def create_runs(
 ) -> list[RunRecord]:
     """Check that the experiment can be built, then record one run for each seed.
 
-    With ``queue`` the runs wait for a server; without, for a caller that executes them.
+    If ``queue.detached``, the runs wait for a server; otherwise the caller executes them.
 
     Raises:
         ConfigError: model, learner and data do not fit each other; nothing was recorded.
@@ -133,13 +133,13 @@ def create_runs(
 
 
 def _require_parameters(workload: Workload, config: ExperimentConfig) -> None:
-    """Refuse to train what has no parameters, such as nearest prototypes of raw inputs."""
+    """Refuse a learner without parameters, e.g. nearest prototypes of raw inputs."""
     require_room(workload.learner)
     if not workload.init_state().params:
         raise ConfigError(
             f"learner {config.learner['name']!r} with model {config.model['name']!r} has nothing "
-            "to learn; expected parameters. Prototypes of raw inputs are judged beside a run with "
-            "test.baselines = true, or by `metafleet evaluate RUN --baselines`"
+            "to learn; expected parameters. To judge prototypes of raw inputs, train a run with "
+            "test.baselines = true, or use `metafleet evaluate RUN --baselines`"
         )
 
 
@@ -151,21 +151,22 @@ def execute_run(
     options: ExecutionOptions,
     observer: Observer,
 ) -> RunReport:
-    """Train a run to its end and test it; goes on from its newest checkpoint if it has one.
+    """Train a run to its end and test it; continue from its newest checkpoint if it has one.
 
     The run's status follows what happens: running, then finished, failed or interrupted.
 
     Args:
-        database: open.
+        database: an open database.
         settings: where broker, data and checkpoints are.
         run_id: the run.
         options: how to execute it.
-        observer: watches.
+        observer: receives the run's events.
 
     Raises:
-        RunLeasedError: somebody else is running it.
-        RunCancelledError: somebody cancelled it meanwhile.
-        MetafleetError: whatever stopped it; the last checkpoint stays, and the run can go on.
+        RunLeasedError: another process is running it.
+        RunCancelledError: it was cancelled meanwhile.
+        MetafleetError: any other error that stopped it; the last checkpoint stays, and the run can
+            be resumed.
     """
     started_s = time.monotonic()
     with database.session(read_only=True) as session:
@@ -200,7 +201,7 @@ def execute_run(
 
 
 def _refuse_served(session: Connection, run: RunRecord) -> None:
-    """Leave a run alone that a living server executes."""
+    """Refuse a run that a live server is executing."""
     is_served = run.status is RunStatus.RUNNING and run.detached and run.owner is not None
     if is_served and ServerRepository(session).is_alive(str(run.owner)):
         raise RunLeasedError(
@@ -210,7 +211,7 @@ def _refuse_served(session: Connection, run: RunRecord) -> None:
 
 
 def _note_unbegun(database: Database, run: RunRecord, error: BaseException) -> None:
-    """Say of a run that could not even begin why that is: nothing else will."""
+    """Record why a run could not begin: nothing else records it."""
     is_interrupt = isinstance(error, KeyboardInterrupt)
     status = RunStatus.INTERRUPTED if is_interrupt else RunStatus.FAILED
     with suppress(MetafleetError), database.session() as session:
@@ -220,7 +221,7 @@ def _note_unbegun(database: Database, run: RunRecord, error: BaseException) -> N
 
 
 def _why_fenced(database: Database, run_id: int, error: FencedError) -> MetafleetError:
-    """Tell a cancelled run from one that was taken over."""
+    """Return RunCancelledError if the run was cancelled, else ``error``: it was taken over."""
     try:
         with database.session(read_only=True) as session:
             run = RunRepository(session).get(run_id)

@@ -1,4 +1,4 @@
-"""What a run has learned, taken out of its checkpoint."""
+"""Reads the learned model of a run from its checkpoint."""
 
 from collections.abc import Callable
 
@@ -16,15 +16,15 @@ from metafleet.orchestrator.runs.run_session import get_checkpoint_of
 
 
 def learned_by(settings: Settings, run: RunRecord, notify: Callable[[str], None]) -> LearnedModel:
-    """Return the state of a run's best validation, else its newest; the run may be going on.
+    """Return the state of a run's best validation, else its newest; the run may still train.
 
     Args:
         settings: where data and checkpoints are.
         run: the run.
-        notify: told of damaged checkpoints.
+        notify: receives a notice about damaged checkpoints.
 
     Raises:
-        CheckpointError: it has no checkpoint here, or all are damaged.
+        CheckpointError: the run has no checkpoint here, or all are damaged.
         DataMissingError: its data are not on this machine.
         ConfigError: its examples cannot be read from files.
     """

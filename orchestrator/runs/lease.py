@@ -1,4 +1,4 @@
-"""Waiting for the lease of an orchestrator that died, and telling it from one that lives."""
+"""Waits until the lease of a dead orchestrator expires; a live one renews its lease."""
 
 import time
 from collections.abc import Callable
@@ -21,10 +21,10 @@ def once_free(
     take: Callable[[], OpenedT],
     notify: Callable[[str], None],
 ) -> OpenedT:
-    """Call ``take``, and once more when the lease it met ran out because nobody renews it.
+    """Call ``take``; if the run is leased, wait for the lease to expire and call it again.
 
     Raises:
-        RunLeasedError: somebody who lives has the run.
+        RunLeasedError: a live process holds the run.
     """
     try:
         return take()
@@ -32,14 +32,14 @@ def once_free(
         _await_end(settings, run, notify, error)
     try:
         return take()
-    except RunLeasedError as error:  # somebody was quicker
+    except RunLeasedError as error:  # another process was faster
         raise _leased(run, "another process") from error
 
 
 def _await_end(
     settings: Settings, run: RunRecord, notify: Callable[[str], None], cause: RunLeasedError
 ) -> None:
-    """Return when the lease has run out; a living owner is seen by what it renews."""
+    """Return when the lease has expired; raise if its owner renews it, and so is alive."""
     url, key = require_broker_url(settings), RunKeys(run.uid).lease
     began_at = time.monotonic()
     with redis_errors(url), connect(url) as client:

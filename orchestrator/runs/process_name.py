@@ -1,4 +1,4 @@
-"""Names of processes, by which their own machine can tell whether they are still there."""
+"""Unique names of processes, from which their own machine can tell whether they still run."""
 
 import os
 import socket
@@ -9,14 +9,14 @@ from typing import Final
 
 _PROC: Final = Path("/proc")
 _ENDED: Final = ("Z", "X")
-_STATE, _STARTED = 0, 19  # fields of /proc/PID/stat, counted from behind the command
+_STATE, _STARTED = 0, 19  # fields of /proc/PID/stat after the command
 
 
 def process_name() -> str:
-    """Name this process for people, and apart from all others.
+    """Return a readable and unique name of this process: "host:pid/space-start-nonce".
 
-    "host:pid/space-start-nonce": a pid means a process only within its space, a kernel that runs
-    and its namespace of pids, and only together with the time of its start.
+    A pid identifies a process only together with its start time and its space: the boot of the
+    kernel and the namespace of pids.
     """
     pid = os.getpid()
     nonce = uuid.uuid4().hex[:8]
@@ -24,9 +24,9 @@ def process_name() -> str:
 
 
 def has_died(name: str) -> bool:
-    """Return whether a process is known to have died: it was of this machine, and is not there.
+    """Return whether a process is known to have died: it ran on this machine and is gone.
 
-    Of processes of other machines or containers nothing is known here.
+    Return False for processes of other machines or containers: their fate is unknown here.
     """
     place, _, rest = name.rpartition("/")
     parts, pid = rest.split("-"), place.rpartition(":")[2]
@@ -36,7 +36,7 @@ def has_died(name: str) -> bool:
 
 
 def _space() -> str:
-    """Say where pids are ours; "" where this cannot be told."""
+    """Return a digest of boot id and pid namespace; "" if they cannot be read."""
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
         namespace = os.readlink(_PROC / "self/ns/pid")
@@ -46,7 +46,7 @@ def _space() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process started, in ticks since the kernel did; None when it is not there."""
+    """Return a process's start time in ticks since boot; None if it does not run."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Whose arithmetic a run's is: recorded with its first step."""
+"""The fingerprint of a run's arithmetic, recorded with its first step."""
 
 import json
 import logging
@@ -18,21 +18,21 @@ from metafleet.sources import folder_digest
 log = logging.getLogger(__name__)
 
 OUTER = "outer"
-"""Key of the orchestrator's own fingerprint beside that of the run's workers."""
+"""Key of the orchestrator's fingerprint, stored with that of the run's workers."""
 
 
 def outer_fingerprint() -> str:
-    """Describe the arithmetic of the outer update, which this process does on its CPU."""
+    """Return the fingerprint of the outer update, which this process computes on its CPU."""
     found = describe_arithmetic("cpu")
     own = {name: found[name] for name in ("torch", "code", "cpu", "probe")}
     return json.dumps(own | {"training": folder_digest(Path(__file__).parent / "training")[:12]})
 
 
 class RunProvenance:
-    """The arithmetic a run began with.
+    """The arithmetic that a run began with.
 
     Attributes:
-        fingerprint: of those who computed its first step; "" before that.
+        fingerprint: that of the workers that computed its first step; "" before that.
     """
 
     def __init__(self, database: Database, run: RunRecord) -> None:
@@ -42,15 +42,15 @@ class RunProvenance:
         self.fingerprint = json.dumps(recorded, sort_keys=True) if recorded else ""
 
     def require_same_outer(self) -> None:
-        """Make sure that this process updates with the arithmetic of the one that began.
+        """Check that this process computes the outer update as the run's first process did.
 
         Raises:
-            FingerprintError: it does not.
+            FingerprintError: its arithmetic differs.
         """
         self._require(self._outer, outer_fingerprint())
 
     def require_same(self, found: str) -> None:
-        """Make sure that ``found`` is the arithmetic of the run's first step; raises the same."""
+        """Check that ``found`` is the fingerprint of the run's first step; raise the same error."""
         self._require(self.fingerprint, found)
 
     def _require(self, recorded: str, found: str) -> None:
@@ -62,7 +62,7 @@ class RunProvenance:
             )
 
     def record(self, text: str) -> bool:
-        """Write down whose arithmetic this is; False when the database is away."""
+        """Record the fingerprint ``text``; return False if the database is away."""
         if text and text != self.fingerprint:
             try:
                 with self._database.session() as session:
@@ -79,7 +79,7 @@ class RunProvenance:
 
 
 class ProvenanceRecorder:
-    """An observer that has the origin recorded after the first step, and passes everything on."""
+    """An observer that records the origin after the first step and forwards all events."""
 
     def __init__(self, observer: Observer, record: Callable[[], bool]) -> None:
         self._observer, self._record = observer, record
@@ -89,7 +89,7 @@ class ProvenanceRecorder:
         self.on_notice = observer.on_notice
 
     def on_step(self, event: StepDone) -> None:
-        """Record the origin once, then pass the step on."""
+        """Record the origin once, then forward the step."""
         if not self._is_recorded:
             self._is_recorded = self._record()
         self._observer.on_step(event)

@@ -1,4 +1,4 @@
-"""One process of a host at a time on a run."""
+"""A file lock that admits one process of a host to a run."""
 
 import logging
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def run_lock(settings: Settings, run: RunRecord, *, is_granted: bool) -> Iterato
     Args:
         settings: where the folder is.
         run: the run.
-        is_granted: the database decided that the run is ours, so whoever holds it is at its end.
+        is_granted: the database gave us the run, so a process that still holds the lock is ending.
 
     Raises:
         RunLeasedError: another process of this host executes the run.
@@ -39,7 +39,7 @@ def run_lock(settings: Settings, run: RunRecord, *, is_granted: bool) -> Iterato
                 f"run {run.id} is being run by another process of this host; stop that one first, "
                 "or wait for its end"
             ) from error
-        # frozen, perhaps; it is fenced out, and what it might still write are equal bytes
+        # it may be frozen; it is fenced out, and could only write the same bytes
         log.warning("run=%d an owner that was fenced out holds its lock", run.id)
     try:
         yield

@@ -1,4 +1,4 @@
-"""One execution of one run: what must be open while it runs, and closed whatever happens."""
+"""One execution of one run: opens everything it needs, and closes it in any case."""
 
 import json
 import logging
@@ -56,7 +56,7 @@ _INTERRUPTED: Final = {
 
 
 def checkpoint_folder(settings: Settings, run: RunRecord) -> CheckpointFolder:
-    """Name the folder of a run's checkpoints."""
+    """Return the folder of a run's checkpoints."""
     terms = {"config": run.config, "data_digest": run.data_digest}
     if run.calibration is not None:
         terms["calibration"] = run.calibration
@@ -66,10 +66,10 @@ def checkpoint_folder(settings: Settings, run: RunRecord) -> CheckpointFolder:
 def get_checkpoint_of(
     settings: Settings, run: RunRecord, notify: Callable[[str], None]
 ) -> Checkpoint:
-    """Load a run's newest whole checkpoint; damaged ones are told.
+    """Load a run's newest intact checkpoint; pass a notice about damaged ones to ``notify``.
 
     Raises:
-        CheckpointError: it has none here, or all are damaged; the message says how to get one.
+        CheckpointError: the run has none here, or all are damaged; says how to get one.
     """
     folder = checkpoint_folder(settings, run)
     found = folder.read_newest(notify)
@@ -97,10 +97,10 @@ class ExecutionOptions:
     """How one run is executed.
 
     Attributes:
-        in_process: compute here, without a fleet; the same bits.
-        relaxed: go on although the arithmetic differs from what the run began with.
+        in_process: compute in this process, without a fleet; gives the same bits.
+        relaxed: continue even if the arithmetic differs from that at the run's start.
         from_start: set the checkpoints aside and begin at step 0.
-        tenure: on whose behalf; None: this process takes the run for itself.
+        tenure: the terms of execution; None: this process takes the run for itself.
     """
 
     in_process: bool
@@ -110,14 +110,14 @@ class ExecutionOptions:
 
 
 class RunSession:
-    """A context manager: lock, dispatcher and recorder of one run, and its final status.
+    """Context manager that holds lock, dispatcher and recorder of a run, and records its end.
 
     Args:
-        database: open.
-        settings: where everything is.
+        database: an open database.
+        settings: where broker, data and checkpoints are.
         run: the run as recorded.
         options: how to execute it.
-        observer: watches.
+        observer: receives the run's events.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class RunSession:
                 allowed_packages=self._settings.allowed_packages,
                 cache_dir=self._settings.programs_dir,
             )
-            prepare_process("cpu")  # the outer update's arithmetic, wherever the shards' is done
+            prepare_process("cpu")  # for the outer update, wherever the shards are computed
             opening.push(self._close_recorder)
             self._dispatcher = self._open_dispatcher()
             opening.callback(self._dispatcher.close)
@@ -184,7 +184,7 @@ class RunSession:
 
     def _record_end(self, error: BaseException | None) -> None:
         if isinstance(error, FencedError):
-            return  # the run is another's now
+            return  # another process has the run now
         try:
             self._dispatcher.settle()
             status, text = self._status_after(error)
@@ -196,14 +196,14 @@ class RunSession:
 
     @property
     def recorder(self) -> Recorder:
-        """The run's recorder; there from the first epoch on."""
+        """The run's recorder; opened with the first epoch."""
         if self._recorder is None:
             self._next_epoch(0)
         assert self._recorder is not None
         return self._recorder
 
     def _check(self) -> None:
-        """Stop where nothing is lost by it, when the run is to be left alone."""
+        """Raise if the run was lost or is to be interrupted; called where this loses no work."""
         self._tell_notices()
         self._watch.check()
         if self._tenure.is_stopping():
@@ -217,7 +217,7 @@ class RunSession:
         return self.recorder.is_current()
 
     def train(self) -> Trained:
-        """Train to the end, from the newest checkpoint if there is one."""
+        """Train to the end; start from the newest checkpoint if there is one."""
         start, terms = self._starting_point(checkpoint_folder(self._settings, self._run))
         self._observer.on_start(
             RunStarted(
@@ -242,7 +242,7 @@ class RunSession:
         return loop.run(start)
 
     def _starting_point(self, folder: CheckpointFolder) -> tuple[Checkpoint, Terms]:
-        """Return where the training begins, and the terms that its checkpoint was written under."""
+        """Return the starting checkpoint, and the terms under which it was written."""
         folder.discard_torn()
         if self._options.from_start and (n := folder.set_aside()):
             self._observer.on_notice(f"begins at step 0; checkpoints set aside: {n}")
@@ -254,7 +254,7 @@ class RunSession:
         return Checkpoint(TrainingProgress(0), self._workload.init_state(), {}, None), {}
 
     def _prepare(self, start: Checkpoint, terms: Terms) -> None:
-        """Settle what is left open, and have everything compiled that the run will need."""
+        """Measure the settings left at "auto", and compile the programs that the run needs."""
         preparation = Preparation(self._context, self._dispatcher)
         measured = preparation.settle(
             self._config, self._workload, start, self.recorder, known=terms.get("calibration")
@@ -266,14 +266,14 @@ class RunSession:
         preparation.warm_up(self._config, self._workload, start, self._spec)
 
     def _require_no_checkpoint(self) -> None:
-        """Refuse to begin again where the database knows of a checkpoint: it is somewhere else."""
+        """Refuse to start at step 0 if the database has a checkpoint that is not on this host."""
         with self._database.session(read_only=True) as session:
             last = CheckpointRepository(session).find_last(self._run.id)
         if last is not None:
             raise CheckpointError(_elsewhere(self._run, last.path, f"step {last.step}"))
 
     def test(self, trained: Trained) -> list[EvaluationDone]:
-        """Judge the trained state on meta-test, and the baselines beside it."""
+        """Evaluate the trained state, and the baselines, on meta-test."""
         own = Contender("trained", self._spec, trained.state, self._workload.batch_norm)
         results = [self._judge(own, step=trained.step)]
         if not self._config.test.baselines:
@@ -281,7 +281,7 @@ class RunSession:
         for baseline in baselines_of(self._spec, self._workload):
             try:
                 results.append(self._judge(baseline, step=0))
-            except NumericsError as error:  # says nothing of the trained state
+            except NumericsError as error:  # the trained state is unaffected
                 self._observer.on_notice(f"the {baseline.label} cannot be judged: {error}")
         return results
 
@@ -339,10 +339,10 @@ class RunSession:
         return epoch
 
     def _first_epoch(self) -> int:
-        """Begin under the epoch that the queue granted, or take the run.
+        """Return the epoch that the queue granted, or claim the run.
 
-        Race prevented: a run that was cancelled, or taken by somebody else, between reading its
-        row and now is at another epoch, and not begun.
+        Race prevented: a run that another process cancelled or took after its row was read is at
+        another epoch, so it is not begun here.
         """
         with self._database.session() as session:
             runs = RunRepository(session)
@@ -359,11 +359,11 @@ class RunSession:
         if isinstance(error, KeyboardInterrupt):
             return self._tenure.after_interrupt, _INTERRUPTED.get(self._tenure.after_interrupt)
         if isinstance(error, BrokerUnavailableError) and self._tenure.is_granted:
-            return RunStatus.QUEUED, str(error)  # it passes, and servers wait for it
+            return RunStatus.QUEUED, str(error)  # temporary: servers wait for the broker
         return RunStatus.FAILED, str(error) or type(error).__name__
 
     def _close_recorder(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Have all rows in the database, or say where they are."""
+        """Write all rows to the database, or raise with the file that has them."""
         if self._recorder is None:
             return
         try:
@@ -377,7 +377,7 @@ class RunSession:
                     f"`metafleet runs show {self._run.uid}` writes them once it is back"
                 )
         except MetafleetError as failure:
-            if error is None:  # rows not written, cancelled or taken over: not finished
+            if error is None:  # rows not written, or run cancelled or taken over: not finished
                 raise
             self._observer.on_notice(str(failure))
 

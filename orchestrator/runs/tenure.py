@@ -1,4 +1,4 @@
-"""On what terms a process executes a run, and noticing that it may not any more."""
+"""The terms on which a process executes a run, and a watch that notices when they end."""
 
 import logging
 import threading
@@ -17,14 +17,14 @@ _LOOK_EVERY_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Tenure:
-    """On what terms a run is executed.
+    """The terms on which a run is executed.
 
     Attributes:
-        owner: who executes it, as people will see it.
-        epoch: the epoch at which the queue gave the run to this process's server; None when the
-            process, attached, takes the run by itself.
-        after_interrupt: what the run becomes when it is interrupted.
-        is_stopping: asked while a step is open, where an interrupt costs nothing: the state is
+        owner: name of the executing process, as users see it.
+        epoch: the epoch at which the queue gave the run to this process's server; None if the
+            process is attached and claims the run itself.
+        after_interrupt: the run's status after an interrupt.
+        is_stopping: called while a step is open, when an interrupt loses no work: the state is
             whole, and is stored.
     """
 
@@ -35,15 +35,15 @@ class Tenure:
 
     @property
     def is_granted(self) -> bool:
-        """Claim that the database's queue decided who executes the run."""
+        """Return whether the database's queue granted the run to this process."""
         return self.epoch is not None
 
 
 class EpochWatch:
-    """A thread that asks every second whether the run is still ours.
+    """A thread that checks every second whether the run is still ours.
 
-    A training that waits for workers, or for a long step, records nothing, so it would not find out
-    by its next row that the run was cancelled or taken over.
+    A training that waits for workers, or for a long step, records no rows. Without this thread it
+    would not notice that the run was cancelled or taken over.
 
     Args:
         run_id: the run.
@@ -57,17 +57,17 @@ class EpochWatch:
         self._thread = threading.Thread(target=self._look, name=f"watch-{run_id}", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more; does not wait for a database that hangs."""
+        """Stop the thread; do not wait for a database that hangs."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(timeout=1.0)
 
     def check(self) -> None:
-        """Raise FencedError when the run was seen to be ours no more; costs nothing."""
+        """Raise FencedError if the run is no longer ours; makes no query."""
         if self._is_lost.is_set():
             raise FencedError(
                 f"run {self._run_id} was cancelled or taken over; this orchestrator stops"
@@ -79,5 +79,5 @@ class EpochWatch:
                 if not self._is_ours():
                     self._is_lost.set()
                     return
-            except MetafleetError as error:  # no news: the database may be back next time
+            except MetafleetError as error:  # unknown: the database may be back next time
                 log.debug("run=%d epoch not seen: %s", self._run_id, error)

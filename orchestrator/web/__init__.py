@@ -1,1 +1,1 @@
-"""Web applications of the orchestrator."""
+"""Serves web applications of the orchestrator."""

@@ -1,4 +1,4 @@
-"""A web application on a thread of this process: uvicorn, with limits for unknown callers."""
+"""Runs a web application in a thread with uvicorn, with limits for unauthenticated clients."""
 
 import asyncio
 import logging
@@ -14,44 +14,44 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 log = logging.getLogger(__name__)
 
 STRANGER_S: Final = 5.0
-"""How long a caller may take until the application welcomes it, TLS included."""
+"""Time within which the application must welcome a caller, TLS handshake included."""
 
 MOST_STRANGERS: Final = 64
-"""Callers that the application has not welcomed yet; the next wait in the backlog."""
+"""Maximum number of callers not yet welcomed; further ones wait in the backlog."""
 
 BACKLOG: Final = 512
 
 _LONGEST_GREETING_BYTES: Final = 2**16
 _PAUSE_S: Final = 0.5
-"""How long no call is taken when the process has no room for one."""
+"""Pause after a connection could not be accepted."""
 
 _IDLE_S: Final = 3600
-"""How long a caller may be silent between two requests; it connects again when it must."""
+"""Maximum idle time between two requests; after it, the caller must reconnect."""
 
 _CLOSING_S: Final = 5
 
 
 class Caller(HttpToolsProtocol):
-    """A connection. The application finds it as ``scope["state"]["caller"]``."""
+    """One client connection. The application gets it as ``scope["state"]["caller"]``."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.app_state = {"caller": self}
         self.is_settled = asyncio.Event()
-        """Set when the caller was welcomed or is gone."""
+        """Set once the caller was welcomed or has disconnected."""
         self._n_bytes = 0
 
     def welcome(self) -> None:
-        """Let it stay: it has proved who it is."""
+        """Lift the limits: the caller has authenticated."""
         self.is_settled.set()
 
     def hang_up(self) -> None:
-        """End the connection at once, whatever is still to be sent."""
+        """Close the connection at once and drop unsent data."""
         if self.transport is not None:
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; of a stranger, so much and no more."""
+        """Parse received data; hang up on a stranger that sends too much."""
         if not self.is_settled.is_set():
             self._n_bytes += len(data)
             if self._n_bytes > _LONGEST_GREETING_BYTES:
@@ -60,7 +60,7 @@ class Caller(HttpToolsProtocol):
         super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that it is gone."""
+        """Record that the caller has disconnected."""
         self.is_settled.set()
         super().connection_lost(exc)
 
@@ -68,13 +68,13 @@ class Caller(HttpToolsProtocol):
 class WebServer:
     """Serves an application until it is closed.
 
-    A caller that the application has not welcomed within seconds is hung up on; at most 64 such
-    callers have a connection at a time. So strangers cannot use up this process's files or memory.
+    The server hangs up on a caller that the application has not welcomed within seconds, and
+    accepts at most 64 such callers at a time. So strangers cannot exhaust files or memory.
 
     Args:
-        app: the application; it must call ``welcome`` of each connection that may stay.
-        listener: a socket that listens; closed with the server.
-        tls: encrypts connections; None does not.
+        app: the application; it must call ``welcome`` on each connection that may stay.
+        listener: a listening socket; closed with the server.
+        tls: the TLS context; None for unencrypted connections.
     """
 
     def __init__(
@@ -103,16 +103,16 @@ class WebServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Take no more calls, hang up, and wait until the thread has ended."""
+        """Accept no more connections, close all, and wait until the thread has ended."""
         self._server.should_exit = True
         self._thread.join()
 
 
 class _Server(uvicorn.Server):
-    """Takes calls itself, a limited number at a time; uvicorn would take all that come."""
+    """Accepts a limited number of connections at a time; uvicorn would accept all."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to take calls."""
+        """Start accepting connections."""
         (listener,) = sockets or []
         listener.setblocking(False)
         self._strangers = asyncio.Semaphore(MOST_STRANGERS)
@@ -122,7 +122,7 @@ class _Server(uvicorn.Server):
         self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more calls and hang up."""
+        """Accept no more connections and close all."""
         tasks = [self._accepting, *self._greetings]
         for task in tasks:
             task.cancel()
@@ -136,7 +136,7 @@ class _Server(uvicorn.Server):
             await self._strangers.acquire()
             try:
                 stream, _ = await asyncio.get_running_loop().sock_accept(listener)
-            except OSError as error:  # no more files
+            except OSError as error:  # out of file descriptors
                 self._strangers.release()
                 log.warning("a call cannot be taken (%s); trying again", error)
                 await asyncio.sleep(_PAUSE_S)
@@ -146,14 +146,14 @@ class _Server(uvicorn.Server):
             greeting.add_done_callback(self._greetings.discard)
 
     async def _greet(self, stream: socket.socket) -> None:
-        """Wait until a caller is welcomed or gone; hang up if that takes too long."""
+        """Wait until a caller is welcomed or disconnects; hang up if that takes too long."""
         caller = Caller(self.config, self.server_state, {})
         loop, is_settled = asyncio.get_running_loop(), False
         try:
             async with asyncio.timeout(STRANGER_S):
                 await loop.connect_accepted_socket(lambda: caller, stream, ssl=self.config.ssl)
                 is_settled = await caller.is_settled.wait()
-        except OSError as error:  # a time-out, too
+        except OSError as error:  # includes TimeoutError
             log.debug("a caller was hung up on: %r", error)
         finally:
             if not is_settled:
