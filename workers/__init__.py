@@ -1,4 +1,4 @@
-"""Celery workers: they adapt models to episodes and return sums of meta-gradients.
+"""Celery workers, which adapt models to episodes and return sums of meta-gradients.
 
-They import ``metafleet.contracts`` and the learning core alone, and hold no database credentials.
+They import only ``metafleet.contracts`` and the learning core, and hold no database credentials.
 """

@@ -1,7 +1,7 @@
-"""`python -m metafleet.workers`: a Celery worker with the options that ours need.
+"""`python -m metafleet.workers`: starts a Celery worker with our options.
 
-`metafleet worker` and `metafleet up` run it. Its exit status is 78 when the settings allow no
-worker on this machine: to start it again would change nothing.
+`metafleet worker` and `metafleet up` run it. Its exit status is 78 if the settings allow no worker
+on this machine, in which case a restart would not help.
 """
 
 import argparse
@@ -16,14 +16,14 @@ _CANNOT_START: Final = 78  # sysexits.h: a configuration error
 
 
 def worker_arguments(options: argparse.Namespace, *, device: str) -> list[str]:
-    """Write Celery's command line.
+    """Return Celery's command line.
 
     Args:
-        options: as parsed; what is None is chosen here.
-        device: what this worker computes on: "cpu" or "cuda".
+        options: parsed options; this function chooses those that are None.
+        device: the compute device of this worker: "cpu" or "cuda".
     """
     concurrency = options.concurrency or (1 if device == "cuda" else os.cpu_count() or 1)
-    # one process has no use for a parent that imports torch as well
+    # a single process does not need a parent that imports torch too
     pool = options.pool or ("solo" if concurrency == 1 else "prefork")
     name = options.name or f"{'gpu' if device == 'cuda' else 'cpu'}-{os.getpid()}"
     return [
@@ -50,12 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name")
     parser.add_argument("--concurrency", type=int)
     parser.add_argument("--pool", choices=("solo", "prefork"))
-    parser.add_argument("--packages-in", help="folder of packages of yours, looked into last")
+    parser.add_argument("--packages-in", help="folder of your own packages, searched last")
     options = parser.parse_args(arguments)
     if options.packages_in:
         sys.path.append(options.packages_in)
     try:
-        from metafleet.workers.app import device  # noqa: PLC0415 - which reads the settings and says what is wrong
+        from metafleet.workers.app import device  # noqa: PLC0415 - the import reads and checks the settings
     except SystemExit as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(_CANNOT_START)

@@ -1,4 +1,4 @@
-"""What ``celery -A metafleet.workers.app worker`` loads: the only module that works at import.
+"""The module that Celery loads. No other module does work on import.
 
 celery -A metafleet.workers.app worker --loglevel INFO --without-gossip --without-mingle
 """
@@ -20,7 +20,7 @@ try:
     settings = Settings.load()
     broker.use()
     app = make_app(require_broker_url(settings), settings.signing_key)
-    keep_private()  # the children of a pool as well
+    keep_private()  # also applies to a pool's child processes
     tighten(settings.home)
     device = resolve_device(settings.device)
     prepare_process(device)

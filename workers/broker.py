@@ -1,4 +1,4 @@
-"""Celery's way to Redis, made to outlive what else may lie in a queue, and failovers."""
+"""A Redis transport for Celery that survives foreign messages in a queue, and failovers."""
 
 import functools
 import logging
@@ -22,7 +22,7 @@ _REFUSED_PAUSE_S: Final = 0.5
 
 
 def use() -> None:
-    """Let Celery reach Redis by this module, in this process."""
+    """Make Celery use this module's transport for Redis in this process."""
     own = f"{__name__}:Transport"
     TRANSPORT_ALIASES.update({"redis": own, "rediss": own})
 
@@ -31,16 +31,16 @@ _DROPPED: Final = Milestones()
 
 
 def _tell_of_junk(kind: str, queue: str, raw: bytes) -> None:
-    """Tell of the first, the tenth, the hundredth, ... entry of a kind that is no job."""
+    """Log the first, tenth, hundredth, ... entry of a kind that is not a job."""
     n = _DROPPED.count(kind)
     if n == 1:
-        log.warning("%s held what is no job (%s): %.80r; dropped it", queue, kind, raw)
+        log.warning("%s held an entry that is not a job (%s): %.80r; dropped it", queue, kind, raw)
     elif n:
-        log.warning("%s held what is no job (%s): dropped %d by now", queue, kind, n)
+        log.warning("%s held entries that are not jobs (%s): dropped %d so far", queue, kind, n)
 
 
 class _Client(kombu_redis.PrefixedStrictRedis):
-    """kombu's client, that lets nothing but jobs through."""
+    """kombu's client, restricted to jobs: it drops all other messages."""
 
     def parse_response(self, connection: Any, command_name: str, **options: Any) -> Any:
         parse: Any = super().parse_response
@@ -53,11 +53,11 @@ class _Client(kombu_redis.PrefixedStrictRedis):
             return key, plain_message(raw, INNER_LOOP, queue=queue)
         except ContractError as error:
             _tell_of_junk(str(error), queue, raw)
-            return None  # as if the wait had ended without a message
+            return None  # as if the wait had timed out
 
 
 class Channel(kombu_redis.Channel):
-    """kombu's channel, for which a refusal is a connection that is lost: it is made again."""
+    """kombu's channel, which treats a refusal as a lost connection and reconnects."""
 
     def _get_client(self) -> Any:
         return functools.partial(_Client, global_keyprefix=self.global_keyprefix)
@@ -80,6 +80,6 @@ class Channel(kombu_redis.Channel):
 
 
 class Transport(kombu_redis.Transport):
-    """kombu's transport with that channel."""
+    """kombu's transport with our channel."""
 
     Channel = Channel

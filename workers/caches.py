@@ -1,4 +1,4 @@
-"""What a worker process keeps between jobs: workloads by plan, states by version."""
+"""Caches that a worker process keeps between jobs: workloads by plan, states by version."""
 
 import contextlib
 import json
@@ -33,14 +33,14 @@ V = TypeVar("V")
 
 
 class RecentlyUsed(Generic[K, V]):
-    """The ``size`` values used last. Not thread-safe."""
+    """Keeps the ``size`` most recently used values. Not thread-safe."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._values: OrderedDict[K, V] = OrderedDict()
 
     def get(self, key: K, make: Callable[[], V]) -> V:
-        """Return the value of ``key``, made by ``make`` when it is not there."""
+        """Return the value of ``key``; call ``make`` if it is not cached."""
         if key not in self._values:
             while len(self._values) >= self._size:  # free memory before taking more
                 self._values.popitem(last=False)
@@ -49,12 +49,12 @@ class RecentlyUsed(Generic[K, V]):
         return self._values[key]
 
     def forget(self, key: K) -> None:
-        """Drop the value of ``key``, if there is one."""
+        """Drop the value of ``key``, if it is cached."""
         self._values.pop(key, None)
 
 
 class WorkloadCache:
-    """Workloads rebuilt from plans: building reads data and takes seconds, so a few are kept."""
+    """Keeps a few workloads built from plans, because building reads data and takes seconds."""
 
     def __init__(
         self,
@@ -78,18 +78,18 @@ class WorkloadCache:
         Raises:
             BlobMissingError: the plan is not in Redis.
             FingerprintError: the run needs another version of a package.
-            ContractError, ConfigError, DataError: it cannot be rebuilt here.
+            ContractError, ConfigError, DataError: it cannot be built here.
         """
         return self._workloads.get(job.plan, lambda: self._build(job))
 
     def _build(self, job: InnerLoopJob) -> tuple[Workload, Schema]:
-        (text,) = self._client.mget(RunKeys(job.run).plan(job.plan))  # none of another type
+        (text,) = self._client.mget(RunKeys(job.run).plan(job.plan))  # other types give None
         if not isinstance(text, bytes):
             raise BlobMissingError(f"the plan of run={job.run} is not in Redis; it expired")
         with _missing_if_damaged():
             check_digest(text, job.plan, what=f"the plan of run={job.run}")
         spec = WorkloadSpec.from_json(json.loads(text))
-        # another version of a package need not have the class, or its options, at all
+        # check first: another version of a package may lack the class or its options
         require_numerics(job.fingerprint, json.dumps(describe_code(spec)))
         workload = Workload.build(
             spec,
@@ -98,14 +98,14 @@ class WorkloadCache:
             allowed_packages=self._allowed_packages,
             cache_dir=self._cache_dir,
         )
-        return workload, workload.schema()  # which draws a state: as slow as a job of a large model
+        return workload, workload.schema()  # draws a state: slow for large models
 
 
 class StateCache:
-    """Meta-learned states by version: a process maps a state once, a host downloads it once.
+    """Meta-learned states by version. A process maps a state once; a host downloads it once.
 
-    States in the memory of the orchestrator's host are used where they are. A learner that wrote
-    to one would write to a private copy of the page; ``Workload`` notices, and it is forgotten.
+    States in the memory of the orchestrator's host are used in place. If a learner wrote to one, it
+    would write to a private copy of the page; ``Workload`` detects this and the state is dropped.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class StateCache:
         self._states: RecentlyUsed[str, MetaState] = RecentlyUsed(3)
 
     def get(self, job: InnerLoopJob, schema: Schema) -> MetaState:
-        """Return the state the job asks for, checked against the model's ``schema``.
+        """Return the state that the job needs, checked against the model's ``schema``.
 
         Raises:
             BlobMissingError: it is not in the blob store.
@@ -125,7 +125,7 @@ class StateCache:
         return self._states.get(job.state, lambda: self._fetch(job, schema))
 
     def forget(self, job: InnerLoopJob) -> None:
-        """Drop the state of a job, which was written to."""
+        """Drop the state of a job whose learner wrote to it."""
         self._states.forget(job.state)
 
     def _fetch(self, job: InnerLoopJob, schema: Schema) -> MetaState:
@@ -136,7 +136,7 @@ class StateCache:
         area = self._host_cache.find_area(job.host, job.area)
         if area is not None:
             with contextlib.suppress(BlobMissingError):
-                # no digest: it is named by its digest, and only our user can have written it
+                # no digest check: its name is its digest, and only our user can write it
                 return area.map(RunKeys(job.run).state(job.state), job.state_bytes)
         return self._host_cache.fetch_once(
             job.run, job.state, job.state_bytes, lambda: self._download(job)
@@ -156,7 +156,7 @@ class StateCache:
 
 @contextlib.contextmanager
 def _missing_if_damaged() -> Iterator[None]:
-    """Treat what is damaged as gone: it is published again, and counts as no failure."""
+    """Treat damaged blobs as missing: they are published again and do not count as failures."""
     try:
         yield
     except DigestError as error:

@@ -1,4 +1,4 @@
-"""What Celery's consumer does otherwise with us: two steps that are added to its own."""
+"""Two steps that we add to Celery's consumer to change how it consumes."""
 
 import time
 from collections.abc import Callable, Sized
@@ -14,12 +14,12 @@ EVENTS_EVERY_S: Final = 0.25
 
 
 class TakeHints(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Messages are hints: taken when somebody can begin with them, and forgotten at once."""
+    """Takes messages only when a process can start them, and acknowledges none: they are hints."""
 
     requires = (Tasks,)
 
     def start(self, consumer: Any) -> None:
-        """Change how the channel that was just opened counts its messages."""
+        """Change how the newly opened channel accounts for its messages."""
         qos = consumer.task_consumer.channel.qos
         _acknowledge_nothing(qos)
         if (ready := ready_children(consumer.pool)) is not None:
@@ -27,23 +27,23 @@ class TakeHints(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def ready_children(pool: Any) -> Sized | None:
-    """Return Celery's own record of the children that said that they are up; None of solo."""
+    """Return Celery's record of the children that are ready; None for the solo pool."""
     return getattr(getattr(pool, "_pool", None), "_all_inqueues", None)
 
 
 def _acknowledge_nothing(qos: Any) -> None:
-    """Let acknowledging do nothing: of a queue with ``no_ack``, no message is kept for it.
+    """Make acknowledging a no-op: a queue with ``no_ack`` keeps no messages to acknowledge.
 
-    kombu looks for the message all the same, in a transaction for each.
+    kombu would still look for each message, in a transaction of its own.
     """
     qos.ack = MethodType(lambda _qos, _delivery_tag: None, qos)
 
 
 def _take_what_can_start(qos: Any, ready: Sized) -> None:
-    """Let a prefork worker take as many messages as it has children that are ready.
+    """Let a prefork worker take only as many messages as it has ready children.
 
-    A child imports torch for seconds before it can start a job. Celery counts children from the
-    fork on: the messages it took too early would count as lost and be sent again.
+    A child imports torch for seconds before it can start a job, but Celery counts it from the fork
+    on. Messages that it took too early would count as lost and be sent again.
     """
     may_consume = qos.can_consume
 
@@ -54,19 +54,19 @@ def _take_what_can_start(qos: Any, ready: Sized) -> None:
 
 
 class SendEventsTogether(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Task events go out a few times a second: one by one they cost more than a short job."""
+    """Sends task events a few times a second: one by one they cost more than a short job."""
 
     requires = (Events,)
 
     def start(self, consumer: Any) -> None:
-        """Let the events wait for each other, where Celery buffers them at all."""
+        """Send events in batches, if Celery buffers them at all."""
         if consumer.hub is not None:
             later = _Sparsely(consumer.on_send_event_buffered, consumer.hub.call_later)
             consumer.event_dispatcher.on_send_buffered = later
 
 
 class _Sparsely:
-    """Calls ``act`` at once when it has rested, else later; once for all calls in between."""
+    """Limits the rate of ``act``: calls it now or later, once for all calls in between."""
 
     def __init__(
         self, act: Callable[[], None], call_later: Callable[[float, Callable[[], None]], object]

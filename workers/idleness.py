@@ -1,4 +1,4 @@
-"""How long this worker has had nothing to do, by what Celery's consumer accounts for."""
+"""Measures how long this worker has been idle, from the counters of Celery's consumer."""
 
 import time
 from collections.abc import Sized
@@ -7,11 +7,11 @@ from celery.worker import state
 
 
 class Idleness:
-    """A stopwatch that runs while no job is at hand. For one thread.
+    """A stopwatch that runs while the worker has no job. For one thread.
 
     Args:
-        ready: the children that can begin a job, of a pool that has children; until the first is
-            there no one can expect anything of it.
+        ready: the children that can start a job, if the pool has children. Time before the first
+            one is ready does not count as idle.
     """
 
     def __init__(self, ready: Sized | None = None) -> None:
@@ -20,7 +20,7 @@ class Idleness:
         self._n_begun = state.all_total_count[0]
 
     def look(self) -> float:
-        """Return the seconds since a job was last at hand, as far as earlier looks saw."""
+        """Return the seconds since the worker last had a job, as seen by this and earlier calls."""
         now_s, n_begun = time.monotonic(), state.all_total_count[0]
         is_starting = self._ready is not None and not len(self._ready)
         if state.active_requests or n_begun != self._n_begun or is_starting:

@@ -1,4 +1,4 @@
-"""One job from message to committed result."""
+"""Runs a job, from its message to the committed result."""
 
 import contextlib
 import json
@@ -47,13 +47,13 @@ from metafleet.workers.watchdog import watch
 log = logging.getLogger(__name__)
 
 _PATIENCE_S = 60.0
-"""How long a finished result is worth trying to hand in while Redis is away."""
+"""How long to retry committing a finished result while Redis is down."""
 
 _STORE_PATIENCE_S = 5.0
-"""How long the blob store may be away before the job is given back: others may reach it."""
+"""How long the blob store may be down before the job is refused: other workers may reach it."""
 
 _REFUSAL_PAUSE_S = 1.0
-"""How long to take no job after refusing one, which would be the same one as soon as it is back."""
+"""Pause after refusing a job, so that this worker does not take the same job right again."""
 
 _REFUSALS: Final[dict[type[Exception], AttemptReason]] = {
     FingerprintError: AttemptReason.FINGERPRINT,
@@ -61,13 +61,13 @@ _REFUSALS: Final[dict[type[Exception], AttemptReason]] = {
     ConfigError: AttemptReason.CONFIG,
     BrokerUnavailableError: AttemptReason.STORE,
 }
-"""Why this worker cannot compute a job."""
+"""Errors that mean that this worker cannot compute a job, with their reasons."""
 
 T = TypeVar("T")
 
 
 class InnerLoopRunner:
-    """Runs jobs in this process, one at a time; keeps workloads and states between them."""
+    """Runs jobs in this process, one at a time. Keeps workloads and states between jobs."""
 
     def __init__(self, settings: Settings) -> None:
         device = resolve_device(settings.device)
@@ -92,13 +92,13 @@ class InnerLoopRunner:
         self._torch_device, self._fingerprint = device, fingerprint_text(device)
 
     def run(self, wire: object) -> str:
-        """Check, compute and commit one job. Returns what became of it, for Flower.
+        """Check, compute and commit one job. Return its outcome as a text for Flower.
 
-        Safe to repeat: the ledger lets each attempt start once and each shard count once.
+        Safe to repeat: the ledger starts each attempt once and counts each shard once.
 
         Raises:
             ContractError: the message is not a job of a trusted orchestrator of this version.
-            BrokerUnavailableError: Redis stayed away; the orchestrator will send the job again.
+            BrokerUnavailableError: Redis stayed unreachable. The orchestrator will resend the job.
         """
         job = parse_job(wire)
         verify(job, self._key)
@@ -115,7 +115,7 @@ class InnerLoopRunner:
             except StaleError:
                 log.info("%s stopped: another attempt was first", job.label)
                 with contextlib.suppress(BrokerUnavailableError), redis_errors(self._url):
-                    ledger.note_stopped()  # once: a note is not worth waiting for
+                    ledger.note_stopped()  # try once: the note is not worth waiting for
                 return "stopped: not wanted any more"
             compute_s = time.monotonic() - started_s
             result = sign(result.model_copy(update={"compute_s": compute_s}), self._key)
@@ -152,15 +152,15 @@ class InnerLoopRunner:
         except BlobMissingError as error:
             update = {"status": "missing", "error": str(error), "reason": error.reason}
         except (FingerprintError, DataError, ConfigError, BrokerUnavailableError) as error:
-            # this worker cannot; one with the data, the package, the processor or the store may
+            # another worker may have the data, the package, the processor or the store
             reason: str = next(word for kind, word in _REFUSALS.items() if isinstance(error, kind))
             update = {"status": "refused", "error": f"{self._worker}: {error}", "reason": reason}
         except ImpureError as error:
             self._states.forget(job)
             update = {"status": "failed", "error": str(error), "reason": AttemptReason.IMPURE}
-        except NumericsError as error:  # the same numbers everywhere
+        except NumericsError as error:  # every worker would get the same numbers
             update = {"status": "failed", "error": str(error), "reason": AttemptReason.NON_FINITE}
-        except Exception as error:  # a lost blob, a bug, no memory: another try may fare better
+        except Exception as error:  # a lost blob, a bug, no memory: a retry may succeed
             log.exception("%s failed", job.label)
             text = f"{self._worker}: {type(error).__name__}: {error}"
             reason = error.reason if isinstance(error, ContractError) else AttemptReason.ERROR
@@ -207,7 +207,7 @@ class InnerLoopRunner:
         }
 
     def _add_up(self, job: InnerLoopJob, schema: Schema) -> Params:
-        """Add sums along the tree, just as the orchestrator would."""
+        """Add sums along the tree, exactly as the orchestrator would."""
         exchange, reducer = self._exchange(job), TreeReducer(len(job.inputs))
         for index, ref in enumerate(job.inputs):
             stop_if_unwanted()
@@ -217,7 +217,7 @@ class InnerLoopRunner:
                     patience_s=_STORE_PATIENCE_S,
                 )
                 tensors = decode_tensors(data, narrow_schema(schema, job.wire_dtype))
-            except ContractError as error:  # as good as gone: computing on it won't mend it
+            except ContractError as error:  # unusable, so treat it as missing
                 raise BlobMissingError(str(error)) from error
             reducer.add(index, widen(tensors, schema), may_change=False)
         return reducer.result()
@@ -230,12 +230,12 @@ class InnerLoopRunner:
 
     def _exchange(self, job: InnerLoopJob) -> Exchange:
         area = self._host_cache.find_area(job.host, job.area)
-        # what other workers stored, and what is made of it, does not travel directly
+        # other workers' sums, and the total of them, are not transferred directly
         direct = self._direct.to(job.direct) if job.kind != "reduce" else None
         return Exchange(self._blobs, area, to_store=job.via_store, direct=direct)
 
     def _persist(self, call: Callable[[], T], *, patience_s: float = _PATIENCE_S) -> T:
-        """Call until Redis, or the blob store, answers; with backoff."""
+        """Call until Redis or the blob store answers, with backoff."""
         give_up_s = time.monotonic() + patience_s
         pause_s = 0.1
         while True:
@@ -260,5 +260,5 @@ def _promise(blob: BlobRef) -> dict[str, object]:
 
 
 def _sendable(text: str) -> str:
-    """Shorten a message, and escape what UTF-8 cannot hold, such as parts of odd file names."""
+    """Shorten a message, and escape characters that UTF-8 cannot encode (odd file names)."""
     return text[:1000].encode(errors="backslashreplace").decode()

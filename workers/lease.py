@@ -1,4 +1,4 @@
-"""Keeps an attempt's lease while its job computes, so that a dead worker is noticed in seconds."""
+"""Renews an attempt's lease while its job runs, so that a dead worker is noticed in seconds."""
 
 import logging
 import threading
@@ -15,19 +15,19 @@ log = logging.getLogger(__name__)
 
 
 class Lease:
-    """The lease of one attempt, while its job runs."""
+    """The lease of one attempt while its job runs."""
 
     def __init__(self, ledger: JobLedger, job: InnerLoopJob) -> None:
         self._ledger, self._job = ledger, job
         self.interval_s = job.lease_ms / 1000 / 4
         self._deadline_s = time.monotonic() + job.deadline_s
         self.is_unwanted = False
-        """True when nobody waits for this attempt any more."""
+        """Whether the orchestrator no longer wants this attempt."""
         self.is_kept = True
-        """False when it is not renewed any more, and lapses."""
+        """Whether the lease is still renewed. Otherwise it expires."""
 
     def renew(self) -> None:
-        """Renew, unless the job has had its time: a hung computation must look dead."""
+        """Renew the lease unless the deadline has passed: a hung job must look dead."""
         if time.monotonic() > self._deadline_s:
             log.error("%s passed its deadline of %.0f s", self._job.label, self._job.deadline_s)
             self.is_kept = False
@@ -35,14 +35,14 @@ class Lease:
         try:
             self.is_unwanted = not self._ledger.renew()
             self.is_kept = not self.is_unwanted
-        except redis.RedisError as error:  # the next beat may get through
+        except redis.RedisError as error:  # the next renewal may succeed
             log.warning("%s cannot renew its lease: %s", self._job.label, error)
 
 
 class LeaseKeeper:
-    """A thread that renews the lease of whatever job this process has at hand.
+    """A thread that renews the lease of this process's current job.
 
-    One thread for all jobs, which starts with the first: starting one costs as much as a small job.
+    The first job starts it, and it serves all jobs: starting one costs as much as a small job.
     """
 
     def __init__(self) -> None:
@@ -68,12 +68,12 @@ class LeaseKeeper:
             held = self._held
             if held is None or not held.is_kept:
                 self._has_work.clear()
-                if self._held is held:  # else a job began between the look and the clearing
+                if self._held is held:  # else a job began before the clear()
                     continue
                 self._has_work.set()
                 continue
-            # a job that begins while we sleep for the one before is renewed after two intervals at
-            # the latest: half its lease
+            # a job that begins while we sleep for the previous one is renewed after two intervals
+            # at the latest, which is half of its lease
             time.sleep(held.interval_s)
             if self._held is held:
                 held.renew()

@@ -1,4 +1,4 @@
-"""What happens when a Celery worker starts, gets ready and stops."""
+"""Handles the start, readiness and shutdown of a Celery worker."""
 
 import logging
 import os
@@ -20,11 +20,11 @@ from metafleet.workers.idleness import Idleness
 from metafleet.workers.presence import PresenceThread
 
 _CHATTY: Final = ("celery.worker.strategy", "celery.app.trace")
-"""Celery's loggers that say of each job that it came and went; our own line says more for less."""
+"""Celery's loggers of the start and end of each job. Our own line per job is shorter and better."""
 
 
 class Lifecycle:
-    """Ties one worker's signals to its settings."""
+    """Handles the Celery signals of one worker according to its settings."""
 
     def __init__(self, app: Celery, settings: Settings) -> None:
         self._app, self._settings = app, settings
@@ -33,12 +33,12 @@ class Lifecycle:
 
     @property
     def queues(self) -> tuple[str, ...]:
-        """The queues listened to, by the names that people use."""
+        """The queues that this worker listens to, by their short names."""
         chosen = self._app.amqp.queues.consume_from.values()
         return tuple(sorted(str(queue.alias or queue.name) for queue in chosen))
 
     def connect(self) -> None:
-        """Listen to Celery's signals, add our steps to its consumer's, and quieten its log."""
+        """Connect to Celery's signals, add our consumer steps, and silence its loggers."""
         for name in _CHATTY:
             logging.getLogger(name).setLevel(logging.WARNING)
         self._app.steps["consumer"].update({TakeHints, SendEventsTogether})
@@ -48,7 +48,7 @@ class Lifecycle:
         signals.worker_shutdown.connect(self._say_goodbye, weak=False)
 
     def _choose_queues(self, **_: Any) -> None:
-        """Without ``-Q``, listen to the queue of the device alone."""
+        """Without ``-Q``, listen only to the queue of the device."""
         queues = self._app.amqp.queues
         every = {queue_name(queue_of(d), self._settings.signing_key) for d in ("cpu", "cuda")}
         if set(queues.consume_from) >= every:

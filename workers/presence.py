@@ -1,4 +1,4 @@
-"""Signs of life of one Celery worker: in Redis for the orchestrator, a file for health checks."""
+"""Heartbeats of one Celery worker: in Redis for the orchestrator, in a file for health checks."""
 
 import logging
 import threading
@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class PresenceThread:
-    """A thread of the worker's main process that says every two seconds that it is there.
+    """A thread of the worker's main process that sends a heartbeat every two seconds.
 
-    The file's modification time is the last beat that Redis took, so that a health check sees a
-    worker that lost its broker as unhealthy without starting Python.
+    The file's modification time is that of the last heartbeat that reached Redis, so that a health
+    check can detect a worker that lost its broker without starting Python.
     """
 
     def __init__(
@@ -37,19 +37,19 @@ class PresenceThread:
         self._thread = threading.Thread(target=self._beat, name="presence", daemon=True)
 
     def start(self) -> None:
-        """Begin to give signs of life."""
+        """Start sending heartbeats."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Say good-bye."""
+        """Stop the heartbeats and remove the worker from Redis."""
         self._ended.set()
         self._thread.join()
         self._file.unlink(missing_ok=True)
         try:
             withdraw(self._client, self._worker.name)
         except redis.RedisError as error:
-            log.warning("could not say good-bye to Redis: %s", error)
+            log.warning("could not remove this worker from Redis: %s", error)
 
     def _beat(self) -> None:
         while True:
@@ -57,6 +57,6 @@ class PresenceThread:
                 announce(self._client, replace(self._worker, idle_s=self._idleness.look()))
                 self._file.touch()
             except (redis.RedisError, OSError) as error:
-                log.warning("no sign of life given: %s", error)
+                log.warning("could not send a heartbeat: %s", error)
             if self._ended.wait(BEAT_INTERVAL_S):
                 return

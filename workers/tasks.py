@@ -1,4 +1,4 @@
-"""The Celery task: a name, and a call."""
+"""The Celery task, which passes a job to this process's runner."""
 
 import functools
 from typing import Any
@@ -12,11 +12,11 @@ from metafleet.workers.inner_loop import InnerLoopRunner
 
 @functools.cache
 def get_runner() -> InnerLoopRunner:
-    """Return this process's runner; pool processes make theirs at their first job."""
+    """Return this process's runner. Pool processes create theirs at their first job."""
     return InnerLoopRunner(Settings.load())
 
 
 @shared_task(name=INNER_LOOP, ignore_result=True)  # type: ignore[untyped-decorator]
 def inner_loop(job: dict[str, Any]) -> str:
-    """Compute one shard; what became of it goes to the ledger, and this line to Flower."""
+    """Compute one shard. The result goes to the ledger, and the returned text to Flower."""
     return get_runner().run(job)

@@ -64,7 +64,7 @@ def test_entries_of_the_queue_that_are_no_jobs(standing_fleet: Fleet, expected: 
     logs = [worker.log.read_text() for worker in fleet.workers]
     assert any("no JSON" in log for log in logs)
     for log in logs:
-        assert log.count("what is no job (no JSON): b") <= 1
+        assert log.count("an entry that is not a job (no JSON): b") <= 1
 
 
 def test_something_else_in_place_of_the_queue(standing_fleet: Fleet, expected: str) -> None:
