@@ -1,10 +1,11 @@
-"""Meta-learning on data of many kinds, reproducible to the bit: the learning core.
+"""Bit-reproducible meta-learning on data of many kinds: the learning core.
 
-Needs torch and numpy alone. Everything a program of one process needs is here; the fleet is in
-``metafleet.contracts``, ``metafleet.workers``, ``metafleet.orchestrator`` and ``metafleet.db``.
+This package needs only torch and numpy, and holds everything for a single-process program. The
+fleet is in ``metafleet.contracts``, ``metafleet.workers``, ``metafleet.orchestrator`` and
+``metafleet.db``.
 
-A name is imported when it is first used: importing torch takes more than a second, which commands
-that only look at the database or at Redis should not pay.
+Names are imported on first use: importing torch takes more than a second, and commands that only
+query the database or Redis do not need it.
 """
 
 import importlib
@@ -205,7 +206,7 @@ _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
+    """Import a public name on first use."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULE_OF[name]), name)

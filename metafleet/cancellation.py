@@ -1,4 +1,4 @@
-"""Stopping a computation that nobody waits for any more, without every function knowing of it."""
+"""Cancellation of a computation whose result is no longer needed, through a context variable."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +11,9 @@ _is_unwanted: ContextVar[Callable[[], bool] | None] = ContextVar("is_unwanted", 
 
 @contextmanager
 def cancellable(is_unwanted: Callable[[], bool]) -> Iterator[None]:
-    """Let ``stop_if_unwanted`` in this thread ask ``is_unwanted``.
+    """Make ``stop_if_unwanted`` call ``is_unwanted`` in this thread.
 
-    It must be quick. What it raises stops the computation in its own way.
+    ``is_unwanted`` must be fast. An exception that it raises stops the computation too.
     """
     token = _is_unwanted.set(is_unwanted)
     try:
@@ -23,12 +23,12 @@ def cancellable(is_unwanted: Callable[[], bool]) -> Iterator[None]:
 
 
 def stop_if_unwanted() -> None:
-    """Stop here if nobody waits for the result; learners call it between inner steps.
+    """Raise if the result is no longer needed; learners call this between inner steps.
 
     Raises:
-        StaleError: nobody does.
-        Exception: what the question itself raised.
+        StaleError: the result is no longer needed.
+        Exception: ``is_unwanted`` raised it.
     """
     is_unwanted = _is_unwanted.get()
     if is_unwanted is not None and is_unwanted():
-        raise StaleError("nobody waits for this result any more")
+        raise StaleError("the result is no longer needed")

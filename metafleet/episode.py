@@ -14,28 +14,28 @@ META_VAL = "meta_val"
 META_TEST = "meta_test"
 SPLITS = (META_TRAIN, META_VAL, META_TEST)
 CLASS_TEXT = "class_text"
-"""The modality of class names: bytes of UTF-8 as numbers, padded with zeros to this length:"""
+"""The modality of class names: UTF-8 bytes as numbers, padded to ``CLASS_TEXT_BYTES``."""
 CLASS_TEXT_BYTES = 64
 _INPUTS = "support"
 _TARGETS = "targets"
 
 
 def is_modality_name(name: str) -> bool:
-    """Tell what a modality of data may be called: an identifier, but not ``CLASS_TEXT``."""
+    """Return whether a modality of data may have this name: any identifier but ``CLASS_TEXT``."""
     return name.isidentifier() and name != CLASS_TEXT
 
 
 def presence_key(modality: str) -> str:
-    """Name the input that says which examples have ``modality``: float [n], 1 or 0.
+    """Return the name of the input that marks which examples have ``modality``: float [n], 1 or 0.
 
-    Where it is not among the inputs, all examples have the modality. Inputs of those that lack it
-    are zeros.
+    If that input is missing, all examples have the modality. Examples without the modality have
+    zeros in it.
     """
     return f"{modality}.present"
 
 
 def is_presence_key(name: str) -> bool:
-    """Tell the name of such an input from that of a modality."""
+    """Return whether an input's name is a ``presence_key``, not a modality."""
     return name.endswith(".present")
 
 
@@ -66,14 +66,14 @@ class ExampleSet:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One few-shot problem: adapt on ``support``, be judged on ``query``.
+    """One few-shot problem: adapt on ``support``, evaluate on ``query``.
 
     Attributes:
         support: k_shot examples of each class (ordered by class), or the support points.
         query: n_query examples of each class (ordered by class), or the query points.
         n_way: number of classes; 0 for regression.
-        step: outer step it is for, where a learner does not do the same in each.
-        seed: of whatever a learner draws for it, in [0, 2**64).
+        step: outer step of the episode, for learners whose behaviour depends on it.
+        seed: seed for the learner's random draws, in [0, 2**64).
     """
 
     support: ExampleSet
@@ -90,7 +90,7 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeShape:
-    """What an episode is made of: its size, and for data of several modalities what it shows.
+    """The size of an episode, and the modalities that it shows.
 
     An episode without any of the fields after ``n_query`` is *ordinary*.
 
@@ -100,12 +100,12 @@ class EpisodeShape:
         n_query: query examples of each class (query points for regression), >= 1.
         shots: "even", or "uneven": the n_way * k_shot support examples are spread over the classes
             at random, at least one each.
-        missing_rate: share of its modalities that each example loses at random, in [0, 1); one
-            always stays. In meta-training this is modality dropout.
-        support_modalities: what support examples show; empty: everything.
-        query_modalities: what query examples show; empty: everything.
-        class_text: support examples come with their class's name, as modality ``CLASS_TEXT``.
-        parts: which parts of a mixture of data sets episodes come from; empty: all.
+        missing_rate: probability that an example loses a modality, in [0, 1); one always stays. In
+            meta-training this is modality dropout.
+        support_modalities: modalities that support examples show; empty for all.
+        query_modalities: modalities that query examples show; empty for all.
+        class_text: add the class's name to support examples, as modality ``CLASS_TEXT``.
+        parts: parts of a mixture of data sets that episodes come from; empty for all.
     """
 
     n_way: int
@@ -120,7 +120,7 @@ class EpisodeShape:
 
     @property
     def is_ordinary(self) -> bool:
-        """True when only its size is given."""
+        """True if only the size is given."""
         return not self.special()
 
     def special(self) -> dict[str, Any]:
@@ -139,22 +139,22 @@ def keep_support(support: ExampleSet) -> Params:
 
 
 def kept_support(memory: Mapping[str, Tensor]) -> ExampleSet:
-    """Undo ``keep_support``."""
+    """Return the support set that ``keep_support`` stored."""
     return ExampleSet(parted(memory, _INPUTS), memory[_TARGETS])
 
 
 def is_kept_support(memory: Mapping[str, Tensor]) -> bool:
-    """Return whether tensors are, or hold, what ``keep_support`` returned."""
+    """Return whether the tensors include a support set of ``keep_support``."""
     return _TARGETS in memory
 
 
 def alike(
     support: ExampleSet, inputs: Mapping[str, Tensor]
 ) -> tuple[ExampleSet, Mapping[str, Tensor]]:
-    """Give both sets the same inputs, so that they can be one batch.
+    """Give both sets the same inputs, so that they can form one batch.
 
-    A modality that one of them alone holds is zeros in the other, with a mask of zeros. Examples
-    of which nothing is said have the modalities that their set holds.
+    A modality that only one set holds becomes zeros in the other, with a mask of zeros. Examples
+    without a mask have all modalities that their set holds.
     """
     shapes = {
         name: tuple(values.shape[1:])
@@ -170,12 +170,12 @@ def alike(
 def completed(
     given: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]], masks: set[str]
 ) -> dict[str, Tensor]:
-    """Return inputs with zeros for modalities that they lack, and masks that say who has what.
+    """Return inputs with zeros for missing modalities, and with masks of presence.
 
     Args:
         given: modality or mask -> [n, ...]; not changed.
-        shapes: modality -> shape of one example, of those that must be there.
-        masks: names of those that must be there.
+        shapes: required modality -> shape of one example.
+        masks: names of the required masks.
     """
     like = next(iter(given.values()))
     n = like.shape[0]

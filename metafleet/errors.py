@@ -1,4 +1,4 @@
-"""Every deliberate error, as one tree.
+"""The hierarchy of errors that Metafleet raises deliberately.
 
     MetafleetError
     ├── ConfigError (ValueError)          a setting, option or configuration file is wrong
@@ -7,42 +7,42 @@
     │   ├── DataCorruptError              bytes differ from what was promised
     │   └── DecodeError                   a file or cell is not the picture, sound, ... it should be
     ├── NumericsError (ArithmeticError)   a loss or gradient is not finite
-    │   └── ImpureError                   a learner or model does not repeat itself to the bit
+    │   └── ImpureError                   a learner or model is not bit-reproducible
     ├── ContractError                     a message or blob is not what the sender promised
     │   ├── ProtocolMismatchError         sender and receiver speak different versions
     │   ├── SignatureError                the deployment key does not match
-    │   ├── DigestError                   bytes are not those that were promised
-    │   ├── LengthError                   more or fewer bytes or values than promised
-    │   ├── OversizedError                larger than anything sound; not even looked at
+    │   ├── DigestError                   bytes do not match their digest
+    │   ├── LengthError                   more or fewer bytes or values than announced
+    │   ├── OversizedError                larger than any valid one, and not read
     │   ├── SchemaError                   other fields, names, types or shapes than agreed upon
-    │   ├── NotFiniteError                a sum that came is not finite
+    │   ├── NotFiniteError                a received sum is not finite
     │   └── StaleError                    the step is closed or the epoch is old
     ├── TransientError                    may succeed if repeated
     │   ├── BlobMissingError              a blob expired or is not there yet
     │   ├── BlobStoreFullError            a blob does not fit into the store
     │   ├── BrokerUnavailableError        Redis cannot be reached
-    │   └── ForeignDataError              a key of ours in Redis holds what is not ours
+    │   └── ForeignDataError              one of our keys in Redis holds foreign data
     ├── FleetError                        the fleet cannot finish a step
     │   ├── RunLeasedError                another orchestrator owns the run
     │   ├── FencedError                   another orchestrator took the run over
-    │   ├── RunCancelledError             somebody cancelled the run
+    │   ├── RunCancelledError             a user cancelled the run
     │   ├── ShardQuarantinedError         a shard failed on every attempt
     │   └── FingerprintError              a worker's arithmetic differs from the run's
     ├── DatabaseError                     the database refuses, is missing or out of date
-    │   └── DatabaseUnavailableError      the database is away, locked or full; it may pass
+    │   └── DatabaseUnavailableError      the database is down, locked or full; retry later
     ├── RunNotFoundError (LookupError)    no run has the requested id
     ├── CheckpointError                   a checkpoint is missing, damaged or cannot be written
-    └── ModelError                        a kept model is missing, damaged or cannot be written
+    └── ModelError                        a saved model is missing, damaged or cannot be written
 
-Each takes one string, the finished message: what happened with the value, what was expected,
-what to do. (One argument keeps every error picklable, which Celery's pool needs.)
+Each error takes one string, the complete message: what happened with the value, what was expected,
+what to do. (A single argument keeps every error picklable, which Celery's pool needs.)
 """
 
 from typing import ClassVar
 
 
 class MetafleetError(Exception):
-    """Root of every deliberate error; built from one string, the finished message."""
+    """Base class of every deliberate error; takes one string, the complete message."""
 
 
 class ConfigError(MetafleetError, ValueError):
@@ -50,7 +50,7 @@ class ConfigError(MetafleetError, ValueError):
 
 
 class DataError(MetafleetError):
-    """Data are missing, damaged or do not fit what was asked of them."""
+    """Data are missing, damaged or do not fit the request."""
 
 
 class DataMissingError(DataError):
@@ -70,14 +70,14 @@ class NumericsError(MetafleetError, ArithmeticError):
 
 
 class ImpureError(NumericsError):
-    """A learner or model is no function of the state and the episode alone."""
+    """A learner or model depends on more than the state and the episode."""
 
 
 class ContractError(MetafleetError):
     """A message or blob is not what its sender promised.
 
     Attributes:
-        reason: the kind of breach, as counters name it.
+        reason: the kind of violation, as counters name it.
     """
 
     reason: ClassVar[str] = "contract"
@@ -96,19 +96,19 @@ class SignatureError(ContractError):
 
 
 class DigestError(ContractError):
-    """Bytes are not those that were promised."""
+    """Bytes do not match their digest."""
 
     reason = "digest"
 
 
 class LengthError(ContractError):
-    """More or fewer bytes or values than were promised."""
+    """More or fewer bytes or values than were announced."""
 
     reason = "length"
 
 
 class OversizedError(ContractError):
-    """Larger than anything sound can be: not even looked at."""
+    """Larger than any valid message or blob, and therefore not read."""
 
     reason = "oversized"
 
@@ -120,13 +120,13 @@ class SchemaError(ContractError):
 
 
 class NotFiniteError(ContractError):
-    """A sum that came is not finite."""
+    """A received sum is not finite."""
 
     reason = "non_finite"
 
 
 class StaleError(ContractError):
-    """The step is closed or the epoch is old: the work is no longer wanted."""
+    """The step is closed or the epoch is old: the result is no longer needed."""
 
     reason = "stale"
 
@@ -150,7 +150,7 @@ class BrokerUnavailableError(TransientError):
 
 
 class ForeignDataError(TransientError):
-    """A key of ours in Redis holds what is not ours; it is dropped before the next try."""
+    """One of our keys in Redis holds foreign data; it is deleted before the next try."""
 
 
 class FleetError(MetafleetError):
@@ -166,7 +166,7 @@ class FencedError(FleetError):
 
 
 class RunCancelledError(FleetError):
-    """Somebody cancelled the run while it was executed."""
+    """A user cancelled the run during its execution."""
 
 
 class ShardQuarantinedError(FleetError):
@@ -182,7 +182,7 @@ class DatabaseError(MetafleetError):
 
 
 class DatabaseUnavailableError(DatabaseError):
-    """The database is away, locked or full; the same call may succeed later."""
+    """The database is down, locked or full; the same call may succeed later."""
 
 
 class RunNotFoundError(MetafleetError, LookupError):

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files."""
 
 import contextlib
 import errno
@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Final
 
 PART: Final = ".part-"
-"""How the names of files begin that are not whole yet."""
+"""Prefix of the names of incomplete files."""
 
 
 def write_whole(path: Path, data: bytes, *, mode: int | None = 0o600) -> None:
-    """Write a file, or replace it, so that a crash or a power cut leaves the old or the new one.
+    """Write or replace a file so that a crash or a power cut leaves either the old or the new one.
 
     Args:
         path: the file.
-        data: all of its content.
-        mode: as of ``drafting``.
+        data: its complete content.
+        mode: as in ``drafting``.
 
     Raises:
-        OSError: it cannot be written; what was there stays.
+        OSError: the file cannot be written; an existing one stays.
     """
     with drafting(path, mode=mode) as draft:
         draft.write_bytes(data)
@@ -29,17 +29,17 @@ def write_whole(path: Path, data: bytes, *, mode: int | None = 0o600) -> None:
 
 @contextlib.contextmanager
 def drafting(path: Path, *, mode: int | None = 0o600, survives: bool = True) -> Iterator[Path]:
-    """Give an empty file in the same folder, which takes the name of ``path`` after the block.
+    """Yield an empty file in the same folder, and rename it to ``path`` after the block.
 
-    If the block raises, the draft is deleted and what was there stays.
+    If the block raises, the draft is deleted and an existing file stays.
 
     Args:
         path: the file.
-        mode: permissions, whatever the umask is; None for those that it leaves.
-        survives: whether it must be on the disk when this returns; takes some milliseconds.
+        mode: permissions, regardless of the umask; None for the umask's default.
+        survives: whether to sync to disk before returning, which takes some milliseconds.
 
     Raises:
-        OSError: it cannot be written; what was there stays.
+        OSError: the file cannot be written; an existing one stays.
     """
     draft = path.absolute().with_name(f"{PART}{secrets.token_hex(8)}")
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL, 0o666 if mode is None else 0o600))
@@ -54,7 +54,7 @@ def drafting(path: Path, *, mode: int | None = 0o600, survives: bool = True) -> 
         draft.unlink(missing_ok=True)
         raise
     if survives:
-        with contextlib.suppress(PermissionError):  # a folder that may be written to and not read
+        with contextlib.suppress(PermissionError):  # a folder that is writable but not readable
             sync(path.absolute().parent)
 
 
@@ -68,7 +68,7 @@ def sync(path: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that has no such thing for folders
+        if error.errno != errno.EINVAL:  # a file system that cannot sync folders
             raise
     finally:
         os.close(handle)

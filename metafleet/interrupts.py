@@ -1,4 +1,4 @@
-"""Blocks that a signal's handler does not break off halfway."""
+"""Blocks that signal handlers cannot interrupt."""
 
 import signal
 import threading
@@ -11,16 +11,16 @@ _SIGNALS: Final = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGUSR1", "SIGUSR2")
     if hasattr(signal, name)
 )
-"""Those that scripts, notebooks and schedulers stop a computation with, or save at."""
+"""Signals that scripts, notebooks and schedulers use to stop a computation or to save."""
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let Python's handlers of signals wait until the block has ended, however it ends.
+    """Defer Python's signal handlers until the block has ended, normally or with an error.
 
-    For short blocks that must be done whole or not at all: Ctrl-C raises ``KeyboardInterrupt``
-    right after. Handlers run in the main thread alone, so elsewhere there is nothing to do. Blocks
-    may be nested.
+    Use this for short blocks that must complete: Ctrl-C raises ``KeyboardInterrupt`` right after.
+    Handlers run only in the main thread, so in other threads this does nothing. Blocks may be
+    nested.
     """
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():

@@ -1,8 +1,8 @@
-"""One process at a time: a lock the operating system frees when its holder dies.
+"""Locks between processes, which the operating system releases when their holder dies.
 
-The library filelock would do less here. Where a file system knows no locks it falls back on the
-existence of the file, and waits without end for one that an earlier process left; and in a shared
-folder with the sticky bit it refuses the file of another account, whose lock holds just as well.
+The library filelock is not suitable here. On a file system without locks it falls back on the
+existence of the file, and waits forever for one that an earlier process left. In a shared folder
+with the sticky bit it rejects another account's file, although that lock works just as well.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ if sys.platform != "win32":
 
 
 def take_lock(path: Path, *, is_waiting: bool = True) -> int:
-    """Lock a file, made for its owner alone if it is not there, until the handle is closed.
+    """Lock a file until the returned handle is closed; create it, for its owner only, if missing.
 
     Raises:
-        BlockingIOError: another process holds it, and we do not wait.
-        OSError: the file cannot be opened, or the file system knows no locks.
+        BlockingIOError: another process holds the lock, and ``is_waiting`` is false.
+        OSError: the file cannot be opened, or the file system does not support locks.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -35,20 +35,20 @@ def take_lock(path: Path, *, is_waiting: bool = True) -> int:
 def exclusive(path: Path, *, is_kept: bool = True) -> Iterator[None]:
     """Hold the lock file ``path`` while the block runs; wait for another process that holds it.
 
-    Where the system or file system knows no such locks the block runs without: callers publish
-    with an atomic rename, so at worst the same work is done twice.
+    If the system or file system does not support such locks, the block runs without one: callers
+    publish with an atomic rename, so at worst the same work is done twice.
 
     Args:
-        path: the lock file; made if it is not there.
-        is_kept: whether it stays after the block.
+        path: the lock file; created if missing.
+        is_kept: whether the file stays after the block.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with path.open("ab") as file:
-            with contextlib.suppress(OSError):  # some network file systems refuse
+            with contextlib.suppress(OSError):  # some network file systems do not support locks
                 _lock(file.fileno(), is_waiting=True)
             if not is_kept and not _is_at(path, file.fileno()):
-                continue  # the process that held it before us has deleted it
+                continue  # the previous holder has deleted the file
             try:
                 yield
             finally:
@@ -59,24 +59,24 @@ def exclusive(path: Path, *, is_kept: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def exclusive_if_free(path: Path) -> Iterator[bool]:
-    """Hold the lock file ``path`` while the block runs, unless another has it.
+    """Hold the lock file ``path`` while the block runs, unless another process holds it.
 
-    Gives False where another process holds it, and where there are no such locks: nothing is known
-    then of who is at work.
+    Yields False if another process holds it, and also if the system does not support such locks:
+    then there may be another process at work.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
     with path.open("r+b") as file:
         is_held = False
-        with contextlib.suppress(OSError):  # BlockingIOError, or a file system that refuses
+        with contextlib.suppress(OSError):  # BlockingIOError, or a file system without locks
             _lock(file.fileno(), is_waiting=False)
             is_held = True
         yield is_held
 
 
 def _is_at(path: Path, handle: int) -> bool:
-    """Return whether a path still names the file that was opened."""
+    """Return whether a path still refers to the opened file."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(path.stat(), os.fstat(handle))
     return False

@@ -1,9 +1,9 @@
-"""Options: frozen dataclasses filled from plain JSON values, with every mistake named.
+"""Options: frozen dataclasses filled from plain JSON values, with clear errors for every mistake.
 
-Each learner and model states its options as a standard dataclass; other layers may read the fields
-and types from it (``dataclasses.fields``, ``typing.get_type_hints``) to check a configuration. Its
-``__post_init__`` refuses values out of range. One derived from other options calls theirs by name
-first: ``super()`` knows the class only as it was before ``slots=True`` made another.
+Each learner and model declares its options as a standard dataclass; other layers may read its
+fields and types (``dataclasses.fields``, ``typing.get_type_hints``) to check a configuration. Its
+``__post_init__`` rejects values out of range. A derived class must call its base's
+``__post_init__`` by name first: ``super()`` refers to the class before ``slots=True`` replaced it.
 """
 
 import dataclasses
@@ -18,36 +18,35 @@ from metafleet.errors import ConfigError, MetafleetError
 OptionsT = TypeVar("OptionsT")
 _MOST = 2**64 - 1
 TABLES = "tables"
-"""Metadata of a field that is a table of tables: their names. Each is an option of its own."""
+"""Metadata key of a field that is a table of tables: their names. Each is a separate option."""
 MOST_LAYERS = 80
-"""Layers or blocks of one network; the initial values of an encoder have streams for no more."""
+"""Maximum layers or blocks of a network; an encoder's initial values have no streams for more."""
 MOST_STEPS = 10**6
-"""Steps within one episode: with second derivatives each is kept in memory."""
+"""Maximum steps within one episode; with second derivatives each is kept in memory."""
 
 
 def name_of(found: type) -> str:
-    """Return what configurations call a class: its own ``name``.
+    """Return the name of a class in configurations: its own ``name``, else the class's name.
 
-    Of a class without one, such as a user's, it is that of the class: a name that it inherits is
-    another's.
+    An inherited ``name`` belongs to the base class and is not used.
     """
     own = vars(found).get("name")
     return own if isinstance(own, str) else found.__name__
 
 
 def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str) -> OptionsT:
-    """Fill ``cls`` from JSON values; lists become tuples and whole numbers floats where asked.
+    """Fill ``cls`` from JSON values; convert lists to tuples and integers to floats as declared.
 
     Args:
-        cls: a dataclass whose fields are bool, int, float, str, Literal, tuple[T, ...], None, or
-            Mapping[str, ...] of texts, numbers and truth values, of anything (Any), or of tables
-            (Mapping); or one of these or None, or a Literal or a tuple; or anything (Any); or
-            such a dataclass itself.
-        values: option -> value; "name" is skipped where ``cls`` has no such field: it chose it.
-        where: who the options belong to, for messages, such as "learner 'maml'".
+        cls: a dataclass. A field may be bool, int, float, str, Literal, tuple[T, ...], None, Any,
+            or such a dataclass; Mapping[str, ...] of texts, numbers and truth values, of Any, or of
+            tables (Mapping); a union of one of these with None; or a union of a Literal and a
+            tuple.
+        values: option -> value; "name", which chose ``cls``, is skipped if it is not a field.
+        where: owner of the options, for messages, such as "learner 'maml'".
 
     Raises:
-        ConfigError: an option is unknown, missing, or of another type or range.
+        ConfigError: an option is unknown, missing, of the wrong type, or out of range.
     """
     hints = option_hints(cls)
     fields = _fields(cls)
@@ -62,12 +61,12 @@ def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str)
     try:
         checked = {n: _convert(n, v, hints[n]) for n, v in given.items() if hints[n] is not Any}
         return cls(**_with_tables(fields, given | checked))
-    except ValueError as error:  # ConfigError is one; classes of the user's raise others
+    except ValueError as error:  # includes ConfigError; users' classes raise others
         raise ConfigError(f"{where}: {error}") from error
 
 
 def option_hints(cls: type[Any]) -> dict[str, Any]:
-    """Return option -> type, as ``parse_options`` takes them."""
+    """Return option -> type, in the form that ``parse_options`` accepts."""
     hints = typing.get_type_hints(cls)
     found: dict[str, Any] = {}
     for name, field in _fields(cls).items():
@@ -79,7 +78,7 @@ def option_hints(cls: type[Any]) -> dict[str, Any]:
 
 
 def option_values(options: Any) -> dict[str, Any]:
-    """Return option -> value, as ``parse_options`` takes them; a table not given is empty."""
+    """Return option -> value, in the form that ``parse_options`` accepts; absent tables are {}."""
     found: dict[str, Any] = {}
     for name, field in _fields(type(options)).items():
         value = getattr(options, name)
@@ -93,10 +92,10 @@ def option_values(options: Any) -> dict[str, Any]:
 def parse_record(
     cls: type[OptionsT], values: object, *, where: str, error: type[MetafleetError]
 ) -> OptionsT:
-    """Fill ``cls`` as ``parse_options`` does, from what a file or a message says.
+    """Fill ``cls`` as ``parse_options`` does, from the content of a file or a message.
 
     Raises:
-        MetafleetError: the values are no table, or not those of a ``cls``; of class ``error``.
+        MetafleetError: the values are not a table, or do not fit ``cls``; its class is ``error``.
     """
     try:
         return _parse_table(cls, where, values)
@@ -105,7 +104,7 @@ def parse_record(
 
 
 def can_convert(hint: Any) -> bool:
-    """Return whether ``parse_options`` can hold a value against a field of this type."""
+    """Return whether ``parse_options`` can check a value against this type."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         inner = [arg for arg in args if arg is not type(None)]
@@ -117,7 +116,7 @@ def can_convert(hint: Any) -> bool:
 
 
 def require(holds: bool, option: str, value: object, expected: str) -> None:
-    """Refuse an option out of range.
+    """Raise an error for an option out of range.
 
     Raises:
         ConfigError: ``holds`` is false; names the option, its value and what was expected.
@@ -127,30 +126,30 @@ def require(holds: bool, option: str, value: object, expected: str) -> None:
 
 
 def require_layers(option: str, n_layers: int) -> None:
-    """Refuse no layers, and more than anybody means, which would take long to make and compute.
+    """Check a number of layers: at least one, and few enough to build and run.
 
     Raises:
-        ConfigError: names the option.
+        ConfigError: it is out of range; names the option.
     """
     require(n_layers >= 1, option, n_layers, "1 or more")
     require(n_layers <= MOST_LAYERS, option, n_layers, f"{MOST_LAYERS} or fewer")
 
 
 def require_steps(option: str, n_steps: int, *, least: int = 1) -> None:
-    """Refuse too few steps within an episode, and more than any machine computes.
+    """Check a number of steps within an episode: at least ``least``, and few enough to compute.
 
     Raises:
-        ConfigError: names the option.
+        ConfigError: it is out of range; names the option.
     """
     require(n_steps >= least, option, n_steps, f"{least} or more")
     require(n_steps <= MOST_STEPS, option, n_steps, f"{MOST_STEPS} or fewer")
 
 
 def is_finite_number(value: object) -> bool:
-    """Tell whether a value is a number that a float can hold; truth values are none."""
+    """Return whether a value is a number that a float can hold; booleans are not numbers here."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    # unlike math.isfinite, this takes whole numbers too large for a float
+    # unlike math.isfinite, this accepts integers too large for a float
     return abs(value) <= sys.float_info.max
 
 
@@ -161,7 +160,7 @@ def _fields(cls: type[Any]) -> dict[str, dataclasses.Field[Any]]:
 def _with_tables(
     fields: Mapping[str, dataclasses.Field[Any]], values: dict[str, Any]
 ) -> dict[str, Any]:
-    """Move the tables that are options of their own into their field."""
+    """Move the tables that are separate options into their field."""
     for name, field in fields.items():
         if TABLES in field.metadata:
             tables = [table for table in field.metadata[TABLES] if table in values]
@@ -224,7 +223,7 @@ def _convert_table(name: str, value: Any, table: Any) -> Any:
 
 
 def _convert_union(name: str, value: Any, hints: Sequence[Any]) -> Any:
-    """Convert to the one hint that is not None, or of several to the tuple if it is a list."""
+    """Convert to the hint that is not None; of several, to the tuple if the value is a list."""
     if value is None and type(None) in hints:
         return None
     is_list = isinstance(value, Sequence) and not isinstance(value, str)

@@ -1,4 +1,4 @@
-"""Named tensors: what is learned, what travels, and the digest that names it."""
+"""Named tensors: the learned state, its flat form, and digests."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 Params = dict[str, Tensor]
-"""Name -> tensor; names are sorted wherever order could matter."""
+"""Name -> tensor; names are sorted wherever order matters."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetaState:
-    """What the outer loop learns.
+    """The state that the outer loop learns.
 
     Attributes:
-        params: tensors the meta-gradient is taken for.
-        buffers: tensors averaged, not differentiated: batch-norm running statistics. Empty for
-            models without any.
+        params: tensors that the meta-gradient differentiates.
+        buffers: tensors that are averaged, not differentiated: batch norm running statistics.
+            Empty for models without them.
     """
 
     params: Params
@@ -26,9 +26,9 @@ class MetaState:
 
 
 def dot(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Tensor:
-    """Return the inner product of the tensors in ``one`` with those of their names in ``other``.
+    """Return the inner product of the tensors in ``one`` with the same-named ones in ``other``.
 
-    A complex number counts as the two real ones that it is made of.
+    A complex number counts as two real ones.
     """
     terms = []
     for name, value in one.items():
@@ -50,7 +50,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def flatten_state(state: MetaState) -> Params:
-    """Join params and buffers under the names they travel and are stored under."""
+    """Join params and buffers, under their names in messages and files."""
     return named("params", state.params) | named("buffers", state.buffers)
 
 
@@ -63,7 +63,7 @@ def schema_of(state: MetaState) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def unflatten_state(tensors: Mapping[str, Tensor]) -> MetaState:
-    """Undo ``flatten_state``; names are in order, for learners may sum over them."""
+    """Undo ``flatten_state``; sort the names, because learners may sum over them."""
     ordered = {name: tensors[name] for name in sorted(tensors)}
     return MetaState(parted(ordered, "params"), parted(ordered, "buffers"))
 
@@ -74,6 +74,6 @@ def named(group: str, tensors: Mapping[str, Tensor]) -> Params:
 
 
 def parted(tensors: Mapping[str, Tensor], group: str) -> Params:
-    """Return those that ``named`` put under ``group``, by their own names."""
+    """Return the tensors that ``named`` put under ``group``, by their original names."""
     prefix = f"{group}."
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

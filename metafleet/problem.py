@@ -1,4 +1,4 @@
-"""What a learner must fit: the data's shapes and the episodes it will meet."""
+"""The problem that a learner is built for: shapes of data and episodes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ from metafleet.errors import ConfigError
 from metafleet.options import require
 
 LossFn: TypeAlias = Callable[[Any, Any], Tensor]
-"""Outputs [n, ...] and targets [n, ...] -> what is to be minimised, a scalar: a mean over n."""
+"""Outputs [n, ...] and targets [n, ...] -> a scalar to minimise: a mean over n."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +22,14 @@ class Problem:
         modalities: modality -> shape of one example.
         target_dim: values to predict for each example; 0 for classification.
         episodes: split -> shape of its episodes.
-        loss: what inner and outer steps minimise; None for the mean cross-entropy, or the mean
-            squared error.
+        loss: the loss that inner and outer steps minimise; None for the mean cross-entropy, or the
+            mean squared error in regression.
         partial: modalities that not every episode has, as in a mixture of data sets.
         texts: modalities whose examples are bytes of a text, [length] in 0 to 255 with zeros after
-            the end; all others hold numbers that mean an amount.
-        kinds: modality -> what it was made of, "image" or another, where its name does not say so.
-        shown: some of the examples of episodes, as a message names them -> the modalities that they
-            may have.
-        added: of the modalities, those that a learner feeds its model besides data.
+            the end; all others hold numerical quantities.
+        kinds: modality -> its kind, such as "image", for modalities that are not named after it.
+        shown: phrase for a set of examples, for messages -> the modalities that they may have.
+        added: the modalities that are not data, but extra inputs that a learner gives its model.
     """
 
     modalities: Mapping[str, tuple[int, ...]]
@@ -64,12 +63,12 @@ class Problem:
         return self.target_dim > 0
 
     def with_inputs(self, extra: Mapping[str, tuple[int, ...]]) -> "Problem":
-        """Return the problem with more modalities: what a learner feeds its model besides data."""
+        """Return the problem with extra modalities: inputs that a learner gives its model."""
         modalities = {**self.modalities, **extra}
         return replace(self, modalities=modalities, added=self.added | extra.keys())
 
     def fixed_outputs(self, learner: str) -> int:
-        """Return how many outputs a head of fixed size needs, the same in every split.
+        """Return the number of outputs of a head of fixed size, the same in every split.
 
         Raises:
             ConfigError: splits differ in n_way.

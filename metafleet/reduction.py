@@ -1,4 +1,4 @@
-"""Sums of shards whose bits do not depend on the order in which shards arrive."""
+"""Summation of shards, bit-identical regardless of the order in which they arrive."""
 
 from collections.abc import Mapping
 
@@ -14,12 +14,12 @@ _Node = tuple[int, int]
 class TreeReducer:
     """Adds shards along a fixed binary tree over their index: (0, 1), (2, 3), ... and so on up.
 
-    A node without a sibling, at the right edge, moves up as it is. A pair is added, and the memory
-    of one of the two used again, as soon as both are there: shards in order of index keep at most
-    log2(n) + 1 sums alive. Not thread-safe.
+    A node without a sibling, at the right edge, moves up unchanged. Two siblings are added as soon
+    as both have arrived, and the memory of one is reused, so shards that arrive in order of index
+    keep at most log2(n) + 1 sums alive. Not thread-safe.
 
     Args:
-        n_shards: how many shards there will be, >= 1.
+        n_shards: total number of shards, >= 1.
     """
 
     def __init__(self, n_shards: int) -> None:
@@ -39,7 +39,7 @@ class TreeReducer:
 
     @property
     def n_alive(self) -> int:
-        """How many sums are held in memory, those whose memory will be used again included."""
+        """Number of sums held in memory, including those whose memory will be reused."""
         return len(self._waiting) + len(self._spares)
 
     def add(self, shard: int, tensors: Params, *, may_change: bool = True) -> None:
@@ -48,12 +48,12 @@ class TreeReducer:
         Args:
             shard: its index.
             tensors: its sum.
-            may_change: ``tensors`` are taken over; else they are read now and never again, so that
-                they may lie in a map.
+            may_change: whether the reducer may keep and change ``tensors``; otherwise it reads them
+                only during this call, so that they may be memory-mapped.
 
         Raises:
-            ContractError: the shard is unknown or already there, or its names or shapes are not
-                those of the other shards; nothing is added then.
+            ContractError: the shard is unknown or was added before, or its names or shapes differ
+                from those of the other shards; nothing is added.
         """
         self._check(shard, tensors)
         self._added.add(shard)
@@ -73,12 +73,12 @@ class TreeReducer:
         self._most_alive = max(self._most_alive, len(self._waiting))
 
     def result(self, *, partial: bool = False) -> Params:
-        """Return the sum over all shards; over those that came, if ``partial``.
+        """Return the sum over all shards, or over those that arrived, if ``partial``.
 
-        A partial sum depends on which shards came, but not on their order of arrival.
+        A partial sum depends on which shards arrived, but not on their order.
 
         Raises:
-            ContractError: a shard is missing, or all are.
+            ContractError: a shard is missing, or, if ``partial``, all are.
         """
         if partial and self._added:
             return self._join_what_is_there()
@@ -92,7 +92,7 @@ class TreeReducer:
         return total
 
     def _keep_spare(self, tensors: Params) -> None:
-        """Keep the memory of a sum for the next one: fresh memory costs more than adding."""
+        """Keep the memory of a sum for reuse: allocating memory costs more than adding."""
         if self.n_alive < self._most_alive:
             self._spares.append(tensors)
 
@@ -105,7 +105,7 @@ class TreeReducer:
         return spare
 
     def _join_what_is_there(self) -> Params:
-        """Add what waits, from right to left: the order the tree would have it joined in."""
+        """Add the waiting sums from right to left, the order in which the tree would join them."""
         nodes = sorted(self._waiting, key=lambda node: node[1] << node[0], reverse=True)
         total = self._waiting[nodes[0]]
         for node in nodes[1:]:
@@ -133,7 +133,7 @@ class TreeReducer:
 
 
 def _sum_in_place(total: Params, other: Mapping[str, Tensor]) -> Params:
-    # a + b and b + a are the same bits, so it does not matter which of the two came first
+    # a + b and b + a are bit-identical, so it does not matter which operand arrived first
     for name, tensor in total.items():
         tensor += other[name]  # noqa: PLW2901 # in place: the tensor itself is changed
     return total

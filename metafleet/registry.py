@@ -1,4 +1,4 @@
-"""Classes by name, built in or from packages of the user, and their options."""
+"""Lookup of classes by name, built in or from the user's packages, and of their options."""
 
 import dataclasses
 import importlib
@@ -12,7 +12,7 @@ from metafleet.sources import STALE, disk_digest, imported_digest, note_import, 
 
 
 class HasOptions(Protocol):
-    """A class that states its options."""
+    """A class that declares its options."""
 
     Options: ClassVar[type]
 
@@ -26,7 +26,7 @@ class Registry(Mapping[str, ClassT], Generic[ClassT]):
     Args:
         kind: "learner" or "model", for messages.
         built_in: the classes, each with its ``name``.
-        adapt: makes a class of this kind of what a user's package holds under a name.
+        adapt: converts an object of a user's package to a class of this kind.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class Registry(Mapping[str, ClassT], Generic[ClassT]):
             allowed_packages: packages of the user that may be imported.
 
         Raises:
-            ConfigError: the name or an option is unknown, of another type, or out of range.
+            ConfigError: the name or an option is unknown, of the wrong type, or out of range.
         """
         found = self.find(options.get("name"), allowed_packages=allowed_packages)
         return found, self.parse(found, options)
 
     def find(self, name: object, *, allowed_packages: Sequence[str] = ()) -> ClassT:
-        """Return the class of that name, built in or "package.module:Class".
+        """Return the class with this name, built in or "package.module:Class".
 
         Raises:
             ConfigError: the name is unknown.
@@ -78,10 +78,10 @@ class Registry(Mapping[str, ClassT], Generic[ClassT]):
         )
 
     def parse(self, found: ClassT, options: Mapping[str, Any]) -> Any:
-        """Check the options of a class, "name" among them.
+        """Check and parse the options of a class; "name" is included in ``options``.
 
         Raises:
-            ConfigError: an option is unknown, of another type, or out of range.
+            ConfigError: an option is unknown, of the wrong type, or out of range.
         """
         return parse_options(found.Options, options, where=f"{self._kind} {options['name']!r}")
 
@@ -101,11 +101,11 @@ def find_class(
         built_in: name -> class.
         kind: "learner" or "model", for messages.
         allowed_packages: top-level packages whose code may be imported.
-        adapt: makes such a class of what a package of the user holds.
+        adapt: converts an object of a user's package to such a class.
 
     Raises:
-        ConfigError: no such name, or its package is not allowed, cannot be imported, or does not
-            hold such a class.
+        ConfigError: the name is unknown, or its package is not allowed, cannot be imported, or
+            does not hold such a class.
     """
     known = ", ".join(map(repr, sorted(built_in)))
     if not isinstance(name, str):
@@ -131,7 +131,7 @@ def find_class(
 
 
 def import_class(name: str, *, kind: str, allowed_packages: Sequence[str]) -> Any:
-    """Return what a package of the user holds under "package.module:Class".
+    """Import "package.module:Class" from a package of the user.
 
     Raises:
         ConfigError: the package is not allowed, cannot be imported, or has no such name.
@@ -164,25 +164,25 @@ def import_class(name: str, *, kind: str, allowed_packages: Sequence[str]) -> An
 
 @contextmanager
 def readable_errors(what: str) -> Iterator[None]:
-    """Tell in one line what a class of the user's raises.
+    """Convert an exception of a user's class to a one-line error.
 
     Args:
-        what: begins the line: whose it is, and what it did.
+        what: start of the line: the class, and what it did.
 
     Raises:
-        DataError: the class raised something else than Metafleet's own errors.
+        DataError: the class raised anything other than Metafleet's own errors.
     """
     try:
         yield
     except MetafleetError:
         raise
-    except Exception as error:  # whatever code of the user raises
+    except Exception as error:  # a user's code may raise anything
         reason = next(iter(str(error).strip().splitlines()), "")[:200]
         raise DataError(f"{what} ({type(error).__name__}: {reason}); correct the class") from error
 
 
 def _advice(package: str, otherwise: str) -> str:
-    """Say what to do where a package lacks something; a process that is stale lacks what is new."""
+    """Return advice for a package that lacks something: restart if it changed since the import."""
     if disk_digest(package) != imported_digest(package):
         return f"package {package!r} {STALE}"
     return otherwise

@@ -1,4 +1,4 @@
-"""Random numbers that depend on *what* is drawn, never on who draws it or when.
+"""Random numbers that depend only on *what* is drawn, not on which process draws it or when.
 
 ``CounterRng`` is BLAKE2b in counter mode: block i of the stream of (run seed, split, outer step,
 episode) is the keyed hash of those numbers and i. There is no state to carry between episodes, so
@@ -25,11 +25,11 @@ class CounterRng:
 
     Args:
         seed: the run's seed, 0 <= seed < 2**64.
-        domain: what the numbers are for, such as a split's name; at most 16 bytes of UTF-8.
+        domain: purpose of the numbers, such as a split's name; at most 16 bytes of UTF-8.
         step: outer step, >= 0.
         index: episode index within the step, >= 0.
 
-    Not thread-safe; make one for each episode (it costs a microsecond).
+    Not thread-safe; create one for each episode (it takes a microsecond).
     """
 
     def __init__(self, seed: int, domain: str, step: int = 0, index: int = 0) -> None:
@@ -52,7 +52,7 @@ class CounterRng:
 
     @property
     def index(self) -> int:
-        """The episode index that the stream is addressed by."""
+        """The episode index in the stream's address."""
         return self._index
 
     def integer(self, bound: int) -> int:
@@ -68,7 +68,7 @@ class CounterRng:
         drawn = []
         words = self._words
         for i in range(k):
-            product = next(words) * (n - i)  # ``integer``, written out: episodes draw hundreds
+            product = next(words) * (n - i)  # ``integer`` inlined: episodes draw hundreds
             if product & _LOW_64 < n - i:
                 product = self._without_bias(product, n - i)
             j = i + (product >> 64)
@@ -77,7 +77,7 @@ class CounterRng:
         return drawn
 
     def _without_bias(self, product: int, bound: int) -> int:
-        """Draw again while ``product`` is one of those that would favour some integers."""
+        """Draw again while ``product`` would bias the result towards some integers."""
         threshold = _TWO_64 % bound
         while product & _LOW_64 < threshold:
             product = next(self._words) * bound
@@ -88,7 +88,7 @@ class CounterRng:
         return (next(self._words) >> 11) * 2.0**-53
 
     def uniforms(self, n: int) -> list[float]:
-        """Draw what n calls of ``uniform`` would, in less time."""
+        """Draw the same as n calls of ``uniform``, but faster."""
         return [(word >> 11) * 2.0**-53 for word in itertools.islice(self._words, n)]
 
     def normal(self) -> float:

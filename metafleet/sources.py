@@ -1,10 +1,10 @@
-"""Digests of code that is not Metafleet's own: packages of the user, and libraries they use.
+"""Digests of code outside Metafleet: packages of the user, and the libraries that they use.
 
-A package's digest covers its sources, compiled extensions and tensors, wherever they lie: in a
-folder, a single file, a zip file, or the several folders of a namespace package; links are
-followed. Byte code, texts and data of other kinds are left out: a run may well write such files
-next to its code. It is taken once a process, when the package is imported: what lies on disk later
-is not what this process computes with.
+A package's digest covers its sources, compiled extensions and tensors, whether it is a folder, a
+single file, a zip file, or a namespace package of several folders; links are followed. Byte code,
+texts and other data are left out, because a run may write such files next to its code. The digest
+is computed once per process, when the package is imported: later changes on disk do not affect the
+code that this process runs.
 """
 
 import functools
@@ -27,23 +27,23 @@ _COVERED: Final = frozenset(
 )
 _IMPORTED: Final = re.compile(rb"^[ \t]*(?:import|from)[ \t]+([A-Za-z_]\w*)", re.MULTILINE)
 _ARITHMETIC: Final = ("numpy", "scipy")
-"""What libraries such as scikit-learn compute with, beneath their own code."""
+"""Libraries that do the arithmetic for others, such as scikit-learn."""
 
 _ELSEWHERE: Final = ("metafleet", "torch")
-"""Distributions that a fingerprint has by itself."""
+"""Distributions that a fingerprint includes anyway."""
 
 _CHUNK_BYTES: Final = 1 << 20
 _DIGITS: Final = 16
 
 STALE: Final = "was changed on disk after this process imported it: restart this process"
-"""What to say of a package whose two digests differ."""
+"""Message for a package whose two digests differ."""
 
 _imported: dict[str, str] = {}
-"""Package -> digest of what this process imported."""
+"""Package -> digest at the time this process imported it."""
 
 
 def note_import(package: str) -> None:
-    """Take the digest of a top-level package that is about to be imported for the first time."""
+    """Record the digest of a top-level package before it is imported for the first time."""
     if package not in sys.modules:
         _imported.pop(package, None)
     imported_digest(package)
@@ -57,7 +57,7 @@ def package_of(name: str) -> str:
 def imported_digest(package: str) -> str:
     """Return the digest of a package as this process imported it, in 16 hexadecimal digits.
 
-    "absent" where there is no such package, and "built in" where it has no files.
+    Returns "absent" if there is no such package, and "built in" if it has no files.
     """
     if package not in _imported:
         _imported[package] = disk_digest(package)
@@ -65,7 +65,7 @@ def imported_digest(package: str) -> str:
 
 
 def disk_digest(package: str) -> str:
-    """Return the digest of a package as it lies on disk now."""
+    """Return the digest of a package as it is on disk now."""
     sha = hashlib.sha256()
     spec = _find_spec(package)
     if spec is None:
@@ -82,11 +82,11 @@ def disk_digest(package: str) -> str:
 
 
 def folder_digest(folder: Path, *, without: Collection[str] = ()) -> str:
-    """Return the digest of the Python sources in a folder, wherever the folder lies.
+    """Return the digest of the Python sources in a folder; it does not depend on the location.
 
     Args:
-        folder: where they are; links are followed.
-        without: names of folders in it that do not count.
+        folder: the folder; links are followed.
+        without: names of subfolders to leave out.
     """
     sha = hashlib.sha256()
     for name, path in sorted(_walk(folder)):
@@ -99,21 +99,22 @@ def folder_digest(folder: Path, *, without: Collection[str] = ()) -> str:
 def libraries_of(package: str) -> dict[str, str]:
     """Return the libraries that a package's sources import: distribution -> version.
 
-    Of those that this process has loaded so far, and their numpy and scipy. torch and Metafleet are
-    left out, for a fingerprint has them anyway. What is loaded but not installed as a distribution,
-    as a helper package on PYTHONPATH, has its digest for a version.
+    Only libraries that this process has loaded so far count, plus the numpy and scipy that they
+    require. torch and Metafleet are left out, because a fingerprint includes them anyway. A module
+    that is not installed as a distribution, such as a helper package on PYTHONPATH, has its digest
+    as version.
     """
     return versions_of(name for name in _imported_by(package) if name in sys.modules)
 
 
 def versions_of(modules: Iterable[str]) -> dict[str, str]:
-    """Return distribution -> version of top-level modules, and of what they compute with."""
+    """Return distribution -> version of top-level modules, and of their numpy and scipy."""
     return {name: version for module in modules for name, version in _versions(module)}
 
 
 @functools.cache
 def _imported_by(package: str) -> tuple[str, ...]:
-    """Return the top-level modules that a package's sources name in imports, in order."""
+    """Return the top-level modules that a package's sources import, sorted."""
     spec = _find_spec(package)
     names: set[str] = set()
     for name, chunks in _files_of(spec) if spec is not None else ():
@@ -155,7 +156,7 @@ def _distributions() -> dict[str, list[str]]:
 
 
 def _find_spec(package: str) -> ModuleSpec | None:
-    """Return where a top-level package is, without importing it."""
+    """Return the spec of a top-level package without importing it."""
     try:
         return importlib.util.find_spec(package)
     except (ImportError, ValueError):  # ValueError: a module without a spec, such as __main__
@@ -163,7 +164,7 @@ def _find_spec(package: str) -> ModuleSpec | None:
 
 
 def _files_of(spec: ModuleSpec) -> Iterator[tuple[str, Iterable[bytes]]]:
-    """Yield the covered files of a package, by their names in it, in an order of their own."""
+    """Yield the covered files of a package, by their names in it, in a fixed order."""
     if isinstance(spec.loader, zipimport.zipimporter):
         yield from _zipped(spec.loader, spec.name)
     elif spec.submodule_search_locations is not None:
@@ -188,7 +189,7 @@ def _zipped(loader: zipimport.zipimporter, package: str) -> Iterator[tuple[str, 
 
 
 def _walk(root: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the covered files under a folder; through links, but never round in a circle."""
+    """Yield the covered files under a folder; follow links, but never in a cycle."""
     seen: set[str] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)

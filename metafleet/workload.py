@@ -1,8 +1,8 @@
-"""A run's work, described in JSON and rebuilt anywhere: the one path of every shard.
+"""The work of a run, built from its JSON description in any process.
 
 ``Workload.build`` turns a ``WorkloadSpec`` into a learner and an episode source. The in-process
-dispatcher and the Celery workers call the same ``gradient`` and ``evaluate``, so that where a shard
-is computed cannot change what comes out.
+dispatcher and the Celery workers call the same ``gradient`` and ``evaluate``, so the result of a
+shard does not depend on where it is computed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,15 +39,15 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A learner, and the episodes it meets. Keeps no state: every call is a function of its input.
+    """A learner and its episodes. Stateless: every result depends only on the arguments.
 
     Attributes:
-        spec: what it was built from.
+        spec: the spec that it was built from.
         learner: the learner.
-        source: where episodes come from.
-        device: torch device that computes, such as "cpu" or "cuda".
-        execution: how the episodes of meta-training are computed.
-        hidden: buffers of modules that the learner's model is made of.
+        source: the source of episodes.
+        device: torch device to compute on, such as "cpu" or "cuda".
+        execution: how to compute the episodes of meta-training.
+        hidden: buffers of the modules in the learner's model.
     """
 
     spec: WorkloadSpec
@@ -70,17 +70,17 @@ class Workload:
         """Open the data and bind learner and model to them; nothing is cached here.
 
         Args:
-            spec: what to build.
+            spec: the description to build from.
             data_dir: folder of the prepared data.
             device: torch device to compute on.
             allowed_packages: top-level packages of the user whose data sets, learners and models,
                 named "package.module:Class", may be imported.
-            cache_dir: where execution "compiled" keeps machine code.
+            cache_dir: folder in which execution "compiled" caches machine code.
 
         Raises:
             ConfigError: a name or option is wrong or does not fit the data.
             DataMissingError: the data are not in ``data_dir``.
-            DataCorruptError: they are not the data the run began with.
+            DataCorruptError: the data differ from those that the run began with.
         """
         data = open_data(spec.data, data_dir, allowed_packages=allowed_packages)
         found = data.digest()
@@ -107,7 +107,7 @@ class Workload:
         allowed_packages: Sequence[str] = (),
         cache_dir: Path | None = None,
     ) -> "Workload":
-        """Build on an open source; ``spec.data`` and ``spec.data_digest`` are not looked at.
+        """Build on an open source; ``spec.data`` and ``spec.data_digest`` are ignored.
 
         Raises:
             ConfigError: a name or option is wrong or does not fit the source.
@@ -115,7 +115,7 @@ class Workload:
         for split, shape in spec.episodes.items():
             source.check(split, shape)
         problem = problem_of(source, spec.episodes)
-        with kept_as_it_is(device):  # what is drawn while they are built is the same everywhere
+        with kept_as_it_is(device):  # random draws while building are the same in every process
             seed_generators(CounterRng(spec.seed, "build"), device)
             make_model = model_factory(spec.model, problem, allowed_packages=allowed_packages)
             learner = build_learner(
@@ -127,11 +127,11 @@ class Workload:
 
     @property
     def batch_norm(self) -> str:
-        """Batch norm mode of what is learned, to print with every result."""
+        """The learner's batch norm mode, to print with every result."""
         return self.learner.batch_norm
 
     def init_state(self) -> MetaState:
-        """Draw the state training starts from, on the CPU."""
+        """Draw the initial state of training, on the CPU."""
         with kept_as_it_is():
             seed_generators(CounterRng(self.spec.seed, "start"))
             return self.learner.init_state(self.spec.seed)
@@ -141,10 +141,10 @@ class Workload:
         return schema_of(self.init_state())
 
     def check_execution(self) -> None:
-        """Make sure that the learner can be executed as the spec says, at the cost of two episodes.
+        """Check that the learner supports the spec's execution, at the cost of two episodes.
 
         Raises:
-            ConfigError: it cannot.
+            ConfigError: it does not.
         """
         if self.spec.execution.is_mapped:
             episodes = [self.sample(split=META_TRAIN, step=1, index=i) for i in range(2)]
@@ -157,13 +157,13 @@ class Workload:
                 )
 
     def executed_by(self, strategy: Strategy) -> "Workload":
-        """Return the same work executed otherwise; without a folder for compiled programs."""
+        """Return the same work with another execution, without a folder for compiled programs."""
         execution = make_execution(strategy, self.learner, device=self.device)
         spec = replace(self.spec, execution=strategy)
         return replace(self, spec=spec, execution=execution)
 
     def count_operations(self, n_episodes: int) -> int:
-        """Count what a compiled program for so many episodes would consist of.
+        """Count the operations of a compiled program for ``n_episodes`` episodes.
 
         Raises:
             ConfigError: the learner cannot be compiled.
@@ -175,7 +175,7 @@ class Workload:
             return compiled.count_operations(self.init_state(), episodes)
 
     def sample(self, *, split: str, step: int, index: int) -> Episode:
-        """Draw one episode; it depends on the run's seed and these three numbers alone."""
+        """Draw one episode; it depends only on the run's seed and these three arguments."""
         shape = self.spec.episodes.get(split)
         if shape is None:
             known = ", ".join(map(repr, self.spec.episodes))
@@ -191,8 +191,8 @@ class Workload:
     ) -> MetaGradient:
         """Sum the meta-gradients of episodes first_episode, first_episode + 1, ..., in that order.
 
-        Global generators are seeded for each episode, or each chunk of those that are mapped; they
-        and torch's modes are given back as they were.
+        Global generators are seeded for each episode, or for each chunk if episodes are mapped.
+        Their state and torch's modes are restored afterwards.
 
         Returns:
             The sum, on the CPU.
@@ -218,7 +218,7 @@ class Workload:
     def evaluate(
         self, state: MetaState, *, split: str, step: int, first_episode: int, n_episodes: int
     ) -> tuple[EpisodeMetrics, ...]:
-        """Judge episodes first_episode, first_episode + 1, ..., in that order.
+        """Evaluate episodes first_episode, first_episode + 1, ..., in that order.
 
         Global generators are treated as in ``gradient``.
 
@@ -239,10 +239,10 @@ class Workload:
 
     @contextmanager
     def _guarded(self, state: MetaState) -> Iterator[None]:
-        """Give the process back as it was, and require that of ``state`` and of modules' buffers.
+        """Restore the process's global state, and check ``state`` and the modules' buffers.
 
         Raises:
-            ImpureError: one is not.
+            ImpureError: ``state`` or a buffer was changed.
         """
         before, found = checksum(state), self.hidden.capture(generators=False)
         try:
@@ -266,7 +266,7 @@ class Workload:
             )
 
     def _drawn(self, *, split: str, step: int, index: int) -> Episode:
-        """Draw an episode, unless nobody waits for the result any more."""
+        """Draw an episode, unless the result is no longer needed."""
         stop_if_unwanted()
         episode = self._episode_on_device(self.sample(split=split, step=step, index=index))
         seed_generators(CounterRng(self.spec.seed, f"{split}/glob", step, index), self.device)

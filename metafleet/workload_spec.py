@@ -1,4 +1,4 @@
-"""A run's work as plain JSON: everything that decides its arithmetic."""
+"""The description of a run's work in plain JSON."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,24 +11,24 @@ from metafleet.options import parse_record, require
 from metafleet.seeds import MAX_SEED
 
 Options = Mapping[str, Any]
-"""JSON values by name. Always holds "name", which the registry of its kind knows."""
+"""JSON values by name, always including "name", a name in the registry of its kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSpec:
-    """Everything that decides the arithmetic of a run; plain JSON values only.
+    """Everything that determines the arithmetic of a run, as plain JSON values.
 
-    Tables of options are put in the order of their keys: that in which a file or a message happens
-    to have them must not decide, say, in which order a fusion joins its modalities.
+    Tables of options are sorted by key, so that their order in a file or message has no effect, for
+    example on the order in which a fusion joins its modalities.
 
     Attributes:
-        seed: the run's seed; episodes and the initial state come from it.
+        seed: the run's seed, from which episodes and the initial state are drawn.
         data: data set name and options.
-        data_digest: sha256 of the prepared data and split; workers refuse other data.
+        data_digest: sha256 of the prepared data and split; workers reject other data.
         episodes: split -> shape of its episodes.
         model: model name and options.
         learner: learner name and options.
-        execution: how episodes are executed.
+        execution: how to execute episodes.
     """
 
     seed: int
@@ -45,7 +45,7 @@ class WorkloadSpec:
             object.__setattr__(self, name, _sorted(getattr(self, name)))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values that ``from_json`` takes back."""
+        """Return the plain JSON values for ``from_json``."""
         return {
             "seed": self.seed,
             "data": dict(self.data),
@@ -58,10 +58,10 @@ class WorkloadSpec:
 
     @classmethod
     def from_json(cls, values: object) -> "WorkloadSpec":
-        """Read what ``to_json`` wrote; the options are checked by ``Workload.build``.
+        """Read what ``to_json`` wrote; ``Workload.build`` checks the options.
 
         Raises:
-            ContractError: it is not the description of a workload.
+            ContractError: the values do not describe a workload.
         """
         keys = set(cls.__dataclass_fields__)
         if not isinstance(values, Mapping) or set(values) != keys:
@@ -73,7 +73,7 @@ class WorkloadSpec:
 
 
 def _sorted(value: Any) -> Any:
-    """Return a JSON value with all its tables in the order of their keys."""
+    """Return a JSON value with all its tables sorted by key."""
     if isinstance(value, Mapping):
         return {key: _sorted(value[key]) for key in sorted(value)}
     if isinstance(value, list | tuple):
@@ -82,7 +82,7 @@ def _sorted(value: Any) -> Any:
 
 
 def _write_shape(shape: EpisodeShape) -> dict[str, Any]:
-    """Leave out what an ordinary episode has not, so that its description never changes."""
+    """Return JSON without default fields, so that ordinary episodes keep their description."""
     size = {"n_way": shape.n_way, "k_shot": shape.k_shot, "n_query": shape.n_query}
     special = shape.special().items()
     return size | {name: list(v) if isinstance(v, tuple) else v for name, v in special}

@@ -1,4 +1,5 @@
-"""Episodes that are not ordinary: uneven shots, missing modalities, across modalities, with names.
+"""Sampling of episodes from classes and mixtures.
 
-``metafleet.episodes.classes`` has the ordinary ones, and calls for these.
+``metafleet.episodes.classes`` draws ordinary episodes. For uneven shots, missing modalities,
+episodes across modalities and class names it calls ``metafleet.episodes.special``.
 """

@@ -1,6 +1,6 @@
-"""Class names as a modality of the support set, and the guard against queries that tell them.
+"""Class names as a modality of the support set, and a check that queries do not contain them.
 
-Source: Xing et al. 2019, arXiv:1902.07104 (AM3): names are known of the classes, not of a query.
+Source: Xing et al. 2019, arXiv:1902.07104 (AM3): support classes have known names, queries do not.
 """
 
 import re
@@ -23,11 +23,11 @@ def name_bytes(name: str) -> Tensor:
 
 
 def count_leaks(names: Sequence[str], texts: Iterable[tuple[int, Sequence[int]]]) -> int:
-    """Count texts that are, or contain as whole words, the name of their class.
+    """Count the texts that contain the name of their class as whole words.
 
     Args:
         names: the classes' names.
-        texts: (class, bytes of UTF-8 padded with zeros) of each item.
+        texts: (class, bytes of UTF-8 padded with zeros) for each item.
     """
     patterns = [re.compile(rf"(?<!\w){re.escape(_folded(name))}(?!\w)") for name in names]
     n_leaks = 0
@@ -38,7 +38,7 @@ def count_leaks(names: Sequence[str], texts: Iterable[tuple[int, Sequence[int]]]
 
 
 def _folded(text: str) -> str:
-    """Return a text without case, and each character written in one way."""
+    """Return a text case-folded and in Unicode normal form NFKC."""
     return normalize("NFKC", _words(text)).casefold()
 
 

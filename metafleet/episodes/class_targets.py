@@ -1,4 +1,4 @@
-"""Targets that are classes, and what is wrong with them."""
+"""Validation of targets that are classes."""
 
 from collections.abc import Callable
 from typing import Final, TypeAlias
@@ -10,30 +10,30 @@ from metafleet.episode import ExampleSet
 from metafleet.errors import DataError
 
 IsIgnored: TypeAlias = Callable[[Tensor], Tensor]
-"""Classes [n] -> which of them only say that an example is to be left out, [n] of truth values."""
+"""Classes [n] -> bool [n], True for classes that only mark an example to leave out."""
 
 MOST_CLASSES: Final = 10_000
-"""Of an episode: a larger class is a mistake, and would take memory for all below it."""
+"""Maximum per episode: a larger class is a mistake, and would need memory for all below it."""
 
 
 def none_ignored(classes: Tensor) -> Tensor:
-    """Return that every class is one."""
+    """Return a mask that ignores no class."""
     return torch.zeros_like(classes, dtype=torch.bool)
 
 
 def check_classes(
     examples: ExampleSet, n_way: int, *, whose: str, is_ignored: IsIgnored = none_ignored
 ) -> None:
-    """Refuse targets that are not of the kind, or not in the range, that ``n_way`` says.
+    """Check that targets have the kind and the range that ``n_way`` implies.
 
     Args:
         examples: a support or query set.
-        n_way: number of classes; 0 where targets are values.
-        whose: which of the two.
-        is_ignored: which classes are none, and pass.
+        n_way: number of classes; 0 if targets are values.
+        whose: "support" or "query", for messages.
+        is_ignored: test for classes to skip.
 
     Raises:
-        DataError: names the first that is wrong.
+        DataError: a target is wrong; the message gives the class.
     """
     if not isinstance(n_way, int) or isinstance(n_way, bool) or not 0 <= n_way <= MOST_CLASSES:
         raise DataError(f"an episode has n_way={n_way!r}; expected 0 to {MOST_CLASSES}")

@@ -1,15 +1,15 @@
-"""N-way K-shot sampling: an episode is a function of its address and nothing else.
+"""N-way K-shot sampling: an episode depends only on its address.
 
 The address is the ``CounterRng`` (run seed, split, outer step, episode). The order of draws is part
-of the format, since another order would give other bits for the same address:
+of the format, because another order would give different episodes for the same address:
 
 1. ``n_way`` different classes, ``rng.sample``, out of the split's classes that have at least
    ``k_shot + n_query`` items, in the data set's order of classes;
 2. for each drawn class in turn, ``k_shot + n_query`` different items, ``rng.sample``: the first
    ``k_shot`` are its support, the rest its query.
 
-A class with fewer items than an episode needs is never drawn for that shape of episode. Episodes
-that are not ordinary go on from there: ``metafleet.episodes.special``.
+A class with fewer items than an episode needs is never drawn for that shape of episode.
+``metafleet.episodes.special`` extends this order for episodes that are not ordinary.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,14 +36,14 @@ class ClassEpisodeSource:
     """Classification episodes from items that are sorted by class.
 
     Args:
-        modalities: what an example consists of; its order is the order of ``inputs``.
+        modalities: the modalities of an example, in the order of ``inputs``.
         splits: split -> its classes, in an order that never changes.
         name: the data set's name, for messages.
         class_names: split -> names of its classes, in the same order, for episodes that show them.
-        more_classes: says how to get splits of n_way classes, for messages.
+        more_classes: returns advice on how to get splits of n_way classes, for messages.
 
     Raises:
-        ConfigError: a modality cannot be called so.
+        ConfigError: the name of a modality is not allowed.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ClassEpisodeSource:
 
     @property
     def kinds(self) -> Mapping[str, str]:
-        """Modality -> what it was made of, where its name does not say so."""
+        """Modality -> its kind, for modalities that are not named after it."""
         kinds = {name: modality.kind or name for name, modality in self._modalities.items()}
         return {name: kind for name, kind in kinds.items() if kind != name}
 
@@ -96,7 +96,7 @@ class ClassEpisodeSource:
         return len(self._classes(split))
 
     def check(self, split: str, shape: EpisodeShape) -> None:
-        """Refuse a shape that ``split`` cannot fill."""
+        """Check that ``split`` can fill episodes of this shape."""
         check_counts(shape)
         classes = self._classes(split)
         if shape.n_way < 2:
@@ -180,4 +180,4 @@ class ClassEpisodeSource:
         key = (n_way, per_class)
         if key not in self._targets:
             self._targets[key] = torch.arange(n_way).repeat_interleave(per_class)
-        return self._targets[key].clone()  # [n_way * per_class], the caller's own
+        return self._targets[key].clone()  # [n_way * per_class], a copy for the caller

@@ -1,4 +1,4 @@
-"""Which items an episode that is not ordinary consists of."""
+"""Selection of the items of an episode that is not ordinary."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ class Candidates:
     """The items of one class that may be drawn.
 
     Attributes:
-        index: the class's place in its split.
-        support: rows that may support, ascending.
-        query: rows that may be queried, ascending.
+        index: the class's position in its split.
+        support: rows that can be support examples, ascending.
+        query: rows that can be query examples, ascending.
     """
 
     index: int
@@ -22,7 +22,7 @@ class Candidates:
     query: Sequence[int]
 
     def can_give(self, k_shot: int, n_query: int) -> bool:
-        """Tell whether so many different items can be drawn for both."""
+        """Return whether the class has enough distinct items for both sets."""
         n_any = len(set(self.support) | set(self.query))
         is_enough_each = len(self.support) >= k_shot and len(self.query) >= n_query
         return is_enough_each and n_any >= k_shot + n_query
@@ -33,8 +33,8 @@ def draw_items(
 ) -> tuple[list[int], list[int]]:
     """Draw different items of one class for support and query.
 
-    All that ``can_give`` allows can be drawn. Where any item may be either, the draws are those of
-    an ordinary episode: ``rng.sample(n_items, k_shot + n_query)``.
+    Succeeds whenever ``can_give`` is true. If every item may be in either set, the draws are those
+    of an ordinary episode: ``rng.sample(n_items, k_shot + n_query)``.
     """
     support, query = candidates.support, candidates.query
     if support == query:
@@ -42,7 +42,7 @@ def draw_items(
         return drawn[:k_shot], drawn[k_shot:]
     may_query = set(query)
     n_shared = sum(row in may_query for row in support)
-    # so many of the shared ones may support that enough are left to be queried
+    # how many shared items may go to the support set and still leave enough for the query set
     spare = n_shared - max(0, n_query - (len(query) - n_shared))
     chosen: list[int] = []
     for i in rng.sample(len(support), len(support)):
@@ -60,14 +60,14 @@ def draw_items(
 
 
 def uneven_shots(room: Sequence[int], shape: EpisodeShape, rng: CounterRng) -> list[int]:
-    """Share ``n_way * k_shot`` support examples out, any way with one each as likely as any other.
+    """Distribute ``n_way * k_shot`` support examples uniformly, with at least one for each class.
 
-    What a class has no items for goes to others, drawn one by one.
+    Examples that exceed a class's items go to other classes, drawn one by one.
 
     Args:
-        room: how many support examples each class can give at most, >= 1; enough in all.
-        shape: of the episode.
-        rng: of the episode.
+        room: maximum number of support examples of each class, >= 1; their sum must suffice.
+        shape: shape of the episode.
+        rng: random numbers of the episode.
     """
     total = shape.n_way * shape.k_shot
     cuts = sorted(1 + cut for cut in rng.sample(total - 1, shape.n_way - 1))

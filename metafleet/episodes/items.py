@@ -1,4 +1,4 @@
-"""What episodes are drawn from: items sorted by class, each of several modalities."""
+"""The items from which episodes are drawn: sorted by class, each with several modalities."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ class Modality:
     Attributes:
         shape: shape of one decoded example.
         gather: row numbers -> float32 tensor [len(rows), *shape], a copy; zeros where absent.
-        present: bool [items], which of all rows have it; None: all. Where it is given, examples
-            come with the input ``presence_key``.
-        is_text: it is bytes of UTF-8, padded with zeros.
-        kind: what it was made of: "image", "audio" ..., of ``metafleet.data.decoding``; "": as its
-            name says.
-        is_text_features: it is features of texts, which cannot be searched.
+        present: bool [items], the rows that have the modality; None if all do. If given, examples
+            have the input ``presence_key``.
+        is_text: whether values are bytes of UTF-8, padded with zeros.
+        kind: kind of the source, "image", "audio" ..., of ``metafleet.data.decoding``; "" if it is
+            the modality's name.
+        is_text_features: whether values are features of texts, which cannot be searched.
     """
 
     shape: tuple[int, ...]
@@ -33,7 +33,7 @@ class Modality:
 
 @dataclass(frozen=True, slots=True)
 class ClassRows:
-    """Where one class lies: rows [start, start + count) of every modality."""
+    """The rows of one class: [start, start + count) of every modality."""
 
     start: int
     count: int

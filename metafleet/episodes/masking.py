@@ -1,4 +1,4 @@
-"""Which modalities the examples of an episode show."""
+"""Selection of the modalities that the examples of an episode show."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,10 @@ Mask = npt.NDArray[np.bool_]
 
 
 def drop_modalities(shown: Mask, rate: float, rng: CounterRng) -> Mask:
-    """Return ``shown`` with each True lost with probability ``rate``, but never a row's last.
+    """Drop each True of ``shown`` with probability ``rate``, but never the last one of a row.
 
-    One uniform number is drawn for each modality that an example shows, in order; where all would
-    be lost, one more number draws which one stays.
+    One uniform number is drawn for each modality that an example shows, in order. If all would be
+    dropped, one more number selects the modality that stays.
     """
     if rate == 0.0:
         return shown
@@ -32,10 +32,10 @@ def drop_modalities(shown: Mask, rate: float, rng: CounterRng) -> Mask:
 def shown_modalities(
     present: Sequence[Mask | None], rows: Sequence[int], allowed: Sequence[bool]
 ) -> Mask:
-    """Say what the items ``rows`` show of the modalities they have.
+    """Return which modalities the items in ``rows`` show.
 
     Args:
-        present: for each modality, bool [items]; None: all items have it.
+        present: for each modality, bool [items]; None if all items have it.
         rows: the items.
         allowed: for each modality, whether it may be shown.
     """

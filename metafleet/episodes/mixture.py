@@ -25,8 +25,8 @@ class MixturePart:
     Attributes:
         label: its name in the mixture.
         source: its episodes.
-        weight: so many of ``sum of weights`` consecutive episodes are its own, >= 1.
-        names: its modality -> that modality's name in the mixture, where it is another.
+        weight: number of its episodes among ``sum of weights`` consecutive ones, >= 1.
+        names: its modality -> that modality's name in the mixture, if it differs.
     """
 
     label: str
@@ -43,16 +43,16 @@ class MixturePart:
         return {self.name_of(name): shape for name, shape in self.source.modalities.items()}
 
     def texts(self) -> frozenset[str]:
-        """Return the names in the mixture of those that are bytes of a text."""
+        """Return the modalities that are bytes of a text, by their names in the mixture."""
         return frozenset(map(self.name_of, self.source.texts))
 
     def kinds(self) -> dict[str, str]:
-        """Return name in the mixture -> what the modality was made of."""
+        """Return name in the mixture -> kind of the modality."""
         own = self.source.kinds
         return {self.name_of(name): own.get(name, name) for name in self.source.modalities}
 
     def meanings(self) -> dict[str, str]:
-        """Return name in the mixture -> what its numbers mean besides their shape, for messages."""
+        """Return name in the mixture -> kind and meaning of its numbers, for messages."""
         texts, kinds = self.texts(), self.kinds()
         return {
             name: f"of kind {kind!r}, as {'bytes of a text' if name in texts else 'numbers'},"
@@ -60,22 +60,22 @@ class MixturePart:
         }
 
     def own(self, modalities: Sequence[str]) -> tuple[str, ...]:
-        """Return those of the mixture's modalities that the part has, by the part's names."""
+        """Return the given modalities of the mixture that the part has, by the part's names."""
         return tuple(name for name in self.source.modalities if self.name_of(name) in modalities)
 
 
 class MixtureSource:
-    """Episode i of a step is of the part that owns i modulo the sum of weights.
+    """Episodes of several parts: the part that owns i modulo the sum of weights supplies episode i.
 
-    Parts come in their order, each with as many consecutive episodes as its weight. Inputs are
-    those of the part alone.
+    Parts take turns in their order, each with as many consecutive episodes as its weight. An
+    episode has only the inputs of its part.
 
     Args:
         parts: the data sets, of different labels.
 
     Raises:
-        ConfigError: a modality has two shapes or meanings, a part has one name for two, or some
-            parts are regression and others not.
+        ConfigError: a modality has two shapes or meanings, a part gives two modalities one name,
+            or only some parts are regression.
     """
 
     def __init__(self, parts: Sequence[MixturePart]) -> None:
@@ -111,12 +111,12 @@ class MixtureSource:
 
     @property
     def kinds(self) -> Mapping[str, str]:
-        """Modality -> what it was made of, where its name does not say so."""
+        """Modality -> its kind, for modalities that are not named after it."""
         kinds = {name: kind for part in self._parts for name, kind in part.kinds().items()}
         return {name: kind for name, kind in kinds.items() if kind != name}
 
     def modalities_of_parts(self, shape: EpisodeShape) -> dict[str, frozenset[str]]:
-        """Return the labels of the parts that episodes come from -> each one's modalities."""
+        """Return label -> modalities, for the parts that episodes come from."""
         return {part.label: frozenset(part.modalities()) for part in self._chosen(shape)}
 
     @property
@@ -138,10 +138,10 @@ class MixtureSource:
         return sum(part.source.n_classes(split) for part in self._parts)
 
     def check(self, split: str, shape: EpisodeShape) -> None:
-        """Refuse a shape that any part cannot fill.
+        """Check that every part can fill episodes of this shape.
 
         Raises:
-            ConfigError: names the part.
+            ConfigError: a part cannot; the message names it.
         """
         labels = [part.label for part in self._parts]
         for label in shape.parts:
@@ -155,7 +155,7 @@ class MixtureSource:
                 raise ConfigError(f"part {part.label!r}: {error}") from error
 
     def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
-        """Draw the episode that ``rng`` addresses, of its part."""
+        """Draw the episode that ``rng`` addresses from its part."""
         part = self._part_of(shape, rng.index)
         episode = part.source.sample(split, _shape_for(part, shape), rng)
         return replace(
@@ -176,7 +176,7 @@ class MixtureSource:
 
 
 def _require_distinct(part: MixturePart) -> None:
-    """Refuse names that would leave out one of a part's modalities."""
+    """Check that no two modalities of a part have the same name in the mixture."""
     owners: dict[str, str] = {}
     for modality in part.source.modalities:
         name = part.name_of(modality)
@@ -197,10 +197,10 @@ def _ambiguous(part: MixturePart, name: str, what: str) -> ConfigError:
 
 
 def _shape_for(part: MixturePart, shape: EpisodeShape) -> EpisodeShape:
-    """Say what a part's episodes are, in the part's own names.
+    """Return the shape of a part's episodes, with the part's own names of modalities.
 
     Raises:
-        ConfigError: the part has none of the modalities that are to be shown.
+        ConfigError: the part has none of the modalities to show.
     """
     return replace(
         shape,

@@ -1,4 +1,4 @@
-"""What a learner meets in the episodes of a source."""
+"""The problem that a source's episodes pose to a learner."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from metafleet.problem import Problem
 
 
 def problem_of(source: EpisodeSource, episodes: Mapping[str, EpisodeShape]) -> Problem:
-    """Describe what a learner meets: the source's modalities, and class names where shown.
+    """Describe the problem: the source's modalities, and class names if episodes show them.
 
     Raises:
         ConfigError: shapes do not fit the kind of data.
@@ -33,7 +33,7 @@ def problem_of(source: EpisodeSource, episodes: Mapping[str, EpisodeShape]) -> P
 def _shown(
     source: EpisodeSource, episodes: Mapping[str, EpisodeShape]
 ) -> dict[str, frozenset[str]]:
-    """Return "support examples", of a part or of all -> the modalities that they may have."""
+    """Return a phrase for each set of examples -> the modalities that they may have."""
     shown: dict[str, frozenset[str]] = {}
     for split, shape in episodes.items():
         where = f"in {split!r}"

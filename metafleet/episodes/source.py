@@ -1,4 +1,4 @@
-"""What episodes come from."""
+"""The interface of episode sources."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -9,7 +9,7 @@ from metafleet.seeds import CounterRng
 
 
 class EpisodeSource(Protocol):
-    """Where episodes come from. Reads only; safe to share between threads."""
+    """A source of episodes. Read-only, and safe to share between threads."""
 
     @property
     def modalities(self) -> Mapping[str, tuple[int, ...]]:
@@ -23,7 +23,7 @@ class EpisodeSource(Protocol):
 
     @property
     def kinds(self) -> Mapping[str, str]:
-        """Modality -> what it was made of, where its name does not say so."""
+        """Modality -> its kind, for modalities that are not named after it."""
         return {}
 
     @property
@@ -36,10 +36,10 @@ class EpisodeSource(Protocol):
         ...
 
     def check(self, split: str, shape: EpisodeShape) -> None:
-        """Refuse a shape that ``split`` cannot fill.
+        """Check that ``split`` can fill episodes of this shape.
 
         Raises:
-            ConfigError: names the shape, what the split has, and what to lower.
+            ConfigError: it cannot; names the shape, what the split has, and what to lower.
         """
         ...
 
@@ -47,13 +47,13 @@ class EpisodeSource(Protocol):
         """Draw the episode that ``rng`` addresses.
 
         Raises:
-            ConfigError: as ``check``.
+            ConfigError: as in ``check``.
         """
         ...
 
 
 def check_counts(shape: EpisodeShape) -> None:
-    """Refuse an episode without support or without query.
+    """Check that an episode has support and query examples.
 
     Raises:
         ConfigError: ``k_shot`` or ``n_query`` is below 1.

@@ -1,14 +1,14 @@
 """Classification episodes that are not ordinary, from items that are sorted by class.
 
-The order of draws is part of the format, as that of ordinary episodes, which it begins like:
+The order of draws is part of the format. It begins like that of ordinary episodes:
 
 1. ``n_way`` different classes, ``rng.sample``, out of those that can fill the episode;
-2. with uneven shots, how many each class gives (``drawing.uneven_shots``);
+2. with uneven shots, the number of examples of each class (``drawing.uneven_shots``);
 3. the items of each drawn class in turn (``drawing.draw_items``);
-4. with a missing rate, what each support example shows, then what each query example does
+4. with a missing rate, the modalities of each support example, then those of each query example
    (``masking.drop_modalities``).
 
-So an episode with a missing rate consists of the items of the ordinary one of its address.
+So an episode with a missing rate has the same items as the ordinary episode at its address.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,12 +36,12 @@ _ROWS_AT_ONCE = 1024
 
 
 class SpecialEpisodes:
-    """Checks and draws them.
+    """Checks and draws episodes that are not ordinary.
 
     Args:
-        modalities: what an example consists of; its order is the order of ``inputs``.
+        modalities: the modalities of an example, in the order of ``inputs``.
         splits: split -> its classes.
-        class_names: split -> names of its classes, in the same order; None where there are none.
+        class_names: split -> names of its classes, in the same order; None if there are none.
         name: the data set's name, for messages.
     """
 
@@ -59,10 +59,10 @@ class SpecialEpisodes:
         self._leaks: dict[tuple[str, str], int] = {}
 
     def check(self, split: str, shape: EpisodeShape) -> None:
-        """Refuse a shape that ``split`` cannot fill, or that makes no sense.
+        """Check that a shape is consistent, and that ``split`` can fill it.
 
         Raises:
-            ConfigError: names the field and what to change.
+            ConfigError: it is not; names the field and what to change.
         """
         self._check_fields(shape)
         if shape.class_text:
@@ -124,7 +124,7 @@ class SpecialEpisodes:
             if may:
                 values = modality.gather(rows)
                 inputs[name] = values * mask.reshape(-1, *[1] * len(modality.shape))
-            else:  # nobody looks, so nothing is read
+            else:  # never shown, so skip reading the data
                 inputs[name] = torch.zeros(len(rows), *modality.shape)
         return inputs | {presence_key(n): m.clone() for n, m in zip(names, masks.T, strict=True)}
 
@@ -147,7 +147,7 @@ class SpecialEpisodes:
         return Candidates(index, support, query)
 
     def _showing(self, rows: range, allowed: Sequence[str]) -> Sequence[int]:
-        """Return those rows that have any of the allowed modalities."""
+        """Return the rows that have any of the allowed modalities."""
         masks = [self._modalities[name].present for name in allowed]
         if not allowed or any(mask is None for mask in masks):
             return rows
@@ -155,7 +155,7 @@ class SpecialEpisodes:
         return tuple((rows.start + np.flatnonzero(has_any)).tolist())
 
     def _name_of(self, split: str, candidates: Candidates) -> str:
-        assert self._class_names is not None  # checked with the shape
+        assert self._class_names is not None  # ``check`` made sure
         return self._class_names[split][candidates.index]
 
     def _check_fields(self, shape: EpisodeShape) -> None:
@@ -177,7 +177,7 @@ class SpecialEpisodes:
             )
 
     def _check_names(self, split: str, shape: EpisodeShape) -> None:
-        """Refuse names that are not known, or that queries tell."""
+        """Check that class names are known, and that queries do not reveal them."""
         if self._class_names is None:
             raise ConfigError(f"class_text=true but data set {self._name!r} has no class names")
         for modality, values in self._modalities.items():
@@ -202,7 +202,7 @@ class SpecialEpisodes:
     def _count_leaks(self, split: str, modality: str) -> int:
         key = (split, modality)
         if key not in self._leaks:
-            assert self._class_names is not None  # the caller looked
+            assert self._class_names is not None  # the caller checked
             classes = self._splits[split]
             rows = [row for c in classes for row in range(c.start, c.start + c.count)]
             owners = [i for i, c in enumerate(classes) for _ in range(c.count)]
@@ -213,14 +213,14 @@ class SpecialEpisodes:
         return self._leaks[key]
 
     def _texts(self, modality: str, rows: Sequence[int]) -> Iterator[Sequence[int]]:
-        """Yield bytes of the rows' texts; never all of them as floats, four times as large."""
+        """Yield the bytes of the rows' texts, in chunks: as floats they are four times as large."""
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             values = self._modalities[modality].gather(rows[start : start + _ROWS_AT_ONCE])
             yield from values.to(torch.uint8).tolist()
 
 
 def _with_room(able: list[Candidates], shape: EpisodeShape) -> list[Candidates]:
-    """Leave out the smallest classes until any ``n_way`` of them can fill a support set."""
+    """Drop the smallest classes until any ``n_way`` of the rest can fill a support set."""
     able = sorted(able, key=lambda c: (-len(c.support), c.index))
     while len(able) >= shape.n_way:
         room = sum(len(c.support) - shape.n_query for c in able[-shape.n_way :])
@@ -231,7 +231,7 @@ def _with_room(able: list[Candidates], shape: EpisodeShape) -> list[Candidates]:
 
 
 def _add_names(inputs: list[dict[str, Tensor]], names: Sequence[str], shots: list[int]) -> None:
-    """Put each class's name beside its support examples, and none beside a query."""
+    """Add each class's name to its support examples, and mark it absent in queries."""
     support, query = inputs
     rows = torch.stack([name_bytes(name) for name in names])
     support[CLASS_TEXT] = rows.repeat_interleave(torch.tensor(shots), dim=0)
