@@ -1,1 +1,1 @@
-"""What is measured or compiled before a run's first step."""
+"""Measures and compiles before a run's first step."""

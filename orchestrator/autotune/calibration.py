@@ -1,4 +1,4 @@
-"""How long an episode takes, how it is best executed, how many make a job. No I/O."""
+"""Chooses execution and job size from measured episode times. No I/O."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,22 +9,22 @@ from metafleet.errors import ConfigError
 from metafleet.options import parse_record
 
 TARGET_S: Final = 0.1
-"""What a job is worth at least, where the meta-batch allows: a job costs some milliseconds of
-messages, and this makes that a few per cent."""
+"""Minimum compute time of a job, if the meta-batch allows: each job costs some milliseconds of
+messaging, which is then a few per cent."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassSpeed:
-    """How fast the workers of one class of devices are.
+    """Measured speed of the workers of one device class.
 
     Attributes:
         device: the class: "cpu" or "cuda".
-        hardware: what its workers call their devices.
-        processes: jobs they computed at a time.
-        episode_s: median seconds of an episode, while all of them were at work.
-        least_s, most_s: of the fastest and of the slowest job, by episode.
-        jobs: how many jobs were measured.
-        first_s: seconds that the first jobs took, with all that has to be opened or compiled.
+        hardware: the workers' names for their devices.
+        processes: number of jobs computed at a time.
+        episode_s: median seconds per episode while all processes were busy.
+        least_s, most_s: seconds per episode in the fastest and in the slowest job.
+        jobs: number of measured jobs.
+        first_s: seconds that the first jobs took, including opening data and compiling.
     """
 
     device: str
@@ -46,12 +46,12 @@ class ClassSpeed:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one way to execute episodes was worth.
+    """Measurements of one way to execute episodes.
 
     Attributes:
-        execution: its name.
-        episodes_per_job: in jobs of this size.
-        classes: the measurements.
+        execution: name of the execution strategy.
+        episodes_per_job: episodes in each job.
+        classes: the measurements, one per device class.
     """
 
     execution: str
@@ -60,33 +60,33 @@ class Trial:
 
     @property
     def processes(self) -> int:
-        """How many jobs were computed at a time."""
+        """Number of jobs computed at a time."""
         return sum(speed.processes for speed in self.classes)
 
     def step_s(self, meta_batch_size: int) -> float:
-        """Estimate an outer step: what its busiest process does, on the slowest class."""
+        """Estimate the seconds of an outer step: its busiest process, on the slowest class."""
         size = self.episodes_per_job
         rounds = -(-_count_jobs(meta_batch_size, size) // self.processes)
         busiest = min(rounds * size, meta_batch_size)
         return busiest * max(speed.episode_s for speed in self.classes)
 
     def run_s(self, meta_batch_size: int, n_steps: int) -> float:
-        """Estimate so many outer steps, with what has to be done before the first."""
+        """Estimate the seconds of ``n_steps`` outer steps, including the first jobs."""
         first_s = max(speed.first_s for speed in self.classes)
         return first_s + n_steps * self.step_s(meta_batch_size)
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What was measured when a run began, and what was chosen by it.
+    """Measurements at the start of a run, and the settings chosen from them.
 
     Attributes:
-        episodes_per_job: the choice; part of the run's arithmetic from then on.
-        meta_batch_size: episodes of an outer step, which it was chosen for.
-        target_s: what a job should be worth, seconds.
-        classes: the measurements, one for each class of devices that was there.
-        execution: how episodes are executed, where that was chosen as well; "" where it was given.
-        trials: the ways that were tried.
+        episodes_per_job: the chosen job size; from then on part of the run's arithmetic.
+        meta_batch_size: episodes of an outer step, for which the size was chosen.
+        target_s: target compute time of a job, in seconds.
+        classes: the measurements, one per available device class.
+        execution: the chosen execution; "" if the configuration sets it.
+        trials: all measured executions.
     """
 
     episodes_per_job: int
@@ -98,7 +98,7 @@ class Calibration:
 
     @classmethod
     def of(cls, meta_batch_size: int, classes: Sequence[ClassSpeed]) -> Self:
-        """Choose by measurements; one at least."""
+        """Choose the job size from one or more measurements."""
         size = choose_episodes_per_job(
             meta_batch_size,
             episode_s=max(speed.episode_s for speed in classes),
@@ -108,7 +108,7 @@ class Calibration:
 
     @classmethod
     def choose(cls, meta_batch_size: int, trials: Sequence[Trial], *, n_steps: int) -> Self:
-        """Choose the trial by which ``n_steps`` outer steps take the least time; one at least."""
+        """Choose the trial (of one or more) with the least estimated time for ``n_steps`` steps."""
         best = min(trials, key=lambda trial: trial.run_s(meta_batch_size, n_steps))
         return cls(
             best.episodes_per_job,
@@ -121,15 +121,15 @@ class Calibration:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Read what ``to_json`` wrote.
+        """Rebuild a calibration from ``to_json``.
 
         Raises:
-            ConfigError: it is something else.
+            ConfigError: the values are not a calibration.
         """
         return parse_record(cls, values, where="the run's calibration", error=ConfigError)
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain JSON values, for the runs.calibration column."""
+        """Return plain JSON values for the runs.calibration column."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -138,7 +138,7 @@ class Calibration:
 
     @property
     def reason(self) -> str:
-        """Say how episodes are executed, and what was measured; "" where it was given."""
+        """Describe the chosen execution and its measurements; "" if the configuration sets it."""
         tried = ", ".join(
             f"{trial.execution} {1e3 * trial.step_s(self.meta_batch_size):.3g} ms a step"
             for trial in self.trials
@@ -149,15 +149,14 @@ class Calibration:
 def choose_episodes_per_job(meta_batch_size: int, *, episode_s: float, processes: int) -> int:
     """Choose how many episodes make a job.
 
-    A job is worth ``TARGET_S``, unless processes would then go without one. Between that and twice
-    that, the size wins by which the busiest process has the fewest episodes; then the one that
-    leaves the smallest rest; then the smaller one.
+    A job takes at least ``TARGET_S``, unless some processes would then get no job. Among sizes from
+    that minimum to twice it, the choice gives the busiest process the fewest episodes; ties go to
+    the smallest remainder, then to the smaller size.
 
     Args:
         meta_batch_size: episodes of an outer step, >= 1.
-        episode_s: seconds of an episode; where there are several classes of devices, on the
-            slowest, for any job may come to be computed there.
-        processes: jobs that are computed at a time, >= 1.
+        episode_s: seconds per episode, on the slowest device class, because any job may run there.
+        processes: jobs computed at a time, >= 1.
     """
     wanted = math.ceil(TARGET_S / max(episode_s, 1e-9))
     sizes = range(1, meta_batch_size + 1)

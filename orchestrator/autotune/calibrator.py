@@ -1,4 +1,4 @@
-"""Measuring how long episodes take, on those who will compute them."""
+"""Measures how long episodes take on the workers that will compute them."""
 
 import math
 import statistics
@@ -14,28 +14,29 @@ _REPEATS: Final = 3
 _LEAST_JOBS: Final = 4
 _JOBS_EACH: Final = 2
 _ENOUGH_S: Final = 2.0
-"""Measured for so long, it is not repeated: what is slow varies little, and somebody waits."""
+"""Do not repeat a longer measurement: slow jobs vary little, and the user waits."""
 
 
 def measure(
     dispatcher: Dispatcher, request: StepRequest, *, device: str, size: int | None = None
 ) -> ClassSpeed:
-    """Measure the workers that ``dispatcher`` reaches; waits for some, as a run does.
+    """Measure the workers that ``dispatcher`` reaches; like a run, wait until there are some.
 
-    A first round of single episodes has them open data and model; then a few rounds of jobs of
-    about the right length, on all processes at once, for they share caches and memory. All of it
-    takes about as long as four outer steps at most. Leaves the dispatcher's size of jobs changed.
+    In a first round of single episodes, workers open data and model. A few rounds follow with jobs
+    of about the right length, on all processes at once, because they share caches and memory. The
+    measurement takes at most about as long as four outer steps. It changes the dispatcher's job
+    size.
 
     Args:
-        dispatcher: of one class of devices.
+        dispatcher: dispatcher of one device class.
         request: the step.
-        device: what to call the class.
-        size: episodes in a job, where that is given; more than those of a step are computed then,
-            if it takes that to have all processes at work.
+        device: name of the device class.
+        size: episodes in a job, if given. The measurement then computes more episodes than a step
+            has if this is necessary to keep all processes busy.
 
     Raises:
         NumericsError: a loss or gradient is not finite.
-        FleetError: the fleet cannot do it.
+        FleetError: the fleet cannot compute the jobs.
     """
     began_s = time.monotonic()
     warm = _round(dispatcher, request, index=0, size=1)
@@ -68,7 +69,7 @@ def measure(
 def _round(
     dispatcher: Dispatcher, request: StepRequest, *, index: int, size: int
 ) -> list[JobFacts]:
-    """Have some jobs of ``size`` episodes computed; a shorter last one is left out."""
+    """Compute some jobs of exactly ``size`` episodes."""
     n_jobs = max(_LEAST_JOBS, _JOBS_EACH * dispatcher.processes_alive)
     n_jobs = max(1, min(n_jobs, request.n_episodes // size))
     dispatcher.set_episodes_per_job(size)

@@ -1,4 +1,4 @@
-"""What a run needs before its next step: measurements where it asks for them, and programs."""
+"""Prepares a run's next step: measures settings left at "auto", and compiles programs."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ class Preparation:
     """Prepares one run.
 
     Attributes:
-        context: of the run.
-        dispatcher: the run's own.
+        context: context of the run.
+        dispatcher: dispatcher of the run.
     """
 
     context: RunContext
@@ -39,17 +39,17 @@ class Preparation:
         recorder: Recorder,
         known: Mapping[str, Any] | None = None,
     ) -> Mapping[str, Any] | None:
-        """Measure what the configuration leaves open, and record it; None when nothing is open.
+        """Measure and record the settings left at "auto"; return None if there are none.
 
-        Race prevented: what was measured counts when it stands in the run's row, under our epoch;
-        so whoever takes the run over goes on with the same, or nobody has begun with any.
+        Race prevented: measurements count only once they are in the run's row, under our epoch. A
+        process that takes the run over uses the same ones; if the row has none, no step was begun.
 
         Args:
-            config: of the run, with what is recorded already.
-            workload: of the run.
-            start: where the run stands.
-            recorder: of the run.
-            known: what the run's checkpoint says was measured; it is recorded again.
+            config: configuration of the run, with recorded choices applied.
+            workload: workload of the run.
+            start: checkpoint from which the run continues.
+            recorder: recorder of the run.
+            known: calibration in the run's checkpoint, if any; it is recorded again.
         """
         open_keys = [key for key in _MEASURABLE if getattr(config.engine, key) == "auto"]
         if not open_keys:
@@ -87,7 +87,7 @@ class Preparation:
     def warm_up(
         self, config: ExperimentConfig, workload: Workload, start: Checkpoint, spec: WorkloadSpec
     ) -> None:
-        """Have compiled what the run will need, where it asks for that."""
+        """Compile the programs that the run needs, if its execution is compiled."""
         if not spec.execution.is_compiled:
             return
         steps = steps_to_compile(

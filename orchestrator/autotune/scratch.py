@@ -1,4 +1,4 @@
-"""An engine for work beside a run's own, which leaves nothing in Redis behind it."""
+"""An engine for work outside a run's own steps, which leaves nothing in Redis."""
 
 import logging
 import uuid
@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 def open_scratch(
     context: RunContext, config: ExperimentConfig, *, stream: str
 ) -> Iterator[Dispatcher]:
-    """Open an engine under a name of its own: nobody can contend for it.
+    """Open an engine under a unique name, so that no other process contends for it.
 
     Args:
-        context: of the run that it works for.
+        context: context of the run that it works for.
         config: the experiment.
-        stream: the one stream it is used for.
+        stream: the only stream that it is used for.
     """
     name = f"{context.run}-{stream}-{uuid.uuid4().hex[:8]}"
     epochs: list[int] = []
@@ -45,7 +45,7 @@ def open_scratch(
 
 
 def _forget(url: str, keys: RunKeys, stream: str, epochs: Sequence[int]) -> None:
-    """Delete what outlives a step; without the epoch, whatever comes late is dropped as stale."""
+    """Delete keys that outlive a step; without the epoch, late results are dropped as stale."""
     try:
         with redis_errors(url), connect(url) as client:
             closed = [keys.closed(stream, epoch=epoch) for epoch in epochs]

@@ -1,4 +1,4 @@
-"""Which ways to execute episodes are tried when a run begins, and in what order."""
+"""Tries ways to execute episodes when a run begins, and chooses one."""
 
 import math
 from collections.abc import Callable
@@ -16,27 +16,27 @@ from metafleet.params import MetaState
 from metafleet.workload import Workload
 
 Measure = Callable[[StepRequest, int | None], tuple[ClassSpeed, ...]]
-"""Measure a request in jobs of a size, or find the size as well: a speed for each class."""
+"""Measures a request in jobs of a given size, or chooses the size; one speed per class."""
 
 _COMPILING_S: Final = 10.0
 _OPERATION_S: Final = 0.06
-"""What compiling costs at about one undisturbed core: 20 s for 370 operations."""
+"""Compile time per operation on about one idle core: 20 s for 370 operations."""
 
 _SHARE: Final = 0.25
-"""How much of what a run takes otherwise may be spent on trying to compile."""
+"""Maximum compile time as a share of the run's time without compilation."""
 
 
 class Trials:
-    """Measures what the configuration leaves open, and chooses.
+    """Measures the settings left at "auto", and chooses their values.
 
-    ``constant_memory`` is never among what is tried by itself: it saves memory and not time.
+    "auto" never tries ``constant_memory``, which saves memory but no time.
 
     Args:
         config: the experiment.
-        workload: its work, executed by autograd.
-        state: what training begins with.
-        n_steps: outer steps ahead.
-        notify: told what is left out, and why.
+        workload: the experiment's workload, executed by autograd.
+        state: the state from which training begins.
+        n_steps: number of outer steps ahead.
+        notify: receives a notice about each skipped execution, with the reason.
     """
 
     def __init__(
@@ -55,9 +55,10 @@ class Trials:
         self._given_size = None if size == "auto" else size
 
     def request(self, name: StrategyName, size: int) -> StepRequest:
-        """Describe the first outer step, whose episodes come up anyway, executed by ``name``.
+        """Return a request for the first outer step, executed by ``name``.
 
-        What fails here, for want of data or by a loss that is not finite, would fail there.
+        The run computes these episodes anyway, so an error here, e.g. from missing data or a loss
+        that is not finite, would also occur in the run.
         """
         strategy = Strategy(name, self._config.engine.precision)
         if strategy.is_mapped:
@@ -78,7 +79,7 @@ class Trials:
 
         Raises:
             NumericsError: a loss or gradient is not finite.
-            FleetError: the fleet cannot do it.
+            FleetError: the fleet cannot compute the jobs.
         """
         asked = self._config.engine.execution
         if asked in ("autograd", "constant_memory"):
@@ -110,7 +111,7 @@ class Trials:
         return Trial("autograd", size, classes)
 
     def _try_mapped(self, name: StrategyName, processes: int, measure: Measure) -> Trial:
-        """Measure jobs as large as they can be while every process has one."""
+        """Measure jobs of the largest size that leaves a job for every process."""
         size = self._given_size
         if size is None:
             size = math.ceil(self._meta_batch_size / min(processes, self._meta_batch_size))
@@ -134,9 +135,9 @@ class Trials:
         return True
 
     def _pays_to_compile(self, tried: list[Trial]) -> bool:
-        """Tell whether compiling would be a small part of the fastest run there is without.
+        """Return whether compiling takes a small share of the fastest uncompiled run.
 
-        Where mapping does not pay, the time is in large operations, which no compiler makes faster.
+        If mapping is not faster, large operations dominate, which compiling does not accelerate.
         """
         fastest = min(tried, key=lambda trial: trial.step_s(self._meta_batch_size))
         budget_s = _SHARE * self._n_steps * fastest.step_s(self._meta_batch_size)

@@ -1,4 +1,4 @@
-"""Having a run's programs compiled before its first step, where nobody's deadline runs."""
+"""Compiles a run's programs before its first step, outside the deadlines of its jobs."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -16,10 +16,10 @@ from metafleet.workload import WorkloadSpec
 
 STREAM: Final = "warm-up"
 LONGEST_COMPILING_S: Final = 3600.0
-"""How long a job may take at least, where it compiles first."""
+"""Minimum deadline of a job that compiles first."""
 
 _JOBS_EACH: Final = 2
-"""Jobs for each worker process, so that most of them get one and load what is there by then."""
+"""Jobs per worker process, so that most processes get one and load the compiled program."""
 
 
 def steps_to_compile(learner: Learner, *, first: int, last: int) -> list[int]:
@@ -48,15 +48,15 @@ def warm_up_fleet(
     spec: WorkloadSpec,
     steps: Sequence[int],
 ) -> None:
-    """Have the fleet compile, under a name of its own and on no account of the run.
+    """Compile on the fleet, under a separate name and without rows in the run's record.
 
-    One job first, since those beside it would only wait for its compiler; then some for everybody.
+    Send one job first, because others would only wait for its compiler; then some for all workers.
 
     Args:
-        context: of the run.
+        context: context of the run.
         config: the experiment.
-        state: what it begins with.
-        spec: its work.
+        state: the initial state.
+        spec: the experiment's workload.
         steps: outer steps whose computations differ.
     """
     patient = config.engine.model_copy(
@@ -80,7 +80,7 @@ def warm_up_fleet(
 def _compute(dispatcher: Dispatcher, request: StepRequest) -> None:
     try:
         dispatcher.run_step(request)
-    except NumericsError:  # it is compiled; whether the run comes to this, it says itself
+    except NumericsError:  # the program is compiled; if the run gets this error too, it reports it
         return
 
 

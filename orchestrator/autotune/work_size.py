@@ -1,4 +1,4 @@
-"""How a run's episodes are executed, and how many make a job: given, recorded, or measured now."""
+"""Determines a run's execution and job size: configured, recorded, or measured now."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -25,14 +25,14 @@ from metafleet.orchestrator.engine.step import Dispatcher, StepRequest
 
 
 def settled(config: ExperimentConfig, run: RunRecord) -> ExperimentConfig:
-    """Put what was recorded with the run in place of "auto", if anything is yet."""
+    """Replace "auto" by the values recorded with the run, if there are any."""
     if run.calibration is None:
         return config
     return settled_by(config, Calibration.from_json(run.calibration))
 
 
 def settled_by(config: ExperimentConfig, chosen: Calibration) -> ExperimentConfig:
-    """Put what was chosen in place of "auto"."""
+    """Replace "auto" by the chosen values."""
     if config.engine.episodes_per_job == "auto":
         config = config.with_episodes_per_job(chosen.episodes_per_job)
     if config.engine.execution == "auto" and chosen.execution:
@@ -43,12 +43,12 @@ def settled_by(config: ExperimentConfig, chosen: Calibration) -> ExperimentConfi
 def calibrate_fleet(
     context: RunContext, config: ExperimentConfig, *, trials: Trials
 ) -> Calibration:
-    """Measure the fleet's workers, under a name of its own and on no account of the run.
+    """Measure the fleet's workers, under a separate name and without rows in the run's record.
 
-    Each class of devices is measured by itself: those that are there when it begins.
+    Measure each device class that has workers at the start, one class at a time.
 
     Args:
-        context: of the run.
+        context: context of the run.
         config: the experiment.
         trials: what to measure.
     """
@@ -58,7 +58,7 @@ def calibrate_fleet(
             "job_deadline_s": max(config.engine.job_deadline_s, LONGEST_COMPILING_S),
             "step_deadline_s": max(config.engine.step_deadline_s, LONGEST_COMPILING_S),
         }
-    )  # nothing is made of what is computed
+    )  # the results are not used
 
     def scratch(device: str) -> AbstractContextManager[Dispatcher]:
         engine = relaxed.model_copy(update={"device": device})
@@ -69,7 +69,7 @@ def calibrate_fleet(
     if len(devices) > 1:
         with scratch(config.engine.device) as dispatcher:
             waiting = replace(trials.request("autograd", 0), n_episodes=1)
-            dispatcher.run_step(waiting)  # until anybody is there
+            dispatcher.run_step(waiting)  # wait until there is a worker
         devices = _staffed(context.settings, devices)
 
     def measured(request: StepRequest, size: int | None) -> tuple[ClassSpeed, ...]:
@@ -83,7 +83,7 @@ def calibrate_fleet(
 
 
 def _staffed(settings: Settings, devices: Sequence[str]) -> tuple[str, ...]:
-    """Choose the classes that have workers; all of them, if the last worker has just left."""
+    """Return the classes that have workers, or all if the last worker has just left."""
     url = require_broker_url(settings)
     with redis_errors(url), connect(url) as client:
         staffed = [

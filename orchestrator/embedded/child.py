@@ -1,4 +1,4 @@
-"""One supervised process: started in its own session, restarted with backoff, killed whole."""
+"""One supervised process: own session, restarts with backoff, killed with its whole group."""
 
 import ctypes
 import os
@@ -18,13 +18,13 @@ _STEADY_AFTER_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """What to run.
+    """A process to run.
 
     Attributes:
-        label: its name in messages and of its log file.
-        argv: the command; never holds a secret, because anyone may list processes.
+        label: name of the process in messages and of its log file.
+        argv: the command; must not contain secrets, because every user can list processes.
         environment: the process's whole environment.
-        log_path: receives its output; None for that of this process.
+        log_path: file for its output; None: the output of this process.
         folder: its working directory.
         stdin: bytes written to its standard input, which is then closed.
     """
@@ -47,15 +47,15 @@ class Child:
         self._deaths = 0
         self._due_at: float | None = None
         self.last_status: int | None = None
-        """How the process ended the last time; negative: the signal."""
+        """Exit status of the last process; negative: the signal that killed it."""
 
     @property
     def pid(self) -> int | None:
-        """The process's id; None while it is down."""
+        """The process id; None while the process is down."""
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Start the process; its log goes on where the last one ended."""
+        """Start the process; append to its log."""
         with ExitStack() as stack:
             path = self.spec.log_path
             log = stack.enter_context(path.open("ab")) if path is not None else None
@@ -74,12 +74,12 @@ class Child:
         self._started_at = time.monotonic()
         self._due_at = None
         if self._process.stdin is not None:
-            with suppress(BrokenPipeError):  # it died at once: ``tick`` will say so
+            with suppress(BrokenPipeError):  # it died at once; ``tick`` reports it
                 self._process.stdin.write(self.spec.stdin)
                 self._process.stdin.close()
 
     def tick(self) -> str | None:
-        """Notice a death and start again when it is due; returns what a person should know."""
+        """Detect a death, and restart when due; return a notice for users, if any."""
         now = time.monotonic()
         if self._process is None:
             if self._due_at is not None and now >= self._due_at:
@@ -100,22 +100,22 @@ class Child:
         )
 
     def terminate(self) -> None:
-        """Ask the process to stop, and start it no more."""
+        """Send SIGTERM to the process group, and do not restart it."""
         self._due_at = None
         self._signal_group(signal.SIGTERM)
 
     def ask_to_stop(self) -> None:
-        """Ask the process alone to stop, who tells its children; start it no more."""
+        """Send SIGTERM to the process alone, which stops its children; do not restart it."""
         self._due_at = None
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
 
     def wait(self) -> int | None:
-        """Wait for the end; returns the exit status, None where nothing runs."""
+        """Wait for the process to end; return its exit status, or None if none runs."""
         return self._process.wait() if self._process is not None else None
 
     def wait_or_kill(self, deadline: float) -> None:
-        """Wait until ``deadline`` (monotonic seconds), then kill whatever is left of its group."""
+        """Wait until ``deadline`` (monotonic seconds), then kill the rest of its group."""
         if self._process is None:
             return
         with suppress(subprocess.TimeoutExpired):
@@ -131,7 +131,7 @@ class Child:
 
 
 def describe_exit(status: int) -> str:
-    """Say how a process ended: its exit status, or the signal's name."""
+    """Describe how a process ended: its exit status, or the signal's name."""
     if status >= 0:
         return f"exit status {status}"
     with suppress(ValueError):
@@ -140,9 +140,9 @@ def describe_exit(status: int) -> str:
 
 
 def die_with_parent(parent: int) -> Callable[[], None] | None:
-    """Give what a child of ``parent`` does first, so that it dies with it; None where it cannot.
+    """Return a function that makes a child die with ``parent``; None where this is impossible.
 
-    For ``preexec_fn`` of a process with one thread.
+    For ``preexec_fn`` in a process with one thread.
     """
     if sys.platform != "linux":
         return None

@@ -12,13 +12,13 @@ from metafleet.orchestrator.embedded.server_binary import ServerBinary
 
 HOST = "127.0.0.1"
 IMPORT_ROOT = Path(metafleet.__file__).parent.parent
-"""Where metafleet is imported from. Children start here, so that no folder of the user's that is
-called ``metafleet`` can take its place."""
+"""The folder from which metafleet is imported. Children start here, so that no folder of the user
+named ``metafleet`` can shadow it."""
 
 
 @dataclass(frozen=True, slots=True)
 class StackSecrets:
-    """What only this stack's processes may know."""
+    """Secrets of this stack's processes."""
 
     password: str = field(repr=False)
     signing_key: str = field(repr=False)
@@ -41,7 +41,7 @@ def stack_settings(settings: Settings, port: int, secrets: StackSecrets) -> Sett
 def server_spec(
     binary: ServerBinary, settings: Settings, *, port: int, password: str, logs_dir: Path
 ) -> ChildSpec:
-    """Describe the server; its configuration, with the password, goes in by standard input."""
+    """Describe the server; it reads its configuration, with the password, from standard input."""
     configuration = "\n".join(
         (
             f"bind {HOST}",
@@ -49,7 +49,7 @@ def server_spec(
             f"requirepass {password}",
             "protected-mode yes",
             "daemonize no",
-            'save ""',  # the ledger survives an empty server; a dump would only grow stale
+            'save ""',  # the ledger survives an empty server; a dump would become stale
             "appendonly no",
             "maxmemory-policy noeviction",
             "",
@@ -66,7 +66,7 @@ def server_spec(
 
 
 def worker_spec(index: int, settings: Settings, logs_dir: Path) -> ChildSpec:
-    """Describe one CPU worker: a process with the ``solo`` pool, torch imported once."""
+    """Describe one CPU worker: a process with the ``solo`` pool, which imports torch once."""
     name = f"cpu{index}"
     # a machine with a GPU must not turn the workers of a laptop's CPU queue into GPU workers
     cpu_settings = replace(settings, device="cpu")
@@ -82,9 +82,9 @@ def worker_spec(index: int, settings: Settings, logs_dir: Path) -> ChildSpec:
 def lone_worker_spec(
     settings: Settings, *, name: str | None, concurrency: int | None, pool: str | None, folder: Path
 ) -> ChildSpec:
-    """Describe a worker that writes to this terminal; what is None is chosen by its device.
+    """Describe a worker that writes to this terminal; its device decides options that are None.
 
-    Packages of the user in ``folder`` are found after all others, so that none is hidden by them.
+    The worker searches ``folder`` for the user's packages last, so that they shadow no others.
     """
     chosen = {"--name": name, "--concurrency": concurrency, "--pool": pool}
     given = [word for option, value in chosen.items() if value for word in (option, str(value))]
@@ -98,7 +98,7 @@ def lone_worker_spec(
 
 
 def _away_from(folder: Path, environment: dict[str, str]) -> dict[str, str]:
-    """Keep what PYTHONPATH says about ``folder`` true for a process that starts elsewhere."""
+    """Resolve relative PYTHONPATH entries against ``folder``: the process starts elsewhere."""
     if not (path := environment.get("PYTHONPATH")):
         return environment
     entries = [str(folder / entry) for entry in path.split(os.pathsep)]
@@ -108,7 +108,7 @@ def _away_from(folder: Path, environment: dict[str, str]) -> dict[str, str]:
 def flower_spec(
     settings: Settings, *, port: int, secrets: StackSecrets, logs_dir: Path
 ) -> ChildSpec:
-    """Describe Flower: read-only, on this machine alone, its password in the environment."""
+    """Describe Flower: read-only, on this machine only, with its password in the environment."""
     argv = (
         sys.executable,
         "-m",

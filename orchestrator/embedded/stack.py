@@ -1,4 +1,4 @@
-"""The owner's side of an embedded stack: start it, hear of it, stop it."""
+"""The owner's side of an embedded stack: starts it, receives its events, stops it."""
 
 import json
 import subprocess
@@ -23,13 +23,13 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class StackOrder:
-    """What stack to start.
+    """The order for a stack.
 
     Attributes:
         n_workers: CPU worker processes, >= 0.
-        logs_dir: receives one log for each process.
+        logs_dir: folder for one log per process.
         is_public: write the stack file, so that other terminals find the stack.
-        flower: run Flower too.
+        flower: also run Flower.
     """
 
     n_workers: int
@@ -39,13 +39,12 @@ class StackOrder:
 
 
 class EmbeddedStack:
-    """A running stack; a context manager that leaves no process behind.
+    """A running stack: a context manager that leaves no process behind.
 
     Args:
         settings: where home and data are.
         order: what to start.
-        notify: told what a person should know, such as a worker that died; called from another
-            thread.
+        notify: receives notices for users, e.g. that a worker died; called from another thread.
 
     Attributes:
         was_told_to_stop: whether a signal to the supervisor ended the stack.
@@ -66,7 +65,7 @@ class EmbeddedStack:
 
     @property
     def settings(self) -> Settings:
-        """The settings that lead to this stack."""
+        """Settings with the addresses and key of this stack."""
         return replace(
             self._base,
             broker_url=self._ready["broker_url"],
@@ -117,12 +116,12 @@ class EmbeddedStack:
                 stderr=log,
                 env=child_environment(self._base),
                 cwd=IMPORT_ROOT,
-                start_new_session=True,  # Ctrl-C is for the owner, who then stops the stack
+                start_new_session=True,  # Ctrl-C goes to the owner, which then stops the stack
             )
         self._reader = threading.Thread(target=self._read_events, daemon=True, name="stack-events")
         self._reader.start()
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it ended already: the reader knows
+        with suppress(BrokenPipeError):  # it has already ended; the reader notices
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
         self._settled.wait()
@@ -148,7 +147,7 @@ class EmbeddedStack:
         self._settled.set()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the supervisor's end; True when it came."""
+        """Wait for the supervisor to end; return whether it has."""
         return self._ended.wait(timeout_s)
 
     def _stop(self) -> None:
@@ -161,7 +160,7 @@ class EmbeddedStack:
         try:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_STOP_WITHIN_S)
-        finally:  # out of patience, the owner's or ours; on Linux its children die with it
+        finally:  # timed out or interrupted again; on Linux its children die with it
             process.kill()
             process.wait()
             if self._reader is not None:

@@ -16,12 +16,12 @@ SUPERVISOR_MODULE = "metafleet.orchestrator.embedded.supervisor"
 
 
 def write_stack_file(path: Path, stack: Mapping[str, Any]) -> None:
-    """Write the file whole, readable by its owner alone, and never over another one.
+    """Write the file atomically, readable only by its owner; never replace an existing one.
 
     Raises:
-        ConfigError: there is a stack file already.
+        ConfigError: there is already a stack file.
     """
-    # mkstemp makes the file with mode 0600
+    # mkstemp creates the file with mode 0600
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".stack-")
     try:
         with os.fdopen(handle, "w") as file:
@@ -34,10 +34,10 @@ def write_stack_file(path: Path, stack: Mapping[str, Any]) -> None:
 
 
 def require_no_stack(path: Path) -> None:
-    """Refuse to start a second stack over a living one.
+    """Refuse to start a second stack.
 
     Raises:
-        ConfigError: a stack runs already.
+        ConfigError: a stack is already running.
     """
     stack = read_stack(path)
     if stack is not None:
@@ -45,7 +45,7 @@ def require_no_stack(path: Path) -> None:
 
 
 def read_stack(path: Path) -> dict[str, Any] | None:
-    """Read the stack file; None when it is missing or damaged (Settings.load names the latter)."""
+    """Read the stack file; None if missing or damaged (Settings.load reports the latter)."""
     try:
         stack = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -54,14 +54,14 @@ def read_stack(path: Path) -> dict[str, Any] | None:
 
 
 def is_alive(stack: Mapping[str, Any]) -> bool:
-    """Claim that the stack's supervisor runs; on another host nobody can tell, so it does."""
+    """Return whether the stack's supervisor runs; assume so if it is on another host."""
     pid = stack.get("pid")
     if stack.get("host") != socket.gethostname():
         return True
     if not isinstance(pid, int):
         return False
     try:
-        # a process id is used again sooner or later, so the command line has to fit too
+        # process ids are reused, so check the command line too
         return SUPERVISOR_MODULE in psutil.Process(pid).cmdline()
     except psutil.AccessDenied:
         return True
@@ -70,7 +70,7 @@ def is_alive(stack: Mapping[str, Any]) -> bool:
 
 
 def discard_stale_stack(path: Path, notify: Callable[[str], None]) -> None:
-    """Delete the stack file of a supervisor that is gone, and say so."""
+    """Delete the stack file of a supervisor that no longer runs, and notify the user."""
     stack = read_stack(path)
     if stack is not None and not is_alive(stack):
         path.unlink(missing_ok=True)

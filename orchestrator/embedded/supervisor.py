@@ -1,8 +1,8 @@
-"""The process that owns a stack: starts it, restarts what dies, stops it whole.
+"""The process that owns a stack: starts its processes, restarts dead ones, stops them all.
 
 Run as ``python -m metafleet.orchestrator.embedded.supervisor``. The first line of standard input is
-the order, as JSON; then it stays silent, and its end means stop. Standard output carries one JSON
-event a line.
+the order, as JSON; nothing follows, and end of file means stop. Standard output carries one JSON
+event per line.
 """
 
 import json
@@ -36,15 +36,15 @@ _PORT_ATTEMPTS = 5
 
 
 class OwnerGoneError(Exception):
-    """Nobody reads the events any more."""
+    """The owner no longer reads the events."""
 
 
 class Supervisor:
     """One stack's processes.
 
     Args:
-        settings: where home and data are; broker and key are replaced by the stack's own.
-        order: n_workers, logs_dir, stack_file (None: keep it private) and flower.
+        settings: where home and data are; the stack's own broker and key replace the given ones.
+        order: n_workers, logs_dir, stack_file (None: keep the stack private) and flower.
     """
 
     def __init__(self, settings: Settings, order: Mapping[str, Any]) -> None:
@@ -61,7 +61,7 @@ class Supervisor:
         self._is_stopping = False
 
     def run(self) -> None:
-        """Start, watch until told to stop, and stop whatever happens."""
+        """Start the stack, supervise it until asked to stop, and stop it in any case."""
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, self._on_signal)
         try:
@@ -69,7 +69,7 @@ class Supervisor:
             while not self._is_stopping and not _input_ended(_TICK_S):
                 self._tick()
         except OwnerGoneError:
-            pass  # stopping is all that is left to do
+            pass  # only stopping is left to do
         except MetafleetError as error:
             _emit_last({"event": "failed", "text": str(error)})
         finally:
@@ -103,7 +103,7 @@ class Supervisor:
 
     def _start_server(self) -> Settings:
         binary = find_server()
-        for _ in range(_PORT_ATTEMPTS):  # somebody may take a free port before the server does
+        for _ in range(_PORT_ATTEMPTS):  # another process may take the free port first
             port = _free_port()
             settings = commands.stack_settings(self._base, port, self._secrets)
             spec = commands.server_spec(
@@ -167,7 +167,7 @@ class Supervisor:
     def _stop(self) -> None:
         if self._stack_file is not None and self._owns_stack_file:
             self._stack_file.unlink(missing_ok=True)
-        # the server goes last: workers say good-bye through it
+        # the server stops last: workers sign off through it
         for children, grace_s in (
             (self._clients, _WORKER_GRACE_S),
             ([self._server] if self._server else [], _SERVER_GRACE_S),
@@ -181,7 +181,7 @@ class Supervisor:
 
 
 def _sweep_heartbeats(folder: Path) -> None:
-    """Delete the heartbeat files of this host's workers that were killed: NAME@HOST-PID."""
+    """Delete the heartbeat files, NAME@HOST-PID, of killed workers of this host."""
     for path in folder.glob(f"*@{socket.gethostname()}-*"):
         pid = path.name.rpartition("-")[2]
         if pid.isdecimal() and not psutil.pid_exists(int(pid)):
@@ -197,7 +197,7 @@ def _free_port() -> int:
 
 
 def _input_ended(timeout_s: float) -> bool:
-    """Wait for the owner to close its end; what it writes after the order means nothing."""
+    """Return whether the owner has closed its end; ignore what it writes after the order."""
     readable, _, _ = select.select([sys.stdin.fileno()], [], [], timeout_s)
     return bool(readable) and not os.read(sys.stdin.fileno(), 4096)
 
@@ -213,13 +213,13 @@ def _emit_last(event: Mapping[str, Any]) -> None:
     try:
         _emit(event)
     except OwnerGoneError:
-        return  # it will not be missed
+        return  # no reader is left
 
 
 def _read_order() -> dict[str, Any]:
     line = b""
     while not line.endswith(b"\n"):
-        byte = os.read(sys.stdin.fileno(), 1)  # unbuffered: select must see what follows
+        byte = os.read(sys.stdin.fileno(), 1)  # unbuffered, so that select sees what follows
         if not byte:
             raise SystemExit("the supervisor reads its order from standard input; use `up`")
         line += byte
@@ -228,7 +228,7 @@ def _read_order() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read the order and run it."""
+    """Read the order and execute it."""
     Supervisor(Settings.load(), _read_order()).run()
 
 

@@ -1,1 +1,1 @@
-"""Rows on their way to the database, and where they wait while it is away."""
+"""Writes a run's rows to the database, and keeps them in a file while it is away."""

@@ -1,4 +1,4 @@
-"""The run of a recorder in the database: its epoch, and its rows while it is at that epoch."""
+"""The run of a recorder in the database: raises its epoch and writes rows under it."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,14 +20,14 @@ class HeldRun:
     """A run that this orchestrator holds by its fencing epoch. Thread-safe.
 
     Args:
-        database: open.
-        run: the run, as it was read before its epoch was raised.
-        epoch: the fencing epoch this orchestrator holds.
-        owner: who executes the run, as the database has it; "" for no one.
+        database: an open database.
+        run: the run, as read before its epoch was raised.
+        epoch: the fencing epoch that this orchestrator holds.
+        owner: the run's owner in the database; "" if it has none.
         lock: guards ``run`` and ``epoch``.
 
     Attributes:
-        writing: held while rows are written or the epoch is raised; taken before ``lock``.
+        writing: lock held while rows are written or the epoch is raised; acquire before ``lock``.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class HeldRun:
         return self._epoch
 
     def lost_row(self) -> EpochRow:
-        """Return the run itself as a row, for a database that has lost it."""
+        """Return the run itself as a row, to restore it in a database that has lost it."""
         return EpochRow(self._epoch, LostRun(run=replace(self._run, epoch=self._epoch)))
 
     def raise_epoch(self, beyond: int, *, check: Callable[[], None]) -> int:
-        """Begin an epoch greater than ``beyond``, and return it; ``check`` may still refuse it."""
+        """Begin and return an epoch greater than ``beyond``; ``check`` may raise to refuse it."""
         with self.writing:
             self._hear_of_epoch()
             with self._database.session() as session:
@@ -72,7 +72,7 @@ class HeldRun:
         return epoch
 
     def keep_calibration(self, calibration: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Write what was measured unless something is written; return what is written."""
+        """Store ``calibration`` unless one is stored; return the stored one."""
         with self.writing, self._database.session() as session:
             runs = self._runs_in(session)
             runs.hold(self._run.id, epoch=self._epoch)
@@ -82,15 +82,15 @@ class HeldRun:
         return kept
 
     def is_current(self) -> bool:
-        """Return whether the database knows of no later epoch."""
-        with self.writing:  # an epoch that we are raising ourselves is not another's
+        """Return whether the database has no later epoch."""
+        with self.writing:  # do not mistake an epoch that we are raising for another's
             self._hear_of_epoch()
             with self._database.session(read_only=True) as session:
                 found = RunRepository(session).find(self._run.uid)
                 return found is None or found.epoch <= self._epoch
 
     def write(self, items: Sequence[EpochRow]) -> None:
-        """Write rows in one transaction; the caller holds ``writing``. Raises as ``write_rows``."""
+        """Write rows in one transaction; the caller holds ``writing``. Raise as ``write_rows``."""
         self._hear_of_epoch()
         write_rows(
             self._database,
@@ -102,14 +102,14 @@ class HeldRun:
         )
 
     def move(self, session: Connection) -> RunRecord:
-        """Read the run from a database that is about to be lost; it is put back into the next."""
+        """Read the run from a database about to be lost, so that the next one gets it back."""
         found = RunRepository(session).find(self._run.uid)
         with self._lock:
             self._run, self._is_moved = found or self._run, True
         return self._run
 
     def _hear_of_epoch(self) -> None:
-        """Go on under an epoch that was raised, as asked, and whose answer was lost."""
+        """Adopt a requested epoch if it was raised but the answer was lost."""
         if (asked := self._asked_epoch) == self._epoch:
             return
         with self._database.session(read_only=True) as session:
@@ -119,7 +119,7 @@ class HeldRun:
             self._epoch = asked if is_raised else self._epoch
 
     def _runs_in(self, session: Connection) -> RunRepository:
-        """Return the runs, ours among them though the database may have been another until now."""
+        """Return the run repository; put our run back if the database has been replaced."""
         runs = RunRepository(session)
         if self._is_moved:
             runs.put_back(self._run)
@@ -127,20 +127,20 @@ class HeldRun:
 
 
 _GAP: Final = -1
-"""Epoch of rows that only fill gaps: they were in a database already, perhaps in a newer form."""
+"""Epoch of rows that only fill gaps: a database already had them, perhaps in newer form."""
 
 
 def keep_rows(session: Connection, run: RunRecord, file: SpillFile, *, batch_rows: int) -> int:
-    """Append the run and all its rows to ``file``; return how many rows it has.
+    """Append the run and all its rows to ``file``; return the number of rows.
 
     Raises:
-        DatabaseUnavailableError: the file cannot take them; the database is not to be let go of.
+        DatabaseUnavailableError: the file cannot take them; the caller must keep the database open.
     """
     rows: Iterator[EpochRow] = chain(
         [EpochRow(run.epoch, LostRun(run=run))],
         (EpochRow(_GAP, row) for rows in RUN_ROWS for row in rows(session).stream(run.id)),
     )
-    n_rows = -1  # the run itself is none
+    n_rows = -1  # do not count the run itself
     try:
         while items := list(islice(rows, batch_rows)):
             file.append(items)
@@ -154,7 +154,7 @@ def keep_rows(session: Connection, run: RunRecord, file: SpillFile, *, batch_row
 
 
 def lost_text(url: str, run: RunRecord, reason: str) -> str:
-    """Say that the database at ``url`` knows nothing of a run any more, and what to do."""
+    """Return a message that the database at ``url`` has lost a run, and what to do."""
     return (
         f"database {url} lost run {run.id} while it ran: {reason}; restore it if there is a copy, "
         f"then `metafleet runs resume {run.uid}` puts the run back with what is kept, and goes on"

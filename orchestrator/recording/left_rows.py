@@ -1,4 +1,4 @@
-"""Rows that a run left in its spill file: its process or its database went away meanwhile."""
+"""Replays rows from the spill file of a run whose process ended or whose database was away."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +19,12 @@ _NAME = "rows.jsonl"
 
 
 def spill_path(settings: Settings, uid: str) -> Path:
-    """Name a run's spill file."""
+    """Return the path of a run's spill file."""
     return settings.runs_dir / uid / _NAME
 
 
 def find_left_rows(settings: Settings) -> list[str]:
-    """Return the uids of the runs that left rows."""
+    """Return the uids of the runs that have rows in spill files."""
     files = settings.runs_dir.glob(f"*/{_NAME}*")
     uids = sorted({path.parent.name for path in files})
     return [uid for uid in uids if not SpillFile(spill_path(settings, uid)).is_empty()]
@@ -33,9 +33,9 @@ def find_left_rows(settings: Settings) -> list[str]:
 def put_back_lost_runs(
     database: Database, settings: Settings, notify: Callable[[str], None]
 ) -> None:
-    """Write the runs that left rows, and that the database has lost since, with these rows.
+    """Restore runs that the database has lost, with the rows in their spill files.
 
-    What hinders it is told to ``notify``, as what was put back is.
+    ``notify`` receives each success and failure.
     """
     for uid in find_left_rows(settings):
         with database.session(read_only=True) as session:
@@ -56,7 +56,7 @@ def _put_back(
                 run_id = RunRepository(session).put_back(lost, may_renumber=True)
             n_rows = replay_spill(database, run_id, path)
     except Timeout:
-        return  # its process does so itself
+        return  # its own process does this
     except (MetafleetError, OSError) as error:
         notify(f"run {lost.uid} and its rows wait in {path}: {error}")
         return
@@ -70,9 +70,9 @@ def _put_back(
 def replay_left_rows(
     database: Database, settings: Settings, run: RunRecord, notify: Callable[[str], None]
 ) -> None:
-    """Write the rows a run left, unless a process of this host works on it and does so itself.
+    """Write a run's left rows, unless a process of this host is executing it and writes them.
 
-    What hinders it is told to ``notify``: a command that only reads must not fail by it.
+    ``notify`` receives errors: a command that only reads must not fail because of them.
     """
     path = spill_path(settings, run.uid)
     if SpillFile(path).is_empty():
@@ -87,13 +87,13 @@ def replay_left_rows(
 
 
 def replay_spill(database: Database, run_id: int, spill_path: Path) -> int:
-    """Write rows that a run left in its spill file; for a run that no process works on.
+    """Write the rows in the spill file of a run that no process is executing.
 
     Returns:
-        how many rows were in the file.
+        the number of rows in the file.
 
     Raises:
-        FencedError: somebody took the run over meanwhile.
+        FencedError: another process took the run over meanwhile.
         DatabaseError: the database is away or refuses; the file stays.
     """
     rows = OpenRows(SpillFile(spill_path))

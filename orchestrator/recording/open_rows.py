@@ -1,4 +1,4 @@
-"""The rows that are not in the database yet, oldest first: a batch, the spill file, a buffer."""
+"""Rows not yet in the database, oldest first: a batch, the spill file, a buffer."""
 
 import logging
 from collections import deque
@@ -12,16 +12,17 @@ logger = logging.getLogger(__name__)
 
 
 class OpenRows:
-    """Rows on their way. Not thread-safe, but for ``replay``: callers hold the recorder's lock.
+    """Queue of unwritten rows. Not thread-safe except ``replay``: callers hold the recorder's lock.
 
     Args:
-        file: takes what has to leave memory.
-        lost_run: gives the run itself, the first row of the file, so that the file suffices.
+        file: the spill file.
+        lost_run: returns the run itself, which becomes the first row of the file, so that the run
+            can be restored from the file alone.
 
     Attributes:
-        batch: the rows being written right now; older than all others.
-        file: where rows go that do not fit into memory or must survive a crash.
-        refusal: why the file took no rows at the last attempt; None when it did.
+        batch: the rows being written now, older than all others.
+        file: the spill file, for rows that do not fit in memory or must survive a crash.
+        refusal: the error of the last write to the file; None if it succeeded.
         n_added: rows added so far.
     """
 
@@ -34,7 +35,7 @@ class OpenRows:
         self.n_added = 0
 
     def require_room(self, run_id: int, database_url: str) -> None:
-        """Raise DatabaseError when rows are left that not even the file takes."""
+        """Raise DatabaseError if there are rows that even the file refused."""
         if self.n_in_memory and self.refusal is not None:
             raise DatabaseError(
                 f"{self.n_in_memory} rows of run {run_id} can be written neither to the database "
@@ -44,21 +45,21 @@ class OpenRows:
 
     @property
     def n_left(self) -> int:
-        """Rows added so far that are not in memory any more: in the database, or in the file."""
+        """Number of rows that have left memory, for the database or the file."""
         return self.n_added - self.n_in_memory
 
     @property
     def n_in_memory(self) -> int:
-        """Rows that a crash of this process would take along."""
+        """Number of rows that a crash of this process would lose."""
         return len(self._buffer) + (0 if self._batch_is_spilled else len(self.batch))
 
     @property
     def n_buffered(self) -> int:
-        """Rows that no batch has yet."""
+        """Number of rows that are not yet in a batch."""
         return len(self._buffer)
 
     def is_empty(self) -> bool:
-        """Claim that all rows are in the database."""
+        """Return whether all rows are in the database."""
         return not self.n_in_memory and self.file.is_empty()
 
     def add(self, items: Iterable[EpochRow]) -> None:
@@ -68,21 +69,21 @@ class OpenRows:
         self.n_added += len(self._buffer) - before
 
     def begin_batch(self, n_rows: int) -> None:
-        """Take the oldest ``n_rows`` of the buffer, or what there is, as the next batch."""
+        """Take up to ``n_rows`` of the oldest rows from the buffer as the next batch."""
         n_rows = min(n_rows, len(self._buffer))
         self.batch = [self._buffer.popleft() for _ in range(n_rows)]
 
     def end_batch(self) -> None:
-        """Forget the batch: it is in the database."""
+        """Clear the batch, which is now in the database."""
         self.batch, self._batch_is_spilled = [], False
 
     def drop_spilled_batch(self) -> None:
-        """Forget a batch that was not written when the file has it."""
+        """Clear an unwritten batch if it is in the file."""
         if self._batch_is_spilled:
             self.end_batch()
 
     def spill(self) -> None:
-        """Move all rows in memory to the file; where it refuses them they stay in memory."""
+        """Move all rows in memory to the file; if that fails, keep them in memory."""
         batch = [] if self._batch_is_spilled else self.batch
         is_first = self._lost_run is not None and self.file.is_empty()
         head = [self._lost_run()] if is_first and self._lost_run else []
@@ -98,7 +99,7 @@ class OpenRows:
         self._buffer.clear()
 
     def replay(self, write: Callable[[list[EpochRow]], None], *, batch_rows: int) -> int:
-        """Hand the file's rows to ``write`` in batches, then forget them; return how many."""
+        """Pass the file's rows to ``write`` in batches, then delete them; return their number."""
         if self.file.is_empty():
             return 0
         n_rows = 0

@@ -1,4 +1,4 @@
-"""The recorder: a thread that writes a run's rows while the training goes on."""
+"""The recorder: a thread that writes a run's rows during training."""
 
 import logging
 import threading
@@ -39,14 +39,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RecorderLimits:
-    """How much may wait, and for how long.
+    """Limits on waiting rows.
 
     Attributes:
         max_rows: rows in memory before they go to the spill file.
         batch_rows: rows in one transaction.
-        linger_s: how long a first row waits for company; what ``kill -9`` may cost.
-        first_retry_s, last_retry_s: pauses between attempts while the database is away; doubled
-            from the first to the last.
+        linger_s: seconds that a first row waits for more; ``kill -9`` may lose that much.
+        first_retry_s, last_retry_s: pauses in seconds between attempts while the database is away;
+            doubled from the first to the last.
     """
 
     max_rows: int = 10_000
@@ -57,22 +57,22 @@ class RecorderLimits:
 
 
 class Recorder:
-    """Writes rows of one run off the hot path: none is lost, none is there twice.
+    """Writes rows of one run off the hot path, without losing or duplicating any.
 
-    Rows wait in memory and are written in batches. While the database is away they go on waiting,
-    then go to the spill file, from where they are replayed in order when it is back, or by the
-    next recorder of the run. ``flush`` bounds what a crash can cost.
+    Rows wait in memory and are written in batches. While the database is away they stay in memory,
+    then move to the spill file. This recorder replays the file in order when the database is back;
+    otherwise the run's next recorder does. ``flush`` bounds what a crash can lose.
 
-    Thread-safe. A context manager that closes itself.
+    Thread-safe. A context manager that closes the recorder on exit.
 
     Args:
-        database: open; the recorder does not close it.
-        run: the run, as it was read before its epoch was raised.
-        epoch: the fencing epoch this orchestrator holds; rows are written only while the run is
-            at it.
-        owner: who executes the run, as the database has it; "" for no one.
-        spill_path: file for rows that cannot be written; one for each run, the same at each start.
-        limits: how much may wait.
+        database: an open database; the recorder does not close it.
+        run: the run, as read before its epoch was raised.
+        epoch: the fencing epoch that this orchestrator holds; rows are written only while the run
+            is at this epoch.
+        owner: the run's owner in the database; "" if it has none.
+        spill_path: file for rows that cannot be written; always the same file for a run.
+        limits: limits on waiting rows.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Recorder:
         self._limits = limits or RecorderLimits()
         self._changed = threading.Condition()
         self._held = HeldRun(database, run, epoch=epoch, owner=owner, lock=self._changed)
-        # everything below is read and written under the condition's lock
+        # everything below is accessed under the condition's lock
         self._rows = OpenRows(SpillFile(spill_path), self._held.lost_row)
         self._notices: list[str] = []
         self._is_urgent = self._is_closing = False
@@ -112,21 +112,21 @@ class Recorder:
         self._add((step, *jobs))
 
     def record_jobs(self, jobs: Sequence[JobRecord]) -> None:
-        """Record jobs outside outer steps, such as those of a validation; raises the same."""
+        """Record jobs outside outer steps, e.g. of a validation; raise as ``record_step`` does."""
         self._add(jobs)
 
     def record_attempts(
         self, attempts: Sequence[AttemptRecord], counts: Sequence[AttemptCountRecord]
     ) -> None:
-        """Record attempts that did not count, and the counters; raises as ``record_step`` does."""
+        """Record attempts that did not count, and the counters; raise as ``record_step`` does."""
         self._add((*attempts, *counts))
 
     def record_evaluation(self, evaluation: EvaluationRecord) -> None:
-        """Record a validation or a test; raises as ``record_step`` does."""
+        """Record a validation or a test; raise as ``record_step`` does."""
         self._add((evaluation,))
 
     def record_checkpoint(self, checkpoint: CheckpointRecord) -> None:
-        """Record a checkpoint that is on the disk; raises as ``record_step`` does."""
+        """Record a checkpoint that is on disk; raise as ``record_step`` does."""
         self._add((checkpoint,))
 
     def record_status(self, status: RunStatus, *, error: str | None = None) -> None:
@@ -134,47 +134,47 @@ class Recorder:
         self._add((StatusChange(status=status, error=error),))
 
     def raise_epoch(self, beyond: int = 0) -> int:
-        """Begin a new epoch of the run, unless another orchestrator has: then FencedError.
+        """Begin a new epoch of the run; raise FencedError if another orchestrator has.
 
         Rows recorded from now on belong to the new epoch. Waits for a batch that is being written.
-        May be repeated after an answer that was lost.
+        May be repeated if the answer was lost.
 
         Args:
-            beyond: what the new epoch must be greater than, as the current one.
+            beyond: the new epoch is greater than this and than the current one.
         """
         return self._held.raise_epoch(beyond, check=self._raise_failure)
 
     def keep_calibration(self, calibration: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Write at once what was measured for the run, unless something is written already.
+        """Store the run's calibration at once, unless one is stored already.
 
         Returns:
-            what is written there.
+            the stored calibration.
 
         Raises:
             FencedError: another orchestrator took the run over.
-            DatabaseError: it cannot be written; nothing may be built on it.
+            DatabaseError: it cannot be stored, so it must not be used.
         """
         return self._held.keep_calibration(calibration)
 
     def is_current(self) -> bool:
-        """Ask the database whether the run still is at our epoch.
+        """Return whether the run is still ours: the database has no later epoch.
 
-        A database from before has it at an earlier one, or does not know it: epochs only rise.
+        A restored database may have an earlier epoch, or not know the run: epochs only rise.
 
         Raises:
-            DatabaseError: it cannot be asked now.
+            DatabaseError: the database cannot be queried now.
         """
         return self._held.is_current()
 
     def take_notices(self) -> list[str]:
-        """Return, once, what a person should know of the database."""
+        """Return the notices for users about the database, each once."""
         with self._changed:
             taken, self._notices = self._notices, []
             return taken
 
     @property
     def status(self) -> str | None:
-        """One line when something is wrong, for display; None when all is well."""
+        """One line about a problem, for display; None if there is none."""
         with self._changed:
             if self._failure is not None:
                 return str(self._failure)
@@ -189,15 +189,15 @@ class Recorder:
             return f"{text}; {self._away_reason}"
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Make what was recorded so far safe from a crash of this process.
+        """Protect the rows recorded so far from a crash of this process.
 
-        Rows recorded meanwhile, by another thread, are not waited for.
+        Do not wait for rows that another thread records meanwhile.
 
         Args:
-            timeout_s: how long to wait for the database; none while it is known to be away.
+            timeout_s: how long to wait for the database, unless it is known to be away.
 
         Returns:
-            True when all is in the database, False when rows are in the spill file.
+            True if all rows are in the database, False if some are in the spill file.
 
         Raises:
             FencedError: another orchestrator took the run over.
@@ -216,7 +216,7 @@ class Recorder:
             return self._rows.file.is_empty()
 
     def close(self, timeout_s: float = 10.0) -> bool:
-        """Flush and stop; harmless when done twice. Returns and raises as ``flush`` does."""
+        """Flush and stop; may be called twice. Return and raise as ``flush`` does."""
         try:
             return self.flush(timeout_s)
         finally:
@@ -224,7 +224,7 @@ class Recorder:
                 self._is_closing = True
                 self._changed.notify_all()
             self._listening.close()
-            self._thread.join(timeout=1.0)  # a hung server may hold it; its rows are spilled
+            self._thread.join(timeout=1.0)  # a hung server may block it; its rows are spilled
 
     def __enter__(self) -> Self:
         return self
@@ -249,7 +249,7 @@ class Recorder:
             self._raise_failure()
             self._rows.add(EpochRow(self._held.epoch, row) for row in rows)
             if self._rows.n_buffered >= 2 * self._limits.max_rows:
-                self._rows.spill()  # the thread should have done it; a hung server holds it
+                self._rows.spill()  # the thread should do this, but a hung server blocks it
             self._changed.notify_all()
 
     def _raise_failure(self) -> None:
@@ -275,7 +275,7 @@ class Recorder:
             except MetafleetError as error:
                 self._fail(error)
                 return
-            except Exception as error:  # a thread that dies in silence would lose rows
+            except Exception as error:  # a thread that dies silently would lose rows
                 logger.exception("run=%d recorder", self._run_id)
                 self._fail(DatabaseError(f"rows of run {self._run_id} cannot be written: {error}"))
                 return
@@ -284,7 +284,7 @@ class Recorder:
                 self._note_back()
 
     def _wait_for_work(self) -> bool:
-        """Wait for rows, and a little longer for more; False when it is time to stop."""
+        """Wait for rows, and a little longer for more; return False when it is time to stop."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closing or self._has_work())
             if self._is_closing:
@@ -300,7 +300,7 @@ class Recorder:
         return self._is_urgent or self._is_closing or is_full or bool(self._rows.batch)
 
     def _write_next(self) -> None:
-        """Write the oldest rows there are: a failed batch, then the file, then the buffer."""
+        """Write the oldest rows: a failed batch, else the file and then the next batch."""
         if not self._rows.batch:
             self._rows.replay(self._held.write, batch_rows=self._limits.batch_rows)
             with self._changed:
@@ -312,7 +312,7 @@ class Recorder:
             self._changed.notify_all()
 
     def _keep(self, session: Connection) -> None:
-        """Take all rows of the run out of a database file that is about to be lost."""
+        """Save all rows of the run from a database file that is about to be lost."""
         run = self._held.move(session)
         n_rows = keep_rows(session, run, self._rows.file, batch_rows=self._limits.batch_rows)
         with self._changed:

@@ -1,4 +1,4 @@
-"""Rows on their way to the database: what they are, as JSON lines, and how a batch is written."""
+"""Types of rows, their form as JSON lines, and the writing of a batch to the database."""
 
 import dataclasses
 import json
@@ -29,12 +29,12 @@ from metafleet.db.repositories import (
 
 LINE_VERSION = 1
 LOST_RUN = '"kind": "run"'
-"""In the lines that hold the run itself."""
+"""Substring of the lines that hold the run itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusChange:
-    """The run's new status, and why."""
+    """The run's new status and its reason."""
 
     status: RunStatus
     error: str | None = None
@@ -42,7 +42,7 @@ class StatusChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostRun:
-    """The run itself, for a database that has lost it; not written where it is known."""
+    """The run itself, to restore it in a database that has lost it; otherwise not written."""
 
     run: RunRecord
 
@@ -73,21 +73,21 @@ _KINDS = {row_type: kind for kind, row_type in _TYPES.items()}
 
 @dataclass(frozen=True, slots=True)
 class EpochRow:
-    """A row and the fencing epoch it was recorded in."""
+    """A row and the fencing epoch in which it was recorded."""
 
     epoch: int
     row: Row
 
 
 def to_line(item: EpochRow) -> str:
-    """Write a row as one line of JSON, line feed included."""
+    """Return a row as one line of JSON, line feed included."""
     fields = dataclasses.asdict(item.row)
     document = {"v": LINE_VERSION, "epoch": item.epoch, "kind": _KINDS[type(item.row)]}
     return json.dumps({**document, "row": fields}, default=_plain) + "\n"
 
 
 def from_line(line: str) -> EpochRow | None:
-    """Read a line; None when it was torn by a crash or is of another version."""
+    """Parse a line; return None if a crash truncated it or it is of another version."""
     try:
         document = json.loads(line)
         if document["v"] != LINE_VERSION:
@@ -115,20 +115,20 @@ def write_rows(
     own_from: int,
     lost_run: Callable[[], RunRecord | None] = lambda: None,
 ) -> None:
-    """Write rows in one transaction, provided that the run still is at ``epoch``.
+    """Write rows in one transaction, provided that the run is still at ``epoch``.
 
-    Writing the same rows again changes nothing. Rows of an epoch before ``own_from``, when the run
-    had another owner, fill gaps, but never replace what a later owner wrote, nor touch the run's
-    status and progress.
+    Writing the same rows again changes nothing. Rows of epochs before ``own_from``, when the run
+    had another owner, only fill gaps: they never replace rows of a later owner, and do not change
+    the run's status or progress.
 
     Args:
-        database: open.
+        database: an open database.
         run: the run.
         items: the rows.
-        epoch: the epoch of their writer.
-        own_from: the first epoch of their writer.
-        lost_run: asked in the transaction, once the database is known to be the one in use; where
-            another took the place of the one that the run was in, the run to put back into it.
+        epoch: the writer's current epoch.
+        own_from: the writer's first epoch.
+        lost_run: called within the transaction, when it is certain which database is in use;
+            returns the run to put back if another database has replaced the run's.
 
     Raises:
         FencedError: the run is at another epoch; nothing was written.

@@ -1,4 +1,4 @@
-"""The file that keeps rows while the database is away: JSON lines, appended, replayed once."""
+"""The file that holds rows while the database is away: JSON lines, appended, replayed once."""
 
 import logging
 import os
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 class SpillFile:
     """Rows of one run that are not in the database yet, oldest first. Safe across processes.
 
-    While it is replayed the file has another name, so that rows may be appended meanwhile.
+    During a replay the file has another name, so that rows can be appended meanwhile.
 
     Args:
-        path: where; one file for each run. Its folder is made when rows have to be kept.
+        path: the file; one per run. Its folder is created with the first rows.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,11 +30,11 @@ class SpillFile:
         self._replayed = path.with_name(path.name + ".replay")
 
     def is_empty(self) -> bool:
-        """Claim that no rows are waiting."""
+        """Return whether no rows are waiting."""
         return not (self.path.exists() or self._replayed.exists())
 
     def find_run(self) -> RunRecord | None:
-        """Return the run that the rows are of, as it was last known; None where no row says so."""
+        """Return the last stored record of the rows' run; None if no row has it."""
         found = None
         for path in (self._replayed, self.path):
             with suppress(FileNotFoundError), path.open(encoding="utf-8", errors="replace") as file:
@@ -45,10 +45,10 @@ class SpillFile:
         return found
 
     def append(self, items: Iterable[EpochRow]) -> None:
-        """Add rows and wait until they are on the disk.
+        """Append rows and wait until they are on disk.
 
         Raises:
-            OSError: they could not be written; part of a line may be there, and is ignored.
+            OSError: they could not be written; readers ignore a partial line.
         """
         data = "".join(to_line(item) for item in items).encode()
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,15 +59,15 @@ class SpillFile:
             try:
                 _write_all(file, data)
             except OSError:
-                # the rows stay in memory and come again; without this they would come twice
+                # the rows stay in memory and are appended later; avoid duplicates
                 os.ftruncate(file.fileno(), start)
                 raise
 
     @contextmanager
     def replaying(self, batch_rows: int) -> Iterator[Iterator[list[EpochRow]]]:
-        """Hand out the rows in batches; forget them when the block ends without an error.
+        """Yield the rows in batches; delete them if the block ends without an error.
 
-        Nothing is handed out while another process replays them.
+        Yield no rows while another process replays them.
         """
         try:
             with self._lock("replay", timeout_s=1.0):
@@ -78,7 +78,7 @@ class SpillFile:
             yield iter(())
 
     def _set_aside(self) -> None:
-        if self._replayed.exists():  # a replay that did not come to its end: older rows first
+        if self._replayed.exists():  # an unfinished replay: its rows are older
             return
         with self._lock("append"):
             if self.path.exists():
@@ -103,7 +103,7 @@ class SpillFile:
 
 def _write_all(file: FileIO, data: bytes) -> None:
     left = memoryview(data)
-    while left:  # a disk that fills up takes the first part without a word
+    while left:  # a disk that fills up accepts the first part without an error
         left = left[file.write(left) :]
     os.fsync(file.fileno())
 

@@ -1,9 +1,8 @@
-"""What a server starts to execute one run: ``python -m metafleet.orchestrator.service.executor``.
+"""A server's process for one run: ``python -m metafleet.orchestrator.service.executor``.
 
-The first line of standard input is the order, as JSON; then it stays silent, and its end means that
-the server is gone. What becomes of the run is written into the run's row, where the server and
-everybody else reads it. When this process dies without a word, the row still says that the server
-has the run.
+The first line of standard input is the order, as JSON; nothing follows, and end of file means that
+the server has died. This process writes the result to the run's row, where the server and others
+read it. If this process dies before that, the row still names the server as the owner.
 """
 
 import json
@@ -34,13 +33,13 @@ log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Wait for the order and execute it; returns when the run's row says what became of it."""
+    """Wait for the order and execute it; return when the run's row has the result."""
     stop = _StopRequest()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, stop.on_signal)
     line = _read_line()
     if not line:
-        return  # never needed
+        return  # the process was not needed
     order = json.loads(line)
     _write_to(order["log_path"])
     threading.Thread(target=_die_with_server, name="server-watch", daemon=True).start()
@@ -50,17 +49,17 @@ def main() -> None:
 
 
 class _StopRequest:
-    """Remembers a signal; an exception from its handler could come in the midst of an update."""
+    """Remembers a signal; an exception from its handler could interrupt an update."""
 
     def __init__(self) -> None:
         self._is_made = False
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
-        """Take note."""
+        """Record the signal."""
         self._is_made = True
 
     def is_made(self) -> bool:
-        """Claim that the server wants the run back."""
+        """Return whether the server wants the run back."""
         return self._is_made
 
 
@@ -83,9 +82,9 @@ def _execute(
             observer=LineObserver(),
         )
     except (FencedError, RunCancelledError) as error:
-        log.info("run=%d %s", run_id, error)  # the row is somebody else's
+        log.info("run=%d %s", run_id, error)  # another process owns the row
     except (KeyboardInterrupt, BrokerUnavailableError) as error:
-        # before it began; later on ``execute_run`` has given it back already
+        # interrupted before the run began; later, ``execute_run`` gives it back itself
         with database.session() as session:
             RunQueue(session).give_back(run_id, owner=owner, error=str(error) or None)
     except MetafleetError as error:
@@ -97,7 +96,7 @@ def _execute(
 def _read_line() -> bytes:
     line = b""
     while not line.endswith(b"\n"):
-        byte = os.read(sys.stdin.fileno(), 1)  # unbuffered: the thread sees what follows
+        byte = os.read(sys.stdin.fileno(), 1)  # unbuffered, so that the thread sees what follows
         if not byte:
             return b""
         line += byte
@@ -114,7 +113,7 @@ def _write_to(path: str) -> None:
 
 
 def _die_with_server() -> None:
-    """End when the server is gone, where the kernel does not see to it."""
+    """Kill this process when the server dies, for systems where the kernel does not."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,7 +1,7 @@
-"""The process that executes one run for a server, started before there is a run.
+"""A server's handle of the process that executes one run; the process starts before the run.
 
-Importing torch takes seconds. A process that has done so already and waits for its order lets a run
-of a dead server go on at once.
+Importing torch takes seconds. A process that has already done so and waits for its order can
+continue a dead server's run at once.
 """
 
 import json
@@ -26,7 +26,7 @@ class RunProcess:
     """One process in its own session, for one run. Not thread-safe.
 
     Args:
-        settings: where everything is; it keeps them.
+        settings: settings of the process; they stay the same while it lives.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -42,30 +42,30 @@ class RunProcess:
                 stderr=subprocess.STDOUT,
                 env=orchestrator_environment(settings),
                 cwd=IMPORT_ROOT,
-                start_new_session=True,  # Ctrl-C is for the server, which then asks its children
-                # safe: the server has one thread; without it a SIGKILLed server would leave runs
-                # behind that nobody watches
+                start_new_session=True,  # Ctrl-C goes to the server, which then stops its children
+                # safe: the server has one thread; without it, a SIGKILLed server would leave
+                # unsupervised processes behind
                 preexec_fn=die_with_parent(os.getpid()),  # noqa: PLW1509 - one thread, see above
             )
 
     @property
     def pid(self) -> int:
-        """The process's id."""
+        """The process id."""
         return self._process.pid
 
     @property
     def run(self) -> RunRecord:
-        """The run it was given."""
+        """The run that the process executes."""
         assert self._run is not None
         return self._run
 
     @property
     def log_path(self) -> Path:
-        """Receives what the run has to say."""
+        """Path of the run's log."""
         return self._logs_dir / f"run-{self.run.uid}.log"
 
     def begin(self, run: RunRecord) -> None:
-        """Give the order to execute ``run``, which is owned and at the epoch that may be used."""
+        """Send the order to execute ``run``, whose record has the owner and epoch to use."""
         self._run = run
         order = {
             "run_id": run.id,
@@ -74,21 +74,21 @@ class RunProcess:
             "log_path": str(self.log_path),
         }
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it died at once: ``ended`` will say so
+        with suppress(BrokenPipeError):  # it died at once; ``ended`` reports it
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            self._process.stdin.flush()  # and stays open: its end means that the server is gone
+            self._process.stdin.flush()  # keep it open: its end means that the server has died
 
     def ended(self) -> str | None:
-        """Say how the process ended; None while it runs."""
+        """Describe how the process ended; None while it runs."""
         status = self._process.poll()
         return None if status is None else describe_exit(status)
 
     def terminate(self) -> None:
-        """Ask the process to checkpoint and give its run back."""
+        """Ask the process to store a checkpoint and give its run back."""
         self._signal(signal.SIGTERM)
 
     def wait_or_kill(self, deadline: float) -> None:
-        """Wait until ``deadline`` (monotonic seconds), then kill what is left of it."""
+        """Wait until ``deadline`` (monotonic seconds), then kill the process group."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(max(0.0, deadline - time.monotonic()))
         self._signal(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A server: takes runs from the queue, has each executed, and takes over those of dead servers."""
+"""A server: executes runs from the queue, and takes over those of dead servers."""
 
 import logging
 import os
@@ -28,14 +28,14 @@ _STOP_WITHIN_S: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class ServerEvent:
-    """Something a person should know.
+    """An event for users.
 
     Attributes:
         kind: serving, began, took_over, finished, failed, cancelled, queued, interrupted, lost,
             waiting, stopping or stopped.
-        text: the same, for people.
-        run: the run it is about; None when it is about the server.
-        pid: of the process that executes the run, when it begins.
+        text: readable description.
+        run: the run concerned; None for events of the server.
+        pid: id of the process that executes the run, when it begins.
     """
 
     kind: str
@@ -45,13 +45,13 @@ class ServerEvent:
 
 
 class Server:
-    """One server. Has a single thread: what it starts must die with it.
+    """One server. It has a single thread, so that its child processes can die with it.
 
     Args:
-        database: open.
-        settings: read anew for each run, so that an embedded stack may be restarted meanwhile.
-        max_runs: how many runs it executes at a time, >= 1.
-        report: told what happens.
+        database: an open database.
+        settings: loads the settings; called for each run, in case an embedded stack was restarted.
+        max_runs: number of runs executed at a time, >= 1.
+        report: receives the events.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Server:
         self._processes: list[RunProcess] = []
         self._standby: RunProcess | None = None
         self._beat_at = self._look_at = self._warm_up_at = 0.0
-        # since when the database has answered without a break
+        # time since which the database has answered without interruption
         self._steady_since = time.monotonic()
         self._trouble = ""
         self._is_sure = True
@@ -97,7 +97,7 @@ class Server:
             self._reap()
             self._warm_up()
             if now_s >= self._look_at and len(self._processes) < self._max_runs:
-                # at once again after a run was taken: there may be more
+                # look again at once after taking a run: there may be more
                 self._look_at = 0.0 if self._take_next() else now_s + _LOOK_EVERY_S
         except DatabaseUnavailableError as error:
             self._steady_since = time.monotonic()
@@ -117,10 +117,10 @@ class Server:
         self._beat_at = time.monotonic() + BEAT_EVERY_S
 
     def _make_sure(self) -> None:
-        """Give back what the database says that we have, after an answer that may have been lost.
+        """Give back runs that the database assigns to us but that we do not execute.
 
-        Race prevented: a run is taken, the connection breaks before we hear of it, and nobody else
-        takes it as long as we live.
+        Race prevented: a run is taken, and the connection breaks before we get the answer. No other
+        server would take the run as long as this one lives.
         """
         if not self._is_sure:
             at_work = [process.run.id for process in self._processes]
@@ -136,13 +136,13 @@ class Server:
             log.warning("no sign of life given: %s", error)
 
     def _take_next(self) -> bool:
-        # who was cut off from the database for a while takes the others, cut off too, for dead
+        # after an outage, other servers look dead too: they may have been cut off as well
         may_take_over = time.monotonic() - self._steady_since > ALIVE_WITHIN_S
         with self._database.session(read_only=True) as session:
             if not RunQueue(session).is_waiting(may_take_over=may_take_over):
                 return False
         settings = self._settings()
-        self._beat()  # a Redis that hangs must not make us look dead
+        self._beat()  # a hung Redis must not make us look dead
         _require_answer(require_broker_url(settings))
         with self._database.session() as session:
             taken = RunQueue(session).take(self.name, may_take_over=may_take_over)
@@ -173,7 +173,7 @@ class Server:
         self._report(event)
 
     def _warm_up(self) -> None:
-        """Keep a process ready while there is room for one more run."""
+        """Keep a standby process while there is room for one more run."""
         is_due = time.monotonic() >= self._warm_up_at
         if self._standby is None and is_due and len(self._processes) < self._max_runs:
             self._warm_up_at = time.monotonic() + _WARM_UP_EVERY_S
@@ -183,7 +183,7 @@ class Server:
                 log.warning("no process could be started: %s", error)
 
     def _ready_process(self, settings: Settings) -> RunProcess:
-        """Give the process that waits, if it lives and knows where everything is now."""
+        """Return the standby process if it is alive with current settings, else a new one."""
         ready, self._standby = self._standby, None
         if ready is not None and (ready.ended() is not None or ready.settings != settings):
             ready.wait_or_kill(0.0)
@@ -199,7 +199,7 @@ class Server:
                 self._look_at = 0.0
 
     def _settle(self, process: RunProcess, how: str) -> None:
-        """Read what became of a run; queue it again when its process did not say."""
+        """Read the result of a run; if its process recorded none, queue the run again."""
         with self._database.session() as session:
             run = RunRepository(session).get(process.run.id)
             is_silent = run.owner == self.name and run.status is RunStatus.RUNNING
@@ -219,7 +219,7 @@ class Server:
     def _stop(self) -> None:
         """Let every run write a checkpoint and go back to the queue.
 
-        A second, impatient signal costs the steps since the last checkpoint.
+        A second signal loses the steps since the last checkpoint.
         """
         self._tell("stopping", f"stopping: {len(self._processes)} runs go back to the queue")
         try:
@@ -227,7 +227,7 @@ class Server:
                 process.terminate()
             deadline = time.monotonic() + _STOP_WITHIN_S
             while time.monotonic() < deadline and any(p.ended() is None for p in self._processes):
-                self._beat_quietly()  # or others would take the runs for a dead server's
+                self._beat_quietly()  # otherwise other servers would consider this one dead
                 time.sleep(_TICK_S)
         finally:
             for process in [*self._processes, *([self._standby] if self._standby else [])]:
@@ -260,6 +260,6 @@ class Server:
 
 
 def _require_answer(url: str) -> None:
-    """Take no run that could not begin."""
+    """Raise if Redis does not answer: a run taken now could not begin."""
     with redis_errors(url), connect(url, socket_timeout_s=1.0, retries=0) as client:
         client.ping()

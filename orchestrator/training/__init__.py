@@ -1,1 +1,1 @@
-"""The outer loop: steps, optimiser, validation, checkpoints."""
+"""The outer loop of meta-training: steps, optimiser, validation, checkpoints."""

@@ -1,7 +1,7 @@
-"""Checkpoints: everything the next outer step depends on, in one safetensors file.
+"""Checkpoints: everything that the next outer step depends on, in one safetensors file.
 
 A checkpoint is written to a temporary file, flushed to the disk and renamed, so that a file under
-its final name is always whole. Its numbers travel in the safetensors header.
+its final name is always whole. The run's numbers are in the safetensors header.
 """
 
 import logging
@@ -33,15 +33,14 @@ _RECENT: Final = "recent-"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a run stands.
+    """The state of a run after an outer step.
 
     Attributes:
-        progress: its numbers.
+        progress: the run's numbers.
         state: the meta-learned state.
         moments: the outer optimiser's moments.
         best: the state of the best validation; None before the first.
-        recent: the states of the steps before, newest last: as many as ``engine.max_staleness``
-            wants and there are.
+        recent: the states of the preceding steps, newest last: up to ``engine.max_staleness``.
     """
 
     progress: TrainingProgress
@@ -56,10 +55,10 @@ class Checkpoint:
         return digest(self.tensors())
 
     def version(self, step: int) -> MetaState:
-        """Return the state after ``step``, this one or a recent one.
+        """Return the state after ``step``: the current one or a recent one.
 
         Raises:
-            CheckpointError: it is not here.
+            CheckpointError: the checkpoint does not have it.
         """
         age = self.progress.step - step
         if not 0 <= age <= len(self.recent):
@@ -70,7 +69,7 @@ class Checkpoint:
         return (*self.recent, self.state)[-1 - age]
 
     def tensors(self) -> Params:
-        """Give all tensors under the names they are stored by."""
+        """Return all tensors under their names in the file."""
         groups = {"state": flatten_state(self.state), "moments": self.moments}
         if self.best is not None:
             groups["best"] = flatten_state(self.best)
@@ -90,8 +89,8 @@ class StoredCheckpoint:
     Attributes:
         path: the file.
         sha256: digest of its tensors.
-        n_bytes: its length.
-        terms: what decided the result of the run that wrote it; empty where it does not say.
+        n_bytes: the file's size.
+        terms: the terms that decided the result of the run that wrote it; empty if not stored.
     """
 
     path: Path
@@ -104,9 +103,9 @@ class CheckpointFolder:
     """The checkpoints of one run; the newest three are kept.
 
     Args:
-        folder: named by the run's uid.
-        terms: what decides the run's result. It is written into each checkpoint, and one that was
-            written under other terms is not the run's.
+        folder: the folder, named by the run's uid.
+        terms: the terms that decide the run's result. They are stored in each checkpoint; one with
+            other terms does not belong to the run.
     """
 
     def __init__(self, folder: Path, terms: Terms | None = None) -> None:
@@ -144,14 +143,14 @@ class CheckpointFolder:
     def read_newest(
         self, notify: Callable[[str], None] | None = None
     ) -> tuple[Checkpoint, StoredCheckpoint] | None:
-        """Load the newest checkpoint that is whole; None when there is none at all.
+        """Load the newest intact checkpoint; return None if there are no checkpoints.
 
         Args:
-            notify: told which files are damaged and which step is used in their place; by default
-                the log is.
+            notify: receives a notice about damaged files and the step used instead; by default, the
+                notice goes to the log.
 
         Raises:
-            CheckpointError: there are checkpoints, and all of them are damaged.
+            CheckpointError: there are checkpoints, but all are damaged.
         """
         notify = notify or log.warning
         damage: list[str] = []
@@ -174,14 +173,14 @@ class CheckpointFolder:
         return None
 
     def set_aside(self) -> int:
-        """Rename all checkpoints, so that the run begins at step 0; return how many there were."""
+        """Rename all checkpoints, so that the run begins at step 0; return their number."""
         paths = self._paths()
         for path in paths:
             path.replace(path.with_name(f"{_ASIDE}{path.name}"))
         return len(paths)
 
     def discard_torn(self) -> None:
-        """Delete what a process left that was killed while writing; for the run's owner alone."""
+        """Delete partial files of a process killed while writing; only for the run's owner."""
         for torn in self._folder.glob(f"{PART}*"):
             torn.unlink(missing_ok=True)
 
@@ -194,16 +193,16 @@ def read_checkpoint(path: Path, terms: Terms | None = None) -> tuple[Checkpoint,
 
     Args:
         path: the file.
-        terms: what decides the result of the run that it is to be of.
+        terms: the terms of the run that the checkpoint must belong to.
 
     Raises:
-        CheckpointError: missing, truncated, foreign, damaged, or of a run under other terms.
+        CheckpointError: the file is missing, truncated, foreign or damaged, or has other terms.
     """
     try:
         with safe_open(path, framework="pt") as file:
             header = CheckpointHeader.from_metadata(file.metadata() or {})
-            # clones: a view into the file is aligned as the header's length has it, and gone when
-            # the file is cut
+            # clone: the alignment of a view depends on the header's length, and a view is lost when
+            # the file is truncated
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         size = path.stat().st_size
     except CheckpointError as error:

@@ -1,12 +1,12 @@
-"""The header of a checkpoint: text next to its tensors, under a digest of its own.
+"""The header of a checkpoint: text stored next to the tensors, with its own digest.
 
     format      which of the formats below
     progress    the run's numbers
-    terms       what decides the run's result, as JSON: configuration and digest of the data
+    terms       the terms that decide the run's result, as JSON: configuration and data digest
     sha256      digest of the tensors
     digest      sha256 of all of the above
 
-Format 1 had neither terms nor digest. It is still read, so that a run goes on after an upgrade.
+Format 1 had no terms and no digest. It can still be read, so that runs continue after an upgrade.
 """
 
 import hashlib
@@ -31,9 +31,9 @@ class TrainingProgress:
     Attributes:
         step: outer steps done.
         best_step: step of the best validation; 0 before the first.
-        best_score: its score, higher is better; None before the first.
-        validations_since_best: validations that brought nothing better.
-        is_unjudged: the state is to be validated before training goes on.
+        best_score: score of the best validation, higher is better; None before the first.
+        validations_since_best: validations since then, all without improvement.
+        is_unjudged: whether the state must be validated before training continues.
     """
 
     step: int
@@ -44,10 +44,10 @@ class TrainingProgress:
 
     @classmethod
     def from_json(cls, text: str) -> "TrainingProgress":
-        """Read numbers and check their types and ranges.
+        """Parse the numbers and check their types and ranges.
 
         Raises:
-            ValueError, TypeError: they are something else.
+            ValueError, TypeError: the text is not valid progress.
         """
         found = cls(**json.loads(text))
         counts = (found.step, found.best_step, found.validations_since_best)
@@ -61,13 +61,13 @@ class TrainingProgress:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointHeader:
-    """What a file says besides its tensors.
+    """The metadata of a checkpoint file.
 
     Attributes:
         progress: the run's numbers.
-        terms: what decides the run's result; empty where nothing was written down.
+        terms: the terms that decide the run's result; empty if not stored.
         sha256: digest of the tensors.
-        has_digest: the file vouches for the above; False in format 1.
+        has_digest: whether a digest protects the above; False in format 1.
     """
 
     progress: TrainingProgress
@@ -76,7 +76,7 @@ class CheckpointHeader:
     has_digest: bool = True
 
     def to_metadata(self) -> dict[str, str]:
-        """Give the texts that ``from_metadata`` takes back."""
+        """Return the texts from which ``from_metadata`` restores the header."""
         texts = {
             "format": FORMAT,
             "progress": json.dumps(asdict(self.progress)),
@@ -87,12 +87,12 @@ class CheckpointHeader:
 
     @classmethod
     def from_metadata(cls, texts: Mapping[str, str]) -> "CheckpointHeader":
-        """Read what ``to_metadata`` wrote, or format 1.
+        """Parse the texts of ``to_metadata``, or those of format 1.
 
         Raises:
-            CheckpointError: the format is unknown, or the digest is another; the message lacks the
-                file's name.
-            ValueError, TypeError, KeyError: the texts are something else.
+            CheckpointError: the format is unknown, or the digest does not match; the message does
+                not name the file.
+            ValueError, TypeError, KeyError: the texts are not a header.
         """
         found = texts.get("format")
         if found == FORMAT_WITHOUT_DIGEST and _DIGEST not in texts:
@@ -112,9 +112,9 @@ class CheckpointHeader:
 
 
 def first_difference(written: Terms, expected: Terms, *, under: str = "") -> str:
-    """Name the first key of both that has another value, with both values; "" when none has.
+    """Describe the first shared key whose values differ, with both values; "" if there is none.
 
-    A key that only one of them has was added or removed by another version of this code.
+    Ignore keys that only one side has: another version of this code added or removed them.
     """
     for key in sorted(written.keys() & expected.keys()):
         before, now = written[key], expected[key]

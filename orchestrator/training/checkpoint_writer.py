@@ -1,4 +1,4 @@
-"""Writes checkpoints while the training goes on."""
+"""Writes checkpoints in the background during training."""
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 class CheckpointWriter:
     """A thread that stores one checkpoint at a time: rows first, then the file, then its row.
 
-    A checkpoint is never changed once it was made, so it is a snapshot as it is. What the thread
-    cannot do is raised by the next call. A context manager: it ends when the last file is whole.
+    Checkpoints are immutable, so the thread needs no copy. The next call raises the thread's
+    errors. As a context manager, it waits on exit until the last file is complete.
 
     Args:
-        folder: where to.
-        recorder: flushed before, for a checkpoint never covers steps that are not recorded.
+        folder: receives the files.
+        recorder: flushed first: a checkpoint must never cover steps that are not recorded.
     """
 
     def __init__(self, folder: CheckpointFolder, recorder: Recorder) -> None:
@@ -34,23 +34,23 @@ class CheckpointWriter:
         self._running: Future[StoredCheckpoint] | None = None
 
     def check(self) -> None:
-        """Raise what stopped the last checkpoint, if it is known by now.
+        """Raise the error of the last checkpoint if it has already failed.
 
         Raises:
-            CheckpointError: the disk is full or refuses; earlier checkpoints are untouched.
+            CheckpointError: the disk is full or not writable; earlier checkpoints are untouched.
             FencedError: another orchestrator took the run over.
-            DatabaseError: rows can be written nowhere.
+            DatabaseError: neither the database nor the spill file takes rows.
         """
         if self._running is not None and self._running.done():
             self._running.result()
 
     def store(self, checkpoint: Checkpoint) -> None:
-        """Begin to store ``checkpoint``, once the one before is stored; raises as ``check``."""
+        """Wait for the previous checkpoint, then start to store this one; raise as ``check``."""
         self.wait()
         self._running = self._thread.submit(self._store, checkpoint)
 
     def wait(self) -> StoredCheckpoint | None:
-        """Wait for the last checkpoint and return it; raises as ``check``."""
+        """Wait for the last checkpoint and return it; raise as ``check``."""
         return self._running.result() if self._running is not None else None
 
     def _store(self, checkpoint: Checkpoint) -> StoredCheckpoint:

@@ -1,4 +1,4 @@
-"""What a trained state is judged beside, on the same episodes: two that have learned nothing."""
+"""The trained state and its two untrained baselines, evaluated on the same episodes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,13 +11,13 @@ from metafleet.workload import Workload, WorkloadSpec
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A state, and the workload that judges it.
+    """A state, and the workload that evaluates it.
 
     Attributes:
         label: "trained"; "initialisation", the run's learner before training; or
             "nearest_prototype", on the raw inputs.
         spec: the workload.
-        state: what is judged; empty without a network.
+        state: the state to evaluate; empty without a network.
         batch_norm: batch-norm mode, printed with the result.
     """
 
@@ -28,11 +28,14 @@ class Contender:
 
 
 def baselines_of(spec: WorkloadSpec, workload: Workload) -> Iterator[Contender]:
-    """Yield the baselines of a run; raw inputs are compared in classification, within modalities.
+    """Yield the baselines of a run.
+
+    Nearest prototypes of raw inputs need classification, and a modality that support and query
+    share.
 
     Args:
-        spec: of the run, perhaps with other episodes than its own.
-        workload: built by ``spec``.
+        spec: the run's workload, perhaps with other episodes.
+        workload: built from ``spec``.
     """
     yield Contender("initialisation", spec, workload.init_state(), workload.batch_norm)
     if all(shape.n_way > 0 and _share_modalities(shape) for shape in spec.episodes.values()):
@@ -45,6 +48,6 @@ def baselines_of(spec: WorkloadSpec, workload: Workload) -> Iterator[Contender]:
 
 
 def _share_modalities(shape: EpisodeShape) -> bool:
-    """Tell whether support and queries may show one modality: across them nothing raw compares."""
+    """Return whether support and query can share a modality; raw inputs need one to compare."""
     support, query = set(shape.support_modalities), set(shape.query_modalities)
     return not support or not query or bool(support & query)

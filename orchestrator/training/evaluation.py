@@ -1,4 +1,4 @@
-"""Judging a state on a split: through the same engine as training."""
+"""Evaluates a state on a split, with the same engine as training."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,13 @@ from metafleet.workload import WorkloadSpec
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is judged.
+    """The description of one evaluation.
 
     Attributes:
-        split: where its episodes come from; always the same ones for a split.
-        label: what the state is: "trained", "initialisation", "nearest_prototype".
-        step: outer step the state comes from.
-        n_episodes: how many episodes.
+        split: the split of its episodes; a split always gives the same ones.
+        label: the kind of state: "trained", "initialisation" or "nearest_prototype".
+        step: outer step that the state comes from.
+        n_episodes: number of episodes.
         batch_norm: batch-norm mode, printed with the result.
     """
 
@@ -37,7 +37,7 @@ def judge_state(
     *,
     stream: str,
 ) -> tuple[EvaluationDone, StepOutcome]:
-    """Judge ``state`` on episodes that depend on the run's seed and the split alone."""
+    """Evaluate ``state`` on episodes that depend only on the run's seed and the split."""
     outcome = dispatcher.run_step(evaluation_request(spec, state, judgement, stream=stream))
     return evaluation_of(judgement, outcome), outcome
 
@@ -45,7 +45,7 @@ def judge_state(
 def evaluation_request(
     spec: WorkloadSpec, state: MetaState, judgement: Judgement, *, stream: str
 ) -> StepRequest:
-    """Ask for the episodes of a judgement of ``state``."""
+    """Return the request that evaluates ``state``."""
     return StepRequest(
         stream=stream,
         step=judgement.step,
@@ -59,7 +59,7 @@ def evaluation_request(
 
 
 def evaluation_of(judgement: Judgement, outcome: StepOutcome) -> EvaluationDone:
-    """Sum up what came of a judgement."""
+    """Summarise the outcome of an evaluation."""
     summary = summarise(outcome.metrics)
     return EvaluationDone(
         split=judgement.split,
@@ -75,7 +75,7 @@ def evaluation_of(judgement: Judgement, outcome: StepOutcome) -> EvaluationDone:
 
 
 def evaluation_record(done: EvaluationDone) -> EvaluationRecord:
-    """Turn a result into its row."""
+    """Convert a result to its row."""
     return EvaluationRecord(
         step=done.step,
         split=done.split,
@@ -91,7 +91,7 @@ def evaluation_record(done: EvaluationDone) -> EvaluationRecord:
 
 
 def job_records(stream: str, step: int, outcome: StepOutcome) -> list[JobRecord]:
-    """Turn a step's jobs into their rows; attempts count from 1 there."""
+    """Convert a step's jobs to rows, in which attempts count from 1."""
     return [
         JobRecord(
             stream=stream,

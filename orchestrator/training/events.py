@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it: progress bars, logs, JSON streams, tests."""
+"""Events of a run for its observers: progress bars, logs, JSON streams, tests."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,7 +6,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A run begins, or goes on from a checkpoint.
+    """A run begins, or resumes from a checkpoint.
 
     Attributes:
         run_id: the run's id in the database.
@@ -35,8 +35,8 @@ class StepDone:
         step_s: wall seconds of the step.
         workers_alive: workers seen within the last few seconds.
         retries: attempts beyond the first, over all shards.
-        missing_shards: shards the step went on without; empty unless it is degraded.
-        missing_episodes: episodes of these shards.
+        missing_shards: shards that are missing from the step; empty unless it is degraded.
+        missing_episodes: number of episodes in these shards.
     """
 
     step: int
@@ -54,17 +54,17 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationDone:
-    """Episodes of one split were judged.
+    """A state was evaluated on episodes of one split.
 
     Attributes:
         split: meta_train, meta_val or meta_test.
-        label: what was judged: "trained", "initialisation" or "nearest_prototype".
-        step: outer step the state comes from.
+        label: the evaluated state: "trained", "initialisation" or "nearest_prototype".
+        step: outer step that the state comes from.
         episodes: number of episodes, n.
         loss, loss_ci95: mean loss and the half width 1.96 * std / sqrt(n) of its interval.
         accuracy, accuracy_ci95: the same for accuracy in [0, 1]; None for regression.
-        batch_norm: batch-norm mode of the judged model; "none" without batch norm.
-        is_best: True when this is the best validation so far.
+        batch_norm: batch-norm mode of the model; "none" without batch norm.
+        is_best: whether this is the best validation so far.
     """
 
     split: str
@@ -80,20 +80,20 @@ class EvaluationDone:
 
 
 class Observer(Protocol):
-    """Somebody watching a run. Called from the orchestrator's thread; must not block."""
+    """Observes a run. Called from the orchestrator's thread; must not block."""
 
     def on_start(self, event: RunStarted) -> None:
-        """Take note that the run begins or goes on."""
+        """Handle the start or resumption of the run."""
         ...
 
     def on_step(self, event: StepDone) -> None:
-        """Take note of a committed outer step."""
+        """Handle a committed outer step."""
         ...
 
     def on_evaluation(self, event: EvaluationDone) -> None:
-        """Take note of a validation or a test."""
+        """Handle a validation or a test."""
         ...
 
     def on_notice(self, text: str) -> None:
-        """Take note of something a person should know, such as a pause for want of workers."""
+        """Handle a message for users, e.g. that the run waits for workers."""
         ...

@@ -1,4 +1,4 @@
-"""What is told of training steps: at once, or once it is known that they count."""
+"""Reports training steps: at once, or once it is certain that they count."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from metafleet.orchestrator.training.events import Observer, StepDone
 
 
 class Journal:
-    """Records steps and tells the observer of them.
+    """Records steps and reports them to the observer.
 
-    While a verdict is open that may end the training, the steps beyond it are provisional: they are
-    kept here, to be told when the training goes on, or forgotten as if they had never been done.
+    While a pending validation may end the training, later steps are provisional. The journal holds
+    them, and reports them if the training continues or drops them if it ends.
     """
 
     def __init__(self, recorder: Recorder, observer: Observer) -> None:
@@ -20,7 +20,7 @@ class Journal:
         self._held: list[tuple[OuterStepRecord, Sequence[JobRecord]]] = []
 
     def add(self, row: OuterStepRecord, jobs: Sequence[JobRecord]) -> None:
-        """Tell of a step, or keep it while steps are provisional.
+        """Report a step, or hold it while steps are provisional.
 
         Raises:
             FencedError: another orchestrator took the run over.
@@ -32,17 +32,17 @@ class Journal:
             self._tell(row, jobs)
 
     def hold(self) -> None:
-        """Take the steps from now on for provisional."""
+        """Treat the steps from now on as provisional."""
         self._is_holding = True
 
     def release(self) -> None:
-        """Tell of what was kept: it counts; raises as ``add`` does."""
+        """Report the held steps, which count; raise as ``add`` does."""
         held, self._held, self._is_holding = self._held, [], False
         for row, jobs in held:
             self._tell(row, jobs)
 
     def forget(self) -> None:
-        """Forget what was kept: it does not count."""
+        """Drop the held steps, which do not count."""
         self._held, self._is_holding = [], False
 
     def _tell(self, row: OuterStepRecord, jobs: Sequence[JobRecord]) -> None:

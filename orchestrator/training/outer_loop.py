@@ -28,12 +28,12 @@ from metafleet.workload import WorkloadSpec
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The end of training.
+    """The result of training.
 
     Attributes:
-        state: the state to be used: of the best validation, or the last without validation.
-        step: the outer step it comes from.
-        steps_done: outer steps done in all.
+        state: the state to use: that of the best validation, or the last one without validation.
+        step: the outer step that the state comes from.
+        steps_done: total number of outer steps done.
         stored: the final checkpoint.
     """
 
@@ -44,20 +44,20 @@ class Trained:
 
 
 class OuterLoop:
-    """Trains one run to its end, once. Decisions depend on configuration and results alone.
+    """Trains one run to its end, once. Decisions depend only on configuration and results.
 
-    No step waits for a validation or a checkpoint of the steps before. What comes of it is as if it
-    did: a verdict that ends the training takes back the steps beyond it, and a checkpoint that is
-    due while a verdict is open is stored with the verdict in it.
+    No step waits for the validation or checkpoint of earlier steps, but the result is the same as
+    if it did: when a validation ends the training, later steps are undone, and a checkpoint that
+    is due during a validation is stored after it, with its verdict.
 
     Args:
         config: the experiment.
-        spec: its work.
-        dispatcher: gets steps done.
+        spec: the experiment's workload.
+        dispatcher: executes steps.
         recorder: writes rows.
-        folder: keeps checkpoints.
-        observer: watches.
-        batch_norm: the model's batch-norm mode, named with every result.
+        folder: stores checkpoints.
+        observer: receives the events.
+        batch_norm: the model's batch-norm mode, reported with every result.
     """
 
     def __init__(  # noqa: PLR0913 - each is a seam of its own
@@ -84,11 +84,11 @@ class OuterLoop:
         self._validation = Validator(
             config, spec, dispatcher, recorder=recorder, observer=observer, batch_norm=batch_norm
         )
-        self._due: Checkpoint | None = None  # waits for the verdict that belongs into it
+        self._due: Checkpoint | None = None  # stored once the pending verdict is known
         self._stored_step = -1
 
     def run(self, start: Checkpoint) -> Trained:
-        """Go on from ``start`` to the last step, or until validation stops improving.
+        """Train from ``start`` to the last step, or until validation stops improving.
 
         Raises:
             NumericsError: a loss or gradient is not finite; the last checkpoint stays.
@@ -102,7 +102,7 @@ class OuterLoop:
             try:
                 reached = self._train(start)
             except KeyboardInterrupt:
-                # steps beyond what is whole come out the same when they are done again
+                # later steps give the same result when they are repeated
                 self._store(self._whole)
                 raise
             if self._stored_step != reached.progress.step:
@@ -145,7 +145,7 @@ class OuterLoop:
         )
 
     def _advance(self, reached: Checkpoint) -> Checkpoint:
-        """Do the next step; returns where the run stands then."""
+        """Do the next step and return the checkpoint after it."""
         step = reached.progress.step + 1
         try:
             outcome, step_s = self._pipeline.finish_next(reached)
@@ -153,7 +153,7 @@ class OuterLoop:
         except FencedError:
             raise
         except (NumericsError, FleetError):
-            # a verdict that is still open may say that this step was never to be done
+            # the pending verdict may end the training before this step
             if self._validation.is_open:
                 reached = self._judge(reached)
                 if self._validation.has_stalled(reached):
@@ -174,7 +174,7 @@ class OuterLoop:
         )
 
     def _follow_up(self, reached: Checkpoint) -> Checkpoint:
-        """Begin the validation and the checkpoint that are due."""
+        """Start the validation and the checkpoint that are due."""
         step = reached.progress.step
         if self._validation.is_due(step):
             if self._validation.is_open:
@@ -198,7 +198,7 @@ class OuterLoop:
             self._journal.hold()
 
     def _judge(self, reached: Checkpoint) -> Checkpoint:
-        """Take the open verdict; returns where the run stands by it: perhaps further back."""
+        """Wait for the verdict; return the checkpoint to continue from, perhaps an earlier one."""
         judged, due, self._due = self._validation.finish(), self._due, None
         if self._validation.has_stalled(judged):
             self._journal.forget()

@@ -1,4 +1,4 @@
-"""The outer update: clip the mean meta-gradient, step, move the running statistics."""
+"""The outer update: clip the mean meta-gradient, step, update the running statistics."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _MOMENTS = {"adam": ("exp_avg", "exp_avg_sq", "step"), "sgd": ("momentum_buffer"
 
 @dataclass(frozen=True, slots=True)
 class UpdateFacts:
-    """What one update did: Euclidean norm before clipping, and the learning rate used."""
+    """Facts about one update: Euclidean gradient norm before clipping, and learning rate."""
 
     grad_norm: float
     lr: float
@@ -26,12 +26,12 @@ class UpdateFacts:
 class OuterOptimiser:
     """Holds the meta-learned state and updates it. Not thread-safe.
 
-    The schedule is a function of the step alone, so that going on from a checkpoint needs no more
-    than torch's moments.
+    The schedule depends only on the step, so that resuming from a checkpoint needs only torch's
+    moments.
 
     Args:
         options: the ``[outer]`` table.
-        state: where to start; copied.
+        state: the initial state; copied.
     """
 
     def __init__(self, options: OuterSection, state: MetaState) -> None:
@@ -51,7 +51,7 @@ class OuterOptimiser:
         )
 
     def lr(self, step: int) -> float:
-        """Give the learning rate of outer step ``step``, from 1."""
+        """Return the learning rate of outer step ``step``, from 1."""
         options = self._options
         if step <= options.warmup_steps:
             return options.lr * step / options.warmup_steps
@@ -66,9 +66,9 @@ class OuterOptimiser:
         """Apply one outer step.
 
         Args:
-            step: its number, from 1.
-            sums: flattened state-shaped sums over the meta-batch; may be changed.
-            n_episodes: episodes in the meta-batch; the mean is taken here, once.
+            step: number of the outer step, from 1.
+            sums: flattened state-shaped sums over the meta-batch; may be modified.
+            n_episodes: episodes in the meta-batch, by which the sums are divided here, once.
 
         Raises:
             NumericsError: the mean meta-gradient is not finite.
@@ -95,7 +95,7 @@ class OuterOptimiser:
         return UpdateFacts(norm, lr)
 
     def moments(self) -> Params:
-        """Give torch's moments as named tensors, for a checkpoint."""
+        """Return torch's moments as named tensors, for a checkpoint."""
         return {
             f"{name}.{moment}": value.detach().clone()
             for name, param in self._params.items()
@@ -104,7 +104,7 @@ class OuterOptimiser:
         }
 
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
-        """Take back what ``moments`` gave.
+        """Restore the result of ``moments``.
 
         Raises:
             CheckpointError: they belong to other parameters or another optimiser.

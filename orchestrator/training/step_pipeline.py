@@ -1,4 +1,4 @@
-"""Training steps on their way: one, or several with gradients of earlier versions of the state."""
+"""Runs one training step at a time, or several at once, with gradients of earlier states."""
 
 import time
 from collections.abc import Callable
@@ -11,15 +11,15 @@ from metafleet.params import MetaState
 class StepPipeline:
     """Keeps as many steps open as the staleness allows, and finishes them in order.
 
-    With version v the state after step v, the gradient of step t is taken at version
-    max(0, t - 1 - ``staleness``): a property of the arithmetic, never of who was faster. So any
-    fleet computes the same bits, and so does a run that goes on from a checkpoint.
+    Version v is the state after step v. The gradient of step t is taken at version
+    max(0, t - 1 - ``staleness``), independent of the workers' speed. So every fleet computes the
+    same bits, and so does a run that is resumed from a checkpoint.
 
     Args:
-        dispatcher: gets steps done.
-        request: describes a step, by its number and the state it starts from.
-        staleness: how many steps are open beside the one that is finished next, >= 0.
-        last_step: the last step there is.
+        dispatcher: executes steps.
+        request: makes the request of a step from its number and initial state.
+        staleness: number of open steps after the one that is finished next, >= 0.
+        last_step: the last step of the run.
     """
 
     def __init__(
@@ -36,10 +36,11 @@ class StepPipeline:
         self._ended_s = 0.0
 
     def finish_next(self, reached: Checkpoint) -> tuple[StepOutcome, float]:
-        """Finish the step after ``reached``, having begun those that may be open beside it.
+        """Begin all steps that the staleness allows, and finish the one after ``reached``.
 
         Returns:
-            what came out, and the seconds that this step took beyond the one before.
+            the outcome, and the seconds from the end of the previous step (or the step's own start,
+            if later) to the end of this one.
 
         Raises:
             NumericsError, FleetError: as ``Dispatcher.finish`` does.
@@ -57,7 +58,7 @@ class StepPipeline:
         return outcome, self._ended_s - since_s
 
     def close(self) -> None:
-        """Give up the steps that are open."""
+        """Drop the open steps."""
         for ticket, _ in self._begun.values():
             self._dispatcher.drop(ticket)
         self._begun.clear()

@@ -1,4 +1,4 @@
-"""Validation next to training: a verdict is waited for only where something depends on it."""
+"""Validates during training; training waits for a verdict only when it depends on it."""
 
 from dataclasses import dataclass, replace
 
@@ -22,7 +22,7 @@ VALIDATE_STREAM = "validate"
 
 @dataclass(frozen=True, slots=True)
 class _Open:
-    """A validation that was begun: where the run stood, and what is asked."""
+    """A validation in progress: its checkpoint, description and ticket."""
 
     at: Checkpoint
     judgement: Judgement
@@ -30,15 +30,15 @@ class _Open:
 
 
 class Validator:
-    """Judges where a run stood while the training goes on; one at a time.
+    """Validates earlier states of a run while training continues, one at a time.
 
     Args:
         config: the experiment.
-        spec: its work.
-        dispatcher: gets episodes judged.
+        spec: the experiment's workload.
+        dispatcher: executes the validation's episodes.
         recorder: writes rows.
-        observer: told of each verdict.
-        batch_norm: the model's batch-norm mode, named with every result.
+        observer: receives each result.
+        batch_norm: the model's batch-norm mode, reported with every result.
     """
 
     def __init__(
@@ -57,32 +57,32 @@ class Validator:
 
     @property
     def is_open(self) -> bool:
-        """True while a verdict is to come."""
+        """True while a verdict is pending."""
         return self._open is not None
 
     @property
     def is_ready(self) -> bool:
-        """True when the verdict can be had without waiting for others."""
+        """True if the verdict is available without waiting for workers."""
         return self._open is not None and self._dispatcher.is_ready(self._open.ticket)
 
     @property
     def may_stop(self) -> bool:
-        """True when the verdict to come may end the training."""
+        """True if the pending verdict may end the training."""
         if self._open is None:
             return False
         since_best = self._open.at.progress.validations_since_best
         return 0 < self._options.patience <= since_best + 1
 
     def is_due(self, step: int) -> bool:
-        """Tell whether the state after ``step`` is to be judged."""
+        """Return whether the state after ``step`` must be validated."""
         return bool(self._options.every) and step % self._options.every == 0
 
     def has_stalled(self, reached: Checkpoint) -> bool:
-        """Tell whether the verdicts so far end the training."""
+        """Return whether the verdicts so far end the training."""
         return 0 < self._options.patience <= reached.progress.validations_since_best
 
     def begin(self, at: Checkpoint) -> None:
-        """Begin to judge the state of ``at``."""
+        """Start to validate the state of ``at``."""
         judgement = Judgement(
             META_VAL,
             "trained",
@@ -94,7 +94,7 @@ class Validator:
         self._open = _Open(at, judgement, self._dispatcher.begin(request))
 
     def finish(self) -> Checkpoint:
-        """Wait for the verdict, record it, and return where the run stood, verdict included.
+        """Wait for the verdict, record it, and return the validated checkpoint with it.
 
         Raises:
             NumericsError, FleetError: as ``Dispatcher.finish`` does.
@@ -112,7 +112,7 @@ class Validator:
         return judged
 
     def close(self) -> None:
-        """Give up the verdict to come."""
+        """Drop the pending validation."""
         if self._open is not None:
             self._dispatcher.drop(self._open.ticket)
             self._open = None
