@@ -1,4 +1,4 @@
-"""Features of a frozen network, such as a sentence encoder, and a small map on top of them."""
+"""A small learned map on top of the features of a frozen network, such as a sentence encoder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from metafleet.options import require
 from metafleet.params import Params
 
 _TINY = 1e-12
-"""Added to squared lengths: zeros stay zeros, and both derivatives are finite there."""
+"""Added to squared norms, so that zero vectors stay zero with finite first two derivatives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class AdapterOptions:
     """Options of ``Adapter``.
 
     Attributes:
-        length: of every embedding, > 0: how sharply the softmax of a prototypical network tells.
-        modality: which modality to look at; its examples are [features].
+        length: norm of every embedding, > 0; larger makes a prototypical network's softmax sharper.
+        modality: modality to read; its examples are [features].
     """
 
     length: float = 3.5
@@ -35,10 +35,10 @@ class AdapterOptions:
 
 
 class Adapter(Encoder[AdapterOptions]):
-    """A linear map beside the features themselves, and all embeddings of one length.
+    """Add a learned linear map of the features to them, and scale the sum to a fixed norm.
 
-    The map starts at zero: before training the embeddings are the frozen features, scaled, so that
-    little training takes little away from what they know already.
+    The map starts at zero, so the initial embeddings are the scaled frozen features, and short
+    training changes them little.
 
     Source: Gao et al. 2021, arXiv:2110.04544, equation 5, with one linear layer; one length as in
     the cosine classifiers of Gidaris and Komodakis 2018, arXiv:1804.09458, section 3.2.
@@ -51,16 +51,16 @@ class Adapter(Encoder[AdapterOptions]):
 
     @property
     def layers(self) -> Mapping[str, int]:
-        """The embedding."""
+        """The embedding layer."""
         return {"embedding": self.shape[0]}
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """As many as go in."""
+        """The shape of an input: the number of features does not change."""
         return self.shape
 
     def init_body(self, seed: int) -> Params:
-        """Return a map to zero, whatever the seed."""
+        """Return the zero map; the seed is not used."""
         return {"embedding.weight": torch.zeros(self.shape[0], self.shape[0])}
 
     def body(
@@ -70,7 +70,7 @@ class Adapter(Encoder[AdapterOptions]):
         norm: Normalise,
         modulate: Modulate | None,
     ) -> Tensor:
-        """Map features [n, d] to embeddings [n, d] of the wanted length."""
+        """Map features [n, d] to embeddings [n, d] of norm ``length``."""
         moved = x + F.linear(x, params["embedding.weight"])
         length = (moved.square().sum(dim=1, keepdim=True) + _TINY).sqrt()
         scaled = self.options.length * moved / length

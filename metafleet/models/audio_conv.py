@@ -16,10 +16,10 @@ _SILENCE = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class AudioConvOptions(ConvStackOptions):
-    """Options of ``AudioConv``: those of all stacks, where blocks halve mels and frames, and more.
+    """Options of ``AudioConv``: those of ``ConvStack`` (blocks halve mels and frames), and more.
 
     Attributes:
-        modality: which modality to look at; its examples are [mels, frames].
+        modality: modality to read; its examples are [mels, frames].
     """
 
     modality: str = "audio"
@@ -28,11 +28,10 @@ class AudioConvOptions(ConvStackOptions):
 class AudioConv(ConvStack[AudioConvOptions]):
     """The blocks of conv4 on a spectrogram, then the mean over time: [n, channels * mels left].
 
-    A spectrogram is first shifted and scaled to mean 0 and variance 1, so that loudness says
-    nothing.
+    Each spectrogram is first standardised to mean 0 and variance 1, so that loudness has no effect.
 
-    Source: the blocks of Vinyals et al. 2016, arXiv:1606.04080, section 4.1; pooling over time
-    alone, since height in a spectrogram is pitch, as in Kong et al. 2020, arXiv:1912.10211.
+    Source: the blocks of Vinyals et al. 2016, arXiv:1606.04080, section 4.1. Only time is pooled,
+    because the height of a spectrogram is pitch, as in Kong et al. 2020, arXiv:1912.10211.
     """
 
     name: ClassVar[str] = "audio_conv"
@@ -46,7 +45,7 @@ class AudioConv(ConvStack[AudioConvOptions]):
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """Channels of each mel that is left, flattened."""
+        """Channels times the mels of the last block."""
         channels, n_mels, _ = self.last_plane
         return (channels * n_mels,)
 

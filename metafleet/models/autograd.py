@@ -1,4 +1,4 @@
-"""A typed and quick way into ``torch.autograd.Function``."""
+"""A typed and fast call of ``torch.autograd.Function``."""
 
 from typing import Any
 
@@ -7,18 +7,18 @@ import torch
 try:
     from torch._C import _are_functorch_transforms_active as _is_func_active
     from torch._functorch.utils import unwrap_dead_wrappers as _unwrap
-except ImportError:  # a torch that keeps them elsewhere; the slow way is right as well
+except ImportError:  # other versions of torch have them elsewhere; the slow path works too
 
     def _is_func_active() -> bool:
         return True
 
 
 def apply(function: type[torch.autograd.Function], *inputs: Any) -> Any:
-    """Return ``function.apply(*inputs)``, which torch leaves without types.
+    """Return ``function.apply(*inputs)``, which torch leaves untyped.
 
-    Outside ``torch.func`` and compilers the inputs go straight to where ``apply`` would send them,
-    without a look for default values in the signature of ``forward``: that takes as long as a small
-    layer, and an episode of second-order MAML has hundreds of calls. So give every input.
+    Outside ``torch.func`` and compilers, this skips the lookup of default values in the signature
+    of ``forward``. The lookup takes as long as a small layer, and an episode of second-order MAML
+    has hundreds of calls. Callers must therefore pass every input.
     """
     if torch.compiler.is_compiling() or _is_func_active():
         return function.apply(*inputs)  # type: ignore[no-untyped-call]

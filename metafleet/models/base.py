@@ -1,4 +1,4 @@
-"""What a model is: a function of named parameters, and how to draw the first ones."""
+"""The model protocol: a function of named parameters, and how to draw their initial values."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, Self
@@ -10,11 +10,11 @@ from metafleet.params import Params
 from metafleet.problem import Problem
 
 Modulate = Callable[[str, Tensor], Tensor]
-"""Layer, its activations [n, c, ...] before the non-linearity -> what goes on in their place."""
+"""Layer, its activations [n, c, ...] before the non-linearity -> activations to replace them."""
 
 
 class Model(Protocol):
-    """A stateless network: parameters come in with every call, and none are kept."""
+    """A stateless network: every call gets the parameters, and none are stored."""
 
     @property
     def batch_norm(self) -> str:
@@ -23,25 +23,25 @@ class Model(Protocol):
 
     @property
     def head(self) -> frozenset[str]:
-        """Names of the output layer's parameters, empty without one; all others are the body."""
+        """Names of the output layer's parameters, empty without a head; all others are the body."""
         ...
 
     @property
     def layers(self) -> Mapping[str, int]:
-        """Hidden layer -> its channels, in order: what ``Modulate`` is called for."""
+        """Hidden layer -> number of channels, in order; ``Modulate`` is called for these layers."""
         ...
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """Shape of one example's ``features`` before they are flattened, such as (c, h, w)."""
+        """Shape of one example's ``features`` before flattening, for example (c, h, w)."""
         ...
 
     def init_params(self, seed: int) -> Params:
-        """Draw parameters; the same seed gives the same bits and no global generator moves."""
+        """Draw parameters; the same seed gives the same bits. No global generator is used."""
         ...
 
     def init_buffers(self) -> Params:
-        """Return running statistics before any training; empty for modes that keep none."""
+        """Return the initial running statistics; empty for modes that keep none."""
         ...
 
     def forward(
@@ -61,22 +61,22 @@ class Model(Protocol):
         norm: Normalise,
         modulate: Modulate | None = None,
     ) -> Tensor:
-        """Map inputs to what the head acts on, [n, d]; the embedding itself without a head."""
+        """Map inputs to the features that the head takes, [n, d]; without a head, the embedding."""
         ...
 
     def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
-        """Map ``features`` to outputs [n, n_outputs]; ``forward`` is this after that."""
+        """Map features to outputs [n, n_outputs]; ``forward`` is ``features``, then this."""
         ...
 
 
 class ModelClass(Model, Protocol):
-    """What the registry holds: options, and a way to build from them."""
+    """A model class as the registry holds it: its options, and how to build it from them."""
 
     Options: ClassVar[type]
 
     @classmethod
     def build(cls, options: Any, problem: Problem, n_outputs: int | None) -> Self:
-        """Fit the model to the data; without ``n_outputs`` it has no head and embeds.
+        """Make a model that fits the data; with ``n_outputs`` None it has no head and embeds.
 
         Raises:
             ConfigError: the options do not fit the data.
@@ -94,14 +94,14 @@ class ModelFactory(Protocol):
         *,
         extra_inputs: Mapping[str, tuple[int, ...]] | None = None,
     ) -> Model:
-        """Build it with a head of so many outputs, or without one.
+        """Build the model with a head of ``n_outputs`` outputs, or without a head.
 
         Args:
-            n_outputs: outputs; None for an embedding.
-            extra_inputs: modality -> shape of one example, for what the learner will put among the
-                inputs besides the data's modalities.
+            n_outputs: number of outputs; None for an embedding.
+            extra_inputs: modality -> shape of one example, for inputs that the learner adds to the
+                data's modalities.
 
         Raises:
-            ConfigError: the options do not fit.
+            ConfigError: the options do not fit the data.
         """
         ...

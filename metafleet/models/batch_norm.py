@@ -1,17 +1,18 @@
-"""Batch norm in few-shot episodes: whose statistics normalise whom, as an explicit option.
+"""Batch norm in few-shot episodes, with an explicit mode for the statistics that each pass uses.
 
     mode            support forward        query forward
-    transductive    its own batch's        its own batch's: predictions depend on the query batch
-    support         its own batch's        the adapted support forward's, differentiated through;
-                                           its own of a modality that the whole support set lacks
+    transductive    own batch              own batch: predictions depend on the query batch
+    support         own batch              statistics of the adapted support forward, differentiated
+                                           through; own batch for a modality that the whole support
+                                           set lacks
     running         own / running          own in meta-training, running averages in evaluation
-    per_step        as running, with averages of their own for each inner step
-    frozen          running                running, in meta-training too: constants of an outer step
+    per_step        as running, with separate averages for each inner step
+    frozen          running                running, also in meta-training: constant in an outer step
     none            no normalisation       no normalisation
 
-Source: Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 1; the modes are told apart in
-Bronskill et al. 2020, arXiv:2003.03284, section 3; per step in Antoniou et al. 2019,
-arXiv:1810.09502, section 4, "BNRS".
+Source: Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 1. Bronskill et al. 2020,
+arXiv:2003.03284, section 3, compare the modes; per step: Antoniou et al. 2019, arXiv:1810.09502,
+section 4, "BNRS".
 """
 
 from collections.abc import Callable, Mapping
@@ -34,7 +35,7 @@ MODES: tuple[BatchNormMode, ...] = (
     "none",
 )
 AVERAGED = ("running", "per_step", "frozen")
-"""Modes with running averages, kept in ``MetaState.buffers``."""
+"""Modes with running averages, which ``MetaState.buffers`` holds."""
 EPSILON = 1e-5
 MOMENTUM = 0.1
 
@@ -45,15 +46,15 @@ class Normalise(Protocol):
     def __call__(
         self, layer: str, x: Tensor, scale: Tensor, shift: Tensor, /, *, seen: Tensor | None = None
     ) -> Tensor:
-        """Return x [n, c, ...] normalised over all but c, times scale [c], plus shift [c].
+        """Return x [n, c, ...] normalised over all dimensions but c, times scale, plus shift.
 
         Args:
-            layer: its name.
+            layer: name of the layer.
             x: activations.
             scale: [c].
             shift: [c].
-            seen: a scalar, false where no example has what the layer looks at, so that the
-                statistics of x mean nothing; None: some example has.
+            seen: a scalar, false if no example has the layer's modality, so that the statistics of
+                x are meaningless; None if at least one example has it.
         """
         ...
 
@@ -61,13 +62,14 @@ class Normalise(Protocol):
 class BatchStatistics:
     """Normalise by the batch's own mean and variance.
 
-    A class of its own so that a model can see that this is asked for, and join the normalising with
-    what it does next; then it calls ``check`` and ``note`` itself.
+    This is a class so that a model can recognise it and fuse the normalisation with the next
+    operations. Such a model calls ``check`` and ``note`` itself.
 
     Args:
-        note: told of each layer's mean [c] and unbiased variance [c], which are not to be
-            differentiated, and of ``seen`` as in ``Normalise``.
-        is_traced: True inside ``vmap`` or a compiler, which forbid writing in place.
+        note: called with each layer's mean [c] and unbiased variance [c], which must not be
+            differentiated, and with ``seen`` as in ``Normalise``.
+        is_traced: True inside ``vmap`` or a compiler, which forbid in-place writes.
+        seen: default for the ``seen`` of calls; see ``Normalise``.
     """
 
     def __init__(
@@ -91,16 +93,16 @@ class BatchStatistics:
                 self.note(layer, *statistics_of(x), seen=seen)
             return F.batch_norm(x, None, None, scale, shift, True, 0.0, EPSILON)
         mean, variance = torch.zeros_like(scale), torch.zeros_like(scale)
-        # momentum 1: what comes back in mean and variance is this batch's alone
+        # with momentum 1, mean and variance become those of this batch
         y = F.batch_norm(x, mean, variance, scale, shift, True, 1.0, EPSILON)
         self.note(layer, mean, variance, seen=seen)
         return y
 
     def check(self, layer: str, x: Tensor) -> None:
-        """Refuse a batch that has no statistics.
+        """Check that a batch has statistics.
 
         Raises:
-            DataError: a single value for each channel.
+            DataError: there is only one value for each channel.
         """
         if x.numel() == x.shape[1]:
             raise DataError(
@@ -111,12 +113,12 @@ class BatchStatistics:
     def note(
         self, layer: str, mean: Tensor, variance: Tensor, *, seen: Tensor | None = None
     ) -> None:
-        """Tell whoever keeps statistics; ``seen`` as in ``Normalise``."""
+        """Report a layer's statistics to the callback; ``seen`` as in ``Normalise``."""
         if self._note is not None:
             self._note(layer, mean, variance, self._seen if seen is None else seen)
 
     def beneath(self, part: str, seen: Tensor | None) -> "BatchStatistics":
-        """Return the same for layers of a part of the model; see the function ``beneath``."""
+        """Return a copy for the layers of a part of the model; see the function ``beneath``."""
         note = self._note
         if note is None:
             return self
@@ -128,16 +130,16 @@ class BatchStatistics:
 
 
 OWN_BATCH = BatchStatistics()
-"""Normalises by the batch's own statistics, and tells nobody."""
+"""Normalises by the batch's own statistics, without reporting them."""
 
 
 def beneath(norm: Normalise, part: str, seen: Tensor | None = None) -> Normalise:
-    """Return what normalises a part of a model, whose layers are "<part>.<layer>" to ``norm``.
+    """Return the batch norm of a part of a model; ``norm`` sees its layers as "<part>.<layer>".
 
     Args:
-        norm: of the whole.
-        part: its name.
-        seen: a scalar, false where no example has what the part looks at; None: some has.
+        norm: batch norm of the whole model.
+        part: name of the part.
+        seen: a scalar, false if no example has the part's modality; None if at least one has it.
     """
     if isinstance(norm, BatchStatistics):
         return norm.beneath(part, seen)
@@ -152,7 +154,7 @@ def beneath(norm: Normalise, part: str, seen: Tensor | None = None) -> Normalise
 
 
 def initial_buffers(mode: str, layers: Mapping[str, int]) -> Params:
-    """Return mean 0 and variance 1 for each layer of so many channels, for modes that average.
+    """Return mean 0 and variance 1 for each layer -> channels; empty for modes without averages.
 
     Names are "<layer>.mean" and "<layer>.variance".
     """
@@ -174,7 +176,7 @@ def average_buffers(
     Args:
         buffers: ``MetaState.buffers`` before the step.
         sums: ``MetaGradient.buffers`` summed over the step's episodes.
-        n_episodes: how many episodes ``sums`` adds up.
+        n_episodes: number of episodes in ``sums``.
         momentum: weight of the new statistics, in (0, 1].
     """
     return {
@@ -184,11 +186,11 @@ def average_buffers(
 
 
 def statistics_of(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and unbiased variance [c] of x [n, c, ...], not to be differentiated."""
+    """Return mean and unbiased variance [c] of x [n, c, ...], detached from the graph."""
     variance, mean = torch.var_mean(x.detach(), all_but_channels(x), correction=1)
     return mean, variance
 
 
 def all_but_channels(x: Tensor) -> list[int]:
-    """Return the dimensions that statistics of x [n, c, ...] are over."""
+    """Return the dimensions over which statistics of x [n, c, ...] are computed."""
     return [d for d in range(x.dim()) if d != 1]

@@ -1,4 +1,4 @@
-"""Convolutions along a sequence: the points of a pen's path, or the bytes of a text."""
+"""Convolutions along a sequence: the points of a pen stroke, or the bytes of a text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from metafleet.options import require
 from metafleet.params import Params
 
 _FIRST_BLOCK = 10
-"""Index of the first block's tensors, after the input's."""
+"""Index of the first block's tensors, which follow those of the input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class Conv1dOptions:
 
     Attributes:
         channels: filters in each block, >= 1.
-        n_blocks: blocks, each of which halves the length, >= 1.
-        kernel: positions that a filter spans, odd.
-        modality: which modality to look at; its examples are [length, d], or [length] bytes.
-        batch_norm: as of ``conv4``.
+        n_blocks: number of blocks, each of which halves the length, >= 1.
+        kernel: width of the filters, odd.
+        modality: modality to read; its examples are [length, d], or [length] bytes.
+        batch_norm: as in ``conv4``.
     """
 
     channels: int = 64
@@ -45,8 +45,8 @@ class Conv1dOptions:
 class Conv1d(Encoder[Conv1dOptions]):
     """Blocks of convolution along the sequence, batch norm, pooling by 2 and ReLU.
 
-    The features are the flattened last block, [n, channels * remaining positions]: conv4 along one
-    axis in place of two.
+    The features are the flattened last block, [n, channels * remaining positions]. This is conv4
+    along one axis instead of two.
 
     Source: the block of Vinyals et al. 2016, arXiv:1606.04080, section 4.1.
     """
@@ -65,12 +65,12 @@ class Conv1d(Encoder[Conv1dOptions]):
 
     @property
     def layers(self) -> Mapping[str, int]:
-        """The blocks, with their filters."""
+        """The blocks, with their numbers of filters."""
         return {f"block{i}": self.options.channels for i in range(self.options.n_blocks)}
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """Channels and positions of the last block, flattened."""
+        """Channels times positions of the last block."""
         return (self.options.channels * (self.shape[0] // 2**self.options.n_blocks),)
 
     def init_body(self, seed: int) -> Params:
@@ -101,6 +101,6 @@ class Conv1d(Encoder[Conv1dOptions]):
             if bias is None:
                 x = norm(layer, x, params[f"{layer}.norm.scale"], params[f"{layer}.norm.shift"])
             x = x if modulate is None else modulate(layer, x)
-            # the same as pooling after ReLU, which is monotone
+            # equal to pooling after ReLU, because ReLU is monotone
             x = F.relu(F.max_pool1d(x, 2))
         return x.flatten(1)

@@ -22,13 +22,14 @@ class Conv4Options:
 
     Attributes:
         channels: filters in each block, >= 1.
-        n_blocks: blocks, >= 1.
-        pooled_blocks: how many of them, from the first, halve height and width; None: all.
-        modality: which modality to look at; its examples are [channels, height, width].
-        batch_norm: whose statistics normalise a query: "transductive": its own batch's; "support":
-            the support set's; "running": averages of training; "per_step": such averages for each
-            inner step; "frozen": averages, in training too; "none": no batch norm. State it with
-            every result, because it changes what the result means.
+        n_blocks: number of blocks, >= 1.
+        pooled_blocks: how many of the first blocks halve height and width; None for all.
+        modality: modality to read; its examples are [channels, height, width].
+        batch_norm: the statistics that normalise a query: "transductive": those of its own batch;
+            "support": those of the support set; "running": running averages from training;
+            "per_step": running averages for each inner step; "frozen": running averages, also in
+            training; "none": no batch norm. State the mode with every result, because it changes
+            what the result means.
     """
 
     channels: int = 64
@@ -45,9 +46,9 @@ class Conv4Options:
 
 
 class Conv4(Encoder[Conv4Options]):
-    """Blocks of 3x3 convolution, batch norm, ReLU and 2x2 max pooling, and perhaps a linear head.
+    """Blocks of 3x3 convolution, batch norm, ReLU and 2x2 max pooling, and an optional linear head.
 
-    With a head the outputs are [n, n_outputs]; without, the flattened last block [n, d].
+    With a head the outputs are [n, n_outputs]; without a head, the flattened last block [n, d].
 
     Source: Vinyals et al. 2016, arXiv:1606.04080, section 4.1; Finn et al. 2017,
     arXiv:1703.03400, section 5.2.
@@ -76,7 +77,7 @@ class Conv4(Encoder[Conv4Options]):
 
     @property
     def layers(self) -> Mapping[str, int]:
-        """The blocks, with their filters."""
+        """The blocks, with their numbers of filters."""
         return {f"block{i}": self.options.channels for i in range(self.options.n_blocks)}
 
     @property
@@ -86,7 +87,7 @@ class Conv4(Encoder[Conv4Options]):
 
     @property
     def head_index(self) -> int:
-        """Right after the blocks' tensors, where the seeds of recorded runs have it."""
+        """The index right after the blocks' tensors; recorded runs depend on it for their seeds."""
         return self.options.n_blocks
 
     def init_body(self, seed: int) -> Params:
@@ -109,12 +110,14 @@ class Conv4(Encoder[Conv4Options]):
 
 
 def _channels_last(images: Tensor) -> Tensor:
-    """Lay images [n, c, h, w] out with channels innermost, which later blocks take over.
+    """Copy images [n, c, h, w] to a channels-last layout, which later blocks then keep.
 
-    On a CPU this makes an episode up to a third faster. ``contiguous(memory_format=...)`` leaves
-    images of a single channel as they are, and with them the whole network, hence the strides.
+    On a CPU this makes an episode up to a third faster. The strides are set by hand because
+    ``contiguous(memory_format=...)`` does not change images of a single channel, so that the whole
+    network would keep the other layout.
     """
-    if images.device.type != "cpu" or is_mapped():  # torch can't differentiate pooling so, mapped
+    # under vmap, torch cannot differentiate pooling of this layout
+    if images.device.type != "cpu" or is_mapped():
         return images
     _, channels, height, width = images.shape
     strides = (channels * height * width, 1, channels * width, channels)

@@ -26,12 +26,13 @@ def conv_block(
 
     Args:
         params: "<layer>.conv.weight" [c_out, c_in, 3, 3], with "<layer>.norm.scale" and
-            "<layer>.norm.shift" [c_out], or "<layer>.conv.bias" [c_out] where nothing normalises.
-        layer: the block's name.
+            "<layer>.norm.shift" [c_out], or "<layer>.conv.bias" [c_out] without batch norm.
+        layer: name of the block.
         x: [n, c_in, h, w].
-        norm: whose statistics normalise; the batch's own are fused with what follows.
+        norm: the batch norm; if it uses the batch's own statistics, it is fused with pooling and
+            ReLU.
         is_pooled: halve height and width, rounding down.
-        modulate: changes the normalised activations; nothing is fused with it.
+        modulate: changes the normalised activations; prevents the fusion.
 
     Returns:
         [n, c_out, h // 2, w // 2], or [n, c_out, h, w] without pooling.
@@ -46,7 +47,7 @@ def conv_block(
         x = norm(layer, x, scale, shift)
     if modulate is not None:
         x = modulate(layer, x)
-    # the same as pooling after ReLU, which is monotone, for a quarter of its work
+    # equal to pooling after ReLU, because ReLU is monotone, with a quarter of the ReLU's work
     return F.relu(F.max_pool2d(x, 2) if is_pooled else x)
 
 
@@ -59,15 +60,15 @@ def init_blocks(
     window: tuple[int, ...] = (3, 3),
     first: int = 0,
 ) -> Params:
-    """Draw blocks that follow each other; see ``init_conv``.
+    """Draw the parameters of consecutive blocks; see ``init_conv``.
 
     Args:
         seed: the run's seed.
-        layers: the blocks' names -> their filters, in order.
-        n_in: channels of what goes into the first.
+        layers: name of a block -> its number of filters, in order.
+        n_in: input channels of the first block.
         batch_norm: one of ``batch_norm.MODES``.
-        window: positions that a filter spans along each axis.
-        first: position of the first block's weight in its model.
+        window: size of the filters along each axis.
+        first: index of the first block's weight in the model.
     """
     params: Params = {}
     for index, (layer, channels) in enumerate(layers.items(), start=first):

@@ -1,4 +1,4 @@
-"""The base of networks that put conv4's blocks to use on what is no image: sounds and clips."""
+"""The base of networks that apply conv4's blocks to sounds and video clips."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from metafleet.params import Params
 
 @dataclass(frozen=True, slots=True)
 class ConvStackOptions:
-    """What every stack of blocks can be told.
+    """Options that every stack of blocks has.
 
     Attributes:
         channels: filters in each block, >= 1.
-        n_blocks: blocks, each of which halves height and width, >= 1.
-        batch_norm: as of ``conv4``.
+        n_blocks: number of blocks, each of which halves height and width, >= 1.
+        batch_norm: as in ``conv4``.
     """
 
     channels: int = 64
@@ -36,9 +36,9 @@ StackOptionsT = TypeVar("StackOptionsT", bound=ConvStackOptions)
 
 
 class ConvStack(Encoder[StackOptionsT]):
-    """The blocks of conv4 on planes that an example is made into.
+    """The blocks of conv4, applied to the planes into which a subclass turns an example.
 
-    A subclass writes ``plane``, ``feature_shape`` and ``body``, which calls ``run_blocks``.
+    A subclass implements ``plane``, ``feature_shape`` and ``body``, which calls ``run_blocks``.
 
     Raises:
         ConfigError: the planes are too small for so many blocks.
@@ -55,16 +55,16 @@ class ConvStack(Encoder[StackOptionsT]):
     @property
     @abstractmethod
     def plane(self) -> tuple[int, ...]:
-        """Channels, height and width of what the first block is given."""
+        """Channels, height and width of the first block's input."""
 
     @property
     def layers(self) -> Mapping[str, int]:
-        """The blocks, with their filters."""
+        """The blocks, with their numbers of filters."""
         return {f"block{i}": self.options.channels for i in range(self.options.n_blocks)}
 
     @property
     def last_plane(self) -> tuple[int, int, int]:
-        """Channels, height and width of what the last block returns."""
+        """Channels, height and width of the last block's output."""
         _, height, width = self.plane
         scale = 2**self.options.n_blocks
         return (self.options.channels, height // scale, width // scale)

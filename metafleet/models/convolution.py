@@ -1,9 +1,9 @@
-"""Stride-1 convolution whose derivatives of every order are convolutions that somebody asked for.
+"""Stride-1 convolution whose derivatives of every order are computed only if they are needed.
 
 Convolution y = x * w, its gradient for the input and its gradient for the weights are bilinear, and
-each one's gradients are the other two. Autograd's own second derivative of a convolution also
-computes what nobody uses (the gradient for the images themselves, which are one channel and slow)
-and takes gradients for weights by a detour of half the speed.
+the gradients of each are the other two. Autograd's second derivative of a convolution also computes
+an unused gradient (that for the images, which is slow because they have one channel), and its
+gradients for weights take a detour that halves the speed.
 """
 
 from typing import Any
@@ -25,11 +25,11 @@ def convolve(x: Tensor, weight: Tensor, padding: int) -> Tensor:
         padding: zeros around the images, >= 0.
 
     Returns:
-        [n, c_out, h + 2 * padding - k + 1, ...]; differentiable as often as one likes, and under
-        ``torch.func`` as well.
+        [n, c_out, h + 2 * padding - k + 1, ...]; can be differentiated any number of times, also
+        under ``torch.func``.
     """
     dtype, kind = x.dtype, x.device.type
-    if torch.is_autocast_enabled(kind):  # here, so that the derivatives' arguments are rounded too
+    if torch.is_autocast_enabled(kind):  # cast here to round the derivatives' arguments as well
         reduced = torch.get_autocast_dtype(kind)
         x, weight = x.to(reduced), weight.to(reduced)
     result: Tensor = apply(_Convolution, x, weight, padding)
@@ -37,7 +37,7 @@ def convolve(x: Tensor, weight: Tensor, padding: int) -> Tensor:
 
 
 class _Bilinear(torch.autograd.Function):
-    """Keeps both arguments for the backward pass, for which padding is the same everywhere."""
+    """Saves both arguments for the backward pass; all three functions use the same padding."""
 
     generate_vmap_rule = True
 

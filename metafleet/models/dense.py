@@ -1,4 +1,4 @@
-"""Plain stacks of linear layers with ReLU between them, as parts of larger networks."""
+"""Stacks of linear layers with ReLU between them, used as parts of larger networks."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ def init_dense(
 
     Args:
         seed: the run's seed.
-        index: position of the first of 2 (len(sizes) - 1) tensors in their model.
-        name: what their names begin with.
-        sizes: features that go in, of each hidden layer, and that come out.
-        has_bias: False where biases would have no effect, as on the keys of an attention.
+        index: index of the first of the 2 (len(sizes) - 1) tensors in the model.
+        name: prefix of the tensors' names.
+        sizes: number of input features, of units in each hidden layer, and of outputs.
+        has_bias: False where biases would have no effect, for example on attention keys.
     """
     params: Params = {}
     for i, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):

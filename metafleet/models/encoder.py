@@ -1,4 +1,4 @@
-"""The base of networks that look at one modality."""
+"""The base of networks that read one modality."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,25 +17,26 @@ from metafleet.problem import Problem
 
 OptionsT = TypeVar("OptionsT")
 HEAD_INDEX = 900
-"""Where the head's tensors are in the stream of initial values, after any body's."""
+"""Index of the head's tensors among the initial values; larger than that of any body tensor."""
 
 
 class Encoder(HeadedModel, Generic[OptionsT]):
-    """A network for one modality, and perhaps a linear head.
+    """A network for one modality, with an optional linear head.
 
-    A subclass writes ``layers``, ``feature_shape``, ``init_body`` and ``body``; its options have
-    the field ``modality``, and ``batch_norm`` where it has any. With a head the outputs are
-    [n, n_outputs], without the features [n, d].
+    A subclass implements ``layers``, ``feature_shape``, ``init_body`` and ``body``. Its options
+    have the field ``modality``, and ``batch_norm`` if it has batch norm. With a head the outputs
+    are [n, n_outputs]; without a head, the features [n, d].
 
     Attributes:
         Options: the options, a frozen dataclass.
-        shapes: number of axes of one example -> their names, for those that can be looked at.
-        reads_bytes: whether examples of one axis are bytes of a text; None: they may be either.
+        shapes: number of axes of one example -> their names, for the shapes it can read.
+        reads_bytes: whether examples of one axis are bytes of a text; None if it reads both bytes
+            and features.
 
     Args:
         options: an instance of ``Options``.
-        shape: of one example.
-        n_outputs: outputs of the head; None: no head.
+        shape: shape of one example.
+        n_outputs: outputs of the head; None for no head.
     """
 
     Options: ClassVar[type]
@@ -49,11 +50,11 @@ class Encoder(HeadedModel, Generic[OptionsT]):
 
     @classmethod
     def build(cls, options: OptionsT, problem: Problem, n_outputs: int | None) -> Self:
-        """Fit the network to its modality.
+        """Make a network that fits its modality.
 
         Raises:
-            ConfigError: the data lack it, its examples have another shape, or they are bytes of a
-                text where features are read, or the other way round.
+            ConfigError: the data lack the modality, its examples have another shape, or they are
+                bytes of a text where the network reads features, or the other way round.
         """
         modality: str = getattr(options, "modality")  # noqa: B009 - a field of every Options
         shape = problem.modalities.get(modality)
@@ -71,7 +72,7 @@ class Encoder(HeadedModel, Generic[OptionsT]):
 
     @classmethod
     def _check_text(cls, modality: str, shape: tuple[int, ...], *, is_text: bool) -> None:
-        """Tell bytes from features, of which both are a row of numbers."""
+        """Check that the network gets bytes or features as it expects; both have one axis."""
         if len(shape) != 1 or cls.reads_bytes in (None, is_text):
             return
         if is_text:
@@ -86,16 +87,16 @@ class Encoder(HeadedModel, Generic[OptionsT]):
             "where they are features of a text"
         )
 
-    # what a subclass writes
+    # methods that a subclass implements
 
     @property
     @abstractmethod
     def layers(self) -> Mapping[str, int]:
-        """Hidden layer -> its channels: what batch norm and ``modulate`` are called for."""
+        """Hidden layer -> number of channels; batch norm and ``modulate`` are called for these."""
 
     @abstractmethod
     def init_body(self, seed: int) -> Params:
-        """Draw all parameters but the head's; fewer than 900 tensors."""
+        """Draw all parameters except the head's; there must be fewer than 900 tensors."""
 
     @abstractmethod
     def body(
@@ -111,27 +112,27 @@ class Encoder(HeadedModel, Generic[OptionsT]):
 
     @property
     def modality(self) -> str:
-        """The modality that is looked at."""
+        """The modality that the network reads."""
         found: str = getattr(self.options, "modality")  # noqa: B009 - a field of every Options
         return found
 
     @property
     def batch_norm(self) -> str:
-        """How batch norm gets its statistics; "none" without any."""
+        """The batch norm mode; "none" without batch norm."""
         mode: str = getattr(self.options, "batch_norm", "none")
         return mode
 
     @property
     def head_index(self) -> int:
-        """Where the head's tensors are in the stream of initial values."""
+        """Index of the head's tensors among the initial values."""
         return HEAD_INDEX
 
     def init_params(self, seed: int) -> Params:
-        """Draw body and head."""
+        """Draw the parameters of body and head."""
         return self.init_body(seed) | self.init_head(seed, self.head_index)
 
     def init_buffers(self) -> Params:
-        """Return running means of 0 and variances of 1 where batch norm keeps any."""
+        """Return running means of 0 and variances of 1 if the batch norm mode keeps averages."""
         return initial_buffers(self.batch_norm, self.layers)
 
     def features(
@@ -146,10 +147,10 @@ class Encoder(HeadedModel, Generic[OptionsT]):
 
 
 def require_counts(options: Any, *names: str) -> None:
-    """Refuse options that must be 1 or more, too many blocks, and an unknown batch norm mode.
+    """Check that options are 1 or more, blocks not too many, and the batch norm mode is known.
 
     Raises:
-        ConfigError: names the option.
+        ConfigError: an option is wrong; names it.
     """
     for name in names:
         value = getattr(options, name)
@@ -162,10 +163,10 @@ def require_counts(options: Any, *names: str) -> None:
 
 
 def require_pooling(sizes: Sequence[int], *, n_blocks: int) -> None:
-    """Refuse blocks that halve so often that nothing is left.
+    """Check that ``n_blocks`` poolings by 2 leave at least one position along each axis.
 
     Raises:
-        ConfigError: names the sizes.
+        ConfigError: they do not; names the sizes.
     """
     least = 2**n_blocks
     if min(sizes) < least:

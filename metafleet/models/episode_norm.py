@@ -1,4 +1,4 @@
-"""The batch norm of one episode: hands out what normalises each forward pass."""
+"""The batch norm of one episode: provides the ``Normalise`` of each forward pass."""
 
 from collections.abc import Mapping
 
@@ -19,14 +19,14 @@ from metafleet.models.notes import Notes
 from metafleet.params import Params
 
 _UNKNOWN = -1.0
-"""Stands for the variance of a support set in which nobody has what a layer looks at."""
+"""Marks the variance of a layer whose modality no support example has."""
 
 STATISTICS = "statistics"
-"""Name under which an adaptation remembers what ``EpisodeNorm.captured`` returns."""
+"""The group in ``Adaptation.memory`` that holds what ``EpisodeNorm.captured`` returns."""
 
 
 def unknown_layers(captured: Mapping[str, Tensor]) -> list[str]:
-    """Return the layers of which no support example had what they look at."""
+    """Return the layers whose modality no support example had."""
     ends = ".variance"
     return [
         name.removesuffix(ends)
@@ -36,17 +36,18 @@ def unknown_layers(captured: Mapping[str, Tensor]) -> list[str]:
 
 
 class EpisodeNorm:
-    """The batch norm of one episode: hands out what normalises each forward pass.
+    """The batch norm of one episode: provides the ``Normalise`` of each forward pass.
 
     Args:
         mode: one of ``MODES``.
         buffers: running statistics, [c], or [inner steps, c] for "per_step".
         is_training: True in meta-training.
-        notes: where statistics are noted; a recorder of its own without.
-        is_traced: True inside ``vmap`` or a compiler, which forbid writing in place.
+        notes: where statistics are recorded; None for a new recorder.
+        is_traced: True inside ``vmap`` or a compiler, which forbid in-place writes.
 
     Attributes:
-        step: inner step at hand, from 0; "per_step" takes the last one's averages beyond it.
+        step: the current inner step, from 0; for steps beyond its last row, "per_step" uses the
+            averages of that row.
 
     Not thread-safe; make one for each episode.
     """
@@ -71,12 +72,12 @@ class EpisodeNorm:
 
     @property
     def needs_support_pass(self) -> bool:
-        """True when ``query`` needs a forward pass of the support set with ``capture`` before."""
+        """Whether ``query`` needs an earlier forward pass of the support set with ``capture``."""
         return self._mode == "support"
 
     @property
     def support(self) -> Normalise:
-        """What normalises a support set's forward pass."""
+        """The batch norm of a support set's forward pass."""
         if self._mode not in AVERAGED:
             return OWN_BATCH
         if not self._is_training:
@@ -87,12 +88,12 @@ class EpisodeNorm:
 
     @property
     def capture(self) -> Normalise:
-        """What normalises the support set and keeps its statistics for ``query``."""
+        """The batch norm that normalises the support set and keeps its statistics for ``query``."""
         return self._capture
 
     @property
     def query(self) -> Normalise:
-        """What normalises the query set's forward pass."""
+        """The batch norm of the query set's forward pass."""
         return self._use_support if self._mode == "support" else self.support
 
     def captured(self) -> Params:
@@ -101,15 +102,15 @@ class EpisodeNorm:
         return means | {f"{layer}.variance": value for layer, (_, value) in self._support.items()}
 
     def recall(self, captured: Mapping[str, Tensor]) -> None:
-        """Give ``query`` what ``captured`` returned, in place of a support set's forward pass."""
+        """Make ``query`` use what ``captured`` returned, instead of a support forward pass."""
         layers = [name.removesuffix(".mean") for name in captured if name.endswith(".mean")]
         self._perhaps_unknown = set(layers)
         self._support = {n: (captured[f"{n}.mean"], captured[f"{n}.variance"]) for n in layers}
 
     def statistics(self) -> Params:
-        """Return the mean of the statistics seen over this episode's forward passes.
+        """Return the mean of the statistics recorded in this episode's forward passes.
 
-        Of a layer or inner step without a forward pass, the averages there are.
+        For a layer or inner step without a forward pass, return the current averages.
         """
         if not self._is_training or self._mode not in AVERAGED:
             return {}
@@ -141,7 +142,7 @@ class EpisodeNorm:
     def _use_support(
         self, layer: str, x: Tensor, scale: Tensor, shift: Tensor, /, *, seen: Tensor | None = None
     ) -> Tensor:
-        if layer not in self._support:  # the support set came without what it looks at
+        if layer not in self._support:  # the support set lacks the layer's modality
             return OWN_BATCH(layer, x, scale, shift)
         mean, variance = self._support[layer]
         if layer in self._perhaps_unknown:
@@ -165,7 +166,7 @@ class EpisodeNorm:
             self._notes.add(key, value if seen is None else self._unless(seen, name, value))
 
     def _unless(self, seen: Tensor, name: str, value: Tensor) -> Tensor:
-        """Return the averages there are in place of the statistics of nobody."""
+        """Return ``value``, or the current averages if no example had the modality."""
         kept = self._buffers[name]
         return torch.where(seen, value, kept[self._row(name)] if self._mode == "per_step" else kept)
 

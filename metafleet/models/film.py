@@ -1,4 +1,4 @@
-"""Feature-wise linear modulation: what conditions a network scales and shifts its channels.
+"""Feature-wise linear modulation (FiLM): a condition scales and shifts a network's channels.
 
 Source: Perez et al. 2018, arXiv:1709.07871, eq. 1.
 """
@@ -15,14 +15,14 @@ from metafleet.params import Params
 def init_film(
     seed: int, index: int, name: str, *, n_inputs: int, layers: Mapping[str, int]
 ) -> Params:
-    """Draw a linear map from what conditions to scale and shift of each layer.
+    """Draw linear maps from the condition to the scale and shift of each layer.
 
     Args:
         seed: the run's seed.
-        index: position of the first of 2 tensors a layer in their model.
-        name: what their names begin with.
-        n_inputs: numbers that condition.
-        layers: layer -> its channels, as ``Model.layers``.
+        index: index of the first tensor in the model; there are 2 tensors per layer.
+        name: prefix of the tensors' names.
+        n_inputs: length of the condition.
+        layers: layer -> number of channels, as ``Model.layers``.
     """
     params: Params = {}
     for i, (layer, channels) in enumerate(layers.items()):
@@ -35,13 +35,13 @@ def init_film(
 
 
 def film(params: Mapping[str, Tensor], name: str, condition: Tensor) -> Modulate:
-    """Return what turns a layer's activations x [n, c, ...] into (1 + gamma) x + beta.
+    """Return a function that maps a layer's activations x [n, c, ...] to (1 + gamma) x + beta.
 
-    gamma = W_scale z, beta = W_shift z: with z = 0 the network is as it would be alone.
+    gamma = W_scale z, beta = W_shift z; with z = 0 the network is unchanged.
 
     Args:
-        params: what ``init_film`` drew, among others.
-        name: what their names begin with.
+        params: parameters, including those from ``init_film``.
+        name: prefix of their names.
         condition: z [n_inputs].
     """
 

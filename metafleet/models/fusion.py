@@ -1,4 +1,4 @@
-"""Several modalities in one embedding: an encoder for each, and a fusion of those present."""
+"""One embedding of several modalities: an encoder for each, and a fusion of those present."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -39,15 +39,15 @@ class FusionOptions:
     """Options of ``Fusion``.
 
     Attributes:
-        encoders: modality -> table with the name and options of its encoder, any model; empty:
-            one for each modality of the data, by what it was made of. Modalities without an encoder
-            are not looked at.
+        encoders: modality -> table with the name and options of its encoder, which may be any
+            model; empty for one default encoder per modality of the data, chosen by its kind.
+            Modalities without an encoder are ignored.
         method: "concat", "gated", "attention" or "product_of_experts"; see
             docs/reference/modalities.md#fusion.
-        dim: length of the vector that each encoder's features are mapped to, >= 1.
-        scale: what the fused vector is multiplied by at first, > 0; learned. Squared, it is the
+        dim: length of the vector to which each encoder's features are mapped, >= 1.
+        scale: initial value of the learned factor for the fused vector, > 0. Its square is the
             temperature of squared distances.
-        batch_norm: that of all encoders, as of ``conv4``.
+        batch_norm: batch norm mode of all encoders, as in ``conv4``.
     """
 
     encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -64,12 +64,12 @@ class FusionOptions:
 
 
 class MakeEncoder(Protocol):
-    """Builds a model without head by its name and options."""
+    """Builds a model without a head from its name and options."""
 
     def __call__(
         self, options: Mapping[str, Any], problem: Problem, given: Mapping[str, Any], /
     ) -> Model:
-        """Build it; ``given`` holds options that it takes if it has them.
+        """Build the model; options in ``given`` that the model does not have are ignored.
 
         Raises:
             ConfigError: an option is wrong, or given twice.
@@ -78,10 +78,10 @@ class MakeEncoder(Protocol):
 
 
 class Fusion(HeadedModel):
-    """Encode each modality, map it to ``dim`` numbers, fuse those present, and perhaps a head.
+    """Encode each modality, map it to ``dim`` numbers, and fuse those present; optional head.
 
-    A modality that an example lacks is seen neither by the fusion nor by any batch statistics.
-    Inputs need not hold every modality: in a mixture of data sets an episode brings its own.
+    A modality that an example lacks affects neither the fusion nor any batch statistics. Inputs
+    need not have every modality: in a mixture of data sets, modalities differ between episodes.
     """
 
     name: ClassVar[str] = "fusion"
@@ -99,7 +99,7 @@ class Fusion(HeadedModel):
 
     @classmethod
     def build(cls, options: FusionOptions, problem: Problem, n_outputs: int | None) -> Self:
-        """Refuse: encoders come from a registry, which ``build_with`` is given."""
+        """Raise ``ConfigError``: use ``build_with``, which gets the registry of encoders."""
         raise ConfigError("model 'fusion' has parts; build it by `model_factory`")
 
     @classmethod
@@ -110,14 +110,14 @@ class Fusion(HeadedModel):
         n_outputs: int | None,
         make_encoder: MakeEncoder,
     ) -> Self:
-        """Build the encoders and fit them to their modalities.
+        """Build an encoder for each modality, and the fusion.
 
         Raises:
-            ConfigError: a modality is not in the data, or an encoder does not fit it.
+            ConfigError: a modality is not in the data, or an encoder does not fit its modality.
         """
         tables = options.encoders or _default_encoders(problem)
         encoders = {}
-        for modality, table in sorted(tables.items()):  # whatever their order in a file
+        for modality, table in sorted(tables.items()):  # the order in a file must not matter
             shape = problem.modalities.get(modality)
             if shape is None:
                 known = ", ".join(map(repr, sorted(problem.modalities)))
@@ -136,7 +136,7 @@ class Fusion(HeadedModel):
 
     @property
     def batch_norm(self) -> str:
-        """How batch norm gets its statistics; "none" where no encoder has any."""
+        """The batch norm mode; "none" if no encoder has batch norm."""
         has_norm = any(encoder.batch_norm != "none" for encoder in self._encoders.values())
         return self._options.batch_norm if has_norm else "none"
 
@@ -155,7 +155,7 @@ class Fusion(HeadedModel):
         return (self._fuse.n_features,)
 
     def init_params(self, seed: int) -> Params:
-        """Draw encoders, maps and fusion; no two tensors from the same stream."""
+        """Draw encoders, maps and fusion; each tensor has a separate random stream."""
         params: Params = {}
         for i, (modality, encoder) in enumerate(self._encoders.items()):
             own = CounterRng(seed, "encoder", index=i).torch_seed()
@@ -210,10 +210,10 @@ class Fusion(HeadedModel):
 def given_options(
     cls: type[Any], given: Mapping[str, Any], table: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return ``table`` with those of ``given`` that ``cls.Options`` has.
+    """Return ``table`` with those options of ``given`` that ``cls.Options`` has.
 
     Raises:
-        ConfigError: ``table`` gives one of them itself.
+        ConfigError: ``table`` also sets one of the options in ``given``.
     """
     known = {item.name for item in fields(cls.Options)}
     for option in given:

@@ -1,7 +1,7 @@
-"""How the vectors of several modalities become one, whichever of them an example has.
+"""Methods that fuse the vectors of several modalities, any of which an example may lack.
 
-Every method takes, for each modality, vectors z_m [n, dim] and a mask [n] of who has it, and looks
-at present modalities alone: what a vector holds where its modality is absent has no effect.
+Every method takes vectors z_m [n, dim] for each modality and a mask [n] of the examples that have
+the modality. It uses present modalities only: the vector of an absent modality has no effect.
 """
 
 import math
@@ -21,7 +21,7 @@ _FLOOR = 1e-6
 
 
 class Fuse(Protocol):
-    """Makes one vector of several."""
+    """Fuses the vectors of several modalities into one."""
 
     @property
     def n_features(self) -> int:
@@ -29,7 +29,7 @@ class Fuse(Protocol):
         ...
 
     def init(self, seed: int, index: int) -> Params:
-        """Draw parameters; ``index`` is the first one's place in their model."""
+        """Draw parameters; ``index`` is the index of the first one in the model."""
         ...
 
     def __call__(self, params: Mapping[str, Tensor], vectors: Vectors, masks: Vectors) -> Tensor:
@@ -38,15 +38,15 @@ class Fuse(Protocol):
 
 
 class Concatenate:
-    """[s_1 z_1, s_2 z_2, ...], z_m of length 1, with a learned scale s_m for each modality.
+    """[s_1 z_1, s_2 z_2, ...], where z_m has length 1 and each modality has a learned scale s_m.
 
-    To a squared distance, as of prototypes, modality m adds s_m^2 |z_m - c_m|^2: a sum of
-    log-likelihoods, each with a temperature of its own, so that a poor modality cannot drown a good
-    one. An absent z_m is what a learned linear map makes of each present one, on average: a query
-    with only a sound can be compared to a support example with only an image.
+    Modality m adds s_m^2 |z_m - c_m|^2 to a squared distance, for example to a prototype. This is a
+    sum of log-likelihoods with separate temperatures, so that a poor modality cannot drown out a
+    good one. An absent z_m is reconstructed as the mean of learned linear maps of the present ones,
+    so that a query with only a sound can be compared to a support example with only an image.
 
-    Source: log-linear pooling, Heskes 1998, eq. 4; reconstruction of what is missing in the manner
-    of Ma et al. 2021, arXiv:2103.05677, section 3.2.
+    Source: log-linear pooling, Heskes 1998, eq. 4; reconstruction of missing modalities similar to
+    Ma et al. 2021, arXiv:2103.05677, section 3.2.
     """
 
     def __init__(self, modalities: tuple[str, ...], *, dim: int, scale: float) -> None:
@@ -54,7 +54,7 @@ class Concatenate:
 
     @property
     def n_features(self) -> int:
-        """Length of the joined vectors."""
+        """Length of the concatenated vectors."""
         return self._dim * len(self._modalities)
 
     def init(self, seed: int, index: int) -> Params:
@@ -70,7 +70,7 @@ class Concatenate:
         return params
 
     def __call__(self, params: Mapping[str, Tensor], vectors: Vectors, masks: Vectors) -> Tensor:
-        """Join the scaled vectors, absent ones reconstructed."""
+        """Concatenate the scaled vectors, with absent ones reconstructed."""
         own = {name: F.normalize(vectors[name], dim=1) for name in self._modalities}
         parts = []
         for name in self._modalities:
@@ -87,15 +87,16 @@ class Concatenate:
         for other in others:
             mapped = own[other] @ params[f"fuse.{name}.from.{other}"].T
             guess = guess + masks[other][:, None] * mapped
-        # of no present modality nothing comes, and nothing is divided by zero
+        # zero if no modality is present; the floor avoids a division by zero
         return guess / (guess.square().sum(dim=1, keepdim=True) + _FLOOR).sqrt()
 
 
 class Gate:
-    """sum_m g_m * tanh(z_m): gates in (0, 1) for each number, which sum to 1 over modalities.
+    """sum_m g_m * tanh(z_m), with element-wise gates in (0, 1) that sum to 1 over modalities.
 
-    g = softmax_m of a linear function of z_m, over present modalities. Averaged over a class whose
-    support alone has text, this is AM3's prototype: a convex mean of what is seen and what is read.
+    g = softmax_m of a linear function of z_m, over present modalities. Averaged over a class of
+    which only the support examples have text, this is AM3's prototype: a convex combination of
+    image and text features.
 
     Source: Arevalo et al. 2017, arXiv:1702.01992, section 3.1, with a softmax for more than two;
     Xing et al. 2019, arXiv:1902.07104, eq. 4 to 6.
@@ -106,7 +107,7 @@ class Gate:
 
     @property
     def n_features(self) -> int:
-        """Length of one vector."""
+        """Length of the fused vector."""
         return self._dim
 
     def init(self, seed: int, index: int) -> Params:
@@ -137,8 +138,8 @@ class Gate:
 class Attend:
     """A learned query attends to the present modalities with several heads.
 
-    Each modality is a token z_m + e_m, e_m learned; what is read is added to the mean token, and
-    a layer with a residual follows.
+    Each modality is a token z_m + e_m with learned e_m. The attention output is added to the mean
+    token, and a residual layer follows.
 
     Source: pooling by attention, Lee et al. 2019, arXiv:1810.00825, eq. 11, with one seed.
     """
@@ -150,7 +151,7 @@ class Attend:
 
     @property
     def n_features(self) -> int:
-        """Length of one vector."""
+        """Length of the fused vector."""
         return self._dim
 
     def init(self, seed: int, index: int) -> Params:
@@ -170,7 +171,7 @@ class Attend:
         return params | {"fuse.log_scale": torch.tensor([math.log(self._scale)])}
 
     def __call__(self, params: Mapping[str, Tensor], vectors: Vectors, masks: Vectors) -> Tensor:
-        """Return what the query reads, [n, dim]."""
+        """Return the fused vectors, [n, dim]."""
         tokens = torch.stack([vectors[name] for name in self._modalities], dim=1)  # [n, m, dim]
         tokens = tokens + params["fuse.kind"]
         mask = _stack(masks, self._modalities).T[:, :, None]  # [n, m, 1]
@@ -189,8 +190,8 @@ class Attend:
 class MultiplyExperts:
     """The mean of a product of Gaussians: sum_m l_m mu_m / (1 + sum_m l_m).
 
-    Each modality says mu_m, and how sure it is of each number by its precision l_m > 0; the 1 is
-    that of a standard normal prior, alone where nothing is present.
+    Each modality gives a mean mu_m and an element-wise precision l_m > 0. The 1 is the precision of
+    a standard normal prior, which is the result if no modality is present.
 
     Source: Wu and Goodman 2018, arXiv:1802.05335, section 2.2; Hinton 2002, on products.
     """
@@ -200,7 +201,7 @@ class MultiplyExperts:
 
     @property
     def n_features(self) -> int:
-        """Length of one vector."""
+        """Length of the fused vector."""
         return self._dim
 
     def init(self, seed: int, index: int) -> Params:
@@ -227,13 +228,13 @@ class MultiplyExperts:
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Return softmax over the first axis of ``scores`` where ``mask`` is 1; zeros where none is.
+    """Return softmax over the first axis of ``scores`` where ``mask`` is 1; zeros if it is all 0.
 
     Args:
         scores: [m, ...].
-        mask: 1 or 0, of a shape that broadcasts to that of ``scores``.
+        mask: 1 or 0, broadcastable to the shape of ``scores``.
     """
-    # a large negative number and not minus infinity: a column of those alone would be NaN
+    # a large negative number instead of -inf, with which a fully masked column would be NaN
     weights = torch.softmax(scores + (mask - 1.0) * 1e9, dim=0)
     return weights * mask
 

@@ -1,4 +1,4 @@
-"""A GRU along a sequence: the bytes of a text, or the points of a pen's path."""
+"""A GRU along a sequence: the bytes of a text, or the points of a pen stroke."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class GruOptions:
     """Options of ``Gru``.
 
     Attributes:
-        units: of the hidden state, >= 1.
-        width: numbers that a byte of text is embedded in, >= 1; points come as they are.
-        modality: which modality to look at; its examples are [length, d], or [length] bytes.
+        units: units of the hidden state, >= 1.
+        width: length of a byte's embedding, >= 1; points are not embedded.
+        modality: modality to read; its examples are [length, d], or [length] bytes.
     """
 
     units: int = 64
@@ -34,9 +34,9 @@ class GruOptions:
 
 
 class Gru(Encoder[GruOptions]):
-    """Read the sequence once; the features are the last hidden state and the mean of all.
+    """Read the sequence once; the features are the last hidden state and the mean of all states.
 
-    Padding is not read: the state stays what it was.
+    Padding is skipped: the state does not change there.
 
     Source: Cho et al. 2014, arXiv:1406.1078.
     """
@@ -59,7 +59,7 @@ class Gru(Encoder[GruOptions]):
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """Last state and mean state."""
+        """The lengths of last state and mean state together."""
         return (2 * self.options.units,)
 
     def init_body(self, seed: int) -> Params:
@@ -85,7 +85,7 @@ class Gru(Encoder[GruOptions]):
             seen.append(hidden)
         states = torch.stack(seen, dim=2)  # [n, units, length]
         states = states if modulate is None else modulate("hidden", states)
-        # after the last byte the state stays, so the last position has it
+        # padding does not change the state, so the last position has the final state
         n_real = is_real.sum(dim=1, keepdim=True).clamp(min=1.0)
         mean = (states * is_real[:, None, :]).sum(dim=2) / n_real
         return torch.cat([states[:, :, -1], mean], dim=1)

@@ -1,4 +1,4 @@
-"""The base of networks that are a body and, perhaps, a linear head on its features."""
+"""The base of networks that consist of a body and an optional linear head on its features."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,13 +14,13 @@ from metafleet.params import Params
 
 
 class HeadedModel(ABC):
-    """A body, and perhaps a linear head on its features.
+    """A body with an optional linear head on its features.
 
-    With a head the outputs are [n, n_outputs]; without, they are the features [n, d]. A subclass
-    writes what is left of ``Model``, and draws the head by ``init_head``.
+    With a head the outputs are [n, n_outputs]; without a head, the features [n, d]. A subclass
+    implements the rest of ``Model``, and draws the head by ``init_head``.
 
     Args:
-        n_outputs: outputs of the head; None: no head.
+        n_outputs: outputs of the head; None for no head.
         head_layer: the head's tensors are "<head_layer>.weight" and "<head_layer>.bias".
     """
 
@@ -31,7 +31,7 @@ class HeadedModel(ABC):
     @property
     @abstractmethod
     def feature_shape(self) -> tuple[int, ...]:
-        """Shape of one example's features before they are flattened."""
+        """Shape of one example's features before flattening."""
 
     @abstractmethod
     def features(
@@ -45,15 +45,15 @@ class HeadedModel(ABC):
 
     @property
     def head(self) -> frozenset[str]:
-        """The linear layer's names; empty without one."""
+        """Names of the head's parameters; empty without a head."""
         return frozenset() if self._n_outputs is None else frozenset({self._weight, self._bias})
 
     def init_head(self, seed: int, index: int) -> Params:
-        """Draw the head from U(-b, b), b = 1 / sqrt(fan_in); nothing without one.
+        """Draw the head from U(-b, b), b = 1 / sqrt(fan_in); empty without a head.
 
         Args:
             seed: the run's seed.
-            index: position of the weight in the model; the bias has the next.
+            index: index of the weight in the model; the bias has the next index.
         """
         if self._n_outputs is None:
             return {}

@@ -1,4 +1,4 @@
-"""Initial values drawn from the run's seed alone; torch's global generators are left alone."""
+"""Initial values that depend only on the run's seed; torch's global generators are not used."""
 
 import math
 
@@ -9,7 +9,7 @@ from metafleet.params import Params
 from metafleet.seeds import CounterRng
 
 AFTER_MODEL = 1_000
-"""Index of a learner's first tensor of its own: after those of any model."""
+"""Index of a learner's first additional tensor; larger than that of any model tensor."""
 
 
 def glorot_uniform(seed: int, index: int, shape: tuple[int, ...]) -> Tensor:
@@ -17,10 +17,10 @@ def glorot_uniform(seed: int, index: int, shape: tuple[int, ...]) -> Tensor:
 
     Args:
         seed: the run's seed.
-        index: position of the tensor in its model; each has a stream of its own.
+        index: index of the tensor in the model; each index has a separate random stream.
         shape: shape of the weight.
 
-    Source: Glorot and Bengio 2010, eq. 16; what MAML's own code uses for convolutions.
+    Source: Glorot and Bengio 2010, eq. 16; the MAML authors' code uses it for convolutions.
     """
     receptive = math.prod(shape[2:])
     return _uniform(seed, index, shape, math.sqrt(6.0 / ((shape[0] + shape[1]) * receptive)))
@@ -34,18 +34,18 @@ def fan_in_uniform(seed: int, index: int, shape: tuple[int, ...], *, fan_in: int
 def init_conv(
     seed: int, index: int, layer: str, shape: tuple[int, ...], *, batch_norm: str
 ) -> Params:
-    """Draw a convolution's Glorot weight, with the identity as batch norm, or a bias without.
+    """Draw a convolution's Glorot weight, with batch norm as the identity, or else a zero bias.
 
     Args:
         seed: the run's seed.
-        index: position of the weight in its model.
+        index: index of the weight in the model.
         layer: the names are "<layer>.conv.weight" and so on.
         shape: [c_out, c_in, ...].
         batch_norm: one of ``batch_norm.MODES``.
     """
     weight = glorot_uniform(seed, index, shape)
     params = {f"{layer}.conv.weight": weight}
-    # batch norm subtracts any bias again, so a convolution has one only without it
+    # batch norm would cancel a bias, so a convolution has one only without batch norm
     if batch_norm == "none":
         params[f"{layer}.conv.bias"] = weight.new_zeros(shape[0])
     else:

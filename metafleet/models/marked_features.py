@@ -1,4 +1,4 @@
-"""No network at all: the modalities as they come, each with a mark of who has it."""
+"""A model without parameters: the raw modalities, each with a mark of its presence."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -19,8 +19,8 @@ class Marked(NamedTuple):
     """One modality of n examples.
 
     Attributes:
-        values: [n, d], zeros where absent.
-        present: [n], 1 or 0.
+        values: [n, d], zeros where the modality is absent.
+        present: [n], 1 where the modality is present, 0 where it is absent.
     """
 
     values: Tensor
@@ -28,12 +28,12 @@ class Marked(NamedTuple):
 
 
 class MarkedFeatures(RawFeatures):
-    """Of each modality in order of name: its numbers, flattened, and then 1, or 0 where absent.
+    """For each modality in order of name: its flattened numbers, then 1 if present or 0 if absent.
 
     Args:
         modalities: modality -> shape of one example.
-        texts: those of them that are bytes of a text, which are no amounts: their n-grams are
-            counted instead, as ``ngram_bag`` counts them.
+        texts: the modalities that are bytes of a text. Bytes are not quantities, so their n-grams
+            are counted as in ``ngram_bag``.
     """
 
     def __init__(self, modalities: Mapping[str, tuple[int, ...]], texts: frozenset[str]) -> None:
@@ -44,7 +44,7 @@ class MarkedFeatures(RawFeatures):
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """Numbers and marks of one example."""
+        """The count of numbers and marks in one example."""
         return (super().feature_shape[0] + len(self._sizes),)
 
     def forward(
@@ -65,7 +65,7 @@ class MarkedFeatures(RawFeatures):
     features = forward
 
     def apart(self, features: Tensor) -> Iterator[Marked]:
-        """Yield the modalities of features [n, d]."""
+        """Split features [n, d] into modalities."""
         start = 0
         for size in self._sizes.values():
             yield Marked(features[:, start : start + size], features[:, start + size])

@@ -1,4 +1,4 @@
-"""A multilayer perceptron over any modality, or several side by side."""
+"""A multilayer perceptron over one or several modalities."""
 
 import math
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ class MlpOptions:
 
     Attributes:
         hidden: units of each hidden layer, at least one layer.
-        modalities: which modalities to look at, flattened and joined in this order; empty for
-            all, in order of name.
+        modalities: modalities to read, flattened and concatenated in this order; empty for all,
+            in order of name.
     """
 
     hidden: tuple[int, ...] = (40, 40)
@@ -43,8 +43,8 @@ class MlpOptions:
 class Mlp(HeadedModel):
     """Linear layers with ReLU between them.
 
-    With a head the outputs are [n, n_outputs]; without, the last hidden layer before its ReLU is
-    the embedding [n, hidden[-1]].
+    With a head the outputs are [n, n_outputs]; without a head, the embedding is the last hidden
+    layer before its ReLU, [n, hidden[-1]].
 
     Source: the defaults are the network of Finn et al. 2017, arXiv:1703.03400, section 5.1.
     """
@@ -62,7 +62,7 @@ class Mlp(HeadedModel):
 
     @classmethod
     def build(cls, options: MlpOptions, problem: Problem, n_outputs: int | None) -> Self:
-        """Fit the network to the modalities of ``problem``."""
+        """Make a network that fits the modalities of ``problem``."""
         known = problem.modalities
         for modality in options.modalities:
             if modality not in known:
@@ -74,7 +74,7 @@ class Mlp(HeadedModel):
 
     @property
     def batch_norm(self) -> str:
-        """There is none."""
+        """Always "none"."""
         return "none"
 
     @property
@@ -93,12 +93,12 @@ class Mlp(HeadedModel):
         return params | self.init_head(seed, 2 * len(self._hidden))
 
     def init_buffers(self) -> Params:
-        """Return nothing: there is no batch norm."""
+        """Return no buffers: there is no batch norm."""
         return {}
 
     @property
     def layers(self) -> Mapping[str, int]:
-        """The hidden layers, with their units."""
+        """The hidden layers, with their numbers of units."""
         return {f"layer{i}": units for i, units in enumerate(self._hidden)}
 
     def features(
@@ -108,7 +108,7 @@ class Mlp(HeadedModel):
         norm: Normalise,
         modulate: Modulate | None = None,
     ) -> Tensor:
-        """Map inputs to the last hidden layer, [n, d]: after its ReLU where a head follows."""
+        """Map inputs to the last hidden layer, [n, d]; after its ReLU if there is a head."""
         x = torch.cat([inputs[modality].flatten(1) for modality in self._modalities], dim=1)
         for i, layer in enumerate(self.layers):
             x = F.relu(x) if i > 0 else x

@@ -1,8 +1,8 @@
-"""Any ``torch.nn.Module`` as a function of named parameters, its batch norm decided by the caller.
+"""Any ``torch.nn.Module`` as a function of named parameters; the caller decides its batch norm.
 
-``torch.func.functional_call`` swaps the parameters. What a plain call would do besides is taken
-over for its duration: batch norm layers normalise as they are told and write no running statistics,
-layers can be modulated, and the forward pass can stop before the output layer.
+``torch.func.functional_call`` swaps the parameters. During a call, batch norm layers use the
+caller's normalisation and write no running statistics, layers can be modulated, and the forward
+pass can stop before the output layer.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,19 +25,19 @@ Call = tuple[Sequence[Tensor], Mapping[str, Tensor]]
 
 
 class ModuleFunction:
-    """A module without state of its own: parameters come in with every call.
+    """A module as a stateless function: every call gets the parameters.
 
-    Parameters that are not given, and buffers, are the module's own. Not thread-safe: while it
-    runs, some layers have another ``forward``.
+    Buffers, and parameters that the call does not get, are the module's own. Not thread-safe:
+    during a call, some layers have another ``forward``.
 
     Args:
-        module: any module; tied parameters have the first of their names.
-        head: name of the submodule that is the output layer, such as "fc"; None without one.
-        packs: whether outputs may be dicts and tuples, which come out as one tensor.
+        module: any module; tied parameters go by the first of their names.
+        head: name of the submodule that is the output layer, such as "fc"; None without a head.
+        packs: whether outputs may be dicts and tuples; these are returned as one packed tensor.
 
     Attributes:
         norms: batch norm layers by name.
-        layout: of the outputs that came last, where they are packed.
+        layout: layout of the latest outputs if they were packed, else None.
 
     Raises:
         ConfigError: there is no submodule ``head``, or it cannot be an output layer.
@@ -65,11 +65,12 @@ class ModuleFunction:
         """Run the module.
 
         Args:
-            params: parameters by their names in the module; others are the module's own.
-            call: its arguments.
-            norm: what normalises in place of batch norm layers.
-            modulate: what is called with the outputs of the named layers; replaces them.
-            stops_at_head: return what goes into the head.
+            params: parameters by their names in the module; the others are the module's own.
+            call: the module's arguments.
+            norm: the normalisation that replaces the batch norm layers'.
+            modulate: a function whose results replace the outputs of the named layers, and these
+                layers.
+            stops_at_head: return the input of the head.
         """
         with ExitStack() as stack:
             for name, layer in self.norms.items():
@@ -87,7 +88,7 @@ class ModuleFunction:
         return self._single(outputs, call)
 
     def unpacked(self, outputs: Tensor) -> Any:
-        """Return the outputs that came last as the module returned them."""
+        """Return the latest outputs in the structure that the module returned."""
         return outputs if self.layout is None else self.layout.unpack(outputs)
 
     def _single(self, outputs: Any, call: Call) -> Tensor:
@@ -105,7 +106,7 @@ class ModuleFunction:
         return packed
 
     def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
-        """Run the head alone on what goes into it."""
+        """Run only the head, on its input ``features``."""
         assert self.head is not None
         start = f"{self.head_name}."
         own = {n.removeprefix(start): v for n, v in params.items() if n.startswith(start)}
@@ -113,7 +114,7 @@ class ModuleFunction:
         return outputs
 
     def _first_of_head(self, *given: Any, **named: Any) -> Tensor:
-        """Stand in for the head: what goes into it comes out."""
+        """Replace the head's ``forward``: return its input."""
         if len(given) != 1 or named or not isinstance(given[0], Tensor):
             kinds = [type(value).__name__ for value in given] + [f"{name}=..." for name in named]
             raise ConfigError(
@@ -124,7 +125,7 @@ class ModuleFunction:
         return features
 
     def head_names(self) -> frozenset[str]:
-        """Names of the head's parameters; empty without one."""
+        """Return the names of the head's parameters; empty without a head."""
         if self.head is None:
             return frozenset()
         names = (name for name, _ in self.module.named_parameters())
@@ -135,7 +136,7 @@ def _normalised(name: str, layer: _BatchNorm, norm: Normalise) -> Callable[[Tens
     factor = rescaling(layer)
 
     def forward(x: Tensor) -> Tensor:
-        # looked up when it runs: these are then the parameters that were swapped in
+        # look these up at call time, when they are the swapped parameters
         scale, shift = layer.weight, layer.bias
         if scale is None:
             scale = torch.ones(x.shape[1], device=x.device, dtype=x.dtype)
@@ -152,13 +153,13 @@ def _changed(name: str, change: Modulate) -> Callable[[nn.Module, Any, Tensor], 
 
 @contextmanager
 def _forward_as(layer: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Let ``layer`` compute ``forward``; its hooks still run."""
+    """Replace the ``forward`` of ``layer`` inside the block; its hooks still run."""
     own = layer.__dict__.get("forward")
     layer.__dict__["forward"] = forward
     try:
         yield
     finally:
-        layer.__dict__.pop("forward", None)  # the class's shows; an undone step took it already
+        layer.__dict__.pop("forward", None)  # already gone if a step was undone meanwhile
         if own is not None:
             layer.__dict__["forward"] = own
 
@@ -172,7 +173,7 @@ def _head_of(module: nn.Module, name: str) -> nn.Module:
     if any(isinstance(layer, _BatchNorm) for layer in head.modules()):
         raise ConfigError(f"head={name!r} has batch norm; expected a submodule without any")
     start = f"{name}."
-    # under one name alone: a tied parameter is adapted with the body
+    # the head must not share parameters: a tied parameter is adapted with the body
     own = {found for found, _ in module.named_parameters() if found.startswith(start)}
     tied = [found for found, _ in head.named_parameters() if start + found not in own]
     if tied or not own:

@@ -1,4 +1,4 @@
-"""Whether modules of the user run in meta-training, with dropout, or are judged, without."""
+"""Switch user modules between meta-training (with dropout) and evaluation (without)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ _is_meta_training: ContextVar[bool] = ContextVar("is_meta_training", default=Fal
 
 @contextmanager
 def meta_training() -> Iterator[None]:
-    """Let modules that run in this thread be in the modes they were made with."""
+    """Run modules in this thread in the modes they were made with."""
     token = _is_meta_training.set(True)
     try:
         yield
@@ -23,7 +23,7 @@ class ModuleMode:
     """Switches a module's submodules between the modes they were made with and evaluation.
 
     Args:
-        module: as it was made.
+        module: the module, in the modes it was made with.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -31,7 +31,7 @@ class ModuleMode:
         self._is_training = True
 
     def follow(self) -> None:
-        """Switch to what is asked for just now, outside ``meta_training`` to evaluation."""
+        """Switch to the original modes inside ``meta_training``, and to evaluation outside."""
         wanted = _is_meta_training.get()
         if wanted != self._is_training:
             for layer, mode in self._own:

@@ -1,4 +1,4 @@
-"""A ``torch.nn.Module`` of the user as a ``Model``."""
+"""A user's ``torch.nn.Module`` as a ``Model``."""
 
 from collections.abc import Mapping, Sequence
 from inspect import Parameter, signature
@@ -14,23 +14,24 @@ from metafleet.models.module_survey import Survey
 from metafleet.params import Params
 
 PREFIX = "module."
-"""What the names of a module's parameters begin with, so that no learner's own collide with them:
-parameter "fc.weight" is "module.fc.weight"."""
+"""Prefix of the names of a module's parameters, so that a learner's parameters cannot collide with
+them: parameter "fc.weight" is "module.fc.weight"."""
 
 
 class ModuleModel:
-    """Runs the module with parameters that come in; reads from it only what its first ones are.
+    """Runs the module with given parameters; reads only the initial ones from the module.
 
-    With a head, outputs are the module's. Without one it embeds: what goes into the submodule that
-    is named as the head, or else the module's outputs, flattened to [n, d].
+    With a head, the outputs are the module's. Without a head, the model embeds: its outputs are the
+    input of the submodule that is named as the head, or the module's outputs if none is named,
+    flattened to [n, d].
 
     Args:
         function: the module.
-        survey: its shapes.
-        modalities: names of the data's inputs. A single one is the module's first argument,
-            several are keyword arguments, as is whatever a learner adds.
+        survey: the module's shapes.
+        modalities: names of the data's inputs. A single input is the module's first argument;
+            several are keyword arguments. Inputs that a learner adds are always keyword arguments.
         batch_norm: one of ``batch_norm.MODES``.
-        has_head: whether to run it to its end.
+        has_head: whether to run the module to its end.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class ModuleModel:
 
     @property
     def batch_norm(self) -> str:
-        """Whose statistics normalise whom."""
+        """The batch norm mode."""
         return self._batch_norm
 
     @property
@@ -59,7 +60,7 @@ class ModuleModel:
         """Names of the head's parameters; empty for an embedding.
 
         Raises:
-            ConfigError: nobody said which submodule it is.
+            ConfigError: no submodule was named as the head.
         """
         if not self._has_head:
             return frozenset()
@@ -68,9 +69,9 @@ class ModuleModel:
 
     @property
     def layers(self) -> Mapping[str, int]:
-        """Hidden layers, with their channels.
+        """Hidden layers, with their numbers of channels.
 
-        Where no head is named, the last layer that runs counts as the output layer.
+        If no head is named, the last layer that runs counts as the output layer.
         """
         names = list(self._survey.layers)
         is_output_among = self._has_head and self._function.head is None
@@ -79,14 +80,14 @@ class ModuleModel:
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """Shape of what goes into the head for one example, or of an embedding."""
+        """Shape of the head's input for one example, or of an embedding."""
         return self._survey.feature_shape
 
     def init_params(self, seed: int) -> Params:
-        """Return the module's own parameters that are to be learned, as they are now.
+        """Return the current values of the module's learned parameters.
 
-        They share the module's memory. Those without ``requires_grad`` are constants, and an
-        embedding has no head. The seed is not looked at: the module came with its values.
+        They share the module's memory. Parameters without ``requires_grad`` are constants, and an
+        embedding has no head. The seed is not used, because the module already has its values.
         """
         left = frozenset() if self._has_head else self._function.head_names()
         return {
@@ -96,7 +97,7 @@ class ModuleModel:
         }
 
     def init_buffers(self) -> Params:
-        """Return the running statistics of the module's batch norm, where the mode keeps any."""
+        """Return the running statistics of the module's batch norm if the mode keeps any."""
         if self._batch_norm not in AVERAGED:
             return {}
         channels = {name: norm.num_features for name, norm in self._function.norms.items()}
@@ -122,14 +123,14 @@ class ModuleModel:
         norm: Normalise,
         modulate: Modulate | None = None,
     ) -> Tensor:
-        """Map inputs to what the head acts on; flattened to [n, d] for an embedding."""
+        """Map inputs to the head's input; for an embedding, flattened to [n, d]."""
         if self._has_head:
             self._require_head()
         features = self._run(params, inputs, norm, modulate, stops_at_head=True)
         return features if self._has_head else features.flatten(1)
 
     def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
-        """Map features to the module's outputs; the features themselves for an embedding."""
+        """Map features to the module's outputs; for an embedding, return the features."""
         if not self._has_head:
             return features
         self._require_head()
@@ -162,7 +163,7 @@ class ModuleModel:
 
 
 def arguments(inputs: Mapping[str, Tensor], modalities: Sequence[str]) -> Call:
-    """Return what the module is called with: a single modality by position, all others by name."""
+    """Return the module's arguments: a single modality by position, all others by name."""
     if len(modalities) != 1:
         return (), inputs
     (only,) = modalities
@@ -170,10 +171,10 @@ def arguments(inputs: Mapping[str, Tensor], modalities: Sequence[str]) -> Call:
 
 
 def check_inputs(function: ModuleFunction, extra: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a module whose ``forward`` does not take what a learner adds to the inputs.
+    """Check that a module's ``forward`` takes the inputs that a learner adds.
 
     Raises:
-        ConfigError: names the first argument that is missing.
+        ConfigError: it does not; names the first missing argument.
     """
     found = signature(function.module.forward).parameters.values()
     if any(p.kind is Parameter.VAR_KEYWORD for p in found):
@@ -187,10 +188,10 @@ def check_inputs(function: ModuleFunction, extra: Mapping[str, tuple[int, ...]])
 
 
 def check_batch_norm(function: ModuleFunction, survey: Survey, mode: str) -> None:
-    """Refuse a mode that the module cannot be run in.
+    """Check that the module can run in a batch norm mode.
 
     Raises:
-        ConfigError: says why.
+        ConfigError: it cannot; the message gives the reason.
     """
     if mode not in MODES:
         raise ConfigError(f"batch_norm={mode!r}; expected one of {', '.join(map(repr, MODES))}")
@@ -205,7 +206,7 @@ def check_batch_norm(function: ModuleFunction, survey: Survey, mode: str) -> Non
 
 
 def default_batch_norm(function: ModuleFunction) -> str:
-    """Return the mode that does as the module does: "running", "transductive", or "none"."""
+    """Return the mode that matches the module's layers: "running", "transductive" or "none"."""
     if not function.norms:
         return "none"
     tracks = any(layer.running_mean is not None for layer in function.norms.values())
@@ -213,5 +214,5 @@ def default_batch_norm(function: ModuleFunction) -> str:
 
 
 def _stripped(params: Mapping[str, Tensor]) -> Params:
-    """Return the module's parameters under their names in it, and nothing else."""
+    """Return only the module's parameters, by their names in the module."""
     return {n.removeprefix(PREFIX): v for n, v in params.items() if n.startswith(PREFIX)}

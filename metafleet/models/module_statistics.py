@@ -1,7 +1,7 @@
-"""The running statistics of a module's batch norm layers, as buffers of a ``MetaState`` and back.
+"""Convert a module's running batch norm statistics to ``MetaState`` buffers and back.
 
-Buffers are named "<layer>.mean" and "<layer>.variance". A layer with another epsilon than ours is
-fed inputs times c (``rescaling``), so its buffers are those of what goes in: c m and c^2 v.
+Buffers are named "<layer>.mean" and "<layer>.variance". If a layer's epsilon differs from ours, its
+inputs are multiplied by c (see ``rescaling``), so its buffers hold c m and c^2 v.
 """
 
 from collections.abc import Mapping
@@ -15,16 +15,16 @@ from metafleet.params import Params
 
 
 def rescaling(layer: _BatchNorm) -> float:
-    """Return c such that normalising c x with our epsilon is normalising x with the layer's.
+    """Return c such that normalising c x with our epsilon equals normalising x with the layer's.
 
-    (c x - c m) / sqrt(c^2 v + e) = (x - m) / sqrt(v + e / c^2), and e / c^2 is the layer's for
-    c = sqrt(e / the layer's).
+    (c x - c m) / sqrt(c^2 v + e) = (x - m) / sqrt(v + e / c^2), and e / c^2 is the layer's epsilon
+    if c = sqrt(e / the layer's epsilon).
     """
     return 1.0 if layer.eps == EPSILON else float((EPSILON / layer.eps) ** 0.5)
 
 
 def read_statistics(norms: Mapping[str, _BatchNorm]) -> Params:
-    """Return the buffers of the layers that keep running statistics, copied."""
+    """Return copies of the running statistics of the layers that keep them, as buffers."""
     found: Params = {}
     for name, layer in norms.items():
         if layer.running_mean is not None and layer.running_var is not None:
@@ -39,13 +39,13 @@ def move_statistics(
 ) -> None:
     """Move the layers' own running statistics towards an outer step's mean, in place.
 
-    The weight of the new ones is the layer's momentum, or 1 / n at the n-th time where that is
-    None: one outer step counts as one batch.
+    The weight of the new statistics is the layer's momentum, or 1 / n in the n-th update if the
+    momentum is None. One outer step counts as one batch.
 
     Args:
-        norms: layers by name; those without running statistics are left alone.
+        norms: layers by name; those without running statistics are skipped.
         sums: ``MetaGradient.buffers`` summed over the step's episodes.
-        n_episodes: how many episodes ``sums`` adds up.
+        n_episodes: number of episodes in ``sums``.
     """
     before = read_statistics(norms)
     for name, layer in norms.items():

@@ -1,4 +1,4 @@
-"""What one forward pass tells about a module: its layers, its features, its outputs."""
+"""Run a module once to find its layers and the shapes of its features and outputs."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -21,14 +21,14 @@ _LAYERS = (nn.Linear, _ConvNd, _BatchNorm)
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Shapes that a module has for some inputs.
+    """The shapes of a module for given inputs.
 
     Attributes:
-        output_shape: of one example's outputs.
-        feature_shape: of what goes into the head for one example; the outputs' without a head.
+        output_shape: shape of one example's outputs.
+        feature_shape: shape of the head's input for one example; without a head, of the outputs.
         layers: linear, convolutional and batch norm layers outside the head in the order they run,
-            with their channels; a layer that batch norm follows is left to that.
-        repeated_norms: batch norm layers that one forward pass runs more than once.
+            with their channels; layers directly before a batch norm layer are omitted.
+        repeated_norms: batch norm layers that run more than once in a forward pass.
     """
 
     output_shape: tuple[int, ...]
@@ -38,11 +38,11 @@ class Survey:
 
 
 UNSEEN = Survey((), (), {}, ())
-"""Of a module that was not run."""
+"""The survey of a module that was not run."""
 
 
 def survey(function: ModuleFunction, call: Call) -> Survey:
-    """Run the module once, in evaluation mode, and look on.
+    """Run the module once, in evaluation mode, and return its shapes.
 
     Raises:
         ConfigError: the module is lazy and was never run, its outputs do not depend on its
@@ -72,7 +72,7 @@ def survey(function: ModuleFunction, call: Call) -> Survey:
     with torch.no_grad():
         features = outputs
         if function.head is not None:
-            # first, for what follows a head may not take what goes into it
+            # check this first: operations after the head may not accept the head's input
             _require_last(function, of_head[-1] if of_head else None, outputs)
             features = function({}, call, _as_it_is, stops_at_head=True)
             params = dict(function.module.named_parameters())
@@ -87,16 +87,16 @@ def survey(function: ModuleFunction, call: Call) -> Survey:
 
 
 def run_once(function: ModuleFunction, call: Call) -> Tensor:
-    """Run the module as it is.
+    """Run the module with its own parameters and without batch norm.
 
     Raises:
-        ConfigError: it does not take inputs of these shapes, or returns no tensor.
+        ConfigError: it does not take inputs of these shapes, or does not return a tensor.
     """
     try:
         return function({}, call, _as_it_is)
     except MetafleetError:
         raise
-    except Exception as error:  # whatever somebody's module makes of what it cannot take
+    except Exception as error:  # a user's module may raise anything
         args, named = call
         shapes = [str(tuple(value.shape[1:])) for value in args]
         shapes += [f"{name}={tuple(value.shape[1:])}" for name, value in named.items()]
@@ -108,7 +108,7 @@ def run_once(function: ModuleFunction, call: Call) -> Tensor:
 
 
 def _require_dependent(module: nn.Module, outputs: Tensor) -> None:
-    """Refuse outputs that are cut off from the parameters: nothing would ever be learned."""
+    """Check that the outputs depend on the parameters; otherwise nothing can be learned."""
     is_learning = any(value.requires_grad for value in module.parameters())
     if is_learning and not outputs.requires_grad and not outputs.is_inference():
         raise ConfigError(
@@ -126,7 +126,7 @@ def _require_last(function: ModuleFunction, of_head: Any, outputs: Tensor) -> No
 
 
 def _modulated(ran: list[tuple[str, tuple[int, ...]]], function: ModuleFunction) -> dict[str, int]:
-    """Leave out layers that batch norm follows: it would undo what is done to them."""
+    """Return the layers to modulate; batch norm after a layer would undo its modulation."""
     norms = function.norms
     followed = {
         name for (name, _), (after, _) in pairwise(ran) if after in norms and name not in norms
@@ -134,7 +134,7 @@ def _modulated(ran: list[tuple[str, tuple[int, ...]]], function: ModuleFunction)
     found: dict[str, int] = {}
     for name, shape in ran:
         is_linear = isinstance(function.module.get_submodule(name), nn.Linear)
-        # channels are dimension 1, which linear layers over sequences do not keep to
+        # channels are dimension 1; linear layers over sequences have them elsewhere
         if name not in followed and not (is_linear and len(shape) != 2):
             found[name] = shape[1]
     return found

@@ -1,4 +1,4 @@
-"""A plain ``torch.nn.Module`` of the user by name: its constructor's arguments are its options."""
+"""A user's plain ``torch.nn.Module`` class by name; its constructor's arguments are the options."""
 
 import dataclasses
 import functools
@@ -31,22 +31,22 @@ from metafleet.purity.process_state import kept_as_it_is, seed_generators
 from metafleet.seeds import CounterRng
 
 OUTPUT_ARGUMENTS: Final = ("n_way", "n_classes", "num_classes", "n_outputs", "out_features")
-"""Arguments of a constructor that mean the number of outputs; the first there is filled in."""
+"""Constructor arguments that mean the number of outputs; the first one that exists is filled in."""
 
 _OWN: Final = ("head", "batch_norm")
-"""Options that say how a module is run, as ``MetaLearner`` takes them."""
+"""Options for how a module is run; ``MetaLearner`` has the same."""
 
 _ANY_SEED: Final = 0
-"""Of what a module makes besides the parameters that are learned: buffers and constants."""
+"""Seed of everything a module makes apart from learned parameters: buffers and constants."""
 
 
 class NamedModule(ModuleModel):
-    """A model made of a module class; ``model_class_of`` makes one subclass for each.
+    """A model made from a module class; ``model_class_of`` makes a subclass for each.
 
     Attributes:
         module_class: the user's class.
-        Options: its constructor's arguments, and "head" and "batch_norm" where it has none of
-            these names.
+        Options: the constructor's arguments, and "head" and "batch_norm" if the constructor has no
+            arguments of these names.
     """
 
     module_class: ClassVar[type[nn.Module]]
@@ -56,10 +56,10 @@ class NamedModule(ModuleModel):
 
     @classmethod
     def build(cls, options: Any, problem: Problem, n_outputs: int | None) -> Self:
-        """Make the module and look at it with zeros in place of the problem's data.
+        """Make the module and survey it, with zeros instead of the problem's data.
 
         Raises:
-            ConfigError: it cannot be made, does not take the inputs, or has other outputs.
+            ConfigError: the module cannot be made, does not take the inputs, or has other outputs.
         """
         make = functools.partial(cls._construct, cls._arguments(options, problem, n_outputs))
         module = make(_ANY_SEED)
@@ -86,10 +86,11 @@ class NamedModule(ModuleModel):
         return model
 
     def init_params(self, seed: int) -> Params:
-        """Make the module by ``seed``, and return its parameters that are to be learned.
+        """Make a new module with ``seed``, and return its learned parameters.
 
-        No global generator moves. Parameters without ``requires_grad`` and buffers are those of
-        another module, the same for every seed, so that they are the same wherever it is built.
+        Global generators are not changed. Buffers and parameters without ``requires_grad`` come
+        from the module made by ``build``, which uses a fixed seed, so that they are equal in every
+        process.
         """
         learned = super().init_params(seed)
         fresh = dict(self._make(seed).named_parameters())
@@ -110,13 +111,13 @@ class NamedModule(ModuleModel):
         stops_at_head: bool = False,
     ) -> Tensor:
         self._mode.follow()
-        # of all kernels for attention, only this one's backward pass has a derivative
+        # only this attention kernel has a differentiable backward pass
         with sdpa_kernel(SDPBackend.MATH):
             return super()._run(params, inputs, norm, modulate, stops_at_head=stops_at_head)
 
     @classmethod
     def _arguments(cls, options: Any, problem: Problem, n_outputs: int | None) -> dict[str, Any]:
-        """Return what the constructor is called with."""
+        """Return the arguments of the constructor."""
         taken = _parameters(cls.module_class)
         given = {name: getattr(options, name) for name in taken}
         given = {name: value for name, value in given.items() if value is not _NOT_GIVEN}
@@ -131,14 +132,14 @@ class NamedModule(ModuleModel):
 
     @classmethod
     def _construct(cls, given: Mapping[str, Any], seed: int) -> nn.Module:
-        """Call the constructor, its random numbers decided by ``seed`` alone."""
+        """Call the constructor; its random numbers depend only on ``seed``."""
         with kept_as_it_is():
             seed_generators(CounterRng(seed, "module"))
             try:
                 return cls.module_class(**given)
             except MetafleetError:
                 raise
-            except Exception as error:  # whatever a constructor makes of what it is given
+            except Exception as error:  # a user's constructor may raise anything
                 told = ", ".join(f"{name}={value!r}" for name, value in given.items())
                 reason = next(iter(str(error).strip().splitlines()), "")[:200]
                 raise ConfigError(
@@ -156,7 +157,7 @@ def model_class_of(module_class: type[nn.Module]) -> type[NamedModule]:
 
 
 def find_model_class(found: Any) -> Any:
-    """Return the model class of a module class that is none itself; anything else as it is."""
+    """Return the model class of a plain module class; return anything else unchanged."""
     is_module = isinstance(found, type) and issubclass(found, nn.Module)
     if is_module and not (hasattr(found, "Options") or hasattr(found, "build")):
         return model_class_of(found)
@@ -172,7 +173,7 @@ _NOT_GIVEN: Final = _NotGiven()
 
 
 def _options_class(module_class: type[nn.Module]) -> type:
-    """Make a dataclass of a constructor's arguments: required, typed, or with any default."""
+    """Make a dataclass of a constructor's arguments, with their types and required or optional."""
     taken, hints = _parameters(module_class), _hints(module_class)
     output = _output_argument(taken)
     required: list[Any] = []
@@ -192,22 +193,22 @@ def _options_class(module_class: type[nn.Module]) -> type:
 
 
 def _parameters(module_class: type[nn.Module]) -> dict[str, inspect.Parameter]:
-    """Return the constructor's arguments that can be given by name."""
+    """Return the constructor's arguments that can be passed by name."""
     found = inspect.signature(module_class.__init__).parameters.values()
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {p.name: p for p in list(found)[1:] if p.kind in by_name}
 
 
 def _hints(module_class: type[nn.Module]) -> dict[str, Any]:
-    """Return the constructor's annotations; none where they cannot be read."""
+    """Return the constructor's annotations; empty if they cannot be read."""
     try:
         return typing.get_type_hints(module_class.__init__)
-    except Exception:  # names that are imported for type checkers alone, say
+    except Exception:  # for example, a name that is only imported for type checkers
         return {}
 
 
 def _usable(hint: Any) -> Any:
-    """Return what a JSON value can be held against, or ``Any``."""
+    """Return a type that a JSON value can be checked against, or ``Any``."""
     if _is_list(hint) or typing.get_origin(hint) is Sequence:
         hint = tuple[(*typing.get_args(hint)[:1], ...)]  # type: ignore[misc] # a type made here
     return hint if can_convert(hint) else Any
@@ -226,7 +227,7 @@ def _own_option(cls: type[NamedModule], options: Any, name: str) -> str | None:
 
 
 def _some_width(problem: Problem) -> int:
-    """Return a number of outputs for a module that embeds but must be told one."""
+    """Return a number of outputs for a module that embeds but requires the argument."""
     return max([problem.target_dim, *(shape.n_way for shape in problem.episodes.values())])
 
 

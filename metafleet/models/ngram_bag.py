@@ -15,12 +15,12 @@ from metafleet.models.init import fan_in_uniform
 from metafleet.params import Params
 
 _FACTOR, _MODULUS = 257, 1_000_003
-"""Of the rolling hash. The modulus is prime, and products stay far below 2**63."""
+"""Constants of the rolling hash. The modulus is prime, and products stay far below 2**63."""
 _UPPER_A, _UPPER_Z, _TO_LOWER = 65, 90, 32
 
 
 _LENGTH = 3.0
-"""Of an embedding at first: squared distances then tell classes apart in a softmax."""
+"""Initial norm of an embedding, large enough for a softmax of squared distances to be sharp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,10 @@ class NgramBagOptions:
     """Options of ``NgramBag``.
 
     Attributes:
-        buckets: how many kinds of n-grams are told apart, >= 1; others share a bucket.
-        max_n: n-grams of 1 to so many bytes are counted, >= 1.
+        buckets: number of hash buckets, >= 1; n-grams with the same hash share a bucket.
+        max_n: longest n-gram, in bytes, >= 1; all n-grams of 1 to ``max_n`` bytes are counted.
         dim: length of the embedding, >= 1.
-        modality: which modality to look at; its examples are [length] bytes.
+        modality: modality to read; its examples are [length] bytes.
     """
 
     buckets: int = 4096
@@ -44,10 +44,10 @@ class NgramBagOptions:
 
 
 class NgramBag(Encoder[NgramBagOptions]):
-    """The weighted mean of embedded byte n-grams, which are told apart by their hash.
+    """The weighted mean of embedded byte n-grams, identified by their hash.
 
-    Counts are damped by a square root and scaled to length 1; ASCII capitals count as small
-    letters. Before training this is a random projection, which keeps distances between texts.
+    Counts are damped by a square root and scaled to length 1; ASCII capitals count as lower case.
+    Before training this is a random projection, which preserves distances between texts.
 
     Source: Joulin et al. 2017, arXiv:1607.01759, section 2.1; the hashing trick of Weinberger et
     al. 2009, arXiv:0902.2206; n-grams of characters as in Bojanowski et al. 2017, arXiv:1607.04606.
@@ -60,7 +60,7 @@ class NgramBag(Encoder[NgramBagOptions]):
 
     @property
     def layers(self) -> Mapping[str, int]:
-        """The embedding."""
+        """The embedding layer."""
         return {"embedding": self.options.dim}
 
     @property
@@ -69,9 +69,9 @@ class NgramBag(Encoder[NgramBagOptions]):
         return (self.options.dim,)
 
     def init_body(self, seed: int) -> Params:
-        """Draw embeddings of n-grams."""
+        """Draw the embeddings of n-grams."""
         shape = (self.options.dim, self.options.buckets)
-        unit = fan_in_uniform(seed, 0, shape, fan_in=1)  # of variance 1/3
+        unit = fan_in_uniform(seed, 0, shape, fan_in=1)  # has variance 1/3
         scale = _LENGTH * (3.0 / self.options.dim) ** 0.5
         return {"embedding.weight": scale * unit}
 
@@ -92,9 +92,9 @@ def count_ngrams(texts: Tensor, *, buckets: int, max_n: int) -> Tensor:
     """Return square roots of counts by bucket, scaled to length 1: [n, buckets]; zeros if empty.
 
     Args:
-        texts: [n, length], bytes as numbers, padded with zeros; nothing is differentiated here.
-        buckets: how many.
-        max_n: longest n-gram.
+        texts: [n, length], bytes as numbers, padded with zeros; not differentiated.
+        buckets: number of buckets.
+        max_n: longest n-gram, in bytes.
     """
     bytes_ = texts.detach().long()
     is_capital = (bytes_ >= _UPPER_A) & (bytes_ <= _UPPER_Z)
@@ -104,7 +104,7 @@ def count_ngrams(texts: Tensor, *, buckets: int, max_n: int) -> Tensor:
     for n in range(1, min(max_n, texts.shape[1]) + 1):
         last = bytes_[:, n - 1 :]
         n_grams = (n_grams[:, : last.shape[1]] * _FACTOR + last + n) % _MODULUS
-        # texts have no zeros inside, so the last byte tells padding
+        # texts contain no zeros, so a last byte of 0 means padding
         counts = counts.scatter_add(1, n_grams % buckets, (last != 0).to(texts.dtype))
     roots = counts.sqrt()
     return roots / roots.square().sum(dim=1, keepdim=True).clamp(min=1.0).sqrt()

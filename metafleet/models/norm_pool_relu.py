@@ -1,13 +1,13 @@
 """Batch norm, 2x2 max pooling and ReLU in one step, with both derivatives in closed form.
 
-Autograd differentiates batch norm twice by some thirty passes over full-size tensors, which was
-the larger half of second-order MAML on a CPU. Written out, a pass over the activations for each
-sum and one for the result are enough, and all else is as small as the pooled tensor.
+Autograd's second derivative of batch norm makes some thirty passes over full-size tensors, which
+was the larger half of second-order MAML on a CPU. The closed form needs one pass over the
+activations for each sum and one for the result; everything else is as small as the pooled tensor.
 
 With z [N, c] the activations of a channel c (N = n * h * w), xhat = (z - mean) * r, and S the
-pooling's choice of positions, forward is a = relu(scale * S xhat + shift). Pooling comes before
-the affine map, with which it commutes up to the sign of the scale. With g the gradient of a where
-a > 0, A = scale * r, the gradients are (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3)
+positions that pooling selects, the forward pass is a = relu(scale * S xhat + shift). Pooling comes
+before the affine map, with which it commutes up to the sign of the scale. With g the gradient of a
+where a > 0, A = scale * r, the gradients are (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3)
 
     d_shift = sum g,   d_scale = sum g S xhat,
     d_z = A * (S^T g - d_shift / N - xhat * d_scale / N),
@@ -19,8 +19,8 @@ e = h1 - A q1, the gradients of <H, d_z> + <h1, d_scale> + <h2, d_shift> are
     for scale:  r * Q,   Q = sum g S H - d_shift * q0 - d_scale * q1,
     for z:      batch norm's backward of u = S^T (g e) - A d_scale H / N, and -r xhat A Q r / N.
 
-In float32 sums along rows are ATen's cascade, which is closer to exact than those inside its batch
-norm of channels-last images by a factor of ten to a thousand.
+In float32, ATen sums along rows by a cascade. These sums are ten to a thousand times more accurate
+than those in its batch norm of channels-last images.
 """
 
 from typing import Any, TypeGuard
@@ -36,9 +36,9 @@ from metafleet.models.tracing import is_being_compiled
 
 
 def can_fuse(norm: Normalise, x: Tensor) -> TypeGuard[BatchStatistics]:
-    """Tell whether ``fused_norm_pool_relu`` is for this: own statistics, floats, on a CPU."""
+    """Return whether ``fused_norm_pool_relu`` applies: own statistics, floats, on a CPU."""
     is_float = x.dtype in (torch.float32, torch.float64)
-    # a compiler fuses the plain operators by itself
+    # a compiler fuses the plain operators itself
     is_eager_cpu = x.device.type == "cpu" and not is_being_compiled()
     return isinstance(norm, BatchStatistics) and is_float and is_eager_cpu
 
@@ -49,18 +49,18 @@ def fused_norm_pool_relu(
     """Normalise by the batch's own statistics, pool by 2x2 and rectify.
 
     Args:
-        norm: is told of the statistics.
-        layer: its name, for ``norm``.
-        x: [n, c, h, w], h and w >= 2; an odd last row or column is left out by the pooling.
+        norm: batch norm that records the statistics.
+        layer: name of the layer, for ``norm``.
+        x: [n, c, h, w], h and w >= 2; pooling drops an odd last row or column.
         scale: [c].
         shift: [c].
 
     Returns:
-        [n, c, h // 2, w // 2]; can be differentiated twice, and under ``torch.func`` as well.
+        [n, c, h // 2, w // 2]; can be differentiated twice, also under ``torch.func``.
 
     Raises:
-        DataError: a single value for each channel.
-        ConfigError: when a third derivative is taken.
+        DataError: there is only one value for each channel.
+        ConfigError: a third derivative is taken.
     """
     norm.check(layer, x)
     outputs: Tensor
@@ -71,7 +71,7 @@ def fused_norm_pool_relu(
 
 
 def _rows(x: Tensor) -> Tensor:
-    """View [n, c, h, w] as [n * h * w, c]; copies unless channels are innermost already."""
+    """View [n, c, h, w] as [n * h * w, c]; copies unless the layout is channels-last."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
@@ -81,10 +81,10 @@ def _images(rows: Tensor, like: Tensor, height: int, width: int) -> Tensor:
 
 
 class _Forward(torch.autograd.Function):
-    """(x, scale, shift) -> relu(pool(batch norm)), and what the backward pass needs of it.
+    """(x, scale, shift) -> relu(pool(batch norm)), and tensors that the backward pass needs.
 
-    Only the first output and its gradient count for others; ``_Backward`` differentiates through
-    the rest itself, as functions of x and scale.
+    Callers use only the first output and its gradient. ``_Backward`` treats the other outputs as
+    functions of x and scale, and differentiates them itself.
     """
 
     generate_vmap_rule = True
@@ -94,7 +94,7 @@ class _Forward(torch.autograd.Function):
         n, channels, height, width = x.shape
         rows = _rows(x)
         mean = rows.sum(0) / len(rows)
-        # a negative scale turns the smallest into the largest; times -1 no bit is lost
+        # a negative scale turns the smallest value into the largest; multiplying by -1 is exact
         sign = torch.where(scale < 0, -1.0, 1.0).to(x.dtype)
         centred = torch.addcmul(-mean * sign, rows, sign)
         pooled, chosen = F.max_pool2d(
@@ -102,7 +102,7 @@ class _Forward(torch.autograd.Function):
         )  # [n, c, h // 2, w // 2], chosen in [0, h * w)
         variance = centred.mul_(centred).sum(0) / len(rows)
         r = torch.rsqrt(variance + EPSILON)
-        peaks = _rows(pooled) * (r * sign)  # xhat where it was chosen
+        peaks = _rows(pooled) * (r * sign)  # xhat at the selected positions
         outputs = torch.addcmul(shift, peaks, scale).clamp_min_(0.0)
         first = torch.arange(n, device=x.device) * (height * width * channels)
         first = first.view(n, 1, 1, 1) + torch.arange(channels, device=x.device)
@@ -114,19 +114,19 @@ class _Forward(torch.autograd.Function):
         x, scale, _ = inputs
         outputs, peaks, places, mean, r, variance = output
         ctx.mark_non_differentiable(peaks, places, mean, r, variance)
-        ctx.set_materialize_grads(False)  # of the five above, zeros as large as the activations
+        ctx.set_materialize_grads(False)  # no full-size zeros for the five outputs above
         ctx.save_for_backward(x, scale, outputs, peaks, places, mean, r)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        if grad is None:  # the second derivative comes by as well, for what was kept
+        if grad is None:  # the second derivative also reaches this through saved tensors
             return None, None, None
         d_x, d_scale, d_shift, _ = apply(_Backward, grad, *ctx.saved_tensors)
         return d_x, d_scale, d_shift
 
 
 class _Backward(torch.autograd.Function):
-    """The gradients of ``_Forward``, and their own."""
+    """The gradients of ``_Forward``; its backward pass gives the second derivatives."""
 
     generate_vmap_rule = True
 
@@ -163,10 +163,10 @@ class _Backward(torch.autograd.Function):
 
 
 class _SecondBackward(torch.autograd.Function):
-    """The gradients of ``_Backward`` for its gradient, x and scale; the last there are.
+    """The gradients of ``_Backward`` for its gradient, x and scale; it has no derivative itself.
 
-    A step of its own because ``once_differentiable`` would leave terms of a third derivative out
-    without a word, where other terms are there.
+    This is a separate function because ``once_differentiable`` would silently omit some terms of a
+    third derivative while other terms are present.
     """
 
     generate_vmap_rule = True

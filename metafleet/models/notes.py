@@ -1,4 +1,4 @@
-"""What a learner's pure functions say on the side: support losses, batch-norm statistics."""
+"""Side outputs of a learner's pure functions: support losses and batch norm statistics."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,31 +11,32 @@ Record = dict[str, list[Tensor]]
 class Notes:
     """Tensors noted while an episode is computed, by key and in order.
 
-    A function that is differentiated or mapped by ``torch.func`` must return whatever leaves it,
-    so whoever calls such a function takes the notes out of it and adds them again outside.
+    A function that ``torch.func`` differentiates or maps must return every tensor that leaves it.
+    The code that calls such a function therefore returns the notes from it with ``take`` and adds
+    them outside with ``put``.
     """
 
     def __init__(self) -> None:
         self._record: Record = {}
 
     def add(self, key: str, value: Tensor) -> None:
-        """Note ``value``; nothing is differentiated through it."""
+        """Add ``value``, detached from the graph."""
         self._record.setdefault(key, []).append(value.detach())
 
     def take(self) -> Record:
-        """Return all notes and forget them."""
+        """Return all notes and clear them."""
         record, self._record = self._record, {}
         return record
 
     def put(self, record: Mapping[str, Sequence[Tensor]]) -> None:
-        """Add the notes of ``record`` after those there are."""
+        """Append the notes of ``record``."""
         for key, values in record.items():
             self._record.setdefault(key, []).extend(values)
 
     def values(self, key: str) -> Sequence[Tensor]:
-        """Return what was noted under ``key``, first to last."""
+        """Return the values noted under ``key``, first to last."""
         return self._record.get(key, [])
 
     def keys(self) -> Sequence[str]:
-        """Return the keys in order of their first note."""
+        """Return the keys in the order of their first notes."""
         return tuple(self._record)

@@ -1,4 +1,4 @@
-"""Dicts and tuples of tensors as one tensor, so that a learner need not know of them."""
+"""Pack dicts and tuples of tensors into one tensor, so that learners handle only tensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class _Leaf:
 
     Attributes:
         shape: None for a scalar.
-        dtype: its own.
-        n_bytes: columns for each of its numbers, one a byte; 0 where the number itself is one.
+        dtype: dtype of the tensor before packing.
+        n_bytes: columns per number if each byte has a column; 0 if a number has one column.
     """
 
     shape: tuple[int, ...] | None
@@ -33,22 +33,22 @@ class _Leaf:
 
 @dataclass(frozen=True, slots=True)
 class PackedLayout:
-    """How tensors of a structure lie in one tensor [n, columns].
+    """How the tensors of a structure are laid out in one tensor [n, columns].
 
     Attributes:
         spec: the structure.
-        leaves: a ``_Leaf`` for each of its tensors; what is no tensor, itself.
+        leaves: a ``_Leaf`` for each tensor, and every other value itself.
     """
 
     spec: Any
     leaves: tuple[Any, ...]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PackedLayout":
-        """Return itself: nothing of it ever changes."""
+        """Return the layout itself, because it is immutable."""
         return self
 
     def unpack(self, packed: Tensor) -> Any:
-        """Return the structure, of views and casts of ``packed``."""
+        """Return the structure, made from views and casts of ``packed``."""
         found, start = [], 0
         for leaf in self.leaves:
             if not isinstance(leaf, _Leaf):
@@ -62,7 +62,7 @@ class PackedLayout:
 
 
 def is_structure(value: Any) -> bool:
-    """Return whether a value is a dict, tuple or list of tensors, and not rows of numbers."""
+    """Return whether a value is a dict, tuple or list of tensors rather than rows of numbers."""
     if isinstance(value, Mapping):
         return True
     if not isinstance(value, Sequence) or isinstance(value, str):
@@ -75,20 +75,20 @@ def is_structure(value: Any) -> bool:
 def pack(
     structure: Any, *, n: int, what: str, dtype: torch.dtype | None = None
 ) -> tuple[Tensor, PackedLayout]:
-    """Put the tensors of a structure side by side.
+    """Concatenate the tensors of a structure along columns.
 
     Args:
-        structure: dicts, tuples and lists of tensors [n, ...], and of scalars.
+        structure: dicts, tuples and lists of tensors [n, ...] and scalars.
         n: rows of each tensor.
-        what: whose they are, for messages.
-        dtype: of what comes out; None for the widest of all. Whole numbers among floats are
-            then packed as their bytes, which every type of floats holds without rounding.
+        what: name of the structure, for messages.
+        dtype: dtype of the result; None for the widest of all. With None, integers among floats
+            are packed as their bytes, which every float type holds without rounding.
 
     Returns:
-        [n, columns], and how to take it apart.
+        The packed tensor [n, columns], and the layout to unpack it.
 
     Raises:
-        DataError: a tensor has other rows, or numbers that would not stay what they are.
+        DataError: a tensor has another number of rows, is complex, or has no data.
     """
     values, spec = _pytree.tree_flatten(structure)
     columns, leaves = [], []
@@ -113,14 +113,14 @@ def pack(
 
 
 def _to_bytes(rows: Tensor, n_bytes: int) -> Tensor:
-    """Return whole numbers [n, k] as their bytes, [n, k * n_bytes], the lowest first."""
+    """Return integers [n, k] as their bytes, [n, k * n_bytes], lowest byte first."""
     wide = rows.to(torch.int64)
     parts = [(wide >> 8 * index) & 255 for index in range(n_bytes)]
     return torch.stack(parts, dim=2).reshape(len(rows), -1)
 
 
 def _from_bytes(columns: Tensor, n_bytes: int) -> Tensor:
-    """Return the whole numbers that ``_to_bytes`` was given, as int64."""
+    """Return the integers that ``_to_bytes`` converted, as int64."""
     parts = columns.to(torch.int64).reshape(len(columns), -1, n_bytes).unbind(dim=2)
     total = parts[0]
     for index, part in enumerate(parts[1:], 1):

@@ -1,4 +1,4 @@
-"""Which examples have a modality, and what stands in where one is missing."""
+"""Find which examples have a modality, and substitute values where it is missing."""
 
 from collections.abc import Mapping
 
@@ -9,10 +9,10 @@ from metafleet.episode import presence_key
 
 
 def presence(inputs: Mapping[str, Tensor], modality: str) -> Tensor:
-    """Return 1 for each example that has ``modality`` and 0 for others, float [n].
+    """Return 1 for each example that has ``modality`` and 0 for the others, float [n].
 
-    All have it where ``inputs`` holds the modality without a mask; none has it where it does not
-    hold the modality at all, as in episodes of a mixture.
+    If ``inputs`` has the modality without a mask, all examples have it. If ``inputs`` lacks the
+    modality, as in some episodes of a mixture, no example has it.
     """
     mask = inputs.get(presence_key(modality))
     if mask is not None:
@@ -23,20 +23,21 @@ def presence(inputs: Mapping[str, Tensor], modality: str) -> Tensor:
 
 
 def stand_in(values: Tensor, mask: Tensor) -> Tensor:
-    """Put a present example in the place of each absent one, so that no statistics see its zeros.
+    """Replace each absent example by a present one, so that statistics do not include its zeros.
 
-    What a network makes of it is to be masked afterwards. Looks at no value in Python, so it can
-    be mapped and traced.
+    The caller must mask the network's outputs for absent examples. Python does not look at tensor
+    values here, so the function can be mapped and traced.
 
     Args:
         values: [n, ...], zeros where absent.
         mask: [n], 1 where present and 0 where absent.
 
     Returns:
-        [n, ...]: an absent example is the last present one before it, or the last of all; zeros
-        where none is present.
+        [n, ...]: an absent example becomes the last present one before it, or the last present one
+        of all if there is none before; zeros if no example is present.
     """
-    if torch.compiler.is_exporting():  # no batch statistics are taken, and few formats have cummax
+    # an exported model computes no batch statistics, and few formats support cummax
+    if torch.compiler.is_exporting():
         return values
     places = torch.arange(mask.shape[0], device=mask.device)
     before = torch.cummax(torch.where(mask > 0, places, -1), dim=0).values

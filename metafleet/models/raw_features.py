@@ -1,4 +1,4 @@
-"""No network at all: the modalities as they come."""
+"""A model without parameters: the raw modalities."""
 
 import math
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ class RawFeaturesOptions:
 
 
 class RawFeatures:
-    """Flattens the modalities and joins them in order of name. There is nothing to learn.
+    """Flattens the modalities and concatenates them in order of name. There is nothing to learn.
 
-    For learners with networks of their own, which take the inputs as they come. A modality that
-    inputs do not hold, as in a mixture of data sets, is zeros.
+    It is meant for learners that bring their own networks and take raw inputs. A modality that the
+    inputs lack, as in a mixture of data sets, becomes zeros.
 
     Args:
         modalities: modality -> shape of one example.
@@ -38,10 +38,10 @@ class RawFeatures:
 
     @classmethod
     def build(cls, options: RawFeaturesOptions, problem: Problem, n_outputs: int | None) -> Self:
-        """Look at all modalities.
+        """Make a model that reads all modalities.
 
         Raises:
-            ConfigError: outputs are asked for; there is no head.
+            ConfigError: ``n_outputs`` is given, but there is no head.
         """
         if n_outputs is not None:
             raise ConfigError(
@@ -52,30 +52,30 @@ class RawFeatures:
 
     @property
     def batch_norm(self) -> str:
-        """There is none."""
+        """Always "none"."""
         return "none"
 
     @property
     def head(self) -> frozenset[str]:
-        """There is none."""
+        """Always empty: there is no head."""
         return frozenset()
 
     @property
     def layers(self) -> Mapping[str, int]:
-        """There are none."""
+        """Always empty: there are no hidden layers."""
         return {}
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """Numbers in one example."""
+        """The count of numbers in one example."""
         return (sum(self._sizes.values()),)
 
     def init_params(self, seed: int) -> Params:
-        """Return nothing."""
+        """Return no parameters."""
         return {}
 
     def init_buffers(self) -> Params:
-        """Return nothing."""
+        """Return no buffers."""
         return {}
 
     def forward(
@@ -99,5 +99,5 @@ class RawFeatures:
     features = forward
 
     def apply_head(self, params: Mapping[str, Tensor], features: Tensor) -> Tensor:
-        """Return the features: there is no head."""
+        """Return the features, because there is no head."""
         return features

@@ -1,7 +1,7 @@
-"""Recurrent cells from matrix products alone.
+"""Recurrent cells made from matrix products.
 
-cuDNN's and oneDNN's fused cells have no double backward, nor a rule for ``vmap``; meta-learning
-needs both. Gates are computed in one product.
+The fused cells of cuDNN and oneDNN have neither a double backward nor a ``vmap`` rule;
+meta-learning needs both. One product computes all gates.
 """
 
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ def init_lstm(
 
     Args:
         seed: the run's seed.
-        index: position of the first of three tensors in their model.
-        name: what their names begin with.
+        index: index of the first of three tensors in the model.
+        name: prefix of the tensors' names.
         n_inputs: features of an input.
-        n_units: features of the hidden and of the cell state.
-        n_hidden: features of the hidden state with what is joined to it, such as what was read
+        n_units: features of the hidden state and of the cell state.
+        n_hidden: features of the hidden state including values joined to it, for example those read
             from a memory; None for ``n_units``.
     """
     shape = (n_inputs, n_hidden or n_units, n_units)
@@ -37,13 +37,13 @@ def lstm_cell(
     """Return the next (hidden, cell) state, [n, n_units] each.
 
     i, f, g, o = x W_x + h W_h + b; c' = sigmoid(f + 1) c + sigmoid(i) tanh(g);
-    h' = sigmoid(o) tanh(c'). The 1 keeps what a young cell holds.
+    h' = sigmoid(o) tanh(c'). The 1 makes an untrained cell keep its state.
 
     Args:
-        params: what ``init_lstm`` drew, among others.
-        name: what their names begin with.
+        params: parameters, including those from ``init_lstm``.
+        name: prefix of their names.
         x: [n, n_inputs].
-        state: hidden state [n, n_hidden] and cell state [n, n_units] before.
+        state: previous hidden state [n, n_hidden] and cell state [n, n_units].
 
     Source: Hochreiter and Schmidhuber 1997; the forget gate's bias in Jozefowicz et al. 2015.
     """
@@ -55,17 +55,17 @@ def lstm_cell(
 
 
 def init_gru(seed: int, index: int, name: str, *, n_inputs: int, n_units: int) -> Params:
-    """Draw the parameters of ``gru_cell``; arguments as of ``init_lstm``."""
+    """Draw the parameters of ``gru_cell``; for the arguments see ``init_lstm``."""
     return _init_gates(seed, index, name, n_gates=3, shape=(n_inputs, n_units, n_units))
 
 
 def gru_cell(params: Mapping[str, Tensor], name: str, x: Tensor, hidden: Tensor) -> Tensor:
     """Return the next hidden state, [n, n_units].
 
-    r, z, n = x W_x + b; with h W_h added, that of n times sigmoid(r);
-    h' = (1 - z) tanh(n) + z h, z = sigmoid(z).
+    With x W_x + b split into r_x, z_x, n_x and h W_h into r_h, z_h, n_h: r = sigmoid(r_x + r_h),
+    z = sigmoid(z_x + z_h), h' = (1 - z) tanh(n_x + r n_h) + z h.
 
-    Source: Cho et al. 2014, arXiv:1406.1078; the reset gate after the product, as in cuDNN.
+    Source: Cho et al. 2014, arXiv:1406.1078, with the reset gate after the product as in cuDNN.
     """
     given = (x @ params[f"{name}.input"] + params[f"{name}.bias"]).chunk(3, dim=-1)
     held = (hidden @ params[f"{name}.hidden"]).chunk(3, dim=-1)
@@ -76,13 +76,13 @@ def gru_cell(params: Mapping[str, Tensor], name: str, x: Tensor, hidden: Tensor)
 def unroll_lstm(
     params: Mapping[str, Tensor], name: str, xs: Tensor, *, is_reversed: bool = False
 ) -> Tensor:
-    """Run an LSTM from a state of zeros over a sequence; return all hidden states.
+    """Run an LSTM over a sequence, starting from a zero state; return all hidden states.
 
     Args:
-        params: what ``init_lstm`` drew, among others.
-        name: what their names begin with.
+        params: parameters, including those from ``init_lstm``.
+        name: prefix of their names.
         xs: [length, n, n_inputs].
-        is_reversed: read from the end; hidden states stay at their input's place.
+        is_reversed: read from the end; each hidden state keeps the position of its input.
 
     Returns:
         [length, n, n_units].

@@ -1,4 +1,4 @@
-"""The models there are, by name."""
+"""The available models, by name."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,10 +42,10 @@ MODELS: Registry[type[ModelClass]] = Registry("model", _BUILT_IN, adapt=find_mod
 def model_factory(
     options: Mapping[str, Any], problem: Problem, *, allowed_packages: Sequence[str] = ()
 ) -> ModelFactory:
-    """Check ``options`` and return what builds the model with or without a head.
+    """Check ``options`` and return a factory for the model, with or without a head.
 
     Raises:
-        ConfigError: an option is wrong; the factory raises it where it does not fit ``problem``.
+        ConfigError: an option is wrong. The factory raises it if one does not fit ``problem``.
     """
     found, parsed = MODELS.resolve(options, allowed_packages=allowed_packages)
 
@@ -72,7 +72,7 @@ def model_factory(
 def looked_at(
     options: Mapping[str, Any], problem: Problem, *, allowed_packages: Sequence[str] = ()
 ) -> set[str]:
-    """Return the modalities that a model looks at; none if it does not say, as a user's own.
+    """Return the modalities that a model reads; empty if unknown, as for a user's own model.
 
     Raises:
         ConfigError: an option is wrong.
@@ -84,23 +84,23 @@ def looked_at(
 def require_seen_names(
     options: Mapping[str, Any], problem: Problem, *, allowed_packages: Sequence[str] = ()
 ) -> None:
-    """Refuse a model that does not look at names of classes, where episodes show them.
+    """Check that the model reads class names, for episodes that show them.
 
     Raises:
-        ConfigError: names what it looks at; or an option is wrong.
+        ConfigError: it does not, with the modalities that it reads; or an option is wrong.
     """
     seen = looked_at(options, problem, allowed_packages=allowed_packages)
     if seen and CLASS_TEXT not in seen:
         known = ", ".join(map(repr, sorted(seen)))
         raise ConfigError(
-            f"class_text=true shows names of classes that nobody looks at: the model looks at "
+            f"class_text=true shows names of classes that the model ignores: the model looks at "
             f"{known} alone; set class_text=false, or learn with model.encoders.{CLASS_TEXT} of a "
             "fusion"
         )
 
 
 def _check_partial(options: Any, problem: Problem) -> None:
-    """Refuse a model of given modalities where some episodes come without one."""
+    """Check that every modality the options name is in every episode."""
     for modality in sorted(problem.partial):
         if modality in _named(options, problem):
             raise ConfigError(
@@ -110,10 +110,10 @@ def _check_partial(options: Any, problem: Problem) -> None:
 
 
 def _check_shown(seen: set[str], problem: Problem) -> None:
-    """Refuse a model that looks at nothing of what some examples have.
+    """Check that the model reads at least one modality of every kind of example.
 
     Raises:
-        ConfigError: names the examples; of a model of no option that names modalities, never.
+        ConfigError: it does not; names the examples. Never raised if the modalities are unknown.
     """
     for examples, modalities in problem.shown.items():
         if seen and seen.isdisjoint(modalities):
@@ -125,7 +125,7 @@ def _check_shown(seen: set[str], problem: Problem) -> None:
 
 
 def _looked_at(found: type[ModelClass], options: Any, problem: Problem) -> set[str]:
-    """Return what a built-in model looks at; options of a user's own may mean anything."""
+    """Return the modalities a built-in model reads; empty for a user's model, which may differ."""
     if found is RawFeatures:
         return set(problem.modalities)
     if isinstance(options, FusionOptions):
@@ -134,7 +134,7 @@ def _looked_at(found: type[ModelClass], options: Any, problem: Problem) -> set[s
 
 
 def _named(options: Any, problem: Problem) -> set[str]:
-    """Return the modalities that options name; none if there are no such options."""
+    """Return the modalities that options name; empty if there are no such options."""
     one = getattr(options, "modality", None)
     seen = set() if one is None else {str(one)}
     if hasattr(options, "modalities"):

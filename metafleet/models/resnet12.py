@@ -25,9 +25,9 @@ class ResNet12Options:
     """Options of ``ResNet12``.
 
     Attributes:
-        channels: filters of each of the blocks, at least one block; each halves height and width.
-        modality: which modality to look at; its examples are [channels, height, width].
-        batch_norm: as of ``conv4``.
+        channels: filters in each block, at least one block; each block halves height and width.
+        modality: modality to read; its examples are [channels, height, width].
+        batch_norm: as in ``conv4``.
     """
 
     channels: tuple[int, ...] = (64, 128, 256, 512)
@@ -44,8 +44,9 @@ class ResNet12Options:
 class ResNet12(Encoder[ResNet12Options]):
     """Residual blocks of three 3x3 convolutions, then the mean over all positions, [n, channels].
 
-    A block is pool(leaky(conv3(x) + skip(x))), skip a 1x1 convolution; all four convolutions are
-    normalised, and leaky ReLU of slope 0.1 follows the first two.
+    A block is pool(leaky(conv3(x) + skip(x))), where conv3 is the three convolutions and skip is a
+    1x1 convolution. Batch norm follows all four convolutions, and leaky ReLU of slope 0.1 the first
+    two.
 
     Source: Oreshkin et al. 2018, arXiv:1805.10123, section 4.2 and supplement, as in Lee et al.
     2019, arXiv:1904.03758, section 4.1, without DropBlock.
@@ -63,7 +64,7 @@ class ResNet12(Encoder[ResNet12Options]):
 
     @property
     def layers(self) -> Mapping[str, int]:
-        """All convolutions, with their filters."""
+        """All convolutions, with their numbers of filters."""
         return {
             f"block{i}.{part}": channels
             for i, channels in enumerate(self.options.channels)

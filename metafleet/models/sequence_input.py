@@ -1,7 +1,7 @@
-"""What a network along a sequence reads: points of a path with their movement, or embedded bytes.
+"""Inputs of sequence networks: points of a pen stroke with their differences, or embedded bytes.
 
-A text is bytes of UTF-8 as numbers 0 to 255, padded with zeros; a path is [length, d], of which
-every position is real.
+A text is UTF-8 bytes as numbers 0 to 255, padded with zeros. A stroke is [length, d] without
+padding.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from metafleet.models.init import fan_in_uniform
 from metafleet.params import Params
 
 SEQUENCES: Mapping[int, str] = {1: "(bytes of a text,)", 2: "(length, numbers of a point)"}
-"""Axes of one example that ``SequenceInput`` reads, with their names."""
+"""Numbers of axes of one example that ``SequenceInput`` reads -> their names."""
 _N_BYTES = 256
 
 
 class SequenceInput:
-    """Turns examples into positions [n, length, n_channels], and says which are no padding.
+    """Turns examples into positions [n, length, n_channels] and a mask without the padding.
 
     Args:
-        shape: of one example: (length,) for bytes, (length, d) for points.
-        width: channels that a byte is embedded in.
+        shape: shape of one example: (length,) for bytes, (length, d) for points.
+        width: length of a byte's embedding.
     """
 
     def __init__(self, shape: tuple[int, ...], *, width: int) -> None:
@@ -30,16 +30,16 @@ class SequenceInput:
         self.n_channels = width if self._is_text else 2 * shape[1]
 
     def init(self, seed: int, index: int) -> Params:
-        """Draw the embedding of bytes at ``index``; nothing for points."""
+        """Draw the byte embedding at ``index``; empty for points."""
         if not self._is_text:
             return {}
         shape = (_N_BYTES, self.n_channels)
         return {"input.bytes": fan_in_uniform(seed, index, shape, fan_in=1)}
 
     def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return positions [n, length, n_channels] and which are real, float [n, length].
+        """Return positions [n, length, n_channels] and a mask, float [n, length], 0 for padding.
 
-        A point comes with its difference from the one before; the first one's is zero.
+        Each point is joined with its difference from the point before; the first difference is 0.
         """
         if self._is_text:
             return params["input.bytes"][x.long()], (x != 0).to(x.dtype)

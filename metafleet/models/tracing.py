@@ -1,6 +1,6 @@
-"""What models may know of how they are executed: layouts and fused steps are worth it only here.
+"""How a model is being executed, so that it can choose memory layouts and fused operations.
 
-Both change the last bits of a result at most.
+These choices change at most the last bits of a result.
 """
 
 from collections.abc import Iterator
@@ -15,25 +15,25 @@ _is_tracing: ContextVar[bool] = ContextVar("is_tracing", default=False)
 
 @contextmanager
 def mapping() -> Iterator[None]:
-    """Have ``is_mapped`` say so inside the block."""
+    """Make ``is_mapped`` return True inside the block."""
     with _set(_is_mapping):
         yield
 
 
 @contextmanager
 def tracing() -> Iterator[None]:
-    """Have ``is_being_compiled`` say so inside the block."""
+    """Make ``is_being_compiled`` return True inside the block."""
     with _set(_is_tracing):
         yield
 
 
 def is_mapped() -> bool:
-    """Tell whether a tensor stands for those of many episodes, so that its layout is not ours."""
+    """Return whether ``vmap`` runs over episodes, so that tensor layouts cannot be chosen."""
     return _is_mapping.get()
 
 
 def is_being_compiled() -> bool:
-    """Tell whether what is computed now is only written down for a compiler, which fuses."""
+    """Return whether the computation is being traced for a compiler, which fuses operations."""
     return _is_tracing.get() or torch.compiler.is_compiling()
 
 

@@ -1,4 +1,4 @@
-"""A small transformer along a sequence: the bytes of a text, or the points of a pen's path."""
+"""A small transformer along a sequence: the bytes of a text, or the points of a pen stroke."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ class TransformerOptions:
     """Options of ``Transformer``.
 
     Attributes:
-        dim: numbers of each position, a multiple of ``heads``.
-        n_blocks: blocks of attention and of a perceptron, >= 1.
-        heads: of the attention, >= 1.
-        modality: which modality to look at; its examples are [length, d], or [length] bytes.
+        dim: length of each position's vector, a multiple of ``heads``.
+        n_blocks: number of blocks of attention and a perceptron, >= 1.
+        heads: attention heads, >= 1.
+        modality: modality to read; its examples are [length, d], or [length] bytes.
     """
 
     dim: int = 64
@@ -43,10 +43,10 @@ class TransformerOptions:
 
 
 class Transformer(Encoder[TransformerOptions]):
-    """Positions attend to each other; the features are their mean, normalised.
+    """Positions attend to each other; the features are the mean of the normalised positions.
 
-    Blocks are x + attention(norm(x)), x + perceptron(norm(x)) with learned positions; padding is
-    not looked at.
+    Blocks are x + attention(norm(x)), x + perceptron(norm(x)), with learned position embeddings.
+    Padding is masked.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762; normalisation first as in Xiong et al. 2020,
     arXiv:2002.04745, figure 1b.
@@ -65,16 +65,16 @@ class Transformer(Encoder[TransformerOptions]):
 
     @property
     def layers(self) -> Mapping[str, int]:
-        """The blocks, with the numbers of each position."""
+        """The blocks, with the length of each position's vector."""
         return {f"block{i}": self.options.dim for i in range(self.options.n_blocks)}
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """Numbers of the mean position."""
+        """Length of the mean position."""
         return (self.options.dim,)
 
     def init_body(self, seed: int) -> Params:
-        """Draw all layers; norms start as the identity, places as small numbers."""
+        """Draw all layers; norms start as the identity, position embeddings small."""
         dim, n_in = self.options.dim, self._input.n_channels
         params = self._input.init(seed, 0)
         params["input.weight"] = fan_in_uniform(seed, 1, (dim, n_in), fan_in=n_in)
@@ -105,7 +105,7 @@ class Transformer(Encoder[TransformerOptions]):
         """Map sequences to their mean position."""
         positions, is_real = self._input(params, x)
         x = positions @ params["input.weight"].T + params["input.place"]
-        # an empty text looks at its first place, for a softmax of nothing is not a number
+        # an empty text attends to its first position, because a softmax over nothing is NaN
         first = torch.arange(is_real.shape[1], device=x.device) == 0
         may_see = ((is_real > 0) | first)[:, None, None, :]
         for block in self.layers:
@@ -129,5 +129,5 @@ def _init_norm(name: str, dim: int) -> Params:
 
 
 def _norm(params: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
-    """Normalise each position over its numbers (Ba et al. 2016, arXiv:1607.06450)."""
+    """Apply layer norm to each position (Ba et al. 2016, arXiv:1607.06450)."""
     return F.layer_norm(x, x.shape[-1:], params[f"{name}.scale"], params[f"{name}.shift"])

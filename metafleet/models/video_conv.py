@@ -13,10 +13,10 @@ from metafleet.models.conv_stack import ConvStack, ConvStackOptions
 
 @dataclass(frozen=True, slots=True)
 class VideoConvOptions(ConvStackOptions):
-    """Options of ``VideoConv``: those of all stacks, and more.
+    """Options of ``VideoConv``: those of ``ConvStack``, and more.
 
     Attributes:
-        modality: which modality to look at; its examples are [frames, channels, height, width].
+        modality: modality to read; its examples are [frames, channels, height, width].
     """
 
     modality: str = "video"
@@ -25,7 +25,7 @@ class VideoConvOptions(ConvStackOptions):
 class VideoConv(ConvStack[VideoConvOptions]):
     """The blocks of conv4 on each frame, then the mean over frames: [n, channels * h * w].
 
-    Batch norm sees all frames of all clips as one batch.
+    Batch norm treats all frames of all clips as one batch.
 
     Source: frame-wise features pooled over time, Karpathy et al. 2014; the blocks of Vinyals et al.
     2016, arXiv:1606.04080, section 4.1.

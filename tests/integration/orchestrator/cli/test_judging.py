@@ -42,7 +42,7 @@ def things(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ),
         (
             "{name='conv4', channels=4, n_blocks=2}",
-            "class_text=true shows names of classes that nobody looks at: the model looks at "
+            "class_text=true shows names of classes that the model ignores: the model looks at "
             "'image' alone; set class_text=false, or learn with model.encoders.class_text of a "
             "fusion",
         ),
@@ -69,7 +69,7 @@ def test_names_of_classes_that_no_encoder_looks_at_are_refused_before_there_is_a
     assert main([*command, "--set", pictures]) == 1
 
     err = capsys.readouterr().err
-    assert "shows names of classes that nobody looks at: the model looks at 'image' alone" in err
+    assert "shows names of classes that the model ignores: the model looks at 'image' alone" in err
     assert main(["runs", "list"]) == 0
     assert "no runs yet" in capsys.readouterr().out
 
