@@ -1,4 +1,4 @@
-"""Ready experiment configurations; they are installed with the packages."""
+"""Ready-made experiment configurations, installed with the packages."""
 
 import difflib
 from pathlib import Path
@@ -9,12 +9,13 @@ FOLDER = Path(__file__).parent
 
 
 def find_experiment(wanted: Path) -> Path:
-    """Resolve a path to a file, or the bare name of a ready experiment, such as "demo".
+    """Resolve a path to a file, or the bare name of a ready-made experiment, such as "demo".
 
-    "experiments/demo.toml" is that one too, as the pages have it, where there is no such file.
+    "experiments/demo.toml", the form in the documentation, also means the ready-made one unless
+    such a file exists.
 
     Raises:
-        ConfigError: there is neither; says what there is.
+        ConfigError: neither exists; the message lists the ready-made experiments.
     """
     ready = FOLDER.parent / wanted
     if ready.parent == FOLDER and ready.is_file() and not wanted.exists():
