@@ -1,1 +1,1 @@
-"""A user's own data: readers of the layouts that folders of examples come in."""
+"""Import of user data: readers for the folder layouts that examples come in."""

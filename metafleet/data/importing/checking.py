@@ -1,4 +1,4 @@
-"""Look at a folder from its layout to its pixels, and say all that is wrong with it at once."""
+"""Check a folder from its layout down to its pixels, and report all problems at once."""
 
 import hashlib
 from collections import Counter
@@ -26,22 +26,22 @@ _MORE_LEVELS = (
     "keep more with --set {kind}.range=data (from the least to the most of all pictures), =file "
     "(of each one) or =[LOW,HIGH]"
 )
-_LONGEST_CHARACTER = 4  # bytes of UTF-8: a text is cut between two characters
+_LONGEST_CHARACTER = 4  # bytes of UTF-8; texts are cut between two characters
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedFolder:
-    """A folder as it would be used.
+    """The result of checking a folder.
 
     Attributes:
-        items: those without problems, sorted by class.
-        kinds: modality -> kind, of those that one of ``items`` has.
-        decoded: arrays and masks of these, of all items that were read, sound or not.
-        rows: which of their rows are those of ``items``; None: all.
+        items: the items without problems, sorted by class.
+        kinds: modality -> kind, for the modalities that at least one of ``items`` has.
+        decoded: arrays and masks of these modalities for all items read, valid or not.
+        rows: rows of ``decoded`` that belong to ``items``; None: all rows.
         splits: class -> split.
-        problems: everything that is wrong; what they name is not among the items.
-        notes: what was decided.
-        measured: modality -> options of its decoder that the data decided.
+        problems: all problems; ``items`` leaves out whatever they name.
+        notes: decisions worth showing to the user.
+        measured: modality -> decoder options that were derived from the data.
     """
 
     items: tuple[Item, ...]
@@ -54,7 +54,7 @@ class CheckedFolder:
     measured: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def is_usable(self, *, skip_bad: bool) -> bool:
-        """Tell whether it can be prepared: without problems, or with those that are left out."""
+        """Return whether the folder can be prepared; ``skip_bad`` leaves out non-fatal problems."""
         if not skip_bad:
             return not self.problems
         return not any(problem.is_fatal for problem in self.problems)
@@ -63,13 +63,13 @@ class CheckedFolder:
 def check_folder(
     reading: Reading, ask: FolderOptions, *, scratch: Path, progress: Progress
 ) -> CheckedFolder:
-    """Decode what was read and check it as a whole.
+    """Decode the items of a folder and check the folder as a whole.
 
     Args:
-        reading: what the folder holds.
-        ask: how to use it.
-        scratch: an empty folder that takes the arrays, and has to stay as long as they are used.
-        progress: told how far decoding is.
+        reading: the contents of the folder.
+        ask: how to use them.
+        scratch: an empty folder for the arrays; it must exist for as long as they are used.
+        progress: receives the progress of decoding.
 
     Raises:
         ConfigError: an option of a decoder is wrong.
@@ -115,7 +115,7 @@ def check_folder(
 def _held_kinds(
     items: Sequence[Item], kinds: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return the kinds of the modalities that an item has; and say which ones none has any more."""
+    """Return the kinds of the modalities still in use, and a note for each one no item has left."""
     held = {name: kind for name, kind in kinds.items() if any(name in it.parts for it in items)}
     lost = [
         f"modality {name!r} is left out: no item without fault has it"
@@ -126,7 +126,7 @@ def _held_kinds(
 
 
 def _of(kinds: Mapping[str, str], decoded: Decoded) -> Decoded:
-    """Keep the arrays of these modalities."""
+    """Return only the arrays and masks of these modalities."""
     return Decoded(
         {name: array for name, array in decoded.arrays.items() if name in kinds},
         {name: mask for name, mask in decoded.masks.items() if name in kinds},
@@ -135,7 +135,7 @@ def _of(kinds: Mapping[str, str], decoded: Decoded) -> Decoded:
 
 
 def _copies(items: Sequence[Item], rows: Sequence[int], decoded: Decoded) -> list[str]:
-    """Say how many items are copies of others."""
+    """Return a note that counts the items that are copies of others."""
     repeats = find_repeats(decoded, rows)
     if not repeats:
         return []
@@ -151,13 +151,13 @@ def _copies(items: Sequence[Item], rows: Sequence[int], decoded: Decoded) -> lis
 def _texts_that_tell(
     items: Sequence[Item], rows: Sequence[int], kinds: Mapping[str, str], decoded: Decoded
 ) -> list[str]:
-    """Say how many texts name their own class: a model needs nothing else."""
+    """Return notes that count texts naming their own class: a model could simply read it off."""
     numbers = {label: n for n, label in enumerate(dict.fromkeys(items[row].label for row in rows))}
     notes = []
     as_bytes = dict(_kept_texts(kinds, decoded))
     for modality in (name for name, kind in kinds.items() if get_decoder(kind).is_text):
         having = [row for row in rows if modality in items[row].parts]
-        texts = as_bytes.get(modality)  # None: features are kept, which say no less than the text
+        texts = as_bytes.get(modality)  # None: stored as features, which can leak as much as text
         told = (
             (
                 numbers[items[row].label],
@@ -181,7 +181,7 @@ def _texts_that_were_cut(
     decoded: Decoded,
     options: Mapping[str, Any],
 ) -> list[str]:
-    """Say how many texts lost their end."""
+    """Return notes that count the texts that were truncated."""
     notes = []
     for modality, texts in _kept_texts(kinds, decoded):
         if not hasattr(options[modality], "max_bytes"):
@@ -200,7 +200,7 @@ def _texts_that_were_cut(
 
 
 def _kept_texts(kinds: Mapping[str, str], decoded: Decoded) -> list[tuple[str, Array]]:
-    """Return the modalities whose texts are kept as bytes."""
+    """Return (modality, array) for the texts that are stored as bytes."""
     texts = [name for name, kind in kinds.items() if get_decoder(kind).is_text]
     found = {name: decoded.arrays.get(name) for name in texts}
     return [(n, it) for n, it in found.items() if it is not None and it.dtype == np.uint8]
@@ -223,14 +223,14 @@ _DIGEST_BYTES = 16
 
 
 def find_repeats(decoded: Decoded, rows: Sequence[int]) -> list[tuple[int, int]]:
-    """Return pairs (row, earlier row) of items that are the same in all modalities they have.
+    """Return pairs (row, earlier row) of items that are identical in all their modalities.
 
-    It is decoded content that is compared, so that copies, links and files that differ in what no
-    model sees are found alike.
+    The decoded content is compared. This finds copies, links, and files that differ only in bytes
+    that no model sees.
 
     Args:
         decoded: arrays and masks.
-        rows: which rows are looked at.
+        rows: the rows to compare.
     """
     first: dict[bytes, int] = {}
     pairs = ((row, first.setdefault(_digest(decoded, row), row)) for row in rows)

@@ -1,15 +1,15 @@
-"""When two names mean one class.
+"""Normalisation of class names.
 
-One text can be written in several ways: "é" as one character or as two, which is what macOS stores
-in file names. Classes are called by the composed form (NFC), so that a folder is the same wherever
-it was copied to, and no class is learned under one spelling and judged under another.
+Unicode can write the same text in several ways: "é" is one character or two, and macOS stores two
+in file names. Class names use the composed form (NFC), so that a folder reads the same wherever it
+is copied, and no class is trained on under one spelling and evaluated under another.
 """
 
 from collections.abc import Iterable
 from unicodedata import normalize
 
 _JOINERS = {"\u200c": "", "\u200d": ""}
-"""Invisible, and part of the spelling: in Persian, in Indic scripts, between emoji."""
+"""Invisible characters that belong to the spelling of Persian, Indic scripts and some emoji."""
 _WITHOUT_JOINERS = str.maketrans(_JOINERS)
 
 
@@ -19,17 +19,17 @@ def composed(name: str) -> str:
 
 
 def is_printable(name: str) -> bool:
-    """Tell whether a name can be shown in one line; joiners between characters can."""
+    """Return whether a name can be printed on one line; joiners are allowed."""
     return name.translate(_WITHOUT_JOINERS).isprintable()
 
 
 def plain(name: str) -> str:
-    """Return what is left of a name without case, spaces around and between, and compatibility."""
+    """Return a name without differences in case, white space and compatibility characters."""
     return " ".join(normalize("NFKC", name).casefold().split())
 
 
 def find_twins(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return pairs of different names that are alike by ``plain``, each with the first of them."""
+    """Return pairs (first, other) of different names that ``plain`` maps to the same text."""
     first: dict[str, str] = {}
     pairs = ((first.setdefault(plain(name), name), name) for name in dict.fromkeys(names))
     return [(known, name) for known, name in pairs if known != name]

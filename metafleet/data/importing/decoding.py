@@ -1,4 +1,4 @@
-"""Decode what was read: every item of every modality, all failures noted, none fatal."""
+"""Decode every modality of every item; failures are recorded and never fatal."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,9 +22,10 @@ _SPOOL = "pixels.spool"
 def decoder_options(
     ask: FolderOptions, kinds: Mapping[str, str], items: Sequence[Item]
 ) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
-    """Return modality -> options of its decoder, as the folder's options and the data say.
+    """Return modality -> decoder options, and modality -> options derived from the data.
 
-    And modality -> those that the data alone say, to be stored with what is prepared.
+    The first come from the folder's options and the data. The second are stored with the prepared
+    data.
 
     Raises:
         ConfigError: names the option, its value and what was expected.
@@ -52,15 +53,15 @@ def decode_items(
     """Decode all parts of all items.
 
     Args:
-        items: what to decode.
+        items: the items to decode.
         kinds: modality -> kind.
         options: modality -> options of its decoder.
-        scratch: an empty folder that takes the arrays.
-        progress: told how far it is.
-        log: takes what could not be decoded.
+        scratch: an empty folder for the arrays.
+        progress: receives the progress.
+        log: receives a problem for each part that cannot be decoded.
 
     Returns:
-        The arrays, one row an item, and the numbers of the items that failed.
+        The arrays, with one row per item, and the indices of the items that failed.
 
     Raises:
         DataMissingError: a decoder's library is not installed.
@@ -91,7 +92,7 @@ def _source(part: Part | None, spool: "_Spool") -> Source | None:
 
 
 class _Spool:
-    """A file for bytes that lie nowhere as an image: they would fill the memory."""
+    """A temporary file for bytes that exist in no image file; in memory they would not fit."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -105,7 +106,7 @@ class _Spool:
             self._handle.close()
 
     def add(self, part: Hdf5Part) -> Source:
-        """Write a part's bytes; nothing of a part that cannot be read, which decoding then says."""
+        """Write a part's bytes; write none if it cannot be read: decoding then reports it."""
         self._handle = self._handle or self._path.open("wb")
         offset = self._handle.tell()
         try:

@@ -1,13 +1,13 @@
-"""A user's own data: a folder, manifest or archive, read where it is by ``importing``.
+"""The data set ``folder``: a user's folder, manifest or archive, read in place by ``importing``.
 
     [data]
     name = "folder"
     path = "/data/pets"        or: imported = "pets", after `metafleet data import /data/pets`
 
-By path, the folder is looked at whenever a run or worker begins, and prepared anew when a file
-changed. By name, what was imported stays as it was until it is imported again. Where the folder is
-not, as on a worker's host, data that were prepared from it serve, on a shared data folder say.
-Whoever begins a run gives one of the two; the run then records the path as well (``registry.pin``).
+With a path, every run and worker checks the folder when it starts, and prepares it again if a file
+changed. With a name, the imported data stay the same until the next import. A host that does not
+have the folder (a worker, say) uses data prepared from it, for example in a shared data folder.
+A configuration gives one of the two; the run then records the path as well (``registry.pin``).
 """
 
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ from metafleet.errors import ConfigError, DataMissingError
 from metafleet.options import option_values
 
 _OF_RUNS = ("imported", "modalities")
-"""Options that say which data and what of them, not how a folder is read."""
+"""Options that select data, and do not change how a folder is read."""
 
 
 class Folder(ItemDataSet):
     """The data set.
 
     Args:
-        allowed_packages: packages of the user whose kinds of data may be imported.
+        allowed_packages: user packages from which kinds of data may be imported.
     """
 
     name = "folder"
@@ -50,7 +50,7 @@ class Folder(ItemDataSet):
         self._allowed_packages = allowed_packages
 
     def check_place(self, options: FolderOptions) -> None:
-        """Make sure that a folder is named, in one way, and is there."""
+        """Check that the options name a folder in exactly one way, and that it exists."""
         if not options.path and not options.imported:
             raise ConfigError(
                 "data set 'folder' needs path = a folder, or imported = the name it was imported "
@@ -62,7 +62,7 @@ class Folder(ItemDataSet):
             raise DataMissingError(f"there is no folder or file {options.path!r}; check data.path")
 
     def is_ready(self, options: FolderOptions, data_dir: Path) -> bool:
-        """Return whether the data can be opened; without a folder named there is nothing to get."""
+        """Return whether the data can be opened; True if no folder is named: nothing to fetch."""
         if options.imported:
             record = find_record(data_dir, options.imported)
             return record is not None or (bool(options.path) and folder_path(options).exists())
@@ -73,9 +73,9 @@ class Folder(ItemDataSet):
         )
 
     def prepare(self, options: FolderOptions, data_dir: Path, progress: Progress) -> PreparedData:
-        """Read and decode the folder, unless that was done before and nothing has changed."""
+        """Read and decode the folder, or return the prepared data if nothing has changed."""
         prepared = self._prepare(options, data_dir, progress)
-        kinds = [info.kind for info in prepared.arrays.values()]  # models and sheets ask for them
+        kinds = [info.kind for info in prepared.arrays.values()]  # models and sheets need them
         import_kinds(kinds, allowed_packages=self._allowed_packages)
         return prepared
 
@@ -84,7 +84,7 @@ class Folder(ItemDataSet):
         if options.imported:
             record = find_record(data_dir, options.imported)
             if record is None and not options.path:
-                record = get_record(data_dir, options.imported)  # says which names there are
+                record = get_record(data_dir, options.imported)  # raises, listing the known names
             if record is not None:
                 kept = find_sound(data_dir / "prepared" / record.prepared)
                 if kept is not None:
@@ -106,7 +106,7 @@ class Folder(ItemDataSet):
         return report.prepared
 
     def open_classes(self, options: FolderOptions, data_dir: Path) -> ClassData:
-        """Open the items, preparing them first if need be."""
+        """Open the items; prepare them first if necessary."""
         self._require_place(options)
         prepared = self.prepare(options, data_dir, no_progress)
         unknown = [m for m in options.modalities if m not in prepared.arrays]
@@ -125,7 +125,7 @@ class Folder(ItemDataSet):
         return data.open_source(more_classes=more_classes)
 
     def summarise(self, options: FolderOptions, data_dir: Path) -> DataSummary:
-        """Count classes and items."""
+        """Return the numbers of classes and items."""
         data = self.open_classes(options, data_dir)
         facts = dict(data.prepared.facts)
         summary = data.summarise(licence=self.licence, origin=facts.pop("source"))
@@ -137,27 +137,27 @@ class Folder(ItemDataSet):
 
 
 def _refuse_reading(options: FolderOptions) -> None:
-    """Refuse what would say how to read a folder that was read when it was imported."""
+    """Refuse reading options for a folder that was imported: it was read at that time."""
     plain = option_values(FolderOptions())
     for name, value in sorted(option_values(options).items()):
         if name not in _OF_RUNS and value != plain[name]:
             shown = list(value) if isinstance(value, tuple) else value
             raise ConfigError(
-                f"{name}={shown!r} beside imported={options.imported!r}, which is read as it was "
+                f"{name}={shown!r} with imported={options.imported!r}, which is read as it was "
                 f'imported; leave {name} out, or set imported = "" to read a folder by its path'
             )
 
 
 def _more_classes(options: FolderOptions, n_classes: int, n_way: int) -> str:
-    """Name shares that give each split ``n_way`` classes."""
+    """Return advice: shares that give each split ``n_way`` classes."""
     shares = shares_for(n_way, n_classes)
     if shares is None:
         return f"add classes: the folder has {n_classes}"
     if options.imported:
-        return f"import it anew with --split hashed --fractions {written(shares)}"
+        return f"import it again with --split hashed --fractions {written(shares)}"
     return f'set data.split="hashed" and data.split_fractions={list(shares)}'
 
 
 def _label(options: FolderOptions) -> str:
-    """Return what messages call the data."""
+    """Return the name of the data for messages."""
     return options.imported or Path(options.path).name

@@ -1,4 +1,4 @@
-"""Bring a folder in: read, decode, check, store; and remember it by a name."""
+"""Import a folder: read, decode, check and store it, and record it under a name."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ from metafleet.sources import imported_digest, package_of
 
 _NAME = "folder"
 _RECIPE_VERSION = 2
-"""Grows when the same folder and options give other data or other splits."""
+"""Increment this when the same folder and options give different data or splits."""
 _PLACES_TOLD = 5
 _NOT_ASKED = ("path", "imported", "modalities")
 """Options that do not decide what is prepared."""
@@ -45,13 +45,13 @@ _NOT_ASKED = ("path", "imported", "modalities")
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What came of preparing a folder.
+    """The result of preparing a folder.
 
     Attributes:
-        prepared: the prepared data; None where problems refused the folder.
-        problems: what is wrong; with ``skip_bad`` what was left out. Empty where the data had been
-            prepared before: their facts say what was left out then.
-        notes: what was decided: layout, columns, splits.
+        prepared: the prepared data; None if the folder was refused because of problems.
+        problems: the problems; with ``skip_bad`` these were left out. Empty if the data had been
+            prepared before: their facts then list what was left out.
+        notes: decisions about layout, columns and splits.
     """
 
     prepared: PreparedData | None
@@ -67,7 +67,7 @@ def import_folder(
     progress: Progress = no_progress,
     allowed_packages: Sequence[str] = (),
 ) -> ImportReport:
-    """Prepare a folder and remember it by a name; all that is wrong with it is in the report.
+    """Prepare a folder and record it under a name; the report lists all its problems.
 
     Raises:
         ConfigError: the name or an option is wrong.
@@ -90,7 +90,7 @@ def bring_in(
     *,
     allowed_packages: Sequence[str] = (),
 ) -> ImportReport:
-    """Prepare a folder unless that was done before. Raises as ``import_folder``."""
+    """Prepare a folder unless it is prepared already. Raises the errors of ``import_folder``."""
     import_kinds(options.own_kinds, allowed_packages=allowed_packages)
     reading = read_items(folder_path(options), options)
     folder = folder_of(data_dir, _NAME, _recipe(options, reading))
@@ -113,7 +113,7 @@ def bring_in(
 
 
 def refusal(options: FolderOptions, problems: tuple[DataProblem, ...]) -> DataError:
-    """Say in one line why a folder was not prepared."""
+    """Return an error that explains in one line why a folder was not prepared."""
     return DataError(
         f"{options.path} has {counted(problems)}, the first: "
         f"{problems[0]}; run `metafleet data import {options.path}` to see all, "
@@ -127,17 +127,17 @@ def folder_path(options: FolderOptions) -> Path:
 
 
 def absolute_path(path: Path) -> Path:
-    """Return one spelling of a path: from the root, without "~", "." and ".."."""
+    """Return the absolute path without "~", "." and ".."."""
     return Path(os.path.abspath(path.expanduser()))
 
 
 def find_kept(options: FolderOptions, data_dir: Path) -> PreparedData | None:
-    """Find the newest data that were prepared from what the options name; it need not be here."""
+    """Return the newest data prepared from the options' folder, which need not exist here."""
     return find_by_recipe(data_dir, _NAME, _asked(options))
 
 
 class _RefusedError(Exception):
-    """The folder has problems; what was checked has them."""
+    """The folder has problems; the ``CheckedFolder`` lists them."""
 
 
 def _recipe(options: FolderOptions, reading: Reading) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def _recipe(options: FolderOptions, reading: Reading) -> dict[str, Any]:
 
 
 def _asked(options: FolderOptions) -> dict[str, Any]:
-    """Say which folder is read and how, not what is in it, in JSON values."""
+    """Return which folder is read and how, but not its contents, as JSON values."""
     asked = _deciding(options) | {"path": str(folder_path(options))}
     return dict(json.loads(json.dumps(asked)))
 
@@ -192,7 +192,7 @@ def _content(checked: CheckedFolder, options: FolderOptions, reading: Reading) -
 
 
 def _measured(checked: CheckedFolder) -> dict[str, Any]:
-    """Say what the options left to the data: the same holds for what a model is asked later."""
+    """Return options derived from the data; inputs for prediction are decoded with them too."""
     return {MEASURED: dict(checked.measured)} if checked.measured else {}
 
 

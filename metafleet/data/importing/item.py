@@ -1,4 +1,4 @@
-"""One example of the user's: its class, its split, and the parts it consists of."""
+"""One example of a user's data: its class, split and parts."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ class Item:
 
     Attributes:
         where: the row or file that it comes from, for messages: "metadata.csv:17".
-        label: its class; "" where it has none.
-        parts: modality -> its bytes; what is not there is missing. Before modalities are named,
+        label: its class; "" if it has none.
+        parts: modality -> its bytes; missing modalities have no key. Before modalities are named,
             column -> bytes.
-        split: of ``metafleet.episode.SPLITS``, as the folder says it; "" where it says nothing.
-        group: what the class belongs to; "" for nothing.
+        split: one of ``metafleet.episode.SPLITS``, as given by the folder; "" if not given.
+        group: the group that the class belongs to; "" for none.
     """
 
     where: str
@@ -27,23 +27,23 @@ class Item:
     group: str = ""
 
     def begin(self, part: Part) -> str:
-        """Begin a message on a part: with its name, unless ``where`` has said it."""
+        """Return the start of a message about a part: its name, unless ``where`` is its name."""
         return "" if part.name == self.where else f"{part.name} "
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a folder holds, before anything is decoded.
+    """The contents of a folder, before anything is decoded.
 
     Attributes:
-        layout: how it was read, of ``LAYOUTS``.
+        layout: the layout that it was read as, one of ``LAYOUTS``.
         items: in the order of the folder.
-        kinds: modality -> kind of decoder, by kind and then by name.
-        problems: everything that is wrong with it so far.
-        notes: what was decided and is worth saying, one line each.
-        fingerprint: sha256 of what was found: names, sizes, times, classes, splits.
-        columns: modality -> the column of the table, or the name among the files, that it is from.
-        labels: all classes that were seen, also those of which every item was refused.
+        kinds: modality -> kind of decoder, sorted by kind and then by name.
+        problems: all problems found so far.
+        notes: decisions worth showing to the user, one line each.
+        fingerprint: sha256 of all names, sizes, times, classes and splits.
+        columns: modality -> the table column, or the name among the files, that it comes from.
+        labels: all classes that were seen, including those whose items were all refused.
     """
 
     layout: str
@@ -56,12 +56,12 @@ class Reading:
     labels: tuple[str, ...] = ()
 
     def lost_classes(self, kept: Iterable[Item]) -> tuple[str, ...]:
-        """Return the classes that have no item among those that can be used."""
+        """Return the classes that have no item in ``kept``."""
         there = {item.label for item in kept}
         return tuple(label for label in self.labels if label not in there)
 
     def say_lost(self, kept: Iterable[Item]) -> list[str]:
-        """Say of each of these that it is left out."""
+        """Return a note for each class that has no item in ``kept``."""
         return [
             f"class {name!r} is left out: none of its items can be used"
             for name in self.lost_classes(kept)

@@ -1,4 +1,4 @@
-"""What a part is: which decoder reads it, by its suffix, its column's name and its content."""
+"""Choose the decoder for a part by its suffix, its column's name and its content."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
@@ -12,11 +12,11 @@ class Kinds:
     """The kinds that a folder's files may have: the built-in ones, and the user's own.
 
     Args:
-        own: kinds named "package.module:Class", which were imported; others among them are ignored.
-            They go before built-in ones that read the same suffix.
+        own: imported kinds named "package.module:Class"; other names are ignored. These kinds take
+            precedence over built-in kinds that read the same suffix.
 
     Raises:
-        ConfigError: two have one short name.
+        ConfigError: two kinds have the same short name.
     """
 
     def __init__(self, own: Iterable[str] = ()) -> None:
@@ -32,36 +32,36 @@ class Kinds:
                 )
 
     def find(self, name: str) -> str:
-        """Return the kind of that name, short or in full; "" for none."""
+        """Return the kind with that short or full name; "" if there is none."""
         return name if name in self._decoders else self._by_name.get(name, "")
 
     def joins_columns(self, name: str) -> bool:
-        """Return whether columns of numbers make an item of the kind of that name, if any."""
+        """Return whether the kind with that name is made of several columns of numbers."""
         kind = self.find(name)
         return kind != "" and self._decoders[kind].joins_columns
 
     def called(self, kind: str) -> str:
-        """Return the short name of a kind; "" of none."""
+        """Return the short name of a kind; "" for ""."""
         return self._decoders[kind].short_name if kind else ""
 
     def rank(self, kind: str) -> int:
-        """Return the place of a kind in the order of modalities."""
+        """Return the position of a kind in the order of modalities."""
         return list(self._decoders).index(kind)
 
     def of_name(self, name: str) -> tuple[str, ...]:
-        """Return the kinds that a file of this name may have, the likeliest first."""
+        """Return the kinds that a file with this name may have, most likely first."""
         suffix = PurePosixPath(name).suffix.lower()
         return tuple(kind for kind, d in self._decoders.items() if suffix in d.suffixes)
 
     def of_part(self, part: Part, *, hint: str = "") -> str:
-        """Return the kind of a part: that called ``hint`` if it reads the part; "" for none.
+        """Return the kind of a part: the one called ``hint`` if it reads the part; "" for none.
 
-        Without a hint, where files of a suffix may be of several kinds, it is the first that claims
-        the file by what is in it, or else the likeliest one. Built-in kinds claim nothing that may
-        be of one of the user's own.
+        Without a usable hint, and if several kinds read the suffix, return the first kind that
+        claims the file by its content, or else the most likely one. A built-in kind never claims a
+        file that a user-defined kind may read.
 
         Raises:
-            DataError: the user's own class failed.
+            DataError: the user's class failed.
         """
         kinds, hinted = self.of_name(part.name), self.find(hint)
         if hinted in kinds:
@@ -72,15 +72,15 @@ class Kinds:
         return next((kind for kind in others if self._claims(kind, part)), kinds[0])
 
     def suffixes(self) -> str:
-        """Say which suffixes can be read."""
+        """Return the suffixes that can be read, for messages."""
         return ", ".join(sorted({suffix for d in self._decoders.values() for suffix in d.suffixes}))
 
     def majority(self, kinds: Sequence[str]) -> str:
-        """Return the most frequent kind, the first among equals; "" of none."""
+        """Return the most frequent kind, on a tie the first; "" if there is none."""
         return max(self._decoders, key=kinds.count) if any(kinds) else ""
 
     def _claims(self, kind: str, part: Part) -> bool:
         try:
             return self._decoders[kind].claims(part)
-        except (OSError, DecodeError, DataMissingError):  # decoding it will say what is wrong
+        except (OSError, DecodeError, DataMissingError):  # decoding will report what is wrong
             return False

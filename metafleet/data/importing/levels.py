@@ -1,4 +1,4 @@
-"""Grey levels of pictures of more than 8 bits: the range of a data set, and what was lost."""
+"""Report the grey levels lost when pictures of more than 8 bits were reduced to 8."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,20 +24,20 @@ from metafleet.data.importing.part import Part
 from metafleet.errors import DecodeError
 
 _ENOUGH = 64
-"""Levels of a picture; with fewer, a bad range is likelier than a picture that is so."""
+"""Levels of a picture; with fewer, a badly chosen range is more likely than a flat picture."""
 _BLACK, _WHITE = 0, 255
 
 
 @dataclass(frozen=True, slots=True)
 class _Loss:
-    """What became of the levels of one picture.
+    """The levels that one picture lost.
 
     Attributes:
         where: its file.
-        low, high: its values.
-        n_levels, n_kept: different values, before and after; ``n_levels`` is 0 where Pillow had
-            dropped the lower 8 of 16 bits before.
-        n_cut: values beyond the range.
+        low, high: its smallest and largest value.
+        n_levels, n_kept: number of different values before and after; ``n_levels`` is 0 if Pillow
+            had already dropped the lower 8 of 16 bits.
+        n_cut: number of values outside the range.
     """
 
     where: str
@@ -57,15 +57,15 @@ def say_lost_levels(
     *,
     advice: str,
 ) -> list[str]:
-    """Say how many pictures keep few of their levels, and how many had values cut off.
+    """Return notes that count pictures that keep few of their levels or had values cut off.
 
     Args:
-        items: what was decoded.
-        rows: which of them are looked at.
+        items: the decoded items.
+        rows: the indices of the items to check.
         decoded: their pixels.
         kinds: modality -> kind.
         options: modality -> its decoder's options.
-        advice: what to do about it; "{kind}" in it becomes what people call the kind.
+        advice: what the user can do; "{kind}" in it is replaced by the short name of the kind.
     """
     notes: list[str] = []
     for modality, kind in kinds.items():
@@ -110,7 +110,7 @@ def _say_halved(halved: Sequence[_Loss], modality: str) -> Iterator[str]:
 def _losses(
     items: Sequence[Item], rows: Sequence[int], decoded: Decoded, modality: str, chosen: Range
 ) -> Iterator[_Loss]:
-    """Look once more at the pictures whose pixels make a loss likely."""
+    """Read again the pictures whose pixels make a loss likely, and yield the losses."""
     pixels = decoded.arrays.get(modality)
     if pixels is None:
         return
@@ -120,7 +120,7 @@ def _losses(
             continue
         counts = np.bincount(pixels[row].reshape(-1), minlength=_WHITE + 1)
         n_kept = int(np.count_nonzero(counts))
-        # whole numbers beyond 16 bits are in TIFF alone
+        # only TIFF has integers of more than 16 bits
         may_be_cut = chosen != "dtype" or part.name.lower().endswith(TIFF)
         if n_kept < _ENOUGH or (may_be_cut and (counts[_BLACK] or counts[_WHITE])):
             yield from _loss(part, n_kept, chosen)

@@ -1,4 +1,4 @@
-"""Links in a folder that lead out of it: what is read then is not what the folder holds."""
+"""Find links that lead out of a folder: their targets are read, but are not in the folder."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,11 @@ LINKS = "links out of the folder: "
 
 
 def links_out(path: Path, items: Sequence[Item]) -> list[str]:
-    """Say how many files are reached by links that lead out of a folder; nothing where none is.
+    """Return a note that counts the files reached by links out of a folder; [] if there are none.
 
     Args:
-        path: the folder, or a file in it; that it is a link itself is the user's own choice.
-        items: what was read in it.
+        path: the folder, or a file in it; this path itself may be a link.
+        items: the items read from it.
     """
     top = os.path.realpath(path if path.is_dir() else path.parent)
     real: dict[Path, str] = {}

@@ -1,4 +1,4 @@
-"""How a folder is to be read: the options of the data set ``folder``."""
+"""Options of the data set ``folder``: how to read a folder."""
 
 import re
 from collections.abc import Mapping
@@ -29,31 +29,31 @@ Layout = Literal[
 
 @dataclass(frozen=True, slots=True)
 class FolderOptions:
-    """Options of ``Folder``: of what decides what its prepared data are.
+    """Options of ``Folder`` that determine its prepared data.
 
     Attributes:
-        path: the folder, or one manifest, archive or JSON file in it: absolute, for workers have
-            working directories of their own, or from the home folder, "~".
-        imported: the name that `metafleet data import` gave it, in place of ``path`` and of all
-            that says how it is read. A run records both: the name goes before the rest, which
-            serves where nothing was imported under that name.
-        layout: how the folder is laid out; "auto": by what is in it.
-        label: the column that says the class; "": ``label``, ``class`` and the like.
-        columns: modality -> its column, or several numeric columns joined by commas; {}: those that
-            hold files, and texts called ``text`` and the like.
-        kinds: a table for each kind of data of the user's own, with "name", its class as
+        path: the folder, or one manifest, archive or JSON file in it. It must be absolute, because
+            workers have their own working directories, or start with the home folder, "~".
+        imported: the name given by `metafleet data import`, instead of ``path`` and the options
+            for reading. A run records both: the name takes precedence, and the other options are
+            used if nothing was imported under that name.
+        layout: the layout of the folder; "auto": detected from its contents.
+        label: the column of the class; "": ``label``, ``class`` and similar names.
+        columns: modality -> its column, or several numeric columns joined by commas; {}: columns
+            that hold files, and texts named ``text`` or similar.
+        kinds: one table per user-defined kind of data, with "name", its class as
             "package.module:Class", and the decoder's options.
-        modalities: which of them episodes have, in this order; (): all.
-        split: "given": as folders, files or a column say; "hashed": by a hash of the class's name;
-            "auto": as given, and hashed where nothing is given.
-        split_column: the column that says the split; "": ``split``.
-        split_seed: of the hash, >= 0.
-        split_fractions: of the classes that are hashed: for meta_train, meta_val and meta_test; sum
-            1. meta_val may be 0.
-        min_items: a class needs so many, >= 1.
-        skip_bad: leave out what is broken; else any problem refuses the folder.
-        decoders: built-in kind -> options of its decoder. In a configuration each kind is an option
-            of its own, such as ``image``; see docs/reference/folders.md.
+        modalities: the modalities of the episodes, in this order; (): all.
+        split: "given": by folders, files or a column; "hashed": by a hash of the class name;
+            "auto": as given, or hashed if no split is given.
+        split_column: the column of the split; "": ``split``.
+        split_seed: seed of the hash, >= 0.
+        split_fractions: shares of the hashed classes for meta_train, meta_val and meta_test; they
+            sum to 1. meta_val may be 0.
+        min_items: minimum number of items per class, >= 1.
+        skip_bad: leave out broken items; otherwise any problem refuses the folder.
+        decoders: built-in kind -> options of its decoder. In a configuration each kind is a
+            separate option, such as ``image``; see docs/reference/folders.md.
     """
 
     path: str = ""
@@ -99,12 +99,12 @@ class FolderOptions:
         require(self.min_items >= 1, "min_items", self.min_items, "1 or more")
 
     def of_kind(self, kind: str) -> Mapping[str, Any]:
-        """Return the options of a kind's decoder that are given."""
+        """Return the options given for a kind's decoder."""
         if is_own(kind):
             return next(table for table in self.kinds if table["name"] == kind)
         return self.decoders.get(kind, {})
 
     @property
     def own_kinds(self) -> tuple[str, ...]:
-        """Kinds of the user's own."""
+        """User-defined kinds."""
         return tuple(table.get("name", "") for table in self.kinds)

@@ -1,4 +1,4 @@
-"""One modality of one item: where its bytes lie, and how to read them."""
+"""One modality of one item: where its bytes are, and how to read them."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from metafleet.data.decoding.source import FileBytes, Source, read_source
 
 
 class Part(Protocol):
-    """What a decoder reads."""
+    """The input of a decoder."""
 
     @property
     def name(self) -> str:
-        """Return what messages call it, relative to the folder, with the suffix of its content."""
+        """Return its name for messages, relative to the folder, with the suffix of its content."""
         ...
 
     @property
     def stamp(self) -> str:
-        """Return a text that changes when the bytes do, found without reading a file's bytes."""
+        """Return a text that changes when the bytes change, without reading a file's bytes."""
         ...
 
     def source(self) -> Source:
@@ -29,7 +29,7 @@ class Part(Protocol):
         """Return the bytes.
 
         Raises:
-            DecodeError: the file went away or cannot be read.
+            DecodeError: the file was removed or cannot be read.
         """
         ...
 
@@ -41,7 +41,7 @@ class FilePart:
     Attributes:
         path: where it is.
         name: relative to the folder.
-        n_bytes, mtime_ns: as they were when it was found.
+        n_bytes, mtime_ns: its size and modification time when it was found.
     """
 
     path: Path
@@ -51,11 +51,11 @@ class FilePart:
 
     @property
     def stamp(self) -> str:
-        """Return size and time of the last change."""
+        """Return the size and the modification time."""
         return f"{self.n_bytes}:{self.mtime_ns}"
 
     def source(self) -> Source:
-        """Return the file, read whole."""
+        """Return the whole file."""
         return FileBytes(self.path)
 
     def read(self) -> bytes:
@@ -65,13 +65,13 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class SlicePart:
-    """A run of bytes in a file: a member of an uncompressed tar.
+    """A byte range of a file: a member of an uncompressed tar.
 
     Attributes:
         archive: the file.
-        offset: of the first byte.
-        n_bytes: how many.
-        member: what they are called in the file.
+        offset: offset of the first byte.
+        n_bytes: number of bytes.
+        member: name of the member in the archive.
     """
 
     archive: FilePart
@@ -81,16 +81,16 @@ class SlicePart:
 
     @property
     def name(self) -> str:
-        """Return archive and member."""
+        """Return the names of the archive and the member."""
         return f"{self.archive.name}/{self.member}"
 
     @property
     def stamp(self) -> str:
-        """Return the archive's stamp and the place in it."""
+        """Return the archive's stamp, the offset and the size."""
         return f"{self.archive.stamp}:{self.offset}:{self.n_bytes}"
 
     def source(self) -> Source:
-        """Return the place in the file."""
+        """Return the byte range of the archive."""
         return FileBytes(self.archive.path, self.offset, self.n_bytes)
 
     def read(self) -> bytes:
@@ -100,7 +100,7 @@ class SlicePart:
 
 @dataclass(frozen=True, slots=True)
 class InlinePart:
-    """Bytes that the row itself held: a sentence, or numbers.
+    """Bytes that a table row holds itself: a sentence, or numbers.
 
     Attributes:
         name: row and column, with the suffix of the content.
@@ -125,7 +125,7 @@ class InlinePart:
 
 
 def find_file(folder: Path, name: str) -> FilePart | None:
-    """Look for ``folder/name``; None where there is no such file."""
+    """Return the file ``folder/name``; None if there is no such file."""
     path = folder / name
     try:
         found = path.stat()

@@ -1,4 +1,4 @@
-"""What is wrong with a folder: everything at once, each with its place."""
+"""Problems of a folder, collected and reported together, each with its location."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,18 +49,18 @@ KINDS: Mapping[str, str] = MappingProxyType(
 """Kind of problem -> what it means."""
 
 SHOWN = 50
-"""Problems that are printed; a file takes all."""
+"""Number of problems that are printed; a file can hold all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataProblem:
-    """One thing that is wrong.
+    """One problem.
 
     Attributes:
-        kind: of ``KINDS``.
+        kind: one of ``KINDS``.
         where: file, row or class: "metadata.csv:17".
         message: what happened; what was expected; what to do.
-        is_fatal: nothing can be left out to mend it.
+        is_fatal: whether leaving items out cannot fix it.
     """
 
     kind: str
@@ -73,7 +73,7 @@ class DataProblem:
 
 
 class ProblemLog:
-    """Collects problems; not shared between threads."""
+    """Collects problems; not thread-safe."""
 
     def __init__(self) -> None:
         self._problems: list[DataProblem] = []
@@ -82,45 +82,45 @@ class ProblemLog:
         return len(self._problems)
 
     def add(self, kind: str, where: str, message: str) -> None:
-        """Note a problem that leaving its rows out mends."""
+        """Record a problem that can be fixed by leaving its rows out."""
         self._problems.append(DataProblem(kind, one_line(where), one_line(message)))
 
     def add_fatal(self, kind: str, where: str, message: str) -> None:
-        """Note a problem that cannot be left out."""
+        """Record a problem that leaving rows out cannot fix."""
         self._problems.append(DataProblem(kind, one_line(where), one_line(message), is_fatal=True))
 
     def extend(self, problems: Iterable[DataProblem]) -> None:
-        """Note several."""
+        """Record several problems."""
         self._problems.extend(problems)
 
     def all(self) -> tuple[DataProblem, ...]:
-        """Return all, in the order in which they were noted."""
+        """Return all problems, in the order in which they were recorded."""
         return tuple(self._problems)
 
     def fatal(self) -> tuple[DataProblem, ...]:
-        """Return all, if one of them cannot be left out; else nothing."""
+        """Return all problems if one of them is fatal; otherwise ()."""
         return self.all() if any(problem.is_fatal for problem in self._problems) else ()
 
 
 def one_line(text: str) -> str:
-    """Write out what no line of UTF-8 can show: bytes of a file's name, line breaks, controls."""
+    """Escape what a line of UTF-8 cannot show: bytes of file names, line breaks, controls."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def count_kinds(problems: Sequence[DataProblem]) -> str:
-    """Say how many there are of each kind: "3 missing-file, 1 empty-label"."""
+    """Return the number of problems of each kind: "3 missing-file, 1 empty-label"."""
     counts = Counter(problem.kind for problem in problems)
     return ", ".join(f"{n} {kind}" for kind, n in counts.most_common())
 
 
 def first_lines(problems: Sequence[DataProblem], all_by: str = "") -> list[str]:
-    """Return a line for each of the first ``SHOWN``, and one that counts the rest.
+    """Return a line for each of the first ``SHOWN`` problems, and one that counts the rest.
 
     Args:
-        problems: what is wrong.
-        all_by: what gives all, to follow the count.
+        problems: the problems.
+        all_by: how to see all of them; appended to the count.
     """
     lines = [str(problem) for problem in problems[:SHOWN]]
     n = len(problems) - SHOWN
@@ -128,6 +128,6 @@ def first_lines(problems: Sequence[DataProblem], all_by: str = "") -> list[str]:
 
 
 def counted(problems: Sequence[DataProblem]) -> str:
-    """Say how many there are, and of which kinds: "2 problems (1 empty-file, 1 bad-audio)"."""
+    """Return the number of problems and their kinds: "2 problems (1 empty-file, 1 bad-audio)"."""
     noun = "problem" if len(problems) == 1 else "problems"
     return f"{len(problems)} {noun} ({count_kinds(problems)})"

@@ -1,4 +1,4 @@
-"""What a reader of a layout is given, and what it returns."""
+"""Arguments and result of a layout reader."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,15 +12,15 @@ from metafleet.data.importing.problems import ProblemLog
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What is to be read, and how.
+    """What a reader reads, and how.
 
     Attributes:
-        folder: what all names are relative to.
+        folder: all names are relative to it.
         files: names of the manifests, archives or JSON files to read; () for folders of files.
         ask: the options.
-        is_labelled: whether every item needs a class; else classes are read where they are.
-        expected: modality -> kind, of a model that the items are for; {}: they are for none.
-        kinds: those that files may have.
+        is_labelled: whether every item needs a class; otherwise classes are optional.
+        expected: modality -> kind of the model that will use the items; {}: no model.
+        kinds: the kinds that files may have.
     """
 
     folder: Path
@@ -33,13 +33,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a reader found.
+    """The result of a reader.
 
     Attributes:
-        items: their parts by column; a column is called after its modality, its kind, or "".
-        notes: what was decided and is worth saying.
-        columns: column of the items' parts -> what the table calls it, where there is a table.
-        labels: classes that were seen, besides those of items: of some, every item was refused.
+        items: their parts are keyed by column: the name of a modality, of a kind, or "".
+        notes: decisions worth showing to the user.
+        columns: column of the items' parts -> its name in the table, if there is a table.
+        labels: classes that were seen, in addition to those of ``items``; every item of a class
+            may have been refused.
     """
 
     items: list[Item]
@@ -49,4 +50,4 @@ class Found:
 
 
 Reader = Callable[[Place, ProblemLog], Found]
-"""Reads one layout; what is wrong goes into the log, and the rest is read all the same."""
+"""Reads one layout; it logs problems and reads the rest."""

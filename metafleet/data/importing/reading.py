@@ -1,4 +1,4 @@
-"""Read a folder: which items it has, of which classes, splits and modalities, and what is wrong."""
+"""Read a folder: find its items, classes, splits, modalities and problems."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -63,19 +63,19 @@ def read_items(
     is_labelled: bool = True,
     expected: Mapping[str, str] = MappingProxyType({}),
 ) -> Reading:
-    """Read what a folder holds; no example is decoded, and nothing is written.
+    """Read the contents of a folder, without decoding examples or writing anything.
 
     Args:
         path: a folder, or one manifest, archive or JSON file in it.
-        ask: how to read it; ``ask.path`` is not looked at.
-        is_labelled: every item needs a class. If not, classes are read where there are any, and a
-            folder of files without classes can be read as well: items to predict.
-        expected: modality -> kind, of a model that the items are for. Modalities are then called as
-            it calls them, where that is plain, and columns that ``ask`` names come to those that
-            are found.
+        ask: how to read it; ``ask.path`` is ignored.
+        is_labelled: whether every item needs a class. If False, classes are optional, and a folder
+            of files without classes can be read too: items to predict.
+        expected: modality -> kind of the model that will use the items. Modalities then get the
+            model's names where the match is unambiguous, and columns that ``ask`` names are added
+            to those that are detected.
 
     Raises:
-        ConfigError: columns are named where there are none.
+        ConfigError: the options name columns, but the layout has none.
         DataMissingError: there is no such folder or file.
     """
     require_there(path)
@@ -84,7 +84,7 @@ def read_items(
     place = find_place(path, ask, is_labelled=is_labelled, kinds=kinds)
     wrong = _nothing_fits(path, ask) if place is None else ""
     if ask.layout in ("auto", "huggingface") and (place is None or place[0] in _BY_FOLDERS):
-        wrong = _undecided(path) or wrong  # else configurations would pass for classes
+        wrong = _undecided(path) or wrong  # otherwise configurations would be read as classes
     if place is None or wrong:
         log.add_fatal("no-layout", str(path), wrong)
         return Reading(ask.layout, (), {}, log.all())
@@ -118,19 +118,19 @@ def read_items(
 
 
 def _labels(found: Found) -> tuple[str, ...]:
-    """Return the classes that were seen and that can be called by their names, in one line."""
+    """Return the classes that were seen and whose names can be printed on one line."""
     seen = dict.fromkeys([*(item.label for item in found.items), *found.labels])
     return tuple(dict.fromkeys(composed(name) for name in seen if name and not _unfit_label(name)))
 
 
 def _refuse_columns(path: Path, layout: str, ask: FolderOptions, *, is_for_model: bool) -> None:
-    """Refuse names of columns where a layout has none: they would be ignored."""
+    """Refuse column names for a layout without columns: they would be ignored."""
     if layout in _WITH_TABLE:
         return
     asked = {"--label": ask.label, "--split-column": ask.split_column}
     if layout == "webdataset":
-        asked = {}  # there both name keys of `json`
-    if not is_for_model:  # else the kinds of its files serve as columns
+        asked = {}  # here both options name keys of `json`
+    if not is_for_model:  # for a model, the kinds of the files serve as columns
         asked |= {"--column": next((f"{m}={c}" for m, c in ask.columns.items()), "")}
     for option, value in asked.items():
         if value:
@@ -143,10 +143,10 @@ def _refuse_columns(path: Path, layout: str, ask: FolderOptions, *, is_for_model
 def _fixed(
     path: Path, layout: str, ask: FolderOptions, items: Sequence[Item], kinds: Kinds
 ) -> dict[str, str]:
-    """Return column -> modality, as the user says it; of files without a table, kind -> modality.
+    """Return the user's column -> modality; for files without a table, kind -> modality.
 
     Raises:
-        ConfigError: there are no such files.
+        ConfigError: there are no files of that kind.
     """
     if layout in _WITH_TABLE:
         return {modality: modality for modality in ask.columns}
@@ -162,7 +162,7 @@ def _fixed(
 
 
 def require_there(path: Path) -> None:
-    """Make sure that there is something to read, before what takes longer.
+    """Check that the path exists, before any slower step.
 
     Raises:
         DataMissingError: there is no such folder or file.
@@ -172,7 +172,7 @@ def require_there(path: Path) -> None:
 
 
 def _undecided(path: Path) -> str:
-    """Ask for one of several configurations of the Hub's layout; "" where there are not several."""
+    """Return a request to choose one of several configurations in the Hub's layout; or ""."""
     configurations = find_configurations(path)
     if not configurations:
         return ""
@@ -196,7 +196,7 @@ def _nothing_fits(path: Path, ask: FolderOptions) -> str:
 
 
 def _is_sound(item: Item, log: ProblemLog) -> bool:
-    """Note names that cannot be stored, and files without bytes."""
+    """Return whether an item is usable; log names that cannot be stored, and empty files."""
     before = len(log)
     if not _is_utf8(item.label):
         log.add("not-utf8", item.where, f"class {item.label!r} is not UTF-8; rename it")
@@ -224,7 +224,7 @@ def _composed(item: Item) -> Item:
 
 
 def _alike(items: Sequence[Item]) -> list[str]:
-    """Say which classes are called nearly the same, for they may be one."""
+    """Return a note for each pair of classes with nearly the same name: they may be one class."""
     return [
         f"classes {first!r} and {second!r} differ in case or spaces alone; if they are one class, "
         "give both one name"
@@ -235,13 +235,13 @@ def _alike(items: Sequence[Item]) -> list[str]:
 def _is_utf8(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # a file name that is not
+    except UnicodeEncodeError:  # a file name with bytes that are not UTF-8
         return False
     return True
 
 
 def _without_duplicates(items: Sequence[Item], log: ProblemLog) -> list[Item]:
-    """Drop items with a file that an earlier one has in the same column."""
+    """Drop items with a file that an earlier item has in the same column."""
     seen: dict[tuple[str, Path], str] = {}
     kept = []
     for item in items:

@@ -1,7 +1,7 @@
-"""The names under which folders were imported: <data_dir>/imported/<name>.json, for people to use.
+"""Records of imported folders: <data_dir>/imported/<name>.json.
 
-A record says how the folder is read, so that it can be read again, and which prepared data came of
-it, so that they are found where the folder is not.
+A record stores how the folder is read, so that it can be read again, and the name of its prepared
+data, so that hosts without the folder find them.
 """
 
 import json
@@ -25,7 +25,7 @@ class ImportRecord:
     """One imported folder.
 
     Attributes:
-        name: what it is called.
+        name: the name of the import.
         options: how it is read; ``path`` is absolute.
         prepared: name of the folder of its prepared data, below <data_dir>/prepared.
     """
@@ -44,10 +44,10 @@ class ImportRecord:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is no plain file name.
+    """Refuse a name that is not a plain file name.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: the name is not allowed.
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(
@@ -57,15 +57,15 @@ def check_name(name: str) -> None:
 
 
 def plain_name(path: Path) -> str:
-    """Make a name of a folder's."""
+    """Return an allowed name made from the name of a folder."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "data"
 
 
 def write_record(data_dir: Path, record: ImportRecord) -> None:
-    """Write or replace a record, whole or not at all, unless another folder has its name.
+    """Write or replace a record atomically, unless another folder has its name.
 
     Raises:
-        ConfigError: the name was given to another folder meanwhile.
+        ConfigError: the name was given to another folder in the meantime.
         DataError: it cannot be written.
     """
     path = _path(data_dir, record.name)
@@ -78,7 +78,7 @@ def write_record(data_dir: Path, record: ImportRecord) -> None:
         with exclusive(path.with_name(".lock")):
             require_free_name(data_dir, record.name, record.options.path)
             text = json.dumps(content, ensure_ascii=False, indent=1)
-            is_open_to = path.parent.stat().st_mode & 0o644  # whoever may look into the folder
+            is_open_to = path.parent.stat().st_mode & 0o644  # readable by all who read the folder
             write_whole(path, text.encode(), mode=is_open_to)
     except OSError as error:
         raise DataError(
@@ -90,7 +90,7 @@ def get_record(data_dir: Path, name: str) -> ImportRecord:
     """Read a record.
 
     Raises:
-        DataMissingError: there is none of this name; names those there are.
+        DataMissingError: there is no such record; the message lists the known names.
         DataCorruptError: it is damaged.
     """
     record = find_record(data_dir, name)
@@ -104,7 +104,7 @@ def get_record(data_dir: Path, name: str) -> ImportRecord:
 
 
 def find_record(data_dir: Path, name: str) -> ImportRecord | None:
-    """Read a record; None when there is none of this name.
+    """Read a record; return None if there is none with this name.
 
     Raises:
         DataCorruptError: it is damaged.
@@ -128,12 +128,12 @@ def require_free_name(data_dir: Path, name: str, path: str) -> None:
     """Refuse a name that another folder has; the same folder may be imported again.
 
     Raises:
-        ConfigError: it is taken.
+        ConfigError: the name is taken.
     """
     try:
         record = find_record(data_dir, name)
     except DataCorruptError:
-        return  # to be written anew
+        return  # it will be overwritten
     if record is not None and record.options.path != path:
         raise ConfigError(
             f"name {name!r} is that of {record.options.path}; give another with --name, or delete "

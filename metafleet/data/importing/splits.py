@@ -1,7 +1,7 @@
-"""Which split a class is in: as the folder says, or by a hash of its name.
+"""Assign classes to splits: as given by the folder, or by a hash of the class name.
 
-Classes are ordered by sha256 of seed and name, and cut at the shares: so shares hold for few
-classes, too. When classes come or go, those alone change splits that are next to a cut.
+Classes are sorted by sha256 of seed and name, and cut at the shares, so the shares also hold for
+few classes. When classes are added or removed, only classes next to a cut change splits.
 """
 
 import hashlib
@@ -17,15 +17,15 @@ from metafleet.episode import META_TRAIN, META_VAL, SPLITS
 
 _FEWEST = 2
 _DECIMALS = range(2, 7)
-"""Of shares that are proposed: as few as do, for hundredths do not cut 51 classes in three."""
+"""Numbers of decimals to try for proposed shares: hundredths cannot cut 51 classes in three."""
 
 
 def assign_splits(
     items: Sequence[Item], ask: FolderOptions, log: ProblemLog, *, large: Set[str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return class -> split of all classes that have one, and what was decided.
+    """Return class -> split for all classes that have one, and notes on the decisions.
 
-    Classes that are not ``large`` are left out of what is hashed: shares are of those that stay.
+    Only ``large`` classes are hashed: the shares refer to the classes that remain.
     """
     given = _given(items)
     is_given = len({split for splits in given.values() for split in splits}) > 1
@@ -54,7 +54,7 @@ def assign_splits(
 
 
 def hashed(labels: Iterable[str], seed: int, fractions: Sequence[float]) -> dict[str, str]:
-    """Return class -> split: a function of these three and nothing else."""
+    """Return class -> split, which depends on these three arguments only."""
     ordered = sorted(set(labels), key=lambda label: (_hash(label, seed), label))
     counts = count_classes(len(ordered), fractions)
     ends = zip(SPLITS, counts, strict=True)
@@ -66,11 +66,11 @@ def _hash(label: str, seed: int) -> bytes:
 
 
 def count_classes(n_classes: int, fractions: Sequence[float]) -> list[int]:
-    """Return how many classes each split gets: its share, rounded, yet 2 if there are so many.
+    """Return the number of classes per split: its rounded share, but 2 or more where possible.
 
-    Shares are rounded by largest remainders (Hamilton's method); the latest of equals comes first.
+    Shares are rounded by largest remainders (Hamilton's method); on a tie the last split wins.
     """
-    exact = [Fraction(str(share)) for share in fractions]  # 0.29 of 100 is 29, and no 28.999
+    exact = [Fraction(str(share)) for share in fractions]  # 0.29 of 100 is 29, not 28.999
     shares = [share / sum(exact) * n_classes for share in exact]
     counts = [math.floor(share) for share in shares]
     places = range(len(shares))
@@ -89,11 +89,13 @@ def count_classes(n_classes: int, fractions: Sequence[float]) -> list[int]:
 
 
 def shares_for(n_way: int, n_classes: int) -> tuple[float, float, float] | None:
-    """Find shares that give each split ``n_way`` classes; without validation, or None, if too few.
+    """Return shares that give each split ``n_way`` classes.
+
+    With too few classes, the share of meta_val is 0, or the result is None.
 
     Args:
         n_way: 2 or more.
-        n_classes: of all splits.
+        n_classes: number of classes of all splits together.
     """
     for n_small, decimals in itertools.product((2, 1), _DECIMALS):
         least = math.ceil(10**decimals * n_way / max(1, n_classes)) / 10**decimals
@@ -108,7 +110,7 @@ def shares_for(n_way: int, n_classes: int) -> tuple[float, float, float] | None:
 def check_splits(
     splits: Mapping[str, str], ask: FolderOptions, log: ProblemLog, *, n_classes: int
 ) -> None:
-    """Note splits with too few classes to make an episode of; ``n_classes`` could be split anew."""
+    """Log splits with too few classes for an episode; a new split could use ``n_classes``."""
     counts = {split: list(splits.values()).count(split) for split in SPLITS}
     if ask.split_fractions[1] == 0.0 and not counts[META_VAL]:
         del counts[META_VAL]
@@ -124,9 +126,9 @@ def check_splits(
 
 
 def _advice(n_classes: int, counts: Mapping[str, int]) -> str:
-    """Say how every split gets classes."""
-    if n_classes >= _FEWEST * len(counts):  # hashing would have given each its two
-        return "add classes, or split them anew with --split hashed"
+    """Return advice on how to get enough classes into every split."""
+    if n_classes >= _FEWEST * len(counts):  # hashing would give each split two
+        return "add classes, or split them again with --split hashed"
     shares = shares_for(_FEWEST, n_classes)
     if shares is None:
         return f"add classes, {_FEWEST * 2} at the least"
@@ -134,12 +136,12 @@ def _advice(n_classes: int, counts: Mapping[str, int]) -> str:
 
 
 def written(shares: Sequence[float]) -> str:
-    """Write shares as the option takes them."""
+    """Return shares in the format of the option."""
     return ",".join(f"{share:g}" for share in shares)
 
 
 def _given(items: Iterable[Item]) -> dict[str, dict[str, int]]:
-    """Return class -> split -> items, of the items that have a split."""
+    """Return class -> split -> number of items, for the items that have a split."""
     given: dict[str, dict[str, int]] = {}
     for item in items:
         found = given.setdefault(item.label, {})
@@ -149,7 +151,7 @@ def _given(items: Iterable[Item]) -> dict[str, dict[str, int]]:
 
 
 def _are_all_in_several(given: Mapping[str, Mapping[str, int]], log: ProblemLog) -> bool:
-    """Note it in one line where the splits are of items, not of classes."""
+    """Return whether the folder splits items instead of classes; log that as one problem."""
     if len(given) < _FEWEST or any(len(found) < _FEWEST for found in given.values()):
         return False
     label, found = next(iter(given.items()))
@@ -158,7 +160,7 @@ def _are_all_in_several(given: Mapping[str, Mapping[str, int]], log: ProblemLog)
         "label-in-two-splits",
         "split",
         f"all {len(given)} classes have items in several splits, such as {label!r} ({counts}); a "
-        "class is learned or judged, never both: split anew with --split hashed",
+        "class is learned or judged, never both: split again with --split hashed",
     )
     return True
 
@@ -172,7 +174,7 @@ def _only(label: str, found: Mapping[str, int], log: ProblemLog) -> str:
             "label-in-two-splits",
             f"class {label!r}",
             f"has items in several splits, {counts}; a class is learned or judged, never both: "
-            "rename it, or split anew with --split hashed",
+            "rename it, or split again with --split hashed",
         )
     else:
         log.add("unknown-split", f"class {label!r}", "has no item that says its split; say it")

@@ -1,7 +1,7 @@
-"""Texts in CSV that a spreadsheet would compute: "=cmd|..." as the name of a class or file.
+"""Escape CSV texts that a spreadsheet would evaluate: "=cmd|..." as the name of a class or file.
 
-A quote before them keeps spreadsheets from it. Reading takes one quote away again, so texts come
-back as they were, those that begin with quotes of their own included.
+Writing puts a quote before such a text. Reading removes one quote, so every text comes back
+unchanged, including texts that begin with quotes.
 """
 
 import re
@@ -11,7 +11,7 @@ _QUOTED = re.compile(r"'+[=+\-@\t\r]")
 
 
 def as_text(cell: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula."""
+    """Return a cell that spreadsheets do not treat as a formula."""
     return f"'{cell}" if _COMPUTED.match(cell) else cell
 
 

@@ -1,1 +1,1 @@
-"""The folder layouts that an import understands, one a file."""
+"""The folder layouts that an import understands, one per module."""

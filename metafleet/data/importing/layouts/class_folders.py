@@ -1,4 +1,4 @@
-"""A folder for each class, or {train,val,test}/<class>, as MAML++ and torchvision have them.
+"""A folder per class, or {train,val,test}/<class>, as in MAML++ and torchvision.
 
 cat/001.png  cat/001.wav  cat/001.txt      one item: files of several kinds with one stem
 cat/002.png                                an item without sound and text
@@ -16,7 +16,7 @@ from metafleet.data.importing.reader import Found, Place
 
 
 def read_class_folders(place: Place, log: ProblemLog) -> Found:
-    """Read <class>/*; all that lies below a class's folder, at any depth, is of the class."""
+    """Read <class>/*; every file below a class's folder, at any depth, belongs to the class."""
     items = []
     for name in folders_in(place.folder):
         items += _read_folder(place, name, log, label=name)
@@ -34,7 +34,7 @@ def read_split_folders(place: Place, log: ProblemLog) -> Found:
             log.add(
                 "unknown-split",
                 split_name,
-                "is a folder beside those of splits; expected train, val or test",
+                "is a folder next to those of splits; expected train, val or test",
             )
             continue
         aside += files_in(place.folder / split_name)
@@ -45,7 +45,7 @@ def read_split_folders(place: Place, log: ProblemLog) -> Found:
 
 
 def read_flat(place: Place, log: ProblemLog) -> Found:
-    """Read the files of one folder, without classes, or those of them that are named."""
+    """Read the files of one folder without classes: all of them, or those that are named."""
     named = [find_file(place.folder, name) for name in place.files]
     files = filter(None, named) if named else files_below(place.folder, "", log)
     return Found(list(read_class(files, place, log, label="")), [])
@@ -60,7 +60,7 @@ def read_class(
     split: str = "",
     group: str = "",
 ) -> Iterator[Item]:
-    """Yield the items of one class: files of different kinds and one stem are one item."""
+    """Yield the items of one class: files of different kinds with the same stem are one item."""
     by_stem: dict[str, dict[str, Part]] = {}
     for file in files:
         kind = place.kinds.called(place.kinds.of_part(file))
@@ -74,7 +74,7 @@ def read_class(
             continue
         stem = file.name[: -len(PurePosixPath(file.name).suffix)]
         if kind in by_stem.get(stem, {}):
-            stem = file.name  # a second picture of one name is an item of its own
+            stem = file.name  # a second file of the same kind and stem is a separate item
         by_stem.setdefault(stem, {})[kind] = file
     for parts in by_stem.values():
         yield Item(_first_name(parts), label, parts, split, group)
@@ -83,7 +83,7 @@ def read_class(
 def _read_folder(
     place: Place, folder: str, log: ProblemLog, *, label: str, split: str = ""
 ) -> list[Item]:
-    """Read the folder of a class; one without any file is a problem, for a class is missing."""
+    """Read the folder of a class; an empty one is a problem, because a class is missing."""
     before = len(log)
     files = files_below(place.folder, folder, log)
     items = list(read_class(files, place, log, label=label, split=split))
@@ -103,7 +103,7 @@ def _left_aside(names: list[str]) -> list[str]:
 
 
 def _deeper(items: Sequence[Item], depth: int) -> list[str]:
-    """Say that folders within those of classes are no classes; these lie ``depth`` levels deep."""
+    """Return a note that folders inside class folders, which are at ``depth``, are not classes."""
     deeper = [item for item in items if item.where.count("/") > depth]
     if not deeper:
         return []

@@ -1,4 +1,4 @@
-"""Which layout a folder has, by what is in it."""
+"""Detect the layout of a folder from its contents."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -18,16 +18,16 @@ _HDF5 = (".hdf5", ".h5")
 def find_place(
     path: Path, ask: FolderOptions, *, is_labelled: bool, kinds: Kinds
 ) -> tuple[str, Place] | None:
-    """Decide on the layout and on what is read.
+    """Determine the layout and the files to read.
 
     Args:
         path: a folder, or one file in it.
         ask: the options; ``layout`` may force one.
         is_labelled: False allows a folder of files without classes, layout "flat".
-        kinds: those that files may have.
+        kinds: the kinds that files may have.
 
     Returns:
-        The layout's name and what its reader is given; None where nothing fits.
+        The layout's name and the argument of its reader; None if no layout fits.
     """
     if path.is_file():
         return _of_file(path, ask, is_labelled, kinds)
@@ -59,7 +59,7 @@ def _of_file(
 
 
 def _huggingface(folder: Path) -> list[str] | None:
-    """Find metadata.* here, else in the folders of splits, else the Hub's shards of Parquet."""
+    """Find metadata.* here, else in the split folders, else the Parquet shards of the Hub."""
     own = [name for name in files_in(folder) if _is_metadata(name)]
     inner = [
         f"{split}/{name}"
@@ -72,10 +72,10 @@ def _huggingface(folder: Path) -> list[str] | None:
 
 
 def _shards(folder: Path) -> list[str]:
-    """Find the Hub's shards here, else in the folders of splits, else in the one that has any.
+    """Find the Hub's shards here, else in the split folders, else in the only folder with shards.
 
-    That is data/, or a configuration's. Of several configurations none is chosen: their rows may be
-    the same.
+    The last is data/ or the folder of a configuration. If there are several configurations, none is
+    chosen: they may hold the same rows.
     """
     found = _folders_of_shards(folder)
     is_plain = len(found) == 1 or _are_splits(found)
@@ -84,7 +84,7 @@ def _shards(folder: Path) -> list[str]:
 
 
 def find_configurations(folder: Path) -> list[str]:
-    """Name the folders of shards of the Hub's layout of which one has to be chosen; often none."""
+    """Return the folders of shards in the Hub's layout if the user has to choose one; else []."""
     if folder.is_file() or _own_shards(folder):
         return []
     found = _folders_of_shards(folder)
@@ -92,7 +92,7 @@ def find_configurations(folder: Path) -> list[str]:
 
 
 def _folders_of_shards(folder: Path) -> dict[str, list[str]]:
-    """Return the folders here, else in data/, that have shards -> the shards."""
+    """Return folder -> shards, for the folders with shards here, or else in data/."""
     here = _shards_in(folder, folders_in(folder))
     return here or _shards_in(folder, [f"data/{name}" for name in folders_in(folder / "data")])
 
@@ -102,7 +102,7 @@ def _are_splits(names: Iterable[str]) -> bool:
 
 
 def _shards_in(folder: Path, names: Sequence[str]) -> dict[str, list[str]]:
-    """Return those of the folders that have shards -> the shards, named from ``folder``."""
+    """Return folder -> shards, relative to ``folder``, for the named folders with shards."""
     found = {name: [f"{name}/{shard}" for shard in _own_shards(folder / name)] for name in names}
     return {name: shards for name, shards in found.items() if shards}
 
@@ -155,7 +155,7 @@ def _easy_few_shot(folder: Path) -> list[str] | None:
 
 
 def _manifest(folder: Path) -> list[str] | None:
-    """Find a lone table, or one for each split."""
+    """Find the only table, or one table per split."""
     tables = [name for name in files_in(folder) if Path(name).suffix.lower() in TABLE_SUFFIXES]
     if len(tables) == 1:
         return tables
@@ -193,4 +193,4 @@ _FINDERS: Mapping[str, Callable[[Path], list[str] | None]] = {
     "split_folders": _split_folders,
     "class_folders": _class_folders,
 }
-"""Layout -> what finds its files: names, [] where files are found by walking, None where none."""
+"""Layout -> function that finds its files: names, [] if its reader finds them, None if none fit."""

@@ -1,7 +1,8 @@
-"""easy-few-shot-learning's JSON: {"class_names": [...], "class_roots": [...]}, one for each split.
+"""easy-few-shot-learning's JSON: {"class_names": [...], "class_roots": [...]}, one per split.
 
-Roots are relative to wherever that library was started; here to the JSON's folder, or to it once
-leading folders are dropped: "./data/CUB/images/025.Jaeger" may be images/025.Jaeger.
+That library resolves roots relative to its working directory. Here they are relative to the JSON's
+folder; leading folders are dropped until one exists: "./data/CUB/images/025.Jaeger" may be
+images/025.Jaeger.
 """
 
 import json
@@ -19,7 +20,7 @@ _KEYS = ("class_names", "class_roots")
 
 
 def is_specification(path: Path) -> bool:
-    """Tell whether a JSON file is one of these, whole or not."""
+    """Return whether a JSON file is a specification, complete or not."""
     try:
         with path.open("rb") as handle:
             start = handle.read(1 << 16)
@@ -29,7 +30,7 @@ def is_specification(path: Path) -> bool:
 
 
 def read_easy_few_shot(place: Place, log: ProblemLog) -> Found:
-    """Read the classes of each JSON file; one called train, val or test gives its split."""
+    """Read the classes of each JSON file; the name train, val or test gives its split."""
     items: list[Item] = []
     labels: list[str] = []
     for name in place.files:
@@ -73,14 +74,14 @@ def _classes(place: Place, name: str, log: ProblemLog) -> list[tuple[str, str]]:
 
 
 def _texts(values: Any, key: str) -> list[str] | None:
-    """Return the list of texts under ``key``; None where it is none."""
+    """Return the list of texts under ``key``; None if the value is not one."""
     texts = values.get(key) if isinstance(values, dict) else None
     is_list = isinstance(texts, list) and all(isinstance(text, str) and text for text in texts)
     return texts if is_list else None
 
 
 def _find_root(folder: Path, base: PurePosixPath, root: str) -> str | None:
-    """Return the name of a class's folder; None where none of its last parts is one."""
+    """Return the folder that the longest possible tail of ``root`` names; None if none exists."""
     parts = [part for part in PurePosixPath(root.replace("\\", "/")).parts if part not in "/."]
     for start in range(len(parts)):
         name = base.joinpath(*parts[start:])

@@ -1,4 +1,4 @@
-"""One example of an HDF5 file, handed on as the bytes of an image file."""
+"""One example in an HDF5 file, converted to the bytes of an image file."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +20,7 @@ class Hdf5Part:
     Attributes:
         file: the HDF5 file.
         dataset: path of the data set in it.
-        row: of the example.
+        row: row of the example.
     """
 
     file: FilePart
@@ -29,12 +29,12 @@ class Hdf5Part:
 
     @property
     def name(self) -> str:
-        """Return file, data set and row."""
+        """Return the file, data set and row."""
         return f"{self.file.name}/{self.dataset}/{self.row}.ppm"
 
     @property
     def stamp(self) -> str:
-        """Return the file's stamp and the place in it."""
+        """Return the file's stamp, the data set and the row."""
         return f"{self.file.stamp}:{self.dataset}:{self.row}"
 
     def source(self) -> Source:
@@ -42,7 +42,7 @@ class Hdf5Part:
         return self.read()
 
     def read(self) -> bytes:
-        """Return an image file's bytes: those that are stored, or pixels as PPM or PGM."""
+        """Return the stored image file's bytes, or the stored pixels as PPM or PGM."""
         try:
             store = open_hdf5(self.file.path, self.file.stamp)
             found = _bytes_of(np.asarray(store[self.dataset][self.row]))
@@ -59,7 +59,7 @@ def _bytes_of(stored: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Return the same numbers as uint8.
 
     Raises:
-        DecodeError: some are no whole numbers from 0 to 255.
+        DecodeError: some are not whole numbers from 0 to 255.
     """
     with np.errstate(invalid="ignore"):
         found = stored.astype(np.uint8)
@@ -74,15 +74,15 @@ def _bytes_of(stored: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 @lru_cache(maxsize=4)
 def open_hdf5(path: Path, stamp: str) -> Any:
-    """Open an HDF5 file for reading; it stays open, for its rows are read one by one.
+    """Open an HDF5 file for reading; it stays open, because its rows are read one by one.
 
     Args:
         path: the file.
-        stamp: of the file as it is now: one that was replaced since is opened anew.
+        stamp: the file's current stamp, a part of the cache key: a replaced file is reopened.
 
     Raises:
         DataMissingError: h5py is not installed.
-        OSError: it is no HDF5 file.
+        OSError: it is not an HDF5 file.
     """
     try:
         import h5py  # noqa: PLC0415 - only this layout needs it

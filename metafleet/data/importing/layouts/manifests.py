@@ -1,8 +1,8 @@
-"""Tables that name files: any CSV, TSV, JSON lines or Parquet, Hugging Face's, LibFewShot's.
+"""Tables that name files: CSV, TSV, JSON lines or Parquet; Hugging Face's and LibFewShot's.
 
-pets.csv              photo,sound,species         a manifest; all splits, or one file for each
+pets.csv              photo,sound,species         a manifest: all splits, or one file per split
 metadata.jsonl        {"file_name": ..., "label": ...}     Hugging Face, also in train/, test/
-data/train-00000-of-00002.parquet    its Hub's shards: files in the cells, numbered classes
+data/train-00000-of-00002.parquet    shards of its Hub: files in the cells, numbered classes
 images/, train.csv    filename,label              LibFewShot: paths are relative to images/
 """
 
@@ -25,14 +25,14 @@ _SHOWN_SHARDS = 5
 
 
 def read_manifests(place: Place, log: ProblemLog) -> Found:
-    """Read tables; one called train, val or test gives its rows that split."""
+    """Read tables; the rows of a table named train, val or test are in that split."""
     return _read(place, log, split_name=lambda path: path.stem, bases=("",))
 
 
 def read_huggingface(place: Place, log: ProblemLog) -> Found:
-    """Read metadata.*, or shards; the folder, or a shard's name, gives the rows their split.
+    """Read metadata.* or shards; the folder or a shard's name gives the split of the rows.
 
-    Paths are relative to the table. Every column has the kind of its own files.
+    Paths are relative to the table. The kind of each column is that of its files.
     """
     place = _with_known_splits(place, log)
     _note_missing_shards(place.files, log)
@@ -40,13 +40,13 @@ def read_huggingface(place: Place, log: ProblemLog) -> Found:
 
 
 def _hub_split(path: PurePosixPath) -> str:
-    """Return what a shard's name says, unless the folder alone says a split."""
+    """Return the split in a shard's name, or the folder's name if only that is a split."""
     named, folder = shard_name(path.name), path.parent.name
     return folder if not named or (find_split(folder) and not find_split(named)) else named
 
 
 def _note_missing_shards(files: Sequence[str], log: ProblemLog) -> None:
-    """Compare the numbers of shards with how many there are, as each of them says."""
+    """Log missing shards: each shard's name gives its number and the total."""
     found: dict[tuple[str, int], set[int]] = {}
     for name in files:
         number, total = shard_numbers(PurePosixPath(name).name)
@@ -71,7 +71,7 @@ def _note_missing_shards(files: Sequence[str], log: ProblemLog) -> None:
 
 
 def _with_known_splits(place: Place, log: ProblemLog) -> Place:
-    """Leave out shards of other splits than train, val and test, if some are of these."""
+    """Leave out shards of splits other than train, val and test if there are shards of these."""
     splits = {name: _hub_split(PurePosixPath(name)) for name in place.files}
     known = tuple(name for name, split in splits.items() if find_split(split))
     others = [name for name in place.files if name not in known and shard_name(name)]

@@ -1,4 +1,4 @@
-"""Omniglot as torchvision and its authors lay it out: <part>/<Alphabet>/character<NN>/*.png.
+"""Omniglot in the layout of torchvision and its authors: <part>/<Alphabet>/character<NN>/*.png.
 
 A class is "Alphabet/characterNN". images_background is for training, images_evaluation for testing.
 The data set ``omniglot`` reads the same folder with the splits of the literature.
@@ -16,7 +16,7 @@ TORCHVISION_FOLDER = "omniglot-py"
 
 
 def read_omniglot(place: Place, log: ProblemLog) -> Found:
-    """Read both parts, or the one that is there."""
+    """Read both parts, or the one that exists."""
     base = ""
     if TORCHVISION_FOLDER in folders_in(place.folder):
         base = f"{TORCHVISION_FOLDER}/"

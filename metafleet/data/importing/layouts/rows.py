@@ -1,4 +1,4 @@
-"""From the rows of manifests to items."""
+"""Convert rows of manifests to items."""
 
 import math
 import posixpath
@@ -20,16 +20,16 @@ _SOUNDS = (b"RIFF", b"fLaC", b"OggS", b"ID3\x03", b"ID3\x04")
 
 @dataclass(frozen=True, slots=True)
 class RowReader:
-    """Reads rows as items; what is wrong with a row is noted, and the row left out.
+    """Reads rows as items; logs the problems of a row and leaves the row out.
 
     Attributes:
-        folder: what names are relative to.
-        roles: what the columns are.
-        log: takes the problems.
-        bases: folders, relative to ``folder``, in which files are looked for, in this order.
-        is_labelled: every row needs a class; else it has one where there is any.
+        folder: names are relative to it.
+        roles: the roles of the columns.
+        log: receives the problems.
+        bases: folders, relative to ``folder``, in which files are searched, in this order.
+        is_labelled: whether every row needs a class; otherwise classes are optional.
         labels: classes of the rows that were read or refused.
-        listings: folder -> lower-case name -> name of what was seen in it, to look once.
+        listings: folder -> lower-case name -> name: a cache of folder contents.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class RowReader:
     listings: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def read(self, table: Table, *, split: str = "") -> list[Item]:
-        """Read the rows of one table; ``split`` is that of rows that say nothing."""
+        """Read the rows of one table; ``split`` applies to rows that give none."""
         found = (self._item(row, split) for row in table.rows)
         return [item for item in found if item is not None]
 
@@ -87,7 +87,7 @@ class RowReader:
         return split or None
 
     def _parts(self, row: Row) -> dict[str, Part] | None:
-        """Return what the row has of each modality; None where some of it is broken."""
+        """Return the row's part of each modality; None if one is broken."""
         before = len(self.log)
         roles = self.roles
         parts = {
@@ -150,7 +150,7 @@ class RowReader:
         return found
 
     def _nearly(self, names: Sequence[str]) -> str:
-        """Say what is there in place of a file: one that differs in case, or no file at all."""
+        """Return what exists instead of a file: a name that differs in case, or not a file."""
         for name in names:
             folder, _, last = name.rpartition("/")
             if folder not in self.listings:
@@ -164,7 +164,7 @@ class RowReader:
         return ""
 
     def _numbers(self, row: Row, columns: Sequence[str]) -> list[float]:
-        """Return the numbers of a row, [] where all are empty or, with a problem, some are none."""
+        """Return the numbers of a row; [] if all are empty, or, with a problem, one is invalid."""
         cells: list[Any] = []
         for column in columns:
             value = row.values.get(column)
@@ -176,7 +176,7 @@ class RowReader:
             number = _number(cell)
             if number is None:
                 self.log.add(
-                    "bad-number", row.where, f"{cell!r} is no finite number; mend or delete the row"
+                    "bad-number", row.where, f"{cell!r} is no finite number; fix or delete the row"
                 )
                 return []
             numbers.append(number)
@@ -184,9 +184,9 @@ class RowReader:
 
 
 def embedded_file(value: Any) -> tuple[str, bytes] | None:
-    """Return suffix and bytes of a file in a cell, {"bytes", "path"}; None of anything else.
+    """Return suffix and bytes of a file in a cell, {"bytes", "path"}; None for any other cell.
 
-    Hugging Face's Parquet files hold pictures and sounds so, sometimes without a path.
+    Hugging Face's Parquet files store pictures and sounds this way, sometimes without a path.
     """
     content = value.get("bytes") if isinstance(value, Mapping) else None
     if not isinstance(content, bytes):

@@ -1,4 +1,4 @@
-"""What others call the splits."""
+"""Names that folders, files and tables use for the splits."""
 
 import re
 from collections.abc import Mapping
@@ -19,17 +19,17 @@ SPLIT_OF: Mapping[str, str] = MappingProxyType(
 
 
 def find_split(name: str) -> str:
-    """Return the split that a folder, file or cell names; "" where it names none."""
+    """Return the split that a folder, file or cell names; "" if it names none."""
     return SPLIT_OF.get(name.strip().lower(), "")
 
 
 def shard_name(name: str) -> str:
-    """Return the split that a shard names, "train" of "train-00000-of-00002.parquet"; or ""."""
+    """Return the split in a shard's name: "train" for "train-00000-of-00002.parquet"; or ""."""
     found = _SHARD.fullmatch(name)
     return found[1] if found else ""
 
 
 def shard_numbers(name: str) -> tuple[int, int]:
-    """Return which shard, from 0, of how many a name is; (0, 1) where it is none."""
+    """Return a shard's number, as in its name, and the total; (0, 1) if it is not a shard."""
     found = _SHARD.fullmatch(name)
     return (int(found[2]), int(found[3])) if found else (0, 1)

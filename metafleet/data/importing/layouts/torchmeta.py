@@ -1,7 +1,7 @@
-"""torchmeta's HDF5: data.hdf5 or {train,val,test}_data.hdf5, and which classes in *_labels.json.
+"""torchmeta's HDF5: data.hdf5 or {train,val,test}_data.hdf5, with the classes in *_labels.json.
 
 A label is a path of groups (Omniglot, CIFAR-FS) or a name below ``datasets`` (mini-ImageNet,
-tiered-ImageNet, CUB); a class's data set is pixels uint8 [n, height, width] or
+tiered-ImageNet, CUB). The data set of a class holds pixels, uint8 [n, height, width] or
 [n, height, width, 3], or n image files as bytes.
 """
 
@@ -24,11 +24,11 @@ from metafleet.errors import DataMissingError
 _SHARED = "data.hdf5"
 _LABELS = "_labels.json"
 _MOST_COMPRESSED = 1100
-"""Bytes that one byte of a file can become: deflate reaches 1032."""
+"""Upper bound for the compression ratio: deflate reaches 1032."""
 
 
 def read_torchmeta(place: Place, log: ProblemLog) -> Found:
-    """Read the classes that the label files name; those of Vinyals' split where they are there."""
+    """Read the classes that the label files name; use only Vinyals' split if it is there."""
     names = [name for name in files_in(place.folder) if name.endswith(_LABELS)]
     vinyals = [name for name in names if name.startswith("vinyals_")]
     items: list[Item] = []
@@ -75,7 +75,7 @@ def _read_classes(
         log.add_fatal(kind, file.name, str(error).splitlines()[0])
         return []
     items: list[Item] = []
-    for path in dict.fromkeys(paths):  # a class that is named twice has its images once
+    for path in dict.fromkeys(paths):  # read a class once even if it is named twice
         inner = "/".join(path)
         dataset = _find_dataset(store, inner)
         problem = _problem_of(dataset, file)
@@ -91,7 +91,7 @@ def _read_classes(
 
 
 def _find_dataset(store: Any, inner: str) -> Any:
-    """Return what is stored under a class's name; None where nothing is."""
+    """Return the object stored under a class's name; None if there is none."""
     for name in (inner, f"datasets/{inner}"):
         with contextlib.suppress(KeyError, ValueError, OSError):  # a link that leads nowhere
             return store[name]
@@ -99,7 +99,7 @@ def _find_dataset(store: Any, inner: str) -> Any:
 
 
 def _problem_of(dataset: Any, file: FilePart) -> tuple[str, str] | None:
-    """Return kind and message of what is wrong with a class's data set, by its header alone."""
+    """Return the kind and message of a problem in the header of a class's data set, or None."""
     if dataset is None:
         return "missing-file", "is not there"
     if not _is_images(dataset):

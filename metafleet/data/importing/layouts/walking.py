@@ -1,4 +1,4 @@
-"""The files of a folder, in an order that no file system decides."""
+"""List the files of a folder, in an order that does not depend on the file system."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,12 +11,12 @@ _CLUTTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 
 
 def files_below(folder: Path, name: str, log: ProblemLog) -> Iterator[FilePart]:
-    """Yield every file below ``folder/name``, sorted by name, what is hidden left out.
+    """Yield every file below ``folder/name``, sorted by name, without hidden files.
 
     Args:
-        folder: what the names are relative to.
-        name: where in it to look, with "/" between parts; "" is the folder itself.
-        log: is told of folders that cannot be read, and of links that go round in circles.
+        folder: names are relative to it.
+        name: the folder in it to list, with "/" between parts; "" is the folder itself.
+        log: receives problems: folders that cannot be read, and cycles of links.
     """
     yield from _below(folder, name, log, above=())
 
@@ -50,16 +50,16 @@ def _below(
 def _no_file(entry: os.DirEntry[str]) -> str:
     if os.path.exists(entry.path):
         return "is a pipe, a socket or a device; expected a file: delete it"
-    return "is a link that leads nowhere; mend or delete it"
+    return "is a link that leads nowhere; repair or delete it"
 
 
 def is_clutter(name: str) -> bool:
-    """Tell whether a file or folder is hidden or made by a desktop."""
+    """Return whether a file or folder is hidden or was created by a desktop."""
     return name.startswith(".") or name in _CLUTTER
 
 
 def is_empty(folder: Path) -> bool:
-    """Tell whether there is nothing in ``folder`` but clutter; False where it cannot be read."""
+    """Return whether ``folder`` holds nothing but clutter; False if it cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return all(is_clutter(entry.name) for entry in entries)
@@ -68,17 +68,17 @@ def is_empty(folder: Path) -> bool:
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Return the names of the folders in ``folder``, sorted; [] where it cannot be read."""
+    """Return the names of the folders in ``folder``, sorted; [] if it cannot be read."""
     return _names(folder, lambda entry: entry.is_dir())
 
 
 def files_in(folder: Path) -> list[str]:
-    """Return the names of the files in ``folder``, sorted; [] where it cannot be read."""
+    """Return the names of the files in ``folder``, sorted; [] if it cannot be read."""
     return _names(folder, lambda entry: entry.is_file())
 
 
 def entries_in(folder: Path) -> list[str]:
-    """Return the names of all that is in ``folder``, sorted; [] where it cannot be read."""
+    """Return the names of all entries of ``folder``, sorted; [] if it cannot be read."""
     return _names(folder, lambda entry: True)
 
 

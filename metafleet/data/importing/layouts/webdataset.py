@@ -1,10 +1,10 @@
-"""WebDataset's tar shards: members of one key, side by side, are one sample.
+"""WebDataset's tar shards: consecutive members with the same key are one sample.
 
     0001.jpg  0001.cls  0001.wav  0001.txt      key: up to the first dot of the base name; the rest
-    0002.jpg  0002.json                         says what the member is
+    0002.jpg  0002.json                         is the type of the member
 
-The class is in ``cls`` or in a key of ``json``. Shards are read where they are, members never
-unpacked; pickles are refused.
+The class is in ``cls`` or in a key of ``json``. Shards are read in place, without unpacking their
+members; pickles are refused.
 """
 
 import json
@@ -31,7 +31,7 @@ _Sample = dict[str, SlicePart]
 
 
 def read_webdataset(place: Place, log: ProblemLog) -> Found:
-    """Read shards; one called train-*, val-* or test-*, or in such a folder, gives its split."""
+    """Read shards; a name or folder like train-*, val-* or test-* gives a shard's split."""
     items: list[Item] = []
     labels: list[str] = []
     seen: dict[str, str] = {}
@@ -64,7 +64,7 @@ def _split_of(path: PurePosixPath) -> str:
 
 
 def _samples(shard: FilePart, log: ProblemLog) -> Iterator[tuple[str, _Sample]]:
-    """Yield each run of members with one key."""
+    """Yield the key and members of each run of members with the same key."""
     current, sample = "", _Sample()
     for key, extension, part in _members(shard, log):
         if key != current:
@@ -110,9 +110,7 @@ def _is_refused(
 ) -> bool:
     where = f"{shard.name}/{member.name}"
     if path.is_absolute() or ".." in path.parts:
-        log.add(
-            "outside-folder", where, "leads out of the archive; make it anew without such paths"
-        )
+        log.add("outside-folder", where, "leads out of the archive; recreate it without such paths")
     elif not member.isreg() or member.sparse is not None:
         log.add("refused-member", where, "is a link, device or sparse; expected plain files")
     elif set(path.name.lower().split(".")[1:]) & _PICKLES:
@@ -127,7 +125,7 @@ def _is_refused(
 def _item(
     where: str, sample: _Sample, place: Place, log: ProblemLog, labels: list[str]
 ) -> Item | None:
-    """Make an item of a sample, or None; its class joins ``labels`` in both cases."""
+    """Return the item of a sample, or None; add its class to ``labels`` in both cases."""
     notes = _notes(where, sample, log)
     parts: dict[str, Part] = {}
     for extension, part in sample.items():
@@ -164,7 +162,7 @@ def _item(
 
 
 def _notes(where: str, sample: _Sample, log: ProblemLog) -> dict[str, Any]:
-    """Return what cls and json say of a sample."""
+    """Return the values that cls and json give for a sample."""
     notes: dict[str, Any] = {}
     for extension in ("json", "cls"):
         part = sample.get(extension)

@@ -1,1 +1,1 @@
-"""Everything with columns: tables, Parquet files, and what their columns mean."""
+"""Tables, Parquet files, and the meaning of their columns."""

@@ -1,4 +1,4 @@
-"""What the columns of a manifest are: class, split, files, texts, numbers."""
+"""Roles of the columns of a manifest: class, split, files, texts, numbers."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ _LOOKED_AT = 200
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """What each column is.
+    """The role of each column.
 
     Attributes:
         label: the column of the class; "" for none.
         split: the column of the split; "" for none.
-        files: modality as the column names it, "" for an unnamed one -> column of paths.
+        files: modality in the column's name, "" if it names none -> column of paths.
         texts: modality -> column of sentences.
         numbers: modality -> columns of numbers.
-        unused: the others.
+        unused: the other columns.
     """
 
     label: str
@@ -48,10 +48,10 @@ class Roles:
 
 
 def find_roles(tables: Sequence[Table], place: Place, log: ProblemLog) -> Roles | None:
-    """Decide what the columns are; None, with a fatal problem, where that cannot be done.
+    """Determine the roles of the columns; None, with a fatal problem, if that is impossible.
 
-    For a model, columns that are called like its modalities are these, and columns that the user
-    names come to those that are found. Else they are all there is.
+    For a model, columns named like its modalities get these modalities, and columns that the user
+    names are added to those that are detected. Otherwise the user's columns are the only ones used.
     """
     ask = place.ask
     columns = list(dict.fromkeys(column for table in tables for column in table.columns))
@@ -124,7 +124,7 @@ def _mapped(mapping: Mapping[str, str], tables: Sequence[Table], kinds: Kinds) -
 def _recognised(
     columns: Sequence[str], tables: Sequence[Table], named: Mapping[str, str], kinds: Kinds
 ) -> Roles:
-    """Find files and texts beside the columns that are ``named``, modality -> column."""
+    """Detect files and texts, in addition to the columns in ``named``, modality -> column."""
     files, texts = {}, {}
     for column in columns:
         if column in named.values():
@@ -133,7 +133,7 @@ def _recognised(
             files[_base_name(column)] = column
         elif column.lower() in _TEXTS:
             texts[column.lower()] = column
-    if len(texts) == 1:  # a lone column of sentences is what built-in sets call it
+    if len(texts) == 1:  # built-in data sets call a single column of sentences "text"
         texts = dict(zip(["text"], texts.values(), strict=True))
     own = _mapped(named, tables, kinds)
     files = {name: column for name, column in files.items() if name not in named}
@@ -142,7 +142,7 @@ def _recognised(
 
 
 def _called_so(columns: Sequence[str], tables: Sequence[Table], place: Place) -> dict[str, str]:
-    """Return the modalities that are expected -> the columns that are called like them."""
+    """Return expected modality -> column, for the columns named like a modality."""
     found: dict[str, str] = {}
     for name, kind in place.expected.items():
         for column in columns:
@@ -159,7 +159,7 @@ def _called_so(columns: Sequence[str], tables: Sequence[Table], place: Place) ->
 
 
 def stem_of(column: str) -> str:
-    """Return what a column is called without what says that it holds files: "front_path", front."""
+    """Return a column's name without an ending for files: "front" for "front_path"."""
     name = column.lower()
     ends = [f"_{end}" for end in _FILES if name.endswith(f"_{end}")]
     return name.removesuffix(max(ends, key=len, default=""))
@@ -175,7 +175,7 @@ def _base_name(column: str) -> str:
 
 
 def _holds_files(column: str, tables: Sequence[Table], kinds: Kinds) -> bool:
-    """Tell whether most of the first values end like files that decoders read."""
+    """Return whether most of the first values have a suffix that a decoder reads."""
     if _names_files(column):
         return True
     if any(isinstance(value, Mapping) and "bytes" in value for value in _values(column, tables)):

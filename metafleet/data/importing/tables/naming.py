@@ -1,9 +1,9 @@
-"""From columns to modalities: every column gets the kind of its own files, and a name.
+"""Map columns to modalities: each column gets the kind of its files, and a name.
 
-A modality that is the only one of its kind is called like its kind, whatever its column is called,
-so that a configuration for ``image`` and ``audio`` fits any folder that has both. What is read for
-a model is called like the model's modalities: by its own name, else by its kind if the model has
-one modality of that alone.
+A modality that is the only one of its kind is named after the kind, whatever its column is called,
+so that a configuration for ``image`` and ``audio`` fits any folder that has both. A column that is
+read for a model gets the name of one of the model's modalities: the one with the column's name,
+or else the one of the same kind if the model has only one of that kind.
 """
 
 import re
@@ -19,12 +19,12 @@ from metafleet.episode import CLASS_TEXT
 
 @dataclass(frozen=True, slots=True)
 class NamesAsked:
-    """How modalities shall be called.
+    """Requested names of modalities.
 
     Attributes:
-        fixed: column -> modality, as the user says it.
-        expected: modality -> kind, of a model that the items are for; {}: they are for none.
-        kinds: those that files may have.
+        fixed: column -> modality, as given by the user.
+        expected: modality -> kind of the model that will use the items; {}: no model.
+        kinds: the kinds that files may have.
     """
 
     fixed: Mapping[str, str]
@@ -32,13 +32,13 @@ class NamesAsked:
     kinds: Kinds
 
     def hint(self, column: str) -> str:
-        """Return the kind that a column should have, where that is known; else its name."""
+        """Return the kind that a column should have if that is known; otherwise its name."""
         if column in self.fixed:
             return self.kind(column) or column
         return self.expected.get(column, column)
 
     def kind(self, column: str) -> str:
-        """Return the kind that the user asked for by the name of a column's modality; "": none."""
+        """Return the kind that the user's name for a column's modality implies; "" if none."""
         modality = self.fixed.get(column, "")
         return self.expected.get(modality, self.kinds.find(modality))
 
@@ -46,15 +46,15 @@ class NamesAsked:
 def name_modalities(
     items: Sequence[Item], log: ProblemLog, ask: NamesAsked
 ) -> tuple[list[Item], dict[str, str], dict[str, str]]:
-    """Type and name the columns.
+    """Determine the kinds of the columns, and name the modalities.
 
     Args:
-        items: their parts by column.
-        log: takes the items whose files no decoder reads, or another than their column's.
-        ask: how they shall be called.
+        items: items with their parts keyed by column.
+        log: receives items with files that no decoder reads, or not the decoder of their column.
+        ask: the requested names.
 
     Returns:
-        The items with parts by modality, modality -> kind, and modality -> column.
+        The items with parts keyed by modality, modality -> kind, and modality -> column.
     """
     found = [_with_kinds(item, ask) for item in items]
     columns = list(dict.fromkeys(column for kinds in found for column in kinds))
@@ -72,7 +72,7 @@ def name_modalities(
     ]
     names = _names(kind_of_column, ask)
     modalities = {name: kind_of_column[column] for column, name in names.items()}
-    # by name within a kind: options lose the order of their tables on the way to a worker
+    # by name within a kind: option tables lose their order on the way to a worker
     ordered = dict(sorted(modalities.items(), key=lambda pair: (ask.kinds.rank(pair[1]), pair[0])))
     renamed = [
         replace(item, parts={names[column]: part for column, part in item.parts.items()})
@@ -82,7 +82,7 @@ def name_modalities(
 
 
 def _refuse_kind(ask: NamesAsked, column: str, kind: str, log: ProblemLog) -> None:
-    """Refuse a column of which nothing is of the kind that the user asked for."""
+    """Refuse a column that holds nothing of the kind that the user asked for."""
     modality = ask.fixed[column]
     wanted, found = ask.kinds.called(ask.kind(column)), ask.kinds.called(kind)
     log.add_fatal(
@@ -131,7 +131,7 @@ def _is_sound(
 
 
 def _names(kinds: Mapping[str, str], ask: NamesAsked) -> dict[str, str]:
-    """Return column -> modality; columns whose files nothing reads get none."""
+    """Return column -> modality; columns whose files no decoder reads get none."""
     typed = {column: kind for column, kind in kinds.items() if kind}
     names = {column: name for column, name in ask.fixed.items() if column in typed}
     names |= _expected_names(typed, names, ask.expected)
@@ -141,7 +141,7 @@ def _names(kinds: Mapping[str, str], ask: NamesAsked) -> dict[str, str]:
         called = ask.kinds.called(kind)
         alone = list(typed.values()).count(kind) == 1 and called not in names.values()
         name = called if alone else plain_name(column) or called
-        # class_text is that of class names in episodes
+        # class_text is reserved for class names in episodes
         while name in names.values() or name in ask.expected or name == CLASS_TEXT:
             name += "_"
         names[column] = name
@@ -151,7 +151,7 @@ def _names(kinds: Mapping[str, str], ask: NamesAsked) -> dict[str, str]:
 def _expected_names(
     kinds: Mapping[str, str], named: Mapping[str, str], expected: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return column -> modality of a model, for columns that can be no other of its modalities."""
+    """Return column -> modality of the model, for columns whose match is unambiguous."""
     found = {
         column: column
         for column, kind in kinds.items()
@@ -166,5 +166,5 @@ def _expected_names(
 
 
 def plain_name(column: str) -> str:
-    """Make a name of small letters, digits and _, starting with a letter; "" if none is left."""
+    """Return a name of lower-case letters, digits and _, starting with a letter; "" if empty."""
     return re.sub(r"[^a-z0-9]+", "_", column.lower()).strip("_0123456789")[:39]

@@ -1,4 +1,4 @@
-"""Parquet: read in a process with bounded memory; classes get the names that the file keeps."""
+"""Parquet tables, read in a process with bounded memory; class numbers become class names."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from metafleet.data.importing.problems import ProblemLog
 from metafleet.errors import DataMissingError, DecodeError
 
 MAX_TABLE_BYTES: Final = 1 << 31
-"""Memory of the process that reads a file; some 400 MB of it are libraries and stacks."""
+"""Memory limit of the process that reads a file; libraries and stacks use about 400 MB of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParquetRows:
-    """What a Parquet file holds.
+    """The contents of a Parquet file.
 
     Attributes:
-        columns: in their order; two may have one name.
-        rows: number, from 1, and values by column, of those that could be read.
+        columns: in the order of the file; names may repeat.
+        rows: (number from 1, column -> value) of each row that could be read.
     """
 
     columns: tuple[str, ...]
@@ -28,10 +28,10 @@ class ParquetRows:
 
 
 def read_parquet(file: FilePart, log: ProblemLog, process: DecodingProcess) -> ParquetRows | None:
-    """Read a Parquet file; None, with a fatal problem, where it cannot be read.
+    """Read a Parquet file; return None, with a fatal problem, if it cannot be read.
 
-    Columns that Hugging Face's description of the features calls ``ClassLabel`` get the names of
-    the classes in place of numbers; -1, which is no class, becomes an empty cell.
+    In columns that Hugging Face's feature description declares as ``ClassLabel``, class names
+    replace the numbers; -1, which means no class, becomes an empty cell.
     """
     try:
         import_library("pyarrow", package="pyarrow", extra="parquet")
@@ -53,7 +53,7 @@ def read_parquet(file: FilePart, log: ProblemLog, process: DecodingProcess) -> P
 def _name_classes(
     row: dict[str, Any], class_names: Mapping[str, list[str]], where: str, log: ProblemLog
 ) -> bool:
-    """Put names of classes in place of numbers; False, with a problem, where one has no name."""
+    """Replace class numbers by names; return False, with a problem, if a number has no name."""
     before = len(log)
     for column, names in class_names.items():
         number = row.get(column)
@@ -63,7 +63,7 @@ def _name_classes(
             log.add(
                 "bad-label",
                 where,
-                f"{column!r} is {number}, but the file names {len(names)} classes, from 0; mend or "
+                f"{column!r} is {number}, but the file names {len(names)} classes, from 0; fix or "
                 "delete the row",
             )
             continue

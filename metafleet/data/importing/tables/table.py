@@ -1,4 +1,4 @@
-"""Tables of rows: CSV, TSV, JSON lines and Parquet, with the number of each row's line."""
+"""Tables: CSV, TSV, JSON lines and Parquet, with the line number of each row."""
 
 import codecs
 import csv
@@ -33,7 +33,7 @@ class Row:
     """One row.
 
     Attributes:
-        where: file and line, from 1 and with the header: "metadata.csv:17"; of Parquet the row.
+        where: file and line, from 1 and counting the header: "metadata.csv:17"; for Parquet, row.
         values: column -> value.
     """
 
@@ -46,9 +46,9 @@ class Table:
     """A table that was read.
 
     Attributes:
-        file: what it was read from.
-        columns: in their order.
-        rows: those that could be read.
+        file: the file it was read from.
+        columns: in the order of the file.
+        rows: the rows that could be read.
     """
 
     file: FilePart
@@ -57,14 +57,14 @@ class Table:
 
 
 def read_tables(files: Iterable[FilePart], log: ProblemLog) -> list[Table]:
-    """Return the tables that can be read; one process reads all that are Parquet."""
+    """Return the tables that can be read; a single process reads all Parquet files."""
     with DecodingProcess() as process:
         tables = [_read(file, log, process) for file in files]
     return [table for table in tables if table is not None]
 
 
 def read_table(file: FilePart, log: ProblemLog) -> Table | None:
-    """Read a table by its suffix, of ``TABLE_SUFFIXES``; None where nothing can be read."""
+    """Read a file with one of ``TABLE_SUFFIXES``; return None if it cannot be read."""
     return next(iter(read_tables([file], log)), None)
 
 
@@ -87,24 +87,24 @@ def _read(file: FilePart, log: ProblemLog, process: DecodingProcess) -> Table | 
 
 
 def text_of(value: Any) -> str | None:
-    """Return a cell as a text, without white space around it.
+    """Return a cell as a text, without surrounding white space.
 
     Returns:
-        "" where the cell is empty or not a number; None where it is no text, number or truth value.
+        "" if the cell is empty or NaN; None if it is not a text, number or boolean.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, float) and value.is_integer():
-        return str(int(value))  # Parquet and pandas make whole numbers with gaps floats
+        return str(int(value))  # Parquet and pandas turn integers with gaps into floats
     if isinstance(value, str | int | float):
         return str(value).strip()
     return None
 
 
 def number_of(value: Any) -> float | None:
-    """Return a cell as a number that a float32 can hold; None where it is none.
+    """Return a cell as a number that a float32 can hold; None if it is not one.
 
-    Python would take "1_000" and digits of other scripts, too.
+    Unlike ``float``, refuse "1_000" and digits of other scripts.
     """
     is_odd = isinstance(value, bool) or (
         isinstance(value, str) and ("_" in value or not value.isascii())
@@ -113,7 +113,7 @@ def number_of(value: Any) -> float | None:
         number = math.nan if is_odd else float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if abs(number) <= _LARGEST else None  # not a number fails every comparison
+    return number if abs(number) <= _LARGEST else None  # NaN fails every comparison
 
 
 def _read_csv(file: FilePart, content: bytes, log: ProblemLog) -> Table | None:
@@ -163,7 +163,7 @@ def _csv_lines(file: FilePart, reader: Any, log: ProblemLog) -> Iterator[tuple[i
 
 
 def _ends_in_quotes(text: str, line: int, delimiter: str) -> bool:
-    """Tell whether the row that begins at a line goes on to the text's end for want of a quote."""
+    """Return whether the row that begins at a line has an unclosed quote up to the text's end."""
     lines = itertools.islice(io.StringIO(text, newline=""), line - 1, None)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
@@ -193,13 +193,13 @@ def _read_json_lines(file: FilePart, content: bytes, log: ProblemLog) -> Table:
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
-            log.add("bad-line", where, f"is not JSON ({error}); mend or delete the line")
+            log.add("bad-line", where, f"is not JSON ({error}); fix or delete the line")
             continue
         if not isinstance(values, dict):
             log.add("bad-line", where, f"is a {type(values).__name__}; expected a JSON object")
             continue
         if _has_half_characters(line, values):
-            log.add("not-utf8", where, "holds half of a character; mend or delete the line")
+            log.add("not-utf8", where, "holds half of a character; fix or delete the line")
             continue
         columns.update(dict.fromkeys(values))
         rows.append(Row(where, values))
@@ -207,7 +207,7 @@ def _read_json_lines(file: FilePart, content: bytes, log: ProblemLog) -> Table:
 
 
 def _has_half_characters(line: str, values: Any) -> bool:
-    r"""Tell whether JSON escapes one of the two halves of a character alone, as "\ud83d"."""
+    r"""Return whether JSON escapes half of a surrogate pair alone, such as "\ud83d"."""
     if "\\ud" not in line.lower():
         return False
     try:
@@ -218,7 +218,7 @@ def _has_half_characters(line: str, values: Any) -> bool:
 
 
 def _broken_lines(file: FilePart, content: bytes, lines: list[bytes], log: ProblemLog) -> set[int]:
-    """Return the numbers of the lines that are not UTF-8, and note them."""
+    """Return the numbers of the lines that are not UTF-8, and log them."""
     try:
         content.decode()
     except UnicodeDecodeError:

@@ -201,7 +201,7 @@ def test_a_name_and_how_else_to_read_are_refused_together(
 
     for both in (named, {"name": "mixture", "parts": [named]}):
         table = both.get("parts", [both])[0]
-        told = rf"{option}={shown} beside imported='pets'.* leave {option} out, or set imported"
+        told = rf"{option}={shown} with imported='pets'.* leave {option} out, or set imported"
         table[option] = value
         with pytest.raises(ConfigError, match=told):
             registry.open_data(both, Path()).check_place()

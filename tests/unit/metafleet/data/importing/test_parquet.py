@@ -70,7 +70,7 @@ def test_classes_in_two_splits_of_the_hub_are_told_and_can_be_hashed(
 
     (told,) = given.problems
     assert told.kind == "label-in-two-splits" and "2 in meta_test, 2 in meta_train" in told.message
-    assert told.message.endswith("split anew with --split hashed")
+    assert told.message.endswith("split again with --split hashed")
     assert not hashed.problems and set(hashed.splits) == set(names)
 
 

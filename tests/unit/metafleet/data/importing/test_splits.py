@@ -167,7 +167,7 @@ def test_splits_of_items_are_one_line_that_says_the_way_out() -> None:
     (problem,) = log.all()
     assert problem.is_fatal and splits == {} and notes == []
     assert "all 15 classes have items in several splits, such as 'class 0' (1 in" in problem.message
-    assert problem.message.endswith("split anew with --split hashed")
+    assert problem.message.endswith("split again with --split hashed")
     assert len(assign(items, split="hashed")[0]) == 15
 
 
