@@ -1,4 +1,4 @@
-"""Paths on the command line."""
+"""Types of paths and run names on the command line."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""`metafleet runs attach`: watch a run that is executed elsewhere."""
+"""`metafleet runs attach`: watch a run that another process executes."""
 
 import click
 
@@ -28,7 +28,7 @@ def attach(run: str, as_json: bool) -> None:
         try:
             ended = _follow(database, record)
         except KeyboardInterrupt as interrupt:
-            interrupt.add_note(f"run {record.id} goes on: `metafleet runs attach {record.id}`")
+            interrupt.add_note(f"run {record.id} continues: `metafleet runs attach {record.id}`")
             raise
         _refuse_unfinished(ended)
         show_report(ended, report_of(database, ended), as_json=as_json)

@@ -27,7 +27,7 @@ def cancel(run: str, as_json: bool) -> None:
             {"run_id": before.id, "uid": before.uid, "was": before.status, "owner": before.owner}
         )
     elif before.status is RunStatus.CANCELLED:
-        click.echo(f"run {before.id} was cancelled before")
+        click.echo(f"run {before.id} was already cancelled")
     elif before.status is RunStatus.RUNNING:
         click.echo(
             f"run {before.id} is cancelled; {before.owner or 'its process'} stops within seconds"

@@ -104,7 +104,7 @@ class _Vigil:
             return False
         with open_broker(self._settings) as client:
             is_owned = bool(client.exists(RunKeys(self.run.uid).lease))
-        if is_owned:  # a long validation, or a pause without workers
+        if is_owned:  # a long validation, or no workers for a while
             self._moved_s = time.monotonic()
         return not is_owned
 

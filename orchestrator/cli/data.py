@@ -180,7 +180,7 @@ def _describe_options(options: type[Any]) -> list[dict[str, Any]]:
 
 
 def _toml(value: Any) -> str:
-    """Write an option's default as a configuration file would."""
+    """Format an option's default as in a configuration file."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(value, ensure_ascii=False)  # JSON and TOML agree on the rest

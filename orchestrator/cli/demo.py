@@ -55,7 +55,7 @@ def demo(n_workers: int, steps: int | None, overrides: tuple[str, ...]) -> None:
     if steps is not None:
         overrides = (*overrides, f"outer.steps={steps}")
     config = ExperimentConfig.load(FOLDER / "demo.toml", overrides)
-    _say(f"1. data: {config.data['name']}, drawn with the fonts at hand (once)")
+    _say(f"1. data: {config.data['name']}, drawn once with the installed fonts")
     open_data(config.data, settings.data_dir).prepare(None)
     with open_database(settings) as database:
         _say(f"2. fleet: a private Redis server and {n_workers} worker processes")
@@ -99,13 +99,13 @@ def _train(database: Database, settings: Settings, config: ExperimentConfig) -> 
         options=ExecutionOptions(in_process=False),
         resume_flags=("--in-process",),
     )
-    _say("4. judged on scripts never seen in training")
+    _say("4. test on scripts never seen in training")
     show_report(run, report, as_json=False)
     path = write_curve(database, settings, run.uid)
     command = program()
     _say("5. what next")
     click.echo(f"  learning curve      {path}")
     click.echo(f"  everything recorded {command} runs show {run.id}")
-    click.echo(f"  a fleet that stays  {command} up --workers 2 --flower")
+    click.echo(f"  a permanent fleet   {command} up --workers 2 --flower")
     click.echo(f"  another experiment  {command} submit sinusoid-maml     (in a second terminal)")
     click.echo(f"  more files          {FOLDER}")

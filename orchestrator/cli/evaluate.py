@@ -40,7 +40,9 @@ from metafleet.orchestrator.runs.evaluate_run import evaluate_run
     is_flag=True,
     help="Also evaluate the untrained learner, and nearest prototypes of raw inputs.",
 )
-@click.option("--in-process", is_flag=True, help="Compute here, without Redis and workers.")
+@click.option(
+    "--in-process", is_flag=True, help="Compute in this process, without Redis and workers."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per result.")
 def evaluate(  # noqa: PLR0913 - options of one command
     run: str,

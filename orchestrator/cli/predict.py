@@ -66,4 +66,6 @@ def _tell_agreement(rows: tuple[Prediction | Value, ...], model: AdaptedModel) -
     if known:
         right = sum(row.given == row.label for row in known)
         share = 100.0 * right / len(known)
-        notify(f"{right} of {len(known)} items with a class of the model's got it ({share:.1f} %)")
+        notify(
+            f"{right} of {len(known)} items with a known class labelled correctly ({share:.1f} %)"
+        )

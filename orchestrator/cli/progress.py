@@ -30,7 +30,7 @@ class BarObserver:
         self._smoothed = Smoothed()
 
     def on_start(self, event: RunStarted) -> None:
-        """Set the bar up for the run."""
+        """Set up the bar for the run."""
         self._progress.update(
             self._task,
             description=f"run {event.run_id}",

@@ -80,7 +80,7 @@ class RunView:
 
     @classmethod
     def read(cls, session: Connection, ref: str) -> "RunView":
-        """Read a run by id, uid, name or "latest"; raises RunNotFoundError."""
+        """Read a run by id, uid, name or "latest"; raise RunNotFoundError if there is none."""
         run = RunRepository(session).get(ref)
         return cls(
             run=run,

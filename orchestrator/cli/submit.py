@@ -1,4 +1,4 @@
-"""`metafleet submit`: run an experiment, once for each seed."""
+"""`metafleet submit`: run an experiment once per seed."""
 
 import sys
 from collections.abc import Sequence
@@ -148,7 +148,7 @@ def _show_queued(database: Database, runs: Sequence[RunRecord], *, as_json: bool
                 f"`{program()} runs attach {run.id}`"
             )
     if not servers:
-        notify("no server is there to take it: start `metafleet serve`")
+        notify("no server is running; start one with `metafleet serve`")
 
 
 def _settle_the_rest(
@@ -168,7 +168,7 @@ def _settle_the_rest(
                 repository.hold(run.id, epoch=run.epoch)
                 repository.mark_status(run.id, status, error=reason)
     except MetafleetError as failure:  # the first error matters more
-        notify(f"runs {left} are not begun, which is not written down: {failure}")
+        notify(f"runs {left} are not begun, but this could not be recorded: {failure}")
         return
     if status is RunStatus.INTERRUPTED:
         notify(f"not begun: runs {left}; begin them with `metafleet runs resume ID`")

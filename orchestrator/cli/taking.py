@@ -11,7 +11,7 @@ from metafleet.orchestrator.runs.learned_run import learned_by
 
 
 def take_learned(settings: Settings, ref: str) -> LearnedModel:
-    """Read the learned state of a run: id, uid, name or "latest".
+    """Read the learned state of a run, given by id, uid, name or "latest".
 
     Raises:
         RunNotFoundError: there is no such run, and no model under that name.

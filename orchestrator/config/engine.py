@@ -36,14 +36,14 @@ class EngineSection(Section):
         max_attempts: how often a job may fail or lose its worker before the run stops, >= 1.
         checkpoint_every: outer steps between two checkpoints, >= 1.
         max_staleness: outer steps computed ahead, 0 to 4. Each gradient is then taken at the
-            parameters of exactly so many steps before; see docs/explanation/engine.md#pipelining.
-        step_deadline_s: the longest time for a step while workers and Redis are there, > 0.
-        job_deadline_s: the longest time for a job, > 0. After it the job's process is ended and the
-            job goes to another worker.
+            parameters of that many steps earlier; see docs/explanation/engine.md#pipelining.
+        step_deadline_s: maximum seconds for a step while workers and Redis are available, > 0.
+        job_deadline_s: maximum seconds for a job, > 0. After that, its process is ended and the job
+            goes to another worker.
         wire_dtype: "float32" is exact. "bfloat16" rounds states and sums where they leave a
             process, and halves the traffic.
-        reduce_fan_in: how many sums one worker adds up when a step has more jobs than that: a power
-            of two, or 0 for all in the orchestrator. The bits are the same either way.
+        reduce_fan_in: number of sums that one worker adds if a step has more jobs: a power of two,
+            or 0 to add all in the orchestrator. The bits are the same either way.
     """
 
     episodes_per_job: int | Literal["auto"] = Field(

@@ -34,10 +34,10 @@ class EpisodesSection(Section):
         missing_rate: the share of its modalities that each example loses at random, in [0, 1); one
             always stays. In ``meta_train`` this is modality dropout; see
             docs/reference/modalities.md.
-        support_modalities, query_modalities: what support or query examples show; [] for all.
-            Different ones make cross-modal episodes.
+        support_modalities, query_modalities: modalities of support or query examples; [] for all.
+            Different lists make cross-modal episodes.
         class_text: add each class's name to the support set, as modality ``class_text``. Refused
-            where queries contain the name.
+            if queries contain the name.
         parts: the parts of a mixture that episodes come from; [] for all.
         meta_train, meta_val, meta_test: tables that override any of these for one split, such as
             ``[episodes.meta_train]`` with ``n_way = 60``.

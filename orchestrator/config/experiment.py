@@ -1,7 +1,7 @@
 """One experiment, checked.
 
-Every problem is one line that names the input, the key, the value and what was expected; all of
-them are reported together, in one ConfigError.
+One ConfigError reports all problems, with one line each: the input, the key, the value and what
+was expected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,12 +35,12 @@ _FREE_FORM = ("data", "model", "learner")
 
 
 class ExperimentConfig(Section):
-    """One experiment, checked: made by ``load`` or ``from_json``, never changed.
+    """A checked, immutable experiment, made by ``load`` or ``from_json``.
 
     Attributes:
         name: the run's name: a letter, then letters, digits, dots, dashes or underscores.
         description: one line for readers.
-        seed: the seed of everything random, >= 0.
+        seed: the seed of all randomness, >= 0.
         data: ``name`` is a data set, or a class of yours as "package.module:Class"; the other keys
             are its options.
         episodes: the shape of the episodes.
@@ -97,7 +97,7 @@ class ExperimentConfig(Section):
         """Rebuild a configuration from ``to_json``; ``origin`` names it in messages.
 
         Raises:
-            ConfigError: the mapping is no valid configuration.
+            ConfigError: the mapping is not a valid configuration.
         """
         blame = Blame(origin)
         try:

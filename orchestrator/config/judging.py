@@ -8,11 +8,11 @@ from metafleet.orchestrator.config.section import MOST, Section
 
 
 class ValidationSection(Section):
-    """When to validate, and on how much.
+    """When to validate, and on how many episodes.
 
     Attributes:
         every: outer steps between two validations; 0 for none.
-        episodes: how many episodes each validation has, >= 2.
+        episodes: number of episodes in each validation, >= 2.
         patience: validations without a new best before training stops; 0 for no early stopping.
     """
 
@@ -34,8 +34,8 @@ class FinalTestSection(Section):
     """The test after training.
 
     Attributes:
-        episodes: how many episodes it has, >= 2.
-        baselines: judge chance, nearest prototype and the initialisation as well.
+        episodes: number of test episodes, >= 2.
+        baselines: also evaluate chance, nearest prototypes and the initialisation.
     """
 
     episodes: int = Field(default=600, ge=2, le=MOST)

@@ -21,7 +21,7 @@ def problems(
     Args:
         sections: the options of "data", "model" and "learner".
         blame: knows which input an option came from.
-        allowed_packages: packages of the user whose data sets, learners and models may be imported.
+        allowed_packages: the user's packages from which data sets, learners and models may come.
     """
     lines = []
     for section, options in sections.items():

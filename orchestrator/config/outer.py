@@ -21,7 +21,7 @@ class OuterSection(Section):
         schedule: schedule of the learning rate: "constant", "cosine" or "step".
         warmup_steps: steps over which the learning rate rises to ``lr``, 0 to ``steps``.
         step_every: outer steps between two cuts with the schedule "step".
-        step_gamma: what each cut multiplies the learning rate by, in (0, 1].
+        step_gamma: factor of the learning rate at each cut, in (0, 1].
     """
 
     steps: int = Field(ge=1, le=MOST)

@@ -26,7 +26,7 @@ class StackSecrets:
 
 
 def stack_settings(settings: Settings, port: int, secrets: StackSecrets) -> Settings:
-    """Point settings at a stack: messages and tensors in two databases of one server."""
+    """Return settings for a stack: messages and tensors in two databases of one server."""
     # TCP, not a Unix socket: Celery and redis-py spell those URLs differently, and a socket's path
     # must stay under 104 bytes
     server = f"redis://:{secrets.password}@{HOST}:{port}"

@@ -62,7 +62,7 @@ def _put_back(
         return
     was = "" if run_id == lost.id else f", which was {lost.id},"
     notify(
-        f"run {run_id} ({lost.uid}){was} was not in the database any more; it is again, with "
+        f"run {run_id} ({lost.uid}){was} was missing from the database; restored it with "
         f"{n_rows} rows from {path}"
     )
 
@@ -94,7 +94,7 @@ def replay_spill(database: Database, run_id: int, spill_path: Path) -> int:
 
     Raises:
         FencedError: another process took the run over meanwhile.
-        DatabaseError: the database is away or refuses; the file stays.
+        DatabaseError: the database is unavailable or rejects the rows; the file stays.
     """
     rows = OpenRows(SpillFile(spill_path))
     if rows.is_empty():

@@ -107,7 +107,7 @@ class Recorder:
 
         Raises:
             FencedError: another orchestrator took the run over.
-            DatabaseError: the database refuses for good; the rows are in the spill file.
+            DatabaseError: the database rejects the rows, which are in the spill file.
         """
         self._add((step, *jobs))
 
@@ -201,7 +201,7 @@ class Recorder:
 
         Raises:
             FencedError: another orchestrator took the run over.
-            DatabaseError: the database refuses for good, or neither it nor the file takes rows.
+            DatabaseError: the database rejects the rows, or neither it nor the file takes them.
         """
         with self._changed:
             n_rows = self._rows.n_added
@@ -318,7 +318,7 @@ class Recorder:
         with self._changed:
             self._notices.append(
                 f"the file of database {self._database.url} was deleted or replaced while in use; "
-                f"{n_rows} rows of run {self._run_id} were saved, and go into what is there now"
+                f"{n_rows} rows of run {self._run_id} were saved, and go into the new database"
             )
             self._changed.notify_all()
 

@@ -133,7 +133,7 @@ def write_rows(
     Raises:
         FencedError: the run is at another epoch; nothing was written.
         RunNotFoundError: there is no such run.
-        DatabaseError: the database is away or refuses; nothing was written.
+        DatabaseError: the database is unavailable or rejects the rows; nothing was written.
     """
     with database.session() as session:
         runs = RunRepository(session)

@@ -92,7 +92,7 @@ def create_runs(
     If ``queue.detached``, the runs wait for a server; otherwise the caller executes them.
 
     Raises:
-        ConfigError: model, learner and data do not fit each other; nothing was recorded.
+        ConfigError: model, learner and data do not fit together; nothing was recorded.
         DataMissingError: the data are not on this machine.
     """
     queue = queue or Queueing(detached=False)
@@ -153,7 +153,7 @@ def execute_run(
 ) -> RunReport:
     """Train a run to its end and test it; continue from its newest checkpoint if it has one.
 
-    The run's status follows what happens: running, then finished, failed or interrupted.
+    The run's status becomes running, then finished, failed or interrupted.
 
     Args:
         database: an open database.

@@ -77,7 +77,7 @@ class Server:
         """Serve until interrupted; then give the runs back to the queue.
 
         Raises:
-            DatabaseError: the database refuses for good.
+            DatabaseError: the database failed permanently.
         """
         self._beat()
         self._tell("serving", f"serving up to {self._max_runs} runs at a time as {self.name}")
@@ -133,7 +133,7 @@ class Server:
             if time.monotonic() >= self._beat_at:
                 self._beat()
         except MetafleetError as error:
-            log.warning("no sign of life given: %s", error)
+            log.warning("heartbeat failed: %s", error)
 
     def _take_next(self) -> bool:
         # after an outage, other servers look dead too: they may have been cut off as well
@@ -207,7 +207,7 @@ class Server:
                 reason = f"its process ended with {how}; log: {process.log_path}"
                 run = RunQueue(session).note_death(run.id, owner=self.name, reason=reason)
         if run.status is RunStatus.RUNNING:
-            self._tell("lost", f"goes on elsewhere: {run.owner}", run)
+            self._tell("lost", f"continues on another server: {run.owner}", run)
         elif run.status is RunStatus.FINISHED:
             self._tell("finished", f"finished: sha256 {run.checkpoint_sha256}", run)
         elif run.status is RunStatus.QUEUED:
@@ -252,7 +252,7 @@ class Server:
 
     def _note_well(self) -> None:
         if self._trouble:
-            self._tell("serving", "it is back: going on")
+            self._tell("serving", "it is back; continuing")
             self._trouble = ""
 
     def _tell(self, kind: str, text: str, run: RunRecord | None = None) -> None:

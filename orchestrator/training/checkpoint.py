@@ -51,7 +51,7 @@ class Checkpoint:
 
     @property
     def sha256(self) -> str:
-        """Digest of all tensors: equal for runs that did the same arithmetic."""
+        """Digest of all tensors; equal for runs with the same arithmetic."""
         return digest(self.tensors())
 
     def version(self, step: int) -> MetaState:
@@ -100,7 +100,7 @@ class StoredCheckpoint:
 
 
 class CheckpointFolder:
-    """The checkpoints of one run; the newest three are kept.
+    """The folder of a run's checkpoints; keeps the newest three.
 
     Args:
         folder: the folder, named by the run's uid.
@@ -115,14 +115,14 @@ class CheckpointFolder:
         return str(self._folder)
 
     def write(self, checkpoint: Checkpoint) -> StoredCheckpoint:
-        """Store a checkpoint, whole or not at all, then drop old ones.
+        """Store a checkpoint atomically, then delete old ones.
 
         Raises:
-            CheckpointError: the disk is full or refuses; earlier checkpoints are untouched.
+            CheckpointError: the disk is full or not writable; earlier checkpoints are untouched.
         """
         sha256 = checkpoint.sha256
         data = save(
-            # copies: right after a validation, ``best`` and ``state`` are the same tensors
+            # copy: right after a validation, ``best`` and ``state`` are the same tensors
             {name: tensor.clone() for name, tensor in checkpoint.tensors().items()},
             metadata=CheckpointHeader(checkpoint.progress, self._terms, sha256).to_metadata(),
         )

@@ -15,7 +15,7 @@ class Contender:
 
     Attributes:
         label: "trained"; "initialisation", the run's learner before training; or
-            "nearest_prototype", on the raw inputs.
+            "nearest_prototype", nearest prototypes of raw inputs.
         spec: the workload.
         state: the state to evaluate; empty without a network.
         batch_norm: batch-norm mode, printed with the result.

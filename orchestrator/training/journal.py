@@ -24,7 +24,7 @@ class Journal:
 
         Raises:
             FencedError: another orchestrator took the run over.
-            DatabaseError: the database refuses for good.
+            DatabaseError: the database rejects the rows.
         """
         if self._is_holding:
             self._held.append((row, jobs))

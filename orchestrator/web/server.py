@@ -66,7 +66,7 @@ class Caller(HttpToolsProtocol):
 
 
 class WebServer:
-    """Serves an application until it is closed.
+    """Serves an application until ``close``.
 
     The server hangs up on a caller that the application has not welcomed within seconds, and
     accepts at most 64 such callers at a time. So strangers cannot exhaust files or memory.

@@ -130,7 +130,7 @@ def test_a_run_whose_database_was_lost_is_put_back_by_the_next_command(
     _, said = command(*first)
     shown, _ = command("runs", "show", run.uid)
 
-    assert f"run {run.id} ({run.uid}) was not in the database any more; it is again" in said
+    assert f"run {run.id} ({run.uid}) was missing from the database; restored it" in said
     assert [step["step"] for step in shown["steps"]] == [1, 2]
     assert (shown["id"], shown["epoch"], shown["steps_done"]) == (run.id, 2, 2)
     assert shown["config"] == run.config and shown["experiment"] == run.experiment
