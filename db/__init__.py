@@ -1,1 +1,1 @@
-"""Where runs are written down: SQLite or PostgreSQL, opened by the orchestrator alone."""
+"""The database of runs: SQLite or PostgreSQL. Only the orchestrator opens it."""

@@ -1,4 +1,4 @@
-"""The clock that processes on several hosts have in common: the database's."""
+"""The database's clock, which processes on several hosts share."""
 
 from datetime import UTC, datetime
 
@@ -8,7 +8,7 @@ from metafleet.db.records import utc_now
 
 
 def database_now(session: Connection) -> datetime:
-    """Read the database's clock, UTC; an SQLite file has none but its host's."""
+    """Return the database's time in UTC. For SQLite, which has no clock, use the host's."""
     if session.dialect.name == "postgresql":
         now: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
         return now.astimezone(UTC)

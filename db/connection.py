@@ -1,4 +1,4 @@
-"""Engines from URLs: SQLite made strict, PostgreSQL given time limits."""
+"""Makes engines from URLs, with strict settings for SQLite and time limits for PostgreSQL."""
 
 import time
 from pathlib import Path
@@ -20,15 +20,15 @@ _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
-# a frozen owner of a lock is cut off before those who wait for the lock give up
+# the server disconnects a frozen lock owner before the waiting processes give up
 _POSTGRES_LIMITS = "SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '45s'"
 
 
 def parse_url(url: str) -> URL:
-    """Read a database URL and choose its driver.
+    """Parse a database URL and choose its driver.
 
     Raises:
-        DatabaseError: it is no URL, or not one of the databases we support.
+        DatabaseError: it is not a URL, or names a database that we do not support.
     """
     shown = redact_url(url)
     try:
@@ -51,17 +51,17 @@ def parse_url(url: str) -> URL:
 
 
 def is_sqlite(url: URL) -> bool:
-    """Claim that the URL names an SQLite file."""
+    """Return whether the URL names an SQLite file."""
     return url.get_backend_name() == "sqlite"
 
 
 def sqlite_path(url: URL) -> Path:
-    """Return the file an SQLite URL names."""
+    """Return the file that an SQLite URL names."""
     return Path(url.database or "").absolute()
 
 
 def make_engine(url: URL, *, enforce_foreign_keys: bool = True) -> Engine:
-    """Make an engine; nothing is opened yet.
+    """Make an engine. It connects on first use.
 
     Args:
         url: from ``parse_url``.
@@ -85,10 +85,10 @@ def make_engine(url: URL, *, enforce_foreign_keys: bool = True) -> Engine:
 
 
 def reader_of(engine: Engine) -> Engine:
-    """Give the same engine with transactions that only read: they wait for no writer."""
+    """Return the same engine with read-only transactions, which do not wait for writers."""
     if engine.dialect.name == "sqlite":
         return engine.execution_options(**{READ_ONLY: True})
-    return engine.execution_options(postgresql_readonly=True)  # the server then refuses to write
+    return engine.execution_options(postgresql_readonly=True)  # the server then refuses writes
 
 
 def _sqlite_engine(url: URL, enforce_foreign_keys: bool) -> Engine:
@@ -96,8 +96,8 @@ def _sqlite_engine(url: URL, enforce_foreign_keys: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def make_strict(connection: Any, record: Any) -> None:
-        # isolation_level=None stops the driver from guessing where transactions begin: it would
-        # begin none before SAVEPOINT, and a released savepoint would survive a later rollback
+        # isolation_level=None stops the driver from guessing where transactions begin: it would not
+        # begin one before SAVEPOINT, and a released savepoint would survive a later rollback
         cursor = connection.cursor()
         _use_write_ahead_log(cursor)
         cursor.execute("PRAGMA synchronous = NORMAL")
@@ -106,8 +106,8 @@ def _sqlite_engine(url: URL, enforce_foreign_keys: bool) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        # a write that starts as a read fails at once when somebody else wrote in between;
-        # IMMEDIATE waits its turn instead
+        # a transaction that reads first and writes later fails if another process wrote in
+        # between; IMMEDIATE waits for its turn instead
         read_only = connection.get_execution_options().get(READ_ONLY, False)
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
@@ -115,7 +115,7 @@ def _sqlite_engine(url: URL, enforce_foreign_keys: bool) -> Engine:
 
 
 def _use_write_ahead_log(cursor: Any) -> None:
-    """Switch to WAL; the switch ignores the busy timeout, so two first openers need a retry."""
+    """Switch to WAL. Retry, because the switch ignores the busy timeout of concurrent openers."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
@@ -135,7 +135,7 @@ def _postgres_engine(url: URL) -> Engine:
         "keepalives_count": 3,
         "tcp_user_timeout": 20_000,
         "application_name": "metafleet",
-        "client_encoding": "utf8",  # a server of another encoding would hand out bytes
+        "client_encoding": "utf8",  # a server with another encoding would return bytes
     }
     arguments = {name: value for name, value in limits.items() if name not in url.query}
     engine = create_engine(

@@ -1,4 +1,4 @@
-"""One open database: sessions from a URL, with errors a person can act on."""
+"""An open database: sessions for a URL, with actionable errors."""
 
 import logging
 import sqlite3
@@ -21,12 +21,12 @@ from metafleet.errors import DatabaseError, DatabaseUnavailableError
 log = logging.getLogger(__name__)
 
 Keeper = Callable[[Connection], None]
-"""Saves what must not be lost with a file."""
+"""Saves the data that must not be lost with a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """One database as it was opened; ``file`` is None where a server keeps it."""
+    """The engines of an open database. ``file`` is None for a server."""
 
     engine: Engine
     reader: Engine
@@ -45,30 +45,31 @@ class _Opened:
 class Database:
     """An open database. Thread-safe; each session belongs to one thread.
 
-    An SQLite file that is deleted while it is open is put back, whole. Where another file takes its
-    place, that one is used from then on, after those who asked were given what they wrote.
+    If an SQLite file is deleted while it is open, it is restored completely. If another file
+    replaces it, that file is used from then on, after the keepers have saved their data from the
+    old one.
 
-    Made by ``Database.open``; a context manager that closes itself.
+    Create it with ``Database.open``. It is a context manager that closes itself.
     """
 
     def __init__(self, url: URL) -> None:
         self._url = url
-        self._guard = threading.RLock()  # held while another file takes the place of ours
+        self._guard = threading.RLock()  # held while switching to the file that replaced ours
         self._keepers: list[Keeper] = []
         self._is_kept = False
         self._opened: _Opened | None = _open(url)
 
     @classmethod
     def open(cls, url: str, *, require_current: bool = True) -> Self:
-        """Open a database; an SQLite file that does not exist yet is made with its tables.
+        """Open a database. A missing SQLite file is created with its tables.
 
         Args:
             url: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME.
-            require_current: refuse tables that are missing or older than this code needs; newer
-                ones are refused always.
+            require_current: refuse tables that are missing or older than this code needs. Newer
+                ones are always refused.
 
         Raises:
-            DatabaseError: one line saying what is wrong and what to do, without the password.
+            DatabaseError: one line with the problem and the remedy, without the password.
         """
         parsed = parse_url(url)
         _check_tables(parsed, require_current=require_current)
@@ -81,15 +82,15 @@ class Database:
 
     @contextmanager
     def session(self, *, read_only: bool = False) -> Iterator[Connection]:
-        """Open a transaction: committed when the block ends, rolled back when it raises.
+        """Open a transaction. Commit it when the block ends; roll it back when the block raises.
 
         Args:
-            read_only: do not wait for writers; writing in the block is a mistake.
+            read_only: do not wait for writers. The block must not write.
 
         Raises:
-            DatabaseUnavailableError: the database is away, locked or full, or its file was replaced
-                by one that cannot be used, or while it was written to; try again later.
-            DatabaseError: it refuses for good.
+            DatabaseUnavailableError: the database is unreachable, locked or full; or its file was
+                replaced by an unusable one, or replaced during a write. Try again later.
+            DatabaseError: the error is permanent.
         """
         opened = self._current()
         engine = opened.reader if read_only else opened.engine
@@ -103,10 +104,10 @@ class Database:
 
     @contextmanager
     def kept_by(self, keeper: Keeper) -> Iterator[None]:
-        """Call ``keeper``, during the block, with a session on the file that is about to be lost.
+        """During the block, call ``keeper`` with a session on a file that is about to be lost.
 
-        It may be called from any thread that opens a session, and must open none itself. Where it
-        raises a DatabaseUnavailableError the file is not let go of, and it is called again.
+        Any thread that opens a session may call it, and it must not open a session itself. If it
+        raises a DatabaseUnavailableError, the file is kept open and the keeper is called again.
         """
         with self._guard:
             self._keepers.append(keeper)
@@ -124,7 +125,7 @@ class Database:
             return self._opened
 
     def _follow(self) -> None:
-        """Go over to the file that is in the place of ours."""
+        """Switch to the file that replaced ours."""
         with translated(self._url):
             if self._opened is not None:
                 self._let_go(self._opened)
@@ -138,7 +139,7 @@ class Database:
                 ) from error
 
     def _let_go(self, lost: _Opened) -> None:
-        """Save what must be saved of a file, and close it."""
+        """Let the keepers save their data from a lost file, restore or replace it, and close it."""
         assert lost.file is not None
         if not self._is_kept:
             for keeper in self._keepers:
@@ -154,17 +155,17 @@ class Database:
             ) from error
         what = "was deleted while in use; put back" if is_back else "was replaced while in use"
         log.warning("database %s %s", self.url, what)
-        # closed before the other is opened: SQLite knows a file in a process by its inode
+        # close it before opening the other: within a process SQLite identifies files by inode
         self._opened, self._is_kept = None, False
         lost.close()
 
     def status(self) -> SchemaStatus:
-        """Read the revision of the tables."""
+        """Return the revision of the tables."""
         with translated(self._url), self._current().reader.connect() as connection:
             return read_status(connection)
 
     def close(self) -> None:
-        """Close the idle connections; harmless when done twice."""
+        """Close the idle connections. It is safe to call this twice."""
         with self._guard:
             if self._opened is not None:
                 self._opened.close()

@@ -1,4 +1,4 @@
-"""What SQLAlchemy and the drivers say, as one line a person can act on."""
+"""Turns errors of SQLAlchemy and the drivers into one actionable line."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from metafleet.contracts.settings import redact_url
 from metafleet.errors import DatabaseError, DatabaseUnavailableError
 
-# (what the driver says, what to do, may pass by itself); the first that matches
+# (pattern of the driver's message, remedy, whether it may be temporary); the first match counts
 _REMEDIES = (
     (r"file is not a database|malformed", "point the URL at a metafleet database", False),
     (r"no such (table|column)|has no column", "run `metafleet db upgrade`", False),
@@ -39,8 +39,8 @@ def translated(url: URL) -> Iterator[None]:
     """Turn every SQLAlchemy error of the block into one line that names the database.
 
     Raises:
-        DatabaseUnavailableError: it may pass by itself: server away, locked, disk full ...
-        DatabaseError: it will not.
+        DatabaseUnavailableError: it may be temporary: server down, locked, disk full ...
+        DatabaseError: it is permanent.
     """
     try:
         yield
@@ -49,7 +49,7 @@ def translated(url: URL) -> Iterator[None]:
 
 
 def as_database_error(error: SQLAlchemyError, url: URL) -> DatabaseError:
-    """Make the line; a password is never in it."""
+    """Return the one-line error. It never contains a password."""
     reason = _reason(error)
     remedy, passes = "", isinstance(error, _TRANSIENT) or _lost_connection(error)
     for pattern, advice, may_pass in _REMEDIES:
@@ -73,7 +73,7 @@ def _lost_connection(error: SQLAlchemyError) -> bool:
 def _reason(error: SQLAlchemyError) -> str:
     original = getattr(error, "orig", None) or error
     lines = [line.strip() for line in str(original).splitlines() if line.strip()]
-    # libpq reports each address it tried on a line of its own; the last one is the verdict
+    # libpq reports each address that it tried on a separate line
     fatal = [line for line in lines if "FATAL:" in line or "failed:" in line]
     line = (fatal or lines or [type(original).__name__])[0]
     return re.sub(r"^.*?(?:FATAL|ERROR):\s+|^connection failed: ", "", line)

@@ -1,7 +1,7 @@
-"""An SQLite file that is held open: whether its path still names it, and what can be saved of it.
+"""Holds an SQLite file open, detects that it was deleted or replaced, and can restore it.
 
-A file that was deleted or replaced goes on working for who has it open. Whatever is written there
-is gone with the process.
+A file that was deleted or replaced keeps working for processes that have it open, but their writes
+to it are lost when they end.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ _UNKNOWN: Final = (-1, -1)
 
 
 class OpenFile:
-    """Holds a connection, so that no other file can get the inodes of this one. Thread-safe.
+    """Holds a connection, so that no other file can get this file's inodes. Thread-safe.
 
     Args:
-        reader: engine whose transactions read.
+        reader: engine with read-only transactions.
         path: the file.
 
     Raises:
@@ -35,7 +35,7 @@ class OpenFile:
         self._path = path
         self._held: Connection = reader.connect()
         try:
-            # the log and its index are opened by the first read
+            # the first read opens the log and its index
             self._held.execute(text("SELECT count(*) FROM sqlite_master"))
             self._held.rollback()
         except BaseException:
@@ -46,7 +46,7 @@ class OpenFile:
 
     @property
     def is_moved(self) -> bool:
-        """Whether the path, or that of the write-ahead log, names another file by now, or none."""
+        """Whether the path, or that of the write-ahead log, now names another file or none."""
         return any(
             now not in (before, _UNKNOWN)
             for now, before in zip(_inodes(self._path), self._inodes, strict=True)
@@ -54,9 +54,9 @@ class OpenFile:
         )
 
     def put_back(self) -> bool:
-        """Write a whole copy to the path if nothing is there; False when something is.
+        """Write a complete copy to the path. Return False if a file exists there.
 
-        Race prevented: two processes that miss their file; the second finds that of the first.
+        Race prevented: two processes restore the file; the second one finds that of the first.
 
         Raises:
             OSError, sqlite3.Error: it cannot be written.
@@ -65,13 +65,13 @@ class OpenFile:
         with FileLock(f"{self._path}.put-back.lock", timeout=60):
             if self._path.exists():
                 return False
-            for name in _BESIDE[1:]:  # a log of pages of the lost file
+            for name in _BESIDE[1:]:  # this log has pages of the lost file
                 Path(f"{self._path}{name}").unlink(missing_ok=True)
             handle, copy = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
             os.close(handle)
             try:
                 self._copy_to(copy)
-                with contextlib.suppress(OSError):  # a file system that knows no modes
+                with contextlib.suppress(OSError):  # a file system without modes
                     os.chmod(copy, self._mode)
                 return _move_new(copy, self._path)
             finally:
@@ -81,20 +81,20 @@ class OpenFile:
         driver: Any = self._held.connection.driver_connection
         with contextlib.closing(sqlite3.connect(path)) as copy:
             driver.backup(copy)
-            copy.execute("PRAGMA journal_mode = DELETE")  # all of it in the one file
+            copy.execute("PRAGMA journal_mode = DELETE")  # so that everything is in one file
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._held.close()
 
 
 def _move_new(source: str, path: Path) -> bool:
-    """Give a file its name unless that is another's; False when it is."""
+    """Move a file to ``path``. Return False if a file exists there."""
     try:
-        os.link(source, path)  # unlike a rename this replaces nothing
+        os.link(source, path)  # unlike a rename, this never replaces a file
     except FileExistsError:
         return False
-    except OSError:  # exFAT and some network file systems know no links
+    except OSError:  # exFAT and some network file systems have no links
         if path.exists():
             return False
         os.rename(source, path)
@@ -104,7 +104,7 @@ def _move_new(source: str, path: Path) -> bool:
 def _mode(path: Path) -> int:
     try:
         return stat.S_IMODE(path.stat().st_mode)
-    except OSError:  # lost already
+    except OSError:  # already lost
         return 0o600
 
 
@@ -117,6 +117,6 @@ def _inode(path: str) -> _Inode:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError:  # it cannot be looked at now, which says nothing of the file
+    except OSError:  # the file cannot be accessed now, which does not mean that it moved
         return _UNKNOWN
     return (found.st_dev, found.st_ino)

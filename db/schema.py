@@ -1,4 +1,4 @@
-"""The tables' revision: what it is, and how to bring it up to date."""
+"""Reads the revision of the tables and upgrades them."""
 
 import os.path
 from contextlib import suppress
@@ -18,21 +18,21 @@ from metafleet.errors import DatabaseError
 REVISIONS = tuple(
     sorted(module.name[1:5] for module in iter_modules(versions.__path__) if module.name[0] == "r")
 )
-"""Every revision this code knows, oldest first; the last is the one it needs."""
+"""All revisions known to this code, oldest first. It needs the last one."""
 
-_ADVISORY_LOCK = 0x6D657461  # "meta": any number nobody else on the server takes
+_ADVISORY_LOCK = 0x6D657461  # "meta": an arbitrary number that no other program is likely to use
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaStatus:
-    """How the database's tables compare with what this code needs.
+    """How the database's tables compare with the ones that this code needs.
 
     Attributes:
-        revision: the database's revision; None when it has none of our tables.
-        head: the revision this code needs.
-        is_current: both are the same.
+        revision: the database's revision; None if it has none of our tables.
+        head: the revision that this code needs.
+        is_current: both revisions are equal.
         is_newer: the database was upgraded by a newer version of the code.
-        has_tables: the database holds tables, ours or others'.
+        has_tables: the database has tables, ours or others.
     """
 
     revision: str | None
@@ -43,13 +43,13 @@ class SchemaStatus:
 
 
 def status(url: str) -> SchemaStatus:
-    """Read the revision of a database, changing nothing.
+    """Return the revision of a database without changing it.
 
     Raises:
         DatabaseError: the database cannot be reached or read.
     """
     parsed = parse_url(url)
-    # os.path, because Path.exists raises where a folder may not be entered
+    # os.path, because Path.exists raises if a folder may not be entered
     if is_sqlite(parsed) and not os.path.exists(sqlite_path(parsed)):
         return _status_of(None, has_tables=False)
     engine = make_engine(parsed)
@@ -61,9 +61,9 @@ def status(url: str) -> SchemaStatus:
 
 
 def upgrade(url: str) -> SchemaStatus:
-    """Bring the tables to the revision this code needs; a second process waits and does nothing.
+    """Upgrade the tables to this code's revision. A second process waits, then does nothing.
 
-    An SQLite file and its folder are made when they are missing.
+    A missing SQLite file and its folder are created.
 
     Raises:
         DatabaseError: the database cannot be reached, may not be changed, or is newer.
@@ -80,7 +80,7 @@ def upgrade(url: str) -> SchemaStatus:
 
 
 def read_status(connection: Connection) -> SchemaStatus:
-    """Read the revision over an open connection."""
+    """Return the revision over an open connection."""
     tables = inspect(connection).get_table_names()
     if "alembic_version" not in tables:
         return _status_of(None, has_tables=bool(tables))
@@ -89,7 +89,7 @@ def read_status(connection: Connection) -> SchemaStatus:
 
 
 def refuse_newer(found: SchemaStatus, url: URL) -> None:
-    """Raise DatabaseError when the tables are from a later version of this code."""
+    """Raise DatabaseError if the tables come from a later version of this code."""
     if found.is_newer:
         raise DatabaseError(
             f"database {shown(url)} is at revision {found.revision!r}, newer than this version's "
@@ -107,7 +107,7 @@ def alembic_config(connection: Connection | None = None) -> Config:
 
 
 def _upgrade_locked(connection: Connection, url: URL) -> SchemaStatus:
-    # SQLite is locked by BEGIN IMMEDIATE already; both databases roll a failed migration back
+    # BEGIN IMMEDIATE already locks SQLite; both databases roll back a failed migration
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
     found = read_status(connection)
@@ -132,10 +132,10 @@ def _refuse_broken_references(connection: Connection, url: URL) -> None:
 def _make_folder(url: URL) -> None:
     folder = sqlite_path(url).parent
     try:
-        with private_files():  # its log's files get the mode of the first
+        with private_files():  # the files of the log get the mode of the database
             folder.mkdir(parents=True, exist_ok=True)
             if not sqlite_path(url).exists():
-                with suppress(OSError):  # SQLite says why it cannot
+                with suppress(OSError):  # if it fails, SQLite reports the reason
                     sqlite_path(url).touch()
     except OSError as error:
         raise DatabaseError(

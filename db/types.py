@@ -1,4 +1,4 @@
-"""Column types that keep a value the same on SQLite and PostgreSQL."""
+"""Column types that store values identically on SQLite and PostgreSQL."""
 
 import math
 from datetime import UTC, datetime
@@ -9,13 +9,13 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An instant, stored as UTC; SQLite drops the zone, so it is put back on reading."""
+    """A time in UTC. SQLite drops the time zone, so reading adds it again."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Turn an instant of any zone into UTC."""
+        """Convert a time of any zone to UTC."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -23,14 +23,14 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the instant back in UTC."""
+        """Return the time in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Real(TypeDecorator[float]):
-    """A float64 that may be NaN: SQLite turns NaN into NULL, so NULL stands for it everywhere."""
+    """A float64 that may be NaN. SQLite turns NaN into NULL, so NULL stands for NaN everywhere."""
 
     impl = Double
     cache_ok = True
@@ -45,25 +45,25 @@ class Real(TypeDecorator[float]):
 
 
 class Seed(TypeDecorator[int]):
-    """An integer in [0, 2**64), kept as decimal text: both databases stop at 2**63."""
+    """An integer in [0, 2**64), stored as decimal text: both databases stop at 2**63."""
 
     impl = String(20)
     cache_ok = True
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:
-        """Write the decimal digits."""
+        """Return the decimal digits."""
         return None if value is None else str(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> int | None:
-        """Read the decimal digits."""
+        """Parse the decimal digits."""
         return None if value is None else int(value)
 
 
 class Line(TypeDecorator[str]):
-    """Text a worker or a machine chose: cut to its length, without the NUL PostgreSQL refuses.
+    """Text from a worker or a machine, cut to its length, without NULs (PostgreSQL refuses them).
 
-    For descriptions only. Cutting a row's key could make two rows one, so what comes from a
-    person is checked before it gets here.
+    For descriptions only. Cutting a key could merge two rows, so text from a person is checked
+    before it gets here.
     """
 
     impl = String
@@ -74,14 +74,14 @@ class Line(TypeDecorator[str]):
         self.length = length
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """Drop NULs and what is too long."""
+        """Drop NULs and cut the text to its length."""
         if value is None:
             return None
         return str(value).replace("\0", "")[: self.length]
 
 
 class LongText(TypeDecorator[str]):
-    """Text of any length without the NUL PostgreSQL refuses."""
+    """Text of any length without NULs, which PostgreSQL refuses."""
 
     impl = Text
     cache_ok = True
@@ -92,15 +92,15 @@ class LongText(TypeDecorator[str]):
 
 
 class Indices(TypeDecorator[tuple[int, ...]]):
-    """A tuple of small integers, kept as a JSON list."""
+    """A tuple of small integers, stored as a JSON list."""
 
     impl = JSON
     cache_ok = True
 
     def process_bind_param(self, value: Any | None, dialect: Dialect) -> list[int] | None:
-        """Make a list of it."""
+        """Convert it to a list."""
         return None if value is None else list(value)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> tuple[int, ...] | None:
-        """Make a tuple of it."""
+        """Convert it to a tuple."""
         return None if value is None else tuple(value)

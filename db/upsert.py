@@ -18,15 +18,15 @@ def upsert(
     overwrite: bool = True,
     keep: Collection[str] = (),
 ) -> None:
-    """Insert ``rows``; where the key is there already, replace the other columns.
+    """Insert ``rows``. If a key exists already, replace its other columns.
 
     Args:
         session: the caller's transaction; nothing is committed.
-        table: where.
-        rows: one dict of all columns for each row; a key may come twice, the last one wins.
+        table: the table.
+        rows: one dict of all columns for each row. If a key comes twice, the last row wins.
         keys: columns of the unique key; default: the primary key.
-        overwrite: False leaves rows that are there as they are.
-        keep: columns that a replacement leaves alone, such as ``created_at``.
+        overwrite: False keeps existing rows unchanged.
+        keep: columns that a replacement does not change, ``created_at`` for example.
     """
     if not rows:
         return
@@ -46,8 +46,8 @@ def upsert(
 
 
 def skip_ids_in_use(session: Connection, table: Table) -> None:
-    """Have the next generated id of ``table`` be a free one, after a row was given its own."""
-    if session.dialect.name == "postgresql":  # SQLite takes the largest plus one
+    """Make the next generated id of ``table`` a free one, after an insert with an explicit id."""
+    if session.dialect.name == "postgresql":  # SQLite uses the largest id plus one
         sequence = func.pg_get_serial_sequence(table.name, "id")
         session.execute(
             select(func.setval(sequence, select(func.max(table.c.id)).scalar_subquery()))

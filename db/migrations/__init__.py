@@ -1,1 +1,1 @@
-"""Alembic's migrations: one revision per change of the tables."""
+"""Alembic's migrations, with one revision for each change of the tables."""

@@ -1,4 +1,4 @@
-"""What Alembic runs to reach the database; the connection comes from ``db.schema``."""
+"""Alembic's environment script. The connection comes from ``db.schema``."""
 
 from alembic import context
 

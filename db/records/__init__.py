@@ -1,4 +1,4 @@
-"""What the database hands upwards and takes: frozen values, and the tables that keep them."""
+"""The database's records, which are frozen values, and their tables."""
 
 from metafleet.db.records.attempts import (
     ATTEMPT_COUNTS,

@@ -1,4 +1,4 @@
-"""What became of the attempts of shards: records and tables."""
+"""The outcomes of attempts of shards: records and tables."""
 
 import math
 from dataclasses import dataclass, field
@@ -22,15 +22,15 @@ class AttemptRecord:
 
     Attributes:
         stream, step, shard: as in ``JobRecord``.
-        epoch: the run's epoch under which it was sent, or found out.
+        epoch: the run's epoch in which it was sent, or in which its outcome was found.
         attempt: from 1; 0 when unknown.
-        outcome: what became of it.
-        reason: why, in a word that can be counted, such as "digest"; see
+        outcome: its outcome, see ``attempt_outcomes.AttemptOutcome``.
+        reason: the reason as a label for counters, "digest" for example; see
             ``attempt_outcomes.REASONS``.
         worker: "host:pid"; "" when unknown.
-        detail: why, for people.
+        detail: the reason as a readable text.
         queue_wait_s, compute_s: as in ``JobRecord``.
-        created_at: when it was found out, UTC; a replay keeps the first time.
+        created_at: when its outcome was found, UTC; a replay keeps the first time.
     """
 
     stream: Annotated[str, String(SPLIT_LENGTH)]
@@ -54,12 +54,12 @@ ATTEMPTS = table_of_run(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptCountRecord:
-    """How many attempts met with an outcome for a reason.
+    """How many attempts had an outcome for a reason.
 
     Attributes:
-        epoch, stream: under which epoch of the run, in which stream of steps.
-        outcome, reason: as in ``AttemptRecord``; of "sent": first, again or backup.
-        n: how many so far; a later record of the same key replaces this one.
+        epoch, stream: the epoch of the run and the stream of steps.
+        outcome, reason: as in ``AttemptRecord``. The reasons of "sent" are first, again and backup.
+        n: number of attempts so far; a later record with the same key replaces this one.
     """
 
     epoch: int
@@ -76,7 +76,7 @@ ATTEMPT_COUNTS = table_of_run(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptTotal:
-    """How many attempts of a run met with an outcome for a reason, over all epochs and streams."""
+    """How many attempts of a run had an outcome for a reason, over all epochs and streams."""
 
     outcome: str
     reason: str

@@ -23,7 +23,7 @@ _OWNER_LENGTH: Final = 255
 
 
 class RunStatus(StrEnum):
-    """Where a run is in its life."""
+    """The status of a run."""
 
     CREATED = "created"
     QUEUED = "queued"
@@ -35,7 +35,7 @@ class RunStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Return whether the run has ended; it may still be resumed."""
+        """Return whether the run has ended. It may still be resumed."""
         return self not in _OPEN
 
 
@@ -50,7 +50,7 @@ _STATUSES = ", ".join(f"'{status.value}'" for status in RunStatus)
 
 
 def utc_now() -> datetime:
-    """Return this instant in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
@@ -70,21 +70,21 @@ EXPERIMENTS = table_of("experiments", ExperimentRecord, UniqueConstraint("name")
 class NewRun:
     """A run to be added.
 
-    A field whose metadata have a ``heading`` is shown under it by `metafleet runs show`.
+    `metafleet runs show` shows a field under the ``heading`` in its metadata, if it has one.
 
     Attributes:
-        experiment: name of the experiment; made when it is new.
-        name: the run's name; several runs may share it.
+        experiment: name of the experiment, which is created if it is new.
+        name: the run's name; several runs may have the same name.
         seed: 0 <= seed < 2**64.
-        n_steps: outer steps in all.
+        n_steps: total number of outer steps.
         config: the whole configuration, as JSON.
-        code_version, package_versions: what computed it.
+        code_version, package_versions: versions of the code and the packages that compute it.
         data_digest: hash of the data and its splits.
         fingerprint: numerics fingerprint.
         host: machine of the orchestrator.
-        detached: leave it to a server: it begins its life in the queue.
-        priority: place in the queue; higher first.
-        owner: the process that is to execute it, "host:pid/..."; None when none does yet.
+        detached: a server is to execute it, so it starts in the queue.
+        priority: priority in the queue; higher first.
+        owner: the process that executes it, "host:pid/..."; None if there is none yet.
     """
 
     experiment: str
@@ -104,19 +104,19 @@ class NewRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord(NewRun):
-    """One run as it is in the database: what was asked for, and how far it is.
+    """A run in the database: its request and its progress.
 
     Attributes:
-        id, uid: number and short text that name the run; the text is unique over databases.
+        id, uid: number and short text that identify the run; the text is unique across databases.
         epoch: fencing epoch; only the orchestrator that holds it may write.
-        steps_done: outer steps committed.
+        steps_done: number of committed outer steps.
         started_at, finished_at: first start and last end, UTC; None before.
         checkpoint_sha256: digest of the newest checkpoint; None before the first.
         error: why the run failed or was interrupted; None otherwise.
-        deaths: how often its process died without a word since ``death_step``, the newest
-            checkpoint at the time of the last death.
-        calibration: what was measured at its first start, and what was chosen by it; None when
-            nothing was.
+        deaths: how often its process died without reporting an error since ``death_step``, the
+            step of the newest checkpoint at the last death.
+        calibration: the measurements at its first start, and the choices made from them; None if
+            nothing was measured.
     """
 
     id: int
@@ -155,8 +155,8 @@ class ServerRecord:
 
     Attributes:
         name: unique, "host:pid/..."; the ``owner`` of its runs.
-        max_runs: how many runs it executes at a time.
-        started_at, seen_at: its start and its last sign of life, by the database's clock.
+        max_runs: how many runs it executes at the same time.
+        started_at, seen_at: its start and its last heartbeat, by the database's clock.
     """
 
     name: Annotated[str, String(_OWNER_LENGTH)]
@@ -175,8 +175,8 @@ class TakenRun:
     """A run that a server took from the queue.
 
     Attributes:
-        run: as it is now: at a new epoch and owned by the server, or failed, if it was given up.
-        predecessor: the dead owner it was taken over from; None when it was queued.
+        run: its new state: owned by the server at a new epoch, or failed if it was given up.
+        predecessor: the dead owner that it was taken over from; None if it was queued.
     """
 
     run: RunRecord

@@ -27,12 +27,12 @@ class OuterStepRecord:
         episodes: episodes that went into the mean.
         workers_alive: workers seen in the last seconds.
         retries: attempts beyond the first, over all shards.
-        degraded: True when the step was committed without all its shards.
-        attempts: attempts sent; 0 when the step was computed without a fleet.
-        backups: of these, sent because another was slow.
-        dropped: of these, failed, lost, refused or rejected before the step was done.
-        missing_shards: shards it went on without.
-        missing_episodes: episodes of these shards.
+        degraded: whether the step was committed without all its shards.
+        attempts: attempts sent; 0 if the step was computed without a fleet.
+        backups: attempts sent because another attempt was slow.
+        dropped: attempts that failed, were lost, refused or rejected before the step was done.
+        missing_shards: shards that are not in the step's sum.
+        missing_episodes: number of episodes in these shards.
     """
 
     step: int
@@ -57,7 +57,7 @@ OUTER_STEPS = table_of_run("outer_steps", OuterStepRecord, key=("step",))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DegradedSteps:
-    """How many outer steps of a run went on without all their shards, and episodes of these."""
+    """How many outer steps of a run lack shards, and how many episodes these shards had."""
 
     steps: int
     missing_episodes: int
@@ -65,16 +65,17 @@ class DegradedSteps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """One shard of one step: the attempt that counted, or the last one that failed.
+    """One shard of one step: the attempt that counted, or the last failed one.
 
     Attributes:
-        stream: what the job was for, such as "meta_train" or "meta_val"; at most 32 characters.
+        stream: the stream of steps, "meta_train" or "meta_val" for example; at most 32
+            characters.
         step: outer step, from 1.
         shard: index in the step, from 0.
         attempt: from 1.
         outcome: "ok", or the kind of failure.
         queue_wait_s: seconds from dispatch to start; NaN when unknown.
-        compute_s: seconds of work; NaN when unknown.
+        compute_s: seconds of computing; NaN when unknown.
         payload_bytes: size of the result's blob.
     """
 
@@ -96,7 +97,7 @@ JOBS = table_of_run("jobs", JobRecord, key=("stream", "step", "shard"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerJobs:
-    """What one worker did for a run."""
+    """The jobs that one worker did for a run."""
 
     worker: str
     device: str
@@ -107,7 +108,7 @@ class WorkerJobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTotals:
-    """What all workers did for a run; ``retried`` jobs took more than one attempt."""
+    """The totals of all workers for a run. ``retried`` counts jobs with several attempts."""
 
     jobs: int
     retried: int
@@ -119,17 +120,17 @@ class JobTotals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRecord:
-    """Episodes of one split, judged at one step.
+    """An evaluation on episodes of one split at one step.
 
     Attributes:
-        step: outer step the judged state comes from.
+        step: outer step of the evaluated state.
         split: at most 32 characters.
         label: "trained", "initialisation", "nearest_prototype" ...; at most 255 characters.
-        episodes: how many, n.
+        episodes: number of episodes.
         loss_ci95, accuracy_ci95: half width of the 95 % interval.
         accuracy: in [0, 1]; None for regression.
-        batch_norm: batch-norm mode of the judged model.
-        is_best: True when this was the best validation until then.
+        batch_norm: batch-norm mode of the evaluated model.
+        is_best: whether this was the best validation so far.
         created_at: UTC; a replay keeps the first time.
     """
 
@@ -153,7 +154,7 @@ EVALUATIONS = table_of_run(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointRecord:
-    """A checkpoint on disk; ``created_at`` is UTC and a replay keeps the first time."""
+    """A checkpoint on disk. ``created_at`` is in UTC, and a replay keeps the first time."""
 
     step: int
     path: Annotated[str, LongText]

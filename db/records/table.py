@@ -1,4 +1,4 @@
-"""The table of a record: its fields are the columns, and their annotations the types."""
+"""Makes the table of a record: its fields are the columns, their annotations the types."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
@@ -21,7 +21,7 @@ from sqlalchemy.schema import SchemaItem
 from metafleet.db.types import Indices, Real, UtcDateTime
 
 METADATA: Final = MetaData(
-    naming_convention={  # constraints get the same names on every database
+    naming_convention={  # so that constraints have the same names on every database
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
         "ck": "ck_%(table_name)s_%(constraint_name)s",
@@ -46,18 +46,18 @@ def table_of(
     key: tuple[str, ...],
     without: tuple[str, ...] = (),
 ) -> Table:
-    """Make the table that keeps records of a type.
+    """Make the table that stores records of a type.
 
-    A field's type says its column's: ``_TYPES`` has those that need no more, the others are
-    ``Annotated`` with a type of SQLAlchemy's or of ``db.types``. A field that may be None makes a
-    column that may be NULL, and a field's default is its column's.
+    A field's type determines its column's type: ``_TYPES`` maps the simple ones, the others are
+    ``Annotated`` with a type from SQLAlchemy or ``db.types``. If a field may be None, its column
+    may be NULL. A field's default is its column's default.
 
     Args:
         name: the table's name.
         record: a frozen dataclass.
         others: further columns, constraints and indices.
         key: the fields of the primary key.
-        without: fields that are no columns of this table.
+        without: fields that are not columns of this table.
     """
     hints = get_type_hints(record, include_extras=True)
     columns = [

@@ -1,4 +1,4 @@
-"""Repositories: one noun each, over one session; the caller commits."""
+"""Repositories, one for each kind of record, over one session. The caller commits."""
 
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ RUN_ROWS: Final[tuple[type[RunRows[Any]], ...]] = (
     EvaluationRepository,
     CheckpointRepository,
 )
-"""All that a run has rows in, in the order in which they are written."""
+"""The repositories of a run's rows, in the order in which they are written."""
 
 __all__ = [
     "RUN_ROWS",

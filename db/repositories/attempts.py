@@ -1,4 +1,4 @@
-"""Attempts that did not count: how many and why, and samples of them."""
+"""Attempts: counts by outcome and reason, and samples of those that did not count."""
 
 from sqlalchemy import BigInteger, cast, func, select
 
@@ -19,7 +19,7 @@ class AttemptRepository(RunRows[AttemptRecord]):
     table, record, keeps = ATTEMPTS, AttemptRecord, ("created_at",)
 
     def list(self, run_id: int, *, limit: int | None = None) -> tuple[AttemptRecord, ...]:
-        """Return the newest ``limit`` attempts, or all, in the order in which they were noticed."""
+        """Return the newest ``limit`` attempts, or all, in the order in which they were found."""
         columns = self.table.c
         order = (columns.created_at.desc(), columns.step.desc(), columns.shard.desc())
         newest = self._select(run_id).order_by(*order).limit(limit)
@@ -32,7 +32,7 @@ class AttemptCountRepository(RunRows[AttemptCountRecord]):
     table, record = ATTEMPT_COUNTS, AttemptCountRecord
 
     def totals(self, run_id: int) -> tuple[AttemptTotal, ...]:
-        """Sum up over epochs and streams, in the order of outcome and reason."""
+        """Return the counts summed over epochs and streams, ordered by outcome and reason."""
         outcome, reason = self.table.c.outcome, self.table.c.reason
         query = (
             # PostgreSQL sums bigint to numeric, which would come back as Decimal

@@ -1,4 +1,4 @@
-"""Checkpoints: which files a run can go on from."""
+"""Checkpoints: the files from which a run can continue."""
 
 from metafleet.db.records import CHECKPOINTS, CheckpointRecord
 from metafleet.db.repositories.run_rows import RunRows

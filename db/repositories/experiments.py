@@ -17,7 +17,7 @@ class ExperimentRepository:
         self._session = session
 
     def get_or_add(self, name: str) -> ExperimentRecord:
-        """Return the experiment of this name, made when it is new.
+        """Return the experiment of this name; create it if it is new.
 
         Raises:
             ConfigError: the name is empty or too long.
@@ -38,7 +38,7 @@ class ExperimentRepository:
 
 
 def check_name(name: str, what: str) -> None:
-    """Refuse a name the database cannot keep: it would be cut, and then stand for another."""
+    """Refuse a name that the database would have to cut, and so could confuse with another."""
     if not name.strip() or len(name) > NAME_LENGTH or "\0" in name:
         raise ConfigError(
             f"{what} name {name[:40]!r} has {len(name)} characters; "

@@ -1,4 +1,4 @@
-"""Jobs: who computed what, and what it cost."""
+"""Jobs: the worker and the cost of each shard."""
 
 from sqlalchemy import BigInteger, ColumnElement, case, cast, func, select
 
@@ -27,7 +27,7 @@ class JobRepository(RunRows[JobRecord]):
         return self._read(query)
 
     def count_by_worker(self, run_id: int) -> tuple[WorkerJobs, ...]:
-        """Return what each worker did with outcome "ok", by worker and device."""
+        """Return the totals of jobs with outcome "ok", by worker and device."""
         worker, device = JOBS.c.worker, JOBS.c.device
         query = (
             select(
@@ -44,7 +44,7 @@ class JobRepository(RunRows[JobRecord]):
         return read(self._session, WorkerJobs, query)
 
     def totals(self, run_id: int) -> JobTotals:
-        """Return the sums over all jobs of a run; zeros when it has none."""
+        """Return the totals over all jobs of a run; zeros if it has none."""
         query = select(
             func.count().label("jobs"),
             _count(JOBS.c.attempt > 1).label("retried"),

@@ -15,13 +15,13 @@ class OuterStepRepository(RunRows[OuterStepRecord]):
     def list(
         self, run_id: int, *, after_step: int = 0, limit: int | None = None
     ) -> tuple[OuterStepRecord, ...]:
-        """Return steps in order, those after ``after_step``."""
+        """Return the steps after ``after_step``, in order."""
         step = self.table.c.step
         query = self._select(run_id).where(step > after_step).order_by(step).limit(limit)
         return self._read(query)
 
     def count_degraded(self, run_id: int) -> DegradedSteps:
-        """Sum up the steps that went on without all their shards; zeros when none did."""
+        """Count the steps that lack shards, and their missing episodes; zeros if there are none."""
         columns = self.table.c
         query = select(
             func.count().label("steps"),

@@ -1,4 +1,4 @@
-"""The queue of runs: who takes the next one, and what becomes of a run whose process died."""
+"""The queue of runs: assigns them to servers and handles the death of their processes."""
 
 from collections.abc import Collection
 from datetime import timedelta
@@ -20,14 +20,14 @@ from metafleet.db.repositories.runs import RunRepository
 from metafleet.db.repositories.servers import ALIVE_WITHIN_S
 
 MAX_DEATHS: Final = 5
-"""How often a run is tried again after its process died without a word and without progress."""
+"""How often a run is retried after its process died without an error and without progress."""
 
 
 class RunQueue:
     """Detached runs, by priority and then by age. The caller owns the transaction.
 
-    The database alone decides who executes a detached run: the ``owner`` in its row, as long as
-    that server gives signs of life, under the ``epoch`` that it was given.
+    Only the database decides which server executes a detached run: the ``owner`` in its row, under
+    the ``epoch`` in its row, as long as that server sends heartbeats.
     """
 
     def __init__(self, session: Connection) -> None:
@@ -39,21 +39,22 @@ class RunQueue:
         return int(self._session.scalar(query) or 0)
 
     def is_waiting(self, *, may_take_over: bool) -> bool:
-        """Claim that there is a run to be taken. Reads only, so that waiting locks nobody out."""
+        """Return whether a run can be taken. This only reads, so waiting servers lock nothing."""
         query = select(RUNS.c.id).where(self._takeable(may_take_over)).limit(1)
         return self._session.scalar(query) is not None
 
     def take(self, server: str, *, may_take_over: bool) -> TakenRun | None:
-        """Give the next run to ``server`` under a new epoch; None when there is none.
+        """Assign the next run to ``server`` under a new epoch; None if there is none.
 
-        Races prevented: two servers that take the same run (the row is locked, and one that is
-        locked is skipped); and an owner that is alive after all (the epoch, raised in the same
-        transaction, fences its rows out from here on).
+        Races prevented: two servers take the same run (the row is locked, and locked rows are
+        skipped); the former owner is alive after all (the same transaction raises the epoch, which
+        fences out its further writes).
 
         Args:
-            server: name of a server that gives signs of life.
-            may_take_over: take runs of dead servers too. One that could itself not reach the
-                database for a while must not: the others could not either, and only seem dead.
+            server: name of a server that sends heartbeats.
+            may_take_over: also take runs of dead servers. A server that could not reach the
+                database for a while must not: others may have had the same problem and only seem
+                dead.
         """
         query = (
             select(RUNS.c.id)
@@ -84,23 +85,23 @@ class RunQueue:
         return TakenRun(run=self._get(run_id), predecessor=predecessor)
 
     def give_back(self, run_id: int, *, owner: str, error: str | None = None) -> bool:
-        """Put a run back into the queue; False when ``owner`` does not have it any more."""
+        """Put a run back into the queue. Return False if ``owner`` no longer has it."""
         return self._update(
             self._held(run_id, owner), status=RunStatus.QUEUED, owner=None, error=error
         )
 
     def give_all_back(self, *, owner: str) -> None:
-        """Put all that ``owner`` still has back into the queue."""
+        """Put all runs that ``owner`` still has back into the queue."""
         self.give_others_back(owner=owner, at_work=())
 
     def give_others_back(self, *, owner: str, at_work: Collection[int]) -> None:
-        """Put back what ``owner`` has without executing it: the answer to its taking was lost."""
+        """Requeue runs that ``owner`` has but does not execute: the answer to ``take`` was lost."""
         is_its = and_(RUNS.c.owner == owner, RUNS.c.status == RunStatus.RUNNING)
         is_idle = RUNS.c.id.not_in(at_work)
         self._update(and_(is_its, is_idle), status=RunStatus.QUEUED, owner=None)
 
     def fail(self, run_id: int, *, owner: str, error: str) -> bool:
-        """Mark a run as failed; False when ``owner`` does not have it any more."""
+        """Mark a run as failed. Return False if ``owner`` no longer has it."""
         return self._update(
             self._held(run_id, owner),
             status=RunStatus.FAILED,
@@ -110,9 +111,9 @@ class RunQueue:
         )
 
     def note_death(self, run_id: int, *, owner: str, reason: str) -> RunRecord:
-        """Queue a run again whose process died without a word, or fail it after too many times.
+        """Requeue a run whose process died without an error, or fail it after too many deaths.
 
-        A run that ``owner`` does not have any more stays as it is: its process said what happened.
+        If ``owner`` no longer has the run, nothing changes: its process recorded what happened.
         """
         query = select(RUNS.c.id).where(self._held(run_id, owner)).with_for_update()
         if self._session.scalar(query) is not None and self._count_death(self._get(run_id), reason):
@@ -120,10 +121,10 @@ class RunQueue:
         return self._get(run_id)
 
     def _count_death(self, run: RunRecord, reason: str) -> bool:
-        """Count a death; False when it was one too many and the run has failed.
+        """Count a death. Return False if it was one too many, so that the run has failed.
 
-        Checkpoints since the last death begin the count anew: a long run may lose many hosts, and
-        only one that never gets further is poison.
+        Checkpoints since the last death reset the count: a long run may lose many hosts, and only a
+        run without any progress is considered broken.
         """
         reached = self._session.scalar(
             select(func.max(CHECKPOINTS.c.step)).where(CHECKPOINTS.c.run_id == run.id)
@@ -137,7 +138,7 @@ class RunQueue:
             run.id,
             RunStatus.FAILED,
             error=f"its process died {deaths} times without getting further than step {step}, "
-            f"the last time: {reason}; mend the cause, then `metafleet runs resume {run.id}`",
+            f"the last time: {reason}; fix the cause, then `metafleet runs resume {run.id}`",
         )
         return False
 

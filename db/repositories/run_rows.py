@@ -1,4 +1,4 @@
-"""What the repositories of a run's rows have in common."""
+"""The common base of the repositories of a run's rows."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Generic, TypeVar
@@ -16,8 +16,8 @@ class RunRows(Generic[R]):
     """Rows of runs. The caller owns the transaction.
 
     Attributes:
-        table, record: where the rows are, and what they are read as.
-        keeps: columns that a row leaves as they are when it replaces another.
+        table, record: the table of the rows and their record type.
+        keeps: columns that do not change when a row replaces another.
     """
 
     table: ClassVar[Table]
@@ -35,19 +35,19 @@ class RunRows(Generic[R]):
         overwrite: bool = True,
         keep: tuple[str, ...] = (),
     ) -> None:
-        """Write rows; where the key is there already, replace the other columns.
+        """Write rows. If a key exists already, replace its other columns.
 
         Args:
-            run_id: of which run.
+            run_id: the run's id.
             records: the rows.
-            overwrite: False leaves rows that are there as they are.
-            keep: columns that a replacement leaves alone, besides ``keeps``.
+            overwrite: False keeps existing rows unchanged.
+            keep: columns that a replacement does not change, in addition to ``keeps``.
         """
         rows = [{**to_row(record), "run_id": run_id} for record in records]
         upsert(self._session, self.table, rows, overwrite=overwrite, keep=(*self.keeps, *keep))
 
     def stream(self, run_id: int) -> Iterator[R]:
-        """Hand out all rows of a run, in memory a thousand at a time."""
+        """Yield all rows of a run, with at most a thousand in memory at a time."""
         query = self._select(run_id).execution_options(yield_per=_AT_ONCE)
         for row in self._session.execute(query):
             yield to_record(self.record, row)

@@ -1,4 +1,4 @@
-"""Runs: what was asked, where it stands, and who may write it."""
+"""Runs: their requests, their progress, and which process may write to them."""
 
 import secrets
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from metafleet.seeds import MAX_SEED
 
 LATEST = "latest"
 MAX_ID = 2**31 - 1
-# no vowels and no look-alikes: no words, nothing to misread; a letter first, so it is no number
+# no vowels, to form no words; no look-alikes; a letter first, so that it is not a number
 _FIRST = "bcdfghjkmnpqrstvwxz"
 _REST = _FIRST + "23456789"
 _UID_LENGTH = 8
@@ -29,11 +29,11 @@ class RunRepository:
         self._session = session
 
     def add(self, new: NewRun) -> RunRecord:
-        """Add a run in status ``created`` or ``queued``, and its experiment when that is new.
+        """Add a run in status ``created`` or ``queued``, and its experiment if that is new.
 
         Raises:
-            ConfigError: a name or the seed is not one the database can keep, or the name would
-                stand for another run.
+            ConfigError: the database cannot store a name or the seed, or the name already refers to
+                another run.
         """
         check_name(new.name, "run")
         refuse_reserved(new.name)
@@ -57,16 +57,16 @@ class RunRepository:
                 return self.get(uid)
 
     def put_back(self, run: RunRecord, *, may_renumber: bool = False) -> int:
-        """Write a run that the database has lost, or knows as it was earlier; return its id.
+        """Restore a run that the database lost or has in an earlier state. Return its id.
 
-        What the database knows of a later epoch, or of more steps, stays as it is.
+        A row with a later epoch, or with more steps, stays as it is.
 
         Args:
-            run: as it was last known.
-            may_renumber: give it another id where its own is another run's here.
+            run: the run's last known state.
+            may_renumber: give the run a new id if another run has its id in this database.
 
         Raises:
-            DatabaseError: its id is another run's here.
+            DatabaseError: another run has its id in this database.
         """
         found = self._find_by(RUNS.c.uid == run.uid)
         if found is not None:
@@ -91,7 +91,7 @@ class RunRepository:
         """Return a run by id, uid, name (the newest of that name) or "latest".
 
         Raises:
-            RunNotFoundError: there is none; the message says what there is.
+            RunNotFoundError: there is none; the message names the newest run.
         """
         found = self.find(ref)
         if found is None:
@@ -99,7 +99,7 @@ class RunRepository:
         return found
 
     def find(self, ref: int | str) -> RunRecord | None:
-        """Return a run as ``get`` does, or None."""
+        """Return a run like ``get``, or None."""
         if ref == LATEST:
             return self._find_by(None)
         number = _as_id(ref)
@@ -118,9 +118,9 @@ class RunRepository:
         """Return runs, newest first.
 
         Args:
-            limit: at most so many; None for all.
+            limit: maximum number of runs; None for all.
             status: only runs in this status.
-            experiment: only runs of the experiment of this name.
+            experiment: only runs of the experiment with this name.
         """
         query = _select_runs().order_by(RUNS.c.id.desc()).limit(limit)
         if status is not None:
@@ -130,20 +130,20 @@ class RunRepository:
         return read(self._session, RunRecord, query)
 
     def list_attached(self) -> tuple[RunRecord, ...]:
-        """Return the runs that processes created or execute for themselves."""
+        """Return the open runs that a process created or executes itself, without a server."""
         open_ = (RunStatus.CREATED, RunStatus.RUNNING)
         attached = (RUNS.c.status.in_(open_), ~RUNS.c.detached, RUNS.c.owner.is_not(None))
         return read(self._session, RunRecord, _select_runs().where(*attached))
 
     def mark_status(self, run_id: int, status: RunStatus, *, error: str | None = None) -> None:
-        """Set the status, the error that goes with it, and the times of start and end.
+        """Set the status, its error, and the times of start and end.
 
-        A run that ends or goes back to the queue has no owner; from the queue on it is detached.
+        A run that ends or returns to the queue has no owner. A run in the queue is detached.
 
         Args:
-            run_id: which run.
-            status: what it is now.
-            error: why; without it an earlier error is cleared.
+            run_id: the run's id.
+            status: the new status.
+            error: the reason; None clears an earlier error.
 
         Raises:
             RunNotFoundError: no such run.
@@ -166,18 +166,18 @@ class RunRepository:
         steps_done: int | None = None,
         checkpoint_sha256: str | None = None,
     ) -> None:
-        """Set how far the run is; what is None stays as it is. Raises as ``mark_status`` does."""
+        """Set the run's progress; None keeps a value. Raises the errors of ``mark_status``."""
         given = {"steps_done": steps_done, "checkpoint_sha256": checkpoint_sha256}
         values = {name: value for name, value in given.items() if value is not None}
         if values:
             self._update(run_id, values)
 
     def set_provenance(self, run_id: int, *, host: str, fingerprint: dict[str, str]) -> None:
-        """Write down where the run goes on and with which arithmetic."""
+        """Record the host and the numerics fingerprint with which the run continues."""
         self._update(run_id, {"host": host, "fingerprint": fingerprint})
 
     def keep_calibration(self, run_id: int, calibration: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Write down what was measured for the run, once; returns what stands there now.
+        """Store the run's calibration unless it has one; return the stored one.
 
         Raises:
             RunNotFoundError: no such run.
@@ -187,7 +187,7 @@ class RunRepository:
         return self.get(run_id).calibration or calibration
 
     def next_epoch(self, run_id: int) -> int:
-        """Take the run over: raise its epoch by one and return it; no two callers get the same.
+        """Take over the run: raise its epoch by one and return it. Each caller gets another epoch.
 
         Raises:
             RunNotFoundError: no such run.
@@ -200,16 +200,17 @@ class RunRepository:
     def claim(
         self, run_id: int, *, seen_epoch: int, beyond: int = 0, attach_to: str | None = None
     ) -> int:
-        """Take the run over unless somebody else did since its epoch was ``seen_epoch``.
+        """Take over the run, unless another process did since its epoch was ``seen_epoch``.
 
         Args:
-            run_id: which run.
-            seen_epoch: its epoch as the caller knows it.
-            beyond: the new epoch is greater than this, too.
-            attach_to: name of the process that executes it from now on, out of servers' reach.
+            run_id: the run's id.
+            seen_epoch: the epoch that the caller last saw.
+            beyond: the new epoch is greater than this too.
+            attach_to: name of the process that executes the run from now on, so that servers do not
+                take it.
 
         Raises:
-            FencedError: somebody did.
+            FencedError: another process took it over.
             RunNotFoundError: no such run.
         """
         epoch = self._raise_epoch(
@@ -223,13 +224,13 @@ class RunRepository:
         return epoch
 
     def cancel(self, run_id: int) -> RunRecord:
-        """Stop a run: queued at once; running when its orchestrator finds itself fenced out.
+        """Cancel a run: at once if it is queued, otherwise when its orchestrator is fenced out.
 
-        The status and a new epoch come in one statement, so that no row of the orchestrator's,
-        a late "finished" above all, can be written after it.
+        The status and the new epoch change in one transaction, so that the orchestrator cannot
+        write any row after it, especially not a late "finished".
 
         Returns:
-            the run as it was; calling this again changes nothing.
+            The run before this call. Cancelling it again changes nothing.
 
         Raises:
             ConfigError: the run has ended already.
@@ -250,18 +251,18 @@ class RunRepository:
         return run
 
     def is_held(self, run_id: int, *, owner: str, epoch: int) -> bool:
-        """Return whether ``owner`` executes the run, at ``epoch``."""
+        """Return whether ``owner`` executes the run at ``epoch``."""
         query = select(RUNS.c.id).where(
             RUNS.c.id == run_id, RUNS.c.owner == owner, RUNS.c.epoch == epoch
         )
         return self._session.scalar(query) is not None
 
     def hold(self, run_id: int, *, epoch: int, uid: str | None = None) -> None:
-        """Make sure that the run is at ``epoch``, and stays so until the transaction ends.
+        """Check that the run is at ``epoch``, and lock it until the transaction ends.
 
         Raises:
             FencedError: it is at another epoch.
-            RunNotFoundError: no such run, or it has another ``uid``.
+            RunNotFoundError: no such run, or it has another uid than ``uid``.
         """
         query = select(RUNS.c.epoch, RUNS.c.uid).where(RUNS.c.id == run_id)
         found = self._session.execute(query.with_for_update()).one_or_none()
@@ -314,10 +315,10 @@ class RunRepository:
 
 
 def refuse_reserved(name: str) -> None:
-    """Refuse a name by which its run could not be referred to.
+    """Refuse a run name that is reserved.
 
     Raises:
-        ConfigError: it stands for the newest run.
+        ConfigError: the name stands for the newest run.
     """
     if name == LATEST:
         raise ConfigError(f"run name {name!r} stands for the newest run; choose another name")
@@ -331,7 +332,7 @@ def _as_id(ref: int | str) -> int | None:
 
 
 def _row_of(run: NewRun) -> Row:
-    """Return a run's columns, without those that name it."""
+    """Return a run's columns without those that identify it."""
     names = ("id", "uid", "experiment", "experiment_id")
     return {name: value for name, value in to_row(run).items() if name not in names}
 

@@ -1,4 +1,4 @@
-"""Servers: which processes take runs from the queue, and which of them are alive."""
+"""Servers: the processes that take runs from the queue, and which of them are alive."""
 
 from datetime import timedelta
 from typing import Final
@@ -12,7 +12,7 @@ from metafleet.db.upsert import upsert
 
 BEAT_EVERY_S: Final = 2.0
 ALIVE_WITHIN_S: Final = 6.0
-"""A server that was not heard of for so long is dead, and its runs are anybody's."""
+"""A server without a heartbeat for this long is dead, and other servers may take its runs."""
 
 _FORGET_AFTER = timedelta(hours=1)
 
@@ -24,7 +24,7 @@ class ServerRepository:
         self._session = session
 
     def beat(self, name: str, *, host: str, pid: int, max_runs: int) -> None:
-        """Give a sign of life, the first one too; and forget those long dead."""
+        """Record a heartbeat, adding the server if it is new, and remove long-dead servers."""
         now = database_now(self._session)
         row = {"name": name, "host": host, "pid": pid, "max_runs": max_runs}
         upsert(
@@ -36,11 +36,11 @@ class ServerRepository:
         self._session.execute(delete(SERVERS).where(SERVERS.c.seen_at < now - _FORGET_AFTER))
 
     def remove(self, name: str) -> None:
-        """Forget the server, so that others take its runs at once."""
+        """Remove the server, so that others take its runs at once."""
         self._session.execute(delete(SERVERS).where(SERVERS.c.name == name))
 
     def list_alive(self) -> tuple[ServerRecord, ...]:
-        """Return the servers heard of within the last seconds, oldest first."""
+        """Return the servers that are alive, oldest first."""
         since = database_now(self._session) - timedelta(seconds=ALIVE_WITHIN_S)
         alive = select_fields(SERVERS, ServerRecord).where(SERVERS.c.seen_at >= since)
         return read(self._session, ServerRecord, alive.order_by(SERVERS.c.started_at))

@@ -1,7 +1,7 @@
-"""Make the first tables: experiments, runs, outer steps, jobs, evaluations, checkpoints.
+"""Create the first tables: experiments, runs, outer steps, jobs, evaluations, checkpoints.
 
-Types are spelled out here and not taken from the models: a revision must keep its meaning when
-the models move on.
+Types are written out here instead of imported from the records: a revision must keep its meaning
+when the records change.
 """
 
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ STATUSES = "'created', 'running', 'finished', 'failed', 'interrupted', 'cancelle
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     _make_experiments()
     _make_runs()
     _make_outer_steps()
@@ -26,7 +26,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables and all they hold."""
+    """Drop the tables with all their rows."""
     for table in ("checkpoints", "evaluations", "jobs", "outer_steps", "runs", "experiments"):
         op.drop_table(table)
 

@@ -1,4 +1,4 @@
-"""Runs may wait in a queue, with a priority, for servers that are known by their signs of life."""
+"""Add a queue of runs with priorities, and the servers that execute them."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,7 +15,7 @@ _ADDED = ("priority", "detached", "owner", "deaths", "death_step")
 
 
 def upgrade() -> None:
-    """Add the columns and the table, and let a run be queued."""
+    """Add the columns and the table, and allow the status "queued"."""
     with op.batch_alter_table("runs") as runs:
         runs.drop_constraint(op.f(_CHECK), type_="check")
         runs.create_check_constraint(op.f(_CHECK), f"status IN ({STATUSES})")
@@ -39,7 +39,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take them away; queued runs become interrupted ones, which can be resumed."""
+    """Remove them. Queued runs become interrupted, so that they can be resumed."""
     op.drop_table("servers")
     op.execute("UPDATE runs SET status = 'interrupted' WHERE status = 'queued'")
     with op.batch_alter_table("runs") as runs:

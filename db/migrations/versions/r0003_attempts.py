@@ -1,4 +1,4 @@
-"""What the engine sent, and what of it did not count: counters, and samples of the attempts."""
+"""Add counters of attempts, and samples of the attempts that did not count."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _COUNTS = ("attempts", "backups", "dropped", "missing_episodes")
 
 
 def upgrade() -> None:
-    """Add the tables, and to each outer step what it took and what it went on without."""
+    """Add the tables, and columns for each outer step's attempts and missing shards."""
     with op.batch_alter_table("outer_steps") as steps:
         for name in _COUNTS:
             steps.add_column(sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
@@ -41,7 +41,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget it all."""
+    """Drop the tables and columns."""
     op.drop_table("attempt_counts")
     op.drop_table("attempts")
     with op.batch_alter_table("outer_steps") as steps:

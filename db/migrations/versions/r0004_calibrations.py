@@ -1,4 +1,4 @@
-"""A run keeps what was measured at its first start, and what was chosen by it."""
+"""Add a run's calibration: the measurements at its first start, and the choices made from them."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,12 +10,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column; runs from before were measured nothing for."""
+    """Add the column. Earlier runs have no calibration."""
     with op.batch_alter_table("runs") as runs:
         runs.add_column(sa.Column("calibration", sa.JSON(), nullable=True))
 
 
 def downgrade() -> None:
-    """Take it away."""
+    """Drop the column."""
     with op.batch_alter_table("runs") as runs:
         runs.drop_column("calibration")

@@ -1,4 +1,4 @@
-"""A judgement's label has room for all that its episodes have otherwise than the run's own."""
+"""Lengthen the label of an evaluation, to name all differences of its episodes from the run's."""
 
 import hashlib
 
@@ -14,7 +14,7 @@ _SHORT, _LONG = sa.String(64), sa.String(255)
 
 
 def upgrade() -> None:
-    """Make room."""
+    """Lengthen the column."""
     with op.batch_alter_table("evaluations") as evaluations:
         evaluations.alter_column(
             "label", existing_type=_SHORT, type_=_LONG, existing_nullable=False
@@ -22,7 +22,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take it away; of a label that is too long the start stays, with a hash of the whole."""
+    """Shorten the column. A label that is too long is cut and gets a hash of the whole."""
     connection = op.get_bind()
     table = sa.table("evaluations", sa.column("label", sa.String))
     labels = connection.scalars(
