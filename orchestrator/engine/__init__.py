@@ -1,1 +1,1 @@
-"""The engine: a step cut into shards, computed here or by the fleet, summed along a tree."""
+"""The engine: cuts steps into shards, computes them here or on the fleet, sums along a tree."""

@@ -1,4 +1,4 @@
-"""Counts what became of every attempt, and keeps samples of those that did not count."""
+"""Counts the outcomes of all attempts, and keeps samples of those that did not count."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -10,10 +10,10 @@ from metafleet.contracts.job import ShardResult
 from metafleet.db.records import AttemptCountRecord, AttemptRecord
 
 MOST_OF_A_STEP: Final = 100
-"""Attempts of one step that get a row of their own; all are counted."""
+"""Maximum number of attempts of a step that get a row. All are counted."""
 
 MOST_OF_A_RUN: Final = 10_000
-"""The same for one execution of a run: what goes wrong forever must not fill the database."""
+"""The same for one execution of a run: a permanent fault must not fill the database."""
 
 Sink = Callable[[Sequence[AttemptRecord], Sequence[AttemptCountRecord]], None]
 
@@ -22,7 +22,7 @@ class AttemptCounts:
     """The counters of one execution of a run. Not thread-safe.
 
     Args:
-        sink: gets new rows, and every counter that changed, when a step closes.
+        sink: receives new rows and all changed counters when a step closes.
     """
 
     def __init__(self, sink: Sink = lambda _attempts, _counts: None) -> None:
@@ -35,19 +35,19 @@ class AttemptCounts:
     def count(
         self, epoch: int, stream: str, outcome: AttemptOutcome, reason: str, n: int = 1
     ) -> None:
-        """Count ``n`` attempts of ``stream`` under ``epoch``."""
+        """Count ``n`` attempts of ``stream`` in ``epoch``."""
         key = (epoch, stream, outcome.value, reason)
         self._counts[key] += n
         self._changed.add(key)
 
     def note(self, attempt: AttemptRecord) -> None:
-        """Count an attempt that came to nothing, and keep it while there are not too many."""
+        """Count an attempt without a usable result, and keep its row within the limits."""
         self.count(attempt.epoch, attempt.stream, AttemptOutcome(attempt.outcome), attempt.reason)
         if len(self._rows) < min(MOST_OF_A_STEP, self._left_of_run):
             self._rows.append(attempt)
 
     def note_discarded(self, found: Iterable[DiscardedAttempt], *, epoch: int) -> None:
-        """Count what workers dropped; ``epoch`` is for those of which the ledger kept no more."""
+        """Count attempts that workers dropped; ``epoch`` is for those without one in the ledger."""
         for each in found:
             if each.step is None or each.shard is None or each.attempt is None:
                 self.count(epoch, each.stream, AttemptOutcome(each.outcome), each.reason, each.n)
@@ -66,10 +66,10 @@ class AttemptCounts:
             )
 
     def flush(self) -> None:
-        """Hand on what is new.
+        """Pass new rows and changed counters to the sink.
 
         Raises:
-            FencedError, DatabaseError: the sink takes no more rows.
+            FencedError, DatabaseError: the sink does not accept the rows.
         """
         rows, changed = self._rows, sorted(self._changed)
         self._rows, self._changed = [], set()
@@ -85,10 +85,10 @@ class AttemptCounts:
 
 
 class StepAttemptCounts:
-    """What became of the attempts of one step. Not thread-safe.
+    """The outcomes of the attempts of one step. Not thread-safe.
 
     Attributes:
-        dropped: attempts that had failed, been lost, refused or rejected so far.
+        dropped: number of attempts that failed, were lost, refused or rejected so far.
     """
 
     def __init__(self, attempt_counts: AttemptCounts, stream: str, step: int) -> None:
@@ -97,16 +97,16 @@ class StepAttemptCounts:
         self.dropped = 0
 
     def count(self, outcome: AttemptOutcome, reason: str = "") -> None:
-        """Count an attempt that was sent, or that counts."""
+        """Count an attempt that was sent or whose result counted."""
         self._attempt_counts.count(self.epoch, self._stream, outcome, reason)
 
     def reject_unknown(self, reason: str) -> None:
-        """Count a result of which nothing can be believed, not even whose it is."""
+        """Count a result that cannot be trusted at all, not even its shard and attempt."""
         self.dropped += 1
         self.count(AttemptOutcome.REJECTED, reason)
 
     def drop(self, outcome: AttemptOutcome, reason: str, *, shard: int, attempt: int) -> None:
-        """Note an attempt (from 0) that came to nothing and brought no result."""
+        """Record an attempt (from 0) that brought no result."""
         self.dropped += 1
         self._attempt_counts.note(
             AttemptRecord(
@@ -123,7 +123,7 @@ class StepAttemptCounts:
     def drop_result(
         self, outcome: AttemptOutcome, reason: str, result: ShardResult, detail: str
     ) -> None:
-        """Note an attempt that came to nothing although its worker answered."""
+        """Record an attempt whose worker answered, but without a usable result."""
         self.dropped += 1
         self._attempt_counts.note(
             AttemptRecord(
@@ -142,5 +142,5 @@ class StepAttemptCounts:
         )
 
     def note_discarded(self, found: Iterable[DiscardedAttempt]) -> None:
-        """Note what workers dropped, of this step or of earlier ones."""
+        """Record attempts that workers dropped, of this step or of earlier ones."""
         self._attempt_counts.note_discarded(found, epoch=self.epoch)

@@ -1,4 +1,4 @@
-"""Takes results in: each is checked against what was asked before it may touch the sum."""
+"""Collects results: checks each against its request before adding it to the sum."""
 
 import hashlib
 from collections.abc import Iterable
@@ -21,10 +21,10 @@ class Collector:
 
     Args:
         request: the step.
-        shards: how it was cut.
+        shards: the shards of the step.
         exchange: where sums are fetched from.
-        wire_dtype: how float32 tensors of sums travel.
-        defer: only note where the sums are: workers will add them up.
+        wire_dtype: how float32 tensors of sums are sent.
+        defer: only record where the sums are, because workers will add them up.
     """
 
     def __init__(
@@ -42,15 +42,15 @@ class Collector:
         self._reducer = TreeReducer(len(shards)) if request.kind != "evaluate" else None
         self._deferred: dict[int, BlobRef] = {}
         self._read: dict[int, BlobRef] = {}
-        """Sums that were added and are still in their store."""
+        """Sums that were added but are still in their store."""
         self._metrics: dict[int, tuple[EpisodeMetrics, ...]] = {}
         self._jobs: dict[int, JobFacts] = {}
         self._watched: int | None = None
         self.seen: Computed | None = None
-        """What came of the shard that is watched; None before it came."""
+        """Digest of the watched shard's result; None before it arrives."""
 
     def watch(self, shard: int) -> None:
-        """Keep a digest of what comes of a shard."""
+        """Keep a digest of a shard's result."""
         self._watched = shard
 
     @property
@@ -61,10 +61,10 @@ class Collector:
     def add(self, result: ShardResult, keys: StepKeys) -> None:
         """Check an "ok" result, fetch its sum by the step's ``keys`` and add it.
 
-        All or nothing of it is done, whatever is raised. The sum is deleted by ``drop_read``.
+        If this raises, nothing was added. ``drop_read`` deletes the sum.
 
         Raises:
-            ContractError: it is not what was asked for, or damaged; nothing was added.
+            ContractError: the result does not match the request, or is damaged.
             BlobMissingError: its sum is gone from the blob store.
         """
         shard = self._shard_of(result)
@@ -72,7 +72,7 @@ class Collector:
         if self._reducer is not None:
             ref = self._ref_of(result, keys)
             is_watched = shard.index == self._watched
-            # read once: what came directly is handed out once, and adding may change it in place
+            # read once: a direct transfer returns its blob only once, and adding may change it
             data = self._read_sum(shard.index, ref) if is_watched or not self._defer else None
             seen = _digest(result, data) if is_watched and data is not None else None
             if data is None or self._defer:
@@ -94,14 +94,14 @@ class Collector:
 
     @property
     def deferred(self) -> tuple[BlobRef, ...]:
-        """Where the sums are that were only noted, in order of shard."""
+        """References to the deferred sums, in order of shard."""
         return tuple(self._deferred[shard] for shard in sorted(self._deferred))
 
     def add_deferred(self) -> None:
-        """Add the sums that were only noted, after all.
+        """Add the deferred sums here after all.
 
         Raises:
-            ContractError, BlobMissingError: as ``add`` does.
+            ContractError, BlobMissingError: as in ``add``.
         """
         for shard in sorted(self._deferred):
             ref = self._deferred[shard]
@@ -110,30 +110,30 @@ class Collector:
         self.drop_read()
 
     def drop_deferred(self) -> None:
-        """Delete the sums that were only noted: others have added them up."""
+        """Delete the deferred sums, which workers have added up."""
         self._drop(self._deferred)
 
     def drop_read(self) -> None:
-        """Delete the sums that were added; to be called again where their store was away."""
+        """Delete the sums that were added. Call it again if their store was unreachable."""
         self._drop(self._read)
 
     def discard(self, keys: Iterable[str]) -> None:
-        """Remove sums from the blob store that nobody will ask for; quiet where there are none."""
+        """Delete unneeded sums from the blob store. Missing ones are no error."""
         for key in keys:
             self._exchange.delete(BlobRef(key=key, n_bytes=self._form.n_bytes))
 
     def sums(self) -> Params:
-        """Return the sum over the shards that came; empty for an evaluation."""
+        """Return the sum over the shards that arrived; empty for an evaluation."""
         if self._reducer is None:
             return {}
         return self._form.split(self._reducer.result(partial=True))
 
     def metrics(self) -> tuple[EpisodeMetrics, ...]:
-        """Return the metrics of the episodes that came, in order of episode."""
+        """Return the metrics of the episodes that arrived, in order of episode."""
         return tuple(m for index in sorted(self._metrics) for m in self._metrics[index])
 
     def jobs(self) -> tuple[JobFacts, ...]:
-        """Return how each shard that came was done, in order of shard."""
+        """Return the facts about the jobs of the shards that arrived, in order of shard."""
         return tuple(self._jobs[index] for index in sorted(self._jobs))
 
     def _shard_of(self, result: ShardResult) -> Shard:
@@ -148,7 +148,7 @@ class Collector:
         return self._shards[result.shard]
 
     def _ref_of(self, result: ShardResult, keys: StepKeys) -> BlobRef:
-        """Say where a result's sum must be, if it can be one."""
+        """Check the length of a result's sum and return where it must be."""
         if result.blob_bytes != self._form.n_bytes:
             raise LengthError(
                 f"a sum of {result.blob_bytes} bytes was declared, the model's has "
@@ -162,9 +162,9 @@ class Collector:
     def _add(self, shard: int, ref: BlobRef, data: Buffer) -> None:
         assert self._reducer is not None
         decoded = self._form.decode(data, what=_what(shard))
-        # what came from the store is ours; a sealed file's memory is its worker's
+        # data from the store are ours; the memory of a sealed file belongs to its worker
         self._reducer.add(shard, decoded, may_change=not ref.seal)
-        # deleted later: what fails from here on would have it come again, and count as a failure
+        # deleted later: if deleting failed here, the result would count as a failure
         self._read[shard] = ref
 
     def _drop(self, refs: dict[int, BlobRef]) -> None:

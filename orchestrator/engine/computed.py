@@ -1,4 +1,4 @@
-"""What came of one shard, to be held against another computation of it."""
+"""Compares two computations of one shard."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,11 @@ from metafleet.errors import ImpureError
 
 
 class Computed(NamedTuple):
-    """What came of a shard that is looked at more closely, and by whom.
+    """The result of a watched shard, and the worker that computed it.
 
     Attributes:
         bits: digest of its sum, its losses and its accuracies.
-        worker: who computed it ("host:pid").
+        worker: the process that computed it ("host:pid").
     """
 
     bits: str
@@ -18,10 +18,10 @@ class Computed(NamedTuple):
 
 
 def require_equal(name: str, first: Computed, second: Computed) -> None:
-    """Hold two computations of one shard against each other.
+    """Require that two computations of one shard have equal bits.
 
     Raises:
-        ImpureError: their bits differ; names the step, both processes and likely causes.
+        ImpureError: the bits differ; it names the step, both processes and likely causes.
     """
     if first.bits != second.bits:
         who = f"{first.worker} and {second.worker}"

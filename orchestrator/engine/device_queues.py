@@ -1,4 +1,4 @@
-"""The queues a run may use, one for each class of devices, as far as this run sees them."""
+"""The queues that a run may use, one for each class of devices, as this run sees them."""
 
 import math
 import statistics
@@ -13,11 +13,11 @@ from metafleet.orchestrator.engine.queue_mark import QueueMark
 from metafleet.orchestrator.engine.shard_book import ShardBook
 
 IN_HAND_S: Final = 0.1
-"""How much work a worker process has in hand. Enough to hide a round trip from the next job, and
-so little that the shards of other runs do not wait long behind ours."""
+"""Seconds of work that a worker process has in hand: enough to hide the round trip for the next
+job, but so little that the shards of other runs do not wait long behind ours."""
 
 LEAST_IN_HAND: Final = 2
-"""One at work, one waiting, however long they take."""
+"""One running and one waiting, however long they take."""
 
 MOST_IN_HAND: Final = 16
 LEAST_WINDOW: Final = 4
@@ -25,18 +25,18 @@ _REMEMBERED: Final = 32
 
 
 class Window:
-    """Chooses by how long the last shards took. What it chooses cannot change a result's bits."""
+    """Sizes a queue's window by how long recent shards took. This cannot change a result's bits."""
 
     def __init__(self) -> None:
         self._compute_s: deque[float] = deque(maxlen=_REMEMBERED)
 
     def note(self, compute_s: float) -> None:
-        """Note how long a shard took."""
+        """Record how long a shard took."""
         self._compute_s.append(compute_s)
 
     @property
     def typical_s(self) -> float | None:
-        """Median seconds of the last shards, above 0; None before the first."""
+        """Median seconds of the last shards, > 0; None before the first."""
         return max(1e-6, statistics.median(self._compute_s)) if self._compute_s else None
 
     def size(self, processes: int) -> int:
@@ -52,12 +52,12 @@ ProcessCount = Callable[[str], int]
 
 
 def devices_of(device: str) -> tuple[str, ...]:
-    """Name the classes of devices that ``engine.device`` allows, the fastest by nature first."""
+    """Return the classes of devices that ``engine.device`` allows, usually fastest first."""
     return ("cuda", "cpu") if device == ANY_DEVICE else (device,)
 
 
 class _DeviceQueue:
-    """One queue: how far its workers have come, and how long shards take them."""
+    """One queue: the progress of its workers, and how long shards take there."""
 
     def __init__(self, queue_list: str, client: Client) -> None:
         self.mark = QueueMark(client, queue_list)
@@ -68,9 +68,9 @@ class DeviceQueues:
     """The queues of a run. Not thread-safe.
 
     Args:
-        device: which, as in ``FleetOptions``.
-        client: of the broker.
-        signing_key: whose queues they are.
+        device: the classes of devices, as in ``FleetOptions``.
+        client: client of the broker.
+        signing_key: the signing key, which is part of the queues' names.
     """
 
     def __init__(self, device: str, client: Client, *, signing_key: str) -> None:
@@ -79,35 +79,35 @@ class DeviceQueues:
 
     @property
     def queues(self) -> tuple[str, ...]:
-        """Their names."""
+        """The names of the queues."""
         return tuple(self._device_queues)
 
     @property
     def marks(self) -> dict[str, QueueMark]:
-        """How far the workers of each have come."""
+        """The progress of each queue's workers."""
         return {queue: queue_state.mark for queue, queue_state in self._device_queues.items()}
 
     def note(self, queue: str, compute_s: float) -> None:
-        """Note how long a shard took that was sent to ``queue``; others are not counted."""
+        """Record how long a shard from ``queue`` took. Unknown queues are ignored."""
         if (queue_state := self._device_queues.get(queue)) is not None:
             queue_state.window.note(compute_s)
 
     def place_new(
         self, shards: Iterable[int], on_their_way: Mapping[str, int], process_count: ProcessCount
     ) -> dict[int, str]:
-        """Choose which of ``shards`` are sent now, and where; see ``place``.
+        """Choose which of ``shards`` to send now, and their queues; see ``place``.
 
         Args:
-            shards: never sent yet, in order.
-            on_their_way: how many are, by queue.
-            process_count: tells how many jobs the workers of a queue compute at a time.
+            shards: shards that were not sent yet, in order.
+            on_their_way: number of shards on their way, by queue.
+            process_count: returns how many jobs the workers of a queue compute at the same time.
         """
         return place(shards, self._loads(on_their_way, process_count))
 
     def place_again(
         self, shards: Sequence[int], book: ShardBook, process_count: ProcessCount
     ) -> dict[int, str]:
-        """Choose where each of ``shards`` is sent another time: elsewhere, if it can be."""
+        """Choose a queue to resend each of ``shards`` to: another one, if possible."""
         on_their_way = {queue: book.n_on_their_way(queue) for queue in self._device_queues}
         avoid = {shard: book.last_queue(shard) for shard in shards}
         return place(

@@ -1,4 +1,4 @@
-"""Direct transfers as a web application: states out, sums in, for callers who know the key."""
+"""Web application for direct transfers: sends states to callers with the key, receives sums."""
 
 import asyncio
 import logging
@@ -29,27 +29,27 @@ _YES, _NO, _UNKNOWN = 204, 404, 401
 
 
 class Shelf(Protocol):
-    """Where blobs wait; called from the server's thread."""
+    """Holds the blobs. The server's thread calls it."""
 
     def find_offered(self, key: str, n_bytes: int) -> Encoded | None:
-        """Return a blob of that length that workers may fetch."""
+        """Return a blob of that length that workers may fetch, or None."""
         ...
 
     def is_expected(self, key: str, n_bytes: int) -> bool:
-        """Return whether a blob of that length would be taken."""
+        """Return whether a blob of that length would be accepted."""
         ...
 
     def deliver(self, key: str, data: bytearray, digest: str) -> bool:
-        """Take a blob; False when it is not expected any more."""
+        """Accept a blob. Return False if it is no longer expected."""
         ...
 
 
 class DirectApp:
-    """The application. A blob is refused before memory is taken for it.
+    """The application. It refuses unexpected blobs before allocating memory for them.
 
     Args:
         shelf: the blobs.
-        signing_key: what callers must know.
+        signing_key: the key that callers must know.
     """
 
     def __init__(self, shelf: Shelf, signing_key: str) -> None:
@@ -64,7 +64,7 @@ class DirectApp:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request of a caller who knows the key; hang up on any other."""
+        """Answer a caller that knows the key; hang up on any other."""
         method, target = scope["method"], scope["raw_path"].decode("latin-1")
         found = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
         if not is_same(found, authorization(self._key, method, target)):
@@ -109,7 +109,7 @@ class DirectApp:
 
 
 class _Blob(Response):
-    """Sends encoded tensors without copying them first."""
+    """Sends encoded tensors without copying them."""
 
     def __init__(self, encoded: Encoded) -> None:
         super().__init__(None, headers={"Content-Length": str(encoded.n_bytes)})
@@ -133,7 +133,7 @@ def _named(request: Request) -> tuple[str, int]:
 
 
 async def _receive(request: Request, n_bytes: int) -> tuple[bytearray, str]:
-    """Receive a body; a thread hashes what is here while the rest is on its way."""
+    """Receive a body. A thread hashes the received part while the rest is in transit."""
     loop, data, hasher = asyncio.get_running_loop(), bytearray(n_bytes), blake3()
     view, end, n_hashed = memoryview(data), 0, 0
     hashing: asyncio.Future[Any] = loop.create_future()

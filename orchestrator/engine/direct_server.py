@@ -1,4 +1,4 @@
-"""The orchestrator's end of direct transfers: states to workers of other hosts, sums from them."""
+"""The orchestrator's end of direct transfers with workers on other hosts."""
 
 import socket
 import ssl
@@ -12,15 +12,15 @@ from metafleet.orchestrator.web.server import BACKLOG, WebServer
 
 
 class DirectServer:
-    """Blobs of one run, by key, in this process. Thread-safe.
+    """Serves the blobs of one run, by key, from this process: states out, sums in. Thread-safe.
 
-    A blob that is not expected, or of another length than expected, is refused before memory is
-    taken for it. What is offered is not copied.
+    It refuses a blob that is not expected, or has another length than expected, before allocating
+    memory for it. Offered blobs are not copied.
 
     Args:
         address: "host" or "host:port" at which workers reach this host.
-        signing_key: what callers must know; not empty.
-        tls: encrypts what travels; None does not.
+        signing_key: the key that callers must know; not empty.
+        tls: encrypts the transfers; None for no encryption.
 
     Raises:
         ConfigError: the address is not this host's.
@@ -38,11 +38,11 @@ class DirectServer:
         name = f"[{host}]" if ":" in host else host
         scheme = "http" if tls is None else "https"
         self.address = f"{scheme}://{name}:{listener.getsockname()[1]}"
-        """Where workers reach it."""
+        """The URL at which workers reach it."""
         self._server = WebServer(DirectApp(self, signing_key), listener, tls=tls)
 
     def offer(self, key: str, encoded: Encoded) -> None:
-        """Let workers fetch a blob until it is withdrawn; its memory must not change till then."""
+        """Offer a blob to workers until it is withdrawn. Its memory must not change until then."""
         with self._lock:
             self._offered[key] = encoded
 
@@ -52,23 +52,23 @@ class DirectServer:
             self._offered.pop(key, None)
 
     def find_offered(self, key: str, n_bytes: int) -> Encoded | None:
-        """Return a blob that is offered; None when none of that length is."""
+        """Return an offered blob; None if there is none of that length."""
         with self._lock:
             found = self._offered.get(key)
         return found if found is not None and found.n_bytes == n_bytes else None
 
     def expect(self, key: str, n_bytes: int) -> None:
-        """Take a blob of that length when it comes."""
+        """Accept a blob of that length when it arrives."""
         with self._lock:
             self._expected[key] = n_bytes
 
     def is_expected(self, key: str, n_bytes: int) -> bool:
-        """Return whether a blob of that length would be taken."""
+        """Return whether a blob of that length would be accepted."""
         with self._lock:
             return self._expected.get(key) == n_bytes
 
     def deliver(self, key: str, data: bytearray, digest: str) -> bool:
-        """Take a blob that came; False when its step has ended meanwhile."""
+        """Store a received blob. Return False if its step has ended in the meantime."""
         with self._lock:
             if self._expected.pop(key, None) != len(data):
                 return False
@@ -76,7 +76,7 @@ class DirectServer:
             return True
 
     def fetch(self, key: str, n_bytes: int) -> tuple[bytearray, str] | None:
-        """Hand out, once, a blob that came, with its digest; None when none of that length did."""
+        """Return a received blob and its digest, once; None if there is none of that length."""
         with self._lock:
             found = self._received.get(key)
             if found is None or len(found[0]) != n_bytes:
@@ -85,34 +85,34 @@ class DirectServer:
             return found
 
     def give(self, key: str, encoded: Encoded) -> str | None:
-        """Send nothing: workers call."""
+        """Return None: only workers start transfers."""
         return None
 
     def forget(self, key: str) -> bool:
-        """Forget a blob that came or may come; False when it did not come this way."""
+        """Forget a received or expected blob. Return False if it was not received directly."""
         with self._lock:
             self._expected.pop(key, None)
             return key in self._received and self._received.pop(key, None) is None
 
     def close(self) -> None:
-        """Take no more calls and hang up."""
+        """Accept no more requests and close all connections."""
         self._server.close()
 
 
 def open_tls(cert_file: str, key_file: str) -> ssl.SSLContext:
-    """Load the certificate that the orchestrator shows to workers.
+    """Load the certificate that the orchestrator presents to workers.
 
     Args:
-        cert_file: PEM file of the certificate, and of those between it and the authority.
-        key_file: PEM file of its private key; "" when ``cert_file`` holds it too.
+        cert_file: PEM file of the certificate and of the intermediate certificates.
+        key_file: PEM file of its private key; "" if ``cert_file`` contains it too.
 
     Raises:
-        ConfigError: they cannot be read, do not belong together, or the key has a password.
+        ConfigError: they cannot be read, do not match, or the key has a password.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         for each in (cert_file, key_file or cert_file):
-            Path(each).open("rb").close()  # ssl would not say which is missing
+            Path(each).open("rb").close()  # ssl would not tell which one is missing
         context.load_cert_chain(cert_file, key_file or None, password=lambda: "")
     except OSError as error:
         where = error.filename or cert_file
@@ -125,10 +125,10 @@ def open_tls(cert_file: str, key_file: str) -> ssl.SSLContext:
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Split "host" or "host:port"; port 0 is any that is free.
+    """Split "host" or "host:port". Port 0 stands for any free port.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it has neither form.
     """
     host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "0")
     if not colon:
@@ -143,7 +143,7 @@ def parse_address(text: str) -> tuple[str, int]:
 
 
 def _listen(address: str) -> tuple[socket.socket, str]:
-    """Listen at an address; returns the socket and the host."""
+    """Listen at an address. Return the socket and the host."""
     host, port = parse_address(address)
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
@@ -158,7 +158,7 @@ def _listen(address: str) -> tuple[socket.socket, str]:
 
 
 def _is_own(host: str, family: int) -> bool:
-    """Return whether a host name is this host's: whether a free port of it can be listened to."""
+    """Return whether a host name is this host's, by trying to listen to one of its ports."""
     try:
         socket.create_server((host, 0), family=family).close()
     except OSError:

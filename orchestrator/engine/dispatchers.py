@@ -1,4 +1,4 @@
-"""Which engine a run gets: the fleet, or this process."""
+"""Opens the engine of a run: the fleet or this process."""
 
 from collections.abc import Callable
 
@@ -23,9 +23,9 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
     is_ours: Callable[[], bool] = lambda: False,
     sink: Sink | None = None,
 ) -> Dispatcher:
-    """Open the engine a run asks for: the fleet, or this process.
+    """Open the engine that a run asks for: the fleet or this process.
 
-    Where the size of jobs is still to be measured, they are single episodes until it is set.
+    If the size of jobs is still to be measured, a job is a single episode until it is set.
     """
     settings, engine = context.settings, config.engine
     is_strict = engine.numerics == "strict" and not relaxed

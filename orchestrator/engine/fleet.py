@@ -1,4 +1,4 @@
-"""The engine over a fleet: Celery carries hints, the ledger in Redis decides, this loop watches."""
+"""The engine on a fleet: Celery carries hints, the ledger in Redis decides, this loop watches."""
 
 import itertools
 import logging
@@ -40,19 +40,19 @@ REVIEW_EVERY_S: Final = 0.5
 
 
 class FleetDispatcher:
-    """Sends a step's shards to Celery workers and adds up what comes back.
+    """Sends a step's shards to Celery workers and adds up their results.
 
     Args:
-        settings: where broker and blobs are, and the signing key.
+        settings: locations of broker and blobs, and the signing key.
         run: the run's uid.
-        options: how the fleet is used.
-        next_epoch: raises the run's fencing epoch in the database, beyond the one given, and
+        options: options for the use of the fleet.
+        next_epoch: raises the run's fencing epoch in the database above the given one, and
             returns it.
-        notify: told what a person should know: pauses, lost connections.
-        fingerprint: the run's numerics fingerprint when it goes on; "" adopts the first worker's.
-        check: called twice a second; raises when the run is to be left alone.
-        is_granted, is_ours: the database decides whose the run is; see ``Ownership``.
-        sink: gets counters of attempts, and those that did not count.
+        notify: called with messages for people: pauses, lost connections.
+        fingerprint: numerics fingerprint of a continued run; "" adopts the first worker's.
+        check: called twice a second; raises if the run must stop.
+        is_granted, is_ours: let the database decide who owns the run; see ``Ownership``.
+        sink: receives counters of attempts, and the attempts that did not count.
 
     Not thread-safe.
     """
@@ -116,7 +116,7 @@ class FleetDispatcher:
         self._review_at_s = 0.0
         try:
             self._owner.take()
-        except BaseException:  # the next one on this host needs the port of the direct stream
+        except BaseException:  # free the direct transfers' port for the next one on this host
             self._transfer.close()
             raise
 
@@ -127,16 +127,16 @@ class FleetDispatcher:
 
     @property
     def epoch(self) -> int:
-        """The fencing epoch under which this orchestrator works."""
+        """This orchestrator's fencing epoch."""
         return self._owner.epoch
 
     @property
     def processes_alive(self) -> int:
-        """How many jobs the workers there can compute at a time."""
+        """How many jobs the live workers can compute at the same time."""
         return self._owner.processes_alive
 
     def set_episodes_per_job(self, episodes_per_job: int) -> None:
-        """Cut steps that begin from now on into jobs of so many episodes."""
+        """Set the number of episodes per job for steps that begin from now on."""
         self._options = replace(self._options, episodes_per_job=episodes_per_job)
 
     def begin(self, request: StepRequest) -> Ticket:
@@ -147,7 +147,7 @@ class FleetDispatcher:
         return ticket
 
     def is_ready(self, ticket: Ticket) -> bool:
-        """Tell whether all its results are here; see ``Dispatcher``."""
+        """Return whether all its results are here; see ``Dispatcher``."""
         return self._begun[ticket].is_settled
 
     def finish(self, ticket: Ticket) -> StepOutcome:
@@ -157,8 +157,8 @@ class FleetDispatcher:
             FencedError: another orchestrator took the run over.
             ShardQuarantinedError: a shard failed too often.
             FleetError: the step deadline passed.
-            NumericsError: a loss or gradient is not finite; an ``ImpureError`` where a shard of the
-                first step has other bits when it is computed again.
+            NumericsError: a loss or gradient is not finite. It is an ``ImpureError`` if a shard of
+                the first step has other bits when it is computed again.
         """
         step = self._begun.pop(ticket)
         for _ in range(self._options.max_attempts):
@@ -171,14 +171,14 @@ class FleetDispatcher:
             except SumsLostError as error:
                 self._close(step)
                 self._notify(f"{step.name} begins again: {error}")
-            except BaseException:  # failed or interrupted: what is still queued is dropped
+            except BaseException:  # failed or interrupted: drop the jobs that are still queued
                 self._close(step)
                 raise
             else:
                 if self._close(step) == "fenced":
                     self._persist(self._owner.check)
                 return outcome
-            # a closed step can be opened again under a new epoch alone, which is that of all steps
+            # a closed step can only be reopened under a new epoch, which applies to all steps
             self._persist(self._restore)
             step = self._second_look.begin(self._open(step.request))
         self._close(step)
@@ -224,24 +224,24 @@ class FleetDispatcher:
         return step
 
     def settle(self) -> None:
-        """Record what workers dropped since the last step closed; quiet when Redis is away."""
-        with self._retry.leaving("what workers dropped last"):
+        """Record attempts dropped since the last step closed. Ignores an unreachable Redis."""
+        with self._retry.leaving("the notes of dropped attempts"):
             dropped = self._owner.ledger.take_discarded(self._owner.epoch)
             self._attempt_counts.note_discarded(dropped, epoch=self._owner.epoch)
         self._attempt_counts.flush()
 
     def close(self) -> None:
-        """Withdraw the run's blobs and give its lease up; quiet when Redis is away."""
+        """Withdraw the run's blobs and release its lease. Ignores an unreachable Redis."""
         for ticket in list(self._begun):
             self.drop(ticket)
-        if not self._owner.is_lost:  # blobs are named by content: they may be the new owner's too
+        if not self._owner.is_lost:  # blobs are named by content: the new owner may use them too
             with self._retry.leaving("blobs of the run"):
                 self._transfer.withdraw()
         self._transfer.close()
         self._owner.release()
 
     def _finish(self, step: OpenStep) -> None:
-        """Work on all open steps until ``step`` is done; only its time runs meanwhile."""
+        """Work on all open steps until ``step`` is done. Only the deadline of ``step`` runs."""
         self._persist(self._fill)
         limit_s, queues = self._options.step_deadline_s, self._device_queues.queues
         deadline = StepDeadline(limit_s, self._notify, queues, waited_s=self._retry.waited_s)
@@ -261,12 +261,12 @@ class FleetDispatcher:
             raise step.failure
 
     def _unsettled(self) -> list[OpenStep]:
-        """The steps to work on: evaluations last, for they fill what gradients leave idle."""
+        """Return the steps to work on. Evaluations come last, to fill what gradients leave idle."""
         steps = [step for step in self._open_steps if not step.is_settled]
         return sorted(steps, key=lambda step: step.request.kind == "evaluate")
 
     def _accept_part(self, step: OpenStep, deadline: StepDeadline) -> None:
-        """Let the step end as it is, if the policy allows."""
+        """Accept the step with missing shards if the policy allows it."""
         is_allowed = step.request.kind == "gradient" and self._options.min_fraction < 1.0
         done = step.book.done_fraction
         if not is_allowed or done < self._options.min_fraction:
@@ -281,7 +281,7 @@ class FleetDispatcher:
         )
 
     def _fill(self) -> None:
-        """Send as many more shards as the fleet can have in hand, so that runs take turns."""
+        """Send only as many more shards as the fleet may have in hand, so that runs take turns."""
         self._follow_epoch()
         on_their_way: Counter[str] = Counter()
         for step in self._unsettled():
@@ -330,26 +330,26 @@ class FleetDispatcher:
                 due = step.review(alive=self._owner.alive_by_queue())
                 if due:
                     log.warning("%s: sending shards %s again", step.name, due)
-                    self._transfer.invalidate()  # what was lost may be the blob, not the message
+                    self._transfer.invalidate()  # the blob may be lost, not the message
                     process_count = self._owner.processes_on
                     self._send(step, self._device_queues.place_again(due, step.book, process_count))
 
     def _restore(self) -> None:
-        """Begin a new epoch, and send again what was on its way under the old one."""
-        # first what costs nothing: a repeated call may find that the epoch has begun
+        """Begin a new epoch, and resend the shards that were on their way under the old one."""
+        # these are cheap and safe to repeat: a retry may find that the epoch has begun
         self._clock.forget()
         self._transfer.invalidate()
         self._owner.take()
         self._fill()
 
     def _follow_epoch(self) -> None:
-        """Move every open step to the epoch that has begun, whatever became of that call."""
+        """Move every open step to the current epoch, even if the call that began it failed."""
         for step in self._unsettled():
             if step.has_begun:
                 step.move_to(self._owner.epoch)
 
     def _drop_foreign(self) -> None:
-        """Drop what others put in place of our keys; what is lost by it is found and redone."""
+        """Drop foreign values under our keys. Anything lost by that is noticed and redone."""
         types = [step.key_types for step in self._unsettled()]
         for key, kind in self._owner.drop_foreign(*types).items():
             self._notify(f"dropped a {kind} from {key} in Redis, which was not ours")
@@ -360,7 +360,7 @@ class FleetDispatcher:
         status: LeaseStatus | None = None
         with self._retry.leaving(f"the keys of {step.name}"):
             status = step.close()
-        # what comes from now on finds the step closed, and is removed by whoever brought it
+        # a worker that brings a sum from now on finds the step closed and removes the sum
         with self._retry.leaving(f"blobs of {step.name}"):
             self._transfer.forget(step)
         self._record_attempts()
@@ -369,5 +369,5 @@ class FleetDispatcher:
     def _record_attempts(self) -> None:
         try:
             self._attempt_counts.flush()
-        except MetafleetError as error:  # what is the matter will stop the step's own row
+        except MetafleetError as error:  # writing the step's own row will raise the error again
             log.warning("attempts are not recorded: %s", error)

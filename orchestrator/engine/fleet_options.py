@@ -1,4 +1,4 @@
-"""How a run uses the fleet."""
+"""Options for a run's use of the fleet."""
 
 from dataclasses import dataclass
 
@@ -7,20 +7,20 @@ from metafleet.contracts.codec import WireDtype
 
 @dataclass(frozen=True, slots=True)
 class FleetOptions:
-    """How the fleet is used; from the ``[engine]`` table.
+    """Options for the use of the fleet, from the ``[engine]`` table.
 
     Attributes:
         episodes_per_job: episodes in a shard, >= 1.
-        device: "cpu" or "cuda": which queue; "any": both.
+        device: the queue to use, "cpu" or "cuda"; "any" for both.
         is_strict: refuse workers whose numerics fingerprint differs.
         max_attempts: how often a shard may fail or lose its worker, >= 1.
-        min_fraction: share of a gradient step's shards that must be there at its deadline, in
-            (0, 1]; 1.0 is the strict policy: all of them, or the run stops.
-        step_deadline_s: longest time for one step while workers are there, > 0.
+        min_fraction: share of a gradient step's shards that must be done at its deadline, in
+            (0, 1]; 1.0 is the strict policy: if any is missing, the run stops.
+        step_deadline_s: longest time for one step while workers are alive, > 0.
         job_deadline_s: longest time for one job, > 0.
-        wire_dtype: how float32 tensors of states and sums travel.
-        reduce_fan_in: how many sums a worker adds up where a step has more of them than that, a
-            power of two; 0: the orchestrator adds up all.
+        wire_dtype: how float32 tensors of states and sums are sent.
+        reduce_fan_in: how many sums a worker adds up if a step has more sums than that, a power
+            of two; 0 if the orchestrator adds up all sums.
     """
 
     episodes_per_job: int

@@ -1,4 +1,4 @@
-"""Workers that are there and of no use to a run: why, and people are told of each once."""
+"""Finds workers that are alive but cannot compute for a run, and reports each one once."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,7 +7,7 @@ from metafleet.contracts.presence import WorkerInfo
 
 
 def find_mismatch(worker: WorkerInfo, signing_key: str) -> str:
-    """Say why a worker takes none of the jobs of an orchestrator with this key; "" if it does."""
+    """Return why a worker takes no jobs of an orchestrator with this key; "" if it does."""
     if worker.protocol != PROTOCOL_VERSION:
         return (
             f"speaks protocol {worker.protocol}, this orchestrator protocol {PROTOCOL_VERSION}: it "
@@ -29,14 +29,14 @@ def find_mismatch(worker: WorkerInfo, signing_key: str) -> str:
 
 
 class IncompatibleWorkers:
-    """Remembers of whom ``notify`` was told."""
+    """Reports incompatible workers to ``notify``, each one once."""
 
     def __init__(self, notify: Callable[[str], None]) -> None:
         self._notify = notify
         self._told_of: set[tuple[str, int]] = set()
 
     def tell_of(self, unfit: Iterable[tuple[WorkerInfo, str]]) -> None:
-        """Tell of workers, each with the reason, that were not told of yet."""
+        """Report the workers, given with reasons, that were not reported yet."""
         for worker, why in unfit:
             who = (worker.name, worker.pid)
             if who not in self._told_of:

@@ -1,4 +1,4 @@
-"""The engine without a fleet: every shard in this process, one after the other."""
+"""The engine without a fleet: computes all shards in this process, one after another."""
 
 import functools
 import hashlib
@@ -31,22 +31,22 @@ from metafleet.reduction import TreeReducer
 from metafleet.workload import Workload, WorkloadSpec
 
 Sums = tuple[Params, tuple[EpisodeMetrics, ...]]
-"""What comes of a shard: sums shaped like a state, and its episodes' metrics."""
+"""The result of a shard: sums shaped like a state, and the metrics of its episodes."""
 
 
 class LocalDispatcher:
-    """Computes shards here, cut and summed just as the fleet does.
+    """Computes shards here, and cuts and sums them exactly like the fleet.
 
     Args:
         episodes_per_job: episodes in a shard, >= 1.
-        data_dir: where the data are.
-        device: what to compute on.
+        data_dir: the folder of the data.
+        device: the compute device.
         allowed_packages: packages of the user that may be imported.
-        check: called between inner steps; raises when the run is to be left alone.
-        wire_dtype: how sums and states would travel.
-        programs_dir: where compiled programs are kept.
+        check: called between inner steps; raises if the run must stop.
+        wire_dtype: how the fleet would send sums and states.
+        programs_dir: the folder of compiled programs.
         compiles: some gradients will be compiled, so the compiler is part of the fingerprint.
-        is_strict: compute one shard of a training's first step twice, and compare the bits.
+        is_strict: compute one shard of the first training step twice, and compare the bits.
     """
 
     def __init__(  # noqa: PLR0913 - the seams of a dispatcher
@@ -84,30 +84,30 @@ class LocalDispatcher:
 
     @property
     def fingerprint(self) -> str:
-        """Numerics fingerprint of this process, as it computed gradients last."""
+        """Numerics fingerprint of this process for the gradients that it computed last."""
         return fingerprint_text(self._torch_device, compiles=self._compiles, code=self._code)
 
     @property
     def processes_alive(self) -> int:
-        """One: this process."""
+        """Always 1, for this process."""
         return 1
 
     def set_episodes_per_job(self, episodes_per_job: int) -> None:
-        """Cut steps into jobs of so many episodes from now on."""
+        """Set the number of episodes per job from now on."""
         self._episodes_per_job = episodes_per_job
 
     def begin(self, request: StepRequest) -> Ticket:
-        """Note a step; see ``Dispatcher``. It is computed when it is finished."""
+        """Store a step, which ``finish`` will compute; see ``Dispatcher``."""
         ticket = Ticket(next(self._numbers))
         self._begun[ticket] = request
         return ticket
 
     def is_ready(self, ticket: Ticket) -> bool:
-        """Tell that nobody else is waited for."""
+        """Return True for every begun step: there are no workers to wait for."""
         return ticket in self._begun
 
     def finish(self, ticket: Ticket) -> StepOutcome:
-        """Work through a step; see ``Dispatcher``."""
+        """Compute a begun step; see ``Dispatcher``."""
         return self.run_step(self._begun.pop(ticket))
 
     def drop(self, ticket: Ticket) -> None:
@@ -115,7 +115,7 @@ class LocalDispatcher:
         self._begun.pop(ticket, None)
 
     def run_step(self, request: StepRequest) -> StepOutcome:
-        """Work through one step; see ``Dispatcher``."""
+        """Compute one step; see ``Dispatcher``."""
         shards = cut(request, self._episodes_per_job)
         request = replace(request, state=self._as_sent(request.state))
         reducer = TreeReducer(len(shards)) if request.kind == "gradient" else None
@@ -153,18 +153,18 @@ class LocalDispatcher:
         )
 
     def settle(self) -> None:
-        """Nothing is left: no attempt is made twice here."""
+        """Do nothing: there are no repeated attempts here."""
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to close."""
 
     def _checked(self) -> bool:
-        """Answer the learner between its inner steps; what ``check`` raises goes through it."""
+        """Never cancel the learner between its inner steps, but let ``check`` raise there."""
         self._check()
         return False
 
     def _look_again(self, request: StepRequest, shard: Shard, first: Sums) -> None:
-        """Compute a shard again, by a new learner where that costs little, and compare."""
+        """Compute a shard again, with a new learner if that is cheap, and compare."""
         workload = self._workload(request.spec)
         if not request.is_compiled:
             workload = Workload.bind(
@@ -199,14 +199,14 @@ class LocalDispatcher:
         return flatten_state(sums), gradient.metrics
 
     def _as_sent(self, state: MetaState) -> MetaState:
-        """Round as the wire would, so that the bits are those of a fleet."""
+        """Round as a transfer would, so that the bits equal those of a fleet."""
         tensors = flatten_state(state)
         if self._wire_dtype == "float32":
             return unflatten_state(tensors)
         return unflatten_state(widen(narrow(tensors, self._wire_dtype), schema_of(tensors)))
 
     def _workload(self, spec: WorkloadSpec) -> Workload:
-        """Build a workload once; a run has a few: its own, and its baselines'."""
+        """Build each workload once. A run has a few: its own and those of its baselines."""
         for workload in self._workloads:
             if workload.spec == spec:
                 return workload

@@ -1,4 +1,4 @@
-"""Whose arithmetic a run's is while it is executed, and who may compute for it."""
+"""The numerics of a run during its execution: decides which workers may compute for it."""
 
 import json
 from collections.abc import Callable
@@ -11,29 +11,32 @@ from metafleet.workload_spec import WorkloadSpec
 
 
 class Numerics:
-    """The arithmetic of a run: what was recorded, this process's packages, the first result's rest.
+    """The numerics fingerprint of a run.
+
+    It consists of the recorded fingerprint, this process's packages, and further keys from the
+    first result.
 
     Args:
-        known: fingerprint that the run was begun with; "" when it begins.
-        is_strict: refuse results of other arithmetic; otherwise people are told of each worker.
-        notify: told of workers that compute otherwise.
+        known: the fingerprint with which the run began; "" for a new run.
+        is_strict: refuse results with another fingerprint; otherwise only report their workers.
+        notify: called with a message about each worker with another fingerprint.
     """
 
     def __init__(self, known: str, *, is_strict: bool, notify: Callable[[str], None]) -> None:
         self.known = known
-        """Fingerprint of those who have computed; "" while none has."""
+        """Fingerprint of the workers that have computed; "" before the first result."""
         self._is_strict = is_strict
         self._notify = notify
         self._told_of: set[str] = set()
 
     def required(self, spec: WorkloadSpec) -> str:
-        """Return the fingerprint that workers need for some work; "" when any will do."""
+        """Return the fingerprint that workers need for this work; "" for any."""
         return self._wanted(spec) if self._is_strict else ""
 
     def find_fault(self, spec: WorkloadSpec, result: ShardResult) -> str:
-        """Say why a result must not count; "" when it may. What it shows first becomes known.
+        """Return why a result must not count; "" if it may. Add its new keys to ``known``.
 
-        People are told of workers that refuse to compute otherwise than the run.
+        Also report workers that refuse because their fingerprint differs from the run's.
         """
         if result.status != "ok":
             if result.reason == AttemptReason.FINGERPRINT:
@@ -51,7 +54,7 @@ class Numerics:
         return ""
 
     def _tell(self, worker: str, text: str) -> None:
-        """Tell people of a worker, once."""
+        """Report a worker, once."""
         if worker not in self._told_of:
             self._told_of.add(worker)
             self._notify(text)

@@ -1,4 +1,4 @@
-"""One open step of the fleet: its jobs out, its results in, and what Redis shows of the rest."""
+"""An open step of the fleet: sends its jobs, takes its results, and follows it in Redis."""
 
 import logging
 import math
@@ -85,58 +85,59 @@ class OpenStep:
         self._run_keys, self._epoch = keys, -1
         self._keys = keys.step(request.stream, request.step, epoch=-1)
         self._client, self._ledger, self._signing_key = client, ledger, signing_key
-        # sums of sums travel as they are: rounded again, they would have other bits
+        # sums of sums are sent unrounded: another rounding would change their bits
         wire = "float32" if request.kind == "reduce" else wire_dtype
         self.collector = Collector(request, shards, exchange=exchange, wire_dtype=wire, defer=defer)
         self._wire_dtype, self._inputs, self.is_deferred = wire_dtype, inputs, defer
         self._sums: dict[tuple[int, int], str] = {}
         self.failure: MetafleetError | None = None
-        """Why it cannot be finished; raised to whoever waits for it."""
+        """Why the step cannot be finished. Raised in the caller that waits for it."""
 
     @property
     def is_settled(self) -> bool:
-        """True when there is nothing more to wait for: every shard is done, or it failed."""
+        """Whether there is nothing more to wait for: every shard is done, or the step failed."""
         return self.book.is_complete or self.failure is not None
 
     @property
     def has_begun(self) -> bool:
-        """Return whether anything of it was sent."""
+        """Return whether any job of the step was sent."""
         return self._epoch >= 0
 
     @property
     def replies(self) -> str:
-        """The list that wakes us when a result is there."""
+        """The list that wakes us when a result arrives."""
         return self._keys.replies
 
     @property
     def key_types(self) -> dict[str, str]:
-        """The type of each of its keys in Redis that is no blob."""
+        """The types of the step's keys in Redis, except blobs."""
         keys = self._keys
         ours = {keys.started: "hash", keys.done: "hash", keys.replies: "list"}
         return {**ours, keys.closed: "string"}
 
     @property
     def blob_prefix(self) -> str:
-        """What the keys of all its sums begin with."""
+        """The prefix of the keys of the step's sums."""
         return self._keys.blob_prefix
 
     @property
     def open_sums(self) -> tuple[str, ...]:
-        """The keys of the sums that attempts may still bring, or have brought in vain."""
+        """The keys of sums that attempts may still bring, or have brought without being counted."""
         return tuple(self._sums.values())
 
     @contextmanager
     def keeping_failure(self) -> Iterator[None]:
-        """Keep what makes the step fail for the caller that waits for it: other steps go on."""
+        """Keep this step's error for the caller that waits for it, so that other steps go on."""
         try:
             yield
         except (NumericsError, BlobMissingError, FleetError) as error:
             self.failure = error
 
     def move_to(self, epoch: int) -> None:
-        """Go on under ``epoch``: results of an older one are not taken any more.
+        """Continue under ``epoch``. Results of an older epoch are no longer accepted.
 
-        What was on its way under an older one is given up, and unsent again.
+        Attempts that were on their way under an older epoch are given up, and their shards count
+        as unsent again.
         """
         if epoch == self._epoch:
             return
@@ -162,8 +163,8 @@ class OpenStep:
         direct: str = "",
         via_store: bool = False,
     ) -> list[InnerLoopJob]:
-        """Open a new attempt of each shard in ``placed``, sent to its queue, and describe it."""
-        sent_us = self._clock.now_us()  # asks Redis, which may be away: before anything is counted
+        """Open a new attempt of each shard in ``placed`` (shard -> queue) and return its job."""
+        sent_us = self._clock.now_us()  # may ask Redis and fail, so do it before counting
         for index in placed:
             self._attempt_counts.count(AttemptOutcome.SENT, self.book.kind_of_next(index))
         jobs = [
@@ -203,23 +204,23 @@ class OpenStep:
         return jobs
 
     def sum_key(self, job: InnerLoopJob) -> str:
-        """Name the sum that a job just described will bring."""
+        """Return the key of the sum that a job from ``jobs`` will bring."""
         return self._keys.blob(job.shard, job.attempt)
 
     def queue_of(self, result: ShardResult) -> str:
-        """Name the queue that a result's attempt was sent to; "" for one that never was."""
+        """Return the queue that a result's attempt was sent to; "" if it was never sent."""
         return self._sent.get((result.shard, result.attempt), ("", 0))[0]
 
     def parse(self, raw: bytes) -> Iterator[ShardResult]:
-        """Yield the result that ``raw`` is, if it is sound and of this step."""
+        """Yield the result in ``raw`` if it is valid and belongs to this step."""
         return self._inbox.parse(raw, epoch=self._epoch)
 
     def take(self, result: ShardResult, *, workers_alive: int) -> None:
         """Count a result, or arrange for another attempt.
 
         Raises:
-            NumericsError: a loss or gradient was not finite, or the learner wrote to its state: so
-                it would be everywhere.
+            NumericsError: a loss or gradient was not finite, or the learner wrote to its state. It
+                would fail on every worker.
             ShardQuarantinedError, FleetError: no further attempt is allowed.
         """
         self._note_begun((result.shard, result.attempt))
@@ -236,7 +237,7 @@ class OpenStep:
         self._reopen(result)
 
     def withdraw(self, result: ShardResult, reason: str, *, kind: str) -> None:
-        """Refuse a committed result for a ``kind`` of reason; its shard is open again."""
+        """Refuse a committed result for a ``kind`` of reason, and reopen its shard."""
         if self._inbox.is_first(self._inbox.raw_of(result.shard)):
             log.warning("%s: result of shard %d refused: %s", self.name, result.shard, reason)
             self._attempt_counts.drop_result(AttemptOutcome.REJECTED, kind, result, reason)
@@ -246,10 +247,10 @@ class OpenStep:
         self._reopen(result)
 
     def review(self, *, alive: Mapping[str, int]) -> list[int]:
-        """Look at Redis: take in results whose wake-up was lost, return shards due to be sent.
+        """Read the step's state in Redis: take results that did not wake us, return shards to send.
 
         Args:
-            alive: number of workers by the queue they listen to.
+            alive: number of live workers by queue.
         """
         view, has_replies = self._look(alive)
         stranded = sorted(view.committed & set(self.book.open_shards))
@@ -258,7 +259,7 @@ class OpenStep:
         return self.book.review(view, now_s=time.monotonic())
 
     def close(self) -> LeaseStatus:
-        """Refuse every later commit, forget the step's keys; "fenced" when the run is another's."""
+        """Refuse all later commits and delete the keys. "fenced" if the run has another owner."""
         for mark in self._marks.values():
             mark.publish()
         if not self.has_begun:
@@ -266,15 +267,15 @@ class OpenStep:
         request = self.request
         status, dropped = self._ledger.close_step(self._epoch, request.stream, request.step)
         self._attempt_counts.note_discarded(dropped)
-        # a worker that died between storing a sum and committing it has left it behind; one that
-        # stores it from now on finds the step closed and removes it itself
+        # a worker that died between storing a sum and committing it left the sum behind; a worker
+        # that stores one from now on finds the step closed and removes the sum itself
         self.collector.discard(self._sums.values())
         self.collector.drop_deferred()
         self.collector.drop_read()
         return status
 
     def describe_missing(self) -> str:
-        """Say what is not done: "without shards 3, 7 of 16 (8 of 64 episodes)"."""
+        """Describe what is missing: "without shards 3, 7 of 16 (8 of 64 episodes)"."""
         missing = self.book.open_shards
         episodes = sum(self._shards[index].n_episodes for index in missing)
         return (
@@ -283,7 +284,7 @@ class OpenStep:
         )
 
     def outcome(self, workers_alive: int) -> StepOutcome:
-        """Sum up the finished step."""
+        """Return the outcome of the finished step."""
         missing = tuple(self.book.open_shards)
         return StepOutcome(
             sums={} if self.is_deferred else self.collector.sums(),
@@ -310,7 +311,7 @@ class OpenStep:
             self.collector.drop_read()
 
     def _recover(self, shards: list[int], workers_alive: int) -> None:
-        """Take in results that are in the hash alone: popped but never arrived, or unsound."""
+        """Take results that are only in the hash: lost after the pop, or invalid."""
         raws = cast(list[bytes | None], self._client.hmget(self._keys.done, list(map(str, shards))))
         for shard, raw in zip(shards, raws, strict=True):
             if raw is None:
@@ -332,7 +333,7 @@ class OpenStep:
         self._attempt_counts.drop(AttemptOutcome.LOST, what, shard=shard, attempt=attempt)
 
     def _mark(self, result: ShardResult, *, workers_alive: int) -> None:
-        """Note in the book what a result means that brought no sum; raises as ``take`` does."""
+        """Record a result without a sum in the book. Raises the errors of ``take``."""
         shard, attempt, now_s = result.shard, result.attempt, time.monotonic()
         if result.status == "missing":
             self.book.mark_unsent(shard, now_s=now_s)
@@ -355,13 +356,13 @@ class OpenStep:
         self._ledger.reopen(self._keys, shard=result.shard, result=self._inbox.raw_of(result.shard))
 
     def _note_begun(self, pair: tuple[int, int]) -> None:
-        """Note how far the workers of the queue have come that an attempt was sent to."""
+        """Record that a worker began an attempt, as progress of its queue."""
         if (sent := self._sent.get(pair)) is not None:
             queue, sent_us = sent
             self._marks[queue].note(sent_us)
 
     def _look(self, alive: Mapping[str, int]) -> tuple[FleetView, bool]:
-        """See how the step stands; and whether replies wait."""
+        """Return the view of the step in Redis, and whether replies are waiting."""
         lists = [queue_list(queue, self._signing_key) for queue in self._marks]
         attempts = self.book.live_attempts()
         seen = sight(self._client, self._keys, attempts=attempts, queue_lists=lists)

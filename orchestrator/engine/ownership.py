@@ -1,4 +1,4 @@
-"""Owning a run: a lease in Redis that is renewed, and an epoch that fences out the owner before."""
+"""Ownership of a run: a renewed lease in Redis, and an epoch that fences out the former owner."""
 
 import logging
 import os
@@ -28,23 +28,23 @@ RUN_LEASE_MS: Final = 10_000
 _BEAT_S: Final = 2.0
 _MOST_JUMPS: Final = 5
 _LEAP: Final = 1000
-"""How far the epoch leaps where Redis's cannot be read: by more than it may have been ahead."""
+"""How far the epoch leaps if Redis's epoch is unreadable: further than it can have been ahead."""
 
 
 class Ownership:
-    """One orchestrator's hold on one run.
+    """One orchestrator's ownership of one run.
 
-    A thread renews the lease and counts workers every two seconds, so that a long outer update or a
-    slow database does not cost the run.
+    A thread renews the lease and counts workers every two seconds, so that the run is not lost
+    during a long outer update or a slow database call.
 
     Args:
-        url: the broker.
+        url: the broker's URL.
         run: the run's uid.
         queues: the Celery queues whose workers are counted.
-        signing_key: that of those workers.
-        next_epoch: raises the run's epoch in the database, beyond the one given, and returns it.
-        is_granted: the database decides whose the run is, so no lease is waited for.
-        is_ours: asks the database whether the run is still ours, when Redis names another.
+        signing_key: the signing key of those workers.
+        next_epoch: raises the run's epoch in the database above the given one, and returns it.
+        is_granted: the database made us the owner, so do not wait for a lease.
+        is_ours: asks the database whether the run is still ours when Redis names another owner.
     """
 
     def __init__(  # noqa: PLR0913 - the seams of a hold on a run
@@ -84,35 +84,35 @@ class Ownership:
 
     @property
     def workers_alive(self) -> int:
-        """Workers that listened to a queue at the last look, at most two seconds ago."""
+        """Number of workers that listened to a queue at the last count, at most two seconds ago."""
         return len(self._roll_call.workers)
 
     def alive_by_queue(self) -> dict[str, int]:
-        """Count those workers by queue."""
+        """Count the live workers by queue."""
         return {queue: len(self._on(queue)) for queue in self._queues}
 
     def processes_on(self, queue: str) -> int:
-        """Jobs that the workers of one queue can compute at a time."""
+        """Return how many jobs the workers of one queue can compute at the same time."""
         return sum(worker.processes for worker in self._on(queue))
 
     @property
     def is_lost(self) -> bool:
-        """True when another orchestrator was found to have taken the run over."""
+        """Whether another orchestrator is known to have taken over the run."""
         return self._is_lost
 
     @property
     def unfit(self) -> tuple[tuple[WorkerInfo, str], ...]:
-        """Living workers that take none of this run's jobs, and why."""
+        """Live workers that take none of this run's jobs, and why."""
         return self._roll_call.unfit
 
     @property
     def processes_alive(self) -> int:
-        """Jobs that those workers can compute at a time."""
+        """How many jobs the live workers can compute at the same time."""
         return sum(worker.processes for worker in self._roll_call.workers)
 
     @property
     def hosts(self) -> frozenset[str]:
-        """Whose memory those workers share; "" stands for those who share none."""
+        """The host ids of the live workers; "" for workers that share no memory."""
         return frozenset(worker.host_id for worker in self._roll_call.workers)
 
     def take(self) -> None:
@@ -120,7 +120,7 @@ class Ownership:
 
         Raises:
             RunLeasedError: another orchestrator owns it.
-            FencedError: another took it over meanwhile.
+            FencedError: another orchestrator took it over in the meantime.
             BrokerUnavailableError: Redis cannot be reached.
         """
         with redis_errors(self._url):
@@ -138,8 +138,8 @@ class Ownership:
             self._thread.start()
 
     def _begin(self) -> Claim:
-        """Claim the run, and begin an epoch beyond the database's and Redis's."""
-        # while we have the run, the database has said that it is ours
+        """Claim the run and begin an epoch greater than those in the database and in Redis."""
+        # while the thread runs, we own the run, and the database has confirmed it
         is_granted = self._is_granted or self._thread.is_alive()
         if not is_granted:
             claim = self._ledger.claim(lease_ms=RUN_LEASE_MS)
@@ -147,7 +147,7 @@ class Ownership:
                 return claim
         beyond, may_replace = 0, False
         for _ in range(_MOST_JUMPS):
-            # known before it is told: an answer lost on the way must not fence us out
+            # set it before telling Redis: a lost answer must not fence us out
             self._epoch = self._next_epoch(beyond)
             claim = self._ledger.take_over(
                 self._epoch,
@@ -162,14 +162,14 @@ class Ownership:
         return claim
 
     def check(self) -> bool:
-        """Return whether Redis still knows our epoch; False when it is to be begun again.
+        """Return whether Redis still has our epoch. If not, a new epoch must be begun.
 
-        A take-over is another owner, not another number: Redis may have come back empty or as it
-        was a while ago, or somebody may have written to it.
+        Only another owner means a takeover. Another number does not: Redis may have come back
+        empty or in an earlier state, or another program may have written to it.
 
         Raises:
             FencedError: another orchestrator has taken the run over.
-            DatabaseUnavailableError: another's name is in Redis, and the database can't be asked.
+            DatabaseUnavailableError: Redis names another owner, and the database cannot be asked.
         """
         if self._failure is not None:
             raise self._failure
@@ -180,8 +180,8 @@ class Ownership:
             )
         if holder in (None, self._name):
             return bool(holder and epoch == str(self._epoch).encode())
-        # one that lives, though the database does not know it, has another database: it is let be
-        # when it comes back
+        # a live owner that the database does not know uses another database: if it comes back,
+        # leave the run to it
         is_alive = lease == holder
         if not self._is_ours() or (is_alive and holder in self._ousted):
             self._is_lost = True
@@ -191,13 +191,13 @@ class Ownership:
         return False
 
     def drop_foreign(self, *more: Mapping[str, str]) -> dict[str, str]:
-        """Drop what others put in place of the run's keys, and of those that runs share.
+        """Drop foreign values under the run's keys and under the keys that runs share.
 
         Args:
-            more: the types of further keys, by key.
+            more: key -> type for further keys.
 
         Returns:
-            What was dropped: its type, by key.
+            Key -> type of the dropped value.
         """
         keys = RunKeys(self._run)
         own = {**dict.fromkeys((keys.epoch, keys.holder, keys.lease), "string")}
@@ -210,7 +210,7 @@ class Ownership:
             return drop_foreign(self._client, own)
 
     def release(self) -> None:
-        """Give the run up, so that another can take it at once."""
+        """Release the run, so that another orchestrator can take it at once."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -235,7 +235,7 @@ class Ownership:
                 if not is_away:
                     log.warning("run=%s lease not renewed: %s", self._run, error)
                 is_away = True
-            except Exception as error:  # the lease will lapse: the run must hear of it
+            except Exception as error:  # the lease will expire, so the run must fail
                 log.exception("run=%s lease", self._run)
                 self._failure = FleetError(f"the lease of run {self._run} is not kept: {error}")
                 return

@@ -1,7 +1,7 @@
-"""Which queue a shard goes to, where a run may use several: the one that is done with it first.
+"""Chooses the queue of a shard if a run may use several: the one that would finish it first.
 
-Queues are those of classes of devices. What is chosen here cannot change what is computed, only
-where.
+Each class of devices has a queue. The choice only affects where a shard is computed, not its
+result.
 """
 
 import math
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class QueueLoad:
-    """One queue at one moment.
+    """The load of one queue at one moment.
 
     Attributes:
         queue: its name.
-        processes: jobs that its workers compute at a time; 0 when none is there.
+        processes: jobs that its workers compute at the same time; 0 without workers.
         on_their_way: attempts sent there that may still bring a result.
-        room: how many of them there should be at most.
-        typical_s: seconds that a shard takes there; None while unknown.
+        room: maximum number of attempts on their way.
+        typical_s: seconds that a shard takes there; None if unknown.
     """
 
     queue: str
@@ -35,17 +35,18 @@ def place(
     has_limits: bool = True,
     avoid: Mapping[int, str] | None = None,
 ) -> dict[int, str]:
-    """Choose a queue for each of ``shards`` that should be sent now.
+    """Choose queues for those of ``shards`` that should be sent now.
 
-    In order, each is meant for the queue that is done with it first, counting those before it. One
-    that is meant for a queue without room waits for that room: sent elsewhere, where there is room
-    because it is slow there, it would end later.
+    Each shard, in order, is assigned to the queue that would finish it first, after those assigned
+    before it. If that queue has no room, the shard waits: another queue may have room, but only
+    because it is slow, and the shard would end later there.
 
     Args:
-        shards: which, in order.
-        device_queues: the queues; of those without workers the first, and only when none has any.
-        has_limits: leave out what there is no room for.
-        avoid: where a shard should not go again if it can go elsewhere.
+        shards: the shards, in order.
+        device_queues: the queues. Queues without workers are not used; if none has workers, the
+            first one is.
+        has_limits: leave out shards for which there is no room.
+        avoid: shard -> queue that it should not go to if there is another.
 
     Returns:
         Shard -> queue, in order.
@@ -53,7 +54,7 @@ def place(
     staffed = [queue_state for queue_state in device_queues if queue_state.processes] or list(
         device_queues[:1]
     )
-    # a class of which nothing is known yet is taken to be as fast as any, to find out
+    # assume that a class without measurements is as fast as the fastest, to measure it
     unknown_s = min(
         (s for queue_state in staffed if (s := queue_state.typical_s) is not None), default=1.0
     )

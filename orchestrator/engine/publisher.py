@@ -1,4 +1,4 @@
-"""Sends jobs as Celery messages: ids only, and a line that reads well in Flower."""
+"""Sends jobs as Celery messages, which contain only ids and a readable line for Flower."""
 
 from collections.abc import Iterable
 
@@ -15,9 +15,9 @@ class Publisher:
     """Sends jobs to their queues, all in one round trip.
 
     Args:
-        client: of the broker.
-        url: of the broker.
-        signing_key: signs the jobs; "" leaves them unsigned.
+        client: client of the broker.
+        url: URL of the broker.
+        signing_key: key to sign the jobs with; "" leaves them unsigned.
     """
 
     def __init__(self, client: Client, url: str, *, signing_key: str) -> None:
@@ -25,10 +25,10 @@ class Publisher:
         self._app = make_app(url, signing_key)
 
     def send(self, jobs: Iterable[tuple[InnerLoopJob, str]]) -> None:
-        """Send jobs to the Celery queues named beside them, in order.
+        """Send (job, Celery queue) pairs, in order.
 
         Raises:
-            redis.RedisError: none, some or all were sent; the ledger finds out which.
+            redis.RedisError: none, some or all were sent. The ledger will show which.
         """
         messages: dict[str, list[bytes]] = {}
         for job, queue in jobs:
@@ -46,10 +46,10 @@ class Publisher:
             for queue, own in messages.items():
                 name = queue_list(queue, self._key)
                 pipeline.lpush(name, *own)
-                pipeline.pexpire(name, RUN_TTL_MS)  # should the last worker with this key be gone
+                pipeline.pexpire(name, RUN_TTL_MS)  # in case no worker with this key is left
             pipeline.execute()
 
 
 def _task_id(job: InnerLoopJob) -> str:
-    """Name a message: unique, and readable in Flower."""
+    """Return a message id that is unique and readable in Flower."""
     return f"{job.run}.{job.stream}.{job.step}.{job.shard}.{job.attempt}.e{job.epoch}"

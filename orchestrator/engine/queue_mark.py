@@ -1,4 +1,4 @@
-"""How far the workers of a queue have come, as seen by all the runs that share it."""
+"""The progress of a queue's workers, as seen by all runs that share the queue."""
 
 import logging
 import time
@@ -14,11 +14,12 @@ log = logging.getLogger(__name__)
 
 
 class QueueMark:
-    """The newest message of a queue that a worker has begun, by the time it was sent.
+    """The sending time of the newest message of a queue that a worker has begun.
 
-    Queues are first in, first out: a message that was sent before one that has begun, and has not
-    begun itself, is gone. A run sees that among its own messages; but a queue that several runs
-    share is never empty, and then no one would miss the last message of a step.
+    Queues are first in, first out: if a later message has begun and an earlier one has not, the
+    earlier one is lost. A run can see that among its own messages. But if several runs share a
+    queue, it is never empty, and without this mark the loss of a step's last message would go
+    unnoticed.
 
     Not thread-safe.
     """
@@ -29,16 +30,16 @@ class QueueMark:
         self._due_s = 0.0
 
     def note(self, sent_us: int) -> None:
-        """Note that a message sent at ``sent_us``, Redis's time, was begun."""
+        """Record that a worker began a message sent at ``sent_us``, Redis's time."""
         self._seen_us = max(self._seen_us, sent_us)
 
     def publish(self) -> None:
-        """Tell the other runs, twice a second at most."""
+        """Publish the mark for other runs, at most twice a second."""
         now_s = time.monotonic()
         if self._seen_us <= self._published_us or now_s < self._due_s:
             return
         pipeline = self._client.pipeline(transaction=False)
-        # GT, race prevented: a run that has seen less overwrites one that has seen more
+        # GT prevents a race: a run that saw an older mark overwrites a newer one
         pipeline.zadd(QUEUES_STARTED, {self._queue: self._seen_us}, gt=True)
         pipeline.expire(QUEUES_STARTED, _TTL_S)
         pipeline.execute()
@@ -46,10 +47,10 @@ class QueueMark:
         self._due_s = now_s + _PUBLISH_EVERY_S
 
     def read(self, *, now_us: int) -> int:
-        """Return when the newest message that any run saw begun was sent; 0 when unknown.
+        """Return the sending time of the newest message that any run saw begin; 0 if unknown.
 
         Args:
-            now_us: Redis's time; a later mark is not ours, and is dropped.
+            now_us: Redis's time; a mark later than this is foreign and gets dropped.
         """
         score = self._client.zscore(QUEUES_STARTED, self._queue) or 0
         if not 0 <= score <= now_us + _CLOCKS_PART_US:

@@ -1,4 +1,4 @@
-"""Redis's time, told from here."""
+"""A local estimate of Redis's time."""
 
 import time
 from typing import Final
@@ -6,13 +6,13 @@ from typing import Final
 from metafleet.contracts.connections import Client
 
 _TRUSTED_S: Final = 5.0
-"""How long two clocks are taken to run alike: they part by a millisecond in it at worst."""
+"""How long an offset is trusted: the clocks drift by at most a millisecond in this time."""
 
 
 class RedisClock:
-    """Asks Redis for its time now and then, and counts on in between.
+    """Asks Redis for its time now and then, and uses the local clock in between.
 
-    Every process that shares a queue stamps by the same clock, without a round trip for each stamp.
+    All processes that share a queue use timestamps of this clock, without a round trip for each.
     Not thread-safe.
     """
 
@@ -32,5 +32,5 @@ class RedisClock:
         return self._offset_us + int(now_s * 1e6)
 
     def forget(self) -> None:
-        """Ask at the next call: Redis was restarted, perhaps elsewhere."""
+        """Ask Redis again at the next call: it was restarted, perhaps on another host."""
         self._offset_us = None

@@ -1,4 +1,4 @@
-"""Waiting for the results of several open steps at once."""
+"""Waits for the results of several open steps at once."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -13,10 +13,10 @@ _MOST_REPLIES: Final = 256
 def wait_for_results(
     client: Client, steps: Sequence[OpenStep], timeout_s: float
 ) -> Iterator[tuple[OpenStep, ShardResult]]:
-    """Wait until one of ``steps`` has results, then yield all that are there and sound.
+    """Wait until one of ``steps`` has results, then yield all valid ones.
 
-    Without steps there is nothing to wait for: a repeated call may find that the first one, which
-    Redis left before its end, took in everything.
+    ``steps`` may be empty: when Redis interrupts a call, its retry may find that the first try
+    already took all results.
     """
     if not steps:
         return

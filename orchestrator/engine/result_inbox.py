@@ -1,4 +1,4 @@
-"""The results that came for one step: which of them are sound, and which were seen before."""
+"""Checks the results that arrive for one step: whether they are valid and new."""
 
 import json
 import logging
@@ -19,11 +19,11 @@ class ResultInbox:
     """Checks the results of one step. Not thread-safe.
 
     Args:
-        name: the step's, for messages.
+        name: the step's name, for messages.
         run: the run's uid.
         n_shards: how many shards the step has.
-        signing_key: what results are signed with.
-        attempt_counts: counts what is refused.
+        signing_key: the key that results are signed with.
+        attempt_counts: counts refused results.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class ResultInbox:
         self._name, self._run, self._n_shards = name, run, n_shards
         self._signing_key, self._attempt_counts = signing_key, attempt_counts
         self._raws: dict[int, bytes] = {}
-        self._unsound: dict[int, str] = {}  # by hash: each is seen as a wake-up and in the ledger
+        self._unsound: dict[int, str] = {}  # by hash: each comes by the list and the ledger
         self._dealt_with: set[int] = set()  # hashes of results that did not count
 
     def parse(self, raw: bytes, *, epoch: int) -> Iterator[ShardResult]:
-        """Yield the result that ``raw`` is, if it is sound and of this step under ``epoch``."""
+        """Yield the result in ``raw`` if it is valid and of this step under ``epoch``."""
         try:
             if len(raw) > _MAX_RESULT_BYTES:
                 raise OversizedError(f"a result of {len(raw)} bytes; at most {_MAX_RESULT_BYTES}")
@@ -63,18 +63,18 @@ class ResultInbox:
         yield result
 
     def raw_of(self, shard: int) -> bytes:
-        """Return the last sound result of a shard as it came."""
+        """Return the last valid result of a shard in its raw form."""
         return self._raws[shard]
 
     def why_unsound(self, raw: bytes) -> str:
-        """Say why ``parse`` refused ``raw``."""
+        """Return why ``parse`` refused ``raw``."""
         return self._unsound[hash(raw)]
 
     def is_first(self, raw: bytes) -> bool:
-        """Return whether a result is dealt with for the first time.
+        """Return whether a result is processed for the first time.
 
-        It is dealt with again when Redis went away before it was withdrawn there, and must not
-        count twice.
+        If Redis fails before a result is withdrawn there, the result is processed again and must
+        not count twice.
         """
         is_first = hash(raw) not in self._dealt_with
         self._dealt_with.add(hash(raw))

@@ -1,4 +1,4 @@
-"""Going on when Redis or the database was away: calls are repeated until they get through."""
+"""Survives outages of Redis and the database by repeating calls until they succeed."""
 
 import logging
 import random
@@ -23,16 +23,16 @@ _RETRY_S: Final = 10.0
 
 
 class Retry:
-    """Repeats what Redis did not let through, or the database, which counts the epochs.
+    """Repeats calls that failed because of Redis, or of the database, which counts the epochs.
 
     Args:
-        url: the broker, for messages.
-        notify: told once that one of them is away, and once that it is back.
-        check: called before each try; raises when the run is to be left alone.
-        heal: called when Redis holds under our keys what is not ours: drops it.
+        url: the broker's URL, for messages.
+        notify: called once when Redis or the database is down, and once when it is back.
+        check: called before each try; raises if the run must stop.
+        heal: called when Redis has foreign values under our keys, to drop them.
 
     Attributes:
-        waited_s: seconds waited for them, in all.
+        waited_s: total seconds of waiting for Redis and the database.
     """
 
     def __init__(
@@ -47,9 +47,10 @@ class Retry:
         self.waited_s = 0.0
 
     def persist(self, call: Callable[[], T]) -> T:
-        """Call until there is an answer: with backoff, telling once, for as long as it takes.
+        """Repeat a call with backoff until it succeeds, however long it takes. Notify once.
 
-        A blob store that is full gets a while in which closed steps may expire, no longer.
+        A full blob store is only retried for a short while, in which closed steps' blobs may
+        expire.
         """
         pause_s, away, is_littered = 0.1, "", False
         began_s = time.monotonic()
@@ -83,7 +84,7 @@ class Retry:
 
     @contextmanager
     def leaving(self, what: str) -> Iterator[None]:
-        """Leave ``what`` to expire when the store is away: no reason to stop."""
+        """Leave ``what`` to expire if the store is unreachable, instead of stopping the run."""
         try:
             with redis_errors(self._url):
                 yield

@@ -1,4 +1,4 @@
-"""Who is there and takes jobs, and who only seems to."""
+"""Finds the workers that take jobs, and those that only look alive."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,21 +10,21 @@ from metafleet.contracts.presence import WorkerInfo, list_workers
 from metafleet.orchestrator.engine.incompatible_workers import find_mismatch
 
 STARVES_AFTER_S: Final = 15.0
-"""How long a worker may be idle while jobs wait. One that works is handed a job at once."""
+"""How long a worker may be idle while jobs wait. A working one gets a job at once."""
 
 
 class RollCall:
-    """The workers of some queues, as the last look found them. Not thread-safe while it looks.
+    """The workers of some queues, as of the last ``look``, which is not thread-safe.
 
     Args:
-        client: of the broker.
-        queues: whose workers.
-        signing_key: the orchestrator's.
-        clock_s: monotonic seconds.
+        client: client of the broker.
+        queues: the queues whose workers to find.
+        signing_key: the orchestrator's signing key.
+        clock_s: returns monotonic seconds.
 
     Attributes:
-        workers: those that take jobs.
-        unfit: living workers that do not, and why.
+        workers: workers that take jobs.
+        unfit: live workers that do not take jobs, and why.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class RollCall:
         self.unfit: tuple[tuple[WorkerInfo, str], ...] = ()
 
     def look(self) -> None:
-        """Look again.
+        """Read the list of workers again.
 
         Raises:
-            redis.RedisError: what was found before stays.
+            redis.RedisError: the previous lists stay as they are.
         """
         found = list_workers(self._client)
         self._note_waiting()
@@ -67,7 +67,7 @@ class RollCall:
         return find_mismatch(worker, self._signing_key) or self._find_hunger(worker)
 
     def _find_hunger(self, worker: WorkerInfo) -> str:
-        """Say that a worker leaves jobs lying; until it takes one again, for they go elsewhere."""
+        """Return why a worker counts as starving, or "". It does until it takes a job again."""
         who = (worker.name, worker.pid)
         if worker.idle_s < STARVES_AFTER_S:
             self._starving.discard(who)

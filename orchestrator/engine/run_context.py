@@ -1,4 +1,4 @@
-"""What the engines of one run share: the run's own, and those that measure and compile for it."""
+"""The context that all engines of a run share: its own, and those for measuring and compiling."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from metafleet.contracts.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """The surroundings of one run's engines.
+    """The context of one run's engines.
 
     Attributes:
-        settings: where broker, data and compiled programs are.
+        settings: locations of broker, data and compiled programs.
         run: uid of the run.
         in_process: compute here, without a fleet.
-        notify: told what a person should know.
-        check: called while something is waited for; raises when the run is to be left alone.
+        notify: called with messages for people.
+        check: called during waits; raises if the run must stop.
     """
 
     settings: Settings

@@ -1,4 +1,4 @@
-"""The first step of a run has one shard computed twice: a learner must repeat itself to the bit."""
+"""Computes one shard of a run's first step twice: a learner must reproduce the same bits."""
 
 import itertools
 import logging
@@ -15,22 +15,22 @@ log = logging.getLogger(__name__)
 
 _WATCHED: Final = 0
 _MOST_LOOKS: Final = 5
-"""How often a shard goes out again until another process than the first one's has computed it."""
+"""How often a shard is resent until another process than the first one computes it."""
 
 
 class SecondLook:
-    """Sends one shard of a run's first step out a second time, and compares.
+    """Sends one shard of a run's first step a second time, and compares the results.
 
-    The second attempt is a step of one shard in a stream of its own, "train-again": it is counted
-    there, and never added up. It travels along with the first step.
+    The second computation is a step of one shard in its own stream, "train-again". It is counted in
+    that stream and never added up. It runs along with the first step.
 
     Args:
-        open_step: opens a step of the given shards.
-        finish: waits for it; raises what it fails with.
-        close: closes it.
-        is_due: whether to look at all.
-        count_processes: says how many compute.
-        notify: told when no worker could compute it again.
+        open_step: opens a step with the given shards.
+        finish: waits for a step and raises its failure.
+        close: closes a step.
+        is_due: whether to compare at all.
+        count_processes: returns the number of computing processes.
+        notify: called if no worker could compute the shard again.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class SecondLook:
         self._again: OpenStep | None = None
 
     def begin(self, step: OpenStep) -> OpenStep:
-        """Watch a shard of ``step``, if that is the first of a training; returns the step."""
+        """Watch a shard of ``step`` if it is the first step of a training. Return the step."""
         request = step.request
         if self._is_due and self._first is None and request.stream == TRAIN_STREAM:
             self._first = step
@@ -59,16 +59,16 @@ class SecondLook:
         return step
 
     def follow(self, step: OpenStep) -> None:
-        """Send the shard out again when it has come, while the rest of ``step`` is computed."""
+        """Resend the shard once its result is here, while the rest of ``step`` is computed."""
         if step is self._first and step.collector.seen is not None and not step.book.is_complete:
             self._again = self._again or self._send()
 
     def compare(self, step: OpenStep) -> None:
-        """Wait for the second computation of a finished step, and compare.
+        """Wait for the second computation of a finished step's shard, and compare.
 
         Raises:
-            ImpureError: it has other bits.
-            FencedError: the run is another's.
+            ImpureError: the bits differ.
+            FencedError: the run has another owner.
         """
         if step is not self._first or (seen := step.collector.seen) is None:
             return
@@ -89,7 +89,7 @@ class SecondLook:
         self._is_due = False
 
     def forget(self, step: OpenStep) -> None:
-        """Close what was opened along with ``step``."""
+        """Close the second computation of ``step``, if it is open."""
         if step is self._first:
             self._first = None
             if (again := self._again) is not None:

@@ -1,4 +1,4 @@
-"""Accounts for every shard of one step: sent, started, slow, lost, failed, done. No I/O."""
+"""Tracks every shard of one step: sent, started, slow, lost, failed or done. Does no I/O."""
 
 import math
 import statistics
@@ -14,8 +14,8 @@ QUEUE_GRACE_S: Final = 1.5
 """How long an attempt may be neither queued nor started before its message counts as lost."""
 
 OVERTAKEN_BY_US: Final = 1_000_000
-"""How much later a message of another run must have been sent to overtake ours: two runs that send
-at the same moment may do so in another order than they read the clock."""
+"""How much later than ours another run's message must be sent to count as overtaking it. Two runs
+that send at the same time may do so in another order than that of their timestamps."""
 
 REFUSAL_PAUSE_S: Final = 0.25
 """How long to wait before offering a refused shard again, so that another worker gets it."""
@@ -24,27 +24,27 @@ STRAGGLERS_AFTER: Final = 0.8
 """Share of a step's shards that must be done before the slowest get a backup."""
 
 STRAGGLER_FACTOR: Final = 2.0
-"""A shard is slow when it takes so many times the median."""
+"""A shard is slow when it takes this many times the median."""
 
 STRAGGLER_FLOOR_S: Final = 1.0
-"""No shard is slow before this: a backup of a short job costs more than it saves."""
+"""A shard is not slow before this time: a backup of a short job costs more than it saves."""
 
 _SEEN_WITHIN_S: Final = 10.0
-"""How long ago a worker was last seen alive whose end is known to be that of its deadline."""
+"""A lost worker counts as ended by its deadline only if it was seen alive this recently."""
 
 BACKUP_BUDGET: Final = 0.1
-"""Backups allowed in a step, as a share of its shards; at least one."""
+"""Maximum backups in a step, as a share of its shards. At least one is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """What Redis showed of a queue at one moment.
+    """The state of a queue in Redis at one moment.
 
     Attributes:
-        is_empty: True when no message waits in it.
-        workers_alive: workers that listen to it.
-        newest_started_us: when, by Redis's clock, the newest of its messages that has begun was
-            sent, whichever run's it is; 0 when unknown.
+        is_empty: whether no message waits in it.
+        workers_alive: number of workers that listen to it.
+        newest_started_us: sending time, by Redis's clock, of the newest of its messages that has
+            begun, of any run; 0 if unknown.
     """
 
     is_empty: bool
@@ -54,12 +54,12 @@ class QueueView:
 
 @dataclass(frozen=True, slots=True)
 class FleetView:
-    """What Redis showed at one moment.
+    """The state of a step in Redis at one moment.
 
     Attributes:
-        started: (shard, attempt) that some worker has begun.
-        leased: (shard, attempt) whose lease is being renewed.
-        committed: shards with a committed result, which may still be on its way to us.
+        started: (shard, attempt) pairs that a worker has begun.
+        leased: (shard, attempt) pairs whose lease is being renewed.
+        committed: shards with a committed result, which may not have reached us yet.
         queues: the run's queues, by name.
     """
 
@@ -70,7 +70,7 @@ class FleetView:
 
     @property
     def has_workers(self) -> bool:
-        """True when a worker listens to any of the queues."""
+        """Whether a worker listens to any of the queues."""
         return any(queue.workers_alive for queue in self.queues.values())
 
 
@@ -82,7 +82,7 @@ class _Attempt:
     sent_us: int
     queue: str
     started_s: float | None = None
-    shown_s: float = 0.0  # when it began or was last seen to be alive
+    shown_s: float = 0.0  # when it began or was last seen alive
     missing_since_s: float | None = None
 
 
@@ -99,7 +99,7 @@ class _Shard:
     reasons: list[str] = field(default_factory=list)
 
     def forget(self, attempt: int | None) -> None:
-        """Expect nothing more of an attempt; of any, for None."""
+        """Remove an attempt from the live ones; None removes all."""
         if attempt is None:
             self.live.clear()
         else:
@@ -110,11 +110,11 @@ class ShardBook:
     """The state of every shard of one step.
 
     Args:
-        name: the step's name for messages, such as "train step 12".
+        name: the step's name for messages, "train step 12" for example.
         n_shards: number of shards.
         max_attempts: how often a shard may fail or lose its worker.
-        job_deadline_s: how long an attempt may take; a worker keeps no lease for longer.
-        on_lost: told (shard, attempt, why) of each attempt that is lost.
+        job_deadline_s: how long an attempt may take; a worker renews no lease for longer.
+        on_lost: called with (shard, attempt, reason) for each lost attempt.
     """
 
     def __init__(
@@ -137,11 +137,11 @@ class ShardBook:
         self._compute_s: list[float] = []
         self._n_sent_to: Counter[str] = Counter()
         self.backups = 0
-        """Attempts sent because another was slow."""
+        """Number of attempts sent because another attempt was slow."""
 
     @property
     def is_complete(self) -> bool:
-        """True when every shard is done."""
+        """Whether every shard is done."""
         return self._n_open == 0
 
     @property
@@ -160,45 +160,45 @@ class ShardBook:
         return [index for index, shard in enumerate(self._shards) if not shard.is_done]
 
     def live_attempts(self) -> list[tuple[int, int]]:
-        """(shard, attempt) that may still bring a result."""
+        """Return the (shard, attempt) pairs that may still bring a result."""
         return [(index, n) for index in self.open_shards for n in self._shards[index].live]
 
     def is_done(self, shard: int) -> bool:
-        """Tell whether a shard has been counted."""
+        """Return whether a shard is done."""
         return self._shards[shard].is_done
 
     def n_on_their_way(self, queue: str) -> int:
-        """Number of shards that were last sent to ``queue`` and are not done."""
+        """Return the number of shards that were last sent to ``queue`` and are not done."""
         return self._n_sent_to[queue]
 
     @property
     def unsent(self) -> list[int]:
-        """Shards that were not sent yet, in order."""
+        """Shards that have not been sent yet, in order."""
         return list(self._unsent)
 
     def last_queue(self, shard: int) -> str:
-        """Name the queue that a shard was last sent to; "" before the first time."""
+        """Return the queue that a shard was last sent to; "" before the first time."""
         return self._shards[shard].last_queue
 
     @property
     def n_sent(self) -> int:
-        """Attempts in all."""
+        """Total number of attempts."""
         return self._n_sent
 
     def kind_of_next(self, shard: int) -> AttemptReason:
-        """Say what another attempt of a shard is: FIRST, a BACKUP, or just sent AGAIN."""
+        """Return what the next attempt of a shard would be: FIRST, BACKUP or AGAIN."""
         entry = self._shards[shard]
         if entry.live:
             return AttemptReason.BACKUP
         return AttemptReason.AGAIN if entry.n_attempts else AttemptReason.FIRST
 
     def next_attempt(self, shard: int, *, queue: str = "", sent_us: int = 0) -> int:
-        """Open a new attempt of a shard, about to be sent; returns its number.
+        """Open a new attempt of a shard that is about to be sent. Return its number.
 
         Args:
-            shard: which.
-            queue: where it is sent.
-            sent_us: the time now, by Redis's clock; 0 when unknown.
+            shard: index of the shard.
+            queue: the queue that it is sent to.
+            sent_us: the current time by Redis's clock; 0 if unknown.
         """
         self._unsent.pop(shard, None)
         entry = self._shards[shard]
@@ -216,7 +216,7 @@ class ShardBook:
         return number
 
     def mark_done(self, shard: int, *, compute_s: float = 0.0) -> None:
-        """Count a shard; once."""
+        """Mark a shard as done. Later calls for the same shard change nothing."""
         entry = self._shards[shard]
         if not entry.is_done:
             entry.is_done = True
@@ -227,9 +227,9 @@ class ShardBook:
             self._compute_s.append(compute_s)
 
     def mark_failed(self, shard: int, attempt: int | None, reason: str, *, now_s: float) -> None:
-        """Note that an attempt (None: whichever it was) failed.
+        """Record that an attempt (None if it is unknown) failed.
 
-        The shard is due again unless another attempt lives.
+        The shard is due again unless another attempt is alive.
 
         Raises:
             ShardQuarantinedError: it has failed as often as it may.
@@ -240,7 +240,7 @@ class ShardBook:
         if len(entry.reasons) >= self._max_attempts:
             raise ShardQuarantinedError(
                 f"shard {shard} of {self._name} failed {len(entry.reasons)} times "
-                f"({'; '.join(dict.fromkeys(entry.reasons))}); mend the cause, then "
+                f"({'; '.join(dict.fromkeys(entry.reasons))}); fix the cause, then "
                 "continue with `metafleet runs resume`"
             )
         if not entry.live:
@@ -256,13 +256,13 @@ class ShardBook:
         now_s: float,
         workers_alive: int,
     ) -> None:
-        """Note that ``worker`` must not compute an attempt (None: whichever it was).
+        """Record that ``worker`` refused to compute an attempt (None if it is unknown).
 
-        The shard is offered to others after a pause. One that refuses is idle and may well be the
-        first to take the shard again, so its repeated refusals alone end nothing.
+        The shard is offered to other workers after a pause. A worker that refuses is idle and may
+        well be the first to take the shard again, so repeated refusals by one worker are not fatal.
 
         Raises:
-            FleetError: as good as every worker has refused it.
+            FleetError: as many workers as are alive have refused it, several times.
         """
         entry = self._shards[shard]
         entry.forget(attempt)
@@ -276,14 +276,14 @@ class ShardBook:
             entry.due_s = now_s + REFUSAL_PAUSE_S
 
     def mark_unsent(self, shard: int, *, now_s: float) -> None:
-        """Note that what a shard needs was not there: due again, and nobody is to blame."""
+        """Record that a blob was missing: the shard is due again, without counting a failure."""
         self._shards[shard].live.clear()
         self._shards[shard].due_s = now_s
 
     def unsend_all(self) -> None:
-        """Give up all that is on its way: what is not done is to be sent as if for the first time.
+        """Give up all live attempts, so that shards that are not done count as unsent.
 
-        What failed stays counted.
+        Failures stay counted.
         """
         for index in self.open_shards:
             entry = self._shards[index]
@@ -294,7 +294,7 @@ class ShardBook:
         self._unsent = dict.fromkeys(self.open_shards)
 
     def review(self, view: FleetView, *, now_s: float) -> list[int]:
-        """Compare with what Redis shows; returns the shards to be sent (again) now.
+        """Compare with the state in Redis. Return the shards to be sent (again) now.
 
         Raises:
             ShardQuarantinedError: a shard lost its worker as often as it may.
@@ -320,14 +320,14 @@ class ShardBook:
     ) -> None:
         entry = self._shards[shard]
         attempt = entry.live[number]
-        # what has begun once stays begun: the longest of jobs outlive that hash
+        # an attempt that has begun stays begun: the longest jobs outlive the hash
         if (shard, number) in view.started or attempt.started_s is not None:
             if attempt.started_s is None:
                 attempt.started_s = attempt.shown_s = now_s
             if (shard, number) in view.leased:
                 attempt.shown_s = now_s
                 return
-            # after an interruption of ours it may have died at any time
+            # after an outage on our side, it may have died at any time
             is_sure = now_s - attempt.shown_s <= _SEEN_WITHIN_S
             what, reason = self._why_lost(now_s - attempt.started_s, is_sure=is_sure)
             self._on_lost(shard, number, what)
@@ -338,7 +338,8 @@ class ShardBook:
         is_missing = queue.is_empty or newest_started > attempt.sequence
         if attempt.sent_us:
             is_missing |= attempt.sent_us + OVERTAKEN_BY_US < queue.newest_started_us
-        if queue.workers_alive == 0:  # all of its class have left: those of another can do it
+        # if all workers of its class have left, workers of another class can compute it
+        if queue.workers_alive == 0:
             is_missing = view.has_workers
         if not is_missing:
             attempt.missing_since_s = None
@@ -360,7 +361,7 @@ class ShardBook:
         )
 
     def _stragglers(self, waited_for: list[int], now_s: float) -> list[int]:
-        """Choose the slowest shards for a backup, within the step's budget."""
+        """Choose the slowest shards to back up, within the step's budget."""
         if self.done_fraction < STRAGGLERS_AFTER or not self._compute_s:
             return []
         limit_s = max(STRAGGLER_FLOOR_S, STRAGGLER_FACTOR * statistics.median(self._compute_s))

@@ -1,4 +1,4 @@
-"""What Redis shows of one step at one moment."""
+"""Reads the state of one step from Redis."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from metafleet.contracts.keys import StepKeys
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What Redis shows of a step.
+    """The state of a step in Redis.
 
     Attributes:
-        started: (shard, attempt) that workers began.
-        leased: those of the attempts asked for whose worker shows that it is alive.
-        committed: shards of which a result is there.
-        has_replies: whether results wait to be taken in.
-        is_empty: for each queue asked for, whether nothing waits in it.
-        n_foreign: entries that were not ours, and were dropped.
+        started: (shard, attempt) pairs that workers began.
+        leased: those of the requested attempts whose lease is alive.
+        committed: shards with a committed result.
+        has_replies: whether results are waiting to be read.
+        is_empty: for each requested queue, whether it is empty.
+        n_foreign: number of foreign entries that were dropped.
     """
 
     started: set[tuple[int, int]]
@@ -36,13 +36,13 @@ def sight(
     attempts: Sequence[tuple[int, int]],
     queue_lists: Iterable[str],
 ) -> Sighting:
-    """Read started, leases, results and queues as of one moment.
+    """Read a consistent state of started attempts, leases, results and queues.
 
     Args:
-        client: of the server.
-        keys: of the step, which is open: the last closed one is below it.
-        attempts: (shard, attempt) whose leases are looked for.
-        queue_lists: names of the lists behind queues.
+        client: client of the server.
+        keys: keys of the step, which is open, so the last closed step has a lower number.
+        attempts: (shard, attempt) pairs whose leases to read.
+        queue_lists: names of the lists behind the queues.
     """
     pipeline = client.pipeline(transaction=True)
     pipeline.get(keys.closed)
@@ -57,7 +57,7 @@ def sight(
     leases, lengths = more[: len(attempts)], more[len(attempts) :]
     pairs, n_odd = take_numbers(client, keys.started, started, of=2)
     shards, n_odd_too = take_numbers(client, keys.done, done, of=1)
-    # left there, it would refuse every result of the step
+    # if it stayed there, every result of the step would be refused
     is_odd = drop_unless_below(client, keys.closed, last_closed, limit=keys.number)
     return Sighting(
         started={(shard, attempt) for shard, attempt in pairs},

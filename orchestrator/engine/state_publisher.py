@@ -1,4 +1,4 @@
-"""Puts what workers fetch where they can fetch it: the plan once, each version of the state."""
+"""Publishes blobs for workers: the plan once, and each version of the state."""
 
 import json
 import logging
@@ -27,32 +27,32 @@ _STATE_TTL_S: Final = 3600.0
 
 @dataclass(slots=True)
 class _Version:
-    """Length of a version, where it lies, and its state while that may be published again."""
+    """A version: its length, its locations, and its state while that may be published again."""
 
     n_bytes: int
     may_return: bool = False
-    """Named by its digest, so that the same state gets the name again."""
+    """Whether it is named by its digest, so that the same state would get this name again."""
     is_here: bool = False
     is_stored: bool = False
     was_stored: bool = False
-    """Put into the store once, and to be deleted there, though it may be lost."""
+    """Whether it was ever put into the store, so that it must be deleted there."""
     state: MetaState | None = None
 
 
 class StatePublisher:
     """The run's plan and the newest versions of its state.
 
-    A version never changes under a worker: in the blob store it is named by the digest of its
-    bytes, in the memory of this host alone by a name that is never used again. The same state is
-    published once however many steps use it.
+    A version never changes while a worker uses it. In the blob store it is named by the digest of
+    its bytes. If it is only in the memory of this host, it has a name that is never used again. A
+    state is published once, however many steps use it.
 
     Args:
-        client: of the broker.
+        client: client of the broker.
         blobs: the store that every host reaches.
         run: the run's uid.
-        area: the run's files in this host's memory; None to do without.
-        wire_dtype: how float32 tensors travel.
-        direct: what hands states to workers of other hosts in place of the store, while they reach
+        area: the run's files in this host's memory; None not to use it.
+        wire_dtype: how float32 tensors are sent.
+        direct: sends states to workers on other hosts instead of the store, while they can reach
             it.
     """
 
@@ -73,10 +73,10 @@ class StatePublisher:
         self._held: dict[str, list[str]] = {}
         self._plans: set[str] = set()
         self._unwanted: dict[str, int] = {}
-        """Keys and lengths of what is still to be deleted in the store."""
+        """Keys and lengths of blobs still to be deleted from the store."""
 
     def publish_plan(self, spec: WorkloadSpec) -> str:
-        """Make a plan available; returns its digest."""
+        """Publish a plan. Return its digest."""
         text = json.dumps(spec.to_json(), sort_keys=True, allow_nan=False).encode()
         plan = content_digest(text)
         if plan not in self._plans:
@@ -87,14 +87,15 @@ class StatePublisher:
     def publish_state(
         self, state: MetaState, *, holder: str = "", everywhere: bool = True, here: bool = True
     ) -> tuple[str, int]:
-        """Make a state available; returns its version's name and length.
+        """Publish a state. Return the name and length of its version.
 
         Args:
             state: the state.
-            holder: who needs it until ``release``: the memory is not used for another till then.
-            everywhere: workers of other hosts need it too; else this host's memory will do, if it
-                has room.
-            here: workers of this host need it too.
+            holder: name of the user that needs it until ``release``; its memory is not reused
+                before.
+            everywhere: workers on other hosts need it too. Otherwise this host's memory is enough,
+                if it has room.
+            here: workers on this host need it too.
         """
         version = self._find_published(state, everywhere=everywhere)
         if version is None:
@@ -110,12 +111,12 @@ class StatePublisher:
         return version, self._versions[version].n_bytes
 
     def release(self, holder: str) -> None:
-        """Note that nobody computes with what ``holder`` held any more."""
+        """Release the versions that ``holder`` held, because its jobs no longer use them."""
         if self._held.pop(holder, None):
             self._tidy()
 
     def _tidy(self) -> None:
-        """Forget the oldest versions, but for those that open steps would send shards with."""
+        """Forget the oldest versions, except those that open steps still send."""
         wanted = {versions[-1] for versions in self._held.values()} | {
             next(reversed(self._versions))
         }
@@ -134,7 +135,7 @@ class StatePublisher:
         return None
 
     def _put_here(self, version: str, encoded: Encoded) -> str | None:
-        """Put into this host's memory; None when there is no room."""
+        """Put a version into this host's memory. Return its name; None if there is no room."""
         if self._area is None:
             return None
         seal = self._area.put(self._keys.state(version), encoded.pieces, ttl_s=_STATE_TTL_S)
@@ -160,13 +161,13 @@ class StatePublisher:
         return version
 
     def note_missed(self) -> None:
-        """Note that a worker did not find a state: if it was offered, offering is not enough."""
+        """Record that a worker missed a state. If it was offered directly, use the store too."""
         if self._is_reached and any(entry.is_stored for entry in self._versions.values()):
             self._is_reached = False
             log.warning("workers do not reach this host directly: states go through the store, too")
 
     def invalidate(self) -> None:
-        """Note that everything may be lost: publish again at the next call."""
+        """Publish everything again at the next call, because it may be lost."""
         self._plans.clear()
         for entry in self._versions.values():
             entry.is_here = entry.is_stored = False
@@ -185,8 +186,8 @@ class StatePublisher:
             self._direct.withdraw(key)
         if self._area is not None:
             if entry.may_return or any(version in held for held in self._held.values()):
-                # whoever computes with it keeps it, and so does a worker that has mapped it: when
-                # the name returns, it must not find another state in that map
+                # delete it instead of reusing its memory: jobs may still use it, and a worker that
+                # has mapped it must not find another state there when the name returns
                 self._area.delete(key)
             else:
                 self._area.set_free(key)
@@ -194,7 +195,7 @@ class StatePublisher:
             self._unwanted[key] = entry.n_bytes
 
     def _delete_unwanted(self) -> None:
-        """Delete in the store what was forgotten; the next call deletes what is left."""
+        """Delete forgotten versions from the store. If this fails, the next call continues."""
         for key in list(self._unwanted):
             self._blobs.delete(key, self._unwanted[key])
             del self._unwanted[key]

@@ -1,4 +1,4 @@
-"""One step: what is asked for, how it is cut, and what came out."""
+"""A step: its request, its shards, its outcome, and the dispatcher that computes it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,22 +10,22 @@ from metafleet.params import MetaState, Params
 from metafleet.workload import WorkloadSpec
 
 TRAIN_STREAM: Final = "train"
-"""The sequence of steps that train."""
+"""The stream of training steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepRequest:
-    """Episodes to be worked through with one version of the state.
+    """Episodes to be computed with one version of the state.
 
     Attributes:
-        stream: the sequence this step belongs to; steps of a stream are numbered upwards.
-        step: its number, >= 0.
-        kind: "gradient" for a sum of meta-gradients, "evaluate" for metrics alone.
-        split: where episodes come from.
-        episode_step: the step that episode seeds are drawn for.
-        n_episodes: how many, >= 1.
-        spec: the work: data, model, learner.
-        state: the meta-learned state they start from.
+        stream: the sequence that this step belongs to; step numbers grow within a stream.
+        step: number of the step, >= 0.
+        kind: "gradient" for a sum of meta-gradients, "evaluate" for metrics only.
+        split: the split that episodes are drawn from.
+        episode_step: the step number that episode seeds are derived from.
+        n_episodes: number of episodes, >= 1.
+        spec: the workload: data, model, learner.
+        state: the meta-learned state that the episodes start from.
     """
 
     stream: str
@@ -39,7 +39,7 @@ class StepRequest:
 
     @property
     def is_compiled(self) -> bool:
-        """True when a compiler has a part in the bits."""
+        """Whether the computation is compiled, so that the compiler affects the bits."""
         return self.kind == "gradient" and self.spec.execution.is_compiled
 
 
@@ -54,13 +54,13 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """How one shard was done.
+    """Facts about the job of a finished shard.
 
     Attributes:
-        shard, attempt: which, and on which attempt it was done.
-        worker, device: by whom ("host:pid") and on what.
+        shard, attempt: the shard, and the attempt that counted.
+        worker, device: the process that computed it ("host:pid"), and its device.
         queue_wait_s, compute_s: seconds in the queue and of computing.
-        payload_bytes: bytes of the returned sum.
+        payload_bytes: size of the returned sum.
         episodes: number of episodes.
     """
 
@@ -80,15 +80,15 @@ class StepOutcome:
 
     Attributes:
         sums: flattened state-shaped sums over all episodes; empty for "evaluate".
-        metrics: one for each episode, in order of episode.
-        jobs: one for each shard, in order.
+        metrics: metrics of each episode, in order.
+        jobs: facts about the job of each shard, in order.
         retries: attempts beyond the first, over all shards.
-        workers_alive: workers known to be alive at the end.
-        missing_shards: shards left out at the step's deadline; empty unless the policy is partial.
-        missing_episodes: episodes of these shards.
-        attempts: attempts sent; 0 when there is no fleet.
-        backups: of these, sent because another was slow.
-        dropped: of these, failed, lost, refused or rejected.
+        workers_alive: workers alive at the end.
+        missing_shards: shards missing at the step's deadline; empty unless the policy is partial.
+        missing_episodes: number of episodes in these shards.
+        attempts: attempts sent; 0 without a fleet.
+        backups: attempts sent because another attempt was slow.
+        dropped: attempts that failed, were lost, refused or rejected.
     """
 
     sums: Params
@@ -104,11 +104,11 @@ class StepOutcome:
 
     @property
     def is_degraded(self) -> bool:
-        """True when shards were left out."""
+        """Whether shards are missing."""
         return bool(self.missing_shards)
 
     def with_sums_of(self, reduction: "StepOutcome") -> "StepOutcome":
-        """Take the sums that workers added up, and what it took them."""
+        """Return this outcome with the sums of a reduction step, and its attempts added."""
         return replace(
             self,
             sums=reduction.sums,
@@ -120,39 +120,39 @@ class StepOutcome:
 
 
 Ticket = NewType("Ticket", int)
-"""Stands for a step that was begun."""
+"""Identifies a begun step."""
 
 
 class Dispatcher(Protocol):
-    """Gets steps done. The same request gives the same bits from every implementation."""
+    """Computes steps. All implementations give the same bits for the same request."""
 
     @property
     def fingerprint(self) -> str:
-        """Numerics fingerprint of those who computed; "" while none has."""
+        """Numerics fingerprint of the computing processes; "" before the first result."""
         ...
 
     @property
     def processes_alive(self) -> int:
-        """How many jobs can be computed at a time just now; 0 while nobody is there."""
+        """How many jobs can be computed at the same time; 0 without workers."""
         ...
 
     def set_episodes_per_job(self, episodes_per_job: int) -> None:
-        """Cut every step from now on into jobs of so many episodes, >= 1."""
+        """Set the number of episodes per job, >= 1, for steps that begin from now on."""
         ...
 
     def begin(self, request: StepRequest) -> Ticket:
-        """Open a step beside those that are open; it is worked on while any of them is awaited.
+        """Open a step. Several steps may be open; waiting for one also advances the others.
 
-        Gradients go first, evaluations fill what they leave idle.
+        Gradients go first. Evaluations fill the capacity that gradients leave idle.
         """
         ...
 
     def is_ready(self, ticket: Ticket) -> bool:
-        """Tell whether ``finish`` would wait for nobody else; costs nothing."""
+        """Return whether ``finish`` can start without waiting for workers. This is cheap."""
         ...
 
     def finish(self, ticket: Ticket) -> StepOutcome:
-        """Wait for a step; steps of one stream are finished in the order they were begun.
+        """Wait for a step. Finish the steps of a stream in the order in which they were begun.
 
         Raises:
             NumericsError: a loss or gradient is not finite.
@@ -161,19 +161,19 @@ class Dispatcher(Protocol):
         ...
 
     def drop(self, ticket: Ticket) -> None:
-        """Give up a step that is not wanted any more."""
+        """Give up a step that is no longer wanted."""
         ...
 
     def run_step(self, request: StepRequest) -> StepOutcome:
-        """Begin a step and finish it; raises as ``finish`` does."""
+        """Begin a step and finish it. Raises the errors of ``finish``."""
         ...
 
     def settle(self) -> None:
-        """Record what is left to record; before the run's end is."""
+        """Record outstanding attempts. Call it before recording the end of the run."""
         ...
 
     def close(self) -> None:
-        """Let go of the run."""
+        """Release the run."""
         ...
 
 
@@ -182,16 +182,16 @@ _MOST_NAMED = 8
 
 
 def name_shards(shards: Sequence[int]) -> str:
-    """Name shards, not more than a few: "shard 3", "shards 3, 7", "shards 3, 7, ... (20)"."""
+    """Return a short list of shards: "shard 3", "shards 3, 7", "shards 3, 7, ... (20)"."""
     named = ", ".join(map(str, shards[:_MOST_NAMED]))
     more = f", ... ({len(shards)})" if len(shards) > _MOST_NAMED else ""
     return f"shard{'' if len(shards) == 1 else 's'} {named}{more}"
 
 
 def cut(request: StepRequest, episodes_per_job: int) -> tuple[Shard, ...]:
-    """Cut a step into shards by configuration alone, never by the number of workers.
+    """Cut a step into shards. The cut depends only on the configuration, not on the workers.
 
-    Evaluations, which add nothing up, take more episodes at a time where there are many.
+    Large evaluations get more episodes per shard, because they add nothing up.
     """
     n_episodes, size = request.n_episodes, episodes_per_job
     if request.kind == "evaluate":

@@ -1,4 +1,4 @@
-"""How long a step may take."""
+"""The deadline of a step."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from metafleet.contracts.keys import queue_of
 
 
 class StepDeadline:
-    """Time spent on a step: pauses for want of workers or of Redis do not count."""
+    """Measures the time spent on a step, without pauses in which workers or Redis are missing."""
 
     def __init__(
         self,
@@ -24,11 +24,11 @@ class StepDeadline:
         self.spent_s = 0.0
 
     def has_passed(self, workers_alive: int, *, waited_s: float) -> bool:
-        """Count the time since the last call; tell people when workers go and come.
+        """Add the time since the last call. Notify people when all workers leave or some return.
 
         Args:
-            workers_alive: workers there.
-            waited_s: seconds waited for Redis, in all.
+            workers_alive: number of live workers.
+            waited_s: total seconds of waiting for Redis.
         """
         now_s = time.monotonic()
         if workers_alive:

@@ -1,4 +1,4 @@
-"""The form in which the sums of a step travel, are checked and are added up."""
+"""The form in which the sums of a step are sent, checked and added up."""
 
 from collections.abc import Mapping
 
@@ -26,12 +26,12 @@ _ALL = "all tensors"
 class SumForm:
     """Sums shaped like a state.
 
-    Where all tensors have one dtype they are added up as one: the same bits, and a tenth of the
-    calls.
+    If all tensors have the same dtype, they are added up as one tensor, with the same bits and a
+    tenth of the calls.
 
     Args:
-        state: what sums are shaped like.
-        wire_dtype: how float32 tensors travel.
+        state: the state whose shape the sums have.
+        wire_dtype: how float32 tensors are sent.
     """
 
     def __init__(self, state: MetaState, wire_dtype: WireDtype) -> None:
@@ -42,10 +42,10 @@ class SumForm:
         """Length of an encoded sum."""
 
     def decode(self, data: Buffer, *, what: str) -> Params:
-        """Decode a sum into what a ``TreeReducer`` adds up.
+        """Decode a sum into the form that a ``TreeReducer`` adds up.
 
         Raises:
-            ContractError: it does not fit the state, or is not finite; ``what`` names it.
+            ContractError: the sum, named ``what``, does not fit the state or is not finite.
         """
         if not self._is_flat:
             found: Params = widen(decode_tensors(data, self._wire_schema), self._schema)
@@ -57,13 +57,13 @@ class SumForm:
         return found
 
     def split(self, total: Params) -> Params:
-        """Name the tensors of what came out of the reducer."""
+        """Split the reducer's total into named tensors."""
         return split_flat(total[_ALL], self._wire_schema) if self._is_flat else total
 
 
 def _check_finite(sums: Mapping[str, Tensor], what: str) -> None:
     for name, tensor in sums.items():
-        # NaN and infinity survive in a sum, which takes a fortieth of the time; it may overflow,
-        # so only a finite one is believed
+        # a sum over the tensor keeps NaN and infinity and takes a fortieth of the time, but it may
+        # overflow: only trust it if it is finite
         if not bool(tensor.sum().isfinite()) and not bool(tensor.isfinite().all()):
             raise NotFiniteError(f"{what} is not finite ({name})")

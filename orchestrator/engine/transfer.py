@@ -1,4 +1,4 @@
-"""Carries a run's work to its workers: what they need first, then the jobs."""
+"""Sends a run's work to its workers: first the plan and the state, then the jobs."""
 
 import logging
 from collections.abc import Mapping, Set
@@ -22,13 +22,13 @@ log = logging.getLogger(__name__)
 
 
 class Transfer:
-    """Plans and states where workers find them, messages in their queue. Not thread-safe.
+    """Publishes plans and states, and sends jobs to their queues. Not thread-safe.
 
     Args:
-        client: of the broker.
-        settings: where broker and blobs are, and the signing key.
+        client: client of the broker.
+        settings: locations of broker and blobs, and the signing key.
         run: the run's uid.
-        options: how the fleet is used.
+        options: options for the use of the fleet.
     """
 
     def __init__(
@@ -46,21 +46,21 @@ class Transfer:
         self._publisher = Publisher(client, url, signing_key=settings.signing_key)
         self._is_missed = False
         self.exchange = Exchange(blobs, self._area, direct=self._direct)
-        """Where sums are fetched from."""
+        """The exchange from which sums are fetched."""
 
     def send(
         self, step: OpenStep, placed: Mapping[int, str], *, hosts: Set[str], fingerprint: str
     ) -> None:
-        """Send a new attempt of each of some shards.
+        """Send a new attempt of each shard in ``placed``.
 
         Args:
-            step: theirs, under the epoch it is to go on under.
-            placed: which, and the Celery queue that each goes to.
-            hosts: whose memory the workers share, see ``HostCache``; "" for those who share none.
-            fingerprint: the numerics that workers must have; "" for any.
+            step: the step of the shards, already moved to its current epoch.
+            placed: shard -> Celery queue.
+            hosts: host ids of the workers, see ``HostCache``; "" for workers that share no memory.
+            fingerprint: the numerics fingerprint that workers must have; "" for any.
 
         Raises:
-            redis.RedisError, BlobStoreFullError: some may not have been sent.
+            redis.RedisError, BlobStoreFullError: some jobs may not have been sent.
         """
         here = self._host_cache.host_id if self._area is not None else ""
         is_spread = bool(hosts - {here})
@@ -92,34 +92,34 @@ class Transfer:
         self._publisher.send((job, placed[job.shard]) for job in jobs)
 
     def note_missed(self) -> None:
-        """Note that a worker did not find the state: the next goes where every host finds it."""
+        """Record that a worker missed the state: put the next one where every host finds it."""
         self._is_missed = True
         self._state_publisher.note_missed()
-        self._state_publisher.invalidate()  # evicted, perhaps, or overwritten
+        self._state_publisher.invalidate()  # it may have been evicted or overwritten
 
     def invalidate(self) -> None:
-        """Note that what was published may be lost: publish it again with the next jobs."""
+        """Publish everything again with the next jobs, because it may be lost."""
         self._state_publisher.invalidate()
 
     def forget(self, step: OpenStep) -> None:
-        """Give up what a closed step held in this host's memory."""
+        """Release the blobs of a closed step in this host's memory."""
         if self._direct is not None:
             for key in step.open_sums:
                 self._direct.forget(key)
         if self._area is not None:
             self._area.delete_all(step.blob_prefix)
-        self._state_publisher.release(step.name)  # last: it asks the store, which may be away
+        self._state_publisher.release(step.name)  # last, because the store may be unreachable
 
     def withdraw(self) -> None:
         """Delete the run's plans and states.
 
         Raises:
-            redis.RedisError: they will have to expire.
+            redis.RedisError: they stay until they expire.
         """
         self._state_publisher.withdraw()
 
     def close(self) -> None:
-        """Give up this host's memory, and hang up on workers of others."""
+        """Release this host's memory, and close the connections to workers on other hosts."""
         if self._direct is not None:
             self._direct.close()
         if self._area is not None:
@@ -127,7 +127,7 @@ class Transfer:
 
 
 def _open_direct(settings: Settings) -> "DirectServer | None":
-    """Listen for workers of other hosts, when an address is set and its port is free."""
+    """Listen for workers on other hosts, if an address is set and its port is free."""
     if not settings.direct_address:
         return None
     if not settings.signing_key:

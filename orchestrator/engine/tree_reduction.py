@@ -1,7 +1,8 @@
-"""Adding sums up on workers: aligned groups of shards, each a subtree of the fixed tree.
+"""Adds up sums on workers, in aligned groups of shards that are subtrees of the fixed tree.
 
-A group begins at a multiple of the fan-in, a power of two, so its sum along the tree over its own
-shards is a node of the tree over all, and the sum of the groups has the bits of the sum of shards.
+A group begins at a multiple of the fan-in, which is a power of two. Therefore the sum of a group,
+along the tree of its own shards, is a node of the tree over all shards, and the sum of the groups
+has the same bits as the sum of the shards.
 """
 
 import logging
@@ -20,11 +21,11 @@ T = TypeVar("T")
 
 
 class SumsLostError(FleetError):
-    """Sums that were committed are gone before they were added up."""
+    """Committed sums were lost before they were added up."""
 
 
 class OpenShards(Protocol):
-    """Opens a step of the given shards, each with the blobs that it reads."""
+    """Opens a step with the given shards and the blobs that each one reads."""
 
     def __call__(
         self,
@@ -33,7 +34,7 @@ class OpenShards(Protocol):
         *,
         inputs: tuple[tuple[BlobRef, ...], ...],
     ) -> OpenStep:
-        """Open it."""
+        """Open the step."""
         ...
 
 
@@ -42,11 +43,11 @@ class TreeReduction:
 
     Args:
         open_step: opens the step that adds up.
-        finish: waits for it; raises what it fails with.
-        close: closes it.
-        persist: repeats a call while Redis is away.
+        finish: waits for a step and raises its failure.
+        close: closes a step.
+        persist: repeats a call while Redis is unreachable.
         fan_in: how many sums a worker adds up, a power of two.
-        count_workers: says how many workers there are.
+        count_workers: returns the number of workers.
     """
 
     def __init__(
@@ -63,11 +64,11 @@ class TreeReduction:
         self._persist, self._fan_in, self._count_workers = persist, fan_in, count_workers
 
     def run(self, step: OpenStep, outcome: StepOutcome) -> StepOutcome:
-        """Return ``outcome`` with the sums of ``step``; adds up here when workers cannot.
+        """Return ``outcome`` with the sums of ``step``. Add up here if workers cannot.
 
         Raises:
-            SumsLostError: a sum is gone.
-            FencedError: the run is another's.
+            SumsLostError: a sum is lost.
+            FencedError: the run has another owner.
         """
         if not outcome.missing_shards:
             refs = step.collector.deferred
@@ -91,13 +92,13 @@ class TreeReduction:
 
 
 def _groups_of(items: Sequence[T], fan_in: int) -> tuple[tuple[T, ...], ...]:
-    """Cut what belongs to the shards, in order, into aligned groups."""
+    """Cut the items of the shards, in order, into aligned groups."""
     return tuple(tuple(items[first : first + fan_in]) for first in range(0, len(items), fan_in))
 
 
 def _reduce_request(
     request: StepRequest, n_shards: int, fan_in: int
 ) -> tuple[StepRequest, tuple[Shard, ...]]:
-    """Describe the step that adds up ``request``'s sums: one shard for each group."""
+    """Return the step that adds up ``request``'s sums, with one shard for each group."""
     shards = tuple(Shard(index, index, 1) for index in range(-(-n_shards // fan_in)))
     return replace(request, stream=f"{request.stream}-reduce", kind="reduce"), shards

@@ -24,7 +24,7 @@ def test_a_shard_that_failed_too_often_is_given_up_with_every_reason() -> None:
         book.mark_failed(4, None, "host:2: a bug", now_s=2.0)
 
     assert str(caught.value) == (
-        "shard 4 of train step 12 failed 3 times (host:1: no memory; host:2: a bug); mend the "
+        "shard 4 of train step 12 failed 3 times (host:1: no memory; host:2: a bug); fix the "
         "cause, then continue with `metafleet runs resume`"
     )
 
