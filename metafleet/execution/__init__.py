@@ -1,4 +1,4 @@
-"""How meta-gradients are computed: one learner, several ways to execute its episodes."""
+"""Compute meta-gradients: several strategies to execute the episodes of a learner."""
 
 from metafleet.execution.base import Execution
 from metafleet.execution.making import check_mapped, make_execution

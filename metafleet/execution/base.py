@@ -1,4 +1,4 @@
-"""What a way to execute episodes is."""
+"""The protocol of strategies to execute episodes."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -14,24 +14,24 @@ class Execution(Protocol):
 
     @property
     def strategy(self) -> Strategy:
-        """What it was made for."""
+        """The strategy that this object implements."""
         ...
 
     def gradient(
         self, state: MetaState, episodes: Iterable[Episode], *, first: int = 0
     ) -> MetaGradient:
-        """Sum the meta-gradients of ``episodes``, in their order; takes them as it needs them.
+        """Sum the meta-gradients of ``episodes`` in order; consumes the iterable lazily.
 
         Args:
-            state: on the device of the episodes; not written to.
-            episodes: of one outer step and one shape, one at least.
-            first: what the first one's index is, for messages.
+            state: the state, on the device of the episodes; not written to.
+            episodes: at least one episode; all are of one outer step and one shape.
+            first: index of the first episode, for messages.
 
         Returns:
-            The sum, on the device of the state, in memory of its own.
+            The sum, on the device of the state; shares no memory with it.
 
         Raises:
             NumericsError: a loss or gradient is not finite; names the episode.
-            ConfigError: the learner cannot be executed so, or not on this machine.
+            ConfigError: the strategy cannot execute the learner, or not on this machine.
         """
         ...

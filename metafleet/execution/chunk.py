@@ -1,4 +1,4 @@
-"""Several episodes of one shape as one stack of tensors."""
+"""Stack several episodes of one shape into tensors."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
@@ -20,7 +20,7 @@ class Chunk(NamedTuple):
 
     Attributes:
         support, query: inputs by modality, and targets.
-        drawn: what the learner drew for each.
+        drawn: the learner's random draws for each episode.
     """
 
     support: Params
@@ -29,9 +29,10 @@ class Chunk(NamedTuple):
 
 
 def chunks_of(episodes: Iterable[Episode], size: int) -> Iterator[list[Episode]]:
-    """Cut into lists of ``size``, the last perhaps shorter; 0: one list of all.
+    """Split episodes into lists of ``size``, the last of which may be shorter; 0: one list.
 
-    A list also ends where the next episode has other inputs, as of another part of a mixture.
+    A list also ends where the inputs of the next episode differ in name or shape, as they may in a
+    mixture of data sets.
     """
     rest = iter(episodes)
     while chunk := list(islice(rest, size or None)):
@@ -45,10 +46,10 @@ def _inputs_of(episode: Episode) -> tuple[tuple[str, torch.Size], ...]:
 
 
 def stack_episodes(learner: EpisodicLearner[Any], episodes: Sequence[Episode]) -> Chunk:
-    """Stack episodes, and what the learner draws for each.
+    """Stack episodes, together with the learner's random draws for each.
 
     Raises:
-        ContractError: they are not of one shape and one outer step.
+        ContractError: the episodes differ in shape or outer step.
     """
     first = episodes[0]
     if any(e.n_way != first.n_way or e.step != first.step for e in episodes):
@@ -61,7 +62,7 @@ def stack_episodes(learner: EpisodicLearner[Any], episodes: Sequence[Episode]) -
 
 
 def unpack_set(packed: Mapping[str, Tensor]) -> ExampleSet:
-    """Make the support or query set of one episode of a chunk again."""
+    """Restore the support or query set of one episode of a chunk."""
     inputs = {name: value for name, value in packed.items() if name != _TARGETS}
     return ExampleSet(inputs, packed[_TARGETS])
 
@@ -80,7 +81,8 @@ def _stack_sets(sets: Sequence[ExampleSet]) -> Params:
 
 
 def _stack_drawn(learner: EpisodicLearner[Any], episodes: Sequence[Episode]) -> Params:
-    if type(learner).draw is EpisodicLearner.draw:  # nothing, at a tenth of a small chunk's time
+    # this learner draws nothing; asking it would take a tenth of a small chunk's time
+    if type(learner).draw is EpisodicLearner.draw:
         return {}
     drawn = [learner.drawn_for(episode) for episode in episodes]
     return {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}

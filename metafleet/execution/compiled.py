@@ -1,4 +1,4 @@
-"""A chunk of episodes as machine code, made once for each computation and machine."""
+"""Execute a chunk of episodes as machine code, compiled once per computation and machine."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,18 +19,18 @@ from metafleet.learners.objective import apart
 from metafleet.params import MetaState, Params
 
 _Layout = tuple[tuple[str, ...], ...]
-"""Names of the tensors of each part of the input, in order."""
+"""Names of the tensors in each part of the input, in order."""
 
 
 class CompiledExecution(MappedExecution):
-    """Runs machine code for chunks of one size; a shorter chunk is filled up with episodes again.
+    """Runs machine code for chunks of one size; pads a shorter chunk by repeating its last episode.
 
     Args:
-        strategy: how; its chunk is the size, 0 for what comes first.
-        learner: whose episodes.
-        device: where.
-        cache_dir: where machine code is kept for other processes, and for other days; must be
-            given where something is computed.
+        strategy: the strategy; its ``chunk`` is the size, 0 for the size of the first chunk.
+        learner: the learner whose episodes are executed.
+        device: torch device.
+        cache_dir: folder that keeps machine code for later runs and other processes; required to
+            compute anything.
 
     Raises:
         ConfigError: the learner cannot be mapped.
@@ -44,10 +44,10 @@ class CompiledExecution(MappedExecution):
         self._programs: dict[tuple[object, ...], Program] = {}
 
     def count_operations(self, state: MetaState, episodes: Sequence[Episode]) -> int:
-        """Count what a program would consist of; writes it down, and computes nothing.
+        """Return the number of operations in a program; traces it, but computes nothing.
 
         Raises:
-            ConfigError: it cannot be written down.
+            ConfigError: the program cannot be traced.
         """
         computation = self._computation(episodes[0])
         chunk = stack_episodes(self._learner, episodes)
@@ -79,7 +79,7 @@ class CompiledExecution(MappedExecution):
     ) -> tuple[_Layout, list[Tensor]]:
         parts, weights = self._filled(chunk)
         groups = (state.params, state.buffers, schedule, *parts)
-        layout = tuple(tuple(sorted(group)) for group in groups)  # a state that came is in another
+        layout = tuple(tuple(sorted(group)) for group in groups)  # received states differ in order
         inputs = [
             group[name].contiguous()
             for group, names in zip(groups, layout, strict=True)
@@ -88,7 +88,7 @@ class CompiledExecution(MappedExecution):
         return layout, [*inputs, weights]
 
     def _filled(self, chunk: Chunk) -> tuple[Chunk, Tensor]:
-        """Fill a chunk up with its last episode, and tell which episodes count."""
+        """Pad a chunk with its last episode; also return weights, 1 for real episodes, else 0."""
         some = next(iter(chunk.query.values()))
         n, size = len(some), max(self.strategy.chunk, len(some))
         weights = torch.ones(size, device=some.device)
@@ -117,7 +117,7 @@ class CompiledExecution(MappedExecution):
 
 
 def _flat(computation: ChunkComputation, layout: _Layout) -> Callable[..., list[Tensor]]:
-    """Return ``computation`` as a function of tensors one by one, which gives a list of them."""
+    """Return ``computation`` as a function of separate tensors that returns a list of tensors."""
 
     def flat(*values: Tensor) -> list[Tensor]:
         rest = iter(values)

@@ -1,4 +1,4 @@
-"""Tensor functions written down by ``make_fx``, and compiled by inductor."""
+"""Trace tensor functions by ``make_fx`` and compile them by inductor."""
 
 import contextlib
 import functools
@@ -19,10 +19,10 @@ _CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 
 @functools.cache
 def compiler_version() -> str:
-    """Name the C++ compiler: with the processor's instructions it decides a program's bits.
+    """Return the version of the C++ compiler, which, like the processor, affects a program's bits.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no C++ compiler.
     """
     from torch._inductor import cpp_builder, exc  # noqa: PLC0415 - takes a second to import
 
@@ -43,12 +43,12 @@ def trace(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> An
     """Return the operators of ``function`` as a ``torch.fx.GraphModule``; nothing is computed.
 
     Args:
-        function: of as many tensors as ``inputs``, without side effects, whose course does not
-            depend on values.
-        inputs: examples; contiguous.
+        function: a function of as many tensors as ``inputs``, without side effects and without
+            control flow that depends on tensor values.
+        inputs: example inputs; contiguous.
 
     Raises:
-        ConfigError: it cannot be written down.
+        ConfigError: the function cannot be traced.
     """
     from torch.fx.experimental.proxy_tensor import make_fx  # noqa: PLC0415 - slow to import
 
@@ -57,7 +57,7 @@ def trace(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> An
             graph = make_fx(function, tracing_mode="fake")(*inputs)
     except MetafleetError:
         raise
-    except Exception as error:  # whatever torch makes of a function that cannot be written down
+    except Exception as error:  # torch may raise anything if it cannot trace a function
         raise ConfigError(
             f"the learner cannot be compiled ({first_line(error)}); choose execution='autograd'"
         ) from error
@@ -67,23 +67,24 @@ def trace(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> An
 
 
 def compile_graph(graph: Any, inputs: Sequence[Tensor], place: Path) -> Path:
-    """Return the path of the library that inductor makes of ``graph`` in a folder of its own.
+    """Compile ``graph`` with inductor inside the folder ``place``; return the library's path.
 
-    Raises what inductor does: call it within ``readable_errors``.
+    It raises inductor's errors, so call it within ``readable_errors``.
     """
     import torch._inductor  # noqa: PLC0415 - takes a second, and hundreds of megabytes
 
     options = {
         "aot_inductor.output_path": str(place / "program.so"),
-        "aot_inductor.precompile_headers": False,  # in a folder for all users, and no faster
-        # the processor's instructions are those that it says it has; trying them out takes longer
-        # than many a program, and on a busy machine might find fewer: other bits
+        # precompiled headers are in a folder that all users share, and are no faster
+        "aot_inductor.precompile_headers": False,
+        # Trust the instructions that the processor reports. Testing them takes longer than
+        # compiling many programs, and may find fewer on a busy machine, which would change bits.
         "cpp.vec_isa_ok": True,
         "compile_threads": 1,
         **({"aot_inductor.embed_kernel_binary": True} if inputs[0].is_cuda else {}),
     }
     with _inductor_in(place), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch, about itself
+        warnings.simplefilter("ignore")  # torch's warnings about its own code
         library = torch._inductor.aot_compile(graph, tuple(inputs), options=options)
     assert isinstance(library, str)
     return Path(library)
@@ -91,7 +92,7 @@ def compile_graph(graph: Any, inputs: Sequence[Tensor], place: Path) -> Path:
 
 @contextlib.contextmanager
 def readable_errors() -> Iterator[None]:
-    """Say in one line why compiling failed: no memory, no room, no headers."""
+    """Raise a ``ConfigError`` of one line if compiling fails: no memory, disk space or headers."""
     from torch._inductor import exc  # noqa: PLC0415 - takes a second to import
 
     try:
@@ -106,7 +107,7 @@ def readable_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _inductor_in(folder: Path) -> Iterator[None]:
-    """Have inductor leave its files in ``folder``, wherever its environment says."""
+    """Make inductor write its files to ``folder``, overriding its environment variable."""
     before = os.environ.get(_CACHE_VARIABLE)
     os.environ[_CACHE_VARIABLE] = str(folder)
     try:
@@ -119,6 +120,6 @@ def _inductor_in(folder: Path) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """Shorten what torch says to the line that says it."""
+    """Return the first line of an error's message, or its type if there is no message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

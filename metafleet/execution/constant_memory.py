@@ -1,20 +1,20 @@
-"""Second-order meta-gradients with the activations of one inner step at a time.
+"""Second-order meta-gradients that keep the activations of only one inner step in memory.
 
 An episode is theta_0 = start(params), theta_{j+1} = step_j(params, theta_j) and
-L = sum_j w_j L_Q(params, theta_{j+1}). Autograd keeps the activations of every step until it walks
-back. Here the first sweep keeps theta_j alone; the second goes from the last step to the first with
-lambda_j = dL / d theta_j,
+L = sum_j w_j L_Q(params, theta_{j+1}). Autograd keeps the activations of every step until its
+backward pass. Here the forward sweep keeps only theta_j. The backward sweep goes from the last step
+to the first with lambda_j = dL / d theta_j,
 
     lambda_j = w_{j-1} d L_Q(theta_j) / d theta_j + (d step_j / d theta_j)^T lambda_{j+1},
     g       += w_{j-1} d L_Q(theta_j) / d params  + (d step_j / d params)^T lambda_{j+1},
 
-and records step j anew for its two products. For theta - alpha grad L_S(theta) the first of them is
-lambda - alpha H lambda, a Hessian-vector product, and none of it is an approximation. A step is
-computed twice in all; memory grows with the number of steps by the fast parameters only.
+and recomputes step j with a graph for its two products. For theta - alpha grad L_S(theta) the first
+product is lambda - alpha H lambda, which contains a Hessian-vector product. The result is exact.
+Each step is computed twice. With the number of steps, memory grows by the fast parameters only.
 
-Source: Kemaev et al. 2025, MixFlow-MG, arXiv:2505.00793, who save the same and take the product by
-forward over reverse mode; reverse over reverse, as here, asks a step for nothing but what autograd
-can differentiate twice.
+Source: Kemaev et al. 2025, MixFlow-MG, arXiv:2505.00793, who save the same memory and compute the
+product in forward over reverse mode. Reverse over reverse, as used here, only requires steps that
+autograd can differentiate twice.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,11 +36,11 @@ from metafleet.purity.hidden_state import HiddenState, Snapshot
 
 AuxT = TypeVar("AuxT")
 _WHOLE = ("meta_gradient", "objective", "query_outputs")
-"""Methods that compute an episode as a whole: one that is not the base's own may do anything."""
+"""Methods that compute a whole episode; a learner that overrides one cannot be split into steps."""
 
 
 def why_not_recomputed(learner: object) -> str:
-    """Say why this learner's episodes cannot be taken apart into steps; "" when they can."""
+    """Return why a learner's episodes cannot be split into steps; "" if they can."""
     name = name_of(type(learner))
     if not isinstance(learner, InnerLoopLearner):
         return f"learner {name!r} does not adapt by inner steps"
@@ -61,17 +61,17 @@ def recomputed(
     *,
     tolerance: float = 0.0,
 ) -> EpisodeOutcome:
-    """Compute one episode of meta-training as ``learner.compute`` would; nothing is checked.
+    """Compute one episode of meta-training as ``learner.compute`` does, without checks.
 
     Args:
-        learner: whose episode.
-        state: what is learned.
-        episode: one.
-        hidden: of the learner, and of the generators that it may draw from.
-        tolerance: of rounding, for steps that are computed again.
+        learner: the learner.
+        state: the learned state.
+        episode: the episode.
+        hidden: hidden state of the learner and of the generators it may use.
+        tolerance: tolerated rounding differences between the two computations of a step.
 
     Raises:
-        ConfigError: a step that is computed again is another function than before.
+        ConfigError: the second computation of a step gave other values than the first.
     """
     start = hidden.capture()
     try:
@@ -84,17 +84,17 @@ def recomputed(
 
 
 def has_moved(hidden: HiddenState, start: Snapshot) -> bool:
-    """Return whether anything was drawn or changed since ``start``."""
+    """Return whether a generator was used or hidden state changed since ``start``."""
     assert start.generators is not None
     return bool(hidden.generators.drew(start.generators)) or bool(hidden.changes(start))
 
 
 class _MovedError(Exception):
-    """The hidden state changed in an episode that was not expected to do that."""
+    """An episode changed the hidden state although it was assumed not to."""
 
 
 class _Slope(NamedTuple):
-    """Derivatives of something for ``MetaState.params``, fast parameters and hidden tensors."""
+    """Derivatives with respect to ``MetaState.params``, fast parameters and hidden tensors."""
 
     params: Params
     fast: Params
@@ -102,7 +102,7 @@ class _Slope(NamedTuple):
 
 
 class _TwoSweeps:
-    """One episode, there and back."""
+    """The forward and backward sweep over one episode."""
 
     def __init__(
         self,
@@ -116,26 +116,26 @@ class _TwoSweeps:
         self._replay, self._tolerance = replay, tolerance
         self._params, self._support = state.params, episode.support
         self._context = learner.training_context(state, episode)
-        self._again = learner.training_context(state, episode)  # what it notes is known already
+        self._again = learner.training_context(state, episode)  # for recomputation; notes unused
 
     def outcome(self, has_moved: Callable[[], bool]) -> EpisodeOutcome:
-        """Go there, come back, and gather what an episode says.
+        """Run both sweeps and return the outcome of the episode.
 
         Raises:
-            _MovedError: ``has_moved`` says so.
+            _MovedError: ``has_moved`` returned True.
         """
         weights = self._learner.step_weights(self._context)
         visited = self._go(weights)
         if has_moved():
             raise _MovedError
         query = self._come_back(visited, weights)
-        if weights is not None and has_moved():  # query passes between the steps were left out
+        if weights is not None and has_moved():  # the first sweep skipped query passes
             raise _MovedError
         context = self._context
         return EpisodeOutcome(query, context.support_losses(), context.norm.statistics())
 
     def _go(self, weights: Tensor | None) -> list[Params]:
-        """Return theta_0, theta_1, ..., without a record of how they came about."""
+        """Return theta_0, theta_1, ..., without their graphs."""
         learner, context, replay = self._learner, self._context, self._replay
         if not replay.is_careful:
             context.differentiate = _without_record
@@ -154,14 +154,14 @@ class _TwoSweeps:
         return visited
 
     def _first(self, step: Callable[[Params, Params], Params], fast: Params) -> Params:
-        """Compute a step; recorded where a record may remain in the hidden state."""
+        """Compute a step; with a graph if the hidden state may keep a part of it."""
         if not self._replay.is_careful:
             return _detached(step(self._params, fast))
         with torch.enable_grad():
             return self._replay.first(lambda: _detached(step(_leaves(self._params), _leaves(fast))))
 
     def _pass_query(self, fast: Params, index: int) -> None:
-        """Leave what the query's forward pass between two steps leaves; it is for nothing else."""
+        """Run the query's forward pass after a step, only for its effect on the hidden state."""
 
         def passed(params: Params, own: Params) -> Params:
             self._again.enter_step(index)
@@ -206,7 +206,7 @@ class _TwoSweeps:
     def _query_slope(
         self, fast: Params, index: int, weight: Tensor, hidden: Slopes
     ) -> tuple[_Slope, Tensor, Tensor]:
-        """Differentiate the weighted query loss after step ``index``; statistics are noted."""
+        """Differentiate the weighted query loss after step ``index``, and record statistics."""
         context = self._context
 
         def weighted(params: Params, own: Params) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -226,7 +226,7 @@ class _TwoSweeps:
         return self._learner.loss(outputs, query.targets), outputs
 
     def _step_product(self, fast: Params, index: int, moved: Params, slope: _Slope) -> _Slope:
-        """Return slope times the derivative of step ``index``, from ``fast`` to ``moved``."""
+        """Return ``slope`` times the derivative of step ``index`` from ``fast`` to ``moved``."""
         return self._product(
             lambda params, own, context: self._learner.advance(
                 params, own, index, self._support, context
@@ -262,7 +262,7 @@ class _TwoSweeps:
 def _without_record(
     function: Function, params: Mapping[str, Tensor], notes: Notes, *, create_graph: bool
 ) -> tuple[Params, Tensor, Any]:
-    """Differentiate by autograd, and forget how: the first sweep never looks back."""
+    """Differentiate by autograd without keeping a graph, which the first sweep does not need."""
     return by_autograd(function, params, notes, create_graph=False)
 
 
@@ -272,13 +272,13 @@ def _differentiate(
     fast: Params,
     hidden: Slopes,
 ) -> tuple[_Slope, AuxT]:
-    """Differentiate (params, fast) -> (scalar, aux) for both; what is no float is a constant.
+    """Differentiate (params, fast) -> (scalar, aux) for both; integer tensors are constants.
 
     Args:
-        function: what to differentiate.
-        params: where.
-        fast: where.
-        hidden: leaves of the hidden state, which are differentiated for too.
+        function: the function to differentiate.
+        params: parameters at which to differentiate.
+        fast: fast parameters at which to differentiate.
+        hidden: leaves of the hidden state, for which the function is also differentiated.
     """
     with torch.enable_grad():
         own_params, own_fast = _leaves(params), _leaves(fast)
@@ -287,7 +287,7 @@ def _differentiate(
     leaves += hidden.values()
     if loss.requires_grad:
         grads = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-    else:  # fast parameters that begin as constants
+    else:  # the initial fast parameters are constants
         grads = tuple(torch.zeros_like(leaf) for leaf in leaves)
     rest = iter(grads)
     of_params = {name: next(rest) for name in own_params}
@@ -311,6 +311,6 @@ def _detached(values: Mapping[str, Tensor]) -> Params:
 
 
 def _accumulate(total: Params, term: Params) -> None:
-    """Add ``term`` to ``total``; not in place, for tensors may be shared."""
+    """Add ``term`` to ``total``; out of place, because tensors may be shared."""
     for name, value in term.items():
         total[name] = total[name] + value if name in total else value

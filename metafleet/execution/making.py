@@ -1,4 +1,4 @@
-"""From the name of a strategy to what does it."""
+"""Make the execution of a strategy."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,16 +23,16 @@ def make_execution(
     device: str = "cpu",
     cache_dir: Path | None = None,
 ) -> Execution:
-    """Bind a strategy to a learner; cheap, nothing is compiled yet.
+    """Bind a strategy to a learner; this is cheap and compiles nothing.
 
     Args:
-        strategy: which, or its name alone.
-        learner: whose episodes.
+        strategy: the strategy, or only its name.
+        learner: the learner whose episodes are executed.
         device: torch device of states and episodes.
-        cache_dir: where "compiled" keeps machine code; it asks for one.
+        cache_dir: folder for the machine code of "compiled", which requires it.
 
     Raises:
-        ConfigError: the learner cannot be executed so.
+        ConfigError: the strategy cannot execute the learner.
     """
     if isinstance(strategy, str):
         strategy = Strategy.from_json({"name": strategy, "precision": "float32", "chunk": 0})
@@ -52,10 +52,10 @@ def check_mapped(
     *,
     precision: Precision = "float32",
 ) -> None:
-    """Make sure that a learner can be mapped over episodes, on the CPU, by doing it.
+    """Check that a learner can be mapped over episodes by mapping ``episodes`` on the CPU.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: the learner cannot be mapped.
     """
     execution = make_execution(Strategy("vmap", precision), learner)
     try:
@@ -63,8 +63,8 @@ def check_mapped(
     except ConfigError:
         raise
     except MetafleetError:
-        return  # what is wrong with the numbers is said where they are computed
-    except Exception as error:  # whatever torch makes of a function that it cannot map
+        return  # the actual computation reports errors in the numbers
+    except Exception as error:  # torch may raise anything if it cannot map a function
         raise ConfigError(
             f"learner {name_of(type(learner))!r} cannot be mapped over episodes in {precision} "
             f"({first_line(error)}); choose execution='autograd'"

@@ -1,4 +1,4 @@
-"""A chunk of episodes as one computation: ``torch.func.vmap`` over ``EpisodicLearner.compute``."""
+"""Compute a chunk of episodes at once: ``torch.func.vmap`` over ``EpisodicLearner.compute``."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ from metafleet.purity.hidden_state import HiddenState
 
 
 class ChunkSums(NamedTuple):
-    """All that leaves a chunk.
+    """The results of a chunk.
 
     Attributes:
         grads, buffers: sums over the episodes.
-        losses: [episodes].
-        outputs: of the query sets, [episodes, n, ...].
-        is_finite: a scalar; false when any gradient, loss or support loss is not.
+        losses: query losses, [episodes].
+        outputs: outputs for the query sets, [episodes, n, ...].
+        is_finite: a scalar; false if any gradient, loss or support loss is not finite.
     """
 
     grads: Params
@@ -46,14 +46,14 @@ class ChunkSums(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChunkComputation:
-    """What a chunk computes: a pure function of tensors.
+    """The computation of a chunk: a pure function of tensors.
 
     Attributes:
-        learner: whose episodes.
-        n_way: of the episodes.
-        variant: of the outer step.
-        precision: of matrix products and convolutions.
-        device: where.
+        learner: the learner whose episodes are computed.
+        n_way: number of classes of the episodes.
+        variant: the learner's variant in the outer step.
+        precision: precision of matrix products and convolutions.
+        device: torch device.
     """
 
     learner: EpisodicLearner[Any]
@@ -65,7 +65,7 @@ class ChunkComputation:
     def __call__(
         self, state: MetaState, schedule: Mapping[str, Tensor], chunk: Chunk, weights: Tensor | None
     ) -> ChunkSums:
-        """Compute a chunk; where ``weights`` [episodes] is 0 an episode only fills the chunk."""
+        """Compute a chunk; an episode whose entry in ``weights`` [episodes] is 0 is padding."""
 
         def one(support: Params, query: Params, drawn: Params) -> tuple[Any, ...]:
             return self._episode(state, schedule, Chunk(support, query, drawn))
@@ -113,7 +113,7 @@ class ChunkComputation:
 
 
 class MappedExecution:
-    """Computes chunks of episodes; what fails in a chunk is looked for one by one.
+    """Computes chunks of episodes; if a chunk fails, finds the failing episode one by one.
 
     Raises:
         ConfigError: the learner cannot be mapped.
@@ -179,7 +179,7 @@ class MappedExecution:
         return self._as_pure(lambda: computation(state, schedule, chunk, None), _is_same)
 
     def _name_failure(self, state: MetaState, episodes: Sequence[Episode], first: int) -> None:
-        """Find the episode that is not finite, and what of it, by autograd.
+        """Recompute the episodes by autograd to find which value of which episode is not finite.
 
         Raises:
             NumericsError: always.
@@ -193,7 +193,7 @@ class MappedExecution:
 
 
 def _is_same(one: ChunkSums, other: ChunkSums) -> bool:
-    """Return whether two chunks came to the same gradients, but for rounding."""
+    """Return whether the gradients of two chunks are equal up to rounding."""
     return torch.allclose(one.losses, other.losses, equal_nan=True) and all(
         torch.allclose(value, other.grads[name], rtol=1e-3, atol=1e-6, equal_nan=True)
         for name, value in one.grads.items()
@@ -201,7 +201,7 @@ def _is_same(one: ChunkSums, other: ChunkSums) -> bool:
 
 
 def _fill(values: Params, weights: Tensor) -> Params:
-    """Put zeros in place of episodes that only fill the chunk, whatever came out of them."""
+    """Replace the values of padding episodes by zeros, even if they are not finite."""
     return {
         name: torch.where(weights.view(-1, *[1] * (value.dim() - 1)) > 0, value, 0.0)
         for name, value in values.items()
@@ -209,7 +209,7 @@ def _fill(values: Params, weights: Tensor) -> Params:
 
 
 def _judge(sums: ChunkSums, targets: Tensor, *, is_regression: bool) -> tuple[EpisodeMetrics, ...]:
-    """Return what each episode's loss and accuracy are; of the first so many as have targets."""
+    """Return the loss and accuracy of each of the first ``len(targets)`` episodes."""
     losses = sums.losses.tolist()[: len(targets)]
     if is_regression:
         return tuple(EpisodeMetrics(loss, None) for loss in losses)

@@ -1,4 +1,4 @@
-"""Episodes one after the other: each by autograd, or with memory that steps do not add to."""
+"""Execute episodes one by one: by autograd, or in memory that does not grow with inner steps."""
 
 from collections.abc import Iterable, Mapping
 
@@ -19,7 +19,7 @@ _BFLOAT16_TOLERANCE = 0.05
 
 
 class AutogradExecution:
-    """Records each episode and walks back: what every learner can do, and the default."""
+    """Differentiates each episode by autograd: the default, which works for every learner."""
 
     def __init__(self, strategy: Strategy, learner: Learner, *, device: str) -> None:
         self.strategy = strategy
@@ -48,10 +48,10 @@ class AutogradExecution:
 
 
 class ConstantMemoryExecution(AutogradExecution):
-    """Keeps the fast parameters of each inner step, and recomputes a step when it walks back.
+    """Keeps the fast parameters of each inner step, and recomputes steps in the backward sweep.
 
     Raises:
-        ConfigError: the learner does not adapt by inner steps that are differentiated.
+        ConfigError: the learner has no inner steps that are differentiated.
     """
 
     def __init__(self, strategy: Strategy, learner: Learner, *, device: str) -> None:

@@ -1,4 +1,4 @@
-"""Reduced precision where it is asked for."""
+"""Reduced precision of matrix products and convolutions."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -10,8 +10,8 @@ from metafleet.execution.strategy import Precision
 def in_precision(precision: Precision, device: str) -> AbstractContextManager[object]:
     """Compute matrix products and convolutions in ``precision`` inside the block.
 
-    bfloat16 is torch's mixed precision: operands are rounded, sums and all else stay float32. No
-    cast is kept for later, which would tie episodes to one another.
+    bfloat16 is torch's mixed precision: operands are rounded; sums and everything else stay
+    float32. The cache of casts is off, because it would make episodes depend on one another.
     """
     if precision == "float32":
         return nullcontext()

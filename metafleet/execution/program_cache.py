@@ -1,11 +1,11 @@
-"""Machine code of tensor functions, kept in a folder.
+"""A folder of compiled programs: machine code of tensor functions.
 
-A program is named by a digest of what it computes, of the shapes, of torch, compiler and processor;
-so whoever has the same work on the same kind of machine takes the file that is there, loaded within
-milliseconds. A folder may be shared by any number of processes: one compiles, the others wait for
-it, and a file appears whole or not at all. Its own digest is in its name too: one that is damaged
-later is compiled again, and never run. Programs are code: the folder must be our own, and writable
-by nobody else.
+A program's name is a digest of its computation, its shapes, torch, the compiler and the processor.
+A process with the same work on the same kind of machine finds the existing file and loads it within
+milliseconds. Any number of processes may share a folder: one compiles while the others wait for it,
+and files appear atomically. The name also has a digest of the file, so a file that is damaged later
+is never run, but compiled again. Programs are executable code: the folder must belong to us, and
+other users must not be able to write to it.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ from metafleet.locking import exclusive
 log = logging.getLogger(__name__)
 
 Program = Callable[[list[Tensor]], list[Tensor]]
-"""Tensors in, as it was compiled for: contiguous, of the same shapes and types; tensors out."""
+"""Maps tensors to tensors. Inputs are contiguous, with the shapes and types of compilation."""
 
 _MOST_KEPT: Final = 200
-"""Programs that a folder keeps; those used longest ago go first."""
+"""Number of programs that a folder keeps; the least recently used are deleted first."""
 
 _LONGEST_BUILD_S: Final = 86400.0
 
@@ -45,25 +45,25 @@ _SUFFIX: Final = ".so"
 
 
 class ProgramCache:
-    """The programs of one folder: files "<what it computes>-<digest of the file>.so".
+    """The programs of one folder: files "<digest of the computation>-<digest of the file>.so".
 
     Args:
-        folder: made if it is not there.
-        device: torch device they run on.
+        folder: the folder; created if it does not exist.
+        device: torch device on which the programs run.
     """
 
     def __init__(self, folder: Path, device: str) -> None:
         self._folder, self._device = folder, torch.device(device)
 
     def program(self, graph: Any, inputs: Sequence[Tensor]) -> Program:
-        """Return machine code of ``graph``, compiled now unless somebody has before.
+        """Return the program of ``graph``; compile it if the folder does not have it.
 
         Args:
-            graph: made by ``trace``.
-            inputs: what it was written down for.
+            graph: a graph made by ``trace``.
+            inputs: the inputs for which it was traced.
 
         Raises:
-            ConfigError: there is no compiler, it fails, or the folder is unsafe.
+            ConfigError: there is no compiler, the compiler fails, or the folder is unsafe.
         """
         name = self._name(graph, inputs)
         self._secure_folder()
@@ -103,15 +103,16 @@ class ProgramCache:
             )
 
     def _find_whole(self, name: str, *, is_alone: bool = False) -> Path | None:
-        """Return the program if it is there, and its bytes are those that were compiled.
+        """Return the program's file if it exists and is undamaged.
 
-        Running a library that was cut short kills the process. Whoever is alone throws a damaged
-        one away: another process would perhaps throw away what has just been compiled again.
+        Running a truncated library kills the process. Only a process that holds the lock
+        (``is_alone``) deletes a damaged file: without the lock, it could delete a file that another
+        process has just compiled again.
         """
         for path in self._folder.glob(f"{name}-*{_SUFFIX}"):
             try:
                 is_whole = path.stem == f"{name}-{_digest(path)}"
-            except FileNotFoundError:  # thrown away by another process meanwhile
+            except FileNotFoundError:  # another process has just deleted it
                 continue
             except OSError as error:
                 log.warning("compiled program %s cannot be read (%s)", path, error.strerror)
@@ -124,7 +125,7 @@ class ProgramCache:
         return None
 
     def _compile(self, graph: Any, inputs: Sequence[Tensor], name: str) -> Path:
-        """Compile into a folder beside, and put the library in its place when it is whole."""
+        """Compile in a temporary folder, then move the finished library to its place."""
         began_s = time.monotonic()
         log.info("compiling %s: %d operations", name, len(graph.graph.nodes))
         with tempfile.TemporaryDirectory(dir=self._folder, prefix=_BUILDING) as place:
@@ -140,13 +141,13 @@ class ProgramCache:
         found = sorted(self._folder.glob(f"*{_SUFFIX}"), key=lambda p: p.stat().st_mtime)
         for path in found[:-_MOST_KEPT]:
             path.unlink(missing_ok=True)
-        for place in self._folder.glob(f"{_BUILDING}*"):  # of processes that were killed meanwhile
+        for place in self._folder.glob(f"{_BUILDING}*"):  # left by processes that were killed
             with contextlib.suppress(OSError):
                 if time.time() - place.stat().st_mtime > _LONGEST_BUILD_S:
                     shutil.rmtree(place, ignore_errors=True)
 
     def _load(self, path: Path) -> Program:
-        # torch's public loaders take packages of exported modules alone, not libraries of graphs
+        # torch's public loaders only take packages of exported modules, not libraries of graphs
         is_cuda = self._device.type == "cuda"
         name = f"AOTIModelContainerRunner{'Cuda' if is_cuda else 'Cpu'}"
         runner = getattr(getattr(torch._C, "_aoti", None), name, None)
@@ -167,7 +168,7 @@ def _digest(path: Path) -> str:
 
 
 def _describe(device: torch.device) -> str:
-    """Name what a program is for: a GPU's code runs on its own kind alone."""
+    """Describe the device of a program: GPU code only runs on the same kind of GPU."""
     if device.type != "cuda":
         return str(device)
     properties = torch.cuda.get_device_properties(device)
@@ -176,7 +177,7 @@ def _describe(device: torch.device) -> str:
 
 @functools.cache
 def _processor() -> str:
-    """Describe the processor, whose every instruction a program may use."""
+    """Describe the processor, because a program may use all of its instructions."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -187,7 +188,7 @@ def _processor() -> str:
 
 
 def _constants(graph: Any) -> Iterator[str]:
-    """Describe tensors that the function made of numbers of its own."""
+    """Describe the constant tensors of the graph."""
     for node in graph.graph.nodes:
         if node.op == "get_attr":
             value = getattr(graph, node.target)

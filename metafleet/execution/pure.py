@@ -1,7 +1,7 @@
-"""Refuses what is no function of tensors alone, where many episodes are computed as one.
+"""Check that a computation of many episodes at once is a pure function of tensors.
 
-Mapped over episodes, a draw by NumPy or Python would be one draw for all of them, and a buffer
-would be written to once for all; a program that is written down would draw once and for ever.
+Under ``vmap``, a draw by NumPy or Python would be shared by all episodes, and a buffer would be
+written once for all of them. A traced program would repeat the draw made at tracing forever.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,23 +15,24 @@ from metafleet.purity.hidden_state import Change, HiddenState, Snapshot
 
 ResultT = TypeVar("ResultT")
 Slots = Sequence[tuple[object, str]]
-"""Objects, and names of their attributes."""
+"""Pairs of an object and the name of one of its attributes."""
 
 _DRAWS: Final = ("randomness error mode", "with a Generator", "random operation")
 _WRITES: Final = ("inplace arithmetic", "in-place", "inplace", "out=", "mutat")
-"""Parts of torch's messages, as ``vmap`` has them."""
+"""Parts of the messages of ``vmap``."""
 
 
 class PureFunction:
-    """Computes or writes down chunks of episodes, and sees that nothing else had a part in it.
+    """Computes or traces chunks of episodes, and checks that they use no hidden state.
 
-    What a module's attributes hold besides tensors, as a count of its calls, goes on where episodes
-    are mapped; a program that is written down would know its first value for ever. Tensors that a
-    forward pass leaves in an attribute are dropped, and refused where a later pass reads them.
+    Attributes of a module that are not tensors, for example a count of its calls, may change when
+    episodes are mapped. When episodes are traced, such a number is an error, because the program
+    would keep its first value forever. Tensors that a forward pass leaves in an attribute are
+    dropped; it is an error if a later pass reads them.
 
     Args:
-        hidden: of the learner.
-        strategy: its name, for messages.
+        hidden: hidden state of the learner.
+        strategy: name of the strategy, for messages.
     """
 
     def __init__(self, hidden: HiddenState, strategy: str) -> None:
@@ -41,14 +42,14 @@ class PureFunction:
     def __call__(
         self, compute: Callable[[], ResultT], is_same: Callable[[ResultT, ResultT], bool]
     ) -> ResultT:
-        """Return what ``compute`` does.
+        """Return the result of ``compute``.
 
         Args:
-            compute: a chunk.
-            is_same: whether two results are.
+            compute: computes or traces a chunk.
+            is_same: returns whether two results are the same.
 
         Raises:
-            ConfigError: it draws at random, or changes what is not an episode's own.
+            ConfigError: ``compute`` draws random numbers or changes hidden state.
         """
         before = self._hidden.capture()
         result = self._run(compute, before)
@@ -75,13 +76,13 @@ class PureFunction:
             raise
 
     def _require_unread(self, slots: Slots, is_same_again: Callable[[], bool]) -> None:
-        """Make sure that nothing depends on what a forward pass left in attributes.
+        """Check that the result does not depend on values that a forward pass left in attributes.
 
-        Everything is computed once more, and they are emptied after each forward pass.
+        To check it, compute again with the attributes emptied after each forward pass.
         """
         before = self._hidden.capture()
         is_unread = False
-        with suppress(Exception), _emptied(slots):  # whatever comes of it: something was missed
+        with suppress(Exception), _emptied(slots):  # an error means that an emptied value was read
             is_unread = is_same_again()
         self._hidden.restore(before)
         if not is_unread:
@@ -89,7 +90,7 @@ class PureFunction:
         self._never_read.update(_key(*slot) for slot in slots)
 
     def _refused(self, changes: list[Change]) -> list[str]:
-        """Name the changes that episodes computed as one cannot each make."""
+        """Return the names of changes that are not allowed when episodes are computed at once."""
         is_compiled = self._strategy == "compiled"
         return [
             change.name
@@ -106,7 +107,7 @@ class PureFunction:
 
 
 def _reason(message: str, changed: list[str]) -> str:
-    """Say what torch refused, where it is one of ours; "" where it is something else."""
+    """Return which impurity torch's error message reports; "" if it reports something else."""
     if any(part in message for part in _DRAWS):
         return "draws at random"
     if any(part in message for part in _WRITES):
@@ -120,7 +121,7 @@ def _key(owner: object, name: str) -> tuple[int, str]:
 
 @contextmanager
 def _emptied(slots: Slots) -> Iterator[None]:
-    """Empty attributes now, and whenever their module has run."""
+    """Empty attributes now, and after each forward pass of their module."""
     handles = []
     for owner, name in slots:
 

@@ -1,9 +1,9 @@
-"""Parts of an episode that are computed twice: the second time from what the first one met.
+"""Recompute parts of an episode, starting from the same hidden state as the first time.
 
-A module may draw at random or change its buffers, so its parts are functions of a hidden state too.
-Each part is a step of that state; a part that is computed again begins with the state that it
-first began with. A buffer may also carry a record for autograd from one part into the next, as an
-average that is not detached; derivatives follow it as they would without recomputation.
+A module may draw random numbers or change its buffers, so each part of an episode also reads and
+changes a hidden state. A recomputed part starts from the state with which its first computation
+started. A buffer may also carry an autograd graph from one part to the next, for example an average
+that is not detached; derivatives follow this graph as they would without recomputation.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,15 +19,16 @@ from metafleet.purity.kept_values import Path
 
 ResultT = TypeVar("ResultT")
 Slopes = dict[Path, Tensor]
-"""Derivatives for tensors of the hidden state, by where they are."""
+"""Derivatives with respect to tensors of the hidden state, by path."""
 
 
 class Replay:
-    """The hidden states that the parts of one episode met, in order.
+    """The hidden states at the start of each part of an episode, in order.
 
     Args:
-        hidden: of the learner.
-        is_careful: False for an episode without any, so far as one knows: nothing is captured then.
+        hidden: hidden state of the learner.
+        is_careful: False if the episode is assumed to have no hidden state; then nothing is
+            captured.
     """
 
     def __init__(self, hidden: HiddenState, *, is_careful: bool) -> None:
@@ -37,7 +38,7 @@ class Replay:
         self._linked: frozenset[Path] = frozenset()
 
     def first(self, compute: Callable[[], ResultT]) -> ResultT:
-        """Compute a part, and remember what it met."""
+        """Compute a part, and record the hidden state at its start."""
         if not self.is_careful:
             return compute()
         self.remember()
@@ -47,16 +48,16 @@ class Replay:
         return result
 
     def remember(self) -> None:
-        """Remember what the next part meets."""
+        """Record the current hidden state as the start of the next part."""
         if self.is_careful:
             self._met.append((self._hidden.capture(), self._linked))
 
     def again(self) -> Slopes:
-        """Go back to what the last part met that was not gone back to.
+        """Restore the hidden state of the latest part that has not been restored yet.
 
         Returns:
-            Tensors of the hidden state that earlier parts left a record in, as leaves to be
-            differentiated for.
+            Tensors of the hidden state that carry a graph of earlier parts, as leaves for
+            differentiation.
         """
         if not self.is_careful:
             return {}
@@ -64,7 +65,7 @@ class Replay:
         return self._meet(*self._latest)
 
     def repeat(self) -> None:
-        """Go back to the same once more."""
+        """Restore the hidden state that ``again`` restored last."""
         if self.is_careful:
             self._meet(*self._latest)
 
@@ -75,14 +76,14 @@ class Replay:
             for path, tensor in (self._hidden.tensors() if linked else {}).items()
             if path in linked
         }
-        if leaves:  # through copies, for leaves must not be written to in place
+        if leaves:  # install copies, because leaves must not be written to in place
             with torch.enable_grad():
                 copies = {path: leaf.clone() for path, leaf in leaves.items()}
             self._hidden.restore(snapshot, copies)
         return leaves
 
     def with_product(self, value: Tensor, slopes: Mapping[Path, Tensor]) -> Tensor:
-        """Return a value plus slopes times what the part left in the hidden state."""
+        """Return ``value`` plus ``slopes`` times the tensors the part left in the hidden state."""
         left = self._hidden.linked() if slopes else {}
         remaining = {str(path): slope for path, slope in slopes.items() if path in left}
         if not remaining:
@@ -90,14 +91,14 @@ class Replay:
         return value + dot(remaining, {str(path): tensor for path, tensor in left.items()})
 
     def end(self) -> Snapshot | None:
-        """Return what the episode leaves, cut off from how it was computed."""
+        """Return the hidden state at the end of the episode, detached from its graph."""
         if not self.is_careful:
             return None
         self._hidden.unlink()
         return self._hidden.capture()
 
     def close(self, end: Snapshot | None) -> None:
-        """Set the hidden state to what the episode left."""
+        """Set the hidden state to that at the end of the episode."""
         if end is not None:
             self._hidden.restore(end)
 
@@ -109,20 +110,20 @@ def require_same(
     *,
     tolerance: float,
 ) -> None:
-    """Make sure that a part that was computed again is the same function.
+    """Check that a recomputed part gave the same values as the first time.
 
-    Recorded for the way back, a step may be computed by other kernels, which round otherwise. So
-    bits that differ by no more than that are compared with those of a third computation, recorded
-    as well; GPUs do not always repeat bits.
+    When a step is recomputed with a graph, other kernels may compute it, which round differently.
+    Values that differ only by rounding are therefore compared with those of a third computation,
+    which also has a graph. On GPUs this comparison is skipped, because they may not repeat bits.
 
     Args:
-        first: what came out at first.
-        second: what came out again.
-        third: computes it once more.
-        tolerance: of rounding, as a share of the largest value; at least that of the precision.
+        first: results of the first computation.
+        second: results of the second computation.
+        third: computes the part once more.
+        tolerance: tolerated rounding, as a share of the largest value; at least that of the dtype.
 
     Raises:
-        ConfigError: it is another one.
+        ConfigError: the values differ.
     """
     if all(torch.equal(first[name], value) for name, value in second.items()):
         return
@@ -142,7 +143,7 @@ def _is_close(first: Tensor, second: Tensor, tolerance: float) -> bool:
     if not (first.is_floating_point() or first.is_complex()):
         return torch.equal(first, second)
     if not bool(torch.isfinite(first).all()):
-        return True  # refused elsewhere, and by its name
+        return True  # another check reports this with the name of the value
     share = max(tolerance, torch.finfo(first.dtype).eps ** 0.5)
     largest = float(first.abs().max()) if first.numel() else 0.0
     return torch.allclose(first, second, rtol=0.0, atol=share * largest)

@@ -1,4 +1,4 @@
-"""The name of a way to execute episodes: part of a run's arithmetic, so of its description."""
+"""Strategies to execute episodes. They affect a run's arithmetic, so its description has them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,21 +12,21 @@ Precision = Literal["float32", "bfloat16"]
 STRATEGIES: Final[tuple[StrategyName, ...]] = ("autograd", "vmap", "compiled", "constant_memory")
 PRECISIONS: Final[tuple[Precision, ...]] = ("float32", "bfloat16")
 LARGEST_CHUNK: Final = 64
-"""Beyond it, a chunk gains nothing more and takes memory in proportion."""
+"""Larger chunks are not faster, and take proportionally more memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """How episodes are executed. Every field touches the last bits of a gradient.
+    """How episodes are executed. Every field affects the last bits of a gradient.
 
     Attributes:
-        name: "autograd": one by one, recorded and walked back; "vmap": chunks of them mapped as
-            one; "compiled": such a chunk as machine code; "constant_memory": one by one, inner
-            steps recomputed on the way back.
+        name: "autograd": one by one, by autograd; "vmap": chunks of episodes, mapped at once;
+            "compiled": such chunks, compiled to machine code; "constant_memory": one by one, with
+            inner steps recomputed in the backward pass.
         precision: "float32", or "bfloat16" for matrix products and convolutions, with parameters,
             sums and everything else in float32.
-        chunk: episodes mapped at a time, >= 1; 0: as many as come together. Without meaning for
-            strategies that go one by one.
+        chunk: episodes mapped at a time, >= 1; 0 for all that arrive together. Ignored by
+            strategies that execute episodes one by one.
     """
 
     name: StrategyName = "autograd"
@@ -38,24 +38,24 @@ class Strategy:
 
     @property
     def is_compiled(self) -> bool:
-        """True when a compiler has a part in the bits."""
+        """Whether the bits of the result depend on a compiler."""
         return self.name == "compiled"
 
     @property
     def is_mapped(self) -> bool:
-        """True when episodes are computed several at a time."""
+        """Whether several episodes are computed at once."""
         return self.name in ("vmap", "compiled")
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain JSON values that ``from_json`` takes back."""
+        """Return plain JSON values for ``from_json``."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: object) -> "Strategy":
-        """Read what ``to_json`` wrote.
+        """Make a strategy from the values that ``to_json`` returned.
 
         Raises:
-            ContractError: it is not the description of a strategy.
+            ContractError: the values do not describe a strategy.
         """
         if not isinstance(values, Mapping) or set(values) != set(cls.__dataclass_fields__):
             raise ContractError(
