@@ -1,1 +1,1 @@
-"""Measurements: each prints its command, the machine, medians and spread."""
+"""Benchmarks; each prints its command, the machine, medians and spread."""

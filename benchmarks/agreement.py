@@ -1,4 +1,4 @@
-"""Whether several ways to a meta-gradient come to the same: what is compared before it is timed."""
+"""Check that different implementations of a meta-gradient agree, before they are timed."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -13,10 +13,10 @@ TOLERANCE = 1e-5
 
 
 def checked(problem: MetaProblem, rows: Mapping[str, Gradient]) -> Mapping[str, Tensor]:
-    """Return the gradient in float64, after making sure that every row gives it.
+    """Return the gradient in float64, after checking that every row computes the same one.
 
     Raises:
-        SystemExit: one does not.
+        SystemExit: a row differs.
     """
     problem = problem.to(dtype=torch.float64, device=str(next(problem.net.parameters()).device))
     found = {name: row(problem) for name, row in rows.items()}
@@ -30,7 +30,7 @@ def checked(problem: MetaProblem, rows: Mapping[str, Gradient]) -> Mapping[str, 
 
 
 def distance(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
-    """Return |found - expected| / |expected|, all parameters together."""
+    """Return |found - expected| / |expected| over all parameters."""
     assert found.keys() == expected.keys()
     gap = torch.stack([(found[n].double() - expected[n].double()).norm() for n in expected])
     return float(gap.norm() / torch.stack([g.double().norm() for g in expected.values()]).norm())

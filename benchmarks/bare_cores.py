@@ -1,4 +1,4 @@
-"""The bare learning core in processes of its own: what the cores give without any engine."""
+"""The bare learning core in separate processes: the throughput of the cores without an engine."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ for _ in sys.stdin:
 
 @contextmanager
 def bare_cores(settings: Settings, n_processes: int) -> Iterator[Callable[[], float]]:
-    """Start processes; gives a step of each, all at once, in seconds until the last is done."""
+    """Start processes; yield a step of all at once that returns the seconds until the last ends."""
     with ExitStack() as stack:
         processes = [
             stack.enter_context(

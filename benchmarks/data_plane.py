@@ -1,10 +1,10 @@
-"""Tensors out to two worker processes and back: through memory, directly, through Redis; Ray, TCP.
+"""Transfer tensors to two workers and back: by memory, directly, by Redis, with Ray, over TCP.
 
     python -m benchmarks.data_plane [--mb 50] [--repeats 9] [--json FILE]
 
-One repeat is one outer step of two shards with a learner that computes nothing: the state goes
-out, a sum of its size comes back from each worker, and (in our rows) is checked and added up.
-The rows take turns, so that a busy machine is busy for all. Ray is measured when it is installed.
+One repeat is one outer step of two shards with a learner that computes nothing: the state goes out,
+each worker returns a sum of the same size, and (in our rows) the sums are checked and added.
+Rows run in turn, so that background load affects all of them. Ray is measured if it is installed.
 """
 
 import argparse
@@ -44,13 +44,13 @@ N_WORKERS = 2
 
 
 def median_ms(times_s: list[float]) -> dict[str, float]:
-    """Sum up the repeats."""
+    """Return median, minimum and maximum in milliseconds."""
     ms = [1000 * t for t in times_s]
     return {"median_ms": statistics.median(ms), "min_ms": min(ms), "max_ms": max(ms)}
 
 
 def spec_of(settings: Settings, n_bytes: int) -> WorkloadSpec:
-    """Describe the work: no data to speak of, a state of ``n_bytes``."""
+    """Describe the work: minimal data, and a state of ``n_bytes``."""
     data = {"name": "sinusoid"}
     return WorkloadSpec(
         seed=1,
@@ -66,14 +66,14 @@ def spec_of(settings: Settings, n_bytes: int) -> WorkloadSpec:
 def our_step(
     home: Path, url: str, n_bytes: int, *, apart: bool, direct: str = ""
 ) -> Iterator[Callable[[], float]]:
-    """Start workers of ours.
+    """Start Metafleet workers, and yield a function that runs a step and returns its seconds.
 
     Args:
-        home: for their files.
-        url: of their Redis.
-        n_bytes: length of state and sums.
-        apart: with a host cache other than the orchestrator's, as on another host.
-        direct: where they reach the orchestrator for tensors; "": through Redis.
+        home: folder for their files.
+        url: their Redis.
+        n_bytes: size of the state and of each sum.
+        apart: give the orchestrator a separate host cache, as if it were on another host.
+        direct: address at which workers fetch tensors from the orchestrator; "" for Redis.
     """
     with open_fleet(home, url) as opened:
         memory = Path("/dev/shm") / f"metafleet-benchmark-{home.name}"
@@ -126,8 +126,8 @@ def our_step(
 
 @contextmanager
 def ray_step(n_bytes: int) -> Iterator[tuple[Callable[[], float], Callable[[], float]]]:
-    """Start two actors; gives a step, and a step whose results are added up."""
-    import ray  # noqa: PLC0415 - installed for this measurement alone
+    """Start two actors; yield a step, and a step that also adds the results."""
+    import ray  # noqa: PLC0415 - installed only for this benchmark
 
     ray.init(num_cpus=N_WORKERS, include_dashboard=False, logging_level="ERROR")
 
@@ -157,7 +157,7 @@ def ray_step(n_bytes: int) -> Iterator[tuple[Callable[[], float], Callable[[], f
 
 
 def _echo(listener: socket.socket, n_bytes: int) -> None:
-    """Be the other end: take ``n_bytes``, give them back for each worker, until nothing comes."""
+    """Echo ``n_bytes`` once for each worker, until the peer closes the stream."""
     stream, _ = listener.accept()
     data = memoryview(bytearray(n_bytes))
     while _received(stream, data):
@@ -176,7 +176,7 @@ def _received(stream: socket.socket, data: memoryview) -> bool:
 
 @contextmanager
 def tcp_step(n_bytes: int) -> Iterator[Callable[[], float]]:
-    """Send as many bytes as hosts exchange in a step over one bare TCP stream of this host."""
+    """Send the bytes of one step between hosts over a bare TCP stream on this host."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         other = multiprocessing.get_context("fork").Process(
             target=_echo, args=(listener, n_bytes), daemon=True
@@ -197,7 +197,7 @@ def tcp_step(n_bytes: int) -> Iterator[Callable[[], float]]:
 
 
 def reduction(n_bytes: int, repeats: int) -> dict[str, float]:
-    """Measure the fixed tree over 16 gradients that lie in memory the reducer must not touch."""
+    """Measure the tree reduction of 16 gradients in memory that the reducer must not change."""
     sums = [make_params(n_bytes, seed=seed) for seed in range(2)]
     n_shards, rates, most = 16, [], 0
     for _ in range(repeats):
@@ -211,13 +211,13 @@ def reduction(n_bytes: int, repeats: int) -> dict[str, float]:
         "median_gb_per_s": statistics.median(rates),
         "min_gb_per_s": min(rates),
         "max_gb_per_s": max(rates),
-        "most_gradients_alive": most + 1,  # and the one being added
+        "most_gradients_alive": most + 1,  # including the one being added
         "n_shards": n_shards,
     }
 
 
 def measure(repeats: int, rows: dict[str, Callable[[], float]]) -> dict[str, Any]:
-    """Let the rows take turns; the first two turns warm up."""
+    """Run the rows in turn; the first two turns are warm-ups."""
     times: dict[str, list[float]] = {name: [] for name in rows}
     for turn in range(repeats + 2):
         for name, step in rows.items():
@@ -228,7 +228,7 @@ def measure(repeats: int, rows: dict[str, Callable[[], float]]) -> dict[str, Any
 
 
 def machine() -> dict[str, str]:
-    """Describe what it was measured on."""
+    """Describe the machine and the package versions."""
     model = next(
         (
             line.partition(":")[2].strip()
@@ -251,7 +251,7 @@ def machine() -> dict[str, str]:
 
 
 def main() -> None:
-    """Measure, print, and write JSON when asked."""
+    """Measure, print, and write JSON on request."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mb", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=9)
@@ -281,7 +281,7 @@ def main() -> None:
         )
         if facts["ray"] != "not installed":
             rows["Ray"], rows["Ray, and adding up"] = stack.enter_context(ray_step(n_bytes))
-        # between hosts last, beside the wire: Redis takes so long that it would cool others' memory
+        # rows between hosts run last, with TCP: slow Redis steps would evict other rows' caches
         slow = {
             "ours, directly": rows.pop("ours, directly"),
             "ours, through Redis": rows.pop("ours, through Redis"),

@@ -1,11 +1,12 @@
-"""What the engine costs: an outer step that computes nothing, and two workers against one.
+"""The cost of the engine: an outer step that computes nothing, and two workers against one.
 
     python -m benchmarks.engine [--repeats 9] [--only fixed|throughput] [--json FILE]
 
 Fixed cost: 8 shards of a learner that computes nothing, on 2 worker processes. Throughput: conv4-64
-MAML on glyphs, 8 episodes a step, a shard each, on 1 worker and on 2, beside the bare learning core
-in this process, and in 2 processes at once: cores share memory and caches, so that no engine can
-make 2 of them twice one. Rows take turns, so that a busy machine is busy for all.
+MAML on glyphs, 8 episodes per step, one per shard, on 1 worker and on 2. The baselines are the bare
+learning core in this process, and in 2 processes at once: cores share memory and caches, so no
+engine can make 2 cores twice as fast as one. Rows run in turn, so that background load affects all
+of them.
 """
 
 import argparse
@@ -37,7 +38,7 @@ from tests.redis_server import RedisServer
 
 N_SHARDS = 8
 FIXED_REPEATS = 20
-"""Steps that compute nothing for each repeat: they are short, and vary."""
+"""No-op steps per repeat: a single one is short, and its time varies."""
 
 OPTIONS = FleetOptions(
     episodes_per_job=1, device="cpu", is_strict=True, max_attempts=3, step_deadline_s=120.0
@@ -61,7 +62,7 @@ def maml_spec(settings: Settings) -> WorkloadSpec:
 def fleet_step(
     settings: Settings, url: str, spec: WorkloadSpec, state: MetaState, *, n_workers: int
 ) -> Iterator[Callable[[], float]]:
-    """Start workers on a Redis of their own; gives a step of 8 shards, in seconds."""
+    """Start workers with their own Redis; yield a step of 8 shards that returns its seconds."""
     home = settings.home / f"{n_workers}-{spec.learner['name']}".replace(":", ".")
     with open_fleet(home, url) as opened:
         own = replace(opened.settings, allowed_packages=("benchmarks",), data_dir=settings.data_dir)
@@ -99,7 +100,7 @@ def fleet_step(
 
 
 def bare_step(settings: Settings, spec: WorkloadSpec, state: MetaState) -> Callable[[], float]:
-    """Give the same episodes in this process, without any engine."""
+    """Return a step over the same episodes in this process, without the engine."""
     prepare_process("cpu")
     workload, steps = Workload.build(spec, data_dir=settings.data_dir), itertools.count(1)
 
@@ -114,7 +115,7 @@ def bare_step(settings: Settings, spec: WorkloadSpec, state: MetaState) -> Calla
 
 
 def measure(rows: dict[str, Callable[[], float]], repeats: int) -> dict[str, dict[str, float]]:
-    """Let the rows take turns, two turns to warm up; milliseconds."""
+    """Run the rows in turn, with two warm-up turns; return milliseconds."""
     times: dict[str, list[float]] = {name: [] for name in rows}
     for turn in range(repeats + 2):
         for name, step in rows.items():
@@ -128,7 +129,7 @@ def measure(rows: dict[str, Callable[[], float]], repeats: int) -> dict[str, dic
 
 
 def main() -> None:
-    """Measure, print, and write JSON when asked."""
+    """Measure, print, and write JSON on request."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--only", choices=["fixed", "throughput"])

@@ -1,13 +1,13 @@
-"""What a fleet of 1 to 256 workers costs: step time, and whose CPU it takes.
+"""The cost of a fleet of 1 to 256 workers: step time, and CPU time by component.
 
     python -m benchmarks.fleet_size [--workers 1,2,4,...,256] [--repeats 9] [--json FILE]
                                     [--plot FILE]
 
 Simulated workers (``benchmarks.simulated_workers``: the real protocol, a learner that computes
-nothing) in four processes of their own, against a real dispatcher and a real Redis. A step has one
-shard for each worker. Rows: shards of 48 kB through the host's memory; sums of 1 MB through the
-host's memory; sums of 1 MB through Redis, as from other hosts. CPU is measured for the orchestrator
-(this process), Redis and the workers apart, in milliseconds for each job.
+nothing) run in four separate processes, with a real dispatcher and a real Redis. A step has one
+shard for each worker. Rows: sums of 48 kB through the host's memory; sums of 1 MB through the
+host's memory; sums of 1 MB through Redis, as from other hosts. CPU time is measured separately for
+the orchestrator (this process), Redis and the workers, in milliseconds per job.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from tests.redis_server import RedisServer
 N_PROCESSES = 4
 WARM_UPS = 2
 LEAST_JOBS = 64
-"""Jobs in a row at least: the system counts CPU time in hundredths of a second."""
+"""Minimum number of jobs in a row: the system counts CPU time in hundredths of a second."""
 SEEN_WITHIN_S = 20.0
 OPTIONS = FleetOptions(
     episodes_per_job=1, device="cpu", is_strict=True, max_attempts=3, step_deadline_s=120.0
@@ -49,12 +49,12 @@ OPTIONS = FleetOptions(
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """How large sums are and where they travel."""
+    """Size of the sums, and their route."""
 
     name: str
     n_bytes: int
     is_apart: bool
-    """Workers share no memory with the orchestrator."""
+    """Whether workers share no memory with the orchestrator."""
 
 
 PLANES = (
@@ -66,7 +66,7 @@ PLANES = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One fleet size: a step's seconds, and CPU milliseconds for each job."""
+    """Results for one fleet size: milliseconds per step, and CPU milliseconds per job."""
 
     plane: str
     workers: int
@@ -77,7 +77,7 @@ class Row:
     redis_ms: float
     workers_ms: float
     busy: float
-    """Share of all cores' time that the three took."""
+    """Share of all cores' time that orchestrator, Redis and workers used."""
     retries: int
 
     def __str__(self) -> str:
@@ -123,7 +123,7 @@ class SimulatedFleet:
                 raise SystemExit("a process of simulated workers ended; see its traceback above")
 
     def cpu_s(self) -> float:
-        """CPU time of all workers so far."""
+        """Return the CPU time of all workers so far."""
         return sum(_cpu_s(process.pid) for process in self.processes)
 
     def stop(self) -> None:
@@ -142,7 +142,7 @@ def _cpu_s(pid: int) -> float:
 def dispatching(
     settings: Settings, plane: Plane
 ) -> Iterator[Callable[[int], tuple[StepOutcome, float]]]:
-    """Open a dispatcher; gives a step of so many shards, and its seconds."""
+    """Open a dispatcher; yield a function of the number of shards that runs and times a step."""
     epochs, steps = itertools.count(1), itertools.count(1)
     own = replace(settings, host_cache_dir=settings.host_cache_dir / "orchestrator")
     dispatcher = FleetDispatcher(
@@ -186,7 +186,7 @@ def measure(
     n_workers: int,
     repeats: int,
 ) -> Row:
-    """Measure steps of one shard a worker, once the orchestrator has heard of all of them."""
+    """Measure steps with one shard per worker, once the orchestrator sees all workers."""
     deadline_s = time.monotonic() + SEEN_WITHIN_S
     warm_ups = 0
     while warm_ups < WARM_UPS:
@@ -215,7 +215,7 @@ def measure(
 
 
 def limits(rows: list[Row]) -> Iterator[str]:
-    """Name what each part would carry with a core of its own, from the largest fleet's row."""
+    """Yield the jobs per second that each component could handle on one core, for each plane."""
     for plane in dict.fromkeys(row.plane for row in rows):
         row = max((row for row in rows if row.plane == plane), key=lambda row: row.workers)
         yield (
@@ -227,7 +227,7 @@ def limits(rows: list[Row]) -> Iterator[str]:
 
 def plot(rows: list[Row], path: Path) -> None:
     """Draw step time and the orchestrator's CPU over the size of the fleet."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - drawn only when asked for
+    from matplotlib.figure import Figure  # noqa: PLC0415 - needed only for plots
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -250,7 +250,7 @@ def plot(rows: list[Row], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, print, and write what is asked for."""
+    """Measure, print, and write the requested files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", default="1,2,4,8,16,32,64,128,256")
     parser.add_argument("--repeats", type=int, default=9)
@@ -282,7 +282,7 @@ def main() -> None:
         stack.callback(fleet.stop)
         with server.client() as client:
             redis_pid = int(client.info("server")["process_id"])
-        fleet.resize(sizes[0])  # heard of before the first dispatcher looks
+        fleet.resize(sizes[0])  # announced before the first dispatcher looks for workers
         steps = {plane: stack.enter_context(dispatching(settings, plane)) for plane in PLANES}
         for n_workers in sizes:
             fleet.resize(n_workers)

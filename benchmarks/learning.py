@@ -1,13 +1,14 @@
-"""What the learning core costs, beside higher and TorchOpt in the same process.
+"""The cost of the learning core, compared with higher and TorchOpt in the same process.
 
     python -m benchmarks.learning [--only SECTION ...] [--tasks 2] [--repeats 7] [--json FILE]
     python -m benchmarks.learning --only sinusoid omniglot conv4 --device cuda --tasks 32
 
-One torch thread on a CPU, float32 unless a row says otherwise. Before anything is timed, the
-gradients of all rows are compared in float64, where no adaptation magnifies roundings: more than
-1e-5 relative ends the benchmark. "error" is how far the row's float32 gradient is from that of
-float64. Rows take turns; medians, with the least and the most. "peak" is the part of the best that
-the core does in a large matrix product that a row's multiplications and additions come to.
+On a CPU, torch uses one thread; the precision is float32 unless a row says otherwise. Before any
+timing, the gradients of all rows are compared in float64, where the adaptation does not amplify
+rounding errors; a relative difference above 1e-5 ends the benchmark. "error" is the distance of a
+row's float32 gradient from the float64 one. Rows run in turn; the output gives the median, minimum
+and maximum. "peak" is a row's rate of multiplications and additions as a fraction of the rate in a
+large matrix product.
 """
 
 import argparse
@@ -40,14 +41,14 @@ CPU_ONLY = ("variants", "memory", "sampling")
 
 
 class Setting(NamedTuple):
-    """What all rows share.
+    """Settings shared by all rows.
 
     Attributes:
         device: "cpu" or "cuda".
         repeats: timed turns.
-        tasks: episodes at a time, of convolutional networks.
-        cache_dir: for machine code.
-        peak: of the device, GFLOP/s.
+        tasks: number of episodes at a time for convolutional networks.
+        cache_dir: folder for machine code.
+        peak: peak rate of the device, GFLOP/s.
     """
 
     device: str
@@ -58,7 +59,7 @@ class Setting(NamedTuple):
 
 
 def ours(setting: Setting, strategy: Strategy | str, learner: Learner) -> Gradient:
-    """Compute a problem's gradient by one of our strategies."""
+    """Return a function that computes a problem's gradient by one of our strategies."""
     execution = make_execution(
         strategy, learner, device=setting.device, cache_dir=setting.cache_dir
     )
@@ -83,7 +84,7 @@ def compare(
     best = min(table[peer]["median_ms"] for peer in peers.PEERS)
     for name, row in table.items():
         row |= {"of_best_peer": best / row["median_ms"], "error": errors[name]}
-        # compiled products are not seen, and weight gradients of grouped convolutions overcounted
+        # the counter misses compiled products and overcounts weight gradients of grouped convs
         if name not in ("compiled", "vmap"):
             gflop = flops(works[name]) / n_tasks / 1e9
             row |= {"gflop": gflop, "peak": 1e3 * gflop / row["median_ms"] / setting.peak}
@@ -92,7 +93,7 @@ def compare(
 
 
 def flops(work: Callable[[], object]) -> float:
-    """Count the operations of products and convolutions."""
+    """Count the floating point operations of products and convolutions."""
     with FlopCounterMode(display=False) as counter:
         work()
     return float(counter.get_total_flops())
@@ -108,7 +109,7 @@ def show(title: str, table: Table) -> None:
 
 
 def sinusoid(setting: Setting) -> dict[str, Table]:
-    """Measure an MLP of 40-40, 25 tasks at a time, 1 and 5 inner steps."""
+    """Measure an MLP of 40-40 with 25 tasks at a time, for 1 and 5 inner steps."""
     by = {name: name for name in ("autograd", "vmap", "compiled")}
     return {
         f"sinusoid, {steps} inner steps": compare(
@@ -119,21 +120,21 @@ def sinusoid(setting: Setting) -> dict[str, Table]:
 
 
 def omniglot(setting: Setting) -> dict[str, Table]:
-    """Measure the peers' shared workload."""
+    """Measure the workload that both peers use."""
     by = {"autograd": "autograd", BFLOAT16: Strategy("autograd", "bfloat16")}
     problem = meta_problems.omniglot(setting.tasks)
     return {"omniglot": compare(setting, "5-way 5-shot, 3 blocks of 64, 5 steps", problem, by)}
 
 
 def conv4(setting: Setting) -> dict[str, Table]:
-    """Measure conv4-64, 5-way 1-shot, by all strategies but a compiler's, which takes minutes."""
+    """Measure conv4-64, 5-way 1-shot, by all strategies except "compiled", which takes minutes."""
     by = {name: name for name in ("autograd", "vmap", "constant_memory")}
     problem = meta_problems.conv4(setting.tasks)
     return {"conv4": compare(setting, "conv4-64, 5-way 1-shot, 5 steps", problem, by)}
 
 
 def variants(setting: Setting) -> dict[str, Table]:
-    """Measure first order and ANIL beside our own second order."""
+    """Measure first order and ANIL relative to our second order."""
     found = {}
     for n_query in (15, 5):
         problem = meta_problems.omniglot(setting.tasks, n_query=n_query)
@@ -157,7 +158,7 @@ def variants(setting: Setting) -> dict[str, Table]:
 
 
 def memory(setting: Setting) -> dict[str, Table]:
-    """Measure what 50 inner steps take, of memory and of time."""
+    """Measure memory and time of 50 inner steps."""
     few, many = STEPS
     table: Table = {}
     for who in ("constant_memory", "autograd", *peers.PEERS):
@@ -179,7 +180,7 @@ def memory(setting: Setting) -> dict[str, Table]:
 
 
 def sampling(setting: Setting) -> dict[str, Table]:
-    """Measure how fast episodes are drawn."""
+    """Measure the rate of drawing episodes."""
     table = episodes_per_s(repeats=setting.repeats)
     print("\nepisodes a second, 5-way 1-shot, 28x28, prepared glyphs")
     for name, row in table.items():
@@ -193,7 +194,7 @@ SECTIONS: dict[str, Callable[[Setting], dict[str, Table]]] = {
 
 
 def main() -> None:
-    """Measure, print, and write JSON when asked."""
+    """Measure, print, and write JSON on request."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Meta-gradients to compute, for us and for the peers: the same networks, parameters, episodes."""
+"""Meta-gradient problems with the same networks, parameters and episodes for us and the peers."""
 
 import copy
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ class MetaProblem:
     """One meta-batch of second-order MAML.
 
     Attributes:
-        learner: ours.
+        learner: our learner.
         state: its parameters.
         episodes: the meta-batch.
-        net: the peers' network, with the same parameters under ``names``, in that order.
+        net: the peers' network, with the same parameters, in the order of ``names``.
         names: our names of ``net.parameters()``.
-        inner_lr, inner_steps: of the adaptation.
+        inner_lr, inner_steps: step size and number of steps of the adaptation.
     """
 
     learner: Learner
@@ -41,7 +41,7 @@ class MetaProblem:
     inner_steps: int
 
     def to(self, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> "MetaProblem":
-        """Give the same in another precision or elsewhere."""
+        """Return the problem in another precision or on another device."""
 
         def move(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: tensor.to(device, dtype) for name, tensor in tensors.items()}
@@ -60,12 +60,12 @@ class MetaProblem:
         )
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return what the inner and the outer loop minimise."""
+        """Return the loss that the inner and the outer loop minimise."""
         return (F.cross_entropy if self.episodes[0].n_way else F.mse_loss)(outputs, targets)
 
 
 def sinusoid(n_tasks: int, inner_steps: int) -> MetaProblem:
-    """Regress sine waves by an MLP of 40-40 hidden units, 10 support and 10 query points."""
+    """Build sine wave regression: an MLP of 40-40 hidden units, 10 support and 10 query points."""
     shape = EpisodeShape(n_way=0, k_shot=10, n_query=10)
     problem = Problem({"x": (1,)}, 1, {META_TRAIN: shape})
     generator = torch.Generator().manual_seed(0)
@@ -84,17 +84,17 @@ def sinusoid(n_tasks: int, inner_steps: int) -> MetaProblem:
 
 
 def omniglot(n_tasks: int, *, n_query: int = 15) -> MetaProblem:
-    """Build the peers' shared workload: 5-way 5-shot, three blocks of 64 filters, 5 steps of 0.1.
+    """Build the workload that both peers use: 5-way 5-shot, 3 blocks of 64 filters, 5 steps of 0.1.
 
     Source: ``examples/maml-omniglot.py`` of higher, ``examples/few-shot/maml_omniglot.py`` of
-    TorchOpt, which take 32 tasks.
+    TorchOpt, which use 32 tasks.
     """
     shape = EpisodeShape(n_way=5, k_shot=5, n_query=n_query)
     return conv(shape, n_tasks, n_blocks=3, inner_lr=0.1, inner_steps=5)
 
 
 def conv4(n_tasks: int, *, inner_steps: int = 5) -> MetaProblem:
-    """Four blocks of 64 filters, 5-way 1-shot, 15 query images a class."""
+    """Build conv4-64: four blocks of 64 filters, 5-way 1-shot, 15 query images per class."""
     shape = EpisodeShape(n_way=5, k_shot=1, n_query=15)
     return conv(shape, n_tasks, n_blocks=4, inner_lr=0.1, inner_steps=inner_steps)
 
@@ -102,7 +102,7 @@ def conv4(n_tasks: int, *, inner_steps: int = 5) -> MetaProblem:
 def conv(
     shape: EpisodeShape, n_tasks: int, *, n_blocks: int, inner_lr: float, inner_steps: int
 ) -> MetaProblem:
-    """Classify drawn images: speckles that differ by class, and noise."""
+    """Build the classification of random images: a speckle pattern per class, plus noise."""
     problem = Problem({"image": (1, SIDE, SIDE)}, 0, {META_TRAIN: shape})
     generator = torch.Generator().manual_seed(0)
 
@@ -134,7 +134,7 @@ def conv(
 
 
 def as_learner(problem: MetaProblem, name: str, **options: Any) -> Learner:
-    """Make another learner of the same model, parameters and episodes."""
+    """Build another learner with the same model, parameters and episodes."""
     learner: Any = problem.learner
     steps = {"inner_lr": problem.inner_lr, "inner_steps": problem.inner_steps}
     spec = {"name": name, **steps, **options}
@@ -156,7 +156,7 @@ def _joined(
     net: nn.Module,
     inner: tuple[float, int],
 ) -> MetaProblem:
-    """Give the peers' network our parameters, which come in the order of its own."""
+    """Copy our parameters into the peers' network, whose parameters have the same order."""
     with torch.no_grad():
         for theirs, ours in zip(net.parameters(), state.params.values(), strict=True):
             theirs.copy_(ours)

@@ -1,8 +1,8 @@
-"""How much memory one meta-gradient of conv4-64 takes, by inner steps: a process for each number.
+"""Peak memory of one meta-gradient of conv4-64, by inner steps; one process per measurement.
 
     python -m benchmarks.peak_memory WHO STEPS
 
-WHO is a strategy of ours, or a peer. Prints MB that the process grew by, at its peak.
+WHO is one of our strategies, or a peer. Prints the peak growth of the process in MB.
 """
 
 import importlib
@@ -18,7 +18,7 @@ STEPS = (1, 50)
 
 
 def growth_mb(who: str, inner_steps: int) -> float:
-    """Measure in a process of its own."""
+    """Measure in a separate process."""
     command = [sys.executable, "-m", "benchmarks.peak_memory", who, str(inner_steps)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout.split()[-1])
@@ -33,7 +33,7 @@ def compute(who: str, problem: MetaProblem) -> None:
 
 
 def main() -> None:
-    """Compute two episodes: memory that stays behind the first counts as well."""
+    """Compute two episodes, to include memory that the first one does not release."""
     who, inner_steps = sys.argv[1], int(sys.argv[2])
     prepare_process("cpu")
     if who in peers.PEERS:
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _status_mb(field: str) -> float:
-    # not ``getrusage``, whose maximum counts what the parent had before it became this process
+    # not ``getrusage``: its maximum includes the parent's memory before exec
     with open("/proc/self/status", encoding="ascii") as status:
         return next(int(line.split()[1]) for line in status if line.startswith(field)) / 1024
 

@@ -1,4 +1,4 @@
-"""The same meta-gradients by higher and by TorchOpt, written as their own examples are."""
+"""The same meta-gradients with higher and TorchOpt, written like their own examples."""
 
 from importlib import metadata
 from typing import Any
@@ -17,7 +17,7 @@ def versions() -> dict[str, str]:
 
 
 def gradient(peer: str, problem: MetaProblem) -> dict[str, Tensor]:
-    """Sum the meta-gradients of a problem's episodes, by our names."""
+    """Sum the meta-gradients of a problem's episodes, under our parameter names."""
     problem.net.zero_grad()
     {"higher": _by_higher, "torchopt": _by_torchopt}[peer](problem)
     found = [parameter.grad for parameter in problem.net.parameters()]

@@ -1,10 +1,11 @@
-"""How many multimodal episodes a second are drawn from the prepared cache, on one core.
+"""Multimodal episodes per second, drawn from the prepared cache on one core.
 
     python -m benchmarks.sampling [--repeats 5] [--json FILE]
 
-5-way 1-shot, with 1 and with 15 queries a class, one torch thread. "image, stroke" are glyphs;
-"image, audio, text" are random items of the shapes that concepts have (pictures 3x32x32, log-mel
-40x74, 112 bytes), a third of the sounds missing. Rows take turns; medians, least and most.
+Episodes are 5-way 1-shot with 1 or 15 queries per class; torch uses one thread. "image, stroke" are
+glyphs; "image, audio, text" are random items of the same shapes as concepts (pictures 3x32x32,
+log-mel 40x74, 112 bytes), a third of them without sound. Rows run in turn; the output gives the
+median, minimum and maximum.
 """
 
 import argparse
@@ -33,7 +34,7 @@ N_CLASSES, N_ITEMS = 200, 20
 
 
 def main() -> None:
-    """Measure and print; write JSON if asked to."""
+    """Measure and print; write JSON on request."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path)
@@ -48,7 +49,7 @@ def main() -> None:
 
 
 def measure(home: Path, *, repeats: int) -> dict[str, dict[str, float]]:
-    """Return row -> median, min and max of episodes a second."""
+    """Return row -> median, min and max of episodes per second."""
     glyphs = {"name": "glyphs", "modalities": ["image", "stroke"]}
     sources = {
         "image, stroke": open_source(glyphs, home),
@@ -68,7 +69,7 @@ def measure(home: Path, *, repeats: int) -> dict[str, dict[str, float]]:
 
 
 def drawing(source: EpisodeSource, shape: EpisodeShape) -> Callable[[], object]:
-    """Return the drawing of many episodes, each kept no longer than a worker would."""
+    """Return a function that draws many episodes and, like a worker, discards each one."""
 
     def draw() -> None:
         for index in range(N_EPISODES):
@@ -78,7 +79,7 @@ def drawing(source: EpisodeSource, shape: EpisodeShape) -> Callable[[], object]:
 
 
 def random_items(home: Path) -> EpisodeSource:
-    """Prepare random pictures, sounds and texts, with gaps."""
+    """Prepare random pictures, sounds and texts, with some sounds missing."""
     rng, n_rows = np.random.default_rng(1), N_CLASSES * N_ITEMS
     has_sound = rng.random(n_rows) < 2 / 3
     sounds = rng.random((n_rows, 40, 74)).astype(np.float16)

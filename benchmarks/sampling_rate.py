@@ -1,4 +1,4 @@
-"""How many episodes a second are drawn from prepared data, as workers draw them."""
+"""The rate at which workers can draw episodes from prepared data."""
 
 import statistics
 import tempfile
@@ -14,7 +14,7 @@ N_QUERY = (1, 15)
 
 
 def episodes_per_s(*, repeats: int) -> dict[str, dict[str, float]]:
-    """Prepare glyphs in a folder of their own, and draw 5-way 1-shot episodes of 28x28."""
+    """Prepare glyphs in a temporary folder, and draw 5-way 1-shot episodes of 28x28 images."""
     with tempfile.TemporaryDirectory() as home:
         data_dir, data = Path(home), {"name": "glyphs"}
         digest = datasets.open_data(data, data_dir).digest()

@@ -1,11 +1,11 @@
-"""Many workers in one process without Celery: each takes messages and runs them for real.
+"""Many workers in one process without Celery; each takes messages and runs the real job code.
 
     python -m benchmarks.simulated_workers NAME
 
-Each worker is a thread with connections of its own: it pops Celery's messages from the queue, and
-``InnerLoopRunner``, which is what Celery's task calls, does the rest: ledger, signatures, tensors.
-A line with a number on standard input sets how many there are and is answered by the same line;
-its end ends them. Settings come from the environment.
+Each worker is a thread with its own connections. It pops Celery's messages from the queue, and
+``InnerLoopRunner``, which Celery's task also calls, does the rest: ledger, signatures, tensors. A
+number on a line of standard input sets the number of workers and is echoed when done; the end of
+input stops them. Settings come from the environment.
 """
 
 import base64
@@ -31,13 +31,13 @@ _POP_TIMEOUT_S = 1
 
 
 def job_of(message: bytes) -> Any:
-    """Read the task's one argument from a Celery message, protocol 2, as kombu stores it."""
+    """Read the task's single argument from a Celery message, protocol 2, as kombu stores it."""
     args, _, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
     return args[0]
 
 
 class SimulatedWorker:
-    """One worker: a thread that takes jobs until it is told to stop."""
+    """One worker: a thread that runs jobs until ``stop``."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._client = connect(str(settings.broker_url))
@@ -59,11 +59,11 @@ class SimulatedWorker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no further job."""
+        """Accept no further jobs."""
         self._ended.set()
 
     def join(self) -> None:
-        """Wait for the job at hand."""
+        """Wait for the current job."""
         self._thread.join()
 
     def _work(self) -> None:
@@ -74,7 +74,7 @@ class SimulatedWorker:
 
 
 class SimulatedHost:
-    """The workers of this process; one thread gives signs of life for all of them."""
+    """The workers of this process; one thread sends heartbeats for all of them."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._settings, self._name = settings, name
@@ -84,7 +84,7 @@ class SimulatedHost:
         threading.Thread(target=self._beat, name="presence", daemon=True).start()
 
     def resize(self, n_workers: int) -> None:
-        """Start or stop workers until there are ``n_workers``, and say so to the fleet."""
+        """Start or stop workers until there are ``n_workers``, and announce them to the fleet."""
         with self._lock:
             while len(self._workers) < n_workers:
                 name = f"{self._name}-{len(self._workers)}"
@@ -109,7 +109,7 @@ class SimulatedHost:
 
 
 def main() -> None:
-    """Do as standard input says."""
+    """Follow the commands on standard input."""
     host = SimulatedHost(Settings.load(), sys.argv[1])
     for line in sys.stdin:
         host.resize(int(line))

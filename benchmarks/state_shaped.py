@@ -1,4 +1,4 @@
-"""A learner that computes nothing: what it returns is as large as what it learns."""
+"""A learner that computes nothing and returns gradients of the size of its state."""
 
 import functools
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ N_TENSORS = 12
 
 
 def make_params(n_bytes: int, seed: int) -> Params:
-    """Draw random float32 tensors of ``n_bytes`` in all."""
+    """Draw random float32 tensors with a total size of ``n_bytes``."""
     generator = torch.Generator().manual_seed(seed)
     size = n_bytes // 4 // N_TENSORS
     return {
@@ -36,7 +36,7 @@ class StateShaped:
 
     @dataclass(frozen=True)
     class Options:
-        """Bytes of the state."""
+        """Size of the state in bytes."""
 
         n_bytes: int = 50_000_000
 
@@ -47,7 +47,7 @@ class StateShaped:
 
     @classmethod
     def build(cls, options: Any, problem: Problem, make_model: ModelFactory) -> "StateShaped":
-        """Take the options alone."""
+        """Build the learner from its options; problem and model are ignored."""
         return cls(options.n_bytes)
 
     def init_state(self, seed: int) -> MetaState:
@@ -55,16 +55,16 @@ class StateShaped:
         return MetaState(make_params(self._n_bytes, seed), {})
 
     def episode_gradient(self, state: MetaState, episode: Episode) -> MetaGradient:
-        """Give the gradient that lies ready, and a loss that shows that the state is there."""
+        """Return the precomputed gradient, and a loss read from the state."""
         loss = float(next(iter(state.params.values()))[0])
         return MetaGradient(dict(_gradient(self._n_bytes)), {}, (EpisodeMetrics(loss, None),))
 
     def evaluate(self, state: MetaState, episode: Episode) -> EpisodeMetrics:
-        """Judge nothing."""
+        """Return a loss of 0."""
         return EpisodeMetrics(0.0, None)
 
     def predict(
         self, state: MetaState, support: ExampleSet, inputs: Mapping[str, Tensor], n_way: int
     ) -> Tensor:
-        """Predict nothing."""
+        """Raise ``NotImplementedError``."""
         raise NotImplementedError

@@ -1,11 +1,11 @@
-"""Tensors between two hosts: directly and through Redis, beside what one TCP stream carries.
+"""Transfer tensors between two hosts, directly and through Redis, compared with a TCP stream.
 
     sudo python -m benchmarks.two_hosts [--gbit 10] [--mb 50] [--repeats 7] [--json FILE]
 
-The second host is a network namespace of this one, at the other end of a virtual cable of so many
-Gbit/s (0: as fast as it goes), with two workers in it; so both hosts share this one's processors.
-A step sends a state out once, for a host downloads it once, and a sum back from each worker. Needs
-Linux, root, and the ip and tc commands.
+The second host is a network namespace of this one with two workers, at the other end of a virtual
+cable of so many Gbit/s (0: unlimited), so both hosts share this machine's processors. A step sends
+the state once, because a host downloads it only once, and each worker returns a sum. Needs Linux,
+root, and the ip and tc commands.
 """
 
 import argparse
@@ -60,13 +60,13 @@ with socket.create_server((host, 7001)) as listener:
 
 
 def run(command: str) -> None:
-    """Run a command of the system."""
+    """Run a system command."""
     subprocess.run(command.split(), check=True)
 
 
 @contextmanager
 def second_host(gbit: float) -> Iterator[None]:
-    """Make the namespace and the cable."""
+    """Create the namespace and the virtual cable."""
     run(f"ip netns add {SPACE}")
     try:
         run("ip link add mfa type veth peer name mfb")
@@ -103,7 +103,7 @@ def process_there(*command: str, environment: dict[str, str] | None = None) -> I
 
 @contextmanager
 def our_step(home: Path, n_bytes: int, *, direct: str) -> Iterator[Callable[[], float]]:
-    """Start two workers there; ``direct``: where they reach us for tensors, "" through Redis."""
+    """Start two workers there; ``direct``: our address for tensors, or "" for Redis."""
     home.mkdir()
     memory = Path(tempfile.mkdtemp(dir="/dev/shm"))
     server = RedisServer("--bind", HERE, "127.0.0.1")
@@ -172,7 +172,7 @@ def our_step(home: Path, n_bytes: int, *, direct: str) -> Iterator[Callable[[], 
 
 @contextmanager
 def tcp_step(n_bytes: int) -> Iterator[Callable[[], float]]:
-    """Send as many bytes there and back over one bare TCP stream, and look at none."""
+    """Send the same number of bytes there and back over one bare TCP stream."""
     with process_there("-c", ECHO, THERE, str(n_bytes), str(N_WORKERS)):
         found: list[socket.socket] = []
 
@@ -201,7 +201,7 @@ def tcp_step(n_bytes: int) -> Iterator[Callable[[], float]]:
 
 
 def main() -> None:
-    """Measure, print, and write JSON when asked."""
+    """Measure, print, and write JSON on request."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gbit", type=float, default=10.0)
     parser.add_argument("--mb", type=int, default=50)

@@ -1,8 +1,8 @@
-"""Meta-train a network of your own in a plain loop: no fleet, no servers.
+"""Meta-train your own network in a plain loop, without a fleet or servers.
 
     python examples/plain_loop.py --steps 500
 
-Five points of a sine wave are given; the network has a few gradient steps to fit the rest.
+An episode gives five points of a sine wave; the network adapts to them in a few gradient steps.
 """
 
 import argparse
@@ -31,7 +31,7 @@ class SineNet(nn.Module):
 
 
 def draw_episode(generator: torch.Generator) -> Episode:
-    """Draw a wave, five points to adapt to and ten to be judged on."""
+    """Draw a wave with five support and ten query points."""
     amplitude, phase = torch.rand(2, generator=generator)
     x = 10.0 * torch.rand(15, 1, generator=generator) - 5.0
     y = (0.1 + 4.9 * amplitude) * torch.sin(x + math.pi * phase)
@@ -39,10 +39,10 @@ def draw_episode(generator: torch.Generator) -> Episode:
 
 
 def main() -> None:
-    """Meta-train, judge on new waves, save."""
+    """Meta-train, evaluate on new waves, save."""
     parser = argparse.ArgumentParser(description="MAML on sine waves")
     parser.add_argument("--steps", type=int, default=500, help="outer steps")
-    parser.add_argument("--save", type=Path, help="where to keep what was learned")
+    parser.add_argument("--save", type=Path, help="file to save the result to")
     options = parser.parse_args()
 
     torch.manual_seed(0)

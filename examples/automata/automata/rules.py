@@ -1,7 +1,8 @@
-"""Elementary cellular automata: a class is a rule, an item a picture of what it does to a row.
+"""Elementary cellular automata: a class is a rule, an item is a picture of its evolution.
 
 Each row of a picture follows from the one above it: a cell's next state is a bit of the rule's
-number, chosen by the cell and its two neighbours (Wolfram 1983, doi:10.1103/RevModPhys.55.601).
+number, selected by the cell and its two neighbours (Wolfram 1983,
+doi:10.1103/RevModPhys.55.601).
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class RulesOptions:
 
 
 class Rules:
-    """88 classes: of rules that do the same left to right, or dark to light, the first."""
+    """88 classes: the first of each group of rules that are mirror images or negatives."""
 
     Options = RulesOptions
     version = "1"
@@ -37,13 +38,13 @@ class Rules:
         self.modalities = {"image": (1, options.side, options.side)}
 
     def classes(self, split: str) -> list[str]:
-        """Return the rules of a split: a fifth each for validation and testing."""
+        """Return the rules of a split: one fifth each for validation and testing."""
         rules = [rule for rule in range(256) if rule == min(_alike(rule))]
         place = {"meta_val": [1], "meta_test": [2], "meta_train": [0, 3, 4]}[split]
         return [f"rule{rule:03d}" for number, rule in enumerate(rules) if number % 5 in place]
 
     def load_items(self, class_name: str) -> np.ndarray:
-        """Return uint8 [n_items, 1, side, side], each from a random row; live cells are 255."""
+        """Return uint8 [n_items, 1, side, side]; each starts with a random row, live is 255."""
         rule, side = int(class_name.removeprefix("rule")), self.options.side
         next_state = np.array([rule >> bits & 1 for bits in range(8)], np.uint8)
         rng = np.random.default_rng(rule)
@@ -55,7 +56,7 @@ class Rules:
 
 
 def _alike(rule: int) -> set[int]:
-    """Return the rules that do the same but for left and right, dark and light, or both."""
+    """Return the rules that are equal up to mirroring, swapping dark and light, or both."""
     mirrored = sum((rule >> bits & 1) << _mirror(bits) for bits in range(8))
     return {rule, mirrored, _negative(rule), _negative(mirrored)}
 

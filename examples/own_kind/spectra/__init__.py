@@ -1,1 +1,1 @@
-"""Measured spectra as a kind of data."""
+"""Measured spectra as a user-defined kind of data."""

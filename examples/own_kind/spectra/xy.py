@@ -16,8 +16,8 @@ class SpectrumOptions:
     """Options of ``Spectrum``.
 
     Attributes:
-        n_points: intensities that are kept, 2 or more.
-        low, high: the positions they span, in the unit of the files.
+        n_points: number of intensities, 2 or more.
+        low, high: range of positions, in the unit of the files.
     """
 
     n_points: int = 128
@@ -30,7 +30,7 @@ class SpectrumOptions:
 
 
 class Spectrum(Decoder):
-    """Lines of position and intensity, interpolated at equal steps; the highest becomes 1."""
+    """Lines of position and intensity, interpolated at equal steps and scaled to a maximum of 1."""
 
     kind = "spectrum"
     version = 1
@@ -60,5 +60,5 @@ class Spectrum(Decoder):
         return (found / found.max()).astype(np.float32)[:, None]
 
     def draw(self, item: np.ndarray, fonts: object) -> Image.Image:
-        """Draw a bar for each few points."""
+        """Draw one bar per few points."""
         return draw_bars(item[:, 0], self.n_squares)

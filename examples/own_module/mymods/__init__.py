@@ -1,1 +1,1 @@
-"""A package of one's own that a fleet imports a network from."""
+"""A user's package with a network for a fleet to import."""

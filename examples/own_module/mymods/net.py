@@ -1,4 +1,4 @@
-"""A network as one writes it without Metafleet: it imports torch alone."""
+"""A network that does not depend on Metafleet: it imports only torch."""
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,9 @@ class Net(nn.Module):
 
     Args:
         width: channels of the convolutions.
-        dropout: share of the features that is dropped in training.
+        dropout: fraction of the features dropped in training.
         colours: channels of the pictures.
-        n_way: outputs; Metafleet fills it in.
+        n_way: number of outputs; Metafleet fills it in.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Pendulums to meta-learn: a data set of one's own that is simulated, not stored."""
+"""Pendulums to meta-learn: a user-defined data set that is simulated, not stored."""

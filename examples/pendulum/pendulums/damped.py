@@ -11,7 +11,7 @@ from metafleet import ConfigError, CounterRng, EpisodeShape
 
 GRAVITY_M_S2 = 9.81
 STEP_S = 0.02
-"""Of the integration, and between the moments at which a pendulum may be observed."""
+"""Time step of the integration, and between possible observations."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class PendulumOptions:
     Attributes:
         length_min_m, length_max_m: length of a pendulum; 0 < min <= max.
         damping_min_hz, damping_max_hz: damping of a pendulum; 0 <= min <= max.
-        start_max_rad: it is let go at an angle between half of this and this; in (0, pi).
+        start_max_rad: the starting angle lies between half of this and this; in (0, pi).
         seen_s: the support set is observed in the first ``seen_s`` seconds.
         later_s: the query set is observed in the ``later_s`` seconds after that.
         noise_std_rad: standard deviation of the noise on the support's angles, >= 0.
@@ -59,7 +59,7 @@ class Pendulum:
     """Each episode is one pendulum: predict its angle later from a few observations.
 
     Args:
-        options: which pendulums there are.
+        options: ranges of the pendulums' properties.
     """
 
     Options = PendulumOptions
