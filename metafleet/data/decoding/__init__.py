@@ -1,1 +1,1 @@
-"""Decoders: from a file's bytes to one row of a prepared array, a kind of data each."""
+"""Decoders, one per kind of data: they turn a file's bytes into a row of a prepared array."""

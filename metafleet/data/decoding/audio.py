@@ -1,9 +1,9 @@
-"""Sounds as log-mel spectrograms: float16 [n_mels, frames], computed once, at preparation.
+"""Sounds as log-mel spectrograms: float16 [n_mels, frames], computed once, during preparation.
 
-The power of a Hann-windowed short-time Fourier transform, summed in triangles that are equally wide
-on the mel scale (2595 log10(1 + f / 700)), as log10; then at most 8 below the loudest cell, and
-(x + 4) / 4: the scale of Radford et al. 2022, arXiv:2212.04356, section 2.2 and its code. So a
-sound's volume hardly matters, and values lie near [-1, 1].
+The power of a Hann-windowed short-time Fourier transform is summed in triangular filters of equal
+width on the mel scale (2595 log10(1 + f / 700)). Its log10 is clipped to at most 8 below the
+loudest cell and mapped by (x + 4) / 4, as in Radford et al. 2022, arXiv:2212.04356, section 2.2 and
+its code. The volume of a sound has little effect, and values are near [-1, 1].
 """
 
 import functools
@@ -32,7 +32,7 @@ _MAX_CHANNELS = 64
 _FLOOR = 1e-10
 _RANGE = 8.0
 _FLAC = b"fLaC"
-_UNKNOWN_FRAMES = 1 << 62  # what libsndfile says of a header written to a pipe
+_UNKNOWN_FRAMES = 1 << 62  # what libsndfile reports for a header written to a pipe
 Signal = npt.NDArray[np.float32]
 
 
@@ -41,11 +41,11 @@ class AudioOptions:
     """Options of ``AudioDecoder``.
 
     Attributes:
-        sample_rate_hz: sounds are resampled to it, 1000 to 192000.
-        duration_s: seconds from the beginning that are kept, at most 60; a shorter sound is
-            followed by silence.
-        n_mels: bands of the spectrogram, 1 to 512.
-        window_ms, hop_ms: length of a window, and from one to the next.
+        sample_rate_hz: rate that sounds are resampled to, 1000 to 192000.
+        duration_s: seconds kept from the beginning, at most 60; shorter sounds are padded with
+            silence.
+        n_mels: number of bands of the spectrogram, 1 to 512.
+        window_ms, hop_ms: length of a window, and distance from one window to the next.
     """
 
     sample_rate_hz: int = 16_000
@@ -71,12 +71,12 @@ class AudioOptions:
 
     @property
     def n_samples(self) -> int:
-        """Samples that are kept."""
+        """Number of samples kept."""
         return round(self.sample_rate_hz * self.duration_s)
 
     @property
     def window(self) -> int:
-        """Samples of a window."""
+        """Samples per window."""
         return round(self.sample_rate_hz * self.window_ms / 1000)
 
     @property
@@ -86,12 +86,12 @@ class AudioOptions:
 
     @property
     def n_fft(self) -> int:
-        """Points of the Fourier transform: windows are padded, low bands are narrow."""
+        """Points of the Fourier transform; windows are zero-padded because low bands are narrow."""
         return 2 << math.ceil(math.log2(self.window))
 
     @property
     def n_frames(self) -> int:
-        """Windows that fit into what is kept."""
+        """Number of windows that fit into the samples kept."""
         return 1 + (self.n_samples - self.window) // self.hop
 
 
@@ -103,11 +103,11 @@ class AudioDecoder(Decoder):
     suffixes = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"))
     Options = AudioOptions
     default_encoder = "audio_conv"
-    problem = "a sound that is damaged, silent for want of samples, too long or none"
+    problem = "a sound that is damaged, has no samples, is too long, or is not a sound"
     is_in_every_recipe = True
 
     def check(self, options: AudioOptions) -> None:
-        """Make sure that soundfile and soxr are installed."""
+        """Check that soundfile and soxr are installed."""
         _soundfile()
         _soxr()
 
@@ -116,7 +116,7 @@ class AudioDecoder(Decoder):
         return np.dtype(np.float16), (options.n_mels, options.n_frames)
 
     def decode(self, source: bytes, options: AudioOptions) -> Array:
-        """Read a sound's beginning and compute its spectrogram."""
+        """Read the beginning of a sound and compute its spectrogram."""
         samples, rate_hz = _read(source, options.duration_s)
         if rate_hz != options.sample_rate_hz:
             samples = _soxr().resample(samples, rate_hz, options.sample_rate_hz, quality="HQ")
@@ -126,7 +126,7 @@ class AudioDecoder(Decoder):
         return log_mel(kept, options).astype(np.float16)
 
     def draw(self, item: Array, fonts: "Fonts") -> "Image":
-        """Draw [bands, frames], low tones below, loud ones dark."""
+        """Draw [bands, frames] with low frequencies at the bottom and loud cells dark."""
         from PIL import Image  # noqa: PLC0415 - only the sheet needs it
 
         grey = 255 - 255 * spread(item.astype(np.float64))
@@ -143,7 +143,7 @@ def _soxr() -> Any:
 
 
 def _read(source: bytes, duration_s: float) -> tuple[Signal, int]:
-    """Read at most ``duration_s`` seconds: float32 [samples], one channel; and the sample rate."""
+    """Return at most ``duration_s`` seconds, float32 [samples], mono, and the sample rate."""
     soundfile = _soundfile()
     require_whole(source)
     try:
@@ -151,7 +151,7 @@ def _read(source: bytes, duration_s: float) -> tuple[Signal, int]:
             _check_header(sound.samplerate, sound.channels, sound.frames)
             wanted = min(math.ceil(duration_s * sound.samplerate), sound.frames)
             samples = sound.read(wanted, dtype="float32", always_2d=True)
-            # FLAC counts samples, not bytes: look whether the last one is there
+            # FLAC declares samples, not bytes: check that the last one is there
             if source.startswith(_FLAC) and sound.frames < _UNKNOWN_FRAMES:
                 sound.seek(sound.frames - 1)
                 wanted += 1 - len(sound.read(1))
@@ -181,11 +181,11 @@ def _check_header(rate_hz: int, channels: int, frames: int) -> None:
 
 
 def log_mel(samples: Signal, options: AudioOptions) -> npt.NDArray[np.float64]:
-    """Compute the spectrogram [n_mels, frames] of [n_samples] in float64."""
+    """Compute the spectrogram [n_mels, frames] of samples [n_samples] in float64."""
     windows = np.lib.stride_tricks.sliding_window_view(samples, options.window)[:: options.hop]
     hann = np.hanning(options.window + 1)[:-1]  # periodic
     power = np.abs(np.fft.rfft(windows * hann, options.n_fft, axis=1)) ** 2  # [frames, frequencies]
-    # einsum, for a matrix product is left to a library of threads: processes share the cores
+    # einsum: a matrix product would run in a multi-threaded library, and processes share the cores
     bands = np.einsum("mf,tf->mt", mel_filters(options), power)
     decades = np.log10(np.maximum(bands, _FLOOR))
     scaled = (np.maximum(decades, decades.max() - _RANGE) + 4.0) / 4.0
@@ -203,5 +203,5 @@ def _filters(rate_hz: int, n_fft: int, n_mels: int) -> npt.NDArray[np.float64]:
 
 
 def mel_filters(options: AudioOptions) -> npt.NDArray[np.float64]:
-    """Return the weights of each frequency in each band: [n_mels, n_fft / 2 + 1]."""
+    """Return the weight of each frequency in each band: [n_mels, n_fft / 2 + 1]."""
     return _filters(options.sample_rate_hz, options.n_fft, options.n_mels)

@@ -1,9 +1,9 @@
-"""What a decoder is: bytes of one file or cell to one array of a fixed shape.
+"""Base class of decoders, which turn the bytes of a file or cell into an array of fixed shape.
 
-Decoders are functions of bytes and options: no state, safe in any thread and process, the same
-bits wherever the same versions of their libraries are installed. They bound what they allocate by
-what a header promises, before they allocate it. A decoder also says everything else about its kind
-of data: code outside ``metafleet.data.decoding`` asks the decoder and compares no names of kinds.
+A decoder is a pure function of bytes and options. It has no state, is safe in any thread and
+process, and returns the same bits wherever the same versions of its libraries are installed. Before
+it allocates memory, it checks the size that a header declares. A decoder also describes its kind of
+data: code outside ``metafleet.data.decoding`` asks the decoder and never compares names of kinds.
 """
 
 import importlib
@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 
 
 class Readable(Protocol):
-    """A file or cell that a decoder may look at before anything is decoded."""
+    """A file or cell that a decoder may inspect before decoding."""
 
     @property
     def name(self) -> str:
@@ -41,27 +41,27 @@ class Readable(Protocol):
 
 
 class Decoder(ABC):
-    """Reads one kind of data, and says everything about it.
+    """Reads and describes one kind of data.
 
     Attributes:
-        kind: its name: a modality that is the only one of its kind is called so, and so is the
+        kind: its name. A modality that is the only one of its kind gets this name, and so does the
             table of its options in ``[data]``.
-        version: grows when the same bytes and options give other numbers.
-        suffixes: of the files it reads: lower case, with the dot.
-        Options: frozen dataclass, all with defaults; see ``metafleet.options``.
-        default_encoder: name of the model that ``fusion`` takes for it.
+        version: increment it when the same bytes and options give different numbers.
+        suffixes: suffixes of the files it reads: lower case, with the dot.
+        Options: frozen dataclass with defaults for all fields; see ``metafleet.options``.
+        default_encoder: name of the model that ``fusion`` uses for it.
         problem: what is wrong with an item that cannot be decoded; the problem is "bad-<kind>".
         is_pixels: models get the stored bytes divided by 255.
-        is_picture: an item is one picture, uint8 [channels, height, width], of which a model can
-            get light and dark swapped. An option ``range``, if it has one, is a ``depth.Range``.
-        is_text: an item is a text: uint8, UTF-8 with zeros after the end; or features of it, of
-            another dtype, for which ``fusion`` takes an adapter. An option ``max_bytes``, if it has
-            one, says where a text is cut.
-        joins_columns: columns of numbers in a manifest make an item, of which ``decode`` gets the
-            numbers joined by commas.
-        is_in_every_recipe: its options are in the recipe of every prepared folder, given or not.
-            True only of the kinds of the first version: of another, it would prepare all folders
-            again.
+        is_picture: an item is one picture, uint8 [channels, height, width], and a model may invert
+            its light and dark. The option ``range``, if there is one, is a ``depth.Range``.
+        is_text: an item is a text: uint8, UTF-8 padded with zeros; or features of a text, of
+            another dtype, for which ``fusion`` uses an adapter. The option ``max_bytes``, if there
+            is one, is the length at which texts are cut.
+        joins_columns: an item can be made of several numeric columns of a manifest; ``decode`` then
+            gets the numbers joined by commas.
+        is_in_every_recipe: whether its options are in the recipe of every prepared folder, given or
+            not. True only for the kinds of the first version: setting it for a newer kind would
+            cause all folders to be prepared again.
         n_squares: width of its tile on a contact sheet, in squares.
     """
 
@@ -80,22 +80,22 @@ class Decoder(ABC):
 
     @property
     def short_name(self) -> str:
-        """Return what people call the kind."""
+        """Return the short name of the kind."""
         return self.kind
 
     def check(self, options: Any) -> None:  # noqa: B027 - most need nothing but numpy
-        """Make sure that what decoding needs is installed.
+        """Check that the libraries for decoding are installed.
 
         Raises:
-            DataMissingError: names the library and the extra that brings it.
+            DataMissingError: names the library and the extra that installs it.
         """
 
     def is_quick(self, options: Any) -> bool:
-        """Return whether an item is decoded before it could be handed to another process."""
+        """Return whether decoding an item is faster than sending it to another process."""
         return False
 
     def claims(self, part: Readable) -> bool:
-        """Return whether a file is of this kind, though its suffix is more often of another.
+        """Return whether a file is of this kind although its suffix is more common for another.
 
         Raises:
             DecodeError: it cannot be read.
@@ -108,17 +108,17 @@ class Decoder(ABC):
         """Fill in the options that depend on the data.
 
         Args:
-            options: with defaults where nothing was given.
-            given: what was given, by name.
+            options: the options, with defaults for those that were not given.
+            given: name -> value of the options that were given.
             parts: all items that have the modality, in order.
 
         Returns:
-            The options; and those of them that a shape does not tell, to be stored with the data.
+            The options, and those of them that ``sizes`` cannot recover, to store with the data.
         """
         return options, {}
 
     def sizes(self, shape: tuple[int, ...]) -> Mapping[str, Any]:
-        """Return the options that the shape of an example tells."""
+        """Return the options that follow from the shape of an example."""
         return {}
 
     @abstractmethod
@@ -130,13 +130,13 @@ class Decoder(ABC):
         """Decode one item to the dtype and shape of ``example``.
 
         Raises:
-            DecodeError: the bytes are something else, damaged, empty or unreasonably large; one
-                line that does not name the file, which the caller knows.
+            DecodeError: the bytes are something else, damaged, empty or unreasonably large. The
+                message is one line and leaves the file's name to the caller.
         """
 
     @abstractmethod
     def draw(self, item: Array, fonts: Fonts) -> "Image":
-        """Draw a decoded item as a tile, ``drawing.tile_size`` large."""
+        """Draw a decoded item as a tile of size ``drawing.tile_size``."""
 
 
 def import_library(module: str, *, package: str, extra: str) -> Any:

@@ -1,6 +1,6 @@
 """Decode whole columns of items to arrays on disk, in parallel.
 
-A row's place and bytes depend on its item alone, never on which process decoded it or when.
+The position and bytes of a row depend only on its item, not on which process decoded it or when.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from metafleet.data.decoding.source import Source
 from metafleet.data.summary import Progress, no_progress
 
 _LATER = {"range": "dtype"}
-"""Options that decoders did not have from the beginning, and the values that change nothing."""
+"""Options that were added later -> the value that keeps the earlier behaviour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Column:
 
     Attributes:
         modality: its name.
-        kind: the decoder's.
-        options: the decoder's own options object.
-        sources: for each item where its bytes are; None: the item lacks the modality.
+        kind: kind of the decoder.
+        options: options object of the decoder.
+        sources: where the bytes of each item are; None: the item lacks the modality.
     """
 
     modality: str
@@ -43,7 +43,7 @@ class Column:
         return get_decoder(self.kind)
 
     def recipe(self) -> dict[str, Any]:
-        """Return JSON values that say how the column is decoded, to key prepared data by."""
+        """Return JSON values that describe the decoding, as part of the key of prepared data."""
         options = {
             name: value
             for name, value in asdict(self.options).items()
@@ -57,9 +57,9 @@ class DecodeProblem:
     """An item that could not be decoded.
 
     Attributes:
-        modality: of which column.
+        modality: modality of the column.
         item: index of the item.
-        why: one line.
+        why: the reason, in one line.
     """
 
     modality: str
@@ -69,12 +69,12 @@ class DecodeProblem:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What became of columns.
+    """Decoded columns.
 
     Attributes:
         arrays: modality -> [items, *shape], memory-mapped; zeros where absent or undecodable.
         masks: modality -> bool [items], True where decoded.
-        problems: by item, then by column.
+        problems: sorted by item, then by column.
     """
 
     arrays: Mapping[str, Array]
@@ -92,10 +92,10 @@ def decode_columns(
     """Decode every item of every column to ``folder``/<modality>.npy.
 
     Args:
-        columns: all with as many sources as there are items.
-        folder: exists; files that are no longer needed once the arrays are dropped.
-        progress: told how many of all cells are done.
-        n_processes: how many decode at once; 0: this one alone; None: as many as there are cores,
+        columns: columns with one source per item.
+        folder: an existing folder; its files can be deleted once the arrays are no longer used.
+        progress: receives the number of cells done and of all cells.
+        n_processes: number of decoding processes; 0: decode in this process; None: one per core,
             fewer for few items.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Grey pictures of more than 8 bits: which of their values become black and white."""
+"""Grey pictures of more than 8 bits: the range of values that is mapped to 0 to 255."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 Range = Literal["dtype", "file", "data"] | tuple[float, ...]
 """The values of a deep picture that become 0 and 255.
 
-"dtype": 0 and 65535; "file": the least and the most of each picture; "data": those of all pictures
-of a data set; or two numbers. What lies beyond is cut off. Pictures of 8 bits stay as they are.
+"dtype": 0 and 65535; "file": the smallest and largest value of each picture; "data": those of all
+pictures of a data set; or two numbers. Values outside are clipped. Pictures of 8 bits are not
+changed.
 """
 RANGES = "'dtype', 'file', 'data' or two finite numbers, the first the smaller one"
 DTYPE_SPAN = (0.0, 65535.0)
@@ -25,10 +26,10 @@ Values = npt.NDArray[Any]
 
 
 def check_range(chosen: Range) -> None:
-    """Refuse a range that is none.
+    """Refuse an invalid range.
 
     Raises:
-        ConfigError: names it.
+        ConfigError: names the value.
     """
     if not isinstance(chosen, str):
         is_pair = len(chosen) == 2 and all(map(is_finite_number, chosen))
@@ -36,12 +37,12 @@ def check_range(chosen: Range) -> None:
 
 
 def is_deep(image: "Image") -> bool:
-    """Return whether a picture has more than 8 bits a pixel and is grey."""
+    """Return whether a picture is grey with more than 8 bits per pixel."""
     return image.mode in _DEEP_MODES
 
 
 def has_deep_colours(image: "Image") -> bool:
-    """Return whether a picture, not yet loaded, has 16 bits a colour: Pillow reads 8 of them."""
+    """Return whether an unloaded picture has 16 bits per colour, of which Pillow reads 8."""
     tiles = getattr(image, "tile", [])
     return image.mode not in _DEEP_MODES and any(";16" in str(tile[3]) for tile in tiles)
 
@@ -60,13 +61,13 @@ def deep_values(image: "Image") -> Values:
 
 
 def to_eight_bits(values: Values, chosen: Range) -> npt.NDArray[np.uint8]:
-    """Scale values so that the range goes from 0 to 255, rounded down; all 0 where it is empty.
+    """Map the range to 0 to 255, rounded down; return all 0 if the range is empty.
 
     Raises:
-        DecodeError: the values are floats, which have no range of their own, or the range is that
-            of a data set and not known here.
+        DecodeError: the values are floats and the range is "dtype", or the range is "data", which
+            has to be measured first.
     """
-    if chosen == "data":  # ``importing.levels`` measures it and gives two numbers in its place
+    if chosen == "data":  # ``Decoder.measured`` replaces it by two numbers
         raise DecodeError('the range of all pictures was not measured, as range = "data" needs')
     if chosen == "dtype" and values.dtype.kind == "f":
         raise DecodeError(

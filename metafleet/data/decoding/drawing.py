@@ -1,4 +1,4 @@
-"""What tiles of a contact sheet are drawn with."""
+"""Drawing tools for the tiles of a contact sheet."""
 
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,26 +16,26 @@ TILE = 56
 GAP = 2
 PAPER, INK, FAINT, FRAME = (255, 255, 255), (20, 24, 31), (112, 120, 133), (226, 229, 234)
 FIRST, LAST = (37, 99, 235), (220, 38, 38)
-"""Blue and red: where an order is drawn, it runs from the one to the other."""
+"""Blue and red: the first and last colour of an ordered drawing."""
 SMOOTH = 4
-"""Lines are drawn so many times as large, and made smaller."""
+"""Supersampling factor: lines are drawn this many times larger, then scaled down."""
 
 
 class Fonts(Protocol):
     """Fonts for any characters."""
 
     def load(self, text: str, size: int) -> "ImageFont | FreeTypeFont":
-        """Return the font that has the most characters of a text."""
+        """Return the font that covers the most characters of a text."""
         ...
 
 
 def tile_size(n_squares: int) -> tuple[int, int]:
-    """Return width and height in pixels of a tile of so many squares."""
+    """Return width and height in pixels of a tile that is ``n_squares`` wide."""
     return n_squares * (TILE + GAP) - GAP, TILE
 
 
 def draw_picture(pixels: Values) -> "Image":
-    """Draw [height, width] of ink, or [channels, height, width] of light."""
+    """Draw [height, width] with 255 as black, or [channels, height, width] with 255 as light."""
     from PIL import Image  # noqa: PLC0415 - only the sheet needs it
 
     if pixels.ndim == 2:
@@ -48,7 +48,7 @@ def draw_picture(pixels: Values) -> "Image":
 
 
 def draw_bars(numbers: Values, n_squares: int) -> "Image":
-    """Draw a bar for each number, or for the mean of some neighbours where they are many."""
+    """Draw a bar for each number, or for the mean of neighbours if there are too many."""
     from PIL import Image, ImageDraw  # noqa: PLC0415 - only the sheet needs it
 
     tile = Image.new("RGB", tile_size(n_squares), PAPER)
@@ -63,7 +63,7 @@ def draw_bars(numbers: Values, n_squares: int) -> "Image":
 
 
 def blend(share: float) -> tuple[int, ...]:
-    """Return the colour at a share of the way from ``FIRST`` to ``LAST``."""
+    """Interpolate between ``FIRST`` (share 0) and ``LAST`` (share 1)."""
     return tuple(round(a + share * (b - a)) for a, b in zip(FIRST, LAST, strict=True))
 
 

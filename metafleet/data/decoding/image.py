@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TIFF = (".tif", ".tiff")
 MAY_BE_DEEP = (".png", ".pgm", ".ppm", *TIFF)
-"""Suffixes of pictures that may have more than 8 bits a pixel."""
+"""Suffixes of pictures that may have more than 8 bits per pixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class ImageOptions:
         side: height and width in pixels, 1 to 1024.
         channels: 1 (grey) or 3 (red, green, blue).
         fit: "crop" the middle square, "pad" to a square with white, or "stretch".
-        range: which values of a grey picture of more than 8 bits become black and white: "dtype", 0
-            and 65535; "file", the least and the most of each picture; "data", those of all pictures
-            that are imported; or two numbers, beyond which values are cut off.
+        range: values of a grey picture of more than 8 bits that become black and white: "dtype", 0
+            and 65535; "file", the smallest and largest of each picture; "data", those of all
+            imported pictures; or two numbers. Values outside are clipped.
     """
 
     side: int = 32
@@ -46,12 +46,12 @@ class ImageOptions:
 
     @property
     def frame(self) -> Frame:
-        """How the picture is made uniform."""
+        """Size and colours of the decoded picture."""
         return Frame(self.side, self.channels, self.fit, self.range)
 
 
 class ImageDecoder(Decoder):
-    """Reads pictures; of an animated one, the first frame. Turned upright as the camera noted."""
+    """Reads pictures, only the first frame of an animation; applies the camera's orientation."""
 
     kind = "image"
     version = 1
@@ -60,26 +60,26 @@ class ImageDecoder(Decoder):
     )
     Options = ImageOptions
     default_encoder = "conv4"
-    problem = "a picture that is damaged, too large or none"
+    problem = "a picture that is damaged, too large, or not a picture"
     is_pixels = True
     is_picture = True
     is_in_every_recipe = True
 
     def check(self, options: ImageOptions) -> None:
-        """Make sure that Pillow is installed."""
+        """Check that Pillow is installed."""
         pillow()
 
     def measured(
         self, options: ImageOptions, given: Mapping[str, Any], parts: Iterable[Readable]
     ) -> tuple[ImageOptions, Mapping[str, Any]]:
-        """Measure the range of all pictures where the options ask for it."""
+        """Measure the range of all pictures if the options ask for it."""
         if options.range != "data":
             return options, {}
         found = measure_range(parts)
         return replace(options, range=found), {"range": found}
 
     def sizes(self, shape: tuple[int, ...]) -> Mapping[str, Any]:
-        """Return side and channels."""
+        """Return ``side`` and ``channels``."""
         return {"side": shape[-1], "channels": shape[0]}
 
     def example(self, options: ImageOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
@@ -87,7 +87,7 @@ class ImageDecoder(Decoder):
         return np.dtype(np.uint8), options.frame.shape
 
     def decode(self, source: bytes, options: ImageOptions) -> Array:
-        """Decode a picture, transparency shown on white."""
+        """Decode a picture; transparent parts become white."""
         with opened(source) as image:
             from PIL import ImageOps  # noqa: PLC0415 - optional
 
@@ -101,7 +101,7 @@ class ImageDecoder(Decoder):
 
 
 def measure_range(parts: Iterable[Readable]) -> Range:
-    """Return the least and the most of all deep pictures; "dtype" where there are none."""
+    """Return the smallest and largest value of all deep pictures; "dtype" if there are none."""
     spans = [
         (values.min().item(), values.max().item())
         for part in parts
@@ -114,7 +114,7 @@ def measure_range(parts: Iterable[Readable]) -> Range:
 
 
 def _deep_values(part: Readable) -> Values | None:
-    """Return the values of a deep picture; None of another, and of one that cannot be read."""
+    """Return the values of a deep picture; None if it is not deep or cannot be read."""
     if not part.name.lower().endswith(MAY_BE_DEEP):
         return None
     with contextlib.suppress(DecodeError), opened(part.read()) as image:

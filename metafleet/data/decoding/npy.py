@@ -1,4 +1,4 @@
-"""NumPy's files of one array, whose header is not believed before it is held against the bytes."""
+"""NumPy's npy files; the size in the header is checked against the bytes before reading."""
 
 import io
 import tokenize
@@ -10,14 +10,14 @@ from metafleet.errors import DecodeError
 
 MAGIC = b"\x93NUMPY"
 _ERRORS = (ValueError, EOFError, OSError, SyntaxError, tokenize.TokenError)
-"""Of a damaged header, which is text of Python."""
+"""Errors raised for a damaged header, which is Python text."""
 
 
 def read_npy(source: bytes) -> Array:
     """Read a numeric array.
 
     Raises:
-        DecodeError: it is damaged, or its elements are no numbers.
+        DecodeError: it is damaged, or its elements are not numbers.
     """
     handle = io.BytesIO(source)
     try:

@@ -1,4 +1,4 @@
-"""Decoders of the user's own, named "package.module:Class"; what they do wrong is one line."""
+"""User-defined decoders, named "package.module:Class"; their errors become one-line messages."""
 
 import dataclasses
 import typing
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 _EXPECTED: Final = "see Decoder in metafleet/data/decoding/base.py"
 _NUMBERS: Final = "biuf"
-"""Kinds of numpy's types that hold numbers and truth values."""
+"""Kinds of numpy dtypes that hold numbers and booleans."""
 
 
 class OwnDecoder(Decoder):
-    """A decoder of the user's, each of whose answers is checked.
+    """Wraps a user's decoder and checks everything it returns.
 
     Args:
-        name: "package.module:Class", which is the name of its kind.
-        own: the user's.
+        name: "package.module:Class", the name of its kind.
+        own: the user's decoder.
     """
 
     def __init__(self, name: str, own: Decoder) -> None:
@@ -41,21 +41,21 @@ class OwnDecoder(Decoder):
 
     @property
     def short_name(self) -> str:
-        """Return what the class calls its kind."""
+        """Return the short name that the class gives its kind."""
         return self.own.kind
 
     def check(self, options: Any) -> None:
-        """Make sure that what decoding needs is installed."""
+        """Check that the libraries for decoding are installed."""
         with self._blamed("check"):
             self.own.check(options)
 
     def is_quick(self, options: Any) -> bool:
-        """Return what the class says."""
+        """Return the result of the user's ``is_quick``."""
         with self._blamed("is_quick"):
             return bool(self.own.is_quick(options))
 
     def claims(self, part: Readable) -> bool:
-        """Return what the class says."""
+        """Return the result of the user's ``claims``."""
         with self._blamed("claims"):
             return bool(self.own.claims(part))
 
@@ -68,7 +68,7 @@ class OwnDecoder(Decoder):
             return dataclasses.replace(filled), dict(found)
 
     def sizes(self, shape: tuple[int, ...]) -> Mapping[str, Any]:
-        """Return the options that a shape tells."""
+        """Return the options that follow from a shape."""
         with self._blamed("sizes"):
             return dict(self.own.sizes(shape))
 
@@ -127,11 +127,11 @@ class OwnDecoder(Decoder):
 
 
 def import_decoder(name: str, *, allowed_packages: Sequence[str]) -> OwnDecoder:
-    """Return the decoder of the class called "package.module:Class".
+    """Return the decoder for the class "package.module:Class".
 
     Raises:
-        ConfigError: the package is not allowed or cannot be imported, or holds no such class.
-        DataError: the class cannot be made.
+        ConfigError: the package is not allowed or cannot be imported, or has no such class.
+        DataError: the class cannot be instantiated.
     """
     found = import_class(name, kind="kind", allowed_packages=allowed_packages)
     if not isinstance(found, type) or not issubclass(found, Decoder):
@@ -145,7 +145,7 @@ def import_decoder(name: str, *, allowed_packages: Sequence[str]) -> OwnDecoder:
 
 
 def _what_is_wrong(own: Any) -> str:
-    """Say what an object lacks to be a decoder; "" for nothing."""
+    """Return the first invalid attribute of a decoder and what was expected; "" if none."""
     for attribute, fits, expected in _ATTRIBUTES:
         value = getattr(own, attribute, None)
         if not fits(value):

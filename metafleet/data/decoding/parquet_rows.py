@@ -1,9 +1,9 @@
-"""The rows of a Parquet file, read in a process to which the system gives only so much memory.
+"""Read the rows of a Parquet file in a process with a memory limit.
 
-A file of 323 bytes can decode to 93 GiB in one row, and what it says of its sizes need not be true.
-A limit of the process holds whatever the file says. It covers the decoded columns, the rows made of
-them, the answer, and room for what the importing process adds to each row, so that process needs no
-more.
+A file of 323 bytes can decode to 93 GiB in one row, and the sizes it declares need not be true. A
+limit on the process holds regardless. It covers the decoded columns, the rows made from them, the
+reply, and room for what the importing process adds to each row, so that the importing process needs
+no more memory than this one.
 """
 
 import contextlib
@@ -20,29 +20,30 @@ from metafleet.errors import DecodeError
 
 _BATCH_BYTES, _BATCH_ROWS = 1 << 24, 1 << 16
 _ROW_BYTES, _ADDED_BYTES = 200, 280
-"""The least that a row takes besides its values; what the importing process adds to it."""
+"""Minimum size of a row without its values; bytes that the importing process adds to it."""
 
 
 def read_rows(path: Path, max_bytes: int) -> bytes:
-    """Read a file, in a process that limits its own memory from here on.
+    """Limit the memory of this process, then read a file.
 
-    Times become texts, since Python's own hold no nanoseconds. So does a value that is no text,
-    number, truth value, bytes, list or mapping.
+    Times become texts because Python's types have no nanoseconds. A value that is not a text,
+    number, boolean, bytes, list or mapping becomes a text too.
 
     Args:
         path: the file.
-        max_bytes: memory of this process. macOS does not enforce it: there, decoded bytes and rows
-            are counted between batches, and a single batch may take more.
+        max_bytes: memory limit of this process. macOS does not enforce it: there, decoded bytes and
+            rows are counted between batches, and a single batch may take more.
 
     Returns:
-        Names of columns; column -> names of its classes; rows, column -> value; by ``marshal``.
+        Names of columns, column -> names of its classes, and rows of column -> value, by
+        ``marshal``.
 
     Raises:
-        DecodeError: it is damaged.
+        DecodeError: the file is damaged.
         DataMissingError: pyarrow is not installed.
-        MemoryError: it takes more memory; one line.
+        MemoryError: the file takes more memory; the message is one line.
     """
-    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # mimalloc reserves 1 GiB, which counts
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # mimalloc's 1 GiB would use up the limit
     pyarrow = import_library("pyarrow", package="pyarrow", extra="parquet")
     parquet = import_library("pyarrow.parquet", package="pyarrow", extra="parquet")
     with contextlib.suppress(ValueError):  # the limit is lower already, or cannot be set
@@ -58,7 +59,7 @@ def read_rows(path: Path, max_bytes: int) -> bytes:
                 raise MemoryError
             room.append(bytearray(_ADDED_BYTES * batch.num_rows))
             rows += _rows(pyarrow, batch)
-        room.clear()  # the importing process drops the answer before it adds to the rows
+        room.clear()  # the importing process drops the reply before it adds to the rows
         schema = opened.schema_arrow
         return _packed([schema.names, _class_names(schema.metadata), rows])
     except MemoryError:
@@ -75,7 +76,7 @@ def read_rows(path: Path, max_bytes: int) -> bytes:
 
 
 def _batch_rows(opened: Any, path: Path) -> int:
-    """Return how many rows to decode at once; few where each is large in the file."""
+    """Return how many rows to decode at once; fewer if the rows in the file are large."""
     n_rows: int = opened.metadata.num_rows * _BATCH_BYTES // path.stat().st_size
     return max(1, min(_BATCH_ROWS, n_rows))
 
@@ -90,7 +91,7 @@ def _rows(pyarrow: Any, batch: Any) -> Iterator[dict[str, Any]]:
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
-    """Return column -> names of its classes by their numbers, as Hugging Face's files keep them."""
+    """Return column -> class names in the order of their numbers, from Hugging Face's metadata."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         return {

@@ -1,4 +1,4 @@
-"""Who decodes: this thread alone, or threads that each hand cells to a process of their own."""
+"""Decode cells in this thread, or in threads that each pass cells to their own process."""
 
 import itertools
 import os
@@ -22,10 +22,10 @@ class Cell:
     """One modality of one item, to be decoded.
 
     Attributes:
-        column, item: where it stands.
-        decoder, options: what decodes it.
+        column, item: indices of its column and item.
+        decoder, options: its decoder and the decoder's options.
         source: where its bytes are.
-        target: where its row goes, at row ``item``.
+        target: the file that receives its row, at row ``item``.
     """
 
     column: int
@@ -37,16 +37,16 @@ class Cell:
 
 
 DecodedCell = tuple[Cell, str | None]
-"""A cell, and why it could not be decoded if it could not."""
+"""A cell, and the reason why it could not be decoded, or None."""
 
 
 def decode_cells(cells: Sequence[Cell], n_processes: int | None) -> Iterator[DecodedCell]:
-    """Decode every cell; yield what came of each, in any order.
+    """Decode every cell; yield the outcomes in any order.
 
     Args:
-        cells: what to decode.
-        n_processes: how many decode what is not quick; 0: this one alone does; None: as many as
-            there are cores, fewer for few cells.
+        cells: the cells to decode.
+        n_processes: number of processes for cells that are not quick; 0: decode in this process;
+            None: one per core, fewer for few cells.
 
     Raises:
         DataError: a row cannot be written, or no process can be started.
@@ -108,7 +108,7 @@ def _work(
                 done.put(_decode_in(process, todo.get_nowait()))
     except queue.Empty:
         return
-    except BaseException as error:  # whoever waits for outcomes must hear of it
+    except BaseException as error:  # passed on to the thread that waits for outcomes
         done.put(error)
 
 

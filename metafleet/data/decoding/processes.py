@@ -1,7 +1,8 @@
-"""Processes that decode, each with one item at a time; one that dies or hangs costs its item alone.
+"""Decoding processes, each with one item at a time; if one dies or hangs, only its item is lost.
 
-They are programs of their own, not forks: nothing of this process is copied, no library's threads
-are cut in half, a daemon such as a Celery worker may have them, and no pickle travels.
+They are separate programs, not forks: they copy nothing from this process and inherit no library's
+threads in a broken state, a daemonic process such as a Celery worker may start them, and no pickles
+are sent.
 """
 
 import contextlib
@@ -22,14 +23,14 @@ from metafleet.data.decoding.source import Source
 from metafleet.errors import DataError, DecodeError
 
 ITEM_TIMEOUT_S: Final = 300.0
-"""An item that takes longer hangs: far more than the longest video takes."""
+"""An item that takes longer is considered hung; the longest video takes far less."""
 
 _ADVICE = "write it again or leave it out"
 _PROGRAM = "metafleet.data.decoding.worker_main"
 
 
 class DecodingProcess:
-    """A process that decodes items one after the other; for one thread. Started when needed."""
+    """A process that decodes items one after the other, started on demand; not thread-safe."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -50,19 +51,19 @@ class DecodingProcess:
         """Decode one item to the bytes of its row.
 
         Raises:
-            DecodeError: it cannot be decoded, or the process died of it, or hung.
+            DecodeError: the item cannot be decoded, or it made the process die or hang.
             DataError: no process can be started.
         """
         return self._ask(_request(decoder, options, source))
 
     def read_parquet(self, path: Path, max_bytes: int) -> Any:
-        """Read a Parquet file with at most so much memory; see ``parquet_rows.read_rows``.
+        """Read a Parquet file within ``max_bytes`` of memory; see ``parquet_rows.read_rows``.
 
         Returns:
-            Names of columns; column -> names of its classes; rows, column -> value.
+            Names of columns, column -> names of its classes, and rows of column -> value.
 
         Raises:
-            DecodeError: it is damaged or takes more memory, or the process died of it, or hung.
+            DecodeError: it is damaged, takes more memory, or made the process die or hang.
             DataError: no process can be started.
         """
         header = {"max_bytes": max_bytes, "timeout_s": ITEM_TIMEOUT_S, "path": str(path)}
@@ -116,7 +117,7 @@ def _start() -> subprocess.Popen[bytes]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     try:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", _PROGRAM],  # -P: no module of the working directory
+            [sys.executable, "-P", "-m", _PROGRAM],  # -P: no imports from the working directory
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -134,9 +135,10 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _places() -> list[str]:
-    """Return where this process finds packages; a notebook's folder is in no PYTHONPATH.
+    """Return the folders in which this process finds packages, as absolute paths.
 
-    There it is "", the working directory, where the other process may not look first (``-P``).
+    A notebook's folder is not in PYTHONPATH: it is "" in ``sys.path``, the working directory, which
+    the other process must not search first (``-P``).
     """
     return [os.path.abspath(place) for place in sys.path]
 

@@ -1,4 +1,4 @@
-"""Pictures as pixels: colour, transparency and size made uniform, whatever the file had."""
+"""Convert pictures to pixels with uniform colours and size and without transparency."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 1 << 26
-"""Of a picture or frame as it is stored: 8192 x 8192; more would only serve an attack."""
+"""Maximum size of a stored picture or frame: 8192 x 8192; larger ones are treated as an attack."""
 MAX_SIDE = 1024
 Fit = Literal["crop", "pad", "stretch"]
 Pixels = npt.NDArray[np.uint8]
@@ -36,13 +36,13 @@ _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """How pictures are made uniform.
+    """Size and colours that pictures are converted to.
 
     Attributes:
         side: height and width of the result, in pixels.
         channels: 1 (grey) or 3 (red, green, blue).
         fit: "crop" the middle square, "pad" to a square with white, or "stretch".
-        range: what becomes black and white of a deep picture, see ``depth.Range``.
+        range: values of a deep picture that become black and white, see ``depth.Range``.
     """
 
     side: int
@@ -62,7 +62,7 @@ class Frame:
 
 
 def pillow() -> None:
-    """Make sure that Pillow is there.
+    """Check that Pillow is installed.
 
     Raises:
         DataMissingError: it is not.
@@ -75,13 +75,13 @@ def opened(source: bytes) -> Iterator["Image"]:
     """Open a picture and check its size before any pixel is decoded.
 
     Raises:
-        DecodeError: it is no picture of a known format, damaged, or too large.
+        DecodeError: the bytes are not a picture of a known format, damaged, or too large.
     """
     pillow()
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - optional
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata; sizes are checked here
+        warnings.simplefilter("ignore")  # about odd metadata; sizes are checked here
         try:
             with Image.open(io.BytesIO(source), formats=_FORMATS) as image:
                 check_size(*image.size)
@@ -111,10 +111,11 @@ def check_size(width: int, height: int) -> None:
 
 
 def require_range(image: "Image", chosen: Range) -> None:
-    """Refuse a picture, not yet loaded, whose values a range would have to be taken from in vain.
+    """Refuse an unloaded picture to which a range cannot be applied.
 
     Raises:
-        DecodeError: it has 16 bits a colour, of which half are lost before the range matters.
+        DecodeError: it has 16 bits per colour, and Pillow drops half of them before the range is
+            applied.
     """
     if chosen != "dtype" and has_deep_colours(image):
         raise DecodeError(
@@ -124,7 +125,7 @@ def require_range(image: "Image", chosen: Range) -> None:
 
 
 def to_pixels(image: "Image", frame: Frame) -> Pixels:
-    """Turn one picture into [channels, side, side], transparency shown on white."""
+    """Convert a picture to [channels, side, side]; transparent parts become white."""
     from PIL import Image  # noqa: PLC0415 - optional
 
     image = _fitted(_flat(image, "L" if frame.channels == 1 else "RGB", frame.range), frame)
@@ -135,7 +136,7 @@ def to_pixels(image: "Image", frame: Frame) -> Pixels:
 def _flat(image: "Image", mode: str, chosen: Range) -> "Image":
     from PIL import Image  # noqa: PLC0415 - optional
 
-    if is_deep(image):  # convert("L") would cut the values off at 255
+    if is_deep(image):  # convert("L") would clip the values at 255
         return Image.fromarray(to_eight_bits(deep_values(image), chosen)).convert(mode)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -145,7 +146,7 @@ def _flat(image: "Image", mode: str, chosen: Range) -> "Image":
 
 
 def _fitted(image: "Image", frame: Frame) -> "Image":
-    """Make the picture a square as ``fit`` says, of any size, or leave it to be stretched."""
+    """Crop or pad the picture to a square of any size; return it unchanged for "stretch"."""
     from PIL import Image  # noqa: PLC0415 - optional
 
     width, height = image.size

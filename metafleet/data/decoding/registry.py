@@ -1,6 +1,6 @@
-"""The decoders by the kind of data they read: the one list of kinds there is.
+"""Decoders by kind: the only list of kinds of data.
 
-A kind is a built-in one or, as "package.module:Class", a class of the user's.
+A kind is built in, or a user's class named "package.module:Class".
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,21 +26,21 @@ _ALL: tuple[Decoder, ...] = (
 )
 DECODERS: Mapping[str, Decoder] = {decoder.kind: decoder for decoder in _ALL}
 _imported: dict[str, OwnDecoder] = {}
-"""Kinds of the user's that this process was allowed to import."""
+"""User-defined kinds that this process was allowed to import."""
 
 
 def is_own(kind: str) -> bool:
-    """Return whether a kind is a class of the user's."""
+    """Return whether a kind is a user's class."""
     return ":" in kind
 
 
 def has_decoder(kind: str) -> bool:
-    """Return whether a kind names a decoder; arrays of built-in sets may be of none."""
+    """Return whether a kind names a decoder; arrays of built-in data sets may have none."""
     return kind in DECODERS or is_own(kind)
 
 
 def import_kinds(kinds: Iterable[str], *, allowed_packages: Sequence[str]) -> None:
-    """Import those kinds that are the user's own, for ``get_decoder`` to find. Raises as that."""
+    """Import the user-defined kinds for ``get_decoder``. Raises the errors of ``get_decoder``."""
     for kind in filter(is_own, kinds):
         get_decoder(kind, allowed_packages=allowed_packages)
 
@@ -49,13 +49,13 @@ def get_decoder(kind: str, *, allowed_packages: Sequence[str] = ()) -> Decoder:
     """Return the decoder of a kind.
 
     Args:
-        kind: a built-in one, or "package.module:Class".
-        allowed_packages: packages of the user that may be imported; what this process has imported
-            before is given again without.
+        kind: a built-in kind, or "package.module:Class".
+        allowed_packages: user packages that may be imported; kinds that this process has already
+            imported do not need it.
 
     Raises:
         KeyError: there is no such built-in kind.
-        ConfigError: the package is not allowed or cannot be imported, or holds no decoder.
+        ConfigError: the package is not allowed or cannot be imported, or has no such decoder.
     """
     if not is_own(kind):
         return DECODERS[kind]

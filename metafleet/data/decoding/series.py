@@ -1,7 +1,7 @@
-"""Time series of one or several channels: float32 [length, channels], whatever length they had.
+"""Time series of one or several channels, fitted to one length: float32 [length, channels].
 
-Read from csv (a row for each time, a column for each channel, perhaps below a header), from npy or
-npz [time] or [time, channels], and from sktime's ts with one case.
+The sources are csv (a row per time, a column per channel, optionally a header), npy or npz [time]
+or [time, channels], and sktime's ts with one case.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ MAX_LENGTH = 1 << 16
 MAX_CHANNELS = 1 << 12
 _LOOKED_AT = 16  # series, to find the number of channels
 _MAX_CURVES = 8  # on a tile
-_STILL = 1e-9  # a channel that moves by a smaller share of its values stands still
+_STILL = 1e-9  # a channel is constant if it varies by a smaller share of its values
 _ZIP = b"PK"
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -48,7 +48,7 @@ _ZIP_ERRORS = (
 )
 _MEMBER = "series.npy"
 _GAPS = ("", "?", "-", "na", "n/a", "null", "none")
-"""What programs write where a value is missing: a row of these is no header."""
+"""What programs write for a missing value: a row of these is not a header."""
 _LABELS = ("@classlabel", "@targetlabel")
 _FLOAT32 = float(np.finfo(np.float32).max)
 Values = npt.NDArray[np.float64]
@@ -59,13 +59,13 @@ class SeriesOptions:
     """Options of ``SeriesDecoder``.
 
     Attributes:
-        length: times that are kept, 2 to 65536.
-        channels: values at each time, 1 to 4096; by default, as many as most of the first 16
-            series have.
+        length: number of time steps kept, 2 to 65536.
+        channels: values per time step, 1 to 4096; by default, the most common number among the
+            first 16 series.
         mode: "resample" stretches or squeezes the whole series to ``length``; "pad" keeps its
-            beginning and adds zeros where it is shorter.
-        scale: "standardise" gives each channel of each series mean 0 and variance 1, before it is
-            padded, and 0 where it stands still; "none" keeps the values.
+            beginning and adds zeros if it is shorter.
+        scale: "standardise" gives each channel of each series mean 0 and variance 1 before padding,
+            and sets constant channels to 0; "none" keeps the values.
     """
 
     length: int = 128
@@ -91,11 +91,11 @@ class SeriesDecoder(Decoder):
     n_squares = 2
 
     def claims(self, part: Readable) -> bool:
-        """Return whether a csv has several rows, or an npy is no drawing of x, y and pen."""
+        """Return whether a csv has several rows, or an npy is not a drawing of x, y and pen."""
         source = part.read()
         if PurePosixPath(part.name).suffix.lower() == ".csv":
             text = source.strip()
-            return b"\n" in text and not text.startswith(b"[")  # else a row as a JSON list
+            return b"\n" in text and not text.startswith(b"[")  # "[": a row as a JSON list
         values = read_npy(source)
         is_pen = values.ndim == 2 and values.shape[1] == 3 and np.isin(values[:, 2], (0, 1)).all()
         return not is_pen
@@ -103,18 +103,18 @@ class SeriesDecoder(Decoder):
     def measured(
         self, options: SeriesOptions, given: Mapping[str, Any], parts: Iterable[Readable]
     ) -> tuple[SeriesOptions, Mapping[str, Any]]:
-        """Take as many channels as most of the first series have, unless they are given."""
+        """Set ``channels`` to the most common number among the first series unless it is given."""
         if "channels" in given:
             return options, {}
         found: Counter[int] = Counter()
         for part in itertools.islice(parts, _LOOKED_AT):
-            with contextlib.suppress(DecodeError):  # decoding it will say what is wrong
+            with contextlib.suppress(DecodeError):  # decoding will report what is wrong
                 found[_read(part.read()).shape[1]] += 1
         channels = max(found, key=found.__getitem__, default=options.channels)
         return replace(options, channels=min(channels, MAX_CHANNELS)), {}
 
     def sizes(self, shape: tuple[int, ...]) -> Mapping[str, Any]:
-        """Return length and channels."""
+        """Return ``length`` and ``channels``."""
         return {"length": shape[0], "channels": shape[1]}
 
     def example(self, options: SeriesOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
@@ -134,7 +134,7 @@ class SeriesDecoder(Decoder):
         return fit(values, options.length).astype(np.float32)
 
     def draw(self, item: Array, fonts: "Fonts") -> "Image":
-        """Draw a curve for each of the first channels, the first one blue and the last one red."""
+        """Draw a curve for each of the first channels, from blue for the first to red."""
         from PIL import Image, ImageDraw  # noqa: PLC0415 - only the sheet needs it
 
         size = tile_size(self.n_squares)
@@ -151,7 +151,7 @@ class SeriesDecoder(Decoder):
 
 
 def standardise(values: Values) -> Values:
-    """Give each channel of [time, channels] mean 0 and variance 1; 0 where it stands still."""
+    """Give each channel of [time, channels] mean 0 and variance 1; constant channels become 0."""
     moved = values - values.mean(axis=0)
     deviation = values.std(axis=0)
     is_still = deviation <= _STILL * np.abs(values).max(axis=0)
@@ -159,9 +159,10 @@ def standardise(values: Values) -> Values:
 
 
 def resample(values: Values, length: int) -> Values:
-    """Fit [time, channels] to a length: means of equal shares of a longer series, else lines.
+    """Fit [time, channels] to a length: average a longer series, interpolate a shorter one.
 
-    Means, for to take every tenth value of a series would turn what is quick into what is slow.
+    A longer series is averaged over equal shares, because taking every tenth value would alias
+    high frequencies to low ones.
     """
     n = len(values)
     if n == length:
@@ -177,14 +178,14 @@ def resample(values: Values, length: int) -> Values:
 
 
 def pad(values: Values, length: int) -> Values:
-    """Keep the beginning of [time, channels]; zeros follow where it is shorter."""
+    """Keep the beginning of [time, channels], padded with zeros to ``length``."""
     padded = np.zeros((length, values.shape[1]))
     padded[: len(values)] = values[:length]
     return padded
 
 
 def _read(source: bytes) -> Values:
-    """Return [time, channels], finite."""
+    """Return the series [time, channels]; all values are finite."""
     if len(source) > MAX_SOURCE_BYTES:
         raise DecodeError(
             f"the series has {len(source)} bytes; expected at most {MAX_SOURCE_BYTES}"
@@ -195,7 +196,7 @@ def _read(source: bytes) -> Values:
         values = _of_array(read_npy(_member(source)))
     else:
         values = _read_text(source)
-    bad = np.argwhere(~(np.abs(values) <= _FLOAT32))  # NaN is not less than anything
+    bad = np.argwhere(~(np.abs(values) <= _FLOAT32))  # NaN fails every comparison
     if len(bad):
         time, channel = bad[0].tolist()
         raise DecodeError(
@@ -215,7 +216,7 @@ def _of_array(array: Array) -> Values:
 
 
 def _member(source: bytes) -> bytes:
-    """Return the npy in an npz: the only one, or the one called ``series``."""
+    """Return the npy in an npz: the only one, or the one named ``series``."""
     try:
         with zipfile.ZipFile(io.BytesIO(source)) as archive:
             names = archive.namelist()
@@ -256,7 +257,7 @@ def _read_text(source: bytes) -> Values:
 
 
 def _rows(lines: Sequence[str]) -> list[list[str]]:
-    """Split lines at commas, semicolons, tabs or spaces; leave out a header of words alone."""
+    """Split lines at commas, semicolons, tabs or spaces; drop a header, which has only words."""
     split = next((mark for mark in (",", ";", "\t") if lines and mark in lines[0]), None)
     rows = [[cell.strip() for cell in line.split(split)] for line in lines]
     is_header = bool(rows) and not any(_is_number(c) or c.lower() in _GAPS for c in rows[0])
@@ -278,7 +279,7 @@ def _number(channel: int, time: int, cell: str) -> float:
 
 
 def _read_ts(lines: Sequence[str]) -> Values:
-    """Read the one case of sktime's format: channels between colons, then perhaps its class."""
+    """Read the only case of a ts file: channels separated by colons, then an optional class."""
     heads = [re.split(r"\s+", line.lower()) for line in lines if line.startswith("@")]
     cases = [line for line in lines if not line.startswith("@")]
     if len(cases) != 1:

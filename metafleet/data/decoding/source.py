@@ -1,4 +1,4 @@
-"""Where an item's bytes are: in a file, in a part of a file (a member of a tar), or at hand."""
+"""Where an item's bytes are: in a file, in a part of a file (a member of a tar), or in memory."""
 
 import os
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class FileBytes:
 
     Attributes:
         path: the file.
-        offset: where they begin.
-        n_bytes: how many; None: up to the file's end.
+        offset: offset of the first byte.
+        n_bytes: number of bytes; None: up to the end of the file.
     """
 
     path: Path
@@ -31,7 +31,7 @@ def read_source(source: Source) -> bytes:
     """Return an item's bytes.
 
     Raises:
-        DecodeError: they cannot be read, or are unreasonably many.
+        DecodeError: they cannot be read, or there are unreasonably many.
     """
     if isinstance(source, bytes):
         return source

@@ -1,8 +1,8 @@
 """Pen sequences: float16 [points, 3], scaled into the unit square; see ``metafleet.data.strokes``.
 
-Read from JSON, a list of strokes, each a list of points [x, y], further numbers left out; from
-Quick, Draw!'s JSON, where "drawing" is a list of strokes, each [xs, ys] or [xs, ys, ts]; from npy
-[n, 3] with x, y and 1 at each stroke's last point; from InkML's traces of x and y. y grows down.
+The sources are JSON, a list of strokes, each a list of points [x, y] (further numbers are ignored);
+Quick, Draw!'s JSON, where "drawing" is a list of strokes, each [xs, ys] or [xs, ys, ts]; npy [n, 3]
+with x, y and 1 at each stroke's last point; and InkML's traces of x and y. y points down.
 """
 
 import json
@@ -36,7 +36,7 @@ class StrokeOptions:
     """Options of ``StrokeDecoder``.
 
     Attributes:
-        points: that the pen's path is resampled to, 2 to 4096.
+        points: number of points that the pen's path is resampled to, 2 to 4096.
     """
 
     points: int = 64
@@ -46,7 +46,7 @@ class StrokeOptions:
 
 
 class StrokeDecoder(Decoder):
-    """Reads one drawing and fits it into the unit square, proportions kept."""
+    """Reads one drawing and fits it into the unit square, keeping its proportions."""
 
     kind = "stroke"
     version = 1
@@ -74,7 +74,7 @@ class StrokeDecoder(Decoder):
         return resample(lines, options.points).astype(np.float16)
 
     def draw(self, item: Array, fonts: "Fonts") -> "Image":
-        """Draw the pen's way, blue to red, with a dot where each stroke begins."""
+        """Draw the pen's path, from blue to red, with a dot where each stroke begins."""
         from PIL import Image, ImageDraw  # noqa: PLC0415 - only the sheet needs it
 
         side = TILE * SMOOTH

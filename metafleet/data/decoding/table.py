@@ -27,7 +27,7 @@ class TableOptions:
     """Options of ``TableDecoder``.
 
     Attributes:
-        width: numbers in a row, 1 to 65536.
+        width: number of values in a row, 1 to 65536.
     """
 
     width: int = 1
@@ -55,11 +55,11 @@ class TableDecoder(Decoder):
     def measured(
         self, options: TableOptions, given: Mapping[str, Any], parts: Iterable[Readable]
     ) -> tuple[TableOptions, Mapping[str, Any]]:
-        """Take the width of the first row that can be read, unless one is given."""
+        """Set ``width`` to that of the first row that can be read, unless it is given."""
         if "width" in given:
             return options, {}
         for part in parts:
-            with contextlib.suppress(DecodeError):  # decoding it will say what is wrong
+            with contextlib.suppress(DecodeError):  # decoding will report what is wrong
                 return replace(options, width=part.read().count(b",") + 1), {}
         return options, {}
 

@@ -1,4 +1,4 @@
-"""Texts: UTF-8 bytes uint8 [max_bytes], 0 after the end; or features of a sentence encoder."""
+"""Texts: UTF-8 bytes uint8 [max_bytes], zero-padded; or features of a sentence encoder."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ class TextOptions:
     """Options of ``TextDecoder``.
 
     Attributes:
-        encoder: "bytes" keeps the text itself, for models that learn to read; "minilm" keeps 384
-            frozen features of all-MiniLM-L6-v2 (English).
-        max_bytes: of UTF-8, 1 to 16384; a longer text is cut between two characters.
+        encoder: "bytes" stores the text itself, for models that learn from bytes; "minilm" stores
+            384 frozen features of all-MiniLM-L6-v2 (English).
+        max_bytes: bytes of UTF-8, 1 to 16384; a longer text is cut between two characters.
     """
 
     encoder: Literal["bytes", "minilm"] = "bytes"
@@ -52,7 +52,7 @@ class TextDecoder(Decoder):
     n_squares = 2
 
     def check(self, options: TextOptions) -> None:
-        """Make sure that the sentence encoder is installed, if it is asked for."""
+        """Check that the sentence encoder is installed if the options use it."""
         if options.encoder == "minilm":
             sentence.check()
 
@@ -67,7 +67,7 @@ class TextDecoder(Decoder):
         return np.dtype(np.uint8), (options.max_bytes,)
 
     def decode(self, source: bytes, options: TextOptions) -> Array:
-        """Read the text, without space around it."""
+        """Read the text without surrounding white space."""
         text = _read(source)
         if options.encoder == "minilm":
             return sentence.encode(text)
@@ -77,7 +77,7 @@ class TextDecoder(Decoder):
         return row
 
     def draw(self, item: Array, fonts: "Fonts") -> "Image":
-        """Write bytes of UTF-8; of features, draw their bars."""
+        """Draw the text if the item holds bytes, or bars if it holds features."""
         if item.dtype != np.uint8:
             return draw_bars(item, self.n_squares)
         from PIL import Image, ImageDraw  # noqa: PLC0415 - only the sheet needs it
@@ -112,7 +112,7 @@ def _cut(text: str, max_bytes: int) -> bytes:
 
 
 def wrap(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """Break a text into lines that fit, between words; within a word that alone does not fit."""
+    """Break a text into lines that fit: between words, or within a word too long for a line."""
     lines = []
     for paragraph in text.splitlines():
         line = ""

@@ -1,6 +1,7 @@
-"""Clips: uint8 [frames, channels, height, width], frames evenly spaced over the whole clip.
+"""Clips: uint8 [frames, channels, height, width], with frames evenly spaced over the whole clip.
 
-Evenly in time; of animations, whose frames are as a rule shown for equal times, in number.
+The spacing is even in time; for animations, whose frames usually have equal durations, it is even
+in frame numbers.
 """
 
 import bisect
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from metafleet.data.decoding.drawing import Fonts
 
 MAX_FRAMES = 20_000
-"""Of a clip as it is stored; decoding stops there."""
+"""Maximum number of frames of a stored clip; decoding stops there."""
 MAX_FRAMES_KEPT = 256
-_WHOLE_ENOUGH = 0.9  # of the duration that a header promises, which is often a little off
+_WHOLE_ENOUGH = 0.9  # share of the duration in the header, which is often slightly wrong
 _WEBP = b"WEBP"
 
 
@@ -43,7 +44,7 @@ class VideoOptions:
     """Options of ``VideoDecoder``.
 
     Attributes:
-        frames: how many are kept, 1 to 256; of a shorter clip, frames are repeated.
+        frames: number of frames kept, 1 to 256; shorter clips repeat frames.
         side: height and width in pixels, 1 to 1024.
         channels: 1 (grey) or 3 (red, green, blue).
         fit: "crop" the middle square, "pad" to a square with white, or "stretch".
@@ -61,14 +62,14 @@ class VideoOptions:
 
     @property
     def frame(self) -> Frame:
-        """How each frame is made uniform."""
+        """Size and colours of each decoded frame."""
         return Frame(self.side, self.channels, self.fit)
 
 
 class VideoDecoder(Decoder):
     """Reads clips: animated GIF and WebP with Pillow, everything else with PyAV (FFmpeg).
 
-    As a player shows them: turned upright as the camera noted, and cut as an edit list says.
+    Applies the camera's orientation and the edit list, like a player.
     """
 
     kind = "video"
@@ -78,13 +79,13 @@ class VideoDecoder(Decoder):
     )
     Options = VideoOptions
     default_encoder = "video_conv"
-    problem = "a clip that is damaged, truncated, too long or none"
+    problem = "a clip that is damaged, truncated, too long, or not a clip"
     is_pixels = True
     is_in_every_recipe = True
     n_squares = 2
 
     def check(self, options: VideoOptions) -> None:
-        """Make sure that Pillow is installed; PyAV is asked for when a clip needs it."""
+        """Check that Pillow is installed; PyAV is checked when a clip needs it."""
         pillow()
 
     def claims(self, part: Readable) -> bool:
@@ -96,7 +97,7 @@ class VideoDecoder(Decoder):
         return np.dtype(np.uint8), (options.frames, *options.frame.shape)
 
     def decode(self, source: bytes, options: VideoOptions) -> Array:
-        """Decode a clip's chosen frames."""
+        """Decode the chosen frames of a clip."""
         require_whole(source)
         if is_animation(source):
             return _decode_animation(source, options)
@@ -113,15 +114,15 @@ class VideoDecoder(Decoder):
 
 
 def is_animation(source: bytes) -> bool:
-    """Tell whether these are the first bytes of a GIF or WebP, animated or not."""
+    """Return whether the bytes begin like a GIF or WebP, animated or not."""
     return source[:4] == b"GIF8" or (source[:4] == b"RIFF" and source[8:12] == _WEBP)
 
 
 def count_frames(source: bytes) -> int:
-    """Count the frames of a picture or animation; 1 for a still one.
+    """Return the number of frames of a picture or animation; 1 for a still picture.
 
     Raises:
-        DecodeError: it is no picture of a known format, damaged, or too large.
+        DecodeError: the bytes are not a picture of a known format, damaged, or too large.
     """
     with opened(source) as image:
         return int(getattr(image, "n_frames", 1))
@@ -133,7 +134,7 @@ def _chosen(n_frames: int, n_kept: int) -> list[int]:
 
 
 def _gathered(frames: Iterator["Image"], wanted: Sequence[int], frame: Frame) -> Array:
-    """Go through the frames once and keep those that are wanted, in order, some repeatedly."""
+    """Return the wanted frames in order, in a single pass; some may repeat."""
     kept: list[Pixels] = []
     for number, image in enumerate(frames):
         if number == wanted[len(kept)]:
@@ -170,15 +171,15 @@ def _decode_stream(source: bytes, options: VideoOptions) -> Array:
 
 
 def _chosen_in_time(spans: Sequence[tuple[int | None, int]], n_kept: int) -> list[int]:
-    """Choose as ``_chosen`` does, of shares that are equal in time: some clips pause on a frame.
+    """Choose frames like ``_chosen``, but from shares of equal time: some clips pause on a frame.
 
     Args:
-        spans: of each frame, in any order, when it is shown and for how long.
-        n_kept: how many frames are chosen.
+        spans: start (None: unknown) and duration of each frame, in any order.
+        n_kept: number of frames to choose.
     """
     known = sorted((start, length) for start, length in spans if start is not None)
     starts = [start for start, _ in known]
-    if len(known) < len(spans) or len(set(starts)) < len(starts):  # no times, or none to trust
+    if len(known) < len(spans) or len(set(starts)) < len(starts):  # times missing or unreliable
         return _chosen(len(spans), n_kept)
     first, length = starts[0], known[-1][1]
     whole = starts[-1] - first + (length or max(1, (starts[-1] - first) // len(starts)))
@@ -187,7 +188,7 @@ def _chosen_in_time(spans: Sequence[tuple[int | None, int]], n_kept: int) -> lis
 
 
 def _read_times(av: Any, source: bytes) -> list[tuple[int | None, int]]:
-    """Read when a clip's frames are shown, without decoding; look whether its end is there."""
+    """Return start and duration of each frame, without decoding; check that the end is there."""
     with av.open(io.BytesIO(source), mode="r") as container:
         if not container.streams.video:
             raise DecodeError("it has no video stream")
@@ -200,7 +201,7 @@ def _read_times(av: Any, source: bytes) -> list[tuple[int | None, int]]:
         for packet in container.demux():
             if packet.size > 0 and packet.stream is stream:  # the last one is empty
                 n_frames += 1
-                if not packet.is_discard:  # else kept for the frames after it, and cut away
+                if not packet.is_discard:  # later frames need it, but the edit list hides it
                     shown.append((packet.pts, packet.duration or 0))
             if packet.pts is not None and packet.time_base is not None:
                 end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
@@ -232,7 +233,7 @@ def _frames_of(av: Any, source: bytes) -> Iterator["Image"]:
 
 
 def _upright(frame: Any) -> "Image":
-    """Turn a frame as its camera noted, counter-clockwise by a multiple of 90 degrees."""
+    """Rotate a frame by the camera's orientation, counter-clockwise in steps of 90 degrees."""
     degrees = 90 * round(frame.rotation / 90)
     image: Image = frame.to_image()
     return image.rotate(degrees, expand=True) if degrees else image

@@ -1,8 +1,8 @@
-"""Whether a file is whole: what its container declares of its length, held against its bytes.
+"""Detect truncated files: compare the length that the container declares with the bytes.
 
-Decoders read what is there, and some take the first half of a file for all of it. Programs that
-write to a pipe do not know the length beforehand and declare 0, or the most that fits: such files
-are taken as they are.
+Some decoders silently accept the first half of a file as the whole file. Programs that write to a
+pipe do not know the length in advance and declare 0 or the largest possible value: such files are
+not checked.
 """
 
 import struct
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from metafleet.errors import DecodeError
 
 _NEAR_2_GIB = 0x7FFF_0000
-"""Lengths from here on stand for "unknown" in 32 bits: SoX writes this one, others 2**32 - 1."""
-_ID3V1_BYTES = 128  # at the end of an MP3: some encoders count it, some programs drop it
+"""32-bit lengths from here on mean "unknown": SoX writes this one, other programs 2**32 - 1."""
+_ID3V1_BYTES = 128  # tag at the end of an MP3: some encoders count it, some programs drop it
 _W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof", b"uuid", b"meta")
@@ -22,12 +22,12 @@ _OGG_HEADER_BYTES = 27
 def require_whole(source: bytes) -> None:
     """Refuse a sound, clip or animation that ends before its declared end.
 
-    Knows RIFF (WAV, AVI, WebP), RF64, Wave64, AIFF, AU, Ogg, MP3 with a Xing or VBRI header, MP4
-    and QuickTime, Matroska and WebM, GIF. Of other formats, and of headers that make no sense, it
-    says nothing: decoding does.
+    It supports RIFF (WAV, AVI, WebP), RF64, Wave64, AIFF, AU, Ogg, MP3 with a Xing or VBRI header,
+    MP4 and QuickTime, Matroska and WebM, and GIF. Other formats and invalid headers are left to
+    the decoder.
 
     Raises:
-        DecodeError: it is cut short.
+        DecodeError: the file is truncated.
     """
     try:
         declared = _declared(source)
@@ -41,7 +41,7 @@ def require_whole(source: bytes) -> None:
 
 
 def _declared(source: bytes) -> int:
-    """Return how many bytes are needed at least; 0 where nothing is declared."""
+    """Return the minimum number of bytes that the file declares; 0 if it declares none."""
     for magic, read in _READERS:
         if source.startswith(magic):
             return read(source)
@@ -70,12 +70,14 @@ def _is_unknown(size: int) -> bool:
 
 
 def _chunked(source: bytes, order: str, wanted: bytes) -> int:
-    """Return the end that chunks tell; 0 if the outer one fits, for some inner ones say too much.
+    """Return the end that the chunks declare; 0 if the outer chunk fits the file.
+
+    The outer chunk decides first, because some inner chunks declare too much.
 
     Args:
-        source: a file of chunks within one.
-        order: "<" or ">", of the bytes of numbers.
-        wanted: the chunk of the samples.
+        source: a file with one outer chunk that holds the others.
+        order: byte order of numbers, "<" or ">".
+        wanted: name of the chunk with the samples.
     """
     outer = _outer(source, order)
     if 0 < outer <= len(source):
@@ -111,7 +113,7 @@ def _au(source: bytes) -> int:
 
 
 def _ogg(source: bytes) -> int:
-    """Follow pages to the last; a page's table says how long it is."""
+    """Follow the pages to the last one; the table of a page gives its length."""
     place = 0
     while source[place : place + 4] == b"OggS":
         table = source[place + _OGG_HEADER_BYTES :][: source[place + _OGG_HEADER_BYTES - 1]]
@@ -127,7 +129,7 @@ def _boxes(source: bytes) -> int:
         size, name = struct.unpack_from(">I4s", source, place)
         if size == 1:
             (size,) = struct.unpack_from(">Q", source, place + 8)
-        if size < 8 or not name.isalnum():  # 0: to the end; else what somebody appended
+        if size < 8 or not name.isalnum():  # 0: up to the end; otherwise appended foreign bytes
             return 0
         place += size
     return place
@@ -145,14 +147,14 @@ def _matroska(source: bytes) -> int:
 
 
 def _vint(source: bytes, place: int) -> tuple[int | None, int]:
-    """Read EBML's number of 1 to 8 bytes, and how many; None: unknown, all its bits are ones."""
+    """Return an EBML number of 1 to 8 bytes, None for unknown (all ones), and its length."""
     n_bytes = 9 - source[place].bit_length()
     value = int.from_bytes(source[place : place + n_bytes], "big") & ((1 << 7 * n_bytes) - 1)
     return (None if value == (1 << 7 * n_bytes) - 1 else value), n_bytes
 
 
 def _gif(source: bytes) -> int:
-    """Follow blocks to the trailer. A file that ends between two of them is whole."""
+    """Follow the blocks to the trailer. A file that ends between two blocks counts as complete."""
     place = 13 + _palette_bytes(source[10])
     while place < len(source) and source[place] in (0x21, 0x2C):
         if source[place] == 0x21:
@@ -161,7 +163,7 @@ def _gif(source: bytes) -> int:
             place += 11 + (_palette_bytes(source[place + 9]) if place + 9 < len(source) else 0)
         while place < len(source) and source[place]:
             place += 1 + source[place]
-        place += 1  # the block of no bytes that ends them
+        place += 1  # the empty block that ends the data
     return place
 
 

@@ -1,12 +1,12 @@
 """The program of a decoding process: requests on standard input, rows on standard output.
 
 A request is a line of JSON, {"kind", "options", "timeout_s", "path", "offset", "n_bytes",
-"places"}, followed by n_bytes bytes where "path" is null. The package of a user's kind is looked
-for where Python finds packages, and then in "places". A request for the rows of a Parquet file is
-{"max_bytes", "timeout_s", "path"}. An answer is a line of JSON, {"error", "is_last", "n_bytes"},
-followed by the row's n_bytes bytes. The process ends with its input, hence with its parent; after
-it ran out of memory; and by SIGALRM when an item takes longer than timeout_s, which ends even a
-library in C that never returns.
+"places"}, followed by n_bytes bytes if "path" is null. The package of a user's kind is searched
+where Python finds packages, and then in "places". A request for the rows of a Parquet file is
+{"max_bytes", "timeout_s", "path"}. A reply is a line of JSON, {"error", "is_last", "n_bytes"},
+followed by the row's n_bytes bytes. The process exits when its input ends, and so with its parent;
+after it ran out of memory; and by SIGALRM when an item takes longer than timeout_s, which stops
+even a C library that never returns.
 """
 
 import functools
@@ -31,7 +31,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a parent may have had it ignored
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not get among the rows
+    os.dup2(2, 1)  # keep the output of libraries out of the rows
     is_last = False
     while not is_last and (line := requests.readline()):
         header = json.loads(line)
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def decode(header: dict[str, Any], source: bytes | None) -> tuple[str | None, bytes]:
-    """Decode one item. Returns why there is no row, if there is none; and the row."""
+    """Decode one item. Return an error message or None, and the row."""
     try:
         if "max_bytes" in header:
             return None, read_rows(Path(header["path"]), header["max_bytes"])
