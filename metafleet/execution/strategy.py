@@ -1,4 +1,4 @@
-"""Strategies to execute episodes. They affect a run's arithmetic, so its description has them."""
+"""Strategies to execute episodes; part of a run's description, because they affect arithmetic."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

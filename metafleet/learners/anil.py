@@ -40,7 +40,7 @@ class Anil(MamlSteps[AnilOptions]):
     still: ClassVar[frozenset[str]] = frozenset({_FEATURES})
 
     def check_batch_norm(self, mode: str) -> None:
-        """Check that the mode keeps no statistics for each inner step: the body takes no steps.
+        """Reject batch norm mode "per_step", because the body takes no inner steps.
 
         Raises:
             ConfigError: the mode is "per_step".

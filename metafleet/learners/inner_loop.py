@@ -171,7 +171,7 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         support: ExampleSet,
         context: EpisodeContext,
     ) -> Params:
-        """Do inner step ``index``.
+        """Run inner step ``index``.
 
         Raises:
             StaleError: the result is no longer needed.

@@ -110,7 +110,7 @@ class MamlPlusPlus(MamlSteps[MamlPlusPlusOptions]):
         return super().is_first_order(context) or _FIRST_ORDER in context.variant
 
     def variant(self, step: int) -> str:
-        """Return the order of the derivative and which steps' query losses count, as a name."""
+        """Return a name for the order of derivatives and for the steps whose query loss counts."""
         epoch = self._epoch(step)
         order = _FIRST_ORDER if epoch < self.options.first_order_epochs else "second order"
         return f"{order}, {'each' if epoch < self.options.multi_step_epochs else 'last'} step"

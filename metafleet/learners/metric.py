@@ -88,7 +88,7 @@ class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         return self.compare(params, fitted, asked, context)
 
     def remember(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
-        """Return the fit, or the support set itself where batch norm needs it with the queries."""
+        """Return the fit; with transductive batch norm, return the support set itself."""
         if self.batch_norm == "transductive":
             return super().remember(params, support, context)
         norm = context.norm

@@ -87,7 +87,7 @@ class Conv4(Encoder[Conv4Options]):
 
     @property
     def head_index(self) -> int:
-        """The index right after the blocks' tensors; recorded runs depend on it for their seeds."""
+        """Index of the head's tensors: right after the blocks, so that recorded runs reproduce."""
         return self.options.n_blocks
 
     def init_body(self, seed: int) -> Params:

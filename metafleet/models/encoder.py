@@ -147,7 +147,7 @@ class Encoder(HeadedModel, Generic[OptionsT]):
 
 
 def require_counts(options: Any, *names: str) -> None:
-    """Check that options are 1 or more, blocks not too many, and the batch norm mode is known.
+    """Check that counts are 1 or more, blocks are not too many, and the batch norm mode is known.
 
     Raises:
         ConfigError: an option is wrong; names it.

@@ -59,7 +59,7 @@ class Gru(Encoder[GruOptions]):
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """The lengths of last state and mean state together."""
+        """Length of the last state and the mean state together."""
         return (2 * self.options.units,)
 
     def init_body(self, seed: int) -> Params:

@@ -37,7 +37,7 @@ _OWN: Final = ("head", "batch_norm")
 """Options for how a module is run; ``MetaLearner`` has the same."""
 
 _ANY_SEED: Final = 0
-"""Seed of everything a module makes apart from learned parameters: buffers and constants."""
+"""Seed of what a module makes in addition to learned parameters: buffers and constants."""
 
 
 class NamedModule(ModuleModel):
@@ -173,7 +173,7 @@ _NOT_GIVEN: Final = _NotGiven()
 
 
 def _options_class(module_class: type[nn.Module]) -> type:
-    """Make a dataclass of a constructor's arguments, with their types and required or optional."""
+    """Make a dataclass of a constructor's arguments; those with a default are optional fields."""
     taken, hints = _parameters(module_class), _hints(module_class)
     output = _output_argument(taken)
     required: list[Any] = []

@@ -105,7 +105,7 @@ def _check_partial(options: Any, problem: Problem) -> None:
         if modality in _named(options, problem):
             raise ConfigError(
                 f"modality {modality!r} is not in every episode; expected model 'fusion', which "
-                "takes what there is"
+                "accepts missing modalities"
             )
 
 
@@ -125,7 +125,7 @@ def _check_shown(seen: set[str], problem: Problem) -> None:
 
 
 def _looked_at(found: type[ModelClass], options: Any, problem: Problem) -> set[str]:
-    """Return the modalities a built-in model reads; empty for a user's model, which may differ."""
+    """Return the modalities a built-in model reads; empty for a user's model, as it is unknown."""
     if found is RawFeatures:
         return set(problem.modalities)
     if isinstance(options, FusionOptions):

@@ -1,1 +1,1 @@
-"""What a computation may read and change besides its arguments."""
+"""The hidden state of a computation: what it reads and changes in addition to its arguments."""

@@ -1,6 +1,6 @@
 """The global random generators of a process: torch's, NumPy's and Python's.
 
-A user's code draws from them, and a computation that is done twice must draw the same twice.
+User code draws from them, and a computation that is repeated must draw the same numbers again.
 """
 
 import ctypes
@@ -17,18 +17,18 @@ from torch import Tensor
 NUMPY_SEEDS: Final = 1 << 32
 _OURS: Final = np.random.MT19937(0)
 _MT19937_BYTES: Final = 4 * 624 + 4
-"""Of NumPy's default generator: 624 words, and how many of them are used up."""
+"""Size of the state of NumPy's default generator: 624 words, and a count of the used ones."""
 
 
 class GeneratorStates(NamedTuple):
     """States of all global generators at one time.
 
     Attributes:
-        cpu: torch's.
-        devices: torch's of other devices, in order.
-        numpy: NumPy's.
-        numpy_bytes: the same as raw memory; quick to compare.
-        python: that of ``random``.
+        cpu: state of torch's CPU generator.
+        devices: states of torch's generators on other devices, in order.
+        numpy: state of NumPy's generator.
+        numpy_bytes: the same state as raw memory, which is fast to compare.
+        python: state of ``random``.
     """
 
     cpu: Tensor
@@ -42,7 +42,7 @@ class Generators:
     """The global generators that a computation on some devices can draw from.
 
     Args:
-        devices: torch devices besides the CPU; the CPU among them is ignored.
+        devices: torch devices; the CPU is always included.
     """
 
     def __init__(self, devices: Iterable[torch.device | str] = ()) -> None:
@@ -50,7 +50,7 @@ class Generators:
         self._devices = sorted((d for d in found if d.type in _DRAWING), key=str)
 
     def capture(self) -> GeneratorStates:
-        """Return the states as they are."""
+        """Return the current states."""
         return GeneratorStates(
             torch.default_generator.get_state(),
             tuple(torch.get_device_module(d).get_rng_state(d) for d in self._devices),
@@ -64,12 +64,12 @@ class Generators:
         torch.default_generator.set_state(states.cpu)
         for device, state in zip(self._devices, states.devices, strict=True):
             torch.get_device_module(device).set_rng_state(state, device)
-        if self._numpy_drew(states):  # setting it takes longer than a small layer
+        if self._numpy_drew(states):  # setting the state takes longer than a small layer
             np.random.set_state(states.numpy)
         random.setstate(states.python)
 
     def drew(self, states: GeneratorStates) -> str:
-        """Name the library that drew since ``states`` were captured; "" where none did."""
+        """Return the library that drew since ``states`` were captured; "" if none did."""
         moved = not torch.equal(states.cpu, torch.default_generator.get_state())
         for device, state in zip(self._devices, states.devices, strict=True):
             now = torch.get_device_module(device).get_rng_state(device)
@@ -81,12 +81,12 @@ class Generators:
         return "" if random.getstate() == states.python else "Python's random"
 
     def seed(self, seed: int, *, numpy: int | None = None, python: int | None = None) -> None:
-        """Seed all of them.
+        """Seed all generators.
 
         Args:
-            seed: 0 <= seed < 2**64; for torch, as ``torch.manual_seed`` takes it.
-            numpy: for NumPy, 0 <= numpy < 2**32; made of ``seed`` where None.
-            python: for ``random``; ``seed`` where None.
+            seed: seed for torch, as in ``torch.manual_seed``; 0 <= seed < 2**64.
+            numpy: seed for NumPy, 0 <= numpy < 2**32; None to derive it from ``seed``.
+            python: seed for ``random``; None for ``seed``.
         """
         torch.default_generator.manual_seed(seed)
         for device in self._devices:
@@ -97,19 +97,19 @@ class Generators:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Give all of them back as they were before the block; NumPy's is one of ours inside."""
+        """Restore all generators after the block; inside, NumPy has another generator object."""
         theirs: Any = mtrand.get_bit_generator()
         before = self.capture()
-        mtrand.set_bit_generator(_OURS)  # setting the state of theirs takes 0.1 ms
+        mtrand.set_bit_generator(_OURS)  # setting the state of the original takes 0.1 ms
         try:
             yield
         finally:
-            np.random.seed(0)  # forgets half of a pair of normal numbers
+            np.random.seed(0)  # discards a cached normal number
             mtrand.set_bit_generator(theirs)
             self.restore(before)
 
     def _numpy_drew(self, states: GeneratorStates) -> bool:
-        # a normal number may be left over from the last draw; giving it away moves nothing else
+        # drawing a cached normal number does not change the raw state
         if states.numpy_bytes and not states.numpy["has_gauss"]:
             return _numpy_bytes() != states.numpy_bytes
         now: Any = np.random.get_state(legacy=False)
@@ -117,11 +117,11 @@ class Generators:
 
 
 _DRAWING: Final = ("cuda", "xpu", "mps")
-"""Types of devices with a generator of their own."""
+"""Types of devices with a separate generator."""
 
 
 def _numpy_bytes() -> bytes:
-    """Return the state of NumPy's generator as raw memory; empty where it is another one."""
+    """Return the state of NumPy's generator as raw memory; empty if it is not an MT19937."""
     if not _IS_READABLE:
         return b""
     generator: Any = np.random.get_bit_generator()  # type: ignore[attr-defined]  # but public
@@ -133,7 +133,7 @@ def _bytes_of(generator: Any) -> bytes:
 
 
 def _is_readable() -> bool:
-    """Return whether a draw shows in the memory that is looked at."""
+    """Return whether ``_bytes_of`` reads memory that changes with each draw, and only then."""
     generator = np.random.MT19937(1)
     before = [_bytes_of(generator) for _ in range(2)]
     generator.random_raw()

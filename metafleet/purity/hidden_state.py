@@ -1,8 +1,8 @@
-"""What a computation may read and change besides its arguments.
+"""The hidden state of a computation: what it reads and changes in addition to its arguments.
 
-A learner is meant to be a function of its state and an episode. A user's module need not be: it
-draws at random, counts its calls, keeps averages in buffers. Code that computes something twice, or
-computes several things that must not depend on one another, captures this state and restores it.
+A learner should be a function of its state and an episode, but a user's module may also draw random
+numbers, count its calls, or keep averages in buffers. Code that repeats a computation, or runs
+several that must not depend on one another, captures this hidden state and restores it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,13 +26,13 @@ from metafleet.purity.kept_values import (
 )
 
 _TORCHS: Final = frozenset(nn.Module().__dict__)
-"""Attributes of a module that torch keeps for itself, and its mode, which others set."""
+"""Attributes that torch itself sets on a module, including its mode, which other code sets."""
 _ABSENT: Final = object()
 BUFFERS: Final = "buffer"
 _PARAMETERS: Final = "parameter"
 _ATTRIBUTES: Final = "attribute"
 KINDS: Final = (BUFFERS, _PARAMETERS, _ATTRIBUTES)
-"""Of slots."""
+"""Kinds of slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Snapshot:
 
     Attributes:
         values: for each group of slots, name -> what ``keep`` returned.
-        generators: None where they were not looked at.
+        generators: states of the generators; None if they were not captured.
     """
 
     values: list[dict[str, Any]]
@@ -50,12 +50,12 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something that is not as it was.
+    """A slot whose value has changed.
 
     Attributes:
-        name: such as "buffer 'norm.u'".
+        name: description of the slot, for example "buffer 'norm.u'".
         kind: "buffer", "parameter", "generator" or any other "attribute".
-        is_number: whether it was a number.
+        is_number: whether the earlier value was a number.
     """
 
     name: str
@@ -68,9 +68,9 @@ class _Group:
     """Slots of one object: its buffers, its parameters or its attributes.
 
     Attributes:
-        name: of the object, "" for the outermost.
+        name: name of the object, "" for the outermost one.
         owner: the object.
-        kind: which of the three.
+        kind: one of ``KINDS``.
     """
 
     name: str
@@ -79,7 +79,7 @@ class _Group:
 
     @property
     def slots(self) -> dict[str, Any]:
-        """Name -> value; what the object itself holds, so writing to it writes to the object."""
+        """Name -> value; this is the object's own dict, so writing to it changes the object."""
         found: dict[str, Any]
         if self.kind == _ATTRIBUTES:
             found = self.owner.__dict__
@@ -88,7 +88,7 @@ class _Group:
         return found
 
     def items(self) -> dict[str, Any]:
-        """Return the slots that are a user's."""
+        """Return the slots without torch's own attributes."""
         if self.kind != _ATTRIBUTES:
             return self.slots
         own = self.owner.__dict__
@@ -100,12 +100,12 @@ class _Group:
 
 
 class HiddenState:
-    """The state of modules and of the objects that hold them, and of the global generators.
+    """The state of modules, of the objects that hold them, and of the global generators.
 
     Args:
-        roots: a learner, a model, a module: modules among their attributes belong to them.
-        devices: where they compute.
-        kinds: of the state: "buffer", "parameter", "attribute"; others are not looked at.
+        roots: learners, models or modules; modules in their attributes are included.
+        devices: torch devices on which they compute.
+        kinds: kinds of slots to include: "buffer", "parameter", "attribute".
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class HiddenState:
         self._clones: Clones = {}
 
     def capture(self, *, generators: bool = True) -> Snapshot:
-        """Return the state as it is; values that did not change since the last call are shared."""
+        """Return the current state; values unchanged since the last call share its copies."""
         clones: Clones = {}
         values = [
             {name: keep(value, clones, self._clones) for name, value in group.items().items()}
@@ -137,8 +137,8 @@ class HiddenState:
         """Set the state to what ``capture`` returned.
 
         Args:
-            snapshot: of this hidden state.
-            instead: tensors that take the place of those at their paths, as ``linked`` names them.
+            snapshot: a snapshot of this hidden state.
+            instead: path, as in ``linked`` -> tensor to put there instead of the captured one.
         """
         for index, (group, values) in enumerate(zip(self._groups, snapshot.values, strict=True)):
             slots, now = group.slots, group.items()
@@ -156,7 +156,7 @@ class HiddenState:
             self.generators.restore(snapshot.generators)
 
     def restore_tensors(self, snapshot: Snapshot) -> None:
-        """Set attributes with tensors to what they were; of others, what was changed stays."""
+        """Restore slots that hold tensors; other slots keep their current values."""
         for index, values, group, name in self._with_tensors(snapshot):
             if name in values:
                 group.slots[name] = put_back(values[name], (index, name))
@@ -164,7 +164,7 @@ class HiddenState:
                 del group.slots[name]
 
     def touched(self, snapshot: Snapshot) -> list[tuple[object, str]]:
-        """Return the objects and their attributes with tensors that are not as they were."""
+        """Return the objects and names of attributes with tensors that have changed."""
         return [
             (group.owner, name)
             for _, values, group, name in self._with_tensors(snapshot)
@@ -182,7 +182,7 @@ class HiddenState:
 
     @contextmanager
     def starting_from(self, start: Snapshot) -> Iterator[None]:
-        """Let the block find the state at ``start``, and leave modules as they were before it."""
+        """Run the block from the state ``start``; then restore modules, but not generators."""
         outside = self.capture(generators=False) if self.changes(start) else start
         if outside is not start:
             self.restore(start)
@@ -196,7 +196,7 @@ class HiddenState:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Leave modules as they were before the block; generators go on."""
+        """Restore modules after the block, but not generators."""
         before = self.capture(generators=False)
         try:
             yield
@@ -205,7 +205,7 @@ class HiddenState:
                 self.restore(before)
 
     def changes(self, snapshot: Snapshot) -> list[Change]:
-        """Return what is not as it was; generators are left out."""
+        """Return the slots that have changed; global generators are not compared."""
         found = []
         for group, values in zip(self._groups, snapshot.values, strict=True):
             now = group.items()
@@ -219,7 +219,7 @@ class HiddenState:
         return found
 
     def tensors(self) -> dict[Path, Tensor]:
-        """Find the tensors of the state, but for parameters, and say where they are."""
+        """Return the tensors of the state, except parameters, by path."""
         return {
             path: tensor
             for index, group in enumerate(self._groups)
@@ -229,23 +229,23 @@ class HiddenState:
         }
 
     def linked(self) -> dict[Path, Tensor]:
-        """Find those that carry a record of how they were computed, for autograd."""
+        """Return the tensors that carry an autograd graph, by path."""
         return {path: tensor for path, tensor in self.tensors().items() if tensor.grad_fn}
 
     def unlink(self) -> frozenset[Path]:
-        """Cut these tensors off from their records; return where they are."""
+        """Detach the tensors that carry an autograd graph; return their paths."""
         linked = self.linked()
         views = {path: tensor.detach() for path, tensor in linked.items() if tensor._is_view()}
         for path, tensor in linked.items():
             if path not in views:
-                tensor.detach_()  # the same object, where a buffer was written to
-        if views:  # they cannot be detached themselves
+                tensor.detach_()  # keeps the object, for example a buffer written in place
+        if views:  # views cannot be detached in place
             self.restore(self.capture(generators=False), views)
         return frozenset(linked)
 
 
 def _owners(roots: Sequence[object]) -> Iterator[tuple[str, object]]:
-    """Find the modules and models that objects hold, and name them."""
+    """Yield the name of each module or model that objects hold, and the module or model."""
     waiting = [("", root) for root in roots]
     seen: set[int] = set()
     while waiting:
@@ -272,7 +272,7 @@ def _one_or_several(value: object) -> Iterable[object]:
 
 
 def _holds_state(value: object) -> bool:
-    """Return whether a value is a module, a model, or a function made of one."""
+    """Return whether a value is a module, a model, or a function made from a module."""
     if isinstance(value, type):
         return False
     if isinstance(value, nn.Module) or hasattr(type(value), "init_params"):

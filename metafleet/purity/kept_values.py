@@ -1,7 +1,7 @@
-"""Values as they are now, to be put back later: tensors, generators, small containers, numbers.
+"""Keep values and restore them later: tensors, generators, small containers and numbers.
 
-``keep`` copies what can change in place. A value that it does not know is kept by reference: it
-comes back as the same object, in whatever state that is then.
+``keep`` copies values that can change in place. It keeps values of unknown types by reference:
+restoring gives the same object, without undoing changes to it.
 """
 
 import random
@@ -17,27 +17,27 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 
 _LARGEST: Final = 1000
-"""Items of a container that are looked at; a larger one is data and not a state."""
+"""Largest container that is copied; a container with more items is data rather than state."""
 _DEEPEST: Final = 4
-"""Containers within containers."""
+"""Deepest nesting of containers that is copied."""
 _BY_ROWS: Final = (torch.sparse_csr, torch.sparse_bsr)
 _COMPRESSED: Final = (*_BY_ROWS, torch.sparse_csc, torch.sparse_bsc)
 
 Path = tuple[Any, ...]
-"""Where a tensor is: names, then keys within containers."""
+"""Location of a tensor: names, then keys within containers."""
 Clones = dict[int, tuple[Tensor, Tensor]]
-"""id of a tensor -> it, and a copy of its value."""
+"""id of a tensor -> the tensor, and a copy of its value."""
 
 
 class Kept:
-    """A value that may change in place, and what it was."""
+    """An object that may change in place, with its kept value."""
 
     def put_back(self, path: Path, instead: Mapping[Path, Tensor]) -> Any:
-        """Return the object with the value that it had.
+        """Restore the object's value, and return the object.
 
         Args:
-            path: where it belongs.
-            instead: tensors that take the place of those at their paths.
+            path: location of the object.
+            instead: path -> tensor to put there instead of the kept one.
         """
         raise NotImplementedError
 
@@ -56,14 +56,14 @@ class _KeptTensor(Kept):
                     self.tensor.data = self.clone.clone()
                 else:
                     now = self.tensor.detach()
-                    if now.layout in _COMPRESSED:  # copy_ does not move their places
+                    if now.layout in _COMPRESSED:  # copy_ does not change their indices
                         now.resize_as_sparse_(self.clone)
                     now.copy_(self.clone)
         return self.tensor
 
 
 class _KeptState(Kept):
-    """Something with a state that can be read and set: a generator, an array."""
+    """An object with a state that can be read and set, such as a generator or an array."""
 
     def __init__(self, value: Any, state: Any, write: Callable[[Any, Any], object]) -> None:
         self.value, self.state, self._write = value, state, write
@@ -98,13 +98,13 @@ class _KeptItems(Kept):
 
 
 def keep(value: Any, clones: Clones, before: Clones, depth: int = 0) -> Any:
-    """Return ``value`` itself where it cannot change, else a ``Kept``.
+    """Return ``value`` itself if it cannot change in place or is of unknown type, else a ``Kept``.
 
     Args:
-        value: anything.
-        clones: copies made so far, added to.
-        before: copies made earlier, taken where they are still right.
-        depth: containers around it.
+        value: any value.
+        clones: copies made so far; new copies are added.
+        before: earlier copies, which are reused if they are still equal.
+        depth: number of containers around the value.
     """
     if type(value) in _PLAIN:
         return value
@@ -122,12 +122,12 @@ def keep(value: Any, clones: Clones, before: Clones, depth: int = 0) -> Any:
 
 
 def put_back(kept: Any, path: Path = (), instead: Mapping[Path, Tensor] | None = None) -> Any:
-    """Return what ``keep`` was given, as it was then."""
+    """Return the object given to ``keep``, with its value at that time."""
     return kept.put_back(path, instead or {}) if isinstance(kept, Kept) else kept
 
 
 def has_changed(kept: Any, now: Any) -> bool:
-    """Return whether ``now`` is not what ``keep`` was given, or not as it was then."""
+    """Return whether ``now`` differs from the object given to ``keep``, or from its value then."""
     if isinstance(kept, _KeptTensor):
         return not isinstance(now, Tensor) or not is_same_tensor(now, kept.clone)
     if isinstance(kept, _KeptItems):
@@ -141,7 +141,7 @@ def has_changed(kept: Any, now: Any) -> bool:
 
 
 def is_generator(kept: Any) -> bool:
-    """Return whether ``keep`` was given something that draws at random."""
+    """Return whether ``keep`` was given a random generator."""
     return isinstance(kept, _KeptState) and not isinstance(kept.value, np.ndarray)
 
 
@@ -170,7 +170,7 @@ def tensors_in(value: Any, path: Path, depth: int = 0) -> Iterator[tuple[Path, T
 def is_same_tensor(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors have the same layout, type and values; NaN equals NaN."""
     if torch._C._functorch.is_functorch_wrapped_tensor(one) or isinstance(one, FakeTensor):
-        return False  # it belongs to a computation that is over
+        return False  # such a tensor belongs to a finished computation
     if one.dtype != other.dtype or one.device != other.device or one.layout != other.layout:
         return False
     if _is_dense(one) and _is_dense(other):
@@ -194,7 +194,7 @@ _STATES: Final[tuple[tuple[Any, Callable[[Any], Any], Callable[[Any, Any], objec
         lambda value, state: setattr(value.bit_generator, "state", state),
     ),
 )
-"""Type, what reads its state, what sets it."""
+"""Type, a function that reads its state, and one that sets it."""
 
 
 def _items(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -223,7 +223,7 @@ def _is_equal_but_for_nan(one: Tensor, other: Tensor) -> bool:
 
 
 def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
-    """Return the strided tensors that hold the values of one that is not strided."""
+    """Return the strided tensors that hold the values of a tensor that is not strided."""
     if tensor.is_nested:
         return tensor.unbind()
     if tensor.layout == torch.sparse_coo:
@@ -246,5 +246,5 @@ def _is_equal(one: Any, other: Any) -> bool:
         return bool(np.array_equal(one, other, equal_nan=one.dtype.kind in "fc"))
     try:
         return bool(one == other) or (isinstance(one, float) and isnan(one) and isnan(other))
-    except Exception:  # whatever somebody's class makes of a comparison
+    except Exception:  # a user's class may raise anything in a comparison
         return False

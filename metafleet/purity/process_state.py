@@ -1,8 +1,8 @@
-"""What code of the user may find changed in its process, and change: generators and torch's modes.
+"""Isolate user code from the process state that it reads and changes: generators, torch's modes.
 
-Learners and models are functions of a state and an episode. Many that are not, because they draw
-from a global generator or change one of torch's modes, become so here: generators are seeded for
-each episode, and all is given back as it was.
+Learners and models should be functions of a state and an episode. Many that draw from a global
+generator or change one of torch's modes can be made so: generators are seeded for each episode, and
+generators and modes are restored afterwards.
 """
 
 import zlib
@@ -29,14 +29,14 @@ _MODES: Final[tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...]] = (
     (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     (_repeatability, lambda v: torch.use_deterministic_algorithms(v[0], warn_only=v[1])),
 )
-"""How to read and to write each of torch's modes that change what code computes."""
+"""Functions to read and to write each of torch's modes that affect results."""
 
 
 @contextmanager
 def kept_as_it_is(device: str = "cpu") -> Iterator[None]:
-    """Give Python's, NumPy's and torch's global generators and torch's modes back as they were.
+    """Restore the global generators of Python, NumPy and torch, and torch's modes, after the block.
 
-    Seed the generators inside, with ``seed_generators``.
+    Inside the block, seed the generators with ``seed_generators``.
     """
     with _modes_kept(), Generators([device]).kept():
         yield
@@ -44,7 +44,7 @@ def kept_as_it_is(device: str = "cpu") -> Iterator[None]:
 
 @contextmanager
 def _modes_kept() -> Iterator[None]:
-    """Give torch's modes back."""
+    """Restore torch's modes after the block."""
     before = [read() for read, _ in _MODES]
     try:
         yield
@@ -52,20 +52,20 @@ def _modes_kept() -> Iterator[None]:
         for (read, write), value in zip(_MODES, before, strict=True):
             if read() != value:
                 write(value)
-        torch.set_flush_denormal(False)  # cannot be asked for; off is what a process begins with
+        torch.set_flush_denormal(False)  # cannot be read; off is the default of a process
 
 
 def seed_generators(rng: CounterRng, device: str = "cpu") -> None:
-    """Seed Python's, NumPy's and torch's global generators with what ``rng`` draws."""
+    """Seed the global generators of Python, NumPy and torch with numbers that ``rng`` draws."""
     python, numpy = rng.torch_seed(), rng.integer(NUMPY_SEEDS)
     Generators([device]).seed(rng.torch_seed(), numpy=numpy, python=python)
 
 
 def checksum(state: MetaState) -> int:
-    """Return a number that all but certainly changes when a tensor on the CPU is written to.
+    """Return a checksum that almost certainly changes if a tensor on the CPU is written to.
 
-    It reads the state once, at a GB or more a second. Of tensors elsewhere it sees nothing: what
-    works on a GPU works on a copy of the state.
+    It reads the state once, at 1 GB per second or more. It ignores tensors on other devices,
+    because code on a GPU works on a copy of the state.
     """
     found = 0
     for tensor in flatten_state(state).values():
