@@ -56,10 +56,10 @@ def test_without_a_gpu_the_benchmark_says_so_in_one_line(
     assert "\n" not in str(ended.value)
 
 
-def test_the_page_says_of_each_figure_wanted_whether_it_is_a_floor_or_a_ceiling() -> None:
+def test_each_target_on_the_page_is_a_floor_or_a_ceiling() -> None:
     page = (REPOSITORY / "docs" / "explanation" / "learning-speed.md").read_text()
-    table = page.split("| what | figure | wanted |\n")[1].split("\n\n")[0].splitlines()[1:]
-    wanted = [row.split("|")[-2].strip() for row in table]
+    table = page.split("| what | figure | target |\n")[1].split("\n\n")[0].splitlines()[1:]
+    targets = [row.split("|")[-2].strip() for row in table]
 
-    assert len([bound for bound in wanted if bound]) >= 5
-    assert all(re.fullmatch(r"([<>]= [\d.,]+)?", bound) for bound in wanted)
+    assert len([bound for bound in targets if bound]) >= 5
+    assert all(re.fullmatch(r"([<>]= [\d.,]+)?", bound) for bound in targets)
