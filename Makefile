@@ -1,9 +1,9 @@
 # The commands of this repository. `make demo` needs Python 3.11+ and nothing else installed.
 #
-#   PYTHON=...       the interpreter the virtual environment is made with
-#   TORCH_INDEX=...  a package index to take PyTorch from as well, such as the one of its CPU builds
+#   PYTHON=...       the interpreter for the virtual environment
+#   TORCH_INDEX=...  a further package index for PyTorch, such as that of its CPU builds
 #   PIP_ARGS=...     anything else for pip
-#   TEST_PROCESSES=2 how many test files run at a time; each starts servers and workers of its own
+#   TEST_PROCESSES=2 how many test files run at a time; each starts its own servers and workers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -15,7 +15,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(PIP_ARGS)
-# the checkout itself on the path: else, from the folder it lies in, its name hides the package
+# put the checkout itself on the path: otherwise, in its parent folder, its name hides the package
 EDITABLE := --config-settings editable_mode=compat
 PYTEST_ARGS ?=
 TEST_PROCESSES ?= 2
@@ -28,27 +28,27 @@ help: ## list the commands
 demo: $(VENV)/.installed ## meta-train and test on a small fleet on this machine, start to end
 	@$(PY) -m metafleet.orchestrator demo
 
-install: $(VENV)/.installed ## make .venv with all that running needs
+install: $(VENV)/.installed ## make .venv with everything that running needs
 
 test: $(VENV)/.installed-dev ## run every test
 	$(PY) -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
-coverage: $(VENV)/.installed-dev ## run every test and show what share of each file they run
+coverage: $(VENV)/.installed-dev ## run every test and show the share of each file that is covered
 	$(PY) -m coverage erase
 	$(PY) -m coverage run -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
 
-faults: $(VENV)/.installed-dev ## break workers, Redis and orchestrators; the bits must stay
+faults: $(VENV)/.installed-dev ## break workers, Redis and orchestrators; the bits must not change
 	$(PY) -m pytest tests/faults $(PYTEST_ARGS)
 
-soak: $(VENV)/.installed-dev ## ten minutes of random kills; the bits must stay
+soak: $(VENV)/.installed-dev ## ten minutes of random kills; the bits must not change
 	$(PY) -m tests.faults.soak $(SOAK_ARGS)
 
 same-bits: $(VENV)/.installed-dev ## compare the final bits of short runs with those on record
 	$(PY) -m tests.same_bits $(SAME_BITS_ARGS)
 
-lint: $(VENV)/.installed-dev ## style and format
+lint: $(VENV)/.installed-dev ## check style and format
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
@@ -62,10 +62,10 @@ pages: $(VENV)/.installed-dev ## write the pages that are generated from the cod
 docs: $(VENV)/.installed-dev ## build the documentation site into build/site
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
-types: $(VENV)/.installed-dev ## mypy, strict
+types: $(VENV)/.installed-dev ## check types with mypy, strict
 	$(PY) -m mypy
 
-layers: $(VENV)/.installed-dev ## which package may import which
+layers: $(VENV)/.installed-dev ## check which package imports which
 	@$(PY) -c 'import sys; from importlinter.cli import lint_imports_command as c; sys.exit(c())'
 
 check: test lint types layers ## what CI runs
@@ -91,7 +91,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	@$(PIP) --no-build-isolation $(EDITABLE) -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-# a half-made environment (no pip in it) is made again
+# an incomplete environment (without pip) is made again
 .PHONY: venv
 venv:
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found (python3 says: $$(python3 -V 2>&1 || true)); install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -99,8 +99,8 @@ venv:
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module; install it (Debian and Ubuntu: apt install python3-venv), or name another interpreter: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
 
-# every dependency pinned, without local labels such as +cpu and without what only CUDA builds bring;
-# async-timeout is what redis needs on Python 3.11.0 to 3.11.2 alone
+# Pin every dependency, without local labels such as +cpu and without packages of CUDA builds.
+# Redis needs async-timeout only on Python 3.11.0 to 3.11.2.
 constraints: ## pin the newest dependencies that fit pyproject.toml
 	rm -rf build/constraints
 	"$(PYTHON)" -m venv build/constraints
