@@ -1,4 +1,4 @@
-"""Redis clients with timeouts on every call, and Redis errors as errors of our own."""
+"""Redis clients with timeouts on every call, and translation of Redis errors into ours."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -164,7 +164,7 @@ def _trust(ca_file: str) -> ssl.SSLContext:
 
 
 def _receive(response: HTTPResponse, n_bytes: int) -> tuple[bytearray, str]:
-    """Receive exactly so many bytes, hashing what is here while the rest is on its way."""
+    """Receive exactly ``n_bytes`` bytes. Hash the received part while the rest is in transit."""
     data, hasher = bytearray(n_bytes), blake3()
     view = memoryview(data)
     for begin in range(0, n_bytes, CHUNK_BYTES):

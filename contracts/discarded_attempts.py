@@ -28,8 +28,8 @@ class DiscardedAttempt:
     Attributes:
         stream, epoch, step, shard, attempt: the attempt's; None for several, except the stream.
         outcome: "late", "cancelled" or "unneeded".
-        reason: "stale" (from an old epoch), "closed" (its step was), "done" (its shard was),
-            "taken" (its message came twice) or "unwanted".
+        reason: "stale" (from an old epoch), "closed" (its step is closed), "done" (its shard is
+            done), "taken" (its message came twice) or "unwanted".
         worker: "host:pid"; "" for several.
         n: number of attempts.
     """
@@ -55,7 +55,7 @@ def parse_discarded(flat: Sequence[bytes]) -> tuple[DiscardedAttempt, ...]:
     found = [_parse(field, value) for field, value in zip(texts[::2], texts[1::2], strict=True)]
     sound = tuple(each for each in found if each is not None)
     if len(sound) < len(found):
-        log.warning("dropped %d notes of workers that none wrote", len(found) - len(sound))
+        log.warning("dropped %d notes in a form that workers do not write", len(found) - len(sound))
     return sound
 
 

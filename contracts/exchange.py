@@ -36,7 +36,7 @@ class Exchange:
     Args:
         blobs: the store that every host reaches.
         area: the run's files in the memory of the orchestrator's host; None on other hosts.
-        to_store: put blobs into the store even so.
+        to_store: put blobs into the store even if there is a faster way.
         direct: the connection between the orchestrator and a worker on another host, if any.
     """
 

@@ -143,7 +143,7 @@ def _advice(found: Mapping[str, tuple[str, str]]) -> str:
 
 @functools.cache
 def _code() -> str:
-    """Return the release and a digest of the sources, which change in a checkout."""
+    """Return the release and a digest of the sources: a checkout changes without a release."""
     try:
         release = metadata.version("metafleet")
     except metadata.PackageNotFoundError:

@@ -61,7 +61,7 @@ class RunKeys:
 
     @property
     def discarded(self) -> str:
-        """Hash of attempts that workers dropped or finished late: attempt and reason -> worker."""
+        """Hash of attempts dropped or finished late: attempt, outcome and reason -> worker."""
         return f"{self._root}:dropped"
 
     def plan(self, digest: str) -> str:

@@ -20,7 +20,7 @@ from metafleet.workers.idleness import Idleness
 from metafleet.workers.presence import PresenceThread
 
 _CHATTY: Final = ("celery.worker.strategy", "celery.app.trace")
-"""Celery's loggers of the start and end of each job. Our own line per job is shorter and better."""
+"""Celery's loggers of each job's start and end. Our own line per job says more for less."""
 
 
 class Lifecycle:

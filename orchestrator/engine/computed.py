@@ -21,7 +21,7 @@ def require_equal(name: str, first: Computed, second: Computed) -> None:
     """Require that two computations of one shard have equal bits.
 
     Raises:
-        ImpureError: the bits differ; it names the step, both processes and likely causes.
+        ImpureError: the bits differ. It names the step, both processes and likely causes.
     """
     if first.bits != second.bits:
         who = f"{first.worker} and {second.worker}"

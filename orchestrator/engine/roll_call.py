@@ -67,7 +67,7 @@ class RollCall:
         return find_mismatch(worker, self._signing_key) or self._find_hunger(worker)
 
     def _find_hunger(self, worker: WorkerInfo) -> str:
-        """Return why a worker counts as starving, or "". It does until it takes a job again."""
+        """Return why a worker is starving, which lasts until it takes a job; "" if it is not."""
         who = (worker.name, worker.pid)
         if worker.idle_s < STARVES_AFTER_S:
             self._starving.discard(who)

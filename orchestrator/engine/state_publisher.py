@@ -50,7 +50,7 @@ class StatePublisher:
         client: client of the broker.
         blobs: the store that every host reaches.
         run: the run's uid.
-        area: the run's files in this host's memory; None not to use it.
+        area: the run's files in this host's memory; None if it is not used.
         wire_dtype: how float32 tensors are sent.
         direct: sends states to workers on other hosts instead of the store, while they can reach
             it.
@@ -186,8 +186,8 @@ class StatePublisher:
             self._direct.withdraw(key)
         if self._area is not None:
             if entry.may_return or any(version in held for held in self._held.values()):
-                # delete it instead of reusing its memory: jobs may still use it, and a worker that
-                # has mapped it must not find another state there when the name returns
+                # delete it instead of reusing its memory: jobs may still use it, and if its name is
+                # used again, a worker that has mapped it must not find another state in that map
                 self._area.delete(key)
             else:
                 self._area.set_free(key)
