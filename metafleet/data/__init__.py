@@ -1,1 +1,1 @@
-"""Data sets: where episodes come from. The only part of the core that decodes files."""
+"""Data sets: the sources of episodes. No other part of the core decodes files."""

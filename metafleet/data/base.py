@@ -1,4 +1,4 @@
-"""What a data set is, and what all sets of stored items do alike."""
+"""Base classes of data sets, and of data sets with stored items."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -13,12 +13,11 @@ from metafleet.episodes.source import EpisodeSource
 class DataSet(ABC):
     """One data set; stateless, so all methods are safe in any thread and process.
 
-    What a subclass does not say is as of data that are computed: always ready, with nothing to
-    prepare. ``prepare``, ``open_source``, ``digest`` and ``summarise`` prepare what is
-    not yet prepared if that needs no download.
+    The default methods suit computed data: always ready, with nothing to prepare. ``prepare``,
+    ``open_source``, ``digest`` and ``summarise`` prepare missing data if that needs no download.
 
     Attributes:
-        name, title, licence, origin: for people; ``name`` is what configurations call it.
+        name, title, licence, origin: descriptions for users; configurations refer to ``name``.
         Options: a frozen dataclass: its fields, types and defaults may be read with
             ``dataclasses.fields`` and ``typing.get_type_hints``.
     """
@@ -30,10 +29,10 @@ class DataSet(ABC):
     Options: type[Any]
 
     def check_place(self, options: Any) -> None:  # noqa: B027 - most name no place
-        """Make sure that the place on this machine that the options name, if any, has the data.
+        """Check that the path in the options, if any, exists on this machine and has the data.
 
-        The process that begins a run calls it: a worker may lack the place and have the prepared
-        data.
+        Only the process that starts a run calls it: a worker may lack the path and have the
+        prepared data.
 
         Raises:
             DataMissingError: it does not exist, or lacks what the options ask for.
@@ -44,7 +43,7 @@ class DataSet(ABC):
         return True
 
     def prepare(self, options: Any, data_dir: Path, progress: Progress) -> PreparedData | None:
-        """Download and prepare what is missing; None for data that are computed.
+        """Download and prepare what is missing; return None for computed data.
 
         Raises:
             DataError: the download failed, or the data are damaged.
@@ -52,7 +51,7 @@ class DataSet(ABC):
         return None
 
     def open_classes(self, options: Any, data_dir: Path) -> ClassData | None:
-        """Open arrays, classes and splits; None for data without. Raises as ``open_source``."""
+        """Open arrays, classes and splits; None if there are none. Raises like ``open_source``."""
         return None
 
     @abstractmethod
@@ -60,29 +59,29 @@ class DataSet(ABC):
         """Open the data for sampling.
 
         Raises:
-            DataMissingError: they are not on this machine; the message says how to get them.
-            DataCorruptError: they are damaged and cannot be rebuilt.
+            DataMissingError: the data are not on this machine; the message says how to get them.
+            DataCorruptError: the data are damaged and cannot be rebuilt.
         """
 
     @abstractmethod
     def digest(self, options: Any, data_dir: Path) -> str:
-        """Return the sha256 of what a run depends on."""
+        """Return the sha256 of the data that a run depends on."""
 
     @abstractmethod
     def summarise(self, options: Any, data_dir: Path) -> DataSummary:
-        """Count what is there."""
+        """Return a summary of the data."""
 
 
 class ItemDataSet(DataSet):
-    """A data set of classes of items, which are stored: a subclass prepares and opens them."""
+    """A data set with stored classes of items; subclasses prepare and open them."""
 
     @abstractmethod
     def prepare(self, options: Any, data_dir: Path, progress: Progress) -> PreparedData:
-        """Download and prepare what is missing. Raises as that of ``DataSet``."""
+        """Download and prepare what is missing. Raises like ``DataSet.prepare``."""
 
     @abstractmethod
     def open_classes(self, options: Any, data_dir: Path) -> ClassData:
-        """Open arrays, classes and splits, prepared first if need be; raises as ``open_source``."""
+        """Open arrays, classes and splits; prepare them if needed. Raises like ``open_source``."""
 
     def open_source(self, options: Any, data_dir: Path) -> EpisodeSource:
         """Open the items for sampling."""
@@ -93,6 +92,6 @@ class ItemDataSet(DataSet):
         return self.open_classes(options, data_dir).digest()
 
     def summarise(self, options: Any, data_dir: Path) -> DataSummary:
-        """Count classes and items."""
+        """Return the numbers of classes and items."""
         data = self.open_classes(options, data_dir)
         return data.summarise(licence=self.licence, origin=self.origin)

@@ -1,4 +1,4 @@
-"""A data set with its options and its place on this machine: everything done with one."""
+"""A data set bound to its options and its folder on this machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,11 @@ from metafleet.episodes.source import EpisodeSource
 
 @dataclass(frozen=True, slots=True)
 class BoundData:
-    """A data set whose options are checked; ``open_data`` makes it.
+    """A data set with checked options; created by ``open_data``.
 
     Attributes:
         dataset: the data set.
-        options: its own options object.
+        options: its options object.
         data_dir: folder of the prepared data.
     """
 
@@ -26,13 +26,13 @@ class BoundData:
     data_dir: Path
 
     def check_place(self) -> None:
-        """Make sure that the place on this machine that the options name, if any, has the data.
+        """Check that the path in the options, if any, exists on this machine and has the data.
 
-        ``open_source`` and ``digest`` do without it where the data were prepared before, as on a
-        worker's host; the host that begins a run checks it.
+        ``open_source`` and ``digest`` do not need the path if the data are already prepared, as on
+        a worker's host; the host that starts a run checks it.
 
         Raises:
-            DataMissingError: the place does not exist, or lacks what the options ask for.
+            DataMissingError: the path does not exist, or lacks what the options ask for.
         """
         self.dataset.check_place(self.options)
 
@@ -41,21 +41,21 @@ class BoundData:
         return self.dataset.is_ready(self.options, self.data_dir)
 
     def prepare(self, progress: Progress | None = None) -> PreparedData | None:
-        """Download and prepare what is missing; None for data that are computed.
+        """Download and prepare what is missing; return None for computed data.
 
-        Safe to repeat and to run in several processes at once.
+        It is safe to call this repeatedly, and in several processes at once.
 
         Raises:
-            DataError: the download failed, the data are damaged or cannot be written.
+            DataError: the download failed, or the data are damaged or cannot be written.
         """
         return self.dataset.prepare(self.options, self.data_dir, progress or no_progress)
 
     def open_classes(self) -> ClassData | None:
-        """Open arrays, classes and splits; None for data without. Raises as ``open_source``."""
+        """Open arrays, classes and splits; None if there are none. Raises like ``open_source``."""
         return self.dataset.open_classes(self.options, self.data_dir)
 
     def open_source(self) -> EpisodeSource:
-        """Open the data for sampling; prepares them first where that needs no download.
+        """Open the data for sampling; prepare them first if that needs no download.
 
         Raises:
             DataMissingError: the data are not on this machine; the message says how to get them.
@@ -64,22 +64,22 @@ class BoundData:
         return self.dataset.open_source(self.options, self.data_dir)
 
     def digest(self) -> str:
-        """Return the sha256 of the chosen modalities and the split. Quick once prepared.
+        """Return the sha256 of the chosen modalities and the split; fast for prepared data.
 
         Raises:
-            DataMissingError, DataCorruptError: as ``open_source``.
+            DataMissingError, DataCorruptError: see ``open_source``.
         """
         return self.dataset.digest(self.options, self.data_dir)
 
     def summarise(self) -> DataSummary:
-        """Count what is there, for people. Raises as ``open_source``."""
+        """Return a summary of the data for users. Raises like ``open_source``."""
         return self.dataset.summarise(self.options, self.data_dir)
 
     def verify(self) -> None:
         """Read every prepared byte and compare it with its sha256.
 
         Raises:
-            DataCorruptError: something differs; or as ``open_source``.
+            DataCorruptError: something differs; also the errors of ``open_source``.
         """
         data = self.open_classes()
         if data is not None:

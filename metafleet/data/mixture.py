@@ -23,9 +23,9 @@ class MixtureOptions:
     """Options of ``Mixture``.
 
     Attributes:
-        parts: a table for each data set, with its name and options, and perhaps "part", its name
-            in the mixture; "weight", a whole number, how many of consecutive episodes are its own;
-            "rename", a table of modality to the name that it has in the mixture.
+        parts: one table per data set with its name and options, and optionally "part", its name in
+            the mixture; "weight", a whole number, its share of consecutive episodes; "rename", a
+            table from modality to its name in the mixture.
     """
 
     parts: tuple[Mapping[str, Any], ...] = ()
@@ -49,10 +49,10 @@ class MixtureOptions:
 
 
 class Mixture(DataSet):
-    """The data set of data sets.
+    """A data set composed of other data sets.
 
     Args:
-        resolve: options of a part -> its data set and checked options.
+        resolve: maps the options of a part to its data set and checked options.
     """
 
     name = "mixture"
@@ -65,7 +65,7 @@ class Mixture(DataSet):
         self._resolve = resolve
 
     def check_place(self, options: MixtureOptions) -> None:
-        """Make sure that places that parts name have the data."""
+        """Check that the paths of all parts have the data."""
         for _, dataset, own in self._each(options):
             dataset.check_place(own)
 
@@ -76,7 +76,7 @@ class Mixture(DataSet):
         return all(dataset.is_ready(own, data_dir) for _, dataset, own in self._each(options))
 
     def prepare(self, options: MixtureOptions, data_dir: Path, progress: Progress) -> None:
-        """Download and prepare what parts are missing."""
+        """Download and prepare the missing data of all parts."""
         for _, dataset, own in self._each(options):
             dataset.prepare(own, data_dir, progress)
 
@@ -84,8 +84,8 @@ class Mixture(DataSet):
         """Open all parts for sampling.
 
         Raises:
-            ConfigError: the parts do not go together.
-            DataMissingError, DataCorruptError: of a part.
+            ConfigError: the parts cannot be combined.
+            DataMissingError, DataCorruptError: raised by a part.
         """
         parts = []
         for table, dataset, own in self._each(options):
@@ -101,10 +101,10 @@ class Mixture(DataSet):
         return MixtureSource(parts)
 
     def digest(self, options: MixtureOptions, data_dir: Path) -> str:
-        """Hash the parts' digests, with their names, weights and renamed modalities."""
+        """Return a hash of the parts' digests, names, weights and renamed modalities."""
         facts = [
             {
-                "label": _name(table),  # the key is in all digests that runs have recorded
+                "label": _name(table),  # recorded digests depend on this key
                 "weight": table.get("weight", 1),
                 "rename": table.get("rename", {}),
                 "digest": dataset.digest(own, data_dir),
@@ -114,7 +114,7 @@ class Mixture(DataSet):
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def summarise(self, options: MixtureOptions, data_dir: Path) -> DataSummary:
-        """Count what the parts have; classes and modalities are named for their part."""
+        """Return a summary of all parts; splits and modalities are prefixed by their part."""
         modalities: dict[str, ModalitySummary] = {}
         splits: dict[str, SplitSummary] = {}
         facts: dict[str, str] = {}
@@ -136,15 +136,15 @@ class Mixture(DataSet):
     def parts(
         self, options: MixtureOptions
     ) -> Iterator[tuple[str, Mapping[str, str], dict[str, Any]]]:
-        """Yield each part's name, what it renames, and name and options of its data set."""
+        """Yield each part's name, its renamed modalities, and its data set's name and options."""
         for table in options.parts:
             yield _name(table), table.get("rename", {}), _own(table)
 
     def _each(self, options: MixtureOptions) -> Iterator[tuple[Mapping[str, Any], DataSet, Any]]:
-        """Resolve the parts in order: table, data set, its options.
+        """Yield the table, data set and checked options of each part, in order.
 
         Raises:
-            ConfigError: there are none, or one's name or options are wrong; names the part.
+            ConfigError: there are no parts, or a part's name or options are wrong; names the part.
         """
         require(len(options.parts) > 0, "parts", [], "a table [[data.parts]] for each data set")
         for table in options.parts:
@@ -156,7 +156,7 @@ class Mixture(DataSet):
             yield table, dataset, parsed
 
     def _refuse_label(self, table: Mapping[str, Any]) -> None:
-        """Say how to name a part where ``label`` is no option of its data set."""
+        """Refuse ``label`` if it is not an option of the part's data set; suggest ``part``."""
         if "label" not in table:
             return
         without = {key: value for key, value in _own(table).items() if key != "label"}

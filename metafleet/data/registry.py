@@ -1,7 +1,7 @@
-"""The data sets by name: what configurations may ask for.
+"""Data sets by the name that configurations use.
 
-Each function takes ``options``: JSON values with "name" choosing the data set, as in a
-configuration's ``[data]`` table. ``open_data`` binds a data set to them.
+Each function takes ``options``: JSON values as in a configuration's ``[data]`` table, where "name"
+selects the data set. ``open_data`` binds a data set to them.
 """
 
 import functools
@@ -48,12 +48,12 @@ DATASETS: Mapping[str, DataSet] = {dataset.name: dataset for dataset in _ALL}
 def open_data(
     options: Options, data_dir: Path, *, allowed_packages: Sequence[str] = ()
 ) -> BoundData:
-    """Check name, options, types and ranges, and bind the data set to them.
+    """Check the name and the types and ranges of the options, and bind the data set to them.
 
     Args:
-        options: "name", a built-in one or "package.module:Class", and the data set's own options.
+        options: "name", a built-in name or "package.module:Class", and the data set's options.
         data_dir: folder of the prepared data.
-        allowed_packages: packages of the user that may be imported.
+        allowed_packages: user packages that may be imported.
 
     Raises:
         ConfigError: names the option, its value and what was expected.
@@ -63,13 +63,13 @@ def open_data(
 
 
 def pin(options: Options, data_dir: Path) -> dict[str, Any]:
-    """Return the options together with what only this machine knows of the data they name.
+    """Return the options, completed by what only this machine knows about the data.
 
-    A folder that was imported here gets the path and the options it was imported with, so that
-    another host, which has the folder and not the import, can prepare the same.
+    If the options name a folder imported here, add the path and options of the import, so that
+    another host, which has the folder but not the import, can prepare the same data.
 
     Raises:
-        DataCorruptError: what is remembered of the import is damaged.
+        DataCorruptError: the record of the import is damaged.
     """
     record = find_record(data_dir, str(options.get("imported", "")))
     if options.get("name") != Folder.name or record is None:
@@ -80,12 +80,12 @@ def pin(options: Options, data_dir: Path) -> dict[str, Any]:
 def open_source(
     options: Options, data_dir: Path, *, allowed_packages: Sequence[str] = ()
 ) -> EpisodeSource:
-    """Open the data for sampling; prepares them first where that needs no download.
+    """Open the data for sampling; prepare them first if that needs no download.
 
     Args:
-        options: "name", a built-in one or "package.module:Class", and the data set's own options.
+        options: "name", a built-in name or "package.module:Class", and the data set's options.
         data_dir: folder of the prepared data.
-        allowed_packages: packages of the user that may be imported.
+        allowed_packages: user packages that may be imported.
 
     Raises:
         ConfigError: the options are wrong.
@@ -96,7 +96,7 @@ def open_source(
 
 
 def least_mse(options: Options) -> float:
-    """Return what no learner's expected mean squared error can be below; 0 where nothing is known.
+    """Return the lower bound of any learner's expected mean squared error; 0 if it is unknown.
 
     Raises:
         ConfigError: the options are wrong.
@@ -113,14 +113,14 @@ def draw_sheet(
 ) -> str:
     """Write a PNG that shows a few classes of each split, each item's modalities side by side.
 
-    Modalities that are not chosen are shown too where they can be had without a download.
+    Modalities that are not chosen are shown too if that needs no download.
 
     Returns:
-        Which characters are boxes because no font has them; "" for none.
+        A note on characters drawn as boxes because no font has them; "" if there are none.
 
     Raises:
         ConfigError: the data set has nothing to draw.
-        DataError: ``path`` cannot be written; or as ``open_source``.
+        DataError: ``path`` cannot be written; also the errors of ``open_source``.
     """
     from metafleet.data.sheet.sheet import write_sheet  # noqa: PLC0415 - needs Pillow
 
@@ -137,12 +137,12 @@ def draw_sheet(
 
 
 def is_made_of_parts(name: str) -> bool:
-    """Return whether a data set is others together: it is its parts that are prepared."""
+    """Return whether a data set is a mixture, of which only the parts are prepared."""
     return isinstance(DATASETS.get(name), Mixture)
 
 
 def _all_modalities(dataset: DataSet) -> list[str]:
-    """Return the modalities that a data set's options may name; [] where it has no such list."""
+    """Return the modalities that a data set's options may name; [] if there is no fixed list."""
     hint = typing.get_type_hints(dataset.Options).get("modalities")
     return [choice for inner in typing.get_args(hint)[:1] for choice in typing.get_args(inner)]
 

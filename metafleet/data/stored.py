@@ -1,7 +1,7 @@
-"""Data sets that are read from an original and prepared: what all of them do alike.
+"""Base class of data sets that are prepared from an original.
 
-The original is where the user has it (option ``root``) or in ``<data_dir>/<name>``. Data that were
-prepared from it serve without it: on a worker's host, or on a shared folder.
+The original is at the user's path (option ``root``) or in ``<data_dir>/<name>``. Once prepared, the
+data can be used without it: on a worker's host, or from a shared folder.
 """
 
 from abc import abstractmethod
@@ -19,7 +19,7 @@ from metafleet.errors import DataMissingError
 
 
 class StoredOptions(Protocol):
-    """What the options of every stored data set have."""
+    """Options that every stored data set has."""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ class StoredOptions(Protocol):
 
     @property
     def root(self) -> str:
-        """Where the original is; "": in the data folder."""
+        """Path of the original; "": in the data folder."""
         ...
 
 
@@ -40,8 +40,8 @@ class Original:
     """A data set found on disk.
 
     Attributes:
-        fingerprint: hash of what is there.
-        read: given an empty folder for large arrays, reads everything.
+        fingerprint: hash of its contents.
+        read: reads everything; takes an empty folder for large arrays.
     """
 
     fingerprint: str
@@ -49,30 +49,30 @@ class Original:
 
 
 class StoredDataSet(ItemDataSet, Generic[OptionsT]):
-    """A data set with an original; a subclass says how to find, read, split and download it."""
+    """A data set with an original; subclasses define how to find, read, split and download it."""
 
     expected: str
-    """What has to be at ``root``, for messages."""
+    """Description of what ``root`` must hold, for messages."""
     how_to_get: str
     """How to get the original, for messages."""
 
     @abstractmethod
     def recipe(self, options: OptionsT) -> Mapping[str, Any]:
-        """Return JSON values: all of the options that what is prepared depends on."""
+        """Return, as JSON values, all options that the prepared data depend on."""
 
     @abstractmethod
     def find_original(self, root: Path, options: OptionsT) -> Original | str:
-        """Look for the original at ``root``, which exists; else say what it lacks."""
+        """Return the original at ``root``, which exists, or a message about what is missing."""
 
     @abstractmethod
     def splits(self, options: OptionsT, prepared: PreparedData) -> Splits:
         """Return split -> names of its classes."""
 
     def download(self, options: OptionsT, folder: Path, progress: Progress) -> None:
-        """Bring the original to ``folder``, if it can be downloaded.
+        """Download the original to ``folder`` if that is possible.
 
         Raises:
-            DataMissingError: it cannot; says how to get it.
+            DataMissingError: there is no download; the message says how to get the original.
             DataError: the download failed.
         """
         raise DataMissingError(
@@ -80,7 +80,7 @@ class StoredDataSet(ItemDataSet, Generic[OptionsT]):
         )
 
     def check_place(self, options: OptionsT) -> None:
-        """Make sure that ``root``, if it is given, holds the data set."""
+        """Check that ``root``, if given, holds the data set."""
         if options.root:
             found = self._look(Path(options.root).expanduser(), options)
             if isinstance(found, str):
@@ -95,14 +95,14 @@ class StoredDataSet(ItemDataSet, Generic[OptionsT]):
         return True
 
     def prepare(self, options: OptionsT, data_dir: Path, progress: Progress) -> PreparedData:
-        """Download unless ``root`` is given or the data are there; read and store."""
+        """Download the original unless ``root`` is given or the data exist; read and store them."""
         self.check_place(options)
         if not options.root and not self.is_ready(options, data_dir):
             self.download(options, data_dir / self.name, progress)
         return self._open(options, data_dir, progress)
 
     def open_classes(self, options: OptionsT, data_dir: Path) -> ClassData:
-        """Open the data, preparing them first if they only need to be read."""
+        """Open the data; prepare them first if that needs no download."""
         prepared = self._open(options, data_dir, no_progress)
         splits = self.splits(options, prepared)
         return ClassData(self.name, prepared, splits, options.modalities)

@@ -1,4 +1,4 @@
-"""Pen sequences: the path of a pen as 64 points (or as many as asked for), however it was recorded.
+"""Pen sequences: the path of a pen resampled to a fixed number of points, 64 by default.
 
 A stroke sequence is [64, 3]: x, y in the canvas's unit square (y down), and 1 in the third column
 at the last point of each stroke. Every drawing's last point ends a stroke, so a sequence without
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from torch import Tensor  # decoding processes start in a moment without torch
+    from torch import Tensor  # decoding processes start faster without torch
 
 N_POINTS = 64
 MAX_STROKES = 16
@@ -21,19 +21,19 @@ Strokes = npt.NDArray[Any]
 
 
 def has_strokes(strokes: "Tensor") -> "Tensor":
-    """Tell which of [..., 64, 3] are real: bool [...]."""
+    """Return which sequences of [..., 64, 3] have strokes: bool [...]."""
     return strokes[..., 2].amax(dim=-1) > 0
 
 
 def resample(polylines: Sequence[Points], n_points: int = N_POINTS) -> npt.NDArray[np.float32]:
     """Spread ``n_points`` points over polylines [n, 2] by arc length, in drawing order.
 
-    Every stroke keeps its first and its last point; of more than ``MAX_STROKES``, or than half the
-    points, the longest are kept. A stroke without length takes two equal points.
+    Every stroke keeps its first and its last point. If there are more strokes than ``MAX_STROKES``
+    or half the points, only the longest are kept. A stroke of length 0 gets two equal points.
     """
     max_strokes = min(MAX_STROKES, n_points // 2)
     lengths = [_arc(line) for line in polylines]
-    totals = np.round([arc[-1] for arc in lengths], 9)  # equal contours must tie everywhere
+    totals = np.round([arc[-1] for arc in lengths], 9)  # equal contours must tie on all machines
     kept = sorted(np.argsort(-totals, kind="stable")[:max_strokes].tolist())
     counts = _share(totals[kept], n_points)
     sequence = np.zeros((n_points, 3), np.float32)
@@ -48,7 +48,7 @@ def resample(polylines: Sequence[Points], n_points: int = N_POINTS) -> npt.NDArr
 
 
 def rotate(strokes: Strokes, quarter_turns: int) -> Strokes:
-    """Turn [..., 3] counter-clockwise about the canvas's centre, as ``np.rot90`` turns an image.
+    """Rotate [..., 3] counter-clockwise about the canvas's centre, like ``np.rot90`` an image.
 
     Missing sequences stay all zeros.
     """

@@ -1,11 +1,11 @@
-"""What is said of a data set: how far its preparation is, and what it holds."""
+"""Progress of preparing a data set, and summary of its contents."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, amount done, amount in all); 0 in all: not known."""
+"""Called with (stage, amount done, total amount); a total of 0 means unknown."""
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
@@ -14,14 +14,14 @@ def no_progress(stage: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SplitSummary:
-    """What one split holds.
+    """The contents of one split.
 
     Attributes:
         classes: number of classes.
         items: number of items over all its classes.
-        fewest_items, most_items: over its classes; k_shot + n_query can be at most ``most_items``.
+        fewest_items, most_items: in any of its classes; k_shot + n_query is at most ``most_items``.
         groups: group (script, alphabet) -> number of classes.
-        present: modality -> items that have it, of those with gaps.
+        present: modality -> number of items that have it, for modalities that some items lack.
         class_items: class -> number of its items.
     """
 
@@ -36,12 +36,12 @@ class SplitSummary:
 
 @dataclass(frozen=True, slots=True)
 class ModalitySummary:
-    """What one modality holds.
+    """The contents of one modality.
 
     Attributes:
         shape: shape of one example.
-        items: items that have it; the others are all zeros.
-        kind: what it holds: "image", "audio", ...
+        items: number of items that have it; the others are all zeros.
+        kind: kind of data: "image", "audio", ...
     """
 
     shape: tuple[int, ...]
@@ -51,19 +51,19 @@ class ModalitySummary:
 
 @dataclass(frozen=True, slots=True)
 class DataSummary:
-    """What is known of a data set with given options.
+    """Summary of a data set with given options.
 
     Attributes:
         name: the data set's name.
         digest: sha256 of the chosen modalities and the split; runs record it.
-        split_sha256: sha256 of the split alone; "" where splits are not lists of classes.
-        location: folder of the prepared data; None when nothing is stored.
-        licence: under which the data come.
+        split_sha256: sha256 of the split alone; "" if splits are not lists of classes.
+        location: folder of the prepared data; None if nothing is stored.
+        licence: licence of the data.
         origin: where the data come from, and how to get them.
-        splits: split -> its classes; empty for regression.
-        modalities: modality -> what is there, also those not chosen.
+        splits: split -> its summary; empty for computed functions.
+        modalities: modality -> its summary, including modalities that are not chosen.
         facts: further facts to print, such as versions and counts of what was left out.
-        nouns: what a class, classes and items are called.
+        nouns: words for one class, several classes, and items.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""Regression tasks: functions that are drawn and computed, or known at the rows of a table."""
+"""Regression tasks: functions drawn at random and computed, or given by the rows of a table."""

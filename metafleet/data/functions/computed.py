@@ -1,4 +1,4 @@
-"""Data that are drawn and computed, never stored; among them functions y = f(x) to regress."""
+"""Data sets that are drawn and computed, never stored; and functions y = f(x) for regression."""
 
 import hashlib
 import json
@@ -25,8 +25,9 @@ class PointSampling:
     """How the points of a function are drawn.
 
     Attributes:
-        x_min, x_max: inputs are uniform in between.
-        support_noise_std, query_noise_std: of normal noise on the targets; 0 for exact ones.
+        x_min, x_max: range of the uniform distribution of inputs.
+        support_noise_std, query_noise_std: standard deviation of normal noise on the targets; 0 for
+            exact targets.
     """
 
     x_min: float
@@ -38,7 +39,7 @@ class PointSampling:
 class FunctionSource(EpisodeSource):
     """Draws a function, then x and noise of each support point, then of each query point.
 
-    Splits have the same distribution and differ by the domain of ``rng`` only.
+    Splits have the same distribution and differ only in the domain of ``rng``.
 
     Args:
         name: the data set's name, for messages.
@@ -53,7 +54,7 @@ class FunctionSource(EpisodeSource):
 
     @property
     def modalities(self) -> Mapping[str, tuple[int, ...]]:
-        """Return the one modality, x."""
+        """Return the only modality, x."""
         return {MODALITY: (1,)}
 
     @property
@@ -82,7 +83,7 @@ class FunctionSource(EpisodeSource):
         function, points = self._draw(rng), self._points
         support = self._draw_points(shape.k_shot, function, rng, points.support_noise_std)
         query = self._draw_points(shape.n_query, function, rng, points.query_noise_std)
-        # one tensor cut in four: making one costs more than drawing ten points
+        # one tensor cut in four: creating a tensor costs more than drawing ten points
         joined = torch.tensor([*support[0], *support[1], *query[0], *query[1]]).unsqueeze(1)
         n = shape.k_shot
         x, y, query_x, query_y = joined.split_with_sizes([n, n, shape.n_query, shape.n_query])
@@ -99,7 +100,7 @@ class FunctionSource(EpisodeSource):
         low, span = self._points.x_min, self._points.x_max - self._points.x_min
         if noise_std == 0.0:
             xs = [low + span * u for u in rng.uniforms(n_points)]
-            return xs, [function(x) + 0.0 for x in xs]  # without noise there is no -0.0 either
+            return xs, [function(x) + 0.0 for x in xs]  # + 0.0 turns -0.0 into 0.0, like noise does
         xs, ys = [], []
         for _ in range(n_points):
             x = low + span * rng.uniform()
@@ -109,7 +110,7 @@ class FunctionSource(EpisodeSource):
 
 
 def check_split(name: str, split: str) -> None:
-    """Refuse a split that no data set has.
+    """Refuse an unknown split.
 
     Raises:
         ConfigError: names the data set and its splits.
@@ -121,7 +122,7 @@ def check_split(name: str, split: str) -> None:
 
 
 def refuse_special(name: str, shape: EpisodeShape) -> None:
-    """Refuse episodes that show some of what data have: computed ones show all they draw.
+    """Refuse options that hide a part of the data: computed episodes show all that is drawn.
 
     Raises:
         ConfigError: names the option.
@@ -135,7 +136,7 @@ def refuse_special(name: str, shape: EpisodeShape) -> None:
 
 
 def options_as_facts(options: Any) -> dict[str, str]:
-    """Name every option with its value, for ``data inspect``."""
+    """Return option -> value as text, for ``data inspect``."""
     return {option: str(value) for option, value in asdict(options).items()}
 
 
@@ -144,10 +145,10 @@ class ComputedData(DataSet):
     """A data set whose episodes are computed: nothing to download, nothing to prepare.
 
     Attributes:
-        name, title, Options: as of every ``DataSet``.
-        draws_version: changes when the same options give other episodes.
+        name, title, Options: see ``DataSet``.
+        draws_version: change it when the same options give different episodes.
         make_source: options -> source.
-        facts: options -> what ``data inspect`` prints.
+        facts: options -> facts that ``data inspect`` prints.
     """
 
     name: str
@@ -160,16 +161,16 @@ class ComputedData(DataSet):
     origin: str = "computed on the fly"
 
     def open_source(self, options: Any, data_dir: Path) -> EpisodeSource:
-        """Make the source."""
+        """Return the source."""
         return self.make_source(options)
 
     def digest(self, options: Any, data_dir: Path) -> str:
-        """Hash the options and the version of the order of draws."""
+        """Return a hash of the options and ``draws_version``."""
         facts: dict[str, Any] = {self.name: self.draws_version, **asdict(options)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def summarise(self, options: Any, data_dir: Path) -> DataSummary:
-        """Describe the distribution."""
+        """Return a summary of the distribution."""
         return DataSummary(
             name=self.name,
             digest=self.digest(options, data_dir),

@@ -1,4 +1,4 @@
-"""Functions of several families to regress, one family an episode: a multimodal task distribution.
+"""Regression on several families of functions, one per episode: a multimodal task distribution.
 
 Source: Vuorio et al. 2019, arXiv:1910.13616, section 5.1; ranges as in its code, vuoristo/
 MMAML-Regression, ``maml/datasets/simple_functions.py``.
@@ -27,10 +27,10 @@ class FunctionFamiliesOptions:
     """Options of ``FUNCTION_FAMILIES``.
 
     Attributes:
-        families: which there are, each once. Episode i of a step is of family i modulo their
-            number, so that a meta-batch which that number divides has as many of each.
-        noise_std: standard deviation of normal noise on support *and* query targets, >= 0. No
-            learner's mean squared error can be below its square.
+        families: the families, each once. Episode i of a step uses family i modulo their number, so
+            that a meta-batch whose size is a multiple of that number has equally many of each.
+        noise_std: standard deviation of normal noise on support *and* query targets, >= 0. Its
+            square is a lower bound of every learner's mean squared error.
     """
 
     families: tuple[Family, ...] = ("sinusoid", "linear")

@@ -1,4 +1,4 @@
-"""Functions that are known at the rows of a table, and episodes of them."""
+"""Functions given by the rows of a table, and episodes drawn from them."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,17 +22,18 @@ MODALITY = "x"
 
 
 class FunctionTable(EpisodeSource):
-    """Episodes of functions of which rows are known.
+    """Draws episodes of functions that are given by table rows.
 
-    An episode draws, in this order, a task out of those of its split that have ``k_shot + n_query``
-    rows, in the table's order of first rows, and as many different rows of it: the first ``k_shot``
-    are its support. Another order of draws would give other bits for the same address.
+    An episode first draws a task from those of its split with ``k_shot + n_query`` rows or more,
+    sorted by their first rows in the table. It then draws that many different rows of the task: the
+    first ``k_shot`` are the support set. Changing the order of draws would change the episode at a
+    given address.
 
     Args:
-        name: for messages.
+        name: name for messages.
         x: [rows, d] float32.
         y: [rows, values] float32.
-        tasks: split -> task -> its rows' numbers.
+        tasks: split -> task -> indices of its rows.
     """
 
     def __init__(
@@ -43,12 +44,12 @@ class FunctionTable(EpisodeSource):
 
     @property
     def modalities(self) -> Mapping[str, tuple[int, ...]]:
-        """Return the one modality, x."""
+        """Return the only modality, x."""
         return {MODALITY: (self._x.shape[1],)}
 
     @property
     def target_dim(self) -> int:
-        """Return how many values a row has."""
+        """Return the number of target values per row."""
         return self._y.shape[1]
 
     @property
@@ -57,7 +58,7 @@ class FunctionTable(EpisodeSource):
         return tuple(split for split in SPLITS if self._tasks.get(split))
 
     def count_rows(self, split: str) -> dict[str, int]:
-        """Return task -> number of its rows."""
+        """Return task -> number of rows."""
         return {task: len(rows) for task, rows in self._tasks.get(split, {}).items()}
 
     def n_classes(self, split: str) -> int:
@@ -115,7 +116,7 @@ def read_functions(  # noqa: PLR0913 - columns and how they are split
     split_fractions: Sequence[float] = (0.6, 0.2, 0.2),
     split_seed: int = 0,
 ) -> FunctionTable:
-    """Read a table; the arguments after ``path`` as of ``FunctionsOptions``.
+    """Read a table; for the arguments after ``path`` see ``FunctionsOptions``.
 
     Raises:
         DataError: a row, column or split is wrong; lists the first problems.
@@ -146,13 +147,13 @@ def read_functions(  # noqa: PLR0913 - columns and how they are split
 
 @dataclass(slots=True)
 class _Rows:
-    """Rows so far: their numbers, and which are of which task."""
+    """The rows read so far: their numbers, and the row indices of each task."""
 
     numbers: list[list[float]] = field(default_factory=list)
     of_task: dict[str, list[int]] = field(default_factory=dict)
 
     def add(self, row: Row, task: str, columns: Sequence[str], log: ProblemLog) -> None:
-        """Take a row in, or note what is wrong with it."""
+        """Add a row, or log what is wrong with it."""
         name, numbers = text_of(row.values.get(task)), _numbers(row, columns, log)
         if not name:
             log.add("empty-label", row.where, f"has no {task!r}; expected the name of a function")
@@ -174,7 +175,7 @@ def _require_columns(table: Table, wanted: Sequence[str], log: ProblemLog) -> No
 
 
 def _numbers(row: Row, columns: Sequence[str], log: ProblemLog) -> list[float] | None:
-    """Return a row's numbers; None, with problems, where one is none."""
+    """Return the numbers of a row; None, with problems, if one is invalid."""
     before, values = len(log), []
     for column in columns:
         cell = row.values.get(column)
@@ -190,7 +191,7 @@ def _numbers(row: Row, columns: Sequence[str], log: ProblemLog) -> list[float] |
 
 
 def _given_splits(rows: Iterable[Row], task: str, column: str, log: ProblemLog) -> dict[str, str]:
-    """Return task -> split, as a column says it; note tasks of which it says none, or several."""
+    """Return task -> split, as given by a column; log tasks with no split or several."""
     said: dict[str, Counter[str]] = {}
     for row in rows:
         name, text = text_of(row.values.get(task)), text_of(row.values.get(column)) or ""

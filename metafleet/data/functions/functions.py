@@ -1,9 +1,9 @@
-"""Functions of one's own, to regress: the rows of a table, a function for each of its tasks.
+"""Regression on a user's table, in which each task is a function.
 
     machine,temperature,load,power      task="machine", x=["temperature", "load"], y=["power"]
     a,20.5,0.3,112.0
 
-An episode draws a task, and of its rows some for the support set and others for the query set.
+An episode draws a task, and from its rows a support set and a disjoint query set.
 """
 
 import hashlib
@@ -30,12 +30,12 @@ class FunctionsOptions:
 
     Attributes:
         path: the table: CSV, TSV, JSON lines or Parquet; absolute, or from ~.
-        task: the column that says which function a row is of.
+        task: the column that names the function of a row.
         x: columns of the input, one or more.
-        y: columns of the value, one or more.
-        split_column: the column that says the split of a row's task; "": tasks are hashed.
+        y: columns of the target, one or more.
+        split_column: the column with the split of a row's task; "": tasks are hashed.
         split_fractions: shares of the tasks that go to meta_train, meta_val and meta_test.
-        split_seed: of the hash.
+        split_seed: seed of the hash.
     """
 
     path: str = ""
@@ -59,7 +59,7 @@ class FunctionsOptions:
 
 
 class Functions(DataSet):
-    """Regression on a table of one's own; read whole by every process, and stored nowhere."""
+    """Regression on a user's table; every process reads the whole table, and nothing is stored."""
 
     name = "functions"
     title = "a table of your own: functions to regress, each from a few of its rows"
@@ -68,7 +68,7 @@ class Functions(DataSet):
     Options = FunctionsOptions
 
     def check_place(self, options: FunctionsOptions) -> None:
-        """Make sure that the table is there."""
+        """Check that the table exists."""
         path = Path(options.path).expanduser()
         if not options.path:
             raise DataMissingError('path=""; expected a table: a CSV, JSON lines or Parquet file')
@@ -79,11 +79,11 @@ class Functions(DataSet):
             raise DataMissingError(f"path={options.path!r}; expected a table: one of {suffixes}")
 
     def is_ready(self, options: FunctionsOptions, data_dir: Path) -> bool:
-        """Return whether the table is there; without one named there is nothing to get."""
+        """Return whether the table exists; True if none is named: there is nothing to fetch."""
         return not options.path or Path(options.path).expanduser().is_file()
 
     def prepare(self, options: FunctionsOptions, data_dir: Path, progress: Progress) -> None:
-        """Make sure that the table is there; nothing is stored."""
+        """Check that the table exists; nothing is stored."""
         self.check_place(options)
 
     def open_source(self, options: FunctionsOptions, data_dir: Path) -> FunctionTable:
@@ -105,14 +105,14 @@ class Functions(DataSet):
         )
 
     def digest(self, options: FunctionsOptions, data_dir: Path) -> str:
-        """Hash the file, and the options but for its place."""
+        """Return a hash of the file and of all options except its path."""
         self.check_place(options)
         facts = {name: asdict(options)[name] for name in _OPTIONS_OF_ROWS}
         facts["table"] = hash_file(Path(options.path).expanduser())
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def summarise(self, options: FunctionsOptions, data_dir: Path) -> DataSummary:
-        """Count tasks and rows."""
+        """Return the numbers of tasks and rows."""
         source = self.open_source(options, data_dir)
         counts = {split: source.count_rows(split) for split in source.splits}
         n_rows = sum(sum(rows.values()) for rows in counts.values())

@@ -1,4 +1,4 @@
-"""Sinusoids to regress: y = amplitude * sin(x - phase).
+"""Regression of sine waves: y = amplitude * sin(x - phase).
 
 Source: Finn et al. 2017, arXiv:1703.03400, section 5.1.
 """
@@ -22,10 +22,10 @@ class SinusoidOptions:
     """Options of ``SINUSOID``.
 
     Attributes:
-        amplitude_min, amplitude_max: the amplitude is uniform in between; 0 < min <= max.
+        amplitude_min, amplitude_max: range of the uniform amplitude; 0 < min <= max.
         phase_max: the phase is uniform in [0, phase_max] radians, >= 0.
-        x_min, x_max: inputs are uniform in between; min < max.
-        noise_std: standard deviation of normal noise on support targets, >= 0; query targets stay
+        x_min, x_max: range of the uniform inputs; min < max.
+        noise_std: standard deviation of normal noise on support targets, >= 0; query targets are
             exact.
     """
 
@@ -64,4 +64,4 @@ SINUSOID = ComputedData(
     draws_version=1,
     make_source=_source,
 )
-"""Sine waves of one frequency; an episode draws its amplitude, then its phase."""
+"""Sine waves of one frequency; an episode draws the amplitude, then the phase."""

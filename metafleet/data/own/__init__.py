@@ -1,1 +1,1 @@
-"""Data sets of the user's own, named "package.module:Class"."""
+"""User-defined data sets, named "package.module:Class"."""

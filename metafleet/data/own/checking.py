@@ -1,4 +1,4 @@
-"""Checks of what classes of the user say and draw."""
+"""Checks of the values that user-defined data sets return."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +11,10 @@ from metafleet.errors import ConfigError, DataError
 
 
 def check_modalities(name: str, found: object) -> dict[str, tuple[int, ...]]:
-    """Return modality -> shape of one example, as a class says.
+    """Return modality -> shape of one example, as declared by the user's class.
 
     Raises:
-        ConfigError: it says something else.
+        ConfigError: the declaration is invalid.
     """
     is_sound = (
         isinstance(found, Mapping)
@@ -38,10 +38,10 @@ def check_inputs(
     """Return modality -> its float32 tensor [n, *shape].
 
     Args:
-        x: a tensor where there is one modality, or one for each.
+        x: a tensor if there is one modality, or modality -> tensor.
         modalities: modality -> shape of one example.
         n: number of examples.
-        what: whose they are, for messages.
+        what: description of the examples, for messages.
 
     Raises:
         DataError: a tensor is missing, of another shape or type, or not finite.
@@ -61,7 +61,7 @@ def check_targets(y: Any, n: int, target_dim: int, n_way: int, what: str) -> Ten
     """Return the targets: float32 [n, target_dim], or classes int64 [n] ordered from 0.
 
     Raises:
-        DataError: they are of another shape or type, not finite, or other classes.
+        DataError: they have another shape or dtype, are not finite, or are not these classes.
     """
     if target_dim:
         return _checked(y, (n, target_dim), torch.float32, f"{what} has y")

@@ -1,4 +1,4 @@
-"""Data sets of the user's own as classes of items, which are loaded once and stored."""
+"""User-defined data sets with classes of items, which are loaded once and stored."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,14 +28,15 @@ _TABLE: Final = "table"
 
 
 class ItemClasses(Protocol):
-    """What a class of the user's provides; it need not inherit from this one.
+    """Interface of a user's class, which need not inherit from this one.
 
     Attributes:
-        Options: a frozen dataclass: the options of ``[data]`` besides "name".
-        version: of the items, part of the data digest; change it when items change.
+        Options: a frozen dataclass with the options of ``[data]`` other than "name".
+        version: version of the items, part of the data digest; change it when items change.
         modalities: modality -> shape of one item, such as ``{"image": (1, 28, 28)}``.
-        kinds: modality -> kind of data, where it is not called like its kind; may be left out. A
-            kind says how the items are drawn on a sheet, encoded by ``fusion`` and read from files.
+        kinds: modality -> kind of data, for modalities that are not named like their kind;
+            optional. The kind determines how items are drawn on a sheet, encoded by ``fusion`` and
+            read from files.
     """
 
     Options: ClassVar[type]
@@ -49,26 +50,26 @@ class ItemClasses(Protocol):
         ...
 
     def classes(self, split: str) -> Sequence[str]:
-        """Return the classes of "meta_train", "meta_val" or "meta_test"; no class is in two."""
+        """Return the classes of "meta_train", "meta_val" or "meta_test"; splits are disjoint."""
         ...
 
     def load_items(self, class_name: str) -> Array | Mapping[str, Array]:
-        """Return all items of a class, in an order of their own.
+        """Return all items of a class, in a fixed order.
 
         Returns:
-            An array [n, *shape], n >= 1, or one for each modality: float32, or uint8; uint8 for
-            pictures and clips, which models get divided by 255.
+            An array [n, *shape], n >= 1, or one per modality: float32 or uint8; pictures and clips
+            are uint8, and models get them divided by 255.
         """
         ...
 
 
 class OwnItems(ItemDataSet):
-    """The data set of such a class; each of its answers is checked.
+    """The data set of such a class; checks everything that the class returns.
 
     Args:
         name: "package.module:Class".
         own: the class.
-        allowed_packages: packages of the user whose kinds of data may be imported.
+        allowed_packages: user packages from which kinds of data may be imported.
     """
 
     title = "of your own"
@@ -80,7 +81,7 @@ class OwnItems(ItemDataSet):
         self._allowed_packages = allowed_packages
 
     def prepare(self, options: Any, data_dir: Path, progress: Progress) -> PreparedData:
-        """Load all items and store them, unless that was done before."""
+        """Load all items and store them, unless they are stored already."""
         recipe = {
             "recipe": _RECIPE_VERSION,
             "version": self._own.version,
@@ -89,12 +90,12 @@ class OwnItems(ItemDataSet):
         }
         folder = folder_of(data_dir, self.name.replace(":", "."), recipe)
         prepared = find_or_decode(folder, lambda scratch: self._load(options, scratch, progress))
-        kinds = [info.kind for info in prepared.arrays.values()]  # models and sheets ask for them
+        kinds = [info.kind for info in prepared.arrays.values()]  # models and sheets need them
         import_kinds(kinds, allowed_packages=self._allowed_packages)
         return prepared
 
     def open_classes(self, options: Any, data_dir: Path) -> ClassData:
-        """Open the items, loading them first if need be."""
+        """Open the items; load them first if necessary."""
         prepared = self.prepare(options, data_dir, no_progress)
         version = self._own.version
         return ClassData(self.name, prepared, prepared.splits, tuple(prepared.arrays), version)
@@ -134,7 +135,7 @@ class OwnItems(ItemDataSet):
 
 
 class _Rows:
-    """The items of one modality on disk: all classes may be more than the memory holds."""
+    """The items of one modality on disk: all classes together may not fit into memory."""
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         self._path, self._shape, self._n = path, shape, 0
@@ -144,7 +145,7 @@ class _Rows:
         """Append items.
 
         Raises:
-            DataError: they are of another type than those before.
+            DataError: they have another dtype than the items before.
         """
         self._dtype = self._dtype or items.dtype
         if items.dtype != self._dtype:
@@ -161,7 +162,7 @@ class _Rows:
 
 
 def _checked_kinds(name: str, shapes: Mapping[str, tuple[int, ...]], asked: Any) -> dict[str, str]:
-    """Return modality -> kind: as the class says, or its own name, or a table of numbers."""
+    """Return modality -> kind: as the class declares, or else the modality's name, or a table."""
     if not isinstance(asked, Mapping) or not set(asked) <= set(shapes):
         raise ConfigError(f"data set {name!r} has kinds={asked!r:.200}; expected modality -> kind")
     unknown = [k for k in asked.values() if not isinstance(k, str) or not has_decoder(k)]

@@ -1,4 +1,4 @@
-"""The data set of a class of the user's, found by its name."""
+"""Find the data set of a user's class by its name."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ _EXPECTED: Final = (
 
 
 def import_data_set(name: str, *, allowed_packages: Sequence[str]) -> DataSet:
-    """Return the data set called "package.module:Class".
+    """Return the data set named "package.module:Class".
 
     Raises:
-        ConfigError: the package is not allowed or cannot be imported, or holds no such class.
+        ConfigError: the package is not allowed or cannot be imported, or has no such class.
     """
     found = import_class(name, kind="data set", allowed_packages=allowed_packages)
     if reason := _what_is_wrong(found):
@@ -41,7 +41,7 @@ def import_data_set(name: str, *, allowed_packages: Sequence[str]) -> DataSet:
 
 
 def _what_is_wrong(found: Any) -> str:
-    """Say what a class lacks to be a data set; "" for nothing."""
+    """Return the reason why a class is not a data set; "" if it is one."""
     if not isinstance(found, type):
         return f"is a {type(found).__name__}"
     options = getattr(found, "Options", None)

@@ -1,4 +1,4 @@
-"""Task distributions of the user's own: a function from random numbers to an episode."""
+"""User-defined task distributions: functions from random numbers to an episode."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, TypeAlias
@@ -16,19 +16,19 @@ from metafleet.registry import readable_errors
 from metafleet.seeds import CounterRng
 
 Examples: TypeAlias = tuple[Tensor | Mapping[str, Tensor], Tensor]
-"""x, float32 [n, *shape], or one tensor for each modality; and y, as ``TaskDistribution`` says."""
+"""x, float32 [n, *shape] or one tensor per modality; and y, see ``TaskDistribution.draw``."""
 
 _ANY_SEED = 0
 
 
 class TaskDistribution(Protocol):
-    """What a class of the user's provides; it need not inherit from this one.
+    """Interface of a user's class, which need not inherit from this one.
 
     Attributes:
-        Options: a frozen dataclass: the options of ``[data]`` besides "name".
-        version: of what is drawn, part of the data digest; change it when episodes change.
+        Options: a frozen dataclass with the options of ``[data]`` other than "name".
+        version: version of the episodes, part of the data digest; change it when episodes change.
         modalities: modality -> shape of one example, such as ``{"x": (2,)}``.
-        target_dim: values to predict for each example; 0 for classes.
+        target_dim: number of values to predict per example; 0 for classification.
     """
 
     Options: ClassVar[type]
@@ -43,35 +43,35 @@ class TaskDistribution(Protocol):
 
     @property
     def target_dim(self) -> int:
-        """Values to predict for each example; 0 for classes."""
+        """Number of values to predict per example; 0 for classification."""
         ...
 
     def draw(self, rng: CounterRng, shape: EpisodeShape, split: str) -> tuple[Examples, Examples]:
         """Return the support set and the query set of the episode that ``rng`` addresses.
 
         Args:
-            rng: where all random numbers come from; the global generators of Python, NumPy and
-                torch are seeded by it too.
+            rng: source of all random numbers; it also seeds the global generators of Python, NumPy
+                and torch.
             shape: n_way (0 for regression), k_shot and n_query.
             split: "meta_train", "meta_val" or "meta_test".
 
         Returns:
-            (x, y) with k_shot examples, and (x, y) with n_query; for classes, with as many of each
+            (x, y) with k_shot examples, and (x, y) with n_query; for classification, that many per
             class. y is float32 [n, target_dim], or int64 [n] in [0, n_way), ordered by class.
         """
         ...
 
 
 class TaskSource(EpisodeSource):
-    """Episodes that a task distribution draws, each checked.
+    """Draws episodes from a task distribution and checks each of them.
 
     Args:
         name: the data set's name, for messages.
-        distribution: a class of the user's.
+        distribution: the user's class.
         options: its options.
 
     Raises:
-        ConfigError: it cannot be made, or does not say what its examples are.
+        ConfigError: it cannot be instantiated, or does not describe its examples correctly.
     """
 
     def __init__(self, name: str, distribution: type[TaskDistribution], options: Any) -> None:
@@ -89,12 +89,12 @@ class TaskSource(EpisodeSource):
 
     @property
     def modalities(self) -> Mapping[str, tuple[int, ...]]:
-        """Return what the class says."""
+        """Return the modalities that the class declares."""
         return self._modalities
 
     @property
     def target_dim(self) -> int:
-        """Return what the class says; 0 for classification."""
+        """Return the ``target_dim`` that the class declares; 0 for classification."""
         return self._target_dim
 
     def n_classes(self, split: str) -> int:
@@ -103,11 +103,11 @@ class TaskSource(EpisodeSource):
         return 0
 
     def check(self, split: str, shape: EpisodeShape) -> None:
-        """Refuse a wrong shape, and a class that does not draw the same again; draws 3 episodes.
+        """Refuse a wrong shape, and a class that is not deterministic; draw 3 episodes to test.
 
         Raises:
-            ConfigError: the shape is not one for these data.
-            DataError: an episode is not as it should be, or differs when it is drawn again.
+            ConfigError: the shape does not fit these data.
+            DataError: an episode is invalid, or differs when it is drawn again.
         """
         self._check_shape(split, shape)
         first, _, again = (
@@ -124,8 +124,8 @@ class TaskSource(EpisodeSource):
         """Draw the episode that ``rng`` addresses.
 
         Raises:
-            ConfigError: the shape is not one for these data.
-            DataError: what is drawn has another shape or type, or is not finite.
+            ConfigError: the shape does not fit these data.
+            DataError: the episode has another shape or dtype, or is not finite.
         """
         self._check_shape(split, shape)
         where = f"{split} episode={rng.index}"

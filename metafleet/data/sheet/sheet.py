@@ -35,9 +35,9 @@ def draw_tile(item: Array | None, kind: str, fonts: SheetFonts | None = None) ->
     """Draw one item of one modality.
 
     Args:
-        item: the row of its array; None where the item lacks the modality, which is crossed out.
-        kind: what it holds.
-        fonts: those of the sheet; its own by default.
+        item: its row of the array; None draws a crossed-out tile: the item lacks the modality.
+        kind: kind of the modality.
+        fonts: fonts of the sheet; new ones by default.
     """
     from PIL import Image, ImageDraw  # noqa: PLC0415 - only the sheet needs it
 
@@ -58,7 +58,7 @@ def _size(kind: str) -> tuple[int, int]:
 def _draw(item: Array, kind: str, fonts: SheetFonts) -> "Image":
     if has_decoder(kind):
         return get_decoder(kind).draw(item, fonts)
-    return draw_bars(item.reshape(-1), 1)  # numbers of a class of the user's, of no known kind
+    return draw_bars(item.reshape(-1), 1)  # items of a user's class, of no known kind
 
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ _WIDEST_CELL = 600
 
 @dataclass(frozen=True, slots=True)
 class _Tiles:
-    """One modality's items, to draw."""
+    """The items of one modality, ready to draw."""
 
     array: Array
     kind: str
@@ -93,7 +93,7 @@ def write_sheet(data: ClassData, path: Path) -> str:
     """Draw the sheet and write it to ``path`` as PNG.
 
     Returns:
-        Which characters are boxes for want of a font; "" for none.
+        A note on characters drawn as boxes because no font has them; "" if there are none.
 
     Raises:
         DataMissingError: Pillow is not installed.
@@ -158,7 +158,7 @@ def _title(data: ClassData, split: str) -> str:
 
 
 def _spread(values: Sequence[T], n: int) -> list[T]:
-    """Choose n values, evenly over the whole list."""
+    """Return at most n values, evenly spaced over the whole list."""
     count = min(n, len(values))
     return [values[(2 * i + 1) * len(values) // (2 * count)] for i in range(count)]
 

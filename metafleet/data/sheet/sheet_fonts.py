@@ -1,4 +1,4 @@
-"""Fonts for whatever script the labels and texts of a sheet are in."""
+"""Fonts for the labels and texts of a sheet, in any script."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     Font = FreeTypeFont | ImageFont
 
 _SHOWN = 8
-_BOXES_ALONE = "lastresort"  # has a box for every character, and so a glyph
+_BOXES_ALONE = "lastresort"  # a font with a box as the glyph of every character
 
 
 class SheetFonts:
-    """Finds a font that has a text's characters; one for each sheet, as it keeps what was drawn."""
+    """Finds fonts for texts; use one object per sheet, because it records missing characters."""
 
     def __init__(self) -> None:
         self._boxes: dict[str, None] = {}
         self._nowhere: set[str] = set()
-        self._chosen: list[Path] = []  # fonts of earlier texts: the next one is likely in the same
+        self._chosen: list[Path] = []  # fonts of earlier texts, which likely fit the next text too
         self._others: list[Path] | None = None
 
     def load(self, text: str, size: int) -> "Font":
-        """Return the font for a text: that of most scripts if it has all, else the best here."""
+        """Return the font for a text: DejaVu if it has all characters, else the best installed."""
         from PIL import ImageFont  # noqa: PLC0415 - only the sheet needs it
 
         try:
@@ -38,7 +38,7 @@ class SheetFonts:
         return _load(best, size) or ImageFont.load_default(size)
 
     def note(self) -> str:
-        """Say which characters were drawn as boxes; "" if none was."""
+        """Return a note on the characters that were drawn as boxes; "" if there are none."""
         n = len(self._boxes)
         if not n:
             return ""
@@ -55,7 +55,7 @@ class SheetFonts:
         )
 
     def _best(self, plain: Path, visible: set[str], size: int) -> Path:
-        """Return the font that lacks the fewest of these characters; note those it lacks."""
+        """Return the font that lacks the fewest of these characters; record those it lacks."""
         asked = visible - self._nowhere
         best, fewest = plain, _lacking(plain, asked)
         nowhere = fewest
@@ -82,7 +82,7 @@ class SheetFonts:
 
 
 def _installed() -> list[Path]:
-    """Return the machine's fonts, plain ones without serifs first."""
+    """Return the installed fonts, regular sans-serif ones first."""
     from matplotlib.font_manager import findSystemFonts  # noqa: PLC0415 - a second to import
 
     def order(path: Path) -> tuple[bool, bool, str]:
@@ -94,7 +94,7 @@ def _installed() -> list[Path]:
 
 
 def _lacking(path: Path, characters: set[str]) -> set[str]:
-    """Return those of the characters for which a font has no glyph; all if it cannot be read."""
+    """Return the characters for which a font has no glyph; all of them if it cannot be read."""
     if not characters:
         return set()
     from matplotlib.ft2font import FT2Font  # noqa: PLC0415 - a second to import
@@ -107,7 +107,7 @@ def _lacking(path: Path, characters: set[str]) -> set[str]:
 
 
 def _load(path: Path, size: int) -> "Font | None":
-    """Load a font; None where it cannot be drawn with at this size, as pictures of emoji."""
+    """Load a font; return None if it has no such size, like bitmap fonts of emoji."""
     from PIL import ImageFont  # noqa: PLC0415 - only the sheet needs it
 
     try:
