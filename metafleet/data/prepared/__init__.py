@@ -1,1 +1,1 @@
-"""Data on disk after preparation: how they are made, found and opened."""
+"""Prepared data on disk: how they are created, found and opened."""

@@ -1,4 +1,4 @@
-"""Read a zip that somebody else made: nothing is unpacked, hostile members are refused."""
+"""Read an untrusted zip: nothing is unpacked, and hostile members are refused."""
 
 import contextlib
 import stat
@@ -24,14 +24,14 @@ _READ_ERRORS = (
 
 
 class SafeZip:
-    """A zip whose member names and sizes were checked before any is read.
+    """A zip whose member names and sizes are checked before any member is read.
 
     Args:
         path: the zip.
 
     Raises:
-        DataCorruptError: it is no whole zip, or holds members no data set has: absolute paths,
-            "..", links, or sizes that only an attack would need.
+        DataCorruptError: it is not a complete zip, or has members that no data set has: absolute
+            paths, "..", links, or sizes that only an attack would need.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,7 +45,7 @@ class SafeZip:
         self._zip.close()
 
     def read(self, name: str) -> bytes:
-        """Return one member's bytes, its CRC checked.
+        """Return the bytes of a member after checking its CRC.
 
         Raises:
             DataCorruptError: they are damaged.

@@ -1,4 +1,4 @@
-"""From prepared arrays to float32 tensors, and from class lists to an episode source."""
+"""Convert prepared arrays to float32 tensors, and class lists to an episode source."""
 
 import hashlib
 import json
@@ -24,17 +24,16 @@ Splits = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class ClassData:
-    """Prepared data together with what the options chose of them.
+    """Prepared data together with the splits and modalities that the options select.
 
-    Items that, by the prepared masks, have none of the chosen modalities are left out: there is
-    nothing of them to show.
+    Items that have none of the chosen modalities, according to the prepared masks, are left out.
 
     Attributes:
         name: the data set's name, for messages.
         prepared: the arrays.
         splits: split -> names of its classes, in the order of sampling.
-        modalities: the chosen ones, in the order of the inputs.
-        version: what a class of the user's says of its items; part of the digest.
+        modalities: the chosen modalities, in the order of the inputs.
+        version: version that a user's class gives its items; part of the digest.
     """
 
     name: str
@@ -44,7 +43,7 @@ class ClassData:
     version: str = ""
 
     def rows(self) -> dict[str, ClassRows]:
-        """Return class -> its rows of every prepared array."""
+        """Return class -> its rows in every prepared array."""
         rows = {}
         start = 0
         for info in self.prepared.classes:
@@ -55,7 +54,7 @@ class ClassData:
     def open_source(
         self, *, more_classes: Callable[[int], str] | None = None
     ) -> ClassEpisodeSource:
-        """Make an episode source; ``more_classes`` says how to get splits of n_way classes."""
+        """Return an episode source; ``more_classes(n_way)`` is advice for splits with too few."""
         kept = self._kept()
         rows = self._kept_rows(kept)
         return ClassEpisodeSource(
@@ -67,14 +66,14 @@ class ClassData:
         )
 
     def _kept(self) -> Rows | None:
-        """Return the rows of items that have a chosen modality, sorted; None: all."""
+        """Return the sorted rows of items that have a chosen modality; None: all rows."""
         if not all(modality in self.prepared.masks for modality in self.modalities):
             return None
         masks = [self.prepared.load_mask(modality) for modality in self.modalities]
         return np.flatnonzero(np.any([mask for mask in masks if mask is not None], axis=0))
 
     def _kept_rows(self, kept: Rows | None) -> dict[str, ClassRows]:
-        """Return class -> its rows, counted over what is kept."""
+        """Return class -> its rows, numbered within the kept rows."""
         if kept is None:
             return self.rows()
         return {name: _within(kept, where) for name, where in self.rows().items()}
@@ -98,15 +97,15 @@ class ClassData:
         )
 
     def split_sha256(self) -> str:
-        """Hash which classes each split has, in order."""
+        """Return a hash of the classes of each split, in order."""
         names = [(split, name) for split in sorted(self.splits) for name in self.splits[split]]
         text = "".join(f"{split}\0{name}\n" for split, name in names)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def digest(self) -> str:
-        """Hash the chosen modalities' arrays, the classes and the split: what a run depends on.
+        """Return a hash of everything a run depends on: chosen arrays, classes and split.
 
-        Costs no reading of arrays: their hashes are in the index.
+        This reads no arrays: their hashes are in the index.
         """
         arrays = self.prepared.arrays
         masks = {
@@ -122,7 +121,7 @@ class ClassData:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def summarise(self, *, licence: str, origin: str) -> DataSummary:
-        """Count classes and items, as far as episodes can draw them."""
+        """Return a summary; the splits count only items that episodes can draw."""
         kept = self._kept()
         return DataSummary(
             name=self.name,
@@ -162,21 +161,21 @@ class ClassData:
         )
 
     def _masks(self, kept: Rows | None) -> dict[str, npt.NDArray[np.bool_]]:
-        """Return who has each modality that some lack, over what is kept."""
+        """Return modality -> mask over the kept rows, for modalities that some items lack."""
         found = {modality: self.prepared.load_mask(modality) for modality in self.prepared.masks}
         whole = {modality: mask for modality, mask in found.items() if mask is not None}
         return whole if kept is None else {name: mask[kept] for name, mask in whole.items()}
 
 
 def example_shape(info: ArrayInfo) -> tuple[int, ...]:
-    """Return the shape of one example as models get it: grey images have one channel."""
+    """Return the shape of one example as models get it: images without channels get one."""
     return (1, *info.shape[1:]) if is_ink(info.kind, info.shape) else info.shape[1:]
 
 
 def is_ink(kind: str, shape: Sequence[int]) -> bool:
     """Return whether an array holds pictures without channels, ink as 1 and paper as 0.
 
-    Built-in sets that were never files of one picture each are stored so.
+    Built-in data sets that do not come as one picture per file are stored this way.
     """
     return len(shape) == 3 and has_decoder(kind) and get_decoder(kind).is_picture
 
@@ -188,13 +187,13 @@ def _within(kept: Rows, rows: ClassRows) -> ClassRows:
 
 
 def _gather(array: Array, kind: str, kept: Rows | None) -> Callable[[Sequence[int]], Tensor]:
-    """Return how rows become float32: pixels in [0, 1], everything else as it is stored."""
+    """Return a function that reads rows as float32: pixels in [0, 1], other values as stored."""
     is_grey = is_ink(kind, array.shape)
     is_pixels = has_decoder(kind) and get_decoder(kind).is_pixels
 
     def gather(rows: Sequence[int]) -> Tensor:
         chosen = rows if kept is None else kept.take(rows)
-        values = torch.from_numpy(array.take(chosen, axis=0))  # quicker than by brackets
+        values = torch.from_numpy(array.take(chosen, axis=0))  # faster than array[chosen]
         if is_grey:
             values = values.unsqueeze(1)
         values = values.to(torch.float32)

@@ -1,6 +1,6 @@
-"""Download files: pinned ones are resumed, and no file is ever half-written under its name.
+"""Download files: pinned downloads can be resumed, and a file appears only when it is complete.
 
-Bytes collect in ``NAME.part``. Only what passes the check of its content gets the name ``NAME``.
+Bytes go to ``NAME.part``. The file is renamed to ``NAME`` after its content has passed the check.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ _RETRIED_STATUSES = (408, 425, 429)
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file to download, pinned.
+    """A pinned file to download.
 
     Attributes:
-        name: what it is called here.
-        url: where it is; http or https.
+        name: its local name.
+        url: its http or https address.
         n_bytes: its size.
         sha256: hex digest of its content.
     """
@@ -41,18 +41,18 @@ class RemoteFile:
 
     @property
     def max_bytes(self) -> int:
-        """The most that is read."""
+        """Maximum number of bytes to read."""
         return self.n_bytes
 
     def is_at(self, path: Path) -> bool:
-        """Return whether ``path`` has the promised size and sha256."""
+        """Return whether ``path`` has the pinned size and sha256."""
         try:
             return path.stat().st_size == self.n_bytes and hash_file(path) == self.sha256
         except FileNotFoundError:
             return False
 
     def check(self, part: Path) -> None:
-        """Make sure that a download has the promised sha256.
+        """Check that a download has the pinned sha256.
 
         Raises:
             DataCorruptError: it does not.
@@ -67,16 +67,16 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class UnpinnedFile:
-    """A file to download that a server packs again for each request.
+    """A file to download that the server repacks for each request.
 
-    Its bytes differ from one request to the next, so a download cannot be resumed, and what is
-    inside is checked in place of a checksum.
+    Its bytes differ from one request to the next. A download cannot be resumed, and its contents
+    are checked instead of a checksum.
 
     Attributes:
-        name: what it is called here.
-        url: where it is; http or https.
-        max_bytes: it is refused when it has more.
-        check: given the file, raises DataCorruptError unless its content is as published.
+        name: its local name.
+        url: its http or https address.
+        max_bytes: a larger file is refused.
+        check: takes the file, and raises DataCorruptError unless its contents are as published.
     """
 
     name: str
@@ -86,7 +86,7 @@ class UnpinnedFile:
     n_bytes: ClassVar[None] = None
 
     def is_at(self, path: Path) -> bool:
-        """Return whether ``path`` is there; it was checked before it got its name."""
+        """Return whether ``path`` exists; it was checked before it got its name."""
         return path.is_file()
 
 
@@ -98,9 +98,9 @@ class RetryPolicy:
     """How long a download keeps trying.
 
     Attributes:
-        attempts: connections in a row that may bring nothing to keep.
-        timeout_s: seconds without a byte that end a connection.
-        wait_s: pause after the first failure; doubled after each further one.
+        attempts: number of consecutive connections without usable bytes before giving up.
+        timeout_s: seconds without a byte after which a connection is closed.
+        wait_s: pause after the first failure; doubled after each further failure.
     """
 
     attempts: int = 4
@@ -109,7 +109,7 @@ class RetryPolicy:
 
 
 class _ConnectionFailedError(Exception):
-    """The connection broke or brought nothing; another may do better."""
+    """The connection broke or delivered nothing; a retry may succeed."""
 
 
 def download(
@@ -119,10 +119,10 @@ def download(
     progress: Progress = no_progress,
     retry: RetryPolicy | None = None,
 ) -> Path:
-    """Bring ``remote`` into ``folder`` unless it is there; safe in concurrent processes.
+    """Download ``remote`` to ``folder`` unless it is there; safe in concurrent processes.
 
     Raises:
-        DataCorruptError: the download is not the promised file; it was deleted.
+        DataCorruptError: the download is not the expected file; it was deleted.
         DataError: the server cannot be reached, refuses, or the disk cannot be written.
     """
     target = folder / remote.name
@@ -140,7 +140,7 @@ def download(
 
 
 def hash_file(path: Path) -> str:
-    """Hash a file's content to a sha256 hex digest."""
+    """Return the sha256 hex digest of a file's content."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -159,14 +159,14 @@ def _fetch(remote: AnyFile, target: Path, progress: Progress, retry: RetryPolicy
                 break
             except DataCorruptError:
                 part.unlink()
-                if not was_resumed:  # else the old beginning may have been of another file
+                if not was_resumed:  # a resumed part may have begun with another file's bytes
                     raise
         sync(part)
         part.replace(target)
 
 
 def _n_kept(remote: AnyFile, part: Path) -> int:
-    """Return how many bytes of an earlier connection can be gone on from; others are deleted."""
+    """Return how many bytes of an earlier download can be resumed; delete an unusable part."""
     try:
         size = part.stat().st_size
     except FileNotFoundError:
@@ -201,7 +201,7 @@ def _complete(remote: AnyFile, part: Path, progress: Progress, retry: RetryPolic
 def _continue(
     remote: AnyFile, part: Path, offset: int, progress: Progress, timeout_s: float
 ) -> None:
-    """Ask for what is missing and append it."""
+    """Request the missing bytes and append them."""
     headers = {"User-Agent": "metafleet", "Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
@@ -222,7 +222,7 @@ def _continue(
 
 
 def _check_length(remote: AnyFile, response: http.client.HTTPResponse, offset: int) -> int:
-    """Return the size of the whole file; 0 when nothing tells it."""
+    """Return the size of the whole file; 0 if it is unknown."""
     announced = response.headers.get("Content-Length", "")
     total = offset + int(announced) if announced.isdigit() else remote.n_bytes or 0
     if remote.n_bytes is not None and total != remote.n_bytes:

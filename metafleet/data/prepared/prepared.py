@@ -1,11 +1,12 @@
-"""Prepared data on disk: arrays to memory-map, and an index that says what they are.
+"""Prepared data on disk: memory-mapped arrays, and an index that describes them.
 
     <data_dir>/prepared/<name>-<key>/index.json         classes, arrays, facts, checksums
-                                     image.npy          one file for each modality, sorted by class
-                                     image.present.npy  who has it, where some items lack it
+                                     image.npy          one file per modality, sorted by class
+                                     image.present.npy  which items have it, if some lack it
 
-A folder appears complete or not at all: it is written beside and renamed. ``key`` is a hash of what
-the data were made from and how, so other options or other sources never share a folder.
+A folder appears complete or not at all: it is written under a temporary name and then renamed.
+``key`` is a hash of the sources and options of the data, so that different sources or options never
+share a folder.
 """
 
 import glob
@@ -24,7 +25,7 @@ from metafleet.errors import DataCorruptError, DataMissingError
 FORMAT_VERSION = 1
 INDEX = "index.json"
 MEASURED = "measured"
-"""Key of a recipe, of what was found out while the data were made; no option asks for it."""
+"""Recipe key of the options that were measured during preparation; no user sets it."""
 _KEY_DIGITS = 16
 Array = npt.NDArray[Any]
 
@@ -34,9 +35,9 @@ class ClassInfo:
     """One class: ``n_items`` consecutive rows of every array.
 
     Attributes:
-        name: unique in its data set.
-        group: what the class belongs to, such as a script or an alphabet.
-        n_items: rows of the class.
+        name: unique name in its data set.
+        group: group of the class, such as a script or an alphabet.
+        n_items: number of rows of the class.
     """
 
     name: str
@@ -46,15 +47,15 @@ class ClassInfo:
 
 @dataclass(frozen=True, slots=True)
 class ArrayInfo:
-    """One modality's array, as its file must be.
+    """Description of one modality's array, which its file must match.
 
     Attributes:
         dtype: numpy's name of the element type.
         shape: [items, *shape of one example].
         file_bytes: size of the file.
-        sha256: of dtype, shape and elements.
-        n_present: items that have this modality; the others are all zeros.
-        kind: what it holds: "image", "audio", ...; see ``metafleet.data.decoding``.
+        sha256: hash of dtype, shape and elements.
+        n_present: number of items that have this modality; the others are all zeros.
+        kind: kind of data: "image", "audio", ...; see ``metafleet.data.decoding``.
     """
 
     dtype: str
@@ -71,13 +72,13 @@ class PreparedData:
 
     Attributes:
         path: the folder.
-        classes: in order of the rows.
-        arrays: modality -> its array's description.
-        facts: further facts, for people.
-        masks: modality -> the description of the array bool [items] that says who has it; only
-            modalities that some items lack.
-        splits: split -> its classes in order, where they were decided at preparation.
-        recipe: JSON values: how the data were made, whatever from.
+        classes: the classes in the order of their rows.
+        arrays: modality -> description of its array.
+        facts: further facts for users.
+        masks: modality -> description of its mask, bool [items], True for items that have it; only
+            for modalities that some items lack.
+        splits: split -> its classes in order, if the preparation decided them.
+        recipe: how the data were made, regardless of their source, as JSON values.
     """
 
     path: Path
@@ -90,7 +91,7 @@ class PreparedData:
 
     @property
     def n_items(self) -> int:
-        """Rows of every array."""
+        """Number of rows of every array."""
         return sum(info.n_items for info in self.classes)
 
     def load(self, modality: str) -> Array:
@@ -98,7 +99,7 @@ class PreparedData:
 
         Raises:
             DataMissingError: there is no such modality.
-            DataCorruptError: the file is not what the index promises.
+            DataCorruptError: the file does not match the index.
         """
         if modality not in self.arrays:
             raise DataMissingError(
@@ -108,12 +109,12 @@ class PreparedData:
         return _map_array(self.path / f"{modality}.npy", self.arrays[modality])
 
     def load_mask(self, modality: str) -> npt.NDArray[np.bool_] | None:
-        """Read which items have a modality: bool [items]; None when all have it.
+        """Return which items have a modality: bool [items]; None if all have it.
 
-        Where no mask is kept, items that lack the modality are those of zeros alone.
+        Without a stored mask, the items that are all zeros lack the modality.
 
         Raises:
-            DataMissingError, DataCorruptError: as ``load``.
+            DataMissingError, DataCorruptError: see ``load``.
         """
         array = self.load(modality)
         if modality in self.masks:
@@ -123,19 +124,19 @@ class PreparedData:
         return np.array(array.reshape(len(array), -1).any(axis=1))
 
     def check(self) -> None:
-        """Hold sizes, types and shapes of all files against the index.
+        """Check the sizes, dtypes and shapes of all files against the index.
 
         Raises:
-            DataCorruptError: one differs.
+            DataCorruptError: a file differs.
         """
         for path, info in self._files():
             _map_array(path, info)
 
     def verify(self) -> None:
-        """Read every byte and compare with the index.
+        """Read every byte and compare it with the index.
 
         Raises:
-            DataCorruptError: an array differs from what was prepared.
+            DataCorruptError: an array has changed since it was prepared.
         """
         for path, info in self._files():
             if hash_array(_map_array(path, info)) != info.sha256:
@@ -152,19 +153,19 @@ class PreparedData:
 
 
 def folder_of(data_dir: Path, name: str, recipe: Mapping[str, Any]) -> Path:
-    """Return where data made by ``recipe`` (JSON values) are kept."""
+    """Return the folder of data made by ``recipe`` (JSON values)."""
     text = json.dumps({"format": FORMAT_VERSION, **recipe}, sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
     return data_dir / "prepared" / f"{name}-{key}"
 
 
 def find_prepared(folder: Path) -> PreparedData | None:
-    """Open ``folder``; None when it does not exist.
+    """Open ``folder``; return None if it does not exist.
 
-    Sizes, types and shapes are checked, not every byte: ``PreparedData.verify`` does that.
+    Check sizes, dtypes and shapes; ``PreparedData.verify`` checks every byte.
 
     Raises:
-        DataCorruptError: it is damaged.
+        DataCorruptError: the folder is damaged.
     """
     try:
         text = (folder / INDEX).read_text(encoding="utf-8")
@@ -180,17 +181,17 @@ def find_prepared(folder: Path) -> PreparedData | None:
 
 
 def find_by_recipe(data_dir: Path, name: str, recipe: Mapping[str, Any]) -> PreparedData | None:
-    """Find the newest data that were prepared as ``recipe`` says, from whatever original.
+    """Return the newest data prepared by ``recipe``, regardless of the original, or None.
 
-    Workers need no original. Damaged folders are passed over.
+    Workers use this, because they need no original. Damaged folders are skipped.
     """
-    wanted = json.loads(json.dumps(recipe))  # as it comes back from an index
+    wanted = json.loads(json.dumps(recipe))  # the form in which an index returns it
     found = []
     for folder in (data_dir / "prepared").glob(f"{glob.escape(name)}-*"):
         try:
             prepared = find_prepared(folder)
             changed_ns = folder.stat().st_mtime_ns
-        except (DataCorruptError, OSError):  # or gone meanwhile
+        except (DataCorruptError, OSError):  # damaged, or deleted in the meantime
             continue
         if prepared is None:
             continue
@@ -200,14 +201,14 @@ def find_by_recipe(data_dir: Path, name: str, recipe: Mapping[str, Any]) -> Prep
 
 
 def hash_array(array: Array) -> str:
-    """Hash dtype, shape and elements to a sha256 hex digest."""
+    """Return the sha256 hex digest of dtype, shape and elements."""
     sha = begin_hash(array.dtype, array.shape)
     sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return sha.hexdigest()
 
 
 def begin_hash(dtype: np.dtype[Any], shape: tuple[int, ...]) -> "hashlib._Hash":
-    """Begin the hash of an array whose elements come bit by bit, in C order."""
+    """Begin the hash of an array whose elements are added in chunks, in C order."""
     return hashlib.sha256(f"{dtype.str}\0{shape}\0".encode())
 
 
@@ -232,7 +233,7 @@ def _parse_index(folder: Path, text: str) -> PreparedData:
 
 
 def _parse_arrays(entries: Mapping[str, Any]) -> dict[str, ArrayInfo]:
-    """Read descriptions; in folders of earlier versions a modality is named for its kind."""
+    """Return the descriptions; in folders of earlier versions a modality's name is its kind."""
     return {
         modality: ArrayInfo(**{"kind": modality, **info, "shape": tuple(info["shape"])})
         for modality, info in entries.items()
@@ -240,7 +241,7 @@ def _parse_arrays(entries: Mapping[str, Any]) -> dict[str, ArrayInfo]:
 
 
 def index_checksum(index: Mapping[str, Any]) -> str:
-    """Hash everything the index says but its checksum."""
+    """Return a hash of the index without its checksum."""
     return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 

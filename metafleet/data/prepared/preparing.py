@@ -1,4 +1,4 @@
-"""Make prepared data: once, whole, and by one process at a time."""
+"""Create prepared data: only once, atomically, and in one process at a time."""
 
 import contextlib
 import json
@@ -32,25 +32,26 @@ from metafleet.locking import exclusive, exclusive_if_free
 
 _CHUNK_BYTES = 1 << 23
 _ABANDONED_S = 86_400.0
-_SCRATCH = re.compile(r"\.([^.].*)\.[a-z0-9_]+")  # as ``_temporary`` calls it
+_SCRATCH = re.compile(r"\.([^.].*)\.[a-z0-9_]+")  # names made by ``_temporary``
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a preparation makes.
+    """The result of a preparation.
 
     Attributes:
-        classes: in order of the rows.
+        classes: the classes in the order of their rows.
         arrays: modality -> array with as many rows as the classes have items.
-        present: modality -> items that have it, where items that lack it are known by their zeros;
-            modalities not named here nor in ``masks`` are complete.
-        facts: further facts worth keeping, for people.
-        masks: modality -> bool [items], which items have it; all-true masks are not kept.
-        kinds: modality -> its kind; a modality not named is named for its kind.
-        rows: which rows of arrays and masks are kept, in this order; None: all.
-        splits: split -> its classes in order, if they are decided here.
-        recipe: JSON values: how the data were made, whatever from; ``find_by_recipe`` asks for it.
+        present: modality -> number of items that have it, if items that lack it are all zeros;
+            modalities that are neither here nor in ``masks`` are complete.
+        facts: further facts to store for users.
+        masks: modality -> bool [items], True for items that have it; all-true masks are not stored.
+        kinds: modality -> its kind; the default is the modality's name.
+        rows: the rows of arrays and masks to store, in this order; None: all.
+        splits: split -> its classes in order, if the preparation decides them.
+        recipe: how the data were made, regardless of their source, as JSON values; see
+            ``find_by_recipe``.
     """
 
     classes: Sequence[ClassInfo]
@@ -65,14 +66,14 @@ class Content:
 
     @property
     def n_items(self) -> int:
-        """Items of all classes."""
+        """Number of items of all classes."""
         return sum(info.n_items for info in self.classes)
 
 
 def find_or_prepare(folder: Path, make: Callable[[], Content]) -> PreparedData:
-    """Open ``folder``, or fill it with what ``make`` returns. Safe in concurrent processes.
+    """Open ``folder``, or fill it with the result of ``make``. Safe in concurrent processes.
 
-    A damaged folder is made anew.
+    A damaged folder is rebuilt.
 
     Raises:
         DataError: the folder cannot be written.
@@ -81,11 +82,11 @@ def find_or_prepare(folder: Path, make: Callable[[], Content]) -> PreparedData:
 
 
 def find_or_decode(folder: Path, make: Callable[[Path], Content]) -> PreparedData:
-    """Do as ``find_or_prepare``, for content too large for memory.
+    """Open or fill ``folder`` like ``find_or_prepare``, for content too large for memory.
 
     Args:
-        folder: of the prepared data.
-        make: given an empty folder on the same disk, deleted afterwards, where arrays may lie.
+        folder: folder of the prepared data.
+        make: takes an empty folder for arrays, on the same disk, which is deleted afterwards.
 
     Raises:
         DataError: the folder cannot be written.
@@ -114,7 +115,7 @@ def find_or_decode(folder: Path, make: Callable[[Path], Content]) -> PreparedDat
 
 
 def find_sound(folder: Path) -> PreparedData | None:
-    """Open ``folder``; None when it does not exist or is damaged."""
+    """Open ``folder``; return None if it does not exist or is damaged."""
     try:
         return find_prepared(folder)
     except DataCorruptError:
@@ -124,7 +125,7 @@ def find_sound(folder: Path) -> PreparedData | None:
 def _made(folder: Path, make: Callable[[], Content]) -> Content:
     try:
         return make()
-    except OSError as error:  # else it would pass for a failure to write
+    except OSError as error:  # otherwise the caller would report a failure to write
         raise DataError(
             f"cannot read what {folder.name} is made from ({error}); check the original"
         ) from error
@@ -132,7 +133,7 @@ def _made(folder: Path, make: Callable[[], Content]) -> Content:
 
 @contextlib.contextmanager
 def _temporary(folder: Path) -> Iterator[Path]:
-    """Make a hidden folder beside ``folder``, deleted afterwards unless it was renamed."""
+    """Create a hidden folder next to ``folder``, and delete it afterwards unless it was renamed."""
     path = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         yield path
@@ -141,13 +142,14 @@ def _temporary(folder: Path) -> Iterator[Path]:
 
 
 def _sweep(folder: Path) -> None:
-    """Delete what preparations left behind that were killed more than a day ago.
+    """Delete temporary folders of preparations that were killed more than a day ago.
 
-    ``folder`` is locked by this process. What is left of others goes if nobody holds their locks.
+    This process holds the lock of ``folder``. Leftovers of other folders are deleted if their locks
+    are free.
     """
     for path in folder.parent.iterdir():
         found = _SCRATCH.fullmatch(path.name)
-        with contextlib.suppress(OSError):  # gone, or another user's: not ours to clear
+        with contextlib.suppress(OSError):  # already deleted, or owned by another user
             if found is None or not path.is_dir():
                 continue
             if time.time() - path.stat().st_mtime <= _ABANDONED_S:
@@ -179,7 +181,7 @@ def _write(draft: Path, content: Content) -> None:
     }
     index["checksum"] = index_checksum(json.loads(json.dumps(index)))
     write_whole(draft / INDEX, json.dumps(index, ensure_ascii=False, indent=1).encode(), mode=None)
-    # as open as the folder it is in: mkdtemp's 0700 would hide a shared one from other users
+    # same permissions as the parent: mkdtemp's 0700 would hide a shared folder from other users
     draft.chmod(draft.parent.stat().st_mode & 0o755)
 
 
@@ -199,10 +201,10 @@ def _write_array(draft: Path, name: str, array: Array, content: Content) -> Arra
         for chunk in _chunks(array, content.rows):
             raw = chunk.reshape(-1).view(np.uint8)
             sha.update(raw.data)
-            if raw.any():  # of the bytes: -0.0 is a zero that is not all zeros
+            if raw.any():  # compares bytes: those of -0.0 are not all zero
                 handle.write(chunk.data)
             else:
-                handle.seek(chunk.nbytes, os.SEEK_CUR)  # zeros that take no room
+                handle.seek(chunk.nbytes, os.SEEK_CUR)  # a hole, which takes no space on disk
         handle.truncate()
     sync(path)
     n_present = content.present.get(name, n_rows)
@@ -223,7 +225,7 @@ def _kept(content: Content, array: Array) -> Array:
 
 
 def _chunks(array: Array, rows: npt.NDArray[np.int64] | None) -> Iterator[Array]:
-    """Yield the kept rows, in order, some MiB at a time."""
+    """Yield the kept rows, in order, in chunks of some MiB."""
     n_rows = len(array) if rows is None else len(rows)
     row_bytes = max(1, array.nbytes // max(1, len(array)))
     step = max(1, _CHUNK_BYTES // row_bytes)
@@ -233,7 +235,7 @@ def _chunks(array: Array, rows: npt.NDArray[np.int64] | None) -> Iterator[Array]
 
 
 def _publish(draft: Path, folder: Path) -> None:
-    if folder.exists():  # damaged, or made by a process whose lock we could not see
+    if folder.exists():  # damaged, or created by a process whose lock is not visible here
         if find_sound(folder) is not None:
             return
         shutil.rmtree(folder)

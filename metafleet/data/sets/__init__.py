@@ -1,1 +1,1 @@
-"""The named data sets."""
+"""The built-in data sets."""

@@ -1,8 +1,8 @@
 """CLINC150: 150 intents of 10 domains, 150 short English queries each.
 
 Source: Larson et al. 2019, arXiv:1909.02027. Classes are intents, with the queries of the
-published training, validation and test parts together; splits are whole domains, so that both the
-intents of meta-testing and what they are about were never seen. Out-of-scope queries are left out.
+published training, validation and test parts together. Splits are whole domains, so that training
+has seen neither the intents nor the topics of meta-testing. Out-of-scope queries are left out.
 """
 
 import json
@@ -60,10 +60,11 @@ class Clinc150Options:
 
     Attributes:
         modalities: "text".
-        encoder: "bytes" keeps the queries, at most 136 bytes; "minilm" keeps 384 frozen features.
-        val_domains, test_domains: of meta-validation and meta-testing; the others are for training.
-        root: where data_full.json, or a clone of clinc/oos-eval, is on the machine that begins a
-            run; "": what was downloaded.
+        encoder: "bytes" stores the queries, at most 136 bytes; "minilm" stores 384 frozen features.
+        val_domains, test_domains: domains of meta-validation and meta-testing; the others are for
+            training.
+        root: path of data_full.json, or of a clone of clinc/oos-eval, on the machine that starts a
+            run; "": the downloaded file.
     """
 
     modalities: tuple[Literal["text"], ...] = ("text",)
@@ -81,7 +82,7 @@ class Clinc150Options:
 
     @property
     def text(self) -> TextOptions:
-        """How queries are kept."""
+        """Options of the decoder of the queries."""
         return TextOptions(encoder=self.encoder, max_bytes=136)
 
 
@@ -97,19 +98,19 @@ class Clinc150(StoredDataSet[Clinc150Options]):
     how_to_get = "run `metafleet data prepare clinc150`, or set data.root to where you have it"
 
     def recipe(self, options: Clinc150Options) -> Mapping[str, Any]:
-        """Return how queries are kept."""
+        """Return how queries are stored."""
         column = Column("text", "text", options.text, ())
         return {"recipe": _RECIPE_VERSION, "text": column.recipe()}
 
     def find_original(self, root: Path, options: Clinc150Options) -> Original | str:
-        """Look for data_full.json."""
+        """Find data_full.json."""
         for path in (root, root / _FILE, root / "data" / _FILE):
             if path.is_file():
                 return Original(hash_file(path), partial(_read, path, options))
         return f"it has no {_FILE}"
 
     def splits(self, options: Clinc150Options, prepared: PreparedData) -> Splits:
-        """Give each split the intents of its domains."""
+        """Return split -> the intents of its domains."""
         split_of = dict.fromkeys(options.val_domains, META_VAL)
         split_of |= dict.fromkeys(options.test_domains, META_TEST)
         splits: dict[str, list[str]] = {META_TRAIN: [], META_VAL: [], META_TEST: []}
@@ -118,7 +119,7 @@ class Clinc150(StoredDataSet[Clinc150Options]):
         return splits
 
     def download(self, options: Clinc150Options, folder: Path, progress: Progress) -> None:
-        """Download data_full.json, pinned."""
+        """Download the pinned data_full.json."""
         download(REMOTE, folder, progress=progress)
 
 
@@ -148,7 +149,7 @@ def _read(path: Path, options: Clinc150Options, scratch: Path, progress: Progres
 
 
 def _queries(path: Path) -> dict[str, list[str]]:
-    """Read intent -> its queries, in the order of the file."""
+    """Return intent -> its queries, in the order of the file."""
     try:
         whole = json.loads(path.read_bytes())
         found: dict[str, list[str]] = {i: [] for intents in _DOMAINS.values() for i in intents}

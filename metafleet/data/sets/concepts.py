@@ -1,28 +1,29 @@
 """Concepts: 279 things (frog, apple, hammer) as pictures, written and spoken words, and clips.
 
-Pictures are the emoji of four vendors, texts their names in 13 languages, sounds the word spoken in
-five languages by one person each, clips the animated emoji; what does not exist stays a gap.
+Pictures are the emoji of four vendors, texts are their names in 13 languages, sounds are the word
+spoken in five languages by one person each, and clips are the animated emoji. Missing files remain
+gaps.
 
-**What an item is.** Nothing but the concept itself ties a vendor's picture to a language's word, so
-items could be single pictures and words. They are *renderings* instead: item j of a concept has its
-word in the j-th of ``languages``, written and, where it was recorded, spoken; the picture by the
-j-th of ``vendors``, which each concept has in an order of its own; and, for j = 0, the clip. Then
+**Items.** Only the concept links a vendor's picture to a word in some language, so an item could be
+a single picture or word. Instead, items are *renderings*: item j of a concept has its word in the
+j-th of ``languages``, written and, if it was recorded, spoken; the picture by the j-th of
+``vendors``, which are in a different order for each concept; and, for j = 0, the clip. As a result:
 
-- classifying concepts by one modality asks for what its renderings share: across vendors, across
-  languages, across speakers; a rendering that lacks the modality is never drawn;
-- fusion sees several modalities of an item at once, with real gaps, and no two items of a class
-  share a file, so that nothing leaks from support to query;
-- a cross-modal episode (the word heard once, its picture to be found) takes support and query from
-  different renderings and shows one modality of each; the masks say which.
+- Classifying concepts by one modality requires what the renderings have in common: across vendors,
+  languages and speakers. A rendering that lacks the modality is never drawn.
+- Fusion sees several modalities of an item at once, with real gaps. No two items of a class share a
+  file, so nothing leaks from support to query.
+- A cross-modal episode (hear a word once, then find its picture) takes support and query from
+  different renderings and shows one modality of each; the masks determine which.
 
-The order of vendors is drawn by concept because items of support and query differ: were a language
-always with one vendor, a picture's style would rule out all classes heard in its language, and
-across modalities 25 % of 5-way episodes be answered without knowing any word.
+The order of vendors depends on the concept because support and query use different items. If a
+language always came with the same vendor, the style of a picture would rule out all classes heard
+in that language, and 25 % of cross-modal 5-way episodes could be solved without knowing any word.
 
-With ``classes = "subgroup"``, Unicode's subgroups (animal-bird, food-fruit) are the classes and
-each concept is one item: its first picture, word, text and clip that exist. Renderings of one
-concept in both support and query would turn telling birds from fruit into recognising the frog.
-Splits are by concept as published, and by whole subgroups, so that no class is ever shared.
+With ``classes = "subgroup"``, the classes are Unicode's subgroups (animal-bird, food-fruit), and
+each concept is one item: its first existing picture, word, text and clip. If renderings of one
+concept were in both support and query, the task would be to recognise the frog instead of to tell
+birds from fruit. Concepts are split as published, and subgroups as a whole: splits share no class.
 """
 
 import hashlib
@@ -69,13 +70,13 @@ class ConceptsOptions:
     Attributes:
         modalities: one or more of "image" [3, side, side], "text" (bytes or features), "audio"
             (log-mel [40, 74] of the first 1.5 s) and "video" [8, 3, side, side].
-        classes: "concept", with a rendering an item, or "subgroup", with a concept an item.
-        vendors: whose pictures; of a subgroup's concepts the first there is.
-        languages: of texts and sounds, in the order of renderings.
+        classes: "concept", where items are renderings, or "subgroup", where items are concepts.
+        vendors: vendors of the pictures; with subgroups, the first vendor that has the concept.
+        languages: languages of texts and sounds, in the order of renderings.
         voices: languages whose sounds are used; French and German ones are GPL-3.0-or-later.
         side: height and width of pictures and clips, in pixels.
-        encoder: "bytes" keeps texts, "minilm" 384 frozen features of them (English).
-        root: the folder with manifest.csv, on the machine that begins a run.
+        encoder: "bytes" stores texts, "minilm" stores 384 frozen features of them (English).
+        root: the folder with manifest.csv, on the machine that starts a run.
     """
 
     modalities: tuple[ModalityName, ...] = ("image",)
@@ -98,7 +99,7 @@ class ConceptsOptions:
 
     @property
     def decoders(self) -> dict[str, Any]:
-        """Modality -> the options it is decoded with."""
+        """Modality -> options of its decoder."""
         all_of_them: dict[str, Any] = {
             "image": ImageOptions(side=self.side),
             "text": TextOptions(encoder=self.encoder, max_bytes=112),
@@ -109,7 +110,7 @@ class ConceptsOptions:
 
     @property
     def n_renderings(self) -> int:
-        """Items of a concept, before those without a chosen modality are left out."""
+        """Number of items per concept, including those without any chosen modality."""
         return max(len(self.vendors), len(self.languages))
 
 
@@ -132,7 +133,7 @@ class Concepts(StoredDataSet[ConceptsOptions]):
     how_to_get = "set data.root to the folder that has its manifest.csv, images, audio and video"
 
     def recipe(self, options: ConceptsOptions) -> Mapping[str, Any]:
-        """Return what is kept, and which renderings there are."""
+        """Return the decoder options, and the options that determine the renderings."""
         decoders = options.decoders
         return {
             "recipe": _RECIPE_VERSION,
@@ -146,14 +147,14 @@ class Concepts(StoredDataSet[ConceptsOptions]):
         }
 
     def find_original(self, root: Path, options: ConceptsOptions) -> Original | str:
-        """Look for the manifest; the files it names are asked for when they are read."""
+        """Find the manifest; the files it names are decoded only when the data are read."""
         manifest = find_manifest(root)
         if manifest is None:
             return "it has no manifest.csv"
         return Original(fingerprint(manifest), partial(_read, manifest, options))
 
     def splits(self, options: ConceptsOptions, prepared: PreparedData) -> Splits:
-        """Return the splits that were decided at preparation."""
+        """Return the splits that the preparation decided."""
         return prepared.splits
 
 
@@ -162,7 +163,7 @@ class _Item:
     class_name: str
     concept: Concept
     files: Mapping[str, Source]
-    """Modality -> where it is, without what is missing."""
+    """Modality -> its source; missing modalities have no key."""
 
 
 def _read(manifest: Path, options: ConceptsOptions, scratch: Path, progress: Progress) -> Content:
@@ -186,7 +187,7 @@ def _read(manifest: Path, options: ConceptsOptions, scratch: Path, progress: Pro
 
 
 def _items(concepts: Sequence[Concept], folder: Path, options: ConceptsOptions) -> Iterator[_Item]:
-    """Yield the items by class."""
+    """Yield the items, class by class."""
     if options.classes == "concept":
         for concept in concepts:
             own = replace(options, vendors=order_of_vendors(concept, options.vendors))
@@ -201,7 +202,7 @@ def _items(concepts: Sequence[Concept], folder: Path, options: ConceptsOptions) 
 
 
 def order_of_vendors(concept: Concept, vendors: Sequence[Vendor]) -> tuple[Vendor, ...]:
-    """Shuffle ``vendors`` by hashes: an order that tells nothing of another concept's."""
+    """Shuffle ``vendors`` by hashes: orders of different concepts are independent."""
 
     def place(vendor: str) -> str:
         return hashlib.sha256(f"{concept.name}\0{vendor}".encode()).hexdigest()
@@ -227,7 +228,7 @@ def _rendering(
 
 
 def _whole(concept: Concept, folder: Path, options: ConceptsOptions) -> dict[str, Source]:
-    """Take the first of each modality that there is."""
+    """Return the first existing source of each modality."""
     found: dict[str, Source] = {}
     for number in range(options.n_renderings):
         found = _rendering(concept, number, folder, options) | found

@@ -1,4 +1,4 @@
-"""The table of concepts: what each is called, and where its pictures, sounds and clip are."""
+"""The table of concepts: their names, and the paths of their pictures, sounds and clips."""
 
 import csv
 import hashlib
@@ -19,12 +19,12 @@ _REQUIRED = ("concept", "split", "label", "category", "video")
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """One thing; what is missing is in no mapping, and empty.
+    """One concept; missing files have no key in the mappings, and a missing clip is "".
 
     Attributes:
         name: such as "alarmclock".
         split: such as "meta_train".
-        subgroup, category: Unicode's, such as "time" in "Travel & Places".
+        subgroup, category: as in Unicode, such as "time" in "Travel & Places".
         images: vendor -> path in the manifest's folder.
         texts: language -> name.
         sounds: language -> path.
@@ -46,13 +46,13 @@ class Concept:
 
 
 def find_manifest(root: Path) -> Path | None:
-    """Look for the table at ``root``: itself, or in the folder."""
+    """Return the table: ``root`` itself or a file in it; None if there is none."""
     path = root / _NAME if root.is_dir() else root
     return path if path.is_file() else None
 
 
 def fingerprint(manifest: Path) -> str:
-    """Hash the table, and sizes and times of the files it names."""
+    """Return a hash of the table, and of the sizes and times of the files it names."""
     sha = hashlib.sha256(manifest.read_bytes())
     for concept in read_manifest(manifest):
         for path in concept.paths():
@@ -68,10 +68,10 @@ def fingerprint(manifest: Path) -> str:
 
 
 def read_manifest(path: Path) -> list[Concept]:
-    """Read the table, sorted by name.
+    """Return the concepts in the table, sorted by name.
 
     Raises:
-        DataCorruptError: it is something else, or names files outside its folder.
+        DataCorruptError: the file is not such a table, or names files outside its folder.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -89,7 +89,7 @@ def read_manifest(path: Path) -> list[Concept]:
 
 
 def large_subgroups(concepts: Sequence[Concept]) -> list[str]:
-    """Return the subgroups of five or more concepts, sorted."""
+    """Return the subgroups with five or more concepts, sorted."""
     counts: dict[str, int] = {}
     for concept in concepts:
         counts[concept.subgroup] = counts.get(concept.subgroup, 0) + 1
@@ -97,7 +97,7 @@ def large_subgroups(concepts: Sequence[Concept]) -> list[str]:
 
 
 def split_subgroups(subgroups: Sequence[str]) -> dict[str, str]:
-    """Give each subgroup a split: five for validation, five for testing, by their names' hashes."""
+    """Return subgroup -> split: five for validation, five for testing, by hashes of the names."""
     order = sorted(subgroups, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     held_out = [META_VAL] * 5 + [META_TEST] * 5
     return dict.fromkeys(order, META_TRAIN) | dict(zip(order, held_out, strict=False))

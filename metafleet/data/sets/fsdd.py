@@ -1,9 +1,9 @@
 """Free Spoken Digit Dataset: ten digits, six English speakers, 50 recordings each.
 
 Source: Jackson et al., doi:10.5281/zenodo.1342401. A class is a digit, spoken by all speakers of a
-split; the digits are the same in every split, the voices are not: what is tested is whether a
-digit heard from one stranger is recognised from another. With ``digits``, each recording comes with
-a written digit of MNIST: of the same class, never of the same act, for nobody wrote as they spoke.
+split. The digits are the same in every split, but the speakers differ: the test is whether a digit
+heard from one unknown speaker is recognised from another. With ``digits``, each recording is paired
+with a written digit of MNIST. The two share only the class: they were recorded independently.
 """
 
 import hashlib
@@ -49,14 +49,14 @@ class FsddOptions:
     Attributes:
         modalities: "audio" (log-mel [n_mels, frames] of the first second), "image" [1, 28, 28]
             (needs ``digits``), or both.
-        val_speakers, test_speakers: of meta-validation and meta-testing; the others are for
-            training.
-        n_mels: bands of the spectrogram.
-        hop_ms: milliseconds from one of its columns to the next.
-        digits: where MNIST is, for "image": a folder with the idx files of its 10,000 test digits
-            (torchvision's root, say), or mnist10k_28x28.npz.
-        root: where the recordings are on the machine that begins a run: a folder with them, one
-            with recordings/, or the archive; "": what was downloaded.
+        val_speakers, test_speakers: speakers of meta-validation and meta-testing; the others are
+            for training.
+        n_mels: number of bands of the spectrogram.
+        hop_ms: milliseconds from one column of the spectrogram to the next.
+        digits: path of MNIST, for "image": a folder with the idx files of its 10,000 test digits
+            (such as torchvision's root), or mnist10k_28x28.npz.
+        root: path of the recordings on the machine that starts a run: their folder, a folder with
+            recordings/, or the archive; "": the downloaded archive.
     """
 
     modalities: tuple[Literal["audio", "image"], ...] = ("audio",)
@@ -79,7 +79,7 @@ class FsddOptions:
 
     @property
     def audio(self) -> AudioOptions:
-        """How recordings are kept; 95 % last less than 0.67 s."""
+        """Options of the decoder of the recordings, of which 95 % last less than 0.67 s."""
         return AudioOptions(
             sample_rate_hz=8000, duration_s=1.0, n_mels=self.n_mels, hop_ms=self.hop_ms
         )
@@ -99,7 +99,7 @@ class Fsdd(StoredDataSet[FsddOptions]):
     """The data set."""
 
     name = "fsdd"
-    title = "3,000 spoken digits of six speakers, with written ones beside them if you like"
+    title = "3,000 spoken digits of six speakers, optionally with written digits"
     licence = "CC BY-SA 4.0; MNIST's digits: commonly given as CC BY-SA 3.0"
     origin = (
         "https://github.com/Jakobovski/free-spoken-digit-dataset "
@@ -110,7 +110,7 @@ class Fsdd(StoredDataSet[FsddOptions]):
     how_to_get = "run `metafleet data prepare fsdd`, or set data.root to where you have it"
 
     def recipe(self, options: FsddOptions) -> Mapping[str, Any]:
-        """Return what is kept, and how classes are made of speakers."""
+        """Return what is stored, and which speakers make up the classes."""
         column = Column("audio", "audio", options.audio, ())
         return {
             "recipe": _RECIPE_VERSION,
@@ -120,7 +120,7 @@ class Fsdd(StoredDataSet[FsddOptions]):
         }
 
     def check_place(self, options: FsddOptions) -> None:
-        """Make sure that ``root`` and ``digits`` are what they should be, as far as needed."""
+        """Check that ``root`` and, if needed, ``digits`` hold the data."""
         if "image" in options.modalities and _find_digits(options) is None:
             raise DataMissingError(
                 f"cannot read MNIST's test digits from digits={options.digits!r}; expected a "
@@ -130,7 +130,7 @@ class Fsdd(StoredDataSet[FsddOptions]):
         super().check_place(options)
 
     def find_original(self, root: Path, options: FsddOptions) -> Original | str:
-        """Look for the recordings."""
+        """Find the recordings, and the written digits if they are needed."""
         recordings = find_recordings(root)
         if recordings is None:
             return "it has no recordings of FSDD"
@@ -146,14 +146,14 @@ class Fsdd(StoredDataSet[FsddOptions]):
         return Original(fingerprint, partial(_read, recordings, digits, options))
 
     def splits(self, options: FsddOptions, prepared: PreparedData) -> Splits:
-        """Give each split the ten digits of its speakers."""
+        """Return split -> the ten digits, spoken by its speakers."""
         return {
             split: [_class_name(digit, speakers) for digit in range(10)] if speakers else []
             for split, speakers in options.speakers.items()
         }
 
     def download(self, options: FsddOptions, folder: Path, progress: Progress) -> None:
-        """Download the archive of the repository at a pinned commit; check what is in it."""
+        """Download the archive of the repository at a pinned commit, and check its contents."""
         download(ARCHIVE, folder, progress=progress)
 
 
@@ -211,7 +211,7 @@ def _spectrograms(
 
 
 def _written(wanted: Sequence[int], digits: Digits) -> Array:
-    """Give each recording a written digit of its class, a different one as long as there are."""
+    """Return a different written digit of the same class for each recording."""
     images, labels = digits.read()
     chosen = np.zeros(len(wanted), np.int64)
     for digit in range(10):

@@ -1,4 +1,4 @@
-"""The recordings of FSDD as they lie on disk: a folder, or the archive of the repository."""
+"""The recordings of FSDD on disk: in a folder, or in the archive of the repository."""
 
 import hashlib
 import re
@@ -33,7 +33,7 @@ class Recordings:
     Attributes:
         kind: "folder" or "archive".
         fingerprint: hash of the archive, or of names, sizes and times of files.
-        read: returns where the bytes of each recording are.
+        read: returns the source of each recording.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Recordings:
 
 
 def find_recordings(root: Path) -> Recordings | None:
-    """Look for the recordings at ``root``; None unless all are there."""
+    """Return the recordings at ``root``; None unless all of them are there."""
     if root.is_file():
         return Recordings("archive", hash_file(root), partial(_read_archive, root))
     for folder in (root / "recordings", root):
@@ -55,7 +55,7 @@ def find_recordings(root: Path) -> Recordings | None:
 
 
 def check_archive(path: Path) -> None:
-    """Make sure that an archive holds the published recordings, byte for byte.
+    """Check that an archive holds the published recordings, byte for byte.
 
     Raises:
         DataCorruptError: it does not.
@@ -105,7 +105,7 @@ def _parts(files: Mapping[Key, Path]) -> Mapping[Key, Source]:
 
 
 def _read_archive(path: Path) -> dict[Key, bytes]:
-    """Read the recordings; nothing is unpacked, so names that point elsewhere do no harm."""
+    """Return the recordings; nothing is unpacked, so names that point elsewhere are harmless."""
     found: dict[Key, bytes] = {}
     try:
         with tarfile.open(path, "r|*") as tar:

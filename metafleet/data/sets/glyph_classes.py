@@ -1,10 +1,10 @@
-"""Which characters are classes, what their script is, and which are one shape under two names.
+"""Choose the characters that are classes, find their scripts, and remove look-alikes.
 
-Latin A, Greek Alpha and Cyrillic A are drawn alike. As two classes of one split they would be a
-riddle without an answer, and in a test split they would not be unseen. So of two look-alikes only
-the first is kept: meta_train before meta_val before meta_test, then by code point. Two characters
-look alike when, in at least half of the faces that draw both, their rasters correlate by more than
-0.97 (other split) or 0.99 (same split; accents on a letter must not merge).
+Latin A, Greek Alpha and Cyrillic A look the same. As two classes of one split they could not be
+told apart, and in a test split they would not be unseen. Of two look-alikes only the first is kept:
+meta_train before meta_val before meta_test, then by code point. Two characters are look-alikes if,
+in at least half of the faces that draw both, the correlation of their rasters is more than 0.97
+(different splits) or 0.99 (same split, so that accents on a letter remain distinct).
 """
 
 import unicodedata
@@ -33,7 +33,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 def candidates(faces: Iterable[Iterable[int]], *, min_faces: int) -> list[int]:
-    """List the code points that enough of ``faces`` have and that leave ink, sorted."""
+    """Return the visible code points that at least ``min_faces`` of ``faces`` have, sorted."""
     counts: dict[int, int] = {}
     for codes in faces:
         for code in codes:
@@ -46,18 +46,18 @@ def candidates(faces: Iterable[Iterable[int]], *, min_faces: int) -> list[int]:
 
 
 def script_of(code: int) -> str:
-    """Return the script a character's Unicode name begins with; "Common" for signs and marks."""
+    """Return the script that begins a character's Unicode name; "Common" for signs and marks."""
     first = unicodedata.name(chr(code), "").split(" ", 1)[0].capitalize()
     return first if first in SPLIT_OF_SCRIPT else "Common"
 
 
 def class_name(code: int) -> str:
-    """Return such as "U+0416 CYRILLIC CAPITAL LETTER ZHE"."""
+    """Return a class name, such as "U+0416 CYRILLIC CAPITAL LETTER ZHE"."""
     return f"U+{code:04X} {unicodedata.name(chr(code), '')}".rstrip()
 
 
 def distinct_drawings(images: Images, drawn: Flags) -> Flags:
-    """Unmark blank drawings, and those equal to an earlier face's drawing of the same character.
+    """Return ``drawn`` without blank drawings and without duplicates among the faces.
 
     Args:
         images: [characters, faces, height, width].
@@ -75,7 +75,7 @@ def distinct_drawings(images: Images, drawn: Flags) -> Flags:
 
 
 def without_look_alikes(codes: Sequence[int], images: Images, drawn: Flags) -> list[int]:
-    """Return the rows of ``codes`` that are kept, sorted."""
+    """Return the sorted rows of ``codes`` that remain after removing look-alikes."""
     rank = np.array([_SPLIT_RANK[SPLIT_OF_SCRIPT[script_of(code)]] for code in codes])
     order = np.lexsort((np.array(codes), rank))
     alike = _look_alikes(images[order], drawn[order], rank[order])
@@ -89,14 +89,14 @@ def without_look_alikes(codes: Sequence[int], images: Images, drawn: Flags) -> l
 def _look_alikes(images: Images, drawn: Flags, rank: npt.NDArray[np.int_]) -> Flags:
     """Compare all pairs in all faces: bool [characters, characters].
 
-    Grey values are cut to 4 bits, so that sums of products are whole numbers below 2**24: exact in
-    float32, hence equal on every machine.
+    Grey values are reduced to 4 bits, so that sums of products are whole numbers below 2**24. These
+    are exact in float32 and therefore equal on every machine.
     """
     n_characters, n_faces = drawn.shape
     flat = images.reshape(n_characters, n_faces, images.shape[2] * images.shape[3])
     same_split = rank[:, None] == rank[None, :]
     limit = np.where(same_split, _SAME_SPLIT_COSINE, _OTHER_SPLIT_COSINE).astype(np.float32) ** 2
-    balance = np.zeros((n_characters, n_characters), np.int8)  # faces that say yes minus no
+    balance = np.zeros((n_characters, n_characters), np.int8)  # faces alike minus faces different
     shared = np.zeros((n_characters, n_characters), np.bool_)
     for face in range(n_faces):
         rows = np.flatnonzero(drawn[:, face])

@@ -1,9 +1,9 @@
-"""Font faces as drawers: the raster and the outline of a character, in the same place.
+"""Draw the raster and the outline of a character with a font face, aligned to each other.
 
-A canvas is 28 pixels square. The em is 22 of them and the baseline lies at 22, as long as the
-character fits in a margin of one pixel: it is centred sideways, moved up or down, and only then
-made smaller. Rasters are drawn at four times the size and averaged, so that hinting moves edges by
-at most a quarter of a pixel and the outline fits its raster.
+The canvas is 28 x 28 pixels, the em is 22 pixels and the baseline is at pixel 22. A character is
+centred horizontally. If it does not fit within a margin of one pixel, it is first moved up or down,
+and only then scaled down. Rasters are drawn at four times the size and averaged, so that hinting
+moves edges by at most a quarter of a pixel and the outline matches its raster.
 """
 
 import importlib.util
@@ -29,8 +29,8 @@ _BASELINE = 22 * _OVERSAMPLING
 _ROOM = _CANVAS - 2 * _MARGIN
 _CURVE = np.linspace(0.0, 1.0, 6)[1:, None]
 
-# The text faces that matplotlib bundles. Left out: cm*10 (Computer Modern, encoded unlike Unicode),
-# STIXNonUni* and STIXSiz* (private use, sizes of one sign), LastResort (a box for everything).
+# The text faces that matplotlib bundles, except cm*10 (Computer Modern, not encoded as Unicode),
+# STIXNonUni* and STIXSiz* (private use, sizes of one sign) and LastResort (boxes only).
 FACES = (
     "DejaVuSans",
     "DejaVuSans-Bold",
@@ -57,12 +57,12 @@ Images = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class _Placement:
-    """How font units come onto the oversampled canvas.
+    """Mapping from font units to the oversampled canvas.
 
     Attributes:
-        size: pixels an em.
-        scale: pixels a font unit.
-        x, baseline: where the origin lies.
+        size: pixels per em.
+        scale: pixels per font unit.
+        x, baseline: position of the origin.
     """
 
     size: int
@@ -86,16 +86,16 @@ class Face:
 
     @property
     def codes(self) -> Sequence[int]:
-        """Code points the face has."""
+        """Code points that the face has."""
         return list(self._names)
 
     def draws(self, code: int) -> bool:
-        """Tell whether the face has the character, and something to draw for it."""
+        """Return whether the face has the character, with at least one contour."""
         name = self._names.get(code, ".notdef")
         return name != ".notdef" and self._glyphs[name].numberOfContours != 0
 
     def rasters(self, codes: Sequence[int]) -> Images:
-        """Draw characters the face ``draws``: grey values [n, 28, 28], ink 255."""
+        """Draw characters that the face ``draws``: grey values [n, 28, 28], ink 255."""
         from PIL import Image, ImageDraw  # noqa: PLC0415 - only preparing needs the decoders
 
         if not codes:
@@ -109,10 +109,10 @@ class Face:
         return np.asarray(sheet.reduce(_OVERSAMPLING)).reshape(len(codes), SIDE, SIDE)
 
     def outline(self, code: int) -> npt.NDArray[np.float32]:
-        """Walk along the contours: [64, 3] as ``metafleet.data.strokes`` says.
+        """Return the contours as strokes [64, 3]; see ``metafleet.data.strokes``.
 
-        Each contour starts at its corner nearest to the top left and goes once around; contours
-        are ordered from left to right, so that faces agree.
+        Each contour starts at its corner nearest to the top left and goes once around. Contours are
+        sorted from left to right, so that all faces use the same order.
         """
         place = self._place(code)
         contours = sorted(self._contours(code), key=lambda line: tuple(line.min(axis=0).tolist()))
@@ -150,9 +150,9 @@ class Face:
 
 
 def _flatten(points: Points, on_curve: npt.NDArray[np.uint8]) -> Points:
-    """Turn a closed TrueType contour [n, 2] into a closed polyline, from its top left on-point.
+    """Convert a closed TrueType contour [n, 2] to a closed polyline from its top left on-point.
 
-    Between two neighbouring control points lies an on-curve point that is not stored.
+    Between two adjacent control points there is an on-curve point that the font does not store.
     """
     following = np.arange(len(points)) + 1 - len(points)  # negative: wraps around
     implied = (on_curve == 0) & (on_curve[following] == 0)
@@ -177,7 +177,7 @@ def _flatten(points: Points, on_curve: npt.NDArray[np.uint8]) -> Points:
 
 
 def font_folder() -> Path:
-    """Find the fonts that matplotlib bundles, without importing it.
+    """Return the folder of the fonts that matplotlib bundles, without importing it.
 
     Raises:
         DataMissingError: matplotlib is not installed or has no fonts.

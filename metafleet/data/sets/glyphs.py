@@ -1,10 +1,10 @@
 """Glyphs: characters as classes, font faces as drawers, scripts as splits; nothing to download.
 
-Every character that at least ``min_faces`` of matplotlib's text faces draw *differently* is a
-class; its items are those drawings, as a raster and as an outline. Meta-training has Latin,
-Cyrillic and common signs; validation has Greek; testing has Armenian, Georgian and Lao, whose
-shapes were never seen (see ``glyph_classes``). Bits depend on the versions of the fonts and of
-FreeType: they are part of the cache's key, and the data digest covers the arrays themselves.
+A class is a character that at least ``min_faces`` of matplotlib's text faces draw *differently*;
+its items are these drawings, as a raster and as an outline. Meta-training has Latin, Cyrillic and
+common signs; validation has Greek; testing has Armenian, Georgian and Lao, whose shapes do not
+occur in training (see ``glyph_classes``). The bits depend on the versions of the fonts and of
+FreeType: these are part of the cache key, and the data digest covers the arrays themselves.
 """
 
 import importlib.metadata
@@ -37,7 +37,7 @@ class GlyphsOptions:
 
     Attributes:
         modalities: "image" [1, 28, 28] in [0, 1] with ink 1, "stroke" [64, 3], or both.
-        min_faces: a character needs this many different drawings to be a class, 2 to 16.
+        min_faces: minimum number of different drawings of a character in a class, 2 to 16.
     """
 
     modalities: tuple[Literal["image", "stroke"], ...] = ("image",)
@@ -51,12 +51,12 @@ class GlyphsOptions:
 
     @property
     def needs_strokes(self) -> bool:
-        """True when the outlines are asked for."""
+        """Whether the outlines are needed."""
         return "stroke" in self.modalities
 
 
 class Glyphs(ItemDataSet):
-    """The data set; prepares itself within seconds."""
+    """The data set; its preparation takes seconds."""
 
     name = "glyphs"
     title = "characters of many scripts in 18 font faces, as images and as outlines"
@@ -65,7 +65,7 @@ class Glyphs(ItemDataSet):
     Options = GlyphsOptions
 
     def is_ready(self, options: GlyphsOptions, data_dir: Path) -> bool:
-        """Return whether the fonts and their readers are installed."""
+        """Return whether the fonts and the packages that read them are installed."""
         try:
             self._folder(options, data_dir)
         except DataMissingError:
@@ -73,12 +73,12 @@ class Glyphs(ItemDataSet):
         return True
 
     def prepare(self, options: GlyphsOptions, data_dir: Path, progress: Progress) -> PreparedData:
-        """Draw everything, unless that was done before."""
+        """Draw everything, unless it is prepared already."""
         folder = self._folder(options, data_dir)
         return find_or_prepare(folder, lambda: _draw_all(options, progress))
 
     def open_classes(self, options: GlyphsOptions, data_dir: Path) -> ClassData:
-        """Open the glyphs, drawing them first if need be."""
+        """Open the glyphs; draw them first if necessary."""
         prepared = self.prepare(options, data_dir, no_progress)
         return ClassData(self.name, prepared, _splits(prepared), options.modalities)
 
@@ -100,7 +100,7 @@ def _splits(prepared: PreparedData) -> dict[str, list[str]]:
 
 
 def _versions() -> dict[str, str]:
-    """Name everything that can change a bit of the drawings."""
+    """Return the versions of everything that can change a bit of the drawings."""
     try:
         from PIL import features  # noqa: PLC0415 - only this data set needs it here
 

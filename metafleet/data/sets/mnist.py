@@ -1,4 +1,4 @@
-"""MNIST's 10,000 test digits, where a user has them: written partners for spoken digits."""
+"""MNIST's 10,000 test digits on the user's disk: written counterparts of spoken digits."""
 
 import gzip
 import hashlib
@@ -39,7 +39,7 @@ class Digits:
 
 
 def find_digits(path: Path) -> Digits | None:
-    """Look for the idx files or the npz at ``path``."""
+    """Return the digits in the idx files or the npz at ``path``; None if there are none."""
     if path.is_file():
         return Digits(hash_file(path), partial(_read_npz, path))
     if (path / _NPZ_NAME).is_file():
@@ -62,7 +62,7 @@ def _read_npz(path: Path) -> tuple[Images, Labels]:
 
 
 def _read_idx(files: list[Path]) -> tuple[Images, Labels]:
-    """Read the idx format: magic number, sizes, bytes; all big-endian."""
+    """Read the idx format: magic number, sizes, bytes; big-endian."""
     images, labels = (_idx_bytes(path) for path in files)
     n_digits = (len(images) - 16) // _SIDE**2
     if images[:4] != b"\0\0\x08\x03" or len(images) != 16 + n_digits * _SIDE**2:

@@ -1,7 +1,7 @@
 """Omniglot: 1,623 handwritten characters of 50 alphabets, drawn by 20 people each.
 
-Source: Lake, Salakhutdinov, Tenenbaum 2015, doi:10.1126/science.aab3050. Read where the user has
-it (option ``root``), or downloaded, pinned, to ``<data_dir>/omniglot``.
+Source: Lake, Salakhutdinov, Tenenbaum 2015, doi:10.1126/science.aab3050. It is read from the user's
+path (option ``root``), or downloaded, pinned, to ``<data_dir>/omniglot``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -76,12 +76,12 @@ class OmniglotOptions:
         modalities: "image" [1, 28, 28] in [0, 1] with ink 1, "stroke" [64, 3], or both. Strokes of
             the npz are partly recovered from the images; 2,855 drawings have none.
         split: "vinyals", "lake", "maml_random" or "small"; see ``omniglot_classes``.
-        split_seed: seed of "maml_random", >= 0; the others do not depend on it.
-        rotations: make a class of each character turned by 0, 90, 180 and 270 degrees, in the
-            split of the character.
-        root: where Omniglot is on the machine that begins a run: a folder with images_background
+        split_seed: seed of "maml_random", >= 0; the other splits do not depend on it.
+        rotations: add classes of each character rotated by 90, 180 and 270 degrees, in the split of
+            the character.
+        root: path of Omniglot on the machine that starts a run: a folder with images_background
             and images_evaluation (folders or zips), torchvision's root, or the prepared npz; "":
-            what was downloaded.
+            the downloaded files.
     """
 
     modalities: tuple[Literal["image", "stroke"], ...] = ("image",)
@@ -99,7 +99,7 @@ class OmniglotOptions:
 
     @property
     def needs_strokes(self) -> bool:
-        """True when the strokes are asked for."""
+        """Whether the strokes are needed."""
         return "stroke" in self.modalities
 
 
@@ -118,7 +118,7 @@ class Omniglot(StoredDataSet[OmniglotOptions]):
     )
 
     def recipe(self, options: OmniglotOptions) -> Mapping[str, Any]:
-        """Return what is kept of each drawing, and how it is turned."""
+        """Return what is stored of each drawing, and whether it is rotated."""
         return {
             "recipe": _RECIPE_VERSION,
             "rotations": options.rotations,
@@ -126,7 +126,7 @@ class Omniglot(StoredDataSet[OmniglotOptions]):
         }
 
     def find_original(self, root: Path, options: OmniglotOptions) -> Original | str:
-        """Look for the drawings, in any of the forms that ``omniglot_readers`` names."""
+        """Find the drawings, in any of the formats of ``omniglot_readers``."""
         source = find_source(root)
         if source is None:
             return "it holds no Omniglot"
@@ -135,7 +135,7 @@ class Omniglot(StoredDataSet[OmniglotOptions]):
         return Original(source.fingerprint, partial(_read, source, options))
 
     def splits(self, options: OmniglotOptions, prepared: PreparedData) -> Splits:
-        """Give each split its characters, each in all its rotations."""
+        """Return split -> its characters, each in all its rotations."""
         characters = split_characters(options.split, options.split_seed)
         turned = partial(_turned_names, rotations=options.rotations)
         return {
@@ -144,7 +144,7 @@ class Omniglot(StoredDataSet[OmniglotOptions]):
         }
 
     def download(self, options: OmniglotOptions, folder: Path, progress: Progress) -> None:
-        """Download the official zips, at a pinned commit."""
+        """Download the official zips at a pinned commit."""
         for remote in IMAGE_FILES + (STROKE_FILES if options.needs_strokes else ()):
             download(remote, folder, progress=progress)
 
@@ -182,7 +182,7 @@ def _content(drawings: Drawings, kind: str, *, rotations: bool) -> Content:
 
 
 def _turned(array: Array, turns: Sequence[int], turn: Callable[[Array, int], Array]) -> Array:
-    """Repeat each character's rows once for each number of quarter turns."""
+    """Repeat the rows of each character, rotated by each number of quarter turns."""
     if len(turns) == 1:
         return array
     per_character = (len(CHARACTERS), N_DRAWERS, *array.shape[1:])

@@ -6,16 +6,16 @@ character is named "Alphabet/characterNN", NN from 01.
 Splits:
 
 - ``vinyals``: 1,028 / 172 / 423, as published with Vinyals et al. 2016 (arXiv:1606.04080) and used
-  by Snell et al. 2017 (arXiv:1703.05175). In canonical order it is short to say: validation is the
-  five alphabets below, testing the last 423 characters, training the rest.
+  by Snell et al. 2017 (arXiv:1703.05175). In canonical order, validation is the five alphabets
+  below, testing is the last 423 characters, and training is the rest.
 - ``lake``: the official division (Lake et al. 2015, doi:10.1126/science.aab3050): testing is the
   evaluation set, 659. It has no validation set; we hold out the five alphabets of the official
   small set ``background_small1``, 136 characters, and train on the other 828.
 - ``maml_random``: 1,100 / 100 / 423 characters shuffled by a seed, as in Finn et al. 2017
   (arXiv:1703.03400), regardless of alphabets.
-- ``small``: the 242 characters of the official small sets, of which the pen's path is published
-  beside the images: 106 of three alphabets for testing, 22 (Early Aramaic) for validation, 114 of
-  four alphabets for training.
+- ``small``: the 242 characters of the official small sets, which are published with the pen's path
+  as well as the images: 106 of three alphabets for testing, 22 (Early Aramaic) for validation, 114
+  of four alphabets for training.
 
 Alphabet names and counts: Omniglot, MIT licence, Copyright (c) 2015 Brenden Lake.
 """
@@ -101,7 +101,7 @@ def alphabet_of(character: str) -> str:
 
 
 def split_characters(split: str, seed: int) -> dict[str, list[str]]:
-    """Return split -> characters; "maml_random" alone depends on ``seed``."""
+    """Return split -> characters; only "maml_random" depends on ``seed``."""
     if split == "maml_random":
         return _maml_random(seed)
     if split == "small":

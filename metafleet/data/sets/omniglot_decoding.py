@@ -1,4 +1,4 @@
-"""One drawing of Omniglot: from the official files' bytes to pixels and pen points."""
+"""Decode one drawing of Omniglot from the official files to pixels and pen points."""
 
 import io
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Drawing = tuple[str, int]
 
 
 def decode_png(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.uint8]:
-    """Read a PNG of 105x105, ink black: [28, 28], ink 255.
+    """Convert a PNG of 105x105 with black ink to [28, 28] with ink 255.
 
     Raises:
         DataCorruptError: it is something else.
@@ -35,7 +35,7 @@ def decode_png(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.ui
             inverted = 255 - np.asarray(image.convert("L"))
         small = Image.fromarray(inverted).resize((SIDE, SIDE), Image.Resampling.BOX)
         return np.asarray(small)
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow says SyntaxError of broken PNGs
+    except (OSError, ValueError, SyntaxError) as error:  # Pillow: SyntaxError for broken PNGs
         raise DataCorruptError(
             f"the image of {drawing[0]} by drawer {drawing[1]} cannot be read ({error}); "
             "get the data again"
@@ -43,7 +43,7 @@ def decode_png(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.ui
 
 
 def decode_strokes(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.float32]:
-    """Read lines "x,y,milliseconds" between START and BREAK; y grows upwards from -105.
+    """Read lines "x,y,milliseconds" between START and BREAK; y points up, from -105.
 
     Raises:
         DataCorruptError: the text is something else.

@@ -1,7 +1,7 @@
-"""Read Omniglot in whatever form it lies on disk.
+"""Read Omniglot from any of its formats on disk.
 
 - **members**: the official PNGs (105x105, ink black) and stroke texts, in the zips or in unpacked
-  folders, torchvision's ``omniglot-py`` for one. A PNG is inverted to ink 255 and then averaged to
+  folders, such as torchvision's ``omniglot-py``. A PNG is inverted to ink 255 and then averaged to
   28x28 (Pillow's BOX filter).
 - **npz**: ``omniglot_28x28_strokes64.npz``, the same pixels bit for bit, with strokes.
 """
@@ -41,7 +41,7 @@ class Drawings:
 
     Attributes:
         images: [32460, 28, 28] uint8, ink 255.
-        strokes: [32460, 64, 3] float16, all zeros where missing; None without any.
+        strokes: [32460, 64, 3] float16, all zeros where missing; None if they were not read.
     """
 
     images: npt.NDArray[np.uint8]
@@ -54,7 +54,7 @@ class OmniglotSource:
 
     Attributes:
         kind: "npz", "zip" or "folder".
-        has_strokes: strokes can be read too.
+        has_strokes: whether strokes can be read too.
         fingerprint: hash of content (files) or of names, sizes and times (folders).
         read: reads everything, with or without strokes.
     """
@@ -66,10 +66,10 @@ class OmniglotSource:
 
 
 def find_source(root: Path) -> OmniglotSource | None:
-    """Look for Omniglot at ``root``: the npz itself, or a folder that holds one of the forms.
+    """Return Omniglot at ``root``, the npz or a folder with one of the formats; None without it.
 
     Raises:
-        DataCorruptError: half of it is there.
+        DataMissingError: only one half of it is there.
     """
     if root.is_file():
         return _npz_source(root)
@@ -86,7 +86,7 @@ def find_source(root: Path) -> OmniglotSource | None:
         if found:
             raise DataMissingError(
                 f"{base} has {found[0].name} only; Omniglot is images_background and "
-                "images_evaluation, as folders or as zips: put the other beside it"
+                "images_evaluation, as folders or as zips: put the other next to it"
             )
     return None
 
