@@ -82,7 +82,7 @@ def _tell(model: AdaptedModel, out: Path, *, as_json: bool) -> None:
         notify(note)
     if model.batch_norm == "transductive":
         notify(
-            "batch_norm is 'transductive': the prediction for an item depends on the items "
+            "batch_norm is 'transductive': what is predicted for an item depends on the items "
             "predicted with it; --batch-norm support makes it independent"
         )
     if as_json:

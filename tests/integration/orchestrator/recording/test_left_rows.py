@@ -150,7 +150,7 @@ def test_a_lost_run_whose_number_was_given_to_another_gets_a_new_one(
 
     listed, said = command("runs", "list")
 
-    assert f"run 2 ({run.uid}), which was 1, was not in the database any more" in said
+    assert f"run 2 ({run.uid}), which was 1, was missing from the database" in said
     assert [(entry["id"], entry["uid"]) for entry in listed] == [(2, run.uid), (1, another.uid)]
     shown, _ = command("runs", "show", run.uid)
     assert [step["step"] for step in shown["steps"]] == [1, 2]
@@ -170,7 +170,7 @@ def test_a_run_put_back_into_postgresql_leaves_the_next_number_free(
         put_back_lost_runs(database, settings, said.append)
         numbers = [add_run(database).id for _ in range(8)]
 
-        assert said[0].startswith("run 7 (k2345678) was not in the database any more")
+        assert said[0].startswith("run 7 (k2345678) was missing from the database")
         assert numbers == list(range(8, 16))
 
 
