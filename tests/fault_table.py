@@ -1,4 +1,4 @@
-"""The failure matrix as it was seen, one line a row, at the end of a session of tests."""
+"""Prints the observed failure matrix, one line per row, at the end of a test session."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Folders of a user's: small pictures, sounds, drawings and sentences of made-up classes."""
+"""Users' folders: small pictures, sounds, drawings and sentences of made-up classes."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""A folder of things that can be seen, heard and read about: not a built-in data set.
+"""A folder of things as pictures, sounds and texts; not a built-in data set.
 
 A class is a colour and a stripe's direction in a noisy picture, a pitch in a noisy sound, and a few
 words that its sentences prefer.

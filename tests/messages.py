@@ -1,4 +1,4 @@
-"""Jobs, results and states for tests of the engine: sound ones, to be spoilt field by field."""
+"""Valid jobs, results and states for tests of the engine, to corrupt field by field."""
 
 import uuid
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A run in a thread, broken on purpose while it works, and held to its undisturbed bits."""
+"""A run in a thread that a test disturbs and compares with the undisturbed bits."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Small experiments for tests, and ways to run them and look at what came out."""
+"""Small experiments for tests, and functions to run them and to read their results."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The failure matrix: what every row starts from."""
+"""The failure matrix: the common start of every row."""
 
 from collections.abc import Callable, Iterator
 

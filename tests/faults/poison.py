@@ -1,4 +1,4 @@
-"""A learner that does to its worker what bad code does: exits, crashes, or makes no numbers."""
+"""A learner with bad code: it exits, crashes, or returns values that are not finite."""
 
 import ctypes
 import os

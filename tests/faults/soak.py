@@ -42,7 +42,7 @@ EXPERIMENT = config(
 QUIET_WITHIN_S = 20.0
 RUN_TIMEOUT_S = 300.0
 KEPT_BY_KOMBU = "mf:_kombu."
-"""Which queues there are: a few names for ever."""
+"""The names of queues: a few, which never expire."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What is not ours in shared places of Redis: counted, dropped, told of once."""
+"""Foreign data in shared places of Redis are counted, dropped and reported once."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Connections that are cut, slow, or dead without a word; a database that is away."""
+"""Connections that are cut, slow, or silently dead; an unreachable database."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What the broker's password alone can do to workers, and workers that only look alive."""
+"""The broker's password alone gives no control over workers; workers that only look alive."""
 
 import os
 from pathlib import Path

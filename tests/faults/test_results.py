@@ -1,4 +1,4 @@
-"""Results that lie: each is refused for its own reason, and its shard computed by somebody else."""
+"""False results: each is refused for its own reason, and another worker computes its shard."""
 
 import base64
 import json

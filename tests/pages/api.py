@@ -117,7 +117,7 @@ def _class_lines(cls: type) -> list[str]:
 
 
 def _hidden_bases(cls: type) -> list[type]:
-    """Return bases that are on the page neither themselves nor as bases of one that is."""
+    """Return the bases that the page shows neither by themselves nor as bases of another class."""
     public = [base for base in cls.__mro__[1:] if base.__name__ in metafleet.__all__]
     return [
         base

@@ -1,1 +1,1 @@
-"""The final bits of short runs, recorded, so that no change of the code changes them unseen."""
+"""The recorded final bits of short runs, to notice changes of the code that change them."""

@@ -1,4 +1,4 @@
-"""``python -m tests.same_bits``: hold the final bits of short runs to those on record.
+"""``python -m tests.same_bits``: compare the final bits of short runs with the record.
 
 On a processor or a torch that computes other bits than the record's, the expected ones are computed
 first, from the commit on record. ``--record`` writes a new record; do so only where a change of

@@ -1,4 +1,4 @@
-"""No change of the code changes the final bits of a run unseen."""
+"""A change of the code that changes the final bits of a run is noticed."""
 
 from typing import Any
 

@@ -52,7 +52,7 @@ def test_values_are_joined_in_order(client: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize("lengths", [{"bulk:gone": 3}, {"bulk:x": 4}, {"bulk:list": 3}])
-def test_what_is_missing_or_otherwise_gives_nothing(
+def test_missing_or_foreign_values_give_nothing(
     client: redis.Redis, lengths: dict[str, int]
 ) -> None:
     client.set("bulk:x", b"abc", ex=60)

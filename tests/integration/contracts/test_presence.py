@@ -1,4 +1,4 @@
-"""Presence: who is there, seen through Redis's clock, whatever others write about themselves."""
+"""Presence: which workers are alive by Redis's clock, whatever entries say about themselves."""
 
 import json
 from collections.abc import Iterator
@@ -107,7 +107,7 @@ def test_a_worker_of_a_later_version_is_listed_without_what_is_unknown(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5", "{}", '{"queues": null}', b"\xff"])
-def test_what_says_nothing_sensible_of_itself_is_not_counted(
+def test_an_entry_with_invalid_fields_is_not_counted(
     client: redis.Redis, text: str | bytes
 ) -> None:
     announce(client, WORKER)

@@ -1,4 +1,4 @@
-"""What a real server refuses, and how we tell it."""
+"""Refusals of a real server, and their messages."""
 
 import socket
 import threading

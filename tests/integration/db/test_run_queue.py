@@ -194,7 +194,7 @@ def test_a_cancelled_run_is_fenced_and_has_no_owner(database: Database, begin: o
     assert take(database, "a") is None
 
 
-def test_what_has_ended_cannot_be_cancelled(database: Database) -> None:
+def test_an_ended_run_cannot_be_cancelled(database: Database) -> None:
     run = add_run(database)
     with database.session() as session:
         RunRepository(session).mark_status(run.id, RunStatus.FINISHED)

@@ -57,7 +57,7 @@ def put(area: HostArea, data: bytes, key: str = KEY) -> str:
     return seal
 
 
-def test_what_one_process_puts_another_maps(area: HostArea, tmp_path: Path) -> None:
+def test_one_process_maps_what_another_puts(area: HostArea, tmp_path: Path) -> None:
     data = os.urandom(10_000)
 
     seal = put(other_process(area, tmp_path), data)
@@ -248,7 +248,7 @@ def test_areas_of_the_dead_are_swept_and_those_of_the_living_kept(
     assert bytes(area.map(KEY, 4)) == b"kept"
 
 
-def test_what_expired_and_what_was_never_finished_is_swept(area: HostArea, tmp_path: Path) -> None:
+def test_expired_and_unfinished_files_are_swept(area: HostArea, tmp_path: Path) -> None:
     put(area, b"kept")
     area.put(f"{KEY}1", [memoryview(b"gone")], ttl_s=-1)
     part = tmp_path / "memory" / area.name / ".part-of-a-process-that-died"

@@ -46,12 +46,14 @@ def test_a_state_that_passes_is_waited_for(code: str) -> None:
         ("READ", FleetError),
     ],
 )
-def test_what_does_not_pass_says_what_it_is(reply: str, expected: type[Exception]) -> None:
+def test_a_refusal_that_does_not_pass_has_its_own_error(
+    reply: str, expected: type[Exception]
+) -> None:
     with pytest.raises(expected, match=reply[-10:]), redis_errors("redis://h:1"):
         raise BaseParser.parse_error(reply)
 
 
-def test_what_redis_6_says_of_a_script_is_known_too() -> None:
+def test_script_errors_of_redis_6_are_recognised() -> None:
     text = (
         "ERR Error running script (call to f_1b): @user_script:4: @user_script: 4: -READONLY You "
         "can't write against a read only replica."

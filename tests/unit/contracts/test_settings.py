@@ -131,7 +131,7 @@ def test_a_stack_file_that_is_a_folder_is_named_with_the_remedy(tmp_path: Path) 
         load(tmp_path)
 
 
-def test_what_is_secret_is_not_in_the_repr(tmp_path: Path) -> None:
+def test_secrets_are_not_in_the_repr(tmp_path: Path) -> None:
     settings = load(tmp_path, **SECRETS)
 
     assert settings.signing_key == "signing-secret"

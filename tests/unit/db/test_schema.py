@@ -150,7 +150,7 @@ def test_an_installed_package_brings_its_migrations(tmp_path: Path) -> None:
 
 @pytest.fixture
 def own_file() -> Iterator[Path]:
-    """A file in a folder anybody may enter, which pytest's own folders are not."""
+    """A file in a folder that every user may enter, unlike pytest's own folders."""
     with tempfile.TemporaryDirectory(prefix="mf-db-") as folder:
         Path(folder).chmod(0o777)
         yield Path(folder) / "x.db"

@@ -1,4 +1,4 @@
-"""Networks and losses written from their definitions, to hold the real ones against."""
+"""Networks and losses written from their definitions, to compare the real ones with."""
 
 import torch
 import torch.nn.functional as F

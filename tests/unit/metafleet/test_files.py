@@ -50,7 +50,7 @@ def test_a_file_is_written_into_a_folder_that_may_not_be_read(
     opened = os.open
 
     def refusing(path: Path, flags: int, *rest: int) -> int:
-        if path == tmp_path:  # as for anybody but root, whom modes do not hold back
+        if path == tmp_path:  # as for any user but root, who ignores modes
             raise PermissionError(13, "Permission denied")
         return opened(path, flags, *rest)
 

@@ -46,7 +46,7 @@ def test_json_values_become_the_types_of_the_fields() -> None:
         ({"size": 1, "tags": [1]}, "sample: tags=1; expected a text"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(values: dict[str, object], message: str) -> None:
+def test_a_problem_is_reported_in_one_line(values: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_options(Sample, values, where="sample")
     assert message in str(caught.value)

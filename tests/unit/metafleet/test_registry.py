@@ -101,7 +101,7 @@ def test_a_model_of_an_allowed_package_is_built_with_its_options(own_package: st
         ("own_models.wide", ("own_models",), "or 'package.module:Class' for your own"),
     ],
 )
-def test_what_may_not_or_cannot_be_imported_is_named(
+def test_a_forbidden_or_missing_import_is_named(
     own_package: str, name: str, allowed: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -114,7 +114,7 @@ def test_what_may_not_or_cannot_be_imported_is_named(
     ("name", "reason"),
     [("wide:Late", "has no 'Late'"), ("late:Late", "cannot be imported (cannot import name")],
 )
-def test_what_came_after_the_import_of_its_package_says_to_restart(
+def test_a_change_after_the_import_says_to_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
 ) -> None:
     package = tmp_path / "edited_models"

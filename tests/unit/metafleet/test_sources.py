@@ -147,5 +147,5 @@ def test_a_helper_that_is_no_distribution_has_a_digest_for_a_version(
     assert libraries_of("some_own_code") == {"some_helper": disk_digest("some_helper")}
 
 
-def test_what_a_library_computes_with_counts_as_well() -> None:
+def test_dependencies_of_a_library_count_as_well() -> None:
     assert {"scikit-learn", "numpy", "scipy"} == versions_of(["sklearn"]).keys()

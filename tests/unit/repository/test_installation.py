@@ -66,7 +66,7 @@ def test_every_dependency_is_pinned() -> None:
 
 @pytest.mark.parametrize("python", ["3.11.2", "3.11.9", "3.12.0", "3.13.0", "3.14.0"])
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
-def test_what_the_pinned_need_in_turn_is_pinned(python: str, platform: str) -> None:
+def test_dependencies_of_pinned_packages_are_pinned(python: str, platform: str) -> None:
     environment = {
         "extra": "",
         "python_version": ".".join(python.split(".")[:2]),

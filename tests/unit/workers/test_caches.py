@@ -29,7 +29,7 @@ class TestRecentlyUsed:
 
         assert cache.get("a", lambda: [2]) is first
 
-    def test_what_was_used_longest_ago_goes_first(self) -> None:
+    def test_the_least_recently_used_goes_first(self) -> None:
         cache: RecentlyUsed[str, int] = RecentlyUsed(2)
         cache.get("a", lambda: 1)
         cache.get("b", lambda: 2)
@@ -58,7 +58,7 @@ class TestRecentlyUsed:
 
         assert alive == ["new"]
 
-    def test_what_could_not_be_made_is_tried_again(self) -> None:
+    def test_a_failed_entry_is_made_again(self) -> None:
         cache: RecentlyUsed[str, int] = RecentlyUsed(2)
 
         with pytest.raises(ZeroDivisionError):

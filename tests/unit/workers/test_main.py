@@ -38,7 +38,7 @@ def test_on_a_gpu_and_for_one_job_at_a_time_it_is_one_process() -> None:
         assert (made["--pool"], made["--concurrency"]) == ("solo", "1")
 
 
-def test_what_is_asked_for_is_taken() -> None:
+def test_an_explicit_choice_is_taken() -> None:
     made = chosen("cpu", name="mine", concurrency=1, pool="prefork")
 
     assert made == {"--hostname": "mine@%h", "--pool": "prefork", "--concurrency": "1"}

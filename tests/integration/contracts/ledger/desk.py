@@ -1,4 +1,4 @@
-"""Where the workers of one run come to."""
+"""The ledger of one run, as its workers and its owner use it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a step leaves: reopened shards, closed steps, keys that end."""
+"""The state after a step: reopened shards, closed steps, keys that expire."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What came to nothing at a worker is told to the orchestrator, once."""
+"""Attempts discarded by a worker are reported to the orchestrator once."""
 
 from metafleet.contracts.discarded_attempts import MOST_DISCARDED, DiscardedAttempt
 from metafleet.contracts.ledger import STEP_TTL_MS

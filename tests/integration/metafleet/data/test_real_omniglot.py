@@ -79,7 +79,7 @@ def test_rotated_characters_are_classes_of_their_own(data_dir):
             np.testing.assert_array_equal(paths[character, turn], rotate(strokes[rows], turn))
 
 
-def test_what_was_prepared_outlives_its_original(data_dir):
+def test_prepared_data_outlive_their_original(data_dir):
     digest = open_data(options(), data_dir).digest()
 
     gone = {"name": "omniglot", "root": "/no/such/place"}

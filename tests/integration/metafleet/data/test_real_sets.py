@@ -88,7 +88,7 @@ def test_clinc150_gives_the_queries_of_an_intent(data_dir):
         assert intent_of[bytes(row).rstrip(b"\0").decode()] == intents[target]
 
 
-def test_what_was_prepared_serves_a_host_without_the_original(data_dir):
+def test_prepared_data_serve_a_host_without_the_original(data_dir):
     here = {name: open_data(options(name), data_dir).digest() for name in ("clinc150", "concepts")}
     for name, digest in here.items():
         assert open_data({"name": name, "root": "/no/such/place"}, data_dir).digest() == digest

@@ -117,7 +117,9 @@ def test_baselines_are_judged_on_the_episodes_that_are_asked_for(terminal: Termi
     assert "without meta-training, k_shot=3" in shown and "meta-trained, k_shot=3" in shown
 
 
-def test_what_has_nothing_to_learn_is_refused_before_there_is_a_run(terminal: Terminal) -> None:
+def test_a_learner_with_nothing_to_learn_is_refused_before_there_is_a_run(
+    terminal: Terminal,
+) -> None:
     raw = terminal.folder / "raw.toml"
     raw.write_text(
         'name = "raw"\nseed = 1\ndata = { name = "glyphs" }\nmodel = { name = "raw" }\n'

@@ -1,4 +1,4 @@
-"""A table of one's own: regressed over a fleet, adapted to points and asked for others."""
+"""A user's table: regression over a fleet, adaptation to points and prediction of others."""
 
 import csv
 import json

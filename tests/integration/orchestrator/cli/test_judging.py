@@ -1,4 +1,4 @@
-"""Judging a run on other episodes than its own: what is refused, and what the result is called."""
+"""Evaluating a run on other episodes than its own: refusals, and the result's label."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Data sets of a user's own in code: what is refused, and what does without the code."""
+"""Users' data set classes: refusals, and commands that need no class."""
 
 from pathlib import Path
 

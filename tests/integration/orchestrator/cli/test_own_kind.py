@@ -1,4 +1,4 @@
-"""Kinds of data of a user's own: what is refused."""
+"""Users' kinds of data: refusals."""
 
 import sys
 from collections.abc import Iterator

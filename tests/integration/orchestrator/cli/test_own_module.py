@@ -1,4 +1,4 @@
-"""Networks of a user's own: what is refused."""
+"""Users' networks: refusals."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""With the laxest umask a home is its user's alone; elsewhere the umask decides."""
+"""A home is private to its user under any umask; elsewhere the umask decides."""
 
 import os
 import stat

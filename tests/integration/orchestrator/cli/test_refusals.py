@@ -1,4 +1,4 @@
-"""What the `metafleet` command cannot do: one line, an exit status, no traceback."""
+"""Failures of the `metafleet` command: one line, an exit status, no traceback."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""`metafleet worker`: in any folder, started again when it dies, and gone when its job is done."""
+"""`metafleet worker`: it works in any folder, restarts when it dies, and leaves after its job."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A learner of one's own, in a package that workers are allowed to import."""
+"""A custom learner, in a package that workers are allowed to import."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""How a worker takes messages: only those that somebody can begin with, and leaving no trace."""
+"""A worker takes only messages that a free child can start, and leaves no trace."""
 
 from metafleet.contracts.connections import connect
 from tests.fleet import Fleet

@@ -1,4 +1,4 @@
-"""Tensors directly between hosts: the same bits, an untouched store, which is there when cut."""
+"""Tensors directly between hosts: the same bits; the store serves only when the link is cut."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -200,7 +200,7 @@ class TestServer:
 
         assert [route.give(key, encoded) for key in ("sum", "other", "forgotten")] == [None] * 3
 
-    def test_who_does_not_know_the_key_gets_nothing(self, server: DirectServer) -> None:
+    def test_a_caller_without_the_key_gets_nothing(self, server: DirectServer) -> None:
         encoded = encode(make_sums(6))
         server.offer("state", encoded)
         stranger = DirectClient("another-key")

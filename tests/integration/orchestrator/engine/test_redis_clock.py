@@ -1,4 +1,4 @@
-"""Redis's time, counted on from the last time it was asked for."""
+"""Redis's time, extrapolated from the last request."""
 
 import pytest
 

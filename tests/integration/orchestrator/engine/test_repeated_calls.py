@@ -1,4 +1,4 @@
-"""What a dispatcher began when its connection broke, and does again: the same bits."""
+"""A dispatcher repeats a call whose connection broke, with the same bits."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Code of a user's own: one version of it computes a run, and it repeats itself to the bit."""
+"""Users' code: one version of it computes a run, and its results repeat to the bit."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Rows of a run, what became of them, and waiting for it."""
+"""Rows of a run, and waiting until they are written."""
 
 import time
 from collections.abc import Callable, Iterator

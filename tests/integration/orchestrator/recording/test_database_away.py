@@ -1,4 +1,4 @@
-"""The recorder goes on while the database is away."""
+"""The recorder continues while the database is unreachable."""
 
 import sqlite3
 import time

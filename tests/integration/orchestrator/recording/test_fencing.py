@@ -102,7 +102,7 @@ def test_the_first_error_of_a_block_is_not_hidden(
 
 
 class LosesAnAnswer(Database):
-    """Does what it is asked; the next answer but reads is lost, when it is told so."""
+    """Executes calls; on request, loses the next answer to a call other than a read."""
 
     is_losing = False
 

@@ -1,4 +1,4 @@
-"""Rows that a crashed run left are in the database before somebody reads about the run."""
+"""Rows that a crashed run left are written to the database before the run is read."""
 
 import json
 import sqlite3

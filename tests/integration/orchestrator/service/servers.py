@@ -1,4 +1,4 @@
-"""`metafleet serve` as processes, to be told and killed; and queued runs for them."""
+"""`metafleet serve` in processes that a test signals and kills; and queued runs for them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Cancelling what runs attached; and what Ctrl-C leaves behind."""
+"""Cancelling attached runs, and the state after Ctrl-C."""
 
 import json
 import signal

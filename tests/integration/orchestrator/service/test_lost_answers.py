@@ -1,4 +1,4 @@
-"""A database that does what it was asked, and whose answer is lost on the way."""
+"""A database that executes a request whose answer is lost on the way."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Servers that take runs from one queue: killed, frozen, stopped, and told to cancel."""
+"""Servers that take runs from one queue: killed, frozen, stopped, and asked to cancel."""
 
 import json
 import os

@@ -19,7 +19,7 @@ def fleet(standing_fleet: Fleet) -> Fleet:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_what_is_trained_beats_what_is_not(fleet: Fleet, case: Case) -> None:
+def test_a_trained_model_beats_an_untrained_one(fleet: Fleet, case: Case) -> None:
     settings = fleet.settings
     run = new_run(settings, case.config())
 

@@ -150,7 +150,7 @@ def test_chunks_and_a_shorter_last_one_add_up_to_the_whole() -> None:
 
 
 @pytest.mark.parametrize("name", ["autograd", "vmap", "constant_memory"])
-def test_what_is_not_finite_is_named_with_its_episode(name: str) -> None:
+def test_a_value_that_is_not_finite_is_named_with_its_episode(name: str) -> None:
     learner, state, episodes = a_problem("maml")
     bad = episodes[1]
     bad.query.inputs["image"].fill_(float("nan"))

@@ -116,7 +116,7 @@ def test_a_folder_without_room_is_one_clear_line(
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_not_finite_is_named_with_its_episode(compiled: Compiled) -> None:
+def test_a_value_that_is_not_finite_is_named_with_its_episode(compiled: Compiled) -> None:
     learner, state, episodes = case()
     episodes[1].query.inputs["x"].fill_(float("nan"))
     execution = make_execution(Strategy("compiled", chunk=2), learner, cache_dir=compiled.folder)

@@ -1,4 +1,4 @@
-"""Memory that inner steps do not add to, and derivatives that are exact all the same."""
+"""Memory that does not grow with inner steps, with exact derivatives."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Small models for tests of what is done with them."""
+"""Small models for tests of adapting and predicting."""
 
 from collections.abc import Mapping
 from dataclasses import asdict

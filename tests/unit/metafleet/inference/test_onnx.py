@@ -1,4 +1,4 @@
-"""An adapted model as ONNX computes what the model does, or is refused in one line."""
+"""An adapted model exported to ONNX gives the model's outputs, or is refused in one line."""
 
 import json
 import sys
@@ -161,7 +161,7 @@ def test_a_modality_that_no_support_item_had_is_named(tmp_path: Path) -> None:
         assert "running" in str(caught.value) and not list(tmp_path.iterdir())
 
 
-def test_what_the_exporter_says_becomes_one_line(
+def test_errors_of_the_exporter_become_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> bytes:

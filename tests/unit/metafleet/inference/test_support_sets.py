@@ -34,7 +34,7 @@ FUSION = {
 
 
 def named_model() -> LearnedModel:
-    """An untrained model of pictures that is told the names of the classes, as in AM3."""
+    """An untrained model of pictures that gets the names of the classes, as in AM3."""
     blueprint = learned("image").learned.blueprint
     shapes = {**blueprint.problem.modalities, CLASS_TEXT: (CLASS_TEXT_BYTES,)}
     partial = frozenset((CLASS_TEXT,))

@@ -1,4 +1,4 @@
-"""Holds a learner's meta-gradient against one written straight from its paper."""
+"""Compares a learner's meta-gradient with one written straight from its paper."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What an adaptation leaves to predict from."""
+"""The tensors that an adaptation leaves for prediction."""
 
 import pytest
 import torch

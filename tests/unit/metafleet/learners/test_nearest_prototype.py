@@ -88,7 +88,7 @@ def test_a_modality_that_one_class_alone_has_tells_nothing() -> None:
     torch.testing.assert_close(logits[1], logits[0])
 
 
-def test_what_features_have_in_common_costs_no_digits() -> None:
+def test_a_common_offset_of_features_costs_no_digits() -> None:
     episode = classification_episode(modalities={"a": (4,)}, seed=13)
     far = [
         ExampleSet({"a": part.inputs["a"].float() + 3.0e4}, part.targets)

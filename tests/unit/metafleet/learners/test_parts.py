@@ -1,4 +1,4 @@
-"""ANIL and BOIL: MAML of which one part moves, the head alone or the body alone."""
+"""ANIL and BOIL: MAML in which only the head or only the body adapts."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Reptile: towards where training on the episode ends."""
+"""Reptile: a step towards the parameters after training on the episode."""
 
 from dataclasses import replace
 

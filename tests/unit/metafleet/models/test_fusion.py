@@ -85,7 +85,7 @@ def test_meta_gradients_are_those_of_finite_differences(
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("batch_norm", ["transductive", "none"])
-def test_what_an_absent_modality_holds_has_no_effect(method: str, batch_norm: str) -> None:
+def test_the_values_of_an_absent_modality_have_no_effect(method: str, batch_norm: str) -> None:
     model, params = make(method, 3, batch_norm=batch_norm)
     inputs = dict(episode_with_gaps().support.inputs)
     expected = forward(model, params, inputs)

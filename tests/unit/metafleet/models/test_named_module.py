@@ -1,4 +1,4 @@
-"""Plain modules by name: their constructor's arguments are options, their bits everyone's."""
+"""Plain modules by name: constructor arguments are options, bits are the same everywhere."""
 
 from pathlib import Path
 from typing import Any

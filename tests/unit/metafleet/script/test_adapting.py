@@ -1,4 +1,4 @@
-"""What of a module adapts, and what predicts afterwards."""
+"""Which parts of a module adapt, and the adapted module that predicts."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""A module that is not, between batches or steps, what the ``MetaLearner`` learns."""
+"""A module that was changed between batches or steps."""
 
 import copy
 from collections.abc import Callable

@@ -170,7 +170,7 @@ def scaled_by_a_global(x: Tensor) -> Tensor:
     return x * (1.0 + 0.001 * len(CALLS))
 
 
-def test_what_cannot_be_restored_is_refused_in_one_line() -> None:
+def test_state_that_cannot_be_restored_is_refused_in_one_line() -> None:
     module = Net(Calling(scaled_by_a_global))
     before = state_of(module)
 

@@ -1,4 +1,4 @@
-"""What a training loop uses where nothing is given, and what is left after its last batch."""
+"""Defaults of a training loop, and the tasks left after its last batch."""
 
 import pickle
 import warnings

@@ -1,4 +1,4 @@
-"""A task of a training loop that is under way: saved, left, dropped and copied."""
+"""An unfinished task of a training loop: saved, left, dropped and copied."""
 
 import copy
 from collections.abc import Iterator

@@ -36,7 +36,7 @@ def trained(algorithm: str, **options) -> MetaLearner:
         ("snail", {"filters": 4}),
     ],
 )
-def test_who_goes_on_from_a_file_ends_with_the_same_bits(
+def test_continuing_from_a_file_ends_with_the_same_bits(
     algorithm: str, options, tmp_path: Path
 ) -> None:
     meta = trained(algorithm, **options)

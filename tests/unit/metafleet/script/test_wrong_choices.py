@@ -1,4 +1,4 @@
-"""Choices that do not fit each other are named at once."""
+"""Incompatible choices are reported at once."""
 
 from collections.abc import Callable
 

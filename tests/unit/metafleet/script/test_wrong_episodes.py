@@ -132,7 +132,7 @@ def test_a_custom_loss_may_leave_examples_out_by_a_negative_class() -> None:
 
 
 class Sequences(nn.Module):
-    """Reads sequences of any length, and breaks when it is told to."""
+    """Reads sequences of any length, and fails on request."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from tests.runs import config
 
 
 class Workers:
-    """Measures what it is told; 2 processes."""
+    """Returns the given measurements; 2 processes."""
 
     def __init__(self, episode_s: Mapping[str, float], *, compiling_s: float = 0.0) -> None:
         self._episode_s, self._compiling_s = episode_s, compiling_s
@@ -68,7 +68,7 @@ def test_a_long_run_is_compiled_and_a_short_one_is_not() -> None:
     assert [name for name, _, _ in short_workers.asked] == ["autograd", "vmap"]
 
 
-def test_what_compiling_took_counts() -> None:
+def test_compiling_time_counts() -> None:
     found = run_trials(
         Workers(ALL | {"compiled": 0.003}, compiling_s=500.0), n_steps=25_000, execution="auto"
     )
@@ -77,7 +77,7 @@ def test_what_compiling_took_counts() -> None:
     assert found.execution == "vmap"
 
 
-def test_what_gains_nothing_by_mapping_is_not_compiled() -> None:
+def test_a_learner_that_gains_nothing_by_mapping_is_not_compiled() -> None:
     workers = Workers(ALL | {"vmap": 0.03})
 
     found = run_trials(workers, n_steps=100_000, execution="auto")
@@ -107,7 +107,7 @@ def test_a_given_way_is_not_compared_with_others() -> None:
     assert (found.execution, found.trials, found.episodes_per_job) == ("", (), 5)
 
 
-def test_what_no_worker_can_do_is_left_out_with_the_reason() -> None:
+def test_a_strategy_that_no_worker_supports_is_left_out_with_the_reason() -> None:
     notices: list[str] = []
 
     found = run_trials(
@@ -121,7 +121,7 @@ def test_what_no_worker_can_do_is_left_out_with_the_reason() -> None:
     assert notices == ["execution 'compiled' is left out: no worker computes compiled"]
 
 
-def test_what_fails_by_autograd_ends_the_run() -> None:
+def test_a_failure_of_autograd_ends_the_run() -> None:
     with pytest.raises(FleetError, match="no worker computes autograd"):
         run_trials(Workers({}), n_steps=100, execution="auto")
 

@@ -43,7 +43,7 @@ def test_without_noise_there_is_no_such_row(capsys: pytest.CaptureFixture[str]) 
     assert "noise" not in capsys.readouterr().out
 
 
-def test_what_episodes_have_otherwise_stands_above_the_table(
+def test_changes_of_the_episodes_stand_above_the_table(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     otherwise = "k_shot=5, missing_rate=0.3"

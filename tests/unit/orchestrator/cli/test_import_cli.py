@@ -100,7 +100,7 @@ def test_copies_are_reported(tmp_path: Path, home: Path) -> None:
     assert "copies of other items: 2, of other classes too" in run("import", folder, *SEED).stdout
 
 
-def test_what_is_left_out_is_said_and_kept(tmp_path: Path, home: Path) -> None:
+def test_omissions_are_reported_and_stored(tmp_path: Path, home: Path) -> None:
     folder = write(class_folders(tmp_path / "pets"), {"kind00/x.png": b"hello"})
 
     result = run("import", folder, *SEED, "--skip-bad")
@@ -263,9 +263,7 @@ def test_an_unknown_name_is_reported_with_what_was_imported_and_is_built_in(
         run("inspect", "pts")
 
 
-def test_what_was_prepared_is_inspected_where_the_folder_is_gone(
-    tmp_path: Path, home: Path
-) -> None:
+def test_prepared_data_are_inspected_after_the_folder_is_gone(tmp_path: Path, home: Path) -> None:
     folder = class_folders(tmp_path / "pets")
     run("import", folder)
     before = run("inspect", folder).stdout

@@ -203,7 +203,7 @@ def test_a_limit_out_of_range_is_one_line(limit: str, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_what_the_machine_refuses_is_one_line_and_no_crash(
+def test_refusals_of_the_machine_are_one_line_and_no_crash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("METAFLEET_HOME", str(tmp_path))

@@ -103,7 +103,7 @@ def test_a_split_that_the_run_does_not_use_may_have_too_few_classes(good: Path) 
         validating.check_source(source)
 
 
-def test_what_is_wrong_in_every_split_is_said_once(good: Path) -> None:
+def test_a_problem_in_every_split_is_reported_once(good: Path) -> None:
     asked = ["data.name=glyphs", "model={name='conv4'}", "episodes.n_way=5"]
     config = ExperimentConfig.load(good, [*asked, "episodes.support_modalities=['txt']"])
 

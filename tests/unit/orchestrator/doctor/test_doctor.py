@@ -1,4 +1,4 @@
-"""What the doctor finds wrong with a machine and its services."""
+"""The faults of a machine and its services that the doctor finds."""
 
 import json
 import socket

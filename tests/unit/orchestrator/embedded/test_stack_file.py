@@ -68,7 +68,7 @@ def test_a_process_that_merely_has_the_same_id_is_not_the_supervisor() -> None:
     assert not is_alive(here(os.getpid()))
 
 
-def test_what_another_host_wrote_is_not_judged(tmp_path: Path) -> None:
+def test_records_of_another_host_are_not_checked(tmp_path: Path) -> None:
     path = tmp_path / "stack.json"
     write_stack_file(path, here(ended_pid()) | {"host": "elsewhere"})
 

@@ -27,7 +27,7 @@ def test_one_slow_shard_does_not_narrow_it() -> None:
     assert window.size(1) == 10
 
 
-def test_what_was_long_ago_is_forgotten() -> None:
+def test_old_durations_are_forgotten() -> None:
     window = Window()
     for compute_s in [0.001] * 100 + [1.0] * 32:
         window.note(compute_s)

@@ -1,4 +1,4 @@
-"""Who may compute for a run, and who is told of those who may not."""
+"""Which workers may compute for a run, and the reports about the others."""
 
 import json
 from typing import Any

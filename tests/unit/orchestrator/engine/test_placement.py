@@ -62,7 +62,7 @@ def test_a_class_without_workers_gets_nothing_while_another_has_some() -> None:
     assert place(range(9), empty) == dict.fromkeys(range(4), "gpu")
 
 
-def test_what_failed_in_one_place_is_tried_in_another() -> None:
+def test_a_job_that_failed_on_one_device_is_tried_on_another() -> None:
     lanes = [lane("gpu", typical_s=0.01), lane("cpu")]
 
     assert place([3], lanes, avoid={3: "gpu"}) == {3: "cpu"}

@@ -1,4 +1,4 @@
-"""What is waited for, and what a person is told of it."""
+"""Which errors are waited out, and the notices about them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Who takes jobs, who only looks alive, and who waits for jobs that there are none of."""
+"""Workers that take jobs, that only look alive, and that are idle because no job waits."""
 
 from dataclasses import replace
 from typing import Any

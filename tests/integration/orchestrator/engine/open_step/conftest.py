@@ -1,4 +1,4 @@
-"""A real Redis, a database, and what an undisturbed step adds up to."""
+"""A real Redis, a database, and the sum of an undisturbed step."""
 
 from collections.abc import Iterator
 from pathlib import Path

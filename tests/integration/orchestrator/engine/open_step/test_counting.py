@@ -1,4 +1,4 @@
-"""Attempts that came to nothing are counted with their reason."""
+"""Attempts without a result are counted with their reason."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def test_a_result_of_other_arithmetic_is_refused_and_counted(
     ("status", "reason"),
     [("failed", "error"), ("refused", "fingerprint"), ("missing", "missing_blob")],
 )
-def test_what_workers_could_not_do_is_counted_with_its_reason(
+def test_work_that_workers_could_not_do_is_counted_with_its_reason(
     client: redis.Redis, sqlite: Database, status: Any, reason: str
 ) -> None:
     bench = Bench(client, sqlite)
@@ -43,7 +43,7 @@ def test_what_workers_could_not_do_is_counted_with_its_reason(
     assert [row.detail for row in bench.rows()] == ["host:42: no"]
 
 
-def test_what_comes_late_is_counted_by_its_shard_at_the_next_close(
+def test_late_results_are_counted_by_shard_at_the_next_close(
     client: redis.Redis, sqlite: Database
 ) -> None:
     bench = Bench(client, sqlite)

@@ -1,4 +1,4 @@
-"""What others wrote into the ledger's hashes: dropped and counted, and the step goes on."""
+"""Foreign entries in the ledger's hashes are dropped and counted, and the step goes on."""
 
 import pytest
 import redis

@@ -1,4 +1,4 @@
-"""Calls that Redis left before their end, and that are made again."""
+"""Calls that are repeated because Redis went away before they ended."""
 
 from typing import Any
 

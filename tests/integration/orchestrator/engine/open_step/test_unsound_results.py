@@ -1,4 +1,4 @@
-"""What lies unsound in Redis is refused, counted and computed again."""
+"""Corrupt results in Redis are refused, counted and computed again."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The program of a decoding process, with a decoder of pictures that hangs when it is told to."""
+"""The program of a decoding process, with a decoder of pictures that hangs on request."""
 
 import threading
 

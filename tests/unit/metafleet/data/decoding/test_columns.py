@@ -116,7 +116,7 @@ def test_a_disk_that_takes_a_row_in_parts_gets_it_whole(tmp_path, monkeypatch):
     assert rows.load()[1].tolist() == list(range(1, 11))
 
 
-def test_what_cannot_be_read_is_a_problem_of_its_item(tmp_path):
+def test_a_reading_error_is_a_problem_of_its_item(tmp_path):
     (tmp_path / "short").write_bytes(b"abc")
     sources = [tmp_path / "gone", tmp_path]
     column = Column(

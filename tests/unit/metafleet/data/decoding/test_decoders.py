@@ -111,7 +111,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("kind", "source", "options", "message"), BAD.values(), ids=BAD)
-def test_what_cannot_be_decoded_is_one_line(kind, source, options, message):
+def test_a_decoding_error_is_one_line(kind, source, options, message):
     decoder = DECODERS[kind]
 
     with pytest.raises(DecodeError, match=message) as caught:

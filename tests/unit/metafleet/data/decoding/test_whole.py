@@ -112,7 +112,7 @@ def test_a_clip_of_an_open_length_is_taken_as_it_is():
     np.testing.assert_array_equal(decode("video", streamed), decode("video", source))
 
 
-def test_what_follows_the_end_does_no_harm():
+def test_bytes_after_the_end_do_no_harm():
     for source in (*sounds().values(), *clips().values()):
         require_whole(source + bytes(64))
 

@@ -1,4 +1,4 @@
-"""Functions of one's own: rows of a table, to regress."""
+"""Users' functions: rows of a table, for regression."""
 
 import json
 from pathlib import Path

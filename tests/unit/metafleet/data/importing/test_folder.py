@@ -255,7 +255,7 @@ def test_problems_are_summed_up_in_one_line_when_opened_without_the_importer(
     assert not prepared_folders(data_dir)
 
 
-def test_what_was_left_out_is_remembered(tmp_path: Path) -> None:
+def test_omissions_are_remembered(tmp_path: Path) -> None:
     folder, data_dir = class_folders(tmp_path / "folder"), tmp_path / "data"
     write(folder, {"kind00/x.png": b"hello", "kind01/x.wav": b"hello", "lone/x.png": picture(1)})
     wanted = options(folder, skip_bad=True)

@@ -1,4 +1,4 @@
-"""Links that lead out of a folder are told, and read as before."""
+"""Links that lead out of a folder are reported, and read as before."""
 
 from pathlib import Path
 

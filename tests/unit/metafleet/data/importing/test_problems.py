@@ -57,7 +57,7 @@ def test_all_problems_are_found_at_once(tmp_path: Path, check: Check) -> None:
     ]
 
 
-def test_what_is_broken_can_be_left_out(tmp_path: Path, check: Check) -> None:
+def test_broken_items_can_be_left_out(tmp_path: Path, check: Check) -> None:
     folder = huggingface(tmp_path / "folder")
     whole = check(folder, split_seed=2)
     write(folder, {"p/10.png": b"hello", "s/21.wav": b"hello"})

@@ -305,7 +305,7 @@ def test_a_mixture_may_have_custom_parts() -> None:
         ("Lines", EpisodeShape(0, 5, 3, missing_rate=0.5), "missing_rate=0.5 but .* remove"),
     ],
 )
-def test_what_is_drawn_wrong_is_one_line(name: str, shape: EpisodeShape, message: str) -> None:
+def test_a_malformed_draw_is_one_line(name: str, shape: EpisodeShape, message: str) -> None:
     source = opened(name).open_source()
     with pytest.raises((ConfigError, DataError), match=message) as told:
         source.check("meta_train", shape)

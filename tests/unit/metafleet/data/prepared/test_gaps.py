@@ -188,7 +188,7 @@ def test_of_what_was_prepared_from_several_originals_the_newest_is_found(tmp_pat
     assert find_by_recipe(tmp_path, "many", {"v": 1}).path == folders[2]
 
 
-def test_what_was_prepared_is_found_by_how_it_was_made(tmp_path, prepared, content):
+def test_prepared_data_are_found_by_their_recipe(tmp_path, prepared, content):
     assert find_by_recipe(tmp_path, "many", content.recipe) == prepared
     assert find_by_recipe(tmp_path, "many", {"version": 2}) is None
     assert find_by_recipe(tmp_path, "man", content.recipe) is None
@@ -235,7 +235,7 @@ def test_scratch_and_what_the_killed_left_behind_are_cleared(tmp_path, content):
     ]
 
 
-def test_what_the_killed_left_of_other_data_is_cleared_unless_somebody_is_at_it(tmp_path, content):
+def test_leftovers_of_killed_processes_are_cleared_unless_in_use(tmp_path, content):
     left = {name: tmp_path / f".{name}.abc_d123" for name in ("free-1", "held-2", "unlocked-3")}
     left["young-4"] = tmp_path / ".young-4.abc_d123"
     long_ago = time.time() - 100_000

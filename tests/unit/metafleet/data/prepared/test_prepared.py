@@ -29,7 +29,7 @@ def refuse() -> Content:
     raise AssertionError("it was prepared twice")
 
 
-def test_what_is_prepared_comes_back_whole(tmp_path):
+def test_prepared_data_are_read_back_completely(tmp_path):
     folder = folder_of(tmp_path, "toy", RECIPE)
     content = make_content()
 
@@ -62,7 +62,7 @@ def test_digests_depend_on_content_alone(tmp_path):
     assert one.arrays["image"].sha256 != other.arrays["image"].sha256
 
 
-def test_nothing_there_is_none(tmp_path):
+def test_a_missing_folder_gives_none(tmp_path):
     assert find_prepared(folder_of(tmp_path, "toy", RECIPE)) is None
 
 

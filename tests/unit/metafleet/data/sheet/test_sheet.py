@@ -122,7 +122,7 @@ def test_a_sheet_has_every_modality_of_a_folder(tmp_path: Path) -> None:
         assert sheet.width > 600 and sheet.height > 300
 
 
-def test_what_each_split_lacks_is_counted(tmp_path: Path) -> None:
+def test_missing_modalities_are_counted_by_split(tmp_path: Path) -> None:
     folder = class_folders(tmp_path / "folder")
     options = {"name": "folder", "path": str(folder), "split_seed": OTHER_SEED}
 

@@ -240,7 +240,7 @@ def test_a_worker_that_goes_in_the_middle_of_a_sum_leaves_no_trace(
     assert not caplog.records
 
 
-def test_what_was_tampered_with_on_the_way_is_refused(server: DirectServer) -> None:
+def test_tampered_tensors_are_refused(server: DirectServer) -> None:
     honest, other = encode(make_sums(5)), encode(make_sums(6))
     ref = BlobRef(key="blob", n_bytes=honest.n_bytes, digest=honest.digest())
     assert other.n_bytes == honest.n_bytes

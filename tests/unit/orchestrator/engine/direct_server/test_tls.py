@@ -62,7 +62,7 @@ class TestTls:
             server.close()
         assert "IP address mismatch" in caplog.text
 
-    def test_who_speaks_without_encryption_gets_no_answer(
+    def test_an_unencrypted_caller_gets_no_answer(
         self, encrypted: tuple[DirectServer, str]
     ) -> None:
         server, _ = encrypted

@@ -127,7 +127,7 @@ def test_shards_that_are_not_of_this_step_are_overlooked() -> None:
     assert book.review(view(leased=[(7, 0)], committed=[9]), now_s=0.0) == []
 
 
-def test_what_lacked_its_parameters_is_sent_again_and_is_no_failure() -> None:
+def test_an_attempt_without_parameters_is_sent_again_and_is_no_failure() -> None:
     book = sent_book(2, max_attempts=1)
 
     book.mark_unsent(0, now_s=5.0)

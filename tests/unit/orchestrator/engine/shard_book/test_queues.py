@@ -74,7 +74,7 @@ def test_a_shard_sent_to_another_queue_is_on_its_way_there_alone() -> None:
     assert (book.n_on_their_way("gpu"), book.n_on_their_way("cpu")) == (0, 0)
 
 
-def test_what_waits_for_a_class_that_has_left_goes_to_another() -> None:
+def test_jobs_of_a_class_that_has_left_go_to_another() -> None:
     book = ShardBook("train step 12", 2, 3)
     book.next_attempt(0, queue="gpu")
     book.next_attempt(1, queue="cpu")
