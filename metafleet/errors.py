@@ -4,11 +4,11 @@
     ├── ConfigError (ValueError)          a setting, option or configuration file is wrong
     ├── DataError                         data are missing, damaged or do not fit
     │   ├── DataMissingError              not on this machine; the message says how to get them
-    │   ├── DataCorruptError              bytes differ from what was promised
+    │   ├── DataCorruptError              bytes differ from the expected ones
     │   └── DecodeError                   a file or cell is not the picture, sound, ... it should be
     ├── NumericsError (ArithmeticError)   a loss or gradient is not finite
     │   └── ImpureError                   a learner or model is not bit-reproducible
-    ├── ContractError                     a message or blob is not what the sender promised
+    ├── ContractError                     a message or blob violates the protocol
     │   ├── ProtocolMismatchError         sender and receiver speak different versions
     │   ├── SignatureError                the deployment key does not match
     │   ├── DigestError                   bytes do not match their digest
@@ -58,7 +58,7 @@ class DataMissingError(DataError):
 
 
 class DataCorruptError(DataError):
-    """Bytes differ from what was promised (checksum, header, truncated file)."""
+    """Bytes differ from the expected ones (checksum, header, truncated file)."""
 
 
 class DecodeError(DataError):
@@ -74,7 +74,7 @@ class ImpureError(NumericsError):
 
 
 class ContractError(MetafleetError):
-    """A message or blob is not what its sender promised.
+    """A message or blob violates the protocol.
 
     Attributes:
         reason: the kind of violation, as counters name it.

@@ -48,7 +48,7 @@ class AdaptedModel:
 
     @property
     def batch_norm(self) -> str:
-        """Batch norm mode; with "transductive", an item is normalised by those of its batch."""
+        """Batch norm mode; with "transductive", the batch's own statistics normalise each item."""
         return self.learned.learner.batch_norm
 
     def logits(self, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -97,7 +97,7 @@ def open_items(
     log = ProblemLog()
     log.extend(reading.problems)
     if not any(name in needs.known for name in reading.kinds):
-        _refuse(folder, log.all(), skip_bad=options.skip_bad)  # problems may have removed them all
+        _refuse(folder, log.all(), skip_bad=options.skip_bad)  # these may be why none is left
     known, notes = _known(folder, reading, specs, needs)
     items = list(reading.items)
     if is_labelled:

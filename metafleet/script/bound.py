@@ -37,7 +37,7 @@ class Bound:
         return self.binding.learner
 
     def check_execution(self) -> None:
-        """Reject dropout under vmap, where it would not be reproducible.
+        """Reject dropout under vmap, where its draws would differ from those episode by episode.
 
         Raises:
             ConfigError: the module has active dropout; the message names the layer.
