@@ -67,7 +67,7 @@ def _arc(line: Points) -> Points:
 
 
 def _share(totals: Points, n_points: int) -> list[int]:
-    """Give each stroke 2 points and the rest in proportion, largest remainders first."""
+    """Return points per stroke: 2, and a share of the rest by length (largest remainders)."""
     free = n_points - 2 * len(totals)
     whole = float(totals.sum())
     ideal = totals * (free / whole) if whole > 0 else np.full(len(totals), free / len(totals))

@@ -111,7 +111,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def require_range(image: "Image", chosen: Range) -> None:
-    """Refuse an unloaded picture to which a range cannot be applied.
+    """Refuse a picture to which a range cannot be applied; it must not be loaded yet.
 
     Raises:
         DecodeError: it has 16 bits per colour, and Pillow drops half of them before the range is

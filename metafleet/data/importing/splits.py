@@ -110,7 +110,7 @@ def shares_for(n_way: int, n_classes: int) -> tuple[float, float, float] | None:
 def check_splits(
     splits: Mapping[str, str], ask: FolderOptions, log: ProblemLog, *, n_classes: int
 ) -> None:
-    """Log splits with too few classes for an episode; a new split could use ``n_classes``."""
+    """Log splits with too few classes for an episode; ``n_classes`` is for the advice."""
     counts = {split: list(splits.values()).count(split) for split in SPLITS}
     if ask.split_fractions[1] == 0.0 and not counts[META_VAL]:
         del counts[META_VAL]

@@ -37,7 +37,7 @@ class GlyphsOptions:
 
     Attributes:
         modalities: "image" [1, 28, 28] in [0, 1] with ink 1, "stroke" [64, 3], or both.
-        min_faces: minimum number of different drawings of a character in a class, 2 to 16.
+        min_faces: number of different drawings that a character needs to be a class, 2 to 16.
     """
 
     modalities: tuple[Literal["image", "stroke"], ...] = ("image",)

@@ -31,7 +31,7 @@ _Sample = dict[str, SlicePart]
 
 
 def read_webdataset(place: Place, log: ProblemLog) -> Found:
-    """Read shards; a name or folder like train-*, val-* or test-* gives a shard's split."""
+    """Read shards; a name like train-*, or a folder like train, gives a shard's split."""
     items: list[Item] = []
     labels: list[str] = []
     seen: dict[str, str] = {}
