@@ -225,7 +225,7 @@ def test_half_of_omniglot_says_which_half_is_missing(small, tmp_path):
     folder = make_folder(tmp_path)
     shutil.rmtree(folder / "images_evaluation")
 
-    with pytest.raises(DataMissingError, match=r"has images_background only; .* beside it"):
+    with pytest.raises(DataMissingError, match=r"has images_background only; .* next to it"):
         find_source(folder)
 
 
