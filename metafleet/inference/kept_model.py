@@ -8,6 +8,7 @@ from typing import Any
 from metafleet.errors import MetafleetError, ModelError
 from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.model_folder import read_header, read_tensors
+from metafleet.inference.model_record import ModelRecord
 from metafleet.inference.provenance import Provenance
 from metafleet.inference.requirements import Needs
 from metafleet.inference.state_layout import expected_layout
@@ -25,6 +26,8 @@ class Learned:
         state: the learned state.
         origin: provenance of the state.
         allowed_packages: user packages that the learner may be built from.
+        record: how it was trained and judged.
+        digest: of the folder that it was read from; "" where there is none.
     """
 
     blueprint: Blueprint
@@ -32,6 +35,8 @@ class Learned:
     state: MetaState
     origin: Provenance
     allowed_packages: tuple[str, ...] = ()
+    record: ModelRecord = field(default_factory=ModelRecord)
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class KeptModel:
             "kind": "learned",
             "blueprint": self.learned.blueprint.to_json(),
             "origin": self.learned.origin.to_json(),
+            "record": self.learned.record.to_json(),
         }
         if self.needs is None:
             return header
@@ -72,6 +78,7 @@ def read_model(folder: Path, *, allowed_packages: Sequence[str]) -> KeptModel:
     try:
         blueprint = Blueprint.from_json(header["blueprint"], allowed_packages=allowed_packages)
         origin = Provenance.from_json(header["origin"])
+        record = ModelRecord.from_json(header.get("record", {}))  # older models have none
         is_adapted, learner = _is_adapted(header["kind"]), blueprint.build(allowed_packages)
         classes = _classes_of(header["classes"]) if is_adapted else {}
         needs = _needs(header["needs"]) if is_adapted else None
@@ -83,7 +90,9 @@ def read_model(folder: Path, *, allowed_packages: Sequence[str]) -> KeptModel:
         raise ModelError(f"{folder} is damaged ({error!r:.120}); make the model again") from error
     tensors = read_tensors(folder, header, expected_layout(learner))
     state = unflatten_state(tensors)
-    learned = Learned(blueprint, learner, state, origin, tuple(allowed_packages))
+    learned = Learned(
+        blueprint, learner, state, origin, tuple(allowed_packages), record, header["digest"]
+    )
     return KeptModel(learned, parted(tensors, "memory"), classes, needs)
 
 

@@ -20,6 +20,7 @@ from metafleet.inference.decoded_items import Items
 from metafleet.inference.given_tensors import check_support, complete_support
 from metafleet.inference.items import ReadOptions, check_invert, open_items
 from metafleet.inference.kept_model import KeptModel, Learned
+from metafleet.inference.model_record import ModelRecord
 from metafleet.inference.provenance import Provenance
 from metafleet.inference.regression_table import read_points
 from metafleet.inference.requirements import Needs, Probe, find_needs
@@ -52,6 +53,7 @@ class LearnedModel:
         state: MetaState,
         origin: Provenance,
         allowed_packages: Sequence[str] = (),
+        record: ModelRecord | None = None,
     ) -> "LearnedModel":
         """Build the learner.
 
@@ -59,7 +61,8 @@ class LearnedModel:
             ConfigError: a name or option is wrong, or of a package that is not allowed.
         """
         learner = blueprint.build(allowed_packages)
-        return cls(Learned(blueprint, learner, state, origin, tuple(allowed_packages)))
+        known = record or ModelRecord()
+        return cls(Learned(blueprint, learner, state, origin, tuple(allowed_packages), known))
 
     def with_batch_norm(self, mode: str, allowed_packages: Sequence[str] = ()) -> "LearnedModel":
         """Return the model with a batch norm mode that may differ from that of training.
@@ -179,7 +182,7 @@ class LearnedModel:
             ConfigError: the learner cannot handle that many classes.
             NumericsError: the adaptation diverged.
         """
-        learned = self.learned
+        learned = self._as_base()
         problem = learned.blueprint.problem
         self._check_number(len(classes))
         needs = needs or find_needs(learned.blueprint, learned.learner, learned.state)
@@ -203,6 +206,11 @@ class LearnedModel:
                 different model.
         """
         write_tried(KeptModel(self.learned), Path(folder), _answer, force=force)
+
+    def _as_base(self) -> Learned:
+        """Return what an adapted model keeps: where it was adapted from is in its record."""
+        record = replace(self.learned.record, adapted_from=self.learned.digest)
+        return replace(self.learned, record=record, digest="")
 
     def _classes(self, path: Path, found: Items) -> dict[str, int]:
         classes = dict(Counter(found.labels))  # sorted, as the items are

@@ -2,6 +2,7 @@
 
     MODEL/model.json            format, kind, blueprint, origin, classes, digests
     MODEL/tensors.safetensors   params.*, buffers.*, and memory.* of an adapted model
+    MODEL/README.md             the model card, for people; never read
 
 A folder is written under a temporary name and renamed, so a folder under its final name is
 complete. Nothing is unpickled. Sizes, digests and names are checked against model.json before any
@@ -33,6 +34,7 @@ FORMAT: Final = "metafleet-model"
 VERSION: Final = 1
 _HEADER: Final = "model.json"
 _TENSORS: Final = "tensors.safetensors"
+_CARD: Final = "README.md"
 _MAX_HEADER_BYTES: Final = 1 << 24
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -40,7 +42,8 @@ _CHUNK_BYTES: Final = 1 << 20
 def check_free(folder: Path, *, force: bool) -> None:
     """Check that a model may be written to ``folder``.
 
-    With ``force``, a folder that holds only a model may be replaced; nothing else ever is.
+    With ``force``, a folder that holds only a model may be replaced; nothing else ever is. A card
+    that was edited is the user's own.
 
     Raises:
         ModelError: the folder exists, or its parent does not.
@@ -51,29 +54,45 @@ def check_free(folder: Path, *, force: bool) -> None:
         return
     if not force:
         raise ModelError(f"{folder} exists; choose another name, or give --force to replace it")
-    if not _is_ours(folder / _HEADER):
+    header = _find_ours(folder / _HEADER)
+    if header is None:
         raise ModelError(f"{folder} exists and is no model, so it is left alone; choose another")
-    others = sorted(path.name for path in folder.iterdir() if path.name not in (_HEADER, _TENSORS))
-    if others:
+    names = {path.name for path in folder.iterdir()} - {_HEADER, _TENSORS}
+    if _CARD in names and _is_as_written(folder / _CARD, header.get("card_sha256")):
+        names.remove(_CARD)
+    if _CARD in names and "card_sha256" in header:
+        raise ModelError(
+            f"{folder / _CARD} was edited, so {folder} is left alone; move the card elsewhere, or "
+            "choose another folder"
+        )
+    if others := sorted(names):
         raise ModelError(
             f"{folder} is a model but holds {others[0]!r:.80} as well, so it is left alone; move "
             "that elsewhere, or choose another"
         )
 
 
-def _is_ours(path: Path) -> bool:
-    """Return whether a file is a model's header, of any version and even damaged."""
+def _find_ours(path: Path) -> dict[str, Any] | None:
+    """Return a model's header, of any version and even damaged; None if it is none."""
     try:
         header = json.loads(_read_header(path))
     except (OSError, ValueError, RecursionError):
+        return None
+    return header if isinstance(header, dict) and header.get("format") == FORMAT else None
+
+
+def _is_as_written(card: Path, sha256: object) -> bool:
+    try:
+        return hashlib.sha256(_read_header(card)).hexdigest() == sha256
+    except OSError:
         return False
-    return isinstance(header, dict) and header.get("format") == FORMAT
 
 
 def write_model(
     folder: Path,
     header: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
+    card: str,
     *,
     force: bool,
     check: Callable[[Path], None],
@@ -82,8 +101,10 @@ def write_model(
 
     Args:
         folder: the folder to create.
-        header: JSON values; "format", "version", "tensors" and "digest" are added.
+        header: JSON values; "format", "version", "tensors", "card_sha256" and "digest" are
+            added.
         tensors: all tensors of the model, by name.
+        card: text of the model card.
         force: replace an existing model.
         check: called with the new folder before it is moved into place; if it raises, nothing
             changes.
@@ -98,16 +119,19 @@ def write_model(
     data = save(
         {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     )
+    readme = card.encode(errors="replace")
     whole = {
         "format": FORMAT,
         "version": VERSION,
         **header,
         "tensors": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()},
+        "card_sha256": hashlib.sha256(readme).hexdigest(),
     }
     whole["digest"] = _digest(whole)
     text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    files = {_TENSORS: data, _HEADER: text.encode(), _CARD: readme}
     try:
-        _write_folder(folder.absolute(), {_TENSORS: data, _HEADER: text.encode()}, check)
+        _write_folder(folder.absolute(), files, check)
     except OSError as error:
         raise ModelError(
             f"{folder} cannot be written ({error.strerror or error}); free space, or choose "

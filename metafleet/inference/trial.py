@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metafleet.errors import MetafleetError, ModelError
+from metafleet.inference.card.rendering import render_card
 from metafleet.inference.kept_model import KeptModel, read_model
 from metafleet.inference.model_folder import write_model
 from metafleet.inference.requirements import Probe
@@ -45,7 +46,8 @@ def write_tried(
     def check(written: Path) -> None:
         _try_written(model, written, answer, sample or {})
 
-    write_model(folder, model.header(), model.tensors(), force=force, check=check)
+    card = render_card(model)
+    write_model(folder, model.header(), model.tensors(), card, force=force, check=check)
 
 
 def _try_written(

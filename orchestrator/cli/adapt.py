@@ -52,6 +52,8 @@ def adapt(
 ) -> None:
     """Adapt the state that RUN has learned to the classes of a folder, and save it as a MODEL.
 
+    The model comes with a card that says what it was trained and judged on.
+
     Uses the state of the run's best validation, or else its newest; the run may still be training.
     Instead of a run, you can give a model that `metafleet export` or this command wrote.
 

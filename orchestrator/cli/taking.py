@@ -2,6 +2,7 @@
 
 from metafleet.contracts.settings import Settings
 from metafleet.db.records import RunRecord
+from metafleet.db.repositories.evaluations import EvaluationRepository
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.errors import RunNotFoundError
 from metafleet.inference.learned_model import LearnedModel
@@ -17,7 +18,13 @@ def take_learned(settings: Settings, ref: str) -> LearnedModel:
         RunNotFoundError: there is no such run, and no model under that name.
         CheckpointError: the run has no readable checkpoint.
     """
-    return learned_by(settings, get_run_for(settings, ref), notify)
+    run = get_run_for(settings, ref)
+    with (
+        open_records(settings, run.uid) as database,
+        database.session(read_only=True) as session,
+    ):
+        evaluations = EvaluationRepository(session).list(run.id)
+    return learned_by(settings, run, evaluations, notify)
 
 
 def get_run_for(settings: Settings, ref: str) -> RunRecord:

@@ -1,10 +1,10 @@
 """Reads the learned model of a run from its checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from metafleet.contracts.settings import Settings
 from metafleet.data.registry import open_data
-from metafleet.db.records import RunRecord
+from metafleet.db.records import EvaluationRecord, RunRecord
 from metafleet.episodes.problem_of import problem_of
 from metafleet.errors import ConfigError
 from metafleet.inference.blueprint import Blueprint
@@ -12,15 +12,22 @@ from metafleet.inference.input_spec import input_specs
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.provenance import Provenance
 from metafleet.orchestrator.config.experiment import ExperimentConfig
+from metafleet.orchestrator.runs.model_record import record_of
 from metafleet.orchestrator.runs.run_session import get_checkpoint_of
 
 
-def learned_by(settings: Settings, run: RunRecord, notify: Callable[[str], None]) -> LearnedModel:
+def learned_by(
+    settings: Settings,
+    run: RunRecord,
+    evaluations: Iterable[EvaluationRecord],
+    notify: Callable[[str], None],
+) -> LearnedModel:
     """Return the state of a run's best validation, else its newest; the run may still train.
 
     Args:
         settings: where data and checkpoints are.
         run: the run.
+        evaluations: all evaluations of the run.
         notify: receives a notice about damaged checkpoints.
 
     Raises:
@@ -32,7 +39,8 @@ def learned_by(settings: Settings, run: RunRecord, notify: Callable[[str], None]
     config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
     spec = config.workload_spec(run.data_digest)
     allowed = settings.allowed_packages
-    source = open_data(spec.data, settings.data_dir, allowed_packages=allowed).open_source()
+    data = open_data(spec.data, settings.data_dir, allowed_packages=allowed)
+    source = data.open_source()
     try:
         inputs = input_specs(spec.data, settings.data_dir, allowed_packages=allowed)
     except ConfigError as error:
@@ -50,4 +58,5 @@ def learned_by(settings: Settings, run: RunRecord, notify: Callable[[str], None]
         code=run.code_version,
         packages=dict(run.package_versions),
     )
-    return LearnedModel.of(blueprint, state, origin, allowed)
+    record = record_of(config, evaluations, step=origin.step, data_licence=data.dataset.licence)
+    return LearnedModel.of(blueprint, state, origin, allowed, record)

@@ -1,6 +1,7 @@
 """A model in a folder is whole or not there, and anything else is refused in one line."""
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -214,3 +215,39 @@ def test_a_learned_model_that_would_be_read_otherwise_replaces_nothing(tmp_path:
         LearnedModel(replace(base.learned, blueprint=blueprint)).save(tmp_path / "base", force=True)
 
     assert files_of(tmp_path / "base") == before
+
+
+def test_an_edited_card_leaves_the_model_as_it_is_and_is_never_replaced(
+    saved: Path, tmp_path: Path
+) -> None:
+    card = saved / "README.md"
+    model, written = load_model(saved), card.read_bytes()
+    card.write_text("My own words.")
+
+    load_model(saved).save(tmp_path / "copy")
+    with pytest.raises(ModelError, match=r"README\.md was edited, so .*model is left alone"):
+        model.save(saved, force=True)
+
+    assert card.read_text() == "My own words."
+    assert (tmp_path / "copy" / "README.md").read_bytes() == written
+    card.unlink()
+    load_model(saved).save(saved, force=True)
+    assert card.read_bytes() == written
+
+
+def test_a_model_from_before_there_were_cards_loads_and_is_replaced(saved: Path) -> None:
+    path = saved / "model.json"
+    header = json.loads(path.read_text())
+    for key in ("record", "card_sha256", "digest"):
+        del header[key]
+    canonical = json.dumps(header, sort_keys=True).encode()
+    path.write_text(json.dumps(header | {"digest": hashlib.sha256(canonical).hexdigest()}))
+    (saved / "README.md").write_text("words of the time")
+
+    model = load_model(saved)
+    with pytest.raises(ModelError, match=r"holds 'README\.md' as well, so it is left alone"):
+        model.save(saved, force=True)
+    (saved / "README.md").unlink()
+    model.save(saved, force=True)
+
+    assert "No figures are recorded" in (saved / "README.md").read_text()

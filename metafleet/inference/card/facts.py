@@ -1,0 +1,50 @@
+"""What a card tells of a model in more than one place."""
+
+from collections.abc import Mapping
+
+from metafleet.episode import CLASS_TEXT
+from metafleet.inference.card.text import plain
+from metafleet.inference.kept_model import KeptModel
+from metafleet.inference.model_record import Result
+
+_CLASSIFIES = {
+    "image": "image-classification",
+    "audio": "audio-classification",
+    "video": "video-classification",
+    "text": "text-classification",
+    "table": "tabular-classification",
+}
+"""Kind of data -> what the Hub calls telling its classes apart."""
+_SIZES = ("n_way", "k_shot", "n_query")
+
+
+def hub_task(model: KeptModel) -> str | None:
+    """Return the Hub's name of the task; None where none of its tasks fits."""
+    if model.learned.blueprint.problem.is_regression:
+        return "tabular-regression"
+    kinds = set(kinds_of(model).values())
+    return _CLASSIFIES.get(next(iter(kinds))) if len(kinds) == 1 else None
+
+
+def kinds_of(model: KeptModel) -> Mapping[str, str]:
+    """Return modality -> what it is made of, for all modalities that the model looks at."""
+    blueprint = model.learned.blueprint
+    names = blueprint.problem.modalities if model.needs is None else model.needs.known
+    found = {}
+    for name in names:
+        if name != CLASS_TEXT:
+            spec = blueprint.inputs.get(name)
+            found[name] = spec.kind if spec else blueprint.problem.kinds.get(name, name)
+    return found
+
+
+def own_results(model: KeptModel) -> list[Result]:
+    """Return the results of the model itself, without those it is compared with."""
+    return [result for result in model.learned.record.results if result.is_trained]
+
+
+def episodes_of(result: Result) -> str:
+    """Describe the episodes of a result, in Markdown."""
+    ways = f"{result.n_way}-way " if result.n_way else ""
+    rest = [it for it in result.otherwise if it.split("=")[0].split(".")[-1] not in _SIZES]
+    return plain(", ".join([f"{ways}{result.k_shot}-shot, {result.n_query} query", *rest]))

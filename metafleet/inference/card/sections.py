@@ -1,0 +1,135 @@
+"""The sections of a model card: what it was made of, what it reached, what it is not for."""
+
+from collections.abc import Iterator
+
+from metafleet.inference.blueprint import Blueprint
+from metafleet.inference.card.facts import episodes_of, own_results
+from metafleet.inference.card.text import plain, table
+from metafleet.inference.kept_model import KeptModel
+from metafleet.inference.model_record import Figure, Result
+
+_MOST_CLASSES = 100
+_JUDGED = {
+    "trained": "this model",
+    "initialisation": "its network without meta-training",
+    "nearest_prototype": "nearest prototype of raw inputs",
+}
+_ENCODER_LICENCES = {"minilm": "all-MiniLM-L6-v2, Apache-2.0"}
+
+
+def adapted_to(model: KeptModel) -> str:
+    """Say what the model adapted to and from; "" where it did not adapt."""
+    if model.needs is None:
+        return ""
+    origin, base = model.learned.origin, model.learned.record.adapted_from
+    source = f"run `{origin.run}` ({plain(origin.name)})" if origin.run else "a state of no run"
+    if base:
+        source = f"the model with digest `{base}`, which is from {source}"
+    if not model.classes:
+        return f"One function, from a table of points. Adapted from {source}."
+    shown = list(model.classes.items())[:_MOST_CLASSES]
+    left_out = len(model.classes) - len(shown)
+    more = f"\n\n`model.json` has {left_out} more." if left_out else ""
+    rows = [(plain(name), str(n)) for name, n in shown]
+    return f"Adapted from {source}.\n\n{table(('class', 'examples'), rows)}{more}"
+
+
+def trained_on(model: KeptModel) -> str:
+    """Say on which data and episodes the state was learned."""
+    origin, problem = model.learned.origin, model.learned.blueprint.problem
+    if not origin.run:
+        return "Nothing is recorded of its training."
+    rows = [
+        (f"`{split}`", str(shape.n_way or "-"), str(shape.k_shot), str(shape.n_query))
+        for split, shape in problem.episodes.items()
+    ]
+    apart = "" if problem.is_regression else " Each split has classes of its own."
+    return (
+        f"Data set `{origin.data}` (digest `{origin.data_digest}`), {_steps(model)}."
+        f"{apart} Episodes:\n\n{table(('split', 'n_way', 'k_shot', 'n_query'), rows)}"
+    )
+
+
+def judged_on(model: KeptModel) -> str:
+    """Give every figure that is known, with its interval."""
+    results = model.learned.record.results
+    if not results:
+        return "No figures are recorded. Judge the model on data of your own before you rely on it."
+    names = list(dict.fromkeys(figure.name for it in results for figure in it.figures))
+    rows = [_row(result, names) for result in results]
+    headings = ("judged", "split", "episodes", "how many", "batch norm", *names)
+    of_base = "" if model.needs is None else " They are of the run's classes, not of those above."
+    return f"Means over episodes, with 95 % intervals.{of_base}\n\n{table(headings, rows)}"
+
+
+def limits(model: KeptModel) -> str:
+    """List what the model was not judged on, and what it cannot do."""
+    return "\n".join(f"- {limit}" for limit in _limits(model))
+
+
+def licences(model: KeptModel) -> str:
+    """Say under which licences data and weights come."""
+    licence = model.learned.record.data_licence
+    rows = [
+        ("training data", plain(licence) if licence else "not recorded"),
+        ("pretrained encoder", _encoder_licences(model.learned.blueprint)),
+        ("this model", "not chosen; its maker sets `license` at the top of this card"),
+    ]
+    return table(("of", "licence"), rows)
+
+
+def _row(result: Result, names: list[str]) -> tuple[str, ...]:
+    figures = {figure.name: figure for figure in result.figures}
+    return (
+        _JUDGED.get(result.judged, plain(result.judged)),
+        f"`{result.split}`",
+        episodes_of(result),
+        str(result.episodes),
+        plain(result.batch_norm),
+        *(_figure(figures.get(name)) for name in names),
+    )
+
+
+def _steps(model: KeptModel) -> str:
+    learned = model.learned
+    in_all = learned.record.config.get("outer", {}).get("steps")
+    return f"outer step {learned.origin.step}" + (f" of {in_all}" if in_all else "")
+
+
+def _figure(figure: Figure | None) -> str:
+    if figure is None:
+        return "-"
+    if figure.is_share:
+        return f"{100 * figure.value:.2f} ± {100 * figure.ci95:.2f} %"
+    return f"{figure.value:.4f} ± {figure.ci95:.4f}"
+
+
+def _limits(model: KeptModel) -> Iterator[str]:
+    learned = model.learned
+    results = own_results(model)
+    if results:
+        shapes = "; ".join(dict.fromkeys(episodes_of(result) for result in results))
+        yield f"It was judged on these episodes alone: {shapes}."
+        if any(result.split == "meta_val" for result in results):
+            yield "`meta_val` chose the state, so figures of it are likely higher than others."
+        judged_with = {result.batch_norm for result in results if result.batch_norm}
+        if judged_with - {learned.learner.batch_norm}:
+            yield (
+                f"It was judged with batch norm {plain(', '.join(sorted(judged_with)))}; this "
+                f"model has {learned.learner.batch_norm}."
+            )
+    if not learned.blueprint.problem.is_regression:
+        yield "It gives an item that belongs to none of its classes one of them all the same."
+    if learned.learner.batch_norm == "transductive":
+        yield "What it predicts for an item depends on the items predicted with it."
+    yield "It was not judged on data unlike those of training: another camera, speaker or topic."
+
+
+def _encoder_licences(blueprint: Blueprint) -> str:
+    """Name the pretrained encoders whose features the model reads, with their licences."""
+    used = [
+        f"{plain(name)}: {plain(_ENCODER_LICENCES.get(encoder, encoder))}"
+        for name, spec in blueprint.inputs.items()
+        if (encoder := str(spec.options.get("encoder", "bytes"))) != "bytes"
+    ]
+    return "; ".join(used) or "none"

@@ -1,0 +1,107 @@
+"""What a model keeps of its run: configuration and evaluations."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any
+
+from metafleet.db.records import EvaluationRecord
+from metafleet.episode import EpisodeShape
+from metafleet.inference.model_record import TRAINED, Figure, ModelRecord, Result
+from metafleet.orchestrator.config.experiment import ExperimentConfig
+
+_OF_USER = "yours"
+"""The licence of a user's own data, as data sets call it."""
+_NEXT_KEY = re.compile(r", (?=[\w.]+=)")
+_CUT = re.compile(r"~[0-9a-f]{8}\Z")
+_SIZE = re.compile(r"(?:\w+\.)?(n_way|k_shot|n_query)=(\d+)")
+
+
+def record_of(
+    config: ExperimentConfig,
+    evaluations: Iterable[EvaluationRecord],
+    *,
+    step: int,
+    data_licence: str,
+) -> ModelRecord:
+    """Collect what a model's card says.
+
+    Args:
+        config: of the run.
+        evaluations: all of the run.
+        step: outer steps that the model's state has seen.
+        data_licence: of the run's data.
+    """
+    results = (_result(config, row) for row in _of_state(evaluations, step))
+    return ModelRecord(
+        results=tuple(result for result in results if _is_finite(result)),
+        config=_repeatable(config.to_json()),
+        data_licence="" if data_licence == _OF_USER else data_licence,
+    )
+
+
+def _of_state(evaluations: Iterable[EvaluationRecord], step: int) -> Sequence[EvaluationRecord]:
+    """Return the evaluations of a state and of baselines; of several, that of most episodes."""
+    found: dict[tuple[str, str], EvaluationRecord] = {}
+    for row in evaluations:
+        if row.label.partition(", ")[0] == TRAINED and row.step != step:
+            continue
+        if _CUT.search(row.label):  # it no longer says which episodes these were
+            continue
+        known = found.get((row.split, row.label))
+        if known is None or known.episodes <= row.episodes:
+            found[row.split, row.label] = row
+    return list(found.values())
+
+
+def _result(config: ExperimentConfig, row: EvaluationRecord) -> Result:
+    judged, *otherwise = _NEXT_KEY.split(row.label)
+    shape = _with_sizes(config.episodes.shape(row.split), otherwise)
+    figures = [Figure("loss", row.loss, row.loss_ci95)]
+    if row.accuracy is not None and row.accuracy_ci95 is not None:
+        figures.insert(0, Figure("accuracy", row.accuracy, row.accuracy_ci95))
+    return Result(
+        split=row.split,
+        judged=judged,
+        step=row.step,
+        episodes=row.episodes,
+        n_way=shape.n_way,
+        k_shot=shape.k_shot,
+        n_query=shape.n_query,
+        figures=tuple(figures),
+        otherwise=tuple(otherwise),
+        batch_norm=row.batch_norm,
+    )
+
+
+def _with_sizes(shape: EpisodeShape, otherwise: Sequence[str]) -> EpisodeShape:
+    found = {it[1]: int(it[2]) for key in otherwise if (it := _SIZE.fullmatch(key))}
+    return replace(
+        shape,
+        n_way=found.get("n_way", shape.n_way),
+        k_shot=found.get("k_shot", shape.k_shot),
+        n_query=found.get("n_query", shape.n_query),
+    )
+
+
+def _is_finite(result: Result) -> bool:
+    return all(math.isfinite(f.value) and math.isfinite(f.ci95) for f in result.figures)
+
+
+def _repeatable(value: Any) -> Any:
+    """Return a configuration that others can submit.
+
+    A run records both the path and the import name of a folder; a submitted file may give only one.
+    Absolute paths become paths in the home folder, because a published model should not tell where
+    its maker keeps files.
+    """
+    if isinstance(value, Mapping):
+        is_twofold = bool(value.get("path")) and "imported" in value
+        kept = {k: v for k, v in value.items() if not (is_twofold and k == "imported")}
+        return {key: _repeatable(item) for key, item in kept.items()}
+    if isinstance(value, list | tuple):
+        return [_repeatable(item) for item in value]
+    is_path = isinstance(value, str) and PurePath(value).is_absolute()
+    return f"~/{PurePath(value).name}" if is_path else value
