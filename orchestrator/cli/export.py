@@ -29,10 +29,10 @@ from metafleet.orchestrator.cli.taking import get_run_for, take_learned
 def export(source: str, *, out: Path, force: bool, as_onnx: bool) -> None:
     """Export the state that RUN has learned, not yet adapted to any classes.
 
-    The result is a folder of safetensors and JSON, with a model card. `metafleet adapt` and `metafleet.adapt` accept
-    it instead of a run, on any machine. Given a MODEL, the command writes a checked copy. With
-    --onnx, it writes an adapted MODEL as a graph for ONNX Runtime and similar software, which
-    computes the same outputs without metafleet.
+    The result is a folder of safetensors and JSON, with a model card. `metafleet adapt` and
+    `metafleet.adapt` accept it instead of a run, on any machine. Given a MODEL, the command writes
+    a checked copy. With --onnx, it writes an adapted MODEL as a graph for ONNX Runtime and similar
+    software, which computes the same outputs without metafleet.
 
     \b
     metafleet export latest --out pets.learned
