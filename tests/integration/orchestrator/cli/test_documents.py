@@ -45,10 +45,10 @@ MORE = {
     "evaluate": ["--episodes", "6"],
 }
 SAYS = {
-    "modules": "12 items with a class of the model's",
+    "modules": "12 items with a known class",
     "own-data": "meta_train  52 classes, 1,040 items, 20 a class",
     "own-kinds": "spectrum 64x1, 40 items have it",
-    "using-models": "12 items with a class of the model's",
+    "using-models": "12 items with a known class",
 }
 
 

@@ -104,7 +104,7 @@ def test_the_four_commands_of_the_readme_label_photos_over_a_fleet_of_any_size_a
     over_two = json.loads(capsys.readouterr().out)
     assert main(adapt) == 0
     assert main(predict) == 0
-    assert "24 items with a class of the model's" in capsys.readouterr().err
+    assert "24 items with a known class" in capsys.readouterr().err
     first.stop()
     assert main(submit) == 0
     over_one = json.loads(capsys.readouterr().out)
