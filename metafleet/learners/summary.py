@@ -37,15 +37,16 @@ def summarise(metrics: Sequence[EpisodeMetrics]) -> Summary:
     """
     if not metrics:
         raise ConfigError("0 episodes have no mean; evaluate on 1 or more")
-    loss, loss_ci95 = _mean_and_half_width([m.loss for m in metrics])
+    loss, loss_ci95 = mean_and_half_width([m.loss for m in metrics])
     accuracies = [m.accuracy for m in metrics if m.accuracy is not None]
     if len(accuracies) != len(metrics):
         return Summary(len(metrics), loss, loss_ci95, None, None)
-    accuracy, accuracy_ci95 = _mean_and_half_width(accuracies)
+    accuracy, accuracy_ci95 = mean_and_half_width(accuracies)
     return Summary(len(metrics), loss, loss_ci95, accuracy, accuracy_ci95)
 
 
-def _mean_and_half_width(values: Sequence[float]) -> tuple[float, float]:
+def mean_and_half_width(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of one number an episode, and half the width of its 95 % interval."""
     n = len(values)
     mean = math.fsum(values) / n
     if n == 1:

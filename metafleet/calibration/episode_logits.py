@@ -1,0 +1,124 @@
+"""Logits of the queries of many episodes, computed as an adapted model computes them."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from metafleet.data.summary import Progress, no_progress
+from metafleet.episode import Episode, EpisodeShape, ExampleSet
+from metafleet.episodes.source import EpisodeSource
+from metafleet.errors import NumericsError
+from metafleet.learners.base import Learner
+from metafleet.learners.memory import memorise, predict_from
+from metafleet.params import MetaState
+from metafleet.purity.process_state import kept_as_it_is, seed_generators
+from metafleet.seeds import CounterRng
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeLogits:
+    """What a learner says of the queries of episodes that are drawn alike.
+
+    Attributes:
+        shape: of the episodes, without the classes that are unknown.
+        known: float64 [episodes, queries, n_way], logits of queries of the episode's classes.
+        targets: int64 [episodes, queries], their classes.
+        unknown: float64 [episodes, others, n_way], logits of queries of other classes; others may
+            be 0.
+    """
+
+    shape: EpisodeShape
+    known: Tensor
+    targets: Tensor
+    unknown: Tensor
+
+    @property
+    def n_episodes(self) -> int:
+        """Return the number of episodes."""
+        return len(self.known)
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeDraw:
+    """Which episodes are drawn.
+
+    Attributes:
+        source: where they come from.
+        split: whose classes they have.
+        shape: of their known classes.
+        n_unknown: classes besides these, of which there are queries alone; 0 for none.
+        seed: of the run.
+        step: with the seed and the split, the address of the first episode.
+        n_episodes: how many.
+    """
+
+    source: EpisodeSource
+    split: str
+    shape: EpisodeShape
+    n_unknown: int
+    seed: int
+    step: int
+    n_episodes: int
+
+
+def episode_logits(
+    learner: Learner, state: MetaState, draw: EpisodeDraw, progress: Progress = no_progress
+) -> EpisodeLogits:
+    """Adapt to each episode's support set, and predict its queries.
+
+    Queries of unknown classes are predicted apart from the others, so that nothing is normalised
+    together with them. Global generators and torch's modes are given back as they were.
+
+    Raises:
+        ConfigError: the split cannot fill such episodes.
+        NumericsError: a logit is not finite.
+    """
+    known, targets, unknown = [], [], []
+    stage = f"{draw.n_episodes} episodes, {draw.shape.n_way}-way {draw.shape.k_shot}-shot"
+    with kept_as_it_is():
+        for index in range(draw.n_episodes):
+            episode, others = _sample(draw, index)
+            seed_generators(CounterRng(draw.seed, f"{draw.split}/glob", draw.step, index))
+            memory = memorise(learner, state, episode.support, episode.n_way)
+            asked = [episode.query.inputs, *([others] if others else [])]
+            logits = [predict_from(learner, state, memory, it, episode.n_way) for it in asked]
+            _require_finite(logits, draw, index)
+            known.append(logits[0].detach().double())
+            targets.append(episode.query.targets)
+            unknown.append(logits[1].detach().double() if others else known[-1][:0])
+            progress(stage, index + 1, draw.n_episodes)
+    return EpisodeLogits(draw.shape, *(torch.stack(each) for each in (known, targets, unknown)))
+
+
+def _sample(draw: EpisodeDraw, index: int) -> tuple[Episode, dict[str, Tensor]]:
+    """Draw an episode of more classes, and take the support of the last ones away.
+
+    Classes come in random order, so any of them may be unknown.
+    """
+    n_way = draw.shape.n_way
+    shape = replace(draw.shape, n_way=n_way + draw.n_unknown)
+    rng = CounterRng(draw.seed, draw.split, draw.step, index)
+    whole = draw.source.sample(draw.split, shape, rng)
+    if not draw.n_unknown:
+        return whole, {}
+    is_known = whole.query.targets < n_way
+    episode = Episode(
+        support=_chosen(whole.support, whole.support.targets < n_way),
+        query=_chosen(whole.query, is_known),
+        n_way=n_way,
+    )
+    return episode, dict(_chosen(whole.query, ~is_known).inputs)
+
+
+def _chosen(examples: ExampleSet, rows: Tensor) -> ExampleSet:
+    inputs = {name: values[rows] for name, values in examples.inputs.items()}
+    return ExampleSet(inputs, examples.targets[rows])
+
+
+def _require_finite(logits: list[Tensor], draw: EpisodeDraw, index: int) -> None:
+    if not all(bool(each.isfinite().all()) for each in logits):
+        raise NumericsError(
+            f"{draw.split} step={draw.step} episode={index}: an output is not finite, so nothing "
+            "can be said of probabilities; train with a lower learning rate"
+        )

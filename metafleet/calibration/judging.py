@@ -1,0 +1,184 @@
+"""What a calibration is worth on episodes of other classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metafleet.calibration.calibration import ShapeCalibration
+from metafleet.calibration.conformal import is_covered, label_sets, threshold_of
+from metafleet.calibration.episode_logits import EpisodeLogits
+from metafleet.calibration.reliability import (
+    ReliabilityBin,
+    expected_calibration_error,
+    reliability_bins,
+)
+from metafleet.calibration.temperature import cross_entropy, probabilities
+from metafleet.calibration.unknown import SCORES, UnknownRule, auroc
+from metafleet.learners.summary import mean_and_half_width
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A mean over episodes.
+
+    Attributes:
+        mean: the mean.
+        ci95: half the width of its 95 % interval.
+    """
+
+    mean: float
+    ci95: float
+
+    @classmethod
+    def over(cls, values: Tensor) -> "Mean":
+        """Take the mean of one number an episode, [episodes]."""
+        return cls(*mean_and_half_width(values.double().tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Label sets, judged.
+
+    Attributes:
+        asked: the coverage that was asked for.
+        covered: the share of items whose set holds the right label.
+        set_size: labels in a set.
+        asks: the share of items with no label or more than one, which a person is asked about.
+    """
+
+    asked: float
+    covered: Mean
+    set_size: Mean
+    asks: Mean
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The rule for items of none of the classes, judged.
+
+    Attributes:
+        score: what it looks at.
+        n_unknown: unknown classes next to the known ones of an episode.
+        auroc: the chance that a known item scores higher than an unknown one, over all episodes.
+        kept: the share of known items that it keeps; 0.95 was asked for.
+        refused: the share of unknown items that it refuses.
+        accuracy: the share of the known items it keeps that are labelled rightly.
+        right: the share of all items that are kept and labelled rightly, or refused rightly.
+    """
+
+    score: str
+    n_unknown: int
+    auroc: float
+    kept: Mean
+    refused: Mean
+    accuracy: Mean
+    right: Mean
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertainty:
+    """What a model knows of what it does not know.
+
+    Attributes:
+        split: whose classes were judged.
+        n_way, k_shot, episodes: what was judged.
+        calibrated_on: such as "meta_val, 5-way 1-shot, 400 episodes".
+        temperature: of the calibration.
+        loss, loss_before: mean cross-entropy in nats, with the temperature and without.
+        ece, ece_before: expected calibration error in [0, 1], with the temperature and without.
+        reliability: of the calibrated probabilities.
+        coverage: one for each that was asked for.
+        unknown: None where a split has no classes for it.
+    """
+
+    split: str
+    n_way: int
+    k_shot: int
+    episodes: int
+    calibrated_on: str
+    temperature: float
+    loss: float
+    loss_before: float
+    ece: float
+    ece_before: float
+    reliability: tuple[ReliabilityBin, ...]
+    coverage: tuple[Coverage, ...]
+    unknown: Unknown | None
+
+
+def judge_calibration(
+    logits: EpisodeLogits,
+    calibration: ShapeCalibration,
+    coverages: Sequence[float],
+    *,
+    split: str,
+    n_unknown: int,
+    calibrated_on: str,
+) -> Uncertainty:
+    """Judge a calibration.
+
+    Args:
+        logits: of the episodes it is judged on.
+        calibration: of episodes of other classes.
+        coverages: that are asked for, each in (0, 1).
+        split: of ``logits``.
+        n_unknown: classes that the unknown queries are of.
+        calibrated_on: for people.
+    """
+    before = probabilities(logits.known, 1.0)
+    shares = probabilities(logits.known, calibration.temperature)
+    bins = _bins(shares, logits.targets)
+    rule = calibration.unknown
+    return Uncertainty(
+        split=split,
+        n_way=logits.shape.n_way,
+        k_shot=logits.shape.k_shot,
+        episodes=logits.n_episodes,
+        calibrated_on=calibrated_on,
+        temperature=calibration.temperature,
+        loss=cross_entropy(shares, logits.targets),
+        loss_before=cross_entropy(before, logits.targets),
+        ece=expected_calibration_error(bins),
+        ece_before=expected_calibration_error(_bins(before, logits.targets)),
+        reliability=bins,
+        coverage=tuple(_coverage(shares, logits.targets, calibration, asked) for asked in coverages),
+        unknown=_unknown(logits, rule, calibration.temperature, n_unknown)
+        if rule and logits.unknown.numel()
+        else None,
+    )
+
+
+def _bins(shares: Tensor, targets: Tensor) -> tuple[ReliabilityBin, ...]:
+    return reliability_bins(shares.flatten(0, 1), targets.flatten())
+
+
+def _coverage(
+    shares: Tensor, targets: Tensor, calibration: ShapeCalibration, asked: float
+) -> Coverage:
+    sets = label_sets(shares, threshold_of(calibration.thresholds, asked))
+    sizes = sets.sum(dim=-1)
+    of_episodes = (is_covered(sets, targets), sizes, sizes != 1)
+    return Coverage(asked, *(Mean.over(each.double().mean(dim=1)) for each in of_episodes))
+
+
+def _unknown(
+    logits: EpisodeLogits, rule: UnknownRule, temperature: float, n_unknown: int
+) -> Unknown:
+    score = SCORES[rule.score]
+    scores = [score(each / temperature).flatten() for each in (logits.known, logits.unknown)]
+    kept = ~rule.is_unknown(logits.known, temperature)
+    refused = rule.is_unknown(logits.unknown, temperature)
+    is_right = kept & (logits.known.argmax(dim=-1) == logits.targets)
+    some = kept.any(dim=1)  # of an episode that keeps nothing, no accuracy is known
+    accuracy = is_right.sum(dim=1)[some] / kept.sum(dim=1)[some]
+    return Unknown(
+        rule.score,
+        n_unknown,
+        auroc(*scores),
+        kept=Mean.over(kept.double().mean(dim=1)),
+        refused=Mean.over(refused.double().mean(dim=1)),
+        accuracy=Mean.over(accuracy) if bool(some.any()) else Mean(0.0, 0.0),
+        right=Mean.over(torch.cat([is_right, refused], dim=1).double().mean(dim=1)),
+    )
