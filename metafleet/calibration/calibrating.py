@@ -20,6 +20,10 @@ from metafleet.params import MetaState
 CALIBRATION_STEP: Final = 1
 """Of the addresses of calibration episodes: validations are of step 0."""
 DEFAULT_EPISODES: Final = 400
+EPISODES_OF_MANY: Final = 200
+"""Of each shape, where there are many."""
+USUAL_WAYS: Final = (2, 5, 10, 20)
+USUAL_SHOTS: Final = (1, 5)
 _MOST_SHOTS: Final = 64
 """Beyond this, more shots change little, and episodes take long."""
 
@@ -72,6 +76,12 @@ class Calibrator:
         shapes = (calibrated(self.logits(shape, progress=progress), self) for shape in found)
         return Calibration(self.split, tuple(shapes))
 
+    def usual_shapes(self) -> list[tuple[int, int]]:
+        """Return (n_way, k_shot) of support sets to expect, with those of the run's episodes."""
+        ways = sorted({*USUAL_WAYS, self.template.n_way})
+        shots = sorted({*USUAL_SHOTS, self.template.k_shot})
+        return [(n_way, k_shot) for n_way in ways for k_shot in shots]
+
     def logits(
         self,
         shape: EpisodeShape,
@@ -91,9 +101,14 @@ class Calibrator:
         )
         return episode_logits(self.learner, self.state, draw, progress)
 
+    @property
+    def n_outputs(self) -> int | None:
+        """Return how many classes an episode must have; None where any number will do."""
+        return self.learner.n_classes if isinstance(self.learner, EpisodicLearner) else None
+
     def fitting(self, n_way: int, k_shot: int) -> EpisodeShape | None:
         """Return the nearest shape that the split can fill and the learner takes."""
-        fixed = self.learner.n_classes if isinstance(self.learner, EpisodicLearner) else None
+        fixed = self.n_outputs
         if fixed is not None:
             n_way = fixed
         shapes = _smaller(self.template, min(n_way, self.source.n_classes(self.split)), k_shot)
@@ -142,5 +157,5 @@ def _smaller(template: EpisodeShape, n_way: int, k_shot: int) -> Iterator[Episod
     """Yield shapes from what is wanted downwards: fewer queries, then fewer shots, then ways."""
     for ways in range(n_way, 1, -1):
         for shots in range(min(k_shot, _MOST_SHOTS), 0, -1):
-            for n_query in dict.fromkeys((template.n_query, 1)):
+            for n_query in range(template.n_query, 0, -1):
                 yield replace(template, n_way=ways, k_shot=shots, n_query=n_query)

@@ -1,7 +1,7 @@
 """What is kept of validation episodes with a model, and how a model finds what fits it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,7 +38,9 @@ class ShapeCalibration:
         require(self.episodes >= 1, "episodes", self.episodes, "1 or more")
         is_sound = LOWEST <= self.temperature <= HIGHEST
         require(is_sound, "temperature", self.temperature, f"{LOWEST} to {HIGHEST}")
-        is_sound = len(self.thresholds) == N_LEVELS - 1 and all(0 <= t <= 1 for t in self.thresholds)
+        is_sound = len(self.thresholds) == N_LEVELS - 1 and all(
+            0 <= t <= 1 for t in self.thresholds
+        )
         is_sound = is_sound and list(self.thresholds) == sorted(self.thresholds)
         require(is_sound, "thresholds", "...", f"{N_LEVELS - 1} numbers in [0, 1], ascending")
 
@@ -89,7 +91,6 @@ class Calibration:
         return parse_record(cls, values, where="the calibration", error=ModelError)
 
 
-def mean_shots(classes: Mapping[str, int] | Sequence[int]) -> float:
-    """Return how many examples a class has on average, of class -> examples or of numbers."""
-    shots = list(classes.values()) if isinstance(classes, Mapping) else list(classes)
-    return sum(shots) / len(shots)
+def mean_shots(classes: Mapping[str, int]) -> float:
+    """Return how many examples a class has on average, of class -> examples."""
+    return sum(classes.values()) / len(classes)

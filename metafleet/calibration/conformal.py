@@ -12,7 +12,6 @@ covered with at least the probability that was asked for.
 import math
 from typing import Final
 
-import torch
 from torch import Tensor
 
 N_LEVELS: Final = 1000

@@ -143,7 +143,9 @@ def judge_calibration(
         ece=expected_calibration_error(bins),
         ece_before=expected_calibration_error(_bins(before, logits.targets)),
         reliability=bins,
-        coverage=tuple(_coverage(shares, logits.targets, calibration, asked) for asked in coverages),
+        coverage=tuple(
+            _coverage(shares, logits.targets, calibration, asked) for asked in coverages
+        ),
         unknown=_unknown(logits, rule, calibration.temperature, n_unknown)
         if rule and logits.unknown.numel()
         else None,

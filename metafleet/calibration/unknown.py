@@ -7,6 +7,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from metafleet.options import require
+
 KEPT: Final = 0.95
 """The share of known items that a threshold keeps."""
 
@@ -38,6 +40,9 @@ class UnknownRule:
     threshold: float
     auroc: float
     n_unknown: int
+
+    def __post_init__(self) -> None:
+        require(self.score in SCORES, "score", self.score, f"one of {', '.join(SCORES)}")
 
     def is_unknown(self, logits: Tensor, temperature: float) -> Tensor:
         """Return which items are of none of the classes, bool [...], of logits [..., n_way]."""

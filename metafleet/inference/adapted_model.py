@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from metafleet.calibration.calibration import Calibration, ShapeCalibration, mean_shots
+from metafleet.calibration.temperature import probabilities
 from metafleet.data.summary import Progress, no_progress
 from metafleet.errors import MetafleetError, ModelError, NumericsError
 from metafleet.inference.class_text import without_class_text
@@ -50,6 +52,24 @@ class AdaptedModel:
     def batch_norm(self) -> str:
         """Batch norm mode; with "transductive", the batch's own statistics normalise each item."""
         return self.learned.learner.batch_norm
+
+    @property
+    def calibration(self) -> ShapeCalibration | None:
+        """Return what episodes most like the support set say; None without calibration."""
+        found = self.learned.calibration
+        if found is None or not self.classes:
+            return None
+        return found.nearest(len(self.classes), mean_shots(self.classes))
+
+    @property
+    def temperature(self) -> float:
+        """Return what logits are divided by before they become probabilities."""
+        found = self.calibration
+        return 1.0 if found is None else found.temperature
+
+    def with_calibration(self, calibration: Calibration) -> "AdaptedModel":
+        """Return the same model with what validation episodes say of its probabilities."""
+        return replace(self, learned=replace(self.learned, calibration=calibration))
 
     def logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return logits [n, classes], or values [n, d], of inputs, modality -> float [n, *shape].
@@ -156,7 +176,7 @@ class AdaptedModel:
                 f"the model has {outputs.shape[1]} outputs and {len(classes)} classes; its files "
                 "do not belong together: make it again"
             )
-        shares = torch.softmax(outputs.double(), dim=1)
+        shares = probabilities(outputs, self.temperature)
         best = shares.argmax(dim=1).tolist()
         labels = given or [""] * len(names)
         return tuple(

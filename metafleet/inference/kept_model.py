@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from metafleet.calibration.calibration import Calibration
 from metafleet.errors import MetafleetError, ModelError
 from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.model_folder import read_header, read_tensors
@@ -28,6 +29,7 @@ class Learned:
         allowed_packages: user packages that the learner may be built from.
         record: how it was trained and judged.
         digest: of the folder that it was read from; "" where there is none.
+        calibration: what validation episodes say of its probabilities; None: nothing is known.
     """
 
     blueprint: Blueprint
@@ -37,6 +39,7 @@ class Learned:
     allowed_packages: tuple[str, ...] = ()
     record: ModelRecord = field(default_factory=ModelRecord)
     digest: str = ""
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class KeptModel:
             "origin": self.learned.origin.to_json(),
             "record": self.learned.record.to_json(),
         }
+        if self.learned.calibration is not None:
+            header["calibration"] = self.learned.calibration.to_json()
         if self.needs is None:
             return header
         classes = [[name, n] for name, n in self.classes.items()]
@@ -79,6 +84,7 @@ def read_model(folder: Path, *, allowed_packages: Sequence[str]) -> KeptModel:
         blueprint = Blueprint.from_json(header["blueprint"], allowed_packages=allowed_packages)
         origin = Provenance.from_json(header["origin"])
         record = ModelRecord.from_json(header.get("record", {}))  # older models have none
+        calibration = _calibration_of(header)
         is_adapted, learner = _is_adapted(header["kind"]), blueprint.build(allowed_packages)
         classes = _classes_of(header["classes"]) if is_adapted else {}
         needs = _needs(header["needs"]) if is_adapted else None
@@ -91,9 +97,20 @@ def read_model(folder: Path, *, allowed_packages: Sequence[str]) -> KeptModel:
     tensors = read_tensors(folder, header, expected_layout(learner))
     state = unflatten_state(tensors)
     learned = Learned(
-        blueprint, learner, state, origin, tuple(allowed_packages), record, header["digest"]
+        blueprint,
+        learner,
+        state,
+        origin,
+        tuple(allowed_packages),
+        record,
+        digest=header["digest"],
+        calibration=calibration,
     )
     return KeptModel(learned, parted(tensors, "memory"), classes, needs)
+
+
+def _calibration_of(header: Mapping[str, Any]) -> Calibration | None:
+    return Calibration.from_json(header["calibration"]) if "calibration" in header else None
 
 
 def _is_adapted(kind: object) -> bool:

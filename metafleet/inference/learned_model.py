@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from metafleet.calibration.calibration import Calibration
 from metafleet.data.importing.class_names import find_twins
 from metafleet.data.summary import Progress, no_progress
 from metafleet.episode import CLASS_TEXT, ExampleSet, presence_key
@@ -95,8 +96,14 @@ class LearnedModel:
                 learner=learner,
                 state=MetaState(state.params, kept),
                 allowed_packages=tuple(allowed_packages),
+                calibration=self._calibration_for(mode),
             )
         )
+
+    def _calibration_for(self, mode: str) -> Calibration | None:
+        """Return the calibration if it also holds with another batch norm mode."""
+        is_same = mode == self.learned.learner.batch_norm
+        return self.learned.calibration if is_same else None
 
     def _buffers_for(self, learner: Learner) -> Params | None:
         """Return the state's buffers that a learner needs; None if the state does not fit."""

@@ -115,7 +115,9 @@ class _Classifier(nn.Module):
         """Return the graph's outputs for a batch of examples."""
         named = {i.name: value for i, value in zip(self.graph_inputs, values, strict=True)}
         outputs = self._model.logits(named)
-        return (outputs, torch.softmax(outputs, dim=1)) if self._model.classes else (outputs,)
+        if not self._model.classes:
+            return (outputs,)
+        return outputs, torch.softmax(outputs / self._model.temperature, dim=1)
 
     def draw(self, n: int, *, seed: int) -> tuple[Tensor, ...]:
         """Draw inputs; every example has the first optional modality, so that none is empty."""

@@ -5,15 +5,18 @@ from typing import Any
 
 import click
 
+from metafleet.calibration.calibration import mean_shots
 from metafleet.contracts.settings import Settings
 from metafleet.data.importing.reading import require_there
 from metafleet.data.summary import no_progress
+from metafleet.db.records import RunRecord
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.loading import load_model
 from metafleet.inference.model_folder import check_free
 from metafleet.models.batch_norm import MODES
 from metafleet.orchestrator.cli.arguments import PathType, RunName
+from metafleet.orchestrator.cli.calibrating import calibrate_taken, calibration_option
 from metafleet.orchestrator.cli.context import echo_json, load_settings
 from metafleet.orchestrator.cli.data_view import progress_bar
 from metafleet.orchestrator.cli.reading import is_model, read_options, reading_options
@@ -38,15 +41,17 @@ from metafleet.orchestrator.reporting.output import notify
     type=click.Choice(MODES),
     help="Batch-norm mode, if not that of training; 'support' makes predictions independent.",
 )
+@calibration_option("a RUN")
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-def adapt(
+def adapt(  # noqa: PLR0913 - options of one command
     base: str,
     *,
     support: Path,
     out: Path,
     force: bool,
     batch_norm: str | None,
+    calibration_episodes: int,
     as_json: bool,
     **reading: Any,
 ) -> None:
@@ -64,19 +69,33 @@ def adapt(
     check_free(out, force=force)
     require_there(support.expanduser())
     settings = load_settings()
-    learned = _learned(settings, base)
+    learned, run = _learned(settings, base)
     if batch_norm is not None:
         learned = learned.with_batch_norm(batch_norm, settings.allowed_packages)
     with progress_bar() as progress:
         model = learned.adapt(support, options, progress=progress or no_progress)
+    if run is not None:
+        model = _calibrated(settings, run, model, calibration_episodes)
     model.save(out, force=force)
     _tell(model, out, as_json=as_json)
 
 
-def _learned(settings: Settings, base: str) -> LearnedModel:
+def _learned(settings: Settings, base: str) -> tuple[LearnedModel, RunRecord | None]:
     if not is_model(base):
         return take_learned(settings, base)
-    return LearnedModel(load_model(base, allowed_packages=settings.allowed_packages).learned)
+    model = load_model(base, allowed_packages=settings.allowed_packages)
+    return LearnedModel(model.learned), None
+
+
+def _calibrated(
+    settings: Settings, run: RunRecord, model: AdaptedModel, n_episodes: int
+) -> AdaptedModel:
+    """Calibrate for the ways and shots of the support set."""
+    if not model.classes:
+        return model
+    wanted = [(len(model.classes), max(1, round(mean_shots(model.classes))))]
+    found = calibrate_taken(settings, run, model.learned, wanted, n_episodes=n_episodes)
+    return model if found is None else model.with_calibration(found)
 
 
 def _tell(model: AdaptedModel, out: Path, *, as_json: bool) -> None:

@@ -1,7 +1,9 @@
 """Types of paths and run names on the command line."""
 
 import errno
+import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,38 @@ class OutputFile(PathType):
         if os.path.exists(found) and not os.path.isfile(found):
             self.fail(f"{str(found)!r:.80} is no plain file; choose another name", param, ctx)
         return found
+
+
+class Share(click.types.FloatParamType):
+    """A number strictly between 0 and 1."""
+
+    name = "share"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Refuse what is no number, and what is not in the range; NaN is in none."""
+        try:
+            share = float(value)
+        except ValueError:
+            share = math.nan
+        if not 0.0 < share < 1.0:
+            self.fail(f"{value!r:.40}; expected a number between 0 and 1, such as 0.9", param, ctx)
+        return share
+
+
+class EpisodeSize(click.types.StringParamType):
+    """Ways and shots of episodes, such as 5x1."""
+
+    name = "waysxshots"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read two whole numbers with an x between, as a tuple of them."""
+        found = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", str(value))
+        n_way, k_shot = (int(found[1]), int(found[2])) if found else (0, 0)
+        if n_way < 2 or k_shot < 1:
+            self.fail(f"{value!r:.40}; expected WAYSxSHOTS, such as 5x1", param, ctx)
+        return n_way, k_shot
 
 
 class RunName(click.types.StringParamType):

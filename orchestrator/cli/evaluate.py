@@ -5,23 +5,33 @@ from dataclasses import asdict
 import click
 
 from metafleet.contracts.private_files import private_files
+from metafleet.data.summary import no_progress
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.episode import META_TEST, SPLITS
-from metafleet.orchestrator.cli.arguments import RunName
+from metafleet.orchestrator.cli.arguments import EpisodeSize, RunName, Share
+from metafleet.orchestrator.cli.calibrating import calibration_option
 from metafleet.orchestrator.cli.context import (
     echo_json,
     load_settings,
     open_records,
     require_broker,
 )
+from metafleet.orchestrator.cli.data_view import progress_bar
 from metafleet.orchestrator.cli.evaluations import show_evaluations
 from metafleet.orchestrator.cli.logs import log_to
 from metafleet.orchestrator.cli.progress import watching
+from metafleet.orchestrator.cli.uncertainty import show_uncertainty
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.config.section import MOST
 from metafleet.orchestrator.recording.left_rows import replay_left_rows
 from metafleet.orchestrator.reporting.output import notify
+from metafleet.orchestrator.runs.calibrate_run import (
+    UncertaintyQuestion,
+    check_uncertainty,
+    judge_uncertainty,
+)
 from metafleet.orchestrator.runs.evaluate_run import evaluate_run
+from metafleet.orchestrator.runs.learned_work import open_learned_work
 
 
 @click.command()
@@ -41,6 +51,29 @@ from metafleet.orchestrator.runs.evaluate_run import evaluate_run
     help="Also evaluate the untrained learner, and nearest prototypes of raw inputs.",
 )
 @click.option(
+    "--uncertainty",
+    is_flag=True,
+    help='Also evaluate probabilities, label sets and "none of these"; computed here.',
+)
+@click.option(
+    "--coverage",
+    "coverages",
+    type=Share(),
+    multiple=True,
+    default=(0.9,),
+    show_default=True,
+    help="Coverage of label sets with --uncertainty; may be repeated.",
+)
+@click.option(
+    "--shape",
+    "shapes",
+    type=EpisodeSize(),
+    metavar="WAYSxSHOTS",
+    multiple=True,
+    help="Episodes for --uncertainty, if not the split's own, e.g. 5x1; may be repeated.",
+)
+@calibration_option("each shape, with --uncertainty")
+@click.option(
     "--in-process", is_flag=True, help="Compute in this process, without Redis and workers."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per result.")
@@ -51,6 +84,10 @@ def evaluate(  # noqa: PLR0913 - options of one command
     episodes: int,
     overrides: tuple[str, ...],
     baselines: bool,
+    uncertainty: bool,
+    coverages: tuple[float, ...],
+    shapes: tuple[tuple[int, int], ...],
+    calibration_episodes: int,
     in_process: bool,
     as_json: bool,
 ) -> None:
@@ -63,7 +100,9 @@ def evaluate(  # noqa: PLR0913 - options of one command
     metafleet evaluate latest --split meta_test --episodes 1000
     metafleet evaluate latest --set episodes.n_way=20 --set episodes.meta_test.missing_rate=0.3
     metafleet evaluate latest --set episodes.k_shot=5 --baselines
+    metafleet evaluate latest --uncertainty --coverage 0.9 --shape 5x1 --shape 5x5
     """
+    question = UncertaintyQuestion(split, episodes, coverages, shapes, calibration_episodes)
     settings = load_settings()
     with open_records(settings, run) as database:
         with database.session(read_only=True) as session:
@@ -71,6 +110,12 @@ def evaluate(  # noqa: PLR0913 - options of one command
         replay_left_rows(database, settings, record, notify)
         if not in_process:
             require_broker(settings)
+        work = None
+        if uncertainty:  # refused before anything is computed
+            work = open_learned_work(
+                settings, record, split=split, overrides=overrides, notify=notify
+            )
+            check_uncertainty(work, question)
         log_to(settings.home / "logs")
         with private_files(), watching(has_steps=False) as observer:
             found = evaluate_run(
@@ -84,9 +129,17 @@ def evaluate(  # noqa: PLR0913 - options of one command
                 overrides=overrides,
                 baselines=baselines,
             )
+        judged = []
+        if work is not None:
+            with progress_bar() as progress:
+                judged = judge_uncertainty(work, question, progress or no_progress)
     if as_json:
+        names = {"run_id": record.id, "uid": record.uid}
         for one in found:
-            echo_json({"run_id": record.id, "uid": record.uid} | asdict(one))
+            echo_json(names | asdict(one))
+        for each in judged:
+            echo_json(names | {"label": "uncertainty"} | asdict(each))
         return
     config = ExperimentConfig.from_json(record.config).with_episodes(overrides, split=split)
     show_evaluations(found, config)
+    show_uncertainty(judged)

@@ -1,16 +1,20 @@
 """`metafleet export`: write a trained model to a folder that needs no fleet."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from metafleet.calibration.calibrating import EPISODES_OF_MANY
 from metafleet.contracts.settings import Settings
 from metafleet.errors import ModelError
 from metafleet.inference.adapted_model import AdaptedModel
+from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.loading import load_model
 from metafleet.inference.model_folder import check_free
 from metafleet.inference.onnx_export import check_onnx_path, export_onnx
 from metafleet.orchestrator.cli.arguments import PathType, RunName
+from metafleet.orchestrator.cli.calibrating import calibrate_taken, calibration_option
 from metafleet.orchestrator.cli.context import load_settings
 from metafleet.orchestrator.cli.reading import is_model
 from metafleet.orchestrator.cli.taking import get_run_for, take_learned
@@ -26,7 +30,10 @@ from metafleet.orchestrator.cli.taking import get_run_for, take_learned
 )
 @click.option("--force", is_flag=True, help="Replace an existing model.")
 @click.option("--onnx", "as_onnx", is_flag=True, help="Write an adapted MODEL as one ONNX file.")
-def export(source: str, *, out: Path, force: bool, as_onnx: bool) -> None:
+@calibration_option("each shape of support sets, of a RUN", default=EPISODES_OF_MANY)
+def export(
+    source: str, *, out: Path, force: bool, as_onnx: bool, calibration_episodes: int
+) -> None:
     """Export the state that RUN has learned, not yet adapted to any classes.
 
     The result is a folder of safetensors and JSON, with a model card. `metafleet adapt` and
@@ -46,7 +53,7 @@ def export(source: str, *, out: Path, force: bool, as_onnx: bool) -> None:
     if is_model(source):
         model = load_model(source, allowed_packages=settings.allowed_packages)
     else:
-        model = take_learned(settings, source)
+        model = _taken(settings, source, calibration_episodes)
     model.save(out, force=force)
     learned = model.learned
     kind = f"{len(model.classes)} classes" if isinstance(model, AdaptedModel) else "not adapted"
@@ -54,6 +61,13 @@ def export(source: str, *, out: Path, force: bool, as_onnx: bool) -> None:
         f"{out}: learner {learned.blueprint.learner['name']}, model "
         f"{learned.blueprint.model['name']}, step {learned.origin.step}, {kind}"
     )
+
+
+def _taken(settings: Settings, source: str, n_episodes: int) -> LearnedModel:
+    """Take what a run has learned, calibrated for the support sets to expect."""
+    model, run = take_learned(settings, source)
+    found = calibrate_taken(settings, run, model.learned, None, n_episodes=n_episodes)
+    return model if found is None else LearnedModel(replace(model.learned, calibration=found))
 
 
 def _export_onnx(settings: Settings, source: str, out: Path, *, force: bool) -> None:

@@ -11,7 +11,7 @@ from metafleet.orchestrator.reporting.output import notify
 from metafleet.orchestrator.runs.learned_run import learned_by
 
 
-def take_learned(settings: Settings, ref: str) -> LearnedModel:
+def take_learned(settings: Settings, ref: str) -> tuple[LearnedModel, RunRecord]:
     """Read the learned state of a run, given by id, uid, name or "latest".
 
     Raises:
@@ -24,7 +24,7 @@ def take_learned(settings: Settings, ref: str) -> LearnedModel:
         database.session(read_only=True) as session,
     ):
         evaluations = EvaluationRepository(session).list(run.id)
-    return learned_by(settings, run, evaluations, notify)
+    return learned_by(settings, run, evaluations, notify), run
 
 
 def get_run_for(settings: Settings, ref: str) -> RunRecord:

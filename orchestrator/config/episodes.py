@@ -38,6 +38,9 @@ class EpisodesSection(Section):
             Different lists make cross-modal episodes.
         class_text: add each class's name to the support set, as modality ``class_text``. Refused
             if queries contain the name.
+        n_unknown: the number of further classes in an episode whose queries belong to none of its
+            ``n_way`` classes, wherever "none of these" is calibrated or judged; 0 for none. Without
+            it, as many as ``n_way``, or as the split has.
         parts: the parts of a mixture that episodes come from; [] for all.
         meta_train, meta_val, meta_test: tables that override any of these for one split, such as
             ``[episodes.meta_train]`` with ``n_way = 60``.
@@ -51,6 +54,7 @@ class EpisodesSection(Section):
     support_modalities: list[str] = Field(default=[])
     query_modalities: list[str] = Field(default=[])
     class_text: bool = False
+    n_unknown: int | None = Field(default=None, ge=0, le=MOST_AT_ONCE)
     parts: list[str] = Field(default=[])
     meta_train: EpisodeOverride = EpisodeOverride()
     meta_val: EpisodeOverride = EpisodeOverride()

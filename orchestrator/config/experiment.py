@@ -230,7 +230,7 @@ def _require_deciding(key: str, episodes: EpisodesSection, split: str) -> None:
             f"--set episodes.{key} changes nothing of the episodes of {split!r}, which are judged; "
             f"leave it out, or judge with --split {place}"
         )
-    decided = getattr(getattr(episodes, split), key)
+    decided = getattr(getattr(episodes, split), key, None)  # n_unknown is the same for all
     if decided not in (None, getattr(episodes, key)):
         decides = f"episodes.{split}.{key}"
         raise ConfigError(

@@ -3,27 +3,18 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from metafleet.contracts.settings import Settings
 from metafleet.db.engine import Database
 from metafleet.db.records import LABEL_LENGTH
 from metafleet.db.repositories import EvaluationRepository, RunRepository
-from metafleet.episode import CLASS_TEXT
-from metafleet.episodes.problem_of import problem_of
-from metafleet.errors import ConfigError
-from metafleet.models.registry import require_seen_names
 from metafleet.orchestrator.autotune.scratch import open_scratch
-from metafleet.orchestrator.autotune.work_size import settled
-from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.engine.run_context import RunContext
-from metafleet.orchestrator.runs.run_session import get_checkpoint_of
+from metafleet.orchestrator.runs.learned_work import open_learned_work
 from metafleet.orchestrator.training.contenders import Contender, baselines_of
 from metafleet.orchestrator.training.evaluation import Judgement, evaluation_record, judge_state
 from metafleet.orchestrator.training.events import EvaluationDone, Observer
-from metafleet.params import MetaState, schema_of
-from metafleet.workload import Workload
 
 _STREAM = "evaluate"
 
@@ -52,26 +43,14 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     """
     with database.session(read_only=True) as session:
         run = RunRepository(session).get(run_id)
-    own = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
-    config = settled(own.with_episodes(overrides, split=split), run)
-    found = get_checkpoint_of(settings, run, observer.on_notice)
-    progress, state = found.progress, found.best or found.state
-    # other splits need not have such episodes: they may have too few classes, for example
-    shapes = own.shapes() | {split: config.episodes.shape(split)}
-    spec = replace(config.workload_spec(run.data_digest), episodes=shapes)
-    workload = Workload.build(
-        spec,
-        data_dir=settings.data_dir,
-        allowed_packages=settings.allowed_packages,
-        cache_dir=settings.programs_dir,
+    work = open_learned_work(
+        settings, run, split=split, overrides=overrides, notify=observer.on_notice
     )
-    step = progress.best_step if found.best else progress.step
-    if spec.episodes != own.shapes():
-        _require_same_model(run_id, workload, state, split=split, settings=settings)
-    contenders = [(Contender("trained", spec, state, workload.batch_norm), step)]
+    workload = work.workload
+    contenders = [(Contender("trained", workload.spec, work.state, workload.batch_norm), work.step)]
     if baselines:
-        contenders += [(it, 0) for it in baselines_of(spec, workload)]
-    changes = config.episodes.changes_from(own.episodes, split)
+        contenders += [(it, 0) for it in baselines_of(workload.spec, workload)]
+    changes = work.config.episodes.changes_from(work.own.episodes, split)
     observer.on_notice(f"run {run.id} ({run.name}, seed {run.seed}) is judged")
     context = RunContext(settings, run.uid, in_process, observer.on_notice)
     results = []
@@ -84,7 +63,7 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
             batch_norm=contender.batch_norm,
         )
         # one engine each: steps of a stream must increase, and baselines are of step 0
-        with open_scratch(context, config, stream=_STREAM) as dispatcher:
+        with open_scratch(context, work.config, stream=_STREAM) as dispatcher:
             done, _ = judge_state(
                 dispatcher, contender.spec, contender.state, judgement, stream=_STREAM
             )
@@ -95,37 +74,6 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
         rows = [evaluation_record(done) for done in results]
         EvaluationRepository(session).upsert_many(run.id, rows, keep=("is_best",))
     return results
-
-
-def _require_same_model(
-    run_id: int, workload: Workload, state: MetaState, *, split: str, settings: Settings
-) -> None:
-    """Refuse episodes that need other parameters than the run has, or that show unused names.
-
-    The episodes can change the model: a fusion without tables gets an encoder of class names.
-    """
-    spec = workload.spec
-    needed, learned = workload.schema(), schema_of(state)
-    shows_names = spec.episodes[split].class_text
-    if shows_names and needed.keys() != learned.keys():
-        raise ConfigError(
-            f"class_text=true would need a model with {CLASS_TEXT}; run {run_id} was not trained "
-            "with it; set class_text=false, or train a run with episodes.class_text=true"
-        )
-    for name in sorted(needed.keys() | learned.keys()):
-        if needed.get(name) != learned.get(name):
-            raise ConfigError(
-                f"{name!r} would be {_described(needed.get(name))} with these episodes of "
-                f"{split!r}, but run {run_id} has learned {_described(learned.get(name))}; "
-                "expected episodes that leave the model as it is"
-            )
-    if shows_names:
-        problem = problem_of(workload.source, spec.episodes)
-        require_seen_names(spec.model, problem, allowed_packages=settings.allowed_packages)
-
-
-def _described(found: tuple[str, tuple[int, ...]] | None) -> str:
-    return "no such tensor" if found is None else f"{found[0]} {found[1]}"
 
 
 def _label_of(what: str, changes: Mapping[str, Any]) -> str:

@@ -137,6 +137,14 @@ BROKEN = {
         lambda f: _edit(f, origin={"planet": "x"}),
         "the origin has no option 'planet'",
     ),
+    "a calibration of nothing": (
+        lambda f: _edit(f, calibration={"split": "meta_val", "shapes": []}),
+        "the calibration: shapes=[]; expected one or more",
+    ),
+    "a calibration that is a number": (
+        lambda f: _edit(f, calibration=3),
+        "the calibration is 3; expected a table",
+    ),
     "endless layers": (
         lambda f: _blueprint(f, model={"name": "mlp", "hidden": [1] * 20_000}),
         "hidden layers=20000; expected 80 or fewer",

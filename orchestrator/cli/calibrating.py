@@ -1,0 +1,65 @@
+"""Calibrating what is taken of a run, for commands that write a model."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from metafleet.calibration.calibrating import DEFAULT_EPISODES
+from metafleet.calibration.calibration import Calibration
+from metafleet.contracts.settings import Settings
+from metafleet.data.summary import no_progress
+from metafleet.db.records import RunRecord
+from metafleet.errors import ConfigError, DataError
+from metafleet.inference.kept_model import Learned
+from metafleet.orchestrator.cli.data_view import progress_bar
+from metafleet.orchestrator.config.section import MOST
+from metafleet.orchestrator.reporting.output import notify
+from metafleet.orchestrator.runs.calibrate_run import calibrator_of, describe
+
+
+def calibration_option(
+    of: str, *, default: int = DEFAULT_EPISODES
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the option that says on how many episodes a run is calibrated; ``of`` what."""
+    return click.option(
+        "--calibration-episodes",
+        type=click.IntRange(min=0, max=MOST),
+        default=default,
+        show_default=True,
+        help=f"Validation episodes for calibration of {of}; 0 for no calibration.",
+    )
+
+
+def calibrate_taken(
+    settings: Settings,
+    run: RunRecord,
+    learned: Learned,
+    wanted: Sequence[tuple[int, int]] | None,
+    *,
+    n_episodes: int,
+) -> Calibration | None:
+    """Calibrate on the run's validation episodes; say what was done, or why nothing was.
+
+    Args:
+        settings: where the data are.
+        run: the run.
+        learned: what was taken of it.
+        wanted: (n_way, k_shot) of each shape; None for those to expect.
+        n_episodes: of each shape; 0 for no calibration.
+
+    Raises:
+        NumericsError: an output is not finite.
+    """
+    if n_episodes == 0 or learned.blueprint.problem.is_regression:
+        return None
+    try:
+        calibrator = calibrator_of(settings, run, learned, n_episodes=n_episodes)
+        with progress_bar() as progress:
+            shapes = calibrator.usual_shapes() if wanted is None else wanted
+            found = calibrator.calibrate(shapes, progress or no_progress)
+    except (ConfigError, DataError) as error:
+        notify(f"not calibrated: {error}")
+        return None
+    notify(describe(found))
+    return found

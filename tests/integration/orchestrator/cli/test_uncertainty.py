@@ -1,0 +1,160 @@
+"""Models that say how sure they are: calibrated where they are made, judged by `evaluate`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metafleet.orchestrator.cli.main import main
+from tests.menagerie import make_classes
+
+EXPERIMENT = """
+name = "things"
+data = { name = "folder", imported = "things" }
+episodes = { n_way = 2, k_shot = 1, n_query = 2 }
+model = { name = "fusion", dim = 8 }
+learner = { name = "protonet" }
+outer = { steps = 2, meta_batch_size = 2, lr = 1e-3 }
+validation = { every = 0 }
+test = { episodes = 2, baselines = false }
+"""
+FEW = ("--calibration-episodes", "12")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run on pictures, and pictures of classes that it has not seen."""
+    folder = tmp_path_factory.mktemp("uncertain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAFLEET_HOME", str(folder / "home"))
+        patch.chdir(folder)
+        for split, classes in (("train", range(6)), ("val", range(6, 11)), ("test", range(11, 15))):
+            make_classes(folder / "things" / split, classes, n_items=5, seed=1)
+        make_classes(folder / "new", range(20, 22), n_items=2, seed=2)
+        make_classes(folder / "photos", range(20, 24), n_items=3, seed=3)
+        (folder / "things.toml").write_text(EXPERIMENT)
+        assert main(["data", "import", "things", "--set", "image.side=16"]) == 0
+        assert main(["submit", "things.toml", "--in-process"]) == 0
+    return folder
+
+
+@pytest.fixture
+def things(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("METAFLEET_HOME", str(trained / "home"))
+    monkeypatch.chdir(trained)
+    return trained
+
+
+def _calibration(model: Path) -> list[tuple[int, int, int]]:
+    shapes = json.loads((model / "model.json").read_text())["calibration"]["shapes"]
+    return [(shape["n_way"], shape["k_shot"], shape["episodes"]) for shape in shapes]
+
+
+def test_what_is_adapted_from_a_run_is_calibrated_for_its_ways_and_shots(
+    things: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m"
+
+    assert main(["adapt", "latest", "--support", "new", "--out", str(out), *FEW]) == 0
+
+    assert _calibration(out) == [(2, 2, 12)]
+    told = capsys.readouterr().err
+    assert "calibrated on 12 meta_val episodes each: 2-way 2-shot (temperature " in told
+
+
+def test_what_is_exported_is_calibrated_for_what_may_come(things: Path, tmp_path: Path) -> None:
+    exported, adapted = tmp_path / "e", tmp_path / "a"
+
+    assert main(["export", "latest", "--out", str(exported), *FEW]) == 0
+    assert main(["adapt", str(exported), "--support", "new", "--out", str(adapted)]) == 0
+
+    # five validation classes of five items
+    assert _calibration(exported) == [(2, 1, 12), (2, 4, 12), (5, 1, 12), (5, 4, 12)]
+    assert _calibration(adapted) == _calibration(exported)
+
+
+def test_a_model_may_be_left_without_calibration(things: Path, tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "m"), "--calibration-episodes", "0"]
+
+    assert main(["adapt", "latest", "--support", "new", *out]) == 0
+
+    assert "calibration" not in json.loads((tmp_path / "m" / "model.json").read_text())
+
+
+def _judged(capsys: pytest.CaptureFixture[str], *more: str) -> list[dict[str, Any]]:
+    command = ["evaluate", "latest", "--in-process", "--episodes", "6", "--uncertainty", *FEW]
+    capsys.readouterr()
+    assert main([*command, "--json", *more]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_evaluate_judges_each_shape_and_coverage(
+    things: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--coverage", "0.8", "--coverage", "0.95", "--shape", "2x1", "--shape", "4x2")
+
+    accuracy, *found = _judged(capsys, *asked)
+
+    assert accuracy["label"] == "trained"
+    assert [(e["label"], e["n_way"], e["k_shot"]) for e in found] == [
+        ("uncertainty", 2, 1),
+        ("uncertainty", 4, 2),
+    ]
+    for each in found:
+        assert [c["asked"] for c in each["coverage"]] == [0.8, 0.95]
+        assert len(each["reliability"]) == 15
+        assert sum(b["answers"] for b in each["reliability"]) == 6 * each["n_way"] * 2
+        assert 0 <= each["ece"] <= 1
+    assert found[0]["unknown"]["n_unknown"] == 2
+    assert found[1]["unknown"] is None  # four classes for testing
+    assert found[1]["calibrated_on"] == "meta_val, 4-way 2-shot, 12 episodes"
+    assert _judged(capsys, *asked) == [accuracy, *found]
+
+
+def test_the_number_of_unknown_classes_is_an_option_of_episodes(
+    things: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _judged(capsys, "--set", "episodes.n_unknown=1")[1]["unknown"]["n_unknown"] == 1
+    assert _judged(capsys, "--set", "episodes.n_unknown=0")[1]["unknown"] is None
+
+
+def test_people_see_tables_and_where_the_promise_ends(
+    things: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "latest", "--in-process", "--episodes", "6", "--uncertainty", *FEW]
+    capsys.readouterr()
+
+    assert main([*command, "--shape", "2x1", "--shape", "4x1"]) == 0
+
+    shown = capsys.readouterr().out
+    for text in ("ECE", "reliability, 2-way 1-shot", "label sets", "AUROC", "no classes left"):
+        assert text in shown
+    assert "coverage is promised for episodes drawn like those it was calibrated on" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--coverage", "1"], "'1'; expected a number between 0 and 1, such as 0.9"),
+        (["--coverage", "nan"], "'nan'; expected a number between 0 and 1"),
+        (["--coverage", "most"], "'most'; expected a number between 0 and 1"),
+        (["--shape", "5"], "'5'; expected WAYSxSHOTS, such as 5x1"),
+        (["--shape", "1x1"], "'1x1'; expected WAYSxSHOTS"),
+        (["--shape", "9x1"], "n_way=9 but split 'meta_test' of 'things' has 4 classes"),
+        (["--calibration-episodes", "0"], "expected 1 or more"),
+        (["--set", "episodes.n_unknown=-1"], "n_unknown=-1"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_in_one_line(
+    things: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    capsys.readouterr()
+
+    code = main(["evaluate", "latest", "--in-process", "--episodes", "4", "--uncertainty", *words])
+
+    error = capsys.readouterr().err
+    assert code in (1, 2)
+    assert message in error
+    assert len([line for line in error.splitlines() if line.startswith("error: ")]) == 1
+    assert "is judged" not in error  # before anything was computed
