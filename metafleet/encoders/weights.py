@@ -1,0 +1,89 @@
+"""Files of weights: where an installed package keeps them, and their digests."""
+
+import functools
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from metafleet.errors import DataCorruptError, DataMissingError
+
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedFile:
+    """A file of weights in a package that others publish.
+
+    Attributes:
+        module: the package's import name; it is never imported.
+        path: of the file, within the package.
+        sha256: of the file, as it was published.
+        install: the command that installs it.
+    """
+
+    module: str
+    path: str
+    sha256: str
+    install: str
+
+    def find(self, encoder: str) -> Path:
+        """Return where the file is, having compared its digest.
+
+        Raises:
+            DataMissingError: the package is not installed, or lacks the file.
+            DataCorruptError: the file is not the published one.
+        """
+        found = _folder_of(self.module)
+        path = None if found is None else found / self.path
+        if path is None or not path.is_file():
+            raise DataMissingError(
+                f"encoder {encoder!r} needs the weights of package {self.module!r}, which is not "
+                f"installed here; run `{self.install}`"
+            )
+        digest = file_sha256(path)
+        if digest != self.sha256:
+            raise DataCorruptError(
+                f"the weights {path} of encoder {encoder!r} have sha256 {digest[:16]}...; expected "
+                f"{self.sha256[:16]}...; run `{self.install} --force-reinstall`"
+            )
+        return path
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file; it is read once, and again when it has changed.
+
+    Raises:
+        DataMissingError: it cannot be read.
+    """
+    try:
+        found = path.stat()
+        return _sha256(path, found.st_size, found.st_mtime_ns)
+    except OSError as error:
+        raise DataMissingError(
+            f"weights {path} cannot be read ({error.strerror or error}); check the path"
+        ) from error
+
+
+def version_of(distribution: str) -> str:
+    """Return the version of an installed distribution; "" where it is not installed."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, n_bytes: int, changed_ns: int) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _folder_of(module: str) -> Path | None:
+    """Return the folder of an installed package, without importing it."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return Path(places[0]) if places else None
