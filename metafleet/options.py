@@ -85,7 +85,8 @@ def option_values(options: Any) -> dict[str, Any]:
         if TABLES in field.metadata:
             found |= {table: value.get(table, {}) for table in field.metadata[TABLES]}
         else:
-            found[name] = value
+            is_nested = dataclasses.is_dataclass(value) and not isinstance(value, type)
+            found[name] = option_values(value) if is_nested else value
     return found
 
 

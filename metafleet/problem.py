@@ -13,6 +13,9 @@ from metafleet.options import require
 LossFn: TypeAlias = Callable[[Any, Any], Tensor]
 """Outputs [n, ...] and targets [n, ...] -> a scalar to minimise: a mean over n."""
 
+FEATURES = "features"
+"""Kind of a modality whose examples are rows of features of a pretrained encoder."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
@@ -16,15 +17,17 @@ class PretrainedEncoder(ABC):
 
     Attributes:
         name: as configurations call it.
-        kinds: kinds of data whose items it takes. One that takes images takes clips as well: the
-            features of a clip are the mean of those of its frames.
+        kinds: kinds of data whose items it takes. One that takes pictures serves clips as well, see
+            ``Frames``.
         batch_items: items that ``encode`` gets at a time, always as many: the last bits of features
             depend on it.
+        can_cut: an item may be longer than the encoder takes; ``too_long`` counts such items.
     """
 
     name: str
     kinds: frozenset[str]
     batch_items: int = 16
+    can_cut: bool = False
 
     @abstractmethod
     def reading(self, kind: str) -> Mapping[str, Any]:
@@ -59,6 +62,12 @@ class PretrainedEncoder(ABC):
         Raises:
             DataMissingError, DataCorruptError: as ``identity``.
         """
+
+    def encode_part(self, items: Array) -> Array:
+        """Encode 1 to ``batch_items`` items; the last one fills up the batch."""
+        lacking = self.batch_items - len(items)
+        full = items if lacking == 0 else np.concatenate([items, np.repeat(items[-1:], lacking, 0)])
+        return self.encode(full)[: len(items)]
 
     def too_long(self, items: Array) -> int:
         """Return how many of these items were longer than the encoder takes, and were cut."""

@@ -1,11 +1,9 @@
 """Which pretrained encoder a modality gets, as the options of its kind of data say."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from metafleet.options import require
-
-MAX_VIEWS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +24,7 @@ class EncoderChoice:
     @property
     def is_encoded(self) -> bool:
         """Return whether items become features."""
-        return self.encoder != ""
+        return self.encoder not in ("", "bytes")
 
     def check_encoder(self) -> None:
         """Refuse options of an encoder where there is none.
@@ -36,9 +34,11 @@ class EncoderChoice:
         """
         for name in ("pooling", "storage"):
             value = getattr(self, name)
-            is_plain = value == EncoderChoice.__dataclass_fields__[name].default
-            require(self.is_encoded or is_plain, name, value, "an encoder to go with it")
+            require(
+                self.is_encoded or value == PLAIN[name], name, value, "an encoder to go with it"
+            )
 
 
-PLAIN = {"encoder": "", "pooling": "", "storage": "float32"}
+NO_ENCODER = EncoderChoice()
+PLAIN = asdict(NO_ENCODER)
 """Values that change nothing: recipes leave them out, and stay as they were before encoders."""

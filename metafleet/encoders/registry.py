@@ -36,7 +36,7 @@ def get_encoder(name: str, *, kind: str, pooling: str = "") -> PretrainedEncoder
         ConfigError: there is no such encoder or pooling, or it does not take this kind of data.
     """
     found = _make(_SHORT.get(name, name), pooling)
-    if kind not in found.kinds and not (kind == "video" and "image" in found.kinds):
+    if kind not in found.kinds:
         takes = " and ".join(sorted(found.kinds))
         raise ConfigError(f"encoder {name!r} takes {takes}; expected one that takes {kind}")
     return found

@@ -22,7 +22,7 @@ def encoder_library(module: str, *, encoder: str, install: str) -> Any:
     """
     try:
         return importlib.import_module(module)
-    except Exception as error:  # noqa: BLE001 - a library that does not fit torch raises anything
+    except Exception as error:
         reason = next(iter(str(error).splitlines()), "")[:160]
         raise DataMissingError(
             f"encoder {encoder!r} needs {module} ({type(error).__name__}: {reason}); run "
@@ -44,9 +44,7 @@ def onnx_session(path: Path) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        return runtime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own classes, which have no common base
         reason = next(iter(str(error).splitlines()), "")[:160]
         raise DataCorruptError(f"{path} is no ONNX model that can be read: {reason}") from error

@@ -21,6 +21,9 @@ _MINILM = PackagedFile(
     install=_INSTALL,
 )
 
+_DECIDING = (".json", ".safetensors", ".txt")
+"""Suffixes of files that decide what the features are."""
+
 
 class SentenceEncoder(PretrainedEncoder):
     """Encodes texts with a model of sentence-transformers, as its own folder says.
@@ -33,8 +36,11 @@ class SentenceEncoder(PretrainedEncoder):
 
     kinds = frozenset(("text",))
     batch_items = 32
+    can_cut = True
 
-    def __init__(self, name: str, folder: "functools.partial[Path] | Any", pooling: str = "") -> None:
+    def __init__(
+        self, name: str, folder: "functools.partial[Path] | Any", pooling: str = ""
+    ) -> None:
         self.name, self._folder = name, folder
         choose_pooling(name, pooling, ())
 
@@ -45,7 +51,9 @@ class SentenceEncoder(PretrainedEncoder):
     def identity(self) -> Mapping[str, Any]:
         """Return the digests of all files that decide, and versions."""
         folder = self._folder()
-        files = sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors", ".txt"))
+        files = sorted(
+            p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors", ".txt")
+        )
         return {
             "encoder": self.name,
             "weights": {p.relative_to(folder).as_posix(): file_sha256(p) for p in files},

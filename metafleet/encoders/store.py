@@ -1,5 +1,4 @@
-"""Features that were computed already, on disk, by the digest of the item: a stopped or repeated
-preparation computes none of them again.
+"""Features on disk by the digest of their item: a preparation that is repeated computes none again.
 
     <folder>/rows.bin    float32 rows, one after the other
              index.bin   for each row the sha256 of its item, then 8 bytes of the row's own digest
@@ -109,7 +108,7 @@ def _check_of(row: bytes) -> bytes:
     return hashlib.sha256(row).digest()[:_CHECK_BYTES]
 
 
-class _named_errors:  # noqa: N801 - reads as a function, and is cheap to enter for each row
+class _named_errors:
     """Turn a full or unreadable disk into one line."""
 
     def __init__(self, folder: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from metafleet.errors import DataCorruptError, DataMissingError
 
 
-
 @dataclass(frozen=True, slots=True)
 class PackagedFile:
     """A file of weights in a package that others publish.

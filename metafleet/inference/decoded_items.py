@@ -79,7 +79,7 @@ class Items:
         if modality not in self._decoded.arrays:
             return torch.zeros(len(rows), *spec.shape)
         values = torch.from_numpy(np.array(self._decoded.arrays[modality][rows])).to(torch.float32)
-        if not get_decoder(spec.kind).is_pixels:
+        if not get_decoder(spec.kind).is_pixels or spec.is_encoded:
             return values
         values = values.div_(255)
         return 1.0 - values if spec.is_inverted else values

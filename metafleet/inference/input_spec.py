@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from metafleet.data.decoding.features import example_of
 from metafleet.data.decoding.registry import DECODERS, get_decoder, has_decoder
 from metafleet.data.mixture import Mixture
 from metafleet.data.prepared.class_data import example_shape, is_ink
 from metafleet.data.prepared.prepared import MEASURED, ArrayInfo, PreparedData
 from metafleet.data.registry import open_data
+from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import ConfigError, ModelError
 from metafleet.inference.brightness import mean_brightness
 from metafleet.options import parse_options, parse_record, require
@@ -59,8 +61,9 @@ class InputSpec:
                 "set's class `kinds`"
             )
         decoder, shape = get_decoder(info.kind), example_shape(info)
-        parsed = parse_options(decoder.Options, {**options, **decoder.sizes(shape)}, where="")
-        if decoder.example(parsed)[1] != shape:
+        sizes = {} if info.encoder else decoder.sizes(shape)
+        parsed = parse_options(decoder.Options, {**options, **sizes}, where="")
+        if example_of(info.kind, parsed)[1] != shape:
             raise ConfigError(
                 f"examples of {info.kind} of shape {list(shape)} are not made by the decoder here, "
                 "so no files can be read for them"
@@ -71,13 +74,18 @@ class InputSpec:
     @property
     def is_text(self) -> bool:
         """Return whether examples are bytes of a text, not features of it."""
-        decoder = get_decoder(self.kind)
-        return decoder.is_text and decoder.example(self.decoder_options())[0] == np.uint8
+        return get_decoder(self.kind).is_text and not self.is_encoded
+
+    @property
+    def is_encoded(self) -> bool:
+        """Return whether examples are features of a pretrained encoder."""
+        options = self.decoder_options()
+        return isinstance(options, EncoderChoice) and options.is_encoded
 
     @property
     def is_picture(self) -> bool:
         """Return whether an example is a picture, whose light and dark can be swapped."""
-        return get_decoder(self.kind).is_picture
+        return get_decoder(self.kind).is_picture and not self.is_encoded
 
     def decoder_options(self) -> Any:
         """Return the options in the decoder's own form.
@@ -208,7 +216,8 @@ def _between(brightness: Sequence[float | None]) -> float | None:
 
 def _brightness(prepared: PreparedData, modality: str) -> float | None:
     kind = prepared.arrays[modality].kind
-    if not (has_decoder(kind) and get_decoder(kind).is_picture):
+    info = prepared.arrays[modality]
+    if info.encoder or not (has_decoder(kind) and get_decoder(kind).is_picture):
         return None
     mask = prepared.load_mask(modality)
     rows = range(prepared.n_items) if mask is None else np.flatnonzero(mask).tolist()
@@ -217,7 +226,7 @@ def _brightness(prepared: PreparedData, modality: str) -> float | None:
 
 def _decoding(prepared: PreparedData, modality: str) -> dict[str, Any]:
     """Return the decoder options in the recipe of prepared data."""
-    recipe = prepared.recipe.get(modality)
+    recipe = prepared.recipe.get(modality) or prepared.recipe.get("columns", {}).get(modality)
     if isinstance(recipe, Mapping) and "options" in recipe:
         return dict(recipe["options"])
     kind = prepared.arrays[modality].kind

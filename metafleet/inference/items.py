@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from metafleet.data.importing.decoding import decode_items
+from metafleet.data.decoding.columns import encode_columns
+from metafleet.data.decoding.features import check_encoder
+from metafleet.data.importing.decoding import decode_items, item_columns
 from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.levels import say_lost_levels
 from metafleet.data.importing.links import LINKS
@@ -105,15 +107,20 @@ def open_items(
     lacking = _lacking(folder, items, needs, log)
     _refuse(folder, log.fatal(), skip_bad=options.skip_bad)
     decoders = {name: specs[name].decoder_options() for name in known}
+    for name, kind in known.items():
+        check_encoder(kind, decoders[name])
     with tempfile.TemporaryDirectory(prefix="metafleet-") as scratch:
+        columns = item_columns(items, known, decoders, Path(scratch))
         decoded, failed = decode_items(
-            items, known, decoders, scratch=Path(scratch), progress=progress, log=log
+            items, columns, scratch=Path(scratch), progress=progress, log=log
         )
         _refuse(folder, log.all(), skip_bad=options.skip_bad)
         rows = tuple(n for n in range(len(items)) if n not in failed and n not in lacking)
         if not rows:
             raise DataError(f"{folder} has no item that can be used")
         notes += [f"left out: {line}" for line in first_lines(log.all())]
+        encoded = encode_columns(columns, decoded, Path(scratch), progress=progress)
+        notes += [*encoded.notes]
         notes += say_lost_levels(items, rows, decoded, known, decoders, advice=_AS_TRAINED)
         kept = [items[row] for row in rows]
         notes += reading.say_lost(kept) if is_labelled else []
@@ -123,7 +130,7 @@ def open_items(
             notes=(),
             lost=reading.lost_classes(kept),
             _specs={name: spec for name, spec in specs.items() if name in needs.known},
-            _decoded=decoded,
+            _decoded=encoded,
             _rows=rows,
         )
         notes += _gaps(found, needs, is_labelled=is_labelled)

@@ -20,7 +20,7 @@ from metafleet.models.init import fan_in_uniform
 from metafleet.models.presence import presence, stand_in
 from metafleet.options import require
 from metafleet.params import Params
-from metafleet.problem import Problem
+from metafleet.problem import FEATURES, Problem
 from metafleet.seeds import CounterRng
 
 Method = Literal["concat", "gated", "attention", "product_of_experts"]
@@ -227,7 +227,7 @@ def given_options(
 def _default_encoders(problem: Problem) -> dict[str, dict[str, Any]]:
     kinds = {name: problem.kinds.get(name, name) for name in problem.modalities}
     kinds = {name: _TEXT if kind == CLASS_TEXT else kind for name, kind in kinds.items()}
-    unknown = [name for name, kind in kinds.items() if not has_decoder(kind)]
+    unknown = [n for n, kind in kinds.items() if kind != FEATURES and not has_decoder(kind)]
     if unknown:
         known = ", ".join(map(repr, (*DECODERS, CLASS_TEXT)))
         raise ConfigError(
@@ -241,6 +241,8 @@ def _default_encoders(problem: Problem) -> dict[str, dict[str, Any]]:
 
 
 def _default_encoder(kind: str, *, is_bytes: bool) -> str:
+    if kind == FEATURES:
+        return "adapter"
     decoder = get_decoder(kind)
     return "adapter" if decoder.is_text and not is_bytes else decoder.default_encoder
 

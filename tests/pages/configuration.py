@@ -144,4 +144,8 @@ def _default_of_option(field: "dataclasses.Field[Any]") -> str:
 
 def toml(value: Any) -> str:
     """Return a default as a configuration would give it."""
-    return json.dumps(value, ensure_ascii=False, default=dict)
+
+    def plain(other: Any) -> dict[str, Any]:
+        return {} if dataclasses.is_dataclass(other) else dict(other)
+
+    return json.dumps(value, ensure_ascii=False, default=plain)

@@ -10,14 +10,15 @@ import functools
 import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from metafleet.data.decoding.base import Array, Decoder, import_library
-from metafleet.data.decoding.drawing import TILE, spread
+from metafleet.data.decoding.drawing import TILE, draw_bars, spread
 from metafleet.data.decoding.whole import require_whole
+from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import DecodeError
 from metafleet.options import require
 
@@ -37,7 +38,7 @@ Signal = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class AudioOptions:
+class AudioOptions(EncoderChoice):
     """Options of ``AudioDecoder``.
 
     Attributes:
@@ -46,6 +47,8 @@ class AudioOptions:
             silence.
         n_mels: number of bands of the spectrogram, 1 to 512.
         window_ms, hop_ms: length of a window, and distance from one window to the next.
+        form: "log_mel", or "wave": the samples themselves, in [-1, 1].
+        place: whether padding leaves a shorter sound at the "start" or in the "centre".
     """
 
     sample_rate_hz: int = 16_000
@@ -53,8 +56,11 @@ class AudioOptions:
     n_mels: int = 40
     window_ms: float = 25.0
     hop_ms: float = 10.0
+    form: Literal["log_mel", "wave"] = "log_mel"
+    place: Literal["start", "centre"] = "start"
 
     def __post_init__(self) -> None:
+        self.check_encoder()
         rates = f"{_MIN_RATE_HZ} to {_MAX_RATE_HZ}"
         is_rate = _MIN_RATE_HZ <= self.sample_rate_hz <= _MAX_RATE_HZ
         require(is_rate, "sample_rate_hz", self.sample_rate_hz, rates)
@@ -112,7 +118,9 @@ class AudioDecoder(Decoder):
         _soxr()
 
     def example(self, options: AudioOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
-        """Return float16 [n_mels, frames]."""
+        """Return float16 [n_mels, frames], or float32 [samples]."""
+        if options.form == "wave":
+            return np.dtype(np.float32), (options.n_samples,)
         return np.dtype(np.float16), (options.n_mels, options.n_frames)
 
     def decode(self, source: bytes, options: AudioOptions) -> Array:
@@ -122,11 +130,16 @@ class AudioDecoder(Decoder):
             samples = _soxr().resample(samples, rate_hz, options.sample_rate_hz, quality="HQ")
         kept = np.zeros(options.n_samples, np.float32)
         samples = samples[: options.n_samples]
-        kept[: len(samples)] = samples
+        start = (len(kept) - len(samples)) // 2 if options.place == "centre" else 0
+        kept[start : start + len(samples)] = samples
+        if options.form == "wave":
+            return kept
         return log_mel(kept, options).astype(np.float16)
 
     def draw(self, item: Array, fonts: "Fonts") -> "Image":
-        """Draw [bands, frames] with low frequencies at the bottom and loud cells dark."""
+        """Draw [bands, frames] with loud cells dark and low frequencies at the bottom, or a wave."""
+        if item.ndim == 1:
+            return draw_bars(np.abs(item), self.n_squares)
         from PIL import Image  # noqa: PLC0415 - only the sheet needs it
 
         grey = 255 - 255 * spread(item.astype(np.float64))

@@ -62,6 +62,8 @@ class Decoder(ABC):
         is_in_every_recipe: whether its options are in the recipe of every prepared folder, given or
             not. True only for the kinds of the first version: setting it for a newer kind would
             cause all folders to be prepared again.
+        frame_kind: kind of the pictures along the first axis of an item; "": none. Encoders of that
+            kind serve this one.
         n_squares: width of its tile on a contact sheet, in squares.
     """
 
@@ -76,6 +78,7 @@ class Decoder(ABC):
     is_text: bool = False
     joins_columns: bool = False
     is_in_every_recipe: bool = False
+    frame_kind: str = ""
     n_squares: int = 1
 
     @property

@@ -4,20 +4,37 @@ The position and bytes of a row depend only on its item, not on which process de
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metafleet.data.decoding.base import Array, Decoder
+from metafleet.data.decoding.features import (
+    check_encoder,
+    encode_column,
+    encoder_of,
+    features_folder,
+    reading_options,
+)
 from metafleet.data.decoding.pool import Cell, decode_cells
 from metafleet.data.decoding.registry import get_decoder
 from metafleet.data.decoding.row_file import RowFile
 from metafleet.data.decoding.source import Source
 from metafleet.data.summary import Progress, no_progress
+from metafleet.encoders.base import PretrainedEncoder
+from metafleet.encoders.choice import PLAIN
+from metafleet.encoders.store import store_key
 
-_LATER = {"range": "dtype"}
+_LATER = {
+    "range": "dtype",
+    "crop_share": 1.0,
+    "resample": "bilinear",
+    "form": "log_mel",
+    "place": "start",
+    **PLAIN,
+}
 """Options that were added later -> the value that keeps the earlier behaviour."""
 
 
@@ -42,6 +59,16 @@ class Column:
         """The decoder of the column's kind."""
         return get_decoder(self.kind)
 
+    @property
+    def reading(self) -> Any:
+        """The options that its items are decoded with, before they are encoded."""
+        return reading_options(self.kind, self.options)
+
+    @property
+    def encoder(self) -> PretrainedEncoder | None:
+        """The pretrained encoder that makes features of its items; None: models get the items."""
+        return encoder_of(self.kind, self.options)
+
     def recipe(self) -> dict[str, Any]:
         """Return JSON values that describe the decoding, as part of the key of prepared data."""
         options = {
@@ -49,7 +76,8 @@ class Column:
             for name, value in asdict(self.options).items()
             if name not in _LATER or value != _LATER[name]
         }
-        return {"kind": self.kind, "version": self.decoder.version, "options": options}
+        recipe = {"kind": self.kind, "version": self.decoder.version, "options": options}
+        return recipe if self.encoder is None else recipe | {"encoder": self.encoder.identity()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +101,18 @@ class Decoded:
 
     Attributes:
         arrays: modality -> [items, *shape], memory-mapped; zeros where absent or undecodable.
+            [items, features] of a modality that has an encoder.
         masks: modality -> bool [items], True where decoded.
         problems: sorted by item, then by column.
+        encoders: modality -> digest of the identity of the encoder whose features its array holds.
+        notes: what was decided while items were encoded, one line each.
     """
 
     arrays: Mapping[str, Array]
     masks: Mapping[str, Array]
     problems: tuple[DecodeProblem, ...]
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def decode_columns(
@@ -103,10 +136,10 @@ def decode_columns(
         DataError: the arrays cannot be written.
     """
     for column in columns:
-        column.decoder.check(column.options)
+        column.decoder.check(column.reading)
     files = [_file(folder, column) for column in columns]
     cells = [
-        Cell(number, item, column.decoder, column.options, source, file)
+        Cell(number, item, column.decoder, column.reading, source, file)
         for number, (column, file) in enumerate(zip(columns, files, strict=True))
         for item, source in enumerate(column.sources)
         if source is not None
@@ -132,5 +165,68 @@ def decode_columns(
 
 
 def _file(folder: Path, column: Column) -> RowFile:
-    dtype, shape = column.decoder.example(column.options)
+    dtype, shape = column.decoder.example(column.reading)
     return RowFile(folder / f"{column.modality}.npy", dtype, (len(column.sources), *shape))
+
+
+def encode_columns(
+    columns: Sequence[Column],
+    decoded: Decoded,
+    folder: Path,
+    *,
+    store: Path | None = None,
+    progress: Progress = no_progress,
+) -> Decoded:
+    """Replace the arrays of columns that have an encoder by arrays of features.
+
+    Args:
+        columns: those that were decoded.
+        decoded: what ``decode_columns`` returned.
+        folder: takes the arrays of features.
+        store: folder where features are kept by the digest of their item; None: nowhere.
+        progress: told how many items are encoded.
+
+    Raises:
+        ConfigError: an encoder does not take these items.
+        DataMissingError, DataCorruptError: weights or libraries are missing, or damaged.
+        DataError: features are not finite, or cannot be written.
+    """
+    arrays, encoders, notes = dict(decoded.arrays), {}, list(decoded.notes)
+    for column in columns:
+        encoder, name = column.encoder, column.modality
+        if encoder is None:
+            continue
+        rows = np.flatnonzero(decoded.masks[name]).tolist()
+        items, path = decoded.arrays[name], folder / f"{name}.features.npy"
+        shape = (len(items), encoder.n_features(items.shape[1:]))
+        file = RowFile(path, np.dtype(column.options.storage), shape)
+        try:
+            note = encode_column(encoder, items, rows, file, store=store, progress=progress)
+        finally:
+            file.close()
+        arrays[name] = file.load()
+        encoders[name] = store_key(encoder.identity())
+        notes += [f"{name}: {note}"] if note else []
+    return replace(decoded, arrays=arrays, encoders=encoders, notes=tuple(notes))
+
+
+def prepare_columns(
+    columns: Sequence[Column], scratch: Path, *, progress: Progress = no_progress
+) -> Decoded:
+    """Decode columns and encode those that have an encoder, unless an item cannot be decoded.
+
+    Args:
+        columns: all with as many sources as there are items.
+        scratch: the folder that a preparation was given; features are kept next to it.
+        progress: told how far it is.
+
+    Raises:
+        As ``decode_columns`` and ``encode_columns``.
+    """
+    for column in columns:  # weights that are missing are told before anything is decoded
+        check_encoder(column.kind, column.options)
+    decoded = decode_columns(columns, scratch, progress=progress)
+    if decoded.problems:
+        return decoded
+    store = features_folder(scratch)
+    return encode_columns(columns, decoded, scratch, store=store, progress=progress)

@@ -10,7 +10,16 @@ import numpy as np
 from metafleet.data.decoding.base import Array, Decoder, Readable
 from metafleet.data.decoding.depth import Range, Values, deep_values, is_deep
 from metafleet.data.decoding.drawing import draw_picture
-from metafleet.data.decoding.raster import Fit, Frame, opened, pillow, require_range, to_pixels
+from metafleet.data.decoding.raster import (
+    Fit,
+    Frame,
+    Resample,
+    opened,
+    pillow,
+    require_range,
+    to_pixels,
+)
+from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -24,13 +33,16 @@ MAY_BE_DEEP = (".png", ".pgm", ".ppm", *TIFF)
 
 
 @dataclass(frozen=True, slots=True)
-class ImageOptions:
+class ImageOptions(EncoderChoice):
     """Options of ``ImageDecoder``.
 
     Attributes:
         side: height and width in pixels, 1 to 1024.
         channels: 1 (grey) or 3 (red, green, blue).
-        fit: "crop" the middle square, "pad" to a square with white, or "stretch".
+        fit: "crop" the middle square, "pad" to a square with white, "stretch", or "center": resize
+            the shorter side to ``side`` / ``crop_share`` and crop the middle.
+        crop_share: for "center", in (0, 1].
+        resample: how pictures are resized: "bilinear", "bicubic" or "lanczos".
         range: values of a grey picture of more than 8 bits that become black and white: "dtype", 0
             and 65535; "file", the smallest and largest of each picture; "data", those of all
             imported pictures; or two numbers. Values outside are clipped.
@@ -40,14 +52,17 @@ class ImageOptions:
     channels: int = 3
     fit: Fit = "crop"
     range: Range = "dtype"
+    crop_share: float = 1.0
+    resample: Resample = "bilinear"
 
     def __post_init__(self) -> None:
+        self.check_encoder()
         _ = self.frame  # checks the ranges
 
     @property
     def frame(self) -> Frame:
         """Size and colours of the decoded picture."""
-        return Frame(self.side, self.channels, self.fit, self.range)
+        return Frame(self.side, self.channels, self.fit, self.range, self.crop_share, self.resample)
 
 
 class ImageDecoder(Decoder):

@@ -23,12 +23,13 @@ from metafleet.errors import DecodeError
 from metafleet.options import require
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image, Resampling
 
 MAX_PIXELS = 1 << 26
 """Maximum size of a stored picture or frame: 8192 x 8192; larger ones are treated as an attack."""
 MAX_SIDE = 1024
-Fit = Literal["crop", "pad", "stretch"]
+Fit = Literal["crop", "pad", "stretch", "center"]
+Resample = Literal["bilinear", "bicubic", "lanczos"]
 Pixels = npt.NDArray[np.uint8]
 _PAPER = 255
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
@@ -41,19 +42,26 @@ class Frame:
     Attributes:
         side: height and width of the result, in pixels.
         channels: 1 (grey) or 3 (red, green, blue).
-        fit: "crop" the middle square, "pad" to a square with white, or "stretch".
+        fit: "crop" the middle square, "pad" to a square with white, "stretch", or "center": resize
+            the shorter side to ``side`` / ``crop_share`` and crop the middle, as torchvision does.
         range: values of a deep picture that become black and white, see ``depth.Range``.
+        crop_share: for "center", in (0, 1].
+        resample: how pictures are resized.
     """
 
     side: int
     channels: int
     fit: Fit
     range: Range = "dtype"
+    crop_share: float = 1.0
+    resample: Resample = "bilinear"
 
     def __post_init__(self) -> None:
         require(1 <= self.side <= MAX_SIDE, "side", self.side, f"1 to {MAX_SIDE}")
         require(self.channels in (1, 3), "channels", self.channels, "1 or 3")
         check_range(self.range)
+        is_share = 0.0 < self.crop_share <= 1.0
+        require(is_share, "crop_share", self.crop_share, "more than 0, 1 at most")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -126,11 +134,28 @@ def require_range(image: "Image", chosen: Range) -> None:
 
 def to_pixels(image: "Image", frame: Frame) -> Pixels:
     """Convert a picture to [channels, side, side]; transparent parts become white."""
+    flat = _flat(image, "L" if frame.channels == 1 else "RGB", frame.range)
+    if frame.fit == "center":
+        pixels = np.asarray(_centre(flat, frame))
+    else:
+        size = (frame.side, frame.side)
+        pixels = np.asarray(_fitted(flat, frame).resize(size, _filter(frame)))
+    return pixels[None] if frame.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _centre(image: "Image", frame: Frame) -> "Image":
+    """Resize the shorter side, then crop the middle square."""
+    scale = round(frame.side / frame.crop_share) / min(image.size)
+    width, height = (max(frame.side, int(side * scale)) for side in image.size)
+    left, top = round((width - frame.side) / 2), round((height - frame.side) / 2)
+    resized = image.resize((width, height), _filter(frame))
+    return resized.crop((left, top, left + frame.side, top + frame.side))
+
+
+def _filter(frame: Frame) -> "Resampling":
     from PIL import Image  # noqa: PLC0415 - optional
 
-    image = _fitted(_flat(image, "L" if frame.channels == 1 else "RGB", frame.range), frame)
-    pixels = np.asarray(image.resize((frame.side, frame.side), Image.Resampling.BILINEAR))
-    return pixels[None] if frame.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return Image.Resampling[frame.resample.upper()]
 
 
 def _flat(image: "Image", mode: str, chosen: Range) -> "Image":

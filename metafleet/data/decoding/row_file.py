@@ -27,7 +27,7 @@ class RowFile:
     """
 
     def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        self._path = path
+        self._path, self.dtype = path, dtype
         self._row_bytes = dtype.itemsize * math.prod(shape[1:])
         n_bytes = self._row_bytes * shape[0]
         if n_bytes > _MAX_BYTES:

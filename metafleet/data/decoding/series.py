@@ -22,6 +22,7 @@ import numpy.typing as npt
 from metafleet.data.decoding.base import Array, Decoder, Readable
 from metafleet.data.decoding.drawing import PAPER, SMOOTH, TILE, blend, spread, tile_size
 from metafleet.data.decoding.npy import MAGIC, read_npy
+from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import DecodeError
 from metafleet.options import require
 
@@ -55,7 +56,7 @@ Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class SeriesOptions:
+class SeriesOptions(EncoderChoice):
     """Options of ``SeriesDecoder``.
 
     Attributes:
@@ -74,6 +75,7 @@ class SeriesOptions:
     scale: Literal["standardise", "none"] = "standardise"
 
     def __post_init__(self) -> None:
+        self.check_encoder()
         require(2 <= self.length <= MAX_LENGTH, "length", self.length, f"2 to {MAX_LENGTH}")
         is_count = 1 <= self.channels <= MAX_CHANNELS
         require(is_count, "channels", self.channels, f"1 to {MAX_CHANNELS}")

@@ -18,6 +18,7 @@ from metafleet.data.decoding.base import Array, Decoder
 from metafleet.data.decoding.drawing import PAPER, SMOOTH, TILE, blend
 from metafleet.data.decoding.npy import MAGIC, read_npy
 from metafleet.data.strokes import resample
+from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import DecodeError
 from metafleet.options import require
 
@@ -32,7 +33,7 @@ Points = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class StrokeOptions:
+class StrokeOptions(EncoderChoice):
     """Options of ``StrokeDecoder``.
 
     Attributes:
@@ -42,6 +43,7 @@ class StrokeOptions:
     points: int = 64
 
     def __post_init__(self) -> None:
+        self.check_encoder()
         require(2 <= self.points <= MAX_POINTS, "points", self.points, f"2 to {MAX_POINTS}")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from metafleet.data.decoding.base import Array, Decoder, Readable
 from metafleet.data.decoding.drawing import draw_bars
+from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import DecodeError
 from metafleet.options import require
 
@@ -23,7 +24,7 @@ _MAX_BYTES_EACH = 64
 
 
 @dataclass(frozen=True, slots=True)
-class TableOptions:
+class TableOptions(EncoderChoice):
     """Options of ``TableDecoder``.
 
     Attributes:
@@ -33,6 +34,7 @@ class TableOptions:
     width: int = 1
 
     def __post_init__(self) -> None:
+        self.check_encoder()
         require(1 <= self.width <= MAX_WIDTH, "width", self.width, f"1 to {MAX_WIDTH}")
 
 

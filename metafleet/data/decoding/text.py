@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metafleet.data.decoding import sentence
 from metafleet.data.decoding.base import Array, Decoder
 from metafleet.data.decoding.drawing import INK, PAPER, draw_bars, tile_size
+from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import DecodeError
 from metafleet.options import require
 
@@ -22,20 +22,38 @@ MAX_BYTES = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
-class TextOptions:
+class TextOptions(EncoderChoice):
     """Options of ``TextDecoder``.
 
     Attributes:
-        encoder: "bytes" stores the text itself, for models that learn from bytes; "minilm" stores
-            384 frozen features of all-MiniLM-L6-v2 (English).
+        encoder: "bytes" stores the text itself, for models that learn from bytes; or the name of a
+            pretrained encoder. "minilm" (English) is short for "package:minilm".
         max_bytes: bytes of UTF-8, 1 to 16384; a longer text is cut between two characters.
     """
 
-    encoder: Literal["bytes", "minilm"] = "bytes"
+    encoder: str = "bytes"
     max_bytes: int = 128
 
     def __post_init__(self) -> None:
+        self.check_encoder()
         require(1 <= self.max_bytes <= MAX_BYTES, "max_bytes", self.max_bytes, f"1 to {MAX_BYTES}")
+
+
+def text_options(encoder: str, choice: EncoderChoice, *, max_bytes: int) -> TextOptions:
+    """Return the options of texts of a data set that has both ``encoder`` and a table for texts.
+
+    Args:
+        encoder: "bytes", or an encoder's name where the table has none.
+        choice: the table.
+        max_bytes: of a text that is kept as bytes.
+
+    Raises:
+        ConfigError: two encoders are named.
+    """
+    both = encoder != "bytes" and choice.is_encoded
+    require(not both, "encoder", encoder, f'"bytes", as text.encoder={choice.encoder!r} is given')
+    name = choice.encoder or encoder
+    return TextOptions(name, choice.pooling, choice.storage, max_bytes)
 
 
 class TextDecoder(Decoder):
@@ -51,26 +69,17 @@ class TextDecoder(Decoder):
     is_in_every_recipe = True
     n_squares = 2
 
-    def check(self, options: TextOptions) -> None:
-        """Check that the sentence encoder is installed if the options use it."""
-        if options.encoder == "minilm":
-            sentence.check()
-
     def is_quick(self, options: TextOptions) -> bool:
-        """Return True for bytes."""
-        return options.encoder == "bytes"
+        """Return True: bytes are only copied."""
+        return True
 
     def example(self, options: TextOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
-        """Return uint8 [max_bytes], or float16 [384]."""
-        if options.encoder == "minilm":
-            return np.dtype(np.float16), (sentence.N_FEATURES,)
+        """Return uint8 [max_bytes]."""
         return np.dtype(np.uint8), (options.max_bytes,)
 
     def decode(self, source: bytes, options: TextOptions) -> Array:
         """Read the text without surrounding white space."""
         text = _read(source)
-        if options.encoder == "minilm":
-            return sentence.encode(text)
         row = np.zeros(options.max_bytes, np.uint8)
         data = _cut(text, options.max_bytes)
         row[: len(data)] = np.frombuffer(data, np.uint8)

@@ -18,12 +18,14 @@ from metafleet.data.decoding.raster import (
     Fit,
     Frame,
     Pixels,
+    Resample,
     check_size,
     opened,
     pillow,
     to_pixels,
 )
 from metafleet.data.decoding.whole import require_whole
+from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import DecodeError
 from metafleet.options import require
 
@@ -40,22 +42,28 @@ _WEBP = b"WEBP"
 
 
 @dataclass(frozen=True, slots=True)
-class VideoOptions:
+class VideoOptions(EncoderChoice):
     """Options of ``VideoDecoder``.
 
     Attributes:
         frames: number of frames kept, 1 to 256; shorter clips repeat frames.
         side: height and width in pixels, 1 to 1024.
         channels: 1 (grey) or 3 (red, green, blue).
-        fit: "crop" the middle square, "pad" to a square with white, or "stretch".
+        fit: "crop" the middle square, "pad" to a square with white, "stretch", or "center": resize
+            the shorter side to ``side`` / ``crop_share`` and crop the middle.
+        crop_share: for "center", in (0, 1].
+        resample: how frames are resized: "bilinear", "bicubic" or "lanczos".
     """
 
     frames: int = 8
     side: int = 32
     channels: int = 3
     fit: Fit = "crop"
+    crop_share: float = 1.0
+    resample: Resample = "bilinear"
 
     def __post_init__(self) -> None:
+        self.check_encoder()
         expected = f"1 to {MAX_FRAMES_KEPT}"
         require(1 <= self.frames <= MAX_FRAMES_KEPT, "frames", self.frames, expected)
         _ = self.frame  # checks the ranges
@@ -63,7 +71,13 @@ class VideoOptions:
     @property
     def frame(self) -> Frame:
         """Size and colours of each decoded frame."""
-        return Frame(self.side, self.channels, self.fit)
+        return Frame(
+            self.side,
+            self.channels,
+            self.fit,
+            crop_share=self.crop_share,
+            resample=self.resample,
+        )
 
 
 class VideoDecoder(Decoder):
@@ -79,6 +93,7 @@ class VideoDecoder(Decoder):
     )
     Options = VideoOptions
     default_encoder = "video_conv"
+    frame_kind = "image"
     problem = "a clip that is damaged, truncated, too long, or not a clip"
     is_pixels = True
     is_in_every_recipe = True

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from metafleet.data.decoding.base import Array
-from metafleet.data.decoding.columns import Decoded
+from metafleet.data.decoding.columns import Decoded, encode_columns
+from metafleet.data.decoding.features import check_encoder, features_folder
 from metafleet.data.decoding.registry import get_decoder
-from metafleet.data.importing.decoding import decode_items, decoder_options
+from metafleet.data.importing.decoding import decode_items, decoder_options, item_columns
 from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.levels import say_lost_levels
 from metafleet.data.importing.options import FolderOptions
@@ -81,9 +82,10 @@ def check_folder(
         return CheckedFolder((), {}, Decoded({}, {}, ()), None, {}, log.all(), reading.notes)
     items = sorted(reading.items, key=lambda item: item.label)
     options, measured = decoder_options(ask, reading.kinds, items)
-    decoded, failed = decode_items(
-        items, reading.kinds, options, scratch=scratch, progress=progress, log=log
-    )
+    for modality, kind in reading.kinds.items():  # before anything is decoded
+        check_encoder(kind, options[modality])
+    columns = item_columns(items, reading.kinds, options, scratch)
+    decoded, failed = decode_items(items, columns, scratch=scratch, progress=progress, log=log)
     sound = [number for number in range(len(items)) if number not in failed]
     large = _large_classes([items[number].label for number in sound], ask, log)
     splits, notes = assign_splits([items[number] for number in sound], ask, log, large=large)
@@ -91,10 +93,17 @@ def check_folder(
     check_splits(used, ask, log, n_classes=len(large))
     kept = [number for number in sound if items[number].label in used]
     kinds, lost = _held_kinds([items[number] for number in kept], reading.kinds)
+    encoded = encode_columns(
+        [column for column in columns if column.modality in kinds],
+        _only(decoded, kept),
+        scratch,
+        store=features_folder(scratch),
+        progress=progress,
+    )
     return CheckedFolder(
         items=tuple(items[number] for number in kept),
         kinds=kinds,
-        decoded=_of(kinds, decoded),
+        decoded=_of(kinds, encoded),
         rows=None if len(kept) == len(items) else np.array(kept, np.int64),
         splits=used,
         problems=log.all(),
@@ -103,6 +112,7 @@ def check_folder(
             *notes,
             *reading.say_lost(items[number] for number in sound),
             *lost,
+            *encoded.notes,
             *_texts_that_tell(items, kept, kinds, decoded),
             *_texts_that_were_cut(items, kept, kinds, decoded, options),
             *_copies(items, kept, decoded),
@@ -110,6 +120,13 @@ def check_folder(
         ),
         measured=measured,
     )
+
+
+def _only(decoded: Decoded, rows: Sequence[int]) -> Decoded:
+    """Return the same with the masks of all other rows cleared."""
+    kept = np.zeros(max(map(len, decoded.masks.values()), default=0), np.bool_)
+    kept[list(rows)] = True
+    return replace(decoded, masks={name: mask & kept for name, mask in decoded.masks.items()})
 
 
 def _held_kinds(
@@ -127,10 +144,10 @@ def _held_kinds(
 
 def _of(kinds: Mapping[str, str], decoded: Decoded) -> Decoded:
     """Return only the arrays and masks of these modalities."""
-    return Decoded(
-        {name: array for name, array in decoded.arrays.items() if name in kinds},
-        {name: mask for name, mask in decoded.masks.items() if name in kinds},
-        decoded.problems,
+    return replace(
+        decoded,
+        arrays={name: array for name, array in decoded.arrays.items() if name in kinds},
+        masks={name: mask for name, mask in decoded.masks.items() if name in kinds},
     )
 
 

@@ -41,10 +41,32 @@ def decoder_options(
     return options, measured
 
 
+def item_columns(
+    items: Sequence[Item], kinds: Mapping[str, str], options: Mapping[str, Any], scratch: Path
+) -> list[Column]:
+    """Return a column for each modality.
+
+    Args:
+        items: a row each.
+        kinds: modality -> kind.
+        options: modality -> options of its decoder.
+        scratch: an empty folder for bytes that have no file of their own.
+    """
+    with _Spool(scratch / _SPOOL) as spool:
+        return [
+            Column(
+                modality,
+                kind,
+                options[modality],
+                [_source(item.parts.get(modality), spool) for item in items],
+            )
+            for modality, kind in kinds.items()
+        ]
+
+
 def decode_items(
     items: Sequence[Item],
-    kinds: Mapping[str, str],
-    options: Mapping[str, Any],
+    columns: Sequence[Column],
     *,
     scratch: Path,
     progress: Progress,
@@ -54,9 +76,8 @@ def decode_items(
 
     Args:
         items: the items to decode.
-        kinds: modality -> kind.
-        options: modality -> options of its decoder.
-        scratch: an empty folder for the arrays.
+        columns: their modalities.
+        scratch: a folder for the arrays.
         progress: receives the progress.
         log: receives a problem for each part that cannot be decoded.
 
@@ -66,16 +87,7 @@ def decode_items(
     Raises:
         DataMissingError: a decoder's library is not installed.
     """
-    with _Spool(scratch / _SPOOL) as spool:
-        columns = [
-            Column(
-                modality,
-                kind,
-                options[modality],
-                [_source(item.parts.get(modality), spool) for item in items],
-            )
-            for modality, kind in kinds.items()
-        ]
+    kinds = {column.modality: column.kind for column in columns}
     decoded = decode_columns(columns, scratch, progress=progress)
     for problem in decoded.problems:
         item = items[problem.item]

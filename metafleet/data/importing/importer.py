@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metafleet.data.decoding.features import encoder_of
 from metafleet.data.decoding.registry import DECODERS, get_decoder, import_kinds, is_own
 from metafleet.data.importing.checking import CheckedFolder, check_folder
 from metafleet.data.importing.item import Reading
@@ -30,9 +31,10 @@ from metafleet.data.prepared.prepared import (
 )
 from metafleet.data.prepared.preparing import Content, find_or_decode
 from metafleet.data.summary import Progress, no_progress
+from metafleet.encoders.base import PretrainedEncoder
 from metafleet.episode import SPLITS
 from metafleet.errors import DataError
-from metafleet.options import option_values
+from metafleet.options import option_values, parse_options
 from metafleet.sources import imported_digest, package_of
 
 _NAME = "folder"
@@ -144,6 +146,11 @@ def _recipe(options: FolderOptions, reading: Reading) -> dict[str, Any]:
     sources = {
         kind: imported_digest(package_of(kind)) for kind in reading.kinds.values() if is_own(kind)
     }
+    encoders = {
+        kind: encoder.identity()
+        for kind in sorted(set(reading.kinds.values()))
+        if (encoder := _encoder(kind, options)) is not None
+    }
     return {
         "recipe": _RECIPE_VERSION,
         "found": reading.fingerprint,
@@ -152,7 +159,15 @@ def _recipe(options: FolderOptions, reading: Reading) -> dict[str, Any]:
         "options": _deciding(options),
         "problems": [str(problem) for problem in reading.problems],
         **({"sources": sources} if sources else {}),
+        **({"encoders": encoders} if encoders else {}),
     }
+
+
+def _encoder(kind: str, options: FolderOptions) -> PretrainedEncoder | None:
+    parsed = parse_options(
+        get_decoder(kind).Options, options.of_kind(kind), where=f"decoder {kind!r}"
+    )
+    return encoder_of(kind, parsed)
 
 
 def _asked(options: FolderOptions) -> dict[str, Any]:
@@ -181,6 +196,7 @@ def _content(checked: CheckedFolder, options: FolderOptions, reading: Reading) -
         facts=_facts(checked, options, reading),
         masks=checked.decoded.masks,
         kinds=checked.kinds,
+        encoders=checked.decoded.encoders,
         rows=checked.rows,
         splits={
             split: [label for label in counts if checked.splits[label] == split]

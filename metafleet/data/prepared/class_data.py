@@ -16,6 +16,7 @@ from metafleet.data.prepared.prepared import Array, ArrayInfo, PreparedData
 from metafleet.data.summary import DataSummary, ModalitySummary, SplitSummary
 from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.episodes.items import ClassRows, Modality
+from metafleet.problem import FEATURES
 
 Rows = npt.NDArray[np.int64]
 Splits = Mapping[str, Sequence[str]]
@@ -93,7 +94,7 @@ class ClassData:
             mask,
             is_text=is_text and is_bytes,
             is_text_features=is_text and not is_bytes,
-            kind=info.kind,
+            kind=FEATURES if info.encoder else info.kind,
         )
 
     def split_sha256(self) -> str:
@@ -189,7 +190,7 @@ def _within(kept: Rows, rows: ClassRows) -> ClassRows:
 def _gather(array: Array, kind: str, kept: Rows | None) -> Callable[[Sequence[int]], Tensor]:
     """Return a function that reads rows as float32: pixels in [0, 1], other values as stored."""
     is_grey = is_ink(kind, array.shape)
-    is_pixels = has_decoder(kind) and get_decoder(kind).is_pixels
+    is_pixels = array.dtype == np.uint8 and has_decoder(kind) and get_decoder(kind).is_pixels
 
     def gather(rows: Sequence[int]) -> Tensor:
         chosen = rows if kept is None else kept.take(rows)

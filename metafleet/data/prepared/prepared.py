@@ -56,6 +56,7 @@ class ArrayInfo:
         sha256: hash of dtype, shape and elements.
         n_present: number of items that have this modality; the others are all zeros.
         kind: kind of data: "image", "audio", ...; see ``metafleet.data.decoding``.
+        encoder: digest of the pretrained encoder whose features it holds; "": it holds the items.
     """
 
     dtype: str
@@ -64,6 +65,7 @@ class ArrayInfo:
     sha256: str
     n_present: int
     kind: str
+    encoder: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class Content:
         facts: further facts to store for users.
         masks: modality -> bool [items], True for items that have it; all-true masks are not stored.
         kinds: modality -> its kind; the default is the modality's name.
+        encoders: modality -> digest of the encoder whose features its array holds.
         rows: the rows of arrays and masks to store, in this order; None: all.
         splits: split -> its classes in order, if the preparation decides them.
         recipe: how the data were made, regardless of their source, as JSON values; see
@@ -60,6 +61,7 @@ class Content:
     facts: Mapping[str, str]
     masks: Mapping[str, Array] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
+    encoders: Mapping[str, str] = field(default_factory=dict)
     rows: npt.NDArray[np.int64] | None = None
     splits: Mapping[str, Sequence[str]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -217,6 +219,7 @@ def _write_array(draft: Path, name: str, array: Array, content: Content) -> Arra
         sha256=sha.hexdigest(),
         n_present=n_present,
         kind=content.kinds.get(name, name),
+        encoder=content.encoders.get(name, ""),
     )
 
 

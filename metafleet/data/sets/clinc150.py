@@ -12,14 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from metafleet.data.decoding.columns import Column, decode_columns
-from metafleet.data.decoding.text import TextOptions
+from metafleet.data.decoding.columns import Column, prepare_columns
+from metafleet.data.decoding.text import TextOptions, text_options
 from metafleet.data.prepared.class_data import Splits
 from metafleet.data.prepared.download import RemoteFile, download, hash_file
 from metafleet.data.prepared.prepared import ClassInfo, PreparedData
 from metafleet.data.prepared.preparing import Content
 from metafleet.data.stored import Original, StoredDataSet
 from metafleet.data.summary import Progress
+from metafleet.encoders.choice import NO_ENCODER, EncoderChoice
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
 from metafleet.errors import DataCorruptError
 from metafleet.options import require
@@ -60,7 +61,9 @@ class Clinc150Options:
 
     Attributes:
         modalities: "text".
-        encoder: "bytes" stores the queries, at most 136 bytes; "minilm" stores 384 frozen features.
+        encoder: "bytes" stores the queries, at most 136 bytes; "minilm" is short for
+            ``text.encoder`` = "package:minilm".
+        text: the pretrained encoder of the queries.
         val_domains, test_domains: domains of meta-validation and meta-testing; the others are for
             training.
         root: path of data_full.json, or of a clone of clinc/oos-eval, on the machine that starts a
@@ -68,7 +71,8 @@ class Clinc150Options:
     """
 
     modalities: tuple[Literal["text"], ...] = ("text",)
-    encoder: Literal["bytes", "minilm"] = "bytes"
+    encoder: str = "bytes"
+    text: EncoderChoice = NO_ENCODER
     val_domains: tuple[Domain, ...] = ("utility", "work")
     test_domains: tuple[Domain, ...] = ("small_talk", "meta")
     root: str = ""
@@ -77,13 +81,14 @@ class Clinc150Options:
         require(self.modalities == ("text",), "modalities", list(self.modalities), '["text"]')
         chosen = (*self.val_domains, *self.test_domains)
         is_sound = len(set(chosen)) == len(chosen) < len(_DOMAINS)
+        _ = self.text_options  # checks the encoder
         expected = "domains that are not in val_domains, and some left for training"
         require(is_sound, "test_domains", list(self.test_domains), expected)
 
     @property
-    def text(self) -> TextOptions:
+    def text_options(self) -> TextOptions:
         """Options of the decoder of the queries."""
-        return TextOptions(encoder=self.encoder, max_bytes=136)
+        return text_options(self.encoder, self.text, max_bytes=136)
 
 
 class Clinc150(StoredDataSet[Clinc150Options]):
@@ -99,7 +104,7 @@ class Clinc150(StoredDataSet[Clinc150Options]):
 
     def recipe(self, options: Clinc150Options) -> Mapping[str, Any]:
         """Return how queries are stored."""
-        column = Column("text", "text", options.text, ())
+        column = Column("text", "text", options.text_options, ())
         return {"recipe": _RECIPE_VERSION, "text": column.recipe()}
 
     def find_original(self, root: Path, options: Clinc150Options) -> Original | str:
@@ -126,8 +131,8 @@ class Clinc150(StoredDataSet[Clinc150Options]):
 def _read(path: Path, options: Clinc150Options, scratch: Path, progress: Progress) -> Content:
     queries = _queries(path)
     texts = [text.encode() for intents in _DOMAINS.values() for i in intents for text in queries[i]]
-    decoded = decode_columns(
-        [Column("text", "text", options.text, texts)], scratch, progress=progress
+    decoded = prepare_columns(
+        [Column("text", "text", options.text_options, texts)], scratch, progress=progress
     )
     if decoded.problems:
         problem = decoded.problems[0]
@@ -139,6 +144,7 @@ def _read(path: Path, options: Clinc150Options, scratch: Path, progress: Progres
             for intent in intents
         ],
         arrays=decoded.arrays,
+        encoders=decoded.encoders,
         present={},
         facts={
             "sha256 of the original is the published one": "yes"

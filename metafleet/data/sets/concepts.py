@@ -28,16 +28,16 @@ birds from fruit. Concepts are split as published, and subgroups as a whole: spl
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from metafleet.data.decoding.audio import AudioOptions
-from metafleet.data.decoding.columns import Column, DecodeProblem, decode_columns
+from metafleet.data.decoding.columns import Column, DecodeProblem, prepare_columns
 from metafleet.data.decoding.image import ImageOptions
 from metafleet.data.decoding.source import FileBytes, Source
-from metafleet.data.decoding.text import TextOptions
+from metafleet.data.decoding.text import text_options
 from metafleet.data.decoding.video import VideoOptions
 from metafleet.data.prepared.class_data import Splits
 from metafleet.data.prepared.prepared import ClassInfo, PreparedData
@@ -52,6 +52,7 @@ from metafleet.data.sets.concepts_manifest import (
 )
 from metafleet.data.stored import Original, StoredDataSet
 from metafleet.data.summary import Progress
+from metafleet.encoders.choice import NO_ENCODER, EncoderChoice
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
 from metafleet.errors import DataCorruptError
 from metafleet.options import require
@@ -75,7 +76,8 @@ class ConceptsOptions:
         languages: languages of texts and sounds, in the order of renderings.
         voices: languages whose sounds are used; French and German ones are GPL-3.0-or-later.
         side: height and width of pictures and clips, in pixels.
-        encoder: "bytes" stores texts, "minilm" stores 384 frozen features of them (English).
+        encoder: "bytes" stores texts; "minilm" is short for ``text.encoder`` = "package:minilm".
+        image, text, audio, video: the pretrained encoder of each.
         root: the folder with manifest.csv, on the machine that starts a run.
     """
 
@@ -85,7 +87,11 @@ class ConceptsOptions:
     languages: tuple[Language, ...] = ("en", "es", "gd", "fr", "de")
     voices: tuple[Voice, ...] = ("en", "es", "gd", "fr", "de")
     side: int = 32
-    encoder: Literal["bytes", "minilm"] = "bytes"
+    encoder: str = "bytes"
+    image: EncoderChoice = NO_ENCODER
+    text: EncoderChoice = NO_ENCODER
+    audio: EncoderChoice = NO_ENCODER
+    video: EncoderChoice = NO_ENCODER
     root: str = ""
 
     def __post_init__(self) -> None:
@@ -101,10 +107,10 @@ class ConceptsOptions:
     def decoders(self) -> dict[str, Any]:
         """Modality -> options of its decoder."""
         all_of_them: dict[str, Any] = {
-            "image": ImageOptions(side=self.side),
-            "text": TextOptions(encoder=self.encoder, max_bytes=112),
-            "audio": AudioOptions(duration_s=1.5, hop_ms=20.0),
-            "video": VideoOptions(frames=8, side=self.side),
+            "image": ImageOptions(**asdict(self.image), side=self.side),
+            "text": text_options(self.encoder, self.text, max_bytes=112),
+            "audio": AudioOptions(**asdict(self.audio), duration_s=1.5, hop_ms=20.0),
+            "video": VideoOptions(**asdict(self.video), frames=8, side=self.side),
         }
         return {name: all_of_them[name] for name in self.modalities}
 
@@ -173,12 +179,13 @@ def _read(manifest: Path, options: ConceptsOptions, scratch: Path, progress: Pro
         Column(name, name, decoder, [item.files.get(name) for item in items])
         for name, decoder in options.decoders.items()
     ]
-    decoded = decode_columns(columns, scratch, progress=progress)
+    decoded = prepare_columns(columns, scratch, progress=progress)
     if decoded.problems:
         raise _unreadable(manifest, items, decoded.problems)
     return Content(
         classes=_classes(items),
         arrays=decoded.arrays,
+        encoders=decoded.encoders,
         present={},
         facts={"concepts": str(len(concepts))},
         masks=decoded.masks,

@@ -8,7 +8,7 @@ with a written digit of MNIST. The two share only the class: they were recorded 
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from metafleet.data.decoding.audio import AudioOptions
-from metafleet.data.decoding.columns import Column, decode_columns
+from metafleet.data.decoding.columns import Column, Decoded, prepare_columns
 from metafleet.data.decoding.source import Source
 from metafleet.data.prepared.class_data import Splits
 from metafleet.data.prepared.download import download
@@ -32,6 +32,7 @@ from metafleet.data.sets.fsdd_files import (
 from metafleet.data.sets.mnist import Digits, find_digits
 from metafleet.data.stored import Original, StoredDataSet
 from metafleet.data.summary import Progress
+from metafleet.encoders.choice import NO_ENCODER, EncoderChoice
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
 from metafleet.errors import DataCorruptError, DataMissingError
 from metafleet.options import require
@@ -53,6 +54,7 @@ class FsddOptions:
             for training.
         n_mels: number of bands of the spectrogram.
         hop_ms: milliseconds from one column of the spectrogram to the next.
+        audio: the pretrained encoder of the recordings.
         digits: path of MNIST, for "image": a folder with the idx files of its 10,000 test digits
             (such as torchvision's root), or mnist10k_28x28.npz.
         root: path of the recordings on the machine that starts a run: their folder, a folder with
@@ -64,6 +66,7 @@ class FsddOptions:
     test_speakers: tuple[Speaker, ...] = ("theo", "yweweler")
     n_mels: int = 40
     hop_ms: float = 20.0
+    audio: EncoderChoice = NO_ENCODER
     digits: str = ""
     root: str = ""
 
@@ -75,13 +78,17 @@ class FsddOptions:
         is_split = len(set(chosen)) == len(chosen) < len(SPEAKERS)
         expected = "speakers that are not in val_speakers, and some left for training"
         require(is_split, "test_speakers", list(self.test_speakers), expected)
-        _ = self.audio  # checks the ranges
+        _ = self.audio_options  # checks the ranges
 
     @property
-    def audio(self) -> AudioOptions:
+    def audio_options(self) -> AudioOptions:
         """Options of the decoder of the recordings, of which 95 % last less than 0.67 s."""
         return AudioOptions(
-            sample_rate_hz=8000, duration_s=1.0, n_mels=self.n_mels, hop_ms=self.hop_ms
+            **asdict(self.audio),
+            sample_rate_hz=8000,
+            duration_s=1.0,
+            n_mels=self.n_mels,
+            hop_ms=self.hop_ms,
         )
 
     @property
@@ -111,7 +118,7 @@ class Fsdd(StoredDataSet[FsddOptions]):
 
     def recipe(self, options: FsddOptions) -> Mapping[str, Any]:
         """Return what is stored, and which speakers make up the classes."""
-        column = Column("audio", "audio", options.audio, ())
+        column = Column("audio", "audio", options.audio_options, ())
         return {
             "recipe": _RECIPE_VERSION,
             "speakers": options.speakers,
@@ -180,9 +187,12 @@ def _read(
         for take in range(N_EACH)
     ]
     arrays: dict[str, Array] = {}
+    encoders: Mapping[str, str] = {}
     if "audio" in options.modalities:
         sources = recordings.read()
-        arrays["audio"] = _spectrograms([sources[key] for key in keys], options, scratch, progress)
+        recordings_of = [sources[key] for key in keys]
+        decoded = _decode(recordings_of, options, scratch, progress)
+        arrays["audio"], encoders = decoded.arrays["audio"], decoded.encoders
     if digits is not None:
         arrays["image"] = _written([digit for digit, _, _ in keys], digits)
     return Content(
@@ -191,23 +201,24 @@ def _read(
             for digit, names in groups
         ],
         arrays=arrays,
+        encoders=encoders,
         present={},
         facts={"read from": recordings.kind},
     )
 
 
-def _spectrograms(
+def _decode(
     sources: Sequence[Source], options: FsddOptions, scratch: Path, progress: Progress
-) -> Array:
-    column = Column("audio", "audio", options.audio, sources)
-    decoded = decode_columns([column], scratch, progress=progress)
+) -> Decoded:
+    column = Column("audio", "audio", options.audio_options, sources)
+    decoded = prepare_columns([column], scratch, progress=progress)
     if decoded.problems:
         problem = decoded.problems[0]
         raise DataCorruptError(
             f"{len(decoded.problems)} of FSDD's recordings cannot be read, the first is "
             f"{sources[problem.item]!r:.200}: {problem.why}; get the data again"
         )
-    return decoded.arrays["audio"]
+    return decoded
 
 
 def _written(wanted: Sequence[int], digits: Digits) -> Array:

@@ -107,7 +107,12 @@ def write_sheet(data: ClassData, path: Path) -> str:
         ) from error
     prepared, fonts = data.prepared, SheetFonts()
     arrays = {
-        modality: _Tiles(prepared.load(modality), info.kind, prepared.load_mask(modality), fonts)
+        modality: _Tiles(
+            prepared.load(modality),
+            "" if info.encoder else info.kind,
+            prepared.load_mask(modality),
+            fonts,
+        )
         for modality, info in prepared.arrays.items()
     }
     item_width = sum(tile_width(tiles.kind) + GAP for tiles in arrays.values()) + _ITEM_GAP

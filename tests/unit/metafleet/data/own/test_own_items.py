@@ -235,7 +235,7 @@ def test_several_modalities_have_kinds_by_which_files_are_read(tmp_path: Path) -
     with pytest.raises(ConfigError, match="'cloud' are of no kind that is read from files"):
         input_specs(data, tmp_path, allowed_packages=ALLOWED)
     (spec,) = input_specs(options(), tmp_path, allowed_packages=ALLOWED).values()
-    assert (spec.kind, spec.options) == ("table", {"width": 3})
+    assert (spec.kind, spec.options["width"]) == ("table", 3)
 
 
 @pytest.mark.parametrize(

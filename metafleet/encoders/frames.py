@@ -1,0 +1,49 @@
+"""Encoders of pictures as encoders of clips."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from metafleet.encoders.base import Array, PretrainedEncoder
+
+
+class Frames(PretrainedEncoder):
+    """The mean of the features of a clip's frames.
+
+    Args:
+        encoder: takes pictures.
+    """
+
+    kinds = frozenset(("video",))
+    batch_items = 4
+
+    def __init__(self, encoder: PretrainedEncoder) -> None:
+        self.name, self._encoder = encoder.name, encoder
+
+    def reading(self, kind: str) -> Mapping[str, Any]:
+        """Ask for frames as the encoder takes pictures."""
+        (kind,) = self._encoder.kinds
+        return self._encoder.reading(kind)
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return the identity of the encoder, and how frames become one row."""
+        return {**self._encoder.identity(), "frames": "mean"}
+
+    def n_features(self, shape: tuple[int, ...]) -> int:
+        """Return the number of features of a frame."""
+        return self._encoder.n_features(shape[1:])
+
+    def encode(self, items: Array) -> Array:
+        """Encode clips uint8 [n, frames, channels, side, side]."""
+        flat = items.reshape(-1, *items.shape[2:])
+        size = self._encoder.batch_items
+        parts = [flat[start : start + size] for start in range(0, len(flat), size)]
+        rows = np.concatenate([self._encoder.encode_part(part) for part in parts])
+        found: Array = rows.reshape(*items.shape[:2], -1).mean(axis=1)
+        return found
+
+    @property
+    def licence(self) -> str:
+        """Return the licence of the weights."""
+        return self._encoder.licence
