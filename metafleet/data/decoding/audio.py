@@ -137,7 +137,7 @@ class AudioDecoder(Decoder):
         return log_mel(kept, options).astype(np.float16)
 
     def draw(self, item: Array, fonts: "Fonts") -> "Image":
-        """Draw [bands, frames] with loud cells dark and low frequencies at the bottom, or a wave."""
+        """Draw [bands, frames], loud cells dark and low frequencies at the bottom; or a wave."""
         if item.ndim == 1:
             return draw_bars(np.abs(item), self.n_squares)
         from PIL import Image  # noqa: PLC0415 - only the sheet needs it
