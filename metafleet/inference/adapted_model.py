@@ -13,6 +13,7 @@ from metafleet.calibration.temperature import probabilities
 from metafleet.data.summary import Progress, no_progress
 from metafleet.errors import MetafleetError, ModelError, NumericsError
 from metafleet.inference.class_text import without_class_text
+from metafleet.inference.doubts import Doubter
 from metafleet.inference.given_tensors import check_inputs
 from metafleet.inference.items import ReadOptions, check_invert, open_items
 from metafleet.inference.kept_model import KeptModel, Learned
@@ -56,16 +57,18 @@ class AdaptedModel:
     @property
     def calibration(self) -> ShapeCalibration | None:
         """Return what episodes most like the support set say; None without calibration."""
-        found = self.learned.calibration
-        if found is None or not self.classes:
-            return None
-        return found.nearest(len(self.classes), mean_shots(self.classes))
+        found = self._calibration
+        return found.nearest(len(self.classes), mean_shots(self.classes)) if found else None
 
     @property
     def temperature(self) -> float:
         """Return what logits are divided by before they become probabilities."""
         found = self.calibration
         return 1.0 if found is None else found.temperature
+
+    @property
+    def _calibration(self) -> Calibration | None:
+        return self.learned.calibration if self.classes else None
 
     def with_calibration(self, calibration: Calibration) -> "AdaptedModel":
         """Return the same model with what validation episodes say of its probabilities."""
@@ -103,6 +106,8 @@ class AdaptedModel:
         items: str | Path | Mapping[str, Tensor],
         options: ReadOptions | None = None,
         *,
+        coverage: float | None = None,
+        unknown: bool = False,
         progress: Progress = no_progress,
     ) -> Predictions:
         """Predict a folder or manifest of files, a table of points, or tensors.
@@ -110,29 +115,37 @@ class AdaptedModel:
         Args:
             items: a path, or modality -> float32 [n, *shape] as in training.
             options: how to read a folder.
+            coverage: also tell the set of labels that holds the right one so often, in (0, 1).
+            unknown: also tell items of none of the classes.
             progress: called with the progress of decoding.
 
         Raises:
             DataError: an item is broken, or lacks a modality that the model needs.
             NumericsError: an output is not finite.
             ModelError: the model's files do not belong together.
-            ConfigError: ``options.invert`` is set, but the model uses no pictures.
+            ConfigError: ``options.invert`` is set, but the model uses no pictures; or the coverage
+                is out of range.
         """
+        doubter = Doubter.of(self.classes, self._calibration, coverage=coverage, unknown=unknown)
         if isinstance(items, Mapping):
             check_inputs(self.learned.blueprint.problem, self.needs, items)
             names = [str(number) for number in range(len(next(iter(items.values()))))]
-            return Predictions(self._rows(names, None, self._in_batches(items, len(names))))
+            outputs = self._in_batches(items, len(names))
+            return Predictions(self._rows(names, None, outputs, doubter), doubter.notes)
         options = options or ReadOptions()
         check_invert(options, self.learned.blueprint.inputs, self.needs)
         if options.invert:
             swapped = self.learned.blueprint.with_light_and_dark_swapped()
             model = replace(self, learned=replace(self.learned, blueprint=swapped))
-            return model.predict(items, replace(options, invert=False), progress=progress)
+            as_it_is = replace(options, invert=False)
+            return model.predict(
+                items, as_it_is, coverage=coverage, unknown=unknown, progress=progress
+            )
         path = Path(items).expanduser()
         if self.learned.blueprint.problem.is_regression:
             points = read_points(path, self.learned.blueprint.problem, is_labelled=False)
             outputs = self._in_batches(points.inputs, len(points.names))
-            return Predictions(self._rows(points.names, None, outputs))
+            return Predictions(self._rows(points.names, None, outputs, doubter))
         with open_items(
             path,
             self.learned.blueprint.inputs,
@@ -142,8 +155,8 @@ class AdaptedModel:
             progress=progress,
         ) as found:
             logits = [self.logits(found.inputs(rows)) for rows in batches(len(found))]
-            rows = self._rows(found.names, found.labels, torch.cat(logits))
-            return Predictions(rows, found.notes)
+            rows = self._rows(found.names, found.labels, torch.cat(logits), doubter)
+            return Predictions(rows, (*found.notes, *doubter.notes))
 
     def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write the model to a folder for ``load_model``; ``force`` replaces an existing model.
@@ -164,7 +177,11 @@ class AdaptedModel:
         )
 
     def _rows(
-        self, names: Sequence[str], given: Sequence[str] | None, outputs: Tensor
+        self,
+        names: Sequence[str],
+        given: Sequence[str] | None,
+        outputs: Tensor,
+        doubter: Doubter,
     ) -> tuple[Prediction | Value, ...]:
         _check_finite(names, outputs)
         if not self.classes:
@@ -179,9 +196,10 @@ class AdaptedModel:
         shares = probabilities(outputs, self.temperature)
         best = shares.argmax(dim=1).tolist()
         labels = given or [""] * len(names)
+        rows = zip(names, labels, best, shares.tolist(), doubter.doubts(outputs), strict=True)
         return tuple(
-            Prediction(name, classes[i], row[i], dict(zip(classes, row, strict=True)), label)
-            for name, label, i, row in zip(names, labels, best, shares.tolist(), strict=True)
+            Prediction(name, classes[i], row[i], dict(zip(classes, row, strict=True)), label, doubt)
+            for name, label, i, row, doubt in rows
         )
 
 

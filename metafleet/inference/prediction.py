@@ -1,8 +1,15 @@
 """Predictions of a model."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from metafleet.inference.doubts import Doubt
+
+LABELS_BETWEEN: Final = " | "
+"""Between the labels of a set in a table."""
+ASK: Final = "ask a person"
+ACCEPT: Final = "accept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +22,7 @@ class Prediction:
         probability: probability of ``label``, in (0, 1].
         probabilities: class -> probability, in the model's order of classes; they sum to 1.
         given: the item's class in the folder itself; "" if it has none.
+        doubt: what is in doubt, where it was asked for.
     """
 
     item: str
@@ -22,6 +30,13 @@ class Prediction:
     probability: float
     probabilities: Mapping[str, float]
     given: str = ""
+    doubt: Doubt = field(default_factory=Doubt)
+
+    @property
+    def asks_a_person(self) -> bool:
+        """Return whether it has no label, more than one, or may be of none of the classes."""
+        labels = self.doubt.labels
+        return bool(self.doubt.unknown) or (labels is not None and len(labels) != 1)
 
     def columns(self) -> dict[str, str | float]:
         """Return the columns of a table; the probability columns are "p(<class>)"."""
@@ -31,11 +46,30 @@ class Prediction:
             "probability": self.probability,
             "given": self.given,
         }
-        return first | {f"p({name})": value for name, value in self.probabilities.items()}
+        return (
+            first
+            | self._told()
+            | {f"p({name})": value for name, value in self.probabilities.items()}
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return asdict(self)
+        """Return JSON values; those of doubts where they were asked for."""
+        values = asdict(self)
+        del values["doubt"]
+        asked = {name: it for name, it in asdict(self.doubt).items() if it is not None}
+        return values | asked | ({"verdict": self._verdict()} if asked else {})
+
+    def _told(self) -> dict[str, str | float]:
+        """Return the columns of doubts that were asked for."""
+        columns: dict[str, str | float] = {}
+        if self.doubt.labels is not None:
+            columns["labels"] = LABELS_BETWEEN.join(self.doubt.labels)
+        if self.doubt.unknown is not None:
+            columns["unknown"] = "yes" if self.doubt.unknown else "no"
+        return columns | ({"verdict": self._verdict()} if columns else {})
+
+    def _verdict(self) -> str:
+        return ASK if self.asks_a_person else ACCEPT
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """`metafleet predict`: label a folder of items with a model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.loading import load_model
 from metafleet.inference.prediction import Prediction, Value
 from metafleet.inference.prediction_file import check_out, write_predictions
-from metafleet.orchestrator.cli.arguments import OutputFile, PathType
+from metafleet.orchestrator.cli.arguments import OutputFile, PathType, Share
 from metafleet.orchestrator.cli.context import load_settings
 from metafleet.orchestrator.cli.data_view import progress_bar
 from metafleet.orchestrator.cli.reading import is_model, read_options, reading_options
+from metafleet.orchestrator.reporting.figures import counted
 from metafleet.orchestrator.reporting.output import notify
 
 
@@ -28,8 +30,25 @@ from metafleet.orchestrator.reporting.output import notify
     help="The .csv or .jsonl file to write; default: CSV on standard output.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option(
+    "--coverage",
+    type=Share(),
+    help="Also give the labels that hold the right one so often, e.g. 0.9, and a verdict.",
+)
+@click.option(
+    "--unknown", is_flag=True, help="Also tell items of none of the classes, and a verdict."
+)
 @reading_options
-def predict(model: Path, folder: Path, *, out: Path | None, force: bool, **reading: Any) -> None:
+def predict(
+    model: Path,
+    folder: Path,
+    *,
+    out: Path | None,
+    force: bool,
+    coverage: float | None,
+    unknown: bool,
+    **reading: Any,
+) -> None:
     """Label the items of FOLDER (or a manifest) with MODEL: one row per item, with probabilities.
 
     If the folder has classes, the output shows them too, and the command says how many agree.
@@ -37,6 +56,7 @@ def predict(model: Path, folder: Path, *, out: Path | None, force: bool, **readi
     \b
     metafleet predict new-pets.model ~/photos
     metafleet predict new-pets.model ~/photos --out labels.jsonl
+    metafleet predict new-pets.model ~/photos --coverage 0.9 --unknown
     """
     options = read_options(**reading)
     check_out(out, force=force)
@@ -54,11 +74,33 @@ def predict(model: Path, folder: Path, *, out: Path | None, force: bool, **readi
             "FOLDER --out MODEL` first"
         )
     with progress_bar() as progress:
-        found = loaded.predict(folder, options, progress=progress or no_progress)
+        found = loaded.predict(
+            folder,
+            options,
+            coverage=coverage,
+            unknown=unknown,
+            progress=progress or no_progress,
+        )
     for note in found.notes:
         notify(note)
     write_predictions(found.rows, out, force=force)
     _tell_agreement(found.rows, loaded)
+    if coverage is not None or unknown:
+        _tell_doubts([row for row in found.rows if isinstance(row, Prediction)])
+
+
+def _tell_doubts(rows: Sequence[Prediction]) -> None:
+    """Say how many items a person is asked about, and why."""
+    asked = [row.doubt for row in rows if row.asks_a_person]
+    sizes = [len(doubt.labels) for doubt in asked if doubt.labels is not None]
+    why = {
+        "of none of the classes": sum(bool(doubt.unknown) for doubt in asked),
+        "with several labels": sum(size > 1 for size in sizes),
+        "without a label": sum(size == 0 for size in sizes),
+    }
+    listed = ", ".join(f"{n} {reason}" for reason, n in why.items() if n)
+    told = f"{len(asked)} of {counted(len(rows), 'item')} to ask a person about"
+    notify(f"{told} ({listed})" if asked else told)
 
 
 def _tell_agreement(rows: tuple[Prediction | Value, ...], model: AdaptedModel) -> None:

@@ -1,5 +1,6 @@
 """Models that say how sure they are: calibrated where they are made, judged by `evaluate`."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,47 @@ def test_what_cannot_be_judged_is_refused_in_one_line(
     assert message in error
     assert len([line for line in error.splitlines() if line.startswith("error: ")]) == 1
     assert "is judged" not in error  # before anything was computed
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> Path:
+    """A model of two new classes, calibrated."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAFLEET_HOME", str(trained / "home"))
+        patch.chdir(trained)
+        assert main(["adapt", "latest", "--support", "new", "--out", "new.model", *FEW]) == 0
+    return trained / "new.model"
+
+
+def test_predictions_have_label_sets_unknown_items_and_a_verdict(
+    things: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+
+    assert main(["predict", str(model), "photos", "--coverage", "0.7", "--unknown"]) == 0
+
+    shown = capsys.readouterr()
+    rows = list(csv.DictReader(shown.out.splitlines()))
+    assert len(rows) == 12
+    for row in rows:
+        labels = row["labels"].split(" | ") if row["labels"] else []
+        is_sure = len(labels) == 1 and row["unknown"] == "no"
+        assert row["verdict"] == ("accept" if is_sure else "ask a person")
+    n_asked = sum(row["verdict"] != "accept" for row in rows)
+    assert f"{n_asked} of 12 items to ask a person about" in shown.err
+    assert "a folder of yours, it is a guide and no promise" in shown.err
+
+
+def test_a_model_without_calibration_predicts_and_refuses_doubts_in_one_line(
+    things: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = str(tmp_path / "plain")
+    no = ("--calibration-episodes", "0")
+    assert main(["adapt", "latest", "--support", "new", "--out", plain, *no]) == 0
+    assert main(["predict", plain, "photos"]) == 0
+    for asked in (["--coverage", "0.9"], ["--unknown"]):
+        capsys.readouterr()
+        assert main(["predict", plain, "photos", *asked]) == 1
+        error = capsys.readouterr().err
+        assert "the model has no calibration" in error
+        assert len([line for line in error.splitlines() if line.startswith("error: ")]) == 1

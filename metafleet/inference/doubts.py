@@ -1,0 +1,147 @@
+"""Which items a model does not know: sets of labels, and items of none of its classes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metafleet.calibration.calibration import Calibration, ShapeCalibration, mean_shots
+from metafleet.calibration.conformal import label_sets, threshold_of
+from metafleet.calibration.temperature import probabilities
+from metafleet.calibration.unknown import UnknownRule
+from metafleet.errors import ConfigError, ModelError
+from metafleet.options import require
+
+_HOW = (
+    "adapt it again from its run, by `metafleet adapt RUN --support FOLDER --out MODEL`, or from a "
+    "model that `metafleet export RUN` writes"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What is in doubt about one item.
+
+    Attributes:
+        labels: the classes that it may be of, the likeliest first; None if not asked for.
+        unknown: whether it is of none of the classes; None if not asked for.
+    """
+
+    labels: tuple[str, ...] | None = None
+    unknown: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Doubter:
+    """Tells the doubts about items of one model.
+
+    Attributes:
+        classes: class -> examples of it in the support set.
+        calibration: of the model; None of what has none, which then tells nothing.
+        coverage: of label sets; None for no label sets.
+        rule: for unknown items; None for not telling them.
+    """
+
+    classes: Mapping[str, int]
+    calibration: ShapeCalibration | None = None
+    coverage: float | None = None
+    rule: UnknownRule | None = None
+
+    @classmethod
+    def of(
+        cls,
+        classes: Mapping[str, int],
+        calibration: Calibration | None,
+        *,
+        coverage: float | None,
+        unknown: bool,
+    ) -> "Doubter":
+        """Make what answers a question of doubt.
+
+        Args:
+            classes: of the model, as in ``AdaptedModel``.
+            calibration: of the model.
+            coverage: of label sets, in (0, 1); None for no label sets.
+            unknown: tell items of none of the classes.
+
+        Raises:
+            ConfigError: the coverage is out of range, or the model is a regression.
+            ModelError: the model has no calibration for it.
+        """
+        if coverage is not None:
+            require(0.0 < coverage < 1.0, "coverage", coverage, "a number between 0 and 1")
+        found = calibration.nearest(len(classes), mean_shots(classes)) if calibration else None
+        if coverage is None and not unknown:
+            return cls(classes, found)
+        if not classes:
+            raise ConfigError("coverage and unknown are about classes; the model predicts values")
+        if found is None:
+            raise ModelError(
+                f"the model has no calibration, so it cannot tell what it does not know; {_HOW}"
+            )
+        if unknown and found.unknown is None:
+            raise ModelError(
+                f"the model was calibrated without classes to spare, so it cannot tell items of "
+                f"none of its classes; split the data with more than {found.n_way} validation "
+                f"classes, and {_HOW}"
+            )
+        return cls(classes, found, coverage, found.unknown if unknown else None)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return how far what is told can be relied on, one line each."""
+        if self.calibration is None or (self.coverage is None and self.rule is None):
+            return ()
+        return (*self._about_coverage(), *self._about_shape())
+
+    def doubts(self, logits: Tensor) -> list[Doubt]:
+        """Return the doubts about items of logits [n, classes]."""
+        n = len(logits)
+        sets: Sequence[tuple[str, ...] | None] = [None] * n
+        unknown: Sequence[bool | None] = [None] * n
+        if self.calibration is not None:
+            temperature = self.calibration.temperature
+            if self.coverage is not None:
+                sets = self._label_sets(probabilities(logits, temperature), self.coverage)
+            if self.rule is not None:
+                unknown = self.rule.is_unknown(logits, temperature).tolist()
+        return [Doubt(*each) for each in zip(sets, unknown, strict=True)]
+
+    def _label_sets(self, shares: Tensor, coverage: float) -> list[tuple[str, ...]]:
+        assert self.calibration is not None
+        names = list(self.classes)
+        threshold = threshold_of(self.calibration.thresholds, coverage)
+        is_in = label_sets(shares, threshold)
+        order = torch.argsort(shares, dim=1, descending=True, stable=True)
+        return [
+            tuple(names[place] for place in places if row[place])
+            for places, row in zip(order.tolist(), is_in.tolist(), strict=True)
+        ]
+
+    def _about_coverage(self) -> list[str]:
+        if self.coverage is None or self.calibration is None:
+            return []
+        said = [
+            f"label sets: coverage {self.coverage:g} holds for classes and items drawn like those "
+            f"of the run's validation ({self.calibration}); for others, such as a folder of yours, "
+            "it is a guide and no promise"
+        ]
+        if threshold_of(self.calibration.thresholds, self.coverage) >= 1.0:
+            said.append(
+                f"label sets: {self.calibration.episodes} calibration episodes say nothing of "
+                f"coverage {self.coverage:g}, so every set has every label; calibrate on more"
+            )
+        return said
+
+    def _about_shape(self) -> list[str]:
+        assert self.calibration is not None
+        shape, shots = self.calibration, sorted(set(self.classes.values()))
+        if shape.n_way == len(self.classes) and shots == [shape.k_shot]:
+            return []
+        examples = " to ".join(dict.fromkeys((str(shots[0]), str(shots[-1]))))
+        examples += " example" if shots == [1] else " examples"
+        return [
+            f"calibrated on {shape} episodes, the nearest to this model's {len(self.classes)} "
+            f"classes of {examples} each: coverage and thresholds are off by what this changes"
+        ]
