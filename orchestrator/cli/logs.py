@@ -37,7 +37,7 @@ def log_to(folder: Path) -> None:
     logging.raiseExceptions = False  # a full disk loses log lines; it does not flood the terminal
     make_folder(folder, "the folder of logs")
     file = _PatientFileHandler(
-        folder / "metafleet.orchestrator.log", maxBytes=_MAX_BYTES, backupCount=2, delay=True
+        folder / "orchestrator.log", maxBytes=_MAX_BYTES, backupCount=2, delay=True
     )
     file.setFormatter(logging.Formatter(_FORMAT))
     terminal = logging.StreamHandler()

@@ -60,9 +60,9 @@ _STYLES = {
 }
 
 
-_MOST_ATTEMPTS = 1000
 _MOST_RUNS = 10**9
-"""``_MOST_ATTEMPTS``: `--json` lists the newest that did not count; counters cover all."""
+_MOST_ATTEMPTS = 1000
+"""`--json` lists the newest that did not count; counters cover all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,11 +12,13 @@ from metafleet.db.engine import Database
 from metafleet.db.records import RunRecord
 from metafleet.db.repositories import RunRepository
 from metafleet.errors import DatabaseError, FingerprintError
+from metafleet.orchestrator import training
 from metafleet.orchestrator.training.events import Observer, StepDone
 from metafleet.sources import folder_digest
 
 log = logging.getLogger(__name__)
 
+_TRAINING = Path(training.__file__).parent
 OUTER = "outer"
 """Key of the orchestrator's fingerprint, stored with that of the run's workers."""
 
@@ -25,7 +27,7 @@ def outer_fingerprint() -> str:
     """Return the fingerprint of the outer update, which this process computes on its CPU."""
     found = describe_arithmetic("cpu")
     own = {name: found[name] for name in ("torch", "code", "cpu", "probe")}
-    return json.dumps(own | {"training": folder_digest(Path(__file__).parent / "training")[:12]})
+    return json.dumps(own | {"training": folder_digest(_TRAINING)[:12]})
 
 
 class RunProvenance:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from metafleet.contracts.private_files import tighten
 from metafleet.orchestrator.cli.logs import log_to
 
 
@@ -22,7 +23,7 @@ def logging_as_before() -> Iterator[None]:
 def test_a_log_that_cannot_be_written_says_nothing_on_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "metafleet.orchestrator.log").symlink_to("/dev/full")
+    (tmp_path / "orchestrator.log").symlink_to("/dev/full")
     log_to(tmp_path)
 
     logging.getLogger("metafleet").info("does not fit")
@@ -30,3 +31,15 @@ def test_a_log_that_cannot_be_written_says_nothing_on_the_terminal(
     logging.getLogger("metafleet").info("does not fit either")
 
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("logging_as_before")
+def test_a_log_that_was_open_to_others_is_closed_to_them(tmp_path: Path) -> None:
+    log_to(tmp_path / "logs")
+    logging.getLogger("metafleet").info("secret")
+    (written,) = (tmp_path / "logs").iterdir()
+    written.chmod(0o644)
+
+    tighten(tmp_path)
+
+    assert written.stat().st_mode & 0o077 == 0

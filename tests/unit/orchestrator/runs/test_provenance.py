@@ -1,12 +1,15 @@
 """Whose arithmetic a run is resumed with."""
 
 import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from metafleet.errors import FingerprintError
+from metafleet.orchestrator.runs import provenance
 from metafleet.orchestrator.runs.provenance import OUTER, RunProvenance, outer_fingerprint
 
 
@@ -22,6 +25,19 @@ def test_a_record_of_an_older_version_knows_of_fewer_keys_and_is_no_difference()
     old.require_same_outer()
     old.require_same(json.dumps({"torch": "2.13.0", "package mine": "3f2a"}))
     origin().require_same_outer()
+
+
+def test_the_code_of_the_outer_update_is_part_of_the_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = shutil.copytree(provenance._TRAINING, tmp_path / "training")
+    (changed / "outer_loop.py").write_text("changed = True\n")
+    run = origin(**{OUTER: outer_fingerprint()})
+
+    monkeypatch.setattr(provenance, "_TRAINING", changed)
+
+    with pytest.raises(FingerprintError, match="its training is"):
+        run.require_same_outer()
 
 
 @pytest.mark.parametrize("key", ["training", "code"])
