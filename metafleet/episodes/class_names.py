@@ -1,4 +1,4 @@
-"""Class names as a modality of the support set, and a check that queries do not contain them.
+"""Class names as a modality of the support set, and a count of queries that reveal them.
 
 Source: Xing et al. 2019, arXiv:1902.07104 (AM3): support classes have known names, queries do not.
 """
@@ -14,7 +14,7 @@ from metafleet.episode import CLASS_TEXT_BYTES
 
 
 def name_bytes(name: str) -> Tensor:
-    """Return the name's UTF-8 bytes as float32 [CLASS_TEXT_BYTES], cut or padded with zeros.
+    """Return a name's UTF-8 bytes as float32 [CLASS_TEXT_BYTES], truncated or padded with zeros.
 
     Underscores, dashes and slashes between words become spaces.
     """
@@ -27,7 +27,7 @@ def count_leaks(names: Sequence[str], texts: Iterable[tuple[int, Sequence[int]]]
 
     Args:
         names: the classes' names.
-        texts: (class, bytes of UTF-8 padded with zeros) for each item.
+        texts: for each item, (class, UTF-8 bytes padded with zeros).
     """
     patterns = [re.compile(rf"(?<!\w){re.escape(_folded(name))}(?!\w)") for name in names]
     n_leaks = 0

@@ -29,11 +29,11 @@ def check_classes(
     Args:
         examples: a support or query set.
         n_way: number of classes; 0 if targets are values.
-        whose: "support" or "query", for messages.
-        is_ignored: test for classes to skip.
+        whose: "support" or "query", used in messages.
+        is_ignored: a function that returns which targets to skip.
 
     Raises:
-        DataError: a target is wrong; the message gives the class.
+        DataError: a target has the wrong kind or is out of range; the message gives its class.
     """
     if not isinstance(n_way, int) or isinstance(n_way, bool) or not 0 <= n_way <= MOST_CLASSES:
         raise DataError(f"an episode has n_way={n_way!r}; expected 0 to {MOST_CLASSES}")

@@ -1,12 +1,12 @@
-"""N-way K-shot sampling: an episode depends only on its address.
+"""N-way K-shot sampling. An episode depends only on its address.
 
 The address is the ``CounterRng`` (run seed, split, outer step, episode). The order of draws is part
 of the format, because another order would give different episodes for the same address:
 
-1. ``n_way`` different classes, ``rng.sample``, out of the split's classes that have at least
-   ``k_shot + n_query`` items, in the data set's order of classes;
+1. ``n_way`` different classes, ``rng.sample``, from the split's classes with at least
+   ``k_shot + n_query`` items, in the data set's order;
 2. for each drawn class in turn, ``k_shot + n_query`` different items, ``rng.sample``: the first
-   ``k_shot`` are its support, the rest its query.
+   ``k_shot`` are support examples, the rest are queries.
 
 A class with fewer items than an episode needs is never drawn for that shape of episode.
 ``metafleet.episodes.special`` extends this order for episodes that are not ordinary.
@@ -37,10 +37,12 @@ class ClassEpisodeSource:
 
     Args:
         modalities: the modalities of an example, in the order of ``inputs``.
-        splits: split -> its classes, in an order that never changes.
+        splits: split -> its classes. Their order must never change.
         name: the data set's name, for messages.
-        class_names: split -> names of its classes, in the same order, for episodes that show them.
-        more_classes: returns advice on how to get splits of n_way classes, for messages.
+        class_names: split -> names of its classes in the same order, for episodes that show class
+            names.
+        more_classes: a function that returns advice, for messages, on how to get splits of n_way
+            classes.
 
     Raises:
         ConfigError: the name of a modality is not allowed.

@@ -33,8 +33,8 @@ def draw_items(
 ) -> tuple[list[int], list[int]]:
     """Draw different items of one class for support and query.
 
-    Succeeds whenever ``can_give`` is true. If every item may be in either set, the draws are those
-    of an ordinary episode: ``rng.sample(n_items, k_shot + n_query)``.
+    This succeeds whenever ``can_give`` is true. If every item may be in either set, the draws are
+    the same as for an ordinary episode: ``rng.sample(n_items, k_shot + n_query)``.
     """
     support, query = candidates.support, candidates.query
     if support == query:
@@ -60,9 +60,10 @@ def draw_items(
 
 
 def uneven_shots(room: Sequence[int], shape: EpisodeShape, rng: CounterRng) -> list[int]:
-    """Distribute ``n_way * k_shot`` support examples uniformly, with at least one for each class.
+    """Distribute ``n_way * k_shot`` support examples at random; each class gets at least one.
 
-    Examples that exceed a class's items go to other classes, drawn one by one.
+    All distributions are equally likely. Examples that exceed a class's ``room`` then move to other
+    classes, which are drawn one at a time.
 
     Args:
         room: maximum number of support examples of each class, >= 1; their sum must suffice.

@@ -10,17 +10,18 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Modality:
-    """One kind of data of every item.
+    """One modality of all items.
 
     Attributes:
         shape: shape of one decoded example.
         gather: row numbers -> float32 tensor [len(rows), *shape], a copy; zeros where absent.
-        present: bool [items], the rows that have the modality; None if all do. If given, examples
-            have the input ``presence_key``.
+        present: bool [items], True for rows that have the modality; None if all rows have it. If
+            this is not None, examples also have the input ``presence_key``.
         is_text: whether values are bytes of UTF-8, padded with zeros.
-        kind: kind of the source, "image", "audio" ..., of ``metafleet.data.decoding``; "" if it is
-            the modality's name.
-        is_text_features: whether values are features of texts, which cannot be searched.
+        kind: a kind of ``metafleet.data.decoding``, such as "image" or "audio"; "" if the
+            modality's name is the kind.
+        is_text_features: whether values are features of texts. Such values cannot be searched for
+            words.
     """
 
     shape: tuple[int, ...]

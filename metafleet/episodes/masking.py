@@ -12,10 +12,10 @@ Mask = npt.NDArray[np.bool_]
 
 
 def drop_modalities(shown: Mask, rate: float, rng: CounterRng) -> Mask:
-    """Drop each True of ``shown`` with probability ``rate``, but never the last one of a row.
+    """Drop each True of ``shown`` with probability ``rate``, but keep at least one per row.
 
-    One uniform number is drawn for each modality that an example shows, in order. If all would be
-    dropped, one more number selects the modality that stays.
+    One uniform number is drawn for each modality that an example shows, in order. If all modalities
+    of an example would be dropped, one more number selects which of them stays.
     """
     if rate == 0.0:
         return shown
@@ -36,7 +36,7 @@ def shown_modalities(
 
     Args:
         present: for each modality, bool [items]; None if all items have it.
-        rows: the items.
+        rows: the items' row numbers.
         allowed: for each modality, whether it may be shown.
     """
     shown = np.zeros((len(rows), len(present)), np.bool_)

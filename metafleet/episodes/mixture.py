@@ -1,7 +1,7 @@
-"""Episodes of several data sets in one run: a meta-batch of heterogeneous tasks.
+"""Episodes of several data sets in one run, which make meta-batches of heterogeneous tasks.
 
-Source: the setting of Vuorio et al. 2019, arXiv:1910.13616 (MMAML), with inputs of several kinds as
-in Chen et al. 2021 (HetMAML).
+Source: the setting is that of Vuorio et al. 2019, arXiv:1910.13616 (MMAML). Inputs of several kinds
+are as in Chen et al. 2021 (HetMAML).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ class MixturePart:
     """One data set of a mixture.
 
     Attributes:
-        label: its name in the mixture.
-        source: its episodes.
-        weight: number of its episodes among ``sum of weights`` consecutive ones, >= 1.
-        names: its modality -> that modality's name in the mixture, if it differs.
+        label: the data set's name in the mixture.
+        source: the source of its episodes.
+        weight: number of its episodes among any ``sum of weights`` consecutive episodes, >= 1.
+        names: a modality's name in the data set -> its name in the mixture, if they differ.
     """
 
     label: str
@@ -65,17 +65,17 @@ class MixturePart:
 
 
 class MixtureSource:
-    """Episodes of several parts: the part that owns i modulo the sum of weights supplies episode i.
+    """Episodes of several parts, interleaved in proportion to their weights.
 
-    Parts take turns in their order, each with as many consecutive episodes as its weight. An
-    episode has only the inputs of its part.
+    The parts take turns in the given order. In each turn, a part supplies as many consecutive
+    episodes as its weight. An episode has only the inputs of its part.
 
     Args:
-        parts: the data sets, of different labels.
+        parts: the data sets; their labels must differ.
 
     Raises:
-        ConfigError: a modality has two shapes or meanings, a part gives two modalities one name,
-            or only some parts are regression.
+        ConfigError: a modality has two shapes or meanings, a part gives two modalities the same
+            name, or the parts differ in ``target_dim`` (0 for classification).
     """
 
     def __init__(self, parts: Sequence[MixturePart]) -> None:
@@ -141,7 +141,7 @@ class MixtureSource:
         """Check that every part can fill episodes of this shape.
 
         Raises:
-            ConfigError: a part cannot; the message names it.
+            ConfigError: a part cannot fill such episodes; the message names the part.
         """
         labels = [part.label for part in self._parts]
         for label in shape.parts:
@@ -197,10 +197,10 @@ def _ambiguous(part: MixturePart, name: str, what: str) -> ConfigError:
 
 
 def _shape_for(part: MixturePart, shape: EpisodeShape) -> EpisodeShape:
-    """Return the shape of a part's episodes, with the part's own names of modalities.
+    """Return the shape of a part's episodes, with the part's names of modalities.
 
     Raises:
-        ConfigError: the part has none of the modalities to show.
+        ConfigError: the part has none of the modalities that the episodes must show.
     """
     return replace(
         shape,

@@ -9,10 +9,10 @@ from metafleet.problem import Problem
 
 
 def problem_of(source: EpisodeSource, episodes: Mapping[str, EpisodeShape]) -> Problem:
-    """Describe the problem: the source's modalities, and class names if episodes show them.
+    """Describe the problem that a source's episodes of this shape pose to a learner.
 
     Raises:
-        ConfigError: shapes do not fit the kind of data.
+        ConfigError: a modality's shape does not fit its kind of data.
     """
     has_names = any(shape.class_text for shape in episodes.values())
     names = {CLASS_TEXT: (CLASS_TEXT_BYTES,)} if has_names else {}

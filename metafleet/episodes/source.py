@@ -39,7 +39,8 @@ class EpisodeSource(Protocol):
         """Check that ``split`` can fill episodes of this shape.
 
         Raises:
-            ConfigError: it cannot; names the shape, what the split has, and what to lower.
+            ConfigError: the split has too few classes or items. The message gives the episode's
+                shape, what the split has, and which number to lower.
         """
         ...
 
@@ -47,7 +48,7 @@ class EpisodeSource(Protocol):
         """Draw the episode that ``rng`` addresses.
 
         Raises:
-            ConfigError: as in ``check``.
+            ConfigError: for the same reasons as ``check``.
         """
         ...
 

@@ -1,11 +1,12 @@
-"""Classification episodes that are not ordinary, from items that are sorted by class.
+"""Classification episodes that are not ordinary, for example with uneven shots.
 
-The order of draws is part of the format. It begins like that of ordinary episodes:
+Items are sorted by class. The order of draws is part of the format. It begins like the order for
+ordinary episodes (``metafleet.episodes.classes``):
 
-1. ``n_way`` different classes, ``rng.sample``, out of those that can fill the episode;
-2. with uneven shots, the number of examples of each class (``drawing.uneven_shots``);
-3. the items of each drawn class in turn (``drawing.draw_items``);
-4. with a missing rate, the modalities of each support example, then those of each query example
+1. ``n_way`` different classes, ``rng.sample``, from those that can fill the episode; 2. with uneven
+shots, the number of examples of each class (``drawing.uneven_shots``); 3. the items of each drawn
+class in turn (``drawing.draw_items``); 4. with a missing rate, the modalities of each support
+example, then those of each query example
    (``masking.drop_modalities``).
 
 So an episode with a missing rate has the same items as the ordinary episode at its address.
@@ -36,12 +37,12 @@ _ROWS_AT_ONCE = 1024
 
 
 class SpecialEpisodes:
-    """Checks and draws episodes that are not ordinary.
+    """Checks and draws episodes with a shape that is not ordinary (``EpisodeShape.special``).
 
     Args:
         modalities: the modalities of an example, in the order of ``inputs``.
         splits: split -> its classes.
-        class_names: split -> names of its classes, in the same order; None if there are none.
+        class_names: split -> names of its classes in the same order; None if classes have no names.
         name: the data set's name, for messages.
     """
 
@@ -62,7 +63,8 @@ class SpecialEpisodes:
         """Check that a shape is consistent, and that ``split`` can fill it.
 
         Raises:
-            ConfigError: it is not; names the field and what to change.
+            ConfigError: the shape is inconsistent or cannot be filled. The message names the field
+                and what to change.
         """
         self._check_fields(shape)
         if shape.class_text:

@@ -27,8 +27,8 @@ class Anil(MamlSteps[AnilOptions]):
 
     With theta = (theta_1, ..., theta_l) by layer, the inner loop moves only the last layer, the
     head: theta_l <- theta_l - alpha * d L_S(theta_1, ..., theta_l) / d theta_l. The outer loop
-    learns all layers. The body therefore sees the support set once, not once per step: its features
-    are kept with the head's parameters and differentiated through.
+    learns all layers. The body therefore processes the support set only once. Its features are kept
+    among the fast parameters, and the meta-gradient flows through them.
 
     Source: Raghu et al. 2020, arXiv:1909.09157, section 4.1; defaults from its Omniglot
     experiments.

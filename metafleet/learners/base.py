@@ -30,12 +30,15 @@ class EpisodeMetrics:
 
 @dataclass(frozen=True, slots=True)
 class MetaGradient:
-    """A *sum* over episodes, not a mean, so that partial sums can be added along a tree.
+    """The meta-gradient and metrics of one or several episodes.
+
+    Gradients and buffers are *sums* over the episodes, so that partial results can be added along
+    a tree.
 
     Attributes:
         grads: gradient of the query loss for each of ``MetaState.params``.
-        buffers: batch statistics observed for each of ``MetaState.buffers``.
-        metrics: one for each episode, in the order of the episodes.
+        buffers: batch statistics for each of ``MetaState.buffers``, as the episodes observed them.
+        metrics: metrics of each episode, in the order of the episodes.
     """
 
     grads: Params
@@ -44,12 +47,12 @@ class MetaGradient:
 
 
 class QueryGradient(NamedTuple):
-    """The gradient of one episode, and the query loss and outputs it comes from.
+    """The gradient of one episode's query loss, with the loss and the query outputs.
 
     Attributes:
         grads: gradient for each of ``MetaState.params``.
         loss: the scalar that was differentiated.
-        outputs: outputs for the query set: logits [n, n_way], or values [n, d].
+        outputs: logits [n, n_way] or values [n, d] for the query set.
     """
 
     grads: Params
@@ -58,11 +61,11 @@ class QueryGradient(NamedTuple):
 
 
 class EpisodeOutcome(NamedTuple):
-    """Everything one episode returns in meta-training; only tensors, so that it can be mapped.
+    """The results of one episode in meta-training, as tensors only, so that ``vmap`` can run it.
 
     Attributes:
         query: gradient, loss and outputs.
-        support_losses: a scalar for each inner step.
+        support_losses: the support loss of each inner step, a scalar.
         statistics: batch statistics for each of ``MetaState.buffers``.
     """
 
@@ -76,10 +79,10 @@ class Adaptation:
     """A learner that has adapted to a support set.
 
     Attributes:
-        predict: inputs, modality -> [n, ...], to logits [n, n_way] or values [n, d]; may be called
-            again and again.
-        memory: what ``predict`` needs in addition to the state, as the learner's ``remember``
-            returned it.
+        predict: a function from inputs (modality -> [n, ...]) to logits [n, n_way] or values [n,
+            d]. It may be called any number of times.
+        memory: the tensors that ``predict`` needs in addition to the state; the learner's
+            ``remember`` returned them.
     """
 
     predict: Callable[[Mapping[str, Tensor]], Tensor]

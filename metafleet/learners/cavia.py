@@ -27,8 +27,9 @@ class CaviaOptions(MamlOptions):
 
     Attributes:
         n_context: number of context parameters phi, >= 1.
-        conditioning: "input": phi is appended to the inputs, as the paper does for regression;
-            "film": phi scales and shifts the channels of every layer, as it does for images.
+        conditioning: with "input", phi is appended to the inputs, as in the paper's regression
+            experiments; with "film", phi scales and shifts the channels of every layer, as in the
+            paper's image experiments.
         inner_lr: step size alpha of the adaptation, > 0.
     """
 

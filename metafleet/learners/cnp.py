@@ -42,14 +42,14 @@ class CnpOptions:
 
 
 class Cnp(PairLearner[CnpOptions]):
-    """Encode each pair of the support set, take the mean, and decode each query with it.
+    """Encode each support pair, average the codes, and decode each query with the average.
 
     Regression: r = mean_i h([x_i, y_i]), (mu, sigma) = g([x, r]); training minimises
     -log N(y; mu, sigma), and mu is the prediction. Classification: r_k = mean of h(x_i) over class
     k, and the logits are g([x, r_1, ..., r_n]).
 
-    Source: Garnelo et al. 2018, arXiv:1807.01613, eq. 1 to 4; classification in section 4.3; sizes
-    of section 4.1.
+    Source: Garnelo et al. 2018, arXiv:1807.01613, eq. 1 to 4; classification in section 4.3;
+    default sizes from section 4.1.
     """
 
     name: ClassVar[str] = "cnp"

@@ -1,7 +1,8 @@
 """The context in which a learner computes one episode, and how the episode is differentiated.
 
-Autograd is faster when episodes are computed one at a time; ``torch.func`` can be traced and mapped
-over episodes (``vmap``). The episode's context decides which of the two a learner uses.
+Gradients come from autograd or from ``torch.func``. Autograd is faster when episodes are computed
+one at a time. ``torch.func`` can be traced and mapped over episodes (``vmap``). The episode's
+context decides which of the two a learner uses.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,7 +35,7 @@ class Differentiate(Protocol):
         Args:
             function: params -> (loss, aux).
             params: the tensors to differentiate with respect to.
-            notes: where ``function`` may leave notes.
+            notes: the notes to which ``function`` may add.
             create_graph: whether the gradients themselves will be differentiated.
         """
         ...
@@ -45,8 +46,8 @@ def by_autograd(
 ) -> tuple[Params, Tensor, Any]:
     """Differentiate by autograd, whatever the caller's grad mode is."""
     with torch.enable_grad():
-        # Each view is an independent variable. Parameters may be computed from one another, as a
-        # head made of prototypes is from the body; this gives the partial derivative for each.
+        # Each view is an independent variable. One parameter may be computed from another: a head
+        # made of prototypes depends on the body. The views give the partial derivative for each.
         leaves = {
             name: value.view_as(value) if value.requires_grad else value.detach().requires_grad_()
             for name, value in params.items()
@@ -96,11 +97,11 @@ class EpisodeContext:
         variant: what the learner's ``variant`` returned for this outer step; "" in evaluation.
         schedule: what the learner's ``schedule`` returned for this outer step; empty in evaluation.
         drawn: what the learner's ``draw`` returned for this episode.
-        differentiate: how gradients are computed.
+        differentiate: the function that computes gradients.
         normalise: the batch norm of the current forward pass. ``InnerLoopLearner`` sets it to that
             of the support set during inner steps and to that of the query set afterwards.
         is_traced: True while ``vmap`` or a compiler runs the learner.
-        seed: seed of the draws in ``recall``, which has only the remembered tensors.
+        seed: seed from which ``recall`` repeats the draws of the adaptation.
     """
 
     n_way: int
@@ -144,8 +145,8 @@ class EpisodeContext:
     ) -> tuple[Params, Tensor, Any]:
         """Like ``grad``, for a function that returns (loss, aux); return aux as well.
 
-        All other tensors that leave the function must be in ``aux``: a tensor, or tuples, lists and
-        dicts of tensors.
+        ``aux`` is a tensor, or tuples, lists and dicts of tensors. Apart from the loss, the
+        function must not return or store any tensor outside ``aux``.
         """
         return self.differentiate(function, params, self.notes, create_graph=create_graph)
 

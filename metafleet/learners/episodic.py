@@ -41,22 +41,23 @@ OptionsT = TypeVar("OptionsT")
 
 
 class EpisodicLearner(ABC, Generic[OptionsT]):
-    """A learner bound to a model; a ``Learner`` once a subclass defines what an episode computes.
+    """Base class of learners that implement ``Learner`` by a pure function of one episode.
 
     Subclasses must implement ``query_outputs``. They may override ``objective``, the function that
     is differentiated (by default the mean loss of the query outputs), and ``meta_gradient``, if the
-    meta-gradient is not a derivative. These methods must depend only on their arguments: they keep
-    no state, use no global generator, write nothing in place, and do not branch on tensor values.
+    meta-gradient is not a derivative. The results of these methods must depend only on their
+    arguments. The methods keep no state, use no global generator, write nothing in place, and do
+    not branch on tensor values.
 
     Attributes:
         Options: the learner's options, a frozen dataclass.
-        is_traceable: False for a learner that branches on tensor values: its episodes are always
+        is_traceable: False for a learner that branches on tensor values. Its episodes are always
             computed one at a time, by autograd.
 
     Args:
         options: an instance of ``Options``.
         model: the network.
-        problem: shapes of the data and the episodes.
+        problem: the shapes of data and episodes.
     """
 
     Options: ClassVar[type]
@@ -70,7 +71,7 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
 
     @classmethod
     def build(cls, options: OptionsT, problem: Problem, make_model: ModelFactory) -> Self:
-        """Make a model whose head has the problem's width, which must be the same in all splits.
+        """Make the model; its head needs the same number of outputs in all splits.
 
         Raises:
             ConfigError: the options do not fit the data.
@@ -147,16 +148,16 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         return {}
 
     def check_support(self, support: ExampleSet, n_way: int) -> None:
-        """Check that the learner can adapt to a support set; may look at tensor values.
+        """Check that the learner can adapt to a support set. May read tensor values.
 
         Raises:
-            DataError: it cannot; the message gives the reason.
+            DataError: the learner cannot adapt to it; the message gives the reason.
         """
 
     def remember(self, params: Params, support: ExampleSet, context: EpisodeContext) -> Params:
         """Adapt, and return the tensors that ``recall`` needs: by default, the support set.
 
-        A subclass that overrides one of the two must override the other.
+        A subclass that overrides ``remember`` must override ``recall``, and vice versa.
         """
         return keep_support(support)
 
@@ -184,7 +185,7 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         """Check that the learner supports a batch norm mode.
 
         Raises:
-            ConfigError: it does not; names the mode.
+            ConfigError: the learner does not support it; the message names the mode.
         """
         if mode == "per_step":
             raise ConfigError(
@@ -262,10 +263,10 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         *,
         seed: int = 0,
     ) -> Tensor:
-        """Predict ``inputs`` from the memory of ``adapt``, with the same state, n_way and seed.
+        """Predict ``inputs`` from the memory that ``adapt`` made with this state, n_way and seed.
 
-        Outputs may differ from those of ``predict`` by rounding: without the support set in the
-        same computation, sums are grouped differently.
+        Outputs may differ from those of ``predict`` by rounding, because sums are grouped
+        differently when the support set is not part of the computation.
 
         Raises:
             NumericsError: a support loss is not finite.
@@ -302,7 +303,7 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         """Check that the adaptation did not diverge.
 
         Raises:
-            NumericsError: a support loss is not finite; names the inner step.
+            NumericsError: a support loss is not finite; the message names the inner step.
         """
         # One check at the end is enough, because a diverged adaptation stays non-finite. A check at
         # each step would make the GPU wait.

@@ -53,10 +53,12 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
     the fast parameters.
 
     Attributes:
-        still: names of fast parameters that no step moves, for example features computed once.
-        takes_losses: True for a learner that only takes gradient steps on losses of the model's own
-            parameters, so that a training loop can pass it the losses. Each class must set it.
-        least_steps: the number of inner steps below which a task gives no meta-gradient.
+        still: names of fast parameters that inner steps do not move, for example features that are
+            computed once.
+        takes_losses: True for a learner whose inner steps need only the losses of the model's own
+            parameters. A training loop can then compute the losses and pass them to the learner.
+            Each class must set this.
+        least_steps: the fewest inner steps after which a task has a meta-gradient.
     """
 
     still: ClassVar[frozenset[str]] = frozenset()
@@ -135,7 +137,7 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
 
         Args:
             params: parameters of the state.
-            fast: the parameters that move and, from the second step on, the optimiser's moments.
+            fast: the parameters that move; from the second step on, also the optimiser's moments.
             grads: a gradient for each parameter that moves.
             index: index of the step, from 0.
         """
@@ -155,11 +157,11 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
         """Return the first-order meta-gradient of a task that ran in a training loop.
 
         Args:
-            params: parameters of the state, as leaves; ``moved`` computed ``fast`` from them with
-                constant gradients.
+            params: parameters of the state, as leaves of the autograd graph. ``moved`` computed
+                ``fast`` from them and treated the gradients as constants.
             fast: adapted parameters.
-            grads: gradient of the query loss for each of the model's parameters; for those in
-                ``fast``, at their adapted values.
+            grads: gradient of the query loss for each of the model's parameters. Parameters in
+                ``fast`` have their adapted values there.
         """
         with torch.enable_grad():
             total = dot(fast, grads)

@@ -24,8 +24,8 @@ class ImamlOptions(MamlOptions):
         inner_lr: step size alpha of the adaptation, > 0.
         proximity: lambda, how strongly the adapted parameters are held near their start, > 0.
         cg_steps: steps of the conjugate gradient method, >= 1.
-        first_order: must be false: implicit gradients do not differentiate the adaptation's steps.
-        inner_weight_decay: must be 0: ``proximity`` regularises the parameters.
+        first_order: must be false, because implicit gradients never differentiate the inner steps.
+        inner_weight_decay: must be 0, because ``proximity`` regularises the parameters.
     """
 
     inner_steps: int = 16
@@ -49,7 +49,7 @@ class Imaml(MamlSteps[ImamlOptions]):
     the meta-gradient (I + H / lambda)^-1 grad L_Q(phi), where H is the Hessian of L_S at phi.
     Memory does not grow with the number of inner steps.
 
-    Source: Rajeswaran et al. 2019, arXiv:1909.04630, eq. 3 and 6, algorithms 1 and 2; defaults of
+    Source: Rajeswaran et al. 2019, arXiv:1909.04630, eq. 3 and 6, algorithms 1 and 2; defaults from
     the authors' Omniglot experiments.
     """
 

@@ -20,17 +20,17 @@ OptionsT = TypeVar("OptionsT")
 
 
 class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
-    """A learner that derives *fast* parameters from its parameters and moves them in inner steps.
+    """A learner that adapts by inner steps on *fast* parameters, which it derives from the state.
 
     A subclass implements ``n_steps`` and ``inner_step``, and optionally overrides ``start``,
-    ``outputs`` and ``step_weights``. Fast parameters are tensors by name: all or some of the
-    model's parameters, or others. An episode calls start, then inner_step 0, 1, ..., then outputs.
-    ``context.normalise`` is the support set's batch norm during the steps and the query set's
-    afterwards.
+    ``outputs`` and ``step_weights``. Fast parameters are named tensors: all or some of the model's
+    parameters, or tensors that the learner adds. An episode calls start, then inner_step 0, 1, ...,
+    then outputs. ``context.normalise`` is the support set's batch norm during the steps and the
+    query set's afterwards.
 
     Attributes:
-        reads_targets: True for a learner that uses targets for more than the loss, so that a loss
-            cannot exclude examples of a support set.
+        reads_targets: True for a learner that uses targets for more than the loss. For such a
+            learner, a loss function cannot exclude examples from the support set.
     """
 
     reads_targets: ClassVar[bool] = False
@@ -67,7 +67,7 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
     def step_weights(self, context: EpisodeContext) -> Tensor | None:
         """Return the weight of the query loss after each inner step, [n_steps].
 
-        None: only the loss after the last step counts. Called in meta-training only.
+        None means that only the loss after the last step counts. Called in meta-training only.
         """
         return None
 
@@ -79,7 +79,7 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         *,
         create_graph: bool,
     ) -> Params:
-        """Differentiate a support loss for ``fast``, and record the loss of this inner step.
+        """Differentiate a support loss with respect to ``fast``, and record this inner step's loss.
 
         Raises:
             ConfigError: there are no parameters to adapt.
@@ -90,10 +90,10 @@ class InnerLoopLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         return grads
 
     def require_some(self, adapted: Params) -> None:
-        """Check that there are parameters to adapt; a user's module may have frozen all of them.
+        """Check that there are parameters to adapt. A user's module may have frozen all of them.
 
         Raises:
-            ConfigError: there are none.
+            ConfigError: there are no parameters to adapt.
         """
         if not adapted:
             raise ConfigError(

@@ -72,7 +72,7 @@ class InnerOptimiser:
 
     Attributes:
         name, momentum, beta2, epsilon: as in ``InnerOptimiserOptions``.
-        weight_decay: used by "adamw" only; ``with_decay`` applies that of the other optimisers.
+        weight_decay: used by "adamw" only; for other optimisers, ``with_decay`` applies the decay.
     """
 
     name: str
@@ -106,7 +106,8 @@ class InnerOptimiser:
         """Return the weights and moments after step ``index``, counted from 0.
 
         Args:
-            fast: weights and, from the second step on, the moments that the last step returned.
+            fast: the weights; from the second step on, also the moments that the last step
+                returned.
             grads: a gradient for each weight.
             index: index of the step.
             rate: name -> step size, a number or a tensor of the weight's shape.

@@ -25,13 +25,13 @@ class MamlPlusPlusOptions(MamlOptions):
     Attributes:
         inner_lr: initial value of every learned step size, > 0.
         inner_steps: gradient steps of the adaptation in meta-training, >= 1.
-        inner_steps_eval: gradient steps in evaluation; None for ``inner_steps``. Steps beyond those
-            of meta-training use the step sizes and batch norm of the last one.
+        inner_steps_eval: gradient steps in evaluation; None for ``inner_steps``. Additional steps
+            use the step sizes and batch norm of the last meta-training step.
         first_order: drop second derivatives in all epochs.
-        epoch_steps: outer steps in what the paper calls an epoch, >= 1.
-        multi_step_epochs: number of first epochs in which the query loss of every inner step
+        epoch_steps: number of outer steps in an epoch of the paper, >= 1.
+        multi_step_epochs: in this many epochs from the start, the query loss after every inner step
             counts, >= 0.
-        first_order_epochs: number of first epochs that drop second derivatives, >= 0.
+        first_order_epochs: this many epochs from the start drop second derivatives, >= 0.
     """
 
     inner_lr: float = 0.1
@@ -52,7 +52,8 @@ class MamlPlusPlus(MamlSteps[MamlPlusPlusOptions]):
     """MAML with the paper's six changes for stable training.
 
     - LSLR: theta_{j+1} = theta_j - alpha_{l,j} * grad L_S(theta_j), with a learned step size for
-      each parameter l and inner step j. In the state, those of parameter "x" are "rate.x", [K].
+      each parameter l and inner step j. In the state, the step sizes of parameter "x" are named
+      "rate.x", [K].
     - MSL: in the first epochs e < E, the objective is the sum over j of v_j * L_Q(theta_{j+1}) with
       v_j = max(1/K - e / (K E), 0.03 / K) for j < K - 1, and v_{K-1} = 1 - the sum of the others;
       afterwards it is L_Q(theta_K).
@@ -62,8 +63,8 @@ class MamlPlusPlus(MamlSteps[MamlPlusPlusOptions]):
       inner steps do not adapt them.
     - CA, cosine annealing of the outer learning rate, is ``outer.schedule = "cosine"``.
 
-    Source: Antoniou et al. 2019, arXiv:1810.09502, section 4. The weights v_j and the query set's
-    batch norm (that of the step before it) follow the authors' code.
+    Source: Antoniou et al. 2019, arXiv:1810.09502, section 4. Two details follow the authors' code:
+    the weights v_j, and the query set's batch norm, which is that of the preceding inner step.
     """
 
     name: ClassVar[str] = "maml_plus_plus"

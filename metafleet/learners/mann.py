@@ -27,8 +27,8 @@ class MannOptions:
         slots: rows of the memory, > ``reads``.
         width: numbers in a row, >= 1.
         reads: number of read heads, >= 1.
-        key_strength: factor for the cosines when memory is read, > 0. The paper has 1, with which a
-            head keeps reading a little of every row for much of the training.
+        key_strength: factor for the cosines when memory is read, > 0. The paper uses 1, but then
+            each head reads a little of every row during much of the training.
         usage_decay: gamma, the share of a slot's usage that remains after a step, in [0, 1).
     """
 
@@ -55,7 +55,7 @@ class Memory(NamedTuple):
         hidden, cell: state of the controller, [n, units].
         rows: the memory, [n, slots, width].
         reading: read weights, [n, reads, slots]; each row sums to 1.
-        usage: how much each slot was read and written, [n, slots].
+        usage: how much each slot was recently read and written, [n, slots].
         recalled: the values that were read, [n, reads * width].
     """
 
@@ -70,13 +70,14 @@ class Memory(NamedTuple):
 class Mann(SequenceLearner[MannOptions]):
     """An LSTM that writes its inputs to a memory and reads the memory by similarity.
 
-    Step t sees x_t with the target of step t - 1, so that only the memory can bind a target to its
-    example. Reading: w_r = softmax_i(b cos(k, M_i)), r = sum_i w_r(i) M_i. Writing goes to the
+    Step t gets x_t with the target of step t - 1, so only the memory can associate a target with
+    its example. Reading: w_r = softmax_i(b cos(k, M_i)), r = sum_i w_r(i) M_i. Writing goes to the
     slots read in the step before or to the least used slots, w_w = sigmoid(a) w_r' + (1 -
-    sigmoid(a)) w_lu; the least used slot is emptied first, then M_i += w_w(i) k.
-    usage = gamma usage' + w_r + w_w. The output is a linear function of hidden state and r.
+    sigmoid(a)) w_lu; the least used slot is emptied first, then M_i += w_w(i) k. usage = gamma
+    usage' + w_r + w_w. The output is a linear function of hidden state and r.
 
-    Source: Santoro et al. 2016, arXiv:1605.06065, eq. 1 to 8 and section 3; sizes of section 4.1.
+    Source: Santoro et al. 2016, arXiv:1605.06065, eq. 1 to 8 and section 3; default sizes from
+    section 4.1.
     """
 
     name: ClassVar[str] = "mann"

@@ -25,9 +25,9 @@ class MatchingNetOptions:
     """Options of ``MatchingNet``.
 
     Attributes:
-        scale: factor for the cosines in the softmax, > 0. The paper has 1, which learns slowly:
-            attention weights of one episode then differ by a factor of e^2 at most.
-        context_steps: attention steps of the full context embedding, >= 0; 0 to do without it.
+        scale: factor for the cosines in the softmax, > 0. The paper uses 1, which learns slowly
+            because attention weights of one episode then differ by a factor of e^2 at most.
+        context_steps: attention steps of the full context embedding, >= 0; 0 disables it.
     """
 
     scale: float = 1.0

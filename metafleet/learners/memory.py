@@ -13,10 +13,10 @@ from metafleet.params import MetaState, Params
 def memorise(learner: Learner, state: MetaState, support: ExampleSet, n_way: int) -> Params:
     """Adapt to a support set and return what ``predict_from`` needs in addition to the state.
 
-    For learners with inner steps these are the fast parameters; for learners that compare
-    embeddings, prototypes or weights. Learners that read the support set again for each query, or
-    that normalise it together with the queries, need the support set itself. For an
-    ``EpisodicLearner``, the result shares no memory with the state or the support set.
+    Learners with inner steps need their fast parameters. Learners that compare embeddings need
+    prototypes or weights. Learners that read the support set again for each query, or that
+    normalise it together with the queries, need the support set itself. For an ``EpisodicLearner``,
+    the result shares no memory with the state or the support set.
 
     Raises:
         DataError: the support set lacks a class.

@@ -18,9 +18,9 @@ class MetaSgdOptions(StepOptions):
     """Options of ``MetaSgd``.
 
     Attributes:
-        inner_lr_min, inner_lr_max: all step sizes start at one value, drawn uniformly from this
-            range; 0 < min <= max.
-        inner_steps: gradient steps of the adaptation in meta-training, >= 1; the paper has one.
+        inner_lr_min, inner_lr_max: range from which the common initial value of all step sizes is
+            drawn uniformly; 0 < min <= max.
+        inner_steps: gradient steps of the adaptation in meta-training, >= 1; the paper uses one.
         inner_steps_eval: gradient steps in evaluation; None for ``inner_steps``.
         first_order: drop second derivatives.
     """
@@ -44,8 +44,8 @@ class MetaSgd(GradientSteps[MetaSgdOptions]):
     d L_Q(theta') / d (theta, alpha). An alpha may become negative. In the state, the alpha of
     parameter "x" is "rate.x".
 
-    Source: Li et al. 2017, arXiv:1707.09835, eq. 2 and algorithm 1; the first alpha from section
-    4.1.
+    Source: Li et al. 2017, arXiv:1707.09835, eq. 2 and algorithm 1; the initial alpha is that of
+    section 4.1.
     """
 
     name: ClassVar[str] = "meta_sgd"

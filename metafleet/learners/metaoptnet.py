@@ -34,7 +34,7 @@ class MetaOptNetOptions:
 
 
 class MetaOptNet(MetricLearner[MetaOptNetOptions]):
-    """Learn an embedding f for a support vector machine that is fitted to the support set.
+    """Learn an embedding f on which a support vector machine is fitted to each support set.
 
     The logits of a query are gamma sum_i a_i K(f(x_i), f(x)) with the linear kernel and the dual
     variables a of Crammer and Singer's multi-class machine. The scale gamma is learned.

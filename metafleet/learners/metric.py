@@ -22,7 +22,7 @@ _FITTED = "fitted"
 
 
 class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
-    """A learner whose model has no head: it fits support embeddings and compares queries to them.
+    """A learner that compares query embeddings with support embeddings; its model has no head.
 
     No learned parameter depends on n_way, so splits may differ in n_way. A subclass implements
     ``fit`` and ``compare``, and ``init_comparison`` if the comparison has parameters.
@@ -33,7 +33,7 @@ class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
         """Make the model without a head, as an embedding.
 
         Raises:
-            ConfigError: the data are for regression.
+            ConfigError: the data set is for regression.
         """
         require_classification(problem, name_of(cls))
         return cls(options, model=make_model(None), problem=problem)

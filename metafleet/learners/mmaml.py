@@ -46,14 +46,14 @@ class MmamlOptions(MamlOptions):
 
 
 class Mmaml(MamlSteps[MmamlOptions]):
-    """MAML with a network that is modulated before it adapts, for tasks of several kinds.
+    """MAML for tasks of several kinds: a task encoder modulates the network before it adapts.
 
-    A bidirectional LSTM reads the support pairs (x, y); its last states v scale and shift every
-    hidden layer of the network (FiLM). theta_0 = theta, theta_{j+1} = theta_j - alpha * grad
-    L_S(theta_j; v). The outer loop differentiates L_Q(theta_k; v) for theta, encoder and
-    modulation.
+    A bidirectional LSTM, the task encoder, reads the support pairs (x, y). Its last states v scale
+    and shift every hidden layer of the network (FiLM). theta_0 = theta, theta_{j+1} = theta_j -
+    alpha * grad L_S(theta_j; v). The outer loop differentiates L_Q(theta_k; v) with respect to
+    theta, the encoder and the modulation.
 
-    Source: Vuorio et al. 2019, arXiv:1910.13616, algorithm 1, eq. 1 and 2; sizes from its
+    Source: Vuorio et al. 2019, arXiv:1910.13616, algorithm 1, eq. 1 and 2; default sizes from its
     regression experiments.
     """
 

@@ -20,13 +20,14 @@ _ROUNDING = 1e-10
 
 
 class NearestPrototype(Protonet):
-    """Prototypical networks with the identity as embedding; there is nothing to learn.
+    """A prototypical network whose embedding is the identity. It has nothing to learn.
 
-    Features are the raw modalities, flattened; for a text, counts of its byte n-grams. A class's
-    prototype in a modality is the mean of the examples that have the modality. The distance of a
-    query to a class is the mean over the modalities that both have. If there are several
-    modalities, each distance is divided by the spread of its prototypes in the episode, because
-    modalities have different units. Class names are ignored: only the support set has them.
+    Features are the flattened raw modalities. A text is represented by counts of its byte n-grams.
+    A class's prototype in a modality is the mean of the examples that have the modality. The
+    distance of a query to a class is the mean over the modalities that both the query and the class
+    have. If there are several modalities, each distance is divided by the spread of its prototypes
+    in the episode, because modalities have different units. Class names are ignored, because only
+    the support set has them.
 
     Source: Mensink et al. 2013, doi:10.1109/TPAMI.2013.83, eq. 1 and 2 (nearest class mean).
     """
@@ -61,9 +62,10 @@ class NearestPrototype(Protonet):
     def compare(
         self, params: Params, fitted: Params, query: Tensor, context: EpisodeContext
     ) -> Tensor:
-        """Return minus the mean distances to the prototypes over the modalities that both have.
+        """Return minus the distances to the prototypes, averaged over the shared modalities.
 
-        If they share no modality, the distance is the expected distance of two random prototypes.
+        If query and prototype share no modality, the distance is the expected distance of two
+        random prototypes.
         """
         prototypes = list(self._features.apart(fitted["prototypes"]))
         asked = self._features.apart(query)

@@ -54,7 +54,7 @@ def require_finite_gradients(grads: Mapping[str, Tensor], loss: Tensor) -> None:
     """Check that the gradients of a finite loss are finite.
 
     Raises:
-        NumericsError: a gradient is not finite; names the first such parameter.
+        NumericsError: a gradient is not finite; the message names the first such parameter.
     """
     if not grads or bool(torch.isfinite(torch.stack([g.sum() for g in grads.values()]).sum())):
         return  # a sum is finite only if all its terms are, so one check covers all gradients
@@ -69,8 +69,8 @@ def require_finite_gradients(grads: Mapping[str, Tensor], loss: Tensor) -> None:
 def apart(grads: Mapping[str, Tensor]) -> Params:
     """Return contiguous gradients that share no memory.
 
-    Autograd may return one tensor for two parameters. Gradients are summed in place, so a shared
-    tensor would be added to twice.
+    Autograd may return the same tensor for two parameters. Gradients are summed in place, so a
+    shared tensor would receive both additions.
     """
     taken = set()
     found: Params = {}
@@ -86,11 +86,12 @@ def require_finite_losses(losses: Sequence[Tensor], *, inner_lr: float | None) -
     """Check that no adaptation step diverged.
 
     Args:
-        losses: a scalar for each inner step; may be empty.
+        losses: the support loss of each inner step, a scalar; may be empty.
         inner_lr: step size for the message; None for a learner without one.
 
     Raises:
-        NumericsError: a support loss is not finite; names the inner step, counted from 1.
+        NumericsError: a support loss is not finite; the message names the inner step, counted from
+            1.
     """
     if not losses or bool(torch.isfinite(torch.stack(list(losses))).all()):
         return

@@ -25,12 +25,12 @@ OptionsT = TypeVar("OptionsT")
 class PairLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
     """A learner that sees the support set as pairs (x, y), where y is a value or a one-hot class.
 
-    The model, without a head, embeds x; model ``raw`` leaves x unchanged.
+    The model has no head and embeds x. The model ``raw`` leaves x unchanged.
     """
 
     @classmethod
     def build(cls, options: OptionsT, problem: Problem, make_model: ModelFactory) -> Self:
-        """Make the model without a head; the number of classes must be the same in every split.
+        """Make the model without a head. Every split must have the same number of classes.
 
         Raises:
             ConfigError: splits differ in n_way.
@@ -67,10 +67,10 @@ class PairLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
 
 
 class SequenceLearner(PairLearner[OptionsT], Generic[OptionsT]):
-    """A learner that reads the support set in a random order, drawn per episode, then a query.
+    """A learner that reads the support set, in an order drawn for each episode, and then a query.
 
-    Each query is read separately, so that queries depend on one another only through batch norm. A
-    subclass implements ``init_reader`` and ``read``.
+    Each query is read separately, so queries affect each other only through batch norm. A subclass
+    implements ``init_reader`` and ``read``.
     """
 
     @abstractmethod

@@ -19,7 +19,7 @@ class ProtonetOptions:
 
 
 class Protonet(MetricLearner[ProtonetOptions]):
-    """Learn an embedding f in which a class is represented by its mean c_k over the support set.
+    """Learn an embedding f in which the mean c_k of a class's support examples represents it.
 
     The logits of a query x are -|f(x) - c_k|^2.
 

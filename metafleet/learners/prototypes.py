@@ -12,7 +12,8 @@ def class_means(features: Tensor, targets: Tensor, n_way: int) -> Tensor:
 
     Args:
         features: [n, d].
-        targets: [n] int64 in [0, n_way), in any order, with every class (``require_each_class``).
+        targets: [n] int64 in [0, n_way), in any order; every class must occur (see
+            ``require_each_class``).
         n_way: number of classes.
 
     Source: Snell et al. 2017, arXiv:1703.05175, eq. 1.
@@ -34,7 +35,7 @@ def require_each_class(targets: Tensor, n_way: int) -> None:
     """Check that a support set has every class.
 
     Raises:
-        DataError: a class is missing; names the first one.
+        DataError: a class is missing; the message names the first missing class.
     """
     counts = torch.bincount(targets, minlength=n_way)
     if not bool((counts > 0).all()):

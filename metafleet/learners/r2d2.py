@@ -38,7 +38,7 @@ class R2d2Options:
 
 
 class R2d2(MetricLearner[R2d2Options]):
-    """Learn an embedding f for a linear classifier that is fitted to the support set.
+    """Learn an embedding f on which a linear classifier is fitted to each support set.
 
     Ridge: W = X^T (X X^T + lambda I)^-1 Y with X = f(support) and one-hot classes Y. The logits of
     a query are alpha f(x) W. lambda and alpha are learned, lambda as its logarithm. The paper's
@@ -78,8 +78,8 @@ class R2d2(MetricLearner[R2d2Options]):
 def ridge_weights(features: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
     """Return W [d, c] that minimises |X W - Y|^2 + penalty |W|^2.
 
-    W = X^T (X X^T + penalty I)^-1 Y: by Woodbury's identity, the linear system has the size of the
-    few examples instead of the many features.
+    W = X^T (X X^T + penalty I)^-1 Y. By Woodbury's identity, the linear system has one row per
+    example (n) instead of one per feature (d).
 
     Args:
         features: X [n, d].

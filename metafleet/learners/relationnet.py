@@ -39,9 +39,9 @@ class RelationNetOptions:
 class RelationNet(MetricLearner[RelationNetOptions]):
     """Learn an embedding f and a comparison g: r_ij = g([sum_k f(x_k of class i), f(x_j)]).
 
-    On feature maps, g starts with two blocks of convolution, batch norm, ReLU and pooling; feature
-    vectors skip them. Two linear layers and a sigmoid follow. Training minimises the mean of
-    (r_ij - [y_j = i])^2; the outputs are the arguments of the sigmoid.
+    On feature maps, g starts with two blocks of convolution, batch norm, ReLU and pooling. Feature
+    vectors skip these blocks. Two linear layers and a sigmoid follow. Training minimises the mean
+    of (r_ij - [y_j = i])^2; the outputs are the values before the sigmoid.
 
     Source: Sung et al. 2018, arXiv:1711.06025, eq. 1 and 2, section 3.3 and figure 2.
     """

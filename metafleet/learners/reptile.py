@@ -25,13 +25,13 @@ class ReptileOptions(StepOptions):
 
     Attributes:
         inner_lr: step size alpha of the adaptation, > 0.
-        inner_steps: steps of the adaptation in meta-training, >= 1. Use more than one: with one
-            step Reptile is plain training on all episodes.
+        inner_steps: steps of the adaptation in meta-training, >= 1. Use more than one, because with
+            a single step Reptile is plain training on all episodes.
         inner_steps_eval: steps in evaluation; None for ``inner_steps``.
         inner_batch: support examples per step, >= 0; 0 for all of them.
         inner_batch_eval: support examples per step in evaluation; None for ``inner_batch``.
-        inner_optimiser: as in ``InnerOptimiserOptions``. For "adam", ``inner_momentum`` None is 0:
-            the paper's Adam has no first moment.
+        inner_optimiser: as in ``InnerOptimiserOptions``. For "adam", ``inner_momentum`` None means
+            0, because the paper's Adam has no first moment.
     """
 
     inner_lr: float = 0.001
@@ -53,12 +53,12 @@ class Reptile(GradientSteps[ReptileOptions]):
     """Learn an initialisation phi close to where training on each episode ends.
 
     k steps of SGD or Adam on small batches of the support set lead from phi to W. The meta-gradient
-    g = (phi - W) / alpha needs no derivative of the steps, and does not use the query set, whose
-    loss is only reported. The paper's phi <- phi + epsilon * (W - phi) is the outer optimiser "sgd"
-    with lr = epsilon * alpha.
+    g = (phi - W) / alpha needs no derivative of the steps. It does not use the query set; the query
+    loss is only reported. The outer optimiser "sgd" with lr = epsilon * alpha gives the paper's
+    update phi <- phi + epsilon * (W - phi).
 
     Batches iterate over the support set, in a new random order for each pass. Adam's moments start
-    at zero in each episode; the authors' code carries the second moment over.
+    at zero in each episode, whereas the authors' code carries the second moment over.
 
     Source: Nichol et al. 2018, arXiv:1803.02999, algorithms 1 and 2, g as in section 5.1; defaults
     from appendix A (Omniglot, 5-way 1-shot).

@@ -67,7 +67,7 @@ class SklearnHead(MetricLearner[SklearnHeadOptions]):
         """Make the model without a head, and check that the classifier can be made.
 
         Raises:
-            ConfigError: scikit-learn is missing, or has no such classifier.
+            ConfigError: scikit-learn is not installed, or it has no such classifier.
         """
         learner = super().build(options, problem, make_model)
         learner._classifier(random_state=0)

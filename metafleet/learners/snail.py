@@ -21,7 +21,7 @@ class SnailOptions:
     """Options of ``Snail``.
 
     Attributes:
-        filters: D of the dense blocks, >= 4; sizes of attention keys and values grow with it.
+        filters: D, the filters of a dense block, >= 4; attention keys and values grow with D.
     """
 
     filters: int = 128

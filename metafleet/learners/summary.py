@@ -17,9 +17,10 @@ class Summary:
 
     Attributes:
         n_episodes: number of episodes, n.
-        loss, loss_ci95: mean and 1.96 * std / sqrt(n), where std divides by n - 1; the half-width
-            is 0.0 for a single episode, whose spread is unknown.
-        accuracy, accuracy_ci95: the same for accuracy in [0, 1]; None for regression.
+        loss, loss_ci95: mean of the loss and the half-width 1.96 * std / sqrt(n), where std divides
+            by n - 1. The half-width is 0.0 for a single episode, whose spread is unknown.
+        accuracy, accuracy_ci95: mean and half-width of the accuracy, which is in [0, 1]; None for
+            regression.
     """
 
     n_episodes: int

@@ -9,8 +9,8 @@ classes. A primal-dual interior-point method follows the central path of
     g(u) - s + nu 1^T = 0,   g(u) = K u - C K Y + Y
     sum_c u_ic = C,   u s = mu,   u >= 0, s >= 0
 
-for a fixed number of steps. The implicit function theorem then gives the derivative of the
-solution: one more Newton step, with a constant Jacobian, has exactly this derivative.
+for a fixed number of steps. The derivative of the solution comes from the implicit function
+theorem: it is exactly the derivative of one more Newton step with a constant Jacobian.
 """
 
 import torch
@@ -23,7 +23,7 @@ _TO_THE_WALL = 0.99
 
 
 def svm_dual(gram: Tensor, one_hot: Tensor, bound: float) -> Tensor:
-    """Return the dual variables a [n, k], in float64, differentiable for ``gram``.
+    """Return the dual variables a [n, k] in float64, differentiable with respect to ``gram``.
 
     Args:
         gram: kernel matrix K [n, n], positive semi-definite.

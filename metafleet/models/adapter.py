@@ -23,7 +23,8 @@ class AdapterOptions:
     """Options of ``Adapter``.
 
     Attributes:
-        length: norm of every embedding, > 0; larger makes a prototypical network's softmax sharper.
+        length: norm of every embedding, > 0. A larger norm makes a prototypical network's softmax
+            sharper.
         modality: modality to read; its examples are [features].
     """
 
@@ -35,13 +36,14 @@ class AdapterOptions:
 
 
 class Adapter(Encoder[AdapterOptions]):
-    """Add a learned linear map of the features to them, and scale the sum to a fixed norm.
+    """Add a learned linear map of the features to the features; scale the sum to a fixed norm.
 
     The map starts at zero, so the initial embeddings are the scaled frozen features, and short
     training changes them little.
 
-    Source: Gao et al. 2021, arXiv:2110.04544, equation 5, with one linear layer; one length as in
-    the cosine classifiers of Gidaris and Komodakis 2018, arXiv:1804.09458, section 3.2.
+    Source: Gao et al. 2021, arXiv:2110.04544, equation 5, with one linear layer. All embeddings
+    have the same norm as in the cosine classifiers of Gidaris and Komodakis 2018, arXiv:1804.09458,
+    section 3.2.
     """
 
     name: ClassVar[str] = "adapter"

@@ -13,13 +13,13 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, *, mask: Tensor | None
         queries: [..., n, d].
         keys: [..., m, d].
         values: [..., m, e].
-        mask: bool [n, m], True where a query may attend; every row needs one True. None: all True.
+        mask: bool [n, m], True where a query may attend; every row needs one True. None allows all.
 
     Returns:
         [..., n, e].
 
-    Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1. The fast kernels of torch's
-    ``scaled_dot_product_attention`` have no double backward.
+    Source: Vaswani et al. 2017, arXiv:1706.03762, eq. 1. torch's ``scaled_dot_product_attention``
+    is not used, because its fast kernels have no double backward.
     """
     scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])
     if mask is not None:

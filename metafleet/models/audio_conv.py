@@ -16,7 +16,7 @@ _SILENCE = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class AudioConvOptions(ConvStackOptions):
-    """Options of ``AudioConv``: those of ``ConvStack`` (blocks halve mels and frames), and more.
+    """Options of ``AudioConv``, in addition to those of ``ConvStack``. Blocks halve mels, frames.
 
     Attributes:
         modality: modality to read; its examples are [mels, frames].
@@ -26,12 +26,12 @@ class AudioConvOptions(ConvStackOptions):
 
 
 class AudioConv(ConvStack[AudioConvOptions]):
-    """The blocks of conv4 on a spectrogram, then the mean over time: [n, channels * mels left].
+    """Apply the blocks of conv4 to a spectrogram and average over time: [n, channels * mels left].
 
     Each spectrogram is first standardised to mean 0 and variance 1, so that loudness has no effect.
 
-    Source: the blocks of Vinyals et al. 2016, arXiv:1606.04080, section 4.1. Only time is pooled,
-    because the height of a spectrogram is pitch, as in Kong et al. 2020, arXiv:1912.10211.
+    Source: the blocks of Vinyals et al. 2016, arXiv:1606.04080, section 4.1. The mean is taken over
+    time but not over height, which is pitch, as in Kong et al. 2020, arXiv:1912.10211.
     """
 
     name: ClassVar[str] = "audio_conv"

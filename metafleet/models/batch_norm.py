@@ -1,4 +1,4 @@
-"""Batch norm in few-shot episodes, with an explicit mode for the statistics that each pass uses.
+"""Batch norm in few-shot episodes; the mode states whose statistics each forward pass uses.
 
     mode            support forward        query forward
     transductive    own batch              own batch: predictions depend on the query batch
@@ -62,12 +62,12 @@ class Normalise(Protocol):
 class BatchStatistics:
     """Normalise by the batch's own mean and variance.
 
-    This is a class so that a model can recognise it and fuse the normalisation with the next
-    operations. Such a model calls ``check`` and ``note`` itself.
+    It is a class, not a function, so that a model can recognise it and fuse the normalisation with
+    the next operations. Such a model calls ``check`` and ``note`` itself.
 
     Args:
-        note: called with each layer's mean [c] and unbiased variance [c], which must not be
-            differentiated, and with ``seen`` as in ``Normalise``.
+        note: called for each layer with its mean [c] and unbiased variance [c], both detached from
+            the graph, and with ``seen`` as in ``Normalise``.
         is_traced: True inside ``vmap`` or a compiler, which forbid in-place writes.
         seen: default for the ``seen`` of calls; see ``Normalise``.
     """
@@ -102,7 +102,7 @@ class BatchStatistics:
         """Check that a batch has statistics.
 
         Raises:
-            DataError: there is only one value for each channel.
+            DataError: the batch has only one value for each channel.
         """
         if x.numel() == x.shape[1]:
             raise DataError(
@@ -134,7 +134,7 @@ OWN_BATCH = BatchStatistics()
 
 
 def beneath(norm: Normalise, part: str, seen: Tensor | None = None) -> Normalise:
-    """Return the batch norm of a part of a model; ``norm`` sees its layers as "<part>.<layer>".
+    """Return the batch norm of a part of a model. It passes layers to ``norm`` as "<part>.<layer>".
 
     Args:
         norm: batch norm of the whole model.
@@ -154,7 +154,7 @@ def beneath(norm: Normalise, part: str, seen: Tensor | None = None) -> Normalise
 
 
 def initial_buffers(mode: str, layers: Mapping[str, int]) -> Params:
-    """Return mean 0 and variance 1 for each layer -> channels; empty for modes without averages.
+    """Return mean 0 and variance 1 for each layer, or nothing for modes without averages.
 
     Names are "<layer>.mean" and "<layer>.variance".
     """

@@ -25,11 +25,11 @@ class Conv4Options:
         n_blocks: number of blocks, >= 1.
         pooled_blocks: how many of the first blocks halve height and width; None for all.
         modality: modality to read; its examples are [channels, height, width].
-        batch_norm: the statistics that normalise a query: "transductive": those of its own batch;
-            "support": those of the support set; "running": running averages from training;
-            "per_step": running averages for each inner step; "frozen": running averages, also in
-            training; "none": no batch norm. State the mode with every result, because it changes
-            what the result means.
+        batch_norm: which statistics normalise a query. "transductive" uses those of the query's
+            batch; "support" those of the support set; "running" running averages from training;
+            "per_step" separate running averages for each inner step; "frozen" running averages,
+            also in training; "none" means no batch norm. State the mode with every result, because
+            it changes what the result means.
     """
 
     channels: int = 64
@@ -48,7 +48,8 @@ class Conv4Options:
 class Conv4(Encoder[Conv4Options]):
     """Blocks of 3x3 convolution, batch norm, ReLU and 2x2 max pooling, and an optional linear head.
 
-    With a head the outputs are [n, n_outputs]; without a head, the flattened last block [n, d].
+    With a head the outputs are [n, n_outputs]. Without a head they are the flattened last block,
+    [n, d].
 
     Source: Vinyals et al. 2016, arXiv:1606.04080, section 4.1; Finn et al. 2017,
     arXiv:1703.03400, section 5.2.
@@ -113,8 +114,8 @@ def _channels_last(images: Tensor) -> Tensor:
     """Copy images [n, c, h, w] to a channels-last layout, which later blocks then keep.
 
     On a CPU this makes an episode up to a third faster. The strides are set by hand because
-    ``contiguous(memory_format=...)`` does not change images of a single channel, so that the whole
-    network would keep the other layout.
+    ``contiguous(memory_format=...)`` does not change images of a single channel. The whole network
+    would then keep the channels-first layout.
     """
     # under vmap, torch cannot differentiate pooling of this layout
     if images.device.type != "cpu" or is_mapped():

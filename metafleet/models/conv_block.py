@@ -31,8 +31,8 @@ def conv_block(
         x: [n, c_in, h, w].
         norm: the batch norm; if it uses the batch's own statistics, it is fused with pooling and
             ReLU.
-        is_pooled: halve height and width, rounding down.
-        modulate: changes the normalised activations; prevents the fusion.
+        is_pooled: whether to halve height and width, rounding down.
+        modulate: a function that changes the normalised activations. It prevents the fusion.
 
     Returns:
         [n, c_out, h // 2, w // 2], or [n, c_out, h, w] without pooling.

@@ -36,7 +36,7 @@ StackOptionsT = TypeVar("StackOptionsT", bound=ConvStackOptions)
 
 
 class ConvStack(Encoder[StackOptionsT]):
-    """The blocks of conv4, applied to the planes into which a subclass turns an example.
+    """Applies the blocks of conv4 to planes; a subclass converts each example to planes.
 
     A subclass implements ``plane``, ``feature_shape`` and ``body``, which calls ``run_blocks``.
 

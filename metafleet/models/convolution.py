@@ -1,9 +1,9 @@
 """Stride-1 convolution whose derivatives of every order are computed only if they are needed.
 
-Convolution y = x * w, its gradient for the input and its gradient for the weights are bilinear, and
-the gradients of each are the other two. Autograd's second derivative of a convolution also computes
-an unused gradient (that for the images, which is slow because they have one channel), and its
-gradients for weights take a detour that halves the speed.
+Three functions are bilinear: the convolution y = x * w, its gradient for x and its gradient for w.
+The gradients of each of them are the other two. Autograd's second derivative of a convolution is
+slower for two reasons. It also computes the unused gradient for the images, which is slow because
+they have one channel. And its gradients for weights take a detour that halves the speed.
 """
 
 from typing import Any
@@ -25,8 +25,8 @@ def convolve(x: Tensor, weight: Tensor, padding: int) -> Tensor:
         padding: zeros around the images, >= 0.
 
     Returns:
-        [n, c_out, h + 2 * padding - k + 1, ...]; can be differentiated any number of times, also
-        under ``torch.func``.
+        [n, c_out, h + 2 * padding - k + 1, ...]. The result can be differentiated any number of
+        times, also under ``torch.func``.
     """
     dtype, kind = x.dtype, x.device.type
     if torch.is_autocast_enabled(kind):  # cast here to round the derivatives' arguments as well

@@ -24,14 +24,15 @@ class Encoder(HeadedModel, Generic[OptionsT]):
     """A network for one modality, with an optional linear head.
 
     A subclass implements ``layers``, ``feature_shape``, ``init_body`` and ``body``. Its options
-    have the field ``modality``, and ``batch_norm`` if it has batch norm. With a head the outputs
-    are [n, n_outputs]; without a head, the features [n, d].
+    have the field ``modality``, and ``batch_norm`` if it has batch norm. The outputs are [n,
+    n_outputs] with a head, and the features [n, d] without one.
 
     Attributes:
         Options: the options, a frozen dataclass.
-        shapes: number of axes of one example -> their names, for the shapes it can read.
-        reads_bytes: whether examples of one axis are bytes of a text; None if it reads both bytes
-            and features.
+        shapes: the shapes that the network can read, as number of axes of one example -> their
+            names.
+        reads_bytes: whether the network expects examples of one axis to be bytes of a text (True)
+            or features (False); None if it reads both.
 
     Args:
         options: an instance of ``Options``.
@@ -53,8 +54,8 @@ class Encoder(HeadedModel, Generic[OptionsT]):
         """Make a network that fits its modality.
 
         Raises:
-            ConfigError: the data lack the modality, its examples have another shape, or they are
-                bytes of a text where the network reads features, or the other way round.
+            ConfigError: the data lack the modality, its examples have another shape, or the network
+                reads features but the examples are bytes of a text, or vice versa.
         """
         modality: str = getattr(options, "modality")  # noqa: B009 - a field of every Options
         shape = problem.modalities.get(modality)
@@ -150,7 +151,7 @@ def require_counts(options: Any, *names: str) -> None:
     """Check that counts are 1 or more, blocks are not too many, and the batch norm mode is known.
 
     Raises:
-        ConfigError: an option is wrong; names it.
+        ConfigError: an option is wrong; the message names it.
     """
     for name in names:
         value = getattr(options, name)
@@ -166,7 +167,7 @@ def require_pooling(sizes: Sequence[int], *, n_blocks: int) -> None:
     """Check that ``n_blocks`` poolings by 2 leave at least one position along each axis.
 
     Raises:
-        ConfigError: they do not; names the sizes.
+        ConfigError: an axis is too short; the message gives the sizes.
     """
     least = 2**n_blocks
     if min(sizes) < least:

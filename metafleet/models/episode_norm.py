@@ -42,14 +42,14 @@ class EpisodeNorm:
         mode: one of ``MODES``.
         buffers: running statistics, [c], or [inner steps, c] for "per_step".
         is_training: True in meta-training.
-        notes: where statistics are recorded; None for a new recorder.
+        notes: the notes that record the statistics; None for new notes.
         is_traced: True inside ``vmap`` or a compiler, which forbid in-place writes.
 
     Attributes:
-        step: the current inner step, from 0; for steps beyond its last row, "per_step" uses the
-            averages of that row.
+        step: the current inner step, from 0. For steps beyond its last row of averages, "per_step"
+            uses the last row.
 
-    Not thread-safe; make one for each episode.
+    Instances are not thread-safe; make one for each episode.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class EpisodeNorm:
     def statistics(self) -> Params:
         """Return the mean of the statistics recorded in this episode's forward passes.
 
-        For a layer or inner step without a forward pass, return the current averages.
+        A layer or inner step without a forward pass gets its current averages.
         """
         if not self._is_training or self._mode not in AVERAGED:
             return {}

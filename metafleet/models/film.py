@@ -1,4 +1,4 @@
-"""Feature-wise linear modulation (FiLM): a condition scales and shifts a network's channels.
+"""Feature-wise linear modulation (FiLM): a condition vector scales and shifts the channels.
 
 Source: Perez et al. 2018, arXiv:1709.07871, eq. 1.
 """
@@ -37,7 +37,7 @@ def init_film(
 def film(params: Mapping[str, Tensor], name: str, condition: Tensor) -> Modulate:
     """Return a function that maps a layer's activations x [n, c, ...] to (1 + gamma) x + beta.
 
-    gamma = W_scale z, beta = W_shift z; with z = 0 the network is unchanged.
+    gamma = W_scale z and beta = W_shift z. With z = 0 the activations are unchanged.
 
     Args:
         params: parameters, including those from ``init_film``.

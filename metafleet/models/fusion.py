@@ -40,13 +40,13 @@ class FusionOptions:
 
     Attributes:
         encoders: modality -> table with the name and options of its encoder, which may be any
-            model; empty for one default encoder per modality of the data, chosen by its kind.
-            Modalities without an encoder are ignored.
+            model. If empty, each modality of the data gets the default encoder of its kind.
+            Otherwise, modalities without an encoder are ignored.
         method: "concat", "gated", "attention" or "product_of_experts"; see
             docs/reference/modalities.md#fusion.
         dim: length of the vector to which each encoder's features are mapped, >= 1.
-        scale: initial value of the learned factor for the fused vector, > 0. Its square is the
-            temperature of squared distances.
+        scale: initial value of the learned factor for the fused vector, > 0. Squared distances are
+            multiplied by its square.
         batch_norm: batch norm mode of all encoders, as in ``conv4``.
     """
 
@@ -69,19 +69,20 @@ class MakeEncoder(Protocol):
     def __call__(
         self, options: Mapping[str, Any], problem: Problem, given: Mapping[str, Any], /
     ) -> Model:
-        """Build the model; options in ``given`` that the model does not have are ignored.
+        """Build the model. Options in ``given`` that the model does not have are ignored.
 
         Raises:
-            ConfigError: an option is wrong, or given twice.
+            ConfigError: an option is wrong, or is set in both ``options`` and ``given``.
         """
         ...
 
 
 class Fusion(HeadedModel):
-    """Encode each modality, map it to ``dim`` numbers, and fuse those present; optional head.
+    """Encode each modality as ``dim`` numbers and fuse the modalities that an example has.
 
     A modality that an example lacks affects neither the fusion nor any batch statistics. Inputs
-    need not have every modality: in a mixture of data sets, modalities differ between episodes.
+    need not have every modality, because in a mixture of data sets modalities differ between
+    episodes. A linear head on the fused vector is optional.
     """
 
     name: ClassVar[str] = "fusion"
@@ -210,7 +211,7 @@ class Fusion(HeadedModel):
 def given_options(
     cls: type[Any], given: Mapping[str, Any], table: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return ``table`` with those options of ``given`` that ``cls.Options`` has.
+    """Return ``table`` plus the options of ``given``, except those that ``cls`` does not have.
 
     Raises:
         ConfigError: ``table`` also sets one of the options in ``given``.

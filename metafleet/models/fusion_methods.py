@@ -1,7 +1,7 @@
-"""Methods that fuse the vectors of several modalities, any of which an example may lack.
+"""Methods that fuse the vectors of several modalities. An example may lack some of them.
 
-Every method takes vectors z_m [n, dim] for each modality and a mask [n] of the examples that have
-the modality. It uses present modalities only: the vector of an absent modality has no effect.
+For each modality, every method takes vectors z_m [n, dim] and a mask [n] of the examples that have
+the modality. The vector of an absent modality has no effect.
 """
 
 import math
@@ -38,12 +38,13 @@ class Fuse(Protocol):
 
 
 class Concatenate:
-    """[s_1 z_1, s_2 z_2, ...], where z_m has length 1 and each modality has a learned scale s_m.
+    """Return [s_1 z_1, s_2 z_2, ...] with z_m of length 1 and a learned scale s_m per modality.
 
     Modality m adds s_m^2 |z_m - c_m|^2 to a squared distance, for example to a prototype. This is a
     sum of log-likelihoods with separate temperatures, so that a poor modality cannot drown out a
-    good one. An absent z_m is reconstructed as the mean of learned linear maps of the present ones,
-    so that a query with only a sound can be compared to a support example with only an image.
+    good one. An absent z_m is reconstructed as the mean of learned linear maps of the present
+    vectors. A query with only a sound can therefore be compared to a support example with only an
+    image.
 
     Source: log-linear pooling, Heskes 1998, eq. 4; reconstruction of missing modalities similar to
     Ma et al. 2021, arXiv:2103.05677, section 3.2.
@@ -92,14 +93,14 @@ class Concatenate:
 
 
 class Gate:
-    """sum_m g_m * tanh(z_m), with element-wise gates in (0, 1) that sum to 1 over modalities.
+    """Return sum_m g_m * tanh(z_m), with element-wise gates g_m in (0, 1).
 
-    g = softmax_m of a linear function of z_m, over present modalities. Averaged over a class of
-    which only the support examples have text, this is AM3's prototype: a convex combination of
-    image and text features.
+    The gates are a softmax over the present modalities of a linear function of z_m, so they sum to
+    1. If the support examples of a class have a text and its queries do not, the average over the
+    class is AM3's prototype: a convex combination of image and text features.
 
-    Source: Arevalo et al. 2017, arXiv:1702.01992, section 3.1, with a softmax for more than two;
-    Xing et al. 2019, arXiv:1902.07104, eq. 4 to 6.
+    Source: Arevalo et al. 2017, arXiv:1702.01992, section 3.1, with a softmax instead of a sigmoid,
+    for more than two modalities; Xing et al. 2019, arXiv:1902.07104, eq. 4 to 6.
     """
 
     def __init__(self, modalities: tuple[str, ...], *, dim: int, scale: float) -> None:
@@ -188,12 +189,13 @@ class Attend:
 
 
 class MultiplyExperts:
-    """The mean of a product of Gaussians: sum_m l_m mu_m / (1 + sum_m l_m).
+    """Return the mean of a product of Gaussians: sum_m l_m mu_m / (1 + sum_m l_m).
 
     Each modality gives a mean mu_m and an element-wise precision l_m > 0. The 1 is the precision of
     a standard normal prior, which is the result if no modality is present.
 
-    Source: Wu and Goodman 2018, arXiv:1802.05335, section 2.2; Hinton 2002, on products.
+    Source: Wu and Goodman 2018, arXiv:1802.05335, section 2.2; Hinton 2002 introduced products of
+    experts.
     """
 
     def __init__(self, modalities: tuple[str, ...], *, dim: int, scale: float) -> None:
@@ -228,7 +230,7 @@ class MultiplyExperts:
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Return softmax over the first axis of ``scores`` where ``mask`` is 1; zeros if it is all 0.
+    """Return the softmax over the first axis, of ``scores`` where ``mask`` is 1; elsewhere 0.
 
     Args:
         scores: [m, ...].

@@ -34,9 +34,9 @@ class GruOptions:
 
 
 class Gru(Encoder[GruOptions]):
-    """Read the sequence once; the features are the last hidden state and the mean of all states.
+    """Read the sequence once. The features are the last hidden state and the mean of all states.
 
-    Padding is skipped: the state does not change there.
+    The state does not change at padded positions.
 
     Source: Cho et al. 2014, arXiv:1406.1078.
     """

@@ -16,7 +16,7 @@ from metafleet.params import Params
 class HeadedModel(ABC):
     """A body with an optional linear head on its features.
 
-    With a head the outputs are [n, n_outputs]; without a head, the features [n, d]. A subclass
+    The outputs are [n, n_outputs] with a head, and the features [n, d] without one. A subclass
     implements the rest of ``Model``, and draws the head by ``init_head``.
 
     Args:
@@ -49,7 +49,7 @@ class HeadedModel(ABC):
         return frozenset() if self._n_outputs is None else frozenset({self._weight, self._bias})
 
     def init_head(self, seed: int, index: int) -> Params:
-        """Draw the head from U(-b, b), b = 1 / sqrt(fan_in); empty without a head.
+        """Draw the head from U(-b, b), b = 1 / sqrt(fan_in). Return nothing if there is no head.
 
         Args:
             seed: the run's seed.

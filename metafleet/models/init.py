@@ -34,12 +34,12 @@ def fan_in_uniform(seed: int, index: int, shape: tuple[int, ...], *, fan_in: int
 def init_conv(
     seed: int, index: int, layer: str, shape: tuple[int, ...], *, batch_norm: str
 ) -> Params:
-    """Draw a convolution's Glorot weight, with batch norm as the identity, or else a zero bias.
+    """Draw a convolution's weight (Glorot), and set batch norm to the identity or the bias to 0.
 
     Args:
         seed: the run's seed.
         index: index of the weight in the model.
-        layer: the names are "<layer>.conv.weight" and so on.
+        layer: prefix of the tensors' names, as in "<layer>.conv.weight".
         shape: [c_out, c_in, ...].
         batch_norm: one of ``batch_norm.MODES``.
     """

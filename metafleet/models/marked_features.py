@@ -28,7 +28,9 @@ class Marked(NamedTuple):
 
 
 class MarkedFeatures(RawFeatures):
-    """For each modality in order of name: its flattened numbers, then 1 if present or 0 if absent.
+    """Concatenates the flattened modalities, each followed by 1 if present or 0 if absent.
+
+    Modalities are in the order of their names.
 
     Args:
         modalities: modality -> shape of one example.

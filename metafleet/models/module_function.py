@@ -1,4 +1,4 @@
-"""Any ``torch.nn.Module`` as a function of named parameters; the caller decides its batch norm.
+"""Any ``torch.nn.Module`` as a function of its parameters, with the caller's batch norm.
 
 ``torch.func.functional_call`` swaps the parameters. During a call, batch norm layers use the
 caller's normalisation and write no running statistics, layers can be modulated, and the forward
@@ -25,19 +25,19 @@ Call = tuple[Sequence[Tensor], Mapping[str, Tensor]]
 
 
 class ModuleFunction:
-    """A module as a stateless function: every call gets the parameters.
+    """Calls a module as a stateless function that takes the parameters as an argument.
 
-    Buffers, and parameters that the call does not get, are the module's own. Not thread-safe:
-    during a call, some layers have another ``forward``.
+    A call uses the module's own buffers, and its own values of parameters that the caller does not
+    pass. It is not thread-safe, because it replaces the ``forward`` of some layers while it runs.
 
     Args:
-        module: any module; tied parameters go by the first of their names.
+        module: any module. If parameters are tied, only the first of their names is used.
         head: name of the submodule that is the output layer, such as "fc"; None without a head.
         packs: whether outputs may be dicts and tuples; these are returned as one packed tensor.
 
     Attributes:
         norms: batch norm layers by name.
-        layout: layout of the latest outputs if they were packed, else None.
+        layout: layout of the latest outputs if they were packed; None otherwise.
 
     Raises:
         ConfigError: there is no submodule ``head``, or it cannot be an output layer.
@@ -65,12 +65,12 @@ class ModuleFunction:
         """Run the module.
 
         Args:
-            params: parameters by their names in the module; the others are the module's own.
+            params: parameters by their names in the module. Missing ones keep the module's own
+                values.
             call: the module's arguments.
-            norm: the normalisation that replaces the batch norm layers'.
-            modulate: a function whose results replace the outputs of the named layers, and these
-                layers.
-            stops_at_head: return the input of the head.
+            norm: the normalisation that replaces that of the batch norm layers.
+            modulate: a function, and the names of layers whose outputs its results replace.
+            stops_at_head: whether to return the input of the head.
         """
         with ExitStack() as stack:
             for name, layer in self.norms.items():

@@ -11,7 +11,7 @@ _is_meta_training: ContextVar[bool] = ContextVar("is_meta_training", default=Fal
 
 @contextmanager
 def meta_training() -> Iterator[None]:
-    """Run modules in this thread in the modes they were made with."""
+    """Run the modules of this thread in the modes they were created in."""
     token = _is_meta_training.set(True)
     try:
         yield
@@ -20,10 +20,10 @@ def meta_training() -> Iterator[None]:
 
 
 class ModuleMode:
-    """Switches a module's submodules between the modes they were made with and evaluation.
+    """Switches submodules between evaluation mode and the modes they were created in.
 
     Args:
-        module: the module, in the modes it was made with.
+        module: the module; its submodules must still be in the modes they were created in.
     """
 
     def __init__(self, module: nn.Module) -> None:

@@ -19,11 +19,11 @@ them: parameter "fc.weight" is "module.fc.weight"."""
 
 
 class ModuleModel:
-    """Runs the module with given parameters; reads only the initial ones from the module.
+    """Runs a module with given parameters. Only their initial values are read from the module.
 
-    With a head, the outputs are the module's. Without a head, the model embeds: its outputs are the
-    input of the submodule that is named as the head, or the module's outputs if none is named,
-    flattened to [n, d].
+    With a head, the outputs are the module's. Without a head, the model is an embedding: its
+    outputs are the input of the submodule that is named as the head, flattened to [n, d]. If no
+    head is named, they are the flattened outputs of the module.
 
     Args:
         function: the module.
@@ -86,8 +86,9 @@ class ModuleModel:
     def init_params(self, seed: int) -> Params:
         """Return the current values of the module's learned parameters.
 
-        They share the module's memory. Parameters without ``requires_grad`` are constants, and an
-        embedding has no head. The seed is not used, because the module already has its values.
+        They share the module's memory. Parameters without ``requires_grad`` are constants and are
+        not returned. An embedding does not return the head's parameters. The seed is not used,
+        because the module already has its values.
         """
         left = frozenset() if self._has_head else self._function.head_names()
         return {
@@ -174,7 +175,7 @@ def check_inputs(function: ModuleFunction, extra: Mapping[str, tuple[int, ...]])
     """Check that a module's ``forward`` takes the inputs that a learner adds.
 
     Raises:
-        ConfigError: it does not; names the first missing argument.
+        ConfigError: ``forward`` lacks an argument; the message names the first missing one.
     """
     found = signature(function.module.forward).parameters.values()
     if any(p.kind is Parameter.VAR_KEYWORD for p in found):
@@ -191,7 +192,7 @@ def check_batch_norm(function: ModuleFunction, survey: Survey, mode: str) -> Non
     """Check that the module can run in a batch norm mode.
 
     Raises:
-        ConfigError: it cannot; the message gives the reason.
+        ConfigError: the module cannot run in this mode; the message gives the reason.
     """
     if mode not in MODES:
         raise ConfigError(f"batch_norm={mode!r}; expected one of {', '.join(map(repr, MODES))}")

@@ -25,9 +25,9 @@ class Survey:
 
     Attributes:
         output_shape: shape of one example's outputs.
-        feature_shape: shape of the head's input for one example; without a head, of the outputs.
-        layers: linear, convolutional and batch norm layers outside the head in the order they run,
-            with their channels; layers directly before a batch norm layer are omitted.
+        feature_shape: shape of the head's input for one example; without a head, the output shape.
+        layers: linear, convolutional and batch norm layers outside the head -> their channels, in
+            the order in which they run. Layers directly before a batch norm layer are omitted.
         repeated_norms: batch norm layers that run more than once in a forward pass.
     """
 
@@ -90,7 +90,7 @@ def run_once(function: ModuleFunction, call: Call) -> Tensor:
     """Run the module with its own parameters and without batch norm.
 
     Raises:
-        ConfigError: it does not take inputs of these shapes, or does not return a tensor.
+        ConfigError: the module does not take inputs of these shapes, or does not return a tensor.
     """
     try:
         return function({}, call, _as_it_is)

@@ -41,12 +41,12 @@ _ANY_SEED: Final = 0
 
 
 class NamedModule(ModuleModel):
-    """A model made from a module class; ``model_class_of`` makes a subclass for each.
+    """A model made from a module class. ``model_class_of`` makes a subclass for each module class.
 
     Attributes:
         module_class: the user's class.
-        Options: the constructor's arguments, and "head" and "batch_norm" if the constructor has no
-            arguments of these names.
+        Options: the constructor's arguments, plus "head" and "batch_norm" unless the constructor
+            has arguments of these names.
     """
 
     module_class: ClassVar[type[nn.Module]]
@@ -56,10 +56,11 @@ class NamedModule(ModuleModel):
 
     @classmethod
     def build(cls, options: Any, problem: Problem, n_outputs: int | None) -> Self:
-        """Make the module and survey it, with zeros instead of the problem's data.
+        """Make the module, and run it on zeros to learn its shapes and layers.
 
         Raises:
-            ConfigError: the module cannot be made, does not take the inputs, or has other outputs.
+            ConfigError: the module cannot be made, does not take the inputs, or gives the wrong
+                number of outputs.
         """
         make = functools.partial(cls._construct, cls._arguments(options, problem, n_outputs))
         module = make(_ANY_SEED)
@@ -88,8 +89,8 @@ class NamedModule(ModuleModel):
     def init_params(self, seed: int) -> Params:
         """Make a new module with ``seed``, and return its learned parameters.
 
-        Global generators are not changed. Buffers and parameters without ``requires_grad`` come
-        from the module made by ``build``, which uses a fixed seed, so that they are equal in every
+        Global generators are not changed. Buffers, and parameters without ``requires_grad``, come
+        from the module that ``build`` made. It uses a fixed seed, so they are equal in every
         process.
         """
         learned = super().init_params(seed)

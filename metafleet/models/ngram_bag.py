@@ -44,10 +44,11 @@ class NgramBagOptions:
 
 
 class NgramBag(Encoder[NgramBagOptions]):
-    """The weighted mean of embedded byte n-grams, identified by their hash.
+    """Return the weighted mean of the embeddings of a text's byte n-grams, looked up by hash.
 
-    Counts are damped by a square root and scaled to length 1; ASCII capitals count as lower case.
-    Before training this is a random projection, which preserves distances between texts.
+    The weights are the square roots of the n-grams' counts, scaled to length 1. ASCII capitals
+    count as lower case. Before training this is a random projection, which preserves distances
+    between texts.
 
     Source: Joulin et al. 2017, arXiv:1607.01759, section 2.1; the hashing trick of Weinberger et
     al. 2009, arXiv:0902.2206; n-grams of characters as in Bojanowski et al. 2017, arXiv:1607.04606.
@@ -89,7 +90,9 @@ class NgramBag(Encoder[NgramBagOptions]):
 
 
 def count_ngrams(texts: Tensor, *, buckets: int, max_n: int) -> Tensor:
-    """Return square roots of counts by bucket, scaled to length 1: [n, buckets]; zeros if empty.
+    """Return the square roots of each bucket's count, scaled to length 1 per text: [n, buckets].
+
+    An empty text gives zeros.
 
     Args:
         texts: [n, length], bytes as numbers, padded with zeros; not differentiated.

@@ -1,8 +1,9 @@
 """Batch norm, 2x2 max pooling and ReLU in one step, with both derivatives in closed form.
 
-Autograd's second derivative of batch norm makes some thirty passes over full-size tensors, which
-was the larger half of second-order MAML on a CPU. The closed form needs one pass over the
-activations for each sum and one for the result; everything else is as small as the pooled tensor.
+Autograd's second derivative of batch norm makes about thirty passes over full-size tensors. They
+took more than half of the time of second-order MAML on a CPU. The closed form needs one pass over
+the activations for each sum and one for the result. All other operations are on tensors of the
+pooled size.
 
 With z [N, c] the activations of a channel c (N = n * h * w), xhat = (z - mean) * r, and S the
 positions that pooling selects, the forward pass is a = relu(scale * S xhat + shift). Pooling comes
@@ -19,8 +20,8 @@ e = h1 - A q1, the gradients of <H, d_z> + <h1, d_scale> + <h2, d_shift> are
     for scale:  r * Q,   Q = sum g S H - d_shift * q0 - d_scale * q1,
     for z:      batch norm's backward of u = S^T (g e) - A d_scale H / N, and -r xhat A Q r / N.
 
-In float32, ATen sums along rows by a cascade. These sums are ten to a thousand times more accurate
-than those in its batch norm of channels-last images.
+In float32, ATen sums rows by cascade summation. Such sums are ten to a thousand times more accurate
+than the sums in ATen's batch norm of channels-last images.
 """
 
 from typing import Any, TypeGuard
@@ -56,7 +57,7 @@ def fused_norm_pool_relu(
         shift: [c].
 
     Returns:
-        [n, c, h // 2, w // 2]; can be differentiated twice, also under ``torch.func``.
+        [n, c, h // 2, w // 2]. The result can be differentiated twice, also under ``torch.func``.
 
     Raises:
         DataError: there is only one value for each channel.
@@ -81,7 +82,7 @@ def _images(rows: Tensor, like: Tensor, height: int, width: int) -> Tensor:
 
 
 class _Forward(torch.autograd.Function):
-    """(x, scale, shift) -> relu(pool(batch norm)), and tensors that the backward pass needs.
+    """Compute relu(pool(batch norm)) from (x, scale, shift), and tensors for the backward pass.
 
     Callers use only the first output and its gradient. ``_Backward`` treats the other outputs as
     functions of x and scale, and differentiates them itself.
@@ -163,7 +164,7 @@ class _Backward(torch.autograd.Function):
 
 
 class _SecondBackward(torch.autograd.Function):
-    """The gradients of ``_Backward`` for its gradient, x and scale; it has no derivative itself.
+    """The gradients of ``_Backward`` for its arguments gradient, x and scale; has no derivative.
 
     This is a separate function because ``once_differentiable`` would silently omit some terms of a
     third derivative while other terms are present.

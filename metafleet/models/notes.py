@@ -9,7 +9,7 @@ Record = dict[str, list[Tensor]]
 
 
 class Notes:
-    """Tensors noted while an episode is computed, by key and in order.
+    """Tensors that are noted while an episode is computed, by key and in order.
 
     A function that ``torch.func`` differentiates or maps must return every tensor that leaves it.
     The code that calls such a function therefore returns the notes from it with ``take`` and adds

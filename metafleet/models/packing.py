@@ -13,12 +13,13 @@ from metafleet.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class _Leaf:
-    """A tensor of a structure: [n, *shape], or a scalar.
+    """Describes a tensor of a structure: [n, *shape], or a scalar.
 
     Attributes:
-        shape: None for a scalar.
+        shape: shape without the first axis; None for a scalar.
         dtype: dtype of the tensor before packing.
-        n_bytes: columns per number if each byte has a column; 0 if a number has one column.
+        n_bytes: number of columns per number if each byte has a column of its own; 0 if each number
+            has one column.
     """
 
     shape: tuple[int, ...] | None
@@ -33,11 +34,11 @@ class _Leaf:
 
 @dataclass(frozen=True, slots=True)
 class PackedLayout:
-    """How the tensors of a structure are laid out in one tensor [n, columns].
+    """Describes where the tensors of a structure lie in one tensor [n, columns].
 
     Attributes:
-        spec: the structure.
-        leaves: a ``_Leaf`` for each tensor, and every other value itself.
+        spec: the structure without its leaves.
+        leaves: a ``_Leaf`` for each tensor; other values are stored as they are.
     """
 
     spec: Any
@@ -81,14 +82,15 @@ def pack(
         structure: dicts, tuples and lists of tensors [n, ...] and scalars.
         n: rows of each tensor.
         what: name of the structure, for messages.
-        dtype: dtype of the result; None for the widest of all. With None, integers among floats
-            are packed as their bytes, which every float type holds without rounding.
+        dtype: dtype of the result; None for the widest dtype of all tensors. With None, if some
+            tensors are floats, integers are packed as their bytes, which every float type holds
+            without rounding.
 
     Returns:
         The packed tensor [n, columns], and the layout to unpack it.
 
     Raises:
-        DataError: a tensor has another number of rows, is complex, or has no data.
+        DataError: a tensor does not have ``n`` rows, is complex, or has no data.
     """
     values, spec = _pytree.tree_flatten(structure)
     columns, leaves = [], []

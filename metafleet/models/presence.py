@@ -23,18 +23,19 @@ def presence(inputs: Mapping[str, Tensor], modality: str) -> Tensor:
 
 
 def stand_in(values: Tensor, mask: Tensor) -> Tensor:
-    """Replace each absent example by a present one, so that statistics do not include its zeros.
+    """Replace absent examples by present ones, so that zeros do not enter the statistics.
 
-    The caller must mask the network's outputs for absent examples. Python does not look at tensor
-    values here, so the function can be mapped and traced.
+    The caller must mask the network's outputs for absent examples. The function does not branch on
+    tensor values, so it can be mapped and traced.
 
     Args:
         values: [n, ...], zeros where absent.
         mask: [n], 1 where present and 0 where absent.
 
     Returns:
-        [n, ...]: an absent example becomes the last present one before it, or the last present one
-        of all if there is none before; zeros if no example is present.
+        [n, ...]. An absent example becomes the last present one before it. If there is none before
+        it, it becomes the last present one of the batch. If no example is present, the result is
+        zeros.
     """
     # an exported model computes no batch statistics, and few formats support cummax
     if torch.compiler.is_exporting():

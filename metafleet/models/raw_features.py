@@ -23,7 +23,7 @@ class RawFeaturesOptions:
 class RawFeatures:
     """Flattens the modalities and concatenates them in order of name. There is nothing to learn.
 
-    It is meant for learners that bring their own networks and take raw inputs. A modality that the
+    This model is for learners that have their own networks and take raw inputs. A modality that the
     inputs lack, as in a mixture of data sets, becomes zeros.
 
     Args:
@@ -41,7 +41,7 @@ class RawFeatures:
         """Make a model that reads all modalities.
 
         Raises:
-            ConfigError: ``n_outputs`` is given, but there is no head.
+            ConfigError: ``n_outputs`` is given, but this model has no head.
         """
         if n_outputs is not None:
             raise ConfigError(

@@ -1,7 +1,7 @@
 """Recurrent cells made from matrix products.
 
-The fused cells of cuDNN and oneDNN have neither a double backward nor a ``vmap`` rule;
-meta-learning needs both. One product computes all gates.
+The fused cells of cuDNN and oneDNN have neither a double backward nor a ``vmap`` rule, and
+meta-learning needs both. In these cells, one matrix product computes all gates.
 """
 
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ def init_lstm(
         name: prefix of the tensors' names.
         n_inputs: features of an input.
         n_units: features of the hidden state and of the cell state.
-        n_hidden: features of the hidden state including values joined to it, for example those read
-            from a memory; None for ``n_units``.
+        n_hidden: features of the hidden state together with values appended to it, for example
+            values read from a memory; None for ``n_units``.
     """
     shape = (n_inputs, n_hidden or n_units, n_units)
     return _init_gates(seed, index, name, n_gates=4, shape=shape)

@@ -45,7 +45,8 @@ def model_factory(
     """Check ``options`` and return a factory for the model, with or without a head.
 
     Raises:
-        ConfigError: an option is wrong. The factory raises it if one does not fit ``problem``.
+        ConfigError: an option is wrong. The factory raises the same error if an option does not fit
+            ``problem``.
     """
     found, parsed = MODELS.resolve(options, allowed_packages=allowed_packages)
 
@@ -72,7 +73,7 @@ def model_factory(
 def looked_at(
     options: Mapping[str, Any], problem: Problem, *, allowed_packages: Sequence[str] = ()
 ) -> set[str]:
-    """Return the modalities that a model reads; empty if unknown, as for a user's own model.
+    """Return the modalities that a model reads; empty if unknown, as for a user's model.
 
     Raises:
         ConfigError: an option is wrong.
@@ -87,7 +88,8 @@ def require_seen_names(
     """Check that the model reads class names, for episodes that show them.
 
     Raises:
-        ConfigError: it does not, with the modalities that it reads; or an option is wrong.
+        ConfigError: the model does not read them, or an option is wrong. In the first case, the
+            message lists the modalities that the model reads.
     """
     seen = looked_at(options, problem, allowed_packages=allowed_packages)
     if seen and CLASS_TEXT not in seen:
@@ -113,7 +115,8 @@ def _check_shown(seen: set[str], problem: Problem) -> None:
     """Check that the model reads at least one modality of every kind of example.
 
     Raises:
-        ConfigError: it does not; names the examples. Never raised if the modalities are unknown.
+        ConfigError: the model reads no modality of some kind of example; the message names that
+            kind. Never raised if the model's modalities are unknown.
     """
     for examples, modalities in problem.shown.items():
         if seen and seen.isdisjoint(modalities):

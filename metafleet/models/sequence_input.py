@@ -1,7 +1,7 @@
-"""Inputs of sequence networks: points of a pen stroke with their differences, or embedded bytes.
+"""Inputs of sequence networks: points of a pen stroke, or bytes of a text.
 
-A text is UTF-8 bytes as numbers 0 to 255, padded with zeros. A stroke is [length, d] without
-padding.
+A text is given as UTF-8 bytes (numbers 0 to 255), padded with zeros; the bytes are embedded. A
+stroke is [length, d] without padding; each point is joined with its difference from the last point.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _N_BYTES = 256
 
 
 class SequenceInput:
-    """Turns examples into positions [n, length, n_channels] and a mask without the padding.
+    """Converts examples to positions [n, length, n_channels] and a mask of the padding.
 
     Args:
         shape: shape of one example: (length,) for bytes, (length, d) for points.
@@ -37,7 +37,7 @@ class SequenceInput:
         return {"input.bytes": fan_in_uniform(seed, index, shape, fan_in=1)}
 
     def __call__(self, params: Mapping[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return positions [n, length, n_channels] and a mask, float [n, length], 0 for padding.
+        """Return positions [n, length, n_channels] and a float mask [n, length], 0 for padding.
 
         Each point is joined with its difference from the point before; the first difference is 0.
         """

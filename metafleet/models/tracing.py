@@ -1,4 +1,4 @@
-"""How a model is being executed, so that it can choose memory layouts and fused operations.
+"""Tells a model how it is executed, so that it can choose memory layouts and fused operations.
 
 These choices change at most the last bits of a result.
 """

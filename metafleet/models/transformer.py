@@ -43,13 +43,13 @@ class TransformerOptions:
 
 
 class Transformer(Encoder[TransformerOptions]):
-    """Positions attend to each other; the features are the mean of the normalised positions.
+    """Lets positions attend to each other; the features are the mean of the normalised positions.
 
-    Blocks are x + attention(norm(x)), x + perceptron(norm(x)), with learned position embeddings.
-    Padding is masked.
+    Each block adds attention(norm(x)) to x and then perceptron(norm(x)). Position embeddings are
+    learned. Padding is masked.
 
-    Source: Vaswani et al. 2017, arXiv:1706.03762; normalisation first as in Xiong et al. 2020,
-    arXiv:2002.04745, figure 1b.
+    Source: Vaswani et al. 2017, arXiv:1706.03762; layers are normalised before attention and
+    perceptron as in Xiong et al. 2020, arXiv:2002.04745, figure 1b.
     """
 
     name: ClassVar[str] = "transformer"

@@ -13,7 +13,7 @@ from metafleet.models.conv_stack import ConvStack, ConvStackOptions
 
 @dataclass(frozen=True, slots=True)
 class VideoConvOptions(ConvStackOptions):
-    """Options of ``VideoConv``: those of ``ConvStack``, and more.
+    """Options of ``VideoConv``, in addition to those of ``ConvStack``.
 
     Attributes:
         modality: modality to read; its examples are [frames, channels, height, width].
@@ -23,11 +23,11 @@ class VideoConvOptions(ConvStackOptions):
 
 
 class VideoConv(ConvStack[VideoConvOptions]):
-    """The blocks of conv4 on each frame, then the mean over frames: [n, channels * h * w].
+    """Apply the blocks of conv4 to each frame and average over frames: [n, channels * h * w].
 
     Batch norm treats all frames of all clips as one batch.
 
-    Source: frame-wise features pooled over time, Karpathy et al. 2014; the blocks of Vinyals et al.
+    Source: pooling frame features over time, Karpathy et al. 2014; the blocks of Vinyals et al.
     2016, arXiv:1606.04080, section 4.1.
     """
 
