@@ -20,18 +20,18 @@ class Execution(Protocol):
     def gradient(
         self, state: MetaState, episodes: Iterable[Episode], *, first: int = 0
     ) -> MetaGradient:
-        """Sum the meta-gradients of ``episodes`` in order; consumes the iterable lazily.
+        """Sum the meta-gradients of ``episodes`` in order. The iterable is consumed lazily.
 
         Args:
-            state: the state, on the device of the episodes; not written to.
-            episodes: at least one episode; all are of one outer step and one shape.
+            state: the state, on the device of the episodes. It is not written to.
+            episodes: at least one episode. All must have the same outer step and shape.
             first: index of the first episode, for messages.
 
         Returns:
-            The sum, on the device of the state; shares no memory with it.
+            The sum, on the device of the state. It shares no memory with the state.
 
         Raises:
-            NumericsError: a loss or gradient is not finite; names the episode.
-            ConfigError: the strategy cannot execute the learner, or not on this machine.
+            NumericsError: a loss or gradient is not finite; the message names the episode.
+            ConfigError: the strategy cannot execute this learner, or cannot run on this machine.
         """
         ...

@@ -29,10 +29,10 @@ class Chunk(NamedTuple):
 
 
 def chunks_of(episodes: Iterable[Episode], size: int) -> Iterator[list[Episode]]:
-    """Split episodes into lists of ``size``, the last of which may be shorter; 0: one list.
+    """Split episodes into lists of ``size``; with ``size`` 0, make a single list.
 
-    A list also ends where the inputs of the next episode differ in name or shape, as they may in a
-    mixture of data sets.
+    The last list may be shorter. A list also ends where the inputs of the next episode have other
+    names or shapes, as can happen in a mixture of data sets.
     """
     rest = iter(episodes)
     while chunk := list(islice(rest, size or None)):

@@ -23,14 +23,16 @@ _Layout = tuple[tuple[str, ...], ...]
 
 
 class CompiledExecution(MappedExecution):
-    """Runs machine code for chunks of one size; pads a shorter chunk by repeating its last episode.
+    """Runs machine code for chunks of a fixed size.
+
+    A shorter chunk is padded by repeating its last episode.
 
     Args:
-        strategy: the strategy; its ``chunk`` is the size, 0 for the size of the first chunk.
+        strategy: the strategy. Its ``chunk`` is the size; 0 selects the size of the first chunk.
         learner: the learner whose episodes are executed.
         device: torch device.
-        cache_dir: folder that keeps machine code for later runs and other processes; required to
-            compute anything.
+        cache_dir: folder that stores machine code for later runs and other processes. Without it,
+            nothing can be computed.
 
     Raises:
         ConfigError: the learner cannot be mapped.
@@ -44,7 +46,7 @@ class CompiledExecution(MappedExecution):
         self._programs: dict[tuple[object, ...], Program] = {}
 
     def count_operations(self, state: MetaState, episodes: Sequence[Episode]) -> int:
-        """Return the number of operations in a program; traces it, but computes nothing.
+        """Trace a program, without computing it, and return its number of operations.
 
         Raises:
             ConfigError: the program cannot be traced.

@@ -19,7 +19,7 @@ _CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 
 @functools.cache
 def compiler_version() -> str:
-    """Return the version of the C++ compiler, which, like the processor, affects a program's bits.
+    """Return the version of the C++ compiler, because the bits of a program depend on it.
 
     Raises:
         ConfigError: there is no C++ compiler.
@@ -40,12 +40,12 @@ def compiler_version() -> str:
 
 
 def trace(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> Any:
-    """Return the operators of ``function`` as a ``torch.fx.GraphModule``; nothing is computed.
+    """Return the operators of ``function`` as a ``torch.fx.GraphModule``, without computing.
 
     Args:
         function: a function of as many tensors as ``inputs``, without side effects and without
             control flow that depends on tensor values.
-        inputs: example inputs; contiguous.
+        inputs: example inputs, which must be contiguous.
 
     Raises:
         ConfigError: the function cannot be traced.
@@ -69,7 +69,7 @@ def trace(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> An
 def compile_graph(graph: Any, inputs: Sequence[Tensor], place: Path) -> Path:
     """Compile ``graph`` with inductor inside the folder ``place``; return the library's path.
 
-    It raises inductor's errors, so call it within ``readable_errors``.
+    This raises inductor's own errors, so call it within ``readable_errors``.
     """
     import torch._inductor  # noqa: PLC0415 - takes a second, and hundreds of megabytes
 

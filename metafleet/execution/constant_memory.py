@@ -8,13 +8,14 @@ to the first with lambda_j = dL / d theta_j,
     lambda_j = w_{j-1} d L_Q(theta_j) / d theta_j + (d step_j / d theta_j)^T lambda_{j+1},
     g       += w_{j-1} d L_Q(theta_j) / d params  + (d step_j / d params)^T lambda_{j+1},
 
-and recomputes step j with a graph for its two products. For theta - alpha grad L_S(theta) the first
-product is lambda - alpha H lambda, which contains a Hessian-vector product. The result is exact.
-Each step is computed twice. With the number of steps, memory grows by the fast parameters only.
+and recomputes step j with a graph for its two products. If the step is theta - alpha grad
+L_S(theta), the first product is lambda - alpha H lambda, which contains a Hessian-vector product.
+The result is exact. Each step is computed twice. Each additional inner step needs memory only for
+its fast parameters.
 
-Source: Kemaev et al. 2025, MixFlow-MG, arXiv:2505.00793, who save the same memory and compute the
-product in forward over reverse mode. Reverse over reverse, as used here, only requires steps that
-autograd can differentiate twice.
+Source: Kemaev et al. 2025, MixFlow-MG, arXiv:2505.00793, who save the same memory but compute the
+product in forward-over-reverse mode. This module uses reverse over reverse, which only requires
+that autograd can differentiate the steps twice.
 """
 
 from collections.abc import Callable, Mapping
@@ -67,11 +68,11 @@ def recomputed(
         learner: the learner.
         state: the learned state.
         episode: the episode.
-        hidden: hidden state of the learner and of the generators it may use.
-        tolerance: tolerated rounding differences between the two computations of a step.
+        hidden: hidden state of the learner and of the generators that it may use.
+        tolerance: rounding differences to tolerate between the two computations of a step.
 
     Raises:
-        ConfigError: the second computation of a step gave other values than the first.
+        ConfigError: the two computations of a step gave different values.
     """
     start = hidden.capture()
     try:
@@ -272,13 +273,16 @@ def _differentiate(
     fast: Params,
     hidden: Slopes,
 ) -> tuple[_Slope, AuxT]:
-    """Differentiate (params, fast) -> (scalar, aux) for both; integer tensors are constants.
+    """Differentiate (params, fast) -> (scalar, aux) with respect to both arguments.
+
+    Integer tensors are treated as constants.
 
     Args:
         function: the function to differentiate.
         params: parameters at which to differentiate.
         fast: fast parameters at which to differentiate.
-        hidden: leaves of the hidden state, for which the function is also differentiated.
+        hidden: leaves of the hidden state, with respect to which the function is also
+            differentiated.
     """
     with torch.enable_grad():
         own_params, own_fast = _leaves(params), _leaves(fast)

@@ -23,13 +23,13 @@ def make_execution(
     device: str = "cpu",
     cache_dir: Path | None = None,
 ) -> Execution:
-    """Bind a strategy to a learner; this is cheap and compiles nothing.
+    """Bind a strategy to a learner. This is cheap and compiles nothing.
 
     Args:
         strategy: the strategy, or only its name.
         learner: the learner whose episodes are executed.
         device: torch device of states and episodes.
-        cache_dir: folder for the machine code of "compiled", which requires it.
+        cache_dir: folder for machine code; required by "compiled".
 
     Raises:
         ConfigError: the strategy cannot execute the learner.
@@ -52,7 +52,7 @@ def check_mapped(
     *,
     precision: Precision = "float32",
 ) -> None:
-    """Check that a learner can be mapped over episodes by mapping ``episodes`` on the CPU.
+    """Map ``episodes`` on the CPU, to check that a learner can be mapped over episodes.
 
     Raises:
         ConfigError: the learner cannot be mapped.

@@ -46,7 +46,7 @@ class ChunkSums(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChunkComputation:
-    """The computation of a chunk: a pure function of tensors.
+    """The computation of a chunk, as a pure function of tensors.
 
     Attributes:
         learner: the learner whose episodes are computed.
@@ -113,7 +113,7 @@ class ChunkComputation:
 
 
 class MappedExecution:
-    """Computes chunks of episodes; if a chunk fails, finds the failing episode one by one.
+    """Computes chunks of episodes; if a chunk fails, recomputes its episodes one by one.
 
     Raises:
         ConfigError: the learner cannot be mapped.
@@ -182,7 +182,7 @@ class MappedExecution:
         """Recompute the episodes by autograd to find which value of which episode is not finite.
 
         Raises:
-            NumericsError: always.
+            NumericsError: always; the message names the value and the episode.
         """
         self._plain.gradient(state, episodes, first=first)
         raise NumericsError(

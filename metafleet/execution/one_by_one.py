@@ -51,7 +51,7 @@ class ConstantMemoryExecution(AutogradExecution):
     """Keeps the fast parameters of each inner step, and recomputes steps in the backward sweep.
 
     Raises:
-        ConfigError: the learner has no inner steps that are differentiated.
+        ConfigError: the learner does not differentiate through inner steps.
     """
 
     def __init__(self, strategy: Strategy, learner: Learner, *, device: str) -> None:

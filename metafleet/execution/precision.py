@@ -10,8 +10,9 @@ from metafleet.execution.strategy import Precision
 def in_precision(precision: Precision, device: str) -> AbstractContextManager[object]:
     """Compute matrix products and convolutions in ``precision`` inside the block.
 
-    bfloat16 is torch's mixed precision: operands are rounded; sums and everything else stay
-    float32. The cache of casts is off, because it would make episodes depend on one another.
+    bfloat16 is torch's mixed precision. Operands are rounded to bfloat16; sums and all other
+    operations stay in float32. torch's cache of casts is off, because with it one episode could
+    affect the next.
     """
     if precision == "float32":
         return nullcontext()

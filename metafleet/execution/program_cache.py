@@ -1,11 +1,12 @@
-"""A folder of compiled programs: machine code of tensor functions.
+"""A folder of compiled programs, which are the machine code of tensor functions.
 
-A program's name is a digest of its computation, its shapes, torch, the compiler and the processor.
-A process with the same work on the same kind of machine finds the existing file and loads it within
-milliseconds. Any number of processes may share a folder: one compiles while the others wait for it,
-and files appear atomically. The name also has a digest of the file, so a file that is damaged later
-is never run, but compiled again. Programs are executable code: the folder must belong to us, and
-other users must not be able to write to it.
+A program's name is a digest of its computation and shapes and of the versions of torch, the
+compiler and the processor. A process with the same work on the same kind of machine finds the
+existing file and loads it within milliseconds. Any number of processes may share a folder. One of
+them compiles while the others wait, and files appear atomically. The name also contains a digest of
+the file, so a file that is damaged later is never run but compiled again. Because programs are
+executable code, the folder must belong to the current user, and other users must not be able to
+write to it.
 """
 
 import contextlib
@@ -45,10 +46,10 @@ _SUFFIX: Final = ".so"
 
 
 class ProgramCache:
-    """The programs of one folder: files "<digest of the computation>-<digest of the file>.so".
+    """The programs in one folder, as files "<digest of computation>-<digest of file>.so".
 
     Args:
-        folder: the folder; created if it does not exist.
+        folder: the folder, which is created if it does not exist.
         device: torch device on which the programs run.
     """
 
@@ -60,7 +61,7 @@ class ProgramCache:
 
         Args:
             graph: a graph made by ``trace``.
-            inputs: the inputs for which it was traced.
+            inputs: the inputs for which the graph was traced.
 
         Raises:
             ConfigError: there is no compiler, the compiler fails, or the folder is unsafe.
@@ -105,9 +106,9 @@ class ProgramCache:
     def _find_whole(self, name: str, *, is_alone: bool = False) -> Path | None:
         """Return the program's file if it exists and is undamaged.
 
-        Running a truncated library kills the process. Only a process that holds the lock
-        (``is_alone``) deletes a damaged file: without the lock, it could delete a file that another
-        process has just compiled again.
+        The check is needed because running a truncated library kills the process. Only a process
+        that holds the lock (``is_alone``) deletes a damaged file. Without the lock, it could delete
+        a file that another process has just compiled again.
         """
         for path in self._folder.glob(f"{name}-*{_SUFFIX}"):
             try:

@@ -1,7 +1,7 @@
 """Check that a computation of many episodes at once is a pure function of tensors.
 
-Under ``vmap``, a draw by NumPy or Python would be shared by all episodes, and a buffer would be
-written once for all of them. A traced program would repeat the draw made at tracing forever.
+Under ``vmap``, all episodes would share a number drawn by NumPy or Python, and a buffer would be
+written once for all of them. A traced program would use the number drawn during tracing forever.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +25,10 @@ _WRITES: Final = ("inplace arithmetic", "in-place", "inplace", "out=", "mutat")
 class PureFunction:
     """Computes or traces chunks of episodes, and checks that they use no hidden state.
 
-    Attributes of a module that are not tensors, for example a count of its calls, may change when
-    episodes are mapped. When episodes are traced, such a number is an error, because the program
-    would keep its first value forever. Tensors that a forward pass leaves in an attribute are
-    dropped; it is an error if a later pass reads them.
+    When episodes are mapped, attributes of a module that are not tensors, for example a count of
+    its calls, may change. When episodes are traced, a changing number is an error, because the
+    program would keep its first value forever. Tensors that a forward pass leaves in an attribute
+    are dropped. It is an error if a later pass reads them.
 
     Args:
         hidden: hidden state of the learner.
@@ -45,8 +45,8 @@ class PureFunction:
         """Return the result of ``compute``.
 
         Args:
-            compute: computes or traces a chunk.
-            is_same: returns whether two results are the same.
+            compute: a function that computes or traces a chunk.
+            is_same: a function that returns whether two results are the same.
 
         Raises:
             ConfigError: ``compute`` draws random numbers or changes hidden state.
@@ -78,7 +78,7 @@ class PureFunction:
     def _require_unread(self, slots: Slots, is_same_again: Callable[[], bool]) -> None:
         """Check that the result does not depend on values that a forward pass left in attributes.
 
-        To check it, compute again with the attributes emptied after each forward pass.
+        The check computes the result again and empties the attributes after each forward pass.
         """
         before = self._hidden.capture()
         is_unread = False

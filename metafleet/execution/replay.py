@@ -1,9 +1,10 @@
 """Recompute parts of an episode, starting from the same hidden state as the first time.
 
-A module may draw random numbers or change its buffers, so each part of an episode also reads and
-changes a hidden state. A recomputed part starts from the state with which its first computation
-started. A buffer may also carry an autograd graph from one part to the next, for example an average
-that is not detached; derivatives follow this graph as they would without recomputation.
+A module may draw random numbers or change its buffers, so each part of an episode may read and
+change a hidden state. When a part is recomputed, it starts from the same hidden state as its first
+computation. A buffer may also carry an autograd graph from one part to the next, for example if it
+holds an average that is not detached. Derivatives follow this graph as they would without
+recomputation.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,8 +28,7 @@ class Replay:
 
     Args:
         hidden: hidden state of the learner.
-        is_careful: False if the episode is assumed to have no hidden state; then nothing is
-            captured.
+        is_careful: False to assume that the episode has no hidden state and to capture nothing.
     """
 
     def __init__(self, hidden: HiddenState, *, is_careful: bool) -> None:
@@ -56,8 +56,8 @@ class Replay:
         """Restore the hidden state of the latest part that has not been restored yet.
 
         Returns:
-            Tensors of the hidden state that carry a graph of earlier parts, as leaves for
-            differentiation.
+            Tensors of the hidden state that carry a graph of earlier parts. They are returned as
+            leaves, so that they can be differentiated.
         """
         if not self.is_careful:
             return {}
@@ -112,15 +112,17 @@ def require_same(
 ) -> None:
     """Check that a recomputed part gave the same values as the first time.
 
-    When a step is recomputed with a graph, other kernels may compute it, which round differently.
-    Values that differ only by rounding are therefore compared with those of a third computation,
-    which also has a graph. On GPUs this comparison is skipped, because they may not repeat bits.
+    When a step is recomputed with a graph, torch may use other kernels, which round differently. If
+    the values differ only by rounding, a third computation is made, also with a graph, and its
+    values must equal those of the second. This comparison is skipped on GPUs, because a GPU may
+    give different bits each time.
 
     Args:
         first: results of the first computation.
         second: results of the second computation.
-        third: computes the part once more.
-        tolerance: tolerated rounding, as a share of the largest value; at least that of the dtype.
+        third: a function that computes the part once more.
+        tolerance: rounding to tolerate, relative to the largest value. The rounding of the dtype is
+            always tolerated.
 
     Raises:
         ConfigError: the values differ.

@@ -20,13 +20,13 @@ class Strategy:
     """How episodes are executed. Every field affects the last bits of a gradient.
 
     Attributes:
-        name: "autograd": one by one, by autograd; "vmap": chunks of episodes, mapped at once;
-            "compiled": such chunks, compiled to machine code; "constant_memory": one by one, with
-            inner steps recomputed in the backward pass.
-        precision: "float32", or "bfloat16" for matrix products and convolutions, with parameters,
-            sums and everything else in float32.
-        chunk: episodes mapped at a time, >= 1; 0 for all that arrive together. Ignored by
-            strategies that execute episodes one by one.
+        name: "autograd" computes episodes one by one, by autograd. "vmap" computes a chunk of
+            episodes at once. "compiled" does the same with machine code. "constant_memory" computes
+            episodes one by one and recomputes inner steps in the backward pass.
+        precision: "float32", or "bfloat16" for matrix products and convolutions; parameters, sums
+            and all other operations then stay in float32.
+        chunk: number of episodes that are mapped at a time, >= 1; 0 maps all episodes of a call
+            together. Ignored by strategies that execute episodes one by one.
     """
 
     name: StrategyName = "autograd"

@@ -1,6 +1,6 @@
 """The global random generators of a process: torch's, NumPy's and Python's.
 
-User code draws from them, and a computation that is repeated must draw the same numbers again.
+User code draws from them. When a computation is repeated, it must draw the same numbers again.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ class GeneratorStates(NamedTuple):
         devices: states of torch's generators on other devices, in order.
         numpy: state of NumPy's generator.
         numpy_bytes: the same state as raw memory, which is fast to compare.
-        python: state of ``random``.
+        python: state of Python's ``random``.
     """
 
     cpu: Tensor
@@ -86,7 +86,7 @@ class Generators:
         Args:
             seed: seed for torch, as in ``torch.manual_seed``; 0 <= seed < 2**64.
             numpy: seed for NumPy, 0 <= numpy < 2**32; None to derive it from ``seed``.
-            python: seed for ``random``; None for ``seed``.
+            python: seed for Python's ``random``; None to use ``seed``.
         """
         torch.default_generator.manual_seed(seed)
         for device in self._devices:

@@ -1,8 +1,9 @@
-"""The hidden state of a computation: what it reads and changes in addition to its arguments.
+"""The hidden state of a computation: state that it reads or changes besides its arguments.
 
-A learner should be a function of its state and an episode, but a user's module may also draw random
-numbers, count its calls, or keep averages in buffers. Code that repeats a computation, or runs
-several that must not depend on one another, captures this hidden state and restores it.
+A learner should be a function of its state and an episode. But a user's module may also draw random
+numbers, count its calls, or keep averages in buffers. Some code repeats a computation, or runs
+several computations that must not depend on one another. Such code captures this hidden state and
+restores it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -40,7 +41,7 @@ class Snapshot:
     """A hidden state at one time.
 
     Attributes:
-        values: for each group of slots, name -> what ``keep`` returned.
+        values: for each group of slots, name of a slot -> its value as ``keep`` returned it.
         generators: states of the generators; None if they were not captured.
     """
 
@@ -54,7 +55,7 @@ class Change:
 
     Attributes:
         name: description of the slot, for example "buffer 'norm.u'".
-        kind: "buffer", "parameter", "generator" or any other "attribute".
+        kind: "buffer", "parameter" or "generator"; "attribute" for anything else.
         is_number: whether the earlier value was a number.
     """
 
@@ -65,10 +66,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Slots of one object: its buffers, its parameters or its attributes.
+    """Slots of one object: either its buffers, its parameters or its attributes.
 
     Attributes:
-        name: name of the object, "" for the outermost one.
+        name: name of the object; "" for the outermost object.
         owner: the object.
         kind: one of ``KINDS``.
     """
@@ -104,7 +105,7 @@ class HiddenState:
 
     Args:
         roots: learners, models or modules; modules in their attributes are included.
-        devices: torch devices on which they compute.
+        devices: torch devices on which the roots compute.
         kinds: kinds of slots to include: "buffer", "parameter", "attribute".
     """
 
@@ -134,11 +135,12 @@ class HiddenState:
         return Snapshot(values, self.generators.capture() if generators else None)
 
     def restore(self, snapshot: Snapshot, instead: Mapping[Path, Tensor] | None = None) -> None:
-        """Set the state to what ``capture`` returned.
+        """Restore a state that ``capture`` returned.
 
         Args:
             snapshot: a snapshot of this hidden state.
-            instead: path, as in ``linked`` -> tensor to put there instead of the captured one.
+            instead: path of a tensor, as in ``linked`` -> tensor to put there instead of the
+                captured one.
         """
         for index, (group, values) in enumerate(zip(self._groups, snapshot.values, strict=True)):
             slots, now = group.slots, group.items()

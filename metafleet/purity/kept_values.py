@@ -1,7 +1,7 @@
-"""Keep values and restore them later: tensors, generators, small containers and numbers.
+"""Keep tensors, generators, small containers and numbers, and restore them later.
 
-``keep`` copies values that can change in place. It keeps values of unknown types by reference:
-restoring gives the same object, without undoing changes to it.
+``keep`` copies values that can change in place. It keeps values of unknown types by reference.
+Restoring such a value gives the same object and does not undo changes to it.
 """
 
 import random
@@ -98,13 +98,13 @@ class _KeptItems(Kept):
 
 
 def keep(value: Any, clones: Clones, before: Clones, depth: int = 0) -> Any:
-    """Return ``value`` itself if it cannot change in place or is of unknown type, else a ``Kept``.
+    """Return a copy of ``value`` as a ``Kept`` if it can change in place, else ``value`` itself.
 
     Args:
-        value: any value.
-        clones: copies made so far; new copies are added.
+        value: any value; one of unknown type is returned as it is.
+        clones: copies made so far. New copies are added to it.
         before: earlier copies, which are reused if they are still equal.
-        depth: number of containers around the value.
+        depth: number of containers that enclose the value.
     """
     if type(value) in _PLAIN:
         return value

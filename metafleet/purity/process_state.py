@@ -1,8 +1,8 @@
-"""Isolate user code from the process state that it reads and changes: generators, torch's modes.
+"""Isolate user code from process state: global generators and torch's modes.
 
-Learners and models should be functions of a state and an episode. Many that draw from a global
-generator or change one of torch's modes can be made so: generators are seeded for each episode, and
-generators and modes are restored afterwards.
+Learners and models should be functions of a state and an episode. Some of them draw from a global
+generator or change one of torch's modes. To make these functions as well, the generators are seeded
+for each episode, and generators and modes are restored afterwards.
 """
 
 import zlib
@@ -64,8 +64,8 @@ def seed_generators(rng: CounterRng, device: str = "cpu") -> None:
 def checksum(state: MetaState) -> int:
     """Return a checksum that almost certainly changes if a tensor on the CPU is written to.
 
-    It reads the state once, at 1 GB per second or more. It ignores tensors on other devices,
-    because code on a GPU works on a copy of the state.
+    It reads the state once, at 1 GB per second or more. It ignores tensors on other devices, where
+    code works on a copy of the state.
     """
     found = 0
     for tensor in flatten_state(state).values():

@@ -19,14 +19,14 @@ class Adapted:
 
     Args:
         adaptation: what the learner's ``adapt`` returned.
-        factory: factory of the model; its module runs with all submodules in evaluation mode.
+        factory: factory of the model. Its module runs with all submodules in evaluation mode.
         hidden: hidden state of the module.
-        left: hidden state after the adaptation; every prediction starts from it.
+        left: hidden state after the adaptation, from which every prediction starts.
         like: tensor whose device and precision inputs are converted to.
 
     Attributes:
-        params: the adapted parameters of a learner with inner steps, by their names in the module,
-            and anything else the learner adapts. Empty for learners that compare embeddings.
+        params: the adapted parameters by their names in the module, and any other tensors that the
+            learner adapts. Empty for learners without inner steps.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class Adapted:
         self._like = like
 
     def __call__(self, inputs: Inputs) -> Any:
-        """Return logits [n, n_way], or what the module returns, for inputs [n, ...].
+        """Return logits [n, n_way], or the module's outputs, for inputs [n, ...].
 
         Raises:
-            ConfigError, DataError: they are not tensors, or the module does not accept them.
+            ConfigError, DataError: the inputs are not tensors, or the module does not accept them.
         """
         given = as_inputs(inputs, self._like)
         module = self._factory.function.module

@@ -15,7 +15,8 @@ def check_module(module: Any) -> None:
     """Check that the module is an instance, and that its tensors hold data.
 
     Raises:
-        ConfigError: it is not a ``torch.nn.Module``, or a tensor is on device 'meta'.
+        ConfigError: the argument is not a ``torch.nn.Module``, or one of its tensors is on device
+            'meta'.
     """
     if isinstance(module, type):
         name = module.__name__
@@ -34,7 +35,7 @@ def check_loss(loss: Any) -> None:
     """Check that the loss can be called with outputs and targets.
 
     Raises:
-        ConfigError: it is a class, or not callable.
+        ConfigError: the loss is a class, or it is not callable.
     """
     if isinstance(loss, type):
         name = loss.__name__
@@ -47,10 +48,10 @@ def check_loss(loss: Any) -> None:
 
 
 def check_make_optimiser(make: Any) -> None:
-    """Check that ``make`` is callable, not the name of an optimiser or an optimiser itself.
+    """Check that ``make`` is a function, rather than an optimiser or the name of one.
 
     Raises:
-        ConfigError: it is not callable.
+        ConfigError: ``make`` is not callable.
     """
     if make is not None and not callable(make):
         raise ConfigError(f"optimiser is {_shown(make)}; {_EXPECTED_OPTIMISER}")
@@ -60,7 +61,7 @@ def check_optimiser(made: Any) -> None:
     """Check that the optimiser that the user's function returned can step.
 
     Raises:
-        ConfigError: it has no ``step`` method.
+        ConfigError: the returned object is a class or has no ``step`` method.
     """
     if isinstance(made, type) or not callable(getattr(made, "step", None)):
         raise ConfigError(f"optimiser returns {_shown(made)}; {_EXPECTED_OPTIMISER}")
@@ -70,7 +71,7 @@ def check_rates(*, outer_lr: Any, clip_norm: Any) -> None:
     """Check that both options are numbers in range.
 
     Raises:
-        ConfigError: one is not; the message names it.
+        ConfigError: an option is not a number or is out of range; the message names the option.
     """
     for name, value in (("outer_lr", outer_lr), ("clip_norm", clip_norm)):
         require(is_finite_number(value), name, value, "a finite number")
@@ -92,7 +93,7 @@ def check_seed(seed: Any) -> None:
     """Check that the seed fits the counter-based generator.
 
     Raises:
-        ConfigError: it is not an integer, or out of range.
+        ConfigError: the seed is not an integer, or is out of range.
     """
     is_right = isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed <= MAX_SEED
     require(is_right, "seed", seed, "a whole number, 0 or more and less than 2**64")
@@ -102,7 +103,7 @@ def check_tasks_per_step(n_tasks: Any) -> None:
     """Check the number of tasks per outer step.
 
     Raises:
-        ConfigError: it is not an integer, or less than 1.
+        ConfigError: the number is not an integer, or is less than 1.
     """
     is_right = isinstance(n_tasks, int) and not isinstance(n_tasks, bool) and n_tasks >= 1
     require(is_right, "tasks_per_step", n_tasks, "a whole number, 1 or more")

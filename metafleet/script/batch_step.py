@@ -11,10 +11,10 @@ class BatchStep:
 
     Attributes:
         loss: loss of the batch, before any step along its gradient.
-        batch: number of the batch within its task, from 1.
-        is_query: whether the batch was the query of its task and so ended the task.
-        outer: the outer step, if this batch completed one; None after an inner step, or if the
-            outer step needs more tasks.
+        batch: index of the batch within its task, from 1.
+        is_query: whether the batch was the query of its task. The query ends the task.
+        outer: the outer step that this batch completed; None after an inner step, or if the outer
+            step needs more tasks.
     """
 
     loss: float

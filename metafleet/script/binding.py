@@ -30,9 +30,9 @@ class Algorithm:
     """The learner that the user chose.
 
     Attributes:
-        name: its name in the registry, or the name of the user's class.
+        name: the learner's name in the registry, or the name of the user's class.
         found: the learner class.
-        options: its options, checked.
+        options: the learner's options, already checked.
         given: names of the options that the user set.
     """
 
@@ -69,7 +69,8 @@ class Algorithm:
     def for_losses(self) -> "Algorithm":
         """Return this algorithm with a step size that suits any loss, unless the user set one.
 
-        The papers' defaults are for episodes of images; squared errors diverge with them.
+        The papers' defaults are for episodes of images. With these step sizes, squared errors
+        diverge.
         """
         rate = getattr(self.options, "inner_lr", None)
         if rate is None or "inner_lr" in self.given or not self.takes_losses:
@@ -83,10 +84,10 @@ class Binding:
 
     Attributes:
         algorithm: the algorithm that the user chose.
-        learner: the learner built from it.
+        learner: the learner built from this algorithm.
         problem: the shapes that the learner was built for.
-        factory: the factory that made its model.
-        is_packed: whether the module returns a dict or tuple; targets are then values.
+        factory: the factory that made the learner's model.
+        is_packed: whether the module returns a dict or tuple. Targets are then values, not classes.
     """
 
     algorithm: Algorithm
@@ -115,7 +116,8 @@ class Binding:
 
         Raises:
             ConfigError: the learner cannot handle that many classes.
-            DataError: the module has fewer outputs, or targets changed between classes and values.
+            DataError: the module has fewer than ``n_way`` outputs, or this support set has classes
+                where earlier ones had values, or vice versa.
         """
         if n_way == self.n_way:
             return n_way
@@ -144,7 +146,7 @@ def bind(
     loss: LossFn | None,
     batch_norm: str | None,
 ) -> Binding:
-    """Build the learner for episodes of the same shape as this support set.
+    """Build the learner for episodes whose support sets have the shapes of this one.
 
     Raises:
         ConfigError: algorithm, module and data do not fit together.
@@ -174,7 +176,7 @@ def bind(
 
 
 def require_losses_enough(algorithm: Algorithm) -> None:
-    """Check that an episode of the learner is only steps along losses of the module.
+    """Check that the learner needs nothing from an episode but losses of the module.
 
     Raises:
         ConfigError: the learner's class does not set ``takes_losses``.
@@ -189,7 +191,7 @@ def require_losses_enough(algorithm: Algorithm) -> None:
 def bind_to_losses(
     algorithm: Algorithm, function: ModuleFunction, *, batch_norm: str | None
 ) -> Binding:
-    """Build the learner for losses that the user's loop computes; no inputs are known.
+    """Build the learner for losses that the user's loop computes, without knowing any inputs.
 
     Raises:
         ConfigError: algorithm and module do not fit together.
@@ -230,7 +232,7 @@ def _require_default_loss(algorithm: Algorithm, learner: EpisodicLearner[Any]) -
 
 
 def example_parameter(module: nn.Module) -> Tensor:
-    """Return a parameter that shows the module's device and precision.
+    """Return a parameter that has the module's device and precision.
 
     Raises:
         ConfigError: the module has no floating point parameter.

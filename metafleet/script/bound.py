@@ -20,10 +20,10 @@ class Bound:
     """The parts of a ``MetaLearner`` that depend on the shapes of the data.
 
     Attributes:
-        binding: the learner built from algorithm and module.
+        binding: the learner that was built from algorithm and module.
         state: the learned state.
         optimiser: optimiser of ``state.params``; None if there are no parameters.
-        execution: computes the meta-gradients.
+        execution: the object that computes the meta-gradients.
     """
 
     binding: Binding
@@ -37,7 +37,7 @@ class Bound:
         return self.binding.learner
 
     def check_execution(self) -> None:
-        """Reject dropout under vmap, where its draws would differ from those episode by episode.
+        """Reject dropout under vmap, because it would draw other masks than episode by episode.
 
         Raises:
             ConfigError: the module has active dropout; the message names the layer.
@@ -52,7 +52,7 @@ class Bound:
             )
 
     def check_mapped(self, episode: Episode) -> None:
-        """Check, after a computation failed, whether the module can be mapped over episodes.
+        """After a computation has failed, check that the module can be mapped over episodes.
 
         Raises:
             ConfigError: the module cannot be mapped.
@@ -64,7 +64,7 @@ class Bound:
         """Return the optimiser.
 
         Raises:
-            ConfigError: nothing is learned.
+            ConfigError: there are no parameters to learn.
         """
         if self.optimiser is None:
             raise ConfigError(

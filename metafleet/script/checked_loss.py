@@ -14,15 +14,17 @@ from metafleet.problem import LossFn
 class CheckedLoss:
     """Checks that the loss is a scalar and, on first use, that it depends on the outputs.
 
-    Later values may be constant, for example if a mask leaves no element. Dicts and tuples are
-    packed into one tensor elsewhere; this class unpacks them before it calls the loss.
+    Later values may be constant, for example if a mask leaves no element. Outputs and targets that
+    are dicts or tuples arrive packed into one tensor. This class unpacks them before it calls the
+    loss.
 
     Args:
-        loss: maps outputs and targets, in the module's and the script's own form, to a scalar.
+        loss: a function from outputs, as the module returns them, and targets, as the script gives
+            them, to a scalar.
         function: the module that computes the outputs.
 
     Attributes:
-        targets: how targets are packed; None if they are a tensor.
+        targets: the layout of packed targets; None if targets are a tensor.
     """
 
     def __init__(self, loss: LossFn, function: ModuleFunction) -> None:
@@ -40,7 +42,7 @@ class CheckedLoss:
         """Record the layout of the first targets, and reject targets of any other layout.
 
         Raises:
-            DataError: the layout differs from the first one.
+            DataError: the targets' layout differs from that of the first targets.
         """
         if self._has_layout and layout != self.targets:
             raise DataError(
@@ -52,7 +54,7 @@ class CheckedLoss:
         """Return the loss.
 
         Raises:
-            ConfigError: it is not a scalar, or is constant on first use.
+            ConfigError: the loss is not a scalar, or it is constant on first use.
         """
         has_followed = self._has_followed
         given = outputs, targets
@@ -79,8 +81,8 @@ class CheckedLoss:
         """Compute a loss, and turn torch's warning about target shapes into an error.
 
         Raises:
-            ConfigError: targets of another shape would be broadcast, so that each output is
-                compared with each target.
+            ConfigError: targets and outputs differ in shape, and torch would broadcast them and
+                compare each output with each target.
         """
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Using a target size", UserWarning)

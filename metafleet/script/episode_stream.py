@@ -27,13 +27,13 @@ def prepared(
     latest: deque[Mapping[str, Tensor]],
     turns: Turns,
 ) -> Iterator[Episode]:
-    """Yield each episode, converted on demand, and record its inputs in ``latest``.
+    """Convert and yield one episode at a time, and record its inputs in ``latest``.
 
-    The global generators are seeded for each episode; while the script makes the episode, they
-    hold the script's own state.
+    The global generators are seeded before each episode is yielded. While the script makes an
+    episode, they are in the script's own state.
 
     Raises:
-        ConfigError, DataError: an item is not an episode, or does not fit.
+        ConfigError, DataError: an item is not an episode, or does not fit algorithm and module.
     """
     if not isinstance(episodes, Iterable):
         raise DataError(

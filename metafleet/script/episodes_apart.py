@@ -10,14 +10,14 @@ EpisodeT = TypeVar("EpisodeT")
 
 
 class EpisodesApart:
-    """Restores the modules' hidden state so that every episode starts as the step started.
+    """Restores the modules' hidden state, so that all episodes of a step start from the same.
 
-    The step keeps the hidden state that the first episode leaves: the modules really reached that
-    state, whereas a mean over several episodes need not be reachable.
+    After the step, the modules have the hidden state that the first episode left. They have really
+    reached that state, whereas it may be impossible to reach a mean over several episodes.
 
     Args:
-        hidden: hidden state of the modules. A change between two episodes belongs to the script,
-            for example to a generator from which it draws its episodes.
+        hidden: hidden state of the modules. A change between two episodes was made by the script,
+            for example in a generator from which it draws episodes, and is kept.
     """
 
     def __init__(self, hidden: HiddenState) -> None:

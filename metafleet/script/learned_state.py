@@ -16,19 +16,19 @@ from metafleet.params import MetaState, Params
 
 
 class LearnedState:
-    """The state of a learner over a module; the module's part is stored only in the module.
+    """The state of a learner for a module. The module itself stores the module's part of it.
 
     Args:
         learner: learner bound to the module.
         function: the module.
         seed: seed for the tensors that the learner initialises itself.
         like: tensor that gives device and precision of the learner's own tensors.
-        own_params: parameters of the learner that were trained already.
+        own_params: trained values of the learner's own parameters.
 
     Attributes:
         params: all learned parameters by name, including the module's.
         own_params: the learned parameters that belong to the learner.
-        own_buffers: statistics that have no place in the module.
+        own_buffers: batch norm statistics that the module has no buffers for.
     """
 
     def __init__(
@@ -74,7 +74,8 @@ class LearnedState:
         """Check that the module still has the parameters that this state was made with.
 
         Raises:
-            ConfigError: one was added, removed, replaced, frozen, moved or cast; names the first.
+            ConfigError: a parameter was added, removed, replaced, frozen, moved or cast. The
+                message names the first such parameter.
         """
         before, now = self._learned, self._learned_now()
         for name in before | now:

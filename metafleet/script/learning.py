@@ -48,16 +48,16 @@ class Learning:
     Args:
         function: the module.
         algorithm: the learner that the user chose.
-        choices: all other arguments.
+        choices: all other arguments of ``MetaLearner``.
         like: tensor that gives the device, and the precision of floating point tensors.
 
     Attributes:
-        step: outer steps done.
-        hidden: the state that the module's forward pass may change.
-        bound: all that depends on the shapes of data; None until data were seen.
-        algorithm: the algorithm in use; its default step size may change until the first update.
-        is_decided: whether an update was made, so that the step size is fixed.
-        is_judged: whether the module adapted to an episode before that.
+        step: number of outer steps taken.
+        hidden: the hidden state that the module's forward pass may change.
+        bound: the parts that depend on the shapes of the data; None until data were seen.
+        algorithm: the algorithm in use. Its default step size may change until the first update.
+        is_decided: whether an update was made. The step size is then fixed.
+        is_judged: whether the module has adapted to an episode before the first update.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Learning:
         return self.bound
 
     def bind(self, support: ExampleSet, n_way: int) -> tuple[Bound, int]:
-        """Bind if nothing is bound yet; return the bound learner and its n_way for ``support``.
+        """Bind the learner if necessary; return the binding and the n_way to use for ``support``.
 
         Raises:
             ConfigError, DataError: algorithm, module and data do not fit together.
@@ -131,7 +131,7 @@ class Learning:
         return self.bound, self.bound.binding.check(n_way)
 
     def bind_to_losses(self) -> Bound:
-        """Bind, if nothing is bound yet, to losses that a training loop computes.
+        """Bind the learner, if necessary, to losses that a training loop computes.
 
         Raises:
             ConfigError: the algorithm needs more than losses.
@@ -175,7 +175,7 @@ class Learning:
         buffers: Params | None = None,
         settle: Callable[[], None] = lambda: None,
     ) -> float:
-        """Take an outer step along the mean of summed gradients; return the norm of the mean.
+        """Take an outer step along the mean gradient, and return the mean's norm.
 
         An interrupt takes effect either before or after the whole step.
 
@@ -183,10 +183,10 @@ class Learning:
             grads: sums of gradients, by parameter name.
             n_episodes: number of episodes in the sums.
             buffers: sums of batch norm statistics; None if the module keeps them itself.
-            settle: writes whatever else the step leaves in the module.
+            settle: a function that writes to the module whatever else the step changes there.
 
         Raises:
-            NumericsError: the norm is not finite; nothing is changed.
+            NumericsError: the norm is not finite. Nothing is changed in this case.
         """
         bound, clip_norm = self.require_bound(), self.choices.clip_norm
         optimiser = bound.require_optimiser()

@@ -22,14 +22,14 @@ _REASONS = {
 
 
 def loss_gradient(loss: Tensor, params: Mapping[str, Tensor]) -> Params:
-    """Return the gradient for each of ``params``; zeros if the loss does not depend on one.
+    """Return the gradient for each of ``params``; zeros for those the loss does not depend on.
 
     Args:
-        loss: a scalar with a graph; the graph is freed.
-        params: by name; all require gradients.
+        loss: a scalar with an autograd graph, which this call frees.
+        params: parameters by name; all require gradients.
 
     Raises:
-        ConfigError: the loss is not a scalar, or depends on none of ``params``.
+        ConfigError: the loss is not a scalar, or it depends on none of ``params``.
     """
     if loss.dim() != 0:
         raise ConfigError(

@@ -54,16 +54,16 @@ class MetaLearner:
         predict = meta.adapt((support_x, support_y))
         predict(x)
 
-    Or from the losses of a training loop, one per batch; successive batches form the tasks:
+    It also learns from the losses of a training loop. Successive batches then form a task:
 
         meta = MetaLearner(module)
         for inputs, labels in loader:
             meta.optimize(criterion(module(inputs), labels))
 
-    Training updates the module's own parameters in place: after each step the module holds the
+    Training updates the module's own parameters in place. After each step the module holds the
     meta-learned initialisation, and you can use and save it like any module. Parameters without
-    ``requires_grad`` are neither trained nor adapted. This object stores whatever else an
-    algorithm learns, such as step sizes.
+    ``requires_grad`` are neither trained nor adapted. This object stores whatever else an algorithm
+    learns, such as step sizes.
 
     Batch norm in the module follows ``batch_norm`` (the modes of ``metafleet.models.batch_norm``),
     not ``train()`` and ``eval()``. The default for a module that keeps running statistics is
@@ -71,35 +71,37 @@ class MetaLearner:
     updates the module's running statistics once; evaluation normalises by the running statistics.
 
     Dropout follows ``train()`` in meta-training and is off otherwise. Its draws depend only on
-    ``seed`` and the episode's position; the state of the global generators is preserved. Every
-    episode of a step starts with the same buffers; the changes that the first one makes stay.
+    ``seed`` and the episode's position, and the state of the global generators is preserved. Every
+    episode of a step starts with the same buffers. After the step, the buffers have the values that
+    the first episode left.
 
-    Shapes are inferred from the first episode. Not thread-safe.
+    Shapes are inferred from the first episode. A ``MetaLearner`` is not thread-safe.
 
     Args:
-        module: module on any device, of any precision; move it before you pass it. Learners with
-            an output layer use the module's outputs; learners that compare embeddings use the
-            input of ``head`` if it is given, else the outputs.
+        module: a module on any device and of any precision. Move it before you pass it. Learners
+            with an output layer use the module's outputs. Learners that compare embeddings use the
+            input of ``head`` if you name one, and the outputs otherwise.
         algorithm: a learner's name, or a class derived from ``EpisodicLearner``.
-        loss: maps outputs [n, ...] and targets [n, ...] to a scalar, for inner and outer steps;
-            None for the mean cross-entropy if targets are classes, else the mean squared error.
+        loss: a function from outputs [n, ...] and targets [n, ...] to a scalar, used in inner and
+            outer steps. None selects the mean cross-entropy if targets are classes, and the mean
+            squared error otherwise.
         outer_lr: learning rate of Adam, unless ``optimiser`` is given.
-        optimiser: returns the outer optimiser for the learned parameters.
+        optimiser: a function that takes the learned parameters and returns the outer optimiser.
         clip_norm: maximum norm of the mean meta-gradient; 0 disables clipping.
         head: name of the submodule that is the output layer, such as "fc", for learners that
             distinguish head and body.
-        batch_norm: a mode; None for the module's own behaviour.
-        execution: how to compute meta-gradients. "autograd": one episode at a time. "vmap": the
-            whole meta-batch at once, for small networks and GPUs; the module must support vmap and
-            all episodes must have one shape. "constant_memory": memory does not grow with the
-            inner steps.
-        tasks_per_step: number of tasks of a training loop in one outer step.
+        batch_norm: a batch norm mode; None for the module's own behaviour.
+        execution: how to compute meta-gradients. "autograd" computes one episode at a time. "vmap"
+            computes the whole meta-batch at once, for small networks and GPUs; the module must
+            support vmap, and all episodes must have the same shape. "constant_memory" keeps memory
+            from growing with the number of inner steps.
+        tasks_per_step: number of tasks in one outer step, for losses of a training loop.
         seed: seed for everything random.
         options: options of the learner, such as ``inner_lr``.
 
     Attributes:
         module: the module.
-        step: outer steps done.
+        step: number of outer steps taken.
 
     Raises:
         ConfigError: an option is wrong.
@@ -162,10 +164,10 @@ class MetaLearner:
 
     @property
     def optimiser(self) -> torch.optim.Optimizer:
-        """The outer optimiser, for torch's schedulers; available after ``bind`` or an episode.
+        """The outer optimiser, to which torch's schedulers can be attached; exists once bound.
 
         Raises:
-            ConfigError: no episode was seen yet, or nothing is learned.
+            ConfigError: no episode was seen yet, or there are no parameters to learn.
         """
         return self._learning.require_bound().require_optimiser()
 
@@ -203,21 +205,22 @@ class MetaLearner:
     ) -> OuterStep | BatchStep:
         """Take one outer step: adapt to each episode, and step along the mean meta-gradient.
 
-        Episodes computed one by one need the memory of a single one, so a generator may yield
-        any number of them.
+        If episodes are computed one by one, only one is in memory at a time, so a generator may
+        yield any number of them.
 
-        A loss in place of episodes is a batch of a training loop: an inner step of the current
-        task, or its query; see docs/how-to/scripts.md.
+        You can pass a loss instead of episodes. It then counts as one batch of a training loop,
+        which is either an inner step of the current task or the task's query; see
+        docs/how-to/scripts.md.
 
         Args:
-            episodes: a meta-batch: (support x, support y, query x, query y) each, or ``Episode``s;
-                or a scalar loss of the module's outputs.
+            episodes: a meta-batch of episodes, each a tuple (support x, support y, query x, query
+                y) or an ``Episode``; or a scalar loss of the module's outputs.
             further: not accepted; labels and similar arguments belong in the loss.
 
         Raises:
-            NumericsError: a loss or gradient is not finite; names step and episode, or batch.
-                Nothing is changed, and a training loop's current task is dropped.
-            ConfigError, DataError: an episode or the loss does not fit.
+            NumericsError: a loss or gradient is not finite; the message names the step and the
+                episode or batch. Nothing is changed, but a training loop's current task is dropped.
+            ConfigError, DataError: an episode or the loss does not fit algorithm and module.
         """
         if further:
             raise ConfigError(
@@ -276,12 +279,12 @@ class MetaLearner:
         """End the current task of a training loop; its last batch is the query.
 
         Args:
-            finish: take the outer step even with fewer than ``tasks_per_step`` tasks, for example
-                after the last batch of a loop.
+            finish: whether to take the outer step even with fewer than ``tasks_per_step`` tasks,
+                for example after the last batch of a loop.
 
         Returns:
-            The outer step; None if there is no current task, or the step needs more tasks. With
-            ``finish``, None only if no batch came since the last outer step.
+            The outer step; None if there is no current task, or if the outer step needs more tasks.
+            With ``finish``, it is None only if there was no batch since the last outer step.
 
         Raises:
             NumericsError: the meta-gradient is not finite; nothing is changed.
@@ -292,7 +295,7 @@ class MetaLearner:
         """Discard the current task of a training loop, and reset the module to the task's start.
 
         Args:
-            finished: also discard the finished tasks that wait for their outer step.
+            finished: whether to discard the finished tasks that wait for their outer step as well.
         """
         self._loop.drop_task()
         if finished:
@@ -306,7 +309,7 @@ class MetaLearner:
 
         Raises:
             NumericsError: a support loss is not finite.
-            ConfigError, DataError: the support set does not fit.
+            ConfigError, DataError: the support set does not fit algorithm and module.
         """
         learning = self._learning
         examples, n_way = as_support(
@@ -330,14 +333,14 @@ class MetaLearner:
         return Adapted(adaptation, bound.binding.factory, learning.hidden, left, like=learning.like)
 
     def evaluate(self, episodes: Iterable[PlainEpisode]) -> Summary:
-        """Adapt to each episode and evaluate on its query set; nothing is trained.
+        """Adapt to each episode's support set and evaluate on its query set, without training.
 
         Returns:
-            Means over the episodes, with the half widths of their 95 % confidence intervals.
+            Means over the episodes, with the half-widths of their 95 % confidence intervals.
 
         Raises:
-            NumericsError: a loss is not finite; names the episode.
-            ConfigError, DataError: an episode does not fit.
+            NumericsError: a loss is not finite; the message names the episode.
+            ConfigError, DataError: an episode does not fit algorithm and module.
         """
         learning = self._learning
         metrics = []
@@ -355,11 +358,11 @@ class MetaLearner:
         return summarise(metrics)
 
     def save(self, path: str | Path) -> None:
-        """Write everything that training needs to resume to one safetensors file.
+        """Save to one safetensors file everything that is needed to resume training.
 
         The file holds the module's ``state_dict``, the state of the learner and of the outer
-        optimiser, and the step. During a task of a training loop, the module is saved as it was
-        when the task began. An existing file is replaced only once the new one is complete.
+        optimiser, and the step. During a task of a training loop, the module is saved as it was at
+        the start of the task. An existing file is replaced only when the new file is complete.
 
         Raises:
             ConfigError: no episode was seen yet.
@@ -369,13 +372,13 @@ class MetaLearner:
             save(Path(path), self._learning.require_bound(), step=self.step)
 
     def load(self, path: str | Path) -> None:
-        """Load a file of ``save`` into the same module, with the same algorithm and options.
+        """Load a file that ``save`` wrote for the same module, algorithm and options.
 
         The current task of a training loop is discarded.
 
         Raises:
-            CheckpointError: the file is missing or damaged, or belongs to another module or
-                algorithm; the learned state is then unchanged.
+            CheckpointError: the file is missing or damaged, or it belongs to another module or
+                algorithm. The learned state is then unchanged.
         """
         with uninterrupted():
             load(Path(path), self._learning)

@@ -19,12 +19,12 @@ class ModuleFactory:
 
     Args:
         function: the module.
-        inputs: examples of its inputs, name -> [n, ...]; empty if only losses are known.
-        batch_norm: mode; None for the module's own behaviour.
-        is_regression: whether outputs may have any shape.
+        inputs: example inputs of the module, name -> [n, ...]; empty if only losses are known.
+        batch_norm: the batch norm mode; None for the module's own behaviour.
+        is_regression: whether targets are values, so that outputs may have any shape.
 
     Attributes:
-        n_outputs: width of the head that was built last; None if there is none.
+        n_outputs: number of outputs of the head that was built last; None if none was built.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ModuleFactory:
         """Check that inputs have the names that the factory was built with.
 
         Raises:
-            DataError: they have other names.
+            DataError: the inputs have other names.
         """
         known, given = sorted(self.inputs), sorted(inputs)
         if given != known:
@@ -83,14 +83,14 @@ class ModuleFactory:
     def explaining(self, under_way: Iterable[Mapping[str, Tensor]]) -> Iterator[None]:
         """Raise a one-line error if a computation fails because the module rejects its inputs.
 
-        The module runs on the inputs again only after a failure: trying them first would cost a
-        forward pass for every new sequence length or number of nodes.
+        To find the cause, the module runs on the inputs again, but only after a failure. Trying
+        them beforehand would cost a forward pass for every new sequence length or number of nodes.
 
         Args:
-            under_way: inputs that may be the cause; read only after a failure.
+            under_way: inputs that may be the cause. They are read only after a failure.
 
         Raises:
-            ConfigError: the module cannot be run on them.
+            ConfigError: the module cannot be run on one of these inputs.
         """
         try:
             yield

@@ -11,7 +11,7 @@ class OuterStep:
 
     Attributes:
         step: number of the step, from 1.
-        loss: mean query loss over the meta-batch, before the step.
+        loss: mean query loss over the meta-batch, computed before the update.
         accuracy: mean accuracy in [0, 1]; None if targets are values.
         grad_norm: Euclidean norm of the mean meta-gradient, before clipping.
         episodes: loss and accuracy of each episode, in order.

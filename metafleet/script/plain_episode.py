@@ -32,9 +32,10 @@ ONLY_INPUT = "x"
 
 
 def ignored_by(loss: Any) -> IsIgnored:
-    """Return a test for the classes that a loss ignores: its ``ignore_index``, and all below 0.
+    """Return a function that finds the targets that a loss ignores.
 
-    With ``loss`` None, torch's cross-entropy is used, which ignores only -100.
+    Ignored are the loss's ``ignore_index`` and all targets below 0. With ``loss`` None, torch's
+    cross-entropy is used, which ignores only -100.
     """
     if loss is None:
         return lambda classes: classes == _IGNORED_BY_TORCH
@@ -50,14 +51,14 @@ def as_episode(
 ) -> Episode:
     """Convert a script's episode to an ``Episode``.
 
-    Integer targets [n] are classes 0, 1, ..., and n_way is one more than the largest class of the
-    support set. All other targets are values, and n_way is 0.
+    Integer targets [n] are classes 0, 1, ...; n_way is then the largest class of the support set
+    plus one. All other targets are values; n_way is then 0.
 
     Args:
-        given: see ``PlainEpisode``.
+        given: the episode in one of the forms of ``PlainEpisode``.
         like: tensor that gives the device, and the precision of floating point tensors.
-        is_ignored: test for the classes of the support set to ignore.
-        loss: the loss for targets that are dicts or tuples; it records how they are packed.
+        is_ignored: a function that returns which targets of the support set to ignore.
+        loss: the loss, which records how targets that are dicts or tuples are packed.
 
     Raises:
         DataError: ``given`` is not an episode.
@@ -105,7 +106,7 @@ def as_inputs(given: Inputs, like: Tensor) -> dict[str, Tensor]:
     """Name the inputs, and move them to the device of ``like``.
 
     Raises:
-        DataError: they are not tensors, or there are none.
+        DataError: an input is not a tensor, or there are no inputs.
     """
     named = given if isinstance(given, Mapping) else {ONLY_INPUT: given}
     if not named or not all(isinstance(name, str) for name in named):

@@ -15,7 +15,7 @@ ItemT = TypeVar("ItemT")
 
 
 class Turns:
-    """Switches the global generators to the script's state while it makes episodes, and back.
+    """Gives the global generators the script's state while the script makes episodes.
 
     Args:
         generators: the generators of torch, NumPy and Python.
@@ -51,9 +51,10 @@ class Turns:
 def running(module: nn.Module, *, is_training: bool) -> Iterator[Turns]:
     """Make a module run reproducibly, with gradients that can be differentiated again.
 
-    Seed the global generators inside, for example for dropout; the script's states are restored on
-    exit. Meta-training leaves the modes of submodules alone. Otherwise all of them are in
-    evaluation mode inside, and their modes are restored on exit.
+    Inside the block, the caller must seed the global generators, for example for dropout. On exit,
+    they are reset to the script's states. In meta-training, the modes of submodules are not
+    changed. Otherwise, all submodules are in evaluation mode inside the block, and their modes are
+    restored on exit.
     """
     devices = {p.device for p in module.parameters() if p.device.type != "cpu"}
     has_recurrence = any(isinstance(layer, nn.RNNBase) for layer in module.modules())

@@ -1,7 +1,8 @@
 """The header of a file of ``MetaLearner.save``.
 
-A header holds a digest of itself and one of the tensors. Even a forged header, with wrong values
-and matching digests, can cause only a ``CheckpointError`` and at most ``_MOST_BYTES`` of memory.
+A header holds a digest of its own values and a digest of the tensors. Loading is safe even if a
+header is forged, with wrong values and matching digests. The worst results are a
+``CheckpointError`` and ``_MOST_BYTES`` of memory.
 """
 
 import dataclasses
@@ -28,14 +29,14 @@ _MOST_BYTES: Final = 2**28
 
 @dataclass(frozen=True, slots=True)
 class SavedHeader:
-    """Everything in a file other than its tensors.
+    """The contents of a file other than its tensors.
 
     Attributes:
         algorithm, options: name and options of the learner.
-        step: outer steps done.
-        n_support: number of examples in the support set that bound the learner.
-        inputs: input -> [shape of one example, dtype such as "float32"]; empty if only a training
-            loop's losses were seen.
+        step: number of outer steps taken.
+        n_support: number of examples in the support set to which the learner was bound.
+        inputs: name of an input -> [shape of one example, dtype such as "float32"]. Empty if only
+            losses of a training loop were seen.
         n_way: number of classes; 0 if targets are values.
         target_dim: number of values in one example's target.
         groups: the optimiser's groups without their parameters.
@@ -70,11 +71,11 @@ class SavedHeader:
 
     @classmethod
     def from_text(cls, text: str) -> "SavedHeader":
-        """Read what ``to_text`` wrote.
+        """Parse a header that ``to_text`` wrote.
 
         Raises:
-            CheckpointError: it is something else, damaged, or of another version.
-            ConfigError: a value is of a wrong type, or out of range.
+            CheckpointError: the text is not a header, is damaged, or has another format version.
+            ConfigError: a value has the wrong type, or is out of range.
         """
         try:
             values = json.loads(text)
@@ -100,7 +101,7 @@ class SavedHeader:
         """Return a support set of zeros in the shapes of the training data, and its n_way.
 
         Raises:
-            CheckpointError: it would take more than ``_MOST_BYTES``.
+            CheckpointError: the support set would take more than ``_MOST_BYTES``.
         """
         n = self.n_support
         # a negative size must not offset a large one; a class takes one number per example

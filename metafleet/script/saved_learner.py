@@ -1,9 +1,8 @@
 """The file format of ``MetaLearner``: safetensors, with a JSON header in its metadata.
 
-module.<name>                 the module's ``state_dict``
-learned.<name>                the learner's own parameters
-statistics.<name>             batch norm statistics that have no place in the module
-optimiser.<index>.<moment>    the outer optimiser's state for each learned parameter
+module.<name>                 the module's ``state_dict`` learned.<name>                the
+learner's own parameters statistics.<name>             batch norm statistics that the module has no
+buffers for optimiser.<index>.<moment>    the outer optimiser's state for each learned parameter
 """
 
 import dataclasses
@@ -27,7 +26,7 @@ _OPTIMISER: Final = "optimiser"
 
 
 def save(path: Path, bound: Bound, *, step: int) -> None:
-    """Write the file; an existing one is replaced only once the new one is complete.
+    """Write the file. An existing file is replaced only when the new file is complete.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -66,11 +65,11 @@ def save(path: Path, bound: Bound, *, step: int) -> None:
 
 
 def load(path: Path, learning: Learning) -> None:
-    """Load a file of ``save``; nothing is changed if it does not fit.
+    """Load a file that ``save`` wrote. If it does not fit, nothing is changed.
 
     Raises:
-        CheckpointError: the file is missing or damaged, or belongs to another module, algorithm or
-            optimiser.
+        CheckpointError: the file is missing or damaged, or it belongs to another module, algorithm
+            or optimiser.
     """
     before, asked = (learning.bound, learning.algorithm), learning.asked
     try:
@@ -164,7 +163,7 @@ def _restore(bound: Bound, header: SavedHeader, tensors: Params) -> None:
 def _targets(bound: Bound) -> Params:
     """Return the live learned tensors by their names in the file.
 
-    Complex tensors are viewed as pairs of real numbers: the format has no complex dtype.
+    Complex tensors are viewed as pairs of real numbers, because the format has no complex dtype.
     """
     tensors = {
         **named("module", bound.binding.factory.function.module.state_dict()),

@@ -1,7 +1,7 @@
 """Conversion of an outer optimiser's state to the tensors and numbers of a file, and back.
 
-Tensors are named "<index>.<moment>", where index is that of the learned parameter. To check that a
-file fits, a copy of the optimiser loads it and takes one step.
+Tensors are named "<index>.<moment>", where the index is the position of the learned parameter. To
+check that a file fits, a copy of the optimiser loads it and takes one step.
 """
 
 import copy
@@ -19,10 +19,10 @@ _OF_SCHEDULES: Final = {"params", "initial_lr"}
 
 
 def split(optimiser: torch.optim.Optimizer) -> tuple[Params, dict[str, float]]:
-    """Return the optimiser's state per parameter: tensors, and numbers.
+    """Return the optimiser's state per parameter, separated into tensors and numbers.
 
     Raises:
-        CheckpointError: the state holds anything else.
+        CheckpointError: the state holds a value that is neither a tensor nor a number.
     """
     tensors: Params = {}
     scalars: dict[str, float] = {}
@@ -44,7 +44,7 @@ def groups_of(optimiser: torch.optim.Optimizer) -> list[dict[str, Any]]:
     """Return the optimiser's groups without their parameters, as JSON-compatible values.
 
     Raises:
-        CheckpointError: JSON cannot represent a value.
+        CheckpointError: a value cannot be written as JSON.
     """
     groups = optimiser.state_dict()["param_groups"]
     return [{key: _plain(key, v) for key, v in g.items() if key != "params"} for g in groups]
@@ -59,8 +59,8 @@ def restore(
     """Restore the state that ``split`` and ``groups_of`` returned.
 
     Raises:
-        CheckpointError: the state is of another optimiser, or this one cannot step with it; nothing
-            is changed.
+        CheckpointError: the state belongs to another optimiser, or this optimiser cannot step with
+            it. Nothing is changed in this case.
         KeyError, ValueError: a name does not have the form of ``split``.
     """
     own = groups_of(optimiser)

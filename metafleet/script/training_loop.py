@@ -28,11 +28,11 @@ Steps = GradientSteps[StepOptions]
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """The current task; its tensors have no graph, so that it can be copied.
+    """The current task. Its tensors have no autograd graph, so that the task can be copied.
 
     Attributes:
         first: learned parameters at the start of the task.
-        fast: adapted parameters, and the optimiser's moments.
+        fast: adapted parameters and the moments of the inner optimiser.
         grads: gradient of each batch so far, for the module's parameters.
         losses: loss of each batch so far.
     """
@@ -44,7 +44,7 @@ class _Task:
 
 
 class TrainingLoop:
-    """Meta-trains from losses; during a task, the module holds the adapted parameters.
+    """Meta-trains from losses. During a task, the module holds the adapted parameters.
 
     Args:
         learning: the learned state.
@@ -69,13 +69,13 @@ class TrainingLoop:
         return f"{tasks} and " + ("1 batch" if n_batches == 1 else f"{n_batches} batches")
 
     def take(self, loss: Tensor) -> BatchStep:
-        """Take an inner step along the gradient of ``loss``, or end the task with it as query loss.
+        """Take an inner step along the gradient of ``loss``, or use it as the task's query loss.
 
         Raises:
             ConfigError: the loss is not a scalar that depends on the module's parameters, the
-                learner needs more than losses, or the module changed since it was bound; nothing
-                is changed.
-            NumericsError: the loss or its gradient is not finite; the task is dropped.
+                learner needs more than losses, or the module changed since it was bound. Nothing is
+                changed in these cases.
+            NumericsError: the loss or its gradient is not finite. The task is dropped.
         """
         bound = self._learning.bind_to_losses()
         learner = _steps_of(bound)
@@ -95,13 +95,14 @@ class TrainingLoop:
         return BatchStep(value, n_batches, False, None)
 
     def next_task(self, *, finish: bool) -> OuterStep | None:
-        """End the current task, with its last batch as query; return the outer step, if any.
+        """End the current task with its last batch as query; return the outer step if one is taken.
 
         Args:
-            finish: take the step even if fewer than ``tasks_per_step`` tasks have ended.
+            finish: whether to take the outer step even if fewer than ``tasks_per_step`` tasks have
+                ended.
 
         Raises:
-            NumericsError: the meta-gradient is not finite; the task is dropped.
+            NumericsError: the meta-gradient is not finite. The task is dropped.
         """
         outer = None if self._task is None else self._end(self._task)
         return self._stepped() if finish and self._query_losses else outer
@@ -118,11 +119,11 @@ class TrainingLoop:
         self._task, self._sums, self._query_losses = None, {}, []
 
     def require_none(self) -> None:
-        """Check that no task is pending, so that episodes may follow.
+        """Check that no task is pending, so that episodes can be computed.
 
         Raises:
-            ConfigError: this loop has pending batches, or another loop over the module is in a
-                task.
+            ConfigError: this loop has pending batches, or another loop is in a task of the same
+                module.
         """
         self._require_alone()
         if self.waiting:
@@ -136,7 +137,7 @@ class TrainingLoop:
         """Check that the module does not hold the adapted parameters of another loop's task.
 
         Raises:
-            ConfigError: it does.
+            ConfigError: the module holds such parameters.
         """
         latest = _LATEST.get(self._learning.module, lambda: None)()
         if latest not in (None, self) and latest._task is not None:
@@ -173,8 +174,8 @@ class TrainingLoop:
     def _end(self, task: _Task) -> OuterStep | None:
         """Restore the module's initialisation, and take the outer step if enough tasks have ended.
 
-        The last batch is the query. If it is the only batch, MAML's gradient is that of plain
-        training, and Reptile steps along that batch.
+        The last batch is the query. If it is the only batch, MAML's meta-gradient is the gradient
+        of plain training, and Reptile takes its inner step on that batch.
         """
         bound = self._learning.require_bound()
         learner = _steps_of(bound)
