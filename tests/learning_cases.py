@@ -61,8 +61,8 @@ class Case:
 
 
 CONFIGURED = (
-    Case("glyphs-maml", (*FAST, *GENTLE)),
-    Case("glyphs-fomaml", (*FAST, *GENTLE)),
+    Case("glyphs-maml", (*FAST, *GENTLE, "outer.steps=50")),
+    Case("glyphs-fomaml", (*FAST, *GENTLE, "outer.steps=50")),
     Case("glyphs-anil", (*FAST, "learner.inner_steps=3")),
     Case("glyphs-boil", FAST),
     Case("glyphs-maml-plus-plus", (*FAST, "learner.inner_steps=3", "learner.epoch_steps=5")),
@@ -79,7 +79,7 @@ CONFIGURED = (
     Case("glyphs-snail", ("outer.steps=100", "outer.lr=0.003", "learner.filters=16", *TWO_WAY)),
     Case("sinusoid-maml", (*FAST, "outer.steps=100")),
     Case("sinusoid-cavia", (*FAST, "outer.steps=100")),
-    Case("function-families-mmaml", (*FAST, "outer.steps=100", "test.episodes=200")),
+    Case("function-families-mmaml", ("outer.steps=100", "outer.lr=0.002", "test.episodes=200")),
     Case("sinusoid-cnp", (*AMPLITUDES, "outer.steps=50", "learner.hidden=64")),
     Case("sinusoid-anp", (*AMPLITUDES, "learner.hidden=32", "learner.latent=8")),
     Case("sinusoid-mann", (*AMPLITUDES, "learner.units=32", "learner.slots=8")),
