@@ -9,6 +9,7 @@ from metafleet.data.registry import least_mse
 from metafleet.orchestrator.cli.tables import make_table, show_table
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.reporting.figures import contender, counted, percent, plus_minus
+from metafleet.orchestrator.reporting.output import notify
 from metafleet.orchestrator.training.events import EvaluationDone
 
 
@@ -35,6 +36,8 @@ def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentCo
         )
     click.secho(_describe(evaluations, config), bold=True)
     show_table(table)
+    if better := _better_untrained(evaluations):
+        notify(better)
 
 
 def show_seeds(by_seed: Sequence[Sequence[EvaluationDone]]) -> None:
@@ -93,3 +96,31 @@ def _judged(evaluation: EvaluationDone) -> str:
 
 def _is_trained(evaluation: EvaluationDone) -> bool:
     return _judged(evaluation) == "trained"
+
+
+def _better_untrained(evaluations: Sequence[EvaluationDone]) -> str:
+    """Return a sentence about the baseline that is clearly better than the trained state, if any.
+
+    Clearly better: the 95 % intervals do not overlap.
+    """
+    trained = next((e for e in evaluations if _is_trained(e)), None)
+    others = [e for e in evaluations if not _is_trained(e)]
+    if trained is None or not others:
+        return ""
+    best = max(others, key=_quality)
+    if _quality(best) - _half_width(best) <= _quality(trained) + _half_width(trained):
+        return ""
+    return (
+        f"meta-training made it worse than {contender(_judged(best))!r}; try fewer outer.steps, a "
+        "smaller outer.lr or more classes, or use what was not trained"
+    )
+
+
+def _quality(evaluation: EvaluationDone) -> float:
+    return -evaluation.loss if evaluation.accuracy is None else evaluation.accuracy
+
+
+def _half_width(evaluation: EvaluationDone) -> float:
+    if evaluation.accuracy is None:
+        return evaluation.loss_ci95
+    return evaluation.accuracy_ci95 or 0.0

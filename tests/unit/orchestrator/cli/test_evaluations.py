@@ -118,3 +118,26 @@ def test_a_name_in_one_word_folds_before_a_terminal_wraps_lines(
     lines = re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out).splitlines()
     assert max(map(len, lines)) <= 80
     assert sum(line.count("n" * 5) > 0 for line in lines) > 1
+
+
+@pytest.mark.parametrize(
+    ("untrained", "told"),
+    [(0.7, "made it worse than 'without meta-training'"), (0.63, "")],
+)
+def test_training_that_made_it_worse_is_told(
+    untrained: float, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = replace(JUDGED[0], accuracy=0.6, accuracy_ci95=0.02)
+    judged = [trained, replace(trained, label="initialisation", accuracy=untrained)]
+
+    show_evaluations(judged, config(episodes={"n_way": 5, "k_shot": 1, "n_query": 2}))
+
+    noted = capsys.readouterr().err
+    assert told in noted
+    assert bool(told) == bool(noted)
+
+
+def test_a_larger_error_than_without_training_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    show_evaluations([JUDGED[0], replace(JUDGED[0], label="initialisation", loss=0.1)], config())
+
+    assert "made it worse" in capsys.readouterr().err
