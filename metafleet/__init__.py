@@ -1,11 +1,11 @@
 """Bit-reproducible meta-learning on data of many kinds: the learning core.
 
-This package needs only torch and numpy, and holds everything for a single-process program. The
-fleet is in ``metafleet.contracts``, ``metafleet.workers``, ``metafleet.orchestrator`` and
+The core needs only torch and numpy, and contains everything for a single-process program. The fleet
+is in ``metafleet.contracts``, ``metafleet.workers``, ``metafleet.orchestrator`` and
 ``metafleet.db``.
 
-Names are imported on first use: importing torch takes more than a second, and commands that only
-query the database or Redis do not need it.
+Names are imported on first use, because importing torch takes more than a second, and commands that
+only query the database or Redis do not need it.
 """
 
 import importlib

@@ -13,7 +13,7 @@ _is_unwanted: ContextVar[Callable[[], bool] | None] = ContextVar("is_unwanted", 
 def cancellable(is_unwanted: Callable[[], bool]) -> Iterator[None]:
     """Make ``stop_if_unwanted`` call ``is_unwanted`` in this thread.
 
-    ``is_unwanted`` must be fast. An exception that it raises stops the computation too.
+    ``is_unwanted`` must be fast. If it raises an exception, the computation stops as well.
     """
     token = _is_unwanted.set(is_unwanted)
     try:
@@ -23,7 +23,7 @@ def cancellable(is_unwanted: Callable[[], bool]) -> Iterator[None]:
 
 
 def stop_if_unwanted() -> None:
-    """Raise if the result is no longer needed; learners call this between inner steps.
+    """Raise if the result is no longer needed. Learners call this between inner steps.
 
     Raises:
         StaleError: the result is no longer needed.

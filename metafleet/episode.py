@@ -26,10 +26,10 @@ def is_modality_name(name: str) -> bool:
 
 
 def presence_key(modality: str) -> str:
-    """Return the name of the input that marks which examples have ``modality``: float [n], 1 or 0.
+    """Return the name of the input that marks which examples have ``modality``.
 
-    If that input is missing, all examples have the modality. Examples without the modality have
-    zeros in it.
+    The input is float [n] with values 1 or 0. If it is missing, all examples have the modality.
+    Examples without the modality have zeros as its values.
     """
     return f"{modality}.present"
 
@@ -44,8 +44,8 @@ class ExampleSet:
     """Examples with their targets.
 
     Attributes:
-        inputs: modality name -> float tensor [n, ...], and the ``presence_key`` of modalities that
-            some examples may lack; all have the same n.
+        inputs: name -> float tensor [n, ...], with the same n for all. Names are modalities and,
+            for modalities that some examples may lack, their ``presence_key``.
         targets: [n] int64 in [0, n_way) for classification, [n, d] float for regression.
     """
 
@@ -98,14 +98,14 @@ class EpisodeShape:
         n_way: classes in an episode, >= 2; 0 for regression.
         k_shot: support examples of each class (support points for regression), >= 1.
         n_query: query examples of each class (query points for regression), >= 1.
-        shots: "even", or "uneven": the n_way * k_shot support examples are spread over the classes
-            at random, at least one each.
-        missing_rate: probability that an example loses a modality, in [0, 1); one always stays. In
-            meta-training this is modality dropout.
+        shots: "even" gives each class k_shot support examples. "uneven" distributes n_way * k_shot
+            support examples over the classes at random, at least one each.
+        missing_rate: probability that an example loses a modality, in [0, 1). At least one modality
+            always stays. In meta-training this is modality dropout.
         support_modalities: modalities that support examples show; empty for all.
         query_modalities: modalities that query examples show; empty for all.
-        class_text: add the class's name to support examples, as modality ``CLASS_TEXT``.
-        parts: parts of a mixture of data sets that episodes come from; empty for all.
+        class_text: whether to add the class's name to support examples, as modality ``CLASS_TEXT``.
+        parts: the parts of a mixture of data sets from which episodes come; empty for all.
     """
 
     n_way: int
@@ -153,8 +153,8 @@ def alike(
 ) -> tuple[ExampleSet, Mapping[str, Tensor]]:
     """Give both sets the same inputs, so that they can form one batch.
 
-    A modality that only one set holds becomes zeros in the other, with a mask of zeros. Examples
-    without a mask have all modalities that their set holds.
+    If only one set has a modality, the other set gets zeros for it, with a mask of zeros. If a set
+    has a modality without a mask, all of its examples have the modality.
     """
     shapes = {
         name: tuple(values.shape[1:])
@@ -173,7 +173,7 @@ def completed(
     """Return inputs with zeros for missing modalities, and with masks of presence.
 
     Args:
-        given: modality or mask -> [n, ...]; not changed.
+        given: modality or mask -> [n, ...]. The mapping is not changed.
         shapes: required modality -> shape of one example.
         masks: names of the required masks.
     """

@@ -3,7 +3,7 @@
     MetafleetError
     ├── ConfigError (ValueError)          a setting, option or configuration file is wrong
     ├── DataError                         data are missing, damaged or do not fit
-    │   ├── DataMissingError              not on this machine; the message says how to get them
+    │   ├── DataMissingError              data are not here; the message says how to get them
     │   ├── DataCorruptError              bytes differ from the expected ones
     │   └── DecodeError                   a file or cell is not the picture, sound, ... it should be
     ├── NumericsError (ArithmeticError)   a loss or gradient is not finite
@@ -12,12 +12,12 @@
     │   ├── ProtocolMismatchError         sender and receiver speak different versions
     │   ├── SignatureError                the deployment key does not match
     │   ├── DigestError                   bytes do not match their digest
-    │   ├── LengthError                   more or fewer bytes or values than announced
-    │   ├── OversizedError                larger than any valid one, and not read
-    │   ├── SchemaError                   other fields, names, types or shapes than agreed upon
+    │   ├── LengthError                   the number of bytes or values is wrong
+    │   ├── OversizedError                a message is too large to be valid and is not read
+    │   ├── SchemaError                   fields, names, types or shapes violate the schema
     │   ├── NotFiniteError                a received sum is not finite
     │   └── StaleError                    the step is closed or the epoch is old
-    ├── TransientError                    may succeed if repeated
+    ├── TransientError                    the operation may succeed if repeated
     │   ├── BlobMissingError              a blob expired or is not there yet
     │   ├── BlobStoreFullError            a blob does not fit into the store
     │   ├── BrokerUnavailableError        Redis cannot be reached
@@ -34,8 +34,9 @@
     ├── CheckpointError                   a checkpoint is missing, damaged or cannot be written
     └── ModelError                        a saved model is missing, damaged or cannot be written
 
-Each error takes one string, the complete message: what happened with the value, what was expected,
-what to do. (A single argument keeps every error picklable, which Celery's pool needs.)
+Each error takes one string, the complete message. It says what happened, with the value, what was
+expected, and what to do. (A single argument keeps every error picklable, which Celery's pool
+needs.)
 """
 
 from typing import ClassVar

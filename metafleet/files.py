@@ -21,7 +21,7 @@ def write_whole(path: Path, data: bytes, *, mode: int | None = 0o600) -> None:
         mode: as in ``drafting``.
 
     Raises:
-        OSError: the file cannot be written; an existing one stays.
+        OSError: the file cannot be written. An existing file is kept.
     """
     with drafting(path, mode=mode) as draft:
         draft.write_bytes(data)
@@ -39,7 +39,7 @@ def drafting(path: Path, *, mode: int | None = 0o600, survives: bool = True) -> 
         survives: whether to sync to disk before returning, which takes some milliseconds.
 
     Raises:
-        OSError: the file cannot be written; an existing one stays.
+        OSError: the file cannot be written. An existing file is kept.
     """
     draft = path.absolute().with_name(f"{PART}{secrets.token_hex(8)}")
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL, 0o666 if mode is None else 0o600))
@@ -62,7 +62,7 @@ def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, would survive a power cut.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the file cannot be synced.
     """
     handle = os.open(path, os.O_RDONLY)
     try:

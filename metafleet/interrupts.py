@@ -16,11 +16,11 @@ _SIGNALS: Final = tuple(
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Defer Python's signal handlers until the block has ended, normally or with an error.
+    """Defer Python's signal handlers until the block has ended, with or without an error.
 
-    Use this for short blocks that must complete: Ctrl-C raises ``KeyboardInterrupt`` right after.
-    Handlers run only in the main thread, so in other threads this does nothing. Blocks may be
-    nested.
+    Use this for short blocks that must complete. After Ctrl-C, ``KeyboardInterrupt`` is raised
+    right after the block. Handlers run only in the main thread, so this does nothing in other
+    threads. Blocks may be nested.
     """
     with ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():

@@ -16,7 +16,9 @@ if sys.platform != "win32":
 
 
 def take_lock(path: Path, *, is_waiting: bool = True) -> int:
-    """Lock a file until the returned handle is closed; create it, for its owner only, if missing.
+    """Lock a file until the returned handle is closed.
+
+    A missing file is created, with permissions for its owner only.
 
     Raises:
         BlockingIOError: another process holds the lock, and ``is_waiting`` is false.
@@ -33,14 +35,15 @@ def take_lock(path: Path, *, is_waiting: bool = True) -> int:
 
 @contextlib.contextmanager
 def exclusive(path: Path, *, is_kept: bool = True) -> Iterator[None]:
-    """Hold the lock file ``path`` while the block runs; wait for another process that holds it.
+    """Hold the lock file ``path`` while the block runs. If another process holds it, wait.
 
-    If the system or file system does not support such locks, the block runs without one: callers
-    publish with an atomic rename, so at worst the same work is done twice.
+    If the system or file system does not support such locks, the block runs without one. This is
+    safe because callers publish their work with an atomic rename, so at worst the same work is done
+    twice.
 
     Args:
-        path: the lock file; created if missing.
-        is_kept: whether the file stays after the block.
+        path: the lock file, which is created if it does not exist.
+        is_kept: whether the file is kept after the block.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -61,8 +64,8 @@ def exclusive(path: Path, *, is_kept: bool = True) -> Iterator[None]:
 def exclusive_if_free(path: Path) -> Iterator[bool]:
     """Hold the lock file ``path`` while the block runs, unless another process holds it.
 
-    Yields False if another process holds it, and also if the system does not support such locks:
-    then there may be another process at work.
+    Yields whether the lock is held. It also yields False if the system does not support such locks,
+    because then another process may be at work.
 
     Raises:
         FileNotFoundError: the file does not exist.

@@ -1,9 +1,10 @@
-"""Options: frozen dataclasses filled from plain JSON values, with clear errors for every mistake.
+"""Fill options, which are frozen dataclasses, from plain JSON values and explain every mistake.
 
-Each learner and model declares its options as a standard dataclass; other layers may read its
+Each learner and model declares its options as a standard dataclass. Other layers may read its
 fields and types (``dataclasses.fields``, ``typing.get_type_hints``) to check a configuration. Its
-``__post_init__`` rejects values out of range. A derived class must call its base's
-``__post_init__`` by name first: ``super()`` refers to the class before ``slots=True`` replaced it.
+``__post_init__`` rejects values out of range. A derived class must first call ``__post_init__`` of
+its base, by the name of the base. ``super()`` does not work, because it refers to the class before
+``slots=True`` replaced it.
 """
 
 import dataclasses
@@ -28,22 +29,23 @@ MOST_STEPS = 10**6
 def name_of(found: type) -> str:
     """Return the name of a class in configurations: its own ``name``, else the class's name.
 
-    An inherited ``name`` belongs to the base class and is not used.
+    An inherited ``name`` is ignored, because it belongs to the base class.
     """
     own = vars(found).get("name")
     return own if isinstance(own, str) else found.__name__
 
 
 def parse_options(cls: type[OptionsT], values: Mapping[str, Any], *, where: str) -> OptionsT:
-    """Fill ``cls`` from JSON values; convert lists to tuples and integers to floats as declared.
+    """Fill ``cls`` from JSON values. Lists become tuples, and integers floats, where declared.
 
     Args:
-        cls: a dataclass. A field may be bool, int, float, str, Literal, tuple[T, ...], None, Any,
-            or such a dataclass; Mapping[str, ...] of texts, numbers and truth values, of Any, or of
-            tables (Mapping); a union of one of these with None; or a union of a Literal and a
-            tuple.
-        values: option -> value; "name", which chose ``cls``, is skipped if it is not a field.
-        where: owner of the options, for messages, such as "learner 'maml'".
+        cls: a dataclass. The type of a field may be bool, int, float, str, Literal, tuple[T, ...],
+            None, Any, or another such dataclass. It may be Mapping[str, ...] of strings, numbers
+            and booleans, of Any, or of tables (Mapping). It may also be a union of one of these
+            with None, or of a Literal and a tuple.
+        values: option -> value. The key "name", which selected ``cls``, is ignored unless it is a
+            field.
+        where: owner of the options, such as "learner 'maml'", for messages.
 
     Raises:
         ConfigError: an option is unknown, missing, of the wrong type, or out of range.
@@ -96,7 +98,8 @@ def parse_record(
     """Fill ``cls`` as ``parse_options`` does, from the content of a file or a message.
 
     Raises:
-        MetafleetError: the values are not a table, or do not fit ``cls``; its class is ``error``.
+        MetafleetError: the values are not a table, or they do not fit ``cls``. The raised class is
+            ``error``.
     """
     try:
         return _parse_table(cls, where, values)
@@ -120,7 +123,8 @@ def require(holds: bool, option: str, value: object, expected: str) -> None:
     """Raise an error for an option out of range.
 
     Raises:
-        ConfigError: ``holds`` is false; names the option, its value and what was expected.
+        ConfigError: ``holds`` is false. The message names the option, its value and what was
+            expected.
     """
     if not holds:
         raise ConfigError(f"{option}={value!r}; expected {expected}")

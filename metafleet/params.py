@@ -17,8 +17,8 @@ class MetaState:
 
     Attributes:
         params: tensors that the meta-gradient differentiates.
-        buffers: tensors that are averaged, not differentiated: batch norm running statistics.
-            Empty for models without them.
+        buffers: tensors that are averaged instead of differentiated, which are batch norm's running
+            statistics. Empty for models without running statistics.
     """
 
     params: Params
@@ -26,9 +26,9 @@ class MetaState:
 
 
 def dot(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Tensor:
-    """Return the inner product of the tensors in ``one`` with the same-named ones in ``other``.
+    """Return the inner product of the tensors in ``one`` with those of the same name in ``other``.
 
-    A complex number counts as two real ones.
+    A complex number is treated as two real numbers.
     """
     terms = []
     for name, value in one.items():

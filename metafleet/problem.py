@@ -25,14 +25,15 @@ class Problem:
         modalities: modality -> shape of one example.
         target_dim: values to predict for each example; 0 for classification.
         episodes: split -> shape of its episodes.
-        loss: the loss that inner and outer steps minimise; None for the mean cross-entropy, or the
-            mean squared error in regression.
+        loss: the loss that inner and outer steps minimise. None selects the mean cross-entropy, or
+            the mean squared error in regression.
         partial: modalities that not every episode has, as in a mixture of data sets.
-        texts: modalities whose examples are bytes of a text, [length] in 0 to 255 with zeros after
-            the end; all others hold numerical quantities.
+        texts: modalities whose examples are the bytes of a text: [length], 0 to 255, with zeros
+            after the end. All other modalities hold numerical quantities.
         kinds: modality -> its kind, such as "image", for modalities that are not named after it.
-        shown: phrase for a set of examples, for messages -> the modalities that they may have.
-        added: the modalities that are not data, but extra inputs that a learner gives its model.
+        shown: description of a set of examples, for messages -> the modalities that they may have.
+        added: modalities that are not in the data, but are extra inputs that a learner gives its
+            model.
     """
 
     modalities: Mapping[str, tuple[int, ...]]
@@ -71,7 +72,7 @@ class Problem:
         return replace(self, modalities=modalities, added=self.added | extra.keys())
 
     def fixed_outputs(self, learner: str) -> int:
-        """Return the number of outputs of a head of fixed size, the same in every split.
+        """Return the number of outputs of a head whose size is the same in every split.
 
         Raises:
             ConfigError: splits differ in n_way.

@@ -12,11 +12,12 @@ _Node = tuple[int, int]
 
 
 class TreeReducer:
-    """Adds shards along a fixed binary tree over their index: (0, 1), (2, 3), ... and so on up.
+    """Adds shards along a fixed binary tree over their indices: (0, 1), (2, 3) and so on.
 
-    A node without a sibling, at the right edge, moves up unchanged. Two siblings are added as soon
-    as both have arrived, and the memory of one is reused, so shards that arrive in order of index
-    keep at most log2(n) + 1 sums alive. Not thread-safe.
+    At the right edge, a node without a sibling moves up unchanged. Two siblings are added as soon
+    as both have arrived, and the memory of one of them is reused. Shards that arrive in the order
+    of their index therefore keep at most log2(n) + 1 sums in memory. The reducer is not
+    thread-safe.
 
     Args:
         n_shards: total number of shards, >= 1.
@@ -46,14 +47,14 @@ class TreeReducer:
         """Add one shard.
 
         Args:
-            shard: its index.
-            tensors: its sum.
-            may_change: whether the reducer may keep and change ``tensors``; otherwise it reads them
-                only during this call, so that they may be memory-mapped.
+            shard: index of the shard.
+            tensors: sum of the shard's meta-gradients.
+            may_change: whether the reducer may keep and change ``tensors``. Otherwise it only reads
+                them during this call, so that they may be memory-mapped.
 
         Raises:
             ContractError: the shard is unknown or was added before, or its names or shapes differ
-                from those of the other shards; nothing is added.
+                from those of the other shards. Nothing is added in this case.
         """
         self._check(shard, tensors)
         self._added.add(shard)
@@ -73,12 +74,12 @@ class TreeReducer:
         self._most_alive = max(self._most_alive, len(self._waiting))
 
     def result(self, *, partial: bool = False) -> Params:
-        """Return the sum over all shards, or over those that arrived, if ``partial``.
+        """Return the sum over all shards or, with ``partial``, over those that have arrived.
 
         A partial sum depends on which shards arrived, but not on their order.
 
         Raises:
-            ContractError: a shard is missing, or, if ``partial``, all are.
+            ContractError: a shard is missing or, with ``partial``, all shards are missing.
         """
         if partial and self._added:
             return self._join_what_is_there()

@@ -26,7 +26,7 @@ class Registry(Mapping[str, ClassT], Generic[ClassT]):
     Args:
         kind: "learner" or "model", for messages.
         built_in: the classes, each with its ``name``.
-        adapt: converts an object of a user's package to a class of this kind.
+        adapt: a function that converts an object of a user's package to a class of this kind.
     """
 
     def __init__(
@@ -51,10 +51,11 @@ class Registry(Mapping[str, ClassT], Generic[ClassT]):
     def resolve(
         self, options: Mapping[str, Any], *, allowed_packages: Sequence[str] = ()
     ) -> tuple[ClassT, Any]:
-        """Return the class that ``options["name"]`` chooses and its checked options.
+        """Return the class that ``options["name"]`` selects, and its checked options.
 
         Args:
-            options: "name", a built-in one or "package.module:Class", and the class's own options.
+            options: "name", which is a built-in name or "package.module:Class", and the class's own
+                options.
             allowed_packages: packages of the user that may be imported.
 
         Raises:
@@ -64,7 +65,7 @@ class Registry(Mapping[str, ClassT], Generic[ClassT]):
         return found, self.parse(found, options)
 
     def find(self, name: object, *, allowed_packages: Sequence[str] = ()) -> ClassT:
-        """Return the class with this name, built in or "package.module:Class".
+        """Return the class called ``name``, a built-in name or "package.module:Class".
 
         Raises:
             ConfigError: the name is unknown.
@@ -78,7 +79,7 @@ class Registry(Mapping[str, ClassT], Generic[ClassT]):
         )
 
     def parse(self, found: ClassT, options: Mapping[str, Any]) -> Any:
-        """Check and parse the options of a class; "name" is included in ``options``.
+        """Check and parse the options of a class. ``options`` includes "name".
 
         Raises:
             ConfigError: an option is unknown, of the wrong type, or out of range.
@@ -101,7 +102,7 @@ def find_class(
         built_in: name -> class.
         kind: "learner" or "model", for messages.
         allowed_packages: top-level packages whose code may be imported.
-        adapt: converts an object of a user's package to such a class.
+        adapt: a function that converts an object of a user's package to such a class.
 
     Raises:
         ConfigError: the name is unknown, or its package is not allowed, cannot be imported, or
@@ -167,7 +168,7 @@ def readable_errors(what: str) -> Iterator[None]:
     """Convert an exception of a user's class to a one-line error.
 
     Args:
-        what: start of the line: the class, and what it did.
+        what: start of the message: the class, and what it did.
 
     Raises:
         DataError: the class raised anything other than Metafleet's own errors.

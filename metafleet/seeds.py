@@ -1,9 +1,9 @@
-"""Random numbers that depend only on *what* is drawn, not on which process draws it or when.
+"""Random numbers that depend only on *what* is drawn, not on where or when it is drawn.
 
-``CounterRng`` is BLAKE2b in counter mode: block i of the stream of (run seed, split, outer step,
-episode) is the keyed hash of those numbers and i. There is no state to carry between episodes, so
-any worker can draw episode 17 of step 1000 without drawing what comes before, and the same numbers
-come out on every platform and in every version of torch or numpy.
+``CounterRng`` is BLAKE2b in counter mode. A stream is addressed by (run seed, split, outer step,
+episode), and its block i is the keyed hash of this address and i. No state is carried between
+episodes, so any worker can draw episode 17 of step 1000 without drawing the earlier ones. The
+numbers are the same on every platform and with every version of torch or numpy.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ class CounterRng:
 
     Args:
         seed: the run's seed, 0 <= seed < 2**64.
-        domain: purpose of the numbers, such as a split's name; at most 16 bytes of UTF-8.
+        domain: purpose of the numbers, such as the name of a split; at most 16 bytes of UTF-8.
         step: outer step, >= 0.
         index: episode index within the step, >= 0.
 
-    Not thread-safe; create one for each episode (it takes a microsecond).
+    A stream is not thread-safe. Create one for each episode; this takes a microsecond.
     """
 
     def __init__(self, seed: int, domain: str, step: int = 0, index: int = 0) -> None:

@@ -1,10 +1,10 @@
 """Digests of code outside Metafleet: packages of the user, and the libraries that they use.
 
-A package's digest covers its sources, compiled extensions and tensors, whether it is a folder, a
+A package's digest covers its sources, compiled extensions and tensors. A package may be a folder, a
 single file, a zip file, or a namespace package of several folders; links are followed. Byte code,
 texts and other data are left out, because a run may write such files next to its code. The digest
-is computed once per process, when the package is imported: later changes on disk do not affect the
-code that this process runs.
+is computed once per process, when the package is imported, because later changes on disk do not
+affect the code that this process runs.
 """
 
 import functools
@@ -57,7 +57,7 @@ def package_of(name: str) -> str:
 def imported_digest(package: str) -> str:
     """Return the digest of a package as this process imported it, in 16 hexadecimal digits.
 
-    Returns "absent" if there is no such package, and "built in" if it has no files.
+    The result is "absent" if there is no such package, and "built in" if it has no files.
     """
     if package not in _imported:
         _imported[package] = disk_digest(package)
@@ -82,10 +82,10 @@ def disk_digest(package: str) -> str:
 
 
 def folder_digest(folder: Path, *, without: Collection[str] = ()) -> str:
-    """Return the digest of the Python sources in a folder; it does not depend on the location.
+    """Return the digest of the Python sources in a folder, wherever the folder is.
 
     Args:
-        folder: the folder; links are followed.
+        folder: the folder, in which links are followed.
         without: names of subfolders to leave out.
     """
     sha = hashlib.sha256()
@@ -99,10 +99,10 @@ def folder_digest(folder: Path, *, without: Collection[str] = ()) -> str:
 def libraries_of(package: str) -> dict[str, str]:
     """Return the libraries that a package's sources import: distribution -> version.
 
-    Only libraries that this process has loaded so far count, plus the numpy and scipy that they
-    require. torch and Metafleet are left out, because a fingerprint includes them anyway. A module
-    that is not installed as a distribution, such as a helper package on PYTHONPATH, has its digest
-    as version.
+    The result contains only libraries that this process has loaded so far, and the numpy and scipy
+    that they require. torch and Metafleet are left out, because a fingerprint includes them anyway.
+    If a module is not installed as a distribution, such as a helper package on PYTHONPATH, its
+    digest is used as the version.
     """
     return versions_of(name for name in _imported_by(package) if name in sys.modules)
 

@@ -39,14 +39,14 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A learner and its episodes. Stateless: every result depends only on the arguments.
+    """A learner and its episodes. It is stateless: every result depends only on the arguments.
 
     Attributes:
         spec: the spec that it was built from.
         learner: the learner.
         source: the source of episodes.
         device: torch device to compute on, such as "cpu" or "cuda".
-        execution: how to compute the episodes of meta-training.
+        execution: the object that computes the episodes of meta-training.
         hidden: buffers of the modules in the learner's model.
     """
 
@@ -67,20 +67,20 @@ class Workload:
         allowed_packages: Sequence[str] = (),
         cache_dir: Path | None = None,
     ) -> "Workload":
-        """Open the data and bind learner and model to them; nothing is cached here.
+        """Open the data, and bind learner and model to them. Nothing is cached here.
 
         Args:
             spec: the description to build from.
             data_dir: folder of the prepared data.
             device: torch device to compute on.
-            allowed_packages: top-level packages of the user whose data sets, learners and models,
-                named "package.module:Class", may be imported.
+            allowed_packages: the user's top-level packages, from which data sets, learners and
+                models named "package.module:Class" may be imported.
             cache_dir: folder in which execution "compiled" caches machine code.
 
         Raises:
             ConfigError: a name or option is wrong or does not fit the data.
             DataMissingError: the data are not in ``data_dir``.
-            DataCorruptError: the data differ from those that the run began with.
+            DataCorruptError: the data differ from those with which the run started.
         """
         data = open_data(spec.data, data_dir, allowed_packages=allowed_packages)
         found = data.digest()
@@ -107,7 +107,7 @@ class Workload:
         allowed_packages: Sequence[str] = (),
         cache_dir: Path | None = None,
     ) -> "Workload":
-        """Build on an open source; ``spec.data`` and ``spec.data_digest`` are ignored.
+        """Build the workload on an open source. ``spec.data`` and ``spec.data_digest`` are ignored.
 
         Raises:
             ConfigError: a name or option is wrong or does not fit the source.
@@ -141,10 +141,10 @@ class Workload:
         return schema_of(self.init_state())
 
     def check_execution(self) -> None:
-        """Check that the learner supports the spec's execution, at the cost of two episodes.
+        """Check that the learner supports the spec's execution, by computing two episodes.
 
         Raises:
-            ConfigError: it does not.
+            ConfigError: the learner does not support it.
         """
         if self.spec.execution.is_mapped:
             episodes = [self.sample(split=META_TRAIN, step=1, index=i) for i in range(2)]
@@ -198,8 +198,9 @@ class Workload:
             The sum, on the CPU.
 
         Raises:
-            NumericsError: a loss or gradient is not finite; names the episode.
-            ImpureError: the learner wrote to ``state``, or its model to a buffer of its own.
+            NumericsError: a loss or gradient is not finite; the message names the episode.
+            ImpureError: the learner wrote to ``state``, or the model wrote to one of its own
+                buffers.
         """
         episodes = (
             self._drawn(split=split, step=step, index=index)
@@ -223,8 +224,9 @@ class Workload:
         Global generators are treated as in ``gradient``.
 
         Raises:
-            NumericsError: a loss is not finite; names the episode.
-            ImpureError: the learner wrote to ``state``, or its model to a buffer of its own.
+            NumericsError: a loss is not finite; the message names the episode.
+            ImpureError: the learner wrote to ``state``, or the model wrote to one of its own
+                buffers.
         """
         metrics = []
         with self._guarded(state):
@@ -239,7 +241,7 @@ class Workload:
 
     @contextmanager
     def _guarded(self, state: MetaState) -> Iterator[None]:
-        """Restore the process's global state, and check ``state`` and the modules' buffers.
+        """After the block, restore global state, and check ``state`` and the modules' buffers.
 
         Raises:
             ImpureError: ``state`` or a buffer was changed.

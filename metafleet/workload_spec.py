@@ -18,13 +18,14 @@ Options = Mapping[str, Any]
 class WorkloadSpec:
     """Everything that determines the arithmetic of a run, as plain JSON values.
 
-    Tables of options are sorted by key, so that their order in a file or message has no effect, for
-    example on the order in which a fusion joins its modalities.
+    Tables of options are sorted by key, so that their order in a file or message has no effect. For
+    example, it cannot change the order in which a fusion joins its modalities.
 
     Attributes:
         seed: the run's seed, from which episodes and the initial state are drawn.
         data: data set name and options.
-        data_digest: sha256 of the prepared data and split; workers reject other data.
+        data_digest: sha256 of the prepared data and their split. Workers reject data with another
+            digest.
         episodes: split -> shape of its episodes.
         model: model name and options.
         learner: learner name and options.
@@ -58,7 +59,7 @@ class WorkloadSpec:
 
     @classmethod
     def from_json(cls, values: object) -> "WorkloadSpec":
-        """Read what ``to_json`` wrote; ``Workload.build`` checks the options.
+        """Parse the values that ``to_json`` returned. ``Workload.build`` checks the options.
 
         Raises:
             ContractError: the values do not describe a workload.

@@ -1,1 +1,1 @@
-"""How far a model's word can be relied on: what validation episodes say of its probabilities."""
+"""Calibration of a model's probabilities on validation episodes."""

@@ -1,4 +1,4 @@
-"""From validation episodes to what is kept of them."""
+"""Compute a calibration from validation episodes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,14 +18,14 @@ from metafleet.learners.episodic import EpisodicLearner
 from metafleet.params import MetaState
 
 CALIBRATION_STEP: Final = 1
-"""Of the addresses of calibration episodes: validations are of step 0."""
+"""The step in the addresses of calibration episodes. Validation episodes have step 0."""
 DEFAULT_EPISODES: Final = 400
 EPISODES_OF_MANY: Final = 200
-"""Of each shape, where there are many."""
+"""Number of episodes of each shape if there are many shapes."""
 USUAL_WAYS: Final = (2, 5, 10, 20)
 USUAL_SHOTS: Final = (1, 5)
 _MOST_SHOTS: Final = 64
-"""Beyond this, more shots change little, and episodes take long."""
+"""With more shots than this, results change little and episodes take long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,16 @@ class Calibrator:
     """Calibrates a learned state on episodes of a split.
 
     Attributes:
-        learner, state: what is calibrated.
-        source: where episodes come from.
-        template: the run's own episodes of the split: what is not size is as there.
-        seed: of the run.
-        n_unknown: classes besides those of an episode, of which there are queries alone; None for
-            as many as the episode has, as far as the split has them.
-        n_episodes: of each shape.
-        split: whose classes they are of.
+        learner, state: the learner and the learned state to calibrate.
+        source: the source of episodes.
+        template: the shape of the run's episodes of this split. Calibration episodes differ from it
+            only in their size.
+        seed: seed of the run.
+        n_unknown: number of unknown classes, from which an episode has queries but no support
+            examples. None for as many as the episode has known classes, or as many as the split has
+            left.
+        n_episodes: number of episodes of each shape.
+        split: the split from whose classes episodes are drawn.
     """
 
     learner: Learner
@@ -55,15 +57,15 @@ class Calibrator:
     def calibrate(
         self, wanted: Sequence[tuple[int, int]], progress: Progress = no_progress
     ) -> Calibration:
-        """Calibrate for ways and shots.
+        """Calibrate for support sets of the wanted sizes.
 
         Args:
-            wanted: (n_way, k_shot) of each; where the split cannot fill such episodes, the next
-                smaller that it can.
-            progress: told how far it is.
+            wanted: (n_way, k_shot) pairs. A pair that the split cannot fill is replaced by the next
+                smaller one that it can.
+            progress: called with the progress.
 
         Raises:
-            ConfigError: the split can fill none.
+            ConfigError: the split cannot fill episodes of any pair.
             NumericsError: an output is not finite.
         """
         found = dict.fromkeys(shape for pair in wanted if (shape := self.fitting(*pair)))
@@ -77,7 +79,7 @@ class Calibrator:
         return Calibration(self.split, tuple(shapes))
 
     def usual_shapes(self) -> list[tuple[int, int]]:
-        """Return (n_way, k_shot) of support sets to expect, with those of the run's episodes."""
+        """Return the usual (n_way, k_shot) pairs, together with those of the run's episodes."""
         ways = sorted({*USUAL_WAYS, self.template.n_way})
         shots = sorted({*USUAL_SHOTS, self.template.k_shot})
         return [(n_way, k_shot) for n_way in ways for k_shot in shots]
@@ -89,7 +91,7 @@ class Calibrator:
         step: int = CALIBRATION_STEP,
         progress: Progress = no_progress,
     ) -> EpisodeLogits:
-        """Compute the logits of episodes of a shape that the split can fill."""
+        """Compute the logits of episodes of ``shape``, which the split must be able to fill."""
         draw = EpisodeDraw(
             self.source,
             self.split,
@@ -103,11 +105,11 @@ class Calibrator:
 
     @property
     def n_outputs(self) -> int | None:
-        """Return how many classes an episode must have; None where any number will do."""
+        """The number of classes that an episode must have; None if any number is allowed."""
         return self.learner.n_classes if isinstance(self.learner, EpisodicLearner) else None
 
     def fitting(self, n_way: int, k_shot: int) -> EpisodeShape | None:
-        """Return the nearest shape that the split can fill and the learner takes."""
+        """Return the largest shape up to this size that both split and learner support."""
         fixed = self.n_outputs
         if fixed is not None:
             n_way = fixed
@@ -118,7 +120,7 @@ class Calibrator:
         return None
 
     def unknown_for(self, shape: EpisodeShape) -> int:
-        """Return how many unknown classes there can be next to those of an episode."""
+        """Return how many unknown classes an episode of ``shape`` can have."""
         room = self.source.n_classes(self.split) - shape.n_way
         most = shape.n_way if self.n_unknown is None else self.n_unknown
         for n_unknown in range(min(most, room), 0, -1):
@@ -135,7 +137,7 @@ class Calibrator:
 
 
 def calibrated(logits: EpisodeLogits, by: Calibrator) -> ShapeCalibration:
-    """Sum up the logits of one shape."""
+    """Calibrate on the logits of episodes of one shape."""
     shape, n_way = logits.shape, logits.shape.n_way
     temperature = fit_temperature(logits.known.flatten(0, 1), logits.targets.flatten())
     shares = probabilities(logits.known, temperature)
@@ -154,7 +156,7 @@ def calibrated(logits: EpisodeLogits, by: Calibrator) -> ShapeCalibration:
 
 
 def _smaller(template: EpisodeShape, n_way: int, k_shot: int) -> Iterator[EpisodeShape]:
-    """Yield shapes from what is wanted downwards: fewer queries, then fewer shots, then ways."""
+    """Yield ever smaller shapes: first with fewer queries, then fewer shots, then fewer ways."""
     for ways in range(n_way, 1, -1):
         for shots in range(min(k_shot, _MOST_SHOTS), 0, -1):
             for n_query in range(template.n_query, 0, -1):

@@ -1,4 +1,4 @@
-"""What is kept of validation episodes with a model, and how a model finds what fits it."""
+"""The calibration that is stored with a model, and the choice of the part for a support set."""
 
 import math
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ from metafleet.options import parse_record, require
 
 @dataclass(frozen=True, slots=True)
 class ShapeCalibration:
-    """What episodes of one shape said.
+    """The calibration from episodes of one shape.
 
     Attributes:
-        n_way, k_shot: of the episodes.
-        episodes: how many they were, >= 1.
-        temperature: what logits are divided by; see ``fit_temperature``.
-        thresholds: of label sets; see ``coverage_thresholds``.
-        unknown: how items of none of the classes are told; None where the split had no classes
-            left for such.
+        n_way, k_shot: shape of the episodes.
+        episodes: number of episodes, >= 1.
+        temperature: number by which logits are divided; see ``fit_temperature``.
+        thresholds: thresholds of label sets; see ``coverage_thresholds``.
+        unknown: rule that detects items of none of the classes; None if the split had too few
+            classes for unknown ones.
     """
 
     n_way: int
@@ -50,11 +50,12 @@ class ShapeCalibration:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What validation episodes of several shapes said.
+    """The calibration from validation episodes of several shapes.
 
     Attributes:
-        split: whose classes they were of.
-        shapes: one or more, of different ``n_way`` and ``k_shot``.
+        split: the split from which the episodes came.
+        shapes: the calibration for each shape; at least one. They differ in ``n_way`` or
+            ``k_shot``.
     """
 
     split: str
@@ -64,11 +65,14 @@ class Calibration:
         require(bool(self.shapes), "shapes", [], "one or more")
 
     def nearest(self, n_way: int, k_shot: float) -> ShapeCalibration:
-        """Return what is nearest by the ratios of ways and of shots, the first of equals.
+        """Return the calibration whose shape is nearest to that of a support set.
+
+        The distance is the sum of the absolute log ratios of ways and of shots. Of equally near
+        shapes, the first is returned.
 
         Args:
-            n_way: classes of a support set.
-            k_shot: examples of a class, on average.
+            n_way: number of classes in the support set.
+            k_shot: mean number of examples per class.
         """
 
         def distance(shape: ShapeCalibration) -> float:
@@ -78,19 +82,19 @@ class Calibration:
         return min(self.shapes, key=distance)
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values that ``from_json`` takes back."""
+        """Return JSON values for ``from_json``."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Any) -> "Calibration":
-        """Read what ``to_json`` wrote.
+        """Parse the values that ``to_json`` returned.
 
         Raises:
-            ModelError: it is something else.
+            ModelError: the values do not describe a calibration.
         """
         return parse_record(cls, values, where="the calibration", error=ModelError)
 
 
 def mean_shots(classes: Mapping[str, int]) -> float:
-    """Return how many examples a class has on average, of class -> examples."""
+    """Return the mean number of examples per class, given class -> number of examples."""
     return sum(classes.values()) / len(classes)

@@ -1,4 +1,4 @@
-"""Logits of the queries of many episodes, computed as an adapted model computes them."""
+"""Logits of the queries of many episodes, computed in the same way as by an adapted model."""
 
 from dataclasses import dataclass, replace
 
@@ -18,14 +18,14 @@ from metafleet.seeds import CounterRng
 
 @dataclass(frozen=True, slots=True)
 class EpisodeLogits:
-    """What a learner says of the queries of episodes that are drawn alike.
+    """A learner's logits for the queries of episodes of one shape.
 
     Attributes:
-        shape: of the episodes, without the classes that are unknown.
+        shape: shape of the episodes, not counting unknown classes.
         known: float64 [episodes, queries, n_way], logits of queries of the episode's classes.
-        targets: int64 [episodes, queries], their classes.
-        unknown: float64 [episodes, others, n_way], logits of queries of other classes; others may
-            be 0.
+        targets: int64 [episodes, queries], the classes of these queries.
+        unknown: float64 [episodes, others, n_way], logits of queries of unknown classes. The number
+            of others may be 0.
     """
 
     shape: EpisodeShape
@@ -35,22 +35,23 @@ class EpisodeLogits:
 
     @property
     def n_episodes(self) -> int:
-        """Return the number of episodes."""
+        """The number of episodes."""
         return len(self.known)
 
 
 @dataclass(frozen=True, slots=True)
 class EpisodeDraw:
-    """Which episodes are drawn.
+    """The description of the episodes to draw.
 
     Attributes:
-        source: where they come from.
-        split: whose classes they have.
-        shape: of their known classes.
-        n_unknown: classes besides these, of which there are queries alone; 0 for none.
-        seed: of the run.
-        step: with the seed and the split, the address of the first episode.
-        n_episodes: how many.
+        source: the source of episodes.
+        split: the split from whose classes episodes are drawn.
+        shape: shape of the episodes, not counting unknown classes.
+        n_unknown: number of unknown classes, from which an episode has queries but no support
+            examples.
+        seed: seed of the run.
+        step: the step in the episodes' addresses.
+        n_episodes: number of episodes.
     """
 
     source: EpisodeSource
@@ -67,8 +68,8 @@ def episode_logits(
 ) -> EpisodeLogits:
     """Adapt to each episode's support set, and predict its queries.
 
-    Queries of unknown classes are predicted apart from the others, so that nothing is normalised
-    together with them. Global generators and torch's modes are given back as they were.
+    Queries of unknown classes are predicted separately, so that batch norm does not mix them with
+    the others. Global generators and torch's modes are restored afterwards.
 
     Raises:
         ConfigError: the split cannot fill such episodes.
@@ -92,9 +93,9 @@ def episode_logits(
 
 
 def _sample(draw: EpisodeDraw, index: int) -> tuple[Episode, dict[str, Tensor]]:
-    """Draw an episode of more classes, and take the support of the last ones away.
+    """Draw an episode with additional classes; return it without these, and their queries.
 
-    Classes come in random order, so any of them may be unknown.
+    The last classes become the unknown ones. Classes are in random order, so any may be unknown.
     """
     n_way = draw.shape.n_way
     shape = replace(draw.shape, n_way=n_way + draw.n_unknown)

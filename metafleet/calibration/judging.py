@@ -1,4 +1,4 @@
-"""What a calibration is worth on episodes of other classes."""
+"""Measure a calibration on episodes of classes that it was not fitted on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Mean:
 
     Attributes:
         mean: the mean.
-        ci95: half the width of its 95 % interval.
+        ci95: half-width of the mean's 95 % confidence interval.
     """
 
     mean: float
@@ -33,19 +33,19 @@ class Mean:
 
     @classmethod
     def over(cls, values: Tensor) -> "Mean":
-        """Take the mean of one number an episode, [episodes]."""
+        """Return the mean of values [episodes], one for each episode."""
         return cls(*mean_and_half_width(values.double().tolist()))
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """Label sets, judged.
+    """Measured properties of label sets.
 
     Attributes:
-        asked: the coverage that was asked for.
-        covered: the share of items whose set holds the right label.
-        set_size: labels in a set.
-        asks: the share of items with no label or more than one, which a person is asked about.
+        asked: the requested coverage.
+        covered: share of items whose set contains the correct label.
+        set_size: number of labels in a set.
+        asks: share of items whose set does not have exactly one label. A person must decide these.
     """
 
     asked: float
@@ -56,16 +56,18 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The rule for items of none of the classes, judged.
+    """Measured properties of the rule that detects items of none of the classes.
 
     Attributes:
-        score: what it looks at.
-        n_unknown: unknown classes next to the known ones of an episode.
-        auroc: the chance that a known item scores higher than an unknown one, over all episodes.
-        kept: the share of known items that it keeps; 0.95 was asked for.
-        refused: the share of unknown items that it refuses.
-        accuracy: the share of the known items it keeps that are labelled rightly.
-        right: the share of all items that are kept and labelled rightly, or refused rightly.
+        score: name of the score that the rule uses.
+        n_unknown: number of unknown classes in an episode, in addition to the known ones.
+        auroc: probability that a known item has a higher score than an unknown item, over all
+            episodes.
+        kept: share of known items that the rule keeps; the target is 0.95.
+        refused: share of unknown items that the rule refuses.
+        accuracy: share of correctly labelled items among the known items that the rule keeps.
+        right: share of all items that are handled correctly: known items that are kept and
+            correctly labelled, and unknown items that are refused.
     """
 
     score: str
@@ -79,18 +81,19 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Uncertainty:
-    """What a model knows of what it does not know.
+    """How well a model estimates its own uncertainty.
 
     Attributes:
-        split: whose classes were judged.
-        n_way, k_shot, episodes: what was judged.
-        calibrated_on: such as "meta_val, 5-way 1-shot, 400 episodes".
-        temperature: of the calibration.
+        split: the split from which the measured episodes come.
+        n_way, k_shot, episodes: shape and number of these episodes.
+        calibrated_on: description of the calibration episodes, such as
+            "meta_val, 5-way 1-shot, 400 episodes".
+        temperature: temperature of the calibration.
         loss, loss_before: mean cross-entropy in nats, with the temperature and without.
         ece, ece_before: expected calibration error in [0, 1], with the temperature and without.
-        reliability: of the calibrated probabilities.
-        coverage: one for each that was asked for.
-        unknown: None where a split has no classes for it.
+        reliability: reliability diagram of the calibrated probabilities.
+        coverage: results for each requested coverage.
+        unknown: results of the rule for unknown items; None if there were no unknown classes.
     """
 
     split: str
@@ -117,15 +120,15 @@ def judge_calibration(
     n_unknown: int,
     calibrated_on: str,
 ) -> Uncertainty:
-    """Judge a calibration.
+    """Measure a calibration.
 
     Args:
-        logits: of the episodes it is judged on.
-        calibration: of episodes of other classes.
-        coverages: that are asked for, each in (0, 1).
-        split: of ``logits``.
-        n_unknown: classes that the unknown queries are of.
-        calibrated_on: for people.
+        logits: logits of the episodes to measure on.
+        calibration: the calibration, fitted on episodes of other classes.
+        coverages: the requested coverages, each in (0, 1).
+        split: the split from which ``logits`` come.
+        n_unknown: number of classes from which an episode's unknown queries come.
+        calibrated_on: description of the calibration episodes, for people.
     """
     before = probabilities(logits.known, 1.0)
     shares = probabilities(logits.known, calibration.temperature)

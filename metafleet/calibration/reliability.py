@@ -1,4 +1,4 @@
-"""Whether what is said with 80 % is right in 80 % of cases: the reliability diagram.
+"""The reliability diagram: are answers with probability 80 % correct in 80 % of cases?
 
 Source: Guo et al. 2017, arXiv:1706.04599, section 2 and eq. 3 (expected calibration error).
 """
@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 N_BINS: Final = 15
-"""Of equal width, as in the paper."""
+"""The bins have equal width, as in the paper."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """The answers whose probability is in (lower, upper].
+    """The predicted labels whose probability is in (lower, upper].
 
     Attributes:
-        lower, upper: the bin's bounds, in [0, 1].
-        answers: how many there are.
-        confidence: their mean probability; None without answers.
-        accuracy: the share of them that is right; None without answers.
+        lower, upper: bounds of the bin, in [0, 1].
+        answers: number of predicted labels in the bin.
+        confidence: mean probability of these labels; None if the bin is empty.
+        accuracy: share of correct labels; None if the bin is empty.
     """
 
     lower: float
@@ -32,7 +32,7 @@ class ReliabilityBin:
 
 
 def reliability_bins(shares: Tensor, targets: Tensor) -> tuple[ReliabilityBin, ...]:
-    """Sort answers into ``N_BINS`` bins of equal width by the probability of the likeliest class.
+    """Sort predictions into ``N_BINS`` bins of equal width by the largest probability.
 
     Args:
         shares: probabilities [n, n_way].
@@ -51,7 +51,7 @@ def reliability_bins(shares: Tensor, targets: Tensor) -> tuple[ReliabilityBin, .
 
 
 def expected_calibration_error(bins: tuple[ReliabilityBin, ...]) -> float:
-    """Return the mean distance of confidence and accuracy, weighted by answers, in [0, 1]."""
+    """Return the mean of |accuracy - confidence| over bins, weighted by answers, in [0, 1]."""
     n = sum(each.answers for each in bins)
     return sum(
         each.answers / n * abs(each.accuracy - each.confidence)

@@ -1,4 +1,4 @@
-"""One number that makes probabilities as high as the share of right answers.
+"""Temperature scaling: one number that makes probabilities agree with the share of correct answers.
 
 Source: Guo et al. 2017, arXiv:1706.04599, section 4.2 (temperature scaling).
 """
@@ -11,16 +11,16 @@ from torch import Tensor
 
 LOWEST: Final = 1e-2
 HIGHEST: Final = 1e4
-"""Squared distances of a wide embedding are in the thousands."""
+"""Large enough for squared distances of wide embeddings, which are in the thousands."""
 _HALVINGS: Final = 60
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     """Return the T that minimises the mean cross-entropy of ``softmax(logits / T)``.
 
-    In 1 / T the cross-entropy is convex, and its derivative is the mean of the expected logit minus
-    the logit of the target; the zero of it is found by halving an interval. Where every query is
-    answered rightly, there is no such zero, and 1.0 is returned.
+    The cross-entropy is convex in 1 / T. Its derivative with respect to 1 / T is the mean of the
+    expected logit minus the target's logit. Bisection finds the derivative's zero. If every query
+    is answered correctly, there is no zero, and the function returns 1.0.
 
     Args:
         logits: float [n, n_way].
@@ -34,7 +34,7 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     wanted = logits.gather(1, targets[:, None]).squeeze(1)
     if bool((wanted == 0).all()):
         return 1.0
-    low, high = math.log(1 / HIGHEST), math.log(1 / LOWEST)  # of the inverse
+    low, high = math.log(1 / HIGHEST), math.log(1 / LOWEST)  # bounds of log(1 / T)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         shares = torch.softmax(math.exp(middle) * logits, dim=1)
@@ -44,7 +44,7 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
 
 
 def probabilities(logits: Tensor, temperature: float) -> Tensor:
-    """Return float64 [..., n_way], positive and of sum 1."""
+    """Return float64 probabilities [..., n_way], which are positive and sum to 1."""
     return torch.softmax(logits.double() / temperature, dim=-1)
 
 

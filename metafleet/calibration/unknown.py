@@ -1,4 +1,4 @@
-"""Telling items of none of the classes from the others, by one number of their logits."""
+"""Detect items that belong to none of the classes, by a score computed from their logits."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,23 +17,25 @@ SCORES: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
     "logit": lambda logits: logits.amax(dim=-1),
     "energy": lambda logits: logits.logsumexp(dim=-1),
 }
-"""Score -> logits at their temperature [..., n_way] to how well an item fits any class, [...].
+"""Name -> score, a function from logits, divided by their temperature, [..., n_way] to [...].
 
-"probability" is the largest one: Hendrycks and Gimpel 2017, arXiv:1610.02136. "logit" is the
-largest one, of prototypes minus the distance to the nearest: Hendrycks et al. 2022,
-arXiv:1911.11132. "energy" is minus that of Liu et al. 2020, arXiv:2010.03759, eq. 4.
+A high score means that the item fits one of the classes well. "probability" is the largest
+probability (Hendrycks and Gimpel 2017, arXiv:1610.02136). "logit" is the largest logit; with
+prototypes this is minus the distance to the nearest one (Hendrycks et al. 2022, arXiv:1911.11132).
+"energy" is minus the energy of Liu et al. 2020, arXiv:2010.03759, eq. 4.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownRule:
-    """How items of none of the classes are told.
+    """The rule that detects unknown items, which belong to none of the classes.
 
     Attributes:
-        score: of ``SCORES``.
-        threshold: an item whose score is below is of none of the classes.
-        auroc: on the episodes that it was chosen on, in [0, 1]; chance is 0.5.
-        n_unknown: how many other classes these had.
+        score: name of the score in ``SCORES``.
+        threshold: an item whose score is below this number is unknown.
+        auroc: area under the ROC curve, in [0, 1], on the episodes on which the rule was chosen;
+            0.5 is chance.
+        n_unknown: number of unknown classes in each of these episodes.
     """
 
     score: str
@@ -45,18 +47,18 @@ class UnknownRule:
         require(self.score in SCORES, "score", self.score, f"one of {', '.join(SCORES)}")
 
     def is_unknown(self, logits: Tensor, temperature: float) -> Tensor:
-        """Return which items are of none of the classes, bool [...], of logits [..., n_way]."""
+        """Return which items are unknown, bool [...], given their logits [..., n_way]."""
         return SCORES[self.score](logits.double() / temperature) < self.threshold
 
 
 def choose_rule(known: Tensor, unknown: Tensor, temperature: float, n_unknown: int) -> UnknownRule:
-    """Choose the score that tells unknown items best, and the threshold that keeps ``KEPT``.
+    """Choose the score that separates unknown items best, and the threshold that keeps ``KEPT``.
 
     Args:
-        known: logits [..., n_way] of items of the classes.
-        unknown: logits [..., n_way] of others.
-        temperature: that they are divided by.
-        n_unknown: how many classes the others are of.
+        known: logits [..., n_way] of items that belong to the classes.
+        unknown: logits [..., n_way] of items of other classes.
+        temperature: number by which logits are divided.
+        n_unknown: number of other classes in each episode.
     """
     found = {}
     for name, score in SCORES.items():
@@ -64,14 +66,14 @@ def choose_rule(known: Tensor, unknown: Tensor, temperature: float, n_unknown: i
         found[name] = auroc(kept, refused), kept
     best = max(found, key=lambda name: found[name][0])
     area, scores = found[best]
-    # the largest score that leaves KEPT of them at or above it
+    # the largest threshold that keeps a share of KEPT of the known items
     rank = int((1.0 - KEPT) * len(scores))
     threshold = float(scores.sort().values[rank])
     return UnknownRule(best, threshold, area, n_unknown)
 
 
 def auroc(known: Tensor, unknown: Tensor) -> float:
-    """Return the chance that a known item has the higher score of two, ties counting as half.
+    """Return the probability that a known item scores higher than an unknown one; ties count half.
 
     Args:
         known: scores [n].

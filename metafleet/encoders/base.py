@@ -1,4 +1,4 @@
-"""What a pretrained encoder is: a frozen function from decoded items to rows of features."""
+"""The base of pretrained encoders: frozen functions from decoded items to rows of features."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ Array = npt.NDArray[Any]
 class PretrainedEncoder(ABC):
     """A frozen network. Its weights are loaded when the first items are encoded.
 
-    Safe to share between threads: ``encode`` may be called from several at once.
+    An encoder is safe to share between threads, which may call ``encode`` at the same time.
 
     Attributes:
-        name: as configurations call it.
-        kinds: kinds of data whose items it takes. One that takes pictures serves clips as well, see
-            ``Frames``.
-        batch_items: items that ``encode`` gets at a time, always as many: the last bits of features
-            depend on it.
-        can_cut: an item may be longer than the encoder takes; ``too_long`` counts such items.
+        name: name of the encoder in configurations.
+        kinds: the kinds of data that the encoder takes. An encoder of pictures also serves clips
+            through ``Frames``.
+        batch_items: number of items in a batch. It is the same for every call of ``encode``,
+            because the last bits of features depend on it.
+        can_cut: whether the encoder truncates long items; ``too_long`` counts such items.
     """
 
     name: str
@@ -31,16 +31,16 @@ class PretrainedEncoder(ABC):
 
     @abstractmethod
     def reading(self, kind: str) -> Mapping[str, Any]:
-        """Return the options of the decoder of ``kind`` that make items as the encoder takes them.
+        """Return options of the decoder of ``kind`` that give items the form this encoder takes.
 
-        Options that are not named stay as the user gave them.
+        All other options of the decoder keep the user's values.
         """
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
         """Return JSON values: digests of weights, preprocessing, pooling, versions of libraries.
 
-        Encoders of the same identity give the same features, but for their last bits.
+        Encoders with the same identity give the same features, except for the last bits.
 
         Raises:
             DataMissingError: weights or libraries are not on this machine.
@@ -49,10 +49,10 @@ class PretrainedEncoder(ABC):
 
     @abstractmethod
     def n_features(self, shape: tuple[int, ...]) -> int:
-        """Return the number of features of an item of this decoded shape.
+        """Return the number of features of an item that has this shape when decoded.
 
         Raises:
-            ConfigError: the encoder takes no items of this shape.
+            ConfigError: the encoder does not take items of this shape.
         """
 
     @abstractmethod
@@ -60,20 +60,20 @@ class PretrainedEncoder(ABC):
         """Return float32 [batch_items, features] of decoded items [batch_items, *shape].
 
         Raises:
-            DataMissingError, DataCorruptError: as ``identity``.
+            DataMissingError, DataCorruptError: for the same reasons as ``identity``.
         """
 
     def encode_part(self, items: Array) -> Array:
-        """Encode 1 to ``batch_items`` items; the last one fills up the batch."""
+        """Encode 1 to ``batch_items`` items; the batch is filled by repeating the last one."""
         lacking = self.batch_items - len(items)
         full = items if lacking == 0 else np.concatenate([items, np.repeat(items[-1:], lacking, 0)])
         return self.encode(full)[: len(items)]
 
     def too_long(self, items: Array) -> int:
-        """Return how many of these items were longer than the encoder takes, and were cut."""
+        """Return how many of these items are too long for the encoder and are truncated."""
         return 0
 
     @property
     def licence(self) -> str:
-        """Return the licence of the weights; "" where it is not known."""
+        """The licence of the weights; "" if unknown."""
         return ""

@@ -1,4 +1,4 @@
-"""Which pretrained encoder a modality gets, as the options of its kind of data say."""
+"""Options that choose the pretrained encoder of a modality."""
 
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -8,13 +8,13 @@ from metafleet.options import require
 
 @dataclass(frozen=True, slots=True)
 class EncoderChoice:
-    """Options that every built-in kind of data has.
+    """Encoder options, which every built-in kind of data has.
 
     Attributes:
-        encoder: the name of a pretrained encoder, such as "package:speech-embedding"; "": none, and
-            models get the items themselves. See docs/reference/encoders.md.
-        pooling: how the encoder's outputs become one row; "": the encoder's own way.
-        storage: type of the stored features. "float16" takes half the room.
+        encoder: name of a pretrained encoder, such as "package:speech-embedding". With "", there is
+            no encoder, and models get the items themselves. See docs/reference/encoders.md.
+        pooling: how the encoder's outputs are pooled to one row; "" selects the encoder's default.
+        storage: type of the stored features. "float16" takes half the space.
     """
 
     encoder: str = ""
@@ -23,14 +23,14 @@ class EncoderChoice:
 
     @property
     def is_encoded(self) -> bool:
-        """Return whether items become features."""
+        """Whether items are converted to features."""
         return self.encoder not in ("", "bytes")
 
     def check_encoder(self) -> None:
-        """Refuse options of an encoder where there is none.
+        """Reject ``pooling`` and ``storage`` if there is no encoder.
 
         Raises:
-            ConfigError: names the option.
+            ConfigError: one of the two is set without an encoder; the message names it.
         """
         for name in ("pooling", "storage"):
             value = getattr(self, name)
@@ -41,4 +41,4 @@ class EncoderChoice:
 
 NO_ENCODER = EncoderChoice()
 PLAIN = asdict(NO_ENCODER)
-"""Values that change nothing: recipes leave them out, and stay as they were before encoders."""
+"""Default values. Recipes omit them, so recipes from before encoders existed stay the same."""

@@ -12,7 +12,7 @@ from metafleet.encoders.store import FeatureStore, item_key
 from metafleet.errors import DataError
 
 _AT_ONCE_BYTES = 1 << 28
-"""Decoded items that are held in memory at a time."""
+"""Size of the decoded items that are held in memory at the same time."""
 
 
 def encode_rows(
@@ -27,15 +27,15 @@ def encode_rows(
     """Encode some rows of decoded items.
 
     Args:
-        encoder: takes such items.
-        items: [n, *shape], perhaps memory-mapped.
-        rows: which of them.
-        write: gets each row's number and its features, float32 [features], in order.
-        store: features that are known already; takes those that are computed.
-        progress: told how many rows are done, and how many there are.
+        encoder: an encoder for items of this kind.
+        items: decoded items [n, *shape]; may be memory-mapped.
+        rows: numbers of the items to encode.
+        write: called for each row, in order, with its number and its features, float32 [features].
+        store: features that were computed earlier; newly computed ones are added.
+        progress: called with the number of finished rows and the number of all rows.
 
     Raises:
-        DataError: features are not finite.
+        DataError: a feature is not finite.
         DataMissingError, DataCorruptError: weights are missing or damaged.
     """
     item_bytes = max(1, items[:1].nbytes)

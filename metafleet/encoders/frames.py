@@ -1,4 +1,4 @@
-"""Encoders of pictures as encoders of clips."""
+"""Use an encoder of pictures as an encoder of clips."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +9,10 @@ from metafleet.encoders.base import Array, PretrainedEncoder
 
 
 class Frames(PretrainedEncoder):
-    """The mean of the features of a clip's frames.
+    """Encodes each frame of a clip as a picture, and averages the features over the frames.
 
     Args:
-        encoder: takes pictures.
+        encoder: an encoder of pictures.
     """
 
     kinds = frozenset(("video",))
@@ -22,12 +22,12 @@ class Frames(PretrainedEncoder):
         self.name, self._encoder = encoder.name, encoder
 
     def reading(self, kind: str) -> Mapping[str, Any]:
-        """Ask for frames as the encoder takes pictures."""
+        """Return decoder options for frames in the form that the encoder takes."""
         (kind,) = self._encoder.kinds
         return self._encoder.reading(kind)
 
     def identity(self) -> Mapping[str, Any]:
-        """Return the identity of the encoder, and how frames become one row."""
+        """Return the identity of the encoder, and how frames are pooled."""
         return {**self._encoder.identity(), "frames": "mean"}
 
     def n_features(self, shape: tuple[int, ...]) -> int:
@@ -45,5 +45,5 @@ class Frames(PretrainedEncoder):
 
     @property
     def licence(self) -> str:
-        """Return the licence of the weights."""
+        """The licence of the weights."""
         return self._encoder.licence

@@ -1,4 +1,4 @@
-"""How an image encoder wants its pictures: size, crop, and what is subtracted and divided by."""
+"""The preprocessing that an image encoder needs: size, crop and normalisation."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,11 +16,12 @@ class PixelRule:
 
     Attributes:
         side: height and width, in pixels.
-        crop_share: the shorter side is resized to ``side`` / crop_share, and the middle cropped;
-            (0, 1].
-        resample: how pictures are resized: "bilinear", "bicubic" or "lanczos".
-        mean, std: of red, green and blue in [0, 1]: subtracted, then divided by.
-        fit: "center" as above, or "stretch" the whole picture to the square.
+        crop_share: with ``fit`` "center", the shorter side is resized to ``side`` / crop_share, and
+            the central square is cropped; in (0, 1].
+        resample: the method for resizing: "bilinear", "bicubic" or "lanczos".
+        mean, std: numbers for red, green and blue. From each value in [0, 1], the mean is
+            subtracted; the difference is divided by std.
+        fit: "center" crops as described above; "stretch" resizes the whole picture to the square.
     """
 
     side: int
@@ -32,11 +33,11 @@ class PixelRule:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Return the shape of a decoded picture."""
+        """The shape of a decoded picture."""
         return (3, self.side, self.side)
 
     def reading(self) -> Mapping[str, Any]:
-        """Return the options of the decoders of images and clips that make such pictures."""
+        """Return decoder options, for images and clips, that produce such pictures."""
         return {
             "side": self.side,
             "channels": 3,
@@ -46,7 +47,7 @@ class PixelRule:
         }
 
     def normalised(self, pictures: Array) -> Tensor:
-        """Return float32 [n, 3, side, side] of uint8 pictures of the same shape."""
+        """Normalise uint8 pictures [n, 3, side, side] to float32."""
         mean, std = (torch.tensor(it).reshape(3, 1, 1) for it in (self.mean, self.std))
         return (torch.from_numpy(pictures).float() / 255.0 - mean) / std
 

@@ -1,4 +1,4 @@
-"""How rows of outputs become one row of features."""
+"""Pool rows of outputs to one row of features."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from metafleet.errors import ConfigError
 
 
 def choose_pooling(encoder: str, asked: str, known: Sequence[str]) -> str:
-    """Return the pooling that is asked for, or the first of ``known`` by default.
+    """Return the requested pooling, or by default the first of ``known``.
 
     Raises:
-        ConfigError: the encoder has no such pooling.
+        ConfigError: the encoder does not support this pooling.
     """
     if asked and asked not in known:
         expected = " or ".join(map(repr, known)) or "none"
@@ -21,11 +21,14 @@ def choose_pooling(encoder: str, asked: str, known: Sequence[str]) -> str:
 
 
 def pool_rows(rows: Array, pooling: str) -> Array:
-    """Pool rows [n, rows, features] to float32 [n, features]; "flat": [n, rows x features].
+    """Pool the rows of each item.
 
     Args:
-        rows: outputs, all of which count.
-        pooling: "class_token" (the first row), "mean", "max" or "flat".
+        rows: [n, rows, features]; every row counts, there is no padding.
+        pooling: "class_token" (the first row), "mean", "max" or "flat" (all rows, concatenated).
+
+    Returns:
+        float32 [n, features]; for "flat", [n, rows * features].
     """
     if pooling == "flat":
         found = rows.reshape(len(rows), -1)

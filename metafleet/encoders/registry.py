@@ -11,7 +11,7 @@ from metafleet.encoders.wordllama import WordLlama
 from metafleet.errors import ConfigError
 
 Make = Callable[[str], PretrainedEncoder]
-"""Makes an encoder with a pooling."""
+"""Makes an encoder that uses the given pooling."""
 
 PACKAGED: Mapping[str, Make] = {
     "speech-embedding": SpeechEmbedding,
@@ -19,21 +19,22 @@ PACKAGED: Mapping[str, Make] = {
     "wordllama": WordLlama,
     "minilm": minilm,
 }
-"""Encoders whose weights come in a package that others publish."""
+"""Encoders whose weights are in a third-party package."""
 _SHORT = {"minilm": "package:minilm"}
 
 
 @functools.lru_cache(maxsize=16)
 def get_encoder(name: str, *, kind: str, pooling: str = "") -> PretrainedEncoder:
-    """Return the encoder of that name; its weights are loaded when it first encodes.
+    """Return the encoder called ``name``. Its weights are loaded when it first encodes.
 
     Args:
         name: "package:NAME", or another form that docs/reference/encoders.md lists.
-        kind: the kind of data that it is to encode.
-        pooling: how its outputs become one row; "": its own way.
+        kind: the kind of data to encode.
+        pooling: how outputs are pooled to one row; "" selects the encoder's default.
 
     Raises:
-        ConfigError: there is no such encoder or pooling, or it does not take this kind of data.
+        ConfigError: there is no such encoder, or it does not support this pooling or this kind of
+            data.
     """
     found = _make(_SHORT.get(name, name), pooling)
     if kind not in found.kinds:

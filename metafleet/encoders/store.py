@@ -1,10 +1,10 @@
-"""Features on disk by the digest of their item: a preparation that is repeated computes none again.
+"""Features on disk by the digest of their item, so that they are not computed twice.
 
-    <folder>/rows.bin    float32 rows, one after the other
+    <folder>/rows.bin    float32 rows, concatenated
              index.bin   for each row the sha256 of its item, then 8 bytes of the row's own digest
 
-Rows are written before the index, so whatever a crash leaves after the last whole record is
-written over. A row whose digest differs is computed again.
+Rows are written before the index. After a crash, incomplete data behind the last complete record
+are overwritten. A row whose digest does not match is computed again.
 """
 
 import hashlib
@@ -38,11 +38,11 @@ def item_key(item: Array) -> bytes:
 
 
 class FeatureStore:
-    """The features of one encoder; safe in concurrent processes.
+    """The stored features of one encoder. Several processes may use the same folder.
 
     Args:
-        folder: made if it is missing.
-        n_features: numbers in a row.
+        folder: the folder, which is created if it does not exist.
+        n_features: number of features in a row.
 
     Raises:
         DataError: the folder cannot be read or written.
@@ -59,7 +59,7 @@ class FeatureStore:
                 self._read_index()
 
     def get(self, key: bytes) -> Array | None:
-        """Return a row float32 [features]; None where there is none, or it is damaged."""
+        """Return a row, float32 [features]; None if it is missing or damaged."""
         if key not in self._places:
             return None
         number, check = self._places[key]
@@ -69,7 +69,7 @@ class FeatureStore:
         return np.frombuffer(data, np.float32) if _check_of(data) == check else None
 
     def add(self, keys: Sequence[bytes], rows: Array) -> None:
-        """Keep rows float32 [n, features], whole or not at all."""
+        """Store rows, float32 [n, features], either completely or not at all."""
         parts = [row.tobytes() for row in np.ascontiguousarray(rows, np.float32)]
         with _named_errors(self._folder), exclusive(self._folder / "lock"):
             self._read_index()
@@ -89,7 +89,7 @@ class FeatureStore:
             self._read_index()
 
     def _read_index(self) -> None:
-        """Take in the whole records that this or another process has added."""
+        """Read the complete records that this or another process has added."""
         if not self._index_path.exists() or not self._rows_path.exists():
             return
         n_rows = self._rows_path.stat().st_size // self._row_bytes
@@ -109,7 +109,7 @@ def _check_of(row: bytes) -> bytes:
 
 
 class _named_errors:
-    """Turn a full or unreadable disk into one line."""
+    """Convert errors of a full or unreadable disk to a one-line ``DataError``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

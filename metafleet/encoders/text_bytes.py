@@ -4,19 +4,19 @@ from metafleet.encoders.base import Array
 from metafleet.errors import ConfigError
 
 TEXT_BYTES = 4096
-"""Bytes that are kept of a text for an encoder: more than most encoders take tokens for."""
+"""Number of bytes of a text that an encoder gets; most encoders read less."""
 
 
 def read_texts(items: Array) -> list[str]:
-    """Return the texts of uint8 [n, bytes]."""
+    """Decode texts from uint8 [n, bytes]."""
     return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in items]
 
 
 def require_text(encoder: str, shape: tuple[int, ...]) -> None:
-    """Refuse what is no row of bytes.
+    """Check that items are rows of bytes, as texts are.
 
     Raises:
-        ConfigError: says what the encoder takes.
+        ConfigError: the items have another shape.
     """
     if len(shape) != 1:
         raise ConfigError(f"encoder {encoder!r} takes texts; found items of shape {list(shape)}")

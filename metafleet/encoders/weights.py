@@ -1,4 +1,4 @@
-"""Files of weights: where an installed package keeps them, and their digests."""
+"""Find files of weights in installed packages, and check their digests."""
 
 import functools
 import hashlib
@@ -12,13 +12,13 @@ from metafleet.errors import DataCorruptError, DataMissingError
 
 @dataclass(frozen=True, slots=True)
 class PackagedFile:
-    """A file of weights in a package that others publish.
+    """A file of weights in a third-party package.
 
     Attributes:
-        module: the package's import name; it is never imported.
-        path: of the file, within the package.
-        sha256: of the file, as it was published.
-        install: the command that installs it.
+        module: the package's import name. The package is never imported.
+        path: path of the file within the package.
+        sha256: digest of the file as it was published.
+        install: the command that installs the package.
     """
 
     module: str
@@ -27,10 +27,10 @@ class PackagedFile:
     install: str
 
     def find(self, encoder: str) -> Path:
-        """Return where the file is, having compared its digest.
+        """Return the path of the file, after checking its digest.
 
         Raises:
-            DataMissingError: the package is not installed, or lacks the file.
+            DataMissingError: the package is not installed, or it does not have the file.
             DataCorruptError: the file is not the published one.
         """
         found = _folder_of(self.module)
@@ -50,10 +50,10 @@ class PackagedFile:
 
 
 def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file; it is read once, and again when it has changed.
+    """Return the sha256 of a file. The result is cached until the file changes.
 
     Raises:
-        DataMissingError: it cannot be read.
+        DataMissingError: the file cannot be read.
     """
     try:
         found = path.stat()
@@ -65,7 +65,7 @@ def file_sha256(path: Path) -> str:
 
 
 def version_of(distribution: str) -> str:
-    """Return the version of an installed distribution; "" where it is not installed."""
+    """Return the version of a distribution; "" if it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

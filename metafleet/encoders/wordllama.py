@@ -1,6 +1,7 @@
-"""WordLlama: 256 features of a text, the mean of its tokens' vectors; 20 microseconds a text.
+"""WordLlama: 256 features of a text, computed in about 20 microseconds.
 
-Miller 2024, github.com/dleemiller/WordLlama: token embeddings of large language models, made small.
+The features are the mean of the token vectors, which are reduced token embeddings of large language
+models (Miller 2024, github.com/dleemiller/WordLlama).
 """
 
 import functools
@@ -31,7 +32,7 @@ _TOKENIZER = PackagedFile(
 
 
 class WordLlama(PretrainedEncoder):
-    """Takes texts of any length that the decoder keeps."""
+    """Encodes texts of up to ``TEXT_BYTES`` bytes."""
 
     name = "package:wordllama"
     kinds = frozenset(("text",))
@@ -42,7 +43,7 @@ class WordLlama(PretrainedEncoder):
         choose_pooling(self.name, pooling, ("mean",))
 
     def reading(self, kind: str) -> Mapping[str, Any]:
-        """Ask for bytes."""
+        """Return the decoder option for bytes."""
         return {"max_bytes": TEXT_BYTES}
 
     def identity(self) -> Mapping[str, Any]:
@@ -63,7 +64,7 @@ class WordLlama(PretrainedEncoder):
         return 256
 
     def encode(self, items: Array) -> Array:
-        """Encode texts uint8 [n, bytes]; a text without any token is zeros."""
+        """Encode texts uint8 [n, bytes]. A text without tokens gives zeros."""
         found = self._tokenizer.encode_batch(read_texts(items), add_special_tokens=False)
         rows = [self._table[each.ids].mean(axis=0) if each.ids else 0.0 for each in found]
         features = np.zeros((len(items), self._table.shape[1]), np.float32)

@@ -30,16 +30,16 @@ BATCH_ITEMS = 256
 
 @dataclass(frozen=True, slots=True)
 class AdaptedModel:
-    """Predicts classes or values. Immutable, and safe to share between threads.
+    """A model that predicts classes or values. It is immutable and safe to share between threads.
 
     Attributes:
         learned: the trained model.
         memory: the result of adapting to the support set.
-        classes: class -> number of its support examples, in the order of logits; empty in
+        classes: class -> number of its support examples, in the order of the logits; empty in
             regression.
         needs: the modalities that items must have.
-        notes: decisions and omissions while the support set was read; not saved.
-        sample: inputs of some support examples, to test a saved model; not saved.
+        notes: decisions and omissions during the reading of the support set. They are not saved.
+        sample: inputs of some support examples, used to test a saved model. They are not saved.
     """
 
     learned: Learned
@@ -56,13 +56,13 @@ class AdaptedModel:
 
     @property
     def calibration(self) -> ShapeCalibration | None:
-        """Return what episodes most like the support set say; None without calibration."""
+        """The calibration for the shape nearest to the support set; None without calibration."""
         found = self._calibration
         return found.nearest(len(self.classes), mean_shots(self.classes)) if found else None
 
     @property
     def temperature(self) -> float:
-        """Return what logits are divided by before they become probabilities."""
+        """The number by which logits are divided before the softmax."""
         found = self.calibration
         return 1.0 if found is None else found.temperature
 
@@ -71,14 +71,15 @@ class AdaptedModel:
         return self.learned.calibration if self.classes else None
 
     def with_calibration(self, calibration: Calibration) -> "AdaptedModel":
-        """Return the same model with what validation episodes say of its probabilities."""
+        """Return the same model with another calibration."""
         return replace(self, learned=replace(self.learned, calibration=calibration))
 
     def logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return logits [n, classes], or values [n, d], of inputs, modality -> float [n, *shape].
+        """Return logits [n, classes], or values [n, d], for inputs, modality -> float [n, *shape].
 
         Raises:
-            DataError: a modality is missing or unknown, or a tensor is not as in training.
+            DataError: a modality is missing or unknown, or a tensor does not have the form that
+                inputs had in training.
             ModelError: the model's files do not belong together.
         """
         if not torch.compiler.is_exporting():  # a graph cannot depend on the values of its inputs
@@ -115,15 +116,16 @@ class AdaptedModel:
         Args:
             items: a path, or modality -> float32 [n, *shape] as in training.
             options: how to read a folder.
-            coverage: also tell the set of labels that holds the right one so often, in (0, 1).
-            unknown: also tell items of none of the classes.
+            coverage: if given, also return label sets that contain the correct label with this
+                probability, in (0, 1).
+            unknown: whether to detect items that belong to none of the classes.
             progress: called with the progress of decoding.
 
         Raises:
             DataError: an item is broken, or lacks a modality that the model needs.
             NumericsError: an output is not finite.
             ModelError: the model's files do not belong together.
-            ConfigError: ``options.invert`` is set, but the model uses no pictures; or the coverage
+            ConfigError: ``options.invert`` is set but the model uses no pictures, or ``coverage``
                 is out of range.
         """
         doubter = Doubter.of(self.classes, self._calibration, coverage=coverage, unknown=unknown)
@@ -159,13 +161,13 @@ class AdaptedModel:
             return Predictions(rows, (*found.notes, *doubter.notes))
 
     def save(self, folder: str | Path, *, force: bool = False) -> None:
-        """Write the model to a folder for ``load_model``; ``force`` replaces an existing model.
+        """Write the model to a folder for ``load_model``; with ``force``, replace an existing one.
 
-        The new folder is read back and tested before it replaces anything.
+        The new folder is read back and tested before it is moved into place.
 
         Raises:
-            ModelError: the folder exists, it cannot be written, or reading it back gives a
-                different model.
+            ModelError: the folder exists or cannot be written, or reading it back gives a different
+                model.
         """
         kept = KeptModel(self.learned, self.memory, self.classes, self.needs)
         write_tried(kept, Path(folder), _answer, force=force, sample=self.sample)

@@ -21,11 +21,11 @@ _MOST_NUMBERS: Final = 1 << 28
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """The specification of a model: JSON values and shapes, no tensors.
+    """The specification of a model, as JSON values and shapes, without tensors.
 
     Attributes:
-        learner, model: names and options.
-        problem: the problem that they were trained on.
+        learner, model: names and options of learner and model.
+        problem: the problem on which they were trained.
         inputs: modality -> how to read it from files; empty if the data were computed.
     """
 
@@ -38,7 +38,7 @@ class Blueprint:
         """Build the learner.
 
         Raises:
-            ConfigError: a name or option is wrong, or of a package that is not allowed.
+            ConfigError: a name or option is wrong, or its package is not allowed.
         """
         make_model = model_factory(self.model, self.problem, allowed_packages=allowed_packages)
         return build_learner(
@@ -72,7 +72,7 @@ class Blueprint:
 
     @classmethod
     def from_json(cls, values: Any, *, allowed_packages: Sequence[str] = ()) -> "Blueprint":
-        """Read what ``to_json`` wrote.
+        """Parse the values that ``to_json`` returned.
 
         Raises:
             ModelError: the values are damaged.
@@ -109,7 +109,8 @@ def _texts(
 ) -> frozenset[str]:
     """Return the modalities that are bytes of a text.
 
-    Older files do not list them: then these are the modalities read as text, and class names.
+    Older files do not list these modalities. For such files, return the modalities that are read as
+    text, and class names.
     """
     if "texts" in values:
         return frozenset(_known(values["texts"], list, modalities))

@@ -12,11 +12,11 @@ _CLEARLY = 0.3
 
 
 def mean_brightness(pixels: npt.NDArray[Any], rows: Sequence[int]) -> float | None:
-    """Return the mean of stored pictures in [0, 1]; None if there are none.
+    """Return the mean brightness of stored pictures, in [0, 1]; None if there are no pictures.
 
     Args:
         pixels: uint8 [n, ...].
-        rows: rows of ``pixels``; at most ``SAMPLE`` of them, evenly spread, are read.
+        rows: row numbers of the pictures. At most ``SAMPLE`` of these rows are read, evenly spread.
     """
     if not rows:
         return None
@@ -27,6 +27,7 @@ def mean_brightness(pixels: npt.NDArray[Any], rows: Sequence[int]) -> float | No
 def looks_inverted(found: float, trained: float) -> bool:
     """Return whether inverted pictures would be clearly closer to those of training.
 
-    Always False if the training pictures were neither light nor dark (means of 0.35 to 0.65).
+    The result is always False if the training pictures were neither light nor dark, with a mean
+    between 0.35 and 0.65.
     """
     return abs(1.0 - found - trained) + _CLEARLY < abs(found - trained)

@@ -21,9 +21,9 @@ class Items:
 
     Attributes:
         names: file or row of each example.
-        labels: class of each example; "" if the folder gives none.
+        labels: class of each example; "" if the folder gives no class.
         notes: decisions and omissions, one line each.
-        lost: classes all of whose items were left out.
+        lost: classes of which all items were left out.
     """
 
     names: tuple[str, ...]

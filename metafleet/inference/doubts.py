@@ -1,4 +1,4 @@
-"""Which items a model does not know: sets of labels, and items of none of its classes."""
+"""The uncertainty of predictions: label sets, and items of none of the classes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +21,12 @@ _HOW = (
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """What is in doubt about one item.
+    """The uncertainty about one item.
 
     Attributes:
-        labels: the classes that it may be of, the likeliest first; None if not asked for.
-        unknown: whether it is of none of the classes; None if not asked for.
+        labels: the classes to which the item may belong, the most likely first; None if not
+            requested.
+        unknown: whether the item belongs to none of the classes; None if not requested.
     """
 
     labels: tuple[str, ...] | None = None
@@ -34,13 +35,13 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True)
 class Doubter:
-    """Tells the doubts about items of one model.
+    """Determines the uncertainty of one model's predictions.
 
     Attributes:
-        classes: class -> examples of it in the support set.
-        calibration: of the model; None of what has none, which then tells nothing.
-        coverage: of label sets; None for no label sets.
-        rule: for unknown items; None for not telling them.
+        classes: class -> number of its examples in the support set.
+        calibration: the model's calibration; None for a model without one, which gives no doubts.
+        coverage: requested coverage of label sets; None for no label sets.
+        rule: rule that detects unknown items; None to not detect them.
     """
 
     classes: Mapping[str, int]
@@ -57,17 +58,17 @@ class Doubter:
         coverage: float | None,
         unknown: bool,
     ) -> "Doubter":
-        """Make what answers a question of doubt.
+        """Choose the calibration that fits the model, and check the request.
 
         Args:
-            classes: of the model, as in ``AdaptedModel``.
-            calibration: of the model.
-            coverage: of label sets, in (0, 1); None for no label sets.
-            unknown: tell items of none of the classes.
+            classes: the model's classes, as in ``AdaptedModel``.
+            calibration: the model's calibration; None if it has none.
+            coverage: requested coverage of label sets, in (0, 1); None for no label sets.
+            unknown: whether to detect items that belong to none of the classes.
 
         Raises:
-            ConfigError: the coverage is out of range, or the model is a regression.
-            ModelError: the model has no calibration for it.
+            ConfigError: the coverage is out of range, or the model is for regression.
+            ModelError: the model's calibration is missing, or it has no rule for unknown items.
         """
         if coverage is not None:
             require(0.0 < coverage < 1.0, "coverage", coverage, "a number between 0 and 1")
@@ -90,13 +91,13 @@ class Doubter:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return how far what is told can be relied on, one line each."""
+        """Notes, one line each, on how reliable the doubts are."""
         if self.calibration is None or (self.coverage is None and self.rule is None):
             return ()
         return (*self._about_coverage(), *self._about_shape())
 
     def doubts(self, logits: Tensor) -> list[Doubt]:
-        """Return the doubts about items of logits [n, classes]."""
+        """Return the doubt about each item, given logits [n, classes]."""
         n = len(logits)
         sets: Sequence[tuple[str, ...] | None] = [None] * n
         unknown: Sequence[bool | None] = [None] * n

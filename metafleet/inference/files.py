@@ -7,10 +7,10 @@ from metafleet.files import write_whole
 
 
 def check_new_file(path: Path, *, force: bool) -> None:
-    """Check that ``path`` may be written, before its content is computed.
+    """Check that ``path`` may be written. Call this before the content is computed.
 
     Raises:
-        ModelError: the file exists and may not be replaced, or its folder does not exist.
+        ModelError: the file exists and must not be replaced, or its folder does not exist.
     """
     if path.is_dir():
         raise ModelError(f"{path} is a folder; choose another name")
@@ -26,7 +26,7 @@ def write_new_file(path: Path, content: bytes) -> None:
     """Write the file atomically.
 
     Raises:
-        ModelError: the disk is full or refuses the write.
+        ModelError: the disk is full or the file cannot be written.
     """
     try:
         write_whole(path, content, mode=None)

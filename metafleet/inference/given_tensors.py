@@ -14,11 +14,11 @@ from metafleet.problem import Problem
 
 
 def check_inputs(problem: Problem, needs: Needs, inputs: Mapping[str, Tensor]) -> None:
-    """Check that inputs are as in training, including their values.
+    """Check that inputs have the form of those in training, including their values.
 
     Raises:
-        DataError: a modality is missing or unknown, a tensor is not a float32 [n, *shape] of
-            finite numbers, a mask is not a float32 [n] of 0 and 1, or n differs or is 0.
+        DataError: a modality is missing or unknown; a tensor is not float32 [n, *shape] with finite
+            numbers; a mask is not float32 [n] of 0 and 1; or the tensors differ in n, or n is 0.
     """
     for name in needs.required:
         if name not in inputs:
@@ -40,7 +40,7 @@ def check_inputs(problem: Problem, needs: Needs, inputs: Mapping[str, Tensor]) -
 
 
 def check_support(problem: Problem, needs: Needs, support: ExampleSet, n_classes: int) -> None:
-    """Check that a support set is as in training.
+    """Check that a support set has the form of those in training.
 
     Raises:
         DataError: its inputs, its targets or the number of classes are wrong.
@@ -64,7 +64,7 @@ def complete_support(problem: Problem, needs: Needs, support: ExampleSet) -> Exa
     """Add optional modalities that the support set lacks, with masks that mark them absent.
 
     The learner then stores what queries with these modalities need, such as batch statistics.
-    Classes become int64, as losses require.
+    Classes are converted to int64, which losses require.
     """
     absent = [name for name in needs.optional if name not in support.inputs]
     shapes = {name: problem.modalities[name] for name in absent}

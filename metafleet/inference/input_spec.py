@@ -22,16 +22,16 @@ from metafleet.options import parse_options, parse_record, require
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """One modality as an input of a model.
+    """A modality as an input of a model.
 
     Attributes:
-        kind: kind of the decoder that reads it; see ``metafleet.data.decoding``.
+        kind: kind of the decoder that reads the modality; see ``metafleet.data.decoding``.
         version: version of the decoder.
         options: options of the decoder, JSON values.
         shape: shape of one example.
         is_inverted: whether pictures have ink as 1 and paper as 0.
         brightness: mean of the training pictures as model inputs, in [0, 1]; None if unknown.
-        is_swapped: whether ``is_inverted`` is the opposite of its value in training.
+        is_swapped: whether ``is_inverted`` differs from its value in training.
     """
 
     kind: str
@@ -50,7 +50,7 @@ class InputSpec:
     def of(
         cls, info: ArrayInfo, options: Mapping[str, Any], brightness: float | None = None
     ) -> "InputSpec":
-        """Describe a prepared array; the decoder's size options come from its shape.
+        """Describe a prepared array. The decoder's size options are derived from the array's shape.
 
         Raises:
             ConfigError: no decoder produces such examples.
@@ -91,7 +91,7 @@ class InputSpec:
         """Return the options in the decoder's own form.
 
         Raises:
-            ConfigError: one is wrong.
+            ConfigError: an option is wrong.
         """
         return parse_options(
             get_decoder(self.kind).Options, self.options, where=f"decoder {self.kind!r}"
@@ -115,10 +115,10 @@ class InputSpec:
     def from_json(
         cls, modality: str, values: Any, *, allowed_packages: Sequence[str] = ()
     ) -> "InputSpec":
-        """Read what ``to_json`` wrote; imports a user's decoder.
+        """Parse the values that ``to_json`` returned. A user's decoder is imported.
 
         Raises:
-            ModelError: the values are damaged, or of another version of the decoder.
+            ModelError: the values are damaged, or another version of the decoder wrote them.
             ConfigError: an option is wrong, or a package is not allowed.
         """
         found = parse_record(cls, values, where=f"input {modality!r}", error=ModelError)
@@ -140,17 +140,18 @@ class InputSpec:
 def input_specs(
     data: Mapping[str, Any], data_dir: Path, *, allowed_packages: Sequence[str] = ()
 ) -> dict[str, InputSpec]:
-    """Describe the modalities of a run's data set; return {} for computed data.
+    """Return the input specs of a run's data set; {} for computed data.
 
-    A mixture has the modalities of its parts, by their names in the mixture.
+    For a mixture, the specs are those of its parts, by their names in the mixture.
 
     Args:
         data: name and options of the data set.
         data_dir: folder of prepared data.
-        allowed_packages: packages of the user whose data sets may be imported.
+        allowed_packages: the user's packages from which data sets may be imported.
 
     Raises:
-        ConfigError: no files can be read for a modality, or two parts read it differently.
+        ConfigError: a modality cannot be read from files, or two parts of a mixture read it
+            differently.
         DataMissingError: the data are not on this machine.
     """
     bound = open_data(data, data_dir, allowed_packages=allowed_packages)

@@ -32,14 +32,14 @@ class ReadOptions:
 
     Attributes:
         layout: layout of the folder; "auto" detects it from the content.
-        label: the column of the class; "" for ``label``, ``class`` and similar names.
-        columns: modality -> its column. Needed only for columns that neither have the name of a
-            modality nor are the only ones of their kind. Without a table, modality -> kind of the
-            files.
-        skip_bad: leave out broken items; otherwise any problem is an error.
-        invert: True swaps light and dark of pictures, for adaptation and for predictions of the
-            adapted model. False never swaps. None never swaps either, but if pictures look
-            inverted compared with training, adaptation fails and prediction adds a note.
+        label: column that holds the class; "" finds ``label``, ``class`` and similar names.
+        columns: modality -> its column. This is needed only for a column that does not have the
+            name of a modality and is not the only one of its kind. In a folder without a table,
+            modality -> kind of its files.
+        skip_bad: whether to leave out broken items. Otherwise, any problem is an error.
+        invert: whether to swap light and dark in pictures, in adaptation and in predictions of the
+            adapted model. None does not swap, but if pictures look inverted compared with training,
+            adaptation fails and prediction adds a note. With False there is no such check.
     """
 
     layout: Layout = "auto"
@@ -53,7 +53,7 @@ def check_invert(options: ReadOptions, specs: Mapping[str, InputSpec], needs: Ne
     """Reject ``options.invert`` for a model that uses no pictures.
 
     Raises:
-        ConfigError: the model uses none; the message lists its modalities.
+        ConfigError: the model uses no pictures; the message lists its modalities.
     """
     if options.invert is None:
         return
@@ -79,14 +79,15 @@ def open_items(
 
     Args:
         folder: the folder of examples.
-        specs: modality -> how to read it.
+        specs: modality -> its input spec.
         needs: the modalities that items must have.
         options: how to read the folder.
         is_labelled: whether every item must have a class.
         progress: called with the progress of decoding.
 
     Raises:
-        DataError: an item is broken, lacks a required modality, or has none that the model uses.
+        DataError: an item is broken, lacks a required modality, or has no modality that the model
+            uses.
         DataMissingError: the folder does not exist, or a decoder's library is not installed.
         ConfigError: the model's examples are not read from files.
     """
@@ -222,7 +223,7 @@ def _refuse_unclear(
     """Reject a column that may be one of several modalities of the model.
 
     Raises:
-        DataError: the column is ambiguous; the message shows the option that names it.
+        DataError: the column is ambiguous; the message shows the option that resolves it.
     """
     alike = [name for name in needs.known if specs[name].kind == kind]
     if not alike or any(name in reading.kinds for name in alike):
@@ -257,7 +258,7 @@ def _inverted(
     """Return notes on pictures that look inverted compared with training.
 
     Raises:
-        DataError: such pictures belong to a support set.
+        DataError: the pictures are those of a support set and look inverted.
     """
     notes = []
     for modality, spec in specs.items():

@@ -26,10 +26,10 @@ class Learned:
         learner: the learner built from the blueprint.
         state: the learned state.
         origin: provenance of the state.
-        allowed_packages: user packages that the learner may be built from.
-        record: how it was trained and judged.
-        digest: of the folder that it was read from; "" where there is none.
-        calibration: what validation episodes say of its probabilities; None: nothing is known.
+        allowed_packages: user packages from which the learner may be built.
+        record: record of training and evaluation.
+        digest: digest of the folder from which the model was read; "" if there is none.
+        calibration: calibration of the model's probabilities; None if it was not calibrated.
     """
 
     blueprint: Blueprint
@@ -48,8 +48,8 @@ class KeptModel:
 
     Attributes:
         learned: the result of the run.
-        memory, classes, needs: as in ``AdaptedModel``; needs is None if the model has not adapted
-            to anything yet.
+        memory, classes, needs: as in ``AdaptedModel``; ``needs`` is None if the model has not been
+            adapted.
     """
 
     learned: Learned

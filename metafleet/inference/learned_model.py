@@ -39,7 +39,7 @@ _SAMPLED = 8
 
 @dataclass(frozen=True, slots=True)
 class LearnedModel:
-    """A meta-learned state with everything needed to adapt it. Immutable.
+    """A meta-learned state with everything that is needed to adapt it. It is immutable.
 
     Attributes:
         learned: state, learner, blueprint and origin.
@@ -59,7 +59,7 @@ class LearnedModel:
         """Build the learner.
 
         Raises:
-            ConfigError: a name or option is wrong, or of a package that is not allowed.
+            ConfigError: a name or option is wrong, or its package is not allowed.
         """
         learner = blueprint.build(allowed_packages)
         known = record or ModelRecord()
@@ -68,11 +68,11 @@ class LearnedModel:
     def with_batch_norm(self, mode: str, allowed_packages: Sequence[str] = ()) -> "LearnedModel":
         """Return the model with a batch norm mode that may differ from that of training.
 
-        "support" in place of "transductive" makes every prediction independent of the others.
+        Changing "transductive" to "support" makes every prediction independent of the others.
 
         Raises:
-            ConfigError: the mode is unknown, needs running averages that training did not keep, or
-                needs other parameters.
+            ConfigError: the mode is unknown, or it needs running averages or parameters that the
+                trained state does not have.
         """
         blueprint, state = self.learned.blueprint, self.learned.state
         blueprint = replace(blueprint, model={**blueprint.model, "batch_norm": mode})
@@ -141,7 +141,7 @@ class LearnedModel:
         Raises:
             DataError: an example is broken, lacks a modality that the model needs, or has no class.
             ConfigError: the learner cannot handle that many classes, or ``options.invert`` is set
-                and the model uses no pictures.
+                but the model uses no pictures.
             NumericsError: the adaptation diverged.
         """
         options = options or ReadOptions()
@@ -182,10 +182,11 @@ class LearnedModel:
         Args:
             support: inputs as in training; targets are indices into ``classes``, or values.
             classes: class -> number of its examples, in order; {} in regression.
-            needs: the modalities that items must have; determined automatically by default.
+            needs: the modalities that items must have. By default they are determined
+                automatically.
 
         Raises:
-            DataError: the tensors are not as in training.
+            DataError: the tensors do not have the form that inputs and targets had in training.
             ConfigError: the learner cannot handle that many classes.
             NumericsError: the adaptation diverged.
         """
@@ -204,13 +205,13 @@ class LearnedModel:
         return AdaptedModel(learned, memory, classes, needs, sample=sample)
 
     def save(self, folder: str | Path, *, force: bool = False) -> None:
-        """Write the state to a folder for ``load_model``; ``force`` replaces an existing model.
+        """Write the state to a folder for ``load_model``; with ``force``, replace an existing one.
 
-        The new folder is read back and tested before it replaces anything.
+        The new folder is read back and tested before it is moved into place.
 
         Raises:
-            ModelError: the folder exists, it cannot be written, or reading it back gives a
-                different model.
+            ModelError: the folder exists or cannot be written, or reading it back gives a different
+                model.
         """
         write_tried(KeptModel(self.learned), Path(folder), _answer, force=force)
 

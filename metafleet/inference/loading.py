@@ -17,15 +17,15 @@ def load_model(
 
     Args:
         folder: folder of the model.
-        allowed_packages: your packages from which a learner, network or kind of data named
-            "package.module:Class" may be imported.
+        allowed_packages: your packages from which classes may be imported. A model names your
+            learner, network or kind of data as "package.module:Class".
 
     Returns:
         An ``AdaptedModel``, or a ``LearnedModel`` for an exported run.
 
     Raises:
-        ModelError: there is no model, it is damaged, or of another version.
-        ConfigError: it names a learner or network that is unknown or not allowed.
+        ModelError: there is no model, or the model is damaged or has another format version.
+        ConfigError: the model names a learner or network that is unknown or not allowed.
     """
     kept = read_model(Path(folder).expanduser(), allowed_packages=allowed_packages)
     return LearnedModel(kept.learned) if kept.needs is None else adapted_from(kept)
@@ -43,12 +43,12 @@ def adapt(
     """Learn the classes of a folder of labelled examples; see ``LearnedModel.adapt``.
 
     Args:
-        base: a model or its folder. The classes that an adapted model learned before are
-            discarded.
+        base: a model or its folder. If it is already adapted, its classes are discarded.
         support: the folder, manifest, or table of points.
         options: how to read a folder.
         allowed_packages: as in ``load_model``.
-        batch_norm: replaces the mode of training; see ``LearnedModel.with_batch_norm``.
+        batch_norm: batch norm mode to use instead of that of training; see
+            ``LearnedModel.with_batch_norm``.
         progress: called with the progress of decoding.
     """
     if isinstance(base, str | Path):

@@ -1,10 +1,10 @@
-"""The folder format of a model: a JSON header, and tensors as safetensors.
+"""The folder format of a model: a JSON header, tensors as safetensors, and a model card.
 
     MODEL/model.json            format, kind, blueprint, origin, classes, digests
     MODEL/tensors.safetensors   params.*, buffers.*, and memory.* of an adapted model
-    MODEL/README.md             the model card, for people; never read
+    MODEL/README.md             the model card, for people; programs do not read it
 
-A folder is written under a temporary name and renamed, so a folder under its final name is
+A folder is written under a temporary name and then renamed, so a folder under its final name is
 complete. Nothing is unpickled. Sizes, digests and names are checked against model.json before any
 tensor is allocated.
 """
@@ -42,8 +42,8 @@ _CHUNK_BYTES: Final = 1 << 20
 def check_free(folder: Path, *, force: bool) -> None:
     """Check that a model may be written to ``folder``.
 
-    With ``force``, a folder that holds only a model may be replaced; nothing else ever is. A card
-    that was edited is the user's own.
+    With ``force``, a folder that holds only a model may be replaced, and no other folder. If the
+    user has edited the card, the folder holds more than a model.
 
     Raises:
         ModelError: the folder exists, or its parent does not.
@@ -101,16 +101,15 @@ def write_model(
 
     Args:
         folder: the folder to create.
-        header: JSON values; "format", "version", "tensors", "card_sha256" and "digest" are
-            added.
+        header: JSON values. "format", "version", "tensors", "card_sha256" and "digest" are added.
         tensors: all tensors of the model, by name.
         card: text of the model card.
-        force: replace an existing model.
-        check: called with the new folder before it is moved into place; if it raises, nothing
+        force: whether to replace an existing model.
+        check: called with the new folder before it is moved into place. If it raises, nothing
             changes.
 
     Raises:
-        ModelError: the folder exists, or the disk is full or refuses the write.
+        ModelError: the folder exists or cannot be written, or the disk is full.
     """
     from safetensors.torch import save  # noqa: PLC0415 - importing metafleet needs only torch
 
@@ -143,7 +142,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     """Read model.json and check its digest.
 
     Raises:
-        ModelError: there is no model, it is damaged, or of another version.
+        ModelError: there is no model, or the model is damaged or has another format version.
     """
     path = folder / _HEADER
     try:
@@ -185,7 +184,8 @@ def read_tensors(
     Args:
         folder: folder of the model.
         header: result of ``read_header``.
-        expected: name -> shape and dtype of the required tensors; all others must be "memory.*".
+        expected: name -> shape and dtype of each required tensor. All other names must be
+            "memory.*".
 
     Raises:
         ModelError: the file is missing or damaged, or belongs to another model.

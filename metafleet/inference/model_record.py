@@ -1,4 +1,4 @@
-"""What is known of how a model was trained and judged: kept with it, and told by its card."""
+"""The record of a model's training and evaluation, which its folder stores and its card shows."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -8,7 +8,7 @@ from metafleet.errors import ModelError
 from metafleet.options import parse_record
 
 TRAINED: Final = "trained"
-"""What results of a run's own state are labelled with."""
+"""Label of results of the run's own state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +16,9 @@ class Figure:
     """A mean over episodes.
 
     Attributes:
-        name: of the metric: "accuracy", in [0, 1], or "loss".
+        name: name of the metric: "accuracy", in [0, 1], or "loss".
         value: the mean.
-        ci95: half width of its 95 % interval.
+        ci95: half-width of the mean's 95 % confidence interval.
     """
 
     name: str
@@ -27,24 +27,23 @@ class Figure:
 
     @property
     def is_share(self) -> bool:
-        """Return whether it is in [0, 1] and shown in percent."""
+        """Whether the metric is in [0, 1] and shown in percent."""
         return self.name != "loss"
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a state reached on episodes of one split.
+    """The result of evaluating a state on episodes of one split.
 
     Attributes:
-        split: of the data.
-        judged: ``TRAINED`` for the model itself; else what is compared with it.
-        step: outer steps that the judged state had seen.
-        episodes: how many.
+        split: the split of the data.
+        judged: ``TRAINED`` for the model itself, or the name of what it is compared with.
+        step: number of outer steps after which the state was evaluated.
+        episodes: number of episodes.
         n_way, k_shot, n_query: shape of the episodes; n_way is 0 in regression.
-        otherwise: assignments to keys of [episodes] that differ from the run's own, such as
-            "k_shot=5".
-        batch_norm: batch-norm mode of the judged model.
-        figures: at least one.
+        otherwise: settings of [episodes] that differ from those of the run, such as "k_shot=5".
+        batch_norm: batch norm mode of the evaluated model.
+        figures: the measured metrics; at least one.
     """
 
     split: str
@@ -60,19 +59,19 @@ class Result:
 
     @property
     def is_trained(self) -> bool:
-        """Return whether the model itself was judged, not what it is compared with."""
+        """Whether the result is for the model itself, not for what it is compared with."""
         return self.judged == TRAINED
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """Plain facts; all may be unknown.
+    """The record of a model's training and evaluation. Any part of it may be unknown.
 
     Attributes:
-        results: of the run that the state is from.
-        config: the run's whole configuration; {} where there was none.
-        data_licence: under which the training data come; "" where it is unknown.
-        adapted_from: digest of the model that was adapted, "" where it came from a run.
+        results: results of the run that trained the state.
+        config: complete configuration of the run; {} if there was none.
+        data_licence: licence of the training data; "" if unknown.
+        adapted_from: digest of the model folder that was adapted; "" if the state came from a run.
     """
 
     results: tuple[Result, ...] = ()
@@ -81,14 +80,14 @@ class ModelRecord:
     adapted_from: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values that ``from_json`` takes back."""
+        """Return JSON values for ``from_json``."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Any) -> "ModelRecord":
-        """Read what ``to_json`` wrote.
+        """Parse the values that ``to_json`` returned.
 
         Raises:
-            ModelError: it is something else.
+            ModelError: the values do not describe a record.
         """
         return parse_record(cls, values, where="the record", error=ModelError)

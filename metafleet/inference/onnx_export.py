@@ -1,9 +1,10 @@
-"""Export of an adapted model to ONNX; the graph includes the adaptation and needs no metafleet.
+"""Export an adapted model to ONNX. The graph includes the adaptation and needs no metafleet.
 
 The inputs are the modalities that the model uses, in the form of ``AdaptedModel.logits``, with any
 number of examples, and "<modality>.present" for each optional modality. The outputs are "logits"
 and "probabilities" [n, classes], or "values" [n, d] in regression. The metadata entry "metafleet"
-is JSON: classes in the order of the outputs, how to read each input from files, and the origin.
+is JSON with the classes in the order of the outputs, how to read each input from files, and the
+origin.
 """
 
 import json
@@ -37,7 +38,7 @@ def check_onnx_path(path: Path, *, force: bool) -> None:
     """Check that a graph may be written to ``path``.
 
     Raises:
-        ModelError: its suffix is not .onnx, it exists, or its folder does not.
+        ModelError: the path does not end in .onnx, it exists, or its folder does not exist.
     """
     if path.suffix.lower() != ".onnx":
         raise ModelError(f"--out {path} does not end in .onnx; give it this suffix")
@@ -48,9 +49,9 @@ def export_onnx(model: AdaptedModel, path: str | Path, *, force: bool = False) -
     """Write the model as one ONNX file, after checking it with ONNX Runtime.
 
     Args:
-        model: the adapted model; it cannot be exported with batch norm "transductive".
+        model: the adapted model. With batch norm "transductive" it cannot be exported.
         path: the file, ending in .onnx.
-        force: replace an existing file.
+        force: whether to replace an existing file.
 
     Raises:
         ModelError: the model cannot be exported, or the file cannot be written.
@@ -82,7 +83,7 @@ class _Input:
     """One input of the graph.
 
     Attributes:
-        name: as in ``AdaptedModel.logits``.
+        name: name of the input, as in ``AdaptedModel.logits``.
         shape: shape of one example.
         is_text: whether the values are bytes, 0 to 255.
         is_mask: whether the input marks which examples have a modality.
@@ -214,7 +215,7 @@ def _import_runtime() -> Any:
 
 
 def _compare(runtime: Any, content: bytes, classifier: _Classifier) -> None:
-    """Compare ONNX Runtime's outputs with the model's, for another number of examples.
+    """Compare ONNX Runtime's outputs with the model's on a batch of a different size.
 
     Raises:
         ModelError: ONNX Runtime fails, or its outputs differ.

@@ -20,9 +20,9 @@ class Prediction:
         item: the item's file or row, such as "photos/a.png" or "metadata.csv:17".
         label: the most likely class.
         probability: probability of ``label``, in (0, 1].
-        probabilities: class -> probability, in the model's order of classes; they sum to 1.
-        given: the item's class in the folder itself; "" if it has none.
-        doubt: what is in doubt, where it was asked for.
+        probabilities: class -> probability, in the model's order of classes. They sum to 1.
+        given: the item's class according to the folder; "" if the folder gives no class.
+        doubt: the uncertainty about the item, if it was requested.
     """
 
     item: str
@@ -34,7 +34,7 @@ class Prediction:
 
     @property
     def asks_a_person(self) -> bool:
-        """Return whether it has no label, more than one, or may be of none of the classes."""
+        """Whether a label set does not have exactly one label, or the item may be unknown."""
         labels = self.doubt.labels
         return bool(self.doubt.unknown) or (labels is not None and len(labels) != 1)
 
@@ -53,7 +53,7 @@ class Prediction:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values; those of doubts where they were asked for."""
+        """Return JSON values, including doubts if they were requested."""
         values = asdict(self)
         del values["doubt"]
         asked = {name: it for name, it in asdict(self.doubt).items() if it is not None}
@@ -78,7 +78,7 @@ class Value:
 
     Attributes:
         item: the item's row, such as "points.csv:3".
-        values: [target_dim].
+        values: the values, [target_dim].
     """
 
     item: str
@@ -96,11 +96,12 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """The predictions for a folder; iterating yields the rows.
+    """The predictions for a folder. Iterating over the object yields its rows.
 
     Attributes:
-        rows: one for each item, in the order of the items; ``Value`` in regression.
-        notes: decisions and omissions while the items were read, one line each.
+        rows: a ``Prediction`` for each item, or a ``Value`` in regression, in the order of the
+            items.
+        notes: decisions and omissions during the reading of the items, one line each.
     """
 
     rows: tuple[Prediction | Value, ...]

@@ -16,10 +16,10 @@ _SUFFIXES = (".csv", ".jsonl")
 
 
 def check_out(path: Path | None, *, force: bool) -> None:
-    """Check that predictions may be written to ``path``, before computing any.
+    """Check that predictions may be written to ``path``. Call this before computing them.
 
     Raises:
-        ModelError: its suffix is unknown, it exists, or its folder does not.
+        ModelError: the path has an unknown suffix, it exists, or its folder does not exist.
     """
     if path is None:
         return
@@ -34,7 +34,7 @@ def check_out(path: Path | None, *, force: bool) -> None:
 def write_predictions(
     rows: Sequence[Prediction | Value], path: Path | None, *, force: bool = False
 ) -> None:
-    """Write one row per item atomically, or as CSV to standard output if there is no path.
+    """Write one row per item to a file, atomically, or as CSV to standard output without a path.
 
     Raises:
         ModelError: the file exists or cannot be written, or a number is not finite.

@@ -15,10 +15,10 @@ class Provenance:
     Attributes:
         run: uid of the run; "" if there was none.
         name: name of the run.
-        step: outer steps of training.
+        step: number of outer steps of training.
         seed: seed of the run.
         data: name of the data set.
-        data_digest: sha256 of its arrays, classes and split.
+        data_digest: sha256 of the data set's arrays, classes and split.
         code: version and commit of the training code.
         packages: package -> version used in training.
     """
@@ -38,7 +38,7 @@ class Provenance:
 
     @classmethod
     def from_json(cls, values: Any) -> "Provenance":
-        """Read what ``to_json`` wrote.
+        """Parse the values that ``to_json`` returned.
 
         Raises:
             ModelError: the values are damaged.

@@ -1,4 +1,4 @@
-"""Reads the points of a function from a table: support sets and queries of regression.
+"""Reads the points of a function, which are the examples of a regression task, from a table.
 
 x,y            or JSON lines: {"x": 0.5, "y": 1.25}
 0.5,1.25       an x of several numbers has columns x0, x1, ...; the same applies to y
@@ -31,7 +31,7 @@ class TablePoints:
     Attributes:
         names: "<file>:<line>" of each row.
         inputs: modality -> [n, *shape].
-        targets: [n, target_dim]; None if they were not requested.
+        targets: targets [n, target_dim]; None if they were not requested.
     """
 
     names: tuple[str, ...]

@@ -18,7 +18,7 @@ _N_REGRESSED = 4
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """The modalities that a model uses; the ones it ignores are in neither group.
+    """The modalities that a model uses. Modalities that it ignores are in neither group.
 
     Attributes:
         required: every item must have all of these.
@@ -35,11 +35,13 @@ class Needs:
 
 
 def find_needs(blueprint: Blueprint, learner: Learner, state: MetaState) -> Needs:
-    """Use the model's declaration, and probe the learner with random inputs.
+    """Find the needs from the model's declaration and by probing the learner with random inputs.
 
-    The model uses a modality if it declares so, or if changed content changes the outputs. Such a
-    modality is optional if changed content leaves the outputs alone once its mask marks it absent.
-    A declared modality that showed no effect, as in a tree that reads few numbers, is required.
+    The model uses a modality if it declares so, or if the outputs change with the modality's
+    content. A used modality is optional if its content affects the outputs when present, but not
+    when its mask marks it absent. All other used modalities are required. This includes a declared
+    modality that showed no effect, as can happen with a decision tree that reads only a few
+    numbers.
     """
     modalities = tuple(name for name in blueprint.problem.modalities if name != CLASS_TEXT)
     if len(modalities) == 1:

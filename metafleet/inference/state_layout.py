@@ -18,7 +18,7 @@ def expected_layout(learner: Learner) -> Mapping[str, TensorLayout]:
     """Return the layout of a learner's state.
 
     Raises:
-        ModelError: its size overflows.
+        ModelError: the size of the state overflows.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: PLC0415 - a second to import
 

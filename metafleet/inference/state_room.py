@@ -12,7 +12,7 @@ def require_room(learner: Learner) -> None:
     """Check that the learner's state fits into the memory of this machine.
 
     Raises:
-        ConfigError: it does not; the message gives its size.
+        ConfigError: the state does not fit; the message gives its size.
     """
     try:
         layout = expected_layout(learner).values()

@@ -29,17 +29,18 @@ def write_tried(
     force: bool,
     sample: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a model atomically, after reading it back and comparing its outputs.
+    """Write a model atomically, and before the final rename read it back and compare its outputs.
 
     Args:
         model: the model to write.
         folder: the target folder.
-        answer: computes the outputs of models of this kind.
-        force: replace an existing model.
-        sample: inputs for the comparison; default: random ones, if the model accepts them.
+        answer: a function that computes the outputs of models of this kind.
+        force: whether to replace an existing model.
+        sample: inputs for the comparison. By default they are random, if the model accepts such
+            inputs.
 
     Raises:
-        ModelError: the folder exists, it cannot be written, or reading it back gives a different
+        ModelError: the folder exists or cannot be written, or reading it back gives a different
             model.
     """
 
@@ -56,7 +57,7 @@ def _try_written(
     """Load the written model, and compare its tensors and outputs with those of ``model``.
 
     Raises:
-        ModelError: it does not load, or differs.
+        ModelError: the written model does not load, or it differs from ``model``.
     """
     try:
         written = read_model(folder, allowed_packages=model.learned.allowed_packages)

@@ -1,8 +1,9 @@
 """The file format of ``MetaLearner``: safetensors, with a JSON header in its metadata.
 
-module.<name>                 the module's ``state_dict`` learned.<name>                the
-learner's own parameters statistics.<name>             batch norm statistics that the module has no
-buffers for optimiser.<index>.<moment>    the outer optimiser's state for each learned parameter
+module.<name>                 the module's ``state_dict``
+learned.<name>                the learner's own parameters
+statistics.<name>             batch norm statistics that the module has no buffers for
+optimiser.<index>.<moment>    the outer optimiser's state for each learned parameter
 """
 
 import dataclasses

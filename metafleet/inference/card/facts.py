@@ -1,4 +1,4 @@
-"""What a card tells of a model in more than one place."""
+"""Facts that appear in more than one place on a card."""
 
 from collections.abc import Mapping
 
@@ -14,12 +14,12 @@ _CLASSIFIES = {
     "text": "text-classification",
     "table": "tabular-classification",
 }
-"""Kind of data -> what the Hub calls telling its classes apart."""
+"""Kind of data -> the Hub's name of the classification task for it."""
 _SIZES = ("n_way", "k_shot", "n_query")
 
 
 def hub_task(model: KeptModel) -> str | None:
-    """Return the Hub's name of the task; None where none of its tasks fits."""
+    """Return the Hub's name of the task; None if no task of the Hub fits."""
     if model.learned.blueprint.problem.is_regression:
         return "tabular-regression"
     kinds = set(kinds_of(model).values())
@@ -27,7 +27,7 @@ def hub_task(model: KeptModel) -> str | None:
 
 
 def kinds_of(model: KeptModel) -> Mapping[str, str]:
-    """Return modality -> what it is made of, for all modalities that the model looks at."""
+    """Return modality -> description, for all modalities that the model reads."""
     blueprint = model.learned.blueprint
     names = blueprint.problem.modalities if model.needs is None else model.needs.known
     found = {}
@@ -39,7 +39,7 @@ def kinds_of(model: KeptModel) -> Mapping[str, str]:
 
 
 def own_results(model: KeptModel) -> list[Result]:
-    """Return the results of the model itself, without those it is compared with."""
+    """Return the results of the model itself, without those of models it is compared with."""
     return [result for result in model.learned.record.results if result.is_trained]
 
 

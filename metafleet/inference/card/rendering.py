@@ -1,6 +1,7 @@
 """A model card in the format of Hugging Face: YAML front matter, then Markdown.
 
-Its facts are those that the model itself holds. https://huggingface.co/docs/hub/model-cards
+All facts on the card come from the model's own files. For the format see
+https://huggingface.co/docs/hub/model-cards.
 """
 
 from metafleet.inference.card.facts import kinds_of

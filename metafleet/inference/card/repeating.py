@@ -1,4 +1,4 @@
-"""The commands, configuration, versions and digests by which a model is made once more."""
+"""The commands, configuration, versions and digests that are needed to reproduce a model."""
 
 import shlex
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from metafleet.params import digest, flatten_state
 
 
 def how_to_repeat(model: KeptModel) -> str:
-    """Say how to make the model once more, and how to see that it is the same."""
+    """Write how to reproduce the model, and how to check that the result is the same."""
     learned = model.learned
     origin, config = learned.origin, learned.record.config
     facts = [("sha256 of params and buffers", f"`{digest(flatten_state(learned.state))}`")]

@@ -1,4 +1,4 @@
-"""The sections of a model card: what it was made of, what it reached, what it is not for."""
+"""The sections of a model card: data, training, results, limits and licences."""
 
 from collections.abc import Iterator
 
@@ -35,7 +35,7 @@ def adapted_to(model: KeptModel) -> str:
 
 
 def trained_on(model: KeptModel) -> str:
-    """Say on which data and episodes the state was learned."""
+    """Write on which data and episodes the state was learned."""
     origin, problem = model.learned.origin, model.learned.blueprint.problem
     if not origin.run:
         return "Nothing is recorded of its training."
@@ -51,7 +51,7 @@ def trained_on(model: KeptModel) -> str:
 
 
 def judged_on(model: KeptModel) -> str:
-    """Give every figure that is known, with its interval."""
+    """Write all known results with their confidence intervals."""
     results = model.learned.record.results
     if not results:
         return "No figures are recorded. Judge the model on data of your own before you rely on it."
@@ -63,12 +63,12 @@ def judged_on(model: KeptModel) -> str:
 
 
 def limits(model: KeptModel) -> str:
-    """List what the model was not judged on, and what it cannot do."""
+    """List what the model was not evaluated on, and what it cannot do."""
     return "\n".join(f"- {limit}" for limit in _limits(model))
 
 
 def licences(model: KeptModel) -> str:
-    """Say under which licences data and weights come."""
+    """Write the licences of data and weights."""
     licence = model.learned.record.data_licence
     rows = [
         ("training data", plain(licence) if licence else "not recorded"),

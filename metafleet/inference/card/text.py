@@ -1,4 +1,4 @@
-"""Values as YAML, TOML and Markdown, of any content: what a card is written with."""
+"""Write values of any content as YAML, TOML and Markdown."""
 
 import json
 import math
@@ -13,23 +13,23 @@ _MARKUP = re.compile(r"([\\`*_\[\]#|~$])")
 
 
 def to_yaml(values: Mapping[str, Any]) -> str:
-    """Write mappings, lists, texts, numbers and truth values in YAML's block style."""
+    """Write mappings, lists, strings, numbers and booleans in YAML's block style."""
     return "".join(f"{line}\n" for line in _yaml_lines(values))
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Write a mapping as a TOML document; None has no value there, and must not occur."""
+    """Write a mapping as a TOML document. It must not contain None, which TOML cannot represent."""
     return "\n".join(_toml_lines(values, ())).strip() + "\n"
 
 
 def plain(text: str) -> str:
-    """Write a text on one line of Markdown, or in a cell of a table, so that it is shown as is."""
+    """Escape a text for one line of Markdown or for a table cell, so that it is shown literally."""
     escaped = _MARKUP.sub(r"\\\1", " ".join(text.split()))
     return _printable(escaped.replace("&", "&amp;").replace("<", "&lt;"))
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table in Markdown; cells are Markdown already."""
+    """Write a table in Markdown. The cells must already be Markdown."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -107,7 +107,7 @@ def _toml_key(key: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Quote a text as YAML and TOML both read it: JSON, but for what neither takes as it is."""
+    """Quote a text as JSON, and escape further characters, so that YAML and TOML both read it."""
     return _printable(json.dumps(text, ensure_ascii=False))
 
 
