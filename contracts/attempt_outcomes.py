@@ -62,6 +62,7 @@ class AttemptReason(StrEnum):
     SIGNATURE = "signature"
     STALE = "stale"
     MISSING_BLOB = "missing_blob"
+    MISSING_DATA = "missing_data"
 
     DONE = "done"
     CLOSED = "closed"
@@ -81,7 +82,7 @@ REASONS: Final[Mapping[AttemptOutcome, frozenset[AttemptReason]]] = {
     AttemptOutcome.LOST: _all("worker hung message epoch"),
     AttemptOutcome.REFUSED: _all("fingerprint data config store"),
     AttemptOutcome.REJECTED: _UNSOUND | _all("fingerprint stale missing_blob"),
-    AttemptOutcome.MISSING: _all("missing_blob"),
+    AttemptOutcome.MISSING: _all("missing_blob missing_data"),
     AttemptOutcome.LATE: _all("done closed stale"),
     AttemptOutcome.CANCELLED: _all("unwanted"),
     AttemptOutcome.UNNEEDED: _all("done closed stale taken"),

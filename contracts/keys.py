@@ -72,6 +72,10 @@ class RunKeys:
         """Return the key of the blob with one version of the meta-learned state."""
         return f"{self._root}:state:{digest}"
 
+    def data(self, sha256: str, file: str, piece: int) -> str:
+        """Return the key of the blob with a piece of a file of prepared data."""
+        return f"{self._root}:data:{sha256}:{file}:{piece}"
+
     def closed(self, stream: str, *, epoch: int) -> str:
         """Return the key of the number of the last closed step of a stream.
 

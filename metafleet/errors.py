@@ -19,6 +19,7 @@
     │   └── StaleError                    the step is closed or the epoch is old
     ├── TransientError                    the operation may succeed if repeated
     │   ├── BlobMissingError              a blob expired or is not there yet
+    │   │   └── FeaturesMissingError      features of the run's data are on no store yet
     │   ├── BlobStoreFullError            a blob does not fit into the store
     │   ├── BrokerUnavailableError        Redis cannot be reached
     │   └── ForeignDataError              one of our keys in Redis holds foreign data
@@ -140,6 +141,12 @@ class BlobMissingError(TransientError):
     """A blob expired, was deleted, or is not there yet."""
 
     reason: ClassVar[str] = "missing_blob"
+
+
+class FeaturesMissingError(BlobMissingError):
+    """Features of the run's data are neither on this host nor in a store yet."""
+
+    reason = "missing_data"
 
 
 class BlobStoreFullError(TransientError):

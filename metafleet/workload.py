@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from metafleet.cancellation import stop_if_unwanted
-from metafleet.data.registry import open_data
+from metafleet.data.registry import Given, open_data
 from metafleet.episode import META_TRAIN, Episode, ExampleSet
 from metafleet.episodes.problem_of import problem_of
 from metafleet.episodes.source import EpisodeSource
@@ -66,6 +66,7 @@ class Workload:
         device: str = "cpu",
         allowed_packages: Sequence[str] = (),
         cache_dir: Path | None = None,
+        given: Given | None = None,
     ) -> "Workload":
         """Open the data, and bind learner and model to them. Nothing is cached here.
 
@@ -76,13 +77,14 @@ class Workload:
             allowed_packages: the user's top-level packages, from which data sets, learners and
                 models named "package.module:Class" may be imported.
             cache_dir: folder in which execution "compiled" caches machine code.
+            given: prepared data that are used as they are; see ``open_data``.
 
         Raises:
             ConfigError: a name or option is wrong or does not fit the data.
             DataMissingError: the data are not in ``data_dir``.
             DataCorruptError: the data differ from those with which the run started.
         """
-        data = open_data(spec.data, data_dir, allowed_packages=allowed_packages)
+        data = open_data(spec.data, data_dir, allowed_packages=allowed_packages, given=given)
         found = data.digest()
         if found != spec.data_digest:
             raise DataCorruptError(

@@ -24,9 +24,12 @@ from metafleet.contracts.fingerprint import require_numerics
 from metafleet.contracts.host_cache import HostCache
 from metafleet.contracts.job import InnerLoopJob
 from metafleet.contracts.keys import RunKeys
+from metafleet.contracts.plan import RunPlan
+from metafleet.data.registry import Given
 from metafleet.errors import BlobMissingError, DigestError
 from metafleet.params import MetaState, unflatten_state
-from metafleet.workload import Workload, WorkloadSpec
+from metafleet.workers.received_data import ReceivedData
+from metafleet.workload import Workload
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -64,8 +67,9 @@ class WorkloadCache:
         device: str,
         allowed_packages: tuple[str, ...],
         cache_dir: Path | None = None,
+        received: ReceivedData | None = None,
     ) -> None:
-        self._client = client
+        self._client, self._received = client, received
         self._data_dir = data_dir
         self._device = device
         self._allowed_packages = allowed_packages
@@ -76,7 +80,7 @@ class WorkloadCache:
         """Return the workload of the job's plan, and the schema of its state.
 
         Raises:
-            BlobMissingError: the plan is not in Redis.
+            BlobMissingError: the plan is not in Redis, or features are missing on this host.
             FingerprintError: the run needs another version of a package.
             ContractError, ConfigError, DataError: it cannot be built here.
         """
@@ -88,15 +92,20 @@ class WorkloadCache:
             raise BlobMissingError(f"the plan of run={job.run} is not in Redis; it expired")
         with _missing_if_damaged():
             check_digest(text, job.plan, what=f"the plan of run={job.run}")
-        spec = WorkloadSpec.from_json(json.loads(text))
+        plan = RunPlan.from_bytes(text)
+        spec = plan.spec
         # check first: another version of a package may lack the class or its options
         require_numerics(job.fingerprint, json.dumps(describe_code(spec)))
+        given: Given | None = None
+        if self._received is not None and plan.features:
+            given = self._received.open(job, plan.features)
         workload = Workload.build(
             spec,
             data_dir=self._data_dir,
             device=self._device,
             allowed_packages=self._allowed_packages,
             cache_dir=self._cache_dir,
+            given=given,
         )
         return workload, workload.schema()  # draws a state: slow for large models
 

@@ -42,6 +42,7 @@ from metafleet.params import MetaState, Params, flatten_state
 from metafleet.reduction import TreeReducer
 from metafleet.workers.caches import StateCache, WorkloadCache
 from metafleet.workers.lease import LeaseKeeper
+from metafleet.workers.received_data import ReceivedData
 from metafleet.workers.watchdog import watch
 
 log = logging.getLogger(__name__)
@@ -76,15 +77,21 @@ class InnerLoopRunner:
         self._key = settings.signing_key
         self._client = connect(self._url)
         self._blobs: BlobStore = open_blob_store(settings.blobs_url or self._url)
+        self._direct = DirectClient(self._key, ca_file=settings.direct_ca)
         self._workloads = WorkloadCache(
             self._client,
             data_dir=settings.data_dir,
             device=device,
             allowed_packages=settings.allowed_packages,
             cache_dir=settings.programs_dir,
+            received=ReceivedData(
+                self._blobs,
+                settings.data_dir,
+                direct=self._direct,
+                allowed_packages=settings.allowed_packages,
+            ),
         )
         self._host_cache = HostCache(settings.host_cache_dir)
-        self._direct = DirectClient(self._key, ca_file=settings.direct_ca)
         self._states = StateCache(self._blobs, self._host_cache, self._direct)
         self._leases = LeaseKeeper()
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -124,7 +131,7 @@ class InnerLoopRunner:
             self._exchange(job).delete(result.blob(_blob_key(job)))
         outcome = result.status if committed == "ok" else f"late: {committed}"
         log.info("%s %s after %.3f s", job.label, outcome, compute_s)
-        if result.status == "refused":
+        if result.status == "refused" or result.reason == AttemptReason.MISSING_DATA:
             time.sleep(_REFUSAL_PAUSE_S)
         return f"{outcome} {compute_s:.2f}s" + (f" {result.error}" if result.error else "")
 

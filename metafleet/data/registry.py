@@ -6,20 +6,25 @@ selects the data set. ``open_data`` binds a data set to them.
 
 import functools
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from metafleet.data.base import DataSet
 from metafleet.data.bound import BoundData
+from metafleet.data.decoding.registry import import_kinds
 from metafleet.data.functions.computed import ComputedData, FunctionSource
 from metafleet.data.functions.function_families import FUNCTION_FAMILIES
 from metafleet.data.functions.functions import Functions
 from metafleet.data.functions.sinusoid import SINUSOID
+from metafleet.data.given import GivenData
 from metafleet.data.importing.folder import Folder
 from metafleet.data.importing.record import find_record
 from metafleet.data.mixture import Mixture
 from metafleet.data.own.named import import_data_set
+from metafleet.data.prepared.class_data import ClassData
+from metafleet.data.prepared.data_ref import DataRef, key_of
+from metafleet.data.prepared.prepared import PreparedData
 from metafleet.data.sets.clinc150 import Clinc150
 from metafleet.data.sets.concepts import Concepts
 from metafleet.data.sets.fsdd import Fsdd
@@ -30,6 +35,8 @@ from metafleet.errors import ConfigError
 from metafleet.options import parse_options
 
 Options = Mapping[str, Any]
+Given = Mapping[str, ClassData]
+"""``key_of`` the options of a data set -> its prepared data."""
 _ALL: tuple[DataSet, ...] = (
     Clinc150(),
     Concepts(),
@@ -46,7 +53,11 @@ DATASETS: Mapping[str, DataSet] = {dataset.name: dataset for dataset in _ALL}
 
 
 def open_data(
-    options: Options, data_dir: Path, *, allowed_packages: Sequence[str] = ()
+    options: Options,
+    data_dir: Path,
+    *,
+    allowed_packages: Sequence[str] = (),
+    given: Given | None = None,
 ) -> BoundData:
     """Check the name and the types and ranges of the options, and bind the data set to them.
 
@@ -54,11 +65,13 @@ def open_data(
         options: "name", a built-in name or "package.module:Class", and the data set's options.
         data_dir: folder of the prepared data.
         allowed_packages: user packages that may be imported.
+        given: prepared data of these options, or of parts of a mixture: they are used as they are,
+            and nothing is prepared or encoded.
 
     Raises:
         ConfigError: names the option, its value and what was expected.
     """
-    dataset, parsed = _resolve(options, allowed_packages=allowed_packages)
+    dataset, parsed = _resolve(options, allowed_packages=allowed_packages, given=given)
     return BoundData(dataset, parsed, data_dir)
 
 
@@ -147,7 +160,56 @@ def _all_modalities(dataset: DataSet) -> list[str]:
     return [choice for inner in typing.get_args(hint)[:1] for choice in typing.get_args(inner)]
 
 
-def _resolve(options: Options, *, allowed_packages: Sequence[str] = ()) -> tuple[DataSet, Any]:
+def find_features(
+    options: Options, data_dir: Path, *, allowed_packages: Sequence[str] = ()
+) -> tuple[DataRef, ...]:
+    """Describe the prepared data that hold features of a pretrained encoder.
+
+    Returns:
+        One description for a data set with features, one for each such part of a mixture.
+
+    Raises:
+        As ``open_source``.
+    """
+    dataset, parsed = _resolve(options, allowed_packages=allowed_packages)
+    if isinstance(dataset, Mixture):
+        parts = [
+            find_features(own, data_dir, allowed_packages=allowed_packages)
+            for _, _, own in dataset.parts(parsed)
+        ]
+        return tuple(ref for part in parts for ref in part)
+    data = dataset.open_classes(parsed, data_dir)
+    if data is None or not any(data.prepared.arrays[m].encoder for m in data.modalities):
+        return ()
+    return (DataRef.of(options, data),)
+
+
+def give(
+    found: Iterable[tuple[DataRef, PreparedData]], *, allowed_packages: Sequence[str] = ()
+) -> Given:
+    """Return described data in the form that ``open_data`` takes.
+
+    Raises:
+        ConfigError, DataMissingError: a kind of data of the user's cannot be imported.
+    """
+    given = {}
+    for ref, prepared in found:
+        kinds = [info.kind for info in prepared.arrays.values()]  # models need them
+        import_kinds(kinds, allowed_packages=allowed_packages)
+        given[key_of(ref.options)] = ref.open(prepared)
+    return given
+
+
+def _resolve(
+    options: Options, *, allowed_packages: Sequence[str] = (), given: Given | None = None
+) -> tuple[DataSet, Any]:
+    if given:
+        if (data := given.get(key_of(options))) is not None:
+            return GivenData(data), None
+        if options.get("name") == Mixture.name:
+            parts = functools.partial(_resolve, allowed_packages=allowed_packages, given=given)
+            mixture = Mixture(parts)
+            return mixture, parse_options(mixture.Options, options, where="data set 'mixture'")
     dataset = _find(options, allowed_packages)
     return dataset, parse_options(dataset.Options, options, where=f"data set {options['name']!r}")
 

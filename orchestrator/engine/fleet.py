@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from metafleet.contracts.attempt_outcomes import AttemptReason
 from metafleet.contracts.connections import connect, require_broker_url
 from metafleet.contracts.job import BlobRef, ShardResult
 from metafleet.contracts.keys import RunKeys
@@ -313,7 +314,10 @@ class FleetDispatcher:
         if result.status == "missing":
             if step.request.kind == "reduce":
                 raise BlobMissingError(result.error)
-            self._transfer.note_missed()
+            if result.reason == AttemptReason.MISSING_DATA:
+                self._transfer.note_missed_data()
+            else:
+                self._transfer.note_missed()
         if result.status == "ok":
             self._device_queues.note(step.queue_of(result), result.compute_s)
         step.take(result, workers_alive=self._owner.workers_alive)

@@ -1,6 +1,5 @@
 """Publishes blobs for workers: the plan once, and each version of the state."""
 
-import json
 import logging
 import uuid
 from collections import OrderedDict
@@ -14,7 +13,6 @@ from metafleet.contracts.host_area import HostArea
 from metafleet.contracts.keys import RunKeys
 from metafleet.contracts.ledger import RUN_TTL_MS
 from metafleet.params import MetaState, flatten_state
-from metafleet.workload import WorkloadSpec
 
 if TYPE_CHECKING:  # slow to import, most runs need none
     from metafleet.orchestrator.engine.direct_server import DirectServer
@@ -75,9 +73,8 @@ class StatePublisher:
         self._unwanted: dict[str, int] = {}
         """Keys and lengths of blobs still to be deleted from the store."""
 
-    def publish_plan(self, spec: WorkloadSpec) -> str:
-        """Publish a plan. Return its digest."""
-        text = json.dumps(spec.to_json(), sort_keys=True, allow_nan=False).encode()
+    def publish_plan(self, text: bytes) -> str:
+        """Publish a plan in the form that travels. Return its digest."""
         plan = content_digest(text)
         if plan not in self._plans:
             self._client.set(self._keys.plan(plan), text, px=RUN_TTL_MS)

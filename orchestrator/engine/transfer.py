@@ -8,8 +8,10 @@ from metafleet.contracts.blobs import open_blob_store
 from metafleet.contracts.connections import Client, require_broker_url
 from metafleet.contracts.exchange import Exchange
 from metafleet.contracts.host_cache import HostCache
+from metafleet.contracts.plan import RunPlan
 from metafleet.contracts.settings import Settings
 from metafleet.errors import ConfigError
+from metafleet.orchestrator.engine.data_publisher import DataPublisher
 from metafleet.orchestrator.engine.fleet_options import FleetOptions
 from metafleet.orchestrator.engine.open_step import OpenStep
 from metafleet.orchestrator.engine.publisher import Publisher
@@ -43,6 +45,13 @@ class Transfer:
         self._state_publisher = StatePublisher(
             client, blobs, run, area=self._area, wire_dtype=options.wire_dtype, direct=self._direct
         )
+        self._data_publisher = DataPublisher(
+            blobs,
+            run,
+            data_dir=settings.data_dir,
+            allowed_packages=settings.allowed_packages,
+            direct=self._direct,
+        )
         self._publisher = Publisher(client, url, signing_key=settings.signing_key)
         self._is_missed = False
         self.exchange = Exchange(blobs, self._area, direct=self._direct)
@@ -64,7 +73,11 @@ class Transfer:
         """
         here = self._host_cache.host_id if self._area is not None else ""
         is_spread = bool(hosts - {here})
-        plan = self._state_publisher.publish_plan(step.request.spec)
+        spec = step.request.spec
+        plan = self._state_publisher.publish_plan(
+            RunPlan(spec, self._data_publisher.describe(spec)).to_bytes()
+        )
+        self._data_publisher.publish()
         version, n_bytes = self._state_publisher.publish_state(
             step.request.state,
             holder=step.name,
@@ -97,6 +110,10 @@ class Transfer:
         self._state_publisher.note_missed()
         self._state_publisher.invalidate()  # it may have been evicted or overwritten
 
+    def note_missed_data(self) -> None:
+        """Record that a worker lacks features of the data: the next jobs bring them along."""
+        self._data_publisher.note_missed()
+
     def invalidate(self) -> None:
         """Publish everything again with the next jobs, because it may be lost."""
         self._state_publisher.invalidate()
@@ -111,11 +128,12 @@ class Transfer:
         self._state_publisher.release(step.name)  # last, because the store may be unreachable
 
     def withdraw(self) -> None:
-        """Delete the run's plans and states.
+        """Delete the run's plans, states and features.
 
         Raises:
             redis.RedisError: they stay until they expire.
         """
+        self._data_publisher.withdraw()
         self._state_publisher.withdraw()
 
     def close(self) -> None:

@@ -131,7 +131,7 @@ class PreparedData:
         Raises:
             DataCorruptError: a file differs.
         """
-        for path, info in self._files():
+        for path, info in self.files():
             _map_array(path, info)
 
     def verify(self) -> None:
@@ -140,11 +140,12 @@ class PreparedData:
         Raises:
             DataCorruptError: an array has changed since it was prepared.
         """
-        for path, info in self._files():
+        for path, info in self.files():
             if hash_array(_map_array(path, info)) != info.sha256:
                 raise _damaged(path, "its sha256 differs")
 
-    def _files(self) -> Iterator[tuple[Path, ArrayInfo]]:
+    def files(self) -> Iterator[tuple[Path, ArrayInfo]]:
+        """Yield the path and the description of each array and mask."""
         for modality, info in self.arrays.items():
             yield self.path / f"{modality}.npy", info
         for modality, info in self.masks.items():
@@ -177,7 +178,7 @@ def find_prepared(folder: Path) -> PreparedData | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise _damaged(folder / INDEX, str(error)) from error
-    prepared = _parse_index(folder, text)
+    prepared = parse_index(folder, text)
     prepared.check()
     return prepared
 
@@ -214,7 +215,12 @@ def begin_hash(dtype: np.dtype[Any], shape: tuple[int, ...]) -> "hashlib._Hash":
     return hashlib.sha256(f"{dtype.str}\0{shape}\0".encode())
 
 
-def _parse_index(folder: Path, text: str) -> PreparedData:
+def parse_index(folder: Path, text: str) -> PreparedData:
+    """Read the text of an index; ``PreparedData.check`` checks the files.
+
+    Raises:
+        DataCorruptError: it is not the text of an index.
+    """
     path = folder / INDEX
     try:
         index = json.loads(text)

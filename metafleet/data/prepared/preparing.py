@@ -32,8 +32,8 @@ from metafleet.locking import exclusive, exclusive_if_free
 
 _CHUNK_BYTES = 1 << 23
 _ABANDONED_S = 86_400.0
-_SCRATCH = re.compile(r"\.([^.].*)\.[a-z0-9_]+")  # names made by ``_temporary``
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_SCRATCH = re.compile(r"\.([^.].*)\.[a-z0-9_]+")  # names made by ``temporary``
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def find_or_decode(folder: Path, make: Callable[[Path], Content]) -> PreparedDat
             if found is not None:
                 return found
             _sweep(folder)
-            with _temporary(folder) as scratch, _temporary(folder) as draft:
+            with temporary(folder) as scratch, temporary(folder) as draft:
                 _write(draft, _made(folder, lambda: make(scratch)))
                 _publish(draft, folder)
     except OSError as error:
@@ -134,7 +134,7 @@ def _made(folder: Path, make: Callable[[], Content]) -> Content:
 
 
 @contextlib.contextmanager
-def _temporary(folder: Path) -> Iterator[Path]:
+def temporary(folder: Path) -> Iterator[Path]:
     """Create a hidden folder next to ``folder``, and delete it afterwards unless it was renamed."""
     path = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -193,7 +193,7 @@ def _write_array(draft: Path, name: str, array: Array, content: Content) -> Arra
         raise DataError(
             f"modality {name!r} has {n_rows} rows but the classes have {content.n_items} items"
         )
-    if not _FILE_NAME.fullmatch(name):
+    if not FILE_NAME.fullmatch(name):
         raise DataError(f"modality {name!r} cannot be a file's name; rename it")
     shape = (n_rows, *array.shape[1:])
     path, sha = draft / f"{name}.npy", begin_hash(array.dtype, shape)
