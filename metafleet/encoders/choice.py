@@ -18,7 +18,7 @@ class EncoderChoice:
     """
 
     encoder: str = ""
-    pooling: Literal["", "class_token", "mean", "max", "flat"] = ""
+    pooling: Literal["", "class_token", "mean", "max", "pooler", "flat"] = ""
     storage: Literal["float32", "float16"] = "float32"
 
     @property

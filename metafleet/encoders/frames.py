@@ -23,8 +23,7 @@ class Frames(PretrainedEncoder):
 
     def reading(self, kind: str) -> Mapping[str, Any]:
         """Return decoder options for frames in the form that the encoder takes."""
-        (kind,) = self._encoder.kinds
-        return self._encoder.reading(kind)
+        return self._encoder.reading("image")
 
     def identity(self) -> Mapping[str, Any]:
         """Return the identity of the encoder, and how frames are pooled."""

@@ -1,10 +1,13 @@
 """Pretrained encoders by name."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from metafleet.encoders.base import PretrainedEncoder
 from metafleet.encoders.efficientnet_lite import EfficientNetLite0
+from metafleet.encoders.hf_images import HfImages
+from metafleet.encoders.hf_sounds import HfSounds
+from metafleet.encoders.hf_texts import HfTexts
 from metafleet.encoders.sentence_folder import minilm
 from metafleet.encoders.speech_embedding import SpeechEmbedding
 from metafleet.encoders.wordllama import WordLlama
@@ -20,6 +23,14 @@ PACKAGED: Mapping[str, Make] = {
     "minilm": minilm,
 }
 """Encoders whose weights are in a third-party package."""
+
+Load = Callable[[str, str, str, str], PretrainedEncoder]
+"""Makes an encoder of a name, a place, a kind of data and a pooling."""
+
+LOADERS: Mapping[str, Mapping[str, Load]] = {
+    "hf": {"image": HfImages, "text": HfTexts, "audio": HfSounds},
+}
+"""Part of a name before the colon -> kind of data -> loader."""
 _SHORT = {"minilm": "package:minilm"}
 
 
@@ -36,18 +47,26 @@ def get_encoder(name: str, *, kind: str, pooling: str = "") -> PretrainedEncoder
         ConfigError: there is no such encoder, or it does not support this pooling or this kind of
             data.
     """
-    found = _make(_SHORT.get(name, name), pooling)
-    if kind not in found.kinds:
-        takes = " and ".join(sorted(found.kinds))
-        raise ConfigError(f"encoder {name!r} takes {takes}; expected one that takes {kind}")
+    found = _make(_SHORT.get(name, name), kind, pooling)
+    _require_kind(name, kind, found.kinds)
     return found
 
 
-def _make(name: str, pooling: str) -> PretrainedEncoder:
+def _require_kind(name: str, kind: str, known: Collection[str]) -> None:
+    if kind not in known:
+        takes = " and ".join(sorted(known))
+        raise ConfigError(f"encoder {name!r} takes {takes}; expected one that takes {kind}")
+
+
+def _make(name: str, kind: str, pooling: str) -> PretrainedEncoder:
     source, _, rest = name.partition(":")
     if source == "package":
         if rest not in PACKAGED:
             known = ", ".join(f"'package:{each}'" for each in sorted(PACKAGED))
             raise ConfigError(f"there is no encoder {name!r}; expected one of {known}")
         return PACKAGED[rest](pooling)
-    raise ConfigError(f"encoder={name!r}; expected a name such as 'package:minilm'")
+    if source in LOADERS and rest:
+        _require_kind(name, kind, LOADERS[source])
+        return LOADERS[source][kind](name, rest, kind, pooling)
+    known = ", ".join(f"{each}:..." for each in LOADERS)
+    raise ConfigError(f"encoder={name!r}; expected a name such as 'package:minilm', or {known}")

@@ -1,5 +1,7 @@
 """Texts as the decoder stores them: UTF-8 bytes with zeros after the end."""
 
+import numpy as np
+
 from metafleet.encoders.base import Array
 from metafleet.errors import ConfigError
 
@@ -20,3 +22,10 @@ def require_text(encoder: str, shape: tuple[int, ...]) -> None:
     """
     if len(shape) != 1:
         raise ConfigError(f"encoder {encoder!r} takes texts; found items of shape {list(shape)}")
+
+
+def first_text(shape: tuple[int, ...]) -> Array:
+    """Return one short text, uint8 [1, bytes]."""
+    items = np.zeros((1, *shape), np.uint8)
+    items[0, 0] = ord("a")
+    return items

@@ -1,0 +1,102 @@
+"""Models of the Hugging Face hub: on this machine, or downloaded where that is allowed.
+
+Preparing data may download weights; runs and workers must not. The flag belongs to the process.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from metafleet.encoders.runtime import encoder_library
+from metafleet.errors import ConfigError, DataMissingError
+
+_HUB: Final = re.compile(r"(?P<model>[\w.-]+/[\w.-]+)(?:@(?P<commit>.*))?")
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_FILES: Final = ["*.json", "*.txt", "*.model", "*.safetensors"]
+"""What is downloaded: no pickles and no code."""
+_INSTALL: Final = "pip install 'metafleet[hf]'"
+
+_is_allowed = False
+
+
+def may_fetch() -> bool:
+    """Return whether this process may download weights."""
+    return _is_allowed
+
+
+def allow_fetching(is_allowed: bool) -> None:
+    """Let this process download weights from now on, or no longer."""
+    global _is_allowed  # noqa: PLW0603 - of the process, as all its threads encode
+    _is_allowed = is_allowed
+
+
+@contextlib.contextmanager
+def fetching(is_allowed: bool) -> Iterator[None]:
+    """Let this process download weights for as long as the block runs, or not."""
+    before = _is_allowed
+    allow_fetching(is_allowed)
+    try:
+        yield
+    finally:
+        allow_fetching(before)
+
+
+def find_folder(encoder: str, place: str) -> Path:
+    """Return the folder of a model.
+
+    Args:
+        encoder: its full name, for messages.
+        place: a path, or "owner/name@COMMIT" of a model of the hub.
+
+    Raises:
+        ConfigError: a name of the hub without its commit.
+        DataMissingError: there is no such folder, or the model is not here and cannot be fetched.
+    """
+    path = Path(place).expanduser()
+    if path.is_dir():
+        return path
+    found = _HUB.fullmatch(place)
+    if found is None or path.is_file() or place.startswith(("./", "../", "~")):
+        raise DataMissingError(
+            f"encoder {encoder!r}: there is no folder {place!r}; check the path, or give the name "
+            "of a model of the hub as owner/name@COMMIT"
+        )
+    if not _COMMIT.fullmatch(found["commit"] or ""):
+        raise ConfigError(
+            f"encoder {encoder!r} is no folder here, and a name of the hub needs a commit of 40 "
+            f"digits, because branches change; expected {found['model']}@COMMIT as its page lists "
+            "under files, history"
+        )
+    return _of_hub(encoder, found["model"], found["commit"])
+
+
+def _of_hub(encoder: str, model: str, commit: str) -> Path:
+    hub = encoder_library("huggingface_hub", encoder=encoder, install=_INSTALL)
+    kept = _kept(hub, model, commit)
+    if kept is not None:
+        return kept
+    if not may_fetch():
+        raise DataMissingError(
+            f"encoder {encoder!r} is not on this machine, and may not be downloaded here; prepare "
+            "the data first (`metafleet data prepare` or `data import`) without "
+            "METAFLEET_FETCH_WEIGHTS=never, or set METAFLEET_FETCH_WEIGHTS=always"
+        )
+    try:
+        return Path(hub.snapshot_download(model, revision=commit, allow_patterns=_FILES))
+    except Exception as error:  # of the network, the hub or the disk
+        reason = next(iter(str(error).strip().splitlines()), "")[:160]
+        raise DataMissingError(
+            f"encoder {encoder!r} cannot be downloaded ({type(error).__name__}: {reason}); check "
+            "the name and the network, or copy the model's folder here and give its path"
+        ) from error
+
+
+def _kept(hub: Any, model: str, commit: str) -> Path | None:
+    """Return the folder of a model that was downloaded with its weights; None without them."""
+    try:
+        folder = Path(hub.snapshot_download(model, revision=commit, local_files_only=True))
+    except Exception:  # not in the cache
+        return None
+    return folder if any(folder.rglob("*.safetensors")) else None

@@ -1,0 +1,64 @@
+"""What encoders that are read from a folder have in common."""
+
+import functools
+import threading
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.model_folder import ModelFolder
+from metafleet.encoders.weights import version_of
+
+
+class FolderEncoder(PretrainedEncoder):
+    """An encoder whose weights and preprocessing are in a folder, or in a model of the hub.
+
+    Its identity has no path: a folder that is moved gives the same features.
+
+    Args:
+        name: as configurations call it.
+        place: the folder, see ``find_folder``.
+        kind: the kind of data that it is to encode.
+        pooling: how its outputs become one row; "": its own way.
+    """
+
+    source: ClassVar[str]
+    """The part of its name before the colon."""
+    libraries: ClassVar[tuple[str, ...]]
+    """Distributions whose versions may change the features."""
+
+    def __init__(self, name: str, place: str, kind: str, pooling: str = "") -> None:
+        self.name, self.kinds = name, frozenset((kind,))
+        self._kind, self._pooling = kind, pooling
+        self._folder = ModelFolder(name, place)
+        self._lock = threading.Lock()
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return the digests of all files that decide, the pooling, and versions."""
+        return {
+            "encoder": self.source,
+            "kind": self._kind,
+            "weights": self._folder.digests(),
+            "pooling": self._pooling,
+            "versions": {name: version_of(name) for name in self.libraries},
+        }
+
+    def n_features(self, shape: tuple[int, ...]) -> int:
+        """Return the width of the features of one item; the model is loaded for it."""
+        self._require_shape(shape)
+        return self._n_features(shape)
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - encoders live as long as the process
+    def _n_features(self, shape: tuple[int, ...]) -> int:
+        return int(self.encode(self._blank(shape)).shape[1])
+
+    def _blank(self, shape: tuple[int, ...]) -> Array:
+        """Return one item [1, *shape]."""
+        return np.zeros((1, *shape), np.float32)
+
+    @abstractmethod
+    def _require_shape(self, shape: tuple[int, ...]) -> None:
+        """Raise ConfigError for items of another shape."""

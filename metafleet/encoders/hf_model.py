@@ -1,0 +1,163 @@
+"""Models of transformers, as ``AutoModel`` reads them: config.json and safetensors, in float32.
+
+Of a model with two towers, such as CLIP, one is used: the vectors in the space that they share.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metafleet.encoders.base import Array
+from metafleet.encoders.folder_encoder import FolderEncoder
+from metafleet.encoders.model_folder import on_meta, require_room
+from metafleet.encoders.pooling import choose_pooling
+from metafleet.encoders.runtime import device, encoder_library
+from metafleet.errors import ConfigError, DataCorruptError
+
+_INSTALL = "pip install 'metafleet[hf]'"
+_PREPROCESSOR = ("preprocessor_config.json", "processor_config.json")
+
+
+class HfModel(FolderEncoder):
+    """A model that ``AutoModel`` reads.
+
+    Attributes:
+        tower: method of models of two modalities that gives this one's features.
+        takes: name of the model's main input.
+    """
+
+    source = "hf"
+    libraries = ("torch", "transformers", "tokenizers")
+    tower: ClassVar[str]
+    takes: ClassVar[str]
+    poolings: ClassVar[tuple[str, ...]] = ("class_token", "mean", "max", "pooler")
+
+    def __init__(self, name: str, place: str, kind: str, pooling: str = "") -> None:
+        super().__init__(name, place, kind, pooling)
+        if pooling:
+            choose_pooling(name, pooling, self.poolings)
+
+    @functools.cached_property
+    def _library(self) -> Any:
+        library = encoder_library("transformers", encoder=self.name, install=_INSTALL)
+        library.utils.logging.disable_progress_bar()  # it would draw over ours
+        return library
+
+    @functools.cached_property
+    def _model(self) -> nn.Module:
+        folder, library = self._folder.checked(), self._library
+        plain: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        with self._folder.loading():
+            config = library.AutoConfig.from_pretrained(folder, **plain)
+            self._require_depth(config)
+            with on_meta():
+                require_room(self.name, library.AutoModel.from_config(config))
+            model, info = library.AutoModel.from_pretrained(
+                folder,
+                config=config,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                **plain,
+            )
+        missing = sorted(set(info["missing_keys"]))
+        self._has_pooler = not any("pooler" in key for key in missing)
+        absent = [key for key in missing if "pooler" not in key]
+        if absent or info["mismatched_keys"]:
+            raise DataCorruptError(
+                f"encoder {self.name!r}: the weights are of another architecture than config.json "
+                f"says: {len(absent)} of its tensors are missing, such as {absent[:1]}; get the "
+                "model again"
+            )
+        self._two_towers = hasattr(model, self.tower)
+        if config.is_encoder_decoder and not self._two_towers:
+            model = model.get_encoder()
+        self._require_input(model)
+        return model.eval().to(device())  # type: ignore[no-any-return]
+
+    def _preprocessing(self) -> Mapping[str, Any]:
+        """Return what the folder says of pictures or sounds.
+
+        Raises:
+            ConfigError: it says nothing, so it takes neither.
+        """
+        values = self._folder.find_json(*_PREPROCESSOR)
+        if values is None:
+            raise ConfigError(
+                f"encoder {self.name!r} has no preprocessor_config.json, so it takes no "
+                f"{self._kind}; choose a model of {self._kind}, or add the file"
+            )
+        return values
+
+    def _require_depth(self, config: Any) -> None:
+        """Refuse a configuration of more layers than there are tensors: building it would hang."""
+        n_tensors = len(self._folder.layout())
+        for name, value in config.to_dict().items():
+            if "layers" in name and isinstance(value, int) and value > n_tensors:
+                raise DataCorruptError(
+                    f"encoder {self.name!r}: config.json has {name}={value}, and the weights have "
+                    f"{n_tensors} tensors; they are of another architecture; get the model again"
+                )
+
+    def _require_input(self, model: Any) -> None:
+        found = getattr(model, "main_input_name", self.takes)
+        if not self._two_towers and found != self.takes:
+            raise ConfigError(
+                f"encoder {self.name!r} takes {found}, and {self._kind} is {self.takes}; choose a "
+                f"model of {self._kind}"
+            )
+
+    def run(self, **inputs: Any) -> tuple[Tensor | None, Tensor | None]:
+        """Return the rows of tokens or places, and the output of the model's own pooling."""
+        model = self._model
+        inputs = {name: value.to(device()) for name, value in inputs.items()}
+        if self._two_towers:
+            if self._pooling not in ("", "pooler"):
+                raise ConfigError(
+                    f"pooling={self._pooling!r}; encoder {self.name!r} has a space that its towers "
+                    "share, expected '' or 'pooler'"
+                )
+            found = getattr(model, self.tower)(**inputs)
+            return None, getattr(found, "pooler_output", found)
+        found = model(**inputs)
+        return found.last_hidden_state, getattr(found, "pooler_output", None)
+
+    def pooled(self, rows: Tensor | None, pooler: Tensor | None, mask: Tensor | None) -> Array:
+        """Return float32 [n, features].
+
+        Args:
+            rows: [n, rows, features].
+            pooler: the model's own pooling, [n, features].
+            mask: [n, rows], which rows count; None: all.
+        """
+        chosen = "pooler" if rows is None else self._pooling or self._default(self._model)
+        if chosen == "pooler":
+            if pooler is None or not self._has_pooler:
+                raise ConfigError(
+                    f"pooling='pooler'; encoder {self.name!r} has none that was trained; expected "
+                    + " or ".join(repr(each) for each in self.poolings if each != "pooler")
+                )
+            found = pooler.flatten(1)
+        else:
+            assert rows is not None
+            found = _pool(rows, chosen, mask)
+        return np.ascontiguousarray(found.float().cpu().numpy())
+
+    def _default(self, model: nn.Module) -> str:
+        return "mean"
+
+
+def _pool(rows: Tensor, pooling: str, mask: Tensor | None) -> Tensor:
+    """Pool [n, rows, features] to [n, features]."""
+    if pooling == "class_token":
+        return rows[:, 0]
+    if mask is None:
+        return rows.amax(dim=1) if pooling == "max" else rows.mean(dim=1)
+    kept = mask[:, :, None].to(rows.dtype)
+    if pooling == "max":
+        return rows.masked_fill(kept == 0, -torch.inf).amax(dim=1)
+    return (rows * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1.0)

@@ -1,0 +1,83 @@
+"""Texts for a model of transformers, cut into tokens as its tokenizer says."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from metafleet.encoders.base import Array
+from metafleet.encoders.hf_model import HfModel
+from metafleet.encoders.runtime import device
+from metafleet.encoders.text_bytes import TEXT_BYTES, first_text, read_texts, require_text
+
+
+class HfTexts(HfModel):
+    """Texts. The default pooling is the mean of the tokens that the attention mask keeps."""
+
+    tower, takes = "get_text_features", "input_ids"
+    batch_items = 32
+    can_cut = True
+
+    def reading(self, kind: str) -> Mapping[str, Any]:
+        """Ask for bytes."""
+        return {"max_bytes": TEXT_BYTES}
+
+    def encode(self, items: Array) -> Array:
+        """Encode texts uint8 [n, bytes]; of a text with too many tokens, its beginning."""
+        with self._lock:  # tokenizers keep padding and truncation as state
+            inputs = self._tokenizer(
+                read_texts(items),
+                padding="max_length" if self._is_padded_full else True,
+                truncation=True,
+                max_length=self._n_tokens,
+                return_tensors="pt",
+            )
+        with torch.inference_mode():
+            rows, pooler = self.run(**inputs)
+            mask = inputs.get("attention_mask")
+            return self.pooled(rows, pooler, None if mask is None else mask.to(device()))
+
+    def too_long(self, items: Array) -> int:
+        """Return how many texts have more tokens than the model takes."""
+        with self._lock:
+            found = self._tokenizer(read_texts(items), padding=False, truncation=False)
+        return sum(len(ids) > self._n_tokens for ids in found["input_ids"])
+
+    @functools.cached_property
+    def _tokenizer(self) -> Any:
+        folder = self._folder.checked()
+        with self._folder.loading():
+            tokenizer = self._library.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+    @functools.cached_property
+    def _n_tokens(self) -> int:
+        """Tokens that the model takes: positions may start after that of padding."""
+        config: Any = self._model.config
+        config = getattr(config, "text_config", None) or config
+        taken = getattr(config, "max_position_embeddings", None) or TEXT_BYTES
+        paddings = (
+            module.padding_idx
+            for name, module in self._model.named_modules()
+            if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+        )
+        start = max((pad + 1 for pad in paddings if pad is not None), default=0)
+        return min(int(self._tokenizer.model_max_length), int(taken) - start)
+
+    @property
+    def _is_padded_full(self) -> bool:
+        """Return whether the model was trained with texts of one length."""
+        config: Any = self._model.config
+        return str(config.model_type).startswith("siglip")
+
+    def _require_shape(self, shape: tuple[int, ...]) -> None:
+        require_text(self.name, shape)
+
+    def _blank(self, shape: tuple[int, ...]) -> Array:
+        return first_text(shape)

@@ -1,0 +1,195 @@
+"""A folder of weights and configuration, checked before a library reads it."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import safetensors
+import torch
+from torch import nn
+
+from metafleet.encoders.fetching import find_folder
+from metafleet.encoders.weights import file_sha256
+from metafleet.errors import ConfigError, DataCorruptError, DataMissingError, MetafleetError
+
+_DECIDING: Final = (".json", ".safetensors", ".txt", ".model")
+"""Suffixes of the files that decide what the features are."""
+_PICKLES: Final = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_WEIGHTS: Final = "*.safetensors"
+_FLOAT_BYTES: Final = 4
+_ROOM: Final = 1.25
+"""Memory for weights and one batch, in multiples of the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """Where a model is.
+
+    Attributes:
+        encoder: the encoder's full name, for messages.
+        place: a path, or "owner/name@COMMIT" of a model of the hub.
+    """
+
+    encoder: str
+    place: str
+
+    def checked(self) -> Path:
+        """Return the folder, which has whole weights as safetensors and asks for no code.
+
+        Raises:
+            ConfigError: its weights are pickles alone, it asks for code, or it is a name of the hub
+                without a commit.
+            DataMissingError: there is no such folder, or no weights in it.
+            DataCorruptError: a file is truncated or damaged.
+        """
+        folder = find_folder(self.encoder, self.place)
+        self._require_weights(folder)
+        for path in folder.rglob("*.json"):
+            if path.name.endswith("config.json") and _asks_for_code(self.read_json(path)):
+                raise ConfigError(
+                    f"encoder {self.encoder!r}: {path} asks to run code of the model's authors, "
+                    "which is never run; choose a model that the installed library knows"
+                )
+        return folder
+
+    def digests(self) -> dict[str, str]:
+        """Return the sha256 of every file that decides what the features are, by its path within.
+
+        Raises the errors of ``checked``.
+        """
+        folder = self.checked()
+        found = sorted(p for p in folder.rglob("*") if p.suffix in _DECIDING and p.is_file())
+        return {path.relative_to(folder).as_posix(): file_sha256(path) for path in found}
+
+    def find_json(self, *names: str) -> Mapping[str, Any] | None:
+        """Return the first of these JSON files that the folder has; None without any."""
+        folder = self.checked()
+        paths = (folder / name for name in names)
+        return next((self.read_json(path) for path in paths if path.is_file()), None)
+
+    def read_json(self, path: Path) -> Mapping[str, Any]:
+        """Return the JSON object in a file.
+
+        Raises:
+            DataCorruptError: it is none.
+        """
+        try:
+            found = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataCorruptError(
+                f"encoder {self.encoder!r}: {path} is damaged ({error}); get the model again"
+            ) from error
+        return found if isinstance(found, dict) else {}
+
+    def layout(self) -> dict[str, tuple[int, ...]]:
+        """Return tensor -> shape, of all files of weights.
+
+        Raises:
+            DataCorruptError: a file is truncated or damaged.
+        """
+        folder = find_folder(self.encoder, self.place)
+        found: dict[str, tuple[int, ...]] = {}
+        for path in sorted(folder.rglob(_WEIGHTS)):
+            try:
+                with safetensors.safe_open(path, "pt") as file:
+                    found |= {key: tuple(file.get_slice(key).get_shape()) for key in list(file.keys())}
+            except (safetensors.SafetensorError, OSError, ValueError) as error:
+                raise DataCorruptError(
+                    f"encoder {self.encoder!r}: the weights {path} are truncated or damaged "
+                    f"({error}); get them again"
+                ) from error
+        return found
+
+    @contextlib.contextmanager
+    def loading(self) -> Iterator[None]:
+        """Turn what a library raises while it loads the model into one line."""
+        try:
+            with offline():
+                yield
+        except MetafleetError:
+            raise
+        except Exception as error:  # a library may raise anything
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reason = " ".join(lines)[:200]
+            raise DataCorruptError(
+                f"encoder {self.encoder!r} cannot be loaded ({type(error).__name__}: {reason}); "
+                "check that configuration and weights belong together, and that this version of "
+                "the library knows the model"
+            ) from error
+
+    def _require_weights(self, folder: Path) -> None:
+        if self.layout():
+            return
+        pickles = sorted(p.name for p in folder.rglob("*") if p.suffix in _PICKLES)
+        if pickles:
+            raise ConfigError(
+                f"encoder {self.encoder!r}: {folder} has its weights as a pickle alone "
+                f"({pickles[0]}), which can run code when it is read; convert it to "
+                "model.safetensors with the library that made it"
+            )
+        raise DataMissingError(
+            f"encoder {self.encoder!r}: {folder} has no weights; expected {_WEIGHTS} next to the "
+            "configuration"
+        )
+
+
+def require_room(encoder: str, network: nn.Module) -> None:
+    """Make sure that this machine has the memory for a network.
+
+    Args:
+        encoder: its name, for the message.
+        network: on the device "meta", where it takes no memory.
+
+    Raises:
+        DataMissingError: it does not fit; nothing was allocated.
+    """
+    tensors = (*network.parameters(), *network.buffers())
+    needed = int(sum(tensor.numel() for tensor in tensors) * _FLOAT_BYTES * _ROOM)
+    free = free_bytes()
+    if needed > free:
+        raise DataMissingError(
+            f"encoder {encoder!r} needs {needed / 2**30:.1f} GiB of memory; {free / 2**30:.1f} GiB "
+            "are free; choose a smaller model, or prepare the data on a larger machine"
+        )
+
+
+def free_bytes() -> int:
+    """Return the memory that a process can still get; all of it where the system does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def on_meta() -> torch.device:
+    """Return the device on which a network has shapes and takes no memory."""
+    return torch.device("meta")
+
+
+@contextlib.contextmanager
+def offline() -> Iterator[None]:
+    """Keep libraries from fetching files that a folder lacks, for as long as the block runs."""
+    try:
+        from huggingface_hub import constants  # noqa: PLC0415 - optional
+    except ImportError:
+        yield
+        return
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _asks_for_code(value: Any) -> bool:
+    """Return whether "trust_remote_code" is on anywhere in a configuration."""
+    if isinstance(value, Mapping):
+        is_on = bool(value.get("trust_remote_code"))
+        return is_on or any(_asks_for_code(each) for each in value.values())
+    return isinstance(value, list) and any(_asks_for_code(each) for each in value)

@@ -1,0 +1,120 @@
+"""Random models of a few kB, in the folders that people have."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+SIDE = 32
+_BERT_WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "rain", "sun", "in", "paris", "##s")
+_SMALL: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+
+
+def spread(model: torch.nn.Module) -> torch.nn.Module:
+    """Give parameters values so large that a wrong output shows."""
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape) * 0.3)
+    return model
+
+
+def write_vit(folder: Path, **config: Any) -> Path:
+    from transformers import ViTConfig, ViTModel  # noqa: PLC0415
+
+    values = {**_SMALL, "image_size": SIDE, "patch_size": 8, **config}
+    spread(ViTModel(ViTConfig(**values))).save_pretrained(folder)
+    write_preprocessor(folder)
+    return folder
+
+
+def write_preprocessor(folder: Path, **values: Any) -> None:
+    found = {
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.4, 0.5, 0.6],
+        "image_std": [0.2, 0.3, 0.4],
+        "image_processor_type": "ViTImageProcessor",
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+        "size": {"height": SIDE, "width": SIDE},
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(found | values))
+
+
+def write_bert(folder: Path, n_positions: int = 12) -> Path:
+    from transformers import BertConfig, BertModel, BertTokenizerFast  # noqa: PLC0415
+
+    config = BertConfig(**_SMALL, vocab_size=10, max_position_embeddings=n_positions)
+    spread(BertModel(config)).save_pretrained(folder)
+    write_tokenizer(folder, BertTokenizerFast, n_positions)
+    return folder
+
+
+def write_tokenizer(folder: Path, tokenizer: Any, n_positions: int) -> None:
+    vocabulary = {word: number for number, word in enumerate(_BERT_WORDS)}
+    tokenizer(vocab=vocabulary, model_max_length=n_positions).save_pretrained(folder)
+
+
+def write_wav2vec2(folder: Path) -> Path:
+    from transformers import (  # noqa: PLC0415
+        Wav2Vec2Config,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2Model,
+    )
+
+    config = Wav2Vec2Config(
+        **_SMALL,
+        conv_dim=(8, 16),
+        conv_kernel=(10, 8),
+        conv_stride=(5, 4),
+        num_feat_extract_layers=2,
+        num_conv_pos_embeddings=8,
+        num_conv_pos_embedding_groups=2,
+        feat_extract_norm="layer",
+    )
+    spread(Wav2Vec2Model(config)).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(sampling_rate=8_000, return_attention_mask=True).save_pretrained(
+        folder
+    )
+    return folder
+
+
+def write_clip(folder: Path) -> Path:
+    from transformers import BertTokenizerFast, CLIPConfig, CLIPModel  # noqa: PLC0415
+
+    text = {"vocab_size": 10, "max_position_embeddings": 12, "eos_token_id": 3, "bos_token_id": 2}
+    vision = {"image_size": SIDE, "patch_size": 8}
+    config = CLIPConfig(text_config=_SMALL | text, vision_config=_SMALL | vision, projection_dim=8)
+    spread(CLIPModel(config)).save_pretrained(folder)
+    write_preprocessor(
+        folder,
+        size={"shortest_edge": 40},
+        crop_size={"height": SIDE, "width": SIDE},
+        do_center_crop=True,
+    )
+    write_tokenizer(folder, BertTokenizerFast, 12)
+    return folder
+
+
+def pictures(n: int, side: int = SIDE) -> Any:
+    return np.random.default_rng(n).integers(0, 256, (n, 3, side, side), np.uint8)
+
+
+def texts(*each: str, width: int = 4096) -> Any:
+    items = np.zeros((len(each), width), np.uint8)
+    for row, text in zip(items, each, strict=True):
+        row[: len(text.encode())] = np.frombuffer(text.encode(), np.uint8)
+    return items
+
+
+def waves(n: int, n_samples: int) -> Any:
+    return np.random.default_rng(n).standard_normal((n, n_samples)).astype(np.float32) * 0.1
