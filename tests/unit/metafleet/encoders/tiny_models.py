@@ -118,3 +118,66 @@ def texts(*each: str, width: int = 4096) -> Any:
 
 def waves(n: int, n_samples: int) -> Any:
     return np.random.default_rng(n).standard_normal((n, n_samples)).astype(np.float32) * 0.1
+
+
+def write_timm(folder: Path, **values: Any) -> Any:
+    """Write a small vision transformer; return the model."""
+    import timm  # noqa: PLC0415
+    from timm.models import save_for_hf  # noqa: PLC0415
+
+    sizes = {"img_size": SIDE, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    model = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=5, **sizes)
+    spread(model)
+    data = {
+        "crop_pct": 0.9,
+        "interpolation": "bicubic",
+        "mean": (0.4, 0.5, 0.6),
+        "std": (0.2, 0.3, 0.4),
+        "input_size": (3, SIDE, SIDE),
+        **values,
+    }
+    save_for_hf(
+        model,
+        folder,
+        model_config={"pretrained_cfg": data, "model_args": sizes},
+        model_args=sizes,
+        safe_serialization=True,
+    )
+    return model.eval()
+
+
+OPEN_CLIP: dict[str, Any] = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": SIDE, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8},
+    "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+def write_open_clip(folder: Path) -> Any:
+    """Write a small model of two towers; return the model."""
+    import open_clip  # noqa: PLC0415
+    from safetensors.torch import save_file  # noqa: PLC0415
+
+    model = spread(open_clip.CLIP(**json.loads(json.dumps(OPEN_CLIP)))).eval()
+    folder.mkdir(exist_ok=True)
+    preprocessing = {
+        "mean": [0.4, 0.5, 0.6],
+        "std": [0.2, 0.3, 0.4],
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+    }
+    config = {"model_cfg": OPEN_CLIP, "preprocess_cfg": preprocessing}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, folder / "open_clip_model.safetensors")
+    return model
+
+
+def write_sentences(folder: Path) -> Path:
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer  # noqa: PLC0415
+
+    words = Transformer(str(write_bert(folder / "bert")))
+    model = SentenceTransformer(modules=[words, Pooling(16)])
+    model.save(str(folder / "st"))
+    return folder / "st"

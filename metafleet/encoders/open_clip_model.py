@@ -1,0 +1,154 @@
+"""Models of open_clip in a folder: pictures and texts as vectors in one space.
+
+Radford et al. 2021, arXiv:2103.00020. The folder has ``open_clip_config.json`` and
+``open_clip_model.safetensors``, and a tokenizer where the model does not use CLIP's own.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from metafleet.encoders.base import Array
+from metafleet.encoders.folder_encoder import FolderEncoder
+from metafleet.encoders.model_folder import on_meta, require_room
+from metafleet.encoders.pixels import PixelRule
+from metafleet.encoders.pooling import choose_pooling
+from metafleet.encoders.runtime import device, encoder_library
+from metafleet.encoders.text_bytes import TEXT_BYTES, first_text, read_texts, require_text
+from metafleet.errors import ConfigError
+
+INSTALL: Final = "pip install 'metafleet[clip]'"
+_CONFIG: Final = "open_clip_config.json"
+_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
+_STD: Final = (0.26862954, 0.26130258, 0.27577711)
+"""Those of CLIP, for a configuration that says nothing."""
+_RESIZED: Final = {"shortest": "center", "squash": "stretch"}
+
+
+class _OpenClip(FolderEncoder):
+    """One tower of a model; the whole model is loaded."""
+
+    source = "open_clip"
+    libraries = ("torch", "open_clip_torch", "timm", "transformers", "tokenizers")
+
+    def __init__(self, name: str, place: str, kind: str, pooling: str = "") -> None:
+        super().__init__(name, place, kind, pooling)
+        choose_pooling(name, pooling, ())
+
+    @functools.cached_property
+    def _library(self) -> Any:
+        return encoder_library("open_clip", encoder=self.name, install=INSTALL)
+
+    @functools.cached_property
+    def _config(self) -> Mapping[str, Any]:
+        values = self._folder.find_json(_CONFIG)
+        if values is None or not isinstance(values.get("model_cfg"), Mapping):
+            raise ConfigError(
+                f"encoder {self.name!r} has no {_CONFIG} with model_cfg; expected a folder of "
+                "open_clip"
+            )
+        return values
+
+    @functools.cached_property
+    def _model(self) -> Any:
+        folder, library = self._folder.checked(), self._library
+        self._folder.require_depth(self._config)
+        made = {"model_name": f"local-dir:{folder}", "load_weights": False}
+        with self._folder.loading():
+            with on_meta():
+                require_room(self.name, library.create_model(**made, device="meta"))
+            model = library.create_model(**made)
+            weights = self._folder.weights(
+                "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"
+            )
+            library.load_checkpoint(model, str(weights), strict=True)
+        return model.float().eval().to(device())
+
+
+class OpenClipImages(_OpenClip):
+    """Pictures."""
+
+    def reading(self, kind: str) -> Mapping[str, Any]:
+        """Ask for pictures resized and cropped as in training."""
+        return self._rule.reading()
+
+    def encode(self, items: Array) -> Array:
+        """Encode pictures uint8 [n, 3, side, side]."""
+        with torch.inference_mode():
+            found = self._model.encode_image(self._rule.normalised(items).to(device()))
+            return np.ascontiguousarray(found.float().cpu().numpy())
+
+    @functools.cached_property
+    def _rule(self) -> PixelRule:
+        size = self._config["model_cfg"].get("vision_cfg", {}).get("image_size", 224)
+        sides = set(size) if isinstance(size, list) else {size}
+        values = self._config.get("preprocess_cfg", {})
+        fit = _RESIZED.get(values.get("resize_mode", "shortest"))
+        if len(sides) != 1 or fit is None:
+            raise ConfigError(
+                f"encoder {self.name!r} takes pictures of {size} by resize_mode="
+                f"{values.get('resize_mode')!r}; expected square ones by {', '.join(_RESIZED)}"
+            )
+        return PixelRule(
+            side=int(sides.pop()),
+            crop_share=1.0,
+            resample=values.get("interpolation", "bicubic"),
+            mean=tuple(values.get("mean", _MEAN)),
+            std=tuple(values.get("std", _STD)),
+            fit=fit,
+        )
+
+    def _require_shape(self, shape: tuple[int, ...]) -> None:
+        if shape != self._rule.shape:
+            raise ConfigError(
+                f"encoder {self.name!r} takes {list(self._rule.shape)}; found {list(shape)}"
+            )
+
+    def _blank(self, shape: tuple[int, ...]) -> Array:
+        return np.zeros((1, *shape), np.uint8)
+
+
+class OpenClipTexts(_OpenClip):
+    """Texts, such as the names of classes."""
+
+    batch_items = 32
+    can_cut = True
+
+    def reading(self, kind: str) -> Mapping[str, Any]:
+        """Ask for bytes."""
+        return {"max_bytes": TEXT_BYTES}
+
+    def encode(self, items: Array) -> Array:
+        """Encode texts uint8 [n, bytes]; of a text with too many tokens, its beginning."""
+        with self._lock:  # tokenizers keep padding and truncation as state
+            tokens = self._tokenizer(read_texts(items))
+        with torch.inference_mode():
+            found = self._model.encode_text(tokens.to(device()))
+            return np.ascontiguousarray(found.float().cpu().numpy())
+
+    def too_long(self, items: Array) -> int:
+        """Return how many texts have more tokens than the model takes, with start and end."""
+        with self._lock:
+            lengths = [self._n_tokens(text) for text in read_texts(items)]
+        return sum(length > self._tokenizer.context_length for length in lengths)
+
+    def _n_tokens(self, text: str) -> int:
+        inner = getattr(self._tokenizer, "tokenizer", None)  # of transformers
+        if inner is not None:
+            return len(inner(text)["input_ids"])
+        return len(self._tokenizer.encode(text)) + 2
+
+    @functools.cached_property
+    def _tokenizer(self) -> Any:
+        folder = self._folder.checked()
+        with self._folder.loading():
+            return self._library.get_tokenizer(f"local-dir:{folder}")
+
+    def _require_shape(self, shape: tuple[int, ...]) -> None:
+        require_text(self.name, shape)
+
+    def _blank(self, shape: tuple[int, ...]) -> Array:
+        return first_text(shape)

@@ -1,0 +1,128 @@
+"""Models of timm in a folder: ``config.json`` and ``model.safetensors``.
+
+The weights are read as the library reads a local folder, but never from a pickle, and strictly:
+every tensor of the model must be there.
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from metafleet.encoders.base import Array
+from metafleet.encoders.folder_encoder import FolderEncoder
+from metafleet.encoders.model_folder import on_meta, require_room
+from metafleet.encoders.pixels import PixelRule
+from metafleet.encoders.pooling import choose_pooling
+from metafleet.encoders.runtime import device, encoder_library
+from metafleet.errors import ConfigError
+
+INSTALL: Final = "pip install 'metafleet[timm]'"
+_POOLINGS: Final = {"class_token": "token", "mean": "avg", "max": "max"}
+_RESAMPLE: Final = ("bilinear", "bicubic", "lanczos")
+
+
+class TimmImages(FolderEncoder):
+    """Pictures. The default pooling is the model's own."""
+
+    source = "timm"
+    libraries = ("torch", "timm")
+
+    def __init__(self, name: str, place: str, kind: str, pooling: str = "") -> None:
+        super().__init__(name, place, kind, pooling)
+        if pooling:
+            choose_pooling(name, pooling, tuple(_POOLINGS))
+
+    def reading(self, kind: str) -> Mapping[str, Any]:
+        """Ask for pictures resized and cropped as in training."""
+        return self._rule.reading()
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return digests and versions."""
+        return {**super().identity(), "preprocessing": self._rule.to_json()}
+
+    def encode(self, items: Array) -> Array:
+        """Encode pictures uint8 [n, 3, side, side]."""
+        with torch.inference_mode():
+            found = self._model(self._rule.normalised(items).to(device()))
+            return np.ascontiguousarray(found.flatten(1).float().cpu().numpy())
+
+    @functools.cached_property
+    def _rule(self) -> PixelRule:
+        with self._folder.loading():
+            data = self._library.data.resolve_model_data_config(self._shell)
+        return rule_of(self.name, data)
+
+    @functools.cached_property
+    def _library(self) -> Any:
+        return encoder_library("timm", encoder=self.name, install=INSTALL)
+
+    @functools.cached_property
+    def _shell(self) -> nn.Module:
+        """The network without its weights, which takes no memory."""
+        folder = self._folder.checked()
+        self._folder.require_depth(self._folder.find_json("config.json"))
+        with self._folder.loading(), on_meta():
+            return self._library.create_model(f"local-dir:{folder}", pretrained=False)  # type: ignore[no-any-return]
+
+    @functools.cached_property
+    def _model(self) -> nn.Module:
+        folder = self._folder.checked()
+        require_room(self.name, self._shell)
+        own = {
+            "file": str(self._folder.weights("model.safetensors")),
+            "source": "",
+            "state_dict": None,
+            "custom_load": False,
+        }
+        with self._folder.loading():
+            # with its classifier, because timm checks nothing when that is replaced on loading
+            model = self._library.create_model(
+                f"local-dir:{folder}", pretrained=True, pretrained_cfg_overlay=own
+            )
+        try:
+            model.reset_classifier(0, *([_POOLINGS[self._pooling]] if self._pooling else []))
+        except Exception as error:  # of each architecture another
+            raise ConfigError(
+                f"pooling={self._pooling!r}; encoder {self.name!r} has no such pooling ({error}); "
+                "leave it out"
+            ) from error
+        return model.float().eval().to(device())  # type: ignore[no-any-return]
+
+    def _require_shape(self, shape: tuple[int, ...]) -> None:
+        if shape != self._rule.shape:
+            raise ConfigError(
+                f"encoder {self.name!r} takes {list(self._rule.shape)}; found {list(shape)}"
+            )
+
+    def _blank(self, shape: tuple[int, ...]) -> Array:
+        return np.zeros((1, *shape), np.uint8)
+
+
+def rule_of(encoder: str, data: Mapping[str, Any]) -> PixelRule:
+    """Return the rule for what ``resolve_model_data_config`` returns.
+
+    Raises:
+        ConfigError: pictures are not square, or are treated in a way that is not known here.
+    """
+    channels, height, width = data["input_size"]
+    share, mode = float(data["crop_pct"]), data["crop_mode"]
+    is_known = mode == "center" or (mode == "squash" and share == 1.0)
+    if channels != 3 or height != width or not is_known or data["interpolation"] not in _RESAMPLE:
+        shown = {name: data[name] for name in ("input_size", "interpolation", "crop_pct")}
+        raise ConfigError(
+            f"encoder {encoder!r} takes pictures by {shown}, crop_mode={mode!r}; expected square "
+            "ones of three colours, resized and cropped in the middle; use a class of your own"
+        )
+    return PixelRule(
+        side=height,
+        crop_share=height / math.floor(height / share),  # timm rounds the resized side down
+        resample=data["interpolation"],
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+        fit="center" if mode == "center" else "stretch",
+    )

@@ -1,0 +1,68 @@
+"""A folder of sentence-transformers gives the features that the library itself gives."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from metafleet.encoders.registry import get_encoder
+from metafleet.errors import ConfigError, DataCorruptError, DataMissingError
+from tests.unit.metafleet.encoders import tiny_models as tiny
+
+
+def test_texts_have_the_embeddings_of_the_library(tmp_path: Path) -> None:
+    folder = tiny.write_sentences(tmp_path)
+    encoder = get_encoder(f"st:{folder}", kind="text")
+
+    found = encoder.encode_part(tiny.texts("rain in paris", "sun"))
+
+    theirs = SentenceTransformer(str(folder), local_files_only=True).encode(
+        ["rain in paris", "sun"]
+    )
+    np.testing.assert_allclose(found, theirs, atol=1e-5)
+    assert encoder.n_features((4096,)) == 16
+    assert "model.safetensors" in encoder.identity()["weights"]
+    assert encoder.too_long(tiny.texts("rain " * 20, "sun")) == 1
+
+
+def test_a_folder_that_is_no_sound_model_is_one_line(tmp_path: Path) -> None:
+    folder = tiny.write_sentences(tmp_path)
+    encoder = get_encoder(f"st:{folder}", kind="text")
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+
+    weights.write_bytes(whole[:-10])
+    with pytest.raises(DataCorruptError, match="are truncated or damaged"):
+        encoder.identity()
+    weights.write_bytes(whole)
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"a pickle")
+    with pytest.raises(ConfigError, match=r"2_Dense has its weights as a pickle alone"):
+        encoder.n_features((4096,))
+    weights.unlink()
+    with pytest.raises(ConfigError, match="as a pickle alone"):
+        encoder.identity()
+    (folder / "2_Dense" / "pytorch_model.bin").unlink()
+    with pytest.raises(DataMissingError, match="has no weights"):
+        encoder.identity()
+
+
+def test_a_folder_of_transformers_is_told_its_prefix(tmp_path: Path) -> None:
+    folder = tiny.write_bert(tmp_path)
+
+    with pytest.raises(ConfigError, match=r"has no modules\.json; expected a folder of sentence"):
+        get_encoder(f"st:{folder}", kind="text").n_features((4096,))
+
+
+def test_a_module_of_another_package_is_not_imported(tmp_path: Path) -> None:
+    folder = tiny.write_sentences(tmp_path)
+    path = folder / "modules.json"
+    found = path.read_text()
+    start = found.index('"sentence_transformers')
+    path.write_text(
+        found[:start] + '"antigravity.Module"' + found[found.index('"', start + 1) + 1 :]
+    )
+
+    with pytest.raises(DataCorruptError, match="cannot be loaded"):
+        get_encoder(f"st:{folder}", kind="text").n_features((4096,))
