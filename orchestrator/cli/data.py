@@ -19,7 +19,7 @@ from metafleet.orchestrator.cli.arguments import OutputFile, RunName
 from metafleet.orchestrator.cli.context import echo_json, private_data
 from metafleet.orchestrator.cli.data_import import import_data
 from metafleet.orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
-from metafleet.orchestrator.config.source import parse_value
+from metafleet.orchestrator.config.source import apply_overrides
 from metafleet.orchestrator.reporting.output import notify
 
 _SET_HELP = "An option of the data set, e.g. --set split=lake or --set rotations=true."
@@ -215,14 +215,10 @@ def _named(name: str) -> dict[str, Any]:
 
 
 def _parse_options(name: str, assignments: tuple[str, ...]) -> dict[str, Any]:
-    options = _named(name)
-    for assignment in assignments:
-        option, separator, text = assignment.partition("=")
-        if not separator or not option:
-            raise ConfigError(f"--set {assignment!r}; expected OPTION=VALUE")
-        # allow the same form as `submit`
-        options[option.strip().removeprefix("data.")] = parse_value(text.strip())
-    return options
+    # `submit` needs the prefix "data."; here it is optional
+    overrides = [f"data.{each.strip().removeprefix('data.')}" for each in assignments]
+    tree, _ = apply_overrides({"data": _named(name)}, overrides)
+    return dict(tree["data"])
 
 
 def _open(options: Mapping[str, Any], settings: Settings) -> BoundData:

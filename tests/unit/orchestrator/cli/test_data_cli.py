@@ -8,6 +8,7 @@ from metafleet.data.bound import BoundData
 from metafleet.data.registry import DATASETS
 from metafleet.errors import ConfigError, DataError, DataMissingError
 from metafleet.orchestrator.cli.data import data
+from tests.shared_data import shared_data
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_options_are_given_with_set(run):
     ("arguments", "error", "message"),
     [
         (["inspect", "nope"], ConfigError, "no data set 'nope'"),
-        (["inspect", "glyphs", "--set", "min_faces"], ConfigError, "expected OPTION=VALUE"),
+        (["inspect", "glyphs", "--set", "min_faces"], ConfigError, "assigns nothing; expected"),
         (["inspect", "omniglot", "--set", "split=test"], ConfigError, "split='test'; expected"),
         (["inspect", "glyphs", "--set", "min_faces=8\nx=1"], ConfigError, r"min_faces='8\\nx=1'"),
         (["inspect", "omniglot"], DataMissingError, "run `metafleet data prepare omniglot`"),
@@ -123,3 +124,9 @@ def test_mistakes_are_one_line(run, few_glyphs, arguments, error, message):
     with pytest.raises(error, match=message) as caught:
         run(*arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_an_option_of_a_table_may_be_set(run):
+    root = shared_data("fsdd")
+    with pytest.raises(ConfigError, match="encoder 'package:minilm' takes text"):
+        run("prepare", "fsdd", "--set", f"root={root}", "--set", "audio.encoder=package:minilm")
