@@ -11,15 +11,16 @@ from metafleet.episodes.source import EpisodeSource
 
 
 class DataSet(ABC):
-    """One data set; stateless, so all methods are safe in any thread and process.
+    """A data set. It is stateless, so all methods are safe in any thread and process.
 
-    The default methods suit computed data: always ready, with nothing to prepare. ``prepare``,
-    ``open_source``, ``digest`` and ``summarise`` prepare missing data if that needs no download.
+    The default methods suit computed data, which are always ready and need no preparation. In other
+    data sets, ``open_source``, ``digest`` and ``summarise`` prepare missing data unless that needs
+    a download; ``prepare`` also downloads.
 
     Attributes:
-        name, title, licence, origin: descriptions for users; configurations refer to ``name``.
-        Options: a frozen dataclass: its fields, types and defaults may be read with
-            ``dataclasses.fields`` and ``typing.get_type_hints``.
+        name, title, licence, origin: descriptions for users. Configurations refer to ``name``.
+        Options: the data set's options, a frozen dataclass. Its fields, types and defaults may be
+            read with ``dataclasses.fields`` and ``typing.get_type_hints``.
     """
 
     name: str
@@ -31,11 +32,11 @@ class DataSet(ABC):
     def check_place(self, options: Any) -> None:  # noqa: B027 - most name no place
         """Check that the path in the options, if any, exists on this machine and has the data.
 
-        Only the process that starts a run calls it: a worker may lack the path and have the
-        prepared data.
+        Only the process that starts a run calls this, because a worker may have the prepared data
+        without having the path.
 
         Raises:
-            DataMissingError: it does not exist, or lacks what the options ask for.
+            DataMissingError: the path does not exist, or lacks data that the options select.
         """
 
     def is_ready(self, options: Any, data_dir: Path) -> bool:
@@ -43,7 +44,7 @@ class DataSet(ABC):
         return True
 
     def prepare(self, options: Any, data_dir: Path, progress: Progress) -> PreparedData | None:
-        """Download and prepare what is missing; return None for computed data.
+        """Download and prepare missing data; return None for computed data.
 
         Raises:
             DataError: the download failed, or the data are damaged.

@@ -13,7 +13,7 @@ from metafleet.episodes.source import EpisodeSource
 
 @dataclass(frozen=True, slots=True)
 class BoundData:
-    """A data set with checked options; created by ``open_data``.
+    """A data set with checked options. ``open_data`` creates it.
 
     Attributes:
         dataset: the data set.
@@ -29,10 +29,10 @@ class BoundData:
         """Check that the path in the options, if any, exists on this machine and has the data.
 
         ``open_source`` and ``digest`` do not need the path if the data are already prepared, as on
-        a worker's host; the host that starts a run checks it.
+        a worker's host. The host that starts a run therefore checks it.
 
         Raises:
-            DataMissingError: the path does not exist, or lacks what the options ask for.
+            DataMissingError: the path does not exist, or lacks data that the options select.
         """
         self.dataset.check_place(self.options)
 
@@ -41,9 +41,9 @@ class BoundData:
         return self.dataset.is_ready(self.options, self.data_dir)
 
     def prepare(self, progress: Progress | None = None) -> PreparedData | None:
-        """Download and prepare what is missing; return None for computed data.
+        """Download and prepare missing data; return None for computed data.
 
-        It is safe to call this repeatedly, and in several processes at once.
+        This is safe to call repeatedly, and in several processes at once.
 
         Raises:
             DataError: the download failed, or the data are damaged or cannot be written.
@@ -59,15 +59,15 @@ class BoundData:
 
         Raises:
             DataMissingError: the data are not on this machine; the message says how to get them.
-            DataCorruptError: they are damaged and cannot be rebuilt.
+            DataCorruptError: the data are damaged and cannot be rebuilt.
         """
         return self.dataset.open_source(self.options, self.data_dir)
 
     def digest(self) -> str:
-        """Return the sha256 of the chosen modalities and the split; fast for prepared data.
+        """Return the sha256 of the chosen modalities and the split. This is fast for prepared data.
 
         Raises:
-            DataMissingError, DataCorruptError: see ``open_source``.
+            DataMissingError, DataCorruptError: for the same reasons as ``open_source``.
         """
         return self.dataset.digest(self.options, self.data_dir)
 
@@ -79,7 +79,7 @@ class BoundData:
         """Read every prepared byte and compare it with its sha256.
 
         Raises:
-            DataCorruptError: something differs; also the errors of ``open_source``.
+            DataCorruptError: a file differs. ``verify`` also raises the errors of ``open_source``.
         """
         data = self.open_classes()
         if data is not None:

@@ -23,9 +23,9 @@ class MixtureOptions:
     """Options of ``Mixture``.
 
     Attributes:
-        parts: one table per data set with its name and options, and optionally "part", its name in
-            the mixture; "weight", a whole number, its share of consecutive episodes; "rename", a
-            table from modality to its name in the mixture.
+        parts: one table per data set, with its name and options and up to three further keys.
+            "part" is the data set's name in the mixture. "weight" is a whole number, its share of
+            consecutive episodes. "rename" is a table from modality to its name in the mixture.
     """
 
     parts: tuple[Mapping[str, Any], ...] = ()
@@ -52,7 +52,7 @@ class Mixture(DataSet):
     """A data set composed of other data sets.
 
     Args:
-        resolve: maps the options of a part to its data set and checked options.
+        resolve: a function from the options of a part to its data set and checked options.
     """
 
     name = "mixture"
@@ -85,7 +85,7 @@ class Mixture(DataSet):
 
         Raises:
             ConfigError: the parts cannot be combined.
-            DataMissingError, DataCorruptError: raised by a part.
+            DataMissingError, DataCorruptError: the data of a part are missing or damaged.
         """
         parts = []
         for table, dataset, own in self._each(options):
@@ -144,7 +144,8 @@ class Mixture(DataSet):
         """Yield the table, data set and checked options of each part, in order.
 
         Raises:
-            ConfigError: there are no parts, or a part's name or options are wrong; names the part.
+            ConfigError: there are no parts, or a part's name or options are wrong; the message
+                names the part.
         """
         require(len(options.parts) > 0, "parts", [], "a table [[data.parts]] for each data set")
         for table in options.parts:

@@ -1,7 +1,7 @@
 """Data sets by the name that configurations use.
 
-Each function takes ``options``: JSON values as in a configuration's ``[data]`` table, where "name"
-selects the data set. ``open_data`` binds a data set to them.
+Each function takes ``options``, the JSON values of a configuration's ``[data]`` table, in which
+"name" selects the data set. ``open_data`` binds a data set to its options.
 """
 
 import functools
@@ -59,7 +59,7 @@ def open_data(
     allowed_packages: Sequence[str] = (),
     given: Given | None = None,
 ) -> BoundData:
-    """Check the name and the types and ranges of the options, and bind the data set to them.
+    """Check the name and options of a data set, and bind the data set to the options.
 
     Args:
         options: "name", a built-in name or "package.module:Class", and the data set's options.
@@ -69,17 +69,18 @@ def open_data(
             and nothing is prepared or encoded.
 
     Raises:
-        ConfigError: names the option, its value and what was expected.
+        ConfigError: the name or an option is wrong. The message names the option, its value and
+            what was expected.
     """
     dataset, parsed = _resolve(options, allowed_packages=allowed_packages, given=given)
     return BoundData(dataset, parsed, data_dir)
 
 
 def pin(options: Options, data_dir: Path) -> dict[str, Any]:
-    """Return the options, completed by what only this machine knows about the data.
+    """Return the options, completed by facts about the data that only this machine knows.
 
-    If the options name a folder imported here, add the path and options of the import, so that
-    another host, which has the folder but not the import, can prepare the same data.
+    If the options name a folder that was imported here, the path and options of the import are
+    added. Another host that has the folder but not the import can then prepare the same data.
 
     Raises:
         DataCorruptError: the record of the import is damaged.
@@ -103,13 +104,13 @@ def open_source(
     Raises:
         ConfigError: the options are wrong.
         DataMissingError: the data are not on this machine; the message says how to get them.
-        DataCorruptError: they are damaged and cannot be rebuilt.
+        DataCorruptError: the data are damaged and cannot be rebuilt.
     """
     return open_data(options, data_dir, allowed_packages=allowed_packages).open_source()
 
 
 def least_mse(options: Options) -> float:
-    """Return the lower bound of any learner's expected mean squared error; 0 if it is unknown.
+    """Return a lower bound of every learner's expected mean squared error; 0 if unknown.
 
     Raises:
         ConfigError: the options are wrong.
@@ -126,14 +127,14 @@ def draw_sheet(
 ) -> str:
     """Write a PNG that shows a few classes of each split, each item's modalities side by side.
 
-    Modalities that are not chosen are shown too if that needs no download.
+    Modalities that are not chosen are also shown, if that needs no download.
 
     Returns:
-        A note on characters drawn as boxes because no font has them; "" if there are none.
+        A note on characters that are drawn as boxes because no font has them; "" if there are none.
 
     Raises:
         ConfigError: the data set has nothing to draw.
-        DataError: ``path`` cannot be written; also the errors of ``open_source``.
+        DataError: ``path`` cannot be written. The errors of ``open_source`` are raised as well.
     """
     from metafleet.data.sheet.sheet import write_sheet  # noqa: PLC0415 - needs Pillow
 

@@ -1,7 +1,7 @@
 """Base class of data sets that are prepared from an original.
 
-The original is at the user's path (option ``root``) or in ``<data_dir>/<name>``. Once prepared, the
-data can be used without it: on a worker's host, or from a shared folder.
+The original is at the user's path (option ``root``) or in ``<data_dir>/<name>``. Prepared data can
+be used without the original, for example on a worker's host or from a shared folder.
 """
 
 from abc import abstractmethod
@@ -40,8 +40,8 @@ class Original:
     """A data set found on disk.
 
     Attributes:
-        fingerprint: hash of its contents.
-        read: reads everything; takes an empty folder for large arrays.
+        fingerprint: hash of the data set's contents.
+        read: a function that reads everything. It takes an empty folder for large arrays.
     """
 
     fingerprint: str

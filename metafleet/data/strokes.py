@@ -1,8 +1,9 @@
 """Pen sequences: the path of a pen resampled to a fixed number of points, 64 by default.
 
-A stroke sequence is [64, 3]: x, y in the canvas's unit square (y down), and 1 in the third column
-at the last point of each stroke. Every drawing's last point ends a stroke, so a sequence without
-any 1 means "this item has no strokes"; such a sequence is all zeros (``has_strokes``).
+A stroke sequence is [64, 3]. The first two columns are x and y in the canvas's unit square, with y
+pointing down. The third column is 1 at the last point of each stroke. The last point of a drawing
+always ends a stroke, so a sequence without any 1 belongs to an item that has no strokes. Such a
+sequence is all zeros (``has_strokes``).
 """
 
 from collections.abc import Sequence
@@ -48,9 +49,9 @@ def resample(polylines: Sequence[Points], n_points: int = N_POINTS) -> npt.NDArr
 
 
 def rotate(strokes: Strokes, quarter_turns: int) -> Strokes:
-    """Rotate [..., 3] counter-clockwise about the canvas's centre, like ``np.rot90`` an image.
+    """Rotate sequences [..., 3] counter-clockwise about the canvas's centre, like ``np.rot90``.
 
-    Missing sequences stay all zeros.
+    Missing sequences, which are all zeros, are not changed.
     """
     x, y, pen = strokes[..., 0], strokes[..., 1], strokes[..., 2]
     for _ in range(quarter_turns % 4):

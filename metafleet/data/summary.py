@@ -19,7 +19,8 @@ class SplitSummary:
     Attributes:
         classes: number of classes.
         items: number of items over all its classes.
-        fewest_items, most_items: in any of its classes; k_shot + n_query is at most ``most_items``.
+        fewest_items, most_items: number of items in its smallest and largest class. k_shot +
+            n_query can be at most ``most_items``.
         groups: group (script, alphabet) -> number of classes.
         present: modality -> number of items that have it, for modalities that some items lack.
         class_items: class -> number of its items.
@@ -40,8 +41,8 @@ class ModalitySummary:
 
     Attributes:
         shape: shape of one example.
-        items: number of items that have it; the others are all zeros.
-        kind: kind of data: "image", "audio", ...
+        items: number of items that have the modality. All other items are zeros.
+        kind: kind of data, such as "image" or "audio".
     """
 
     shape: tuple[int, ...]
@@ -55,7 +56,7 @@ class DataSummary:
 
     Attributes:
         name: the data set's name.
-        digest: sha256 of the chosen modalities and the split; runs record it.
+        digest: sha256 of the chosen modalities and the split. Runs record it.
         split_sha256: sha256 of the split alone; "" if splits are not lists of classes.
         location: folder of the prepared data; None if nothing is stored.
         licence: licence of the data.

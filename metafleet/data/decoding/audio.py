@@ -1,9 +1,9 @@
-"""Sounds as log-mel spectrograms: float16 [n_mels, frames], computed once, during preparation.
+"""Sounds as log-mel spectrograms, float16 [n_mels, frames], computed once during preparation.
 
 The power of a Hann-windowed short-time Fourier transform is summed in triangular filters of equal
-width on the mel scale (2595 log10(1 + f / 700)). Its log10 is clipped to at most 8 below the
-loudest cell and mapped by (x + 4) / 4, as in Radford et al. 2022, arXiv:2212.04356, section 2.2 and
-its code. The volume of a sound has little effect, and values are near [-1, 1].
+width on the mel scale (2595 log10(1 + f / 700)). Its log10 is clipped from below, at 8 less than
+that of the loudest cell, and mapped by (x + 4) / 4, as in the code of Radford et al. 2022,
+arXiv:2212.04356, section 2.2. The volume of a sound has little effect, and values are near [-1, 1].
 """
 
 import functools
@@ -42,13 +42,13 @@ class AudioOptions(EncoderChoice):
     """Options of ``AudioDecoder``.
 
     Attributes:
-        sample_rate_hz: rate that sounds are resampled to, 1000 to 192000.
-        duration_s: seconds kept from the beginning, at most 60; shorter sounds are padded with
-            silence.
+        sample_rate_hz: rate to which sounds are resampled, 1000 to 192000.
+        duration_s: number of seconds kept from the beginning, at most 60. Shorter sounds are padded
+            with silence.
         n_mels: number of bands of the spectrogram, 1 to 512.
         window_ms, hop_ms: length of a window, and distance from one window to the next.
-        form: "log_mel", or "wave": the samples themselves, in [-1, 1].
-        place: whether padding leaves a shorter sound at the "start" or in the "centre".
+        form: "log_mel" for spectrograms, or "wave" for the samples themselves, in [-1, 1].
+        place: position of a shorter sound in the padding: "start" or "centre".
     """
 
     sample_rate_hz: int = 16_000

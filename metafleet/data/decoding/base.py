@@ -3,7 +3,8 @@
 A decoder is a pure function of bytes and options. It has no state, is safe in any thread and
 process, and returns the same bits wherever the same versions of its libraries are installed. Before
 it allocates memory, it checks the size that a header declares. A decoder also describes its kind of
-data: code outside ``metafleet.data.decoding`` asks the decoder and never compares names of kinds.
+data. Code outside ``metafleet.data.decoding`` asks the decoder for properties of the kind, and
+never compares names of kinds.
 """
 
 import importlib
@@ -32,10 +33,10 @@ class Readable(Protocol):
         ...
 
     def read(self) -> bytes:
-        """Return its bytes.
+        """Return the bytes of the file or cell.
 
         Raises:
-            DecodeError: it cannot be read.
+            DecodeError: the file or cell cannot be read.
         """
         ...
 
@@ -44,27 +45,29 @@ class Decoder(ABC):
     """Reads and describes one kind of data.
 
     Attributes:
-        kind: its name. A modality that is the only one of its kind gets this name, and so does the
-            table of its options in ``[data]``.
-        version: increment it when the same bytes and options give different numbers.
-        suffixes: suffixes of the files it reads: lower case, with the dot.
+        kind: name of the kind. It is also the name of the kind's table of options in ``[data]``,
+            and of a modality that is the only one of its kind.
+        version: version of the decoder. Increment it when the same bytes and options give different
+            numbers.
+        suffixes: suffixes of the files that the decoder reads, in lower case and with the dot.
         Options: frozen dataclass with defaults for all fields; see ``metafleet.options``.
-        default_encoder: name of the model that ``fusion`` uses for it.
-        problem: what is wrong with an item that cannot be decoded; the problem is "bad-<kind>".
-        is_pixels: models get the stored bytes divided by 255.
-        is_picture: an item is one picture, uint8 [channels, height, width], and a model may invert
-            its light and dark. The option ``range``, if there is one, is a ``depth.Range``.
-        is_text: an item is a text: uint8, UTF-8 padded with zeros; or features of a text, of
-            another dtype, for which ``fusion`` uses an adapter. The option ``max_bytes``, if there
-            is one, is the length at which texts are cut.
-        joins_columns: an item can be made of several numeric columns of a manifest; ``decode`` then
-            gets the numbers joined by commas.
-        is_in_every_recipe: whether its options are in the recipe of every prepared folder, given or
-            not. True only for the kinds of the first version: setting it for a newer kind would
-            cause all folders to be prepared again.
-        frame_kind: kind of the pictures along the first axis of an item; "": none. Encoders of that
-            kind serve this one.
-        n_squares: width of its tile on a contact sheet, in squares.
+        default_encoder: name of the model that ``fusion`` uses for the kind.
+        problem: text that describes what is wrong with an item that cannot be decoded. The problem
+            is called "bad-<kind>".
+        is_pixels: whether models get the stored bytes divided by 255.
+        is_picture: whether an item is one picture, uint8 [channels, height, width], whose light and
+            dark a model may invert. If there is an option ``range``, it is a ``depth.Range``.
+        is_text: whether an item is a text, as UTF-8 bytes (uint8) padded with zeros, or as features
+            of another dtype, for which ``fusion`` uses an adapter. If there is an option
+            ``max_bytes``, texts are truncated to it.
+        joins_columns: whether an item can be made of several numeric columns of a manifest.
+            ``decode`` then gets the numbers joined by commas.
+        is_in_every_recipe: whether the recipe of every prepared folder contains the kind's options,
+            even if the user did not set them. This is True only for the kinds of the first version.
+            For a newer kind it would cause all folders to be prepared again.
+        frame_kind: kind of the pictures along the first axis of an item; "" if there are none.
+            Encoders of that kind can also encode this one.
+        n_squares: width of an item's tile on a contact sheet, in squares.
     """
 
     kind: str
@@ -90,7 +93,8 @@ class Decoder(ABC):
         """Check that the libraries for decoding are installed.
 
         Raises:
-            DataMissingError: names the library and the extra that installs it.
+            DataMissingError: a library is missing; the message names it and the extra that installs
+                it.
         """
 
     def is_quick(self, options: Any) -> bool:
@@ -98,10 +102,10 @@ class Decoder(ABC):
         return False
 
     def claims(self, part: Readable) -> bool:
-        """Return whether a file is of this kind although its suffix is more common for another.
+        """Return whether a file is of this kind although its suffix usually means another kind.
 
         Raises:
-            DecodeError: it cannot be read.
+            DecodeError: the file cannot be read.
         """
         return False
 
@@ -111,12 +115,13 @@ class Decoder(ABC):
         """Fill in the options that depend on the data.
 
         Args:
-            options: the options, with defaults for those that were not given.
-            given: name -> value of the options that were given.
+            options: the options, with defaults for options that the user did not set.
+            given: name -> value of the options that the user set.
             parts: all items that have the modality, in order.
 
         Returns:
-            The options, and those of them that ``sizes`` cannot recover, to store with the data.
+            The options, and a mapping of those that must be stored with the data because ``sizes``
+            cannot recover them.
         """
         return options, {}
 
@@ -133,8 +138,8 @@ class Decoder(ABC):
         """Decode one item to the dtype and shape of ``example``.
 
         Raises:
-            DecodeError: the bytes are something else, damaged, empty or unreasonably large. The
-                message is one line and leaves the file's name to the caller.
+            DecodeError: the bytes are of another kind, damaged, empty or unreasonably large. The
+                message is one line; the caller adds the file's name.
         """
 
     @abstractmethod
@@ -146,7 +151,7 @@ def import_library(module: str, *, package: str, extra: str) -> Any:
     """Import an optional library.
 
     Raises:
-        DataMissingError: it is not installed.
+        DataMissingError: the library is not installed.
     """
     try:
         return importlib.import_module(module)

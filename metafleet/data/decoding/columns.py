@@ -43,10 +43,10 @@ class Column:
     """One modality of every item.
 
     Attributes:
-        modality: its name.
+        modality: name of the modality.
         kind: kind of the decoder.
         options: options object of the decoder.
-        sources: where the bytes of each item are; None: the item lacks the modality.
+        sources: source of each item's bytes; None for an item that lacks the modality.
     """
 
     modality: str
@@ -61,12 +61,12 @@ class Column:
 
     @property
     def reading(self) -> Any:
-        """The options that its items are decoded with, before they are encoded."""
+        """The options with which items are decoded, before they are encoded."""
         return reading_options(self.kind, self.options)
 
     @property
     def encoder(self) -> PretrainedEncoder | None:
-        """The pretrained encoder that makes features of its items; None: models get the items."""
+        """The pretrained encoder of the items; None if models get the items themselves."""
         return encoder_of(self.kind, self.options)
 
     def recipe(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class DecodeProblem:
     Attributes:
         modality: modality of the column.
         item: index of the item.
-        why: the reason, in one line.
+        why: reason for the failure, in one line.
     """
 
     modality: str
@@ -100,12 +100,12 @@ class Decoded:
     """Decoded columns.
 
     Attributes:
-        arrays: modality -> [items, *shape], memory-mapped; zeros where absent or undecodable.
-            [items, features] of a modality that has an encoder.
+        arrays: modality -> memory-mapped array [items, *shape], or [items, features] if the
+            modality has an encoder. Absent and undecodable items are zeros.
         masks: modality -> bool [items], True where decoded.
-        problems: sorted by item, then by column.
-        encoders: modality -> digest of the identity of the encoder whose features its array holds.
-        notes: what was decided while items were encoded, one line each.
+        problems: problems, sorted by item and then by column.
+        encoders: modality -> digest of the encoder's identity, for arrays that hold features.
+        notes: notes on the encoding of items, one line each.
     """
 
     arrays: Mapping[str, Array]
@@ -126,10 +126,10 @@ def decode_columns(
 
     Args:
         columns: columns with one source per item.
-        folder: an existing folder; its files can be deleted once the arrays are no longer used.
-        progress: receives the number of cells done and of all cells.
-        n_processes: number of decoding processes; 0: decode in this process; None: one per core,
-            fewer for few items.
+        folder: an existing folder. Its files can be deleted once the arrays are no longer used.
+        progress: called with the number of decoded cells and the number of all cells.
+        n_processes: number of decoding processes. 0 decodes in this process. None uses one per
+            core, or fewer if there are few items.
 
     Raises:
         DataMissingError: a library is not installed.
@@ -177,19 +177,20 @@ def encode_columns(
     store: Path | None = None,
     progress: Progress = no_progress,
 ) -> Decoded:
-    """Replace the arrays of columns that have an encoder by arrays of features.
+    """For columns that have an encoder, replace the decoded arrays by arrays of features.
 
     Args:
-        columns: those that were decoded.
-        decoded: what ``decode_columns`` returned.
-        folder: takes the arrays of features.
-        store: folder where features are kept by the digest of their item; None: nowhere.
-        progress: told how many items are encoded.
+        columns: the columns that were decoded.
+        decoded: result of ``decode_columns`` for these columns.
+        folder: folder for the arrays of features.
+        store: folder that stores features by the digest of their item, for reuse; None to not store
+            them.
+        progress: called with the number of encoded items and the number of all items.
 
     Raises:
         ConfigError: an encoder does not take these items.
-        DataMissingError, DataCorruptError: weights or libraries are missing, or damaged.
-        DataError: features are not finite, or cannot be written.
+        DataMissingError, DataCorruptError: weights or libraries are missing or damaged.
+        DataError: a feature is not finite, or the features cannot be written.
     """
     arrays, encoders, notes = dict(decoded.arrays), {}, list(decoded.notes)
     for column in columns:
@@ -213,17 +214,19 @@ def encode_columns(
 def prepare_columns(
     columns: Sequence[Column], scratch: Path, *, progress: Progress = no_progress
 ) -> Decoded:
-    """Decode columns and encode those that have an encoder, unless an item cannot be decoded.
+    """Decode columns, and then encode those that have an encoder.
+
+    If an item cannot be decoded, nothing is encoded.
 
     Args:
-        columns: all with as many sources as there are items.
-        scratch: the folder that a preparation was given; features are kept next to it.
-        progress: told how far it is.
+        columns: the columns, each with one source per item.
+        scratch: the scratch folder of a preparation. Features are stored next to it, for reuse.
+        progress: called with the progress.
 
     Raises:
-        As ``decode_columns`` and ``encode_columns``.
+        The errors of ``decode_columns`` and ``encode_columns``.
     """
-    for column in columns:  # weights that are missing are told before anything is decoded
+    for column in columns:  # report missing weights before anything is decoded
         check_encoder(column.kind, column.options)
     decoded = decode_columns(columns, scratch, progress=progress)
     if decoded.problems:

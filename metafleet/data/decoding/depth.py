@@ -26,10 +26,10 @@ Values = npt.NDArray[Any]
 
 
 def check_range(chosen: Range) -> None:
-    """Refuse an invalid range.
+    """Check that a range is valid.
 
     Raises:
-        ConfigError: names the value.
+        ConfigError: the range is invalid; the message gives its value.
     """
     if not isinstance(chosen, str):
         is_pair = len(chosen) == 2 and all(map(is_finite_number, chosen))
@@ -48,10 +48,10 @@ def has_deep_colours(image: "Image") -> bool:
 
 
 def deep_values(image: "Image") -> Values:
-    """Return the values of a deep picture: int64 or float64 [height, width].
+    """Return the values of a picture of more than 8 bits: int64 or float64 [height, width].
 
     Raises:
-        DecodeError: one is not finite.
+        DecodeError: a value is not finite.
     """
     values = np.asarray(image)
     values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
@@ -61,11 +61,11 @@ def deep_values(image: "Image") -> Values:
 
 
 def to_eight_bits(values: Values, chosen: Range) -> npt.NDArray[np.uint8]:
-    """Map the range to 0 to 255, rounded down; return all 0 if the range is empty.
+    """Map a range of values to 0 to 255, rounded down. If the range is empty, all results are 0.
 
     Raises:
-        DecodeError: the values are floats and the range is "dtype", or the range is "data", which
-            has to be measured first.
+        DecodeError: the range is "dtype" but the values are floats, or the range is "data", which
+            must be measured first.
     """
     if chosen == "data":  # ``Decoder.measured`` replaces it by two numbers
         raise DecodeError('the range of all pictures was not measured, as range = "data" needs')

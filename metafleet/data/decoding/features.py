@@ -1,4 +1,4 @@
-"""From decoded items to features, where the options of a kind name a pretrained encoder."""
+"""Encode decoded items as features, if the options of a kind name a pretrained encoder."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ _CHUNK_ITEMS = 1024
 
 
 def encoder_of(kind: str, options: Any) -> PretrainedEncoder | None:
-    """Return the encoder that the options of a kind name; None: none.
+    """Return the encoder that the options of a kind name; None if they name none.
 
     Raises:
         ConfigError: there is no such encoder, or it takes another kind of data.
@@ -36,10 +36,11 @@ def encoder_of(kind: str, options: Any) -> PretrainedEncoder | None:
 
 
 def check_encoder(kind: str, options: Any) -> None:
-    """Make sure that the encoder, if the options name one, is whole and takes such items.
+    """If the options name an encoder, check that it is usable for such items.
 
     Raises:
-        ConfigError, DataMissingError, DataCorruptError: it does not, or is not.
+        ConfigError: the encoder does not exist, or does not take such items.
+        DataMissingError, DataCorruptError: its weights or libraries are missing or damaged.
     """
     encoder = encoder_of(kind, options)
     if encoder is not None:
@@ -48,7 +49,7 @@ def check_encoder(kind: str, options: Any) -> None:
 
 
 def reading_options(kind: str, options: Any) -> Any:
-    """Return the options that items are decoded with: those of the encoder, if there is one."""
+    """Return the options with which items are decoded; an encoder overrides some of them."""
     encoder = encoder_of(kind, options)
     if encoder is None:
         return options
@@ -60,7 +61,7 @@ def example_of(kind: str, options: Any) -> tuple[np.dtype[Any], tuple[int, ...]]
     """Return dtype and shape of one item as it is stored: decoded, or encoded.
 
     Raises:
-        ConfigError, DataMissingError, DataCorruptError: as ``check_encoder``.
+        ConfigError, DataMissingError, DataCorruptError: for the same reasons as ``check_encoder``.
     """
     encoder = encoder_of(kind, options)
     dtype, shape = get_decoder(kind).example(reading_options(kind, options))
@@ -70,7 +71,7 @@ def example_of(kind: str, options: Any) -> tuple[np.dtype[Any], tuple[int, ...]]
 
 
 def features_folder(scratch: Path) -> Path:
-    """Return where features are kept, given the scratch folder of a preparation."""
+    """Return the folder that stores features, given the scratch folder of a preparation."""
     return scratch.parent.parent / "features"  # <data_dir>/prepared/<scratch>
 
 
@@ -86,18 +87,18 @@ def encode_column(
     """Encode rows of decoded items to a file.
 
     Args:
-        encoder: takes such items.
-        items: [n, *shape], decoded.
-        rows: which of them; the others stay zeros.
-        file: takes rows of features.
-        store: folder of features that are kept; None: none.
-        progress: told how many items are encoded.
+        encoder: an encoder for items of this kind.
+        items: decoded items [n, *shape].
+        rows: numbers of the items to encode. The rows of other items stay zeros.
+        file: file to which rows of features are written.
+        store: folder that stores features for reuse; None to not store them.
+        progress: called with the number of encoded items and the number of all items.
 
     Returns:
-        A note on items that were cut; "" for none.
+        A note that counts truncated items; "" if there are none.
 
     Raises:
-        ConfigError, DataError: as ``encode_rows``.
+        ConfigError, DataError: for the same reasons as ``encode_rows``.
     """
     width, kept = encoder.n_features(items.shape[1:]), None
     if store is not None:

@@ -39,13 +39,15 @@ class ImageOptions(EncoderChoice):
     Attributes:
         side: height and width in pixels, 1 to 1024.
         channels: 1 (grey) or 3 (red, green, blue).
-        fit: "crop" the middle square, "pad" to a square with white, "stretch", or "center": resize
-            the shorter side to ``side`` / ``crop_share`` and crop the middle.
-        crop_share: for "center", in (0, 1].
-        resample: how pictures are resized: "bilinear", "bicubic" or "lanczos".
-        range: values of a grey picture of more than 8 bits that become black and white: "dtype", 0
-            and 65535; "file", the smallest and largest of each picture; "data", those of all
-            imported pictures; or two numbers. Values outside are clipped.
+        fit: how a picture becomes square. "crop" takes the middle square, "pad" adds white, and
+            "stretch" resizes both sides. "center" resizes the shorter side to ``side`` /
+            ``crop_share`` and crops the middle.
+        crop_share: used by ``fit`` "center", in (0, 1].
+        resample: method for resizing: "bilinear", "bicubic" or "lanczos".
+        range: the values that become black and white, in grey pictures of more than 8 bits. "dtype"
+            uses 0 and 65535; "file" the smallest and largest value of each picture; "data" those of
+            all imported pictures. Two numbers give the values directly. Values outside the range
+            are clipped.
     """
 
     side: int = 32

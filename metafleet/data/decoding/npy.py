@@ -17,7 +17,7 @@ def read_npy(source: bytes) -> Array:
     """Read a numeric array.
 
     Raises:
-        DecodeError: it is damaged, or its elements are not numbers.
+        DecodeError: the array is damaged, or its elements are not numbers.
     """
     handle = io.BytesIO(source)
     try:

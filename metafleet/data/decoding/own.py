@@ -24,7 +24,7 @@ _NUMBERS: Final = "biuf"
 
 
 class OwnDecoder(Decoder):
-    """Wraps a user's decoder and checks everything it returns.
+    """Wraps a user's decoder and checks everything that it returns.
 
     Args:
         name: "package.module:Class", the name of its kind.

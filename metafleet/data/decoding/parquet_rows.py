@@ -1,9 +1,9 @@
 """Read the rows of a Parquet file in a process with a memory limit.
 
-A file of 323 bytes can decode to 93 GiB in one row, and the sizes it declares need not be true. A
-limit on the process holds regardless. It covers the decoded columns, the rows made from them, the
-reply, and room for what the importing process adds to each row, so that the importing process needs
-no more memory than this one.
+A file of 323 bytes can decode to 93 GiB in one row, and the sizes that it declares may be false. A
+memory limit on the process holds in any case. The limit covers the decoded columns, the rows made
+from them and the reply. It also includes room for what the importing process adds to each row, so
+that the importing process needs no more memory than this one.
 """
 
 import contextlib
@@ -26,22 +26,22 @@ _ROW_BYTES, _ADDED_BYTES = 200, 280
 def read_rows(path: Path, max_bytes: int) -> bytes:
     """Limit the memory of this process, then read a file.
 
-    Times become texts because Python's types have no nanoseconds. A value that is not a text,
-    number, boolean, bytes, list or mapping becomes a text too.
+    Times are converted to texts, because Python's types have no nanoseconds. All other values that
+    are not texts, numbers, booleans, bytes, lists or mappings are converted to texts as well.
 
     Args:
         path: the file.
-        max_bytes: memory limit of this process. macOS does not enforce it: there, decoded bytes and
-            rows are counted between batches, and a single batch may take more.
+        max_bytes: memory limit of this process. macOS does not enforce it. There, decoded bytes and
+            rows are counted between batches, so a single batch may take more.
 
     Returns:
-        Names of columns, column -> names of its classes, and rows of column -> value, by
-        ``marshal``.
+        Three things, serialised by ``marshal``: the column names; a mapping from column to class
+        names; the rows, each a mapping from column to value.
 
     Raises:
         DecodeError: the file is damaged.
         DataMissingError: pyarrow is not installed.
-        MemoryError: the file takes more memory; the message is one line.
+        MemoryError: the file needs more memory. The message is one line.
     """
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # mimalloc's 1 GiB would use up the limit
     pyarrow = import_library("pyarrow", package="pyarrow", extra="parquet")

@@ -22,10 +22,10 @@ class Cell:
     """One modality of one item, to be decoded.
 
     Attributes:
-        column, item: indices of its column and item.
-        decoder, options: its decoder and the decoder's options.
-        source: where its bytes are.
-        target: the file that receives its row, at row ``item``.
+        column, item: indices of the cell's column and item.
+        decoder, options: the decoder of the column, and its options.
+        source: source of the cell's bytes.
+        target: the file to which the decoded row is written, at row ``item``.
     """
 
     column: int
@@ -41,12 +41,12 @@ DecodedCell = tuple[Cell, str | None]
 
 
 def decode_cells(cells: Sequence[Cell], n_processes: int | None) -> Iterator[DecodedCell]:
-    """Decode every cell; yield the outcomes in any order.
+    """Decode every cell, and yield the outcomes in arbitrary order.
 
     Args:
         cells: the cells to decode.
-        n_processes: number of processes for cells that are not quick; 0: decode in this process;
-            None: one per core, fewer for few cells.
+        n_processes: number of processes for cells that take long to decode. 0 decodes in this
+            process. None uses one per core, or fewer if there are few cells.
 
     Raises:
         DataError: a row cannot be written, or no process can be started.

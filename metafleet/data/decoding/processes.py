@@ -1,8 +1,8 @@
-"""Decoding processes, each with one item at a time; if one dies or hangs, only its item is lost.
+"""Processes that decode one item at a time. If a process dies or hangs, only its item is lost.
 
-They are separate programs, not forks: they copy nothing from this process and inherit no library's
-threads in a broken state, a daemonic process such as a Celery worker may start them, and no pickles
-are sent.
+The processes are separate programs, not forks. They copy nothing from this process and do not
+inherit a library's threads in a broken state. A daemonic process such as a Celery worker may start
+them. No pickles are sent.
 """
 
 import contextlib
@@ -60,10 +60,11 @@ class DecodingProcess:
         """Read a Parquet file within ``max_bytes`` of memory; see ``parquet_rows.read_rows``.
 
         Returns:
-            Names of columns, column -> names of its classes, and rows of column -> value.
+            Three things: the column names; a mapping from column to class names; the rows, each a
+            mapping from column to value.
 
         Raises:
-            DecodeError: it is damaged, takes more memory, or made the process die or hang.
+            DecodeError: the file is damaged, needs more memory, or made the process die or hang.
             DataError: no process can be started.
         """
         header = {"max_bytes": max_bytes, "timeout_s": ITEM_TIMEOUT_S, "path": str(path)}
@@ -137,8 +138,9 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
 def _places() -> list[str]:
     """Return the folders in which this process finds packages, as absolute paths.
 
-    A notebook's folder is not in PYTHONPATH: it is "" in ``sys.path``, the working directory, which
-    the other process must not search first (``-P``).
+    They are passed explicitly because a notebook's folder is not in PYTHONPATH. It is in
+    ``sys.path`` as "", the working directory, which the decoding process must not search first
+    (``-P``).
     """
     return [os.path.abspath(place) for place in sys.path]
 

@@ -37,16 +37,18 @@ _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Size and colours that pictures are converted to.
+    """The size and colours to which pictures are converted.
 
     Attributes:
         side: height and width of the result, in pixels.
         channels: 1 (grey) or 3 (red, green, blue).
-        fit: "crop" the middle square, "pad" to a square with white, "stretch", or "center": resize
-            the shorter side to ``side`` / ``crop_share`` and crop the middle, as torchvision does.
-        range: values of a deep picture that become black and white, see ``depth.Range``.
-        crop_share: for "center", in (0, 1].
-        resample: how pictures are resized.
+        fit: how a picture becomes square. "crop" takes the middle square, "pad" adds white, and
+            "stretch" resizes both sides. "center" resizes the shorter side to ``side`` /
+            ``crop_share`` and crops the middle, as torchvision does.
+        range: the values that become black and white, in pictures of more than 8 bits; see
+            ``depth.Range``.
+        crop_share: used by ``fit`` "center", in (0, 1].
+        resample: method for resizing.
     """
 
     side: int
@@ -73,7 +75,7 @@ def pillow() -> None:
     """Check that Pillow is installed.
 
     Raises:
-        DataMissingError: it is not.
+        DataMissingError: Pillow is not installed.
     """
     import_library("PIL.Image", package="Pillow", extra="data")
 
@@ -83,7 +85,8 @@ def opened(source: bytes) -> Iterator["Image"]:
     """Open a picture and check its size before any pixel is decoded.
 
     Raises:
-        DecodeError: the bytes are not a picture of a known format, damaged, or too large.
+        DecodeError: the bytes are not a picture of a known format, or the picture is damaged or too
+            large.
     """
     pillow()
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - optional
@@ -107,10 +110,10 @@ def opened(source: bytes) -> Iterator["Image"]:
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuse a picture without pixels or with too many.
+    """Check that a picture has pixels, and not too many.
 
     Raises:
-        DecodeError: it is either.
+        DecodeError: the picture has no pixels or too many.
     """
     if width < 1 or height < 1 or width * height > MAX_PIXELS:
         raise DecodeError(
@@ -119,11 +122,11 @@ def check_size(width: int, height: int) -> None:
 
 
 def require_range(image: "Image", chosen: Range) -> None:
-    """Refuse a picture to which a range cannot be applied; it must not be loaded yet.
+    """Check that a range can be applied to a picture, which must not be loaded yet.
 
     Raises:
-        DecodeError: it has 16 bits per colour, and Pillow drops half of them before the range is
-            applied.
+        DecodeError: the picture has 16 bits per colour, and Pillow would drop 8 of them before the
+            range is applied.
     """
     if chosen != "dtype" and has_deep_colours(image):
         raise DecodeError(

@@ -1,6 +1,6 @@
-"""Decoders by kind: the only list of kinds of data.
+"""The decoders by kind. This is the only list of kinds of data.
 
-A kind is built in, or a user's class named "package.module:Class".
+A kind is built in, or it is a user's class, named "package.module:Class".
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,8 +50,8 @@ def get_decoder(kind: str, *, allowed_packages: Sequence[str] = ()) -> Decoder:
 
     Args:
         kind: a built-in kind, or "package.module:Class".
-        allowed_packages: user packages that may be imported; kinds that this process has already
-            imported do not need it.
+        allowed_packages: user packages that may be imported. It is not needed for kinds that this
+            process has already imported.
 
     Raises:
         KeyError: there is no such built-in kind.

@@ -18,12 +18,12 @@ class RowFile:
     """An npy file of a fixed shape. Unwritten rows are zeros and take no space on disk.
 
     Args:
-        path: the file; it is created or truncated.
+        path: the file, which is created or truncated.
         dtype: dtype of the elements.
         shape: [rows, *shape of one row].
 
     Raises:
-        DataError: it cannot be written, or is unreasonably large.
+        DataError: the file cannot be written, or would be unreasonably large.
     """
 
     def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

@@ -1,7 +1,7 @@
-"""Time series of one or several channels, fitted to one length: float32 [length, channels].
+"""Time series of one or several channels, fitted to the same length: float32 [length, channels].
 
-The sources are csv (a row per time, a column per channel, optionally a header), npy or npz [time]
-or [time, channels], and sktime's ts with one case.
+Three kinds of files are read: csv with a row per time step, a column per channel and optionally a
+header; npy or npz with an array [time] or [time, channels]; and sktime's ts with one case.
 """
 
 import contextlib
@@ -63,8 +63,8 @@ class SeriesOptions(EncoderChoice):
         length: number of time steps kept, 2 to 65536.
         channels: values per time step, 1 to 4096; by default, the most common number among the
             first 16 series.
-        mode: "resample" stretches or squeezes the whole series to ``length``; "pad" keeps its
-            beginning and adds zeros if it is shorter.
+        mode: "resample" stretches or squeezes the whole series to ``length``. "pad" keeps the
+            beginning of the series, and adds zeros to a shorter one.
         scale: "standardise" gives each channel of each series mean 0 and variance 1 before padding,
             and sets constant channels to 0; "none" keeps the values.
     """
@@ -163,8 +163,8 @@ def standardise(values: Values) -> Values:
 def resample(values: Values, length: int) -> Values:
     """Fit [time, channels] to a length: average a longer series, interpolate a shorter one.
 
-    A longer series is averaged over equal shares, because taking every tenth value would alias
-    high frequencies to low ones.
+    A longer series is averaged over intervals of equal length, because picking single values would
+    alias high frequencies to low ones.
     """
     n = len(values)
     if n == length:

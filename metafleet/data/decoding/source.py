@@ -16,7 +16,7 @@ class FileBytes:
     Attributes:
         path: the file.
         offset: offset of the first byte.
-        n_bytes: number of bytes; None: up to the end of the file.
+        n_bytes: number of bytes; None for all bytes up to the end of the file.
     """
 
     path: Path
@@ -31,7 +31,7 @@ def read_source(source: Source) -> bytes:
     """Return an item's bytes.
 
     Raises:
-        DecodeError: they cannot be read, or there are unreasonably many.
+        DecodeError: the bytes cannot be read, or there are unreasonably many.
     """
     if isinstance(source, bytes):
         return source

@@ -1,8 +1,13 @@
 """Pen sequences: float16 [points, 3], scaled into the unit square; see ``metafleet.data.strokes``.
 
-The sources are JSON, a list of strokes, each a list of points [x, y] (further numbers are ignored);
-Quick, Draw!'s JSON, where "drawing" is a list of strokes, each [xs, ys] or [xs, ys, ts]; npy [n, 3]
-with x, y and 1 at each stroke's last point; and InkML's traces of x and y. y points down.
+Four kinds of files are read:
+
+- JSON with a list of strokes, each a list of points [x, y]; further numbers of a point are ignored;
+- Quick, Draw!'s JSON, where "drawing" is a list of strokes, each [xs, ys] or [xs, ys, ts];
+- npy [n, 3] with x, y, and a third column that is 1 at the last point of each stroke;
+- InkML with traces of x and y.
+
+In all of them, y points down.
 """
 
 import json
@@ -37,7 +42,7 @@ class StrokeOptions(EncoderChoice):
     """Options of ``StrokeDecoder``.
 
     Attributes:
-        points: number of points that the pen's path is resampled to, 2 to 4096.
+        points: number of points to which the pen's path is resampled, 2 to 4096.
     """
 
     points: int = 64

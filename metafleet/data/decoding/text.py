@@ -26,9 +26,10 @@ class TextOptions(EncoderChoice):
     """Options of ``TextDecoder``.
 
     Attributes:
-        encoder: "bytes" stores the text itself, for models that learn from bytes; or the name of a
-            pretrained encoder. "minilm" (English) is short for "package:minilm".
-        max_bytes: bytes of UTF-8, 1 to 16384; a longer text is cut between two characters.
+        encoder: "bytes" stores the text itself, for models that learn from bytes. Any other value
+            is the name of a pretrained encoder. "minilm" (English) is short for "package:minilm".
+        max_bytes: maximum length in UTF-8 bytes, 1 to 16384. A longer text is truncated between two
+            characters.
     """
 
     encoder: str = "bytes"
@@ -40,15 +41,15 @@ class TextOptions(EncoderChoice):
 
 
 def text_options(encoder: str, choice: EncoderChoice, *, max_bytes: int) -> TextOptions:
-    """Return the options of texts of a data set that has both ``encoder`` and a table for texts.
+    """Return decoder options for a data set that has an option ``encoder`` and a table for texts.
 
     Args:
-        encoder: "bytes", or an encoder's name where the table has none.
+        encoder: "bytes", or the name of an encoder if the table does not name one.
         choice: the table.
-        max_bytes: of a text that is kept as bytes.
+        max_bytes: maximum length of a text that is stored as bytes.
 
     Raises:
-        ConfigError: two encoders are named.
+        ConfigError: both ``encoder`` and the table name an encoder.
     """
     both = encoder != "bytes" and choice.is_encoded
     require(not both, "encoder", encoder, f'"bytes", as text.encoder={choice.encoder!r} is given')

@@ -1,7 +1,7 @@
 """Clips: uint8 [frames, channels, height, width], with frames evenly spaced over the whole clip.
 
-The spacing is even in time; for animations, whose frames usually have equal durations, it is even
-in frame numbers.
+Frames of videos are evenly spaced in time. Frames of animations, which usually have equal
+durations, are evenly spaced by number.
 """
 
 import bisect
@@ -46,13 +46,14 @@ class VideoOptions(EncoderChoice):
     """Options of ``VideoDecoder``.
 
     Attributes:
-        frames: number of frames kept, 1 to 256; shorter clips repeat frames.
+        frames: number of frames kept, 1 to 256. In shorter clips, frames are repeated.
         side: height and width in pixels, 1 to 1024.
         channels: 1 (grey) or 3 (red, green, blue).
-        fit: "crop" the middle square, "pad" to a square with white, "stretch", or "center": resize
-            the shorter side to ``side`` / ``crop_share`` and crop the middle.
-        crop_share: for "center", in (0, 1].
-        resample: how frames are resized: "bilinear", "bicubic" or "lanczos".
+        fit: how a frame becomes square. "crop" takes the middle square, "pad" adds white, and
+            "stretch" resizes both sides. "center" resizes the shorter side to ``side`` /
+            ``crop_share`` and crops the middle.
+        crop_share: used by ``fit`` "center", in (0, 1].
+        resample: method for resizing: "bilinear", "bicubic" or "lanczos".
     """
 
     frames: int = 8
@@ -83,7 +84,7 @@ class VideoOptions(EncoderChoice):
 class VideoDecoder(Decoder):
     """Reads clips: animated GIF and WebP with Pillow, everything else with PyAV (FFmpeg).
 
-    Applies the camera's orientation and the edit list, like a player.
+    Like a player, it applies the camera's orientation and the edit list.
     """
 
     kind = "video"
@@ -137,7 +138,8 @@ def count_frames(source: bytes) -> int:
     """Return the number of frames of a picture or animation; 1 for a still picture.
 
     Raises:
-        DecodeError: the bytes are not a picture of a known format, damaged, or too large.
+        DecodeError: the bytes are not a picture of a known format, or the picture is damaged or too
+            large.
     """
     with opened(source) as image:
         return int(getattr(image, "n_frames", 1))
@@ -186,10 +188,10 @@ def _decode_stream(source: bytes, options: VideoOptions) -> Array:
 
 
 def _chosen_in_time(spans: Sequence[tuple[int | None, int]], n_kept: int) -> list[int]:
-    """Choose frames like ``_chosen``, but from shares of equal time: some clips pause on a frame.
+    """Choose frames from intervals of equal time, because some clips pause on a frame.
 
     Args:
-        spans: start (None: unknown) and duration of each frame, in any order.
+        spans: start (None if unknown) and duration of each frame, in any order.
         n_kept: number of frames to choose.
     """
     known = sorted((start, length) for start, length in spans if start is not None)

@@ -1,8 +1,8 @@
 """Detect truncated files: compare the length that the container declares with the bytes.
 
-Some decoders silently accept the first half of a file as the whole file. Programs that write to a
-pipe do not know the length in advance and declare 0 or the largest possible value: such files are
-not checked.
+The check is needed because some decoders silently accept the first half of a file as the whole
+file. Programs that write to a pipe do not know the length in advance and declare 0 or the largest
+possible value. Such files are not checked.
 """
 
 import struct
@@ -20,11 +20,11 @@ _OGG_HEADER_BYTES = 27
 
 
 def require_whole(source: bytes) -> None:
-    """Refuse a sound, clip or animation that ends before its declared end.
+    """Check that a sound, clip or animation is not shorter than it declares.
 
-    It supports RIFF (WAV, AVI, WebP), RF64, Wave64, AIFF, AU, Ogg, MP3 with a Xing or VBRI header,
-    MP4 and QuickTime, Matroska and WebM, and GIF. Other formats and invalid headers are left to
-    the decoder.
+    This supports RIFF (WAV, AVI, WebP), RF64, Wave64, AIFF, AU, Ogg, MP3 with a Xing or VBRI
+    header, MP4 and QuickTime, Matroska and WebM, and GIF. Other formats and invalid headers are
+    left to the decoder.
 
     Raises:
         DecodeError: the file is truncated.
@@ -70,9 +70,9 @@ def _is_unknown(size: int) -> bool:
 
 
 def _chunked(source: bytes, order: str, wanted: bytes) -> int:
-    """Return the end that the chunks declare; 0 if the outer chunk fits the file.
+    """Return the end of the file that the chunks declare; 0 if the outer chunk fits the file.
 
-    The outer chunk decides first, because some inner chunks declare too much.
+    The outer chunk is checked first, because some inner chunks declare too much.
 
     Args:
         source: a file with one outer chunk that holds the others.

@@ -37,14 +37,14 @@ class PointSampling:
 
 
 class FunctionSource(EpisodeSource):
-    """Draws a function, then x and noise of each support point, then of each query point.
+    """Draws a function, then the x and noise of each support point, then those of each query point.
 
-    Splits have the same distribution and differ only in the domain of ``rng``.
+    All splits have the same distribution. They differ only in the domain of ``rng``.
 
     Args:
         name: the data set's name, for messages.
-        draw: draws the function of one episode.
-        points: how its points are drawn.
+        draw: a function that draws the function of one episode.
+        points: how the points of the function are drawn.
     """
 
     def __init__(
@@ -110,10 +110,10 @@ class FunctionSource(EpisodeSource):
 
 
 def check_split(name: str, split: str) -> None:
-    """Refuse an unknown split.
+    """Check that a split is known.
 
     Raises:
-        ConfigError: names the data set and its splits.
+        ConfigError: the split is unknown; the message names the data set and its splits.
     """
     if split not in SPLITS:
         raise ConfigError(
@@ -122,10 +122,10 @@ def check_split(name: str, split: str) -> None:
 
 
 def refuse_special(name: str, shape: EpisodeShape) -> None:
-    """Refuse options that hide a part of the data: computed episodes show all that is drawn.
+    """Refuse options that hide a part of the data, because computed episodes show all of it.
 
     Raises:
-        ConfigError: names the option.
+        ConfigError: such an option is set; the message names it.
     """
     if not shape.is_ordinary:
         option, value = next(iter(shape.special().items()))
@@ -142,13 +142,14 @@ def options_as_facts(options: Any) -> dict[str, str]:
 
 @dataclass(slots=True)
 class ComputedData(DataSet):
-    """A data set whose episodes are computed: nothing to download, nothing to prepare.
+    """A data set whose episodes are computed. There is nothing to download or prepare.
 
     Attributes:
         name, title, Options: see ``DataSet``.
-        draws_version: change it when the same options give different episodes.
-        make_source: options -> source.
-        facts: options -> facts that ``data inspect`` prints.
+        draws_version: version of the episodes. Change it when the same options give different
+            episodes.
+        make_source: a function from options to the source of episodes.
+        facts: a function from options to the facts that ``data inspect`` prints.
     """
 
     name: str

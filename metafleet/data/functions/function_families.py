@@ -1,7 +1,8 @@
-"""Regression on several families of functions, one per episode: a multimodal task distribution.
+"""Regression on several families of functions, which give a multimodal task distribution.
 
-Source: Vuorio et al. 2019, arXiv:1910.13616, section 5.1; ranges as in its code, vuoristo/
-MMAML-Regression, ``maml/datasets/simple_functions.py``.
+Each episode has a function of one family. Source: Vuorio et al. 2019, arXiv:1910.13616, section
+5.1; the ranges are those of the authors' code, vuoristo/MMAML-Regression,
+``maml/datasets/simple_functions.py``.
 """
 
 import math
@@ -27,8 +28,9 @@ class FunctionFamiliesOptions:
     """Options of ``FUNCTION_FAMILIES``.
 
     Attributes:
-        families: the families, each once. Episode i of a step uses family i modulo their number, so
-            that a meta-batch whose size is a multiple of that number has equally many of each.
+        families: the families, each named once. Episode i of a step uses family i modulo the number
+            of families. If the size of a meta-batch is a multiple of this number, all families are
+            equally frequent.
         noise_std: standard deviation of normal noise on support *and* query targets, >= 0. Its
             square is a lower bound of every learner's mean squared error.
     """

@@ -24,10 +24,10 @@ MODALITY = "x"
 class FunctionTable(EpisodeSource):
     """Draws episodes of functions that are given by table rows.
 
-    An episode first draws a task from those of its split with ``k_shot + n_query`` rows or more,
-    sorted by their first rows in the table. It then draws that many different rows of the task: the
-    first ``k_shot`` are the support set. Changing the order of draws would change the episode at a
-    given address.
+    An episode first draws a task from the tasks of its split that have at least ``k_shot +
+    n_query`` rows. Tasks are sorted by their first rows in the table. The episode then draws
+    ``k_shot + n_query`` different rows of the task, of which the first ``k_shot`` are the support
+    set. Changing the order of draws would change the episode at a given address.
 
     Args:
         name: name for messages.
@@ -116,10 +116,10 @@ def read_functions(  # noqa: PLR0913 - columns and how they are split
     split_fractions: Sequence[float] = (0.6, 0.2, 0.2),
     split_seed: int = 0,
 ) -> FunctionTable:
-    """Read a table; for the arguments after ``path`` see ``FunctionsOptions``.
+    """Read a table. For the arguments after ``path`` see ``FunctionsOptions``.
 
     Raises:
-        DataError: a row, column or split is wrong; lists the first problems.
+        DataError: a row, column or split is wrong; the message lists the first problems.
     """
     log = ProblemLog()
     stat = path.stat()

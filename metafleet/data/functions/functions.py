@@ -3,7 +3,7 @@
     machine,temperature,load,power      task="machine", x=["temperature", "load"], y=["power"]
     a,20.5,0.3,112.0
 
-An episode draws a task, and from its rows a support set and a disjoint query set.
+An episode draws a task, and then draws a support set and a disjoint query set from the task's rows.
 """
 
 import hashlib
@@ -29,11 +29,12 @@ class FunctionsOptions:
     """Options of ``Functions``.
 
     Attributes:
-        path: the table: CSV, TSV, JSON lines or Parquet; absolute, or from ~.
+        path: path of the table, absolute or starting with "~". It is CSV, TSV, JSON lines or
+            Parquet.
         task: the column that names the function of a row.
         x: columns of the input, one or more.
         y: columns of the target, one or more.
-        split_column: the column with the split of a row's task; "": tasks are hashed.
+        split_column: the column with the split of a row's task; "" to split tasks by a hash.
         split_fractions: shares of the tasks that go to meta_train, meta_val and meta_test.
         split_seed: seed of the hash.
     """
@@ -90,8 +91,8 @@ class Functions(DataSet):
         """Read the table.
 
         Raises:
-            DataMissingError: it is not there.
-            DataError: a row, column or split is wrong; lists the first problems.
+            DataMissingError: the table does not exist.
+            DataError: a row, column or split is wrong; the message lists the first problems.
         """
         self.check_place(options)
         return read_functions(

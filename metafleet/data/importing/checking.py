@@ -36,12 +36,12 @@ class CheckedFolder:
 
     Attributes:
         items: the items without problems, sorted by class.
-        kinds: modality -> kind, for the modalities that at least one of ``items`` has.
-        decoded: arrays and masks of these modalities for all items read, valid or not.
-        rows: rows of ``decoded`` that belong to ``items``; None: all rows.
+        kinds: modality -> kind, for modalities that at least one of ``items`` has.
+        decoded: arrays and masks of these modalities, for all items that were read, valid or not.
+        rows: rows of ``decoded`` that belong to ``items``; None for all rows.
         splits: class -> split.
-        problems: all problems; ``items`` leaves out whatever they name.
-        notes: decisions worth showing to the user.
+        problems: all problems. The items that they name are not in ``items``.
+        notes: decisions to show to the user.
         measured: modality -> decoder options that were derived from the data.
     """
 
@@ -68,9 +68,9 @@ def check_folder(
 
     Args:
         reading: the contents of the folder.
-        ask: how to use them.
-        scratch: an empty folder for the arrays; it must exist for as long as they are used.
-        progress: receives the progress of decoding.
+        ask: options that say how to use the contents.
+        scratch: an empty folder for the arrays. It must exist for as long as the arrays are used.
+        progress: called with the progress of decoding.
 
     Raises:
         ConfigError: an option of a decoder is wrong.
@@ -242,8 +242,8 @@ _DIGEST_BYTES = 16
 def find_repeats(decoded: Decoded, rows: Sequence[int]) -> list[tuple[int, int]]:
     """Return pairs (row, earlier row) of items that are identical in all their modalities.
 
-    The decoded content is compared. This finds copies, links, and files that differ only in bytes
-    that no model sees.
+    Decoded content is compared. This finds copies, links, and files that differ only in bytes that
+    models do not get.
 
     Args:
         decoded: arrays and masks.

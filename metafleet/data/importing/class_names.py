@@ -1,8 +1,9 @@
 """Normalisation of class names.
 
-Unicode can write the same text in several ways: "é" is one character or two, and macOS stores two
-in file names. Class names use the composed form (NFC), so that a folder reads the same wherever it
-is copied, and no class is trained on under one spelling and evaluated under another.
+Unicode can encode the same text in several ways. For example, "é" is one character or two, and
+macOS stores two in file names. Class names are converted to the composed form (NFC). A folder then
+gives the same classes wherever it is copied, and no class can be in training with one spelling and
+in evaluation with another.
 """
 
 from collections.abc import Iterable

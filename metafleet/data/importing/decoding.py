@@ -24,11 +24,12 @@ def decoder_options(
 ) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
     """Return modality -> decoder options, and modality -> options derived from the data.
 
-    The first come from the folder's options and the data. The second are stored with the prepared
-    data.
+    The first result comes from the folder's options and the data. The second result is stored with
+    the prepared data.
 
     Raises:
-        ConfigError: names the option, its value and what was expected.
+        ConfigError: an option is wrong. The message names the option, its value and what was
+            expected.
     """
     options, measured = {}, {}
     for modality, kind in kinds.items():
@@ -47,10 +48,10 @@ def item_columns(
     """Return a column for each modality.
 
     Args:
-        items: a row each.
+        items: the items; each is a row of the columns.
         kinds: modality -> kind.
         options: modality -> options of its decoder.
-        scratch: an empty folder for bytes that have no file of their own.
+        scratch: an empty folder for bytes that are not in a file.
     """
     with _Spool(scratch / _SPOOL) as spool:
         return [
@@ -78,8 +79,8 @@ def decode_items(
         items: the items to decode.
         columns: their modalities.
         scratch: a folder for the arrays.
-        progress: receives the progress.
-        log: receives a problem for each part that cannot be decoded.
+        progress: called with the progress.
+        log: log to which a problem is added for each part that cannot be decoded.
 
     Returns:
         The arrays, with one row per item, and the indices of the items that failed.

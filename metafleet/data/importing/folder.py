@@ -1,13 +1,14 @@
-"""The data set ``folder``: a user's folder, manifest or archive, read in place by ``importing``.
+"""The data set ``folder``: a user's folder, manifest or archive, which is read in place.
 
     [data]
     name = "folder"
     path = "/data/pets"        or: imported = "pets", after `metafleet data import /data/pets`
 
-With a path, every run and worker checks the folder when it starts, and prepares it again if a file
-changed. With a name, the imported data stay the same until the next import. A host that does not
-have the folder (a worker, say) uses data prepared from it, for example in a shared data folder.
-A configuration gives one of the two; the run then records the path as well (``registry.pin``).
+A configuration gives either a path or the name of an import. With a path, every run and worker
+checks the folder when it starts, and prepares it again if a file changed. With a name, the imported
+data stay the same until the next import, and the run also records the path (``registry.pin``). A
+host without the folder, such as a worker's, uses data that were prepared from it, for example in a
+shared data folder.
 """
 
 from collections.abc import Sequence

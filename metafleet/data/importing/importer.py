@@ -51,8 +51,8 @@ class ImportReport:
 
     Attributes:
         prepared: the prepared data; None if the folder was refused because of problems.
-        problems: the problems; with ``skip_bad`` these were left out. Empty if the data had been
-            prepared before: their facts then list what was left out.
+        problems: the problems; with ``skip_bad``, the items with problems were left out. Empty if
+            the data were prepared earlier. Their facts then list what was left out.
         notes: decisions about layout, columns and splits.
     """
 
@@ -69,11 +69,11 @@ def import_folder(
     progress: Progress = no_progress,
     allowed_packages: Sequence[str] = (),
 ) -> ImportReport:
-    """Prepare a folder and record it under a name; the report lists all its problems.
+    """Prepare a folder and record it under a name. The report lists all problems of the folder.
 
     Raises:
         ConfigError: the name or an option is wrong.
-        DataMissingError: there is no such folder, or a decoder's library is not installed.
+        DataMissingError: the folder does not exist, or a decoder's library is not installed.
         DataError: the prepared data cannot be written.
     """
     check_name(name)

@@ -12,12 +12,14 @@ class Item:
     """One example.
 
     Attributes:
-        where: the row or file that it comes from, for messages: "metadata.csv:17".
-        label: its class; "" if it has none.
-        parts: modality -> its bytes; missing modalities have no key. Before modalities are named,
-            column -> bytes.
-        split: one of ``metafleet.episode.SPLITS``, as given by the folder; "" if not given.
-        group: the group that the class belongs to; "" for none.
+        where: the row or file from which the example comes, such as "metadata.csv:17", for
+            messages.
+        label: the example's class; "" if it has none.
+        parts: modality -> the part with its bytes. Missing modalities have no key. Before
+            modalities are named, the keys are columns.
+        split: the split that the folder gives, one of ``metafleet.episode.SPLITS``; "" if it gives
+            none.
+        group: the group to which the class belongs; "" for none.
     """
 
     where: str
@@ -36,14 +38,14 @@ class Reading:
     """The contents of a folder, before anything is decoded.
 
     Attributes:
-        layout: the layout that it was read as, one of ``LAYOUTS``.
-        items: in the order of the folder.
+        layout: the layout as which the folder was read, one of ``LAYOUTS``.
+        items: the items, in the order of the folder.
         kinds: modality -> kind of decoder, sorted by kind and then by name.
         problems: all problems found so far.
-        notes: decisions worth showing to the user, one line each.
+        notes: decisions to show to the user, one line each.
         fingerprint: sha256 of all names, sizes, times, classes and splits.
-        columns: modality -> the table column, or the name among the files, that it comes from.
-        labels: all classes that were seen, including those whose items were all refused.
+        columns: modality -> the table column, or the name among the files, from which it comes.
+        labels: all classes that were seen, including classes of which all items were refused.
     """
 
     layout: str

@@ -9,11 +9,11 @@ from metafleet.errors import ConfigError, DataMissingError, DecodeError
 
 
 class Kinds:
-    """The kinds that a folder's files may have: the built-in ones, and the user's own.
+    """The kinds that a folder's files may have, which are the built-in kinds and the user's own.
 
     Args:
-        own: imported kinds named "package.module:Class"; other names are ignored. These kinds take
-            precedence over built-in kinds that read the same suffix.
+        own: names of imported kinds, "package.module:Class"; other names are ignored. If such a
+            kind reads the same suffix as a built-in kind, it takes precedence.
 
     Raises:
         ConfigError: two kinds have the same short name.
@@ -54,14 +54,14 @@ class Kinds:
         return tuple(kind for kind, d in self._decoders.items() if suffix in d.suffixes)
 
     def of_part(self, part: Part, *, hint: str = "") -> str:
-        """Return the kind of a part: the one called ``hint`` if it reads the part; "" for none.
+        """Return the kind of a part, or "" if no kind reads it.
 
-        Without a usable hint, and if several kinds read the suffix, return the first kind that
-        claims the file by its content, or else the most likely one. A built-in kind never claims a
-        file that a user-defined kind may read.
+        This is the kind called ``hint`` if it reads the part. Without a usable hint, if several
+        kinds read the suffix, it is the first kind that claims the file by its content, or else the
+        most likely kind. A built-in kind never claims a file that a user-defined kind may read.
 
         Raises:
-            DataError: the user's class failed.
+            DataError: the user's class raised an error.
         """
         kinds, hinted = self.of_name(part.name), self.find(hint)
         if hinted in kinds:

@@ -30,13 +30,13 @@ _BLACK, _WHITE = 0, 255
 
 @dataclass(frozen=True, slots=True)
 class _Loss:
-    """The levels that one picture lost.
+    """The grey levels that one picture lost.
 
     Attributes:
-        where: its file.
-        low, high: its smallest and largest value.
-        n_levels, n_kept: number of different values before and after; ``n_levels`` is 0 if Pillow
-            had already dropped the lower 8 of 16 bits.
+        where: file of the picture.
+        low, high: smallest and largest value of the picture.
+        n_levels, n_kept: number of different values before and after the conversion. ``n_levels``
+            is 0 if Pillow had already dropped the lower 8 of 16 bits.
         n_cut: number of values outside the range.
     """
 
@@ -57,7 +57,7 @@ def say_lost_levels(
     *,
     advice: str,
 ) -> list[str]:
-    """Return notes that count pictures that keep few of their levels or had values cut off.
+    """Return notes that count pictures that kept few of their levels or had values clipped.
 
     Args:
         items: the decoded items.
@@ -65,7 +65,8 @@ def say_lost_levels(
         decoded: their pixels.
         kinds: modality -> kind.
         options: modality -> its decoder's options.
-        advice: what the user can do; "{kind}" in it is replaced by the short name of the kind.
+        advice: text that says what the user can do. "{kind}" in it is replaced by the short name of
+            the kind.
     """
     notes: list[str] = []
     for modality, kind in kinds.items():

@@ -12,11 +12,11 @@ LINKS = "links out of the folder: "
 
 
 def links_out(path: Path, items: Sequence[Item]) -> list[str]:
-    """Return a note that counts the files reached by links out of a folder; [] if there are none.
+    """Return a note that counts files reached by links that lead out of a folder; else [].
 
     Args:
-        path: the folder, or a file in it; this path itself may be a link.
-        items: the items read from it.
+        path: the folder, or a file in it. The path itself may be a link.
+        items: the items that were read from the path.
     """
     top = os.path.realpath(path if path.is_dir() else path.parent)
     real: dict[Path, str] = {}

@@ -32,27 +32,31 @@ class FolderOptions:
     """Options of ``Folder`` that determine its prepared data.
 
     Attributes:
-        path: the folder, or one manifest, archive or JSON file in it. It must be absolute, because
-            workers have their own working directories, or start with the home folder, "~".
-        imported: the name given by `metafleet data import`, instead of ``path`` and the options
-            for reading. A run records both: the name takes precedence, and the other options are
+        path: path of the folder, or of one manifest, archive or JSON file in it. It must be
+            absolute or start with the home folder, "~", because workers have other working
+            directories.
+        imported: name of an import by `metafleet data import`, instead of ``path`` and the options
+            for reading. A run records both. The name takes precedence, and the other options are
             used if nothing was imported under that name.
-        layout: the layout of the folder; "auto": detected from its contents.
-        label: the column of the class; "": ``label``, ``class`` and similar names.
-        columns: modality -> its column, or several numeric columns joined by commas; {}: columns
-            that hold files, and texts named ``text`` or similar.
-        kinds: one table per user-defined kind of data, with "name", its class as
+        layout: the layout of the folder; "auto" detects it from the contents.
+        label: column that holds the class; "" finds ``label``, ``class`` and similar names.
+        columns: modality -> its column, or several numeric columns joined by commas. If empty, the
+            columns that hold files are used, and columns of texts with the name ``text`` or a
+            similar one.
+        kinds: one table per user-defined kind of data. It has "name", the class as
             "package.module:Class", and the decoder's options.
-        modalities: the modalities of the episodes, in this order; (): all.
-        split: "given": by folders, files or a column; "hashed": by a hash of the class name;
-            "auto": as given, or hashed if no split is given.
-        split_column: the column of the split; "": ``split``.
+        modalities: the modalities of the episodes, in this order; empty for all.
+        split: how classes are assigned to splits. "given" uses folders, files or a column; "hashed"
+            uses a hash of the class name; "auto" uses the given splits, or the hash if none are
+            given.
+        split_column: column that holds the split; "" for ``split``.
         split_seed: seed of the hash, >= 0.
-        split_fractions: shares of the hashed classes for meta_train, meta_val and meta_test; they
-            sum to 1. meta_val may be 0.
+        split_fractions: shares of the hashed classes for meta_train, meta_val and meta_test. They
+            sum to 1; that of meta_val may be 0.
         min_items: minimum number of items per class, >= 1.
-        skip_bad: leave out broken items; otherwise any problem refuses the folder.
-        decoders: built-in kind -> options of its decoder. In a configuration each kind is a
+        skip_bad: whether to leave out broken items. Otherwise, the folder is refused if there is
+            any problem.
+        decoders: built-in kind -> options of its decoder. In a configuration, each kind is a
             separate option, such as ``image``; see docs/reference/folders.md.
     """
 

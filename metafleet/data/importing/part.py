@@ -39,9 +39,9 @@ class FilePart:
     """A file.
 
     Attributes:
-        path: where it is.
-        name: relative to the folder.
-        n_bytes, mtime_ns: its size and modification time when it was found.
+        path: path of the file.
+        name: name of the file relative to the folder.
+        n_bytes, mtime_ns: size and modification time of the file when it was found.
     """
 
     path: Path
@@ -65,7 +65,7 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class SlicePart:
-    """A byte range of a file: a member of an uncompressed tar.
+    """A byte range of a file, which is a member of an uncompressed tar.
 
     Attributes:
         archive: the file.
@@ -100,7 +100,7 @@ class SlicePart:
 
 @dataclass(frozen=True, slots=True)
 class InlinePart:
-    """Bytes that a table row holds itself: a sentence, or numbers.
+    """Bytes that are stored in a table row, such as a sentence or numbers.
 
     Attributes:
         name: row and column, with the suffix of the content.

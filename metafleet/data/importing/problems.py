@@ -58,9 +58,9 @@ class DataProblem:
 
     Attributes:
         kind: one of ``KINDS``.
-        where: file, row or class: "metadata.csv:17".
-        message: what happened; what was expected; what to do.
-        is_fatal: whether leaving items out cannot fix it.
+        where: file, row or class, such as "metadata.csv:17".
+        message: what happened, what was expected, and what to do.
+        is_fatal: whether the problem remains even if items are left out.
     """
 
     kind: str
@@ -116,11 +116,11 @@ def count_kinds(problems: Sequence[DataProblem]) -> str:
 
 
 def first_lines(problems: Sequence[DataProblem], all_by: str = "") -> list[str]:
-    """Return a line for each of the first ``SHOWN`` problems, and one that counts the rest.
+    """Return a line for each of the first ``SHOWN`` problems, and a line that counts the rest.
 
     Args:
         problems: the problems.
-        all_by: how to see all of them; appended to the count.
+        all_by: text that says how to see all problems. It is appended to the count.
     """
     lines = [str(problem) for problem in problems[:SHOWN]]
     n = len(problems) - SHOWN

@@ -12,14 +12,14 @@ from metafleet.data.importing.problems import ProblemLog
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a reader reads, and how.
+    """The argument of a reader.
 
     Attributes:
-        folder: all names are relative to it.
+        folder: the folder to which all names are relative.
         files: names of the manifests, archives or JSON files to read; () for folders of files.
         ask: the options.
-        is_labelled: whether every item needs a class; otherwise classes are optional.
-        expected: modality -> kind of the model that will use the items; {}: no model.
+        is_labelled: whether every item must have a class. If False, classes are optional.
+        expected: modality -> kind, of the model that will use the items; {} without a model.
         kinds: the kinds that files may have.
     """
 
@@ -36,11 +36,12 @@ class Found:
     """The result of a reader.
 
     Attributes:
-        items: their parts are keyed by column: the name of a modality, of a kind, or "".
-        notes: decisions worth showing to the user.
+        items: the items. The keys of their parts are columns: the name of a modality or of a kind,
+            or "".
+        notes: decisions to show to the user.
         columns: column of the items' parts -> its name in the table, if there is a table.
-        labels: classes that were seen, in addition to those of ``items``; every item of a class
-            may have been refused.
+        labels: classes that were seen but have no item in ``items``, because all of their items
+            were refused.
     """
 
     items: list[Item]

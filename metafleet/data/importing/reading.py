@@ -67,16 +67,16 @@ def read_items(
 
     Args:
         path: a folder, or one manifest, archive or JSON file in it.
-        ask: how to read it; ``ask.path`` is ignored.
-        is_labelled: whether every item needs a class. If False, classes are optional, and a folder
-            of files without classes can be read too: items to predict.
-        expected: modality -> kind of the model that will use the items. Modalities then get the
-            model's names where the match is unambiguous, and columns that ``ask`` names are added
-            to those that are detected.
+        ask: options that say how to read the folder. ``ask.path`` is ignored.
+        is_labelled: whether every item must have a class. If False, classes are optional, and a
+            folder of files without classes, which are items to predict, can be read as well.
+        expected: modality -> kind, of the model that will use the items. If the match is
+            unambiguous, modalities then get the model's names. Columns that ``ask`` names are added
+            to the detected columns.
 
     Raises:
         ConfigError: the options name columns, but the layout has none.
-        DataMissingError: there is no such folder or file.
+        DataMissingError: the folder or file does not exist.
     """
     require_there(path)
     log = ProblemLog()
@@ -143,10 +143,10 @@ def _refuse_columns(path: Path, layout: str, ask: FolderOptions, *, is_for_model
 def _fixed(
     path: Path, layout: str, ask: FolderOptions, items: Sequence[Item], kinds: Kinds
 ) -> dict[str, str]:
-    """Return the user's column -> modality; for files without a table, kind -> modality.
+    """Return column -> modality as the user gave it; for files without a table, kind -> modality.
 
     Raises:
-        ConfigError: there are no files of that kind.
+        ConfigError: there are no files of a kind that the user named.
     """
     if layout in _WITH_TABLE:
         return {modality: modality for modality in ask.columns}
@@ -162,10 +162,10 @@ def _fixed(
 
 
 def require_there(path: Path) -> None:
-    """Check that the path exists, before any slower step.
+    """Check that the path exists. Call this before any slower step.
 
     Raises:
-        DataMissingError: there is no such folder or file.
+        DataMissingError: the folder or file does not exist.
     """
     if not path.exists():
         raise DataMissingError(f"there is no folder or file {path}; check the path")

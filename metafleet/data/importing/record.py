@@ -1,7 +1,7 @@
 """Records of imported folders: <data_dir>/imported/<name>.json.
 
-A record stores how the folder is read, so that it can be read again, and the name of its prepared
-data, so that hosts without the folder find them.
+A record stores how the folder is read, so that it can be read again. It also stores the name of the
+prepared data, so that hosts without the folder find them.
 """
 
 import json
@@ -26,8 +26,8 @@ class ImportRecord:
 
     Attributes:
         name: the name of the import.
-        options: how it is read; ``path`` is absolute.
-        prepared: name of the folder of its prepared data, below <data_dir>/prepared.
+        options: options with which the folder is read; ``path`` is absolute.
+        prepared: name of the folder with its prepared data, in <data_dir>/prepared.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ImportRecord:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that is not a plain file name.
+    """Check that a name is a plain file name.
 
     Raises:
         ConfigError: the name is not allowed.
@@ -66,7 +66,7 @@ def write_record(data_dir: Path, record: ImportRecord) -> None:
 
     Raises:
         ConfigError: the name was given to another folder in the meantime.
-        DataError: it cannot be written.
+        DataError: the record cannot be written.
     """
     path = _path(data_dir, record.name)
     content = {
@@ -90,8 +90,8 @@ def get_record(data_dir: Path, name: str) -> ImportRecord:
     """Read a record.
 
     Raises:
-        DataMissingError: there is no such record; the message lists the known names.
-        DataCorruptError: it is damaged.
+        DataMissingError: the record does not exist; the message lists the known names.
+        DataCorruptError: the record is damaged.
     """
     record = find_record(data_dir, name)
     if record is None:
@@ -104,10 +104,10 @@ def get_record(data_dir: Path, name: str) -> ImportRecord:
 
 
 def find_record(data_dir: Path, name: str) -> ImportRecord | None:
-    """Read a record; return None if there is none with this name.
+    """Read a record; return None if there is no record with this name.
 
     Raises:
-        DataCorruptError: it is damaged.
+        DataCorruptError: the record is damaged.
     """
     if not _NAME.fullmatch(name):
         return None
@@ -125,7 +125,7 @@ def find_record(data_dir: Path, name: str) -> ImportRecord | None:
 
 
 def require_free_name(data_dir: Path, name: str, path: str) -> None:
-    """Refuse a name that another folder has; the same folder may be imported again.
+    """Check that no other folder has a name. The same folder may be imported again.
 
     Raises:
         ConfigError: the name is taken.

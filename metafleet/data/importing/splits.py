@@ -1,7 +1,8 @@
 """Assign classes to splits: as given by the folder, or by a hash of the class name.
 
-Classes are sorted by sha256 of seed and name, and cut at the shares, so the shares also hold for
-few classes. When classes are added or removed, only classes next to a cut change splits.
+For the hash, classes are sorted by the sha256 of seed and name, and the sorted list is cut at the
+shares. The shares are therefore exact even with few classes. When classes are added or removed,
+only classes next to a cut change splits.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ def assign_splits(
 ) -> tuple[dict[str, str], list[str]]:
     """Return class -> split for all classes that have one, and notes on the decisions.
 
-    Only ``large`` classes are hashed: the shares refer to the classes that remain.
+    Only ``large`` classes are hashed, so the shares refer to the classes that remain.
     """
     given = _given(items)
     is_given = len({split for splits in given.values() for split in splits}) > 1
@@ -66,9 +67,9 @@ def _hash(label: str, seed: int) -> bytes:
 
 
 def count_classes(n_classes: int, fractions: Sequence[float]) -> list[int]:
-    """Return the number of classes per split: its rounded share, but 2 or more where possible.
+    """Return the number of classes per split: its rounded share, but at least 2 if possible.
 
-    Shares are rounded by largest remainders (Hamilton's method); on a tie the last split wins.
+    Shares are rounded by largest remainders (Hamilton's method). On a tie the last split wins.
     """
     exact = [Fraction(str(share)) for share in fractions]  # 0.29 of 100 is 29, not 28.999
     shares = [share / sum(exact) * n_classes for share in exact]
@@ -95,7 +96,7 @@ def shares_for(n_way: int, n_classes: int) -> tuple[float, float, float] | None:
 
     Args:
         n_way: 2 or more.
-        n_classes: number of classes of all splits together.
+        n_classes: total number of classes in all splits.
     """
     for n_small, decimals in itertools.product((2, 1), _DECIMALS):
         least = math.ceil(10**decimals * n_way / max(1, n_classes)) / 10**decimals

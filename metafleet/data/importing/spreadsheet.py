@@ -1,6 +1,6 @@
 """Escape CSV texts that a spreadsheet would evaluate: "=cmd|..." as the name of a class or file.
 
-Writing puts a quote before such a text. Reading removes one quote, so every text comes back
+Such a text is written with a quote in front. Reading removes one quote, so every text is read back
 unchanged, including texts that begin with quotes.
 """
 

@@ -38,13 +38,13 @@ def check_inputs(
     """Return modality -> its float32 tensor [n, *shape].
 
     Args:
-        x: a tensor if there is one modality, or modality -> tensor.
+        x: modality -> tensor; if there is only one modality, a tensor.
         modalities: modality -> shape of one example.
         n: number of examples.
         what: description of the examples, for messages.
 
     Raises:
-        DataError: a tensor is missing, of another shape or type, or not finite.
+        DataError: a tensor is missing, has another shape or type, or is not finite.
     """
     if isinstance(x, Tensor) and len(modalities) == 1:
         x = dict.fromkeys(modalities, x)
@@ -58,10 +58,11 @@ def check_inputs(
 
 
 def check_targets(y: Any, n: int, target_dim: int, n_way: int, what: str) -> Tensor:
-    """Return the targets: float32 [n, target_dim], or classes int64 [n] ordered from 0.
+    """Return the targets: float32 [n, target_dim], or classes int64 [n], in ascending order from 0.
 
     Raises:
-        DataError: they have another shape or dtype, are not finite, or are not these classes.
+        DataError: the targets have another shape or dtype, are not finite, or are not these
+            classes.
     """
     if target_dim:
         return _checked(y, (n, target_dim), torch.float32, f"{what} has y")

@@ -32,11 +32,12 @@ class ItemClasses(Protocol):
 
     Attributes:
         Options: a frozen dataclass with the options of ``[data]`` other than "name".
-        version: version of the items, part of the data digest; change it when items change.
+        version: version of the items, which is part of the data digest. Change it when items
+            change.
         modalities: modality -> shape of one item, such as ``{"image": (1, 28, 28)}``.
-        kinds: modality -> kind of data, for modalities that are not named like their kind;
-            optional. The kind determines how items are drawn on a sheet, encoded by ``fusion`` and
-            read from files.
+        kinds: modality -> kind of data, for modalities that are not named after their kind. This
+            attribute is optional. The kind determines how items are drawn on a sheet, encoded by
+            ``fusion`` and read from files.
     """
 
     Options: ClassVar[type]
@@ -57,14 +58,14 @@ class ItemClasses(Protocol):
         """Return all items of a class, in a fixed order.
 
         Returns:
-            An array [n, *shape], n >= 1, or one per modality: float32 or uint8; pictures and clips
-            are uint8, and models get them divided by 255.
+            An array [n, *shape] with n >= 1, or modality -> such an array. Its dtype is float32 or
+            uint8. Pictures and clips are uint8, and models get them divided by 255.
         """
         ...
 
 
 class OwnItems(ItemDataSet):
-    """The data set of such a class; checks everything that the class returns.
+    """The data set of a user's class of items. It checks everything that the class returns.
 
     Args:
         name: "package.module:Class".
@@ -145,7 +146,7 @@ class _Rows:
         """Append items.
 
         Raises:
-            DataError: they have another dtype than the items before.
+            DataError: the items have another dtype than earlier ones.
         """
         self._dtype = self._dtype or items.dtype
         if items.dtype != self._dtype:

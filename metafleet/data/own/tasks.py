@@ -26,7 +26,8 @@ class TaskDistribution(Protocol):
 
     Attributes:
         Options: a frozen dataclass with the options of ``[data]`` other than "name".
-        version: version of the episodes, part of the data digest; change it when episodes change.
+        version: version of the episodes, which is part of the data digest. Change it when episodes
+            change.
         modalities: modality -> shape of one example, such as ``{"x": (2,)}``.
         target_dim: number of values to predict per example; 0 for classification.
     """
@@ -50,14 +51,15 @@ class TaskDistribution(Protocol):
         """Return the support set and the query set of the episode that ``rng`` addresses.
 
         Args:
-            rng: source of all random numbers; it also seeds the global generators of Python, NumPy
-                and torch.
+            rng: source of all random numbers. It has also seeded the global generators of Python,
+                NumPy and torch.
             shape: n_way (0 for regression), k_shot and n_query.
             split: "meta_train", "meta_val" or "meta_test".
 
         Returns:
-            (x, y) with k_shot examples, and (x, y) with n_query; for classification, that many per
-            class. y is float32 [n, target_dim], or int64 [n] in [0, n_way), ordered by class.
+            (x, y) of the support set and (x, y) of the query set. In regression they have k_shot
+            and n_query examples, in classification that many for each class. y is float32 [n,
+            target_dim], or int64 [n] in [0, n_way), ordered by class.
         """
         ...
 
@@ -68,10 +70,11 @@ class TaskSource(EpisodeSource):
     Args:
         name: the data set's name, for messages.
         distribution: the user's class.
-        options: its options.
+        options: the class's options.
 
     Raises:
-        ConfigError: it cannot be instantiated, or does not describe its examples correctly.
+        ConfigError: the class cannot be instantiated, or does not describe its examples
+            correctly.
     """
 
     def __init__(self, name: str, distribution: type[TaskDistribution], options: Any) -> None:
@@ -103,11 +106,11 @@ class TaskSource(EpisodeSource):
         return 0
 
     def check(self, split: str, shape: EpisodeShape) -> None:
-        """Refuse a wrong shape, and a class that is not deterministic; draw 3 episodes to test.
+        """Check the shape, and draw 3 episodes to test that the class is deterministic.
 
         Raises:
             ConfigError: the shape does not fit these data.
-            DataError: an episode is invalid, or differs when it is drawn again.
+            DataError: an episode is invalid, or it differs when it is drawn again.
         """
         self._check_shape(split, shape)
         first, _, again = (

@@ -30,8 +30,8 @@ class SafeZip:
         path: the zip.
 
     Raises:
-        DataCorruptError: it is not a complete zip, or has members that no data set has: absolute
-            paths, "..", links, or sizes that only an attack would need.
+        DataCorruptError: the zip is incomplete, or it has members that no data set has: absolute
+            paths, "..", links, or sizes that only an attack would use.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,7 +48,7 @@ class SafeZip:
         """Return the bytes of a member after checking its CRC.
 
         Raises:
-            DataCorruptError: they are damaged.
+            DataCorruptError: the bytes are damaged.
         """
         with self._named_errors(repr(name)):
             return self._zip.read(name)

@@ -25,7 +25,7 @@ Splits = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class ClassData:
-    """Prepared data together with the splits and modalities that the options select.
+    """Prepared data with the splits and modalities that the options select.
 
     Items that have none of the chosen modalities, according to the prepared masks, are left out.
 
@@ -34,7 +34,7 @@ class ClassData:
         prepared: the arrays.
         splits: split -> names of its classes, in the order of sampling.
         modalities: the chosen modalities, in the order of the inputs.
-        version: version that a user's class gives its items; part of the digest.
+        version: version that a user's class gives its items. It is part of the digest.
     """
 
     name: str
@@ -106,7 +106,7 @@ class ClassData:
     def digest(self) -> str:
         """Return a hash of everything a run depends on: chosen arrays, classes and split.
 
-        This reads no arrays: their hashes are in the index.
+        This reads no arrays, because their hashes are in the index.
         """
         arrays = self.prepared.arrays
         masks = {
@@ -174,7 +174,7 @@ def example_shape(info: ArrayInfo) -> tuple[int, ...]:
 
 
 def is_ink(kind: str, shape: Sequence[int]) -> bool:
-    """Return whether an array holds pictures without channels, ink as 1 and paper as 0.
+    """Return whether an array holds pictures without a channel axis, with ink as 1 and paper as 0.
 
     Built-in data sets that do not come as one picture per file are stored this way.
     """

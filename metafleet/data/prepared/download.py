@@ -1,6 +1,7 @@
-"""Download files: pinned downloads can be resumed, and a file appears only when it is complete.
+"""Download files. Pinned downloads can be resumed, and a file appears only when it is complete.
 
-Bytes go to ``NAME.part``. The file is renamed to ``NAME`` after its content has passed the check.
+Bytes are written to ``NAME.part``. The file is renamed to ``NAME`` after its content has passed the
+check.
 """
 
 import contextlib
@@ -28,10 +29,10 @@ class RemoteFile:
     """A pinned file to download.
 
     Attributes:
-        name: its local name.
-        url: its http or https address.
-        n_bytes: its size.
-        sha256: hex digest of its content.
+        name: local name of the file.
+        url: http or https address of the file.
+        n_bytes: size of the file.
+        sha256: hex digest of the file's content.
     """
 
     name: str
@@ -55,7 +56,7 @@ class RemoteFile:
         """Check that a download has the pinned sha256.
 
         Raises:
-            DataCorruptError: it does not.
+            DataCorruptError: the sha256 differs.
         """
         found = hash_file(part)
         if found != self.sha256:
@@ -69,14 +70,15 @@ class RemoteFile:
 class UnpinnedFile:
     """A file to download that the server repacks for each request.
 
-    Its bytes differ from one request to the next. A download cannot be resumed, and its contents
-    are checked instead of a checksum.
+    The bytes differ from one request to the next. So a download cannot be resumed, and instead of a
+    checksum, the contents of the file are checked.
 
     Attributes:
-        name: its local name.
-        url: its http or https address.
-        max_bytes: a larger file is refused.
-        check: takes the file, and raises DataCorruptError unless its contents are as published.
+        name: local name of the file.
+        url: http or https address of the file.
+        max_bytes: maximum size; a larger file is refused.
+        check: a function that takes the file and raises DataCorruptError unless its contents are as
+            published.
     """
 
     name: str
@@ -119,11 +121,11 @@ def download(
     progress: Progress = no_progress,
     retry: RetryPolicy | None = None,
 ) -> Path:
-    """Download ``remote`` to ``folder`` unless it is there; safe in concurrent processes.
+    """Download ``remote`` to ``folder`` unless it exists; safe in concurrent processes.
 
     Raises:
-        DataCorruptError: the download is not the expected file; it was deleted.
-        DataError: the server cannot be reached, refuses, or the disk cannot be written.
+        DataCorruptError: the download is not the expected file. It was deleted.
+        DataError: the server cannot be reached or refuses, or the disk cannot be written.
     """
     target = folder / remote.name
     try:

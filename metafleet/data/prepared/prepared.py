@@ -2,11 +2,11 @@
 
     <data_dir>/prepared/<name>-<key>/index.json         classes, arrays, facts, checksums
                                      image.npy          one file per modality, sorted by class
-                                     image.present.npy  which items have it, if some lack it
+                                     image.present.npy  True for items that have the modality
 
-A folder appears complete or not at all: it is written under a temporary name and then renamed.
-``key`` is a hash of the sources and options of the data, so that different sources or options never
-share a folder.
+A folder appears complete or not at all, because it is written under a temporary name and then
+renamed. ``key`` is a hash of the sources and options of the data, so that different sources or
+options never share a folder.
 """
 
 import glob
@@ -54,9 +54,10 @@ class ArrayInfo:
         shape: [items, *shape of one example].
         file_bytes: size of the file.
         sha256: hash of dtype, shape and elements.
-        n_present: number of items that have this modality; the others are all zeros.
-        kind: kind of data: "image", "audio", ...; see ``metafleet.data.decoding``.
-        encoder: digest of the pretrained encoder whose features it holds; "": it holds the items.
+        n_present: number of items that have this modality. All other items are zeros.
+        kind: kind of data, such as "image" or "audio"; see ``metafleet.data.decoding``.
+        encoder: digest of the pretrained encoder, if the array holds features; "" if it holds
+            items.
     """
 
     dtype: str
@@ -77,10 +78,10 @@ class PreparedData:
         classes: the classes in the order of their rows.
         arrays: modality -> description of its array.
         facts: further facts for users.
-        masks: modality -> description of its mask, bool [items], True for items that have it; only
-            for modalities that some items lack.
-        splits: split -> its classes in order, if the preparation decided them.
-        recipe: how the data were made, regardless of their source, as JSON values.
+        masks: modality -> description of its mask, bool [items], which is True for items that have
+            the modality. Only modalities that some items lack have a mask.
+        splits: split -> its classes in order, if the preparation chose the splits.
+        recipe: description, as JSON values, of how the data were made, regardless of their source.
     """
 
     path: Path
@@ -111,12 +112,12 @@ class PreparedData:
         return _map_array(self.path / f"{modality}.npy", self.arrays[modality])
 
     def load_mask(self, modality: str) -> npt.NDArray[np.bool_] | None:
-        """Return which items have a modality: bool [items]; None if all have it.
+        """Return which items have a modality, bool [items]; None if all items have it.
 
-        Without a stored mask, the items that are all zeros lack the modality.
+        If no mask is stored, the items that are all zeros lack the modality.
 
         Raises:
-            DataMissingError, DataCorruptError: see ``load``.
+            DataMissingError, DataCorruptError: for the same reasons as ``load``.
         """
         array = self.load(modality)
         if modality in self.masks:
@@ -129,7 +130,7 @@ class PreparedData:
         """Check the sizes, dtypes and shapes of all files against the index.
 
         Raises:
-            DataCorruptError: a file differs.
+            DataCorruptError: a file does not match the index.
         """
         for path, info in self.files():
             _map_array(path, info)
@@ -165,7 +166,7 @@ def folder_of(data_dir: Path, name: str, recipe: Mapping[str, Any]) -> Path:
 def find_prepared(folder: Path) -> PreparedData | None:
     """Open ``folder``; return None if it does not exist.
 
-    Check sizes, dtypes and shapes; ``PreparedData.verify`` checks every byte.
+    This checks sizes, dtypes and shapes. ``PreparedData.verify`` checks every byte.
 
     Raises:
         DataCorruptError: the folder is damaged.
@@ -184,9 +185,9 @@ def find_prepared(folder: Path) -> PreparedData | None:
 
 
 def find_by_recipe(data_dir: Path, name: str, recipe: Mapping[str, Any]) -> PreparedData | None:
-    """Return the newest data prepared by ``recipe``, regardless of the original, or None.
+    """Return the newest data prepared by ``recipe``, from any original, or None.
 
-    Workers use this, because they need no original. Damaged folders are skipped.
+    Workers use this, because they do not need the original. Damaged folders are skipped.
     """
     wanted = json.loads(json.dumps(recipe))  # the form in which an index returns it
     found = []

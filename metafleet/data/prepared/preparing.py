@@ -43,16 +43,17 @@ class Content:
     Attributes:
         classes: the classes in the order of their rows.
         arrays: modality -> array with as many rows as the classes have items.
-        present: modality -> number of items that have it, if items that lack it are all zeros;
-            modalities that are neither here nor in ``masks`` are complete.
+        present: modality -> number of items that have it, for modalities whose missing items are
+            all zeros. All items have the modalities that are neither here nor in ``masks``.
         facts: further facts to store for users.
-        masks: modality -> bool [items], True for items that have it; all-true masks are not stored.
-        kinds: modality -> its kind; the default is the modality's name.
-        encoders: modality -> digest of the encoder whose features its array holds.
-        rows: the rows of arrays and masks to store, in this order; None: all.
-        splits: split -> its classes in order, if the preparation decides them.
-        recipe: how the data were made, regardless of their source, as JSON values; see
-            ``find_by_recipe``.
+        masks: modality -> bool [items], True for items that have it. Masks that are all true are
+            not stored.
+        kinds: modality -> its kind. The default is the modality's name.
+        encoders: modality -> digest of the encoder, for arrays that hold features.
+        rows: the rows of arrays and masks to store, in this order; None for all rows.
+        splits: split -> its classes in order, if the preparation chooses the splits.
+        recipe: description, as JSON values, of how the data were made, regardless of their source;
+            see ``find_by_recipe``.
     """
 
     classes: Sequence[ClassInfo]
@@ -73,7 +74,7 @@ class Content:
 
 
 def find_or_prepare(folder: Path, make: Callable[[], Content]) -> PreparedData:
-    """Open ``folder``, or fill it with the result of ``make``. Safe in concurrent processes.
+    """Open ``folder``, or fill it with the result of ``make``; safe in concurrent processes.
 
     A damaged folder is rebuilt.
 
@@ -88,7 +89,8 @@ def find_or_decode(folder: Path, make: Callable[[Path], Content]) -> PreparedDat
 
     Args:
         folder: folder of the prepared data.
-        make: takes an empty folder for arrays, on the same disk, which is deleted afterwards.
+        make: a function that takes an empty folder for arrays and returns the content. The folder
+            is on the same disk and is deleted afterwards.
 
     Raises:
         DataError: the folder cannot be written.
@@ -146,8 +148,8 @@ def temporary(folder: Path) -> Iterator[Path]:
 def _sweep(folder: Path) -> None:
     """Delete temporary folders of preparations that were killed more than a day ago.
 
-    This process holds the lock of ``folder``. Leftovers of other folders are deleted if their locks
-    are free.
+    This process holds the lock of ``folder``. Temporary folders of other prepared data are deleted
+    only if their locks are free.
     """
     for path in folder.parent.iterdir():
         found = _SCRATCH.fullmatch(path.name)

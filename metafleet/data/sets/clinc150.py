@@ -1,8 +1,9 @@
 """CLINC150: 150 intents of 10 domains, 150 short English queries each.
 
-Source: Larson et al. 2019, arXiv:1909.02027. Classes are intents, with the queries of the
-published training, validation and test parts together. Splits are whole domains, so that training
-has seen neither the intents nor the topics of meta-testing. Out-of-scope queries are left out.
+Source: Larson et al. 2019, arXiv:1909.02027. Classes are intents. A class has its queries from all
+three published parts: training, validation and test. Each split consists of whole domains, so
+training contains neither the intents nor the topics of meta-testing. Out-of-scope queries are left
+out.
 """
 
 import json
@@ -60,14 +61,14 @@ class Clinc150Options:
     """Options of ``Clinc150``.
 
     Attributes:
-        modalities: "text".
-        encoder: "bytes" stores the queries, at most 136 bytes; "minilm" is short for
+        modalities: must be ("text",), the only modality.
+        encoder: "bytes" stores the queries, which have at most 136 bytes. "minilm" is short for
             ``text.encoder`` = "package:minilm".
         text: the pretrained encoder of the queries.
-        val_domains, test_domains: domains of meta-validation and meta-testing; the others are for
+        val_domains, test_domains: domains of meta-validation and meta-testing. All others are for
             training.
         root: path of data_full.json, or of a clone of clinc/oos-eval, on the machine that starts a
-            run; "": the downloaded file.
+            run; "" for the downloaded file.
     """
 
     modalities: tuple[Literal["text"], ...] = ("text",)

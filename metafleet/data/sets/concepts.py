@@ -1,29 +1,31 @@
 """Concepts: 279 things (frog, apple, hammer) as pictures, written and spoken words, and clips.
 
-Pictures are the emoji of four vendors, texts are their names in 13 languages, sounds are the word
-spoken in five languages by one person each, and clips are the animated emoji. Missing files remain
-gaps.
+Pictures are the emoji of four vendors. Texts are the names of the things in 13 languages. Sounds
+are the spoken names in five languages, by one speaker per language. Clips are the animated emoji.
+If a file is missing, the item lacks the modality.
 
-**Items.** Only the concept links a vendor's picture to a word in some language, so an item could be
-a single picture or word. Instead, items are *renderings*: item j of a concept has its word in the
-j-th of ``languages``, written and, if it was recorded, spoken; the picture by the j-th of
-``vendors``, which are in a different order for each concept; and, for j = 0, the clip. As a result:
+**Items.** A vendor's picture and a word in some language have only the concept in common, so each
+of them could be a separate item. Instead, items are *renderings*. Item j of a concept has the word
+in the j-th of ``languages``, written and, if there is a recording, spoken. It has the picture by
+the j-th of ``vendors``, whose order differs between concepts. Item 0 also has the clip. As a
+result:
 
-- Classifying concepts by one modality requires what the renderings have in common: across vendors,
-  languages and speakers. A rendering that lacks the modality is never drawn.
+- To classify concepts by one modality, a learner must find what renderings have in common across
+  vendors, languages and speakers. A rendering that lacks the modality is never drawn.
 - Fusion sees several modalities of an item at once, with real gaps. No two items of a class share a
   file, so nothing leaks from support to query.
 - A cross-modal episode (hear a word once, then find its picture) takes support and query from
-  different renderings and shows one modality of each; the masks determine which.
+  different renderings and shows one modality of each. The masks determine which one.
 
 The order of vendors depends on the concept because support and query use different items. If a
 language always came with the same vendor, the style of a picture would rule out all classes heard
 in that language, and 25 % of cross-modal 5-way episodes could be solved without knowing any word.
 
-With ``classes = "subgroup"``, the classes are Unicode's subgroups (animal-bird, food-fruit), and
-each concept is one item: its first existing picture, word, text and clip. If renderings of one
-concept were in both support and query, the task would be to recognise the frog instead of to tell
-birds from fruit. Concepts are split as published, and subgroups as a whole: splits share no class.
+With ``classes = "subgroup"``, the classes are Unicode's subgroups (animal-bird, food-fruit). Each
+concept is then one item, with its first existing picture, text, sound and clip. If renderings of
+one concept were in both support and query, the task would be to recognise the frog instead of to
+tell birds from fruit. Concepts have the published splits. Each subgroup is in one split, so splits
+share no class.
 """
 
 import hashlib
@@ -72,12 +74,13 @@ class ConceptsOptions:
         modalities: one or more of "image" [3, side, side], "text" (bytes or features), "audio"
             (log-mel [40, 74] of the first 1.5 s) and "video" [8, 3, side, side].
         classes: "concept", where items are renderings, or "subgroup", where items are concepts.
-        vendors: vendors of the pictures; with subgroups, the first vendor that has the concept.
+        vendors: vendors of the pictures. With subgroups, the picture is from the first vendor that
+            has the concept.
         languages: languages of texts and sounds, in the order of renderings.
-        voices: languages whose sounds are used; French and German ones are GPL-3.0-or-later.
+        voices: languages whose sounds are used. French and German sounds are GPL-3.0-or-later.
         side: height and width of pictures and clips, in pixels.
         encoder: "bytes" stores texts; "minilm" is short for ``text.encoder`` = "package:minilm".
-        image, text, audio, video: the pretrained encoder of each.
+        image, text, audio, video: the pretrained encoder of each modality.
         root: the folder with manifest.csv, on the machine that starts a run.
     """
 

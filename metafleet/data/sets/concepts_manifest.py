@@ -19,16 +19,16 @@ _REQUIRED = ("concept", "split", "label", "category", "video")
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """One concept; missing files have no key in the mappings, and a missing clip is "".
+    """One concept. Missing files have no key in the mappings.
 
     Attributes:
-        name: such as "alarmclock".
-        split: such as "meta_train".
-        subgroup, category: as in Unicode, such as "time" in "Travel & Places".
-        images: vendor -> path in the manifest's folder.
-        texts: language -> name.
-        sounds: language -> path.
-        clip: path, or "".
+        name: name of the concept, such as "alarmclock".
+        split: split of the concept, such as "meta_train".
+        subgroup, category: Unicode's subgroup and group, such as "time" in "Travel & Places".
+        images: vendor -> path of the picture in the manifest's folder.
+        texts: language -> name of the thing.
+        sounds: language -> path of the sound.
+        clip: path of the clip; "" if it is missing.
     """
 
     name: str

@@ -1,9 +1,10 @@
 """Free Spoken Digit Dataset: ten digits, six English speakers, 50 recordings each.
 
 Source: Jackson et al., doi:10.5281/zenodo.1342401. A class is a digit, spoken by all speakers of a
-split. The digits are the same in every split, but the speakers differ: the test is whether a digit
-heard from one unknown speaker is recognised from another. With ``digits``, each recording is paired
-with a written digit of MNIST. The two share only the class: they were recorded independently.
+split. The digits are the same in every split, but the speakers differ. So the test is whether a
+digit that was heard from one unknown speaker is recognised when another speaks it. With ``digits``,
+each recording is paired with a written digit of MNIST. The two are of the same class but otherwise
+independent.
 """
 
 import hashlib
@@ -50,15 +51,16 @@ class FsddOptions:
     Attributes:
         modalities: "audio" (log-mel [n_mels, frames] of the first second), "image" [1, 28, 28]
             (needs ``digits``), or both.
-        val_speakers, test_speakers: speakers of meta-validation and meta-testing; the others are
+        val_speakers, test_speakers: speakers of meta-validation and meta-testing. All others are
             for training.
         n_mels: number of bands of the spectrogram.
         hop_ms: milliseconds from one column of the spectrogram to the next.
         audio: the pretrained encoder of the recordings.
-        digits: path of MNIST, for "image": a folder with the idx files of its 10,000 test digits
-            (such as torchvision's root), or mnist10k_28x28.npz.
-        root: path of the recordings on the machine that starts a run: their folder, a folder with
-            recordings/, or the archive; "": the downloaded archive.
+        digits: path of MNIST, which "image" needs. It is mnist10k_28x28.npz or a folder with the
+            idx files of the 10,000 test digits, such as torchvision's root.
+        root: path of the recordings on the machine that starts a run; "" for the downloaded
+            archive. It is the folder of the recordings, a folder with recordings/ in it, or the
+            archive.
     """
 
     modalities: tuple[Literal["audio", "image"], ...] = ("audio",)

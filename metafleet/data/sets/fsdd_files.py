@@ -33,7 +33,7 @@ class Recordings:
     Attributes:
         kind: "folder" or "archive".
         fingerprint: hash of the archive, or of names, sizes and times of files.
-        read: returns the source of each recording.
+        read: a function that returns the source of each recording.
     """
 
     kind: str
@@ -55,10 +55,10 @@ def find_recordings(root: Path) -> Recordings | None:
 
 
 def check_archive(path: Path) -> None:
-    """Check that an archive holds the published recordings, byte for byte.
+    """Check that an archive holds exactly the published recordings.
 
     Raises:
-        DataCorruptError: it does not.
+        DataCorruptError: the archive holds anything else.
     """
     sha = hashlib.sha256()
     for (digit, speaker, take), data in sorted(_read_archive(path).items()):

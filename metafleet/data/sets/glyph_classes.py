@@ -1,10 +1,11 @@
 """Choose the characters that are classes, find their scripts, and remove look-alikes.
 
-Latin A, Greek Alpha and Cyrillic A look the same. As two classes of one split they could not be
-told apart, and in a test split they would not be unseen. Of two look-alikes only the first is kept:
-meta_train before meta_val before meta_test, then by code point. Two characters are look-alikes if,
-in at least half of the faces that draw both, the correlation of their rasters is more than 0.97
-(different splits) or 0.99 (same split, so that accents on a letter remain distinct).
+Latin A, Greek Alpha and Cyrillic A look the same. Two such classes in one split could not be told
+apart, and in a test split they would not be unseen. Of two look-alikes only the first is kept, in
+the order of splits (meta_train, meta_val, meta_test) and then of code points. Two characters are
+look-alikes if, in at least half of the faces that draw both, the correlation of their rasters
+exceeds a threshold. It is 0.97 for characters of different splits, and 0.99 within a split, so that
+a letter with an accent remains distinct.
 """
 
 import unicodedata
@@ -57,11 +58,13 @@ def class_name(code: int) -> str:
 
 
 def distinct_drawings(images: Images, drawn: Flags) -> Flags:
-    """Return ``drawn`` without blank drawings and without duplicates among the faces.
+    """Return the mask ``drawn`` without blank and duplicate drawings.
+
+    A drawing is a duplicate if an earlier face draws the same character in the same way.
 
     Args:
-        images: [characters, faces, height, width].
-        drawn: [characters, faces].
+        images: rasters [characters, faces, height, width].
+        drawn: bool [characters, faces], True where a face has the character.
     """
     kept = drawn & images.any(axis=(2, 3))
     for row, marks in enumerate(kept):
@@ -87,10 +90,10 @@ def without_look_alikes(codes: Sequence[int], images: Images, drawn: Flags) -> l
 
 
 def _look_alikes(images: Images, drawn: Flags, rank: npt.NDArray[np.int_]) -> Flags:
-    """Compare all pairs in all faces: bool [characters, characters].
+    """Return which pairs of characters are look-alikes, bool [characters, characters].
 
-    Grey values are reduced to 4 bits, so that sums of products are whole numbers below 2**24. These
-    are exact in float32 and therefore equal on every machine.
+    Grey values are reduced to 4 bits, so that sums of products are whole numbers below 2**24. Such
+    numbers are exact in float32, so the result is the same on every machine.
     """
     n_characters, n_faces = drawn.shape
     flat = images.reshape(n_characters, n_faces, images.shape[2] * images.shape[3])

@@ -1,9 +1,9 @@
 """Draw the raster and the outline of a character with a font face, aligned to each other.
 
 The canvas is 28 x 28 pixels, the em is 22 pixels and the baseline is at pixel 22. A character is
-centred horizontally. If it does not fit within a margin of one pixel, it is first moved up or down,
-and only then scaled down. Rasters are drawn at four times the size and averaged, so that hinting
-moves edges by at most a quarter of a pixel and the outline matches its raster.
+centred horizontally. If it does not fit with a margin of one pixel, it is moved up or down, and
+scaled down only if that is not enough. Rasters are drawn at four times the size and averaged.
+Hinting then moves edges by at most a quarter of a pixel, so the outline matches its raster.
 """
 
 import importlib.util
@@ -150,7 +150,7 @@ class Face:
 
 
 def _flatten(points: Points, on_curve: npt.NDArray[np.uint8]) -> Points:
-    """Convert a closed TrueType contour [n, 2] to a closed polyline from its top left on-point.
+    """Convert a closed TrueType contour [n, 2] to a polyline from its top left on-curve point.
 
     Between two adjacent control points there is an on-curve point that the font does not store.
     """

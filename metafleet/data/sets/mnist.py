@@ -31,7 +31,7 @@ class Digits:
 
     Attributes:
         fingerprint: hash of the files.
-        read: returns images uint8 [n, 28, 28], ink 255, and labels [n] in 0 to 9.
+        read: a function that returns images uint8 [n, 28, 28] with ink 255, and labels [n], 0 to 9.
     """
 
     fingerprint: str

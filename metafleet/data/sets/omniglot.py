@@ -1,7 +1,7 @@
 """Omniglot: 1,623 handwritten characters of 50 alphabets, drawn by 20 people each.
 
 Source: Lake, Salakhutdinov, Tenenbaum 2015, doi:10.1126/science.aab3050. It is read from the user's
-path (option ``root``), or downloaded, pinned, to ``<data_dir>/omniglot``.
+path (option ``root``), or a pinned version is downloaded to ``<data_dir>/omniglot``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -73,15 +73,15 @@ class OmniglotOptions:
     """Options of ``Omniglot``.
 
     Attributes:
-        modalities: "image" [1, 28, 28] in [0, 1] with ink 1, "stroke" [64, 3], or both. Strokes of
-            the npz are partly recovered from the images; 2,855 drawings have none.
+        modalities: "image" [1, 28, 28] in [0, 1] with ink 1, "stroke" [64, 3], or both. In the npz,
+            some strokes are recovered from the images, and 2,855 drawings have none.
         split: "vinyals", "lake", "maml_random" or "small"; see ``omniglot_classes``.
-        split_seed: seed of "maml_random", >= 0; the other splits do not depend on it.
-        rotations: add classes of each character rotated by 90, 180 and 270 degrees, in the split of
-            the character.
-        root: path of Omniglot on the machine that starts a run: a folder with images_background
-            and images_evaluation (folders or zips), torchvision's root, or the prepared npz; "":
-            the downloaded files.
+        split_seed: seed of "maml_random", >= 0. The other splits do not depend on it.
+        rotations: whether to add classes of each character rotated by 90, 180 and 270 degrees, in
+            the split of the character.
+        root: path of Omniglot on the machine that starts a run; "" for the downloaded files. It is
+            a folder with images_background and images_evaluation (folders or zips), torchvision's
+            root, or the prepared npz.
     """
 
     modalities: tuple[Literal["image", "stroke"], ...] = ("image",)

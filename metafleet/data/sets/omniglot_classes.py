@@ -1,21 +1,23 @@
 """The 1,623 characters of Omniglot in canonical order, and the named splits over them.
 
-Canonical order: background set, then evaluation set; in each, alphabets and characters by name. A
-character is named "Alphabet/characterNN", NN from 01.
+In canonical order, the background set comes before the evaluation set. Within each set, alphabets
+and then characters are sorted by name. A character is named "Alphabet/characterNN", with NN
+starting at 01.
 
 Splits:
 
 - ``vinyals``: 1,028 / 172 / 423, as published with Vinyals et al. 2016 (arXiv:1606.04080) and used
   by Snell et al. 2017 (arXiv:1703.05175). In canonical order, validation is the five alphabets
   below, testing is the last 423 characters, and training is the rest.
-- ``lake``: the official division (Lake et al. 2015, doi:10.1126/science.aab3050): testing is the
-  evaluation set, 659. It has no validation set; we hold out the five alphabets of the official
-  small set ``background_small1``, 136 characters, and train on the other 828.
+- ``lake``: the official division (Lake et al. 2015, doi:10.1126/science.aab3050). Testing is the
+  evaluation set of 659 characters. The division has no validation set, so we validate on the five
+  alphabets of the official small set ``background_small1``, 136 characters, and train on the other
+  828.
 - ``maml_random``: 1,100 / 100 / 423 characters shuffled by a seed, as in Finn et al. 2017
   (arXiv:1703.03400), regardless of alphabets.
 - ``small``: the 242 characters of the official small sets, which are published with the pen's path
-  as well as the images: 106 of three alphabets for testing, 22 (Early Aramaic) for validation, 114
-  of four alphabets for training.
+  as well as the images. Training has 114 characters of four alphabets, validation has 22 (Early
+  Aramaic), and testing has 106 of three alphabets.
 
 Alphabet names and counts: Omniglot, MIT licence, Copyright (c) 2015 Brenden Lake.
 """

@@ -20,7 +20,7 @@ def decode_png(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.ui
     """Convert a PNG of 105x105 with black ink to [28, 28] with ink 255.
 
     Raises:
-        DataCorruptError: it is something else.
+        DataCorruptError: the bytes are not such a PNG.
     """
     try:
         from PIL import Image  # noqa: PLC0415 - only reading PNGs needs the decoder
@@ -43,10 +43,10 @@ def decode_png(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.ui
 
 
 def decode_strokes(drawing: Drawing, read: Callable[[], bytes]) -> npt.NDArray[np.float32]:
-    """Read lines "x,y,milliseconds" between START and BREAK; y points up, from -105.
+    """Read lines "x,y,milliseconds" between START and BREAK. There, y points up and starts at -105.
 
     Raises:
-        DataCorruptError: the text is something else.
+        DataCorruptError: the text has another format.
     """
     lines: list[list[tuple[float, float]]] = [[]]
     try:

@@ -3,7 +3,7 @@
 - **members**: the official PNGs (105x105, ink black) and stroke texts, in the zips or in unpacked
   folders, such as torchvision's ``omniglot-py``. A PNG is inverted to ink 255 and then averaged to
   28x28 (Pillow's BOX filter).
-- **npz**: ``omniglot_28x28_strokes64.npz``, the same pixels bit for bit, with strokes.
+- **npz**: ``omniglot_28x28_strokes64.npz``, which has exactly the same pixels, and strokes.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ Readers = Mapping[Drawing, Callable[[], bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Drawings:
-    """All of Omniglot: characters in canonical order, drawers 1 to 20 of each.
+    """All drawings of Omniglot. Characters are in canonical order, each with its drawers 1 to 20.
 
     Attributes:
         images: [32460, 28, 28] uint8, ink 255.
@@ -55,8 +55,8 @@ class OmniglotSource:
     Attributes:
         kind: "npz", "zip" or "folder".
         has_strokes: whether strokes can be read too.
-        fingerprint: hash of content (files) or of names, sizes and times (folders).
-        read: reads everything, with or without strokes.
+        fingerprint: hash of the content of files, or of names, sizes and times in folders.
+        read: a function that reads everything, with or without strokes.
     """
 
     kind: str
@@ -66,10 +66,10 @@ class OmniglotSource:
 
 
 def find_source(root: Path) -> OmniglotSource | None:
-    """Return Omniglot at ``root``, the npz or a folder with one of the formats; None without it.
+    """Return Omniglot at ``root``, which is the npz or a folder; None if it is not there.
 
     Raises:
-        DataMissingError: only one half of it is there.
+        DataMissingError: only one of the two halves, background and evaluation, is there.
     """
     if root.is_file():
         return _npz_source(root)

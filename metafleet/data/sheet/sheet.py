@@ -35,7 +35,8 @@ def draw_tile(item: Array | None, kind: str, fonts: SheetFonts | None = None) ->
     """Draw one item of one modality.
 
     Args:
-        item: its row of the array; None draws a crossed-out tile: the item lacks the modality.
+        item: the item's row of the array. None, for an item that lacks the modality, draws a
+            crossed-out tile.
         kind: kind of the modality.
         fonts: fonts of the sheet; new ones by default.
     """
@@ -93,7 +94,7 @@ def write_sheet(data: ClassData, path: Path) -> str:
     """Draw the sheet and write it to ``path`` as PNG.
 
     Returns:
-        A note on characters drawn as boxes because no font has them; "" if there are none.
+        A note on characters that are drawn as boxes because no font has them; "" if there are none.
 
     Raises:
         DataMissingError: Pillow is not installed.

@@ -22,12 +22,13 @@ def find_place(
 
     Args:
         path: a folder, or one file in it.
-        ask: the options; ``layout`` may force one.
-        is_labelled: False allows a folder of files without classes, layout "flat".
+        ask: the options, of which ``layout`` may force a layout.
+        is_labelled: whether items must have classes. False allows the layout "flat", a folder of
+            files without classes.
         kinds: the kinds that files may have.
 
     Returns:
-        The layout's name and the argument of its reader; None if no layout fits.
+        The layout's name and the argument for its reader; None if no layout fits.
     """
     if path.is_file():
         return _of_file(path, ask, is_labelled, kinds)
@@ -74,8 +75,8 @@ def _huggingface(folder: Path) -> list[str] | None:
 def _shards(folder: Path) -> list[str]:
     """Find the Hub's shards here, else in the split folders, else in the only folder with shards.
 
-    The last is data/ or the folder of a configuration. If there are several configurations, none is
-    chosen: they may hold the same rows.
+    The only folder with shards is data/ or the folder of a configuration. If there are several
+    configurations, none is chosen, because they may hold the same rows.
     """
     found = _folders_of_shards(folder)
     is_plain = len(found) == 1 or _are_splits(found)

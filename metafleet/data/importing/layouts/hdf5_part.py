@@ -56,10 +56,10 @@ class Hdf5Part:
 
 
 def _bytes_of(stored: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return the same numbers as uint8.
+    """Convert numbers to uint8 without changing them.
 
     Raises:
-        DecodeError: some are not whole numbers from 0 to 255.
+        DecodeError: a number is not a whole number from 0 to 255.
     """
     with np.errstate(invalid="ignore"):
         found = stored.astype(np.uint8)
@@ -74,15 +74,16 @@ def _bytes_of(stored: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 @lru_cache(maxsize=4)
 def open_hdf5(path: Path, stamp: str) -> Any:
-    """Open an HDF5 file for reading; it stays open, because its rows are read one by one.
+    """Open an HDF5 file for reading. It stays open, because its rows are read one by one.
 
     Args:
         path: the file.
-        stamp: the file's current stamp, a part of the cache key: a replaced file is reopened.
+        stamp: the file's current stamp. It is a part of the cache key, so that a replaced file is
+            opened again.
 
     Raises:
         DataMissingError: h5py is not installed.
-        OSError: it is not an HDF5 file.
+        OSError: the file is not HDF5.
     """
     try:
         import h5py  # noqa: PLC0415 - only this layout needs it

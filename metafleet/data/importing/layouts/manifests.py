@@ -1,4 +1,4 @@
-"""Tables that name files: CSV, TSV, JSON lines or Parquet; Hugging Face's and LibFewShot's.
+"""Tables that name files, as CSV, TSV, JSON lines or Parquet, in four layouts.
 
 pets.csv              photo,sound,species         a manifest: all splits, or one file per split
 metadata.jsonl        {"file_name": ..., "label": ...}     Hugging Face, also in train/, test/
@@ -30,9 +30,9 @@ def read_manifests(place: Place, log: ProblemLog) -> Found:
 
 
 def read_huggingface(place: Place, log: ProblemLog) -> Found:
-    """Read metadata.* or shards; the folder or a shard's name gives the split of the rows.
+    """Read metadata.* or shards. The folder or the shard's name gives the split of the rows.
 
-    Paths are relative to the table. The kind of each column is that of its files.
+    Paths are relative to the table. The kind of a column is the kind of its files.
     """
     place = _with_known_splits(place, log)
     _note_missing_shards(place.files, log)

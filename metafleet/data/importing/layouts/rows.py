@@ -20,16 +20,16 @@ _SOUNDS = (b"RIFF", b"fLaC", b"OggS", b"ID3\x03", b"ID3\x04")
 
 @dataclass(frozen=True, slots=True)
 class RowReader:
-    """Reads rows as items; logs the problems of a row and leaves the row out.
+    """Converts rows to items. It logs the problems of a row and leaves the row out.
 
     Attributes:
-        folder: names are relative to it.
+        folder: the folder to which names are relative.
         roles: the roles of the columns.
-        log: receives the problems.
+        log: log for the problems.
         bases: folders, relative to ``folder``, in which files are searched, in this order.
-        is_labelled: whether every row needs a class; otherwise classes are optional.
+        is_labelled: whether every row must have a class. If False, classes are optional.
         labels: classes of the rows that were read or refused.
-        listings: folder -> lower-case name -> name: a cache of folder contents.
+        listings: cache of folder contents, as folder -> lower-case name -> name.
     """
 
     folder: Path
@@ -184,7 +184,7 @@ class RowReader:
 
 
 def embedded_file(value: Any) -> tuple[str, bytes] | None:
-    """Return suffix and bytes of a file in a cell, {"bytes", "path"}; None for any other cell.
+    """Return suffix and bytes of a file in a cell {"bytes", "path"}; None for any other cell.
 
     Hugging Face's Parquet files store pictures and sounds this way, sometimes without a path.
     """

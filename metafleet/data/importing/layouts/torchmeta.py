@@ -1,7 +1,7 @@
-"""torchmeta's HDF5: data.hdf5 or {train,val,test}_data.hdf5, with the classes in *_labels.json.
+"""torchmeta's HDF5: data.hdf5 or {train,val,test}_data.hdf5, and classes in *_labels.json.
 
 A label is a path of groups (Omniglot, CIFAR-FS) or a name below ``datasets`` (mini-ImageNet,
-tiered-ImageNet, CUB). The data set of a class holds pixels, uint8 [n, height, width] or
+tiered-ImageNet, CUB). The HDF5 data set of a class holds either pixels, uint8 [n, height, width] or
 [n, height, width, 3], or n image files as bytes.
 """
 

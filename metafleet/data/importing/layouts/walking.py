@@ -14,9 +14,9 @@ def files_below(folder: Path, name: str, log: ProblemLog) -> Iterator[FilePart]:
     """Yield every file below ``folder/name``, sorted by name, without hidden files.
 
     Args:
-        folder: names are relative to it.
-        name: the folder in it to list, with "/" between parts; "" is the folder itself.
-        log: receives problems: folders that cannot be read, and cycles of links.
+        folder: the folder to which names are relative.
+        name: name of the folder to list, with "/" between parts; "" is ``folder`` itself.
+        log: log for problems, which are folders that cannot be read, and cycles of links.
     """
     yield from _below(folder, name, log, above=())
 

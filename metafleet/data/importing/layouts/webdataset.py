@@ -4,7 +4,7 @@
     0002.jpg  0002.json                         is the type of the member
 
 The class is in ``cls`` or in a key of ``json``. Shards are read in place, without unpacking their
-members; pickles are refused.
+members. Pickles are refused.
 """
 
 import json

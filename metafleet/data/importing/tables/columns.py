@@ -26,9 +26,10 @@ class Roles:
     """The role of each column.
 
     Attributes:
-        label: the column of the class; "" for none.
-        split: the column of the split; "" for none.
-        files: modality in the column's name, "" if it names none -> column of paths.
+        label: column that holds the class; "" for none.
+        split: column that holds the split; "" for none.
+        files: modality -> column of paths. The modality is the one in the column's name; "" if the
+            name contains none.
         texts: modality -> column of sentences.
         numbers: modality -> columns of numbers.
         unused: the other columns.
@@ -48,10 +49,11 @@ class Roles:
 
 
 def find_roles(tables: Sequence[Table], place: Place, log: ProblemLog) -> Roles | None:
-    """Determine the roles of the columns; None, with a fatal problem, if that is impossible.
+    """Determine the roles of the columns. If that is impossible, log a fatal problem; return None.
 
-    For a model, columns named like its modalities get these modalities, and columns that the user
-    names are added to those that are detected. Otherwise the user's columns are the only ones used.
+    If a table is read for a model, columns with the names of its modalities get these modalities,
+    and the columns that the user names are added to the detected ones. Otherwise, if the user names
+    columns, only these are used.
     """
     ask = place.ask
     columns = list(dict.fromkeys(column for table in tables for column in table.columns))

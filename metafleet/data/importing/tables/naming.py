@@ -1,9 +1,9 @@
-"""Map columns to modalities: each column gets the kind of its files, and a name.
+"""Map columns to modalities. Each modality has a name, and the kind of the column's files.
 
-A modality that is the only one of its kind is named after the kind, whatever its column is called,
-so that a configuration for ``image`` and ``audio`` fits any folder that has both. A column that is
-read for a model gets the name of one of the model's modalities: the one with the column's name,
-or else the one of the same kind if the model has only one of that kind.
+A modality that is the only one of its kind is named after the kind, whatever its column is called.
+A configuration for ``image`` and ``audio`` therefore fits any folder that has both. If a column is
+read for a model, it gets the name of one of the model's modalities. This is the modality with the
+column's name, or else the modality of the same kind if the model has only one of that kind.
 """
 
 import re
@@ -23,7 +23,7 @@ class NamesAsked:
 
     Attributes:
         fixed: column -> modality, as given by the user.
-        expected: modality -> kind of the model that will use the items; {}: no model.
+        expected: modality -> kind, of the model that will use the items; {} without a model.
         kinds: the kinds that files may have.
     """
 
@@ -49,12 +49,13 @@ def name_modalities(
     """Determine the kinds of the columns, and name the modalities.
 
     Args:
-        items: items with their parts keyed by column.
-        log: receives items with files that no decoder reads, or not the decoder of their column.
+        items: items whose parts are keyed by column.
+        log: log for items with files that no decoder reads, or that the decoder of their column
+            does not read.
         ask: the requested names.
 
     Returns:
-        The items with parts keyed by modality, modality -> kind, and modality -> column.
+        Three things: the items, with parts keyed by modality; modality -> kind; modality -> column.
     """
     found = [_with_kinds(item, ask) for item in items]
     columns = list(dict.fromkeys(column for kinds in found for column in kinds))

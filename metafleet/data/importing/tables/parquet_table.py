@@ -19,8 +19,8 @@ class ParquetRows:
     """The contents of a Parquet file.
 
     Attributes:
-        columns: in the order of the file; names may repeat.
-        rows: (number from 1, column -> value) of each row that could be read.
+        columns: names of the columns, in the order of the file. Names may repeat.
+        rows: (number from 1, column -> value) for each row that could be read.
     """
 
     columns: tuple[str, ...]
@@ -28,10 +28,10 @@ class ParquetRows:
 
 
 def read_parquet(file: FilePart, log: ProblemLog, process: DecodingProcess) -> ParquetRows | None:
-    """Read a Parquet file; return None, with a fatal problem, if it cannot be read.
+    """Read a Parquet file. If it cannot be read, log a fatal problem and return None.
 
-    In columns that Hugging Face's feature description declares as ``ClassLabel``, class names
-    replace the numbers; -1, which means no class, becomes an empty cell.
+    In columns that Hugging Face's feature description declares as ``ClassLabel``, numbers are
+    replaced by class names. The number -1, which means no class, becomes an empty cell.
     """
     try:
         import_library("pyarrow", package="pyarrow", extra="parquet")

@@ -33,7 +33,8 @@ class Row:
     """One row.
 
     Attributes:
-        where: file and line, from 1 and counting the header: "metadata.csv:17"; for Parquet, row.
+        where: file and line, such as "metadata.csv:17". Lines are counted from 1, including the
+            header. For Parquet, the row's number takes the place of the line.
         values: column -> value.
     """
 
@@ -46,8 +47,8 @@ class Table:
     """A table that was read.
 
     Attributes:
-        file: the file it was read from.
-        columns: in the order of the file.
+        file: the file from which the table was read.
+        columns: names of the columns, in the order of the file.
         rows: the rows that could be read.
     """
 
@@ -90,7 +91,7 @@ def text_of(value: Any) -> str | None:
     """Return a cell as a text, without surrounding white space.
 
     Returns:
-        "" if the cell is empty or NaN; None if it is not a text, number or boolean.
+        The text; "" if the cell is empty or NaN; None if it is not a text, number or boolean.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -102,9 +103,9 @@ def text_of(value: Any) -> str | None:
 
 
 def number_of(value: Any) -> float | None:
-    """Return a cell as a number that a float32 can hold; None if it is not one.
+    """Return a cell as a number that a float32 can hold; None if it is not such a number.
 
-    Unlike ``float``, refuse "1_000" and digits of other scripts.
+    Unlike ``float``, this refuses "1_000" and digits of other scripts.
     """
     is_odd = isinstance(value, bool) or (
         isinstance(value, str) and ("_" in value or not value.isascii())
