@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from metafleet.episodes.source import EpisodeSource
     from metafleet.errors import ConfigError, DataError, MetafleetError, ModelError, NumericsError
     from metafleet.inference.adapted_model import AdaptedModel
+    from metafleet.inference.corrections import correct
     from metafleet.inference.items import ReadOptions
     from metafleet.inference.learned_model import LearnedModel
     from metafleet.inference.loading import adapt, load_model
@@ -107,6 +108,7 @@ __all__ = [
     "adapt",
     "average_buffers",
     "build_learner",
+    "correct",
     "digest",
     "flatten_state",
     "load_model",
@@ -193,6 +195,7 @@ _NAMES = {
         "summarise",
     ),
     "metafleet.inference.adapted_model": ("AdaptedModel",),
+    "metafleet.inference.corrections": ("correct",),
     "metafleet.inference.items": ("ReadOptions",),
     "metafleet.inference.learned_model": ("LearnedModel",),
     "metafleet.inference.loading": ("adapt", "load_model"),

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from torch import Tensor
 from metafleet.calibration.calibration import Calibration, ShapeCalibration, mean_shots
 from metafleet.calibration.temperature import probabilities
 from metafleet.data.summary import Progress, no_progress
-from metafleet.errors import MetafleetError, ModelError, NumericsError
+from metafleet.episode import ExampleSet, is_kept_support, keep_support, kept_support
+from metafleet.errors import DataError, MetafleetError, ModelError, NumericsError
 from metafleet.inference.class_text import without_class_text
 from metafleet.inference.doubts import Doubter
 from metafleet.inference.given_tensors import check_inputs
@@ -26,6 +28,8 @@ from metafleet.params import Params
 
 BATCH_ITEMS = 256
 """Maximum number of items per forward pass; it bounds the memory."""
+MOST_SUPPORT_BYTES: Final = 1 << 26
+"""The largest support set that is written with a model: 64 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class AdaptedModel:
             regression.
         needs: the modalities that items must have.
         notes: decisions and omissions during the reading of the support set. They are not saved.
+        support: the support set, to add corrections to. None if the model does not keep it.
         sample: inputs of some support examples, used to test a saved model. They are not saved.
     """
 
@@ -47,6 +52,7 @@ class AdaptedModel:
     classes: Mapping[str, int]
     needs: Needs
     notes: tuple[str, ...] = ()
+    support: ExampleSet | None = field(default=None, repr=False, compare=False)
     sample: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -73,6 +79,26 @@ class AdaptedModel:
     def with_calibration(self, calibration: Calibration) -> "AdaptedModel":
         """Return the same model with another calibration."""
         return replace(self, learned=replace(self.learned, calibration=calibration))
+
+    @property
+    def keeps_support(self) -> bool:
+        """Return whether the support set is small enough to be written with the model."""
+        tensors = keep_support(self.support).values() if self.support else ()
+        return 0 < sum(tensor.nbytes for tensor in tensors) <= MOST_SUPPORT_BYTES
+
+    def without_support(self) -> "AdaptedModel":
+        """Return the same model, to be written without the examples it has adapted to.
+
+        Raises:
+            ModelError: its learner reads them with each query, or normalises them with it.
+        """
+        if is_kept_support(self.memory):
+            raise ModelError(
+                f"learner {self.learned.blueprint.learner['name']!r} with batch norm "
+                f"{self.batch_norm!r} reads its support set with each query, so the model cannot "
+                "do without; adapt with --batch-norm support, or by a learner such as 'protonet'"
+            )
+        return replace(self, support=None, sample={})
 
     def logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return logits [n, classes], or values [n, d], for inputs, modality -> float [n, *shape].
@@ -169,7 +195,8 @@ class AdaptedModel:
             ModelError: the folder exists or cannot be written, or reading it back gives a different
                 model.
         """
-        kept = KeptModel(self.learned, self.memory, self.classes, self.needs)
+        support = keep_support(self.support) if self.support and self.keeps_support else {}
+        kept = KeptModel(self.learned, self.memory, self.classes, self.needs, support)
         write_tried(kept, Path(folder), _answer, force=force, sample=self.sample)
 
     def _in_batches(self, inputs: Mapping[str, Tensor], n_items: int) -> Tensor:
@@ -208,7 +235,18 @@ class AdaptedModel:
 def adapted_from(kept: KeptModel) -> AdaptedModel:
     """Return the adapted model that a ``KeptModel`` holds."""
     assert kept.needs is not None
-    return AdaptedModel(kept.learned, kept.memory, kept.classes, kept.needs)
+    support = _support_of(kept) if kept.support else None
+    return AdaptedModel(kept.learned, kept.memory, kept.classes, kept.needs, support=support)
+
+
+def _support_of(kept: KeptModel) -> ExampleSet:
+    try:
+        support = kept_support(kept.support)
+    except (KeyError, IndexError, DataError) as error:
+        raise ModelError(
+            f"the support set of the model is damaged ({error!r:.80}); adapt it again"
+        ) from error
+    return support
 
 
 def _answer(kept: KeptModel, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -40,6 +40,7 @@ class ReadOptions:
         invert: whether to swap light and dark in pictures, in adaptation and in predictions of the
             adapted model. None does not swap, but if pictures look inverted compared with training,
             adaptation fails and prediction adds a note. With False there is no such check.
+        only: names of the items to read, as predictions give them; () for all.
     """
 
     layout: Layout = "auto"
@@ -47,6 +48,7 @@ class ReadOptions:
     columns: Mapping[str, Any] = field(default_factory=dict)
     skip_bad: bool = False
     invert: bool | None = None
+    only: tuple[str, ...] = ()
 
 
 def check_invert(options: ReadOptions, specs: Mapping[str, InputSpec], needs: Needs) -> None:
@@ -102,7 +104,7 @@ def open_items(
     if not any(name in needs.known for name in reading.kinds):
         _refuse(folder, log.all(), skip_bad=options.skip_bad)  # these may be why none is left
     known, notes = _known(folder, reading, specs, needs)
-    items = list(reading.items)
+    items = _chosen(folder, reading.items, options.only)
     if is_labelled:
         items.sort(key=lambda item: item.label)  # as in training, for learners that read sequences
     lacking = _lacking(folder, items, needs, log)
@@ -138,6 +140,24 @@ def open_items(
         if options.invert is None:
             notes += _inverted(folder, found, specs, is_labelled=is_labelled)
         yield replace(found, notes=tuple(notes))
+
+
+def _chosen(folder: Path, items: Sequence[Item], only: Sequence[str]) -> list[Item]:
+    """Return the items that are to be read.
+
+    Raises:
+        DataError: one is not there.
+    """
+    if not only:
+        return list(items)
+    there = {item.where for item in items}
+    for name in only:
+        if name not in there:
+            raise DataError(
+                f"{folder} has no item {name!r:.120}; expected a name as predictions have it: look "
+                "whether it was moved, or give the same --layout and --column as then"
+            )
+    return [item for item in items if item.where in set(only)]
 
 
 def _ask(options: ReadOptions) -> FolderOptions:

@@ -50,12 +50,14 @@ class KeptModel:
         learned: the result of the run.
         memory, classes, needs: as in ``AdaptedModel``; ``needs`` is None if the model has not been
             adapted.
+        support: the support set as ``keep_support`` returns it; {} if it is not kept.
     """
 
     learned: Learned
     memory: Params = field(default_factory=dict)
     classes: Mapping[str, int] = field(default_factory=dict)
     needs: Needs | None = None
+    support: Params = field(default_factory=dict)
 
     def header(self) -> dict[str, Any]:
         """Return everything except the tensors as JSON values."""
@@ -73,8 +75,9 @@ class KeptModel:
         return header | {"kind": "adapted", "classes": classes, "needs": asdict(self.needs)}
 
     def tensors(self) -> Params:
-        """Return the tensors of state and memory."""
-        return flatten_state(self.learned.state) | named("memory", self.memory)
+        """Return the tensors of state, memory and support set."""
+        kept = named("memory", self.memory) | named("support", self.support)
+        return flatten_state(self.learned.state) | kept
 
 
 def read_model(folder: Path, *, allowed_packages: Sequence[str]) -> KeptModel:
@@ -106,7 +109,8 @@ def read_model(folder: Path, *, allowed_packages: Sequence[str]) -> KeptModel:
         digest=header["digest"],
         calibration=calibration,
     )
-    return KeptModel(learned, parted(tensors, "memory"), classes, needs)
+    memory, support = (parted(tensors, group) for group in ("memory", "support"))
+    return KeptModel(learned, memory, classes, needs, support)
 
 
 def _calibration_of(header: Mapping[str, Any]) -> Calibration | None:

@@ -202,7 +202,8 @@ class LearnedModel:
             for name, values in support.inputs.items()
             if name not in (CLASS_TEXT, presence_key(CLASS_TEXT))
         }
-        return AdaptedModel(learned, memory, classes, needs, sample=sample)
+        kept = support if classes else None  # corrections are of classes
+        return AdaptedModel(learned, memory, classes, needs, support=kept, sample=sample)
 
     def save(self, folder: str | Path, *, force: bool = False) -> None:
         """Write the state to a folder for ``load_model``; with ``force``, replace an existing one.

@@ -1,7 +1,7 @@
 """The folder format of a model: a JSON header, tensors as safetensors, and a model card.
 
     MODEL/model.json            format, kind, blueprint, origin, classes, digests
-    MODEL/tensors.safetensors   params.*, buffers.*, and memory.* of an adapted model
+    MODEL/tensors.safetensors   params.*, buffers.*; memory.* and support.* of an adapted model
     MODEL/README.md             the model card, for people; programs do not read it
 
 A folder is written under a temporary name and then renamed, so a folder under its final name is
@@ -35,6 +35,7 @@ VERSION: Final = 1
 _HEADER: Final = "model.json"
 _TENSORS: Final = "tensors.safetensors"
 _CARD: Final = "README.md"
+_OF_ADAPTED: Final = ("memory.", "support.")
 _MAX_HEADER_BYTES: Final = 1 << 24
 _CHUNK_BYTES: Final = 1 << 20
 
@@ -185,7 +186,7 @@ def read_tensors(
         folder: folder of the model.
         header: result of ``read_header``.
         expected: name -> shape and dtype of each required tensor. All other names must be
-            "memory.*".
+            "memory.*" or "support.*".
 
     Raises:
         ModelError: the file is missing or damaged, or belongs to another model.
@@ -229,7 +230,7 @@ def _check_file(path: Path, promised: Mapping[str, Any]) -> None:
 
 def _check_names(path: Path, names: set[str], expected: Mapping[str, Any]) -> None:
     missing = sorted(expected.keys() - names)
-    extra = sorted(n for n in names - expected.keys() if not n.startswith("memory."))
+    extra = sorted(n for n in names - expected.keys() if not n.startswith(_OF_ADAPTED))
     if missing or extra:
         raise ModelError(
             f"{path} does not fit its {_HEADER}: missing {missing[:3]!r:.80}, unexpected "

@@ -10,10 +10,13 @@ from metafleet.contracts.settings import Settings
 from metafleet.data.importing.reading import require_there
 from metafleet.data.summary import no_progress
 from metafleet.db.records import RunRecord
-from metafleet.inference.adapted_model import AdaptedModel
+from metafleet.errors import ConfigError, ModelError
+from metafleet.inference.adapted_model import MOST_SUPPORT_BYTES, AdaptedModel
+from metafleet.inference.corrections import correct
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.loading import load_model
 from metafleet.inference.model_folder import check_free
+from metafleet.inference.question_queue import require_queue
 from metafleet.models.batch_norm import MODES
 from metafleet.orchestrator.cli.arguments import PathType, RunName
 from metafleet.orchestrator.cli.calibrating import calibrate_taken, calibration_option
@@ -29,8 +32,13 @@ from metafleet.orchestrator.reporting.output import notify
 @click.option(
     "--support",
     type=PathType(path_type=Path),
-    required=True,
     help="A folder or manifest of labelled examples; a table of x and y for regression.",
+)
+@click.option(
+    "--correct",
+    "queue",
+    type=PathType(path_type=Path),
+    help="The .csv that `metafleet predict --ask` wrote, with labels: they join the support set.",
 )
 @click.option(
     "--out", type=PathType(path_type=Path), required=True, help="The folder to write the model to."
@@ -47,7 +55,8 @@ from metafleet.orchestrator.reporting.output import notify
 def adapt(  # noqa: PLR0913 - options of one command
     base: str,
     *,
-    support: Path,
+    support: Path | None,
+    queue: Path | None,
     out: Path,
     force: bool,
     batch_norm: str | None,
@@ -64,20 +73,57 @@ def adapt(  # noqa: PLR0913 - options of one command
 
     \b
     metafleet adapt latest --support ~/new-pets --out new-pets.model
+    metafleet adapt new-pets.model --correct queue.csv --out better.model
     """
     options = read_options(**reading)
     check_free(out, force=force)
-    require_there(support.expanduser())
+    if support is None:
+        _check_correction(base, queue, batch_norm)
+    else:
+        require_there(support.expanduser())
+    if queue is not None:
+        require_queue(queue.expanduser())
     settings = load_settings()
-    learned, run = _learned(settings, base)
-    if batch_norm is not None:
-        learned = learned.with_batch_norm(batch_norm, settings.allowed_packages)
-    with progress_bar() as progress:
-        model = learned.adapt(support, options, progress=progress or no_progress)
+    run = None
+    if support is None:
+        model = _adapted(settings, base)
+    else:
+        learned, run = _learned(settings, base)
+        if batch_norm is not None:
+            learned = learned.with_batch_norm(batch_norm, settings.allowed_packages)
+        with progress_bar() as progress:
+            model = learned.adapt(support, options, progress=progress or no_progress)
+    if queue is not None:
+        with progress_bar() as progress:
+            model = correct(model, queue, options, progress=progress or no_progress)
     if run is not None:
         model = _calibrated(settings, run, model, calibration_episodes)
     model.save(out, force=force)
     _tell(model, out, as_json=as_json)
+
+
+def _check_correction(base: str, queue: Path | None, batch_norm: str | None) -> None:
+    """Refuse what needs a support set where none is given."""
+    if queue is None:
+        raise ConfigError("give --support FOLDER, or of an adapted MODEL --correct QUEUE")
+    if batch_norm is not None:
+        raise ConfigError(
+            "--batch-norm makes another model, which corrections alone do not; give --support too"
+        )
+    if not is_model(base):
+        raise ModelError(
+            f"there is no model at {base} to correct; of a run, give --support FOLDER too"
+        )
+
+
+def _adapted(settings: Settings, base: str) -> AdaptedModel:
+    model = load_model(base, allowed_packages=settings.allowed_packages)
+    if not isinstance(model, AdaptedModel):
+        raise ModelError(
+            f"{base} has not been adapted to any classes that could be corrected; give --support "
+            "FOLDER too"
+        )
+    return model
 
 
 def _learned(settings: Settings, base: str) -> tuple[LearnedModel, RunRecord | None]:
@@ -101,6 +147,11 @@ def _calibrated(
 def _tell(model: AdaptedModel, out: Path, *, as_json: bool) -> None:
     for note in model.notes:
         notify(note)
+    if model.classes and not model.keeps_support:
+        notify(
+            f"the support set is larger than {MOST_SUPPORT_BYTES >> 20} MiB and is not kept with "
+            "the model: --correct will need --support again"
+        )
     if model.batch_norm == "transductive":
         notify(
             "batch_norm is 'transductive': what is predicted for an item depends on the items "

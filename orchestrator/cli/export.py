@@ -30,9 +30,18 @@ from metafleet.orchestrator.cli.taking import get_run_for, take_learned
 )
 @click.option("--force", is_flag=True, help="Replace an existing model.")
 @click.option("--onnx", "as_onnx", is_flag=True, help="Write an adapted MODEL as one ONNX file.")
+@click.option(
+    "--without-support", is_flag=True, help="Leave out the support examples of an adapted MODEL."
+)
 @calibration_option("each shape of support sets, of a RUN", default=EPISODES_OF_MANY)
 def export(
-    source: str, *, out: Path, force: bool, as_onnx: bool, calibration_episodes: int
+    source: str,
+    *,
+    out: Path,
+    force: bool,
+    as_onnx: bool,
+    without_support: bool,
+    calibration_episodes: int,
 ) -> None:
     """Export the state that RUN has learned, not yet adapted to any classes.
 
@@ -52,6 +61,8 @@ def export(
     check_free(out, force=force)
     if is_model(source):
         model = load_model(source, allowed_packages=settings.allowed_packages)
+        if without_support and isinstance(model, AdaptedModel):
+            model = model.without_support()
     else:
         model = _taken(settings, source, calibration_episodes)
     model.save(out, force=force)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -13,12 +13,16 @@ from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.loading import load_model
 from metafleet.inference.prediction import Prediction, Value
 from metafleet.inference.prediction_file import check_out, write_predictions
+from metafleet.inference.question_queue import check_queue, write_queue
 from metafleet.orchestrator.cli.arguments import OutputFile, PathType, Share
 from metafleet.orchestrator.cli.context import load_settings
 from metafleet.orchestrator.cli.data_view import progress_bar
 from metafleet.orchestrator.cli.reading import is_model, read_options, reading_options
 from metafleet.orchestrator.reporting.figures import counted
 from metafleet.orchestrator.reporting.output import notify
+
+DEFAULT_COVERAGE: Final = 0.9
+"""Of label sets, where only the queue is asked for."""
 
 
 @click.command()
@@ -38,8 +42,13 @@ from metafleet.orchestrator.reporting.output import notify
 @click.option(
     "--unknown", is_flag=True, help="Also tell items of none of the classes, and a verdict."
 )
+@click.option(
+    "--ask",
+    type=OutputFile(),
+    help="The .csv to write of the items in doubt, for `metafleet adapt MODEL --correct`.",
+)
 @reading_options
-def predict(
+def predict(  # noqa: PLR0913 - options of one command
     model: Path,
     folder: Path,
     *,
@@ -47,6 +56,7 @@ def predict(
     force: bool,
     coverage: float | None,
     unknown: bool,
+    ask: Path | None,
     **reading: Any,
 ) -> None:
     """Label the items of FOLDER (or a manifest) with MODEL: one row per item, with probabilities.
@@ -57,9 +67,14 @@ def predict(
     metafleet predict new-pets.model ~/photos
     metafleet predict new-pets.model ~/photos --out labels.jsonl
     metafleet predict new-pets.model ~/photos --coverage 0.9 --unknown
+    metafleet predict new-pets.model ~/photos --ask queue.csv
     """
     options = read_options(**reading)
     check_out(out, force=force)
+    if ask is not None:
+        check_queue(ask, force=force)
+        if coverage is None and not unknown:
+            coverage = DEFAULT_COVERAGE
     if not is_model(str(model)):
         raise ModelError(
             f"there is no model at {model}; of a run, `metafleet adapt {model} --support FOLDER "
@@ -85,8 +100,15 @@ def predict(
         notify(note)
     write_predictions(found.rows, out, force=force)
     _tell_agreement(found.rows, loaded)
+    rows = [row for row in found.rows if isinstance(row, Prediction)]
     if coverage is not None or unknown:
-        _tell_doubts([row for row in found.rows if isinstance(row, Prediction)])
+        _tell_doubts(rows)
+    if ask is not None:
+        n_asked = write_queue(rows, folder, ask, force=force)
+        notify(
+            f"{ask}: {counted(n_asked, 'item')}; fill in the column 'label', then `metafleet adapt "
+            f"{model} --correct {ask} --out NEW-MODEL`"
+        )
 
 
 def _tell_doubts(rows: Sequence[Prediction]) -> None:

@@ -203,3 +203,74 @@ def test_a_model_without_calibration_predicts_and_refuses_doubts_in_one_line(
         error = capsys.readouterr().err
         assert "the model has no calibration" in error
         assert len([line for line in error.splitlines() if line.startswith("error: ")]) == 1
+
+
+def _fill(queue: Path, label: str) -> int:
+    """Write a label into every row of a queue, as a person would."""
+    with queue.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with queue.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows({**row, "label": label} for row in rows)
+    return len(rows)
+
+
+def test_a_queue_that_a_person_filled_in_is_learned(
+    things: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue, better = tmp_path / "queue.csv", tmp_path / "better.model"
+    asked = ["predict", str(model), "photos", "--out", str(tmp_path / "labels.csv")]
+    assert main([*asked, "--coverage", "0.999", "--ask", str(queue)]) == 0
+    assert f"metafleet adapt {model} --correct {queue} --out NEW-MODEL" in capsys.readouterr().err
+    rows = list(csv.DictReader(queue.read_text().splitlines()))
+    assert [float(row["probability"]) for row in rows] == sorted(
+        float(row["probability"]) for row in rows
+    )
+    n_rows = _fill(queue, "thing20")
+
+    # twelve episodes say nothing of 0.999, so all twelve items are in doubt
+    assert n_rows == 12
+    assert main(["adapt", str(model), "--correct", str(queue), "--out", str(better)]) == 0
+    assert main(["predict", str(better), "photos"]) == 0
+    header = json.loads((better / "model.json").read_text())
+    assert header["classes"] == [["thing20", 14], ["thing21", 2]]
+
+    refused = {
+        "queue.csv exists": [*asked[:3], "--ask", str(queue)],
+        "is no .csv": [*asked[:3], "--ask", str(tmp_path / "q.txt")],
+        "there is no file": ["adapt", str(model), "--correct", "nowhere.csv", "--out", "x"],
+        "give --support FOLDER, or of an adapted MODEL": ["adapt", str(model), "--out", "x"],
+        "there is no model at latest": ["adapt", "latest", "--correct", str(queue), "--out", "x"],
+        "--batch-norm makes another model": [
+            *["adapt", str(model), "--correct", str(queue), "--out", "x"],
+            *["--batch-norm", "support"],
+        ],
+    }
+    for message, command in refused.items():
+        capsys.readouterr()
+        assert main(command) == 1, command
+        error = capsys.readouterr().err
+        assert message in error
+        assert len([line for line in error.splitlines() if line.startswith("error: ")]) == 1
+    assert not (things / "x").exists()
+
+
+def test_a_support_set_and_a_queue_are_learned_together(
+    things: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone, bare, queue, out = (str(tmp_path / n) for n in ("alone", "bare", "queue.csv", "out"))
+    apart = ("--batch-norm", "support", "--out", alone)
+    assert main(["adapt", "latest", "--support", "new", *apart, *FEW]) == 0
+    assert main(["export", str(model), "--without-support", "--out", bare]) == 1
+    assert "with batch norm 'transductive' reads its support set" in capsys.readouterr().err
+    assert main(["export", alone, "--without-support", "--out", bare]) == 0
+    assert main(["predict", bare, "photos", "--coverage", "0.999", "--ask", queue]) == 0
+    n_rows = _fill(Path(queue), "thing21")
+
+    assert main(["adapt", bare, "--correct", queue, "--out", out]) == 1
+    assert "keeps no support set" in capsys.readouterr().err
+    assert main(["adapt", bare, "--support", "new", "--correct", queue, "--out", out]) == 0
+
+    header = json.loads(Path(out, "model.json").read_text())
+    assert header["classes"] == [["thing20", 2], ["thing21", 2 + n_rows]]

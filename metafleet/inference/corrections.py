@@ -1,0 +1,130 @@
+"""Learning what a person said of items: they join the support set, and it is adapted to again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from metafleet.data.summary import Progress, no_progress
+from metafleet.episode import ExampleSet, alike
+from metafleet.errors import ConfigError, DataError, ModelError
+from metafleet.inference.adapted_model import MOST_SUPPORT_BYTES, AdaptedModel
+from metafleet.inference.class_text import with_class_text
+from metafleet.inference.items import ReadOptions, check_invert, open_items
+from metafleet.inference.learned_model import LearnedModel
+from metafleet.inference.question_queue import Correction, read_queue
+
+
+def correct(
+    model: AdaptedModel,
+    queue: str | Path,
+    options: ReadOptions | None = None,
+    *,
+    progress: Progress = no_progress,
+) -> AdaptedModel:
+    """Add the items that a person labelled to the support set, and adapt to all of it.
+
+    An item that the support set has already gets the label of the queue.
+
+    Args:
+        model: an adapted one that keeps its support set; not changed.
+        queue: what `metafleet predict --ask` wrote, with labels.
+        options: how the items' folders are read, as they were when they were predicted.
+        progress: called with the progress of decoding.
+
+    Raises:
+        DataError: the queue is no queue or has no labels, a label is no class, or an item is not in
+            its folder or broken.
+        ModelError: the model keeps no support set.
+        ConfigError: the model is a regression.
+        NumericsError: the adaptation diverged.
+    """
+    options = options or ReadOptions()
+    support = _support_of(model)
+    corrections, n_open = read_queue(Path(queue).expanduser(), list(model.classes))
+    notes = [f"{len(corrections)} corrections, {n_open} rows of {queue} without a label"]
+    check_invert(options, model.learned.blueprint.inputs, model.needs)
+    by_folder = sorted(corrections, key=lambda one: str(one.folder))
+    for folder, group in groupby(by_folder, key=lambda one: one.folder):
+        added, told = _read(model, folder, list(group), options, progress)
+        support = _joined(support, added)
+        notes += told
+    order = torch.argsort(support.targets, stable=True)  # by class, as it is read from a folder
+    support = ExampleSet({n: v[order] for n, v in support.inputs.items()}, support.targets[order])
+    counts = torch.bincount(support.targets, minlength=len(model.classes)).tolist()
+    classes = dict(zip(model.classes, counts, strict=True))
+    emptied = [name for name, n in classes.items() if n == 0]
+    if emptied:
+        raise DataError(
+            f"{queue} takes the last example of class {emptied[0]!r} away; keep one, or adapt to a "
+            "folder without the class"
+        )
+    corrected = LearnedModel(model.learned).adapt_to(support, classes, model.needs)
+    return replace(corrected, notes=tuple(notes))
+
+
+def _support_of(model: AdaptedModel) -> ExampleSet:
+    if not model.classes:
+        raise ConfigError("corrections are about classes, but the model predicts values")
+    if model.support is None:
+        raise ModelError(
+            "the model keeps no support set that corrections could be added to: it is of an "
+            f"earlier version, was exported without, or had more than {MOST_SUPPORT_BYTES >> 20} "
+            "MiB; adapt with --support FOLDER and --correct QUEUE together"
+        )
+    return model.support
+
+
+def _read(
+    model: AdaptedModel,
+    folder: Path,
+    corrections: Sequence[Correction],
+    options: ReadOptions,
+    progress: Progress,
+) -> tuple[ExampleSet, tuple[str, ...]]:
+    """Read the corrected items of one folder."""
+    blueprint = model.learned.blueprint
+    if options.invert:
+        blueprint = blueprint.with_light_and_dark_swapped()
+    labels = {one.item: one.label for one in corrections}
+    with open_items(
+        folder,
+        blueprint.inputs,
+        model.needs,
+        replace(options, only=tuple(labels)),
+        is_labelled=False,
+        progress=progress,
+    ) as found:
+        inputs = found.inputs(range(len(found)))
+    named = [labels[name] for name in found.names]
+    inputs = with_class_text(blueprint.problem, inputs, named)
+    numbers = {name: number for number, name in enumerate(model.classes)}
+    return ExampleSet(inputs, torch.tensor([numbers[name] for name in named])), found.notes
+
+
+def _joined(support: ExampleSet, added: ExampleSet) -> ExampleSet:
+    """Add examples; one that is there already gets the new target."""
+    support, inputs = alike(support, added.inputs)
+    targets = support.targets.clone()
+    fresh = []
+    for row, target in enumerate(added.targets):
+        same = _same_as(support.inputs, {name: values[row] for name, values in inputs.items()})
+        targets[same] = target
+        if not bool(same.any()):
+            fresh.append(row)
+    joined = {name: torch.cat([v, inputs[name][fresh]]) for name, v in support.inputs.items()}
+    return ExampleSet(joined, torch.cat([targets, added.targets[fresh]]))
+
+
+def _same_as(inputs: Mapping[str, Tensor], example: Mapping[str, Tensor]) -> Tensor:
+    """Return which rows are an example, bool [n]."""
+    equal = [
+        (values == example[name]).flatten(1).all(dim=1)
+        if values.dim() > 1
+        else values == example[name]
+        for name, values in inputs.items()
+    ]
+    return torch.stack(equal).all(dim=0)

@@ -1,0 +1,180 @@
+"""A table of the items that a person is asked about, for a person to fill in.
+
+    item,guess,probability,labels,unknown,label,folder
+    cat/7.png,cat,0.41,cat | dog,no,,/home/me/photos
+
+The most doubtful items come first. A person writes the class into ``label``, or leaves it empty.
+"""
+
+import csv
+import io
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from metafleet.data.importing.class_names import composed
+from metafleet.data.importing.part import FilePart
+from metafleet.data.importing.problems import ProblemLog
+from metafleet.data.importing.spreadsheet import as_text
+from metafleet.data.importing.tables.table import Row, Table, read_table, text_of
+from metafleet.errors import DataError, DataMissingError, ModelError
+from metafleet.inference.files import check_new_file, write_new_file
+from metafleet.inference.prediction import LABELS_BETWEEN, Prediction
+
+_SUFFIX: Final = ".csv"
+_COLUMNS: Final = ("item", "guess", "probability", "labels", "unknown", "label", "folder")
+_NEEDED: Final = ("item", "label", "folder")
+_SHOWN: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a person says of an item.
+
+    Attributes:
+        where: the row of the queue: "queue.csv:3".
+        item: its name within the folder, as predictions give it.
+        label: its class.
+        folder: that it was predicted from.
+    """
+
+    where: str
+    item: str
+    label: str
+    folder: Path
+
+
+def check_queue(path: Path, *, force: bool) -> None:
+    """Check that a queue may be written to ``path``, before anything is predicted.
+
+    Raises:
+        ModelError: its suffix is another, it exists, or its folder does not.
+    """
+    if path.suffix.lower() != _SUFFIX:
+        raise ModelError(f"--ask {path} is no {_SUFFIX}; give it this suffix")
+    check_new_file(path, force=force)
+
+
+def write_queue(rows: Sequence[Prediction], folder: Path, path: Path, *, force: bool) -> int:
+    """Write the items that a person is asked about, the most doubtful first.
+
+    Args:
+        rows: all predictions.
+        folder: that they are of.
+        path: of the queue.
+        force: replace a file that is there.
+
+    Returns:
+        How many these are.
+
+    Raises:
+        ModelError: the file is there, or cannot be written.
+    """
+    check_queue(path, force=force)
+    asked = sorted((row for row in rows if row.asks_a_person), key=lambda row: row.probability)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    place = str(folder.expanduser().absolute())
+    writer.writerows({**_row(row), "folder": as_text(place)} for row in asked)
+    write_new_file(path, out.getvalue().encode())
+    return len(asked)
+
+
+def _row(row: Prediction) -> dict[str, Any]:
+    labels, unknown = row.doubt.labels, row.doubt.unknown
+    return {
+        "item": as_text(row.item),
+        "guess": as_text(row.label),
+        "probability": round(row.probability, 6),
+        "labels": as_text(LABELS_BETWEEN.join(labels or ())),
+        "unknown": "" if unknown is None else ("yes" if unknown else "no"),
+        "label": "",
+    }
+
+
+def read_queue(path: Path, classes: Collection[str]) -> tuple[list[Correction], int]:
+    """Read what a person filled in.
+
+    Args:
+        path: of the queue.
+        classes: that labels must be of.
+
+    Returns:
+        The rows with a label, and the number of rows without one.
+
+    Raises:
+        DataMissingError: there is no such file.
+        DataError: it is no queue, a label is no class, an item has two labels, or no row has one.
+    """
+    table = _table(path)
+    missing = [column for column in _NEEDED if column not in table.columns]
+    if missing:
+        raise DataError(
+            f"{path} has no column {missing[0]!r}; expected {', '.join(_COLUMNS)}, as `metafleet "
+            "predict MODEL FOLDER --ask QUEUE` writes them"
+        )
+    if not table.rows:
+        raise DataError(f"{path} has no row; `metafleet predict MODEL FOLDER --ask QUEUE` fills it")
+    found: dict[tuple[Path, str], Correction] = {}
+    n_open = 0
+    for row in table.rows:
+        correction = _correction(row, classes)
+        if not correction.label:
+            n_open += 1
+            continue
+        known = found.setdefault((correction.folder, correction.item), correction)
+        if known.label != correction.label:
+            raise DataError(
+                f"{correction.where}: item {correction.item!r:.80} is {correction.label!r:.40} "
+                f"here and {known.label!r:.40} at {known.where}; expected one label"
+            )
+    if not found:
+        raise DataError(
+            f"{path}: none of {len(table.rows)} rows has a label; write {_listed(classes)} into "
+            "the column 'label'"
+        )
+    return list(found.values()), n_open
+
+
+def require_queue(path: Path) -> None:
+    """Check that there is such a file, before anything else is read.
+
+    Raises:
+        DataMissingError: there is not.
+        DataError: it has another suffix.
+    """
+    if not path.is_file():
+        raise DataMissingError(f"there is no file {path}; check the path of the queue")
+    if path.suffix.lower() != _SUFFIX:
+        raise DataError(f"{path} is no queue; expected a {_SUFFIX} file")
+
+
+def _table(path: Path) -> Table:
+    require_queue(path)
+    log, stat = ProblemLog(), path.stat()
+    table = read_table(FilePart(path, path.name, stat.st_size, stat.st_mtime_ns), log)
+    if table is None or len(log):
+        raise DataError(f"{path} cannot be read: {log.all()[0]}")
+    return table
+
+
+def _correction(row: Row, classes: Collection[str]) -> Correction:
+    item, label, folder = (text_of(row.values[column]) or "" for column in _NEEDED)
+    label = composed(label)
+    if label and label not in classes:
+        raise DataError(
+            f"{row.where}: label {label!r:.60} is no class of the model; expected "
+            f"{_listed(classes)}, or nothing"
+        )
+    if label and not (item and folder):
+        empty = "folder" if item else "item"
+        raise DataError(f"{row.where}: has a label, but its column {empty!r} is empty")
+    return Correction(row.where, item, label, Path(folder))
+
+
+def _listed(classes: Collection[str]) -> str:
+    shown = [repr(name) for name in list(classes)[:_SHOWN]]
+    more = len(classes) - len(shown)
+    return " or ".join([*shown, f"one of {more} more"] if more else shown)
