@@ -119,10 +119,28 @@ def _limits(model: KeptModel) -> Iterator[str]:
                 f"model has {learned.learner.batch_norm}."
             )
     if not learned.blueprint.problem.is_regression:
-        yield "It gives an item that belongs to none of its classes one of them all the same."
+        yield from _doubts(model)
     if learned.learner.batch_norm == "transductive":
         yield "What it predicts for an item depends on the items predicted with it."
     yield "It was not judged on data unlike those of training: another camera, speaker or topic."
+
+
+def _doubts(model: KeptModel) -> Iterator[str]:
+    """Say how far its probabilities and its answers to odd items can be relied on."""
+    calibration, unless = model.learned.calibration, ""
+    if calibration is None:
+        yield "Its probabilities are not calibrated."
+    else:
+        shapes = ", ".join(map(str, calibration.shapes))
+        yield (
+            f"Its probabilities and label sets are calibrated on `{calibration.split}` episodes "
+            f"({shapes}); for other ways, shots or kinds of classes they are less certain."
+        )
+        if any(shape.unknown for shape in calibration.shapes):
+            unless = ", unless `predict --unknown` is asked"
+    yield f"It gives an item that belongs to none of its classes one of them all the same{unless}."
+    if model.support:
+        yield "Its folder holds the examples that it has adapted to."
 
 
 def _encoder_licences(blueprint: Blueprint) -> str:
