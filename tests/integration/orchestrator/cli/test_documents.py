@@ -23,7 +23,7 @@ README = REPOSITORY / "README.md"
 TUTORIALS = [f"tutorials/{name}.md" for name in ("first-run", "first-data", "first-algorithm")]
 GUIDES = [
     *("own-folders", "using-models", "scripts", "learners", "modules", "own-data", "own-kinds"),
-    "serving",
+    *("uncertainty", "serving"),
 ]
 READINGS = {
     "README": [README],
@@ -42,13 +42,17 @@ SMALL = "image.side=16 audio.sample_rate_hz=8000 audio.duration_s=0.5 audio.n_me
 MORE = {
     "submit": [word for key in SHORT.split() for word in ("--set", key)],
     "data import": [word for key in SMALL.split() for word in ("--set", key)],
-    "evaluate": ["--episodes", "6"],
+    "evaluate": ["--episodes", "6", "--calibration-episodes", "8"],
+    # so few that label sets of the coverages on the pages have every label: items to ask about
+    "adapt": ["--calibration-episodes", "8"],
+    "export": ["--calibration-episodes", "8"],
 }
 SAYS = {
     "modules": "12 items with a known class",
     "own-data": "meta_train  52 classes, 1,040 items, 20 a class",
     "own-kinds": "spectrum 64x1, 40 items have it",
     "using-models": "12 items with a known class",
+    "uncertainty": "12 of 12 items to ask a person about",
 }
 
 
