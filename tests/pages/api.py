@@ -70,6 +70,7 @@ THEMES = {
         "ReadOptions",
         "load_model",
         "adapt",
+        "correct",
     ),
     "Errors": ("MetafleetError", "ConfigError", "DataError", "ModelError", "NumericsError"),
 }
