@@ -131,20 +131,20 @@ def require(holds: bool, option: str, value: object, expected: str) -> None:
 
 
 def require_layers(option: str, n_layers: int) -> None:
-    """Check a number of layers: at least one, and few enough to build and run.
+    """Check that a number of layers is at least 1, and small enough to build and run.
 
     Raises:
-        ConfigError: it is out of range; names the option.
+        ConfigError: the number is out of range; the message names the option.
     """
     require(n_layers >= 1, option, n_layers, "1 or more")
     require(n_layers <= MOST_LAYERS, option, n_layers, f"{MOST_LAYERS} or fewer")
 
 
 def require_steps(option: str, n_steps: int, *, least: int = 1) -> None:
-    """Check a number of steps within an episode: at least ``least``, and few enough to compute.
+    """Check that a number of steps in an episode is at least ``least``, and not too large.
 
     Raises:
-        ConfigError: it is out of range; names the option.
+        ConfigError: the number is out of range; the message names the option.
     """
     require(n_steps >= least, option, n_steps, f"{least} or more")
     require(n_steps <= MOST_STEPS, option, n_steps, f"{MOST_STEPS} or fewer")

@@ -77,7 +77,7 @@ class Workload:
             allowed_packages: the user's top-level packages, from which data sets, learners and
                 models named "package.module:Class" may be imported.
             cache_dir: folder in which execution "compiled" caches machine code.
-            given: prepared data that are used as they are; see ``open_data``.
+            given: prepared data to use as they are; see ``open_data``.
 
         Raises:
             ConfigError: a name or option is wrong or does not fit the data.

@@ -78,7 +78,7 @@ class ItemDataSet(DataSet):
 
     @abstractmethod
     def prepare(self, options: Any, data_dir: Path, progress: Progress) -> PreparedData:
-        """Download and prepare what is missing. Raises like ``DataSet.prepare``."""
+        """Download and prepare missing data. Raises the errors of ``DataSet.prepare``."""
 
     @abstractmethod
     def open_classes(self, options: Any, data_dir: Path) -> ClassData:

@@ -1,4 +1,4 @@
-"""A data set whose prepared data are given: it reads, prepares and encodes nothing."""
+"""A data set that uses given prepared data. It reads, prepares and encodes nothing."""
 
 from pathlib import Path
 from typing import Any

@@ -167,10 +167,10 @@ def find_features(
     """Describe the prepared data that hold features of a pretrained encoder.
 
     Returns:
-        One description for a data set with features, one for each such part of a mixture.
+        A description for each data set that holds features; a mixture may have several.
 
     Raises:
-        As ``open_source``.
+        The errors of ``open_source``.
     """
     dataset, parsed = _resolve(options, allowed_packages=allowed_packages)
     if isinstance(dataset, Mixture):

@@ -28,7 +28,7 @@ class StoredOptions(Protocol):
 
     @property
     def root(self) -> str:
-        """Path of the original; "": in the data folder."""
+        """Path of the original; "" if it is in the data folder."""
         ...
 
 

@@ -1,6 +1,7 @@
-"""Models of the Hugging Face hub: on this machine, or downloaded where that is allowed.
+"""Find models of the Hugging Face hub on this machine, or download them if that is allowed.
 
-Preparing data may download weights; runs and workers must not. The flag belongs to the process.
+The preparation of data may download weights, but runs and workers must not. The permission is a
+flag of the process.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from metafleet.errors import ConfigError, DataMissingError
 _HUB: Final = re.compile(r"(?P<model>[\w.-]+/[\w.-]+)(?:@(?P<commit>.*))?")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _FILES: Final = ["*.json", "*.txt", "*.model", "*.safetensors"]
-"""What is downloaded: no pickles and no code."""
+"""Patterns of files to download, which include no pickles and no code."""
 _INSTALL: Final = "pip install 'metafleet[hf]'"
 
 _is_allowed = False
@@ -27,14 +28,14 @@ def may_fetch() -> bool:
 
 
 def allow_fetching(is_allowed: bool) -> None:
-    """Let this process download weights from now on, or no longer."""
+    """Set whether this process may download weights."""
     global _is_allowed  # noqa: PLW0603 - of the process, as all its threads encode
     _is_allowed = is_allowed
 
 
 @contextlib.contextmanager
 def fetching(is_allowed: bool) -> Iterator[None]:
-    """Let this process download weights for as long as the block runs, or not."""
+    """Set whether this process may download weights inside the block."""
     before = _is_allowed
     allow_fetching(is_allowed)
     try:
@@ -47,12 +48,13 @@ def find_folder(encoder: str, place: str) -> Path:
     """Return the folder of a model.
 
     Args:
-        encoder: its full name, for messages.
-        place: a path, or "owner/name@COMMIT" of a model of the hub.
+        encoder: full name of the encoder, for messages.
+        place: a path, or "owner/name@COMMIT" for a model of the hub.
 
     Raises:
-        ConfigError: a name of the hub without its commit.
-        DataMissingError: there is no such folder, or the model is not here and cannot be fetched.
+        ConfigError: ``place`` names a model of the hub without its commit.
+        DataMissingError: the folder does not exist, or the model is not on this machine and
+            cannot be downloaded.
     """
     path = Path(place).expanduser()
     if path.is_dir():
@@ -94,7 +96,7 @@ def _of_hub(encoder: str, model: str, commit: str) -> Path:
 
 
 def _kept(hub: Any, model: str, commit: str) -> Path | None:
-    """Return the folder of a model that was downloaded with its weights; None without them."""
+    """Return the folder of a model that was downloaded; None if its weights are not there."""
     try:
         folder = Path(hub.snapshot_download(model, revision=commit, local_files_only=True))
     except Exception:  # not in the cache

@@ -1,4 +1,4 @@
-"""What encoders that are read from a folder have in common."""
+"""The base of encoders that are read from a folder."""
 
 import functools
 import threading
@@ -14,19 +14,19 @@ from metafleet.encoders.weights import version_of
 
 
 class FolderEncoder(PretrainedEncoder):
-    """An encoder whose weights and preprocessing are in a folder, or in a model of the hub.
+    """An encoder whose weights and preprocessing are in a folder or in a model of the hub.
 
-    Its identity has no path: a folder that is moved gives the same features.
+    The encoder's identity does not include the path, so a folder can be moved.
 
     Args:
-        name: as configurations call it.
-        place: the folder, see ``find_folder``.
-        kind: the kind of data that it is to encode.
-        pooling: how its outputs become one row; "": its own way.
+        name: name of the encoder in configurations.
+        place: the folder; see ``find_folder``.
+        kind: the kind of data to encode.
+        pooling: how outputs are pooled to one row; "" selects the encoder's default.
     """
 
     source: ClassVar[str]
-    """The part of its name before the colon."""
+    """The part of the encoder's name before the colon."""
     libraries: ClassVar[tuple[str, ...]]
     """Distributions whose versions may change the features."""
 
@@ -37,7 +37,7 @@ class FolderEncoder(PretrainedEncoder):
         self._lock = threading.Lock()
 
     def identity(self) -> Mapping[str, Any]:
-        """Return the digests of all files that decide, the pooling, and versions."""
+        """Return the digests of all files that affect the features, the pooling, and versions."""
         return {
             "encoder": self.source,
             "kind": self._kind,
@@ -47,7 +47,7 @@ class FolderEncoder(PretrainedEncoder):
         }
 
     def n_features(self, shape: tuple[int, ...]) -> int:
-        """Return the width of the features of one item; the model is loaded for it."""
+        """Return the number of features of one item. This loads the model."""
         self._require_shape(shape)
         return self._n_features(shape)
 
@@ -56,9 +56,9 @@ class FolderEncoder(PretrainedEncoder):
         return int(self.encode(self._blank(shape)).shape[1])
 
     def _blank(self, shape: tuple[int, ...]) -> Array:
-        """Return one item [1, *shape]."""
+        """Return an example item [1, *shape]."""
         return np.zeros((1, *shape), np.float32)
 
     @abstractmethod
     def _require_shape(self, shape: tuple[int, ...]) -> None:
-        """Raise ConfigError for items of another shape."""
+        """Raise ConfigError if the encoder does not take items of this shape."""

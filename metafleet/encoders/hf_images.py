@@ -1,4 +1,4 @@
-"""Pictures for a model of transformers, preprocessed as preprocessor_config.json says."""
+"""Encode pictures with a model of transformers, preprocessed as preprocessor_config.json says."""
 
 import functools
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from metafleet.errors import ConfigError
 
 
 class HfImages(HfModel):
-    """Pictures. The default pooling is the class token, or the mean where a model has none."""
+    """Encodes pictures. The default pooling is the class token, or else the mean."""
 
     tower, takes = "get_image_features", "pixel_values"
 
@@ -25,7 +25,7 @@ class HfImages(HfModel):
         return rule_of(self.name, self._preprocessing())
 
     def reading(self, kind: str) -> Mapping[str, Any]:
-        """Ask for pictures resized and cropped as in training."""
+        """Return decoder options for pictures that are resized and cropped as in training."""
         return self._rule.reading()
 
     def identity(self) -> Mapping[str, Any]:

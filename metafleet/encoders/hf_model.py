@@ -1,6 +1,7 @@
-"""Models of transformers, as ``AutoModel`` reads them: config.json and safetensors, in float32.
+"""Models of transformers that ``AutoModel`` reads from config.json and safetensors, in float32.
 
-Of a model with two towers, such as CLIP, one is used: the vectors in the space that they share.
+If a model has two towers, such as CLIP, one tower is used. Its features are the vectors in the
+space that both towers share.
 """
 
 import functools
@@ -23,10 +24,11 @@ _PREPROCESSOR = ("preprocessor_config.json", "processor_config.json")
 
 
 class HfModel(FolderEncoder):
-    """A model that ``AutoModel`` reads.
+    """An encoder that uses a model of transformers.
 
     Attributes:
-        tower: method of models of two modalities that gives this one's features.
+        tower: name of the method that returns this modality's features, in models of two
+            modalities.
         takes: name of the model's main input.
     """
 
@@ -44,7 +46,7 @@ class HfModel(FolderEncoder):
     @functools.cached_property
     def _library(self) -> Any:
         library = encoder_library("transformers", encoder=self.name, install=_INSTALL)
-        library.utils.logging.disable_progress_bar()  # it would draw over ours
+        library.utils.logging.disable_progress_bar()  # it would overwrite our progress bar
         return library
 
     @functools.cached_property
@@ -80,10 +82,10 @@ class HfModel(FolderEncoder):
         return model.eval().to(device())  # type: ignore[no-any-return]
 
     def _preprocessing(self) -> Mapping[str, Any]:
-        """Return what the folder says of pictures or sounds.
+        """Return the folder's configuration of the preprocessing of pictures or sounds.
 
         Raises:
-            ConfigError: it says nothing, so it takes neither.
+            ConfigError: the folder has none, so the model takes neither pictures nor sounds.
         """
         values = self._folder.find_json(*_PREPROCESSOR)
         if values is None:
@@ -102,7 +104,7 @@ class HfModel(FolderEncoder):
             )
 
     def run(self, **inputs: Any) -> tuple[Tensor | None, Tensor | None]:
-        """Return the rows of tokens or places, and the output of the model's own pooling."""
+        """Return the rows, one per token or position, and the output of the model's own pooling."""
         model = self._model
         inputs = {name: value.to(device()) for name, value in inputs.items()}
         if self._two_towers:
@@ -117,12 +119,12 @@ class HfModel(FolderEncoder):
         return found.last_hidden_state, getattr(found, "pooler_output", None)
 
     def pooled(self, rows: Tensor | None, pooler: Tensor | None, mask: Tensor | None) -> Array:
-        """Return float32 [n, features].
+        """Return the pooled features, float32 [n, features].
 
         Args:
-            rows: [n, rows, features].
-            pooler: the model's own pooling, [n, features].
-            mask: [n, rows], which rows count; None: all.
+            rows: outputs, [n, rows, features].
+            pooler: output of the model's own pooling, [n, features].
+            mask: [n, rows], true for rows to include; None includes all rows.
         """
         chosen = "pooler" if rows is None else self._pooling or self._default(self._model)
         if chosen == "pooler":

@@ -10,17 +10,17 @@ _RESAMPLE: Final = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers."""
 _KNOWN: Final = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"}
 _LARGE: Final = 384
-"""ConvNeXt crops pictures smaller than this, and stretches larger ones."""
+"""ConvNeXt crops to sizes below this, and stretches to larger ones."""
 
 
 def rule_of(encoder: str, values: Mapping[str, Any]) -> PixelRule:
-    """Return the rule for what preprocessor_config.json describes.
+    """Return the preprocessing that preprocessor_config.json describes.
 
-    With a crop, the shorter side is resized and the middle cropped, also where the library would
-    stretch a picture that is not square before it crops.
+    If pictures are cropped, the shorter side is resized first. For pictures that are not square,
+    this differs from the library if it would stretch them before the crop.
 
     Raises:
-        ConfigError: pictures are not square, or are treated in a way that is not known here.
+        ConfigError: the result is not square, or the file asks for unsupported preprocessing.
     """
     values = values.get("image_processor", values)  # of a processor of several modalities
     unknown = sorted(k for k, v in values.items() if k.startswith("do_") and v and k not in _KNOWN)
@@ -46,7 +46,7 @@ def rule_of(encoder: str, values: Mapping[str, Any]) -> PixelRule:
 
 
 def _geometry(encoder: str, values: Mapping[str, Any]) -> tuple[int, float, str]:
-    """Return the side, the share of the resized picture that is kept, and how it is fitted."""
+    """Return ``side``, ``crop_share`` and ``fit`` of the ``PixelRule``."""
     if "size" not in values:
         raise _unknown(encoder, "no size")
     size, is_short = _side(encoder, values["size"])

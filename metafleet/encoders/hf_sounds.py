@@ -1,4 +1,4 @@
-"""Sounds for a model of transformers that hears waves, such as wav2vec 2.0, HuBERT and WavLM."""
+"""Encode sounds with a model of transformers that takes waves, such as wav2vec 2.0 or HuBERT."""
 
 import functools
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ from metafleet.encoders.hf_model import HfModel
 from metafleet.errors import ConfigError
 
 _SHORTEST = 1_600
-"""Samples of the shortest sound: silence up to there is heard."""
+"""Minimum number of samples; a shorter sound includes the silence up to this length."""
 
 
 class HfSounds(HfModel):
-    """Sounds as waves. The default pooling is the mean over the time that is not silence."""
+    """Encodes waves. The default pooling is the mean over the sound without trailing silence."""
 
     tower, takes = "get_audio_features", "input_values"
     batch_items = 8
     poolings = ("mean", "max")
 
     def reading(self, kind: str) -> Mapping[str, Any]:
-        """Ask for waves at the model's rate."""
+        """Return decoder options for waves at the model's sample rate."""
         return {"sample_rate_hz": self._rate_hz, "form": "wave", "place": "start"}
 
     def encode(self, items: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Texts for a model of transformers, cut into tokens as its tokenizer says."""
+"""Encode texts with a model of transformers and its tokenizer."""
 
 import functools
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ from metafleet.encoders.text_bytes import TEXT_BYTES, first_text, read_texts, re
 
 
 class HfTexts(HfModel):
-    """Texts. The default pooling is the mean of the tokens that the attention mask keeps."""
+    """Encodes texts. The default pooling is the mean over the tokens in the attention mask."""
 
     tower, takes = "get_text_features", "input_ids"
     batch_items = 32
     can_cut = True
 
     def reading(self, kind: str) -> Mapping[str, Any]:
-        """Ask for bytes."""
+        """Return the decoder option for bytes."""
         return {"max_bytes": TEXT_BYTES}
 
     def encode(self, items: Array) -> Array:
-        """Encode texts uint8 [n, bytes]; of a text with too many tokens, its beginning."""
+        """Encode texts uint8 [n, bytes]. A text with too many tokens is truncated."""
         with self._lock:  # tokenizers keep padding and truncation as state
             inputs = self._tokenizer(
                 read_texts(items),
@@ -58,7 +58,7 @@ class HfTexts(HfModel):
 
     @functools.cached_property
     def _n_tokens(self) -> int:
-        """Tokens that the model takes: positions may start after that of padding."""
+        """Maximum number of tokens. In some models positions start after that of padding."""
         config: Any = self._model.config
         config = getattr(config, "text_config", None) or config
         taken = getattr(config, "max_position_embeddings", None) or TEXT_BYTES
@@ -72,7 +72,7 @@ class HfTexts(HfModel):
 
     @property
     def _is_padded_full(self) -> bool:
-        """Return whether the model was trained with texts of one length."""
+        """Whether the model was trained with texts that are padded to the same length."""
         config: Any = self._model.config
         return str(config.model_type).startswith("siglip")
 

@@ -17,33 +17,33 @@ from metafleet.encoders.weights import file_sha256
 from metafleet.errors import ConfigError, DataCorruptError, DataMissingError, MetafleetError
 
 _DECIDING: Final = (".json", ".safetensors", ".txt", ".model")
-"""Suffixes of the files that decide what the features are."""
+"""Suffixes of files on which the features depend."""
 _PICKLES: Final = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _WEIGHTS: Final = "*.safetensors"
 _FLOAT_BYTES: Final = 4
 _ROOM: Final = 1.25
-"""Memory for weights and one batch, in multiples of the weights."""
+"""Memory that weights and one batch need, in multiples of the weights' size."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """Where a model is.
+    """A folder with a model's weights and configuration.
 
     Attributes:
-        encoder: the encoder's full name, for messages.
-        place: a path, or "owner/name@COMMIT" of a model of the hub.
+        encoder: full name of the encoder, for messages.
+        place: a path, or "owner/name@COMMIT" for a model of the hub.
     """
 
     encoder: str
     place: str
 
     def checked(self) -> Path:
-        """Return the folder, which has whole weights as safetensors and asks for no code.
+        """Return the folder, after checking that it has complete safetensors and asks for no code.
 
         Raises:
-            ConfigError: its weights are pickles alone, it asks for code, or it is a name of the hub
-                without a commit.
-            DataMissingError: there is no such folder, or no weights in it.
+            ConfigError: the weights are only pickles, the model asks to run its own code, or
+                ``place`` names a model of the hub without a commit.
+            DataMissingError: the folder does not exist, or it has no weights.
             DataCorruptError: a file is truncated or damaged.
         """
         folder = find_folder(self.encoder, self.place)
@@ -57,7 +57,7 @@ class ModelFolder:
         return folder
 
     def digests(self) -> dict[str, str]:
-        """Return the sha256 of every file that decides what the features are, by its path within.
+        """Return path in the folder -> sha256, for every file on which the features depend.
 
         Raises the errors of ``checked``.
         """
@@ -66,7 +66,7 @@ class ModelFolder:
         return {path.relative_to(folder).as_posix(): file_sha256(path) for path in found}
 
     def find_json(self, *names: str) -> Mapping[str, Any] | None:
-        """Return the first of these JSON files that the folder has; None without any."""
+        """Return the first of these JSON files that exists in the folder; None if none exists."""
         folder = self.checked()
         paths = (folder / name for name in names)
         return next((self.read_json(path) for path in paths if path.is_file()), None)
@@ -75,7 +75,7 @@ class ModelFolder:
         """Return the JSON object in a file.
 
         Raises:
-            DataCorruptError: it is none.
+            DataCorruptError: the file cannot be read, or is not JSON.
         """
         try:
             found = json.loads(path.read_bytes())
@@ -86,7 +86,7 @@ class ModelFolder:
         return found if isinstance(found, dict) else {}
 
     def layout(self) -> dict[str, tuple[int, ...]]:
-        """Return tensor -> shape, of all files of weights.
+        """Return name -> shape of the tensors in all files of weights.
 
         Raises:
             DataCorruptError: a file is truncated or damaged.
@@ -107,10 +107,11 @@ class ModelFolder:
         return found
 
     def weights(self, *names: str) -> Path:
-        """Return the first of these files that the folder has, or its only file of weights.
+        """Return the first of these files that exists in the folder, or its only file of weights.
 
         Raises:
-            DataMissingError: it has several, and none of these.
+            DataMissingError: none of these files exists, and there is not exactly one file of
+                weights.
         """
         folder = self.checked()
         for name in names:
@@ -125,20 +126,20 @@ class ModelFolder:
         return found[0]
 
     def require_safe_parts(self) -> None:
-        """Refuse a folder of several modules of which one has its weights as a pickle alone.
+        """Check, in a folder of several modules, that none has its weights only as a pickle.
 
         Raises:
-            ConfigError: one has.
+            ConfigError: a module has its weights only as a pickle.
         """
         for path in sorted(self.checked().rglob("*")):
             if path.suffix in _PICKLES and not any(path.parent.glob(_WEIGHTS)):
                 raise self._pickled(path.parent, path.name)
 
     def require_depth(self, values: Any) -> None:
-        """Refuse a configuration of more layers than there are tensors: building it would hang.
+        """Refuse a configuration with more layers than tensors, because building it would hang.
 
         Raises:
-            DataCorruptError: it asks for that many.
+            DataCorruptError: the configuration has more layers than there are tensors.
         """
         n_tensors = len(self.layout())
         for name, n in _depths(values):
@@ -151,7 +152,7 @@ class ModelFolder:
 
     @contextlib.contextmanager
     def loading(self) -> Iterator[None]:
-        """Turn what a library raises while it loads the model into one line."""
+        """Convert errors that a library raises while it loads the model to one-line errors."""
         try:
             with offline():
                 yield
@@ -186,14 +187,14 @@ class ModelFolder:
 
 
 def require_room(encoder: str, network: nn.Module) -> None:
-    """Make sure that this machine has the memory for a network.
+    """Check that this machine has enough memory for a network.
 
     Args:
-        encoder: its name, for the message.
-        network: on the device "meta", where it takes no memory.
+        encoder: name of the encoder, for the message.
+        network: the network on the device "meta", where it takes no memory.
 
     Raises:
-        DataMissingError: it does not fit; nothing was allocated.
+        DataMissingError: the network does not fit into memory. Nothing was allocated.
     """
     tensors = (*network.parameters(), *network.buffers())
     needed = int(sum(tensor.numel() for tensor in tensors) * _FLOAT_BYTES * _ROOM)
@@ -206,7 +207,7 @@ def require_room(encoder: str, network: nn.Module) -> None:
 
 
 def free_bytes() -> int:
-    """Return the memory that a process can still get; all of it where the system does not say."""
+    """Return the memory that is still available; all memory if the system does not report it."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -215,13 +216,13 @@ def free_bytes() -> int:
 
 
 def on_meta() -> torch.device:
-    """Return the device on which a network has shapes and takes no memory."""
+    """Return the device on which networks have shapes but take no memory."""
     return torch.device("meta")
 
 
 @contextlib.contextmanager
 def offline() -> Iterator[None]:
-    """Keep libraries from fetching files that a folder lacks, for as long as the block runs."""
+    """Prevent libraries from downloading files that a folder lacks, inside the block."""
     try:
         from huggingface_hub import constants  # noqa: PLC0415 - optional
     except ImportError:

@@ -1,7 +1,7 @@
-"""Models of open_clip in a folder: pictures and texts as vectors in one space.
+"""Models of open_clip in a folder, which encode pictures and texts as vectors in the same space.
 
-Radford et al. 2021, arXiv:2103.00020. The folder has ``open_clip_config.json`` and
-``open_clip_model.safetensors``, and a tokenizer where the model does not use CLIP's own.
+The folder contains ``open_clip_config.json``, ``open_clip_model.safetensors``, and a tokenizer if
+the model does not use CLIP's. Source: Radford et al. 2021, arXiv:2103.00020.
 """
 
 import functools
@@ -24,12 +24,12 @@ INSTALL: Final = "pip install 'metafleet[clip]'"
 _CONFIG: Final = "open_clip_config.json"
 _MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 _STD: Final = (0.26862954, 0.26130258, 0.27577711)
-"""Those of CLIP, for a configuration that says nothing."""
+"""CLIP's values, for configurations without their own."""
 _RESIZED: Final = {"shortest": "center", "squash": "stretch"}
 
 
 class _OpenClip(FolderEncoder):
-    """One tower of a model; the whole model is loaded."""
+    """One tower of a model. The whole model is loaded."""
 
     source = "open_clip"
     libraries = ("torch", "open_clip_torch", "timm", "transformers", "tokenizers")
@@ -69,10 +69,10 @@ class _OpenClip(FolderEncoder):
 
 
 class OpenClipImages(_OpenClip):
-    """Pictures."""
+    """Encodes pictures."""
 
     def reading(self, kind: str) -> Mapping[str, Any]:
-        """Ask for pictures resized and cropped as in training."""
+        """Return decoder options for pictures that are resized and cropped as in training."""
         return self._rule.reading()
 
     def encode(self, items: Array) -> Array:
@@ -112,17 +112,17 @@ class OpenClipImages(_OpenClip):
 
 
 class OpenClipTexts(_OpenClip):
-    """Texts, such as the names of classes."""
+    """Encodes texts, such as the names of classes."""
 
     batch_items = 32
     can_cut = True
 
     def reading(self, kind: str) -> Mapping[str, Any]:
-        """Ask for bytes."""
+        """Return the decoder option for bytes."""
         return {"max_bytes": TEXT_BYTES}
 
     def encode(self, items: Array) -> Array:
-        """Encode texts uint8 [n, bytes]; of a text with too many tokens, its beginning."""
+        """Encode texts uint8 [n, bytes]. A text with too many tokens is truncated."""
         with self._lock:  # tokenizers keep padding and truncation as state
             tokens = self._tokenizer(read_texts(items))
         with torch.inference_mode():
@@ -130,7 +130,7 @@ class OpenClipTexts(_OpenClip):
             return np.ascontiguousarray(found.float().cpu().numpy())
 
     def too_long(self, items: Array) -> int:
-        """Return how many texts have more tokens than the model takes, with start and end."""
+        """Return how many texts have, with start and end, more tokens than the model takes."""
         with self._lock:
             lengths = [self._n_tokens(text) for text in read_texts(items)]
         return sum(length > self._tokenizer.context_length for length in lengths)

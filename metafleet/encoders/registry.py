@@ -27,7 +27,7 @@ PACKAGED: Mapping[str, Make] = {
 """Encoders whose weights are in a third-party package."""
 
 Load = Callable[[str, str, str, str], PretrainedEncoder]
-"""Makes an encoder of a name, a place, a kind of data and a pooling."""
+"""Makes an encoder, given a name, a place, a kind of data and a pooling."""
 
 LOADERS: Mapping[str, Mapping[str, Load]] = {
     "hf": {"image": HfImages, "text": HfTexts, "audio": HfSounds},
@@ -35,7 +35,7 @@ LOADERS: Mapping[str, Mapping[str, Load]] = {
     "open_clip": {"image": OpenClipImages, "text": OpenClipTexts},
     "st": {"text": SentenceFolder},
 }
-"""Part of a name before the colon -> kind of data -> loader."""
+"""Part of an encoder's name before the colon -> kind of data -> function that makes the encoder."""
 _SHORT = {"minilm": "package:minilm"}
 
 

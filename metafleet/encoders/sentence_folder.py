@@ -96,7 +96,7 @@ class SentenceEncoder(PretrainedEncoder):
         return model
 
     def _settle(self, model: Any) -> None:
-        """Set padding and truncation of the tokenizer, which several threads then only read."""
+        """Set the tokenizer's padding and truncation now, so that threads later only read them."""
         model.encode(["a"], show_progress_bar=False)
 
     def _loading(self) -> AbstractContextManager[object]:
@@ -104,15 +104,15 @@ class SentenceEncoder(PretrainedEncoder):
 
 
 class SentenceFolder(SentenceEncoder):
-    """A folder of sentence-transformers, or such a model of the hub.
+    """An encoder from a folder of sentence-transformers, or from such a model of the hub.
 
-    Its identity has no path: a folder that is moved gives the same features.
+    The encoder's identity does not include the path, so a folder can be moved.
 
     Args:
-        name: as configurations call it.
-        place: the folder, see ``find_folder``.
-        kind: "text".
-        pooling: only "".
+        name: name of the encoder in configurations.
+        place: the folder; see ``find_folder``.
+        kind: must be "text".
+        pooling: must be "", because the folder determines how tokens are pooled.
     """
 
     def __init__(self, name: str, place: str, kind: str, pooling: str = "") -> None:

@@ -1,7 +1,7 @@
 """Models of timm in a folder: ``config.json`` and ``model.safetensors``.
 
-The weights are read as the library reads a local folder, but never from a pickle, and strictly:
-every tensor of the model must be there.
+The weights are read in the same way as by the library, except that pickles are refused and every
+tensor of the model must exist.
 """
 
 import functools
@@ -27,7 +27,7 @@ _RESAMPLE: Final = ("bilinear", "bicubic", "lanczos")
 
 
 class TimmImages(FolderEncoder):
-    """Pictures. The default pooling is the model's own."""
+    """Encodes pictures. The default pooling is the model's own."""
 
     source = "timm"
     libraries = ("torch", "timm")
@@ -38,7 +38,7 @@ class TimmImages(FolderEncoder):
             choose_pooling(name, pooling, tuple(_POOLINGS))
 
     def reading(self, kind: str) -> Mapping[str, Any]:
-        """Ask for pictures resized and cropped as in training."""
+        """Return decoder options for pictures that are resized and cropped as in training."""
         return self._rule.reading()
 
     def identity(self) -> Mapping[str, Any]:
@@ -104,10 +104,10 @@ class TimmImages(FolderEncoder):
 
 
 def rule_of(encoder: str, data: Mapping[str, Any]) -> PixelRule:
-    """Return the rule for what ``resolve_model_data_config`` returns.
+    """Return the preprocessing that ``resolve_model_data_config`` describes.
 
     Raises:
-        ConfigError: pictures are not square, or are treated in a way that is not known here.
+        ConfigError: pictures are not square, or the preprocessing is not supported.
     """
     channels, height, width = data["input_size"]
     share, mode = float(data["crop_pct"]), data["crop_mode"]

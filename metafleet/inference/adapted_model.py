@@ -29,7 +29,7 @@ from metafleet.params import Params
 BATCH_ITEMS = 256
 """Maximum number of items per forward pass; it bounds the memory."""
 MOST_SUPPORT_BYTES: Final = 1 << 26
-"""The largest support set that is written with a model: 64 MiB."""
+"""Maximum size of a support set that is saved with a model: 64 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ class AdaptedModel:
             regression.
         needs: the modalities that items must have.
         notes: decisions and omissions during the reading of the support set. They are not saved.
-        support: the support set, to add corrections to. None if the model does not keep it.
+        support: the support set, to which corrections can be added; None if the model does not keep
+            it.
         sample: inputs of some support examples, used to test a saved model. They are not saved.
     """
 
@@ -82,15 +83,16 @@ class AdaptedModel:
 
     @property
     def keeps_support(self) -> bool:
-        """Return whether the support set is small enough to be written with the model."""
+        """Whether the support set is small enough to be saved with the model."""
         tensors = keep_support(self.support).values() if self.support else ()
         return 0 < sum(tensor.nbytes for tensor in tensors) <= MOST_SUPPORT_BYTES
 
     def without_support(self) -> "AdaptedModel":
-        """Return the same model, to be written without the examples it has adapted to.
+        """Return the same model without the support set, to be saved without these examples.
 
         Raises:
-            ModelError: its learner reads them with each query, or normalises them with it.
+            ModelError: the learner reads the support set with each query, or normalises them
+                together.
         """
         if is_kept_support(self.memory):
             raise ModelError(

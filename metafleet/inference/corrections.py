@@ -1,4 +1,4 @@
-"""Learning what a person said of items: they join the support set, and it is adapted to again."""
+"""Add corrected items to the support set, and adapt to the larger set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,21 +25,21 @@ def correct(
     *,
     progress: Progress = no_progress,
 ) -> AdaptedModel:
-    """Add the items that a person labelled to the support set, and adapt to all of it.
+    """Add the items that a person labelled to the support set, and adapt to the larger set.
 
-    An item that the support set has already gets the label of the queue.
+    An item that is already in the support set gets the label from the queue.
 
     Args:
-        model: an adapted one that keeps its support set; not changed.
-        queue: what `metafleet predict --ask` wrote, with labels.
-        options: how the items' folders are read, as they were when they were predicted.
+        model: an adapted model that keeps its support set. It is not changed.
+        queue: a file that `metafleet predict --ask` wrote, with labels filled in.
+        options: how to read the items' folders; the same options as for the predictions.
         progress: called with the progress of decoding.
 
     Raises:
-        DataError: the queue is no queue or has no labels, a label is no class, or an item is not in
-            its folder or broken.
+        DataError: the file is not a queue or has no labels, a label is not a class, or an item is
+            broken or not in its folder.
         ModelError: the model keeps no support set.
-        ConfigError: the model is a regression.
+        ConfigError: the model is for regression.
         NumericsError: the adaptation diverged.
     """
     options = options or ReadOptions()
@@ -52,7 +52,7 @@ def correct(
         added, told = _read(model, folder, list(group), options, progress)
         support = _joined(support, added)
         notes += told
-    order = torch.argsort(support.targets, stable=True)  # by class, as it is read from a folder
+    order = torch.argsort(support.targets, stable=True)  # by class, as from a folder
     support = ExampleSet({n: v[order] for n, v in support.inputs.items()}, support.targets[order])
     counts = torch.bincount(support.targets, minlength=len(model.classes)).tolist()
     classes = dict(zip(model.classes, counts, strict=True))
@@ -106,7 +106,7 @@ def _read(
 
 
 def _joined(support: ExampleSet, added: ExampleSet) -> ExampleSet:
-    """Add examples; one that is there already gets the new target."""
+    """Add examples. If an example is already in the support set, replace its target."""
     support, inputs = alike(support, added.inputs)
     targets = support.targets.clone()
     fresh = []
@@ -120,7 +120,7 @@ def _joined(support: ExampleSet, added: ExampleSet) -> ExampleSet:
 
 
 def _same_as(inputs: Mapping[str, Tensor], example: Mapping[str, Tensor]) -> Tensor:
-    """Return which rows are an example, bool [n]."""
+    """Return which rows are equal to an example, bool [n]."""
     equal = [
         (values == example[name]).flatten(1).all(dim=1)
         if values.dim() > 1

@@ -40,7 +40,7 @@ class ReadOptions:
         invert: whether to swap light and dark in pictures, in adaptation and in predictions of the
             adapted model. None does not swap, but if pictures look inverted compared with training,
             adaptation fails and prediction adds a note. With False there is no such check.
-        only: names of the items to read, as predictions give them; () for all.
+        only: names of the items to read, as in predictions; () for all items.
     """
 
     layout: Layout = "auto"
@@ -143,10 +143,10 @@ def open_items(
 
 
 def _chosen(folder: Path, items: Sequence[Item], only: Sequence[str]) -> list[Item]:
-    """Return the items that are to be read.
+    """Return the items to read.
 
     Raises:
-        DataError: one is not there.
+        DataError: a named item is not in the folder.
     """
     if not only:
         return list(items)

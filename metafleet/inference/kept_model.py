@@ -50,7 +50,7 @@ class KeptModel:
         learned: the result of the run.
         memory, classes, needs: as in ``AdaptedModel``; ``needs`` is None if the model has not been
             adapted.
-        support: the support set as ``keep_support`` returns it; {} if it is not kept.
+        support: the support set as ``keep_support`` returned it; {} if the model does not keep it.
     """
 
     learned: Learned

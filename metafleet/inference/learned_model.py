@@ -217,7 +217,7 @@ class LearnedModel:
         write_tried(KeptModel(self.learned), Path(folder), _answer, force=force)
 
     def _as_base(self) -> Learned:
-        """Return what an adapted model keeps: where it was adapted from is in its record."""
+        """Return the result for an adapted model to keep; its record names the base model."""
         record = replace(self.learned.record, adapted_from=self.learned.digest)
         return replace(self.learned, record=record, digest="")
 

@@ -1,4 +1,4 @@
-"""A table of the items that a person is asked about, for a person to fill in.
+"""A table of doubtful items, in which a person fills in the labels.
 
     item,guess,probability,labels,unknown,label,folder
     cat/7.png,cat,0.41,cat | dog,no,,/home/me/photos
@@ -30,13 +30,13 @@ _SHOWN: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What a person says of an item.
+    """The label that a person gave an item.
 
     Attributes:
-        where: the row of the queue: "queue.csv:3".
-        item: its name within the folder, as predictions give it.
-        label: its class.
-        folder: that it was predicted from.
+        where: the row of the queue, such as "queue.csv:3".
+        item: name of the item in its folder, as in predictions.
+        label: the item's class.
+        folder: the folder in which the item was predicted.
     """
 
     where: str
@@ -46,10 +46,10 @@ class Correction:
 
 
 def check_queue(path: Path, *, force: bool) -> None:
-    """Check that a queue may be written to ``path``, before anything is predicted.
+    """Check that a queue may be written to ``path``. Call this before predicting.
 
     Raises:
-        ModelError: its suffix is another, it exists, or its folder does not.
+        ModelError: the path has another suffix, it exists, or its folder does not exist.
     """
     if path.suffix.lower() != _SUFFIX:
         raise ModelError(f"--ask {path} is no {_SUFFIX}; give it this suffix")
@@ -57,19 +57,19 @@ def check_queue(path: Path, *, force: bool) -> None:
 
 
 def write_queue(rows: Sequence[Prediction], folder: Path, path: Path, *, force: bool) -> int:
-    """Write the items that a person is asked about, the most doubtful first.
+    """Write the doubtful items to a queue, the most doubtful first.
 
     Args:
         rows: all predictions.
-        folder: that they are of.
-        path: of the queue.
-        force: replace a file that is there.
+        folder: the folder in which they were predicted.
+        path: path of the queue.
+        force: whether to replace an existing file.
 
     Returns:
-        How many these are.
+        The number of doubtful items.
 
     Raises:
-        ModelError: the file is there, or cannot be written.
+        ModelError: the file exists or cannot be written.
     """
     check_queue(path, force=force)
     asked = sorted((row for row in rows if row.asks_a_person), key=lambda row: row.probability)
@@ -95,18 +95,19 @@ def _row(row: Prediction) -> dict[str, Any]:
 
 
 def read_queue(path: Path, classes: Collection[str]) -> tuple[list[Correction], int]:
-    """Read what a person filled in.
+    """Read the labels that a person filled in.
 
     Args:
-        path: of the queue.
-        classes: that labels must be of.
+        path: path of the queue.
+        classes: the classes that labels may name.
 
     Returns:
-        The rows with a label, and the number of rows without one.
+        The rows with a label, and the number of rows without a label.
 
     Raises:
-        DataMissingError: there is no such file.
-        DataError: it is no queue, a label is no class, an item has two labels, or no row has one.
+        DataMissingError: the file does not exist.
+        DataError: the file is not a queue, a label is not a class, an item has two labels, or
+            no row has a label.
     """
     table = _table(path)
     missing = [column for column in _NEEDED if column not in table.columns]
@@ -139,11 +140,11 @@ def read_queue(path: Path, classes: Collection[str]) -> tuple[list[Correction], 
 
 
 def require_queue(path: Path) -> None:
-    """Check that there is such a file, before anything else is read.
+    """Check that the file exists. Call this before anything else is read.
 
     Raises:
-        DataMissingError: there is not.
-        DataError: it has another suffix.
+        DataMissingError: the file does not exist.
+        DataError: the file has another suffix.
     """
     if not path.is_file():
         raise DataMissingError(f"there is no file {path}; check the path of the queue")

@@ -29,7 +29,7 @@ def write_tried(
     force: bool,
     sample: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a model atomically, and before the final rename read it back and compare its outputs.
+    """Write a model atomically. Before the final rename, read it back and compare outputs.
 
     Args:
         model: the model to write.

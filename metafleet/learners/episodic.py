@@ -143,7 +143,8 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
     def draw(self, rng: CounterRng, n_support: int, n_query: int) -> Params:
         """Draw an episode's random numbers; ``context.drawn`` holds them.
 
-        Their shapes may depend only on the arguments. Every prediction gets the same ``rng``.
+        The shapes of the numbers may depend only on the arguments. Every prediction gets the same
+        ``rng``.
         """
         return {}
 

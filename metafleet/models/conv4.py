@@ -25,11 +25,11 @@ class Conv4Options:
         n_blocks: number of blocks, >= 1.
         pooled_blocks: how many of the first blocks halve height and width; None for all.
         modality: modality to read; its examples are [channels, height, width].
-        batch_norm: which statistics normalise a query. "transductive" uses those of the query's
-            batch; "support" those of the support set; "running" running averages from training;
-            "per_step" separate running averages for each inner step; "frozen" running averages,
-            also in training; "none" means no batch norm. State the mode with every result, because
-            it changes what the result means.
+        batch_norm: the mode, which determines the statistics that normalise a query. "transductive"
+            uses the statistics of the query's batch. "support" uses those of the support set.
+            "running" uses running averages from training, and "per_step" uses separate ones for
+            each inner step. "frozen" uses running averages in training as well. "none" disables
+            batch norm. State the mode with every result, because it changes what the result means.
     """
 
     channels: int = 64

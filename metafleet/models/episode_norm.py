@@ -97,7 +97,7 @@ class EpisodeNorm:
         return self._use_support if self._mode == "support" else self.support
 
     def captured(self) -> Params:
-        """Return what ``capture`` kept: "<layer>.mean" and "<layer>.variance", [c] each."""
+        """Return the captured statistics: "<layer>.mean" and "<layer>.variance", [c] each."""
         means = {f"{layer}.mean": mean for layer, (mean, _) in self._support.items()}
         return means | {f"{layer}.variance": value for layer, (_, value) in self._support.items()}
 

@@ -90,7 +90,7 @@ class NamedModule(ModuleModel):
         """Make a new module with ``seed``, and return its learned parameters.
 
         Global generators are not changed. Buffers, and parameters without ``requires_grad``, come
-        from the module that ``build`` made. It uses a fixed seed, so they are equal in every
+        from the module that ``build`` made. ``build`` uses a fixed seed, so they are equal in every
         process.
         """
         learned = super().init_params(seed)

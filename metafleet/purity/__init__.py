@@ -1,1 +1,1 @@
-"""The hidden state of a computation: what it reads and changes in addition to its arguments."""
+"""The hidden state of a computation: state that it reads or changes besides its arguments."""

@@ -60,7 +60,7 @@ class Generators:
         )
 
     def restore(self, states: GeneratorStates) -> None:
-        """Set the states to what ``capture`` returned."""
+        """Restore the states that ``capture`` returned."""
         torch.default_generator.set_state(states.cpu)
         for device, state in zip(self._devices, states.devices, strict=True):
             torch.get_device_module(device).set_rng_state(state, device)

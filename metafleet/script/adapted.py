@@ -18,11 +18,11 @@ class Adapted:
     Later outer steps do not change it.
 
     Args:
-        adaptation: what the learner's ``adapt`` returned.
+        adaptation: the result of the learner's ``adapt``.
         factory: factory of the model. Its module runs with all submodules in evaluation mode.
         hidden: hidden state of the module.
         left: hidden state after the adaptation, from which every prediction starts.
-        like: tensor whose device and precision inputs are converted to.
+        like: tensor that gives the device and precision to which inputs are converted.
 
     Attributes:
         params: the adapted parameters by their names in the module, and any other tensors that the

@@ -67,7 +67,7 @@ class ClassData:
         )
 
     def _kept(self) -> Rows | None:
-        """Return the sorted rows of items that have a chosen modality; None: all rows."""
+        """Return the sorted rows of items that have a chosen modality; None for all rows."""
         if not all(modality in self.prepared.masks for modality in self.modalities):
             return None
         masks = [self.prepared.load_mask(modality) for modality in self.modalities]

@@ -1,7 +1,7 @@
 """Prepared data named by digest, so that every host of a run opens the same bytes.
 
-Features of a pretrained encoder are computed once. Another machine, or another version of a
-library, gives other last bits, so a host that lacks them receives them:
+Features of a pretrained encoder are computed once. On another machine, or with another version of a
+library, their last bits would differ. A host that lacks the features therefore receives a copy:
 
     <data_dir>/received/<sha256 of index.json>/    a copy of the folder of prepared data
 """
@@ -23,7 +23,7 @@ from metafleet.locking import exclusive
 from metafleet.options import parse_record
 
 PIECE_BYTES: Final = 1 << 25
-"""Files travel in pieces of this length; only the last one may be shorter."""
+"""Files are sent in pieces of this length; only the last piece may be shorter."""
 
 Fetch = Callable[[str, int, int], bytes | bytearray]
 """Gets a piece of a file, given the file's name, the number of the piece and its length."""
@@ -31,14 +31,14 @@ Fetch = Callable[[str, int, int], bytes | bytearray]
 
 @dataclass(frozen=True, slots=True)
 class DataRef:
-    """Where prepared data are, what is chosen of them, and the digest of their index.
+    """The place of prepared data, the selection from them, and the digest of their index.
 
     The index contains the sha256 of every array.
 
     Attributes:
         options: name and options of the data set, as in a configuration.
         label, splits, modalities, version: name and further members of ``ClassData``.
-        folder: name of the folder in ``<data_dir>/prepared`` of the host that prepared them.
+        folder: name of the folder in ``<data_dir>/prepared`` of the host that prepared the data.
         sha256, index_bytes: digest and length of the index.
     """
 
@@ -72,7 +72,7 @@ class DataRef:
 
     @classmethod
     def from_json(cls, values: object) -> "DataRef":
-        """Read what ``to_json`` wrote.
+        """Parse the values that ``to_json`` returned.
 
         Raises:
             ContractError: the values do not describe data.
@@ -109,17 +109,17 @@ def find_by_digest(data_dir: Path, ref: DataRef) -> PreparedData | None:
 
 
 def receive(data_dir: Path, ref: DataRef, fetch: Fetch) -> PreparedData:
-    """Store a copy of the data, complete or not at all. Once for all processes of a host.
+    """Store a copy of the data, complete or not at all, once for all processes of a host.
 
     Args:
         data_dir: folder of the data.
-        ref: the data.
-        fetch: gets the pieces.
+        ref: description of the data.
+        fetch: a function that gets the pieces.
 
     Raises:
-        DataCorruptError: the bytes are not the promised ones.
+        DataCorruptError: the bytes do not match the digest.
         DataError: the data cannot be written.
-        MetafleetError: raised by ``fetch``.
+        MetafleetError: ``fetch`` raised it.
     """
     folder = _received(data_dir, ref)
     try:
@@ -151,7 +151,7 @@ def pieces_of(n_bytes: int) -> Iterator[tuple[int, int]]:
 
 
 def files_of(ref: DataRef, prepared: PreparedData) -> dict[str, int]:
-    """Return name -> length of the files that travel, the index first."""
+    """Return name -> length of the files to send, the index first."""
     arrays = {path.name: info.file_bytes for path, info in prepared.files()}
     return {INDEX: ref.index_bytes, **arrays}
 

@@ -119,7 +119,7 @@ class Fsdd(StoredDataSet[FsddOptions]):
     how_to_get = "run `metafleet data prepare fsdd`, or set data.root to where you have it"
 
     def recipe(self, options: FsddOptions) -> Mapping[str, Any]:
-        """Return what is stored, and which speakers make up the classes."""
+        """Return which data are stored, and which speakers make up the classes."""
         column = Column("audio", "audio", options.audio_options, ())
         return {
             "recipe": _RECIPE_VERSION,

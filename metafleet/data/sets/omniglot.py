@@ -118,7 +118,7 @@ class Omniglot(StoredDataSet[OmniglotOptions]):
     )
 
     def recipe(self, options: OmniglotOptions) -> Mapping[str, Any]:
-        """Return what is stored of each drawing, and whether it is rotated."""
+        """Return which data of each drawing are stored, and whether drawings are rotated."""
         return {
             "recipe": _RECIPE_VERSION,
             "rotations": options.rotations,

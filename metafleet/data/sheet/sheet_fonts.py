@@ -55,7 +55,7 @@ class SheetFonts:
         )
 
     def _best(self, plain: Path, visible: set[str], size: int) -> Path:
-        """Return the font that lacks the fewest of these characters; record those it lacks."""
+        """Return the font that lacks the fewest of these characters, and record which it lacks."""
         asked = visible - self._nowhere
         best, fewest = plain, _lacking(plain, asked)
         nowhere = fewest

@@ -18,7 +18,7 @@ _ENCODER_LICENCES = {"minilm": "all-MiniLM-L6-v2, Apache-2.0"}
 
 
 def adapted_to(model: KeptModel) -> str:
-    """Say what the model adapted to and from; "" where it did not adapt."""
+    """Write what the model was adapted from and to; "" if it was not adapted."""
     if model.needs is None:
         return ""
     origin, base = model.learned.origin, model.learned.record.adapted_from
@@ -126,7 +126,7 @@ def _limits(model: KeptModel) -> Iterator[str]:
 
 
 def _doubts(model: KeptModel) -> Iterator[str]:
-    """Say how far its probabilities and its answers to odd items can be relied on."""
+    """Write how reliable the model's probabilities and its detection of unknown items are."""
     calibration, unless = model.learned.calibration, ""
     if calibration is None:
         yield "Its probabilities are not calibrated."

@@ -1,6 +1,6 @@
 """WebDataset's tar shards: consecutive members with the same key are one sample.
 
-    0001.jpg  0001.cls  0001.wav  0001.txt      key: up to the first dot of the base name; the rest
+    0001.jpg  0001.cls  0001.wav  0001.txt      key: the base name up to its first dot; the rest
     0002.jpg  0002.json                         is the type of the member
 
 The class is in ``cls`` or in a key of ``json``. Shards are read in place, without unpacking their
