@@ -1,5 +1,6 @@
 """`metafleet predict`: label a folder of items with a model."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +11,7 @@ from metafleet.data.importing.reading import require_there
 from metafleet.data.summary import no_progress
 from metafleet.errors import ModelError
 from metafleet.inference.adapted_model import AdaptedModel
+from metafleet.inference.doubts import Doubt
 from metafleet.inference.loading import load_model
 from metafleet.inference.prediction import Prediction, Value
 from metafleet.inference.prediction_file import check_out, write_predictions
@@ -112,17 +114,17 @@ def predict(  # noqa: PLR0913 - options of one command
 
 
 def _tell_doubts(rows: Sequence[Prediction]) -> None:
-    """Say how many items a person is asked about, and why."""
-    asked = [row.doubt for row in rows if row.asks_a_person]
-    sizes = [len(doubt.labels) for doubt in asked if doubt.labels is not None]
-    why = {
-        "of none of the classes": sum(bool(doubt.unknown) for doubt in asked),
-        "with several labels": sum(size > 1 for size in sizes),
-        "without a label": sum(size == 0 for size in sizes),
-    }
-    listed = ", ".join(f"{n} {reason}" for reason, n in why.items() if n)
-    told = f"{len(asked)} of {counted(len(rows), 'item')} to ask a person about"
-    notify(f"{told} ({listed})" if asked else told)
+    """Say how many items a person is asked about, and why; each for one reason."""
+    why = Counter(_reason(row.doubt) for row in rows if row.asks_a_person)
+    listed = ", ".join(f"{n} {reason}" for reason, n in why.most_common())
+    told = f"{why.total()} of {counted(len(rows), 'item')} to ask a person about"
+    notify(f"{told} ({listed})" if why else told)
+
+
+def _reason(doubt: Doubt) -> str:
+    if doubt.unknown:
+        return "of none of the classes"
+    return "with several labels" if doubt.labels else "without a label"
 
 
 def _tell_agreement(rows: tuple[Prediction | Value, ...], model: AdaptedModel) -> None:
