@@ -52,7 +52,9 @@ class UnknownRule:
 
 
 def choose_rule(known: Tensor, unknown: Tensor, temperature: float, n_unknown: int) -> UnknownRule:
-    """Choose the score that separates unknown items best, and the threshold that keeps ``KEPT``.
+    """Choose the score that separates unknown items best, and its threshold.
+
+    The threshold keeps a share of ``KEPT`` of the known items.
 
     Args:
         known: logits [..., n_way] of items that belong to the classes.

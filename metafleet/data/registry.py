@@ -191,7 +191,7 @@ def give(
     """Return described data in the form that ``open_data`` takes.
 
     Raises:
-        ConfigError, DataMissingError: a kind of data of the user's cannot be imported.
+        ConfigError, DataMissingError: a user-defined kind of data cannot be imported.
     """
     given = {}
     for ref, prepared in found:

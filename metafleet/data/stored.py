@@ -62,7 +62,7 @@ class StoredDataSet(ItemDataSet, Generic[OptionsT]):
 
     @abstractmethod
     def find_original(self, root: Path, options: OptionsT) -> Original | str:
-        """Return the original at ``root``, which exists, or a message about what is missing."""
+        """Return the original at the existing path ``root``, or a message about missing files."""
 
     @abstractmethod
     def splits(self, options: OptionsT, prepared: PreparedData) -> Splits:

@@ -68,7 +68,7 @@ def _arc(line: Points) -> Points:
 
 
 def _share(totals: Points, n_points: int) -> list[int]:
-    """Return points per stroke: 2, and a share of the rest by length (largest remainders)."""
+    """Return the number of points of each stroke: 2, plus a share of the rest by its length."""
     free = n_points - 2 * len(totals)
     whole = float(totals.sum())
     ideal = totals * (free / whole) if whole > 0 else np.full(len(totals), free / len(totals))

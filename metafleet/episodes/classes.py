@@ -90,7 +90,7 @@ class ClassEpisodeSource:
 
     @property
     def target_dim(self) -> int:
-        """Return 0: targets are classes."""
+        """Return 0, because targets are classes."""
         return 0
 
     def n_classes(self, split: str) -> int:

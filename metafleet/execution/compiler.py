@@ -19,7 +19,7 @@ _CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 
 @functools.cache
 def compiler_version() -> str:
-    """Return the version of the C++ compiler, because the bits of a program depend on it.
+    """Return the version of the C++ compiler. Like the processor, it affects a program's bits.
 
     Raises:
         ConfigError: there is no C++ compiler.

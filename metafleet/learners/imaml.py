@@ -57,7 +57,7 @@ class Imaml(MamlSteps[ImamlOptions]):
     Options: ClassVar[type] = ImamlOptions
 
     def is_first_order(self, context: EpisodeContext) -> bool:
-        """Return True: the inner steps are not differentiated."""
+        """Return True, because the inner steps are not differentiated."""
         return True
 
     def slope(

@@ -66,9 +66,9 @@ class InnerOptimiserOptions:
 class InnerOptimiser:
     """An optimiser of inner steps.
 
-    Adam is Kingma and Ba 2015, arXiv:1412.6980, algorithm 1; "adamw" decays as in Loshchilov and
-    Hutter 2019, arXiv:1711.05101, algorithm 2; momentum is torch's, v' = momentum * v + gradient,
-    and Nesterov's direction is gradient + momentum * v'.
+    "adam" is algorithm 1 of Kingma and Ba 2015, arXiv:1412.6980. "adamw" decays weights as in
+    algorithm 2 of Loshchilov and Hutter 2019, arXiv:1711.05101. "momentum" is defined as in torch,
+    v' = momentum * v + gradient. "nesterov" moves along gradient + momentum * v'.
 
     Attributes:
         name, momentum, beta2, epsilon: as in ``InnerOptimiserOptions``.

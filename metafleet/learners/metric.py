@@ -40,7 +40,7 @@ class MetricLearner(EpisodicLearner[OptionsT], Generic[OptionsT]):
 
     @property
     def n_classes(self) -> int | None:
-        """Return None: an episode may have any number of classes."""
+        """Return None, because an episode may have any number of classes."""
         return None
 
     @abstractmethod

@@ -53,7 +53,7 @@ class ProtoMaml(MamlSteps[ProtoMamlOptions]):
 
     @property
     def n_classes(self) -> int | None:
-        """Return None: an episode may have any number of classes."""
+        """Return None, because an episode may have any number of classes."""
         return None
 
     def check_support(self, support: ExampleSet, n_way: int) -> None:

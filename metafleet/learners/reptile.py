@@ -85,7 +85,7 @@ class Reptile(GradientSteps[ReptileOptions]):
         return QueryGradient(grads, self.loss(outputs, query.targets), outputs)
 
     def is_first_order(self, context: EpisodeContext) -> bool:
-        """Return True: the inner steps are not differentiated."""
+        """Return True, because the inner steps are not differentiated."""
         return True
 
     def step_size(self, params: Params, name: str, index: int) -> float | Tensor:

@@ -16,7 +16,9 @@ _SILENCE = 1e-5
 
 @dataclass(frozen=True, slots=True)
 class AudioConvOptions(ConvStackOptions):
-    """Options of ``AudioConv``, in addition to those of ``ConvStack``. Blocks halve mels, frames.
+    """Options of ``AudioConv``, in addition to those of ``ConvStack``.
+
+    Each block halves mels and frames.
 
     Attributes:
         modality: modality to read; its examples are [mels, frames].

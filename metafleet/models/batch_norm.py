@@ -5,14 +5,14 @@
     support         own batch              statistics of the adapted support forward, differentiated
                                            through; own batch for a modality that the whole support
                                            set lacks
-    running         own / running          own in meta-training, running averages in evaluation
+    running         as query forward       own in meta-training, running averages in evaluation
     per_step        as running, with separate averages for each inner step
     frozen          running                running, also in meta-training: constant in an outer step
     none            no normalisation       no normalisation
 
 Source: Ioffe and Szegedy 2015, arXiv:1502.03167, algorithm 1. Bronskill et al. 2020,
-arXiv:2003.03284, section 3, compare the modes; per step: Antoniou et al. 2019, arXiv:1810.09502,
-section 4, "BNRS".
+arXiv:2003.03284, section 3, compare the modes. Mode "per_step" is "BNRS" in section 4 of Antoniou
+et al. 2019, arXiv:1810.09502.
 """
 
 from collections.abc import Callable, Mapping

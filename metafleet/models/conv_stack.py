@@ -36,7 +36,7 @@ StackOptionsT = TypeVar("StackOptionsT", bound=ConvStackOptions)
 
 
 class ConvStack(Encoder[StackOptionsT]):
-    """Applies the blocks of conv4 to planes; a subclass converts each example to planes.
+    """Applies the blocks of conv4 to image-like planes, to which a subclass converts examples.
 
     A subclass implements ``plane``, ``feature_shape`` and ``body``, which calls ``run_blocks``.
 

@@ -230,7 +230,7 @@ class MultiplyExperts:
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Return the softmax over the first axis, of ``scores`` where ``mask`` is 1; elsewhere 0.
+    """Return the softmax over the first axis where ``mask`` is 1, and 0 elsewhere.
 
     Args:
         scores: [m, ...].

@@ -21,7 +21,7 @@ class HeadedModel(ABC):
 
     Args:
         n_outputs: outputs of the head; None for no head.
-        head_layer: the head's tensors are "<head_layer>.weight" and "<head_layer>.bias".
+        head_layer: name of the head. Its tensors are "<head_layer>.weight" and "<head_layer>.bias".
     """
 
     def __init__(self, n_outputs: int | None, *, head_layer: str = "head") -> None:

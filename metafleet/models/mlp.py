@@ -93,7 +93,7 @@ class Mlp(HeadedModel):
         return params | self.init_head(seed, 2 * len(self._hidden))
 
     def init_buffers(self) -> Params:
-        """Return no buffers: there is no batch norm."""
+        """Return no buffers, because there is no batch norm."""
         return {}
 
     @property

@@ -69,7 +69,8 @@ class ModuleFunction:
                 values.
             call: the module's arguments.
             norm: the normalisation that replaces that of the batch norm layers.
-            modulate: a function, and the names of layers whose outputs its results replace.
+            modulate: a function and the names of layers. Its results replace the outputs of these
+                layers.
             stops_at_head: whether to return the input of the head.
         """
         with ExitStack() as stack:

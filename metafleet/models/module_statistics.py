@@ -1,7 +1,8 @@
 """Convert a module's running batch norm statistics to ``MetaState`` buffers and back.
 
 Buffers are named "<layer>.mean" and "<layer>.variance". If a layer's epsilon differs from ours, its
-inputs are multiplied by c (see ``rescaling``), so its buffers hold c m and c^2 v.
+inputs are multiplied by c (see ``rescaling``). For mean m and variance v of the inputs, the buffers
+then hold c m and c^2 v.
 """
 
 from collections.abc import Mapping

@@ -46,7 +46,7 @@ def survey(function: ModuleFunction, call: Call) -> Survey:
 
     Raises:
         ConfigError: the module is lazy and was never run, its outputs do not depend on its
-            parameters, or something follows the head.
+            parameters, or the head is not its last layer.
     """
     module = function.module
     if any(map(is_lazy, module.parameters())):

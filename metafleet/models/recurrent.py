@@ -1,7 +1,7 @@
 """Recurrent cells made from matrix products.
 
 The fused cells of cuDNN and oneDNN have neither a double backward nor a ``vmap`` rule, and
-meta-learning needs both. In these cells, one matrix product computes all gates.
+meta-learning needs both. In the cells of this module, one matrix product computes all gates.
 """
 
 from collections.abc import Mapping
@@ -65,7 +65,8 @@ def gru_cell(params: Mapping[str, Tensor], name: str, x: Tensor, hidden: Tensor)
     With x W_x + b split into r_x, z_x, n_x and h W_h into r_h, z_h, n_h: r = sigmoid(r_x + r_h),
     z = sigmoid(z_x + z_h), h' = (1 - z) tanh(n_x + r n_h) + z h.
 
-    Source: Cho et al. 2014, arXiv:1406.1078, with the reset gate after the product as in cuDNN.
+    Source: Cho et al. 2014, arXiv:1406.1078. The reset gate is applied after the product with W_h,
+    as in cuDNN.
     """
     given = (x @ params[f"{name}.input"] + params[f"{name}.bias"]).chunk(3, dim=-1)
     held = (hidden @ params[f"{name}.hidden"]).chunk(3, dim=-1)

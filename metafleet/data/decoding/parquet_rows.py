@@ -20,7 +20,7 @@ from metafleet.errors import DecodeError
 
 _BATCH_BYTES, _BATCH_ROWS = 1 << 24, 1 << 16
 _ROW_BYTES, _ADDED_BYTES = 200, 280
-"""Minimum size of a row without its values; bytes that the importing process adds to it."""
+"""Minimum size of a row without its values, and the bytes that the importing process adds to it."""
 
 
 def read_rows(path: Path, max_bytes: int) -> bytes:

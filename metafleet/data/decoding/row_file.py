@@ -65,7 +65,7 @@ class RowFile:
 
 
 class _WriteErrors:
-    """Turns write errors into a one-line DataError; a class for speed: it is entered per row."""
+    """Converts write errors to a one-line DataError. It is a class, which is faster to enter."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

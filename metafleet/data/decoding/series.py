@@ -49,7 +49,7 @@ _ZIP_ERRORS = (
 )
 _MEMBER = "series.npy"
 _GAPS = ("", "?", "-", "na", "n/a", "null", "none")
-"""What programs write for a missing value: a row of these is not a header."""
+"""Texts that programs write for a missing value. A row of these is not a header."""
 _LABELS = ("@classlabel", "@targetlabel")
 _FLOAT32 = float(np.finfo(np.float32).max)
 Values = npt.NDArray[np.float64]

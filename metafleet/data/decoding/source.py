@@ -1,4 +1,4 @@
-"""Where an item's bytes are: in a file, in a part of a file (a member of a tar), or in memory."""
+"""The place of an item's bytes: a file, a part of a file (a member of a tar), or memory."""
 
 import os
 from dataclasses import dataclass

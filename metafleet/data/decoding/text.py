@@ -71,7 +71,7 @@ class TextDecoder(Decoder):
     n_squares = 2
 
     def is_quick(self, options: TextOptions) -> bool:
-        """Return True: bytes are only copied."""
+        """Return True, because bytes are only copied."""
         return True
 
     def example(self, options: TextOptions) -> tuple[np.dtype[Any], tuple[int, ...]]:
@@ -122,7 +122,7 @@ def _cut(text: str, max_bytes: int) -> bytes:
 
 
 def wrap(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """Break a text into lines that fit: between words, or within a word too long for a line."""
+    """Break a text into lines that fit, between words or inside a word that is too long."""
     lines = []
     for paragraph in text.splitlines():
         line = ""

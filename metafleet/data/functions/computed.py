@@ -59,11 +59,11 @@ class FunctionSource(EpisodeSource):
 
     @property
     def target_dim(self) -> int:
-        """Return 1: y."""
+        """Return 1, for y."""
         return 1
 
     def n_classes(self, split: str) -> int:
-        """Return 0: regression has no classes."""
+        """Return 0, because regression has no classes."""
         check_split(self._name, split)
         return 0
 

@@ -62,7 +62,7 @@ class FunctionTable(EpisodeSource):
         return {task: len(rows) for task, rows in self._tasks.get(split, {}).items()}
 
     def n_classes(self, split: str) -> int:
-        """Return 0: regression has no classes."""
+        """Return 0, because regression has no classes."""
         return 0
 
     def check(self, split: str, shape: EpisodeShape) -> None:
@@ -153,7 +153,7 @@ class _Rows:
     of_task: dict[str, list[int]] = field(default_factory=dict)
 
     def add(self, row: Row, task: str, columns: Sequence[str], log: ProblemLog) -> None:
-        """Add a row, or log what is wrong with it."""
+        """Add a row, or log its problem."""
         name, numbers = text_of(row.values.get(task)), _numbers(row, columns, log)
         if not name:
             log.add("empty-label", row.where, f"has no {task!r}; expected the name of a function")

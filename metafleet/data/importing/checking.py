@@ -132,7 +132,7 @@ def _only(decoded: Decoded, rows: Sequence[int]) -> Decoded:
 def _held_kinds(
     items: Sequence[Item], kinds: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return the kinds of the modalities still in use, and a note for each one no item has left."""
+    """Return the kinds of modalities that items still have, and a note for each other modality."""
     held = {name: kind for name, kind in kinds.items() if any(name in it.parts for it in items)}
     lost = [
         f"modality {name!r} is left out: no item without fault has it"

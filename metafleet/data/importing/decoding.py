@@ -119,7 +119,7 @@ class _Spool:
             self._handle.close()
 
     def add(self, part: Hdf5Part) -> Source:
-        """Write a part's bytes; write none if it cannot be read: decoding then reports it."""
+        """Write a part's bytes, or none if it cannot be read. Decoding then reports the problem."""
         self._handle = self._handle or self._path.open("wb")
         offset = self._handle.tell()
         try:

@@ -52,7 +52,8 @@ class ImportReport:
     Attributes:
         prepared: the prepared data; None if the folder was refused because of problems.
         problems: the problems; with ``skip_bad``, the items with problems were left out. Empty if
-            the data were prepared earlier. Their facts then list what was left out.
+            the data were prepared earlier; the facts of the prepared data then list what was left
+            out.
         notes: decisions about layout, columns and splits.
     """
 

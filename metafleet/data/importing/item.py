@@ -38,7 +38,7 @@ class Reading:
     """The contents of a folder, before anything is decoded.
 
     Attributes:
-        layout: the layout as which the folder was read, one of ``LAYOUTS``.
+        layout: the layout with which the folder was read, one of ``LAYOUTS``.
         items: the items, in the order of the folder.
         kinds: modality -> kind of decoder, sorted by kind and then by name.
         problems: all problems found so far.

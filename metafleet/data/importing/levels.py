@@ -24,7 +24,7 @@ from metafleet.data.importing.part import Part
 from metafleet.errors import DecodeError
 
 _ENOUGH = 64
-"""Levels of a picture; with fewer, a badly chosen range is more likely than a flat picture."""
+"""With fewer levels, a picture more likely has a badly chosen range than few grey values."""
 _BLACK, _WHITE = 0, 255
 
 
@@ -62,7 +62,7 @@ def say_lost_levels(
     Args:
         items: the decoded items.
         rows: the indices of the items to check.
-        decoded: their pixels.
+        decoded: pixels of the items.
         kinds: modality -> kind.
         options: modality -> its decoder's options.
         advice: text that says what the user can do. "{kind}" in it is replaced by the short name of

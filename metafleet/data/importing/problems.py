@@ -103,7 +103,7 @@ class ProblemLog:
 
 
 def one_line(text: str) -> str:
-    """Escape what a line of UTF-8 cannot show: bytes of file names, line breaks, controls."""
+    """Escape characters that a line of UTF-8 cannot show: stray bytes, line breaks, controls."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -26,7 +26,7 @@ def assign_splits(
 ) -> tuple[dict[str, str], list[str]]:
     """Return class -> split for all classes that have one, and notes on the decisions.
 
-    Only ``large`` classes are hashed, so the shares refer to the classes that remain.
+    Only the classes in ``large`` are hashed, and the shares refer to these classes.
     """
     given = _given(items)
     is_given = len({split for splits in given.values() for split in splits}) > 1
@@ -92,7 +92,8 @@ def count_classes(n_classes: int, fractions: Sequence[float]) -> list[int]:
 def shares_for(n_way: int, n_classes: int) -> tuple[float, float, float] | None:
     """Return shares that give each split ``n_way`` classes.
 
-    With too few classes, the share of meta_val is 0, or the result is None.
+    If there are too few classes, the share of meta_val is 0. If that is not enough, the result is
+    None.
 
     Args:
         n_way: 2 or more.

@@ -101,7 +101,7 @@ class TaskSource(EpisodeSource):
         return self._target_dim
 
     def n_classes(self, split: str) -> int:
-        """Return 0: classes are drawn, not listed."""
+        """Return 0, because classes are drawn, not listed."""
         check_split(self._name, split)
         return 0
 

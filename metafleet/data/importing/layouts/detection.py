@@ -194,4 +194,4 @@ _FINDERS: Mapping[str, Callable[[Path], list[str] | None]] = {
     "split_folders": _split_folders,
     "class_folders": _class_folders,
 }
-"""Layout -> function that finds its files: names, [] if its reader finds them, None if none fit."""
+"""Layout -> function that returns its files; [] if the reader finds them, None if none fit."""

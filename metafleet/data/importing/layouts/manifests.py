@@ -2,7 +2,7 @@
 
 pets.csv              photo,sound,species         a manifest: all splits, or one file per split
 metadata.jsonl        {"file_name": ..., "label": ...}     Hugging Face, also in train/, test/
-data/train-00000-of-00002.parquet    shards of its Hub: files in the cells, numbered classes
+data/train-00000-of-00002.parquet    shards of the Hub: files in the cells, numbered classes
 images/, train.csv    filename,label              LibFewShot: paths are relative to images/
 """
 

@@ -150,7 +150,7 @@ class RowReader:
         return found
 
     def _nearly(self, names: Sequence[str]) -> str:
-        """Return what exists instead of a file: a name that differs in case, or not a file."""
+        """Return text on what exists in place of a missing file, such as a name in another case."""
         for name in names:
             folder, _, last = name.rpartition("/")
             if folder not in self.listings:
@@ -164,7 +164,7 @@ class RowReader:
         return ""
 
     def _numbers(self, row: Row, columns: Sequence[str]) -> list[float]:
-        """Return the numbers of a row; [] if all are empty, or, with a problem, one is invalid."""
+        """Return the numbers of a row; [] if all cells are empty, or if a logged one is invalid."""
         cells: list[Any] = []
         for column in columns:
             value = row.values.get(column)
