@@ -24,8 +24,12 @@ EPISODES_OF_MANY: Final = 200
 """Number of episodes of each shape if there are many shapes."""
 USUAL_WAYS: Final = (2, 5, 10, 20)
 USUAL_SHOTS: Final = (1, 5)
+_MOST_WAYS: Final = 64
 _MOST_SHOTS: Final = 64
-"""With more shots than this, results change little and episodes take long."""
+"""Beyond these, results change little and episodes take long."""
+MOST_EXAMPLES: Final = 200_000
+"""Of one shape, in all its episodes: what bounds the time that a calibration takes."""
+_LEAST_EPISODES: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Calibrator:
         n_unknown: number of unknown classes, from which an episode has queries but no support
             examples. None for as many as the episode has known classes, or as many as the split has
             left.
-        n_episodes: number of episodes of each shape.
+        n_episodes: number of episodes of each shape; ``calibrate`` uses fewer of large episodes.
         split: the split from whose classes episodes are drawn.
     """
 
@@ -75,7 +79,10 @@ class Calibrator:
                 f"split {self.split!r} with {n_classes} classes cannot fill episodes for "
                 "calibration; split the data so that it has 2 or more classes of 2 or more items"
             )
-        shapes = (calibrated(self.logits(shape, progress=progress), self) for shape in found)
+        shapes = []
+        for shape in found:
+            bounded = replace(self, n_episodes=self._affordable(shape))
+            shapes.append(calibrated(bounded.logits(shape, progress=progress), self))
         return Calibration(self.split, tuple(shapes))
 
     def usual_shapes(self) -> list[tuple[int, int]]:
@@ -113,10 +120,13 @@ class Calibrator:
         fixed = self.n_outputs
         if fixed is not None:
             n_way = fixed
-        shapes = _smaller(self.template, min(n_way, self.source.n_classes(self.split)), k_shot)
-        for shape in shapes:
-            if fixed in (None, shape.n_way) and self._can_fill(shape):
-                return shape
+        most = min(n_way, self.source.n_classes(self.split))
+        ways = [fixed] if fixed is not None else range(min(most, _MOST_WAYS), 1, -1)
+        for n_way in ways:
+            smallest = replace(self.template, n_way=n_way, k_shot=1, n_query=1)
+            if self._can_fill(smallest):
+                shapes = _smaller(smallest, min(k_shot, _MOST_SHOTS), self.template.n_query)
+                return next(filter(self._can_fill, shapes))
         return None
 
     def unknown_for(self, shape: EpisodeShape) -> int:
@@ -127,6 +137,12 @@ class Calibrator:
             if self._can_fill(replace(shape, n_way=shape.n_way + n_unknown)):
                 return n_unknown
         return 0
+
+    def _affordable(self, shape: EpisodeShape) -> int:
+        """Return how many episodes of ``shape`` to draw."""
+        n_ways = (shape.n_way, shape.n_way + self.unknown_for(shape))
+        examples = n_ways[0] * shape.k_shot + n_ways[1] * shape.n_query
+        return min(self.n_episodes, max(_LEAST_EPISODES, MOST_EXAMPLES // examples))
 
     def _can_fill(self, shape: EpisodeShape) -> bool:
         try:
@@ -155,9 +171,8 @@ def calibrated(logits: EpisodeLogits, by: Calibrator) -> ShapeCalibration:
     )
 
 
-def _smaller(template: EpisodeShape, n_way: int, k_shot: int) -> Iterator[EpisodeShape]:
-    """Yield ever smaller shapes: first with fewer queries, then fewer shots, then fewer ways."""
-    for ways in range(n_way, 1, -1):
-        for shots in range(min(k_shot, _MOST_SHOTS), 0, -1):
-            for n_query in range(template.n_query, 0, -1):
-                yield replace(template, n_way=ways, k_shot=shots, n_query=n_query)
+def _smaller(smallest: EpisodeShape, k_shot: int, n_query: int) -> Iterator[EpisodeShape]:
+    """Yield ever smaller shapes: first with fewer queries, then with fewer shots."""
+    for shots in range(k_shot, 0, -1):
+        for queries in range(n_query, 0, -1):
+            yield replace(smallest, k_shot=shots, n_query=queries)

@@ -55,6 +55,10 @@ def calibrate_taken(
         return None
     try:
         calibrator = calibrator_of(settings, run, learned, n_episodes=n_episodes)
+        notify(
+            f"calibrating on {n_episodes} episodes of {calibrator.split} or fewer, of each shape; "
+            "--calibration-episodes 0 leaves it out"
+        )
         with progress_bar() as progress:
             shapes = calibrator.usual_shapes() if wanted is None else wanted
             found = calibrator.calibrate(shapes, progress or no_progress)

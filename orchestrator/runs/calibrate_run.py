@@ -142,7 +142,9 @@ def _described(calibrator: Calibrator, calibration: ShapeCalibration) -> str:
 
 
 def describe(calibration: Calibration) -> str:
-    """Say what was calibrated, for people."""
-    shapes = calibration.shapes
-    listed = ", ".join(f"{shape} (temperature {shape.temperature:.3g})" for shape in shapes)
-    return f"calibrated on {shapes[0].episodes} {calibration.split} episodes each: {listed}"
+    """Describe what was calibrated, for people."""
+    listed = "; ".join(
+        f"{shape}, {shape.episodes} episodes (temperature {shape.temperature:.3g})"
+        for shape in calibration.shapes
+    )
+    return f"calibrated on {calibration.split}: {listed}"

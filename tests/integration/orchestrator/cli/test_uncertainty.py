@@ -61,7 +61,7 @@ def test_what_is_adapted_from_a_run_is_calibrated_for_its_ways_and_shots(
 
     assert _calibration(out) == [(2, 2, 12)]
     told = capsys.readouterr().err
-    assert "calibrated on 12 meta_val episodes each: 2-way 2-shot (temperature " in told
+    assert "calibrated on meta_val: 2-way 2-shot, 12 episodes (temperature " in told
 
 
 def test_what_is_exported_is_calibrated_for_what_may_come(things: Path, tmp_path: Path) -> None:

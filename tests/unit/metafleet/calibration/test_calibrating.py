@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from metafleet.calibration import calibrating
 from metafleet.calibration.calibrating import Calibrator, calibrated
 from metafleet.calibration.calibration import Calibration, ShapeCalibration, mean_shots
 from metafleet.calibration.conformal import N_LEVELS
@@ -126,6 +127,23 @@ def test_where_the_split_lacks_items_or_classes_the_next_smaller_shape_is_taken(
 
     assert shape is not None
     assert (shape.n_way, shape.k_shot, shape.n_query) == found
+
+
+def test_large_episodes_are_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 3 * 1 support and 6 * 4 query examples in an episode, 27 in all
+    monkeypatch.setattr(calibrating, "MOST_EXAMPLES", 27 * 60 + 26)
+
+    assert calibrator(n_episodes=100).calibrate([(3, 1)]).shapes[0].episodes == 60
+    assert calibrator(n_episodes=40).calibrate([(3, 1)]).shapes[0].episodes == 40
+    monkeypatch.setattr(calibrating, "MOST_EXAMPLES", 1)
+    assert calibrator(n_episodes=100).calibrate([(3, 1)]).shapes[0].episodes == 50
+
+
+def test_more_ways_and_shots_than_are_of_use_are_not_tried() -> None:
+    shape = calibrator(points(200, items=100)).fitting(150, 90)
+
+    assert shape is not None
+    assert (shape.n_way, shape.k_shot) == (64, 64)
 
 
 def test_shapes_that_come_to_the_same_are_calibrated_once() -> None:
