@@ -34,6 +34,8 @@ class Problem:
         shown: description of a set of examples, for messages -> the modalities that they may have.
         added: modalities that are not in the data, but are extra inputs that a learner gives its
             model.
+        label_separator: text that separates the labels of an item that has several; "" if an item
+            has one class.
     """
 
     modalities: Mapping[str, tuple[int, ...]]
@@ -45,6 +47,7 @@ class Problem:
     kinds: Mapping[str, str] = field(default_factory=dict)
     shown: Mapping[str, frozenset[str]] = field(default_factory=dict)
     added: frozenset[str] = frozenset()
+    label_separator: str = ""
 
     def __post_init__(self) -> None:
         for split, shape in self.episodes.items():
@@ -60,6 +63,11 @@ class Problem:
                     f"n_way={shape.n_way} in {split!r} but the data are classification; "
                     "expected 2 or more"
                 )
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether an item may have several labels; targets are then [n, n_way], 0 or 1."""
+        return bool(self.label_separator)
 
     @property
     def is_regression(self) -> bool:

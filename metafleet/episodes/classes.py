@@ -23,9 +23,8 @@ from metafleet.episode import (
     EpisodeShape,
     ExampleSet,
     is_modality_name,
-    presence_key,
 )
-from metafleet.episodes.items import ClassRows, Modality
+from metafleet.episodes.items import ClassRows, Modality, gather_rows
 from metafleet.episodes.source import check_counts
 from metafleet.episodes.special import SpecialEpisodes
 from metafleet.errors import ConfigError
@@ -141,7 +140,7 @@ class ClassEpisodeSource:
             support += items[: shape.k_shot]
             query += items[shape.k_shot :]
         n_support = len(support)
-        inputs = self._gather(support + query)
+        inputs = gather_rows(self._modalities, support + query)
         return Episode(
             support=ExampleSet(
                 {name: values[:n_support] for name, values in inputs.items()},
@@ -153,14 +152,6 @@ class ClassEpisodeSource:
             ),
             n_way=shape.n_way,
         )
-
-    def _gather(self, rows: list[int]) -> dict[str, Tensor]:
-        inputs = {name: m.gather(rows) for name, m in self._modalities.items()}
-        for name, modality in self._modalities.items():
-            if modality.present is not None:
-                mask = torch.from_numpy(modality.present.take(rows))
-                inputs[presence_key(name)] = mask.to(torch.float32)
-        return inputs
 
     def _classes(self, split: str) -> tuple[ClassRows, ...]:
         try:

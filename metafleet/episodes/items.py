@@ -1,11 +1,14 @@
 """The items from which episodes are drawn: sorted by class, each with several modalities."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
+
+from metafleet.episode import presence_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +41,13 @@ class ClassRows:
 
     start: int
     count: int
+
+
+def gather_rows(modalities: Mapping[str, Modality], rows: list[int]) -> dict[str, Tensor]:
+    """Return the inputs of items, with a mask for each modality that some items lack."""
+    inputs = {name: modality.gather(rows) for name, modality in modalities.items()}
+    for name, modality in modalities.items():
+        if modality.present is not None:
+            mask = torch.from_numpy(modality.present.take(rows))
+            inputs[presence_key(name)] = mask.to(torch.float32)
+    return inputs

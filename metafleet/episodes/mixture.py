@@ -93,6 +93,12 @@ class MixtureSource:
                 known_meaning = meanings.setdefault(name, meaning)
                 if known_meaning != meaning:
                     raise _ambiguous(part, name, f"is {meaning} but {known_meaning}")
+        for part in parts:
+            if getattr(part.source, "label_separator", ""):
+                raise ConfigError(
+                    f"part {part.label!r} has several labels an item, which a mixture cannot have; "
+                    "train on it alone"
+                )
         dims = {part.source.target_dim for part in parts}
         if len(dims) != 1:
             found = ", ".join(f"{p.label} has target_dim={p.source.target_dim}" for p in parts)

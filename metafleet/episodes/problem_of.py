@@ -27,6 +27,7 @@ def problem_of(source: EpisodeSource, episodes: Mapping[str, EpisodeShape]) -> P
         texts=source.texts | names.keys(),
         kinds=source.kinds,
         shown=_shown(source, episodes),
+        label_separator=getattr(source, "label_separator", ""),
     )
 
 

@@ -15,6 +15,7 @@ from metafleet.execution.one_by_one import AutogradExecution, add_to
 from metafleet.execution.precision import in_precision
 from metafleet.execution.pure import PureFunction
 from metafleet.execution.strategy import Precision, Strategy
+from metafleet.learners.average_precision import mean_average_precision
 from metafleet.learners.base import EpisodeMetrics, Learner, MetaGradient
 from metafleet.learners.context import EpisodeContext, by_functions
 from metafleet.learners.episodic import EpisodicLearner
@@ -213,6 +214,10 @@ def _judge(sums: ChunkSums, targets: Tensor, *, is_regression: bool) -> tuple[Ep
     losses = sums.losses.tolist()[: len(targets)]
     if is_regression:
         return tuple(EpisodeMetrics(loss, None) for loss in losses)
+    if targets.dim() == 3:  # several labels an item
+        scores = sums.outputs[: len(targets)]
+        found = map(mean_average_precision, scores.unbind(), targets.unbind())
+        return tuple(EpisodeMetrics(loss, it) for loss, it in zip(losses, found, strict=True))
     right = (sums.outputs[: len(targets)].argmax(dim=2) == targets).sum(dim=1).tolist()
     n_counted = is_counted(targets, sums.outputs.shape[2]).sum(dim=1).tolist()
     return tuple(

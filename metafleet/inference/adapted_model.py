@@ -17,8 +17,9 @@ from metafleet.errors import DataError, MetafleetError, ModelError, NumericsErro
 from metafleet.inference.class_text import without_class_text
 from metafleet.inference.doubts import Doubter
 from metafleet.inference.given_tensors import check_inputs
-from metafleet.inference.items import ReadOptions, check_invert, open_items
+from metafleet.inference.items import ReadOptions, check_invert, open_items, with_separator
 from metafleet.inference.kept_model import KeptModel, Learned
+from metafleet.inference.labelling import Labelling, check_question, label_rows
 from metafleet.inference.prediction import Prediction, Predictions, Value
 from metafleet.inference.regression_table import read_points
 from metafleet.inference.requirements import Needs
@@ -137,6 +138,7 @@ class AdaptedModel:
         *,
         coverage: float | None = None,
         unknown: bool = False,
+        threshold: float | None = None,
         progress: Progress = no_progress,
     ) -> Predictions:
         """Predict a folder or manifest of files, a table of points, or tensors.
@@ -147,6 +149,8 @@ class AdaptedModel:
             coverage: if given, also return label sets that contain the correct label with this
                 probability, in (0, 1).
             unknown: whether to detect items that belong to none of the classes.
+            threshold: probability from which an item has a label, if it may have several; None
+                selects 0.5.
             progress: called with the progress of decoding.
 
         Raises:
@@ -156,26 +160,35 @@ class AdaptedModel:
             ConfigError: ``options.invert`` is set but the model uses no pictures, or ``coverage``
                 is out of range.
         """
+        is_doubted = coverage is not None or unknown
+        check_question(self.learned.blueprint.problem, threshold, is_doubted=is_doubted)
         doubter = Doubter.of(self.classes, self._calibration, coverage=coverage, unknown=unknown)
         if isinstance(items, Mapping):
             check_inputs(self.learned.blueprint.problem, self.needs, items)
             names = [str(number) for number in range(len(next(iter(items.values()))))]
             outputs = self._in_batches(items, len(names))
-            return Predictions(self._rows(names, None, outputs, doubter), doubter.notes)
-        options = options or ReadOptions()
+            rows = self._rows(names, None, outputs, doubter, threshold)
+            return Predictions(rows, doubter.notes)
+        separator = self.learned.blueprint.problem.label_separator
+        options = with_separator(options or ReadOptions(), separator)
         check_invert(options, self.learned.blueprint.inputs, self.needs)
         if options.invert:
             swapped = self.learned.blueprint.with_light_and_dark_swapped()
             model = replace(self, learned=replace(self.learned, blueprint=swapped))
             as_it_is = replace(options, invert=False)
             return model.predict(
-                items, as_it_is, coverage=coverage, unknown=unknown, progress=progress
+                items,
+                as_it_is,
+                coverage=coverage,
+                unknown=unknown,
+                threshold=threshold,
+                progress=progress,
             )
         path = Path(items).expanduser()
         if self.learned.blueprint.problem.is_regression:
             points = read_points(path, self.learned.blueprint.problem, is_labelled=False)
             outputs = self._in_batches(points.inputs, len(points.names))
-            return Predictions(self._rows(points.names, None, outputs, doubter))
+            return Predictions(self._rows(points.names, None, outputs, doubter, threshold))
         with open_items(
             path,
             self.learned.blueprint.inputs,
@@ -185,7 +198,8 @@ class AdaptedModel:
             progress=progress,
         ) as found:
             logits = [self.logits(found.inputs(rows)) for rows in batches(len(found))]
-            rows = self._rows(found.names, found.labels, torch.cat(logits), doubter)
+            outputs = torch.cat(logits)
+            rows = self._rows(found.names, found.labels, outputs, doubter, threshold)
             return Predictions(rows, (*found.notes, *doubter.notes))
 
     def save(self, folder: str | Path, *, force: bool = False) -> None:
@@ -213,7 +227,8 @@ class AdaptedModel:
         given: Sequence[str] | None,
         outputs: Tensor,
         doubter: Doubter,
-    ) -> tuple[Prediction | Value, ...]:
+        threshold: float | None,
+    ) -> tuple[Prediction | Labelling | Value, ...]:
         _check_finite(names, outputs)
         if not self.classes:
             values = outputs.tolist()
@@ -223,6 +238,11 @@ class AdaptedModel:
             raise ModelError(
                 f"the model has {outputs.shape[1]} outputs and {len(classes)} classes; its files "
                 "do not belong together: make it again"
+            )
+        separator = self.learned.blueprint.problem.label_separator
+        if separator:
+            return label_rows(
+                names, given, outputs, classes, separator=separator, threshold=threshold
             )
         shares = probabilities(outputs, self.temperature)
         best = shares.argmax(dim=1).tolist()

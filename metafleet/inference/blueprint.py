@@ -58,6 +58,7 @@ class Blueprint:
     def to_json(self) -> dict[str, Any]:
         """Return the JSON values for ``from_json``."""
         problem = self.problem
+        separator = problem.label_separator
         return {
             "learner": dict(self.learner),
             "model": dict(self.model),
@@ -68,6 +69,7 @@ class Blueprint:
             "kinds": dict(problem.kinds),
             "episodes": {split: asdict(shape) for split, shape in problem.episodes.items()},
             "inputs": {name: spec.to_json() for name, spec in self.inputs.items()},
+            **({"label_separator": separator} if separator else {}),
         }
 
     @classmethod
@@ -95,6 +97,7 @@ class Blueprint:
                 partial=frozenset(str(name) for name in values["partial"]),
                 texts=_texts(values, modalities, specs),
                 kinds=_kinds(values, modalities, specs),
+                label_separator=str(values.get("label_separator", "")),
             )
             learner, model = dict(values["learner"]), dict(values["model"])
         except (ConfigError, ModelError):

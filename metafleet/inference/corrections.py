@@ -69,6 +69,11 @@ def correct(
 def _support_of(model: AdaptedModel) -> ExampleSet:
     if not model.classes:
         raise ConfigError("corrections are about classes, but the model predicts values")
+    if model.learned.blueprint.problem.is_multi_label:
+        raise ConfigError(
+            "corrections are about one class an item, but the model gives an item several labels; "
+            "add the items to its support set, and adapt again"
+        )
     if model.support is None:
         raise ModelError(
             "the model keeps no support set that corrections could be added to: it is of an "

@@ -8,6 +8,7 @@ from torch import Tensor
 from metafleet.episode import ExampleSet, completed, is_presence_key, presence_key
 from metafleet.episodes.class_targets import check_classes
 from metafleet.errors import DataError
+from metafleet.inference.labelling import check_label_targets
 from metafleet.inference.requirements import Needs
 from metafleet.models.presence import presence
 from metafleet.problem import Problem
@@ -49,6 +50,9 @@ def check_support(problem: Problem, needs: Needs, support: ExampleSet, n_classes
     if not problem.is_regression:
         if n_classes < 2:
             raise DataError(f"there are {n_classes} classes; expected 2 or more to tell apart")
+        if problem.is_multi_label:
+            check_label_targets(support.targets, n_classes)
+            return
         check_classes(support, n_classes, whose="support")
         return
     if n_classes:
@@ -69,7 +73,8 @@ def complete_support(problem: Problem, needs: Needs, support: ExampleSet) -> Exa
     absent = [name for name in needs.optional if name not in support.inputs]
     shapes = {name: problem.modalities[name] for name in absent}
     masks = {presence_key(name) for name in absent}
-    targets = support.targets if problem.is_regression else support.targets.long()
+    has_classes = not problem.is_regression and not problem.is_multi_label
+    targets = support.targets.long() if has_classes else support.targets
     return ExampleSet(completed(support.inputs, shapes, masks), targets)
 
 

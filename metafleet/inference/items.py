@@ -41,6 +41,8 @@ class ReadOptions:
             adapted model. None does not swap, but if pictures look inverted compared with training,
             adaptation fails and prediction adds a note. With False there is no such check.
         only: names of the items to read, as in predictions; () for all items.
+        label_separator: text between the labels of an item, for a model whose items may have
+            several; "" selects that of training.
     """
 
     layout: Layout = "auto"
@@ -49,6 +51,25 @@ class ReadOptions:
     skip_bad: bool = False
     invert: bool | None = None
     only: tuple[str, ...] = ()
+    label_separator: str = ""
+
+
+def with_separator(options: ReadOptions, trained_with: str) -> ReadOptions:
+    """Return options that separate labels as given, or as in training.
+
+    Args:
+        options: as the user gave them.
+        trained_with: the separator of the training data; "" if an item has one class.
+
+    Raises:
+        ConfigError: labels are to be separated for a model of one class an item.
+    """
+    if options.label_separator and not trained_with:
+        raise ConfigError(
+            f"label_separator={options.label_separator!r}, but the model gives an item one class; "
+            "leave it out, or train on items with several labels"
+        )
+    return replace(options, label_separator=options.label_separator or trained_with)
 
 
 def check_invert(options: ReadOptions, specs: Mapping[str, InputSpec], needs: Needs) -> None:
@@ -165,6 +186,7 @@ def _ask(options: ReadOptions) -> FolderOptions:
         path="",
         layout=options.layout,
         label=options.label,
+        label_separator=options.label_separator,
         columns=options.columns,
         skip_bad=options.skip_bad,
     )

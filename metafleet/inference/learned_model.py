@@ -19,8 +19,9 @@ from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.class_text import with_class_text
 from metafleet.inference.decoded_items import Items
 from metafleet.inference.given_tensors import check_support, complete_support
-from metafleet.inference.items import ReadOptions, check_invert, open_items
+from metafleet.inference.items import ReadOptions, check_invert, open_items, with_separator
 from metafleet.inference.kept_model import KeptModel, Learned
+from metafleet.inference.labelling import count_labels, label_targets
 from metafleet.inference.model_record import ModelRecord
 from metafleet.inference.provenance import Provenance
 from metafleet.inference.regression_table import read_points
@@ -146,6 +147,7 @@ class LearnedModel:
         """
         options = options or ReadOptions()
         needs = find_needs(self.learned.blueprint, self.learned.learner, self.learned.state)
+        options = with_separator(options, self.learned.blueprint.problem.label_separator)
         check_invert(options, self.learned.blueprint.inputs, needs)
         # a model adapted before may have light and dark swapped for its previous support set
         blueprint = self.learned.blueprint.with_light_and_dark_as_trained()
@@ -164,11 +166,15 @@ class LearnedModel:
                 raise DataError(f"{path} has no targets")
             return self.adapt_to(ExampleSet(points.inputs, points.targets), {}, needs)
         with open_items(
-            path, blueprint.inputs, needs, options, is_labelled=True, progress=progress
+            path,
+            blueprint.inputs,
+            needs,
+            options,
+            is_labelled=True,
+            progress=progress,
         ) as found:
-            classes = self._classes(path, found)
-            numbers = {name: number for number, name in enumerate(classes)}
-            targets = torch.tensor([numbers[label] for label in found.labels])
+            classes = self._classes(path, found, options.label_separator)
+            targets = self._targets(found, list(classes), options.label_separator)
             inputs = found.inputs(range(len(found)))
         inputs = with_class_text(blueprint.problem, inputs, found.labels)
         model = self.adapt_to(ExampleSet(inputs, targets), classes, needs)
@@ -202,7 +208,8 @@ class LearnedModel:
             for name, values in support.inputs.items()
             if name not in (CLASS_TEXT, presence_key(CLASS_TEXT))
         }
-        kept = support if classes else None  # corrections are of classes
+        # corrections are of one class an item
+        kept = support if classes and not problem.is_multi_label else None
         return AdaptedModel(learned, memory, classes, needs, support=kept, sample=sample)
 
     def save(self, folder: str | Path, *, force: bool = False) -> None:
@@ -221,8 +228,17 @@ class LearnedModel:
         record = replace(self.learned.record, adapted_from=self.learned.digest)
         return replace(self.learned, record=record, digest="")
 
-    def _classes(self, path: Path, found: Items) -> dict[str, int]:
-        classes = dict(Counter(found.labels))  # sorted, as the items are
+    def _targets(self, found: Items, classes: Sequence[str], separator: str) -> Tensor:
+        if separator:
+            return label_targets(found.labels, classes, separator)
+        numbers = {name: number for number, name in enumerate(classes)}
+        return torch.tensor([numbers[label] for label in found.labels])
+
+    def _classes(self, path: Path, found: Items, separator: str) -> dict[str, int]:
+        if separator:
+            classes = count_labels(found.labels, separator)
+        else:
+            classes = dict(Counter(found.labels))  # sorted, as the items are
         _refuse_twins(path, classes)
         if len(classes) < 2:
             lost = f", as no item of {found.lost[0]!r} can be used" if found.lost else ""

@@ -16,7 +16,7 @@ class Figure:
     """A mean over episodes.
 
     Attributes:
-        name: name of the metric: "accuracy", in [0, 1], or "loss".
+        name: name of the metric: "accuracy" or "mean average precision", in [0, 1], or "loss".
         value: the mean.
         ci95: half-width of the mean's 95 % confidence interval.
     """

@@ -118,6 +118,8 @@ class _Classifier(nn.Module):
         outputs = self._model.logits(named)
         if not self._model.classes:
             return (outputs,)
+        if self._model.learned.blueprint.problem.is_multi_label:
+            return outputs, torch.sigmoid(outputs)
         return outputs, torch.softmax(outputs / self._model.temperature, dim=1)
 
     def draw(self, n: int, *, seed: int) -> tuple[Tensor, ...]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from metafleet.inference.doubts import Doubt
+from metafleet.inference.labelling import Labelling
 
 LABELS_BETWEEN: Final = " | "
 """Between the labels of a set in a table."""
@@ -99,12 +100,12 @@ class Predictions:
     """The predictions for a folder. Iterating over the object yields its rows.
 
     Attributes:
-        rows: a ``Prediction`` for each item, or a ``Value`` in regression, in the order of the
-            items.
+        rows: a ``Prediction`` for each item, a ``Labelling`` if items may have several labels, or a
+            ``Value`` in regression, in the order of the items.
         notes: decisions and omissions during the reading of the items, one line each.
     """
 
-    rows: tuple[Prediction | Value, ...]
+    rows: tuple[Prediction | Labelling | Value, ...]
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from metafleet.data.importing.spreadsheet import as_text
 from metafleet.errors import ModelError
 from metafleet.inference.files import check_new_file, write_new_file
+from metafleet.inference.labelling import Labelling
 from metafleet.inference.prediction import Prediction, Value
 
 _SUFFIXES = (".csv", ".jsonl")
@@ -32,7 +33,7 @@ def check_out(path: Path | None, *, force: bool) -> None:
 
 
 def write_predictions(
-    rows: Sequence[Prediction | Value], path: Path | None, *, force: bool = False
+    rows: Sequence[Prediction | Labelling | Value], path: Path | None, *, force: bool = False
 ) -> None:
     """Write one row per item to a file, atomically, or as CSV to standard output without a path.
 
@@ -48,7 +49,7 @@ def write_predictions(
     write_new_file(path, text.encode())
 
 
-def _as_csv(rows: Sequence[Prediction | Value]) -> str:
+def _as_csv(rows: Sequence[Prediction | Labelling | Value]) -> str:
     tables = [row.columns() for row in rows]
     columns = list(dict.fromkeys(name for table in tables for name in table))
     out = io.StringIO()
@@ -61,11 +62,11 @@ def _as_csv(rows: Sequence[Prediction | Value]) -> str:
     return out.getvalue()
 
 
-def _as_json_lines(rows: Sequence[Prediction | Value]) -> str:
+def _as_json_lines(rows: Sequence[Prediction | Labelling | Value]) -> str:
     return "".join(f"{_as_json(row)}\n" for row in rows)
 
 
-def _as_json(row: Prediction | Value) -> str:
+def _as_json(row: Prediction | Labelling | Value) -> str:
     try:
         return json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False)
     except ValueError as error:

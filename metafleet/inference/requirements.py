@@ -69,6 +69,8 @@ class Probe:
             targets = torch.linspace(-1.0, 1.0, n * problem.target_dim).view(n, -1)
         else:
             targets = torch.arange(self._n_way).repeat_interleave(_PER_CLASS)
+            if problem.is_multi_label:
+                targets = torch.eye(self._n_way)[targets]
         self._n = len(targets)
         self._support = ExampleSet(self.inputs(seed=1) | self.masks(), targets)
 

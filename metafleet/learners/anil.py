@@ -36,6 +36,7 @@ class Anil(MamlSteps[AnilOptions]):
 
     name: ClassVar[str] = "anil"
     Options: ClassVar[type] = AnilOptions
+    takes_several_labels: ClassVar[bool] = True
     takes_losses: ClassVar[bool] = True
     still: ClassVar[frozenset[str]] = frozenset({_FEATURES})
 

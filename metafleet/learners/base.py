@@ -20,8 +20,10 @@ class EpisodeMetrics:
     """The loss and accuracy of one episode.
 
     Attributes:
-        loss: mean loss over the query set (cross-entropy in nats, or mean squared error).
-        accuracy: share of the query set classified correctly, in [0, 1]; None for regression.
+        loss: mean loss over the query set (cross-entropy or binary cross-entropy in nats, or mean
+            squared error).
+        accuracy: share of the query set classified correctly, or mean average precision over the
+            labels if an item may have several; in [0, 1]; None for regression.
     """
 
     loss: float

@@ -31,6 +31,7 @@ class Boil(MamlSteps[BoilOptions]):
 
     name: ClassVar[str] = "boil"
     Options: ClassVar[type] = BoilOptions
+    takes_several_labels: ClassVar[bool] = True
     takes_losses: ClassVar[bool] = True
 
     def adapting(self, params: Params) -> Params:

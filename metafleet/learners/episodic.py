@@ -53,6 +53,8 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         Options: the learner's options, a frozen dataclass.
         is_traceable: False for a learner that branches on tensor values. Its episodes are always
             computed one at a time, by autograd.
+        takes_several_labels: True for a learner whose targets may be several labels an item,
+            [n, n_way] of 0 and 1: it reads them by its loss only, or knows what they mean.
 
     Args:
         options: an instance of ``Options``.
@@ -62,6 +64,7 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
 
     Options: ClassVar[type]
     is_traceable: ClassVar[bool] = True
+    takes_several_labels: ClassVar[bool] = False
 
     def __init__(self, options: OptionsT, *, model: Model, problem: Problem) -> None:
         self.options = options

@@ -60,4 +60,5 @@ class Maml(MamlSteps[MamlOptions]):
 
     name: ClassVar[str] = "maml"
     Options: ClassVar[type] = MamlOptions
+    takes_several_labels: ClassVar[bool] = True
     takes_losses: ClassVar[bool] = True

@@ -69,6 +69,7 @@ class MamlPlusPlus(MamlSteps[MamlPlusPlusOptions]):
 
     name: ClassVar[str] = "maml_plus_plus"
     Options: ClassVar[type] = MamlPlusPlusOptions
+    takes_several_labels: ClassVar[bool] = True
 
     def init_state(self, seed: int) -> MetaState:
         """Draw theta with a row of batch norm for each step; all step sizes start at inner_lr."""

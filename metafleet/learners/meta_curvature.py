@@ -37,6 +37,7 @@ class MetaCurvature(MamlSteps[MetaCurvatureOptions]):
 
     name: ClassVar[str] = "meta_curvature"
     Options: ClassVar[type] = MetaCurvatureOptions
+    takes_several_labels: ClassVar[bool] = True
     takes_losses: ClassVar[bool] = True
 
     def init_state(self, seed: int) -> MetaState:

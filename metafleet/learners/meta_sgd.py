@@ -50,6 +50,7 @@ class MetaSgd(GradientSteps[MetaSgdOptions]):
 
     name: ClassVar[str] = "meta_sgd"
     Options: ClassVar[type] = MetaSgdOptions
+    takes_several_labels: ClassVar[bool] = True
     takes_losses: ClassVar[bool] = True
 
     def init_state(self, seed: int) -> MetaState:

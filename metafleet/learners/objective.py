@@ -8,12 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metafleet.errors import DataError, NumericsError
+from metafleet.learners.average_precision import mean_average_precision
 from metafleet.learners.base import EpisodeMetrics
 from metafleet.params import Params
 
 
 def mean_loss(outputs: Tensor, targets: Tensor, *, is_regression: bool) -> Tensor:
-    """Return mean cross-entropy of logits [n, n_way], or mean squared error of values [n, d]."""
+    """Return the mean loss that fits the targets.
+
+    For classes [n], the cross-entropy of logits [n, n_way]; for several labels [n, n_way], the
+    binary cross-entropy of logits; for values [n, d], the squared error.
+    """
+    if not is_regression and targets.dim() == 2:
+        return F.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype))
     if not is_regression:
         return F.cross_entropy(outputs, targets)
     if outputs.shape != targets.shape:
@@ -30,14 +37,15 @@ def is_counted(targets: Tensor, n_outputs: int) -> Tensor:
 
 
 def judge(outputs: Tensor, targets: Tensor, loss: Tensor, *, is_regression: bool) -> EpisodeMetrics:
-    """Return the loss and, for classification, the accuracy.
+    """Return the loss and, for classification, the accuracy or mean average precision.
 
     Raises:
         NumericsError: the loss is not finite.
     """
     value = loss.item()
     if not math.isfinite(value):
-        if not is_regression and not bool(is_counted(targets, outputs.shape[1]).any()):
+        is_of_classes = not is_regression and targets.dim() == 1
+        if is_of_classes and not bool(is_counted(targets, outputs.shape[1]).any()):
             raise NumericsError(
                 f"query loss is {value}: it leaves out all {len(targets)} examples of the query "
                 "set; expected some with the label of a class"
@@ -45,6 +53,8 @@ def judge(outputs: Tensor, targets: Tensor, loss: Tensor, *, is_regression: bool
         raise NumericsError(f"query loss is {value}; lower the learning rates or check the inputs")
     if is_regression:
         return EpisodeMetrics(loss=value, accuracy=None)
+    if targets.dim() == 2:
+        return EpisodeMetrics(loss=value, accuracy=mean_average_precision(outputs, targets))
     n_right = int((outputs.argmax(dim=1) == targets).sum())
     n_counted = int(is_counted(targets, outputs.shape[1]).sum())
     return EpisodeMetrics(loss=value, accuracy=n_right / max(n_counted, 1))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metafleet.errors import ConfigError
 from metafleet.learners.anil import Anil
 from metafleet.learners.anp import Anp
 from metafleet.learners.base import Learner, LearnerClass
@@ -18,6 +19,7 @@ from metafleet.learners.meta_curvature import MetaCurvature
 from metafleet.learners.meta_sgd import MetaSgd
 from metafleet.learners.metaoptnet import MetaOptNet
 from metafleet.learners.mmaml import Mmaml
+from metafleet.learners.multilabel_protonet import MultilabelProtonet
 from metafleet.learners.nearest_prototype import NearestPrototype
 from metafleet.learners.protomaml import ProtoMaml
 from metafleet.learners.protonet import Protonet
@@ -45,6 +47,7 @@ _BUILT_IN: tuple[type[LearnerClass], ...] = (
     MetaSgd,
     MetaOptNet,
     Mmaml,
+    MultilabelProtonet,
     NearestPrototype,
     ProtoMaml,
     Protonet,
@@ -70,4 +73,14 @@ def build_learner(
         ConfigError: an option is wrong or does not fit ``problem``.
     """
     found, parsed = LEARNERS.resolve(options, allowed_packages=allowed_packages)
+    if problem.is_multi_label and not _takes_several_labels(found):
+        able = ", ".join(repr(name) for name, it in LEARNERS.items() if _takes_several_labels(it))
+        raise ConfigError(
+            f"learner {options['name']!r} takes one class an item, but the data have several "
+            f"labels an item; choose one of {able}"
+        )
     return found.build(parsed, problem, make_model)
+
+
+def _takes_several_labels(learner: type[LearnerClass]) -> bool:
+    return bool(getattr(learner, "takes_several_labels", False))

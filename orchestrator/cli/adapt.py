@@ -147,7 +147,8 @@ def _calibrated(
 def _tell(model: AdaptedModel, out: Path, *, as_json: bool) -> None:
     for note in model.notes:
         notify(note)
-    if model.classes and not model.keeps_support:
+    is_multi_label = model.learned.blueprint.problem.is_multi_label
+    if model.classes and not model.keeps_support and not is_multi_label:
         notify(
             f"the support set is larger than {MOST_SUPPORT_BYTES >> 20} MiB and is not kept with "
             "the model: --correct will need --support again"
@@ -161,8 +162,11 @@ def _tell(model: AdaptedModel, out: Path, *, as_json: bool) -> None:
         origin = model.learned.origin
         echo_json({"model": str(out), "classes": dict(model.classes), "run": origin.run})
     elif model.classes:
-        examples = sum(model.classes.values())
-        click.echo(f"{out}: {len(model.classes)} classes from {examples} examples")
+        if is_multi_label:
+            click.echo(f"{out}: {len(model.classes)} labels; items that have them:")
+        else:
+            examples = sum(model.classes.values())
+            click.echo(f"{out}: {len(model.classes)} classes from {examples} examples")
         for name, n in model.classes.items():
             click.echo(f"  {name}: {n}")
     else:

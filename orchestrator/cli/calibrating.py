@@ -51,7 +51,8 @@ def calibrate_taken(
     Raises:
         NumericsError: an output is not finite.
     """
-    if n_episodes == 0 or learned.blueprint.problem.is_regression:
+    problem = learned.blueprint.problem
+    if n_episodes == 0 or problem.is_regression or problem.is_multi_label:
         return None
     try:
         calibrator = calibrator_of(settings, run, learned, n_episodes=n_episodes)

@@ -34,6 +34,12 @@ from metafleet.orchestrator.config.source import parse_value
 @click.option("--layout", type=click.Choice(get_args(Layout)), default="auto", show_default=True)
 @click.option("--label", default="", help="The column with the class.")
 @click.option(
+    "--label-separator",
+    default="",
+    metavar="TEXT",
+    help='Items have several labels, with this text between them, e.g. ";".',
+)
+@click.option(
     "--column",
     "columns",
     multiple=True,
@@ -87,6 +93,7 @@ def import_data(  # noqa: PLR0913 - one for each option
     name: str | None,
     layout: Layout,
     label: str,
+    label_separator: str,
     columns: Sequence[str],
     own_kinds: Sequence[str],
     split: str,
@@ -113,6 +120,7 @@ def import_data(  # noqa: PLR0913 - one for each option
         "path": str(absolute_path(folder)),
         "layout": layout,
         "label": label,
+        "label_separator": label_separator,
         "columns": dict(_pair(text, "--column", "MODALITY=COLUMN") for text in columns),
         "split": split,
         "split_column": split_column,

@@ -19,12 +19,13 @@ def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentCo
     The line above the table says how the episodes differ from the run's own.
     """
     is_classification = _is_classification(evaluations)
-    figures = ("accuracy (95 %)", "loss (95 %)")[0 if is_classification else 1 :]
+    metric = evaluations[0].metric
+    figures = (f"{metric} (95 %)", "loss (95 %)")[0 if is_classification else 1 :]
     table = make_table("judged", *figures, right=figures, fold="judged")
-    if is_classification:
+    if is_classification and metric == "accuracy":
         shape = config.episodes.shape(evaluations[0].split)
         table.add_row("chance", percent(1 / shape.n_way), "", style="dim")
-    elif floor := least_mse(config.data):
+    elif not is_classification and (floor := least_mse(config.data)):
         table.add_row("noise of the targets, squared", f"{floor:.4f}", style="dim")
     for e in sorted(evaluations, key=_is_trained):
         accuracy = (percent(e.accuracy, e.accuracy_ci95),) if is_classification else ()
@@ -51,7 +52,8 @@ def show_seeds(by_seed: Sequence[Sequence[EvaluationDone]]) -> None:
     if not found:
         return
     is_classification = _is_classification(next(iter(found.values())))
-    figures = ("accuracy", "loss")[0 if is_classification else 1 :]
+    metric = next(iter(found.values()))[0].metric
+    figures = (metric, "loss")[0 if is_classification else 1 :]
     table = make_table("judged", *figures, right=figures, fold="judged")
     for label, evaluations in found.items():
         accuracies = [e.accuracy for e in evaluations if e.accuracy is not None]

@@ -12,6 +12,7 @@ from metafleet.data.summary import no_progress
 from metafleet.errors import ModelError
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.doubts import Doubt
+from metafleet.inference.labelling import Labelling, precision_of
 from metafleet.inference.loading import load_model
 from metafleet.inference.prediction import Prediction, Value
 from metafleet.inference.prediction_file import check_out, write_predictions
@@ -35,6 +36,11 @@ DEFAULT_COVERAGE: Final = 0.9
     type=OutputFile(),
     help="The .csv or .jsonl file to write; default: CSV on standard output.",
 )
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
+    help="Probability from which an item has a label, if it may have several; default: 0.5.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @click.option(
     "--coverage",
@@ -55,6 +61,7 @@ def predict(  # noqa: PLR0913 - options of one command
     folder: Path,
     *,
     out: Path | None,
+    threshold: float | None,
     force: bool,
     coverage: float | None,
     unknown: bool,
@@ -96,6 +103,7 @@ def predict(  # noqa: PLR0913 - options of one command
             options,
             coverage=coverage,
             unknown=unknown,
+            threshold=threshold,
             progress=progress or no_progress,
         )
     for note in found.notes:
@@ -127,7 +135,11 @@ def _reason(doubt: Doubt) -> str:
     return "with several labels" if doubt.labels else "without a label"
 
 
-def _tell_agreement(rows: tuple[Prediction | Value, ...], model: AdaptedModel) -> None:
+def _tell_agreement(rows: tuple[Prediction | Labelling | Value, ...], model: AdaptedModel) -> None:
+    labelled = [row for row in rows if isinstance(row, Labelling)]
+    if (precision := precision_of(labelled)) is not None:
+        share, n_items = precision
+        notify(f"mean average precision {100 * share:.1f} % over {n_items} items with known labels")
     known = [row for row in rows if isinstance(row, Prediction) and row.given in model.classes]
     if known:
         right = sum(row.given == row.label for row in known)

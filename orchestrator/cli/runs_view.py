@@ -9,6 +9,7 @@ from rich.table import Table
 from sqlalchemy import Connection
 
 from metafleet.contracts.settings import Settings
+from metafleet.data.scoring import score_name
 from metafleet.db.records import (
     AttemptRecord,
     AttemptTotal,
@@ -294,10 +295,11 @@ def _learning(view: RunView) -> str | None:
     if not view.steps:
         return None
     last = view.steps[-1]
-    lines = [f"loss     {sparkline([s.loss for s in view.steps])} {last.loss:.4f}"]
+    name = score_name(view.run.config.get("data", {}))
+    lines = [f"{'loss':<{len(name)}} {sparkline([s.loss for s in view.steps])} {last.loss:.4f}"]
     accuracies = [s.accuracy for s in view.steps if s.accuracy is not None]
     if accuracies:
-        lines.append(f"accuracy {sparkline(accuracies)} {percent(accuracies[-1])}")
+        lines.append(f"{name} {sparkline(accuracies)} {percent(accuracies[-1])}")
     total_s = sum(step.step_s for step in view.steps)
     if total_s > 0:
         rate = speed(sum(step.episodes for step in view.steps) / total_s)
@@ -315,7 +317,8 @@ def _jobs(jobs: JobTotals) -> str | None:
 
 
 def _evaluations(view: RunView) -> Table:
-    accuracy = ("accuracy (95 %)",) if any(e.accuracy is not None for e in view.evaluations) else ()
+    has_score = any(e.accuracy is not None for e in view.evaluations)
+    accuracy = (f"{score_name(view.run.config.get('data', {}))} (95 %)",) if has_score else ()
     figures = ("step", "episodes", *accuracy, "loss (95 %)")
     table = make_table("judged", *figures, right=figures, fold="judged")
     groups: dict[str, list[EvaluationRecord]] = {}

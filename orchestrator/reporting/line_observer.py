@@ -35,7 +35,7 @@ class Smoothed:
         """Format the figures after ``event``."""
         parts = [f"loss {self._sums['loss'] / self._weight:.4f}"]
         if event.accuracy is not None:
-            parts.append(f"accuracy {100 * self._sums['accuracy'] / self._weight:.1f} %")
+            parts.append(f"{event.metric} {100 * self._sums['accuracy'] / self._weight:.1f} %")
         if self._sums["seconds"] > 0:
             parts.append(speed(self._sums["episodes"] / self._sums["seconds"]))
         parts.append(counted(event.workers_alive, "worker"))
@@ -49,7 +49,7 @@ def describe_evaluation(event: EvaluationDone) -> str:
     judged = "" if event.label == "trained" else f" of {event.label}"
     figures = [f"loss {plus_minus(event.loss, event.loss_ci95)}"]
     if event.accuracy is not None:
-        figures.insert(0, f"accuracy {percent(event.accuracy, event.accuracy_ci95)}")
+        figures.insert(0, f"{event.metric} {percent(event.accuracy, event.accuracy_ci95)}")
     best = ", best so far" if event.is_best else ""
     return (
         f"step {event.step}: {event.split}{judged}: {', '.join(figures)} "

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Final
+from typing import Any, Final
 
+from metafleet.data.scoring import score_name
 from metafleet.db.engine import Database
 from metafleet.db.records import EvaluationRecord, OuterStepRecord, RunRecord, RunStatus
 from metafleet.db.repositories import (
@@ -71,10 +72,10 @@ class AttachedRun:
         evaluations = [e for e in self._read_evaluations() if _key(e) not in self._judged]
         for step in steps:
             self._step = step.step
-            self._observer.on_step(_step_done(step))
+            self._observer.on_step(_step_done(step, run))
         for evaluation in evaluations:
             self._judged.add(_key(evaluation))
-            self._observer.on_evaluation(evaluation_done(evaluation))
+            self._observer.on_evaluation(evaluation_done(evaluation, run))
 
     def _say_where(self) -> None:
         """Report who executes the run if that changed, or that it ended between two polls."""
@@ -110,7 +111,7 @@ def report_of(database: Database, run: RunRecord) -> RunReport:
         status=run.status.value,
         steps=run.steps_done,
         checkpoint_sha256=run.checkpoint_sha256 or "",
-        evaluations=tuple(map(evaluation_done, tests)),
+        evaluations=tuple(evaluation_done(test, run) for test in tests),
         workers=tuple(sorted({entry.worker for entry in by_worker})),
         wall_s=(ended - began).total_seconds() if began and ended else 0.0,
         degraded_steps=degraded.steps,
@@ -118,13 +119,24 @@ def report_of(database: Database, run: RunRecord) -> RunReport:
     )
 
 
-def evaluation_done(record: EvaluationRecord) -> EvaluationDone:
-    """Convert a row to its event."""
-    return EvaluationDone(**{f.name: getattr(record, f.name) for f in fields(EvaluationDone)})
+def evaluation_done(record: EvaluationRecord, run: RunRecord) -> EvaluationDone:
+    """Convert a row of a run to its event."""
+    return EvaluationDone(**_values(EvaluationDone, record, run))
 
 
-def _step_done(record: OuterStepRecord) -> StepDone:
-    return StepDone(**{f.name: getattr(record, f.name) for f in fields(StepDone)})
+def _step_done(record: OuterStepRecord, run: RunRecord) -> StepDone:
+    return StepDone(**_values(StepDone, record, run))
+
+
+def _values(
+    event: type[EvaluationDone | StepDone],
+    record: EvaluationRecord | OuterStepRecord,
+    run: RunRecord,
+) -> dict[str, Any]:
+    """Return the fields of an event: those of its row, and the name of the run's score."""
+    named = {"metric": score_name(run.config.get("data", {}))}
+    shared = (f.name for f in fields(event) if f.name not in named)
+    return named | {name: getattr(record, name) for name in shared}
 
 
 def _key(evaluation: EvaluationRecord) -> tuple[object, ...]:

@@ -81,12 +81,17 @@ def check_uncertainty(work: LearnedWork, question: UncertaintyQuestion) -> None:
     """Refuse what ``judge_uncertainty`` cannot judge.
 
     Raises:
-        ConfigError: the data are regression, there are no episodes to calibrate on, or the split
-            cannot fill the episodes.
+        ConfigError: the data are regression or have several labels an item, there are no episodes
+            to calibrate on, or the split cannot fill the episodes.
     """
     if work.workload.source.target_dim:
         raise ConfigError(
             "--uncertainty is about classes, but the data are regression; leave it out"
+        )
+    if getattr(work.workload.source, "label_separator", ""):
+        raise ConfigError(
+            "--uncertainty is about one class an item, but the data have several labels an item; "
+            "leave it out"
         )
     if question.calibration_episodes == 0:
         raise ConfigError("--uncertainty with --calibration-episodes 0; expected 1 or more")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metafleet.data.scoring import score_name
 from metafleet.db.records import EvaluationRecord, OuterStepRecord, RunRecord
 from metafleet.episode import META_TEST, META_TRAIN, META_VAL
 from metafleet.errors import ConfigError
@@ -84,9 +85,10 @@ def _draw_accuracy(
     _draw_training(axes, config, *zip(*chosen, strict=True))
     _draw_evaluations(axes, evaluations, values, "{:.2f} ± {:.2f} %")
     _draw_baselines(axes, evaluations, values, "{:.2f} %")
-    n_way = config.episodes.shape(META_TEST).n_way
-    _draw_line(axes, 100 / n_way, f"chance: {100 / n_way:.2f} %")
-    axes.set_ylabel("query accuracy (%)")
+    n_way, metric = config.episodes.shape(META_TEST).n_way, score_name(config.data)
+    if metric == "accuracy":
+        _draw_line(axes, 100 / n_way, f"chance: {100 / n_way:.2f} %")
+    axes.set_ylabel(f"query {metric} (%)")
     axes.set_ylim(0, 102)
     _finish(axes)
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.1), **_LEGEND)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
+from metafleet.data.scoring import score_name
 from metafleet.db.records import EvaluationRecord
 from metafleet.episode import EpisodeShape
 from metafleet.inference.model_record import TRAINED, Figure, ModelRecord, Result
@@ -14,6 +15,8 @@ from metafleet.orchestrator.config.experiment import ExperimentConfig
 
 _OF_USER = "yours"
 """The licence of a user's own data, as data sets call it."""
+_PLACE = re.compile(r"\A((?:\w+:)?)(/.+)\Z")
+"""A path, or an encoder such as "timm:/models/dinov2-small"."""
 _NEXT_KEY = re.compile(r", (?=[\w.]+=)")
 _CUT = re.compile(r"~[0-9a-f]{8}\Z")
 _SIZE = re.compile(r"(?:\w+\.)?(n_way|k_shot|n_query)=(\d+)")
@@ -61,7 +64,7 @@ def _result(config: ExperimentConfig, row: EvaluationRecord) -> Result:
     shape = _with_sizes(config.episodes.shape(row.split), otherwise)
     figures = [Figure("loss", row.loss, row.loss_ci95)]
     if row.accuracy is not None and row.accuracy_ci95 is not None:
-        figures.insert(0, Figure("accuracy", row.accuracy, row.accuracy_ci95))
+        figures.insert(0, Figure(score_name(config.data), row.accuracy, row.accuracy_ci95))
     return Result(
         split=row.split,
         judged=judged,
@@ -103,5 +106,6 @@ def _repeatable(value: Any) -> Any:
         return {key: _repeatable(item) for key, item in kept.items()}
     if isinstance(value, list | tuple):
         return [_repeatable(item) for item in value]
-    is_path = isinstance(value, str) and PurePath(value).is_absolute()
-    return f"~/{PurePath(value).name}" if is_path else value
+    if not isinstance(value, str):
+        return value
+    return _PLACE.sub(lambda found: f"{found[1]}~/{PurePath(found[2]).name}", value)

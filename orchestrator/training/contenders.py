@@ -28,9 +28,9 @@ class Contender:
 
 
 def baselines_of(spec: WorkloadSpec, workload: Workload) -> Iterator[Contender]:
-    """Yield the baselines of a run.
+    """Yield the baselines of a run; raw inputs are compared with classes, within modalities.
 
-    Nearest prototypes of raw inputs need classification, and a modality that support and query
+    Nearest prototypes of raw inputs need one class an item, and a modality that support and query
     share.
 
     Args:
@@ -38,7 +38,9 @@ def baselines_of(spec: WorkloadSpec, workload: Workload) -> Iterator[Contender]:
         workload: built from ``spec``.
     """
     yield Contender("initialisation", spec, workload.init_state(), workload.batch_norm)
-    if all(shape.n_way > 0 and _share_modalities(shape) for shape in spec.episodes.values()):
+    has_classes = not getattr(workload.source, "label_separator", "")
+    shapes = spec.episodes.values()
+    if has_classes and all(shape.n_way > 0 and _share_modalities(shape) for shape in shapes):
         raw = replace(
             spec,
             learner={"name": "nearest_prototype"},

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from metafleet.data.scoring import score_name
 from metafleet.db.records import EvaluationRecord, JobRecord
 from metafleet.learners.summary import summarise
 from metafleet.orchestrator.engine.step import Dispatcher, StepOutcome, StepRequest
@@ -39,7 +40,7 @@ def judge_state(
 ) -> tuple[EvaluationDone, StepOutcome]:
     """Evaluate ``state`` on episodes that depend only on the run's seed and the split."""
     outcome = dispatcher.run_step(evaluation_request(spec, state, judgement, stream=stream))
-    return evaluation_of(judgement, outcome), outcome
+    return evaluation_of(spec, judgement, outcome), outcome
 
 
 def evaluation_request(
@@ -58,7 +59,7 @@ def evaluation_request(
     )
 
 
-def evaluation_of(judgement: Judgement, outcome: StepOutcome) -> EvaluationDone:
+def evaluation_of(spec: WorkloadSpec, judgement: Judgement, outcome: StepOutcome) -> EvaluationDone:
     """Summarise the outcome of an evaluation."""
     summary = summarise(outcome.metrics)
     return EvaluationDone(
@@ -71,6 +72,7 @@ def evaluation_of(judgement: Judgement, outcome: StepOutcome) -> EvaluationDone:
         accuracy=summary.accuracy,
         accuracy_ci95=summary.accuracy_ci95,
         batch_norm=judgement.batch_norm,
+        metric=score_name(spec.data),
     )
 
 

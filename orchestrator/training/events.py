@@ -37,6 +37,7 @@ class StepDone:
         retries: attempts beyond the first, over all shards.
         missing_shards: shards that are missing from the step; empty unless it is degraded.
         missing_episodes: number of episodes in these shards.
+        metric: what ``accuracy`` is: "accuracy", or "mean average precision" over labels.
     """
 
     step: int
@@ -50,6 +51,7 @@ class StepDone:
     retries: int
     missing_shards: tuple[int, ...] = ()
     missing_episodes: int = 0
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class EvaluationDone:
         accuracy, accuracy_ci95: the same for accuracy in [0, 1]; None for regression.
         batch_norm: batch-norm mode of the model; "none" without batch norm.
         is_best: whether this is the best validation so far.
+        metric: what ``accuracy`` is: "accuracy", or "mean average precision" over labels.
     """
 
     split: str
@@ -77,6 +80,7 @@ class EvaluationDone:
     accuracy_ci95: float | None
     batch_norm: str
     is_best: bool = False
+    metric: str = "accuracy"
 
 
 class Observer(Protocol):

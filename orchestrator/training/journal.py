@@ -12,10 +12,15 @@ class Journal:
 
     While a pending validation may end the training, later steps are provisional. The journal holds
     them, and reports them if the training continues or drops them if it ends.
+
+    Args:
+        recorder: records the steps.
+        observer: is told of them.
+        metric: name of the score of a step.
     """
 
-    def __init__(self, recorder: Recorder, observer: Observer) -> None:
-        self._recorder, self._observer = recorder, observer
+    def __init__(self, recorder: Recorder, observer: Observer, *, metric: str) -> None:
+        self._recorder, self._observer, self._metric = recorder, observer, metric
         self._is_holding = False
         self._held: list[tuple[OuterStepRecord, Sequence[JobRecord]]] = []
 
@@ -60,5 +65,6 @@ class Journal:
                 retries=row.retries,
                 missing_shards=row.missing_shards,
                 missing_episodes=row.missing_episodes,
+                metric=self._metric,
             )
         )

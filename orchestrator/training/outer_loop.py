@@ -3,6 +3,7 @@
 from contextlib import closing
 from dataclasses import dataclass, replace
 
+from metafleet.data.scoring import score_name
 from metafleet.db.records import OuterStepRecord
 from metafleet.episode import META_TRAIN
 from metafleet.errors import FencedError, FleetError, NumericsError
@@ -73,7 +74,7 @@ class OuterLoop:
     ) -> None:
         self._config, self._spec = config, spec
         self._recorder, self._observer = recorder, observer
-        self._journal = Journal(recorder, observer)
+        self._journal = Journal(recorder, observer, metric=score_name(config.data))
         self._writer = CheckpointWriter(folder, recorder)
         self._pipeline = StepPipeline(
             dispatcher,

@@ -103,7 +103,7 @@ class Validator:
         at, judgement, ticket = self._open.at, self._open.judgement, self._open.ticket
         self._open = None
         outcome = self._dispatcher.finish(ticket)
-        done = evaluation_of(judgement, outcome)
+        done = evaluation_of(self._spec, judgement, outcome)
         judged = _judge(at, done)
         done = replace(done, is_best=judged.progress.best_step == done.step)
         self._recorder.record_evaluation(evaluation_record(done))

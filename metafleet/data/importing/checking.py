@@ -1,8 +1,7 @@
 """Check a folder from its layout down to its pixels, and report all problems at once."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ from metafleet.data.decoding.features import check_encoder, features_folder
 from metafleet.data.decoding.registry import get_decoder
 from metafleet.data.importing.decoding import decode_items, decoder_options, item_columns
 from metafleet.data.importing.item import Item, Reading
+from metafleet.data.importing.labels import sort_by_labels
 from metafleet.data.importing.levels import say_lost_levels
 from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.problems import DataProblem, ProblemLog
-from metafleet.data.importing.splits import assign_splits, check_splits
+from metafleet.data.importing.splits import assign_splits, check_splits, large_classes
+from metafleet.data.label_text import labels_in
 from metafleet.data.summary import Progress
 from metafleet.episodes.class_names import count_leaks
 
@@ -39,7 +40,7 @@ class CheckedFolder:
         kinds: modality -> kind, for modalities that at least one of ``items`` has.
         decoded: arrays and masks of these modalities, for all items that were read, valid or not.
         rows: rows of ``decoded`` that belong to ``items``; None for all rows.
-        splits: class -> split.
+        splits: class -> split. A class is a set of labels if items may have several.
         problems: all problems. The items that they name are not in ``items``.
         notes: decisions to show to the user.
         measured: modality -> decoder options that were derived from the data.
@@ -87,11 +88,16 @@ def check_folder(
     columns = item_columns(items, reading.kinds, options, scratch)
     decoded, failed = decode_items(items, columns, scratch=scratch, progress=progress, log=log)
     sound = [number for number in range(len(items)) if number not in failed]
-    large = _large_classes([items[number].label for number in sound], ask, log)
-    splits, notes = assign_splits([items[number] for number in sound], ask, log, large=large)
-    used = {label: split for label, split in splits.items() if label in large}
-    check_splits(used, ask, log, n_classes=len(large))
-    kept = [number for number in sound if items[number].label in used]
+    if ask.label_separator:
+        sorted_, used, notes = sort_by_labels({n: items[n] for n in sound}, ask, log)
+        check_splits(used, ask, log, n_classes=len(used))
+    else:
+        large = large_classes([items[number].label for number in sound], ask, log)
+        splits, notes = assign_splits([items[number] for number in sound], ask, log, large=large)
+        used = {label: split for label, split in splits.items() if label in large}
+        check_splits(used, ask, log, n_classes=len(large))
+        sorted_ = {n: items[n] for n in sound if items[n].label in used}
+    kept = list(sorted_)
     kinds, lost = _held_kinds([items[number] for number in kept], reading.kinds)
     encoded = encode_columns(
         [column for column in columns if column.modality in kinds],
@@ -101,11 +107,11 @@ def check_folder(
         progress=progress,
     )
     return CheckedFolder(
-        items=tuple(items[number] for number in kept),
+        items=tuple(sorted_.values()),
         kinds=kinds,
         decoded=_of(kinds, encoded),
-        rows=None if len(kept) == len(items) else np.array(kept, np.int64),
-        splits=used,
+        rows=None if kept == list(range(len(items))) else np.array(kept, np.int64),
+        splits=_of_classes(sorted_.values(), used, ask.label_separator),
         problems=log.all(),
         notes=(
             *reading.notes,
@@ -127,6 +133,13 @@ def _only(decoded: Decoded, rows: Sequence[int]) -> Decoded:
     kept = np.zeros(max(map(len, decoded.masks.values()), default=0), np.bool_)
     kept[list(rows)] = True
     return replace(decoded, masks={name: mask & kept for name, mask in decoded.masks.items()})
+
+
+def _of_classes(items: Iterable[Item], splits: Mapping[str, str], separator: str) -> dict[str, str]:
+    """Return class -> split, in which a class may be a set of labels of one split."""
+    if not separator:
+        return dict(splits)
+    return {item.label: splits[labels_in(item.label, separator)[0]] for item in items}
 
 
 def _held_kinds(
@@ -221,19 +234,6 @@ def _kept_texts(kinds: Mapping[str, str], decoded: Decoded) -> list[tuple[str, A
     texts = [name for name, kind in kinds.items() if get_decoder(kind).is_text]
     found = {name: decoded.arrays.get(name) for name in texts}
     return [(n, it) for n, it in found.items() if it is not None and it.dtype == np.uint8]
-
-
-def _large_classes(labels: Sequence[str], ask: FolderOptions, log: ProblemLog) -> set[str]:
-    counts = Counter(labels)
-    for label, n in counts.items():
-        if n < ask.min_items:
-            log.add(
-                "small-class",
-                f"class {label!r}",
-                f"has {n} item{'' if n == 1 else 's'} without fault; expected {ask.min_items} "
-                "or more: add some, or lower --min-items",
-            )
-    return {label for label, n in counts.items() if n >= ask.min_items}
 
 
 _DIGEST_BYTES = 16

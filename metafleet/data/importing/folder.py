@@ -27,6 +27,7 @@ from metafleet.data.prepared.prepared import PreparedData
 from metafleet.data.prepared.preparing import find_sound
 from metafleet.data.summary import DataSummary, Progress, no_progress
 from metafleet.episodes.classes import ClassEpisodeSource
+from metafleet.episodes.labels import LabelEpisodeSource
 from metafleet.errors import ConfigError, DataMissingError
 from metafleet.options import option_values
 
@@ -117,9 +118,14 @@ class Folder(ItemDataSet):
                 f"{unknown[0]!r}; it has {', '.join(prepared.arrays)}"
             )
         modalities = options.modalities or tuple(prepared.arrays)
-        return ClassData(_label(options), prepared, prepared.splits, modalities)
+        separator = str(prepared.recipe.get("label_separator", ""))
+        return ClassData(
+            _label(options), prepared, prepared.splits, modalities, label_separator=separator
+        )
 
-    def open_source(self, options: FolderOptions, data_dir: Path) -> ClassEpisodeSource:
+    def open_source(
+        self, options: FolderOptions, data_dir: Path
+    ) -> ClassEpisodeSource | LabelEpisodeSource:
         """Open the items for sampling."""
         data = self.open_classes(options, data_dir)
         more_classes = partial(_more_classes, options, len(data.prepared.classes))

@@ -179,7 +179,8 @@ def _asked(options: FolderOptions) -> dict[str, Any]:
 
 def _deciding(options: FolderOptions) -> dict[str, Any]:
     values = option_values(options)
-    later = ["kinds", *(kind for kind, d in DECODERS.items() if not d.is_in_every_recipe)]
+    later = ["kinds", "label_separator"]
+    later += [kind for kind, decoder in DECODERS.items() if not decoder.is_in_every_recipe]
     return {
         name: value
         for name, value in values.items()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from metafleet.data.importing.part import Part
 from metafleet.data.importing.problems import DataProblem
+from metafleet.data.label_text import labels_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Reading:
         fingerprint: sha256 of all names, sizes, times, classes and splits.
         columns: modality -> the table column, or the name among the files, from which it comes.
         labels: all classes that were seen, including classes of which all items were refused.
+        label_separator: as in the options.
     """
 
     layout: str
@@ -56,10 +58,11 @@ class Reading:
     fingerprint: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    label_separator: str = ""
 
     def lost_classes(self, kept: Iterable[Item]) -> tuple[str, ...]:
         """Return the classes that have no item in ``kept``."""
-        there = {item.label for item in kept}
+        there = {it for item in kept for it in labels_in(item.label, self.label_separator)}
         return tuple(label for label in self.labels if label not in there)
 
     def say_lost(self, kept: Iterable[Item]) -> list[str]:

@@ -40,6 +40,8 @@ class FolderOptions:
             used if nothing was imported under that name.
         layout: the layout of the folder; "auto" detects it from the contents.
         label: column that holds the class; "" finds ``label``, ``class`` and similar names.
+        label_separator: text between the labels of an item that may have several, such as ";"; ""
+            if an item has one class.
         columns: modality -> its column, or several numeric columns joined by commas. If empty, the
             columns that hold files are used, and columns of texts with the name ``text`` or a
             similar one.
@@ -64,6 +66,7 @@ class FolderOptions:
     imported: str = ""
     layout: Layout = "auto"
     label: str = ""
+    label_separator: str = ""
     columns: Mapping[str, Any] = field(default_factory=dict)
     kinds: tuple[Mapping[str, Any], ...] = ()
     modalities: tuple[str, ...] = ()
@@ -80,6 +83,11 @@ class FolderOptions:
     def __post_init__(self) -> None:
         is_absolute = self.path == "" or Path(self.path).expanduser().is_absolute()
         require(is_absolute, "path", self.path, "an absolute path, or one from ~")
+        separator = self.label_separator
+        is_short = len(separator) <= 8 and separator.isprintable()
+        is_apart = is_short and not any(character.isalnum() for character in separator)
+        expected = 'up to 8 characters that are no letters or digits, such as ";"'
+        require(is_apart, "label_separator", separator, expected)
         is_distinct = len(set(self.modalities)) == len(self.modalities)
         require(is_distinct, "modalities", list(self.modalities), "different modalities")
         for name, column in self.columns.items():

@@ -19,11 +19,12 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "duplicate-column": "two columns of a header have the same name",
         "unknown-column": "an option names a column that does not exist",
         "no-label-column": "no column contains the class",
+        "no-separator": "labels are to be separated, but no item has more than one",
         "other-kind": "an option asks for one kind of data, but its column contains another",
         "no-file-column": "no column contains files, texts or numbers",
         "bad-manifest": "a JSON file does not have the content that its layout requires",
         # rows
-        "empty-label": "a row has no class",
+        "empty-label": "a row has no class, or an empty label among several",
         "bad-label": "a class is not a text, a number or a truth value",
         "empty-item": "a row has no modality at all",
         "unknown-split": "a split is not train, val or test",

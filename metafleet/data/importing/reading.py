@@ -9,6 +9,7 @@ from types import MappingProxyType
 from metafleet.data.importing.class_names import composed, find_twins, is_printable
 from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.kinds import Kinds
+from metafleet.data.importing.labels import tidied, with_each_label
 from metafleet.data.importing.layouts.class_folders import (
     read_class_folders,
     read_flat,
@@ -32,6 +33,7 @@ from metafleet.data.importing.problems import ProblemLog, one_line
 from metafleet.data.importing.reader import Found, Reader
 from metafleet.data.importing.tables.columns import stem_of
 from metafleet.data.importing.tables.naming import NamesAsked, name_modalities, plain_name
+from metafleet.data.label_text import labels_in
 from metafleet.errors import ConfigError, DataMissingError
 
 READERS: Mapping[str, Reader] = {
@@ -91,7 +93,16 @@ def read_items(
     layout, what = place
     _refuse_columns(path, layout, ask, is_for_model=bool(expected))
     found = READERS[layout](replace(what, expected=expected), log)
-    items = [_composed(item) for item in found.items if _is_sound(item, log)]
+    separator = ask.label_separator
+    read = [_tidied(item, log, separator, is_labelled) for item in found.items]
+    items = [item for item in read if item is not None]
+    if separator and is_labelled and not expected and not _has_several(items, separator):
+        log.add_fatal(
+            "no-separator",
+            str(path),
+            f"no item has several labels: no label holds {separator!r}; give the separator of the "
+            "label column, or leave --label-separator out",
+        )
     items = _without_duplicates(items, log)
     fixed = _fixed(path, layout, ask, items, kinds)
     items, found_kinds, names = name_modalities(items, log, NamesAsked(fixed, expected, kinds))
@@ -103,7 +114,7 @@ def read_items(
     ]
     if not found.items and not any(problem.is_fatal for problem in log.all()):
         log.add_fatal("no-layout", str(path), f"read as {layout}, it holds no example")
-    aside = [*links_out(path, items), *_alike(items)]
+    aside = [*links_out(path, items), *_alike(with_each_label(items, separator))]
     notes = [f"layout: {layout}", *map(one_line, found.notes), *notes, *aside]
     return Reading(
         layout,
@@ -113,13 +124,15 @@ def read_items(
         tuple(notes),
         _fingerprint(items),
         columns,
-        _labels(found),
+        _labels(found, separator),
+        separator,
     )
 
 
-def _labels(found: Found) -> tuple[str, ...]:
+def _labels(found: Found, separator: str) -> tuple[str, ...]:
     """Return the classes that were seen and whose names can be printed on one line."""
-    seen = dict.fromkeys([*(item.label for item in found.items), *found.labels])
+    texts = dict.fromkeys([*(item.label for item in found.items), *found.labels])
+    seen = dict.fromkeys(label for text in texts for label in labels_in(text, separator))
     return tuple(dict.fromkeys(composed(name) for name in seen if name and not _unfit_label(name)))
 
 
@@ -128,14 +141,16 @@ def _refuse_columns(path: Path, layout: str, ask: FolderOptions, *, is_for_model
     if layout in _WITH_TABLE:
         return
     asked = {"--label": ask.label, "--split-column": ask.split_column}
+    separated = {} if is_for_model else {"--label-separator": ask.label_separator}
     if layout == "webdataset":
         asked = {}  # here both options name keys of `json`
     if not is_for_model:  # for a model, the kinds of the files serve as columns
         asked |= {"--column": next((f"{m}={c}" for m, c in ask.columns.items()), "")}
-    for option, value in asked.items():
+    for option, value in (asked | separated).items():
         if value:
+            verb = "separates labels in" if option in separated else "names"
             raise ConfigError(
-                f"{option} {value!r} names a column, but {path} is read as {layout}, without a "
+                f"{option} {value!r} {verb} a column, but {path} is read as {layout}, without a "
                 f"table; leave {option} out, or give a table in its place"
             )
 
@@ -195,13 +210,27 @@ def _nothing_fits(path: Path, ask: FolderOptions) -> str:
     )
 
 
-def _is_sound(item: Item, log: ProblemLog) -> bool:
+def _tidied(item: Item, log: ProblemLog, separator: str, is_labelled: bool) -> Item | None:
+    """Return an item with names in NFC; None, with a problem, if it is not usable."""
+    before = len(log)
+    if separator:
+        item = tidied(item, separator, log if is_labelled else ProblemLog())
+    is_usable = _is_sound(item, log, separator) and len(log) == before
+    return _composed(item) if is_usable else None
+
+
+def _has_several(items: Sequence[Item], separator: str) -> bool:
+    return any(len(labels_in(item.label, separator)) > 1 for item in items)
+
+
+def _is_sound(item: Item, log: ProblemLog, separator: str) -> bool:
     """Return whether an item is usable; log names that cannot be stored, and empty files."""
     before = len(log)
     if not _is_utf8(item.label):
         log.add("not-utf8", item.where, f"class {item.label!r} is not UTF-8; rename it")
-    elif _unfit_label(item.label):
-        shown = f"{item.label[:40]!r} ({len(item.label)} characters)"
+    unfit = [it for it in labels_in(item.label, separator) if _unfit_label(it)]
+    if unfit and _is_utf8(item.label):
+        shown = f"{unfit[0][:40]!r} ({len(unfit[0])} characters)"
         log.add(
             "bad-label",
             item.where,

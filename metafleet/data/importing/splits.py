@@ -8,6 +8,7 @@ only classes next to a cut change splits.
 import hashlib
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from fractions import Fraction
 
@@ -52,6 +53,37 @@ def assign_splits(
         known |= _with_validation({c: s for c, s in known.items() if c in large}, ask)
         notes.append("meta_val: a share of meta_train's classes, by a hash of their names")
     return known, notes
+
+
+def large_classes(
+    labels: Sequence[str],
+    ask: FolderOptions,
+    log: ProblemLog,
+    *,
+    among: Iterable[str] | None = None,
+    why: str = " without fault",
+) -> set[str]:
+    """Return the classes with enough items; log the others.
+
+    Args:
+        labels: the class of each item.
+        ask: how many items are enough.
+        log: receives a problem for each small class.
+        among: the classes to count; None: those of ``labels``.
+        why: what the message says of the items.
+    """
+    counts = Counter(labels)
+    classes = list(counts) if among is None else list(among)
+    for label in classes:
+        n = counts[label]
+        if n < ask.min_items:
+            log.add(
+                "small-class",
+                f"class {label!r}",
+                f"has {n} item{'' if n == 1 else 's'}{why}; expected {ask.min_items} "
+                "or more: add some, or lower --min-items",
+            )
+    return {label for label in classes if counts[label] >= ask.min_items}
 
 
 def hashed(labels: Iterable[str], seed: int, fractions: Sequence[float]) -> dict[str, str]:

@@ -12,12 +12,16 @@ import torch
 from torch import Tensor
 
 from metafleet.data.decoding.registry import get_decoder, has_decoder
+from metafleet.data.label_text import labels_in
+from metafleet.data.prepared.label_sets import label_sets, labels_of
 from metafleet.data.prepared.prepared import Array, ArrayInfo, PreparedData
 from metafleet.data.summary import DataSummary, ModalitySummary, SplitSummary
 from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.episodes.items import ClassRows, Modality
+from metafleet.episodes.labels import LabelEpisodeSource
 from metafleet.problem import FEATURES
 
+_NOUNS = ("class", "classes", "items")
 Rows = npt.NDArray[np.int64]
 Splits = Mapping[str, Sequence[str]]
 """Split -> names of its classes, in the order of sampling."""
@@ -35,6 +39,8 @@ class ClassData:
         splits: split -> names of its classes, in the order of sampling.
         modalities: the chosen modalities, in the order of the inputs.
         version: version that a user's class gives its items. It is part of the digest.
+        label_separator: text between the labels of a class that is a set of labels; "" if an item
+            has one class.
     """
 
     name: str
@@ -42,6 +48,7 @@ class ClassData:
     splits: Splits
     modalities: tuple[str, ...]
     version: str = ""
+    label_separator: str = ""
 
     def rows(self) -> dict[str, ClassRows]:
         """Return class -> its rows in every prepared array."""
@@ -54,12 +61,21 @@ class ClassData:
 
     def open_source(
         self, *, more_classes: Callable[[int], str] | None = None
-    ) -> ClassEpisodeSource:
+    ) -> ClassEpisodeSource | LabelEpisodeSource:
         """Return an episode source; ``more_classes(n_way)`` is advice for splits with too few."""
         kept = self._kept()
         rows = self._kept_rows(kept)
+        modalities = {modality: self._modality(modality, kept) for modality in self.modalities}
+        if self.label_separator:
+            return LabelEpisodeSource(
+                modalities,
+                {split: labels_of(c, self.label_separator) for split, c in self.splits.items()},
+                {s: label_sets(c, rows, self.label_separator) for s, c in self.splits.items()},
+                name=self.name,
+                label_separator=self.label_separator,
+            )
         return ClassEpisodeSource(
-            {modality: self._modality(modality, kept) for modality in self.modalities},
+            modalities,
             {split: [rows[class_name] for class_name in c] for split, c in self.splits.items()},
             name=self.name,
             class_names=self.splits,
@@ -116,6 +132,7 @@ class ClassData:
             "arrays": {modality: arrays[modality].sha256 for modality in self.modalities},
             **({"masks": masks} if masks else {}),
             **({"version": self.version} if self.version else {}),
+            **({"label_separator": self.label_separator} if self.label_separator else {}),
             "classes": [[info.name, info.n_items] for info in self.prepared.classes],
             "split": self.split_sha256(),
         }
@@ -139,15 +156,19 @@ class ClassData:
                 for modality, info in self.prepared.arrays.items()
             },
             facts=self.prepared.facts,
+            nouns=("label", "labels", "items") if self.label_separator else _NOUNS,
         )
 
     def _summarise_split(self, names: Sequence[str], kept: Rows | None) -> SplitSummary:
         group_of = {info.name: info.group for info in self.prepared.classes}
         rows = self._kept_rows(kept)
         counts = {name: rows[name].count for name in names}
+        n_items = sum(counts.values())
+        if self.label_separator:
+            counts = _count_labels(counts, self.label_separator)
         return SplitSummary(
-            classes=len(names),
-            items=sum(counts.values()),
+            classes=len(counts),
+            items=n_items,
             fewest_items=min(counts.values(), default=0),
             most_items=max(counts.values(), default=0),
             groups=dict(Counter(group_of[name] for name in names)),
@@ -179,6 +200,14 @@ def is_ink(kind: str, shape: Sequence[int]) -> bool:
     Built-in data sets that do not come as one picture per file are stored this way.
     """
     return len(shape) == 3 and has_decoder(kind) and get_decoder(kind).is_picture
+
+
+def _count_labels(counts: Mapping[str, int], separator: str) -> dict[str, int]:
+    """Return label -> number of items that have it."""
+    found: Counter[str] = Counter()
+    for text, n in counts.items():
+        found.update(dict.fromkeys(labels_in(text, separator), n))
+    return dict(sorted(found.items()))
 
 
 def _within(kept: Rows, rows: ClassRows) -> ClassRows:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from metafleet.encoders.registry import get_encoder
+from metafleet.errors import MetafleetError
 from metafleet.inference.blueprint import Blueprint
 from metafleet.inference.card.facts import episodes_of, own_results
 from metafleet.inference.card.text import plain, table
@@ -14,7 +16,6 @@ _JUDGED = {
     "initialisation": "its network without meta-training",
     "nearest_prototype": "nearest prototype of raw inputs",
 }
-_ENCODER_LICENCES = {"minilm": "all-MiniLM-L6-v2, Apache-2.0"}
 
 
 def adapted_to(model: KeptModel) -> str:
@@ -31,7 +32,7 @@ def adapted_to(model: KeptModel) -> str:
     left_out = len(model.classes) - len(shown)
     more = f"\n\n`model.json` has {left_out} more." if left_out else ""
     rows = [(plain(name), str(n)) for name, n in shown]
-    return f"Adapted from {source}.\n\n{table(('class', 'examples'), rows)}{more}"
+    return f"Adapted from {source}.\n\n{table((_noun(model), 'examples'), rows)}{more}"
 
 
 def trained_on(model: KeptModel) -> str:
@@ -65,6 +66,10 @@ def judged_on(model: KeptModel) -> str:
 def limits(model: KeptModel) -> str:
     """List what the model was not evaluated on, and what it cannot do."""
     return "\n".join(f"- {limit}" for limit in _limits(model))
+
+
+def _noun(model: KeptModel) -> str:
+    return "label" if model.learned.blueprint.problem.is_multi_label else "class"
 
 
 def licences(model: KeptModel) -> str:
@@ -118,7 +123,9 @@ def _limits(model: KeptModel) -> Iterator[str]:
                 f"It was judged with batch norm {plain(', '.join(sorted(judged_with)))}; this "
                 f"model has {learned.learner.batch_norm}."
             )
-    if not learned.blueprint.problem.is_regression:
+    if learned.blueprint.problem.is_multi_label:
+        yield "It knows no other labels than those that it was adapted to."
+    elif not learned.blueprint.problem.is_regression:
         yield from _doubts(model)
     if learned.learner.batch_norm == "transductive":
         yield "What it predicts for an item depends on the items predicted with it."
@@ -146,8 +153,22 @@ def _doubts(model: KeptModel) -> Iterator[str]:
 def _encoder_licences(blueprint: Blueprint) -> str:
     """Name the pretrained encoders whose features the model reads, with their licences."""
     used = [
-        f"{plain(name)}: {plain(_ENCODER_LICENCES.get(encoder, encoder))}"
+        f"{plain(name)}: {plain(_last_part(encoder))} ({plain(_licence(encoder, spec.kind))})"
         for name, spec in blueprint.inputs.items()
-        if (encoder := str(spec.options.get("encoder", "bytes"))) != "bytes"
+        if (encoder := str(spec.options.get("encoder", ""))) not in ("", "bytes")
     ]
     return "; ".join(used) or "none"
+
+
+def _licence(encoder: str, kind: str) -> str:
+    try:
+        found = get_encoder(encoder, kind=kind).licence
+    except MetafleetError:  # its weights are not on this machine
+        found = ""
+    return found or "licence not recorded"
+
+
+def _last_part(encoder: str) -> str:
+    """Return an encoder's name without the folder that its weights lie in."""
+    source, colon, place = encoder.partition(":")
+    return f"{source}{colon}{place.rpartition('/')[2]}" if place.startswith(("/", "~")) else encoder

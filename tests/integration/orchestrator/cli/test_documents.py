@@ -17,13 +17,14 @@ from tests.menagerie import make_classes
 from tests.page_blocks import Reader, blocks_of
 from tests.paths import REPOSITORY
 from tests.spectra import make_spectra
+from tests.topics import write_topics
 
 DOCS = REPOSITORY / "docs"
 README = REPOSITORY / "README.md"
 TUTORIALS = [f"tutorials/{name}.md" for name in ("first-run", "first-data", "first-algorithm")]
 GUIDES = [
     *("own-folders", "using-models", "scripts", "learners", "modules", "own-data", "own-kinds"),
-    *("uncertainty", "serving"),
+    *("uncertainty", "serving", "several-labels"),
 ]
 READINGS = {
     "README": [README],
@@ -51,6 +52,7 @@ SAYS = {
     "modules": "12 items with a known class",
     "own-data": "meta_train  52 classes, 1,040 items, 20 a class",
     "own-kinds": "spectrum 64x1, 40 items have it",
+    "several-labels": "over 30 items with known labels",
     "using-models": "12 items with a known class",
     "uncertainty": "12 of 12 items to ask a person about",
 }
@@ -70,6 +72,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_spectra(home / "minerals", range(10), items=4)
     make_spectra(home / "new-minerals", range(10, 12), items=3)
     make_spectra(home / "unknown", range(10, 12), items=4)
+    write_topics(home / "topics.csv", range(16), n_items=300, seed=1)
+    write_topics(home / "new-topics.csv", range(16, 20), n_items=16, seed=2)
+    write_topics(home / "more-topics.csv", range(16, 20), n_items=30, seed=3)
     (home / "observed.csv").write_text("time_s,y\n0.1,1.0\n0.5,0.4\n0.9,-0.5\n1.4,-0.8\n")
     (home / "later.csv").write_text("time_s\n2.1\n2.5\n2.9\n")
     for name in ("examples", "experiments"):

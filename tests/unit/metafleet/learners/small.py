@@ -30,10 +30,14 @@ def made(name: str, episode: Episode, model: dict[str, Any] = TINY_MLP, **option
     return make_learner(episode, model=model, learner=learner)
 
 
+SHIFTING = {"multilabel_protonet"}
+"""Learners with a parameter that moves the logits of all classes alike, of which no class depends:
+their gradient is tested with several labels an item."""
 DIFFERENTIATED = [
     name
     for name, kind in LEARNERS.items()
-    if getattr(kind, "meta_gradient", None) is EpisodicLearner.meta_gradient
+    if name not in SHIFTING
+    and getattr(kind, "meta_gradient", None) is EpisodicLearner.meta_gradient
     and made(name, classification_episode()).init_state(1).params
 ]
 HAVING_FIRST_ORDER = [n for n in DIFFERENTIATED if hasattr(LEARNERS[n].Options(), "first_order")]

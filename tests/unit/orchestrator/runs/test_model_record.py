@@ -87,10 +87,12 @@ def test_a_regression_has_a_loss_alone(tmp_path: Path) -> None:
 def test_a_folder_is_named_once_and_without_where_it_lies(tmp_path: Path) -> None:
     config = config_of(tmp_path, CLASSES)
     tree = config.to_json() | {"data": {"name": "folder", "path": "/home/me/pets"}}
-    both = config.from_json(tree | {"data": tree["data"] | {"imported": "pets"}})
+    more = {"imported": "pets", "image": {"encoder": "timm:/home/me/models/dino"}}
+    both = config.from_json(tree | {"data": tree["data"] | more})
 
     record = record_of(both, [], step=7, data_licence="yours")
 
-    assert record.config["data"] == {"name": "folder", "path": "~/pets"}
+    encoder = {"encoder": "timm:~/dino"}
+    assert record.config["data"] == {"name": "folder", "path": "~/pets", "image": encoder}
     assert record.data_licence == ""
     assert "/home" not in str(record.to_json())

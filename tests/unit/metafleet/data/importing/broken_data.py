@@ -230,6 +230,9 @@ BROKEN = {
         "metadata.jsonl",
         "'file_name', 'kind'",
     ),
+    "no separator in any label": Broken(
+        "no-separator", rows(), "folder", "no label holds '|'", {"label_separator": "|"}
+    ),
     "no column of files": Broken(
         "no-file-column", lambda f: metadata(f, [{"label": "x"}]), "metadata.jsonl", "'label'"
     ),

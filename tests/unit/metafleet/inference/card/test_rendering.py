@@ -9,12 +9,14 @@ import pytest
 from huggingface_hub import ModelCard
 
 from metafleet.inference.adapted_model import AdaptedModel
+from metafleet.inference.card.rendering import render_card
+from metafleet.inference.kept_model import KeptModel
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.loading import adapt, load_model
 from metafleet.inference.model_record import Figure, ModelRecord, Result
 from metafleet.params import digest, flatten_state
 from tests.folders import picture, write
-from tests.unit.metafleet.inference.models import learned, regressor
+from tests.unit.metafleet.inference.models import CONV, learned, regressor
 
 RESULTS = (
     Result(
@@ -37,8 +39,8 @@ RESULTS = (
 CONFIG = {"name": "test", "seed": 3, "outer": {"steps": 9, "lr": 1e-05}}
 
 
-def of_a_run(*kinds: str) -> LearnedModel:
-    model = learned(*kinds)
+def of_a_run(kind: str) -> LearnedModel:
+    model = learned(kind, model=CONV if kind == "image" else {"name": "ngram_bag"})
     record = ModelRecord(RESULTS, CONFIG, data_licence="MIT, Copyright (c) 2015 Brenden Lake")
     origin = replace(model.learned.origin, data="omniglot", seed=3, code="0.6.0+g1234567")
     return LearnedModel(replace(model.learned, record=record, origin=origin))
@@ -118,6 +120,24 @@ def test_an_adapted_model_says_from_what_and_keeps_the_judgement(tmp_path: Path)
     load_model(tmp_path / "m").save(tmp_path / "copy")
     copied = (tmp_path / "copy" / "README.md").read_bytes()
     assert copied == (tmp_path / "m" / "README.md").read_bytes()
+
+
+def test_an_encoder_is_named_with_its_licence_and_without_its_folder(tmp_path: Path) -> None:
+    model = of_a_run("text")
+    blueprint = model.learned.blueprint
+    for encoder, shown in {
+        "package:wordllama": "text: package:wordllama (MIT)",
+        "st:/home/me/models/tiny": "text: st:tiny (licence not recorded)",
+        "bytes": "none",
+    }.items():
+        spec = blueprint.inputs["text"]
+        spec = replace(spec, options={**spec.options, "encoder": encoder})
+        changed = replace(model.learned, blueprint=replace(blueprint, inputs={"text": spec}))
+
+        card = render_card(KeptModel(changed))
+
+        assert f"| pretrained encoder | {shown} |" in card
+        assert "/home" not in card
 
 
 def test_a_model_of_no_run_claims_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""Items with several labels: one text in a label column, with a separator between the labels."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from metafleet.data.importing.class_names import composed
+from metafleet.data.importing.item import Item
+from metafleet.data.importing.options import FolderOptions
+from metafleet.data.importing.problems import ProblemLog
+from metafleet.data.importing.splits import assign_splits, large_classes
+from metafleet.data.label_text import label_text, labels_in
+from metafleet.episode import SPLITS
+
+
+def tidied(item: Item, separator: str, log: ProblemLog) -> Item:
+    """Return an item whose labels are in NFC, sorted, and each there once.
+
+    An empty label is logged as a problem of the item.
+    """
+    labels = labels_in(item.label, separator)
+    if not all(labels):
+        log.add(
+            "empty-label",
+            item.where,
+            f"{item.label!r} has an empty label beside {separator!r}; name it, or take the "
+            "separator out",
+        )
+    return replace(item, label=label_text(map(composed, labels), separator))
+
+
+def with_each_label(items: Iterable[Item], separator: str) -> list[Item]:
+    """Return each item once for each of its labels."""
+    return [
+        replace(item, label=label) for item in items for label in labels_in(item.label, separator)
+    ]
+
+
+def sort_by_labels(
+    items: Mapping[int, Item], ask: FolderOptions, log: ProblemLog
+) -> tuple[dict[int, Item], dict[str, str], list[str]]:
+    """Assign labels to splits, and items to the splits of their labels.
+
+    An item goes to the last split that any of its labels is in, and keeps its labels of that split
+    alone. So meta-training sees no item with a label that is judged later.
+
+    Args:
+        items: number -> item without fault.
+        ask: how the folder is used.
+        log: receives a problem for each label with too few items.
+
+    Returns:
+        Number -> item with the labels that it keeps, sorted by these; label -> split; notes.
+    """
+    separator = ask.label_separator
+    apart = with_each_label(items.values(), separator)
+    large = large_classes([item.label for item in apart], ask, log)
+    splits, notes = assign_splits(apart, ask, log, large=large)
+    splits = {label: split for label, split in splits.items() if label in large}
+    kept = _in_last_split(items, splits, separator)
+    few = splits.keys() - large_classes(
+        [item.label for item in with_each_label(kept.values(), separator)],
+        ask,
+        log,
+        among=splits,
+        why=" left in its split, since an item goes to the last split of its labels",
+    )
+    splits = {label: split for label, split in splits.items() if label not in few}
+    kept = _in_last_split(kept, splits, separator)
+    shared = Counter(len(labels_in(item.label, separator)) for item in kept.values())
+    several = sum(n for n_labels, n in shared.items() if n_labels > 1)
+    notes.append(
+        f"labels: separated by {separator!r}; {several} of {len(kept)} items have several labels "
+        "of their split"
+    )
+    in_order = sorted(kept, key=lambda number: (kept[number].label, number))
+    return {number: kept[number] for number in in_order}, splits, notes
+
+
+def _in_last_split(
+    items: Mapping[int, Item], splits: Mapping[str, str], separator: str
+) -> dict[int, Item]:
+    kept = {}
+    for number, item in items.items():
+        labels = [label for label in labels_in(item.label, separator) if label in splits]
+        if labels:
+            last = max((splits[label] for label in labels), key=SPLITS.index)
+            own = (label for label in labels if splits[label] == last)
+            kept[number] = replace(item, label=label_text(own, separator))
+    return kept

@@ -1,0 +1,200 @@
+"""N-way episodes from items that have several labels each.
+
+An episode depends only on its address, a ``CounterRng``. The order of draws is part of the format:
+
+1. up to ``2 * n_way`` different labels, ``rng.sample``, out of the split's labels that have at
+   least ``k_shot + n_query`` items;
+2. for each drawn label in turn, until ``n_way`` are filled, ``k_shot + n_query`` different items
+   that have it and that no label before it took, ``rng.sample``: the first ``k_shot`` are support,
+   the rest query. A label that has too few items left is passed over.
+
+Targets are multi-hot over the episode's labels: an item that was drawn for one label counts for the
+others that it has too, so a label has *at least* ``k_shot`` support and ``n_query`` query items. If
+too few labels can be filled, because they share their items, the draw starts again.
+"""
+
+import bisect
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import Episode, EpisodeShape, ExampleSet
+from metafleet.episodes.items import ClassRows, Modality, gather_rows
+from metafleet.episodes.source import check_counts
+from metafleet.errors import ConfigError
+from metafleet.seeds import CounterRng
+
+_ATTEMPTS = 100
+_TRIED = 20
+
+
+class LabelSets:
+    """Which items have which labels: items are sorted by their set of labels.
+
+    Args:
+        sets: the rows of each set, ascending and adjacent, with the set's labels.
+    """
+
+    def __init__(self, sets: Sequence[tuple[ClassRows, frozenset[str]]]) -> None:
+        self._starts = [rows.start for rows, _ in sets]
+        self._labels = [labels for _, labels in sets]
+        found: dict[str, list[int]] = {}
+        for rows, labels in sets:
+            for label in labels:
+                found.setdefault(label, []).extend(range(rows.start, rows.start + rows.count))
+        self._rows = found
+
+    def labels_of(self, row: int) -> frozenset[str]:
+        """Return the labels of an item."""
+        return self._labels[bisect.bisect_right(self._starts, row) - 1]
+
+    def rows_of(self, label: str) -> Sequence[int]:
+        """Return the items that have a label, ascending."""
+        return self._rows.get(label, ())
+
+
+class LabelEpisodeSource:
+    """Episodes of items that may have several labels; targets are float [n, n_way], 0 or 1.
+
+    Args:
+        modalities: the modalities of an example, in the order of ``inputs``.
+        splits: split -> its labels, in an order that never changes.
+        sets: split -> the items of the split with their labels.
+        name: the data set's name, for messages.
+        label_separator: the text that separates the labels of an item, wherever they are read.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Modality],
+        splits: Mapping[str, Sequence[str]],
+        sets: Mapping[str, LabelSets],
+        *,
+        name: str,
+        label_separator: str,
+    ) -> None:
+        self._modalities = dict(modalities)
+        self._splits = {split: tuple(labels) for split, labels in splits.items()}
+        self._sets = dict(sets)
+        self._name = name
+        self.label_separator = label_separator
+
+    @property
+    def modalities(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of one example in each modality, decoded to float32."""
+        return {name: modality.shape for name, modality in self._modalities.items()}
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """Modalities whose examples are bytes of a text, padded with zeros."""
+        return frozenset(name for name, modality in self._modalities.items() if modality.is_text)
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """Modality -> its kind, for modalities that are not named after it."""
+        kinds = {name: modality.kind or name for name, modality in self._modalities.items()}
+        return {name: kind for name, kind in kinds.items() if kind != name}
+
+    @property
+    def target_dim(self) -> int:
+        """Return 0: targets are labels."""
+        return 0
+
+    def n_classes(self, split: str) -> int:
+        """Return the number of labels in ``split``."""
+        return len(self._labels(split))
+
+    def check(self, split: str, shape: EpisodeShape) -> None:
+        """Check that ``split`` can fill episodes of this shape, by drawing some."""
+        check_counts(shape)
+        labels = self._labels(split)
+        if not shape.is_ordinary:
+            shown = ", ".join(f"{name}={value!r}" for name, value in shape.special().items())
+            raise ConfigError(
+                f"{shown}, but data set {self._name!r} has several labels an item, for which "
+                "episodes have a size only; remove it"
+            )
+        if not 2 <= shape.n_way <= len(labels):
+            raise ConfigError(
+                f"n_way={shape.n_way} but split {split!r} of {self._name!r} has {len(labels)} "
+                "labels; expected 2 or more, and no more than these"
+            )
+        eligible = self._eligible(split, shape)
+        if shape.n_way > len(eligible):
+            need = shape.k_shot + shape.n_query
+            small = next(label for label in labels if label not in eligible)
+            raise ConfigError(
+                f"k_shot + n_query = {need} items for each of n_way={shape.n_way} labels, but only "
+                f"{len(eligible)} labels of split {split!r} of {self._name!r} have so many "
+                f"({small!r} has {len(self._sets[split].rows_of(small))}); lower n_query, k_shot "
+                "or n_way"
+            )
+        for index in range(_TRIED):
+            self._draw(split, shape, CounterRng(0, "check", 0, index))
+
+    def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
+        """Draw the episode that ``rng`` addresses, support and query in the order of its labels."""
+        labels, support, query = self._draw(split, shape, rng)
+        inputs = gather_rows(self._modalities, support + query)
+        n_support = len(support)
+        return Episode(
+            support=ExampleSet(
+                {name: values[:n_support] for name, values in inputs.items()},
+                self._targets(split, labels, support),
+            ),
+            query=ExampleSet(
+                {name: values[n_support:] for name, values in inputs.items()},
+                self._targets(split, labels, query),
+            ),
+            n_way=shape.n_way,
+        )
+
+    def _draw(
+        self, split: str, shape: EpisodeShape, rng: CounterRng
+    ) -> tuple[list[str], list[int], list[int]]:
+        """Return the labels, the support rows and the query rows of an episode.
+
+        Raises:
+            ConfigError: too few labels can be filled at once.
+        """
+        sets, eligible = self._sets[split], self._eligible(split, shape)
+        need = shape.k_shot + shape.n_query
+        for _ in range(_ATTEMPTS):
+            labels: list[str] = []
+            support: list[int] = []
+            query: list[int] = []
+            taken: set[int] = set()
+            for place in rng.sample(len(eligible), min(len(eligible), 2 * shape.n_way)):
+                rows = sets.rows_of(eligible[place])
+                # enough draws to find ``need`` others even if every taken item has this label
+                drawn = rng.sample(len(rows), min(len(rows), need + len(taken)))
+                free = [rows[i] for i in drawn if rows[i] not in taken][:need]
+                if len(free) < need:
+                    continue
+                labels.append(eligible[place])
+                support += free[: shape.k_shot]
+                query += free[shape.k_shot :]
+                taken.update(free)
+                if len(labels) == shape.n_way:
+                    return labels, support, query
+        raise ConfigError(
+            f"split {split!r} of {self._name!r} has no {shape.n_way} labels with {need} items of "
+            "their own each: the same items have most labels; lower n_way, n_query or k_shot"
+        )
+
+    def _targets(self, split: str, labels: Sequence[str], rows: Sequence[int]) -> Tensor:
+        having = (self._sets[split].labels_of(row) for row in rows)
+        return torch.tensor([[float(label in found) for label in labels] for found in having])
+
+    def _labels(self, split: str) -> tuple[str, ...]:
+        if split not in self._splits:
+            known = ", ".join(self._splits)
+            raise ConfigError(
+                f"data set {self._name!r} has no split {split!r}; its splits are: {known}"
+            )
+        return self._splits[split]
+
+    def _eligible(self, split: str, shape: EpisodeShape) -> list[str]:
+        need, sets = shape.k_shot + shape.n_query, self._sets[split]
+        return [label for label in self._labels(split) if len(sets.rows_of(label)) >= need]

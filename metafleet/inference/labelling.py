@@ -1,0 +1,149 @@
+"""Items with several labels: their targets, and the predicted labels of each."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metafleet.data.label_text import labels_in
+from metafleet.errors import ConfigError, DataError
+from metafleet.learners.average_precision import mean_average_precision
+from metafleet.problem import Problem
+
+THRESHOLD = 0.5
+"""Probability from which an item has a label, where none is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """The predicted labels of one item.
+
+    Attributes:
+        item: the item's file or row, such as "photos/a.png" or "metadata.csv:17".
+        labels: those whose probability is the threshold or more, in the model's order.
+        probabilities: label -> probability, in (0, 1); each label by itself, so no fixed sum.
+        given: the item's labels in the folder itself.
+        separator: text between labels in a table.
+    """
+
+    item: str
+    labels: tuple[str, ...]
+    probabilities: Mapping[str, float]
+    given: tuple[str, ...]
+    separator: str
+
+    def columns(self) -> dict[str, str | float]:
+        """Return the columns of a table; the probability columns are "p(<label>)"."""
+        first: dict[str, str | float] = {
+            "item": self.item,
+            "labels": self.separator.join(self.labels),
+            "given": self.separator.join(self.given),
+        }
+        return first | {f"p({name})": value for name, value in self.probabilities.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {name: value for name, value in asdict(self).items() if name != "separator"}
+
+
+def check_question(problem: Problem, threshold: float | None, *, is_doubted: bool) -> None:
+    """Check that a model can answer what is asked of it.
+
+    Args:
+        problem: of the model.
+        threshold: probability from which an item has a label; None for 0.5.
+        is_doubted: whether sets of labels or unknown items are asked for.
+
+    Raises:
+        ConfigError: the threshold is no probability, or the question is for models of another kind.
+    """
+    if threshold is not None and not problem.is_multi_label:
+        raise ConfigError(
+            f"threshold={threshold}, but the model gives an item one class, the likeliest; leave "
+            "it out"
+        )
+    if threshold is not None and not 0.0 < threshold < 1.0:
+        raise ConfigError(f"threshold={threshold}; expected a probability, more than 0 and below 1")
+    if is_doubted and problem.is_multi_label:
+        raise ConfigError(
+            "coverage and unknown are about one class an item; the model gives an item several "
+            "labels: leave them out, and choose a threshold"
+        )
+
+
+def label_rows(
+    names: Sequence[str],
+    given: Sequence[str] | None,
+    logits: Tensor,
+    labels: Sequence[str],
+    *,
+    separator: str,
+    threshold: float | None,
+) -> tuple[Labelling, ...]:
+    """Return the predicted labels of items.
+
+    Args:
+        names: of the items.
+        given: their labels in the folder, as one text each.
+        logits: [n, labels].
+        labels: in the order of logits.
+        separator: the text between labels.
+        threshold: probability from which an item has a label; None for 0.5.
+    """
+    least = THRESHOLD if threshold is None else threshold
+    known = given or [""] * len(names)
+    shares = torch.sigmoid(logits.double()).tolist()
+    return tuple(
+        Labelling(
+            name,
+            tuple(label for label, share in zip(labels, row, strict=True) if share >= least),
+            dict(zip(labels, row, strict=True)),
+            tuple(filter(None, labels_in(text, separator))),
+            separator,
+        )
+        for name, text, row in zip(names, known, shares, strict=True)
+    )
+
+
+def count_labels(texts: Sequence[str], separator: str) -> dict[str, int]:
+    """Return label -> number of items that have it, sorted by label."""
+    return dict(sorted(Counter(it for text in texts for it in labels_in(text, separator)).items()))
+
+
+def label_targets(texts: Sequence[str], labels: Sequence[str], separator: str) -> Tensor:
+    """Return float [items, labels], 1 where an item has a label."""
+    having = [set(labels_in(text, separator)) for text in texts]
+    return torch.tensor([[float(label in found) for label in labels] for found in having])
+
+
+def check_label_targets(targets: Tensor, n_labels: int) -> None:
+    """Check the targets of items that may have several labels.
+
+    Raises:
+        DataError: they are not [n, n_labels] of 0 and 1.
+    """
+    if targets.dim() != 2 or targets.shape[1] != n_labels or not targets.is_floating_point():
+        kind = str(targets.dtype).removeprefix("torch.")
+        raise DataError(
+            f"targets are {kind} {list(targets.shape)}; expected float32 [n, {n_labels}], 1 where "
+            "an example has a label and 0 elsewhere"
+        )
+    if not bool(((targets == 0) | (targets == 1)).all()):
+        raise DataError("targets hold other values than 0 and 1; expected 1 for each label it has")
+
+
+def precision_of(rows: Sequence[Labelling]) -> tuple[float, int] | None:
+    """Return the mean average precision of items whose labels are given, and how many these are.
+
+    None if no item has a label that the model knows.
+    """
+    labels = list(rows[0].probabilities) if rows else []
+    known = [row for row in rows if set(row.given) & set(labels)]
+    if not known:
+        return None
+    scores = torch.tensor([list(row.probabilities.values()) for row in known])
+    targets = torch.tensor([[float(label in row.given) for label in labels] for row in known])
+    return mean_average_precision(scores, targets), len(known)
