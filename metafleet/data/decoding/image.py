@@ -45,9 +45,9 @@ class ImageOptions(EncoderChoice):
         crop_share: used by ``fit`` "center", in (0, 1].
         resample: method for resizing: "bilinear", "bicubic" or "lanczos".
         range: the values that become black and white, in grey pictures of more than 8 bits. "dtype"
-            uses 0 and 65535; "file" the smallest and largest value of each picture; "data" those of
-            all imported pictures. Two numbers give the values directly. Values outside the range
-            are clipped.
+            uses 0 and 65535. "file" uses the smallest and largest value of each picture, and "data"
+            uses those of all imported pictures. Two numbers give the values directly. Values
+            outside the range are clipped.
     """
 
     side: int = 32
