@@ -58,7 +58,7 @@ def test_without_a_gpu_the_benchmark_says_so_in_one_line(
 
 def test_each_target_on_the_page_is_a_floor_or_a_ceiling() -> None:
     page = (REPOSITORY / "docs" / "explanation" / "learning-speed.md").read_text()
-    table = page.split("| what | figure | target |\n")[1].split("\n\n")[0].splitlines()[1:]
+    table = page.split("| quantity | measured | target |\n")[1].split("\n\n")[0].splitlines()[1:]
     targets = [row.split("|")[-2].strip() for row in table]
 
     assert len([bound for bound in targets if bound]) >= 5
