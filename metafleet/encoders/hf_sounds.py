@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metafleet.encoders.base import Array
 from metafleet.encoders.hf_model import HfModel
+from metafleet.encoders.waves import sound_length
 from metafleet.errors import ConfigError
 
 _SHORTEST = 1_600
@@ -29,7 +30,7 @@ class HfSounds(HfModel):
 
     def encode(self, items: Array) -> Array:
         """Encode waves float32 [n, samples]; zeros at the end are padding."""
-        lengths = [_length(item) for item in items]
+        lengths = [sound_length(item, _SHORTEST) for item in items]
         found = self._extractor(
             [np.asarray(item[:n], np.float32) for item, n in zip(items, lengths, strict=True)],
             sampling_rate=self._rate_hz,
@@ -84,10 +85,3 @@ class HfSounds(HfModel):
                 f"encoder {self.name!r} takes waves [samples] at {self._rate_hz} Hz; found "
                 f"{list(shape)}"
             )
-
-
-def _length(wave: Array) -> int:
-    """Return the number of samples up to the last that is not zero."""
-    there = np.flatnonzero(wave)
-    n = int(there[-1]) + 1 if len(there) else 0
-    return min(max(n, _SHORTEST), len(wave))

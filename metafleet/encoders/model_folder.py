@@ -197,8 +197,16 @@ def require_room(encoder: str, network: nn.Module) -> None:
         DataMissingError: the network does not fit into memory. Nothing was allocated.
     """
     tensors = (*network.parameters(), *network.buffers())
-    needed = int(sum(tensor.numel() for tensor in tensors) * _FLOAT_BYTES * _ROOM)
-    free = free_bytes()
+    require_bytes(encoder, sum(tensor.numel() for tensor in tensors) * _FLOAT_BYTES)
+
+
+def require_bytes(encoder: str, weights_bytes: int) -> None:
+    """Make sure that this machine has the memory for weights and one batch.
+
+    Raises:
+        DataMissingError: they do not fit; nothing was allocated.
+    """
+    needed, free = int(weights_bytes * _ROOM), free_bytes()
     if needed > free:
         raise DataMissingError(
             f"encoder {encoder!r} needs {needed / 2**30:.1f} GiB of memory; {free / 2**30:.1f} GiB "

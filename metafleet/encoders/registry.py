@@ -8,10 +8,13 @@ from metafleet.encoders.efficientnet_lite import EfficientNetLite0
 from metafleet.encoders.hf_images import HfImages
 from metafleet.encoders.hf_sounds import HfSounds
 from metafleet.encoders.hf_texts import HfTexts
+from metafleet.encoders.onnx_model import OnnxModel
 from metafleet.encoders.open_clip_model import OpenClipImages, OpenClipTexts
+from metafleet.encoders.own_encoder import OwnEncoder, is_own
 from metafleet.encoders.sentence_folder import SentenceFolder, minilm
 from metafleet.encoders.speech_embedding import SpeechEmbedding
 from metafleet.encoders.timm_model import TimmImages
+from metafleet.encoders.voice_embedding import VoiceEmbedding
 from metafleet.encoders.wordllama import WordLlama
 from metafleet.errors import ConfigError
 
@@ -23,6 +26,7 @@ PACKAGED: Mapping[str, Make] = {
     "efficientnet-lite0": EfficientNetLite0,
     "wordllama": WordLlama,
     "minilm": minilm,
+    "resemblyzer": VoiceEmbedding,
 }
 """Encoders whose weights are in a third-party package."""
 
@@ -34,6 +38,7 @@ LOADERS: Mapping[str, Mapping[str, Load]] = {
     "timm": {"image": TimmImages},
     "open_clip": {"image": OpenClipImages, "text": OpenClipTexts},
     "st": {"text": SentenceFolder},
+    "onnx": {"image": OnnxModel, "audio": OnnxModel},
 }
 """Part of an encoder's name before the colon -> kind of data -> function that makes the encoder."""
 _SHORT = {"minilm": "package:minilm"}
@@ -73,5 +78,7 @@ def _make(name: str, kind: str, pooling: str) -> PretrainedEncoder:
     if source in LOADERS and rest:
         _require_kind(name, kind, LOADERS[source])
         return LOADERS[source][kind](name, rest, kind, pooling)
+    if is_own(name):
+        return OwnEncoder(name, pooling)
     known = ", ".join(f"{each}:..." for each in LOADERS)
     raise ConfigError(f"encoder={name!r}; expected a name such as 'package:minilm', or {known}")

@@ -1,0 +1,243 @@
+"""A graph in ONNX, with a TOML file of the same name next to it that says what it takes.
+
+    [model.toml]
+    kind = "image"
+    side = 224
+    mean = [0.485, 0.456, 0.406]
+    std = [0.229, 0.224, 0.225]
+
+See docs/reference/encoders.md for all entries. The graph runs on the CPU, with one thread a call.
+"""
+
+import functools
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.model_folder import require_bytes
+from metafleet.encoders.pixels import PixelRule
+from metafleet.encoders.pooling import choose_pooling, pool_rows
+from metafleet.encoders.runtime import onnx_session
+from metafleet.encoders.weights import file_sha256, version_of
+from metafleet.errors import ConfigError, DataCorruptError, DataMissingError, MetafleetError
+from metafleet.options import parse_options, require
+
+_OUTSIDE: Final = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
+"""In the bytes of a graph: the name of a file of tensors, after its length."""
+_POOLINGS: Final = ("class_token", "mean", "max", "flat")
+
+
+@dataclass(frozen=True, slots=True)
+class GraphOptions:
+    """The entries of the TOML file.
+
+    Attributes:
+        kind: what the graph takes: "image" (which serves clips too) or "audio".
+        input, output: names; "": the first.
+        pooling: for outputs of several rows [n, rows, features], "class_token", "mean", "max" or
+            "flat"; "": mean.
+        channels_last: whether pictures are [n, side, side, 3] instead of [n, 3, side, side].
+        side: height and width of pictures, in pixels.
+        mean, std: of red, green and blue in [0, 1]: subtracted, then divided by.
+        crop_share: the shorter side is resized to side / crop_share, and the middle cropped.
+        resample, fit: as the options of images.
+        sample_rate_hz: rate of waves [n, samples].
+    """
+
+    kind: Literal["image", "audio"] = "image"
+    input: str = ""
+    output: str = ""
+    pooling: Literal["", "class_token", "mean", "max", "flat"] = ""
+    channels_last: bool = False
+    side: int = 224
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    crop_share: float = 1.0
+    resample: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
+    fit: Literal["center", "stretch"] = "center"
+    sample_rate_hz: int = 16_000
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            require(len(values) == 3, name, list(values), "three numbers")
+        require(all(value > 0 for value in self.std), "std", list(self.std), "numbers above 0")
+
+    @property
+    def rule(self) -> PixelRule:
+        """How pictures are prepared."""
+        return PixelRule(
+            self.side, self.crop_share, self.resample, self.mean, self.std, fit=self.fit
+        )
+
+
+class OnnxModel(PretrainedEncoder):
+    """Runs a graph.
+
+    Args:
+        name: as configurations call it.
+        place: path of the graph.
+        kind: the kind of data that it is to encode.
+        pooling: how several rows become one; "": as the TOML file says.
+    """
+
+    def __init__(self, name: str, place: str, kind: str, pooling: str = "") -> None:
+        self.name, self.kinds, self._pooling = name, frozenset((kind,)), pooling
+        self._path = Path(place).expanduser()
+        if pooling:
+            choose_pooling(name, pooling, _POOLINGS)
+
+    def reading(self, kind: str) -> Mapping[str, Any]:
+        """Return the decoder options that the TOML file gives."""
+        options = self._options
+        if options.kind not in self.kinds:
+            raise ConfigError(
+                f"encoder {self.name!r}: {self._described} says kind={options.kind!r}; expected "
+                f"one that takes {kind}"
+            )
+        if options.kind == "image":
+            return options.rule.reading()
+        return {"sample_rate_hz": options.sample_rate_hz, "form": "wave", "place": "start"}
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return the digests of the graph, of its tensors and of the TOML file, and the version."""
+        files = (self._graph(), *self._tensors(), self._described)
+        return {
+            "encoder": "onnx",
+            "weights": {path.name: file_sha256(path) for path in files},
+            "pooling": self._pooling,
+            "versions": {"onnxruntime": version_of("onnxruntime")},
+        }
+
+    def n_features(self, shape: tuple[int, ...]) -> int:
+        """Return the width of the features of one item; the graph is run for it."""
+        options = self._options
+        expected = options.rule.shape if options.kind == "image" else (shape[0],)
+        if shape != expected:
+            raise ConfigError(f"encoder {self.name!r} takes {list(expected)}; found {list(shape)}")
+        return self._n_features(shape)
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - encoders live as long as the process
+    def _n_features(self, shape: tuple[int, ...]) -> int:
+        dtype = np.uint8 if self._options.kind == "image" else np.float32
+        return int(self.encode(np.zeros((1, *shape), dtype)).shape[1])
+
+    def encode(self, items: Array) -> Array:
+        """Encode pictures uint8 [n, 3, side, side] or waves float32 [n, samples]."""
+        options = self._options
+        values = np.asarray(items, np.float32)
+        if options.kind == "image":
+            values = options.rule.normalised(items).numpy()
+            values = values.transpose(0, 2, 3, 1) if options.channels_last else values
+        size = self._graph_batch or len(values)
+        parts = [self._run(values[i : i + size], size) for i in range(0, len(values), size)]
+        return np.concatenate(parts)
+
+    def _run(self, values: Array, size: int) -> Array:
+        """Return float32 [n, features]; the last item fills up a batch of a fixed size."""
+        full = np.concatenate([values, np.repeat(values[-1:], size - len(values), 0)])
+        outputs = [self._options.output] if self._options.output else None
+        try:
+            found = self._session.run(outputs, {self._input: np.ascontiguousarray(full)})[0]
+        except MetafleetError:
+            raise
+        except Exception as error:  # its own classes, which have no common base
+            reason = " ".join(str(error).split())[:160]
+            raise ConfigError(
+                f"encoder {self.name!r} does not take {list(full.shape)} ({reason}); check "
+                f"{self._described}"
+            ) from error
+        rows = np.asarray(found, np.float32)[: len(values)]
+        if rows.ndim == 4:  # of a convolutional network: [n, features, height, width]
+            rows = rows.reshape(*rows.shape[:2], -1).transpose(0, 2, 1)
+        if rows.ndim == 3:
+            return pool_rows(rows, self._pooling or self._options.pooling or "mean")
+        if rows.ndim != 2:
+            raise ConfigError(
+                f"encoder {self.name!r} gives {list(rows.shape)}; expected [n, features] or "
+                f"[n, rows, features]; name another output in {self._described}"
+            )
+        return np.ascontiguousarray(rows)
+
+    @property
+    def _described(self) -> Path:
+        return self._path.with_suffix(".toml")
+
+    @functools.cached_property
+    def _options(self) -> GraphOptions:
+        path = self._described
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(
+                f"encoder {self.name!r} needs {path}, which says what the graph takes; write it, "
+                'such as kind = "image", side = 224, mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5]'
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"encoder {self.name!r}: {path} cannot be read ({error}); correct it"
+            ) from error
+        options: GraphOptions = parse_options(GraphOptions, values, where=str(path))
+        return options
+
+    def _graph(self) -> Path:
+        if not self._path.is_file():
+            raise DataMissingError(
+                f"encoder {self.name!r}: there is no file {str(self._path)!r}; check the path"
+            )
+        return self._path
+
+    def _tensors(self) -> list[Path]:
+        """Return the files next to the graph in which it keeps tensors.
+
+        Raises:
+            DataMissingError: one is missing.
+            DataCorruptError: one is to be in another folder.
+        """
+        data = self._graph().read_bytes()
+        spans = [(found.end(), found.group(1)[0]) for found in _OUTSIDE.finditer(data)]
+        names = {data[start : start + n].decode(errors="replace") for start, n in spans}
+        for name in names:
+            if Path(name).name != name:
+                raise DataCorruptError(
+                    f"encoder {self.name!r} keeps tensors in {name!r}; expected a file next to it"
+                )
+            if not (self._path.parent / name).is_file():
+                raise DataMissingError(
+                    f"encoder {self.name!r} keeps tensors in {name!r}, which is not next to it; "
+                    "copy it there"
+                )
+        return sorted(self._path.parent / name for name in names)
+
+    @functools.cached_property
+    def _session(self) -> Any:
+        files = (self._graph(), *self._tensors())
+        require_bytes(self.name, sum(path.stat().st_size for path in files))
+        session = onnx_session(self._path)
+        for asked, there in (
+            (self._options.input, session.get_inputs()),
+            (self._options.output, session.get_outputs()),
+        ):
+            names = [each.name for each in there]
+            if asked and asked not in names:
+                raise ConfigError(
+                    f"{self._described} names {asked!r}; the graph has {', '.join(names)}"
+                )
+        return session
+
+    @property
+    def _input(self) -> str:
+        return self._options.input or str(self._session.get_inputs()[0].name)
+
+    @property
+    def _graph_batch(self) -> int:
+        """Return the batch size that the graph is made for; 0: any."""
+        inputs = {each.name: each.shape for each in self._session.get_inputs()}
+        first = inputs[self._input][:1]
+        return first[0] if first and isinstance(first[0], int) and first[0] > 0 else 0
