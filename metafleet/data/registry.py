@@ -30,6 +30,7 @@ from metafleet.data.sets.concepts import Concepts
 from metafleet.data.sets.fsdd import Fsdd
 from metafleet.data.sets.glyphs import Glyphs
 from metafleet.data.sets.omniglot import Omniglot
+from metafleet.encoders.own_encoder import import_encoders
 from metafleet.episodes.source import EpisodeSource
 from metafleet.errors import ConfigError
 from metafleet.options import parse_options
@@ -212,6 +213,7 @@ def _resolve(
             mixture = Mixture(parts)
             return mixture, parse_options(mixture.Options, options, where="data set 'mixture'")
     dataset = _find(options, allowed_packages)
+    import_encoders(options, allowed_packages=allowed_packages)
     return dataset, parse_options(dataset.Options, options, where=f"data set {options['name']!r}")
 
 

@@ -107,7 +107,9 @@ class OnnxModel(PretrainedEncoder):
 
     def identity(self) -> Mapping[str, Any]:
         """Return the digests of the graph, of its tensors and of the TOML file, and the version."""
-        files = (self._graph(), *self._tensors(), self._described)
+        files = [self._graph(), *self._tensors()]
+        _ = self._options  # reports a missing or wrong TOML file
+        files.append(self._described)
         return {
             "encoder": "onnx",
             "weights": {path.name: file_sha256(path) for path in files},

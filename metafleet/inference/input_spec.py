@@ -15,6 +15,7 @@ from metafleet.data.prepared.class_data import example_shape, is_ink
 from metafleet.data.prepared.prepared import MEASURED, ArrayInfo, PreparedData
 from metafleet.data.registry import open_data
 from metafleet.encoders.choice import EncoderChoice
+from metafleet.encoders.own_encoder import import_encoders
 from metafleet.errors import ConfigError, ModelError
 from metafleet.inference.brightness import mean_brightness
 from metafleet.options import parse_options, parse_record, require
@@ -133,6 +134,7 @@ class InputSpec:
                 f"input {modality!r} was made by version {found.version} of the decoder of "
                 f"{found.kind}, here is {decoder.version}; adapt again from a run of this version"
             )
+        import_encoders(found.options, allowed_packages=allowed_packages)
         found.decoder_options()
         return found
 

@@ -1,7 +1,7 @@
 """Encode decoded items as features, if the options of a kind name a pretrained encoder."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from metafleet.encoders.encoding import encode_rows
 from metafleet.encoders.frames import Frames
 from metafleet.encoders.registry import get_encoder
 from metafleet.encoders.store import FeatureStore, store_key
+from metafleet.errors import ConfigError
 
 _CHUNK_ITEMS = 1024
 
@@ -54,7 +55,14 @@ def reading_options(kind: str, options: Any) -> Any:
     if encoder is None:
         return options
     plain = PLAIN | {"encoder": type(options)().encoder}
-    return replace(options, **(plain | dict(encoder.reading(kind))))
+    reading = plain | dict(encoder.reading(kind))
+    unknown = sorted(set(reading) - {each.name for each in fields(options)})
+    if unknown:
+        raise ConfigError(
+            f"encoder {encoder.name!r} asks for {unknown[0]!r}, which is no option of {kind!r}; "
+            "correct its `reading`"
+        )
+    return replace(options, **reading)
 
 
 def example_of(kind: str, options: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:

@@ -26,6 +26,7 @@ from metafleet.data.prepared.class_data import ClassData
 from metafleet.data.prepared.prepared import PreparedData
 from metafleet.data.prepared.preparing import find_sound
 from metafleet.data.summary import DataSummary, Progress, no_progress
+from metafleet.encoders.own_encoder import import_encoders
 from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.episodes.labels import LabelEpisodeSource
 from metafleet.errors import ConfigError, DataMissingError
@@ -79,6 +80,7 @@ class Folder(ItemDataSet):
         prepared = self._prepare(options, data_dir, progress)
         kinds = [info.kind for info in prepared.arrays.values()]  # models and sheets need them
         import_kinds(kinds, allowed_packages=self._allowed_packages)
+        import_encoders(prepared.recipe, allowed_packages=self._allowed_packages)
         return prepared
 
     def _prepare(self, options: FolderOptions, data_dir: Path, progress: Progress) -> PreparedData:

@@ -32,6 +32,7 @@ from metafleet.data.prepared.prepared import (
 from metafleet.data.prepared.preparing import Content, find_or_decode
 from metafleet.data.summary import Progress, no_progress
 from metafleet.encoders.base import PretrainedEncoder
+from metafleet.encoders.own_encoder import import_encoders
 from metafleet.episode import SPLITS
 from metafleet.errors import DataError
 from metafleet.options import option_values, parse_options
@@ -95,6 +96,7 @@ def bring_in(
 ) -> ImportReport:
     """Prepare a folder unless it is prepared already. Raises the errors of ``import_folder``."""
     import_kinds(options.own_kinds, allowed_packages=allowed_packages)
+    import_encoders(option_values(options), allowed_packages=allowed_packages)
     reading = read_items(folder_path(options), options)
     folder = folder_of(data_dir, _NAME, _recipe(options, reading))
     seen: list[CheckedFolder] = []

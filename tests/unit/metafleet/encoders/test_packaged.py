@@ -103,7 +103,9 @@ def test_batch_norms_are_multiplied_into_convolutions_without_a_change() -> None
 
 @pytest.mark.parametrize("name", sorted(PACKAGED))
 def test_an_identity_names_the_digest_of_every_file(name: str) -> None:
-    kind = {"speech-embedding": "audio", "efficientnet-lite0": "image"}.get(name, "text")
+    kind = {"speech-embedding": "audio", "resemblyzer": "audio", "efficientnet-lite0": "image"}.get(
+        name, "text"
+    )
 
     identity = get_encoder(f"package:{name}", kind=kind).identity()
 
