@@ -66,7 +66,7 @@ class Problem:
 
     @property
     def is_multi_label(self) -> bool:
-        """Whether an item may have several labels; targets are then [n, n_way], 0 or 1."""
+        """Whether an item may have several labels. Targets are then [n, n_way] of 0 and 1."""
         return bool(self.label_separator)
 
     @property

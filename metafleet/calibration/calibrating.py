@@ -28,7 +28,7 @@ _MOST_WAYS: Final = 64
 _MOST_SHOTS: Final = 64
 """Beyond these, results change little and episodes take long."""
 MOST_EXAMPLES: Final = 200_000
-"""Of one shape, in all its episodes: what bounds the time that a calibration takes."""
+"""Maximum number of examples in all episodes of one shape; it bounds the time of a calibration."""
 _LEAST_EPISODES: Final = 50
 
 
@@ -45,7 +45,8 @@ class Calibrator:
         n_unknown: number of unknown classes, from which an episode has queries but no support
             examples. None for as many as the episode has known classes, or as many as the split has
             left.
-        n_episodes: number of episodes of each shape; ``calibrate`` uses fewer of large episodes.
+        n_episodes: number of episodes of each shape. ``calibrate`` draws fewer if the episodes are
+            large.
         split: the split from whose classes episodes are drawn.
     """
 

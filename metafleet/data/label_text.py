@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 
 def labels_in(text: str, separator: str) -> tuple[str, ...]:
-    """Return the labels of an item; without a separator, the text is the only one.
+    """Return the labels of an item; without a separator, the whole text is one label.
 
     Args:
-        text: labels with the separator between them.
-        separator: "" if an item has one class.
+        text: the labels, joined by the separator.
+        separator: text between labels; "" if an item has one class.
     """
     if not separator:
         return (text,)
@@ -16,5 +16,5 @@ def labels_in(text: str, separator: str) -> tuple[str, ...]:
 
 
 def label_text(labels: Iterable[str], separator: str) -> str:
-    """Return labels as one text, sorted, each once."""
+    """Join labels to one text, sorted and without duplicates."""
     return separator.join(sorted(set(labels) - {""}))

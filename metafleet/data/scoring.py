@@ -1,11 +1,11 @@
-"""The score of predictions on a data set; light to import, for commands that only show figures."""
+"""The name of a data set's score. Commands that only show results import this quickly."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def score_name(options: Mapping[str, Any]) -> str:
-    """Return what predictions on a data set are scored by, in [0, 1]; higher is better.
+    """Return the name of the score for predictions; it is in [0, 1], and higher is better.
 
     Args:
         options: the configuration's ``[data]`` table.

@@ -2,14 +2,15 @@
 
 An episode depends only on its address, a ``CounterRng``. The order of draws is part of the format:
 
-1. up to ``2 * n_way`` different labels, ``rng.sample``, out of the split's labels that have at
+1. up to ``2 * n_way`` different labels, ``rng.sample``, from the split's labels with at
    least ``k_shot + n_query`` items;
-2. for each drawn label in turn, until ``n_way`` are filled, ``k_shot + n_query`` different items
-   that have it and that no label before it took, ``rng.sample``: the first ``k_shot`` are support,
-   the rest query. A label that has too few items left is passed over.
+2. for each drawn label in turn, until ``n_way`` labels are filled: ``k_shot + n_query`` different
+   items, ``rng.sample``, from the items that have the label and that no earlier label took. The
+   first ``k_shot`` are support examples, the rest are queries. A label that has too few items left
+   is skipped.
 
-Targets are multi-hot over the episode's labels: an item that was drawn for one label counts for the
-others that it has too, so a label has *at least* ``k_shot`` support and ``n_query`` query items. If
+Targets are multi-hot over the episode's labels. An item that was drawn for one label also counts
+for its other labels, so a label has *at least* ``k_shot`` support and ``n_query`` query items. If
 too few labels can be filled, because they share their items, the draw starts again.
 """
 
@@ -30,10 +31,10 @@ _TRIED = 20
 
 
 class LabelSets:
-    """Which items have which labels: items are sorted by their set of labels.
+    """The labels of items that are sorted by their set of labels.
 
     Args:
-        sets: the rows of each set, ascending and adjacent, with the set's labels.
+        sets: the rows of each set of labels, ascending and adjacent, with its labels.
     """
 
     def __init__(self, sets: Sequence[tuple[ClassRows, frozenset[str]]]) -> None:
@@ -62,7 +63,7 @@ class LabelEpisodeSource:
         splits: split -> its labels, in an order that never changes.
         sets: split -> the items of the split with their labels.
         name: the data set's name, for messages.
-        label_separator: the text that separates the labels of an item, wherever they are read.
+        label_separator: the text that separates the labels of an item.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class LabelEpisodeSource:
 
     @property
     def target_dim(self) -> int:
-        """Return 0: targets are labels."""
+        """Return 0, because targets are labels."""
         return 0
 
     def n_classes(self, split: str) -> int:
@@ -106,7 +107,7 @@ class LabelEpisodeSource:
         return len(self._labels(split))
 
     def check(self, split: str, shape: EpisodeShape) -> None:
-        """Check that ``split`` can fill episodes of this shape, by drawing some."""
+        """Check, by drawing some, that ``split`` can fill episodes of this shape."""
         check_counts(shape)
         labels = self._labels(split)
         if not shape.is_ordinary:

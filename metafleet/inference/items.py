@@ -55,14 +55,14 @@ class ReadOptions:
 
 
 def with_separator(options: ReadOptions, trained_with: str) -> ReadOptions:
-    """Return options that separate labels as given, or as in training.
+    """Return options with a label separator: the user's, or else that of training.
 
     Args:
-        options: as the user gave them.
+        options: the user's options.
         trained_with: the separator of the training data; "" if an item has one class.
 
     Raises:
-        ConfigError: labels are to be separated for a model of one class an item.
+        ConfigError: the options have a separator, but the model has one class per item.
     """
     if options.label_separator and not trained_with:
         raise ConfigError(

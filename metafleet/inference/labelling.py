@@ -1,4 +1,4 @@
-"""Items with several labels: their targets, and the predicted labels of each."""
+"""Targets and predictions of items with several labels."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from metafleet.learners.average_precision import mean_average_precision
 from metafleet.problem import Problem
 
 THRESHOLD = 0.5
-"""Probability from which an item has a label, where none is given."""
+"""Default probability from which an item has a label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,10 @@ class Labelling:
 
     Attributes:
         item: the item's file or row, such as "photos/a.png" or "metadata.csv:17".
-        labels: those whose probability is the threshold or more, in the model's order.
-        probabilities: label -> probability, in (0, 1); each label by itself, so no fixed sum.
-        given: the item's labels in the folder itself.
+        labels: labels whose probability is at least the threshold, in the model's order.
+        probabilities: label -> probability, in (0, 1). Labels are independent, so there is no fixed
+            sum.
+        given: the item's labels according to the folder.
         separator: text between labels in a table.
     """
 
@@ -50,15 +51,15 @@ class Labelling:
 
 
 def check_question(problem: Problem, threshold: float | None, *, is_doubted: bool) -> None:
-    """Check that a model can answer what is asked of it.
+    """Check that a model supports the requested predictions.
 
     Args:
-        problem: of the model.
+        problem: the model's problem.
         threshold: probability from which an item has a label; None for 0.5.
-        is_doubted: whether sets of labels or unknown items are asked for.
+        is_doubted: whether label sets or the detection of unknown items are requested.
 
     Raises:
-        ConfigError: the threshold is no probability, or the question is for models of another kind.
+        ConfigError: the threshold is not a probability, or another kind of model is needed.
     """
     if threshold is not None and not problem.is_multi_label:
         raise ConfigError(
@@ -86,10 +87,10 @@ def label_rows(
     """Return the predicted labels of items.
 
     Args:
-        names: of the items.
-        given: their labels in the folder, as one text each.
+        names: names of the items.
+        given: the items' labels in the folder, as one text per item.
         logits: [n, labels].
-        labels: in the order of logits.
+        labels: the labels, in the order of the logits.
         separator: the text between labels.
         threshold: probability from which an item has a label; None for 0.5.
     """
@@ -123,7 +124,7 @@ def check_label_targets(targets: Tensor, n_labels: int) -> None:
     """Check the targets of items that may have several labels.
 
     Raises:
-        DataError: they are not [n, n_labels] of 0 and 1.
+        DataError: the targets are not [n, n_labels] of 0 and 1.
     """
     if targets.dim() != 2 or targets.shape[1] != n_labels or not targets.is_floating_point():
         kind = str(targets.dtype).removeprefix("torch.")
@@ -136,9 +137,9 @@ def check_label_targets(targets: Tensor, n_labels: int) -> None:
 
 
 def precision_of(rows: Sequence[Labelling]) -> tuple[float, int] | None:
-    """Return the mean average precision of items whose labels are given, and how many these are.
+    """Return the mean average precision over the items with given labels, and their number.
 
-    None if no item has a label that the model knows.
+    Return None if no item has a label that the model knows.
     """
     labels = list(rows[0].probabilities) if rows else []
     known = [row for row in rows if set(row.given) & set(labels)]

@@ -1,14 +1,14 @@
-"""Average precision: how well scores rank the items that have a label before those that do not."""
+"""Average precision, which measures whether scores rank items with a label before the others."""
 
 import torch
 from torch import Tensor
 
 
 def average_precision(scores: Tensor, is_relevant: Tensor) -> float:
-    """Return the average precision in (0, 1]: sum over thresholds of (R_i - R_{i-1}) P_i.
+    """Return the average precision in (0, 1]: sum over thresholds i of (R_i - R_{i-1}) P_i.
 
-    Precision P and recall R are those of the items that score at least as much as the threshold;
-    items with equal scores share one threshold.
+    P_i and R_i are the precision and recall if the items with at least the i-th highest score are
+    retrieved. Items with equal scores share one threshold.
 
     Args:
         scores: [n] finite.
@@ -28,7 +28,7 @@ def average_precision(scores: Tensor, is_relevant: Tensor) -> float:
 
 
 def mean_average_precision(scores: Tensor, targets: Tensor) -> float:
-    """Return the mean of the labels' average precision; labels that no item has do not count.
+    """Return the mean of the labels' average precision, without labels that no item has.
 
     Args:
         scores: [n, n_labels].

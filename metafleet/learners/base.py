@@ -22,8 +22,9 @@ class EpisodeMetrics:
     Attributes:
         loss: mean loss over the query set (cross-entropy or binary cross-entropy in nats, or mean
             squared error).
-        accuracy: share of the query set classified correctly, or mean average precision over the
-            labels if an item may have several; in [0, 1]; None for regression.
+        accuracy: share of the query set classified correctly, in [0, 1]. If an item may have
+            several labels, the mean average precision over the labels, in [0, 1]. None for
+            regression.
     """
 
     loss: float

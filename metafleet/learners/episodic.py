@@ -53,8 +53,9 @@ class EpisodicLearner(ABC, Generic[OptionsT]):
         Options: the learner's options, a frozen dataclass.
         is_traceable: False for a learner that branches on tensor values. Its episodes are always
             computed one at a time, by autograd.
-        takes_several_labels: True for a learner whose targets may be several labels an item,
-            [n, n_way] of 0 and 1: it reads them by its loss only, or knows what they mean.
+        takes_several_labels: True for a learner that supports items with several labels, whose
+            targets are [n, n_way] of 0 and 1. Such a learner uses targets only in its loss, or
+            handles these targets itself.
 
     Args:
         options: an instance of ``Options``.

@@ -18,16 +18,17 @@ _LOG_SCALE, _BIAS = "comparison.log_scale", "comparison.bias"
 
 @dataclass(frozen=True, slots=True)
 class MultilabelProtonetOptions:
-    """Options of ``MultilabelProtonet``: none."""
+    """The options of ``MultilabelProtonet``, which has none."""
 
 
 class MultilabelProtonet(MetricLearner[MultilabelProtonetOptions]):
-    """Learn an embedding f in which having a label and not having it each have a prototype.
+    """Learn an embedding f with two prototypes per label: items with the label and items without.
 
-    Of label l, p_l is the mean of f over the support items that have it, and q_l over those that do
-    not. The logit of a query x is s (|f(x) - q_l|^2 - |f(x) - p_l|^2) + b, with a learned scale
-    s > 0 and bias b; its sigmoid is the probability of the label. If every support item has a
-    label, q_l = p_l, and the logit is b. With one class an item, the logits are those of a softmax.
+    For label l, p_l is the mean of f over the support items with the label, and q_l the mean over
+    the items without it. The logit of a query x is s (|f(x) - q_l|^2 - |f(x) - p_l|^2) + b, with a
+    learned scale s > 0 and bias b. Its sigmoid is the probability of the label. If every support
+    item has the label, q_l = p_l, and the logit is b. If items have one class, the logits are those
+    of a softmax.
 
     Source: each label is a two-class prototypical network (Snell et al. 2017, arXiv:1703.05175,
     eq. 1 and 2), whose logit is the difference of its two distances.

@@ -40,7 +40,7 @@ class CheckedFolder:
         kinds: modality -> kind, for modalities that at least one of ``items`` has.
         decoded: arrays and masks of these modalities, for all items that were read, valid or not.
         rows: rows of ``decoded`` that belong to ``items``; None for all rows.
-        splits: class -> split. A class is a set of labels if items may have several.
+        splits: class -> split. If items may have several labels, a class is a set of labels.
         problems: all problems. The items that they name are not in ``items``.
         notes: decisions to show to the user.
         measured: modality -> decoder options that were derived from the data.
@@ -136,7 +136,7 @@ def _only(decoded: Decoded, rows: Sequence[int]) -> Decoded:
 
 
 def _of_classes(items: Iterable[Item], splits: Mapping[str, str], separator: str) -> dict[str, str]:
-    """Return class -> split, in which a class may be a set of labels of one split."""
+    """Return class -> split. A class may be a set of labels, all of one split."""
     if not separator:
         return dict(splits)
     return {item.label: splits[labels_in(item.label, separator)[0]] for item in items}

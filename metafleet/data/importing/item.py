@@ -47,7 +47,7 @@ class Reading:
         fingerprint: sha256 of all names, sizes, times, classes and splits.
         columns: modality -> the table column, or the name among the files, from which it comes.
         labels: all classes that were seen, including classes of which all items were refused.
-        label_separator: as in the options.
+        label_separator: the separator of labels, as in the options.
     """
 
     layout: str

@@ -1,4 +1,4 @@
-"""Items with several labels: one text in a label column, with a separator between the labels."""
+"""Items with several labels, which are one text with a separator in the label column."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from metafleet.episode import SPLITS
 
 
 def tidied(item: Item, separator: str, log: ProblemLog) -> Item:
-    """Return an item whose labels are in NFC, sorted, and each there once.
+    """Return an item with its labels in NFC, sorted and without duplicates.
 
     An empty label is logged as a problem of the item.
     """
@@ -30,7 +30,7 @@ def tidied(item: Item, separator: str, log: ProblemLog) -> Item:
 
 
 def with_each_label(items: Iterable[Item], separator: str) -> list[Item]:
-    """Return each item once for each of its labels."""
+    """Return every item once for each of its labels."""
     return [
         replace(item, label=label) for item in items for label in labels_in(item.label, separator)
     ]
@@ -41,16 +41,17 @@ def sort_by_labels(
 ) -> tuple[dict[int, Item], dict[str, str], list[str]]:
     """Assign labels to splits, and items to the splits of their labels.
 
-    An item goes to the last split that any of its labels is in, and keeps its labels of that split
-    alone. So meta-training sees no item with a label that is judged later.
+    An item goes to the last split that has any of its labels, and keeps only its labels of that
+    split. Meta-training therefore sees no item with a label that is used in evaluation.
 
     Args:
-        items: number -> item without fault.
-        ask: how the folder is used.
-        log: receives a problem for each label with too few items.
+        items: number -> item, for items without problems.
+        ask: options that say how to use the folder.
+        log: log to which a problem is added for each label with too few items.
 
     Returns:
-        Number -> item with the labels that it keeps, sorted by these; label -> split; notes.
+        Three things: number -> item with the labels that it keeps, sorted by these labels; label ->
+        split; notes.
     """
     separator = ask.label_separator
     apart = with_each_label(items.values(), separator)

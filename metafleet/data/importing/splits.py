@@ -67,10 +67,10 @@ def large_classes(
 
     Args:
         labels: the class of each item.
-        ask: how many items are enough.
-        log: receives a problem for each small class.
-        among: the classes to count; None: those of ``labels``.
-        why: what the message says of the items.
+        ask: options with the number of items that is enough.
+        log: log to which a problem is added for each small class.
+        among: the classes to count; None for all classes in ``labels``.
+        why: text about the items for the message.
     """
     counts = Counter(labels)
     classes = list(counts) if among is None else list(among)

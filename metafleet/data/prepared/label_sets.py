@@ -1,4 +1,4 @@
-"""Prepared data whose classes are sets of labels: the labels, and episodes of them."""
+"""Labels and episodes of prepared data whose classes are sets of labels."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ def labels_of(sets: Sequence[str], separator: str) -> list[str]:
 
 
 def label_sets(sets: Sequence[str], rows: Mapping[str, ClassRows], separator: str) -> LabelSets:
-    """Return which of the rows have which labels.
+    """Return which rows have which labels.
 
     Args:
         sets: the sets of labels of a split.

@@ -4,8 +4,8 @@ Latin A, Greek Alpha and Cyrillic A look the same. Two such classes in one split
 apart, and in a test split they would not be unseen. Of two look-alikes only the first is kept, in
 the order of splits (meta_train, meta_val, meta_test) and then of code points. Two characters are
 look-alikes if, in at least half of the faces that draw both, the correlation of their rasters
-exceeds a threshold. It is 0.97 for characters of different splits, and 0.99 within a split, so that
-a letter with an accent remains distinct.
+exceeds a threshold. The threshold is 0.97 for characters of different splits, and 0.99 within a
+split, so that a letter with an accent remains distinct.
 """
 
 import unicodedata

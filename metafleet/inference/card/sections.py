@@ -169,6 +169,6 @@ def _licence(encoder: str, kind: str) -> str:
 
 
 def _last_part(encoder: str) -> str:
-    """Return an encoder's name without the folder that its weights lie in."""
+    """Return an encoder's name without the folder of its weights."""
     source, colon, place = encoder.partition(":")
     return f"{source}{colon}{place.rpartition('/')[2]}" if place.startswith(("/", "~")) else encoder
