@@ -1,4 +1,4 @@
-"""A graph in ONNX, with a TOML file of the same name next to it that says what it takes.
+"""A graph in ONNX, with a TOML file of the same name that describes its inputs.
 
     [model.toml]
     kind = "image"
@@ -6,7 +6,7 @@
     mean = [0.485, 0.456, 0.406]
     std = [0.229, 0.224, 0.225]
 
-See docs/reference/encoders.md for all entries. The graph runs on the CPU, with one thread a call.
+See docs/reference/encoders.md for all entries. The graph runs on the CPU, with one thread per call.
 """
 
 import functools
@@ -29,7 +29,7 @@ from metafleet.errors import ConfigError, DataCorruptError, DataMissingError, Me
 from metafleet.options import parse_options, require
 
 _OUTSIDE: Final = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
-"""In the bytes of a graph: the name of a file of tensors, after its length."""
+"""Matches the length of the name of a file of tensors in a graph's bytes. The name follows."""
 _POOLINGS: Final = ("class_token", "mean", "max", "flat")
 
 
@@ -38,15 +38,17 @@ class GraphOptions:
     """The entries of the TOML file.
 
     Attributes:
-        kind: what the graph takes: "image" (which serves clips too) or "audio".
-        input, output: names; "": the first.
-        pooling: for outputs of several rows [n, rows, features], "class_token", "mean", "max" or
-            "flat"; "": mean.
+        kind: kind of data that the graph takes: "image", which also serves clips, or "audio".
+        input, output: names of input and output; "" for the first one.
+        pooling: how outputs of several rows, [n, rows, features], are pooled: "class_token",
+            "mean", "max" or "flat"; "" for "mean".
         channels_last: whether pictures are [n, side, side, 3] instead of [n, 3, side, side].
         side: height and width of pictures, in pixels.
-        mean, std: of red, green and blue in [0, 1]: subtracted, then divided by.
-        crop_share: the shorter side is resized to side / crop_share, and the middle cropped.
-        resample, fit: as the options of images.
+        mean, std: numbers for red, green and blue. From each value in [0, 1], the mean is
+            subtracted; the difference is divided by std.
+        crop_share: the shorter side is resized to side / crop_share, and the central square is
+            cropped.
+        resample, fit: as in the options of images.
         sample_rate_hz: rate of waves [n, samples].
     """
 
@@ -71,20 +73,20 @@ class GraphOptions:
 
     @property
     def rule(self) -> PixelRule:
-        """How pictures are prepared."""
+        """The preprocessing of pictures."""
         return PixelRule(
             self.side, self.crop_share, self.resample, self.mean, self.std, fit=self.fit
         )
 
 
 class OnnxModel(PretrainedEncoder):
-    """Runs a graph.
+    """An encoder that runs a graph.
 
     Args:
-        name: as configurations call it.
+        name: name of the encoder in configurations.
         place: path of the graph.
-        kind: the kind of data that it is to encode.
-        pooling: how several rows become one; "": as the TOML file says.
+        kind: the kind of data to encode.
+        pooling: how several rows are pooled to one; "" for the pooling in the TOML file.
     """
 
     def __init__(self, name: str, place: str, kind: str, pooling: str = "") -> None:
@@ -118,7 +120,7 @@ class OnnxModel(PretrainedEncoder):
         }
 
     def n_features(self, shape: tuple[int, ...]) -> int:
-        """Return the width of the features of one item; the graph is run for it."""
+        """Return the number of features of one item. This runs the graph."""
         options = self._options
         expected = options.rule.shape if options.kind == "image" else (shape[0],)
         if shape != expected:
@@ -142,7 +144,7 @@ class OnnxModel(PretrainedEncoder):
         return np.concatenate(parts)
 
     def _run(self, values: Array, size: int) -> Array:
-        """Return float32 [n, features]; the last item fills up a batch of a fixed size."""
+        """Return float32 [n, features]; a fixed batch is filled by repeating the last item."""
         full = np.concatenate([values, np.repeat(values[-1:], size - len(values), 0)])
         outputs = [self._options.output] if self._options.output else None
         try:
@@ -196,11 +198,11 @@ class OnnxModel(PretrainedEncoder):
         return self._path
 
     def _tensors(self) -> list[Path]:
-        """Return the files next to the graph in which it keeps tensors.
+        """Return the files next to the graph that hold its tensors.
 
         Raises:
-            DataMissingError: one is missing.
-            DataCorruptError: one is to be in another folder.
+            DataMissingError: such a file is missing.
+            DataCorruptError: the graph names a file in another folder.
         """
         data = self._graph().read_bytes()
         spans = [(found.end(), found.group(1)[0]) for found in _OUTSIDE.finditer(data)]
@@ -239,7 +241,7 @@ class OnnxModel(PretrainedEncoder):
 
     @property
     def _graph_batch(self) -> int:
-        """Return the batch size that the graph is made for; 0: any."""
+        """Return the batch size that the graph requires; 0 if it takes any."""
         inputs = {each.name: each.shape for each in self._session.get_inputs()}
         first = inputs[self._input][:1]
         return first[0] if first and isinstance(first[0], int) and first[0] > 0 else 0

@@ -149,8 +149,8 @@ class AdaptedModel:
             coverage: if given, also return label sets that contain the correct label with this
                 probability, in (0, 1).
             unknown: whether to detect items that belong to none of the classes.
-            threshold: probability from which an item has a label, if it may have several; None
-                selects 0.5.
+            threshold: minimum probability at which an item gets a label, for models of items with
+                several labels; None selects 0.5.
             progress: called with the progress of decoding.
 
         Raises:

@@ -14,7 +14,7 @@ from metafleet.learners.average_precision import mean_average_precision
 from metafleet.problem import Problem
 
 THRESHOLD = 0.5
-"""Default probability from which an item has a label."""
+"""Default minimum probability at which an item gets a label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def check_question(problem: Problem, threshold: float | None, *, is_doubted: boo
 
     Args:
         problem: the model's problem.
-        threshold: probability from which an item has a label; None for 0.5.
+        threshold: minimum probability at which an item gets a label; None for 0.5.
         is_doubted: whether label sets or the detection of unknown items are requested.
 
     Raises:
@@ -92,7 +92,7 @@ def label_rows(
         logits: [n, labels].
         labels: the labels, in the order of the logits.
         separator: the text between labels.
-        threshold: probability from which an item has a label; None for 0.5.
+        threshold: minimum probability at which an item gets a label; None for 0.5.
     """
     least = THRESHOLD if threshold is None else threshold
     known = given or [""] * len(names)

@@ -10,7 +10,7 @@ _LEAST_SPREAD = 0.1
 
 
 def gaussian(decoded: Tensor) -> tuple[Tensor, Tensor]:
-    """Split [n, 2 d], means and raw spreads, into means and standard deviations, [n, d] each.
+    """Convert means and raw spreads, [n, 2 d], to means and standard deviations, [n, d] each.
 
     The deviation is 0.1 + 0.9 softplus(raw). The lower bound keeps the likelihood bounded.
 
