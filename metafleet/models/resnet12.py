@@ -25,7 +25,8 @@ class ResNet12Options:
     """Options of ``ResNet12``.
 
     Attributes:
-        channels: filters in each block, at least one block; each block halves height and width.
+        channels: number of filters of each block. There is at least one block, and each halves
+            height and width.
         modality: modality to read; its examples are [channels, height, width].
         batch_norm: as in ``conv4``.
     """
