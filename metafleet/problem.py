@@ -36,6 +36,8 @@ class Problem:
             model.
         label_separator: text that separates the labels of an item that has several; "" if an item
             has one class.
+        training_mean: modality -> mean of its examples over the items of meta-training, for initial
+            parameters that depend on the data; None where the data are not at hand.
     """
 
     modalities: Mapping[str, tuple[int, ...]]
@@ -48,6 +50,7 @@ class Problem:
     shown: Mapping[str, frozenset[str]] = field(default_factory=dict)
     added: frozenset[str] = frozenset()
     label_separator: str = ""
+    training_mean: Callable[[str], Tensor] | None = None
 
     def __post_init__(self) -> None:
         for split, shape in self.episodes.items():

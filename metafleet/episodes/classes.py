@@ -19,12 +19,13 @@ from torch import Tensor
 
 from metafleet.episode import (
     CLASS_TEXT,
+    META_TRAIN,
     Episode,
     EpisodeShape,
     ExampleSet,
     is_modality_name,
 )
-from metafleet.episodes.items import ClassRows, Modality, gather_rows
+from metafleet.episodes.items import ClassRows, Modality, gather_rows, mean_example
 from metafleet.episodes.source import check_counts
 from metafleet.episodes.special import SpecialEpisodes
 from metafleet.errors import ConfigError
@@ -123,6 +124,10 @@ class ClassEpisodeSource:
                 f"(the largest has {most} item{'' if most == 1 else 's'}); lower n_query, "
                 "k_shot or n_way"
             )
+
+    def training_mean(self, modality: str) -> Tensor:
+        """Return the mean example over the items of meta-training that have the modality."""
+        return mean_example(self._modalities[modality], self._splits.get(META_TRAIN, ()))
 
     def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
         """Draw the episode that ``rng`` addresses, support and query ordered by class."""

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from metafleet.episode import presence_key
 
+_ROWS_AT_ONCE = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Modality:
@@ -51,3 +53,24 @@ def gather_rows(modalities: Mapping[str, Modality], rows: list[int]) -> dict[str
             mask = torch.from_numpy(modality.present.take(rows))
             inputs[presence_key(name)] = mask.to(torch.float32)
     return inputs
+
+
+def mean_example(modality: Modality, classes: Sequence[ClassRows]) -> Tensor:
+    """Return the mean of the examples of these classes that have the modality.
+
+    The sum is in double precision and in the order of the rows.
+
+    Returns:
+        Float32 of the shape of an example; zeros if there is no example.
+    """
+    rows = np.concatenate([np.empty(0, np.int64), *map(_numbers, classes)])
+    if modality.present is not None:
+        rows = rows[modality.present[rows]]
+    total = torch.zeros(modality.shape, dtype=torch.float64)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        total += modality.gather(rows[start : start + _ROWS_AT_ONCE].tolist()).double().sum(dim=0)
+    return (total / max(len(rows), 1)).float()
+
+
+def _numbers(rows: ClassRows) -> npt.NDArray[np.int64]:
+    return np.arange(rows.start, rows.start + rows.count)

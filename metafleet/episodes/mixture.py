@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from metafleet.episode import Episode, EpisodeShape, ExampleSet, presence_key
@@ -50,6 +51,11 @@ class MixturePart:
         """Return name in the mixture -> kind of the modality."""
         own = self.source.kinds
         return {self.name_of(name): own.get(name, name) for name in self.source.modalities}
+
+    def training_mean(self, modality: str) -> Tensor:
+        """Return the mean example of meta-training, by the modality's name in the mixture."""
+        (own,) = self.own((modality,))
+        return self.source.training_mean(own)
 
     def meanings(self) -> dict[str, str]:
         """Return name in the mixture -> kind and meaning of its numbers, for messages."""
@@ -120,6 +126,11 @@ class MixtureSource:
         """Modality -> its kind, for modalities that are not named after it."""
         kinds = {name: kind for part in self._parts for name, kind in part.kinds().items()}
         return {name: kind for name, kind in kinds.items() if kind != name}
+
+    def training_mean(self, modality: str) -> Tensor:
+        """Return the mean over the parts that have the modality, each with the same weight."""
+        having = [part for part in self._parts if modality in part.modalities()]
+        return torch.stack([part.training_mean(modality) for part in having]).mean(dim=0)
 
     def modalities_of_parts(self, shape: EpisodeShape) -> dict[str, frozenset[str]]:
         """Return label -> modalities, for the parts that episodes come from."""

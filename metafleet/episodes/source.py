@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+import torch
+from torch import Tensor
+
 from metafleet.episode import Episode, EpisodeShape
 from metafleet.errors import ConfigError
 from metafleet.seeds import CounterRng
@@ -43,6 +46,10 @@ class EpisodeSource(Protocol):
                 shape, what the split has, and which number to lower.
         """
         ...
+
+    def training_mean(self, modality: str) -> Tensor:
+        """Return the mean example of meta-training; zeros if the source has no fixed items."""
+        return torch.zeros(self.modalities[modality])
 
     def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
         """Draw the episode that ``rng`` addresses.

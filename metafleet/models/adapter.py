@@ -1,18 +1,21 @@
 """A small learned map on top of the features of a frozen network, such as a sentence encoder."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metafleet.errors import ConfigError
 from metafleet.models.base import Modulate
 from metafleet.models.batch_norm import Normalise
 from metafleet.models.encoder import Encoder
+from metafleet.models.init import fan_in_uniform
 from metafleet.options import require
 from metafleet.params import Params
+from metafleet.problem import Problem
 
 _TINY = 1e-12
 """Added to squared norms, so that zero vectors stay zero with finite first two derivatives."""
@@ -26,30 +29,56 @@ class AdapterOptions:
         length: norm of every embedding, > 0. A larger norm makes a prototypical network's softmax
             sharper.
         modality: modality to read; its examples are [features].
+        centre: subtract a learned centre from the features first. It starts at the mean of the
+            features of meta-training, which helps most before any training.
+        rank: rank of the learned map, at most the number of features; 0: a full matrix.
     """
 
     length: float = 3.5
     modality: str = "text"
+    centre: bool = False
+    rank: int = 0
 
     def __post_init__(self) -> None:
         require(0.0 < self.length < float("inf"), "length", self.length, "a length above 0")
+        require(self.rank >= 0, "rank", self.rank, "0 for a full matrix, or more")
 
 
 class Adapter(Encoder[AdapterOptions]):
     """Add a learned linear map of the features to the features; scale the sum to a fixed norm.
 
-    The map starts at zero, so the initial embeddings are the scaled frozen features, and short
-    training changes them little.
+    An embedding of features x is ``length * u / |u|``, u = (x - c) + W (x - c). Without ``centre``,
+    c = 0. With ``rank`` r, W = U V, U [d, r] and V [r, d]. W starts at zero, so the initial
+    embeddings are the scaled frozen features, and short training changes them little.
 
     Source: Gao et al. 2021, arXiv:2110.04544, equation 5, with one linear layer. All embeddings
     have the same norm as in the cosine classifiers of Gidaris and Komodakis 2018, arXiv:1804.09458,
-    section 3.2.
+    section 3.2. The centre is that of Wang et al. 2019, arXiv:1911.04623, section 3.2; U V is the
+    low rank of Hu et al. 2021, arXiv:2106.09685, section 4.1.
     """
 
     name: ClassVar[str] = "adapter"
     Options: ClassVar[type] = AdapterOptions
     shapes: ClassVar[Mapping[int, str]] = {1: "(features,)"}
     reads_bytes = False
+    _training_mean: Callable[[str], Tensor] | None = None
+
+    @classmethod
+    def build(cls, options: AdapterOptions, problem: Problem, n_outputs: int | None) -> Self:
+        """Make an adapter of the features of its modality.
+
+        Raises:
+            ConfigError: the data lack the modality, its examples are no features, or the rank
+                exceeds their number.
+        """
+        made = super().build(options, problem, n_outputs)
+        if options.rank > made.shape[0]:
+            raise ConfigError(
+                f"rank={options.rank} but modality {options.modality!r} has {made.shape[0]} "
+                "features; expected at most as many, or 0 for a full matrix"
+            )
+        made._training_mean = problem.training_mean
+        return made
 
     @property
     def layers(self) -> Mapping[str, int]:
@@ -62,8 +91,16 @@ class Adapter(Encoder[AdapterOptions]):
         return self.shape
 
     def init_body(self, seed: int) -> Params:
-        """Return the zero map; the seed is not used."""
-        return {"embedding.weight": torch.zeros(self.shape[0], self.shape[0])}
+        """Return the zero map, and the centre; the seed is used with a ``rank`` only."""
+        n, rank = self.shape[0], self.options.rank
+        params: Params = {}
+        if self.options.centre:
+            mean = self._training_mean
+            params["embedding.centre"] = torch.zeros(n) if mean is None else mean(self.modality)
+        if rank == 0:
+            return params | {"embedding.weight": torch.zeros(n, n)}
+        down = fan_in_uniform(seed, 0, (rank, n), fan_in=n)
+        return params | {"embedding.down": down, "embedding.up": torch.zeros(n, rank)}
 
     def body(
         self,
@@ -73,7 +110,12 @@ class Adapter(Encoder[AdapterOptions]):
         modulate: Modulate | None,
     ) -> Tensor:
         """Map features [n, d] to embeddings [n, d] of norm ``length``."""
-        moved = x + F.linear(x, params["embedding.weight"])
+        if self.options.centre:
+            x = x - params["embedding.centre"]
+        if self.options.rank:
+            moved = x + F.linear(F.linear(x, params["embedding.down"]), params["embedding.up"])
+        else:
+            moved = x + F.linear(x, params["embedding.weight"])
         length = (moved.square().sum(dim=1, keepdim=True) + _TINY).sqrt()
         scaled = self.options.length * moved / length
         return scaled if modulate is None else modulate("embedding", scaled)

@@ -351,3 +351,16 @@ def test_queries_whose_modality_no_encoder_looks_at_are_refused() -> None:
     words = {"name": "fusion", "encoders": {CLASS_TEXT: {"name": "ngram_bag"}}}
     with pytest.raises(ConfigError, match="query examples in 'meta_train' have 'image', but the"):
         model_factory(words, problem)(3)
+
+
+def test_the_training_mean_of_a_mixture_is_that_of_the_parts_that_have_the_modality() -> None:
+    one, other = (
+        source("image", (1, 4, 4), name=name, seed=seed) for name, seed in (("a", 1), ("b", 2))
+    )
+    words = source("audio", (4, 5), name="c", seed=3)
+    parts = [MixturePart("one", one, 3), MixturePart("other", other)]
+    mixed = MixtureSource([*parts, MixturePart("words", words, 1, {"audio": "sound"})])
+
+    expected = (one.training_mean("image") + other.training_mean("image")) / 2
+    torch.testing.assert_close(mixed.training_mean("image"), expected)
+    torch.testing.assert_close(mixed.training_mean("sound"), words.training_mean("audio"))

@@ -209,3 +209,24 @@ def test_a_modality_of_a_name_that_means_something_else_is_refused(name: str):
 
     with pytest.raises(ConfigError, match=f"modality '{name}' of data set 'toy'; expected a name"):
         ClassEpisodeSource(modalities, {"meta_train": [ClassRows(0, 5)]}, name="toy")
+
+
+def test_the_training_mean_is_that_of_the_training_items_that_have_the_modality() -> None:
+    rng = np.random.default_rng(2)
+    values, present = rng.normal(size=(3000, 4)), rng.random(3000) < 0.7
+    splits = {"meta_train": [ClassRows(100, 900), ClassRows(1500, 700)], "meta_test": []}
+    modality = Modality((4,), lambda rows: torch.from_numpy(values[rows]).float(), present)
+    source = ClassEpisodeSource({"value": modality}, splits, name="toy")
+
+    found = source.training_mean("value")
+
+    rows = np.r_[100:1000, 1500:2200]
+    expected = values[rows][present[rows]].mean(axis=0)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
+    assert found.dtype == torch.float32
+
+
+def test_the_training_mean_without_training_items_is_zero() -> None:
+    modality = Modality((2,), lambda rows: torch.ones(len(rows), 2))
+    source = ClassEpisodeSource({"value": modality}, {"meta_test": [ClassRows(0, 5)]}, name="toy")
+    assert source.training_mean("value").tolist() == [0.0, 0.0]

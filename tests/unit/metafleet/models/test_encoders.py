@@ -1,6 +1,7 @@
 """Networks for one modality: derivatives, padding, and agreement with what defines them."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -37,8 +38,12 @@ TINY: list[dict[str, object]] = [
     {"name": "transformer", "dim": 4, "n_blocks": 2, "heads": 2},
     {"name": "transformer", "dim": 4, "n_blocks": 1, "heads": 2, "modality": "stroke"},
     {"name": "adapter", "modality": "table"},
+    {"name": "adapter", "modality": "table", "rank": 2, "centre": True},
 ]
-IDS = [f"{options['name']}-{options.get('modality', 'own')}" for options in TINY]
+IDS = [
+    f"{options['name']}-{options.get('modality', 'own')}{'-rank' * ('rank' in options)}"
+    for options in TINY
+]
 HAS_NORM = [options for options in TINY if options["name"] in ("resnet12", "audio_conv", "conv1d")]
 
 
@@ -298,3 +303,34 @@ def test_an_adapter_gives_what_went_in_at_one_length_before_training() -> None:
     expected = 2.0 * F.normalize(inputs["table"], dim=1)
     torch.testing.assert_close(found, expected)
     assert not found[1].any()
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_an_adapter_starts_at_the_features_without_their_training_mean(rank: int) -> None:
+    table = {"name": "adapter", "modality": "table", "centre": True, "rank": rank}
+    inputs = {name: values.float() for name, values in examples().items()}
+    mean = inputs["table"].mean(dim=0) + 1.0
+    model = model_factory(table, replace(PROBLEM, training_mean=lambda modality: mean))(None)
+
+    found = model.forward(model.init_params(1), inputs, norm_of(model).query)
+
+    expected = 3.5 * F.normalize(inputs["table"] - mean, dim=1)
+    torch.testing.assert_close(found, expected)
+
+
+def test_an_adapter_of_low_rank_is_the_full_adapter_with_the_product_of_its_maps() -> None:
+    inputs = examples()
+    low = model_factory({"name": "adapter", "modality": "table", "rank": 2}, PROBLEM)(None)
+    full = model_factory({"name": "adapter", "modality": "table"}, PROBLEM)(None)
+    generator = torch.Generator().manual_seed(4)
+    up, down = (torch.randn(shape, generator=generator).double() for shape in ((6, 2), (2, 6)))
+
+    found = low.forward({"embedding.up": up, "embedding.down": down}, inputs, norm_of(low).query)
+
+    expected = full.forward({"embedding.weight": up @ down}, inputs, norm_of(full).query)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_rank_above_the_number_of_features_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"rank=7 but modality 'table' has 6 features"):
+        model_factory({"name": "adapter", "modality": "table", "rank": 7}, PROBLEM)(None)
