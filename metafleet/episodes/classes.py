@@ -127,7 +127,9 @@ class ClassEpisodeSource:
 
     def training_mean(self, modality: str) -> Tensor:
         """Return the mean example over the items of meta-training that have the modality."""
-        return mean_example(self._modalities[modality], self._splits.get(META_TRAIN, ()))
+        classes = self._splits.get(META_TRAIN, ())
+        rows = [row for own in classes for row in range(own.start, own.start + own.count)]
+        return mean_example(self._modalities[modality], rows)
 
     def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
         """Draw the episode that ``rng`` addresses, support and query ordered by class."""

@@ -1,6 +1,6 @@
 """The items from which episodes are drawn: sorted by class, each with several modalities."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,22 +55,15 @@ def gather_rows(modalities: Mapping[str, Modality], rows: list[int]) -> dict[str
     return inputs
 
 
-def mean_example(modality: Modality, classes: Sequence[ClassRows]) -> Tensor:
-    """Return the mean of the examples of these classes that have the modality.
-
-    The sum is in double precision and in the order of the rows.
+def mean_example(modality: Modality, rows: Iterable[int]) -> Tensor:
+    """Return the mean of those of these rows that have the modality, summed in double precision.
 
     Returns:
         Float32 of the shape of an example; zeros if there is no example.
     """
-    rows = np.concatenate([np.empty(0, np.int64), *map(_numbers, classes)])
-    if modality.present is not None:
-        rows = rows[modality.present[rows]]
+    present = modality.present
+    chosen = [row for row in rows if present is None or present[row]]
     total = torch.zeros(modality.shape, dtype=torch.float64)
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        total += modality.gather(rows[start : start + _ROWS_AT_ONCE].tolist()).double().sum(dim=0)
-    return (total / max(len(rows), 1)).float()
-
-
-def _numbers(rows: ClassRows) -> npt.NDArray[np.int64]:
-    return np.arange(rows.start, rows.start + rows.count)
+    for start in range(0, len(chosen), _ROWS_AT_ONCE):
+        total += modality.gather(chosen[start : start + _ROWS_AT_ONCE]).double().sum(dim=0)
+    return (total / max(len(chosen), 1)).float()

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from metafleet.episode import Episode, EpisodeShape, ExampleSet
+from metafleet.episode import META_TRAIN, Episode, EpisodeShape, ExampleSet
 from metafleet.episodes.items import ClassRows, Modality, gather_rows
 from metafleet.episodes.source import check_counts
 from metafleet.errors import ConfigError
@@ -133,6 +133,12 @@ class LabelEpisodeSource:
             )
         for index in range(_TRIED):
             self._draw(split, shape, CounterRng(0, "check", 0, index))
+
+    def training_mean(self, modality: str) -> Tensor:
+        """Return the mean example over the items of meta-training that have the modality."""
+        labels = self._splits.get(META_TRAIN, ())
+        rows = {row for label in labels for row in self._sets[META_TRAIN].rows_of(label)}
+        return mean_example(self._modalities[modality], sorted(rows))
 
     def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
         """Draw the episode that ``rng`` addresses, support and query in the order of its labels."""
