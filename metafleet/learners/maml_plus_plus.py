@@ -29,9 +29,9 @@ class MamlPlusPlusOptions(MamlOptions):
             use the step sizes and batch norm of the last meta-training step.
         first_order: drop second derivatives in all epochs.
         epoch_steps: number of outer steps in an epoch of the paper, >= 1.
-        multi_step_epochs: in this many epochs from the start, the query loss after every inner step
-            counts, >= 0.
-        first_order_epochs: this many epochs from the start drop second derivatives, >= 0.
+        multi_step_epochs: number of epochs, from the first, in which the query loss after every
+            inner step counts, >= 0.
+        first_order_epochs: number of epochs, from the first, that drop second derivatives, >= 0.
     """
 
     inner_lr: float = 0.1

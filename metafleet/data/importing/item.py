@@ -45,7 +45,8 @@ class Reading:
         problems: all problems found so far.
         notes: decisions to show to the user, one line each.
         fingerprint: sha256 of all names, sizes, times, classes and splits.
-        columns: modality -> the table column, or the name among the files, from which it comes.
+        columns: modality -> the table column from which it comes; without a table, the reader's
+            name for it.
         labels: all classes that were seen, including classes of which all items were refused.
         label_separator: the separator of labels, as in the options.
     """
