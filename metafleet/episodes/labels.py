@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from metafleet.episode import META_TRAIN, Episode, EpisodeShape, ExampleSet
-from metafleet.episodes.items import ClassRows, Modality, gather_rows
+from metafleet.episodes.items import ClassRows, Modality, gather_rows, mean_example
 from metafleet.episodes.source import check_counts
 from metafleet.errors import ConfigError
 from metafleet.seeds import CounterRng

@@ -28,7 +28,7 @@ def problem_of(source: EpisodeSource, episodes: Mapping[str, EpisodeShape]) -> P
         kinds=source.kinds,
         shown=_shown(source, episodes),
         label_separator=getattr(source, "label_separator", ""),
-        training_mean=source.training_mean,
+        training_mean=getattr(source, "training_mean", None),
     )
 
 

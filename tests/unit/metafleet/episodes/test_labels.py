@@ -167,3 +167,9 @@ def test_the_problem_has_several_labels_and_a_mixture_of_them_is_refused() -> No
     assert problem.is_multi_label and not problem.is_regression
     with pytest.raises(ConfigError, match="part 'toy' has several labels an item"):
         MixtureSource([MixturePart("toy", source)])
+
+
+def test_the_training_mean_counts_every_item_once() -> None:
+    source = make_source(SETS)
+    n_items = sum(count for count, _ in SETS)
+    assert source.training_mean("row").tolist() == [(n_items - 1) / 2]
