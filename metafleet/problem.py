@@ -37,7 +37,7 @@ class Problem:
         label_separator: text that separates the labels of an item that has several; "" if an item
             has one class.
         training_mean: modality -> mean of its examples over the items of meta-training, for initial
-            parameters that depend on the data; None where the data are not at hand.
+            parameters that depend on the data; None if the data are not available.
     """
 
     modalities: Mapping[str, tuple[int, ...]]

@@ -10,7 +10,7 @@ def sound_length(wave: Array, shortest: int) -> int:
 
     Args:
         wave: [samples].
-        shortest: samples that count in any case.
+        shortest: minimum result; silence up to this number of samples counts as sound.
     """
     there = np.flatnonzero(wave)
     n = int(there[-1]) + 1 if len(there) else 0

@@ -56,10 +56,10 @@ def gather_rows(modalities: Mapping[str, Modality], rows: list[int]) -> dict[str
 
 
 def mean_example(modality: Modality, rows: Iterable[int]) -> Tensor:
-    """Return the mean of those of these rows that have the modality, summed in double precision.
+    """Return the mean over the given rows that have the modality, computed in double precision.
 
     Returns:
-        Float32 of the shape of an example; zeros if there is no example.
+        float32 in the shape of an example; zeros if no row has the modality.
     """
     present = modality.present
     chosen = [row for row in rows if present is None or present[row]]

@@ -29,9 +29,9 @@ class AdapterOptions:
         length: norm of every embedding, > 0. A larger norm makes a prototypical network's softmax
             sharper.
         modality: modality to read; its examples are [features].
-        centre: subtract a learned centre from the features first. It starts at the mean of the
-            features of meta-training, which helps most before any training.
-        rank: rank of the learned map, at most the number of features; 0: a full matrix.
+        centre: whether to subtract a learned centre from the features first. It starts at the mean
+            of the features of meta-training, which helps most before any training.
+        rank: rank of the learned map, at most the number of features; 0 for a full matrix.
     """
 
     length: float = 3.5
@@ -68,8 +68,8 @@ class Adapter(Encoder[AdapterOptions]):
         """Make an adapter of the features of its modality.
 
         Raises:
-            ConfigError: the data lack the modality, its examples are no features, or the rank
-                exceeds their number.
+            ConfigError: the data lack the modality, its examples are not features, or the rank
+                exceeds the number of features.
         """
         made = super().build(options, problem, n_outputs)
         if options.rank > made.shape[0]:
@@ -91,7 +91,7 @@ class Adapter(Encoder[AdapterOptions]):
         return self.shape
 
     def init_body(self, seed: int) -> Params:
-        """Return the zero map, and the centre; the seed is used with a ``rank`` only."""
+        """Return the zero map, and the centre. The seed is used only with a ``rank``."""
         n, rank = self.shape[0], self.options.rank
         params: Params = {}
         if self.options.centre:
