@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from metafleet.errors import ConfigError, DataError, MetafleetError, ModelError, NumericsError
     from metafleet.inference.adapted_model import AdaptedModel
     from metafleet.inference.corrections import correct
+    from metafleet.inference.from_encoder import few_shot_model
     from metafleet.inference.items import ReadOptions
     from metafleet.inference.learned_model import LearnedModel
     from metafleet.inference.loading import adapt, load_model
@@ -110,6 +111,7 @@ __all__ = [
     "build_learner",
     "correct",
     "digest",
+    "few_shot_model",
     "flatten_state",
     "load_model",
     "model_factory",
@@ -196,6 +198,7 @@ _NAMES = {
     ),
     "metafleet.inference.adapted_model": ("AdaptedModel",),
     "metafleet.inference.corrections": ("correct",),
+    "metafleet.inference.from_encoder": ("few_shot_model",),
     "metafleet.inference.items": ("ReadOptions",),
     "metafleet.inference.learned_model": ("LearnedModel",),
     "metafleet.inference.loading": ("adapt", "load_model"),

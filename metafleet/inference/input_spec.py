@@ -1,23 +1,17 @@
 """How to read the examples of one modality from files as they were in training."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from statistics import fmean
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-from metafleet.data.decoding.features import example_of
+from metafleet.data.decoding.features import check_encoder, encoder_of, example_of
 from metafleet.data.decoding.registry import DECODERS, get_decoder, has_decoder
-from metafleet.data.mixture import Mixture
 from metafleet.data.prepared.class_data import example_shape, is_ink
-from metafleet.data.prepared.prepared import MEASURED, ArrayInfo, PreparedData
-from metafleet.data.registry import open_data
+from metafleet.data.prepared.prepared import ArrayInfo
 from metafleet.encoders.choice import EncoderChoice
 from metafleet.encoders.own_encoder import import_encoders
 from metafleet.errors import ConfigError, ModelError
-from metafleet.inference.brightness import mean_brightness
 from metafleet.options import parse_options, parse_record, require
 
 
@@ -33,6 +27,8 @@ class InputSpec:
         is_inverted: whether pictures have ink as 1 and paper as 0.
         brightness: mean of the training pictures as model inputs, in [0, 1]; None if unknown.
         is_swapped: whether ``is_inverted`` differs from its value in training.
+        encoder: identity of the pretrained encoder whose features models get; {} if there is none,
+            or if an older version wrote the model.
     """
 
     kind: str
@@ -42,6 +38,7 @@ class InputSpec:
     is_inverted: bool = False
     brightness: float | None = None
     is_swapped: bool = False
+    encoder: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         is_sound = self.brightness is None or 0.0 <= self.brightness <= 1.0
@@ -49,9 +46,19 @@ class InputSpec:
 
     @classmethod
     def of(
-        cls, info: ArrayInfo, options: Mapping[str, Any], brightness: float | None = None
+        cls,
+        info: ArrayInfo,
+        options: Mapping[str, Any],
+        brightness: float | None = None,
+        encoder: Mapping[str, Any] | None = None,
     ) -> "InputSpec":
         """Describe a prepared array. The decoder's size options are derived from the array's shape.
+
+        Args:
+            info: the array.
+            options: of its decoder.
+            brightness: as in the attributes.
+            encoder: as in the attributes.
 
         Raises:
             ConfigError: no decoder produces such examples.
@@ -70,7 +77,15 @@ class InputSpec:
                 "so no files can be read for them"
             )
         is_inverted = is_ink(info.kind, info.shape)
-        return cls(info.kind, decoder.version, asdict(parsed), shape, is_inverted, brightness)
+        return cls(
+            info.kind,
+            decoder.version,
+            asdict(parsed),
+            shape,
+            is_inverted,
+            brightness,
+            encoder=encoder or {},
+        )
 
     @property
     def is_text(self) -> bool:
@@ -97,6 +112,28 @@ class InputSpec:
         return parse_options(
             get_decoder(self.kind).Options, self.options, where=f"decoder {self.kind!r}"
         )
+
+    def require_encoder(self) -> None:
+        """Check that the encoder, if there is one, is on this machine and is the model's.
+
+        Raises:
+            ModelError: its weights, preprocessing or pooling differ from those of the model.
+            ConfigError, DataMissingError, DataCorruptError: as ``check_encoder``.
+        """
+        options = self.decoder_options()
+        check_encoder(self.kind, options)
+        encoder = encoder_of(self.kind, options)
+        if encoder is None or not self.encoder:
+            return
+        found, wanted = _deciding(encoder.identity()), _deciding(self.encoder)
+        differing = sorted(k for k in found | wanted if found.get(k) != wanted.get(k))
+        if differing:
+            first = differing[0]
+            raise ModelError(
+                f"encoder {encoder.name!r} has other {first} here than the model was made with "
+                f"({_told(found.get(first))}; expected {_told(wanted.get(first))}); install those, "
+                "or adapt again"
+            )
 
     def with_light_and_dark_swapped(self) -> "InputSpec":
         """Return the spec for pictures whose light and dark are swapped against training."""
@@ -139,101 +176,14 @@ class InputSpec:
         return found
 
 
-def input_specs(
-    data: Mapping[str, Any], data_dir: Path, *, allowed_packages: Sequence[str] = ()
-) -> dict[str, InputSpec]:
-    """Return the input specs of a run's data set; {} for computed data.
-
-    For a mixture, the specs are those of its parts, by their names in the mixture.
-
-    Args:
-        data: name and options of the data set.
-        data_dir: folder of prepared data.
-        allowed_packages: the user's packages from which data sets may be imported.
-
-    Raises:
-        ConfigError: a modality cannot be read from files, or two parts of a mixture read it
-            differently.
-        DataMissingError: the data are not on this machine.
-    """
-    bound = open_data(data, data_dir, allowed_packages=allowed_packages)
-    if isinstance(bound.dataset, Mixture):
-        return _of_parts(bound.dataset.parts(bound.options), data_dir, allowed_packages)
-    found = bound.open_classes()
-    if found is None:
-        return {}
-    prepared = found.prepared
-    return {
-        modality: InputSpec.of(
-            prepared.arrays[modality],
-            _decoding(prepared, modality),
-            _brightness(prepared, modality),
-        )
-        for modality in found.modalities
-    }
+def _deciding(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the features, but for their last bits, which depend on versions."""
+    deciding = {key: value for key, value in identity.items() if key != "versions"}
+    return dict(json.loads(json.dumps(deciding)))  # as a model's folder gives it back
 
 
-def _of_parts(
-    parts: Iterable[tuple[str, Mapping[str, str], Mapping[str, Any]]],
-    data_dir: Path,
-    allowed_packages: Sequence[str],
-) -> dict[str, InputSpec]:
-    found: dict[str, tuple[str, InputSpec]] = {}
-    brightness: dict[str, list[float | None]] = {}
-    for part, names, data in parts:
-        specs = input_specs(data, data_dir, allowed_packages=allowed_packages)
-        for modality, spec in specs.items():
-            name = names.get(modality, modality)
-            first, known = found.setdefault(name, (part, spec))
-            if _differences(known, spec):
-                raise ConfigError(
-                    f"modality {name!r} is read in one way in part {first!r} and in another in "
-                    f"part {part!r} ({_differences(known, spec)}); train with another name for it, "
-                    f'as rename = {{ {modality} = "{part}_{modality}" }}'
-                )
-            brightness.setdefault(name, []).append(spec.brightness)
-    return {
-        name: replace(spec, brightness=_between(brightness[name]))
-        for name, (_, spec) in found.items()
-    }
-
-
-def _differences(one: InputSpec, other: InputSpec) -> str:
-    """Return the differences between two ways of reading; "" if there are none."""
-    mine, theirs = (
-        {"kind": spec.kind, **spec.options, "shape": spec.shape, "ink as 1": spec.is_inverted}
-        for spec in (one, other)
-    )
-    return ", ".join(
-        f"{key} {value!r} and {theirs.get(key)!r}"
-        for key, value in mine.items()
-        if theirs.get(key) != value
-    )
-
-
-def _between(brightness: Sequence[float | None]) -> float | None:
-    """Return the mean of the parts' brightness; parts that differ a lot average to medium."""
-    known = [each for each in brightness if each is not None]
-    return round(fmean(known), 4) if len(known) == len(brightness) else None
-
-
-def _brightness(prepared: PreparedData, modality: str) -> float | None:
-    kind = prepared.arrays[modality].kind
-    info = prepared.arrays[modality]
-    if info.encoder or not (has_decoder(kind) and get_decoder(kind).is_picture):
-        return None
-    mask = prepared.load_mask(modality)
-    rows = range(prepared.n_items) if mask is None else np.flatnonzero(mask).tolist()
-    return mean_brightness(prepared.load(modality), rows)
-
-
-def _decoding(prepared: PreparedData, modality: str) -> dict[str, Any]:
-    """Return the decoder options in the recipe of prepared data."""
-    recipe = prepared.recipe.get(modality) or prepared.recipe.get("columns", {}).get(modality)
-    if isinstance(recipe, Mapping) and "options" in recipe:
-        return dict(recipe["options"])
-    kind = prepared.arrays[modality].kind
-    own = (table for table in prepared.recipe.get("kinds", ()) if table["name"] == kind)
-    by_kind = next(own, prepared.recipe.get(kind))  # for the user's own folders
-    measured = prepared.recipe.get(MEASURED, {}).get(modality, {})
-    return {**(by_kind if isinstance(by_kind, Mapping) else {}), **measured}
+def _told(value: object) -> str:
+    """Write a part of an identity in a few letters; of digests, their beginnings."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {it!s:.16}" for name, it in list(value.items())[:2])
+    return f"{value!s:.80}"

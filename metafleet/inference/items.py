@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from metafleet.data.decoding.columns import encode_columns
-from metafleet.data.decoding.features import check_encoder
 from metafleet.data.importing.decoding import decode_items, item_columns
 from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.levels import say_lost_levels
@@ -131,8 +130,8 @@ def open_items(
     lacking = _lacking(folder, items, needs, log)
     _refuse(folder, log.fatal(), skip_bad=options.skip_bad)
     decoders = {name: specs[name].decoder_options() for name in known}
-    for name, kind in known.items():
-        check_encoder(kind, decoders[name])
+    for name in known:
+        specs[name].require_encoder()
     with tempfile.TemporaryDirectory(prefix="metafleet-") as scratch:
         columns = item_columns(items, known, decoders, Path(scratch))
         decoded, failed = decode_items(

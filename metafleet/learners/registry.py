@@ -10,7 +10,9 @@ from metafleet.learners.base import Learner, LearnerClass
 from metafleet.learners.boil import Boil
 from metafleet.learners.cavia import Cavia
 from metafleet.learners.cnp import Cnp
+from metafleet.learners.cosine_prototypes import CosinePrototypes
 from metafleet.learners.imaml import Imaml
+from metafleet.learners.linear_heads import Logistic, Ridge
 from metafleet.learners.maml import Maml
 from metafleet.learners.maml_plus_plus import MamlPlusPlus
 from metafleet.learners.mann import Mann
@@ -38,7 +40,9 @@ _BUILT_IN: tuple[type[LearnerClass], ...] = (
     Boil,
     Cavia,
     Cnp,
+    CosinePrototypes,
     Imaml,
+    Logistic,
     Maml,
     MamlPlusPlus,
     Mann,
@@ -54,6 +58,7 @@ _BUILT_IN: tuple[type[LearnerClass], ...] = (
     R2d2,
     RelationNet,
     Reptile,
+    Ridge,
     SklearnHead,
     Snail,
 )

@@ -71,6 +71,11 @@ class EpisodeNorm:
         self.step = 0
 
     @property
+    def buffers(self) -> Mapping[str, Tensor]:
+        """The state's running averages; a learner may keep some of its own among them."""
+        return self._buffers
+
+    @property
     def needs_support_pass(self) -> bool:
         """Whether ``query`` needs an earlier forward pass of the support set with ``capture``."""
         return self._mode == "support"

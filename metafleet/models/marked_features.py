@@ -45,6 +45,11 @@ class MarkedFeatures(RawFeatures):
         self._texts = texts
 
     @property
+    def sizes(self) -> list[int]:
+        """Count of numbers in each modality, in order of name."""
+        return list(self._sizes.values())
+
+    @property
     def feature_shape(self) -> tuple[int, ...]:
         """The count of numbers and marks in one example."""
         return (super().feature_shape[0] + len(self._sizes),)

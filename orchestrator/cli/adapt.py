@@ -1,5 +1,6 @@
 """`metafleet adapt`: learn new classes from a handful of examples."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,18 @@ from metafleet.orchestrator.cli.arguments import PathType, RunName
 from metafleet.orchestrator.cli.calibrating import calibrate_taken, calibration_option
 from metafleet.orchestrator.cli.context import echo_json, load_settings
 from metafleet.orchestrator.cli.data_view import progress_bar
+from metafleet.orchestrator.cli.encoder_base import (
+    encoder_options,
+    learned_from_encoders,
+    require_one_base,
+)
 from metafleet.orchestrator.cli.reading import is_model, read_options, reading_options
 from metafleet.orchestrator.cli.taking import take_learned
 from metafleet.orchestrator.reporting.output import notify
 
 
 @click.command()
-@click.argument("base", type=RunName(), metavar="RUN|MODEL")
+@click.argument("base", type=RunName(), required=False, metavar="[RUN|MODEL]")
 @click.option(
     "--support",
     type=PathType(path_type=Path),
@@ -49,17 +55,21 @@ from metafleet.orchestrator.reporting.output import notify
     type=click.Choice(MODES),
     help="Batch-norm mode, if not that of training; 'support' makes predictions independent.",
 )
+@encoder_options
 @calibration_option("a RUN")
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def adapt(  # noqa: PLR0913 - options of one command
-    base: str,
+    base: str | None,
     *,
     support: Path | None,
     queue: Path | None,
     out: Path,
     force: bool,
     batch_norm: str | None,
+    encoders: Sequence[str],
+    head: str | None,
+    assignments: Sequence[str],
     calibration_episodes: int,
     as_json: bool,
     **reading: Any,
@@ -69,13 +79,16 @@ def adapt(  # noqa: PLR0913 - options of one command
     The model comes with a card that says what it was trained and judged on.
 
     Uses the state of the run's best validation, or else its newest; the run may still be training.
-    Instead of a run, you can give a model that `metafleet export` or this command wrote.
+    Instead of a run, you can give a model that `metafleet export` or this command wrote, or with
+    --encoder a pretrained encoder: then nothing is trained, and no run or database is needed.
 
     \b
     metafleet adapt latest --support ~/new-pets --out new-pets.model
     metafleet adapt new-pets.model --correct queue.csv --out better.model
+    metafleet adapt --encoder image=package:efficientnet-lite0 --support ~/new-pets --out pets.model
     """
     options = read_options(**reading)
+    require_one_base(base, encoders, head, assignments)
     check_free(out, force=force)
     if support is None:
         _check_correction(base, queue, batch_norm)
@@ -86,9 +99,13 @@ def adapt(  # noqa: PLR0913 - options of one command
     settings = load_settings()
     run = None
     if support is None:
+        assert base is not None
         model = _adapted(settings, base)
     else:
-        learned, run = _learned(settings, base)
+        if base is None:
+            learned = learned_from_encoders(encoders, head, assignments)
+        else:
+            learned, run = _learned(settings, base)
         if batch_norm is not None:
             learned = learned.with_batch_norm(batch_norm, settings.allowed_packages)
         with progress_bar() as progress:
@@ -102,8 +119,10 @@ def adapt(  # noqa: PLR0913 - options of one command
     _tell(model, out, as_json=as_json)
 
 
-def _check_correction(base: str, queue: Path | None, batch_norm: str | None) -> None:
+def _check_correction(base: str | None, queue: Path | None, batch_norm: str | None) -> None:
     """Refuse what needs a support set where none is given."""
+    if base is None:
+        raise ConfigError("--encoder makes a new model of examples; give --support FOLDER")
     if queue is None:
         raise ConfigError("give --support FOLDER, or of an adapted MODEL --correct QUEUE")
     if batch_norm is not None:

@@ -8,9 +8,9 @@ from metafleet.db.records import EvaluationRecord, RunRecord
 from metafleet.episodes.problem_of import problem_of
 from metafleet.errors import ConfigError
 from metafleet.inference.blueprint import Blueprint
-from metafleet.inference.input_spec import input_specs
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.provenance import Provenance
+from metafleet.inference.run_inputs import input_specs
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.runs.model_record import record_of
 from metafleet.orchestrator.runs.run_session import get_checkpoint_of

@@ -69,6 +69,7 @@ THEMES = {
         "Prediction",
         "ReadOptions",
         "load_model",
+        "few_shot_model",
         "adapt",
         "correct",
     ),

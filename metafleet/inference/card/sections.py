@@ -39,6 +39,9 @@ def trained_on(model: KeptModel) -> str:
     """Write on which data and episodes the state was learned."""
     origin, problem = model.learned.origin, model.learned.blueprint.problem
     if not origin.run:
+        encoders = [it for it in model.learned.blueprint.inputs.values() if it.is_encoded]
+        if encoders and not model.learned.state.params:
+            return "Nothing was trained: the encoder is frozen, and a head is fitted to examples."
         return "Nothing is recorded of its training."
     rows = [
         (f"`{split}`", str(shape.n_way or "-"), str(shape.k_shot), str(shape.n_query))

@@ -9,7 +9,8 @@ from PIL import Image
 
 from metafleet.data.prepared.prepared import ArrayInfo
 from metafleet.errors import ConfigError, ModelError
-from metafleet.inference.input_spec import InputSpec, input_specs
+from metafleet.inference.input_spec import InputSpec
+from metafleet.inference.run_inputs import input_specs
 from tests.folders import class_folders
 
 

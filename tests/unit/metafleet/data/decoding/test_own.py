@@ -17,7 +17,7 @@ from metafleet.data.importing.options import FolderOptions
 from metafleet.data.importing.reading import read_items
 from metafleet.data.registry import draw_sheet, open_data
 from metafleet.errors import ConfigError, DataError
-from metafleet.inference.input_spec import input_specs
+from metafleet.inference.run_inputs import input_specs
 from metafleet.sources import disk_digest
 from metafleet.workload import WorkloadSpec
 from tests.folders import write

@@ -16,9 +16,10 @@ from metafleet.data.importing.options import FolderOptions
 from metafleet.data.prepared.prepared import PreparedData
 from metafleet.data.summary import no_progress
 from metafleet.errors import ConfigError, DecodeError
-from metafleet.inference.input_spec import InputSpec, input_specs
+from metafleet.inference.input_spec import InputSpec
 from metafleet.inference.items import ReadOptions, open_items
 from metafleet.inference.requirements import Needs
+from metafleet.inference.run_inputs import input_specs
 from tests.folders import CLASSES, write
 from tests.unit.metafleet.data.decoding.samples import picture, png
 from tests.unit.metafleet.data.importing.conftest import Check

@@ -12,7 +12,7 @@ from metafleet.data.bound import BoundData
 from metafleet.data.registry import draw_sheet, open_data, open_source
 from metafleet.episode import EpisodeShape
 from metafleet.errors import ConfigError, DataError
-from metafleet.inference.input_spec import input_specs
+from metafleet.inference.run_inputs import input_specs
 from metafleet.seeds import CounterRng
 from metafleet.sources import disk_digest
 from metafleet.workload import WorkloadSpec

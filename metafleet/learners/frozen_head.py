@@ -1,0 +1,172 @@
+"""The base of heads: learners that have nothing to learn and classify given features.
+
+They compare features by their direction, seen from a centre. On model ``raw`` the features are
+those of a pretrained encoder, or the data themselves; on another model, its embeddings.
+"""
+
+from dataclasses import dataclass
+from typing import Generic, Literal, NamedTuple, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import CLASS_TEXT, Episode
+from metafleet.learners.base import EpisodeOutcome
+from metafleet.learners.context import EpisodeContext
+from metafleet.learners.metric import MetricLearner
+from metafleet.learners.prototypes import one_hot, require_classification
+from metafleet.models.base import Model, ModelFactory
+from metafleet.models.marked_features import Marked, MarkedFeatures
+from metafleet.models.raw_features import RawFeatures
+from metafleet.options import name_of, require
+from metafleet.params import MetaState, Params
+from metafleet.problem import Problem
+
+_SUM, _WEIGHT = "features.sum", "features.weight"
+_TINY = 1e-12
+"""Added to squared lengths, so that zeros stay zeros with finite first two derivatives."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadOptions:
+    """Options that all heads share.
+
+    Attributes:
+        centre: what is subtracted from features. "training": their mean over training episodes, or
+            as "support" where nothing was trained; "support": the mean of the class means of the
+            support set, which any number of examples has; "none".
+        temperature: logits are divided by it, > 0.
+    """
+
+    centre: Literal["training", "support", "none"] = "training"
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        is_finite = 0.0 < self.temperature < float("inf")
+        require(is_finite, "temperature", self.temperature, "a finite number above 0")
+
+
+HeadT = TypeVar("HeadT", bound=HeadOptions)
+
+
+class Directions(NamedTuple):
+    """Centred features of n examples, each modality scaled to length 1.
+
+    Attributes:
+        values: [n, d], zeros in modalities that an example lacks.
+        present: [n, modalities], 1 where an example has the modality, else 0.
+    """
+
+    values: Tensor
+    present: Tensor
+
+
+class FrozenHead(MetricLearner[HeadT], Generic[HeadT]):
+    """A head on features of one or several modalities, which count alike.
+
+    The state has no parameters of the head, but the mean of the training features, as running
+    averages over outer steps: "features.sum" [d] and "features.weight" [modalities], whose quotient
+    is the mean. A weight of 0 means that nothing was trained.
+
+    Source: Wang et al. 2019, arXiv:1911.04623 (centre, scale, then compare).
+    """
+
+    def __init__(self, options: HeadT, *, model: Model, problem: Problem) -> None:
+        super().__init__(options, model=model, problem=problem)
+        self._raw = model if isinstance(model, MarkedFeatures) else None
+
+    @classmethod
+    def build(cls, options: HeadT, problem: Problem, make_model: ModelFactory) -> Self:
+        """Make the model without a head; in place of "raw", one that marks what is absent.
+
+        Raises:
+            ConfigError: the data are for regression.
+        """
+        require_classification(problem, name_of(cls))
+        model = make_model(None)
+        if isinstance(model, RawFeatures):
+            seen = {name: s for name, s in problem.modalities.items() if name != CLASS_TEXT}
+            model = MarkedFeatures(seen, problem.texts)
+        return cls(options, model=model, problem=problem)
+
+    def init_state(self, seed: int) -> MetaState:
+        """Draw the model's parameters; the mean of the training features is unknown."""
+        state = super().init_state(seed)
+        sizes = self._sizes()
+        unknown = {_SUM: torch.zeros(sum(sizes)), _WEIGHT: torch.zeros(len(sizes))}
+        return MetaState(state.params, {**state.buffers, **unknown})
+
+    def compute(self, params: Params, episode: Episode, context: EpisodeContext) -> EpisodeOutcome:
+        """Compute an episode of meta-training, and the mean of its support features."""
+        outcome = super().compute(params, episode, context)
+        seen = {name: context.notes.values(name)[0] for name in (_SUM, _WEIGHT)}
+        return outcome._replace(statistics={**outcome.statistics, **seen})
+
+    def centre_of(self, support: Tensor, targets: Tensor, context: EpisodeContext) -> Tensor:
+        """Return what is subtracted from features, [d]; in meta-training, note their mean.
+
+        Args:
+            support: embeddings of the support set, as ``fit`` gets them.
+            targets: their classes.
+            context: the episode's context.
+        """
+        parts = self._apart(support)
+        if context.is_training:
+            sums = [part.present @ part.values / _at_least_1(part.present.sum()) for part in parts]
+            context.notes.add(_SUM, torch.cat(sums))
+            weights = [(part.present.sum() > 0).to(support.dtype) for part in parts]
+            context.notes.add(_WEIGHT, torch.stack(weights))
+        if self.options.centre == "none":
+            return torch.cat([torch.zeros_like(part.values[0]) for part in parts])
+        own = torch.cat([_mean_of_classes(part, targets, context.n_way) for part in parts])
+        if self.options.centre == "support":
+            return own
+        sizes = torch.tensor(self._sizes(), device=support.device)
+        total = context.norm.buffers[_SUM].to(support)
+        weight = context.norm.buffers[_WEIGHT].to(support)
+        weight = weight.repeat_interleave(sizes, output_size=len(own))
+        is_known = weight > 0
+        return torch.where(is_known, total / torch.where(is_known, weight, 1.0), own)
+
+    def directions(self, features: Tensor, centre: Tensor) -> Directions:
+        """Centre features [n, ...], and scale every modality to length 1."""
+        parts = self._apart(features)
+        centres = torch.split(centre, self._sizes())
+        values = [
+            _unit(part.values - its) * part.present[:, None]
+            for part, its in zip(parts, centres, strict=True)
+        ]
+        return Directions(
+            torch.cat(values, dim=1), torch.stack([part.present for part in parts], dim=1)
+        )
+
+    def scaled(self, values: Tensor) -> Tensor:
+        """Scale every modality of ``values`` [n, d] to length 1; zeros stay zeros."""
+        return torch.cat([_unit(part) for part in torch.split(values, self._sizes(), dim=1)], dim=1)
+
+    def _apart(self, features: Tensor) -> list[Marked]:
+        if self._raw is not None:
+            return list(self._raw.apart(features))
+        flat = features.flatten(1)
+        return [Marked(flat, torch.ones_like(flat[:, 0]))]
+
+    def _sizes(self) -> list[int]:
+        if self._raw is not None:
+            return self._raw.sizes
+        return [int(torch.Size(self.model.feature_shape).numel())]
+
+
+def _mean_of_classes(part: Marked, targets: Tensor, n_way: int) -> Tensor:
+    """Return the mean [d] of the means of the classes that have the modality."""
+    membership = one_hot(targets, n_way, part.values) * part.present[:, None]
+    counts = membership.sum(dim=0)
+    means = (membership.T @ part.values) / _at_least_1(counts)[:, None]
+    return means.sum(dim=0) / _at_least_1((counts > 0).sum())
+
+
+def _unit(values: Tensor) -> Tensor:
+    return values * (values.square().sum(dim=1, keepdim=True) + _TINY).rsqrt()
+
+
+def _at_least_1(count: Tensor) -> Tensor:
+    return count.clamp(min=1)

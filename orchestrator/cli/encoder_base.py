@@ -1,0 +1,92 @@
+"""Options of `metafleet adapt` that make a base of pretrained encoders, in place of a run."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from metafleet.errors import ConfigError
+from metafleet.inference.from_encoder import DEFAULT_HEAD, HEADS, few_shot_model, read_encoders
+from metafleet.inference.learned_model import LearnedModel
+from metafleet.learners.frozen_head import FrozenHead
+from metafleet.orchestrator.config.source import apply_overrides
+from metafleet.orchestrator.reporting.output import notify
+
+_HEAD = "head"
+_OPTIONS = (
+    click.option(
+        "--encoder",
+        "encoders",
+        multiple=True,
+        metavar="KIND=NAME",
+        help="In place of RUN|MODEL: a pretrained encoder, e.g. image=package:efficientnet-lite0.",
+    ),
+    click.option(
+        "--head",
+        type=click.Choice(HEADS),
+        help=f"What classifies the features of --encoder.  [default: {DEFAULT_HEAD}]",
+    ),
+    click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="With --encoder: an option, e.g. audio.duration_s=2 or head.penalty=1.",
+    ),
+)
+
+
+def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add options of a base without a run: encoders, head, assignments."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def require_one_base(
+    base: str | None, encoders: Sequence[str], head: str | None, assignments: Sequence[str]
+) -> None:
+    """Check that there is a RUN|MODEL or an encoder, and options only of the latter.
+
+    Raises:
+        ConfigError: there are both, or neither, or options without an encoder.
+    """
+    if base is not None and encoders:
+        raise ConfigError(
+            f"{base!r:.80} and --encoder {encoders[0]:.80}: a run has its own encoder; give one of "
+            "the two"
+        )
+    if base is None and not encoders:
+        raise ConfigError(
+            "there is nothing to adapt; give a RUN or MODEL, or --encoder KIND=NAME to start "
+            "without a run"
+        )
+    if base is not None and (head is not None or assignments):
+        given = f"--head {head}" if head is not None else f"--set {assignments[0]:.80}"
+        raise ConfigError(f"{given} goes with --encoder; RUN|MODEL has its own learner and options")
+
+
+def learned_from_encoders(
+    encoders: Sequence[str], head: str | None, assignments: Sequence[str]
+) -> LearnedModel:
+    """Make the base of encoders and a head; say what it is made of.
+
+    Raises:
+        ConfigError, DataMissingError, DataCorruptError: as ``few_shot_model``.
+    """
+    named, chosen = read_encoders(encoders), head or DEFAULT_HEAD
+    tables, _ = apply_overrides({}, assignments)
+    for key, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(
+                f"--set {key}={table}; expected KIND.OPTION=VALUE, such as audio.duration_s=2, or "
+                "head.OPTION=VALUE"
+            )
+    of_head = tables.pop(_HEAD, {})
+    model = few_shot_model(named, head=chosen, head_options=of_head, kind_options=tables)
+    told = ", ".join(f"{kind} by {name}" for kind, name in named.items())
+    learner = model.learned.learner
+    assert isinstance(learner, FrozenHead)
+    centre = "not centred" if learner.options.centre == "none" else "centred on the support set"
+    notify(f"{told}; head {chosen}, {centre}; nothing is trained")
+    return model

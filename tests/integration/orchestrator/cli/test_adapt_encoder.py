@@ -1,0 +1,87 @@
+"""From a folder to a classifier with pretrained encoders: no run, no database, no Redis."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from metafleet.orchestrator.cli.main import main
+from tests.menagerie import make_classes
+
+IMAGE, TEXT = "image=package:efficientnet-lite0", "text=package:wordllama"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of pictures, sounds and texts; and settings under which nothing else answers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("METAFLEET_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("METAFLEET_BROKER_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("METAFLEET_DATABASE_URL", f"sqlite:///{tmp_path}/none/there.db")
+    make_classes(tmp_path / "pets", range(0, 24, 5), n_items=3, seed=1)
+    make_classes(tmp_path / "photos", range(0, 24, 5), n_items=3, seed=2)
+    return tmp_path
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(list(words)) != 0
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1, said
+    return said[0]
+
+
+def test_a_folder_becomes_a_classifier_without_a_run(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapt = ["adapt", "--encoder", IMAGE, "--support", "pets", "--out", "pets.model"]
+    assert main(adapt) == 0
+    said = capsys.readouterr()
+    assert "pets.model: 5 classes from 15 examples" in said.out
+    assert "head cosine_prototypes, centred on the support set; nothing is trained" in said.err
+
+    assert main(["predict", "pets.model", "photos", "--out", "labels.csv"]) == 0
+
+    assert "15 of 15 items with a known class" in capsys.readouterr().err
+    with (home / "labels.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert [row["label"] for row in rows] == [row["given"] for row in rows]
+    assert not (home / "none").exists() and not (home / "home").exists()
+
+
+def test_two_encoders_and_another_head_answer_together(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoders = ["--encoder", IMAGE, "--encoder", TEXT]
+    head = ["--head", "ridge", "--set", "head.penalty=1", "--set", "text.storage=float16"]
+    assert main(["adapt", *encoders, *head, "--support", "pets", "--out", "both.model"]) == 0
+    for path in (home / "photos").rglob("*.png"):
+        path.unlink()  # what is left has texts alone
+    capsys.readouterr()
+
+    assert main(["predict", "both.model", "photos", "--out", "labels.csv"]) == 0
+
+    assert "no item has 'image'" in capsys.readouterr().err
+
+
+def test_what_does_not_go_together_is_one_line(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = ("--support", "pets", "--out", "pets.model")
+    assert "nothing to adapt; give a RUN" in refused(capsys, "adapt", *rest)
+    both = refused(capsys, "adapt", "latest", "--encoder", IMAGE, *rest)
+    assert "'latest' and --encoder" in both and "give one" in both
+    assert "--head ridge goes with --encoder" in refused(
+        capsys, "adapt", "latest", "--head", "ridge", *rest
+    )
+    wrong = ("adapt", "--encoder", "audio=package:efficientnet-lite0", *rest)
+    assert "takes image; expected one that takes audio" in refused(capsys, *wrong)
+    unknown = ("adapt", "--encoder", "picture=package:efficientnet-lite0", *rest)
+    assert "no kind of data 'picture'" in refused(capsys, *unknown)
+    out = ("adapt", "--encoder", IMAGE, "--set", "head.temperature=-1", *rest)
+    assert "temperature=-1.0; expected" in refused(capsys, *out)
+    assert "expected KIND.OPTION=VALUE" in refused(
+        capsys, "adapt", "--encoder", IMAGE, "--set", "duration_s=2", *rest
+    )
+    short = ("adapt", "--encoder", "audio=package:speech-embedding", *rest)
+    assert "set duration_s" in refused(capsys, *short, "--set", "audio.duration_s=0.5")
+    assert not (home / "pets.model").exists()

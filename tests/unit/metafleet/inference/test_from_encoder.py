@@ -1,0 +1,201 @@
+"""Models made of an encoder and a head: what they answer, and what they refuse."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import metafleet
+from metafleet.encoders import registry
+from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.errors import ConfigError, DataError, ModelError
+from metafleet.inference.adapted_model import AdaptedModel
+from metafleet.inference.from_encoder import HEADS, few_shot_model, read_encoders
+from tests.menagerie import make_classes
+
+COLOURS, PITCHES = "package:colours", "package:pitches"
+
+
+class Colours(PretrainedEncoder):
+    """The mean red, green and blue of a picture, far from zero."""
+
+    name, kinds = COLOURS, frozenset(("image",))
+    weights = "a" * 64
+
+    def __init__(self, pooling: str = "") -> None: ...
+
+    def reading(self, kind: str) -> Mapping[str, Any]:
+        return {"side": 8, "channels": 3}
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"weights": {"colours": self.weights}, "rule": (1, 2), "versions": {"numpy": "1"}}
+
+    def n_features(self, shape: tuple[int, ...]) -> int:
+        return 3
+
+    def encode(self, items: Array) -> Array:
+        found: Array = items.mean(axis=(2, 3), dtype=np.float32) + 1000
+        return found
+
+
+class Pitches(Colours):
+    """The spectrum of a wave."""
+
+    name, kinds = PITCHES, frozenset(("audio",))
+
+    def reading(self, kind: str) -> Mapping[str, Any]:
+        return {"sample_rate_hz": 8000, "form": "wave"}
+
+    def n_features(self, shape: tuple[int, ...]) -> int:
+        return shape[0] // 20
+
+    def encode(self, items: Array) -> Array:
+        spectrum = np.abs(np.fft.rfft(items))[:, : items.shape[1] // 20 * 10]
+        found: Array = spectrum.reshape(len(items), -1, 10).mean(axis=2).astype(np.float32)
+        return found
+
+
+@pytest.fixture(autouse=True)
+def packaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two encoders that need no weights, as if they came in packages."""
+    made = {"colours": Colours, "pitches": Pitches}
+    monkeypatch.setattr(registry, "PACKAGED", {**registry.PACKAGED, **made})
+    registry.get_encoder.cache_clear()
+
+
+@pytest.fixture
+def things(tmp_path: Path) -> Path:
+    make_classes(tmp_path / "known", range(0, 24, 5), n_items=3, seed=1)
+    make_classes(tmp_path / "asked", range(0, 24, 5), n_items=3, seed=2)
+    return tmp_path
+
+
+def share_right(model: AdaptedModel, folder: Path) -> float:
+    found = model.predict(folder).rows
+    return sum(row.given == row.label for row in found) / len(found)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_folder_becomes_a_classifier_that_comes_back_from_disk(things: Path, head: str) -> None:
+    model = metafleet.few_shot_model({"image": COLOURS}, head=head).adapt(things / "known")
+    assert share_right(model, things / "asked") == 1.0
+    model.save(things / "pets.model")
+
+    again = metafleet.load_model(things / "pets.model")
+
+    assert isinstance(again, AdaptedModel)
+    expected, found = (m.predict(things / "asked") for m in (model, again))
+    assert found.rows == expected.rows
+    assert dict(again.classes) == {f"thing{n:02d}": 3 for n in range(0, 24, 5)}
+    kept = json.loads((things / "pets.model" / "model.json").read_text())
+    assert kept["blueprint"]["inputs"]["image"]["encoder"]["weights"] == {"colours": "a" * 64}
+    card = (things / "pets.model" / "README.md").read_text()
+    assert "Nothing was trained" in card and "package:colours" in card
+
+
+def test_items_may_lack_one_of_two_modalities(things: Path) -> None:
+    learned = few_shot_model(
+        {"image": COLOURS, "audio": PITCHES}, kind_options={"audio": {"duration_s": 0.5}}
+    )
+    model = learned.adapt(things / "known")  # every third item lacks its sound
+    assert model.needs.required == () and set(model.needs.optional) == {"image", "audio"}
+    assert learned.learned.blueprint.problem.modalities == {"image": (3,), "audio": (200,)}
+
+    for path in (things / "asked").rglob("*.png"):
+        if path.stem == "000":
+            path.unlink()
+
+    assert share_right(model, things / "asked") == 1.0
+
+
+def test_another_encoder_than_the_models_is_refused_in_one_line(
+    things: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = few_shot_model({"image": COLOURS}).adapt(things / "known")
+    model.save(things / "pets.model")
+    monkeypatch.setattr(Colours, "weights", "b" * 64)
+    again = metafleet.load_model(things / "pets.model")
+    assert isinstance(again, AdaptedModel)
+
+    with pytest.raises(ModelError, match=r"other weights here.*bbbb.*expected.*aaaa") as caught:
+        again.predict(things / "asked")
+
+    assert "\n" not in str(caught.value)
+
+
+def test_another_version_of_a_library_is_no_other_encoder(
+    things: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_shot_model({"image": COLOURS}).adapt(things / "known").save(things / "pets.model")
+    monkeypatch.setattr(
+        Colours,
+        "identity",
+        lambda self: {"weights": {"colours": "a" * 64}, "rule": (1, 2), "versions": {}},
+    )
+    again = metafleet.load_model(things / "pets.model")
+
+    assert isinstance(again, AdaptedModel)
+    assert share_right(again, things / "asked") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"encoder": {}}, "needs an encoder"),
+        ({"encoder": {"picture": COLOURS}}, "no kind of data 'picture'; expected one of image"),
+        ({"encoder": {"audio": COLOURS}}, "takes image; expected one that takes audio"),
+        ({"encoder": {"image": "package:none"}}, "there is no encoder 'package:none'"),
+        ({"encoder": {"text": "bytes"}}, "'bytes' of 'text' is none"),
+        ({"encoder": {"image": COLOURS}, "head": "svm"}, "head='svm'; expected one of cosine"),
+        (
+            {"encoder": {"image": COLOURS}, "head_options": {"temperature": 0}},
+            "temperature=0.0; expected a finite number above 0",
+        ),
+        (
+            {"encoder": {"image": COLOURS}, "head": "ridge", "head_options": {"penalty": -1}},
+            "penalty=-1.0; expected 0.001 to 1e.06",
+        ),
+        ({"encoder": {"image": COLOURS}, "head_options": {"penalty": 1}}, "no option 'penalty'"),
+        (
+            {"encoder": {"image": COLOURS}, "kind_options": {"audio": {"n_mels": 4}}},
+            "'audio' has options but no encoder",
+        ),
+        (
+            {"encoder": {"image": COLOURS}, "kind_options": {"image": {"size": 4}}},
+            "kind 'image' has no option 'size'",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_told_in_one_line(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        few_shot_model(**arguments)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_another_kind_is_refused_in_one_line(things: Path) -> None:
+    for path in (*(things / "known").rglob("*.png"), *(things / "known").rglob("*.txt")):
+        path.unlink()
+    for path in (things / "known").rglob("*"):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+    with pytest.raises(DataError, match=r"has audio.*image: none of it is there") as caught:
+        few_shot_model({"image": COLOURS}).adapt(things / "known")
+
+    assert "\n" not in str(caught.value)
+
+
+def test_encoders_are_read_from_words() -> None:
+    given = ["image=hf:a/b@c=d", "audio=package:x"]
+    assert read_encoders(given) == {"image": "hf:a/b@c=d", "audio": "package:x"}
+    for wrong in (["image"], ["=x"], ["image="]):
+        with pytest.raises(ConfigError, match="expected KIND=NAME"):
+            read_encoders(wrong)
+    with pytest.raises(ConfigError, match="two encoders"):
+        read_encoders(["image=a", "image=b"])
