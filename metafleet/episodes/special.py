@@ -3,10 +3,10 @@
 Items are sorted by class. The order of draws is part of the format. It begins like the order for
 ordinary episodes (``metafleet.episodes.classes``):
 
-1. ``n_way`` different classes, ``rng.sample``, from those that can fill the episode; 2. with uneven
-shots, the number of examples of each class (``drawing.uneven_shots``); 3. the items of each drawn
-class in turn (``drawing.draw_items``); 4. with a missing rate, the modalities of each support
-example, then those of each query example
+1. ``n_way`` different classes, ``rng.sample``, from those that can fill the episode;
+2. with uneven shots, the number of examples of each class (``drawing.uneven_shots``);
+3. the items of each drawn class in turn (``drawing.draw_items``);
+4. with a missing rate, the modalities of each support example, then those of each query example
    (``masking.drop_modalities``).
 
 So an episode with a missing rate has the same items as the ordinary episode at its address.
