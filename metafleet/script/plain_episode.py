@@ -34,8 +34,8 @@ ONLY_INPUT = "x"
 def ignored_by(loss: Any) -> IsIgnored:
     """Return a function that finds the targets that a loss ignores.
 
-    Ignored are the loss's ``ignore_index`` and all targets below 0. With ``loss`` None, torch's
-    cross-entropy is used, which ignores only -100.
+    These are targets equal to the loss's ``ignore_index``, and all targets below 0. With ``loss``
+    None, torch's cross-entropy is used, which ignores only -100.
     """
     if loss is None:
         return lambda classes: classes == _IGNORED_BY_TORCH
