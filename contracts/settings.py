@@ -18,6 +18,8 @@ from metafleet.errors import ConfigError
 
 _IN_STACK_FILE = ("broker_url", "blobs_url", "signing_key")
 DEVICES = ("auto", "cpu", "cuda")
+FETCHING = ("prepare", "always", "never")
+"""When weights of pretrained encoders may be downloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,10 @@ class Settings:
             "cuda".
         allowed_packages: METAFLEET_ALLOWED_PACKAGES; your packages that may be imported for
             learners, models and data, separated by commas; none by default.
+        fetch_weights: METAFLEET_FETCH_WEIGHTS; when the weights of pretrained encoders may be
+            downloaded: "prepare" (the default), while data are prepared or imported and by
+            `metafleet adapt`; "always", by every command of the orchestrator; "never". Workers
+            never download any.
         heartbeat_dir: METAFLEET_HEARTBEAT_DIR; each worker touches a file here every two seconds,
             "METAFLEET_HOME/heartbeats" by default.
         allows_chaos: METAFLEET_CHAOS; "1" lets `metafleet chaos` kill workers of this machine.
@@ -72,6 +78,7 @@ class Settings:
     heartbeat_dir: Path
     host_cache_dir: Path
     allows_chaos: bool = False
+    fetch_weights: str = "prepare"
     direct_address: str = ""
     direct_cert: str = ""
     direct_cert_key: str = ""
@@ -109,6 +116,11 @@ class Settings:
         if device not in DEVICES:
             raise ConfigError(f"METAFLEET_DEVICE={device!r}; expected one of {', '.join(DEVICES)}")
         packages = env.get("METAFLEET_ALLOWED_PACKAGES", "")
+        fetch_weights = env.get("METAFLEET_FETCH_WEIGHTS") or FETCHING[0]
+        if fetch_weights not in FETCHING:
+            raise ConfigError(
+                f"METAFLEET_FETCH_WEIGHTS={fetch_weights!r}; expected one of {', '.join(FETCHING)}"
+            )
         return cls(
             home=home,
             database_url=env.get("METAFLEET_DATABASE_URL") or f"sqlite:///{home}/metafleet.db",
@@ -123,6 +135,7 @@ class Settings:
             direct_cert=env.get("METAFLEET_DIRECT_CERT", ""),
             direct_cert_key=env.get("METAFLEET_DIRECT_CERT_KEY", ""),
             direct_ca=env.get("METAFLEET_DIRECT_CA", ""),
+            fetch_weights=fetch_weights,
             allows_chaos=env.get("METAFLEET_CHAOS") == "1",
             host_cache_dir=_folder(env, "METAFLEET_HOST_CACHE_DIR", _memory_folder()),
         )
@@ -144,6 +157,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
         "METAFLEET_HOST_CACHE_DIR": str(settings.host_cache_dir),
         "METAFLEET_ALLOWED_PACKAGES": ",".join(settings.allowed_packages),
         "METAFLEET_DIRECT_CA": settings.direct_ca,
+        "METAFLEET_FETCH_WEIGHTS": settings.fetch_weights,
     }
     inherited = {name: value for name, value in os.environ.items() if name not in wanted}
     inherited.pop("METAFLEET_DATABASE_URL", None)

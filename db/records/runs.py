@@ -80,6 +80,8 @@ class NewRun:
         config: the whole configuration, as JSON.
         code_version, package_versions: versions of the code and the packages that compute it.
         data_digest: hash of the data and its splits.
+        encoders: modality -> identity of the pretrained encoder of its features, with the sha256 of
+            its files; None if there is none.
         fingerprint: numerics fingerprint.
         host: machine of the orchestrator.
         detached: a server is to execute it, so it starts in the queue.
@@ -95,6 +97,7 @@ class NewRun:
     code_version: Annotated[str, Line(100)] = ""
     package_versions: Mapping[str, str] = field(default_factory=dict)
     data_digest: Annotated[str, Line(100)] = field(default="", metadata={"heading": "data"})
+    encoders: Mapping[str, Any] | None = None
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     host: Annotated[str, Line(255)] = field(default="", metadata={"heading": "host"})
     detached: bool = False

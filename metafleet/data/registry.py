@@ -186,6 +186,29 @@ def find_features(
     return (DataRef.of(options, data),)
 
 
+def encoder_identities(
+    options: Options, data_dir: Path, *, allowed_packages: Sequence[str] = ()
+) -> dict[str, Mapping[str, Any]]:
+    """Return modality -> identity of the pretrained encoder whose features the data have.
+
+    Raises:
+        As ``open_source``.
+    """
+    dataset, parsed = _resolve(options, allowed_packages=allowed_packages)
+    if isinstance(dataset, Mixture):
+        return {
+            names.get(modality, modality): identity
+            for _, names, own in dataset.parts(parsed)
+            for modality, identity in encoder_identities(
+                own, data_dir, allowed_packages=allowed_packages
+            ).items()
+        }
+    data = dataset.open_classes(parsed, data_dir)
+    if data is None:
+        return {}
+    return {m: it for m, it in data.prepared.encoders.items() if m in data.modalities}
+
+
 def give(
     found: Iterable[tuple[DataRef, PreparedData]], *, allowed_packages: Sequence[str] = ()
 ) -> Given:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from metafleet.encoders.runtime import encoder_library
 from metafleet.errors import ConfigError, DataMissingError
 
 _HUB: Final = re.compile(r"(?P<model>[\w.-]+/[\w.-]+)(?:@(?P<commit>.*))?")
@@ -75,6 +74,8 @@ def find_folder(encoder: str, place: str) -> Path:
 
 
 def _of_hub(encoder: str, model: str, commit: str) -> Path:
+    from metafleet.encoders.runtime import encoder_library  # noqa: PLC0415 - imports torch
+
     hub = encoder_library("huggingface_hub", encoder=encoder, install=_INSTALL)
     kept = _kept(hub, model, commit)
     if kept is not None:

@@ -3,11 +3,16 @@
 import functools
 import hashlib
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any, Final
 
 from metafleet.errors import DataCorruptError, DataMissingError
+
+_SETTINGS: Final = (".json", ".txt", ".toml", ".model")
+"""Suffixes of files that are no weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,15 @@ def version_of(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return ""
+
+
+def describe_identity(identity: Mapping[str, Any]) -> str:
+    """Return an encoder's name and the beginnings of the sha256 of its files of weights."""
+    files = dict(identity.get("weights", {}))
+    weights = [name for name in files if not name.endswith(_SETTINGS)] or list(files)
+    shown = ", ".join(f"{name} sha256 {files[name][:16]}" for name in weights)
+    sources = f"sources {identity['sources']}" if "sources" in identity else ""
+    return " ".join(filter(None, (str(identity.get("encoder", "")), shown, sources)))
 
 
 @functools.lru_cache(maxsize=64)

@@ -13,6 +13,7 @@ from metafleet.contracts.settings import Settings
 from metafleet.db.connection import is_sqlite, parse_url, sqlite_path
 from metafleet.db.engine import Database
 from metafleet.db.schema import status
+from metafleet.encoders.fetching import allow_fetching, fetching
 from metafleet.errors import DatabaseError, RunNotFoundError
 from metafleet.orchestrator.embedded.stack_file import discard_stale_stack
 from metafleet.orchestrator.recording.left_rows import find_left_rows, put_back_lost_runs
@@ -25,7 +26,13 @@ def load_settings() -> Settings:
     settings = Settings.load()
     tighten(settings.home)
     discard_stale_stack(settings.stack_file, notify)
+    allow_fetching(settings.fetch_weights == "always")
     return Settings.load()
+
+
+def preparing_weights(settings: Settings) -> AbstractContextManager[None]:
+    """Allow downloads of weights for as long as the block runs, unless the settings forbid them."""
+    return fetching(settings.fetch_weights != "never")
 
 
 @contextmanager

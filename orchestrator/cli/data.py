@@ -16,7 +16,7 @@ from metafleet.data.importing.record import find_record, get_record, imported_na
 from metafleet.errors import ConfigError, DataError
 from metafleet.options import option_hints, option_values
 from metafleet.orchestrator.cli.arguments import OutputFile, RunName
-from metafleet.orchestrator.cli.context import echo_json, private_data
+from metafleet.orchestrator.cli.context import echo_json, preparing_weights, private_data
 from metafleet.orchestrator.cli.data_import import import_data
 from metafleet.orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
 from metafleet.orchestrator.config.source import apply_overrides
@@ -77,7 +77,7 @@ def prepare_data(name: str, assignments: tuple[str, ...], as_json: bool) -> None
     """
     settings = Settings.load()
     data = _open(_parse_options(name, assignments), settings)
-    with progress_bar() as progress, private_data(settings):
+    with progress_bar() as progress, private_data(settings), preparing_weights(settings):
         data.prepare(progress)
     summary = data.summarise()
     if as_json:

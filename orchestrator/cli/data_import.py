@@ -23,7 +23,7 @@ from metafleet.data.summary import DataSummary, no_progress
 from metafleet.errors import ConfigError, DataError
 from metafleet.files import write_whole
 from metafleet.orchestrator.cli.arguments import OutputFile, PathType
-from metafleet.orchestrator.cli.context import echo_json, private_data
+from metafleet.orchestrator.cli.context import echo_json, preparing_weights, private_data
 from metafleet.orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
 from metafleet.orchestrator.config.source import parse_value
 
@@ -140,7 +140,7 @@ def import_data(  # noqa: PLR0913 - one for each option
         raise ConfigError(f"name {called!r} is that of a built-in data set; give another by --name")
     if problems_file is not None:
         _check_writable(problems_file)  # not after an hour of decoding
-    with progress_bar() as progress, private_data(settings):
+    with progress_bar() as progress, private_data(settings), preparing_weights(settings):
         report = import_folder(
             options,
             settings.data_dir,

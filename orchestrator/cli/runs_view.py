@@ -27,6 +27,7 @@ from metafleet.db.repositories.evaluations import EvaluationRepository
 from metafleet.db.repositories.jobs import JobRepository
 from metafleet.db.repositories.outer_steps import OuterStepRepository
 from metafleet.db.repositories.runs import RunRepository
+from metafleet.encoders.weights import describe_identity
 from metafleet.orchestrator.autotune.calibration import Calibration
 from metafleet.orchestrator.cli.arguments import RunName
 from metafleet.orchestrator.cli.context import (
@@ -248,6 +249,10 @@ def _facts(view: RunView) -> Table:
             ]
         ),
         **_headed(run),
+        "encoders": "\n".join(
+            f"{modality}: {describe_identity(identity)}"
+            for modality, identity in (run.encoders or {}).items()
+        ),
         "started": f"{run.started_at:%Y-%m-%d %H:%M:%S} UTC" if run.started_at else None,
     }
     for name, value in rows.items():

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from metafleet.contracts.settings import Settings
 from metafleet.contracts.version import code_version
-from metafleet.data.registry import open_data, pin
+from metafleet.data.registry import encoder_identities, open_data, pin
 from metafleet.db.engine import Database
 from metafleet.db.records import NewRun, RunRecord, RunStatus
 from metafleet.db.repositories import (
@@ -109,6 +109,7 @@ def create_runs(
     workload.check_execution()
     _require_parameters(workload, config)
     versions = _package_versions()
+    encoders = encoder_identities(config.data, settings.data_dir, allowed_packages=allowed)
     with database.session() as session:
         repository = RunRepository(session)
         return [
@@ -122,6 +123,7 @@ def create_runs(
                     code_version=code_version(),
                     package_versions=versions,
                     data_digest=data_digest,
+                    encoders=encoders or None,
                     host=socket.gethostname(),
                     detached=queue.detached,
                     priority=queue.priority,

@@ -25,7 +25,6 @@ from metafleet.data.decoding.source import Source
 from metafleet.data.summary import Progress, no_progress
 from metafleet.encoders.base import PretrainedEncoder
 from metafleet.encoders.choice import PLAIN
-from metafleet.encoders.store import store_key
 
 _LATER = {
     "range": "dtype",
@@ -104,14 +103,14 @@ class Decoded:
             modality has an encoder. Absent and undecodable items are zeros.
         masks: modality -> bool [items], True where decoded.
         problems: problems, sorted by item and then by column.
-        encoders: modality -> digest of the encoder's identity, for arrays that hold features.
+        encoders: modality -> identity of the encoder, for arrays that hold features.
         notes: notes on the encoding of items, one line each.
     """
 
     arrays: Mapping[str, Array]
     masks: Mapping[str, Array]
     problems: tuple[DecodeProblem, ...]
-    encoders: Mapping[str, str] = field(default_factory=dict)
+    encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -206,7 +205,7 @@ def encode_columns(
         finally:
             file.close()
         arrays[name] = file.load()
-        encoders[name] = store_key(encoder.identity())
+        encoders[name] = encoder.identity()
         notes += [f"{name}: {note}"] if note else []
     return replace(decoded, arrays=arrays, encoders=encoders, notes=tuple(notes))
 

@@ -136,8 +136,9 @@ class Folder(ItemDataSet):
     def summarise(self, options: FolderOptions, data_dir: Path) -> DataSummary:
         """Return the numbers of classes and items."""
         data = self.open_classes(options, data_dir)
-        facts = dict(data.prepared.facts)
-        summary = data.summarise(licence=self.licence, origin=facts.pop("source"))
+        origin = data.prepared.facts["source"]
+        summary = data.summarise(licence=self.licence, origin=origin)
+        facts = {name: value for name, value in summary.facts.items() if name != "source"}
         return replace(summary, facts=facts)
 
     def _require_place(self, options: FolderOptions) -> None:

@@ -16,6 +16,7 @@ from metafleet.data.label_text import labels_in
 from metafleet.data.prepared.label_sets import label_sets, labels_of
 from metafleet.data.prepared.prepared import Array, ArrayInfo, PreparedData
 from metafleet.data.summary import DataSummary, ModalitySummary, SplitSummary
+from metafleet.encoders.weights import describe_identity
 from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.episodes.items import ClassRows, Modality
 from metafleet.episodes.labels import LabelEpisodeSource
@@ -155,7 +156,13 @@ class ClassData:
                 modality: ModalitySummary(example_shape(info), info.n_present, info.kind)
                 for modality, info in self.prepared.arrays.items()
             },
-            facts=self.prepared.facts,
+            facts={
+                **self.prepared.facts,
+                **{
+                    f"encoder of {modality}": describe_identity(identity)
+                    for modality, identity in self.prepared.encoders.items()
+                },
+            },
             nouns=("label", "labels", "items") if self.label_separator else _NOUNS,
         )
 

@@ -82,6 +82,8 @@ class PreparedData:
             the modality. Only modalities that some items lack have a mask.
         splits: split -> its classes in order, if the preparation chose the splits.
         recipe: description, as JSON values, of how the data were made, regardless of their source.
+        encoders: modality -> identity of the pretrained encoder of its features, which has the
+            sha256 of its files.
     """
 
     path: Path
@@ -91,6 +93,7 @@ class PreparedData:
     masks: Mapping[str, ArrayInfo] = field(default_factory=dict)
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def n_items(self) -> int:
@@ -236,6 +239,7 @@ def parse_index(folder: Path, text: str) -> PreparedData:
             masks=_parse_arrays(index.get("masks", {})),
             splits={split: tuple(names) for split, names in index.get("splits", {}).items()},
             recipe=index.get("recipe", {}),
+            encoders=index.get("encoders", {}),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error

@@ -26,6 +26,7 @@ from metafleet.data.prepared.prepared import (
     find_prepared,
     index_checksum,
 )
+from metafleet.encoders.store import store_key
 from metafleet.errors import DataCorruptError, DataError
 from metafleet.files import sync, write_whole
 from metafleet.locking import exclusive, exclusive_if_free
@@ -49,7 +50,7 @@ class Content:
         masks: modality -> bool [items], True for items that have it. Masks that are all true are
             not stored.
         kinds: modality -> its kind. The default is the modality's name.
-        encoders: modality -> digest of the encoder, for arrays that hold features.
+        encoders: modality -> identity of the encoder, for arrays that hold features.
         rows: the rows of arrays and masks to store, in this order; None for all rows.
         splits: split -> its classes in order, if the preparation chooses the splits.
         recipe: description, as JSON values, of how the data were made, regardless of their source;
@@ -62,7 +63,7 @@ class Content:
     facts: Mapping[str, str]
     masks: Mapping[str, Array] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
-    encoders: Mapping[str, str] = field(default_factory=dict)
+    encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     rows: npt.NDArray[np.int64] | None = None
     splits: Mapping[str, Sequence[str]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -183,6 +184,8 @@ def _write(draft: Path, content: Content) -> None:
         "splits": {split: list(names) for split, names in content.splits.items()},
         "recipe": dict(content.recipe),
     }
+    if content.encoders:
+        index["encoders"] = dict(content.encoders)
     index["checksum"] = index_checksum(json.loads(json.dumps(index)))
     write_whole(draft / INDEX, json.dumps(index, ensure_ascii=False, indent=1).encode(), mode=None)
     # same permissions as the parent: mkdtemp's 0700 would hide a shared folder from other users
@@ -221,7 +224,7 @@ def _write_array(draft: Path, name: str, array: Array, content: Content) -> Arra
         sha256=sha.hexdigest(),
         n_present=n_present,
         kind=content.kinds.get(name, name),
-        encoder=content.encoders.get(name, ""),
+        encoder=store_key(content.encoders[name]) if name in content.encoders else "",
     )
 
 

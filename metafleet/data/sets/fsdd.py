@@ -189,7 +189,7 @@ def _read(
         for take in range(N_EACH)
     ]
     arrays: dict[str, Array] = {}
-    encoders: Mapping[str, str] = {}
+    encoders: Mapping[str, Mapping[str, Any]] = {}
     if "audio" in options.modalities:
         sources = recordings.read()
         recordings_of = [sources[key] for key in keys]

@@ -216,3 +216,16 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 @given(st.text(st.characters(exclude_characters="*\n\r", categories=("L", "N", "P", "S"))))
 def test_no_password_survives_in_a_shown_url(password: str) -> None:
     assert redact_url(f"redis://user:{password}@host:6379/0") == "redis://user:***@host:6379/0"
+
+
+@pytest.mark.parametrize("value", ["prepare", "always", "never", ""])
+def test_weights_are_fetched_at_preparation_unless_told_otherwise(value: str) -> None:
+    settings = Settings.load({"METAFLEET_FETCH_WEIGHTS": value})
+
+    assert settings.fetch_weights == (value or "prepare")
+    assert child_environment(settings)["METAFLEET_FETCH_WEIGHTS"] == settings.fetch_weights
+
+
+def test_another_word_for_fetching_is_refused() -> None:
+    with pytest.raises(ConfigError, match="METAFLEET_FETCH_WEIGHTS='yes'; expected one of prepare"):
+        Settings.load({"METAFLEET_FETCH_WEIGHTS": "yes"})

@@ -26,7 +26,7 @@ def data(tmp_path: Path) -> ClassData:
         arrays={"text": np.random.default_rng(5).random((4, 6)).astype(np.float32)},
         present={},
         facts={},
-        encoders={"text": "0123456789abcdef"},
+        encoders={"text": {"encoder": "toy"}},
         splits={"meta_train": ["a"]},
     )
     prepared = find_or_prepare(tmp_path / "here" / "prepared" / "toy-1", lambda: content)
