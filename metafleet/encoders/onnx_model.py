@@ -30,6 +30,7 @@ from metafleet.options import parse_options, require
 
 _OUTSIDE: Final = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
 """Matches the length of the name of a file of tensors in a graph's bytes. The name follows."""
+_PICTURES: Final = ("image",)
 _POOLINGS: Final = ("class_token", "mean", "max", "flat")
 
 
@@ -72,6 +73,11 @@ class GraphOptions:
         require(all(value > 0 for value in self.std), "std", list(self.std), "numbers above 0")
 
     @property
+    def is_picture(self) -> bool:
+        """Whether the graph takes pictures, not waves."""
+        return self.kind in _PICTURES
+
+    @property
     def rule(self) -> PixelRule:
         """The preprocessing of pictures."""
         return PixelRule(
@@ -103,7 +109,7 @@ class OnnxModel(PretrainedEncoder):
                 f"encoder {self.name!r}: {self._described} says kind={options.kind!r}; expected "
                 f"one that takes {kind}"
             )
-        if options.kind == "image":
+        if options.is_picture:
             return options.rule.reading()
         return {"sample_rate_hz": options.sample_rate_hz, "form": "wave", "place": "start"}
 
@@ -122,21 +128,21 @@ class OnnxModel(PretrainedEncoder):
     def n_features(self, shape: tuple[int, ...]) -> int:
         """Return the number of features of one item. This runs the graph."""
         options = self._options
-        expected = options.rule.shape if options.kind == "image" else (shape[0],)
+        expected = options.rule.shape if options.is_picture else (shape[0],)
         if shape != expected:
             raise ConfigError(f"encoder {self.name!r} takes {list(expected)}; found {list(shape)}")
         return self._n_features(shape)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - encoders live as long as the process
     def _n_features(self, shape: tuple[int, ...]) -> int:
-        dtype = np.uint8 if self._options.kind == "image" else np.float32
+        dtype = np.uint8 if self._options.is_picture else np.float32
         return int(self.encode(np.zeros((1, *shape), dtype)).shape[1])
 
     def encode(self, items: Array) -> Array:
         """Encode pictures uint8 [n, 3, side, side] or waves float32 [n, samples]."""
         options = self._options
         values = np.asarray(items, np.float32)
-        if options.kind == "image":
+        if options.is_picture:
             values = options.rule.normalised(items).numpy()
             values = values.transpose(0, 2, 3, 1) if options.channels_last else values
         size = self._graph_batch or len(values)

@@ -46,7 +46,7 @@ def input_specs(
             prepared.arrays[modality],
             _decoding(prepared, modality),
             _brightness(prepared, modality),
-            _identity(prepared, modality),
+            prepared.encoders.get(modality),
         )
         for modality in found.modalities
     }
@@ -104,17 +104,6 @@ def _brightness(prepared: PreparedData, modality: str) -> float | None:
     mask = prepared.load_mask(modality)
     rows = range(prepared.n_items) if mask is None else np.flatnonzero(mask).tolist()
     return mean_brightness(prepared.load(modality), rows)
-
-
-def _identity(prepared: PreparedData, modality: str) -> Mapping[str, Any]:
-    """Return the identity of a modality's encoder in the recipe; {} if there is none."""
-    info, recipe = prepared.arrays[modality], prepared.recipe
-    if not info.encoder:
-        return {}
-    column = recipe.get(modality) or recipe.get("columns", {}).get(modality)
-    own = column.get("encoder") if isinstance(column, Mapping) else None
-    found = own or recipe.get("encoders", {}).get(info.kind)
-    return found if isinstance(found, Mapping) else {}
 
 
 def _decoding(prepared: PreparedData, modality: str) -> dict[str, Any]:

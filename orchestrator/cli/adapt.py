@@ -11,6 +11,7 @@ from metafleet.contracts.settings import Settings
 from metafleet.data.importing.reading import require_there
 from metafleet.data.summary import no_progress
 from metafleet.db.records import RunRecord
+from metafleet.encoders.fetching import allow_fetching
 from metafleet.errors import ConfigError, ModelError
 from metafleet.inference.adapted_model import MOST_SUPPORT_BYTES, AdaptedModel
 from metafleet.inference.corrections import correct
@@ -97,6 +98,7 @@ def adapt(  # noqa: PLR0913 - options of one command
     if queue is not None:
         require_queue(queue.expanduser())
     settings = load_settings()
+    allow_fetching(settings.fetch_weights != "never")
     run = None
     if support is None:
         assert base is not None
