@@ -8,11 +8,14 @@ import contextlib
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from metafleet.errors import DataCorruptError, DataMissingError
+
+_OPERATOR: Final = "operator torchvision::"
+"""How torch names what a torchvision of another build lacks."""
 
 
 def encoder_library(module: str, *, encoder: str, install: str) -> Any:
@@ -26,6 +29,11 @@ def encoder_library(module: str, *, encoder: str, install: str) -> Any:
         return importlib.import_module(module)
     except Exception as error:
         reason = next(iter(str(error).splitlines()), "")[:160]
+        if _OPERATOR in reason:
+            raise DataMissingError(
+                f"encoder {encoder!r} needs {module}, whose torchvision is built for another torch "
+                f"than the installed one ({reason}); `metafleet doctor` says what to install"
+            ) from error
         raise DataMissingError(
             f"encoder {encoder!r} needs {module} ({type(error).__name__}: {reason}); run "
             f"`{install}`"

@@ -16,6 +16,7 @@ from metafleet.contracts.settings import Settings
 from metafleet.contracts.version import code_version
 from metafleet.data.registry import DATASETS, is_made_of_parts, open_data
 from metafleet.errors import ConfigError
+from metafleet.orchestrator.doctor.encoders import check_encoders
 from metafleet.orchestrator.doctor.finding import Finding, fail, ok, run_check, warn
 from metafleet.orchestrator.embedded.commands import IMPORT_ROOT
 from metafleet.orchestrator.embedded.server_binary import find_server
@@ -34,6 +35,7 @@ def check_machine(settings: Settings) -> list[Finding]:
         "device": lambda: [_device(settings)],
         "home": lambda: [_home(settings.home)],
         "data": lambda: _data(settings),
+        "encoders": check_encoders,
         "stack": lambda: [_stack(settings)],
     }
     return [finding for topic, check in checks.items() for finding in run_check(topic, check)]

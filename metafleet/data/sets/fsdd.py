@@ -18,6 +18,7 @@ import numpy as np
 
 from metafleet.data.decoding.audio import AudioOptions
 from metafleet.data.decoding.columns import Column, Decoded, prepare_columns
+from metafleet.data.decoding.ink import encode_ink, ink_options, ink_recipe
 from metafleet.data.decoding.source import Source
 from metafleet.data.prepared.class_data import Splits
 from metafleet.data.prepared.download import download
@@ -56,6 +57,7 @@ class FsddOptions:
         n_mels: number of bands of the spectrogram.
         hop_ms: milliseconds from one column of the spectrogram to the next.
         audio: the pretrained encoder of the recordings.
+        image: the pretrained encoder of the written digits.
         digits: path of MNIST, which "image" needs. It is mnist10k_28x28.npz or a folder with the
             idx files of the 10,000 test digits, such as torchvision's root.
         root: path of the recordings on the machine that starts a run; "" for the downloaded
@@ -69,6 +71,7 @@ class FsddOptions:
     n_mels: int = 40
     hop_ms: float = 20.0
     audio: EncoderChoice = NO_ENCODER
+    image: EncoderChoice = NO_ENCODER
     digits: str = ""
     root: str = ""
 
@@ -80,7 +83,7 @@ class FsddOptions:
         is_split = len(set(chosen)) == len(chosen) < len(SPEAKERS)
         expected = "speakers that are not in val_speakers, and some left for training"
         require(is_split, "test_speakers", list(self.test_speakers), expected)
-        _ = self.audio_options  # checks the ranges
+        _ = self.audio_options, ink_options(self.image)  # checks the ranges
 
     @property
     def audio_options(self) -> AudioOptions:
@@ -126,6 +129,7 @@ class Fsdd(StoredDataSet[FsddOptions]):
             "speakers": options.speakers,
             "audio": column.recipe() if "audio" in options.modalities else None,
             "image": "image" in options.modalities,
+            **(ink_recipe(options.image) if "image" in options.modalities else {}),
         }
 
     def check_place(self, options: FsddOptions) -> None:
@@ -196,7 +200,9 @@ def _read(
         decoded = _decode(recordings_of, options, scratch, progress)
         arrays["audio"], encoders = decoded.arrays["audio"], decoded.encoders
     if digits is not None:
-        arrays["image"] = _written([digit for digit, _, _ in keys], digits)
+        written = _written([digit for digit, _, _ in keys], digits)
+        arrays["image"], more = encode_ink(written, options.image, scratch, progress)
+        encoders = {**encoders, **more}
     return Content(
         classes=[
             ClassInfo(_class_name(digit, names), ", ".join(names), N_EACH * len(names))

@@ -18,13 +18,15 @@ from typing import Any, Literal
 import numpy as np
 
 from metafleet.data.base import ItemDataSet
+from metafleet.data.decoding.ink import encode_ink, ink_options, ink_recipe
 from metafleet.data.prepared.class_data import ClassData
 from metafleet.data.prepared.prepared import Array, ClassInfo, PreparedData, folder_of
-from metafleet.data.prepared.preparing import Content, find_or_prepare
+from metafleet.data.prepared.preparing import Content, find_or_decode
 from metafleet.data.sets import glyph_classes
 from metafleet.data.sets.glyph_faces import FACES, SIDE, Face, font_folder
 from metafleet.data.strokes import N_POINTS
 from metafleet.data.summary import Progress, no_progress
+from metafleet.encoders.choice import NO_ENCODER, EncoderChoice
 from metafleet.episode import SPLITS
 from metafleet.errors import DataMissingError
 from metafleet.options import require
@@ -39,15 +41,18 @@ class GlyphsOptions:
     Attributes:
         modalities: "image" [1, 28, 28] in [0, 1] with ink 1, "stroke" [64, 3], or both.
         min_faces: number of different drawings that a character needs to be a class, 2 to 16.
+        image: the pretrained encoder of the images.
     """
 
     modalities: tuple[Literal["image", "stroke"], ...] = ("image",)
     min_faces: int = 8
+    image: EncoderChoice = NO_ENCODER
 
     def __post_init__(self) -> None:
         is_sound = len(self.modalities) > 0 and len(set(self.modalities)) == len(self.modalities)
         expected = "one or more different modalities"
         require(is_sound, "modalities", list(self.modalities), expected)
+        _ = ink_options(self.image)  # checks the encoder
         require(2 <= self.min_faces <= 16, "min_faces", self.min_faces, "2 to 16")
 
     @property
@@ -76,7 +81,7 @@ class Glyphs(ItemDataSet):
     def prepare(self, options: GlyphsOptions, data_dir: Path, progress: Progress) -> PreparedData:
         """Draw everything, unless it is prepared already."""
         folder = self._folder(options, data_dir)
-        return find_or_prepare(folder, lambda: _draw_all(options, progress))
+        return find_or_decode(folder, lambda scratch: _draw_all(options, scratch, progress))
 
     def open_classes(self, options: GlyphsOptions, data_dir: Path) -> ClassData:
         """Open the glyphs; draw them first if necessary."""
@@ -89,6 +94,7 @@ class Glyphs(ItemDataSet):
             "min_faces": options.min_faces,
             "strokes": options.needs_strokes,
             **_versions(),
+            **ink_recipe(options.image),
         }
         return folder_of(data_dir, self.name, recipe)
 
@@ -119,7 +125,7 @@ def _versions() -> dict[str, str]:
         ) from error
 
 
-def _draw_all(options: GlyphsOptions, progress: Progress) -> Content:
+def _draw_all(options: GlyphsOptions, scratch: Path, progress: Progress) -> Content:
     folder = font_folder()
     faces = [Face(folder / f"{name}.ttf") for name in FACES]
     codes = glyph_classes.candidates([face.codes for face in faces], min_faces=options.min_faces)
@@ -138,13 +144,16 @@ def _draw_all(options: GlyphsOptions, progress: Progress) -> Content:
     )
     kept = enough[chosen]
     rows, columns = np.nonzero(distinct[kept])  # sorted by character, then by face
-    arrays: dict[str, Array] = {"image": images[kept][rows, columns]}
+    shown, encoders = encode_ink(images[kept][rows, columns], options.image, scratch, progress)
+    arrays: dict[str, Array] = {"image": shown}
     if options.needs_strokes:
         drawings = [(faces[c], codes[kept[r]]) for r, c in zip(rows, columns, strict=True)]
         arrays["stroke"] = _trace(drawings, progress)
     return Content(
         classes=[_class_info(codes[row], distinct[row]) for row in kept],
         arrays=arrays,
+        encoders=encoders,
+        recipe=ink_recipe(options.image),
         present={},
         facts={
             **_versions(),

@@ -5,13 +5,14 @@ path (option ``root``), or a pinned version is downloaded to ``<data_dir>/omnigl
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from metafleet.data.decoding.ink import encode_ink, ink_options, ink_recipe
 from metafleet.data.prepared.class_data import Splits
 from metafleet.data.prepared.download import RemoteFile, download
 from metafleet.data.prepared.prepared import Array, ClassInfo, PreparedData, hash_array
@@ -26,6 +27,7 @@ from metafleet.data.sets.omniglot_readers import Drawings, OmniglotSource, find_
 from metafleet.data.stored import Original, StoredDataSet
 from metafleet.data.strokes import rotate
 from metafleet.data.summary import Progress
+from metafleet.encoders.choice import NO_ENCODER, EncoderChoice
 from metafleet.options import require
 from metafleet.seeds import MAX_SEED
 
@@ -79,6 +81,7 @@ class OmniglotOptions:
         split_seed: seed of "maml_random", >= 0. The other splits do not depend on it.
         rotations: whether to add classes of each character rotated by 90, 180 and 270 degrees, in
             the split of the character.
+        image: the pretrained encoder of the images.
         root: path of Omniglot on the machine that starts a run; "" for the downloaded files. It is
             a folder with images_background and images_evaluation (folders or zips), torchvision's
             root, or the prepared npz.
@@ -88,12 +91,14 @@ class OmniglotOptions:
     split: Literal["vinyals", "lake", "maml_random", "small"] = "vinyals"
     split_seed: int = 0
     rotations: bool = False
+    image: EncoderChoice = NO_ENCODER
     root: str = ""
 
     def __post_init__(self) -> None:
         is_sound = len(self.modalities) > 0 and len(set(self.modalities)) == len(self.modalities)
         expected = "one or more different modalities"
         require(is_sound, "modalities", list(self.modalities), expected)
+        _ = ink_options(self.image)  # checks the encoder
         seeds = "0 to 2**64 - 1"
         require(0 <= self.split_seed <= MAX_SEED, "split_seed", self.split_seed, seeds)
 
@@ -123,6 +128,7 @@ class Omniglot(StoredDataSet[OmniglotOptions]):
             "recipe": _RECIPE_VERSION,
             "rotations": options.rotations,
             "strokes": options.needs_strokes,
+            **ink_recipe(options.image),
         }
 
     def find_original(self, root: Path, options: OmniglotOptions) -> Original | str:
@@ -153,7 +159,9 @@ def _read(
     source: OmniglotSource, options: OmniglotOptions, scratch: Path, progress: Progress
 ) -> Content:
     drawings = source.read(options.needs_strokes, progress)
-    return _content(drawings, source.kind, rotations=options.rotations)
+    content = _content(drawings, source.kind, rotations=options.rotations)
+    images, encoders = encode_ink(content.arrays["image"], options.image, scratch, progress)
+    return replace(content, arrays={**content.arrays, "image": images}, encoders=encoders)
 
 
 def _content(drawings: Drawings, kind: str, *, rotations: bool) -> Content:

@@ -162,7 +162,7 @@ def test_modalities_come_in_the_order_asked_for(few_glyphs, tmp_path):
         ({"modalities": "image"}, "modalities='image'; expected a list"),
         ({"min_faces": 1}, "min_faces=1; expected 2 to 16"),
         ({"min_faces": 8.0}, "min_faces=8.0; expected a whole number"),
-        ({"min_face": 8}, "no option 'min_face'; its options are: min_faces, modalities"),
+        ({"min_face": 8}, "no option 'min_face'; its options are: image, min_faces, modalities"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
