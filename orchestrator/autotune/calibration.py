@@ -18,9 +18,9 @@ class ClassSpeed:
     """Measured speed of the workers of one device class.
 
     Attributes:
-        device: the class: "cpu" or "cuda".
+        device: name of the class, "cpu" or "cuda".
         hardware: the workers' names for their devices.
-        processes: number of jobs computed at a time.
+        processes: number of jobs that the workers compute at the same time.
         episode_s: median seconds per episode while all processes were busy.
         least_s, most_s: seconds per episode in the fastest and in the slowest job.
         jobs: number of measured jobs.
@@ -81,12 +81,12 @@ class Calibration:
     """Measurements at the start of a run, and the settings chosen from them.
 
     Attributes:
-        episodes_per_job: the chosen job size; from then on part of the run's arithmetic.
-        meta_batch_size: episodes of an outer step, for which the size was chosen.
+        episodes_per_job: the chosen job size. The bits of the run's results depend on it.
+        meta_batch_size: episodes in an outer step; the job size was chosen for this number.
         target_s: target compute time of a job, in seconds.
         classes: the measurements, one per available device class.
         execution: the chosen execution; "" if the configuration sets it.
-        trials: all measured executions.
+        trials: the measurements of each execution that was tried.
     """
 
     episodes_per_job: int
@@ -147,16 +147,17 @@ class Calibration:
 
 
 def choose_episodes_per_job(meta_batch_size: int, *, episode_s: float, processes: int) -> int:
-    """Choose how many episodes make a job.
+    """Return how many episodes each job should have.
 
-    A job takes at least ``TARGET_S``, unless some processes would then get no job. Among sizes from
-    that minimum to twice it, the choice gives the busiest process the fewest episodes; ties go to
-    the smallest remainder, then to the smaller size.
+    The smallest size considered makes a job take ``TARGET_S``, or less if some processes would
+    otherwise get no job. The largest is twice that. Among these sizes, the one that gives the
+    busiest process the fewest episodes is chosen. Ties go to the size with the fullest last job,
+    then to the smaller size.
 
     Args:
-        meta_batch_size: episodes of an outer step, >= 1.
-        episode_s: seconds per episode, on the slowest device class, because any job may run there.
-        processes: jobs computed at a time, >= 1.
+        meta_batch_size: episodes in an outer step, >= 1.
+        episode_s: seconds per episode on the slowest device class, because any job may run there.
+        processes: number of jobs that the workers compute at the same time, >= 1.
     """
     wanted = math.ceil(TARGET_S / max(episode_s, 1e-9))
     sizes = range(1, meta_batch_size + 1)

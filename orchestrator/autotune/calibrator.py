@@ -20,19 +20,19 @@ _ENOUGH_S: Final = 2.0
 def measure(
     dispatcher: Dispatcher, request: StepRequest, *, device: str, size: int | None = None
 ) -> ClassSpeed:
-    """Measure the workers that ``dispatcher`` reaches; like a run, wait until there are some.
+    """Return the measured speed of the workers that ``dispatcher`` reaches.
 
-    In a first round of single episodes, workers open data and model. A few rounds follow with jobs
-    of about the right length, on all processes at once, because they share caches and memory. The
-    measurement takes at most about as long as four outer steps. It changes the dispatcher's job
-    size.
+    This waits until there are workers, as a run does. In a first round of single episodes, workers
+    open data and model. A few rounds follow with jobs of about the right length. They run on all
+    processes at once, because processes share caches and memory. The measurement takes at most
+    about as long as four outer steps. It changes the dispatcher's job size.
 
     Args:
         dispatcher: dispatcher of one device class.
-        request: the step.
+        request: the step whose episodes are computed.
         device: name of the device class.
-        size: episodes in a job, if given. The measurement then computes more episodes than a step
-            has if this is necessary to keep all processes busy.
+        size: episodes in a job; None to choose the number here. With a given size, the measurement
+            computes more episodes than a step has if all processes would not be busy otherwise.
 
     Raises:
         NumericsError: a loss or gradient is not finite.

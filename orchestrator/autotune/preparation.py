@@ -39,17 +39,21 @@ class Preparation:
         recorder: Recorder,
         known: Mapping[str, Any] | None = None,
     ) -> Mapping[str, Any] | None:
-        """Measure and record the settings left at "auto"; return None if there are none.
+        """Choose and record the settings left at "auto", and return the recorded calibration.
+
+        Return None if no setting is left at "auto".
 
         Race prevented: measurements count only once they are in the run's row, under our epoch. A
-        process that takes the run over uses the same ones; if the row has none, no step was begun.
+        process that takes the run over uses the measurements in the row. If the row has none, the
+        run has not begun any step.
 
         Args:
             config: configuration of the run, with recorded choices applied.
             workload: workload of the run.
             start: checkpoint from which the run continues.
             recorder: recorder of the run.
-            known: calibration in the run's checkpoint, if any; it is recorded again.
+            known: the calibration in the run's checkpoint, which is recorded again instead of
+                measuring; None if there is none.
         """
         open_keys = [key for key in _MEASURABLE if getattr(config.engine, key) == "auto"]
         if not open_keys:

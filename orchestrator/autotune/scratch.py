@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 def open_scratch(
     context: RunContext, config: ExperimentConfig, *, stream: str
 ) -> Iterator[Dispatcher]:
-    """Open an engine under a unique name, so that no other process contends for it.
+    """Open an engine under a unique run name, so that no other process can claim its run.
 
     Args:
-        context: context of the run that it works for.
+        context: context of the run that the engine works for.
         config: the experiment.
-        stream: the only stream that it is used for.
+        stream: the only stream of steps for which the engine is used.
     """
     name = f"{context.run}-{stream}-{uuid.uuid4().hex[:8]}"
     epochs: list[int] = []

@@ -33,9 +33,9 @@ class Trials:
 
     Args:
         config: the experiment.
-        workload: the experiment's workload, executed by autograd.
+        workload: the experiment's workload with the execution "autograd".
         state: the state from which training begins.
-        n_steps: number of outer steps ahead.
+        n_steps: number of outer steps that remain.
         notify: receives a notice about each skipped execution, with the reason.
     """
 
@@ -55,7 +55,7 @@ class Trials:
         self._given_size = None if size == "auto" else size
 
     def request(self, name: StrategyName, size: int) -> StepRequest:
-        """Return a request for the first outer step, executed by ``name``.
+        """Return a request for the first outer step with the execution ``name``.
 
         The run computes these episodes anyway, so an error here, e.g. from missing data or a loss
         that is not finite, would also occur in the run.
@@ -75,7 +75,7 @@ class Trials:
         )
 
     def run(self, measure: Measure) -> Calibration:
-        """Measure and choose.
+        """Measure, and return the measurements with the chosen values.
 
         Raises:
             NumericsError: a loss or gradient is not finite.
@@ -135,9 +135,10 @@ class Trials:
         return True
 
     def _pays_to_compile(self, tried: list[Trial]) -> bool:
-        """Return whether compiling takes a small share of the fastest uncompiled run.
+        """Return whether compiling takes a small share of the time of the fastest uncompiled run.
 
-        If mapping is not faster, large operations dominate, which compiling does not accelerate.
+        Return False if mapping is not faster than single episodes: large operations then dominate,
+        and compiling does not accelerate them.
         """
         fastest = min(tried, key=lambda trial: trial.step_s(self._meta_batch_size))
         budget_s = _SHARE * self._n_steps * fastest.step_s(self._meta_batch_size)

@@ -48,16 +48,17 @@ def warm_up_fleet(
     spec: WorkloadSpec,
     steps: Sequence[int],
 ) -> None:
-    """Compile on the fleet, under a separate name and without rows in the run's record.
+    """Make the fleet's workers compile, under a separate run name and without recording rows.
 
-    Send one job first, because others would only wait for its compiler; then some for all workers.
+    For each step, one job is sent first, because other jobs would only wait until its program is
+    compiled. Then enough jobs for all workers follow.
 
     Args:
         context: context of the run.
         config: the experiment.
         state: the initial state.
         spec: the experiment's workload.
-        steps: outer steps whose computations differ.
+        steps: outer steps that each need a program of their own.
     """
     patient = config.engine.model_copy(
         update={

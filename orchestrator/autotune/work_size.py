@@ -43,14 +43,15 @@ def settled_by(config: ExperimentConfig, chosen: Calibration) -> ExperimentConfi
 def calibrate_fleet(
     context: RunContext, config: ExperimentConfig, *, trials: Trials
 ) -> Calibration:
-    """Measure the fleet's workers, under a separate name and without rows in the run's record.
+    """Measure the fleet's workers, and return the measurements with the chosen values.
 
-    Measure each device class that has workers at the start, one class at a time.
+    This uses a separate run name and records no rows. It measures each device class that has
+    workers at the start, one class at a time.
 
     Args:
         context: context of the run.
         config: the experiment.
-        trials: what to measure.
+        trials: decides which executions to measure.
     """
     relaxed = config.engine.model_copy(
         update={

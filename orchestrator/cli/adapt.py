@@ -77,11 +77,12 @@ def adapt(  # noqa: PLR0913 - options of one command
 ) -> None:
     """Adapt the state that RUN has learned to the classes of a folder, and save it as a MODEL.
 
-    The model comes with a card that says what it was trained and judged on.
+    The model comes with a card that lists the data of its training and evaluation.
 
-    Uses the state of the run's best validation, or else its newest; the run may still be training.
-    Instead of a run, you can give a model that `metafleet export` or this command wrote, or with
-    --encoder a pretrained encoder: then nothing is trained, and no run or database is needed.
+    Uses the state of the run's best validation, or without validation the newest state; the run
+    may still be training. Instead of a run, you can give a model that `metafleet export` or this
+    command wrote. With --encoder you can instead give a pretrained encoder; then nothing is
+    trained, and no run or database is needed.
 
     \b
     metafleet adapt latest --support ~/new-pets --out new-pets.model

@@ -1,4 +1,4 @@
-"""Calibrating what is taken of a run, for commands that write a model."""
+"""Calibrates a state that was taken from a run, for commands that write a model."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ from metafleet.orchestrator.runs.calibrate_run import calibrator_of, describe
 def calibration_option(
     of: str, *, default: int = DEFAULT_EPISODES
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add the option that says on how many episodes a run is calibrated; ``of`` what."""
+    """Add the option for the number of calibration episodes; ``of`` says what is calibrated."""
     return click.option(
         "--calibration-episodes",
         type=click.IntRange(min=0, max=MOST),
@@ -39,14 +39,16 @@ def calibrate_taken(
     *,
     n_episodes: int,
 ) -> Calibration | None:
-    """Calibrate on the run's validation episodes; say what was done, or why nothing was.
+    """Calibrate on the run's validation episodes; return None if that is impossible or unwanted.
+
+    Print what was calibrated, or why the calibration was impossible.
 
     Args:
         settings: where the data are.
         run: the run.
-        learned: what was taken of it.
-        wanted: (n_way, k_shot) of each shape; None for those to expect.
-        n_episodes: of each shape; 0 for no calibration.
+        learned: the learned state that was taken from the run.
+        wanted: (n_way, k_shot) of each shape to calibrate for; None for the usual shapes.
+        n_episodes: number of episodes of each shape; 0 for no calibration.
 
     Raises:
         NumericsError: an output is not finite.

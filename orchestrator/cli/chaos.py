@@ -40,7 +40,7 @@ def chaos(ref: str, kill_every: str, seed: int | None) -> None:
     """Kill a random worker on this machine at regular intervals until RUN has ended.
 
     The run must still end with the same bits. Requires METAFLEET_CHAOS=1, to protect fleets in
-    real use. `metafleet up` restarts its own workers. The command also stops when the run has made
+    real use. Workers of `metafleet up` are restarted. The command also stops when the run has made
     no progress for a minute and no orchestrator owns it.
 
     \b
@@ -130,8 +130,8 @@ def _kill_one(settings: Settings, chosen: random.Random) -> int:
 def _find_process(worker: WorkerInfo) -> psutil.Process | None:
     """Return a worker's process if it runs on this host and is certainly a worker, else None.
 
-    The broker's entry alone is not enough: process ids are reused, and the system takes 0 and -1
-    for many processes.
+    The process id in the broker's entry is not enough, because ids are reused, and a signal to the
+    id 0 or -1 would go to many processes.
     """
     if worker.host != socket.gethostname() or type(worker.pid) is not int or worker.pid <= 1:
         return None

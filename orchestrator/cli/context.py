@@ -61,7 +61,7 @@ def open_records(settings: Settings, ref: str) -> Iterator[Database]:
 
 
 def is_unused(settings: Settings) -> bool:
-    """Return whether nothing was recorded yet: the database under home does not exist.
+    """Return whether nothing was recorded yet, that is, the database under home does not exist.
 
     Raises:
         DatabaseError: there is no database at METAFLEET_DATABASE_URL.

@@ -1,4 +1,4 @@
-"""Options of `metafleet adapt` that make a base of pretrained encoders, in place of a run."""
+"""Options of `metafleet adapt` that replace the run by pretrained encoders."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -37,7 +37,7 @@ _OPTIONS = (
 
 
 def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add options of a base without a run: encoders, head, assignments."""
+    """Add the options for adapting without a run: encoders, head and assignments."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -46,10 +46,10 @@ def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def require_one_base(
     base: str | None, encoders: Sequence[str], head: str | None, assignments: Sequence[str]
 ) -> None:
-    """Check that there is a RUN|MODEL or an encoder, and options only of the latter.
+    """Check that either RUN|MODEL or encoders are given, and encoder options only with encoders.
 
     Raises:
-        ConfigError: there are both, or neither, or options without an encoder.
+        ConfigError: both or neither are given, or encoder options are given without an encoder.
     """
     if base is not None and encoders:
         raise ConfigError(
@@ -69,10 +69,10 @@ def require_one_base(
 def learned_from_encoders(
     encoders: Sequence[str], head: str | None, assignments: Sequence[str]
 ) -> LearnedModel:
-    """Make the base of encoders and a head; say what it is made of.
+    """Make a model of encoders and a head, and print its parts.
 
     Raises:
-        ConfigError, DataMissingError, DataCorruptError: as ``few_shot_model``.
+        ConfigError, DataMissingError, DataCorruptError: ``few_shot_model`` raised it.
     """
     named, chosen = read_encoders(encoders), head or DEFAULT_HEAD
     tables, _ = apply_overrides({}, assignments)

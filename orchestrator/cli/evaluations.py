@@ -14,9 +14,10 @@ from metafleet.orchestrator.training.events import EvaluationDone
 
 
 def show_evaluations(evaluations: Sequence[EvaluationDone], config: ExperimentConfig) -> None:
-    """Print the evaluations of one split: chance or the noise first, the trained state last.
+    """Print a table of the evaluations of one split.
 
-    The line above the table says how the episodes differ from the run's own.
+    The first row is chance (in regression, the noise), the last row the trained state. The line
+    above the table says how the episodes differ from the run's own.
     """
     is_classification = _is_classification(evaluations)
     metric = evaluations[0].metric
@@ -101,9 +102,9 @@ def _is_trained(evaluation: EvaluationDone) -> bool:
 
 
 def _better_untrained(evaluations: Sequence[EvaluationDone]) -> str:
-    """Return a sentence about the baseline that is clearly better than the trained state, if any.
+    """Return a warning if a baseline is clearly better than the trained state, otherwise "".
 
-    Clearly better: the 95 % intervals do not overlap.
+    "Clearly better" means that the 95 % intervals do not overlap.
     """
     trained = next((e for e in evaluations if _is_trained(e)), None)
     others = [e for e in evaluations if not _is_trained(e)]

@@ -29,7 +29,7 @@ class _OneLineFormatter(logging.Formatter):
 
 
 def log_to(folder: Path) -> None:
-    """Send all of this process's log to ``folder/orchestrator.log``, errors to the terminal too.
+    """Write this process's log to ``folder/orchestrator.log``, and errors to the terminal too.
 
     Raises:
         ConfigError: the folder cannot be written.

@@ -70,7 +70,8 @@ def predict(  # noqa: PLR0913 - options of one command
 ) -> None:
     """Label the items of FOLDER (or a manifest) with MODEL: one row per item, with probabilities.
 
-    If the folder has classes, the output shows them too, and the command says how many agree.
+    If the folder has classes, the output shows them too, and the command prints how many
+    predictions agree with them.
 
     \b
     metafleet predict new-pets.model ~/photos

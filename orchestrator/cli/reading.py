@@ -41,7 +41,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def read_options(
     *, layout: Layout, label: str, columns: Sequence[str], skip_bad: bool, invert: bool | None
 ) -> ReadOptions:
-    """Collect these options.
+    """Return the values of the reading options as ``ReadOptions``.
 
     Raises:
         ConfigError: a column is not given as MODALITY=COLUMN.

@@ -10,12 +10,12 @@ _PIPE_WIDTH = 200
 def make_table(
     *headings: str, right: tuple[str, ...] = (), fold: str = "", least_width: int = 16
 ) -> Table:
-    """Make a table.
+    """Return a table without rows.
 
     Args:
-        headings: the headings of the columns.
-        right: headings of right-aligned columns.
-        fold: heading of the column that is folded on a narrow terminal.
+        headings: the headings of all columns, in order.
+        right: the headings of the right-aligned columns.
+        fold: the heading of the column whose text is wrapped on a narrow terminal.
         least_width: minimum width of that column, in characters.
     """
     table = Table(box=box.SIMPLE_HEAD)

@@ -12,7 +12,7 @@ from metafleet.orchestrator.runs.learned_run import learned_by
 
 
 def take_learned(settings: Settings, ref: str) -> tuple[LearnedModel, RunRecord]:
-    """Read the learned state of a run, given by id, uid, name or "latest".
+    """Return the learned state of a run, and the run; ``ref`` is an id, uid, name or "latest".
 
     Raises:
         RunNotFoundError: there is no such run, and no model under that name.
@@ -28,10 +28,10 @@ def take_learned(settings: Settings, ref: str) -> tuple[LearnedModel, RunRecord]
 
 
 def get_run_for(settings: Settings, ref: str) -> RunRecord:
-    """Return the run that a RUN|MODEL argument names if it is not a model's folder.
+    """Return the run that a RUN|MODEL argument names. Call this if it is not a model's folder.
 
     Raises:
-        RunNotFoundError: there is no such run either.
+        RunNotFoundError: there is no such run.
     """
     try:
         with open_records(settings, ref) as database, database.session(read_only=True) as session:

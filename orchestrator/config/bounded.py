@@ -23,7 +23,7 @@ def read_bounded(path: Path) -> bytes:
     """Read a configuration file, which may be a pipe.
 
     Raises:
-        ConfigError: it is longer than ``MAX_BYTES``; an endless device is, too.
+        ConfigError: it is longer than ``MAX_BYTES``, as an endless device would be.
         OSError, ValueError: it cannot be read, or its name is invalid.
     """
     with path.open("rb") as handle:
@@ -40,8 +40,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     """Parse TOML.
 
     Raises:
-        tomllib.TOMLDecodeError: the text is not TOML; names the line.
-        ConfigError: it nests too deep, or a number is too long.
+        tomllib.TOMLDecodeError: the text is not TOML; the message names the line.
+        ConfigError: values are nested too deeply, or a number is too long.
     """
     found = _LONG_KEY.search(text)
     if found is not None:

@@ -11,7 +11,7 @@ from metafleet.orchestrator.config.section import MOST, Section
 
 
 class EngineSection(Section):
-    """How the work is divided, computed and supervised.
+    """Options for how the work is divided, computed and supervised.
 
     Only ``episodes_per_job``, ``device``, ``execution``, ``precision``, ``wire_dtype`` and
     ``max_staleness`` change the bits of a result.
@@ -19,18 +19,18 @@ class EngineSection(Section):
     Attributes:
         episodes_per_job: episodes in a job, >= 1. "auto" measures the fleet when the run first
             begins and records the number with the run; see docs/how-to/scaling.md.
-        device: "cpu" or "cuda": which workers get the jobs. "any" uses both, sends each job where
-            it should finish first, and needs ``numerics = "relaxed"``.
-        execution: how meta-gradients are computed: "autograd" takes one episode at a time, "vmap"
-            several at once, "compiled" several at once as machine code (it needs a C++ compiler,
-            and about a minute before the first step), "constant_memory" recomputes inner steps
-            instead of keeping them. "auto" measures when the run first begins and records the
+        device: the device of the workers that get the jobs, "cpu" or "cuda". "any" uses both, sends
+            each job where it should finish first, and needs ``numerics = "relaxed"``.
+        execution: how meta-gradients are computed. "autograd" takes one episode at a time, "vmap"
+            several at once. "compiled" takes several at once as machine code; it needs a C++
+            compiler, and about a minute before the first step. "constant_memory" recomputes inner
+            steps instead of keeping them. "auto" measures when the run first begins and records the
             choice with the run; see docs/explanation/execution.md.
         precision: "float32", or "bfloat16" for matrix products and convolutions of meta-training.
         numerics: "strict" refuses workers whose arithmetic differs; "relaxed" reports them, and
             gives up identical bits.
-        policy: "strict": a step needs all its jobs, and the run stops at ``step_deadline_s``
-            without them. "partial": the step then continues with the jobs that are done, and gives
+        policy: what happens if jobs of a step are missing at ``step_deadline_s``. With "strict",
+            the run stops. With "partial", the step uses the jobs that are done, and the run gives
             up identical bits.
         min_fraction: with ``policy = "partial"``, the smallest share of a step's jobs, in (0, 1].
         max_attempts: how often a job may fail or lose its worker before the run stops, >= 1.

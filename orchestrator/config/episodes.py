@@ -29,18 +29,19 @@ class EpisodesSection(Section):
         n_way: classes in an episode, >= 2; 0 for regression.
         k_shot: support examples of each class, or of the function in regression, >= 1.
         n_query: query examples of each class, or of the function in regression, >= 1.
-        shots: "even", or "uneven": the ``n_way * k_shot`` support examples are spread over the
-            classes at random, with at least one each.
-        missing_rate: the share of its modalities that each example loses at random, in [0, 1); one
-            always stays. In ``meta_train`` this is modality dropout; see
+        shots: with "even", each class has ``k_shot`` support examples. With "uneven", the
+            ``n_way * k_shot`` support examples are spread over the classes at random, with at least
+            one per class.
+        missing_rate: the share of its modalities that each example loses at random, in [0, 1). Each
+            example keeps at least one. In ``meta_train`` this is modality dropout; see
             docs/reference/modalities.md.
         support_modalities, query_modalities: modalities of support or query examples; [] for all.
             Different lists make cross-modal episodes.
         class_text: add each class's name to the support set, as modality ``class_text``. Refused
             if queries contain the name.
-        n_unknown: the number of further classes in an episode whose queries belong to none of its
-            ``n_way`` classes, wherever "none of these" is calibrated or judged; 0 for none. Without
-            it, as many as ``n_way``, or as the split has.
+        n_unknown: number of unknown classes in an episode, which have queries but no support
+            examples; 0 for none. They are used only to calibrate or judge the answer "none of
+            these". By default, ``n_way``, or as many as the split has left.
         parts: the parts of a mixture that episodes come from; [] for all.
         meta_train, meta_val, meta_test: tables that override any of these for one split, such as
             ``[episodes.meta_train]`` with ``n_way = 60``.

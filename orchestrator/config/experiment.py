@@ -1,7 +1,7 @@
-"""One experiment, checked.
+"""The configuration of one experiment, checked.
 
-One ConfigError reports all problems, with one line each: the input, the key, the value and what
-was expected.
+One ConfigError reports all problems. It has one line per problem, with the input, the key, the
+value and what was expected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -139,12 +139,12 @@ class ExperimentConfig(Section):
         """Return the same experiment with other episodes.
 
         Args:
-            overrides: assignments, e.g. "episodes.k_shot=5"; the last one of a key counts.
-            split: the split whose episodes they change.
+            overrides: assignments, e.g. "episodes.k_shot=5"; the last one for a key counts.
+            split: the split whose episodes are changed by ``overrides``.
 
         Raises:
-            ConfigError: an assignment is invalid, is of another section, or has no effect on the
-                split; assigning the split's present value is allowed.
+            ConfigError: an assignment is invalid, belongs to another section, or cannot affect the
+                split. Assigning the value that the split already has is allowed.
         """
         tree, keys = apply_overrides(self.to_json(), overrides)
         others = sorted(key for key in keys if not key.startswith("episodes."))
@@ -161,7 +161,7 @@ class ExperimentConfig(Section):
     def shapes(self) -> dict[str, EpisodeShape]:
         """Return the shape of the episodes of every split that the run uses.
 
-        A run without validation does not use meta_val, which then needs no classes for them.
+        A run without validation does not use meta_val, so meta_val may then lack classes.
         """
         used = [split for split in SPLITS if split != META_VAL or self.validation.every]
         return {split: self.episodes.shape(split) for split in used}
@@ -195,8 +195,8 @@ class ExperimentConfig(Section):
         """Check the episodes of all used splits, the model and the learner against the opened data.
 
         Raises:
-            ConfigError: one line for each split whose data cannot fill the episodes; otherwise the
-                reason why model or learner do not fit.
+            ConfigError: some splits' data cannot fill the episodes, with one line for each split;
+                or the model or the learner does not fit the data.
         """
         lines: dict[str, None] = {}  # report a problem of several splits once
         for split, shape in self.shapes().items():
@@ -217,10 +217,10 @@ class ExperimentConfig(Section):
 
 
 def _require_deciding(key: str, episodes: EpisodesSection, split: str) -> None:
-    """Refuse an assigned key that has no effect on a split's episodes.
+    """Refuse an assignment to a key that has no effect on a split's episodes.
 
     Raises:
-        ConfigError: the key is of another split, or the split's own key overrides it.
+        ConfigError: the key belongs to another split, or the split's own key overrides it.
     """
     place = key.partition(".")[0]
     if place == split:

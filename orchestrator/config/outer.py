@@ -16,12 +16,12 @@ class OuterSection(Section):
         optimiser: "adam" or "sgd".
         lr: outer learning rate, > 0.
         momentum: momentum of "sgd", in [0, 1).
-        weight_decay: share of ``lr`` by which each step shrinks the parameters, >= 0.
+        weight_decay: each step adds this multiple of the parameters to their gradient; >= 0.
         clip_norm: maximum norm of the mean meta-gradient; 0 for no clipping.
         schedule: schedule of the learning rate: "constant", "cosine" or "step".
         warmup_steps: steps over which the learning rate rises to ``lr``, 0 to ``steps``.
-        step_every: outer steps between two cuts with the schedule "step".
-        step_gamma: factor of the learning rate at each cut, in (0, 1].
+        step_every: outer steps between two reductions of the rate by the schedule "step".
+        step_gamma: factor by which each of these reductions multiplies the rate, in (0, 1].
     """
 
     steps: int = Field(ge=1, le=MOST)

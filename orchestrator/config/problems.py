@@ -35,9 +35,9 @@ _BOUNDS = {
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """Knows which input a key came from: the file, or an override on the command line.
+    """Records which input each key came from: the file, or an override on the command line.
 
-    All instances are equal, so that this does not affect comparisons of configurations.
+    All instances are equal, so that comparisons of configurations ignore where keys came from.
     """
 
     origin: str = field(compare=False)
@@ -51,10 +51,14 @@ class Blame:
         return "--set" if overridden else self.origin
 
     def source_of(self, sections: Mapping[str, Mapping[str, Any]], problem: str) -> str:
-        """Return the input of the options that a problem mentions, or of the object they belong to.
+        """Return which input caused a problem: "--set" or the file.
+
+        The problem's text is searched for names of options. The answer is "--set" if an override
+        set one of these options, or the ``name`` of their section.
 
         Args:
-            sections: sections that may be meant, e.g. "model" and "learner", and their options.
+            sections: the sections that the problem may be about, e.g. "model" and "learner", with
+                their options.
             problem: one line, e.g. "learner 'maml': inner_lr=-1.0; expected more than 0".
         """
         said = problem.partition(";")[0]

@@ -20,8 +20,8 @@ def read_toml(path: Path) -> Tree:
     """Read a TOML file.
 
     Raises:
-        ConfigError: the file is missing, unreadable, unreasonably large, not UTF-8 or not TOML;
-            names the line.
+        ConfigError: the file is missing, unreadable, unreasonably large, not UTF-8 or not TOML.
+            If it is not TOML, the message names the line.
     """
     try:
         raw = read_bounded(path)
@@ -86,7 +86,7 @@ def parse_value(text: str) -> Any:
     """Parse a TOML value; any other text is a string, so quotes are optional.
 
     Raises:
-        ConfigError: it nests too deep, or a number is too long.
+        ConfigError: values are nested too deeply, or a number is too long.
     """
     try:
         parsed = parse_toml(f"{_VALUE} = {text}")
@@ -101,7 +101,7 @@ def apply_overrides(tree: Tree, overrides: Sequence[str]) -> tuple[Tree, frozens
     An override of ``data.path`` replaces the file's ``data.imported``, and vice versa.
 
     Raises:
-        ConfigError: an override is not an assignment, or a key on its path is not a table.
+        ConfigError: an override is not an assignment, or a key that should be a table is not one.
     """
     keys = set()
     for text in overrides:

@@ -104,7 +104,7 @@ def _stack(settings: Settings) -> Finding:
 
 
 def find_shadows(folder: Path, path: Sequence[str] | None = None) -> list[Finding]:
-    """Find a module ``metafleet`` of the user that hides ours from a plain ``celery``.
+    """Return the user's module ``metafleet`` that a plain ``celery`` would import instead of ours.
 
     Args:
         folder: where Celery would be started; it searches there first.

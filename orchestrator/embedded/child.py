@@ -21,7 +21,7 @@ class ChildSpec:
     """A process to run.
 
     Attributes:
-        label: name of the process in messages and of its log file.
+        label: name of the process in messages; the log file has it too.
         argv: the command; must not contain secrets, because every user can list processes.
         environment: the process's whole environment.
         log_path: file for its output; None: the output of this process.
@@ -140,9 +140,10 @@ def describe_exit(status: int) -> str:
 
 
 def die_with_parent(parent: int) -> Callable[[], None] | None:
-    """Return a function that makes a child die with ``parent``; None where this is impossible.
+    """Return a function that makes a child process die when ``parent`` dies.
 
-    For ``preexec_fn`` in a process with one thread.
+    Return None where this is impossible. The function is for ``preexec_fn``, and the process that
+    uses it must have only one thread.
     """
     if sys.platform != "linux":
         return None

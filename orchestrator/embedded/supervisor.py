@@ -1,8 +1,8 @@
-"""The process that owns a stack: starts its processes, restarts dead ones, stops them all.
+"""The process that owns a stack: it starts the stack's processes, restarts them and stops them.
 
 Run as ``python -m metafleet.orchestrator.embedded.supervisor``. The first line of standard input is
-the order, as JSON; nothing follows, and end of file means stop. Standard output carries one JSON
-event per line.
+JSON that describes the stack. Nothing follows; at the end of the input, the supervisor stops the
+stack. Standard output carries one JSON event per line.
 """
 
 import json

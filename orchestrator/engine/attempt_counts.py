@@ -19,7 +19,7 @@ Sink = Callable[[Sequence[AttemptRecord], Sequence[AttemptCountRecord]], None]
 
 
 class AttemptCounts:
-    """The counters of one execution of a run. Not thread-safe.
+    """Counts the attempts of one execution of a run, by outcome. Not thread-safe.
 
     Args:
         sink: receives new rows and all changed counters when a step closes.

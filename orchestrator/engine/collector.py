@@ -17,14 +17,14 @@ from metafleet.reduction import TreeReducer
 
 
 class Collector:
-    """The results of one step.
+    """Collects the results of one step, and adds up their sums.
 
     Args:
         request: the step.
         shards: the shards of the step.
-        exchange: where sums are fetched from.
-        wire_dtype: how float32 tensors of sums are sent.
-        defer: only record where the sums are, because workers will add them up.
+        exchange: fetches the sums.
+        wire_dtype: type to which float32 tensors of sums are converted for sending.
+        defer: whether to only record where the sums are, because workers will add them up.
     """
 
     def __init__(
@@ -59,13 +59,14 @@ class Collector:
         return self._form.n_bytes
 
     def add(self, result: ShardResult, keys: StepKeys) -> None:
-        """Check an "ok" result, fetch its sum by the step's ``keys`` and add it.
+        """Check a result with status "ok", fetch its sum by the step's ``keys``, and add the sum.
 
-        If this raises, nothing was added. ``drop_read`` deletes the sum.
+        If this raises an error, nothing was added. Afterwards, ``drop_read`` deletes the sum from
+        the store.
 
         Raises:
             ContractError: the result does not match the request, or is damaged.
-            BlobMissingError: its sum is gone from the blob store.
+            BlobMissingError: the sum is no longer in the blob store.
         """
         shard = self._shard_of(result)
         metrics = _metrics_of(result, shard) if self._request.kind != "reduce" else ()
@@ -98,10 +99,10 @@ class Collector:
         return tuple(self._deferred[shard] for shard in sorted(self._deferred))
 
     def add_deferred(self) -> None:
-        """Add the deferred sums here after all.
+        """Add the deferred sums in this process after all.
 
         Raises:
-            ContractError, BlobMissingError: as in ``add``.
+            ContractError, BlobMissingError: for the same reasons as ``add``.
         """
         for shard in sorted(self._deferred):
             ref = self._deferred[shard]

@@ -32,14 +32,17 @@ _AGAIN_AFTER_S: Final = 5.0
 
 
 class DataPublisher:
-    """The features of a run, in pieces. They go into the store only when a worker misses them.
+    """Sends the features of a run to workers that lack them, in pieces.
+
+    The pieces are put into the store only when a worker has reported that it lacks them.
 
     Args:
         blobs: the store that every host reaches.
         run: the run's uid.
         data_dir: folder of the prepared data.
         allowed_packages: user packages whose data sets and kinds may be imported.
-        direct: offers the pieces to workers that reach this host; None if it is not used.
+        direct: offers the pieces to workers that can reach this host directly; None if direct
+            transfers are not used.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class DataPublisher:
         """Return descriptions of the features that a workload reads, for its plan.
 
         Raises:
-            DataError: they cannot be opened here.
+            DataError: the features cannot be opened on this host.
         """
         if spec.data_digest not in self._described:
             refs = find_features(spec.data, self._data_dir, allowed_packages=self._allowed_packages)
@@ -79,10 +82,10 @@ class DataPublisher:
             self._is_missed = True
 
     def publish(self) -> None:
-        """Put the features into the store if a worker missed them.
+        """Put the features into the store if a worker has reported that it lacks them.
 
         Raises:
-            redis.RedisError, BlobStoreFullError: some pieces may be missing; call it again.
+            redis.RedisError, BlobStoreFullError: some pieces may be missing; call this again.
         """
         if not self._is_missed:
             return

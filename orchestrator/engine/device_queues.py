@@ -68,7 +68,7 @@ class DeviceQueues:
     """The queues of a run. Not thread-safe.
 
     Args:
-        device: the classes of devices, as in ``FleetOptions``.
+        device: the device class, or "any", as in ``FleetOptions``.
         client: client of the broker.
         signing_key: the signing key, which is part of the queues' names.
     """
@@ -95,11 +95,11 @@ class DeviceQueues:
     def place_new(
         self, shards: Iterable[int], on_their_way: Mapping[str, int], process_count: ProcessCount
     ) -> dict[int, str]:
-        """Choose which of ``shards`` to send now, and their queues; see ``place``.
+        """Choose which of ``shards`` to send now. Return shard -> queue; see ``place``.
 
         Args:
-            shards: shards that were not sent yet, in order.
-            on_their_way: number of shards on their way, by queue.
+            shards: the shards that were not sent yet, in order.
+            on_their_way: queue -> number of shards that were sent and have no result yet.
             process_count: returns how many jobs the workers of a queue compute at the same time.
         """
         return place(shards, self._loads(on_their_way, process_count))

@@ -12,10 +12,10 @@ from metafleet.orchestrator.web.server import BACKLOG, WebServer
 
 
 class DirectServer:
-    """Serves the blobs of one run, by key, from this process: states out, sums in. Thread-safe.
+    """Serves the blobs of one run from this process, by key. Thread-safe.
 
-    It refuses a blob that is not expected, or has another length than expected, before allocating
-    memory for it. Offered blobs are not copied.
+    Workers download states and upload sums. An upload is refused before memory is allocated for it
+    if it is not expected or has another length than expected. Offered blobs are not copied.
 
     Args:
         address: "host" or "host:port" at which workers reach this host.
@@ -100,14 +100,14 @@ class DirectServer:
 
 
 def open_tls(cert_file: str, key_file: str) -> ssl.SSLContext:
-    """Load the certificate that the orchestrator presents to workers.
+    """Return a TLS context with the certificate that the orchestrator presents to workers.
 
     Args:
         cert_file: PEM file of the certificate and of the intermediate certificates.
-        key_file: PEM file of its private key; "" if ``cert_file`` contains it too.
+        key_file: PEM file of the certificate's private key; "" if ``cert_file`` contains it too.
 
     Raises:
-        ConfigError: they cannot be read, do not match, or the key has a password.
+        ConfigError: a file cannot be read, the files do not match, or the key has a password.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
@@ -125,10 +125,10 @@ def open_tls(cert_file: str, key_file: str) -> ssl.SSLContext:
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Split "host" or "host:port". Port 0 stands for any free port.
+    """Split "host" or "host:port" into host and port. Port 0 stands for any free port.
 
     Raises:
-        ConfigError: it has neither form.
+        ConfigError: the address has neither form.
     """
     host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "0")
     if not colon:

@@ -23,9 +23,10 @@ def open_dispatcher(  # noqa: PLR0913 - the seams of a dispatcher
     is_ours: Callable[[], bool] = lambda: False,
     sink: Sink | None = None,
 ) -> Dispatcher:
-    """Open the engine that a run asks for: the fleet or this process.
+    """Open the engine that a run computes with: the fleet or this process.
 
-    If the size of jobs is still to be measured, a job is a single episode until it is set.
+    If the job size is "auto" and not yet measured, each job is a single episode until
+    ``set_episodes_per_job`` is called.
     """
     settings, engine = context.settings, config.engine
     is_strict = engine.numerics == "strict" and not relaxed

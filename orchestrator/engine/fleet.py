@@ -50,7 +50,8 @@ class FleetDispatcher:
         next_epoch: raises the run's fencing epoch in the database above the given one, and
             returns it.
         notify: called with messages for people: pauses, lost connections.
-        fingerprint: numerics fingerprint of a continued run; "" adopts the first worker's.
+        fingerprint: the numerics fingerprint with which the run began; "" for a new run, which
+            adopts that of the first worker.
         check: called twice a second; raises if the run must stop.
         is_granted, is_ours: let the database decide who owns the run; see ``Ownership``.
         sink: receives counters of attempts, and the attempts that did not count.
@@ -158,8 +159,8 @@ class FleetDispatcher:
             FencedError: another orchestrator took the run over.
             ShardQuarantinedError: a shard failed too often.
             FleetError: the step deadline passed.
-            NumericsError: a loss or gradient is not finite. It is an ``ImpureError`` if a shard of
-                the first step has other bits when it is computed again.
+            NumericsError: a loss or gradient is not finite.
+            ImpureError: a shard of the first step has other bits when it is computed again.
         """
         step = self._begun.pop(ticket)
         for _ in range(self._options.max_attempts):

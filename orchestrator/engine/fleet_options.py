@@ -18,9 +18,9 @@ class FleetOptions:
             (0, 1]; 1.0 is the strict policy: if any is missing, the run stops.
         step_deadline_s: longest time for one step while workers are alive, > 0.
         job_deadline_s: longest time for one job, > 0.
-        wire_dtype: how float32 tensors of states and sums are sent.
-        reduce_fan_in: how many sums a worker adds up if a step has more sums than that, a power
-            of two; 0 if the orchestrator adds up all sums.
+        wire_dtype: type to which float32 tensors of states and sums are converted for sending.
+        reduce_fan_in: number of sums that one worker adds up, a power of two. Workers add up sums
+            only if a step has more sums than that. 0 if the orchestrator adds up all sums.
     """
 
     episodes_per_job: int

@@ -35,7 +35,7 @@ Sums = tuple[Params, tuple[EpisodeMetrics, ...]]
 
 
 class LocalDispatcher:
-    """Computes shards here, and cuts and sums them exactly like the fleet.
+    """Computes steps in this process, with the same shards and sums as the fleet.
 
     Args:
         episodes_per_job: episodes in a shard, >= 1.
@@ -43,10 +43,12 @@ class LocalDispatcher:
         device: the compute device.
         allowed_packages: packages of the user that may be imported.
         check: called between inner steps; raises if the run must stop.
-        wire_dtype: how the fleet would send sums and states.
+        wire_dtype: type to which the fleet would convert sums and states for sending.
         programs_dir: the folder of compiled programs.
-        compiles: some gradients will be compiled, so the compiler is part of the fingerprint.
-        is_strict: compute one shard of the first training step twice, and compare the bits.
+        compiles: whether some gradients will be compiled. The compiler is then part of the
+            fingerprint.
+        is_strict: whether to compute one shard of the first training step twice, to compare the
+            bits.
     """
 
     def __init__(  # noqa: PLR0913 - the seams of a dispatcher

@@ -11,14 +11,15 @@ from metafleet.workload_spec import WorkloadSpec
 
 
 class Numerics:
-    """The numerics fingerprint of a run.
+    """The numerics fingerprint of a run, and the check of results against it.
 
-    It consists of the recorded fingerprint, this process's packages, and further keys from the
+    The fingerprint consists of the recorded one, this process's packages, and further keys from the
     first result.
 
     Args:
         known: the fingerprint with which the run began; "" for a new run.
-        is_strict: refuse results with another fingerprint; otherwise only report their workers.
+        is_strict: whether to refuse results with another fingerprint. Otherwise, only report the
+            workers that sent them.
         notify: called with a message about each worker with another fingerprint.
     """
 
@@ -34,9 +35,10 @@ class Numerics:
         return self._wanted(spec) if self._is_strict else ""
 
     def find_fault(self, spec: WorkloadSpec, result: ShardResult) -> str:
-        """Return why a result must not count; "" if it may. Add its new keys to ``known``.
+        """Return the reason why a result must not count; "" if it may count.
 
-        Also report workers that refuse because their fingerprint differs from the run's.
+        Add new keys of the result's fingerprint to ``known``. Also report workers that refused a
+        job because their fingerprint differs from the run's.
         """
         if result.status != "ok":
             if result.reason == AttemptReason.FINGERPRINT:

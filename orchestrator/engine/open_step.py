@@ -136,8 +136,8 @@ class OpenStep:
     def move_to(self, epoch: int) -> None:
         """Continue under ``epoch``. Results of an older epoch are no longer accepted.
 
-        Attempts that were on their way under an older epoch are given up, and their shards count
-        as unsent again.
+        Attempts that were sent under an older epoch and have no result yet are given up. Their
+        shards count as unsent again.
         """
         if epoch == self._epoch:
             return
@@ -219,8 +219,8 @@ class OpenStep:
         """Count a result, or arrange for another attempt.
 
         Raises:
-            NumericsError: a loss or gradient was not finite, or the learner wrote to its state. It
-                would fail on every worker.
+            NumericsError: a loss or gradient was not finite, or the learner wrote to its state. The
+                shard would fail in the same way on every worker.
             ShardQuarantinedError, FleetError: no further attempt is allowed.
         """
         self._note_begun((result.shard, result.attempt))
@@ -247,10 +247,12 @@ class OpenStep:
         self._reopen(result)
 
     def review(self, *, alive: Mapping[str, int]) -> list[int]:
-        """Read the step's state in Redis: take results that did not wake us, return shards to send.
+        """Read the step's state in Redis, and return the shards to send.
+
+        This also takes results that arrived in Redis without a notification.
 
         Args:
-            alive: number of live workers by queue.
+            alive: queue -> number of live workers.
         """
         view, has_replies = self._look(alive)
         stranded = sorted(view.committed & set(self.book.open_shards))

@@ -34,8 +34,8 @@ _LEAP: Final = 1000
 class Ownership:
     """One orchestrator's ownership of one run.
 
-    A thread renews the lease and counts workers every two seconds, so that the run is not lost
-    during a long outer update or a slow database call.
+    A thread renews the lease and counts workers every two seconds. So the run is not lost during a
+    long outer update or a slow database call.
 
     Args:
         url: the broker's URL.
@@ -43,8 +43,10 @@ class Ownership:
         queues: the Celery queues whose workers are counted.
         signing_key: the signing key of those workers.
         next_epoch: raises the run's epoch in the database above the given one, and returns it.
-        is_granted: the database made us the owner, so do not wait for a lease.
-        is_ours: asks the database whether the run is still ours when Redis names another owner.
+        is_granted: whether the database made this process the owner. Then it does not wait until
+            the lease of an earlier owner ends.
+        is_ours: returns whether the run is still ours according to the database. Called when Redis
+            names another owner.
     """
 
     def __init__(  # noqa: PLR0913 - the seams of a hold on a run
@@ -120,7 +122,7 @@ class Ownership:
 
         Raises:
             RunLeasedError: another orchestrator owns it.
-            FencedError: another orchestrator took it over in the meantime.
+            FencedError: another orchestrator took the run over during this call.
             BrokerUnavailableError: Redis cannot be reached.
         """
         with redis_errors(self._url):
@@ -162,10 +164,11 @@ class Ownership:
         return claim
 
     def check(self) -> bool:
-        """Return whether Redis still has our epoch. If not, a new epoch must be begun.
+        """Return whether Redis still has our epoch. If not, begin a new epoch.
 
-        Only another owner means a takeover. Another number does not: Redis may have come back
-        empty or in an earlier state, or another program may have written to it.
+        Another epoch in Redis alone does not mean that the run was taken over, because Redis may
+        have been restored to an earlier or empty state, or another program may have written to it.
+        Only another owner means a takeover.
 
         Raises:
             FencedError: another orchestrator has taken the run over.
@@ -191,10 +194,10 @@ class Ownership:
         return False
 
     def drop_foreign(self, *more: Mapping[str, str]) -> dict[str, str]:
-        """Drop foreign values under the run's keys and under the keys that runs share.
+        """Delete values of a wrong type under the run's keys and under the keys that runs share.
 
         Args:
-            more: key -> type for further keys.
+            more: further keys to check: key -> the type that its value must have.
 
         Returns:
             Key -> type of the dropped value.

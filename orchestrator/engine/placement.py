@@ -1,7 +1,7 @@
-"""Chooses the queue of a shard if a run may use several: the one that would finish it first.
+"""Chooses the queue for each shard if a run may use several queues.
 
-Each class of devices has a queue. The choice only affects where a shard is computed, not its
-result.
+Each device class has a queue, and a shard goes to the queue that would finish it first. The choice
+affects only where a shard is computed, not its result.
 """
 
 import math
@@ -14,11 +14,11 @@ class QueueLoad:
     """The load of one queue at one moment.
 
     Attributes:
-        queue: its name.
-        processes: jobs that its workers compute at the same time; 0 without workers.
-        on_their_way: attempts sent there that may still bring a result.
-        room: maximum number of attempts on their way.
-        typical_s: seconds that a shard takes there; None if unknown.
+        queue: name of the queue.
+        processes: number of jobs that its workers compute at the same time; 0 without workers.
+        on_their_way: number of attempts that were sent to the queue and may still give a result.
+        room: maximum of ``on_their_way``.
+        typical_s: seconds that a shard takes on this queue's workers; None if unknown.
     """
 
     queue: str
@@ -35,18 +35,18 @@ def place(
     has_limits: bool = True,
     avoid: Mapping[int, str] | None = None,
 ) -> dict[int, str]:
-    """Choose queues for those of ``shards`` that should be sent now.
+    """Choose which shards to send now, and to which queues.
 
-    Each shard, in order, is assigned to the queue that would finish it first, after those assigned
-    before it. If that queue has no room, the shard waits: another queue may have room, but only
-    because it is slow, and the shard would end later there.
+    Each shard, in order, is assigned to the queue that would finish it first, given the shards that
+    are already assigned. If that queue has no room, the shard is left out, to be sent later. It is
+    not sent to a slower queue that has room, because it would be finished later there.
 
     Args:
         shards: the shards, in order.
-        device_queues: the queues. Queues without workers are not used; if none has workers, the
-            first one is.
-        has_limits: leave out shards for which there is no room.
-        avoid: shard -> queue that it should not go to if there is another.
+        device_queues: the queues. Queues without workers are not used. If no queue has workers, the
+            first one is used.
+        has_limits: whether to leave out shards for which there is no room.
+        avoid: shard -> queue to which it should not be sent if there is another queue.
 
     Returns:
         Shard -> queue, in order.

@@ -28,7 +28,7 @@ class Publisher:
         """Send (job, Celery queue) pairs, in order.
 
         Raises:
-            redis.RedisError: none, some or all were sent. The ledger will show which.
+            redis.RedisError: none, some or all jobs were sent. The ledger will show which ones.
         """
         messages: dict[str, list[bytes]] = {}
         for job, queue in jobs:

@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 class QueueMark:
     """The sending time of the newest message of a queue that a worker has begun.
 
-    Queues are first in, first out: if a later message has begun and an earlier one has not, the
-    earlier one is lost. A run can see that among its own messages. But if several runs share a
-    queue, it is never empty, and without this mark the loss of a step's last message would go
-    unnoticed.
+    Queues are first in, first out. If a worker has begun a later message but none has begun an
+    earlier one, the earlier one is lost. A run can detect this by its own messages, except for its
+    last one. If the queue is empty, the last message is lost as well, but a queue that several runs
+    share may never be empty. This mark, which runs share, makes that loss detectable.
 
     Not thread-safe.
     """
@@ -47,10 +47,10 @@ class QueueMark:
         self._due_s = now_s + _PUBLISH_EVERY_S
 
     def read(self, *, now_us: int) -> int:
-        """Return the sending time of the newest message that any run saw begin; 0 if unknown.
+        """Return the sending time of the newest begun message of any run; 0 if unknown.
 
         Args:
-            now_us: Redis's time; a mark later than this is foreign and gets dropped.
+            now_us: Redis's time. A later mark was not written by us, so it is deleted.
         """
         score = self._client.zscore(QUEUES_STARTED, self._queue) or 0
         if not 0 <= score <= now_us + _CLOCKS_PART_US:

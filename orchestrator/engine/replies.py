@@ -15,8 +15,8 @@ def wait_for_results(
 ) -> Iterator[tuple[OpenStep, ShardResult]]:
     """Wait until one of ``steps`` has results, then yield all valid ones.
 
-    ``steps`` may be empty: when Redis interrupts a call, its retry may find that the first try
-    already took all results.
+    ``steps`` may be empty. If a call fails because of Redis and is retried, the first try may
+    already have taken all results.
     """
     if not steps:
         return

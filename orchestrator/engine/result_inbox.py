@@ -21,8 +21,8 @@ class ResultInbox:
     Args:
         name: the step's name, for messages.
         run: the run's uid.
-        n_shards: how many shards the step has.
-        signing_key: the key that results are signed with.
+        n_shards: number of shards of the step.
+        signing_key: the key with which workers sign results.
         attempt_counts: counts refused results.
     """
 
@@ -73,8 +73,8 @@ class ResultInbox:
     def is_first(self, raw: bytes) -> bool:
         """Return whether a result is processed for the first time.
 
-        If Redis fails before a result is withdrawn there, the result is processed again and must
-        not count twice.
+        If Redis fails before a result is deleted from it, the result is read again and must not
+        count twice.
         """
         is_first = hash(raw) not in self._dealt_with
         self._dealt_with.add(hash(raw))

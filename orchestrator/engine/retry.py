@@ -29,7 +29,7 @@ class Retry:
         url: the broker's URL, for messages.
         notify: called once when Redis or the database is down, and once when it is back.
         check: called before each try; raises if the run must stop.
-        heal: called when Redis has foreign values under our keys, to drop them.
+        heal: called when Redis has values of a wrong type under our keys; deletes them.
 
     Attributes:
         waited_s: total seconds of waiting for Redis and the database.
@@ -47,10 +47,10 @@ class Retry:
         self.waited_s = 0.0
 
     def persist(self, call: Callable[[], T]) -> T:
-        """Repeat a call with backoff until it succeeds, however long it takes. Notify once.
+        """Return the result of a call, which is repeated with backoff until it succeeds.
 
-        A full blob store is only retried for a short while, in which closed steps' blobs may
-        expire.
+        There is no time limit, and users are notified once. Only if the blob store is full, the
+        call is repeated just for a short while, in which blobs of closed steps may expire.
         """
         pause_s, away, is_littered = 0.1, "", False
         began_s = time.monotonic()

@@ -14,17 +14,17 @@ STARVES_AFTER_S: Final = 15.0
 
 
 class RollCall:
-    """The workers of some queues, as of the last ``look``, which is not thread-safe.
+    """The workers of some queues, as of the last call of ``look``. ``look`` is not thread-safe.
 
     Args:
         client: client of the broker.
-        queues: the queues whose workers to find.
+        queues: names of the queues.
         signing_key: the orchestrator's signing key.
         clock_s: returns monotonic seconds.
 
     Attributes:
         workers: workers that take jobs.
-        unfit: live workers that do not take jobs, and why.
+        unfit: pairs of a live worker that does not take jobs, and the reason.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class RollCall:
         self.unfit: tuple[tuple[WorkerInfo, str], ...] = ()
 
     def look(self) -> None:
-        """Read the list of workers again.
+        """Read the workers from Redis again, and update both attributes.
 
         Raises:
-            redis.RedisError: the previous lists stay as they are.
+            redis.RedisError: Redis failed; the attributes keep their previous values.
         """
         found = list_workers(self._client)
         self._note_waiting()

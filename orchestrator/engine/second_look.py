@@ -21,12 +21,12 @@ _MOST_LOOKS: Final = 5
 class SecondLook:
     """Sends one shard of a run's first step a second time, and compares the results.
 
-    The second computation is a step of one shard in its own stream, "train-again". It is counted in
-    that stream and never added up. It runs along with the first step.
+    The second computation is a step of one shard in its own stream, "train-again". Its attempts are
+    counted under that stream, and its sum is never used. It runs in parallel with the first step.
 
     Args:
         open_step: opens a step with the given shards.
-        finish: waits for a step and raises its failure.
+        finish: waits for a step, and raises an error if the step failed.
         close: closes a step.
         is_due: whether to compare at all.
         count_processes: returns the number of computing processes.
@@ -64,7 +64,7 @@ class SecondLook:
             self._again = self._again or self._send()
 
     def compare(self, step: OpenStep) -> None:
-        """Wait for the second computation of a finished step's shard, and compare.
+        """Wait for the second computation of a shard of ``step``, which is finished, and compare.
 
         Raises:
             ImpureError: the bits differ.

@@ -43,8 +43,8 @@ class QueueView:
     Attributes:
         is_empty: whether no message waits in it.
         workers_alive: number of workers that listen to it.
-        newest_started_us: sending time, by Redis's clock, of the newest of its messages that has
-            begun, of any run; 0 if unknown.
+        newest_started_us: when the newest begun message of the queue, of any run, was sent, in
+            microseconds of Redis's clock; 0 if unknown.
     """
 
     is_empty: bool
@@ -57,9 +57,9 @@ class FleetView:
     """The state of a step in Redis at one moment.
 
     Attributes:
-        started: (shard, attempt) pairs that a worker has begun.
-        leased: (shard, attempt) pairs whose lease is being renewed.
-        committed: shards with a committed result, which may not have reached us yet.
+        started: (shard, attempt) pairs of the attempts that a worker has begun.
+        leased: (shard, attempt) pairs of the attempts whose lease is being renewed.
+        committed: shards whose result is committed in Redis; we may not have read it yet.
         queues: the run's queues, by name.
     """
 
@@ -113,7 +113,8 @@ class ShardBook:
         name: the step's name for messages, "train step 12" for example.
         n_shards: number of shards.
         max_attempts: how often a shard may fail or lose its worker.
-        job_deadline_s: how long an attempt may take; a worker renews no lease for longer.
+        job_deadline_s: maximum seconds for an attempt, after which its worker stops renewing the
+            lease.
         on_lost: called with (shard, attempt, reason) for each lost attempt.
     """
 
@@ -193,12 +194,12 @@ class ShardBook:
         return AttemptReason.AGAIN if entry.n_attempts else AttemptReason.FIRST
 
     def next_attempt(self, shard: int, *, queue: str = "", sent_us: int = 0) -> int:
-        """Open a new attempt of a shard that is about to be sent. Return its number.
+        """Record a new attempt of a shard that is about to be sent. Return the attempt's number.
 
         Args:
             shard: index of the shard.
-            queue: the queue that it is sent to.
-            sent_us: the current time by Redis's clock; 0 if unknown.
+            queue: the queue to which the attempt is sent.
+            sent_us: the current time in microseconds of Redis's clock; 0 if unknown.
         """
         self._unsent.pop(shard, None)
         entry = self._shards[shard]
@@ -232,7 +233,7 @@ class ShardBook:
         The shard is due again unless another attempt is alive.
 
         Raises:
-            ShardQuarantinedError: it has failed as often as it may.
+            ShardQuarantinedError: the shard has failed as often as is allowed.
         """
         entry = self._shards[shard]
         entry.forget(attempt)
@@ -281,9 +282,9 @@ class ShardBook:
         self._shards[shard].due_s = now_s
 
     def unsend_all(self) -> None:
-        """Give up all live attempts, so that shards that are not done count as unsent.
+        """Give up all live attempts. Shards that are not done then count as unsent.
 
-        Failures stay counted.
+        The counts of failures do not change.
         """
         for index in self.open_shards:
             entry = self._shards[index]
@@ -294,10 +295,10 @@ class ShardBook:
         self._unsent = dict.fromkeys(self.open_shards)
 
     def review(self, view: FleetView, *, now_s: float) -> list[int]:
-        """Compare with the state in Redis. Return the shards to be sent (again) now.
+        """Update this book from the state in Redis. Return the shards to send or resend now.
 
         Raises:
-            ShardQuarantinedError: a shard lost its worker as often as it may.
+            ShardQuarantinedError: a shard has lost its worker as often as is allowed.
         """
         newest_started: dict[str, int] = {}
         for pair in view.started:

@@ -13,12 +13,12 @@ class Sighting:
     """The state of a step in Redis.
 
     Attributes:
-        started: (shard, attempt) pairs that workers began.
-        leased: those of the requested attempts whose lease is alive.
+        started: (shard, attempt) pairs of the attempts that workers have begun.
+        leased: the requested attempts whose lease has not expired.
         committed: shards with a committed result.
         has_replies: whether results are waiting to be read.
         is_empty: for each requested queue, whether it is empty.
-        n_foreign: number of foreign entries that were dropped.
+        n_foreign: number of entries that we did not write and that were deleted.
     """
 
     started: set[tuple[int, int]]
@@ -40,7 +40,7 @@ def sight(
 
     Args:
         client: client of the server.
-        keys: keys of the step, which is open, so the last closed step has a lower number.
+        keys: keys of the step. The step is open, so the last closed step has a lower number.
         attempts: (shard, attempt) pairs whose leases to read.
         queue_lists: names of the lists behind the queues.
     """

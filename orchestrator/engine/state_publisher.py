@@ -40,18 +40,18 @@ class _Version:
 class StatePublisher:
     """The run's plan and the newest versions of its state.
 
-    A version never changes while a worker uses it. In the blob store it is named by the digest of
-    its bytes. If it is only in the memory of this host, it has a name that is never used again. A
-    state is published once, however many steps use it.
+    A version never changes while a worker uses it. In the blob store, a version is named by the
+    digest of its bytes. A version that is only in the memory of this host has a unique random name.
+    A state is published once, however many steps use it.
 
     Args:
         client: client of the broker.
         blobs: the store that every host reaches.
         run: the run's uid.
-        area: the run's files in this host's memory; None if it is not used.
-        wire_dtype: how float32 tensors are sent.
-        direct: sends states to workers on other hosts instead of the store, while they can reach
-            it.
+        area: the run's files in this host's memory; None if shared memory is not used.
+        wire_dtype: type to which float32 tensors are converted for sending.
+        direct: serves states to workers on other hosts, as long as they can reach it. The store is
+            then not used.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class StatePublisher:
 
         Args:
             state: the state.
-            holder: name of the user that needs it until ``release``; its memory is not reused
-                before.
-            everywhere: workers on other hosts need it too. Otherwise this host's memory is enough,
-                if it has room.
-            here: workers on this host need it too.
+            holder: name under which the version is held. Its memory is not reused until ``release``
+                is called with this name. "" to not hold it.
+            everywhere: whether workers on other hosts need the state too. If not, it is put only
+                into this host's memory, if there is room.
+            here: whether workers on this host need the state too.
         """
         version = self._find_published(state, everywhere=everywhere)
         if version is None:

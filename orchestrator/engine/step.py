@@ -21,8 +21,8 @@ class StepRequest:
         stream: the sequence that this step belongs to; step numbers grow within a stream.
         step: number of the step, >= 0.
         kind: "gradient" for a sum of meta-gradients, "evaluate" for metrics only.
-        split: the split that episodes are drawn from.
-        episode_step: the step number that episode seeds are derived from.
+        split: the split from which episodes are drawn.
+        episode_step: the step number from which the seeds of episodes are derived.
         n_episodes: number of episodes, >= 1.
         spec: the workload: data, model, learner.
         state: the meta-learned state that the episodes start from.
@@ -57,11 +57,11 @@ class JobFacts:
     """Facts about the job of a finished shard.
 
     Attributes:
-        shard, attempt: the shard, and the attempt that counted.
+        shard, attempt: indices of the shard and of the attempt whose result was used.
         worker, device: the process that computed it ("host:pid"), and its device.
-        queue_wait_s, compute_s: seconds in the queue and of computing.
+        queue_wait_s, compute_s: seconds that the job waited in the queue, and that it computed.
         payload_bytes: size of the returned sum.
-        episodes: number of episodes.
+        episodes: number of episodes in the shard.
     """
 
     shard: int
@@ -83,12 +83,12 @@ class StepOutcome:
         metrics: metrics of each episode, in order.
         jobs: facts about the job of each shard, in order.
         retries: attempts beyond the first, over all shards.
-        workers_alive: workers alive at the end.
-        missing_shards: shards missing at the step's deadline; empty unless the policy is partial.
+        workers_alive: number of live workers at the end of the step.
+        missing_shards: shards missing at the step's deadline; empty unless the policy is "partial".
         missing_episodes: number of episodes in these shards.
-        attempts: attempts sent; 0 without a fleet.
-        backups: attempts sent because another attempt was slow.
-        dropped: attempts that failed, were lost, refused or rejected.
+        attempts: number of attempts that were sent; 0 without a fleet.
+        backups: number of attempts that were sent because another attempt was slow.
+        dropped: number of attempts that failed, were lost, refused or rejected.
     """
 
     sums: Params
@@ -141,9 +141,9 @@ class Dispatcher(Protocol):
         ...
 
     def begin(self, request: StepRequest) -> Ticket:
-        """Open a step. Several steps may be open; waiting for one also advances the others.
+        """Open a step. Several steps may be open; ``finish`` advances all of them.
 
-        Gradients go first. Evaluations fill the capacity that gradients leave idle.
+        Steps of kind "gradient" have priority. Evaluations use the workers that these leave idle.
         """
         ...
 
@@ -189,9 +189,10 @@ def name_shards(shards: Sequence[int]) -> str:
 
 
 def cut(request: StepRequest, episodes_per_job: int) -> tuple[Shard, ...]:
-    """Cut a step into shards. The cut depends only on the configuration, not on the workers.
+    """Return the shards of a step, which depend only on the configuration, not on the workers.
 
-    Large evaluations get more episodes per shard, because they add nothing up.
+    Shards of large evaluations have more episodes, which cannot change the bits of a sum because
+    evaluations have none.
     """
     n_episodes, size = request.n_episodes, episodes_per_job
     if request.kind == "evaluate":

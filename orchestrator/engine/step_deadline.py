@@ -24,11 +24,14 @@ class StepDeadline:
         self.spent_s = 0.0
 
     def has_passed(self, workers_alive: int, *, waited_s: float) -> bool:
-        """Add the time since the last call. Notify people when all workers leave or some return.
+        """Return whether the step has used up its time, after adding the time since the last call.
+
+        Time without workers or without Redis does not count. Users are notified when all workers
+        have left and when some are back.
 
         Args:
             workers_alive: number of live workers.
-            waited_s: total seconds of waiting for Redis.
+            waited_s: total seconds of waiting for Redis so far.
         """
         now_s = time.monotonic()
         if workers_alive:

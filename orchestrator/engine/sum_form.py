@@ -24,14 +24,14 @@ _ALL = "all tensors"
 
 
 class SumForm:
-    """Sums shaped like a state.
+    """Decodes sums that have the same tensors as a state.
 
-    If all tensors have the same dtype, they are added up as one tensor, with the same bits and a
-    tenth of the calls.
+    If all tensors have the same dtype, they are added up as one tensor. This gives the same bits
+    with a tenth of the calls.
 
     Args:
-        state: the state whose shape the sums have.
-        wire_dtype: how float32 tensors are sent.
+        state: a state with the names, shapes and dtypes of the sums' tensors.
+        wire_dtype: type to which float32 tensors are converted for sending.
     """
 
     def __init__(self, state: MetaState, wire_dtype: WireDtype) -> None:
@@ -42,10 +42,10 @@ class SumForm:
         """Length of an encoded sum."""
 
     def decode(self, data: Buffer, *, what: str) -> Params:
-        """Decode a sum into the form that a ``TreeReducer`` adds up.
+        """Return a sum in the form that a ``TreeReducer`` adds up; messages name the sum ``what``.
 
         Raises:
-            ContractError: the sum, named ``what``, does not fit the state or is not finite.
+            ContractError: the sum does not fit the state or is not finite.
         """
         if not self._is_flat:
             found: Params = widen(decode_tensors(data, self._wire_schema), self._schema)

@@ -63,8 +63,8 @@ class Transfer:
         """Send a new attempt of each shard in ``placed``.
 
         Args:
-            step: the step of the shards, already moved to its current epoch.
-            placed: shard -> Celery queue.
+            step: the step of the shards. ``move_to`` must already have set its current epoch.
+            placed: shard -> the Celery queue to which its attempt is sent.
             hosts: host ids of the workers, see ``HostCache``; "" for workers that share no memory.
             fingerprint: the numerics fingerprint that workers must have; "" for any.
 
@@ -131,7 +131,7 @@ class Transfer:
         """Delete the run's plans, states and features.
 
         Raises:
-            redis.RedisError: they stay until they expire.
+            redis.RedisError: Redis failed; what was not deleted will expire.
         """
         self._data_publisher.withdraw()
         self._state_publisher.withdraw()

@@ -1,8 +1,8 @@
-"""Adds up sums on workers, in aligned groups of shards that are subtrees of the fixed tree.
+"""Adds up the sums of shards on workers, group by group.
 
-A group begins at a multiple of the fan-in, which is a power of two. Therefore the sum of a group,
-along the tree of its own shards, is a node of the tree over all shards, and the sum of the groups
-has the same bits as the sum of the shards.
+The order of additions is a fixed binary tree over all shards. A group begins at a multiple of the
+fan-in, which is a power of two, so each group is a subtree. Therefore adding up first within groups
+and then over groups gives the same bits as adding up all shards in one place.
 """
 
 import logging
@@ -39,14 +39,14 @@ class OpenShards(Protocol):
 
 
 class TreeReduction:
-    """Has workers add up the sums of a step.
+    """Makes workers add up the sums of a step.
 
     Args:
-        open_step: opens the step that adds up.
-        finish: waits for a step and raises its failure.
+        open_step: opens the step whose jobs add up the sums.
+        finish: waits for a step, and raises an error if the step failed.
         close: closes a step.
         persist: repeats a call while Redis is unreachable.
-        fan_in: how many sums a worker adds up, a power of two.
+        fan_in: number of sums that one worker adds up, a power of two.
         count_workers: returns the number of workers.
     """
 
@@ -64,7 +64,7 @@ class TreeReduction:
         self._persist, self._fan_in, self._count_workers = persist, fan_in, count_workers
 
     def run(self, step: OpenStep, outcome: StepOutcome) -> StepOutcome:
-        """Return ``outcome`` with the sums of ``step``. Add up here if workers cannot.
+        """Return ``outcome`` with the sums of ``step``, added up here if workers cannot.
 
         Raises:
             SumsLostError: a sum is lost.

@@ -27,7 +27,8 @@ class HeldRun:
         lock: guards ``run`` and ``epoch``.
 
     Attributes:
-        writing: lock held while rows are written or the epoch is raised; acquire before ``lock``.
+        writing: lock that is held while rows are written or the epoch is raised. A thread that
+            needs both locks must acquire this one before ``lock``.
     """
 
     def __init__(
@@ -134,7 +135,8 @@ def keep_rows(session: Connection, run: RunRecord, file: SpillFile, *, batch_row
     """Append the run and all its rows to ``file``; return the number of rows.
 
     Raises:
-        DatabaseUnavailableError: the file cannot take them; the caller must keep the database open.
+        DatabaseUnavailableError: the rows cannot be written to the file, so the caller must keep
+            the database open.
     """
     rows: Iterator[EpochRow] = chain(
         [EpochRow(run.epoch, LostRun(run=run))],

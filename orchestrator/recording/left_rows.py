@@ -35,7 +35,7 @@ def put_back_lost_runs(
 ) -> None:
     """Restore runs that the database has lost, with the rows in their spill files.
 
-    ``notify`` receives each success and failure.
+    ``notify`` receives one message per run, about success or failure.
     """
     for uid in find_left_rows(settings):
         with database.session(read_only=True) as session:
@@ -70,9 +70,10 @@ def _put_back(
 def replay_left_rows(
     database: Database, settings: Settings, run: RunRecord, notify: Callable[[str], None]
 ) -> None:
-    """Write a run's left rows, unless a process of this host is executing it and writes them.
+    """Write the rows in a run's spill file to the database.
 
-    ``notify`` receives errors: a command that only reads must not fail because of them.
+    If a process of this host is executing the run, do nothing, because that process writes them.
+    Errors go to ``notify`` and are not raised, because a command that only reads must not fail.
     """
     path = spill_path(settings, run.uid)
     if SpillFile(path).is_empty():

@@ -12,12 +12,14 @@ logger = logging.getLogger(__name__)
 
 
 class OpenRows:
-    """Queue of unwritten rows. Not thread-safe except ``replay``: callers hold the recorder's lock.
+    """Queue of unwritten rows.
+
+    Not thread-safe, except for ``replay``. Callers of other methods must hold the recorder's lock.
 
     Args:
         file: the spill file.
-        lost_run: returns the run itself, which becomes the first row of the file, so that the run
-            can be restored from the file alone.
+        lost_run: returns the run's own row. It is written as the first row of the file, so that the
+            run can be restored from the file alone.
 
     Attributes:
         batch: the rows being written now, older than all others.

@@ -57,7 +57,7 @@ class RecorderLimits:
 
 
 class Recorder:
-    """Writes rows of one run off the hot path, without losing or duplicating any.
+    """Writes rows of one run in the background, without losing or duplicating any.
 
     Rows wait in memory and are written in batches. While the database is away they stay in memory,
     then move to the spill file. This recorder replays the file in order when the database is back;
@@ -134,10 +134,10 @@ class Recorder:
         self._add((StatusChange(status=status, error=error),))
 
     def raise_epoch(self, beyond: int = 0) -> int:
-        """Begin a new epoch of the run; raise FencedError if another orchestrator has.
+        """Begin a new epoch of the run; raise FencedError if another orchestrator has begun one.
 
-        Rows recorded from now on belong to the new epoch. Waits for a batch that is being written.
-        May be repeated if the answer was lost.
+        Rows recorded from now on belong to the new epoch. If a batch is being written, this waits
+        for it. The call may be repeated if the database's answer was lost.
 
         Args:
             beyond: the new epoch is greater than this and than the current one.
@@ -152,14 +152,15 @@ class Recorder:
 
         Raises:
             FencedError: another orchestrator took the run over.
-            DatabaseError: it cannot be stored, so it must not be used.
+            DatabaseError: the calibration cannot be stored, so it must not be used.
         """
         return self._held.keep_calibration(calibration)
 
     def is_current(self) -> bool:
         """Return whether the run is still ours: the database has no later epoch.
 
-        A restored database may have an earlier epoch, or not know the run: epochs only rise.
+        Epochs only rise, so an earlier epoch or a missing run means that the database was
+        restored; the run is then still ours.
 
         Raises:
             DatabaseError: the database cannot be queried now.
@@ -189,9 +190,10 @@ class Recorder:
             return f"{text}; {self._away_reason}"
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Protect the rows recorded so far from a crash of this process.
+        """Write the rows recorded so far to the database or the spill file.
 
-        Do not wait for rows that another thread records meanwhile.
+        After that, a crash of this process cannot lose them. Rows that another thread records
+        during this call are not waited for.
 
         Args:
             timeout_s: how long to wait for the database, unless it is known to be away.

@@ -117,9 +117,9 @@ def write_rows(
 ) -> None:
     """Write rows in one transaction, provided that the run is still at ``epoch``.
 
-    Writing the same rows again changes nothing. Rows of epochs before ``own_from``, when the run
-    had another owner, only fill gaps: they never replace rows of a later owner, and do not change
-    the run's status or progress.
+    Writing the same rows again changes nothing. Rows of epochs before ``own_from`` come from a time
+    when the run had another owner. They only fill gaps: they never replace rows of a later owner,
+    and do not change the run's status or progress.
 
     Args:
         database: an open database.
@@ -127,8 +127,8 @@ def write_rows(
         items: the rows.
         epoch: the writer's current epoch.
         own_from: the writer's first epoch.
-        lost_run: called within the transaction, when it is certain which database is in use;
-            returns the run to put back if another database has replaced the run's.
+        lost_run: called within the transaction, when it is certain which database is in use. It
+            returns the run to restore if another database file has replaced the run's; else None.
 
     Raises:
         FencedError: the run is at another epoch; nothing was written.

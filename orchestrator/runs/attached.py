@@ -24,12 +24,12 @@ _STEPS_AT_ONCE: Final = 1000
 
 
 class AttachedRun:
-    """Follows one run to its end.
+    """Follows a run that another process executes, until it ends.
 
     Args:
-        database: an open database; only read.
+        database: an open database, which is only read.
         run: the run.
-        observer: receives the events since the last poll.
+        observer: receives the run's new events at each poll.
     """
 
     def __init__(self, database: Database, run: RunRecord, observer: Observer) -> None:

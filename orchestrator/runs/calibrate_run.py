@@ -1,4 +1,4 @@
-"""Calibrating what a run has learned, on its own validation episodes; in this process."""
+"""Calibrates the learned state of a run on the run's validation episodes, in this process."""
 
 from dataclasses import dataclass, replace
 
@@ -19,11 +19,11 @@ from metafleet.workload import Workload
 def calibrator_of(
     settings: Settings, run: RunRecord, learned: Learned, *, n_episodes: int
 ) -> Calibrator:
-    """Open a run's validation episodes for what was taken of it.
+    """Open a run's validation episodes, to calibrate a state that was taken from the run.
 
     Raises:
-        DataMissingError: its data are not on this machine.
-        DataCorruptError: they are not the data the run began with.
+        DataMissingError: the run's data are not on this machine.
+        DataCorruptError: the data differ from those that the run began with.
         ConfigError: the data are regression.
     """
     config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")
@@ -45,14 +45,15 @@ def calibrator_of(
 
 @dataclass(frozen=True, slots=True)
 class UncertaintyQuestion:
-    """What is to be judged of a run's uncertainty.
+    """Describes how to judge the uncertainty estimates of a run.
 
     Attributes:
-        split: whose classes are judged.
-        episodes: how many of each shape.
-        coverages: of label sets, each in (0, 1).
-        shapes: (n_way, k_shot) of each; empty for that of the split's episodes.
-        calibration_episodes: of each shape, of the validation classes.
+        split: the split from whose classes the judged episodes are drawn.
+        episodes: number of judged episodes of each shape.
+        coverages: requested coverages of label sets, each in (0, 1).
+        shapes: (n_way, k_shot) pairs; if empty, the shape of the split's own episodes is used.
+        calibration_episodes: number of calibration episodes of each shape, which are drawn from
+            the validation classes.
     """
 
     split: str
@@ -67,7 +68,7 @@ def judge_uncertainty(
     question: UncertaintyQuestion,
     progress: Progress = no_progress,
 ) -> list[Uncertainty]:
-    """Calibrate on validation episodes of each shape, and judge it on the split that is asked for.
+    """Calibrate on validation episodes of each shape, and judge the result on ``question.split``.
 
     Raises:
         ConfigError: the validation classes cannot fill any such episodes.
@@ -78,11 +79,11 @@ def judge_uncertainty(
 
 
 def check_uncertainty(work: LearnedWork, question: UncertaintyQuestion) -> None:
-    """Refuse what ``judge_uncertainty`` cannot judge.
+    """Check that ``judge_uncertainty`` can answer the question.
 
     Raises:
-        ConfigError: the data are regression or have several labels an item, there are no episodes
-            to calibrate on, or the split cannot fill the episodes.
+        ConfigError: the data are for regression or have several labels per item, there are no
+            episodes to calibrate on, or the split cannot fill the episodes.
     """
     if work.workload.source.target_dim:
         raise ConfigError(
@@ -147,7 +148,7 @@ def _described(calibrator: Calibrator, calibration: ShapeCalibration) -> str:
 
 
 def describe(calibration: Calibration) -> str:
-    """Describe what was calibrated, for people."""
+    """Describe a calibration in one line, for people."""
     listed = "; ".join(
         f"{shape}, {shape.episodes} episodes (temperature {shape.temperature:.3g})"
         for shape in calibration.shapes

@@ -15,8 +15,9 @@ log = logging.getLogger(__name__)
 def settle_dead_runs(database: Database) -> None:
     """Mark attached runs of this machine as interrupted if their process no longer exists.
 
-    Servers take over detached runs. If the change cannot be written now, the next command writes
-    it: a command that only reads must not fail because of it.
+    Detached runs are left to the servers, which take them over. If the change cannot be written
+    now, no error is raised, because a command that only reads must not fail. The next command then
+    writes it.
     """
     try:
         with database.session(read_only=True) as session:

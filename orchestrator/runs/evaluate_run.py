@@ -31,11 +31,11 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
     overrides: Sequence[str] = (),
     baselines: bool = False,
 ) -> list[EvaluationDone]:
-    """Evaluate a run's best (else newest) state on a split, and record the result.
+    """Evaluate a run's best state (without validation, its newest) on a split; record the result.
 
-    ``overrides`` assign keys of [episodes], to use other episodes of that split than the run's own;
-    the result's label names the differences. With ``baselines``, the results of ``baselines_of``
-    follow.
+    ``overrides`` assign keys of [episodes]. They change the episodes of that split, and the
+    result's label names the changes. With ``baselines``, the baselines of ``baselines_of`` are
+    evaluated too.
 
     Raises:
         CheckpointError: the run has no checkpoint yet.

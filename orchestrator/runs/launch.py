@@ -47,9 +47,9 @@ class RunReport:
         status: "finished".
         steps: outer steps done.
         checkpoint_sha256: digest of the final checkpoint's tensors.
-        evaluations: the tests on unseen classes, baselines included.
+        evaluations: the results on unseen classes, including those of baselines.
         workers: names of the workers that computed its jobs.
-        wall_s: wall seconds of this execution.
+        wall_s: wall-clock seconds of this execution.
         degraded_steps: outer steps that were committed without all their shards.
         missing_episodes: total episodes of the missing shards.
     """
@@ -70,8 +70,9 @@ class Queueing:
     """How runs are queued.
 
     Attributes:
-        detached: queue them now, for servers.
-        priority: their priority in the queue, now or later; higher runs first.
+        detached: whether to queue the runs now, for servers to execute.
+        priority: priority of the runs in the queue, even if they are queued only later. Runs with a
+            higher priority are executed first.
     """
 
     detached: bool
@@ -89,7 +90,7 @@ def create_runs(
 ) -> list[RunRecord]:
     """Check that the experiment can be built, then record one run for each seed.
 
-    If ``queue.detached``, the runs wait for a server; otherwise the caller executes them.
+    If ``queue.detached``, the runs wait for a server; otherwise the caller must execute them.
 
     Raises:
         ConfigError: model, learner and data do not fit together; nothing was recorded.

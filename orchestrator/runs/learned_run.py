@@ -22,7 +22,9 @@ def learned_by(
     evaluations: Iterable[EvaluationRecord],
     notify: Callable[[str], None],
 ) -> LearnedModel:
-    """Return the state of a run's best validation, else its newest; the run may still train.
+    """Return the state of a run's best validation, or without validation its newest state.
+
+    The run may still be training.
 
     Args:
         settings: where data and checkpoints are.
@@ -32,8 +34,8 @@ def learned_by(
 
     Raises:
         CheckpointError: the run has no checkpoint here, or all are damaged.
-        DataMissingError: its data are not on this machine.
-        ConfigError: its examples cannot be read from files.
+        DataMissingError: the run's data are not on this machine.
+        ConfigError: examples of the run's data set cannot be read from files.
     """
     found = get_checkpoint_of(settings, run, notify)
     config = ExperimentConfig.from_json(run.config, f"configuration of run {run.id}")

@@ -1,4 +1,4 @@
-"""What a run has learned, with its data opened for episodes of its own shape or of another."""
+"""The learned state of a run, with the run's data opened for episodes of any shape."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,14 +18,14 @@ from metafleet.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class LearnedWork:
-    """A run's best (else newest) state, and the work that judges it.
+    """A run's best state (without validation, its newest), and the workload that evaluates it.
 
     Attributes:
-        own: the run's configuration.
-        config: the same with other episodes.
-        workload: of ``config``.
-        state: what was learned.
-        step: outer steps that the state has seen.
+        own: the run's own configuration.
+        config: the same configuration with the requested episodes.
+        workload: the workload of ``config``.
+        state: the learned state.
+        step: number of outer steps after which the run had this state.
     """
 
     own: ExperimentConfig
@@ -48,7 +48,7 @@ def open_learned_work(
     Args:
         settings: where data and checkpoints are.
         run: the run.
-        split: whose episodes ``overrides`` change.
+        split: the split whose episodes are changed by ``overrides``.
         overrides: assignments to keys of [episodes].
         notify: receives a notice about damaged checkpoints.
 
@@ -77,9 +77,10 @@ def open_learned_work(
 def _require_same_model(
     run_id: int, workload: Workload, state: MetaState, *, split: str, settings: Settings
 ) -> None:
-    """Refuse episodes that need other parameters than the run has, or that show unused names.
+    """Refuse episodes that need parameters that the run lacks, or class names that it never saw.
 
-    The episodes can change the model: a fusion without tables gets an encoder of class names.
+    The episodes determine some of the model's parameters. For example, a fusion model without an
+    encoder of class names gets one if the episodes contain class names.
     """
     spec = workload.spec
     needed, learned = workload.schema(), schema_of(state)

@@ -21,10 +21,10 @@ def once_free(
     take: Callable[[], OpenedT],
     notify: Callable[[str], None],
 ) -> OpenedT:
-    """Call ``take``; if the run is leased, wait for the lease to expire and call it again.
+    """Call ``take``. If the run is leased, wait until the lease expires, and call it again.
 
     Raises:
-        RunLeasedError: a live process holds the run.
+        RunLeasedError: the lease did not expire, because the process that holds it is alive.
     """
     try:
         return take()

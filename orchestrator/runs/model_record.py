@@ -1,4 +1,4 @@
-"""What a model keeps of its run: configuration and evaluations."""
+"""Makes the record that a model keeps of its run: configuration and evaluations."""
 
 import math
 import re
@@ -29,13 +29,13 @@ def record_of(
     step: int,
     data_licence: str,
 ) -> ModelRecord:
-    """Collect what a model's card says.
+    """Return the record of a run's training and evaluation, which the model's card shows.
 
     Args:
-        config: of the run.
-        evaluations: all of the run.
-        step: outer steps that the model's state has seen.
-        data_licence: of the run's data.
+        config: configuration of the run.
+        evaluations: all evaluations of the run.
+        step: number of outer steps after which the run had the model's state.
+        data_licence: licence of the run's data.
     """
     results = (_result(config, row) for row in _of_state(evaluations, step))
     return ModelRecord(
@@ -46,7 +46,7 @@ def record_of(
 
 
 def _of_state(evaluations: Iterable[EvaluationRecord], step: int) -> Sequence[EvaluationRecord]:
-    """Return the evaluations of a state and of baselines; of several, that of most episodes."""
+    """Return the evaluations of a state and of baselines; if repeated, those on most episodes."""
     found: dict[tuple[str, str], EvaluationRecord] = {}
     for row in evaluations:
         if row.label.partition(", ")[0] == TRAINED and row.step != step:
@@ -96,9 +96,9 @@ def _is_finite(result: Result) -> bool:
 def _repeatable(value: Any) -> Any:
     """Return a configuration that others can submit.
 
-    A run records both the path and the import name of a folder; a submitted file may give only one.
-    Absolute paths become paths in the home folder, because a published model should not tell where
-    its maker keeps files.
+    A run records both the path and the import name of a folder, but a submitted file may contain
+    only one of them. Absolute paths become paths in the home folder, because a published model
+    should not reveal where its author keeps files.
     """
     if isinstance(value, Mapping):
         is_twofold = bool(value.get("path")) and "imported" in value

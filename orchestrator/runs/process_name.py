@@ -15,8 +15,8 @@ _STATE, _STARTED = 0, 19  # fields of /proc/PID/stat after the command
 def process_name() -> str:
     """Return a readable and unique name of this process: "host:pid/space-start-nonce".
 
-    A pid identifies a process only together with its start time and its space: the boot of the
-    kernel and the namespace of pids.
+    A pid identifies a process only together with its start time and its space. The space identifies
+    the boot of the kernel and the namespace of pids.
     """
     pid = os.getpid()
     nonce = uuid.uuid4().hex[:8]
@@ -24,9 +24,10 @@ def process_name() -> str:
 
 
 def has_died(name: str) -> bool:
-    """Return whether a process is known to have died: it ran on this machine and is gone.
+    """Return whether a process ran on this machine and no longer exists.
 
-    Return False for processes of other machines or containers: their fate is unknown here.
+    Return False for processes of other machines or containers, because this process cannot know
+    whether they are alive.
     """
     place, _, rest = name.rpartition("/")
     parts, pid = rest.split("-"), place.rpartition(":")[2]

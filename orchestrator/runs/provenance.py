@@ -31,10 +31,11 @@ def outer_fingerprint() -> str:
 
 
 class RunProvenance:
-    """The arithmetic that a run began with.
+    """The arithmetic with which a run began.
 
     Attributes:
-        fingerprint: that of the workers that computed its first step; "" before that.
+        fingerprint: the numerics fingerprint of the workers that computed the run's first step; ""
+            before that step.
     """
 
     def __init__(self, database: Database, run: RunRecord) -> None:

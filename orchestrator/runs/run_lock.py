@@ -18,12 +18,13 @@ _FENCED_ENDS_WITHIN_S: Final = 5.0
 
 @contextmanager
 def run_lock(settings: Settings, run: RunRecord, *, is_granted: bool) -> Iterator[None]:
-    """Hold the lock in the run's folder.
+    """Hold the lock in the run's folder during the block.
 
     Args:
         settings: where the folder is.
         run: the run.
-        is_granted: the database gave us the run, so a process that still holds the lock is ending.
+        is_granted: whether the database made this process the owner. A process that still holds
+            the lock is then about to end, so wait for it.
 
     Raises:
         RunLeasedError: another process of this host executes the run.

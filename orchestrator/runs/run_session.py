@@ -69,7 +69,8 @@ def get_checkpoint_of(
     """Load a run's newest intact checkpoint; pass a notice about damaged ones to ``notify``.
 
     Raises:
-        CheckpointError: the run has none here, or all are damaged; says how to get one.
+        CheckpointError: the run has no checkpoint here, or all are damaged. The message says how
+            to get one.
     """
     folder = checkpoint_folder(settings, run)
     found = folder.read_newest(notify)
@@ -94,13 +95,13 @@ def _elsewhere(run: RunRecord, place: str, step: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionOptions:
-    """How one run is executed.
+    """Options for the execution of a run.
 
     Attributes:
-        in_process: compute in this process, without a fleet; gives the same bits.
-        relaxed: continue even if the arithmetic differs from that at the run's start.
-        from_start: set the checkpoints aside and begin at step 0.
-        tenure: the terms of execution; None: this process takes the run for itself.
+        in_process: whether to compute in this process, without a fleet; this gives the same bits.
+        relaxed: whether to continue even if the arithmetic differs from that at the run's start.
+        from_start: whether to set the checkpoints aside and begin at step 0.
+        tenure: the terms of execution; None if this process claims the run for itself.
     """
 
     in_process: bool
@@ -110,7 +111,7 @@ class ExecutionOptions:
 
 
 class RunSession:
-    """Context manager that holds lock, dispatcher and recorder of a run, and records its end.
+    """Context manager that holds the lock, dispatcher and recorder of a run, and records its end.
 
     Args:
         database: an open database.
@@ -339,10 +340,10 @@ class RunSession:
         return epoch
 
     def _first_epoch(self) -> int:
-        """Return the epoch that the queue granted, or claim the run.
+        """Return the epoch that the queue granted, or that of a claim of the run.
 
-        Race prevented: a run that another process cancelled or took after its row was read is at
-        another epoch, so it is not begun here.
+        Race prevented: another process cancels or takes the run after this process read its row.
+        The run is then at another epoch, so this raises an error and the run is not begun here.
         """
         with self._database.session() as session:
             runs = RunRepository(session)

@@ -20,12 +20,12 @@ class Tenure:
     """The terms on which a run is executed.
 
     Attributes:
-        owner: name of the executing process, as users see it.
+        owner: name of the executing process, as shown to users.
         epoch: the epoch at which the queue gave the run to this process's server; None if the
             process is attached and claims the run itself.
         after_interrupt: the run's status after an interrupt.
-        is_stopping: called while a step is open, when an interrupt loses no work: the state is
-            whole, and is stored.
+        is_stopping: returns whether the run should stop. It is called while a step is open, when
+            stopping loses no work, because the state is complete and gets stored.
     """
 
     owner: str = field(default_factory=process_name)
@@ -42,12 +42,12 @@ class Tenure:
 class EpochWatch:
     """A thread that checks every second whether the run is still ours.
 
-    A training that waits for workers, or for a long step, records no rows. Without this thread it
-    would not notice that the run was cancelled or taken over.
+    While a run waits for workers, or for a long step, its process records no rows. Without this
+    thread, the process would not notice that the run was cancelled or taken over.
 
     Args:
         run_id: the run.
-        is_ours: asks the database.
+        is_ours: returns whether the run is still ours according to the database.
     """
 
     def __init__(self, run_id: int, is_ours: Callable[[], bool]) -> None:

@@ -1,8 +1,8 @@
 """A server's process for one run: ``python -m metafleet.orchestrator.service.executor``.
 
-The first line of standard input is the order, as JSON; nothing follows, and end of file means that
-the server has died. This process writes the result to the run's row, where the server and others
-read it. If this process dies before that, the row still names the server as the owner.
+The first line of standard input is JSON that says which run to execute. Nothing follows; if the
+input ends, the server has died. This process writes the result to the run's row, where the server
+and others read it. If this process dies before that, the row still names the server as the owner.
 """
 
 import json

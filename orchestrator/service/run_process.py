@@ -1,7 +1,7 @@
-"""A server's handle of the process that executes one run; the process starts before the run.
+"""A server's handle of a process that executes one run.
 
-Importing torch takes seconds. A process that has already done so and waits for its order can
-continue a dead server's run at once.
+The process starts before it gets a run, because importing torch takes seconds. A process that has
+already imported it can continue a dead server's run at once.
 """
 
 import json
@@ -23,10 +23,10 @@ EXECUTOR_MODULE = "metafleet.orchestrator.service.executor"
 
 
 class RunProcess:
-    """One process in its own session, for one run. Not thread-safe.
+    """A process that executes one run, in its own session. Not thread-safe.
 
     Args:
-        settings: settings of the process; they stay the same while it lives.
+        settings: settings of the process, which do not change while it lives.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -35,7 +35,7 @@ class ServerEvent:
             waiting, stopping or stopped.
         text: readable description.
         run: the run concerned; None for events of the server.
-        pid: id of the process that executes the run, when it begins.
+        pid: id of the process that executes the run, in events about its beginning.
     """
 
     kind: str
@@ -49,7 +49,8 @@ class Server:
 
     Args:
         database: an open database.
-        settings: loads the settings; called for each run, in case an embedded stack was restarted.
+        settings: loads the settings. It is called for each run, because an embedded stack may have
+            been restarted.
         max_runs: number of runs executed at a time, >= 1.
         report: receives the events.
     """
@@ -119,8 +120,8 @@ class Server:
     def _make_sure(self) -> None:
         """Give back runs that the database assigns to us but that we do not execute.
 
-        Race prevented: a run is taken, and the connection breaks before we get the answer. No other
-        server would take the run as long as this one lives.
+        Race prevented: we take a run, and the connection breaks before we get the database's
+        answer. No other server would take the run as long as we live.
         """
         if not self._is_sure:
             at_work = [process.run.id for process in self._processes]

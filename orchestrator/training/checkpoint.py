@@ -1,7 +1,7 @@
 """Checkpoints: everything that the next outer step depends on, in one safetensors file.
 
 A checkpoint is written to a temporary file, flushed to the disk and renamed, so that a file under
-its final name is always whole. The run's numbers are in the safetensors header.
+its final name is always complete. The safetensors header contains the run's ``TrainingProgress``.
 """
 
 import logging
@@ -36,11 +36,12 @@ class Checkpoint:
     """The state of a run after an outer step.
 
     Attributes:
-        progress: the run's numbers.
+        progress: the run's step and its validation results so far.
         state: the meta-learned state.
         moments: the outer optimiser's moments.
-        best: the state of the best validation; None before the first.
-        recent: the states of the preceding steps, newest last: up to ``engine.max_staleness``.
+        best: the state of the best validation; None before the first validation.
+        recent: the states after the last ``engine.max_staleness`` steps before this one, newest
+            last; fewer at the start of a run.
     """
 
     progress: TrainingProgress
@@ -58,7 +59,7 @@ class Checkpoint:
         """Return the state after ``step``: the current one or a recent one.
 
         Raises:
-            CheckpointError: the checkpoint does not have it.
+            CheckpointError: the checkpoint does not contain this state.
         """
         age = self.progress.step - step
         if not 0 <= age <= len(self.recent):
@@ -90,7 +91,7 @@ class StoredCheckpoint:
         path: the file.
         sha256: digest of its tensors.
         n_bytes: the file's size.
-        terms: the terms that decided the result of the run that wrote it; empty if not stored.
+        terms: the terms that determine the result of the run that wrote it; empty if not stored.
     """
 
     path: Path
@@ -100,12 +101,12 @@ class StoredCheckpoint:
 
 
 class CheckpointFolder:
-    """The folder of a run's checkpoints; keeps the newest three.
+    """The folder of a run's checkpoints, which keeps the newest three.
 
     Args:
         folder: the folder, named by the run's uid.
-        terms: the terms that decide the run's result. They are stored in each checkpoint; one with
-            other terms does not belong to the run.
+        terms: the terms that determine the run's result: configuration and data digest. They are
+            stored in each checkpoint. A checkpoint with other terms does not belong to the run.
     """
 
     def __init__(self, folder: Path, terms: Terms | None = None) -> None:
@@ -146,8 +147,8 @@ class CheckpointFolder:
         """Load the newest intact checkpoint; return None if there are no checkpoints.
 
         Args:
-            notify: receives a notice about damaged files and the step used instead; by default, the
-                notice goes to the log.
+            notify: receives a notice about damaged files and the step that is used instead. By
+                default, the notice goes to the log.
 
         Raises:
             CheckpointError: there are checkpoints, but all are damaged.

@@ -1,8 +1,8 @@
-"""The header of a checkpoint: text stored next to the tensors, with its own digest.
+"""The header of a checkpoint: text that is stored with the tensors and has its own digest.
 
     format      which of the formats below
-    progress    the run's numbers
-    terms       the terms that decide the run's result, as JSON: configuration and data digest
+    progress    the run's step and its validation results so far
+    terms       the terms that determine the run's result, as JSON: configuration and data digest
     sha256      digest of the tensors
     digest      sha256 of all of the above
 
@@ -26,13 +26,13 @@ Terms = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """The numbers of a checkpoint.
+    """The progress of a run at a checkpoint.
 
     Attributes:
-        step: outer steps done.
-        best_step: step of the best validation; 0 before the first.
+        step: number of outer steps done.
+        best_step: step of the best validation; 0 before the first validation.
         best_score: score of the best validation, higher is better; None before the first.
-        validations_since_best: validations since then, all without improvement.
+        validations_since_best: number of validations since the best one.
         is_unjudged: whether the state must be validated before training continues.
     """
 
@@ -44,7 +44,7 @@ class TrainingProgress:
 
     @classmethod
     def from_json(cls, text: str) -> "TrainingProgress":
-        """Parse the numbers and check their types and ranges.
+        """Parse the values that ``to_json`` returned, and check their types and ranges.
 
         Raises:
             ValueError, TypeError: the text is not valid progress.
@@ -64,10 +64,10 @@ class CheckpointHeader:
     """The metadata of a checkpoint file.
 
     Attributes:
-        progress: the run's numbers.
-        terms: the terms that decide the run's result; empty if not stored.
+        progress: the run's step and its validation results so far.
+        terms: the terms that determine the run's result; empty if not stored.
         sha256: digest of the tensors.
-        has_digest: whether a digest protects the above; False in format 1.
+        has_digest: whether the header contains a digest of its other entries; False in format 1.
     """
 
     progress: TrainingProgress
@@ -114,7 +114,8 @@ class CheckpointHeader:
 def first_difference(written: Terms, expected: Terms, *, under: str = "") -> str:
     """Describe the first shared key whose values differ, with both values; "" if there is none.
 
-    Ignore keys that only one side has: another version of this code added or removed them.
+    Keys that only one side has are ignored, because another version of this code may have added or
+    removed them.
     """
     for key in sorted(written.keys() & expected.keys()):
         before, now = written[key], expected[key]

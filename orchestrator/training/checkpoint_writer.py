@@ -18,14 +18,16 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointWriter:
-    """A thread that stores one checkpoint at a time: rows first, then the file, then its row.
+    """A thread that stores one checkpoint at a time.
 
-    Checkpoints are immutable, so the thread needs no copy. The next call raises the thread's
-    errors. As a context manager, it waits on exit until the last file is complete.
+    It first flushes the recorder's rows, then writes the file, and then the checkpoint's row.
+    Checkpoints are immutable, so the thread needs no copy. Errors in the thread are raised by the
+    next call of a method. As a context manager, it waits on exit until the last file is complete.
 
     Args:
         folder: receives the files.
-        recorder: flushed first: a checkpoint must never cover steps that are not recorded.
+        recorder: the run's recorder. It is flushed first, because a checkpoint must never cover
+            steps that are not recorded.
     """
 
     def __init__(self, folder: CheckpointFolder, recorder: Recorder) -> None:
@@ -34,7 +36,7 @@ class CheckpointWriter:
         self._running: Future[StoredCheckpoint] | None = None
 
     def check(self) -> None:
-        """Raise the error of the last checkpoint if it has already failed.
+        """Raise the error of the last checkpoint if storing it has already failed.
 
         Raises:
             CheckpointError: the disk is full or not writable; earlier checkpoints are untouched.

@@ -28,10 +28,10 @@ class Contender:
 
 
 def baselines_of(spec: WorkloadSpec, workload: Workload) -> Iterator[Contender]:
-    """Yield the baselines of a run; raw inputs are compared with classes, within modalities.
+    """Yield the baselines of a run: its initialisation, and nearest prototypes of raw inputs.
 
-    Nearest prototypes of raw inputs need one class an item, and a modality that support and query
-    share.
+    Nearest prototypes are left out in regression, if items have several labels, or if support and
+    query share no modality.
 
     Args:
         spec: the run's workload, perhaps with other episodes.

@@ -16,7 +16,7 @@ class Judgement:
     """The description of one evaluation.
 
     Attributes:
-        split: the split of its episodes; a split always gives the same ones.
+        split: the split from which episodes are drawn. Each split always gives the same episodes.
         label: the kind of state: "trained", "initialisation" or "nearest_prototype".
         step: outer step that the state comes from.
         n_episodes: number of episodes.

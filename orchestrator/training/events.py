@@ -6,13 +6,13 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A run begins, or resumes from a checkpoint.
+    """A run has begun, or has resumed from a checkpoint.
 
     Attributes:
         run_id: the run's id in the database.
         name: the run's name.
-        first_step: outer steps already done (0 for a new run).
-        n_steps: outer steps in all.
+        first_step: number of outer steps already done; 0 for a new run.
+        n_steps: total number of outer steps.
     """
 
     run_id: int
@@ -26,15 +26,15 @@ class StepDone:
     """One outer step was committed.
 
     Attributes:
-        step: outer step, from 1.
+        step: number of the outer step, from 1.
         loss: mean query loss over the meta-batch.
         accuracy: mean query accuracy in [0, 1]; None for regression.
         grad_norm: Euclidean norm of the mean meta-gradient before clipping.
         lr: outer learning rate of this step.
         episodes: episodes in the meta-batch.
-        step_s: wall seconds of the step.
-        workers_alive: workers seen within the last few seconds.
-        retries: attempts beyond the first, over all shards.
+        step_s: wall-clock seconds of the step.
+        workers_alive: number of workers seen within the last few seconds.
+        retries: number of attempts beyond the first, over all shards.
         missing_shards: shards that are missing from the step; empty unless it is degraded.
         missing_episodes: number of episodes in these shards.
         metric: what ``accuracy`` is: "accuracy", or "mean average precision" over labels.

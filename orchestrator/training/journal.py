@@ -10,12 +10,13 @@ from metafleet.orchestrator.training.events import Observer, StepDone
 class Journal:
     """Records steps and reports them to the observer.
 
-    While a pending validation may end the training, later steps are provisional. The journal holds
-    them, and reports them if the training continues or drops them if it ends.
+    A pending validation may end the training. Steps that follow it are provisional until its result
+    is known. The journal holds provisional steps. It reports them if the training continues, and
+    drops them if the training ends.
 
     Args:
         recorder: records the steps.
-        observer: is told of them.
+        observer: receives an event for each step.
         metric: name of the score of a step.
     """
 
@@ -25,7 +26,7 @@ class Journal:
         self._held: list[tuple[OuterStepRecord, Sequence[JobRecord]]] = []
 
     def add(self, row: OuterStepRecord, jobs: Sequence[JobRecord]) -> None:
-        """Report a step, or hold it while steps are provisional.
+        """Record and report a step, or hold it while steps are provisional.
 
         Raises:
             FencedError: another orchestrator took the run over.

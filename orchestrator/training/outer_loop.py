@@ -32,7 +32,7 @@ class Trained:
     """The result of training.
 
     Attributes:
-        state: the state to use: that of the best validation, or the last one without validation.
+        state: the state to use, which is that of the best validation; without validation, the last.
         step: the outer step that the state comes from.
         steps_done: total number of outer steps done.
         stored: the final checkpoint.
@@ -47,9 +47,9 @@ class Trained:
 class OuterLoop:
     """Trains one run to its end, once. Decisions depend only on configuration and results.
 
-    No step waits for the validation or checkpoint of earlier steps, but the result is the same as
-    if it did: when a validation ends the training, later steps are undone, and a checkpoint that
-    is due during a validation is stored after it, with its verdict.
+    No step waits until earlier steps are validated or their checkpoint is stored, but the result is
+    the same as with waiting. When a validation ends the training, later steps are undone. A
+    checkpoint that is due during a validation is stored after it, and contains its result.
 
     Args:
         config: the experiment.

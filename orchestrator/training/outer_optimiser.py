@@ -26,8 +26,8 @@ class UpdateFacts:
 class OuterOptimiser:
     """Holds the meta-learned state and updates it. Not thread-safe.
 
-    The schedule depends only on the step, so that resuming from a checkpoint needs only torch's
-    moments.
+    The learning rate depends only on the step, so a checkpoint needs no state of the optimiser
+    except torch's moments.
 
     Args:
         options: the ``[outer]`` table.
@@ -68,7 +68,7 @@ class OuterOptimiser:
         Args:
             step: number of the outer step, from 1.
             sums: flattened state-shaped sums over the meta-batch; may be modified.
-            n_episodes: episodes in the meta-batch, by which the sums are divided here, once.
+            n_episodes: number of episodes in the meta-batch. The sums are divided by it here.
 
         Raises:
             NumericsError: the mean meta-gradient is not finite.
@@ -104,10 +104,10 @@ class OuterOptimiser:
         }
 
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
-        """Restore the result of ``moments``.
+        """Restore moments that ``moments`` returned.
 
         Raises:
-            CheckpointError: they belong to other parameters or another optimiser.
+            CheckpointError: the moments belong to other parameters or another optimiser.
         """
         allowed = _MOMENTS[self._options.optimiser]
         for name, value in moments.items():

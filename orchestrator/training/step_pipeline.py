@@ -12,13 +12,13 @@ class StepPipeline:
     """Keeps as many steps open as the staleness allows, and finishes them in order.
 
     Version v is the state after step v. The gradient of step t is taken at version
-    max(0, t - 1 - ``staleness``), independent of the workers' speed. So every fleet computes the
-    same bits, and so does a run that is resumed from a checkpoint.
+    max(0, t - 1 - ``staleness``), independent of the workers' speed. So the bits are the same on
+    every fleet, and also when a run is resumed from a checkpoint.
 
     Args:
         dispatcher: executes steps.
-        request: makes the request of a step from its number and initial state.
-        staleness: number of open steps after the one that is finished next, >= 0.
+        request: makes the request of a step, given the step's number and the state to start from.
+        staleness: number of steps that are open in addition to the one that is finished next, >= 0.
         last_step: the last step of the run.
     """
 
@@ -39,11 +39,11 @@ class StepPipeline:
         """Begin all steps that the staleness allows, and finish the one after ``reached``.
 
         Returns:
-            the outcome, and the seconds from the end of the previous step (or the step's own start,
-            if later) to the end of this one.
+            The outcome of the step, and its duration in seconds. The duration begins at the end of
+            the previous step, or at the start of this step if that was later.
 
         Raises:
-            NumericsError, FleetError: as ``Dispatcher.finish`` does.
+            NumericsError, FleetError: for the same reasons as ``Dispatcher.finish``.
         """
         step = reached.progress.step + 1
         for ahead in range(step, min(step + self._staleness, self._last_step) + 1):

@@ -94,10 +94,10 @@ class Validator:
         self._open = _Open(at, judgement, self._dispatcher.begin(request))
 
     def finish(self) -> Checkpoint:
-        """Wait for the verdict, record it, and return the validated checkpoint with it.
+        """Wait for the result, record it, and return the validated checkpoint with this result.
 
         Raises:
-            NumericsError, FleetError: as ``Dispatcher.finish`` does.
+            NumericsError, FleetError: for the same reasons as ``Dispatcher.finish``.
         """
         assert self._open is not None
         at, judgement, ticket = self._open.at, self._open.judgement, self._open.ticket

@@ -68,12 +68,13 @@ class Caller(HttpToolsProtocol):
 class WebServer:
     """Serves an application until ``close``.
 
-    The server hangs up on a caller that the application has not welcomed within seconds, and
-    accepts at most 64 such callers at a time. So strangers cannot exhaust files or memory.
+    The application must accept each connection by calling ``welcome``. The server closes a
+    connection that is not accepted within seconds, and allows at most 64 such connections at a
+    time. So unknown callers cannot exhaust files or memory.
 
     Args:
-        app: the application; it must call ``welcome`` on each connection that may stay.
-        listener: a listening socket; closed with the server.
+        app: the application.
+        listener: a listening socket, which is closed together with the server.
         tls: the TLS context; None for unencrypted connections.
     """
 
