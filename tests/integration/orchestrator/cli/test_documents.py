@@ -24,7 +24,7 @@ README = REPOSITORY / "README.md"
 TUTORIALS = [f"tutorials/{name}.md" for name in ("first-run", "first-data", "first-algorithm")]
 GUIDES = [
     *("own-folders", "using-models", "scripts", "learners", "modules", "own-data", "own-kinds"),
-    *("uncertainty", "serving", "several-labels", "without-a-run"),
+    *("uncertainty", "serving", "several-labels", "without-a-run", "encoders"),
 ]
 READINGS = {
     "README": [README],
@@ -49,6 +49,7 @@ MORE = {
     "export": ["--calibration-episodes", "8"],
 }
 SAYS = {
+    "encoders": "modality    image 12,",
     "modules": "12 items with a known class",
     "own-data": "meta_train  52 classes, 1,040 items, 20 a class",
     "own-kinds": "spectrum 64x1, 40 items have it",
