@@ -6,10 +6,11 @@ from typing import Final
 
 
 class AttemptOutcome(StrEnum):
-    """The outcome of an attempt. SENT and COUNTED have counters too.
+    """The outcome of an attempt.
 
-    Each attempt is SENT once. It may have several of the other outcomes: an attempt that was LOST
-    because its worker was silent may still come LATE.
+    SENT and COUNTED are not failures, but have counters too. Each attempt is SENT once. It may have
+    several of the other outcomes. For example, an attempt that was LOST because its worker was
+    silent may still come LATE.
     """
 
     SENT = "sent"

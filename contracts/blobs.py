@@ -45,7 +45,8 @@ class BlobStore(Protocol):
         """Fetch exactly ``n_bytes`` bytes.
 
         Raises:
-            BlobMissingError: no blob of that length exists (expired, deleted or not yet stored).
+            BlobMissingError: the blob has expired, was deleted or is not yet stored, or it has
+                another length.
         """
         ...
 
@@ -55,7 +56,7 @@ class BlobStore(Protocol):
 
 
 def open_blob_store(url: str) -> BlobStore:
-    """Choose the store by URL: redis://, file:///shared/directory or a scheme of fsspec.
+    """Return the store at a URL: redis://, file:///shared/directory or a scheme of fsspec.
 
     Raises:
         ConfigError: the URL is not supported, or needs a package that is not installed.
@@ -135,8 +136,8 @@ class RedisBlobStore:
 class DirectoryBlobStore:
     """Blobs as files in a directory that all hosts share. Safe for many processes.
 
-    Files get the permissions of the folder, because workers may run as another user: the folder's
-    owner decides who may read them. Readers check the bytes against the digest in a signed message.
+    Workers may run as another user, so files get the permissions of the folder. The folder's owner
+    thus decides who may read them. Readers check the bytes against the digest in a signed message.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -1,7 +1,7 @@
 """Reads large values from Redis straight into memory.
 
 redis-py collects a value in a buffer, piece by piece, and copies it twice. For 50 MB this takes
-twice as long as receiving it in place. hiredis copies it too, and slows down sending.
+twice as long as receiving the value in place. hiredis copies it too, and slows down sending.
 """
 
 import socket
@@ -19,13 +19,13 @@ def read_values(client: Client, lengths: dict[str, int]) -> bytearray | None:
 
     Args:
         client: client of the server.
-        lengths: key -> required length of its value, in order.
+        lengths: key -> required length of its value, in the order in which values are joined.
 
     Returns:
-        The joined values; None when one is missing or is not a string of its length.
+        The joined values; None if a value is missing, is not a string or has another length.
 
     Raises:
-        redis.RedisError: as the client's own commands raise it.
+        redis.RedisError: for the same reasons as by the client's own commands.
     """
     # a pooled connection has the client's password, TLS, health check and retry
     connection: Any = client.connection_pool.get_connection()

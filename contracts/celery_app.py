@@ -1,4 +1,4 @@
-"""The Celery app, configured so that its messages are only hints and safe to receive.
+"""The Celery app. By its configuration, lost or repeated messages do no harm.
 
 docs/explanation/engine.md explains the settings.
 """
@@ -13,7 +13,8 @@ from metafleet.contracts.keys import KEY_PREFIX, queue_name, queue_of
 def make_app(broker_url: str, signing_key: str = "") -> Celery:
     """Make a Celery app for ``broker_url``. It connects on first use and reads no environment.
 
-    Its queues belong to ``signing_key``: ``-Q inner.cpu`` selects the CPU queue of this key.
+    Each signing key has its own queues, so ``-Q inner.cpu`` selects the CPU queue of
+    ``signing_key``.
     """
     app = Celery("metafleet", broker=broker_url, set_as_current=False)
     queues = [

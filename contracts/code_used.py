@@ -12,9 +12,10 @@ from metafleet.workload_spec import WorkloadSpec
 def describe_code(spec: WorkloadSpec) -> dict[str, str]:
     """Return the part of this process's fingerprint that depends on the run.
 
-    A key like "package mine" has a digest of the imported sources as its value. A key like
-    "library scipy" has a version: for libraries that a package's sources import or that a built-in
-    learner computes with. Cheap once the packages are imported.
+    The value of a key like "package mine" is a digest of the imported sources. The value of a key
+    like "library scipy" is a version. There are such keys for libraries that a package's sources
+    import, and for libraries with which a built-in learner computes. The call is cheap once the
+    packages are imported.
     """
     found: dict[str, str] = {}
     for package in sorted(set(_packages(spec.to_json()))):

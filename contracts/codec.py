@@ -1,8 +1,8 @@
 """Encodes named tensors as safetensors, in a layout that their schema determines, and decodes them.
 
-Every tensor begins at a multiple of 64 bytes, so that a mapped file can be used in place: the last
-bits of some kernels depend on alignment. safetensors has no gaps, so the padding bytes are entries
-of their own.
+Every tensor begins at a multiple of 64 bytes, because the last bits of some kernels depend on
+alignment. So a mapped file can be used in place. safetensors allows no gaps between tensors, so the
+padding bytes are entries of their own.
 """
 
 import functools
@@ -125,13 +125,13 @@ def encode(tensors: Mapping[str, Tensor]) -> Encoded:
 def decode_tensors(data: Buffer, schema: Schema) -> dict[str, Tensor]:
     """Decode named tensors that must match ``schema`` and our layout exactly.
 
-    Writable ``data``, like a private map, are used in place: the tensors keep them alive.
+    If ``data`` are writable, like a private map, the tensors use their memory and keep it alive.
     Read-only data are copied.
 
     Raises:
-        LengthError: truncated or oversized.
-        SchemaError: names, dtypes or shapes differ from the schema. Both errors are found from the
-            header, before any tensor is allocated.
+        LengthError: the data are truncated or too long.
+        SchemaError: names, dtypes or shapes differ from the schema. Both errors are raised before
+            any tensor is allocated, because the header is sufficient to detect them.
     """
     layout = _Layout.of(schema)
     writable = _checked(data, schema, layout)
@@ -149,8 +149,9 @@ def is_uniform(schema: Schema) -> bool:
 def decode_flat(data: Buffer, schema: Schema) -> Tensor:
     """Decode the tensors of a uniform ``schema`` as one 1-D tensor, gaps included.
 
-    Adding ten small tensors in one call is ten times faster and gives the same bits. Raises and
-    copies like ``decode_tensors``. ``split_flat`` separates the tensors.
+    This is useful because adding ten small tensors in one call is ten times faster and gives the
+    same bits. ``split_flat`` separates the tensors again. Errors and copies are those of
+    ``decode_tensors``.
     """
     layout = _Layout.of(schema)
     dtype, _ = next(iter(schema.values()))

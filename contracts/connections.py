@@ -38,7 +38,7 @@ def require_broker_url(settings: Settings) -> str:
 
 
 def connect(url: str, *, socket_timeout_s: float = SOCKET_TIMEOUT_S, retries: int = 1) -> Client:
-    """Make a client that connects on first use. One retry hides a stale connection.
+    """Return a client that connects on first use, and retries once if a connection is stale.
 
     Raises:
         ConfigError: ``url`` is not a Redis URL.

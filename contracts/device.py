@@ -21,7 +21,7 @@ def resolve_device(requested: str) -> str:
     """Turn "auto", "cpu" or "cuda" into "cpu" or "cuda".
 
     Raises:
-        ConfigError: "cuda" is requested and torch sees no GPU.
+        ConfigError: "cuda" is requested, but torch finds no GPU.
     """
     has_cuda = torch.cuda.is_available()
     if requested == "auto":
@@ -37,8 +37,9 @@ def resolve_device(requested: str) -> str:
 def prepare_process(device: str) -> None:
     """Make this process's arithmetic repeatable. Call it before the first tensor operation.
 
-    CPU kernels split sums by thread, so the number of threads changes the bits. This sets one
-    thread; processes provide the parallelism. On a GPU it selects deterministic algorithms.
+    CPU kernels split sums by thread, so the number of threads changes the bits. This function sets
+    it to one, because several processes run in parallel. On a GPU, it selects deterministic
+    algorithms.
     """
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -52,9 +53,9 @@ def prepare_process(device: str) -> None:
 def keep_freed_memory() -> None:
     """Let this process keep freed memory for its next allocations. The bits do not change.
 
-    By default glibc returns the memory of freed tensors to the system, and every episode allocates
-    it again, zeroed page by page: 40 MB per episode of conv4 MAML, an eighth of the time. Does
-    nothing without glibc.
+    By default, glibc returns the memory of freed tensors to the system. Every episode then gets new
+    memory, and the system zeroes each page. In conv4 MAML, this is 40 MB per episode and takes an
+    eighth of the time. Without glibc, this function does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

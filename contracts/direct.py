@@ -1,13 +1,13 @@
 """Direct transfers over HTTP: the form of a request, and how both ends authenticate.
 
 Each request carries its own bearer token, an HMAC of its method and target with the signing key.
-An eavesdropper cannot use it for any other request. Each answer carries an HMAC too, so that a
-worker sends nothing to a server that does not know the key.
+An eavesdropper cannot use the token for any other request. Each answer carries an HMAC too, so that
+a worker sends nothing to a server that does not know the signing key.
 
-Neither HMAC has a nonce, and neither covers the body of a sum. Without TLS, an eavesdropper can
-replay a token while its key is offered or expected. A replay fetches the same state again, or
-uploads other bytes for the same sum. The digest of those bytes differs from the one in the signed
-result, so they are refused, which costs another attempt.
+The HMACs contain no nonce and do not cover the bytes of an uploaded sum. Without TLS, an
+eavesdropper can repeat a request with its token, as long as the blob is offered or expected. This
+downloads the same state again, or uploads other bytes in place of the sum. The digest of those
+bytes differs from the one in the signed result, so they are refused, which costs another attempt.
 """
 
 import hashlib

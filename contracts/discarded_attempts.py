@@ -23,10 +23,11 @@ _SEVERAL: Final = re.compile(f"{_STREAM}:{_WHY}")
 
 @dataclass(frozen=True, slots=True)
 class DiscardedAttempt:
-    """An attempt that a worker discarded; or several, when there were too many to note singly.
+    """An attempt that a worker discarded, or several if there were too many to record one by one.
 
     Attributes:
-        stream, epoch, step, shard, attempt: the attempt's; None for several, except the stream.
+        stream, epoch, step, shard, attempt: identify the attempt. For several attempts, all but the
+            stream are None.
         outcome: "late", "cancelled" or "unneeded".
         reason: "stale" (from an old epoch), "closed" (its step is closed), "done" (its shard is
             done), "taken" (its message came twice) or "unwanted".
@@ -46,10 +47,10 @@ class DiscardedAttempt:
 
 
 def parse_discarded(flat: Sequence[bytes]) -> tuple[DiscardedAttempt, ...]:
-    """Parse the hash as Lua returns it: field, value, field, value.
+    """Parse the hash of discarded attempts, given in the order field, value, field, value, ...
 
-    A field is "stream:epoch:step:shard:attempt:outcome:reason" with a worker as its value, or
-    "stream:outcome:reason" with a number.
+    The field "stream:epoch:step:shard:attempt:outcome:reason" is for one attempt, and its value is
+    the worker. The field "stream:outcome:reason" is for several, and its value is their number.
     """
     texts = [text.decode(errors="replace") for text in flat]
     found = [_parse(field, value) for field, value in zip(texts[::2], texts[1::2], strict=True)]

@@ -36,7 +36,7 @@ class Exchange:
     Args:
         blobs: the store that every host reaches.
         area: the run's files in the memory of the orchestrator's host; None on other hosts.
-        to_store: put blobs into the store even if there is a faster way.
+        to_store: whether to put blobs into the store even if there is a faster way.
         direct: the connection between the orchestrator and a worker on another host, if any.
     """
 
@@ -71,8 +71,8 @@ class Exchange:
         """Get the bytes that ``ref`` describes; ``what`` names them in messages.
 
         Raises:
-            BlobMissingError: they are gone, or in the memory of another host.
-            ContractError: they are damaged.
+            BlobMissingError: the bytes are no longer there, or are in the memory of another host.
+            ContractError: the bytes are damaged.
         """
         if ref.seal:
             if self._area is None:

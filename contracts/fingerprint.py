@@ -27,12 +27,12 @@ _NOT_COMPUTING: Final = ("orchestrator", "db", "experiments")
 
 
 def fingerprint(device: str = "cpu") -> dict[str, str]:
-    """Describe everything known to change the bits of this process's arithmetic.
+    """Return everything that is known to affect the bits of this process's arithmetic.
 
-    Call it after ``torch.set_num_threads`` and similar settings. Keys:
+    Call it after ``torch.set_num_threads`` and similar settings. The keys are:
         torch, code: release of torch; release of metafleet and a digest of the sources that
             compute shards.
-        threads, cpu: torch threads; instruction set of torch's own kernels.
+        threads, cpu: number of torch's threads; instruction set of torch's own kernels.
         probe: digest of a small convolution's bits, which also shows oneDNN's instruction set.
         device: "cpu", or the GPU's name with CUDA and cuDNN versions.
         compiler: the C++ compiler's release, only if gradients are compiled.
@@ -60,11 +60,12 @@ def fingerprint_text(
 
     Args:
         device: the compute device.
-        compiles: gradients are computed by programs compiled here, so include the compiler.
+        compiles: whether programs that are compiled here compute gradients. The fingerprint then
+            includes the compiler.
         code: entries for the packages and libraries that the work uses, from ``describe_code``.
 
     Raises:
-        ConfigError: ``compiles`` and there is no compiler.
+        ConfigError: ``compiles`` is true, but there is no compiler.
     """
     found = fingerprint(device) | dict(code or {})
     if compiles:
@@ -73,10 +74,10 @@ def fingerprint_text(
 
 
 def differences(wanted: str, found: str) -> dict[str, tuple[str, str]]:
-    """Compare two fingerprints: key -> (wanted, found) where values differ.
+    """Return key -> (wanted, found) for the keys whose values differ between two fingerprints.
 
-    A key that only one of them has is not a difference: evaluations are not compiled, and older
-    records have fewer keys. "" for ``wanted`` matches anything.
+    A key that only one of them has is not a difference, because evaluations are not compiled, and
+    older records have fewer keys. If ``wanted`` is "", there are no differences.
     """
     first, second = _parsed(wanted), _parsed(found)
     if first is None or second is None:
@@ -109,7 +110,7 @@ def require_numerics(wanted: str, found: str) -> None:
     """Require that a process has the numerics of the run.
 
     Raises:
-        FingerprintError: ``found`` differs from what the run needs.
+        FingerprintError: the fingerprint ``found`` differs from the one that the run needs.
     """
     if found_differences := differences(wanted, found):
         raise FingerprintError(

@@ -17,10 +17,10 @@ def drop_foreign(client: Client, types: Mapping[str, str]) -> dict[str, str]:
 
     Args:
         client: client of the server.
-        types: key -> the type of our value, as the command TYPE names it.
+        types: key -> the type of our values, as the Redis command TYPE names it.
 
     Returns:
-        Key -> the type of the dropped value.
+        Key -> the type of the deleted value.
     """
     pipeline = client.pipeline(transaction=False)
     for key, kind in types.items():
@@ -37,11 +37,11 @@ def take_numbers(
     Args:
         client: client of the server.
         key: key of the hash.
-        fields: the fields that were found.
-        of: how many numbers a field of ours has, separated by colons.
+        fields: the fields that were read from the hash.
+        of: the number of numbers in a valid field, which are separated by colons.
 
     Returns:
-        The numbers of each valid field, and how many fields were deleted.
+        The numbers in each valid field, and how many fields were deleted.
     """
     ours: set[tuple[int, ...]] = set()
     foreign: list[bytes] = []
@@ -63,11 +63,11 @@ def drop_unless_below(client: Client, key: str, found: bytes | None, *, limit: i
     Args:
         client: client of the server.
         key: key of the number.
-        found: the value that was found; None for no value.
+        found: the value that was read; None if there is none.
         limit: upper bound of valid numbers, exclusive.
 
     Returns:
-        True when it was deleted.
+        True if the value was deleted.
     """
     if found is None or (_is_number(found) and int(found) < limit):
         return False

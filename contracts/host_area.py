@@ -13,14 +13,16 @@ from metafleet.contracts.host_slots import HostSlots
 
 
 class HostArea:
-    """Files by key of one orchestrator and run. Safe for many processes, not for many threads.
+    """The files of one orchestrator and run in memory, by key.
+
+    Several processes may use an area at the same time, but several threads may not.
 
     Args:
         folder: the area's folder.
         sweep: removes old files from the whole cache now and then.
         complain: called with the reason why a blob could not be put.
-        lock: file descriptor of the lock that its orchestrator holds; -1 in other processes, which
-            do not remove the area.
+        lock: file descriptor of the lock that the area's orchestrator holds; -1 in other processes,
+            which do not remove the area.
     """
 
     def __init__(
@@ -60,15 +62,15 @@ class HostArea:
         """Map a blob privately. The map stays valid after the blob is deleted.
 
         Raises:
-            BlobMissingError: it is not there.
+            BlobMissingError: the blob does not exist or has another length.
         """
         return map_file(self._path(key), n_bytes)
 
     def map_sealed(self, key: str, n_bytes: int, seal: str) -> mmap.mmap:
-        """Map a blob for reading, until ``set_free``.
+        """Map a blob for reading. The map may be used until ``set_free`` is called.
 
         Raises:
-            BlobMissingError: it is missing, or does not have this length and seal.
+            BlobMissingError: the blob is missing, or has another length or seal.
         """
         return self._slots.map(self._path(key), n_bytes, seal=seal)
 

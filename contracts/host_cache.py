@@ -1,9 +1,9 @@
 """A cache in memory that the processes of one host share.
 
-``<cache>/<area>/`` belongs to one orchestrator at work on one run. It holds the versions of its
-state and the sums that workers on its host return. ``<cache>/downloads/`` holds blobs from the blob
-store, each downloaded once for all processes. An area is removed when its orchestrator closes it,
-or by a sweep when its lock shows that the orchestrator died.
+``<cache>/<area>/`` belongs to one orchestrator that executes one run. It holds the versions of the
+run's state and the sums that workers on the orchestrator's host return. ``<cache>/downloads/``
+holds blobs from the blob store, each downloaded once for all processes. An area is removed when its
+orchestrator closes it, or by a sweep if the area's lock shows that the orchestrator has died.
 """
 
 import contextlib
@@ -93,13 +93,13 @@ class HostCache:
         """Return the result of ``download``, which runs once for all processes of the host.
 
         Args:
-            group: group of the blob; the newest few blobs of a group are kept.
-            digest: names the blob; ``download`` must check the bytes against it.
-            n_bytes: the blob's length.
+            group: name of the blob's group. The newest few blobs of each group are kept.
+            digest: digest of the blob, which names it. ``download`` must check it.
+            n_bytes: length of the blob.
             download: gets the blob from the blob store.
 
         Raises:
-            MetafleetError: raised by ``download``.
+            MetafleetError: ``download`` raised it.
         """
         folder = self._directory / _DOWNLOADS
         name = f"{quote(group, safe='')}-{digest}"
@@ -189,10 +189,10 @@ def _expiry_s(path: Path) -> float:
 
 
 def _lock_in_time(path: Path) -> int:
-    """Lock a file whose holder may be frozen.
+    """Lock a file, but do not wait forever, because the process that holds the lock may be frozen.
 
     Raises:
-        BlockingIOError: another process holds it for too long.
+        BlockingIOError: another process has held the lock for too long.
         StaleError: the result of this job is no longer wanted.
     """
     give_up_s = time.monotonic() + _LOCK_PATIENCE_S

@@ -1,6 +1,6 @@
 """Files in memory that processes of one host share: written atomically, mapped, sealed, expiring.
 
-They are written with ``writev`` and never through a map, so that a full tmpfs raises an error
+The files are written with ``writev`` and never through a map, so that a full tmpfs causes an error
 instead of SIGBUS. The modification time of a file is the time at which it expires.
 """
 
@@ -29,12 +29,12 @@ def write_file(path: Path, pieces: Sequence[memoryview], *, ttl_s: float) -> str
     """Write a file that only its owner can access, and rename it to ``path`` when it is complete.
 
     Returns:
-        Its seal, made of facts from the kernel that no process can set. The seal changes when
-        another file replaces this one, so a signed message that contains it identifies this file,
-        which only its owner can write to.
+        The seal of the file. It consists of values that only the kernel sets, and another file in
+        its place has another seal. Therefore a signed message that contains the seal identifies
+        this file, and only the file's owner can write to it.
 
     Raises:
-        OSError: the memory is full, or the folder is gone. No file is left behind.
+        OSError: the memory is full, or the folder no longer exists. No file is left behind.
     """
     part = path.with_name(f"{PART}{uuid.uuid4().hex}")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -61,7 +61,7 @@ def map_file(path: Path, n_bytes: int, *, seal: str = "") -> mmap.mmap:
         seal: the required seal; "" for any.
 
     Raises:
-        BlobMissingError: it is missing, or has another length, seal or owner.
+        BlobMissingError: the file is missing, or has another length, seal or owner.
     """
     handle, _ = _open_checked(path, n_bytes, seal)
     try:

@@ -1,9 +1,10 @@
 """Reusable files of an area, which save the cost of fresh memory.
 
-Allocating memory costs several times as much as copying into it. When a reader is done with a
-file, it does not remove the file but sets it free: it renames it to a name made of its inode. The
-process that created the file takes it back by another rename, writes through the map that it still
-has, and renames it to the next blob's name. A reader that kept its map needs no new one either.
+Allocating memory costs several times as much as copying into it. When a reader no longer needs a
+file, it does not remove the file but sets it free, by renaming it to a name made of its inode. The
+process that created the file takes the file back by another rename, writes through the map that it
+still has, and renames the file to the name of the next blob. A reader that kept its map of the file
+needs no new one either.
 """
 
 import contextlib
@@ -69,10 +70,10 @@ class HostSlots:
         return seal
 
     def map(self, path: Path, n_bytes: int, *, seal: str) -> mmap.mmap:
-        """Map a file for reading. A file that was read before gets the same map again.
+        """Map a file for reading. Return the same map if the file was mapped before.
 
         Raises:
-            BlobMissingError: it is missing, or has another length or seal.
+            BlobMissingError: the file is missing, or has another length or seal.
         """
         inode = check_file(path, n_bytes, seal=seal)
         # while we hold the file open, no other file can get its inode number
@@ -102,9 +103,10 @@ class HostSlots:
             os.close(self._slots.popitem()[1].handle)
 
     def _has_room(self) -> bool:
-        """Return whether another file may be set free, by a count that may be slightly outdated.
+        """Return whether another file may be set free, because there are few free files.
 
-        Listing a folder of hundreds of files takes longer than setting a file free.
+        The number of free files may be slightly outdated, because listing a folder of hundreds of
+        files takes longer than setting a file free.
         """
         now_s = time.monotonic()
         if self._room <= 0 and now_s - self._counted_s >= _COUNT_EVERY_S:

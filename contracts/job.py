@@ -30,7 +30,7 @@ class _Part(BaseModel):
 
 
 class BlobRef(_Part):
-    """Where encoded tensors are, and the digest or seal that authenticates them.
+    """A reference to encoded tensors, with the digest or seal that authenticates them.
 
     Attributes:
         key: name of the blob.
@@ -59,24 +59,26 @@ class InnerLoopJob(_Message):
 
     Attributes:
         run, epoch: the run's uid, and the fencing epoch of the orchestrator that sent the job.
-        stream, step: which sequence of steps ("train", "validate-..."), and which step of it.
+        stream, step: the stream of steps ("train", "validate-..."), and the step's number in it.
         shard, n_shards, attempt: index of the shard, number of shards, index of the attempt from 0.
-        kind: whether to compute a sum of meta-gradients, only metrics, or a sum of sums.
+        kind: "gradient" for a sum of meta-gradients, "evaluate" for metrics only, "reduce" for a
+            sum of sums.
         split, episode_step: episodes are drawn from CounterRng(seed, split, episode_step).
         first_episode, n_episodes: the shard's range of episode indices.
         plan: digest of the run's workload description.
         state, state_bytes: digest and length of the encoded meta-learned state.
-        wire_dtype: how float32 tensors of state and sum are sent.
+        wire_dtype: type to which float32 tensors of state and sum are converted for sending.
         inputs: for "reduce", the sums to add, in the order of the tree.
         host, area: the orchestrator's host, and the area of its memory in which it shares the state
             with workers on that host and takes sums from them; "" if it does not.
         direct: URL at which the orchestrator exchanges tensors with workers on other hosts,
             "http://host:port" or "https://host:port"; "" if it does not.
-        via_store: put the sum into the blob store in any case, because another host may add it up.
-        fingerprint: required numerics fingerprint; "" accepts any.
-        lease_ms: how long a lease lasts without renewal.
-        deadline_s: longest time for one job; its lease is not renewed after that.
-        sent_us: time at which the job was sent by Redis's clock, microseconds.
+        via_store: whether to put the sum into the blob store in any case, because another host may
+            add it up.
+        fingerprint: the numerics fingerprint that the worker must have; "" for any.
+        lease_ms: milliseconds until a lease ends if it is not renewed.
+        deadline_s: maximum seconds for the job; its lease is not renewed after that.
+        sent_us: when the job was sent, in microseconds of Redis's clock.
     """
 
     run: Name
@@ -124,10 +126,11 @@ class ShardResult(_Message):
         worker, device: the process that computed it ("host:pid") and its device ("cpu",
             "cuda:0 NVIDIA ...").
         fingerprint: the worker's numerics fingerprint.
-        queue_wait_s, compute_s: seconds between sending and starting, and seconds of computing.
+        queue_wait_s, compute_s: seconds from sending to starting the job, and seconds of computing.
         blob_bytes: length of the encoded sum; 0 if there is none.
         blob_digest, blob_seal: see ``BlobRef``.
-        losses, accuracies: one for each episode, in order; accuracies are empty for regression.
+        losses, accuracies: one value for each episode, in order; for regression, there are no
+            accuracies.
         error, is_retryable: the error message, and whether another attempt may succeed.
         reason: the kind of error, as a label for counters.
     """

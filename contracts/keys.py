@@ -21,10 +21,10 @@ def queue_of(device: str) -> str:
 
 
 def queue_name(queue: str, signing_key: str) -> str:
-    """Return a queue's name in Celery and Flower, which contains protocol version and key id.
+    """Return a queue's name in Celery and Flower, with protocol version and signing key's id.
 
-    A worker with another version or key would have to drop our messages. Therefore it listens to
-    another queue and does not take them.
+    A worker with another version or key cannot use our messages. Its queues have other names, so it
+    does not receive them.
     """
     return f"{queue}.v{PROTOCOL_VERSION}-{key_id(signing_key)}"
 
@@ -77,10 +77,10 @@ class RunKeys:
         return f"{self._root}:data:{sha256}:{file}:{piece}"
 
     def closed(self, stream: str, *, epoch: int) -> str:
-        """Return the key of the number of the last closed step of a stream.
+        """Return the key for the number of the last closed step of a stream.
 
-        It contains the epoch, like all keys of a step: an orchestrator that continues from a
-        checkpoint reopens steps that its predecessor had closed or left unfinished.
+        Like all keys of a step, it contains the epoch, because an orchestrator that continues from
+        a checkpoint opens steps again that its predecessor had closed or left unfinished.
         """
         return f"{self._root}:{stream}:e{epoch}:closed"
 
@@ -92,12 +92,12 @@ class RunKeys:
 
 @dataclass(frozen=True, slots=True)
 class StepKeys:
-    """Keys that exist as long as a step is open.
+    """The keys of a step. Except for ``closed``, they exist only while the step is open.
 
     Attributes:
-        root: prefix of all of them.
+        root: prefix of these keys.
         number: the step's number.
-        closed: key of the number of the stream's last closed step, which outlives the step.
+        closed: key for the number of the stream's last closed step.
     """
 
     root: str

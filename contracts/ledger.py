@@ -28,8 +28,8 @@ class Claim:
     """Answer to a claim on a run.
 
     Attributes:
-        status: "ok"; "held" by ``holder`` for ``remaining_ms``; or "behind" if the epoch is not
-            greater than ``found``.
+        status: "ok" if the claim succeeded, "held" if ``holder`` has the run for another
+            ``remaining_ms``, "behind" if the claimed epoch is not greater than ``found``.
         found: the epoch in Redis; None if the value there is not an epoch.
     """
 
@@ -65,10 +65,10 @@ class RunLedger:
 
         Args:
             epoch: the new epoch.
-            lease_ms: how long we own the run without renewal.
-            is_granted: the database made us the owner, so do not wait for a lease of an older
-                epoch. Otherwise the lease must just have been claimed.
-            may_replace: replace the value in Redis if it is not an epoch.
+            lease_ms: milliseconds for which we own the run without renewing the lease.
+            is_granted: whether the database made us the owner. If so, a lease of an older epoch
+                does not count. If not, we must just have claimed the lease.
+            may_replace: whether to replace the value in Redis if it is not an epoch.
         """
         flags = ("granted" if is_granted else "", "replace" if may_replace else "")
         answer = self._take_over(
@@ -96,10 +96,11 @@ class RunLedger:
     def close_step(
         self, epoch: int, stream: str, step: int
     ) -> tuple[LeaseStatus, tuple[DiscardedAttempt, ...]]:
-        """Close a step: refuse all later commits and delete its keys.
+        """Close a step: from then on, refuse commits; and delete the step's keys.
 
         Returns:
-            "ok" or "fenced", and the attempts that workers discarded since the last call.
+            "ok", or "fenced" if the run has another epoch; and the attempts that workers discarded
+            since the last call.
         """
         keys = self._keys.step(stream, step, epoch=epoch)
         status, found = self._close(

@@ -9,11 +9,11 @@ _FOLDER: Final = files("metafleet.contracts") / "lua"
 
 @functools.cache
 def lua_script(*names: str, **constants: int) -> str:
-    """Return one script, concatenated from files.
+    """Return a script that consists of several files.
 
     Args:
-        names: names of the files without ".lua": helper functions first, the program last.
-        constants: numbers that the files use under these names.
+        names: names of the files without ".lua", with helper functions first and the program last.
+        constants: name -> number, for constants that the files use.
     """
     defined = [f"local {name} = {value}\n" for name, value in constants.items()]
     return "".join([*defined, *((_FOLDER / f"{name}.lua").read_text("utf-8") for name in names)])

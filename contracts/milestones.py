@@ -7,8 +7,8 @@ from collections import Counter
 class Milestones:
     """Counts events by kind. Thread-safe.
 
-    Kinds come from outside, so their number is limited: beyond ``most_kinds`` kinds, all others
-    count as one.
+    Kinds come from outside, so their number is limited. After ``most_kinds`` kinds, all further
+    ones are counted as one kind.
     """
 
     def __init__(self, most_kinds: int = 1000) -> None:
@@ -17,9 +17,9 @@ class Milestones:
         self._lock = threading.Lock()
 
     def count(self, kind: str) -> int:
-        """Count an event. Return the count of its kind if it is worth a log line, otherwise 0.
+        """Count an event. Return the count of its kind if the event should be logged, otherwise 0.
 
-        The first, tenth, hundredth, ... event of a kind is worth one.
+        The first, tenth, hundredth, ... event of a kind should be logged.
         """
         with self._lock:
             is_known = kind in self._counts or len(self._counts) < self._most_kinds

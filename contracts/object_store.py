@@ -17,12 +17,12 @@ _OLDEST_S = 24 * 3600.0
 class ObjectBlobStore:
     """Blobs as objects under a URL like ``s3://bucket/folder``. Thread-safe.
 
-    Object stores have no TTL. Objects that a crash left behind are deleted after a day by the next
-    process that puts a blob. A lifecycle rule of the bucket can delete them without that.
+    Object stores have no TTL. Objects that a crash left behind are deleted when they are a day old,
+    by the next process that puts a blob. A lifecycle rule of the bucket can delete them instead.
 
     Args:
-        url: location; fsspec and its packages read options like keys and endpoints from the
-            environment.
+        url: URL of the folder. fsspec and its packages read options such as keys and endpoints from
+            the environment.
     """
 
     def __init__(self, url: str) -> None:

@@ -27,18 +27,19 @@ class WorkerInfo:
     """One Celery worker.
 
     Attributes:
-        name: its Celery node name.
-        host, pid: its host and process id.
-        device: its compute device, "cpu" for example.
-        queues: the Celery queues it listens to.
-        protocol: its message protocol version.
-        version: its metafleet version.
-        fingerprint: its numerics fingerprint.
-        host_id: id of the memory it shares with other processes, see ``HostCache``; "" for none.
-        last_seen_s: seconds since its last heartbeat.
-        processes: how many jobs it computes at a time.
-        key_proof: proof that it has the signing key, see ``holds_key``; "" if it has none.
-        idle_s: seconds since it last had a job; 0 while it computes.
+        name: the worker's Celery node name.
+        host, pid: the worker's host and process id.
+        device: the worker's compute device, for example "cpu".
+        queues: the Celery queues to which the worker listens.
+        protocol: version of the worker's message protocol.
+        version: the worker's metafleet version.
+        fingerprint: the worker's numerics fingerprint.
+        host_id: id of the memory that the worker shares with other processes, see ``HostCache``; ""
+            if it shares none.
+        last_seen_s: seconds since the worker's last heartbeat.
+        processes: number of jobs that the worker computes at the same time.
+        key_proof: proof that the worker has the signing key, see ``holds_key``; "" if it has none.
+        idle_s: seconds since the worker last had a job; 0 while it computes.
     """
 
     name: str

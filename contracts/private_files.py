@@ -1,7 +1,8 @@
 """Keeps the files in METAFLEET_HOME private to their user, whatever the umask is.
 
-They contain passwords (the stack file), rows and configurations, and data that may be personal.
-Files that a command writes to another place chosen by the user get their mode from the umask.
+These files contain passwords (the stack file), rows and configurations, and data that may be
+personal. Files that a command writes elsewhere, at a path chosen by the user, get their mode from
+the umask.
 """
 
 import contextlib
@@ -65,10 +66,10 @@ def private_files() -> Iterator[None]:
 
 
 def tighten(home: Path) -> None:
-    """Revoke the access of other users to ``home`` that an earlier version, or a copy, left open.
+    """Revoke other users' access to ``home``, which an earlier version or a copy may have allowed.
 
-    Folders get mode 0700 and files 0600. Links and files of other users stay as they are. A folder,
-    including ``home`` itself, also stays as it is if it contains any file that is not ours.
+    Folders get mode 0700 and files 0600. Links and files of other users stay as they are. A folder
+    that contains a file that metafleet did not create also stays as it is, even if it is ``home``.
     """
     _tighten(home, _OURS)
 

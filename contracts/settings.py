@@ -1,8 +1,8 @@
 """The deployment's settings, read once from the environment.
 
 Precedence: command line > environment > the stack file written by ``metafleet up`` > default. If
-the environment names a broker, the stack file is ignored as a whole: its parts belong together.
-No other module reads ``os.environ``.
+the environment names a broker, the whole stack file is ignored, because its other entries belong to
+its own broker. No other module reads ``os.environ``.
 """
 
 import json
@@ -104,7 +104,7 @@ class Settings:
         """Read the environment (or ``environ`` instead), then the stack file, then defaults.
 
         Raises:
-            ConfigError: a variable or the stack file holds something unusable.
+            ConfigError: a variable has an invalid value, or the stack file is unusable.
         """
         env = os.environ if environ is None else environ
         home = _folder(env, "METAFLEET_HOME", "~/.metafleet")
@@ -142,9 +142,9 @@ class Settings:
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """Return the environment for a worker process: this process's own, with these settings.
+    """Return the environment for a worker process: this process's environment and these settings.
 
-    Workers hold no database credentials, so the database URL is left out.
+    The database URL is left out, because workers must not have database credentials.
     """
     wanted = {
         "METAFLEET_HOME": str(settings.home),
@@ -180,10 +180,10 @@ def make_folder(path: Path, what: str) -> None:
 
     Args:
         path: the folder.
-        what: its purpose, for the start of the message: "the folder of logs".
+        what: description of the folder, with which error messages begin: "the folder of logs".
 
     Raises:
-        ConfigError: it cannot be created or written to.
+        ConfigError: the folder cannot be created or written to.
     """
     try:
         with private_files():

@@ -1,7 +1,7 @@
 """HMAC-SHA256 signatures over messages, with the deployment's key.
 
-A message contains the digest of the tensors it refers to, or the seal of their file, so its
-signature covers the tensors too.
+A message contains the digest or the seal of the tensors to which it refers. Therefore its signature
+covers the tensors too.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ def verify(message: InnerLoopJob | ShardResult, key: str) -> None:
     """Check a signature. If ``key`` is empty, every message passes.
 
     Raises:
-        SignatureError: unsigned, or signed with another key.
+        SignatureError: the message is unsigned, or signed with another key.
     """
     if not key:
         return

@@ -1,7 +1,7 @@
 """Identifies a signing key, and proves that a process has it, without revealing the key.
 
-With these, a process with another key can be reported; otherwise it would silently drop all
-messages of the others.
+A process with another key silently drops all messages. With this id and proof, such a process can
+be reported.
 """
 
 import hashlib

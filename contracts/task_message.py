@@ -1,7 +1,7 @@
 """Encodes Celery tasks in the form that kombu keeps in a Redis list, to send many at once.
 
 ``Celery.send_task`` costs a round trip and half a millisecond for each task. It writes messages of
-Celery's protocol 2 in kombu's envelope. A test compares ours with them, key by key.
+Celery's protocol 2 in kombu's envelope. A test compares our messages with them, key by key.
 """
 
 import base64
@@ -35,9 +35,9 @@ def task_message(
     Args:
         app: the app whose protocol to use.
         task: name of the task.
-        argument: its only argument, JSON values.
-        task_id: names the message; unique.
-        queue: the queue it is for.
+        argument: the task's only argument, as JSON values.
+        task_id: unique name of the message.
+        queue: the queue to which the message will be sent.
         label: text that Flower shows in place of the argument.
     """
     # no ``expires``: workers compare it with their own clocks, and a stale message only costs one
@@ -51,11 +51,11 @@ def task_message(
 def plain_message(raw: bytes, task: str, *, queue: str) -> bytes:
     """Extract the call of ``task`` from ``raw`` and encode it as ``task_message`` does.
 
-    Anyone with the broker's password can put anything into a queue. Some of it would crash Celery
-    and kombu, or make them do more than the call, so only the call is passed on.
+    Anyone with the broker's password can put anything into a queue. Some messages would crash
+    Celery and kombu, or make them do more than the call, so only the call is passed on.
 
     Raises:
-        OversizedError, SchemaError: it is not such a call.
+        OversizedError, SchemaError: the message is not a call of ``task`` with one argument.
     """
     if len(raw) > MOST_BYTES:
         raise OversizedError(f"more than {MOST_BYTES} bytes")

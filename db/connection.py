@@ -28,7 +28,7 @@ def parse_url(url: str) -> URL:
     """Parse a database URL and choose its driver.
 
     Raises:
-        DatabaseError: it is not a URL, or names a database that we do not support.
+        DatabaseError: the text is not a URL, or names a database that we do not support.
     """
     shown = redact_url(url)
     try:
@@ -64,7 +64,7 @@ def make_engine(url: URL, *, enforce_foreign_keys: bool = True) -> Engine:
     """Make an engine. It connects on first use.
 
     Args:
-        url: from ``parse_url``.
+        url: a URL that ``parse_url`` returned.
         enforce_foreign_keys: False only while a migration rebuilds SQLite tables.
 
     Raises:

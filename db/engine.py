@@ -46,10 +46,10 @@ class Database:
     """An open database. Thread-safe; each session belongs to one thread.
 
     If an SQLite file is deleted while it is open, it is restored completely. If another file
-    replaces it, that file is used from then on, after the keepers have saved their data from the
-    old one.
+    replaces it, that file is used from then on. Before that, the keepers (see ``kept_by``) can save
+    their data from the old file.
 
-    Create it with ``Database.open``. It is a context manager that closes itself.
+    Create a database with ``Database.open``. It is a context manager that closes itself on exit.
     """
 
     def __init__(self, url: URL) -> None:
@@ -65,11 +65,12 @@ class Database:
 
         Args:
             url: sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME.
-            require_current: refuse tables that are missing or older than this code needs. Newer
-                ones are always refused.
+            require_current: whether to refuse tables that are missing or older than this code
+                needs. Newer tables are always refused.
 
         Raises:
-            DatabaseError: one line with the problem and the remedy, without the password.
+            DatabaseError: the database cannot be opened. The message is one line with the problem
+                and the remedy, without the password.
         """
         parsed = parse_url(url)
         _check_tables(parsed, require_current=require_current)
@@ -85,11 +86,11 @@ class Database:
         """Open a transaction. Commit it when the block ends; roll it back when the block raises.
 
         Args:
-            read_only: do not wait for writers. The block must not write.
+            read_only: whether to start without waiting for writers. The block must then not write.
 
         Raises:
-            DatabaseUnavailableError: the database is unreachable, locked or full; or its file was
-                replaced by an unusable one, or replaced during a write. Try again later.
+            DatabaseUnavailableError: the database is unreachable, locked or full, its file was
+                replaced by an unusable one, or it was replaced during a write. Try again later.
             DatabaseError: the error is permanent.
         """
         opened = self._current()
@@ -106,8 +107,9 @@ class Database:
     def kept_by(self, keeper: Keeper) -> Iterator[None]:
         """During the block, call ``keeper`` with a session on a file that is about to be lost.
 
-        Any thread that opens a session may call it, and it must not open a session itself. If it
-        raises a DatabaseUnavailableError, the file is kept open and the keeper is called again.
+        Any thread that opens a session may cause the call, in that thread. The keeper must not open
+        a session itself. If it raises a DatabaseUnavailableError, the file stays open and the
+        keeper is called again later.
         """
         with self._guard:
             self._keepers.append(keeper)

@@ -36,11 +36,11 @@ _TRANSIENT = (OperationalError, InterfaceError, PoolTimeoutError)
 
 @contextmanager
 def translated(url: URL) -> Iterator[None]:
-    """Turn every SQLAlchemy error of the block into one line that names the database.
+    """Convert every SQLAlchemy error in the block to a one-line error that names the database.
 
     Raises:
-        DatabaseUnavailableError: it may be temporary: server down, locked, disk full ...
-        DatabaseError: it is permanent.
+        DatabaseUnavailableError: the error may be temporary: server down, locked, disk full ...
+        DatabaseError: the error is permanent.
     """
     try:
         yield

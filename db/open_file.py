@@ -21,14 +21,14 @@ _UNKNOWN: Final = (-1, -1)
 
 
 class OpenFile:
-    """Holds a connection, so that no other file can get this file's inodes. Thread-safe.
+    """Holds a connection to an SQLite file, so that no other file can get its inode. Thread-safe.
 
     Args:
         reader: engine with read-only transactions.
         path: the file.
 
     Raises:
-        SQLAlchemyError: it cannot be read.
+        SQLAlchemyError: the file cannot be read.
     """
 
     def __init__(self, reader: Engine, path: Path) -> None:
@@ -54,12 +54,13 @@ class OpenFile:
         )
 
     def put_back(self) -> bool:
-        """Write a complete copy to the path. Return False if a file exists there.
+        """Write a complete copy of the file to its path. Return False if a file exists there.
 
-        Race prevented: two processes restore the file; the second one finds that of the first.
+        Race prevented: two processes restore the file at the same time. The second one finds the
+        file of the first, and does not replace it.
 
         Raises:
-            OSError, sqlite3.Error: it cannot be written.
+            OSError, sqlite3.Error: the copy cannot be written.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self._path}.put-back.lock", timeout=60):

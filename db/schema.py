@@ -25,14 +25,14 @@ _ADVISORY_LOCK = 0x6D657461  # "meta": an arbitrary number that no other program
 
 @dataclass(frozen=True, slots=True)
 class SchemaStatus:
-    """How the database's tables compare with the ones that this code needs.
+    """The revision of a database's tables, compared with the one that this code needs.
 
     Attributes:
         revision: the database's revision; None if it has none of our tables.
         head: the revision that this code needs.
-        is_current: both revisions are equal.
-        is_newer: the database was upgraded by a newer version of the code.
-        has_tables: the database has tables, ours or others.
+        is_current: whether both revisions are equal.
+        is_newer: whether a newer version of the code has upgraded the database.
+        has_tables: whether the database has any tables, ours or others.
     """
 
     revision: str | None
@@ -43,7 +43,7 @@ class SchemaStatus:
 
 
 def status(url: str) -> SchemaStatus:
-    """Return the revision of a database without changing it.
+    """Return the status of a database's tables. The database is not changed.
 
     Raises:
         DatabaseError: the database cannot be reached or read.

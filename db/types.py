@@ -60,10 +60,10 @@ class Seed(TypeDecorator[int]):
 
 
 class Line(TypeDecorator[str]):
-    """Text from a worker or a machine, cut to its length, without NULs (PostgreSQL refuses them).
+    """A column for text from a worker or a machine. Long text is cut, and NULs are removed.
 
-    For descriptions only. Cutting a key could merge two rows, so text from a person is checked
-    before it gets here.
+    PostgreSQL refuses NULs. Use this type only for descriptions. Text from people may be a key, and
+    cutting a key could merge two rows, so such text is checked beforehand instead.
     """
 
     impl = String

@@ -23,10 +23,10 @@ def upsert(
     Args:
         session: the caller's transaction; nothing is committed.
         table: the table.
-        rows: one dict of all columns for each row. If a key comes twice, the last row wins.
-        keys: columns of the unique key; default: the primary key.
-        overwrite: False keeps existing rows unchanged.
-        keep: columns that a replacement does not change, ``created_at`` for example.
+        rows: one dict of all columns for each row. If two rows have the same key, the last is used.
+        keys: columns of the unique key; by default, those of the primary key.
+        overwrite: whether to replace existing rows; if False, they stay unchanged.
+        keep: columns that a replacement does not change, for example ``created_at``.
     """
     if not rows:
         return

@@ -1,4 +1,5 @@
 """Celery workers, which adapt models to episodes and return sums of meta-gradients.
 
-They import only ``metafleet.contracts`` and the learning core, and hold no database credentials.
+This package imports only ``metafleet.contracts`` and the learning core. Workers have no database
+credentials.
 """

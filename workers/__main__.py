@@ -1,7 +1,7 @@
 """`python -m metafleet.workers`: starts a Celery worker with our options.
 
 `metafleet worker` and `metafleet up` run it. Its exit status is 78 if the settings allow no worker
-on this machine, in which case a restart would not help.
+on this machine; a restart would then not help.
 """
 
 import argparse
@@ -16,11 +16,11 @@ _CANNOT_START: Final = 78  # sysexits.h: a configuration error
 
 
 def worker_arguments(options: argparse.Namespace, *, device: str) -> list[str]:
-    """Return Celery's command line.
+    """Return Celery's command line for this worker.
 
     Args:
-        options: parsed options; this function chooses those that are None.
-        device: the compute device of this worker: "cpu" or "cuda".
+        options: the parsed options. For an option that is None, this function chooses the value.
+        device: the compute device of this worker, "cpu" or "cuda".
     """
     concurrency = options.concurrency or (1 if device == "cuda" else os.cpu_count() or 1)
     # a single process does not need a parent that imports torch too

@@ -82,7 +82,7 @@ class WorkloadCache:
         Raises:
             BlobMissingError: the plan is not in Redis, or features are missing on this host.
             FingerprintError: the run needs another version of a package.
-            ContractError, ConfigError, DataError: it cannot be built here.
+            ContractError, ConfigError, DataError: the workload cannot be built on this worker.
         """
         return self._workloads.get(job.plan, lambda: self._build(job))
 
@@ -113,8 +113,8 @@ class WorkloadCache:
 class StateCache:
     """Meta-learned states by version. A process maps a state once; a host downloads it once.
 
-    States in the memory of the orchestrator's host are used in place. If a learner wrote to one, it
-    would write to a private copy of the page; ``Workload`` detects this and the state is dropped.
+    States in the memory of the orchestrator's host are used in place. If a learner writes to one,
+    it writes to a private copy of the page. ``Workload`` detects this, and the state is dropped.
     """
 
     def __init__(
@@ -128,8 +128,8 @@ class StateCache:
         """Return the state that the job needs, checked against the model's ``schema``.
 
         Raises:
-            BlobMissingError: it is not in the blob store.
-            ContractError: it is damaged or does not fit the model.
+            BlobMissingError: the state is not in the blob store.
+            ContractError: the state is damaged or does not fit the model.
         """
         return self._states.get(job.state, lambda: self._fetch(job, schema))
 

@@ -32,9 +32,9 @@ def ready_children(pool: Any) -> Sized | None:
 
 
 def _acknowledge_nothing(qos: Any) -> None:
-    """Make acknowledging a no-op: a queue with ``no_ack`` keeps no messages to acknowledge.
+    """Make acknowledging do nothing, because a queue with ``no_ack`` keeps no messages.
 
-    kombu would still look for each message, in a transaction of its own.
+    Otherwise kombu would still look for each message, in a separate transaction.
     """
     qos.ack = MethodType(lambda _qos, _delivery_tag: None, qos)
 
@@ -42,8 +42,8 @@ def _acknowledge_nothing(qos: Any) -> None:
 def _take_what_can_start(qos: Any, ready: Sized) -> None:
     """Let a prefork worker take only as many messages as it has ready children.
 
-    A child imports torch for seconds before it can start a job, but Celery counts it from the fork
-    on. Messages that it took too early would count as lost and be sent again.
+    A child needs seconds to import torch before it can start a job, but Celery counts it as ready
+    from the fork on. Messages that are taken too early would be considered lost and sent again.
     """
     may_consume = qos.can_consume
 

@@ -7,11 +7,11 @@ from celery.worker import state
 
 
 class Idleness:
-    """A stopwatch that runs while the worker has no job. For one thread.
+    """Measures for how long the worker has had no job. Not thread-safe.
 
     Args:
-        ready: the children that can start a job, if the pool has children. Time before the first
-            one is ready does not count as idle.
+        ready: the children that can start a job; None if the pool has no children. The time before
+            the first child is ready does not count.
     """
 
     def __init__(self, ready: Sized | None = None) -> None:

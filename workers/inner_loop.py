@@ -101,7 +101,8 @@ class InnerLoopRunner:
     def run(self, wire: object) -> str:
         """Check, compute and commit one job. Return its outcome as a text for Flower.
 
-        Safe to repeat: the ledger starts each attempt once and counts each shard once.
+        This may be repeated for the same job, because the ledger starts each attempt only once and
+        counts each shard only once.
 
         Raises:
             ContractError: the message is not a job of a trusted orchestrator of this version.

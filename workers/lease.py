@@ -42,7 +42,8 @@ class Lease:
 class LeaseKeeper:
     """A thread that renews the lease of this process's current job.
 
-    The first job starts it, and it serves all jobs: starting one costs as much as a small job.
+    The first job starts the thread, and all jobs use it, because starting a thread takes as long as
+    a small job.
     """
 
     def __init__(self) -> None:

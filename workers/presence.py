@@ -17,8 +17,9 @@ log = logging.getLogger(__name__)
 class PresenceThread:
     """A thread of the worker's main process that sends a heartbeat every two seconds.
 
-    The file's modification time is that of the last heartbeat that reached Redis, so that a health
-    check can detect a worker that lost its broker without starting Python.
+    After each heartbeat that reaches Redis, the thread touches the heartbeat file. A health check
+    can thus detect a worker that has lost its broker by the file's modification time, without
+    starting Python.
     """
 
     def __init__(

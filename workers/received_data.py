@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 
 
 class ReceivedData:
-    """The features of runs on this host. They are never computed here.
+    """The features that runs need on this host. They are received and never computed here.
 
     Args:
         blobs: the store that every host reaches.
-        data_dir: folder of the prepared data, which keeps what was received.
-        direct: connection to the orchestrator, if there is one.
+        data_dir: folder of the prepared data, in which received features are kept.
+        direct: direct connection to the orchestrator; None if there is none.
         allowed_packages: user packages from which kinds of data may be imported.
     """
 
@@ -42,9 +42,9 @@ class ReceivedData:
         """Open the data that a job's plan describes.
 
         Raises:
-            FeaturesMissingError: they are not on this host and not in the stores, or were damaged
-                on their way.
-            DataError: they cannot be written to this host's data folder.
+            FeaturesMissingError: the features are not on this host and not in the stores, or they
+                were damaged during the transfer.
+            DataError: the features cannot be written to this host's data folder.
         """
         return give(
             [(ref, self._find(job, ref)) for ref in refs], allowed_packages=self._allowed_packages

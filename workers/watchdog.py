@@ -13,13 +13,13 @@ _STDERR: Final = 2
 
 @contextmanager
 def watch(job: InnerLoopJob) -> Iterator[None]:
-    """End the process with exit status 1 when the block takes longer than the job may.
+    """End the process with exit status 1 if the block takes longer than the job is allowed to.
 
-    The lease has expired before that, so the shard is already being sent to another worker. The
-    parent restarts the process: a pool restarts its children, ``metafleet up`` and ``metafleet
-    worker`` their workers. First, the traceback of each thread is written to standard error. The
-    timer is a C thread, which does not need the interpreter lock that hung code may hold. Only one
-    block may be active at a time.
+    The lease has expired before that, so the shard is already being sent to another worker. Before
+    the process ends, the traceback of each thread is written to standard error. The parent restarts
+    the process: a pool restarts its children, ``metafleet up`` and ``metafleet worker`` restart
+    their workers. The timer is a C thread, which does not need the interpreter lock that hung code
+    may hold. Only one block may be active at a time.
     """
     # this ends no job that is still in time: its lease expires after the deadline at the earliest
     longest_s = min(job.deadline_s + job.lease_ms / 1000, threading.TIMEOUT_MAX)

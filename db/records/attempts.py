@@ -22,15 +22,16 @@ class AttemptRecord:
 
     Attributes:
         stream, step, shard: as in ``JobRecord``.
-        epoch: the run's epoch in which it was sent, or in which its outcome was found.
-        attempt: from 1; 0 when unknown.
-        outcome: its outcome, see ``attempt_outcomes.AttemptOutcome``.
-        reason: the reason as a label for counters, "digest" for example; see
+        epoch: epoch of the run when the attempt was sent, or when its outcome became known.
+        attempt: number of the attempt, from 1; 0 if unknown.
+        outcome: outcome of the attempt, see ``attempt_outcomes.AttemptOutcome``.
+        reason: the reason as a label for counters, for example "digest"; see
             ``attempt_outcomes.REASONS``.
-        worker: "host:pid"; "" when unknown.
-        detail: the reason as a readable text.
+        worker: "host:pid"; "" if unknown.
+        detail: the reason as readable text.
         queue_wait_s, compute_s: as in ``JobRecord``.
-        created_at: when its outcome was found, UTC; a replay keeps the first time.
+        created_at: when the outcome became known, UTC. Writing the record again keeps the first
+            time.
     """
 
     stream: Annotated[str, String(SPLIT_LENGTH)]
@@ -54,11 +55,12 @@ ATTEMPTS = table_of_run(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptCountRecord:
-    """How many attempts had an outcome for a reason.
+    """The number of attempts with the same outcome and reason.
 
     Attributes:
         epoch, stream: the epoch of the run and the stream of steps.
-        outcome, reason: as in ``AttemptRecord``. The reasons of "sent" are first, again and backup.
+        outcome, reason: as in ``AttemptRecord``. The reasons for the outcome "sent" are "first",
+            "again" and "backup".
         n: number of attempts so far; a later record with the same key replaces this one.
     """
 

@@ -70,7 +70,7 @@ EXPERIMENTS = table_of("experiments", ExperimentRecord, UniqueConstraint("name")
 class NewRun:
     """A run to be added.
 
-    `metafleet runs show` shows a field under the ``heading`` in its metadata, if it has one.
+    If a field's metadata contain a ``heading``, `metafleet runs show` shows the field under it.
 
     Attributes:
         experiment: name of the experiment, which is created if it is new.
@@ -78,15 +78,15 @@ class NewRun:
         seed: 0 <= seed < 2**64.
         n_steps: total number of outer steps.
         config: the whole configuration, as JSON.
-        code_version, package_versions: versions of the code and the packages that compute it.
+        code_version, package_versions: versions of the code and the packages that compute the run.
         data_digest: hash of the data and its splits.
-        encoders: modality -> identity of the pretrained encoder of its features, with the sha256 of
-            its files; None if there is none.
+        encoders: modality -> identity of the pretrained encoder that computed its features, with
+            the sha256 of the encoder's files; None if there are no encoders.
         fingerprint: numerics fingerprint.
         host: machine of the orchestrator.
-        detached: a server is to execute it, so it starts in the queue.
-        priority: priority in the queue; higher first.
-        owner: the process that executes it, "host:pid/..."; None if there is none yet.
+        detached: whether a server should execute the run. The run then starts in the queue.
+        priority: priority in the queue. Runs with a higher priority are executed first.
+        owner: the process that executes the run, "host:pid/..."; None if there is none yet.
     """
 
     experiment: str
@@ -110,16 +110,17 @@ class RunRecord(NewRun):
     """A run in the database: its request and its progress.
 
     Attributes:
-        id, uid: number and short text that identify the run; the text is unique across databases.
-        epoch: fencing epoch; only the orchestrator that holds it may write.
+        id, uid: a number and a short text that identify the run. The text is unique even across
+            databases.
+        epoch: fencing epoch. Only the orchestrator that has this epoch may write.
         steps_done: number of committed outer steps.
         started_at, finished_at: first start and last end, UTC; None before.
         checkpoint_sha256: digest of the newest checkpoint; None before the first.
         error: why the run failed or was interrupted; None otherwise.
-        deaths: how often its process died without reporting an error since ``death_step``, the
-            step of the newest checkpoint at the last death.
-        calibration: the measurements at its first start, and the choices made from them; None if
-            nothing was measured.
+        deaths: how often the run's process died without reporting an error since the checkpoint of
+            step ``death_step``, which was the newest one at the last death.
+        calibration: the measurements at the run's first start, and the choices made from them; None
+            if nothing was measured.
     """
 
     id: int
@@ -157,9 +158,10 @@ class ServerRecord:
     """A server: a process that takes runs from the queue.
 
     Attributes:
-        name: unique, "host:pid/..."; the ``owner`` of its runs.
-        max_runs: how many runs it executes at the same time.
-        started_at, seen_at: its start and its last heartbeat, by the database's clock.
+        name: unique name, "host:pid/...", which is the ``owner`` of the server's runs.
+        max_runs: maximum number of runs that the server executes at the same time.
+        started_at, seen_at: times of the server's start and last heartbeat, by the database's
+            clock.
     """
 
     name: Annotated[str, String(_OWNER_LENGTH)]
@@ -178,8 +180,9 @@ class TakenRun:
     """A run that a server took from the queue.
 
     Attributes:
-        run: its new state: owned by the server at a new epoch, or failed if it was given up.
-        predecessor: the dead owner that it was taken over from; None if it was queued.
+        run: the run's new record. The server owns the run at a new epoch, unless the run has failed
+            because its processes died too often.
+        predecessor: the dead owner from which the run was taken over; None if it was queued.
     """
 
     run: RunRecord

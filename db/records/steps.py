@@ -19,18 +19,19 @@ class OuterStepRecord:
     """One committed outer step.
 
     Attributes:
-        step: from 1.
-        loss: mean query loss; NaN is kept.
-        accuracy: in [0, 1]; None for regression.
+        step: number of the step, from 1.
+        loss: mean query loss. NaN is stored as NaN.
+        accuracy: mean query accuracy in [0, 1]; None for regression.
         grad_norm: norm of the mean meta-gradient before clipping.
         lr: outer learning rate of this step.
-        episodes: episodes that went into the mean.
-        workers_alive: workers seen in the last seconds.
-        retries: attempts beyond the first, over all shards.
+        episodes: number of episodes in the mean.
+        workers_alive: number of workers seen in the last seconds.
+        retries: number of attempts beyond the first, over all shards.
         degraded: whether the step was committed without all its shards.
-        attempts: attempts sent; 0 if the step was computed without a fleet.
-        backups: attempts sent because another attempt was slow.
-        dropped: attempts that failed, were lost, refused or rejected before the step was done.
+        attempts: number of attempts sent; 0 if the step was computed without a fleet.
+        backups: number of attempts sent because another attempt was slow.
+        dropped: number of attempts that failed, were lost, refused or rejected before the step was
+            done.
         missing_shards: shards that are not in the step's sum.
         missing_episodes: number of episodes in these shards.
     """
@@ -65,17 +66,17 @@ class DegradedSteps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """One shard of one step: the attempt that counted, or the last failed one.
+    """The job of one shard of a step: the attempt whose result was used, or the last failed one.
 
     Attributes:
-        stream: the stream of steps, "meta_train" or "meta_val" for example; at most 32
+        stream: the stream of steps, for example "meta_train" or "meta_val"; at most 32
             characters.
-        step: outer step, from 1.
-        shard: index in the step, from 0.
-        attempt: from 1.
+        step: number of the outer step, from 1.
+        shard: index of the shard in the step, from 0.
+        attempt: number of the attempt, from 1.
         outcome: "ok", or the kind of failure.
-        queue_wait_s: seconds from dispatch to start; NaN when unknown.
-        compute_s: seconds of computing; NaN when unknown.
+        queue_wait_s: seconds from dispatch to start; NaN if unknown.
+        compute_s: seconds of computing; NaN if unknown.
         payload_bytes: size of the result's blob.
     """
 
@@ -120,18 +121,18 @@ class JobTotals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRecord:
-    """An evaluation on episodes of one split at one step.
+    """An evaluation of the state after one step, on episodes of one split.
 
     Attributes:
-        step: outer step of the evaluated state.
-        split: at most 32 characters.
+        step: the outer step after which the state was evaluated.
+        split: name of the split, at most 32 characters.
         label: "trained", "initialisation", "nearest_prototype" ...; at most 255 characters.
         episodes: number of episodes.
         loss_ci95, accuracy_ci95: half width of the 95 % interval.
-        accuracy: in [0, 1]; None for regression.
+        accuracy: mean accuracy in [0, 1]; None for regression.
         batch_norm: batch-norm mode of the evaluated model.
         is_best: whether this was the best validation so far.
-        created_at: UTC; a replay keeps the first time.
+        created_at: time of the record, UTC. Writing the record again keeps the first time.
     """
 
     step: int

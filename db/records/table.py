@@ -48,16 +48,16 @@ def table_of(
 ) -> Table:
     """Make the table that stores records of a type.
 
-    A field's type determines its column's type: ``_TYPES`` maps the simple ones, the others are
-    ``Annotated`` with a type from SQLAlchemy or ``db.types``. If a field may be None, its column
-    may be NULL. A field's default is its column's default.
+    A field's type determines the type of its column. ``_TYPES`` maps the simple types; other fields
+    are ``Annotated`` with a type from SQLAlchemy or ``db.types``. If a field may be None, its
+    column may be NULL. A field's default is its column's default.
 
     Args:
         name: the table's name.
-        record: a frozen dataclass.
+        record: the type of the records, a frozen dataclass.
         others: further columns, constraints and indices.
-        key: the fields of the primary key.
-        without: fields that are not columns of this table.
+        key: names of the fields that form the primary key.
+        without: names of fields that are not columns of this table.
     """
     hints = get_type_hints(record, include_extras=True)
     columns = [

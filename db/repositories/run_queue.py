@@ -26,8 +26,8 @@ MAX_DEATHS: Final = 5
 class RunQueue:
     """Detached runs, by priority and then by age. The caller owns the transaction.
 
-    Only the database decides which server executes a detached run: the ``owner`` in its row, under
-    the ``epoch`` in its row, as long as that server sends heartbeats.
+    Only the database decides which server executes a detached run. It is the ``owner`` in the run's
+    row, under the ``epoch`` in that row, as long as this server sends heartbeats.
     """
 
     def __init__(self, session: Connection) -> None:
@@ -44,17 +44,17 @@ class RunQueue:
         return self._session.scalar(query) is not None
 
     def take(self, server: str, *, may_take_over: bool) -> TakenRun | None:
-        """Assign the next run to ``server`` under a new epoch; None if there is none.
+        """Assign the next run to ``server`` under a new epoch. Return None if there is no run.
 
         Races prevented: two servers take the same run (the row is locked, and locked rows are
-        skipped); the former owner is alive after all (the same transaction raises the epoch, which
-        fences out its further writes).
+        skipped); the former owner is alive after all (the same transaction raises the epoch, so
+        that the database refuses its further writes).
 
         Args:
             server: name of a server that sends heartbeats.
-            may_take_over: also take runs of dead servers. A server that could not reach the
-                database for a while must not: others may have had the same problem and only seem
-                dead.
+            may_take_over: whether to take runs of dead servers too. A server that could not reach
+                the database for a while must not do so, because other servers may have had the same
+                problem and only seem dead.
         """
         query = (
             select(RUNS.c.id)
@@ -111,9 +111,10 @@ class RunQueue:
         )
 
     def note_death(self, run_id: int, *, owner: str, reason: str) -> RunRecord:
-        """Requeue a run whose process died without an error, or fail it after too many deaths.
+        """Requeue a run whose process died without reporting an error.
 
-        If ``owner`` no longer has the run, nothing changes: its process recorded what happened.
+        After too many deaths, mark the run as failed instead. If ``owner`` no longer has the run,
+        nothing changes, because the process then recorded what happened. Return the run.
         """
         query = select(RUNS.c.id).where(self._held(run_id, owner)).with_for_update()
         if self._session.scalar(query) is not None and self._count_death(self._get(run_id), reason):
@@ -121,10 +122,10 @@ class RunQueue:
         return self._get(run_id)
 
     def _count_death(self, run: RunRecord, reason: str) -> bool:
-        """Count a death. Return False if it was one too many, so that the run has failed.
+        """Count a death. If there were too many, mark the run as failed and return False.
 
-        Checkpoints since the last death reset the count: a long run may lose many hosts, and only a
-        run without any progress is considered broken.
+        A checkpoint since the last death resets the count. A long run may lose many hosts, so only
+        a run that makes no progress between deaths is considered broken.
         """
         reached = self._session.scalar(
             select(func.max(CHECKPOINTS.c.step)).where(CHECKPOINTS.c.run_id == run.id)

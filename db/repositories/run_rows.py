@@ -40,7 +40,7 @@ class RunRows(Generic[R]):
         Args:
             run_id: the run's id.
             records: the rows.
-            overwrite: False keeps existing rows unchanged.
+            overwrite: whether to replace existing rows; if False, they stay unchanged.
             keep: columns that a replacement does not change, in addition to ``keeps``.
         """
         rows = [{**to_row(record), "run_id": run_id} for record in records]

@@ -32,8 +32,8 @@ class RunRepository:
         """Add a run in status ``created`` or ``queued``, and its experiment if that is new.
 
         Raises:
-            ConfigError: the database cannot store a name or the seed, or the name already refers to
-                another run.
+            ConfigError: the database cannot store a name or the seed, or the run's name is
+                reserved or is another run's uid.
         """
         check_name(new.name, "run")
         refuse_reserved(new.name)
@@ -63,10 +63,11 @@ class RunRepository:
 
         Args:
             run: the run's last known state.
-            may_renumber: give the run a new id if another run has its id in this database.
+            may_renumber: whether to give the run a new id if another run has its id in this
+                database.
 
         Raises:
-            DatabaseError: another run has its id in this database.
+            DatabaseError: another run has its id in this database, and ``may_renumber`` is False.
         """
         found = self._find_by(RUNS.c.uid == run.uid)
         if found is not None:
@@ -88,10 +89,10 @@ class RunRepository:
         return self.get(run.uid).id
 
     def get(self, ref: int | str) -> RunRecord:
-        """Return a run by id, uid, name (the newest of that name) or "latest".
+        """Return a run, given its id, uid, name (for the newest of that name) or "latest".
 
         Raises:
-            RunNotFoundError: there is none; the message names the newest run.
+            RunNotFoundError: there is no such run; the message names the newest run.
         """
         found = self.find(ref)
         if found is None:
@@ -119,8 +120,8 @@ class RunRepository:
 
         Args:
             limit: maximum number of runs; None for all.
-            status: only runs in this status.
-            experiment: only runs of the experiment with this name.
+            status: return only runs in this status; None for all.
+            experiment: return only runs of the experiment with this name; None for all.
         """
         query = _select_runs().order_by(RUNS.c.id.desc()).limit(limit)
         if status is not None:
@@ -136,14 +137,15 @@ class RunRepository:
         return read(self._session, RunRecord, _select_runs().where(*attached))
 
     def mark_status(self, run_id: int, status: RunStatus, *, error: str | None = None) -> None:
-        """Set the status, its error, and the times of start and end.
+        """Set a run's status and error, and its times of start and end.
 
-        A run that ends or returns to the queue has no owner. A run in the queue is detached.
+        This clears the owner of a run that ends or returns to the queue, and marks a run that
+        returns to the queue as detached.
 
         Args:
             run_id: the run's id.
             status: the new status.
-            error: the reason; None clears an earlier error.
+            error: the reason for the status; None clears an earlier error.
 
         Raises:
             RunNotFoundError: no such run.
@@ -177,7 +179,7 @@ class RunRepository:
         self._update(run_id, {"host": host, "fingerprint": fingerprint})
 
     def keep_calibration(self, run_id: int, calibration: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Store the run's calibration unless it has one; return the stored one.
+        """Store a run's calibration unless it has one already. Return the stored calibration.
 
         Raises:
             RunNotFoundError: no such run.
@@ -187,7 +189,7 @@ class RunRepository:
         return self.get(run_id).calibration or calibration
 
     def next_epoch(self, run_id: int) -> int:
-        """Take over the run: raise its epoch by one and return it. Each caller gets another epoch.
+        """Take over a run by raising its epoch by one. Return the epoch, unique to each caller.
 
         Raises:
             RunNotFoundError: no such run.
@@ -200,17 +202,17 @@ class RunRepository:
     def claim(
         self, run_id: int, *, seen_epoch: int, beyond: int = 0, attach_to: str | None = None
     ) -> int:
-        """Take over the run, unless another process did since its epoch was ``seen_epoch``.
+        """Take over a run that is still at ``seen_epoch``. Return the new epoch.
 
         Args:
             run_id: the run's id.
-            seen_epoch: the epoch that the caller last saw.
-            beyond: the new epoch is greater than this too.
-            attach_to: name of the process that executes the run from now on, so that servers do not
-                take it.
+            seen_epoch: the run's epoch when the caller last read it.
+            beyond: the new epoch is greater than this number too.
+            attach_to: name of the process that executes the run from now on. With it, servers do
+                not take the run.
 
         Raises:
-            FencedError: another process took it over.
+            FencedError: another process took the run over since the caller read it.
             RunNotFoundError: no such run.
         """
         epoch = self._raise_epoch(
@@ -224,13 +226,13 @@ class RunRepository:
         return epoch
 
     def cancel(self, run_id: int) -> RunRecord:
-        """Cancel a run: at once if it is queued, otherwise when its orchestrator is fenced out.
+        """Cancel a run. If it is running, its process stops when it notices the new epoch.
 
-        The status and the new epoch change in one transaction, so that the orchestrator cannot
-        write any row after it, especially not a late "finished".
+        Status and epoch change in one transaction. After it, the orchestrator cannot write any row,
+        especially not a late "finished". Cancelling a cancelled run changes nothing.
 
         Returns:
-            The run before this call. Cancelling it again changes nothing.
+            The run as it was before this call.
 
         Raises:
             ConfigError: the run has ended already.
@@ -261,8 +263,8 @@ class RunRepository:
         """Check that the run is at ``epoch``, and lock it until the transaction ends.
 
         Raises:
-            FencedError: it is at another epoch.
-            RunNotFoundError: no such run, or it has another uid than ``uid``.
+            FencedError: the run is at another epoch.
+            RunNotFoundError: there is no such run, or its uid is not ``uid``.
         """
         query = select(RUNS.c.epoch, RUNS.c.uid).where(RUNS.c.id == run_id)
         found = self._session.execute(query.with_for_update()).one_or_none()
@@ -315,10 +317,10 @@ class RunRepository:
 
 
 def refuse_reserved(name: str) -> None:
-    """Refuse a run name that is reserved.
+    """Check that a run's name is not the reserved word "latest".
 
     Raises:
-        ConfigError: the name stands for the newest run.
+        ConfigError: the name is "latest", which stands for the newest run.
     """
     if name == LATEST:
         raise ConfigError(f"run name {name!r} stands for the newest run; choose another name")
