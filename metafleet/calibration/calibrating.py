@@ -39,12 +39,12 @@ class Calibrator:
     Attributes:
         learner, state: the learner and the learned state to calibrate.
         source: the source of episodes.
-        template: the shape of the run's episodes of this split. Calibration episodes differ from it
-            only in their size.
+        template: the shape of the run's own episodes of this split. Calibration episodes have the
+            same settings, except for the numbers of classes and examples.
         seed: seed of the run.
-        n_unknown: number of unknown classes, from which an episode has queries but no support
-            examples. None for as many as the episode has known classes, or as many as the split has
-            left.
+        n_unknown: number of unknown classes in an episode, which have queries but no support
+            examples. None for as many as the episode has known classes, or, if there are too few,
+            for all other classes of the split.
         n_episodes: number of episodes of each shape. ``calibrate`` draws fewer if the episodes are
             large.
         split: the split from whose classes episodes are drawn.
@@ -62,11 +62,11 @@ class Calibrator:
     def calibrate(
         self, wanted: Sequence[tuple[int, int]], progress: Progress = no_progress
     ) -> Calibration:
-        """Calibrate for support sets of the wanted sizes.
+        """Return the calibration for support sets of the wanted sizes.
 
         Args:
-            wanted: (n_way, k_shot) pairs. A pair that the split cannot fill is replaced by the next
-                smaller one that it can.
+            wanted: (n_way, k_shot) pairs. A pair for which the split has too few classes or items
+                is replaced by the next smaller pair.
             progress: called with the progress.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The calibration that is stored with a model, and the choice of the part for a support set."""
+"""The calibration that is stored with a model. It has a part for each shape of support sets."""
 
 import math
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ class ShapeCalibration:
         episodes: number of episodes, >= 1.
         temperature: number by which logits are divided; see ``fit_temperature``.
         thresholds: thresholds of label sets; see ``coverage_thresholds``.
-        unknown: rule that detects items of none of the classes; None if the split had too few
-            classes for unknown ones.
+        unknown: rule that detects items that belong to none of the classes; None if the split had
+            too few classes to fit such a rule.
     """
 
     n_way: int
@@ -67,8 +67,8 @@ class Calibration:
     def nearest(self, n_way: int, k_shot: float) -> ShapeCalibration:
         """Return the calibration whose shape is nearest to that of a support set.
 
-        The distance is the sum of the absolute log ratios of ways and of shots. Of equally near
-        shapes, the first is returned.
+        The distance of two shapes is |log(n_way / n_way')| + |log(k_shot / k_shot')|. Of equally
+        near shapes, the first is returned.
 
         Args:
             n_way: number of classes in the support set.

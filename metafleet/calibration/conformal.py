@@ -1,13 +1,14 @@
 """Label sets that contain the correct label with a requested probability, the coverage.
 
 This is split conformal prediction (Vovk et al. 2005, "Algorithmic Learning in a Random World";
-Sadinle et al. 2019, arXiv:1609.00451). The score of a label is 1 - p, and an item's set contains
-all labels whose score is at most a threshold. Queries of the same episode share a support set, so
-queries of different episodes are not exchangeable, but episodes are. The threshold is therefore
-that of Lee, Barber and Willett 2023, arXiv:2306.06342. Each of K calibration episodes has the
-weight 1 / (K + 1), divided equally among its queries, and the remaining weight is at infinity. If a
-new episode is drawn in the same way, the set of each of its queries contains the correct label with
-at least the requested probability.
+Sadinle et al. 2019, arXiv:1609.00451). The score of a label with probability p is 1 - p, and an
+item's set contains all labels whose score is at most a threshold. The method needs exchangeable
+data. Queries are not exchangeable, because those of the same episode share a support set, but
+episodes are. The threshold is therefore that of Lee, Barber and Willett 2023, arXiv:2306.06342. It
+is a weighted quantile of the scores of the correct labels. Each of K calibration episodes has the
+weight 1 / (K + 1), divided equally among its queries, and an infinite score has the remaining
+weight. If a new episode is drawn in the same way, the set of each of its queries contains the
+correct label with at least the requested probability.
 """
 
 import math
@@ -27,7 +28,7 @@ def coverage_thresholds(shares: Tensor, targets: Tensor) -> tuple[float, ...]:
 
     Args:
         shares: probabilities [episodes, queries, n_way].
-        targets: int64 [episodes, queries].
+        targets: the correct classes, int64 [episodes, queries].
     """
     n_episodes, n_queries = targets.shape
     right = shares.gather(-1, targets[..., None])

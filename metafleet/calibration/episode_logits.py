@@ -47,10 +47,10 @@ class EpisodeDraw:
         source: the source of episodes.
         split: the split from whose classes episodes are drawn.
         shape: shape of the episodes, not counting unknown classes.
-        n_unknown: number of unknown classes, from which an episode has queries but no support
+        n_unknown: number of unknown classes in an episode, which have queries but no support
             examples.
         seed: seed of the run.
-        step: the step in the episodes' addresses.
+        step: the step number in the addresses from which episodes are drawn.
         n_episodes: number of episodes.
     """
 
@@ -66,10 +66,10 @@ class EpisodeDraw:
 def episode_logits(
     learner: Learner, state: MetaState, draw: EpisodeDraw, progress: Progress = no_progress
 ) -> EpisodeLogits:
-    """Adapt to each episode's support set, and predict its queries.
+    """Adapt to each episode's support set, and return the logits of its queries.
 
-    Queries of unknown classes are predicted separately, so that batch norm does not mix them with
-    the others. Global generators and torch's modes are restored afterwards.
+    Queries of unknown classes are predicted in a separate batch, so that batch norm does not mix
+    them with the others. Global random generators and torch's modes are restored afterwards.
 
     Raises:
         ConfigError: the split cannot fill such episodes.
@@ -93,9 +93,11 @@ def episode_logits(
 
 
 def _sample(draw: EpisodeDraw, index: int) -> tuple[Episode, dict[str, Tensor]]:
-    """Draw an episode with additional classes; return it without these, and their queries.
+    """Draw an episode that has unknown classes as well.
 
-    The last classes become the unknown ones. Classes are in random order, so any may be unknown.
+    The last classes of the drawn episode are the unknown ones. Classes are in random order, so any
+    class of the split may be unknown. Return the episode without the unknown classes, and their
+    queries.
     """
     n_way = draw.shape.n_way
     shape = replace(draw.shape, n_way=n_way + draw.n_unknown)

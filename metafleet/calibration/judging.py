@@ -45,7 +45,7 @@ class Coverage:
         asked: the requested coverage.
         covered: share of items whose set contains the correct label.
         set_size: number of labels in a set.
-        asks: share of items whose set does not have exactly one label. A person must decide these.
+        asks: share of items whose set does not have exactly one label. A person must label these.
     """
 
     asked: float
@@ -63,9 +63,9 @@ class Unknown:
         n_unknown: number of unknown classes in an episode, in addition to the known ones.
         auroc: probability that a known item has a higher score than an unknown item, over all
             episodes.
-        kept: share of known items that the rule keeps; the target is 0.95.
-        refused: share of unknown items that the rule refuses.
-        accuracy: share of correctly labelled items among the known items that the rule keeps.
+        kept: share of known items that the rule takes for known; the target is 0.95.
+        refused: share of unknown items that the rule takes for unknown.
+        accuracy: share of correctly labelled items among the known items that are kept.
         right: share of all items that are handled correctly: known items that are kept and
             correctly labelled, and unknown items that are refused.
     """
@@ -81,7 +81,7 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Uncertainty:
-    """How well a model estimates its own uncertainty.
+    """Measured quality of a model's estimates of its own uncertainty.
 
     Attributes:
         split: the split from which the measured episodes come.
@@ -89,8 +89,8 @@ class Uncertainty:
         calibrated_on: description of the calibration episodes, such as
             "meta_val, 5-way 1-shot, 400 episodes".
         temperature: temperature of the calibration.
-        loss, loss_before: mean cross-entropy in nats, with the temperature and without.
-        ece, ece_before: expected calibration error in [0, 1], with the temperature and without.
+        loss, loss_before: mean cross-entropy in nats, with the temperature and without it.
+        ece, ece_before: expected calibration error in [0, 1], with the temperature and without it.
         reliability: reliability diagram of the calibrated probabilities.
         coverage: results for each requested coverage.
         unknown: results of the rule for unknown items; None if there were no unknown classes.
@@ -120,14 +120,14 @@ def judge_calibration(
     n_unknown: int,
     calibrated_on: str,
 ) -> Uncertainty:
-    """Measure a calibration.
+    """Return measurements of a calibration, made on other episodes.
 
     Args:
         logits: logits of the episodes to measure on.
         calibration: the calibration, fitted on episodes of other classes.
         coverages: the requested coverages, each in (0, 1).
         split: the split from which ``logits`` come.
-        n_unknown: number of classes from which an episode's unknown queries come.
+        n_unknown: number of unknown classes in each of these episodes.
         calibrated_on: description of the calibration episodes, for people.
     """
     before = probabilities(logits.known, 1.0)

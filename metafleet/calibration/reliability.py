@@ -1,4 +1,4 @@
-"""The reliability diagram: are answers with probability 80 % correct in 80 % of cases?
+"""The reliability diagram: the share of correct answers among those with similar probability.
 
 Source: Guo et al. 2017, arXiv:1706.04599, section 2 and eq. 3 (expected calibration error).
 """
@@ -15,7 +15,7 @@ N_BINS: Final = 15
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """The predicted labels whose probability is in (lower, upper].
+    """A bin of the diagram, for predicted labels whose probability is in (lower, upper].
 
     Attributes:
         lower, upper: bounds of the bin, in [0, 1].
@@ -32,11 +32,13 @@ class ReliabilityBin:
 
 
 def reliability_bins(shares: Tensor, targets: Tensor) -> tuple[ReliabilityBin, ...]:
-    """Sort predictions into ``N_BINS`` bins of equal width by the largest probability.
+    """Return ``N_BINS`` bins of equal width, into which predictions are sorted by probability.
+
+    The predicted label of an item is the most probable one.
 
     Args:
         shares: probabilities [n, n_way].
-        targets: int64 [n].
+        targets: the correct classes, int64 [n].
     """
     confidence, answers = shares.double().max(dim=1)
     is_right = (answers == targets).double()

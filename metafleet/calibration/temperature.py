@@ -24,7 +24,7 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
 
     Args:
         logits: float [n, n_way].
-        targets: int64 [n].
+        targets: the correct classes, int64 [n].
 
     Returns:
         T in [LOWEST, HIGHEST].

@@ -52,9 +52,9 @@ class UnknownRule:
 
 
 def choose_rule(known: Tensor, unknown: Tensor, temperature: float, n_unknown: int) -> UnknownRule:
-    """Choose the score that separates unknown items best, and its threshold.
+    """Return the rule with the score that separates known and unknown items best.
 
-    The threshold keeps a share of ``KEPT`` of the known items.
+    The rule's threshold is the one at which a share of ``KEPT`` of the known items is kept.
 
     Args:
         known: logits [..., n_way] of items that belong to the classes.

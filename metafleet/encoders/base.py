@@ -11,9 +11,9 @@ Array = npt.NDArray[Any]
 
 
 class PretrainedEncoder(ABC):
-    """A frozen network. Its weights are loaded when the first items are encoded.
+    """A frozen network that encodes items. Its weights are loaded when it first encodes items.
 
-    An encoder is safe to share between threads, which may call ``encode`` at the same time.
+    Threads may share an encoder and call ``encode`` at the same time.
 
     Attributes:
         name: name of the encoder in configurations.
@@ -31,20 +31,21 @@ class PretrainedEncoder(ABC):
 
     @abstractmethod
     def reading(self, kind: str) -> Mapping[str, Any]:
-        """Return options of the decoder of ``kind`` that give items the form this encoder takes.
+        """Return options for the decoder of ``kind``, so that items have the form for this encoder.
 
-        All other options of the decoder keep the user's values.
+        Options of the decoder that are not returned keep the user's values.
         """
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
-        """Return JSON values: digests of weights, preprocessing, pooling, versions of libraries.
+        """Return everything that determines the features, as JSON values.
 
-        Encoders with the same identity give the same features, except for the last bits.
+        These are digests of weights, preprocessing, pooling and versions of libraries. Encoders
+        with the same identity give the same features, except for the last bits.
 
         Raises:
-            DataMissingError: weights or libraries are not on this machine.
-            DataCorruptError: weights are damaged.
+            DataMissingError: the weights or a library are not on this machine.
+            DataCorruptError: the weights are damaged.
         """
 
     @abstractmethod

@@ -11,8 +11,8 @@ class EncoderChoice:
     """Encoder options, which every built-in kind of data has.
 
     Attributes:
-        encoder: name of a pretrained encoder, such as "package:speech-embedding". With "", there is
-            no encoder, and models get the items themselves. See docs/reference/encoders.md.
+        encoder: name of a pretrained encoder, such as "package:speech-embedding"; "" for none, in
+            which case models get the items themselves. See docs/reference/encoders.md.
         pooling: how the encoder's outputs are pooled to one row; "" selects the encoder's default.
         storage: type of the stored features. "float16" takes half the space.
     """

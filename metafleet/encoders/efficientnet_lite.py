@@ -55,7 +55,7 @@ N_FEATURES = 1280
 
 
 class EfficientNetLite0(PretrainedEncoder):
-    """Takes pictures of 224 x 224 pixels: the mean over places of the last layer before classes."""
+    """Encodes pictures of 224 x 224 pixels as the spatial mean of the last layer before classes."""
 
     name = "package:efficientnet-lite0"
     kinds = frozenset(("image",))
@@ -105,7 +105,7 @@ class EfficientNetLite0(PretrainedEncoder):
 
 
 class _SameConv(nn.Conv2d):
-    """A convolution padded as TensorFlow pads: outputs = ceil(inputs / stride), more at the end."""
+    """A convolution with TensorFlow's "same" padding. Any odd pixel of padding is at the end."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Pad and convolve."""
@@ -144,7 +144,7 @@ class _Block(nn.Module):
 
 
 class _Network(nn.Module):
-    """The layers up to the features; names of parameters are those of the published weights."""
+    """The layers up to the features. Parameters have the same names as in the published weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ class _Network(nn.Module):
 
 
 def _fused(network: _Network) -> _Network:
-    """Multiply batch norms into the convolutions before them: half the time, the same function."""
+    """Merge batch norms into the convolutions before them, which halves the time of a call."""
     for part in (network, *network._blocks):
         for conv, norm in _PAIRS:
             if hasattr(part, conv):

@@ -14,7 +14,7 @@ from metafleet.encoders.weights import version_of
 
 
 class FolderEncoder(PretrainedEncoder):
-    """An encoder whose weights and preprocessing are in a folder or in a model of the hub.
+    """An encoder with weights and preprocessing from a folder or from a model of the hub.
 
     The encoder's identity does not include the path, so a folder can be moved.
 

@@ -1,7 +1,7 @@
-"""Models of transformers that ``AutoModel`` reads from config.json and safetensors, in float32.
+"""Models of the library transformers, read by ``AutoModel`` from config.json and safetensors.
 
-If a model has two towers, such as CLIP, one tower is used. Its features are the vectors in the
-space that both towers share.
+They compute in float32. Of a model with two towers, such as CLIP, one tower is used. Its features
+are the vectors in the space that both towers share.
 """
 
 import functools
@@ -27,8 +27,8 @@ class HfModel(FolderEncoder):
     """An encoder that uses a model of transformers.
 
     Attributes:
-        tower: name of the method that returns this modality's features, in models of two
-            modalities.
+        tower: in models of two modalities, name of the method that returns the features of the
+            encoder's modality.
         takes: name of the model's main input.
     """
 

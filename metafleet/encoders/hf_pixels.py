@@ -16,8 +16,8 @@ _LARGE: Final = 384
 def rule_of(encoder: str, values: Mapping[str, Any]) -> PixelRule:
     """Return the preprocessing that preprocessor_config.json describes.
 
-    If pictures are cropped, the shorter side is resized first. For pictures that are not square,
-    this differs from the library if it would stretch them before the crop.
+    If pictures are cropped, the shorter side is resized before that. The library stretches some
+    pictures that are not square before it crops them, so the result differs for these.
 
     Raises:
         ConfigError: the result is not square, or the file asks for unsupported preprocessing.

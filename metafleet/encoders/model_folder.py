@@ -38,10 +38,12 @@ class ModelFolder:
     place: str
 
     def checked(self) -> Path:
-        """Return the folder, after checking that it has complete safetensors and asks for no code.
+        """Return the folder, after checking its files.
+
+        The weights must be complete safetensors, and the model must not need code from the folder.
 
         Raises:
-            ConfigError: the weights are only pickles, the model asks to run its own code, or
+            ConfigError: the weights are only pickles, the model needs code from the folder, or
                 ``place`` names a model of the hub without a commit.
             DataMissingError: the folder does not exist, or it has no weights.
             DataCorruptError: a file is truncated or damaged.
@@ -107,7 +109,7 @@ class ModelFolder:
         return found
 
     def weights(self, *names: str) -> Path:
-        """Return the first of these files that exists in the folder, or its only file of weights.
+        """Return the first of these files that exists in the folder, else its only file of weights.
 
         Raises:
             DataMissingError: none of these files exists, and there is not exactly one file of
@@ -136,10 +138,10 @@ class ModelFolder:
                 raise self._pickled(path.parent, path.name)
 
     def require_depth(self, values: Any) -> None:
-        """Refuse a configuration with more layers than tensors, because building it would hang.
+        """Refuse a configuration with too many layers, because building the model would hang.
 
         Raises:
-            DataCorruptError: the configuration has more layers than there are tensors.
+            DataCorruptError: the configuration has more layers than the folder has tensors.
         """
         n_tensors = len(self.layout())
         for name, n in _depths(values):
@@ -201,10 +203,10 @@ def require_room(encoder: str, network: nn.Module) -> None:
 
 
 def require_bytes(encoder: str, weights_bytes: int) -> None:
-    """Make sure that this machine has the memory for weights and one batch.
+    """Check that this machine has enough memory for weights and one batch.
 
     Raises:
-        DataMissingError: they do not fit; nothing was allocated.
+        DataMissingError: they do not fit into memory. Nothing was allocated.
     """
     needed, free = int(weights_bytes * _ROOM), free_bytes()
     if needed > free:

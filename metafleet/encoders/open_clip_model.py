@@ -1,7 +1,7 @@
 """Models of open_clip in a folder, which encode pictures and texts as vectors in the same space.
 
-The folder contains ``open_clip_config.json``, ``open_clip_model.safetensors``, and a tokenizer if
-the model does not use CLIP's. Source: Radford et al. 2021, arXiv:2103.00020.
+The folder contains ``open_clip_config.json``, ``open_clip_model.safetensors``, and a tokenizer
+unless the model uses CLIP's tokenizer. Source: Radford et al. 2021, arXiv:2103.00020.
 """
 
 import functools

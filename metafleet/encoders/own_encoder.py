@@ -1,4 +1,4 @@
-"""Encoders of users, named "package.module:Class"; their errors become one-line messages."""
+"""Encoders that users write, named "package.module:Class". Their errors get one-line messages."""
 
 import json
 import re
@@ -27,17 +27,17 @@ def is_own(name: str) -> bool:
 
 
 def import_encoders(values: Any, *, allowed_packages: Sequence[str]) -> None:
-    """Import the users' encoders that options name, for ``OwnEncoder``.
+    """Import the users' encoders that options name, so that ``OwnEncoder`` can use them.
 
     Args:
-        values: options as JSON values; "encoder" may be in any table.
-        allowed_packages: packages that may be imported; without any, nothing is.
+        values: options as JSON values. The key "encoder" is searched for in all tables.
+        allowed_packages: packages that may be imported; if there are none, nothing is imported.
 
     Raises:
         ConfigError: a package is not allowed or cannot be imported, or has no such class.
     """
     if not allowed_packages:
-        return  # whoever uses the encoder is told
+        return  # making the ``OwnEncoder`` raises the error
     for name in filter(is_own, _named(values)):
         _import(name, allowed_packages)
 
@@ -46,9 +46,9 @@ class OwnEncoder(PretrainedEncoder):
     """Wraps a user's encoder and checks everything it returns.
 
     Args:
-        name: "package.module:Class", of a subclass of ``PretrainedEncoder``. It is made without
-            arguments, or with the pooling where one is asked for.
-        pooling: how its outputs become one row; "": its own way.
+        name: "package.module:Class", which names a subclass of ``PretrainedEncoder``. The class is
+            called without arguments, or with ``pooling`` if that is not "".
+        pooling: how outputs are pooled to one row; "" selects the encoder's default.
     """
 
     def __init__(self, name: str, pooling: str = "") -> None:
@@ -63,7 +63,7 @@ class OwnEncoder(PretrainedEncoder):
         self.can_cut = bool(own.can_cut)
 
     def reading(self, kind: str) -> Mapping[str, Any]:
-        """Return the options of the decoder that the class asks for."""
+        """Return the decoder options that the user's encoder needs."""
         with self._blamed("reading"):
             found = dict(self._own.reading(kind))
         if not all(isinstance(name, str) for name in found):
@@ -71,14 +71,14 @@ class OwnEncoder(PretrainedEncoder):
         return found
 
     def identity(self) -> Mapping[str, Any]:
-        """Return what the class says of itself, and the digest of its package's sources."""
+        """Return the identity of the user's encoder, and the digest of its package's sources."""
         with self._blamed("identity"):
             found = json.loads(json.dumps(dict(self._own.identity()), allow_nan=False))
         sources = imported_digest(package_of(self.name))
         return {**found, "encoder": self.name, "pooling": self._pooling, "sources": sources}
 
     def n_features(self, shape: tuple[int, ...]) -> int:
-        """Return the number of features of an item, a whole number from 1."""
+        """Return the number of features of an item, >= 1."""
         with self._blamed("n_features"):
             found = self._own.n_features(shape)
         if type(found) is not int or found < 1:
@@ -89,7 +89,7 @@ class OwnEncoder(PretrainedEncoder):
         return found
 
     def encode(self, items: Array) -> Array:
-        """Return float32 [n, features]; items of one batch."""
+        """Encode the items of one batch. Return float32 [n, features]."""
         with self._blamed("encode"):
             found = self._own.encode(items)
         expected = (len(items), self.n_features(items.shape[1:]))
@@ -102,7 +102,7 @@ class OwnEncoder(PretrainedEncoder):
         return np.ascontiguousarray(found, np.float32)
 
     def too_long(self, items: Array) -> int:
-        """Return how many of these items were cut."""
+        """Return how many of these items are truncated."""
         with self._blamed("too_long"):
             return int(self._own.too_long(items))
 

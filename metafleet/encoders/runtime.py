@@ -62,7 +62,7 @@ def onnx_session(path: Path) -> Any:
 
 @contextlib.contextmanager
 def one_thread_a_call() -> Iterator[None]:
-    """Limit torch to one thread per call inside the block."""
+    """Inside the block, limit torch to one thread per call."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

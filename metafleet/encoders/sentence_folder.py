@@ -104,7 +104,7 @@ class SentenceEncoder(PretrainedEncoder):
 
 
 class SentenceFolder(SentenceEncoder):
-    """An encoder from a folder of sentence-transformers, or from such a model of the hub.
+    """An encoder from a folder of sentence-transformers, or from such a model on the hub.
 
     The encoder's identity does not include the path, so a folder can be moved.
 

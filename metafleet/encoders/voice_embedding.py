@@ -1,8 +1,9 @@
 """Resemblyzer: 256 features of a voice, from a recurrent network trained to tell speakers apart.
 
-Wan et al. 2018, arXiv:1710.10467: three LSTM layers over 1.6 s of a mel spectrogram; of a longer
-sound the mean over windows, 1.3 a second. Only the weights come from the package. Its detector of
-speech is not used: of a sound, what is before the zeros at its end is heard.
+The network is that of Wan et al. 2018, arXiv:1710.10467: three LSTM layers over 1.6 s of a mel
+spectrogram. For a longer sound, 1.3 such windows begin every second, and the features are the mean
+over windows. Only the weights come from the package. Its speech detector is not used. The zeros at
+the end of a sound are ignored.
 """
 
 import functools
@@ -40,7 +41,7 @@ _LOUDNESS_DB = -30.0
 
 
 class VoiceEmbedding(PretrainedEncoder):
-    """Takes waves at 16 kHz."""
+    """Encodes waves at 16 kHz."""
 
     name = "package:resemblyzer"
     kinds = frozenset(("audio",))
@@ -92,7 +93,7 @@ class VoiceEmbedding(PretrainedEncoder):
 
 
 class _Network(nn.Module):
-    """The layers; names of parameters are those of the published weights."""
+    """The layers. Parameters have the same names as in the published weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +107,7 @@ class _Network(nn.Module):
 
 
 def louder(wave: Array) -> npt.NDArray[np.float64]:
-    """Raise the volume to -30 dB of full scale; a louder or silent sound stays as it is."""
+    """Raise the volume to -30 dB of full scale. A louder or silent sound does not change."""
     wave = wave.astype(np.float64)
     power = float(np.mean(wave**2))
     missing_db = _LOUDNESS_DB - 10.0 * np.log10(power) if power > 0.0 else 0.0
@@ -126,9 +127,10 @@ def mel_windows(wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
 
 
 def mel_frames(wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Return the power in bands, float32 [1 + samples // 160, 40].
+    """Return the power in mel bands, float32 [1 + samples // 160, 40].
 
-    Windows of 25 ms every 10 ms, each in the middle of its frame, between zeros.
+    There is one window of 25 ms every 10 ms. The first is centred at the beginning of the sound,
+    which is padded with zeros on both sides.
     """
     padded = np.pad(wave, _N_FFT // 2)
     windows = np.lib.stride_tricks.sliding_window_view(padded, _N_FFT)[::_HOP]
@@ -141,8 +143,8 @@ def mel_frames(wave: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
 def mel_filters() -> npt.NDArray[np.float64]:
     """Return the weight of each frequency in each band: [40, 201].
 
-    Triangles of area 1 on Slaney's scale (Auditory Toolbox, 1998): 200/3 Hz a mel up to 1 kHz,
-    above that 27 mels to a factor of 6.4.
+    The weights are triangles of area 1 on Slaney's scale (Auditory Toolbox, 1998). On this scale, a
+    mel is 200/3 Hz up to 1 kHz. Above 1 kHz, 27 mels are a factor of 6.4 in frequency.
     """
     top = 15.0 + np.log(RATE_HZ / 2 / 1000.0) / (np.log(6.4) / 27.0)
     mels = np.linspace(0.0, top, _N_MELS + 2)

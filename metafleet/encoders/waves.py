@@ -6,11 +6,11 @@ from metafleet.encoders.base import Array
 
 
 def sound_length(wave: Array, shortest: int) -> int:
-    """Return the number of samples up to the last that is not zero.
+    """Return the number of samples up to the last one that is not zero, but at least ``shortest``.
 
     Args:
         wave: [samples].
-        shortest: minimum result; silence up to this number of samples counts as sound.
+        shortest: minimum result, unless the wave has fewer samples.
     """
     there = np.flatnonzero(wave)
     n = int(there[-1]) + 1 if len(there) else 0

@@ -78,7 +78,7 @@ def version_of(distribution: str) -> str:
 
 
 def describe_identity(identity: Mapping[str, Any]) -> str:
-    """Return an encoder's name and the beginnings of the sha256 of its files of weights."""
+    """Return an encoder's name, and the first digits of the sha256 of each file of its weights."""
     files = dict(identity.get("weights", {}))
     weights = [name for name in files if not name.endswith(_SETTINGS)] or list(files)
     shown = ", ".join(f"{name} sha256 {files[name][:16]}" for name in weights)

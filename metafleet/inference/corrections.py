@@ -25,14 +25,14 @@ def correct(
     *,
     progress: Progress = no_progress,
 ) -> AdaptedModel:
-    """Add the items that a person labelled to the support set, and adapt to the larger set.
+    """Add items that a person has labelled to the support set, and return a model adapted to it.
 
-    An item that is already in the support set gets the label from the queue.
+    If an item is already in the support set, its label is replaced by that in the queue.
 
     Args:
         model: an adapted model that keeps its support set. It is not changed.
         queue: a file that `metafleet predict --ask` wrote, with labels filled in.
-        options: how to read the items' folders; the same options as for the predictions.
+        options: options for reading the items' folders; must be those used for the predictions.
         progress: called with the progress of decoding.
 
     Raises:
@@ -125,7 +125,7 @@ def _joined(support: ExampleSet, added: ExampleSet) -> ExampleSet:
 
 
 def _same_as(inputs: Mapping[str, Tensor], example: Mapping[str, Tensor]) -> Tensor:
-    """Return which rows are equal to an example, bool [n]."""
+    """Return a mask of the rows that are equal to an example, bool [n]."""
     equal = [
         (values == example[name]).flatten(1).all(dim=1)
         if values.dim() > 1

@@ -1,4 +1,4 @@
-"""The uncertainty of predictions: label sets, and items of none of the classes."""
+"""The uncertainty of predictions: label sets, and detection of items of none of the classes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class Doubter:
         coverage: float | None,
         unknown: bool,
     ) -> "Doubter":
-        """Choose the calibration that fits the model, and check the request.
+        """Return a doubter for a model, after checking that the model supports the request.
 
         Args:
             classes: the model's classes, as in ``AdaptedModel``.

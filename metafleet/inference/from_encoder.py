@@ -1,4 +1,4 @@
-"""A model made of pretrained encoders and a head: it adapts without any training."""
+"""A model made of pretrained encoders and a head, which needs no training before it adapts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -30,11 +30,11 @@ def few_shot_model(
     head_options: Mapping[str, Any] | None = None,
     kind_options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> LearnedModel:
-    """Make a model that classifies by features of pretrained encoders; nothing is trained.
+    """Make a model that classifies features of pretrained encoders. Nothing is trained.
 
-    ``metafleet.few_shot_model({"image": "package:efficientnet-lite0"}).adapt("new-pets")`` learns
-    the classes of a folder. The head is fitted to the support set alone, with centred features: the
-    centre is the mean of the support set's class means.
+    For example, ``metafleet.few_shot_model({"image": "package:efficientnet-lite0"}).adapt("pets")``
+    learns the classes of the folder "pets". Only the support set is used to fit the head. Before
+    that, the mean of the support set's class means is subtracted from the features.
 
     Args:
         encoder: kind of data -> name of its encoder; docs/reference/encoders.md lists them. Items
@@ -45,8 +45,9 @@ def few_shot_model(
             {"audio": {"duration_s": 2.0}}, or "pooling" of its encoder.
 
     Raises:
-        ConfigError: a kind, encoder, head or option is unknown, or they do not go together.
-        DataMissingError: weights or libraries are not on this machine; says how to install them.
+        ConfigError: a kind, encoder, head or option is unknown, or they cannot be combined.
+        DataMissingError: weights or libraries are not on this machine. The message says how to
+            install them.
         DataCorruptError: weights are damaged.
     """
     if not encoder:
@@ -73,7 +74,7 @@ def few_shot_model(
 
 
 def read_encoders(given: Sequence[str]) -> dict[str, str]:
-    """Read texts of the form KIND=NAME.
+    """Return kind -> encoder, given texts of the form KIND=NAME.
 
     Raises:
         ConfigError: a text has another form, or a kind is given twice.

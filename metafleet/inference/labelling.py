@@ -24,8 +24,8 @@ class Labelling:
     Attributes:
         item: the item's file or row, such as "photos/a.png" or "metadata.csv:17".
         labels: labels whose probability is at least the threshold, in the model's order.
-        probabilities: label -> probability, in (0, 1). Labels are independent, so there is no fixed
-            sum.
+        probabilities: label -> probability in (0, 1). Labels are independent, so the probabilities
+            need not sum to 1.
         given: the item's labels according to the folder.
         separator: text between labels in a table.
     """
@@ -56,7 +56,8 @@ def check_question(problem: Problem, threshold: float | None, *, is_doubted: boo
     Args:
         problem: the model's problem.
         threshold: minimum probability at which an item gets a label; None for 0.5.
-        is_doubted: whether label sets or the detection of unknown items are requested.
+        is_doubted: whether label sets or the detection of unknown items were requested, which
+            models of items with several labels do not support.
 
     Raises:
         ConfigError: the threshold is not a probability, or another kind of model is needed.
@@ -137,9 +138,9 @@ def check_label_targets(targets: Tensor, n_labels: int) -> None:
 
 
 def precision_of(rows: Sequence[Labelling]) -> tuple[float, int] | None:
-    """Return the mean average precision over the items with given labels, and their number.
+    """Return the mean average precision over items with given labels, and the number of these.
 
-    Return None if no item has a label that the model knows.
+    Return None if no item has a given label that the model knows.
     """
     labels = list(rows[0].probabilities) if rows else []
     known = [row for row in rows if set(row.given) & set(labels)]

@@ -36,8 +36,8 @@ class Result:
     """The result of evaluating a state on episodes of one split.
 
     Attributes:
-        split: the split of the data.
-        judged: ``TRAINED`` for the model itself, or the name of what it is compared with.
+        split: the split from which the episodes were drawn.
+        judged: ``TRAINED`` for the model itself, otherwise the name of the baseline.
         step: number of outer steps after which the state was evaluated.
         episodes: number of episodes.
         n_way, k_shot, n_query: shape of the episodes; n_way is 0 in regression.
@@ -59,7 +59,7 @@ class Result:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the result is for the model itself, not for what it is compared with."""
+        """Whether the result is for the model itself, not for a baseline."""
         return self.judged == TRAINED
 
 

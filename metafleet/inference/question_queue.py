@@ -3,7 +3,8 @@
     item,guess,probability,labels,unknown,label,folder
     cat/7.png,cat,0.41,cat | dog,no,,/home/me/photos
 
-The most doubtful items come first. A person writes the class into ``label``, or leaves it empty.
+The most doubtful items come first. A person writes an item's class into the column ``label``, or
+leaves it empty.
 """
 
 import csv
@@ -49,7 +50,7 @@ def check_queue(path: Path, *, force: bool) -> None:
     """Check that a queue may be written to ``path``. Call this before predicting.
 
     Raises:
-        ModelError: the path has another suffix, it exists, or its folder does not exist.
+        ModelError: the path has a wrong suffix or exists already, or its folder does not exist.
     """
     if path.suffix.lower() != _SUFFIX:
         raise ModelError(f"--ask {path} is no {_SUFFIX}; give it this suffix")
@@ -144,7 +145,7 @@ def require_queue(path: Path) -> None:
 
     Raises:
         DataMissingError: the file does not exist.
-        DataError: the file has another suffix.
+        DataError: the file has a wrong suffix.
     """
     if not path.is_file():
         raise DataMissingError(f"there is no file {path}; check the path of the queue")

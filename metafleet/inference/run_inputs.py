@@ -1,4 +1,4 @@
-"""How the modalities of a run's data set are read from files."""
+"""Determines how the modalities of a run's data set are read from files."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -20,9 +20,9 @@ from metafleet.inference.input_spec import InputSpec
 def input_specs(
     data: Mapping[str, Any], data_dir: Path, *, allowed_packages: Sequence[str] = ()
 ) -> dict[str, InputSpec]:
-    """Return the input specs of a run's data set; {} for computed data.
+    """Return modality -> input spec, for a run's data set; {} if examples are computed.
 
-    For a mixture, the specs are those of its parts, by their names in the mixture.
+    For a mixture, the specs are those of its parts. The modalities have their names in the mixture.
 
     Args:
         data: name and options of the data set.
@@ -91,7 +91,7 @@ def _differences(one: InputSpec, other: InputSpec) -> str:
 
 
 def _between(brightness: Sequence[float | None]) -> float | None:
-    """Return the mean of the parts' brightness; parts that differ a lot average to medium."""
+    """Return the mean of the parts' brightness; very different parts give a medium value."""
     known = [each for each in brightness if each is not None]
     return round(fmean(known), 4) if len(known) == len(brightness) else None
 

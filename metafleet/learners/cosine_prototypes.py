@@ -11,11 +11,12 @@ from metafleet.params import Params
 
 
 class CosinePrototypes(FrozenHead[HeadOptions]):
-    """Classify by the cosine between a query and each class's prototype, seen from a centre.
+    """Classify by the cosine between the centred features of a query and each class's prototype.
 
-    With u(x) = (f(x) - centre) / |f(x) - centre|, the prototype of a class is the direction of the
-    sum of its u(x), and the logits are cosines divided by the temperature. With several modalities
-    a cosine is the mean over those that query and class both have; 0 if they share none.
+    Let u(x) = (f(x) - centre) / |f(x) - centre|. The prototype of a class is the sum of u(x) over
+    its support examples, scaled to length 1. The logits are cosines divided by the temperature.
+    With several modalities, the cosine is the mean over the modalities that query and class both
+    have, or 0 if they share none.
 
     Source: Wang et al. 2019, arXiv:1911.04623, section 3 (CL2N); Gidaris and Komodakis 2018,
     arXiv:1804.09458, eq. 5 (cosine and temperature).
@@ -27,7 +28,7 @@ class CosinePrototypes(FrozenHead[HeadOptions]):
     def fit(
         self, params: Params, support: Tensor, targets: Tensor, context: EpisodeContext
     ) -> Params:
-        """Return the centre [d], prototypes [n_way, d], and which modalities they have."""
+        """Return the centre [d], the prototypes [n_way, d], and a mask of their modalities."""
         centre = self.centre_of(support, targets, context)
         known = self.directions(support, centre)
         membership = one_hot(targets, context.n_way, known.values)

@@ -1,7 +1,8 @@
-"""The base of heads: learners that have nothing to learn and classify given features.
+"""The base of heads: learners without parameters of their own, which classify features.
 
-They compare features by their direction, seen from a centre. On model ``raw`` the features are
-those of a pretrained encoder, or the data themselves; on another model, its embeddings.
+Heads subtract a centre from features and then compare their directions. With the model ``raw``, the
+features are those of a pretrained encoder, or the data themselves. With another model, they are the
+model's embeddings.
 """
 
 from dataclasses import dataclass
@@ -32,10 +33,11 @@ class HeadOptions:
     """Options that all heads share.
 
     Attributes:
-        centre: what is subtracted from features. "training": their mean over training episodes, or
-            as "support" where nothing was trained; "support": the mean of the class means of the
-            support set, which any number of examples has; "none".
-        temperature: logits are divided by it, > 0.
+        centre: the vector that is subtracted from features. "training" is the mean of the features
+            in training episodes; if nothing was trained, it is the same as "support". "support" is
+            the mean of the support set's class means, which exists for any number of examples.
+            "none" subtracts nothing.
+        temperature: number by which logits are divided, > 0.
     """
 
     centre: Literal["training", "support", "none"] = "training"
@@ -50,11 +52,11 @@ HeadT = TypeVar("HeadT", bound=HeadOptions)
 
 
 class Directions(NamedTuple):
-    """Centred features of n examples, each modality scaled to length 1.
+    """Centred features of n examples, with each modality scaled to length 1.
 
     Attributes:
-        values: [n, d], zeros in modalities that an example lacks.
-        present: [n, modalities], 1 where an example has the modality, else 0.
+        values: [n, d]; zeros for modalities that an example lacks.
+        present: [n, modalities]; 1 if an example has the modality, else 0.
     """
 
     values: Tensor
@@ -62,11 +64,11 @@ class Directions(NamedTuple):
 
 
 class FrozenHead(MetricLearner[HeadT], Generic[HeadT]):
-    """A head on features of one or several modalities, which count alike.
+    """A head on features of one or several modalities, which have equal weight.
 
-    The state has no parameters of the head, but the mean of the training features, as running
-    averages over outer steps: "features.sum" [d] and "features.weight" [modalities], whose quotient
-    is the mean. A weight of 0 means that nothing was trained.
+    A head has no parameters. Its state has two buffers, "features.sum" [d] and "features.weight"
+    [modalities], which are running averages over outer steps. Their quotient is the mean of the
+    training features. A weight of 0 means that the modality was never trained.
 
     Source: Wang et al. 2019, arXiv:1911.04623 (centre, scale, then compare).
     """
@@ -77,7 +79,7 @@ class FrozenHead(MetricLearner[HeadT], Generic[HeadT]):
 
     @classmethod
     def build(cls, options: HeadT, problem: Problem, make_model: ModelFactory) -> Self:
-        """Make the model without a head; in place of "raw", one that marks what is absent.
+        """Make the head on a model; "raw" is replaced by a model that marks missing modalities.
 
         Raises:
             ConfigError: the data are for regression.
@@ -90,24 +92,26 @@ class FrozenHead(MetricLearner[HeadT], Generic[HeadT]):
         return cls(options, model=model, problem=problem)
 
     def init_state(self, seed: int) -> MetaState:
-        """Draw the model's parameters; the mean of the training features is unknown."""
+        """Draw the model's parameters, and set the buffers to 0 because nothing was trained."""
         state = super().init_state(seed)
         sizes = self._sizes()
         unknown = {_SUM: torch.zeros(sum(sizes)), _WEIGHT: torch.zeros(len(sizes))}
         return MetaState(state.params, {**state.buffers, **unknown})
 
     def compute(self, params: Params, episode: Episode, context: EpisodeContext) -> EpisodeOutcome:
-        """Compute an episode of meta-training, and the mean of its support features."""
+        """Compute an episode of meta-training, with the mean of its support features."""
         outcome = super().compute(params, episode, context)
         seen = {name: context.notes.values(name)[0] for name in (_SUM, _WEIGHT)}
         return outcome._replace(statistics={**outcome.statistics, **seen})
 
     def centre_of(self, support: Tensor, targets: Tensor, context: EpisodeContext) -> Tensor:
-        """Return what is subtracted from features, [d]; in meta-training, note their mean.
+        """Return the vector [d] that is subtracted from features.
+
+        In meta-training, also record the mean of the support set's features.
 
         Args:
-            support: embeddings of the support set, as ``fit`` gets them.
-            targets: their classes.
+            support: embeddings of the support set, as passed to ``fit``.
+            targets: classes of the support set.
             context: the episode's context.
         """
         parts = self._apart(support)
@@ -129,7 +133,7 @@ class FrozenHead(MetricLearner[HeadT], Generic[HeadT]):
         return torch.where(is_known, total / torch.where(is_known, weight, 1.0), own)
 
     def directions(self, features: Tensor, centre: Tensor) -> Directions:
-        """Centre features [n, ...], and scale every modality to length 1."""
+        """Subtract ``centre`` from features [n, ...], and scale each modality to length 1."""
         parts = self._apart(features)
         centres = torch.split(centre, self._sizes())
         values = [
@@ -141,7 +145,7 @@ class FrozenHead(MetricLearner[HeadT], Generic[HeadT]):
         )
 
     def scaled(self, values: Tensor) -> Tensor:
-        """Scale every modality of ``values`` [n, d] to length 1; zeros stay zeros."""
+        """Scale each modality of ``values`` [n, d] to length 1. Zeros stay zeros."""
         return torch.cat([_unit(part) for part in torch.split(values, self._sizes(), dim=1)], dim=1)
 
     def _apart(self, features: Tensor) -> list[Marked]:
@@ -157,7 +161,7 @@ class FrozenHead(MetricLearner[HeadT], Generic[HeadT]):
 
 
 def _mean_of_classes(part: Marked, targets: Tensor, n_way: int) -> Tensor:
-    """Return the mean [d] of the means of the classes that have the modality."""
+    """Return the mean [d] of the class means, over the classes that have the modality."""
     membership = one_hot(targets, n_way, part.values) * part.present[:, None]
     counts = membership.sum(dim=0)
     means = (membership.T @ part.values) / _at_least_1(counts)[:, None]

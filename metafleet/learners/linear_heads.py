@@ -1,4 +1,4 @@
-"""Linear classifiers fitted to the support set, as heads without parameters of their own."""
+"""Heads that fit a linear classifier to the support set, and have no parameters of their own."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class RidgeOptions(HeadOptions):
     """Options of ``Ridge``.
 
     Attributes:
-        penalty: lambda, 1e-3 to 1e6.
+        penalty: the weight lambda of the L2 penalty, 1e-3 to 1e6.
     """
 
     penalty: float = 0.3
@@ -38,7 +38,7 @@ class LogisticOptions(HeadOptions):
     """Options of ``Logistic``.
 
     Attributes:
-        penalty: lambda, 1e-3 to 1e6.
+        penalty: the weight lambda of the L2 penalty, 1e-3 to 1e6.
     """
 
     temperature: float = 1.0
@@ -53,7 +53,7 @@ LinearT = TypeVar("LinearT", bound=HeadOptions)
 
 
 class LinearHead(FrozenHead[LinearT], Generic[LinearT]):
-    """A linear map of centred features of length 1, fitted in double precision.
+    """A linear map of features that are centred and scaled to length 1, fitted in float64.
 
     The logits are u(x) W divided by the temperature, with u(x) as in ``CosinePrototypes``.
     """
@@ -82,8 +82,9 @@ class LinearHead(FrozenHead[LinearT], Generic[LinearT]):
 class Ridge(LinearHead[RidgeOptions]):
     """Fit ridge regression of the classes in closed form.
 
-    W minimises |U W - Y|^2 + lambda |W|^2 with one-hot classes Y. ``r2d2`` is the same classifier
-    with a learned lambda, on an embedding that it learns.
+    W minimises |U W - Y|^2 + lambda |W|^2, where the rows of U are u(x) of the support examples and
+    those of Y are their one-hot classes. The learner ``r2d2`` uses the same classifier, but learns
+    lambda and an embedding.
 
     Source: Bertinetto et al. 2019, arXiv:1805.08136, eq. 6.
     """
@@ -99,8 +100,9 @@ class Ridge(LinearHead[RidgeOptions]):
 class Logistic(LinearHead[LogisticOptions]):
     """Fit logistic regression, each class against the rest, by Newton's method.
 
-    For each class, w minimises the sum of log(1 + exp(-y u(x) w)), y = +1 or -1, plus
-    lambda / 2 |w|^2. ``r2d2`` with ``head = "logistic"`` is the same with a learned lambda.
+    For each class, w minimises the sum of log(1 + exp(-y u(x) w)) over the support examples, plus
+    lambda / 2 |w|^2, where y is +1 for examples of the class and -1 for the others. The learner
+    ``r2d2`` with ``head = "logistic"`` does the same with a learned lambda.
 
     Source: Bertinetto et al. 2019, arXiv:1805.08136, eq. 8 to 10.
     """

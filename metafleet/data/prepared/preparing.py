@@ -90,8 +90,8 @@ def find_or_decode(folder: Path, make: Callable[[Path], Content]) -> PreparedDat
 
     Args:
         folder: folder of the prepared data.
-        make: a function that takes an empty folder for arrays and returns the content. The folder
-            is on the same disk and is deleted afterwards.
+        make: a function that takes an empty scratch folder for arrays and returns the content. This
+            scratch folder is on the disk of ``folder`` and is deleted afterwards.
 
     Raises:
         DataError: the folder cannot be written.

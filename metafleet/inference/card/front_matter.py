@@ -8,7 +8,7 @@ from metafleet.inference.model_record import Result
 
 
 def front_matter(model: KeptModel) -> dict[str, Any]:
-    """Return the values, which https://huggingface.co/docs/hub/model-cards explains."""
+    """Return the values of the front matter; see https://huggingface.co/docs/hub/model-cards."""
     origin, learner = model.learned.origin, str(model.learned.blueprint.learner["name"])
     tags = ["metafleet", "meta-learning", "few-shot-learning", learner, *kinds_of(model).values()]
     values: dict[str, Any] = {
@@ -45,5 +45,5 @@ def _entry(result: Result, data: str, task: str | None) -> dict[str, Any]:
 
 
 def _is_public(data: str) -> bool:
-    """Return whether others can get this data set: it is not a user's folder or class."""
+    """Return whether others can get this data set, because it is not a user's folder or class."""
     return bool(data) and data != "folder" and ":" not in data

@@ -1,6 +1,6 @@
 """A model card in the format of Hugging Face: YAML front matter, then Markdown.
 
-All facts on the card come from the model's own files. For the format see
+All facts on the card come from the model's own files. The format is described at
 https://huggingface.co/docs/hub/model-cards.
 """
 
@@ -13,7 +13,7 @@ from metafleet.inference.kept_model import KeptModel
 
 
 def render_card(model: KeptModel) -> str:
-    """Write the card of a model."""
+    """Return the text of a model's card."""
     sections = {
         "Use": _use(model),
         "Adapted to": adapted_to(model),

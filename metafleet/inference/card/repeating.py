@@ -10,7 +10,7 @@ from metafleet.params import digest, flatten_state
 
 
 def how_to_repeat(model: KeptModel) -> str:
-    """Write how to reproduce the model, and how to check that the result is the same."""
+    """Describe how to reproduce the model, and how to check that the result is the same."""
     learned = model.learned
     origin, config = learned.origin, learned.record.config
     facts = [("sha256 of params and buffers", f"`{digest(flatten_state(learned.state))}`")]

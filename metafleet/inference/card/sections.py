@@ -19,7 +19,7 @@ _JUDGED = {
 
 
 def adapted_to(model: KeptModel) -> str:
-    """Write what the model was adapted from and to; "" if it was not adapted."""
+    """Describe from what and to which classes the model was adapted; "" if it was not adapted."""
     if model.needs is None:
         return ""
     origin, base = model.learned.origin, model.learned.record.adapted_from
@@ -36,7 +36,7 @@ def adapted_to(model: KeptModel) -> str:
 
 
 def trained_on(model: KeptModel) -> str:
-    """Write on which data and episodes the state was learned."""
+    """Describe the data and episodes on which the state was learned."""
     origin, problem = model.learned.origin, model.learned.blueprint.problem
     if not origin.run:
         encoders = [it for it in model.learned.blueprint.inputs.values() if it.is_encoded]
@@ -55,7 +55,7 @@ def trained_on(model: KeptModel) -> str:
 
 
 def judged_on(model: KeptModel) -> str:
-    """Write all known results with their confidence intervals."""
+    """List all known results with their confidence intervals."""
     results = model.learned.record.results
     if not results:
         return "No figures are recorded. Judge the model on data of your own before you rely on it."
@@ -76,7 +76,7 @@ def _noun(model: KeptModel) -> str:
 
 
 def licences(model: KeptModel) -> str:
-    """Write the licences of data and weights."""
+    """List the licences of data and weights."""
     licence = model.learned.record.data_licence
     rows = [
         ("training data", plain(licence) if licence else "not recorded"),
@@ -136,7 +136,7 @@ def _limits(model: KeptModel) -> Iterator[str]:
 
 
 def _doubts(model: KeptModel) -> Iterator[str]:
-    """Write how reliable the model's probabilities and its detection of unknown items are."""
+    """Describe how reliable the model's probabilities and its detection of unknown items are."""
     calibration, unless = model.learned.calibration, ""
     if calibration is None:
         yield "Its probabilities are not calibrated."
