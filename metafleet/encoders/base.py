@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from metafleet.encoders.weights import PackagedFile
+
 Array = npt.NDArray[Any]
 
 
@@ -19,6 +21,8 @@ class PretrainedEncoder(ABC):
         name: name of the encoder in configurations.
         kinds: the kinds of data that the encoder takes. An encoder of pictures also serves clips
             through ``Frames``.
+        packaged: the files of weights, if they are in a third-party package and can be copied into
+            the folder of a model.
         batch_items: number of items in a batch. It is the same for every call of ``encode``,
             because the last bits of features depend on it.
         can_cut: whether the encoder truncates long items; ``too_long`` counts such items.
@@ -26,6 +30,7 @@ class PretrainedEncoder(ABC):
 
     name: str
     kinds: frozenset[str]
+    packaged: tuple[PackagedFile, ...] = ()
     batch_items: int = 16
     can_cut: bool = False
 

@@ -19,7 +19,7 @@ from metafleet.encoders.base import Array, PretrainedEncoder
 from metafleet.encoders.pixels import PixelRule
 from metafleet.encoders.pooling import choose_pooling
 from metafleet.encoders.runtime import device
-from metafleet.encoders.weights import PackagedFile, version_of
+from metafleet.encoders.weights import PackagedFile, load_state, version_of
 from metafleet.errors import ConfigError
 
 _RULE = PixelRule(
@@ -60,6 +60,7 @@ class EfficientNetLite0(PretrainedEncoder):
     name = "package:efficientnet-lite0"
     kinds = frozenset(("image",))
     licence = "Apache-2.0"
+    packaged = (_FILE,)
 
     def __init__(self, pooling: str = "") -> None:
         choose_pooling(self.name, pooling, ("mean",))
@@ -97,7 +98,7 @@ class EfficientNetLite0(PretrainedEncoder):
     @functools.cached_property
     def _network(self) -> "_Network":
         path = _FILE.find(self.name)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_state(path)
         network = _Network()
         network.load_state_dict({n: v for n, v in state.items() if not n.startswith("_fc")})
         fused = _fused(network.eval()).to(device())

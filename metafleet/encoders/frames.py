@@ -20,6 +20,7 @@ class Frames(PretrainedEncoder):
 
     def __init__(self, encoder: PretrainedEncoder) -> None:
         self.name, self._encoder = encoder.name, encoder
+        self.packaged = encoder.packaged
 
     def reading(self, kind: str) -> Mapping[str, Any]:
         """Return decoder options for frames in the form that the encoder takes."""

@@ -38,6 +38,7 @@ class SpeechEmbedding(PretrainedEncoder):
     name = "package:speech-embedding"
     kinds = frozenset(("audio",))
     licence = "Apache-2.0"
+    packaged = (_FILE,)
 
     def __init__(self, pooling: str = "") -> None:
         self._pooling = choose_pooling(self.name, pooling, ("mean", "max", "flat"))

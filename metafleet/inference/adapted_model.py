@@ -202,10 +202,11 @@ class AdaptedModel:
             rows = self._rows(found.names, found.labels, outputs, doubter, threshold)
             return Predictions(rows, (*found.notes, *doubter.notes))
 
-    def save(self, folder: str | Path, *, force: bool = False) -> None:
+    def save(self, folder: str | Path, *, force: bool = False, with_encoder: bool = False) -> None:
         """Write the model to a folder for ``load_model``; with ``force``, replace an existing one.
 
-        The new folder is read back and tested before it is moved into place.
+        The new folder is read back and tested before it is moved into place. ``with_encoder``
+        copies the weights of pretrained encoders into it, for machines without them.
 
         Raises:
             ModelError: the folder exists or cannot be written, or reading it back gives a different
@@ -213,7 +214,9 @@ class AdaptedModel:
         """
         support = keep_support(self.support) if self.support and self.keeps_support else {}
         kept = KeptModel(self.learned, self.memory, self.classes, self.needs, support)
-        write_tried(kept, Path(folder), _answer, force=force, sample=self.sample)
+        write_tried(
+            kept, Path(folder), _answer, force=force, sample=self.sample, with_encoder=with_encoder
+        )
 
     def _in_batches(self, inputs: Mapping[str, Tensor], n_items: int) -> Tensor:
         parts = [slice(rows.start, rows.stop) for rows in batches(n_items)]

@@ -8,6 +8,7 @@ from typing import Any
 from metafleet.calibration.calibration import Calibration
 from metafleet.errors import MetafleetError, ModelError
 from metafleet.inference.blueprint import Blueprint
+from metafleet.inference.kept_encoders import use_kept_files
 from metafleet.inference.model_folder import read_header, read_tensors
 from metafleet.inference.model_record import ModelRecord
 from metafleet.inference.provenance import Provenance
@@ -84,6 +85,7 @@ def read_model(folder: Path, *, allowed_packages: Sequence[str]) -> KeptModel:
     """Read a model's folder; see ``load_model``."""
     header = read_header(folder)
     try:
+        use_kept_files(folder, header)
         blueprint = Blueprint.from_json(header["blueprint"], allowed_packages=allowed_packages)
         origin = Provenance.from_json(header["origin"])
         record = ModelRecord.from_json(header.get("record", {}))  # older models have none

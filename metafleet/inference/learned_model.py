@@ -212,16 +212,19 @@ class LearnedModel:
         kept = support if classes and not problem.is_multi_label else None
         return AdaptedModel(learned, memory, classes, needs, support=kept, sample=sample)
 
-    def save(self, folder: str | Path, *, force: bool = False) -> None:
+    def save(self, folder: str | Path, *, force: bool = False, with_encoder: bool = False) -> None:
         """Write the state to a folder for ``load_model``; with ``force``, replace an existing one.
 
-        The new folder is read back and tested before it is moved into place.
+        The new folder is read back and tested before it is moved into place. ``with_encoder``
+        copies the weights of pretrained encoders into it, for machines without them.
 
         Raises:
             ModelError: the folder exists or cannot be written, or reading it back gives a different
                 model.
         """
-        write_tried(KeptModel(self.learned), Path(folder), _answer, force=force)
+        write_tried(
+            KeptModel(self.learned), Path(folder), _answer, force=force, with_encoder=with_encoder
+        )
 
     def _as_base(self) -> Learned:
         """Return the result for an adapted model to keep; its record names the base model."""

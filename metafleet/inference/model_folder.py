@@ -2,6 +2,7 @@
 
     MODEL/model.json            format, kind, blueprint, origin, classes, digests
     MODEL/tensors.safetensors   params.*, buffers.*; memory.* and support.* of an adapted model
+    MODEL/encoder-*             copies of an encoder's weights, where they were asked for
     MODEL/README.md             the model card, for people; programs do not read it
 
 A folder is written under a temporary name and then renamed, so a folder under its final name is
@@ -58,7 +59,7 @@ def check_free(folder: Path, *, force: bool) -> None:
     header = _find_ours(folder / _HEADER)
     if header is None:
         raise ModelError(f"{folder} exists and is no model, so it is left alone; choose another")
-    names = {path.name for path in folder.iterdir()} - {_HEADER, _TENSORS}
+    names = {path.name for path in folder.iterdir()} - {_HEADER, _TENSORS} - _kept_names(header)
     if _CARD in names and _is_as_written(folder / _CARD, header.get("card_sha256")):
         names.remove(_CARD)
     if _CARD in names and "card_sha256" in header:
@@ -71,6 +72,14 @@ def check_free(folder: Path, *, force: bool) -> None:
             f"{folder} is a model but holds {others[0]!r:.80} as well, so it is left alone; move "
             "that elsewhere, or choose another"
         )
+
+
+def _kept_names(header: Mapping[str, Any]) -> set[str]:
+    """Return the names of copies of encoders' weights; of a damaged header, none."""
+    try:
+        return {str(it["file"]) for it in header.get("encoder_files", {}).values()}
+    except (AttributeError, TypeError, KeyError):
+        return set()
 
 
 def _find_ours(path: Path) -> dict[str, Any] | None:
@@ -89,7 +98,7 @@ def _is_as_written(card: Path, sha256: object) -> bool:
         return False
 
 
-def write_model(
+def write_model(  # noqa: PLR0913 - parts of one folder
     folder: Path,
     header: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
@@ -97,6 +106,7 @@ def write_model(
     *,
     force: bool,
     check: Callable[[Path], None],
+    encoder_files: Mapping[str, tuple[str, bytes]] | None = None,
 ) -> None:
     """Write a model atomically.
 
@@ -108,6 +118,7 @@ def write_model(
         force: whether to replace an existing model.
         check: called with the new folder before it is moved into place. If it raises, nothing
             changes.
+        encoder_files: sha256 of a published file of weights -> name and content of its copy.
 
     Raises:
         ModelError: the folder exists or cannot be written, or the disk is full.
@@ -127,9 +138,19 @@ def write_model(
         "tensors": {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()},
         "card_sha256": hashlib.sha256(readme).hexdigest(),
     }
+    copies = dict((encoder_files or {}).values())
+    if encoder_files:
+        whole["encoder_files"] = {
+            sha256: {
+                "file": name,
+                "bytes": len(copy),
+                "sha256": hashlib.sha256(copy).hexdigest(),
+            }
+            for sha256, (name, copy) in encoder_files.items()
+        }
     whole["digest"] = _digest(whole)
     text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    files = {_TENSORS: data, _HEADER: text.encode(), _CARD: readme}
+    files = {_TENSORS: data, **copies, _HEADER: text.encode(), _CARD: readme}
     try:
         _write_folder(folder.absolute(), files, check)
     except OSError as error:
@@ -195,7 +216,7 @@ def read_tensors(
 
     path = folder / _TENSORS
     try:
-        _check_file(path, header["tensors"])
+        check_file(path, header["tensors"])
         with safe_open(path, framework="pt") as file:
             names = set(file.keys())
             _check_names(path, names, expected)
@@ -213,7 +234,13 @@ def read_tensors(
     return tensors
 
 
-def _check_file(path: Path, promised: Mapping[str, Any]) -> None:
+def check_file(path: Path, promised: Mapping[str, Any]) -> None:
+    """Check that a file has the size and sha256 that the header promises.
+
+    Raises:
+        ModelError: it does not.
+        OSError: it cannot be read.
+    """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise ModelError(f"{path} is no plain file; make the model again")

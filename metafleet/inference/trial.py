@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metafleet.errors import MetafleetError, ModelError
 from metafleet.inference.card.rendering import render_card
+from metafleet.inference.kept_encoders import files_of_encoders
 from metafleet.inference.kept_model import KeptModel, read_model
 from metafleet.inference.model_folder import write_model
 from metafleet.inference.requirements import Probe
@@ -28,6 +29,7 @@ def write_tried(
     *,
     force: bool,
     sample: Mapping[str, Tensor] | None = None,
+    with_encoder: bool = False,
 ) -> None:
     """Write a model atomically. Before the final rename, read it back and compare outputs.
 
@@ -38,17 +40,26 @@ def write_tried(
         force: whether to replace an existing model.
         sample: inputs for the comparison. By default they are random, if the model accepts such
             inputs.
+        with_encoder: whether to copy the weights of pretrained encoders into the folder.
 
     Raises:
-        ModelError: the folder exists or cannot be written, or reading it back gives a different
-            model.
+        ModelError: the folder exists or cannot be written, reading it back gives a different model,
+            or the encoders cannot be copied.
     """
 
     def check(written: Path) -> None:
         _try_written(model, written, answer, sample or {})
 
-    card = render_card(model)
-    write_model(folder, model.header(), model.tensors(), card, force=force, check=check)
+    files = files_of_encoders(model.learned.blueprint) if with_encoder else {}
+    write_model(
+        folder,
+        model.header(),
+        model.tensors(),
+        render_card(model),
+        force=force,
+        check=check,
+        encoder_files=files,
+    )
 
 
 def _try_written(

@@ -15,6 +15,7 @@ from metafleet.encoders.fetching import allow_fetching
 from metafleet.errors import ConfigError, ModelError
 from metafleet.inference.adapted_model import MOST_SUPPORT_BYTES, AdaptedModel
 from metafleet.inference.corrections import correct
+from metafleet.inference.kept_encoders import require_files
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.loading import load_model
 from metafleet.inference.model_folder import check_free
@@ -28,6 +29,7 @@ from metafleet.orchestrator.cli.encoder_base import (
     encoder_options,
     learned_from_encoders,
     require_one_base,
+    with_encoder_option,
 )
 from metafleet.orchestrator.cli.reading import is_model, read_options, reading_options
 from metafleet.orchestrator.cli.taking import take_learned
@@ -57,6 +59,7 @@ from metafleet.orchestrator.reporting.output import notify
     help="Batch-norm mode, if not that of training; 'support' makes predictions independent.",
 )
 @encoder_options
+@with_encoder_option
 @calibration_option("a RUN")
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -71,6 +74,7 @@ def adapt(  # noqa: PLR0913 - options of one command
     encoders: Sequence[str],
     head: str | None,
     assignments: Sequence[str],
+    with_encoder: bool,
     calibration_episodes: int,
     as_json: bool,
     **reading: Any,
@@ -109,6 +113,8 @@ def adapt(  # noqa: PLR0913 - options of one command
             learned = learned_from_encoders(encoders, head, assignments)
         else:
             learned, run = _learned(settings, base)
+        if with_encoder:
+            require_files(learned.learned.blueprint)
         if batch_norm is not None:
             learned = learned.with_batch_norm(batch_norm, settings.allowed_packages)
         with progress_bar() as progress:
@@ -118,7 +124,7 @@ def adapt(  # noqa: PLR0913 - options of one command
             model = correct(model, queue, options, progress=progress or no_progress)
     if run is not None:
         model = _calibrated(settings, run, model, calibration_episodes)
-    model.save(out, force=force)
+    model.save(out, force=force, with_encoder=with_encoder)
     _tell(model, out, as_json=as_json)
 
 

