@@ -5,6 +5,7 @@ that permits or forbids it.
 """
 
 import contextlib
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,7 @@ def _of_hub(encoder: str, model: str, commit: str) -> Path:
             "the data first (`metafleet data prepare` or `data import`) without "
             "METAFLEET_FETCH_WEIGHTS=never, or set METAFLEET_FETCH_WEIGHTS=always"
         )
+    hub.utils.logging.set_verbosity(logging.CRITICAL)  # the error below says what went wrong
     try:
         return Path(hub.snapshot_download(model, revision=commit, allow_patterns=_FILES))
     except Exception as error:  # of the network, the hub or the disk
