@@ -101,7 +101,7 @@ class Settings:
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
-        """Read the environment (or ``environ`` instead), then the stack file, then defaults.
+        """Return the settings from the environment (or ``environ``), the stack file and defaults.
 
         Raises:
             ConfigError: a variable has an invalid value, or the stack file is unusable.

@@ -192,7 +192,7 @@ def encoder_identities(
     """Return modality -> identity of the pretrained encoder whose features the data have.
 
     Raises:
-        As ``open_source``.
+        ConfigError, DataError: for the same reasons as ``open_source``.
     """
     dataset, parsed = _resolve(options, allowed_packages=allowed_packages)
     if isinstance(dataset, Mixture):

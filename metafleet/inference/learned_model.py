@@ -57,7 +57,7 @@ class LearnedModel:
         allowed_packages: Sequence[str] = (),
         record: ModelRecord | None = None,
     ) -> "LearnedModel":
-        """Build the learner.
+        """Build the blueprint's learner, and return the model with the given state.
 
         Raises:
             ConfigError: a name or option is wrong, or its package is not allowed.

@@ -35,7 +35,7 @@ def check_out(path: Path | None, *, force: bool) -> None:
 def write_predictions(
     rows: Sequence[Prediction | Labelling | Value], path: Path | None, *, force: bool = False
 ) -> None:
-    """Write one row per item to a file, atomically, or as CSV to standard output without a path.
+    """Write one row per item to a file, atomically. Without a path, print them as CSV.
 
     Raises:
         ModelError: the file exists or cannot be written, or a number is not finite.

@@ -157,8 +157,8 @@ class GradientSteps(InnerLoopLearner[OptionsT], Generic[OptionsT]):
         """Return the first-order meta-gradient of a task that ran in a training loop.
 
         Args:
-            params: parameters of the state, as leaves of the autograd graph. ``moved`` computed
-                ``fast`` from them and treated the gradients as constants.
+            params: parameters of the state, as leaves of the autograd graph. The method ``moved``
+                has computed ``fast`` from them, with gradients treated as constants.
             fast: adapted parameters.
             grads: gradient of the query loss for each of the model's parameters. Parameters in
                 ``fast`` have their adapted values there.

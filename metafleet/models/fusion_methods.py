@@ -95,7 +95,7 @@ class Concatenate:
 class Gate:
     """Return sum_m g_m * tanh(z_m), with element-wise gates g_m in (0, 1).
 
-    The gates are a softmax over the present modalities of a linear function of z_m, so they sum to
+    Over the present modalities, the gates are a softmax of linear functions of z_m, so they sum to
     1. If the support examples of a class have a text and its queries do not, the average over the
     class is AM3's prototype: a convex combination of image and text features.
 

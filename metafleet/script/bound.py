@@ -37,7 +37,7 @@ class Bound:
         return self.binding.learner
 
     def check_execution(self) -> None:
-        """Reject dropout under vmap, because it would draw other masks than episode by episode.
+        """Reject active dropout under vmap, because its masks would differ from those of autograd.
 
         Raises:
             ConfigError: the module has active dropout; the message names the layer.

@@ -1,8 +1,8 @@
-"""Synthetic vowel glides for `metafleet demo speech`: they resemble words, but nobody spoke them.
+"""Synthetic sounds for `metafleet demo speech`, which resemble words but are computed.
 
-Harmonics of a pitch are weighted by resonances at formants, which glide from one vowel to another.
-The formants are those of men in Peterson and Barney 1952, doi:10.1121/1.1906875; each voice has its
-own pitch, and scales them.
+A sound consists of harmonics of a pitch. Resonances at formants, which glide from one vowel to
+another, determine how loud each harmonic is. The formants are those of men in Peterson and Barney
+1952, doi:10.1121/1.1906875. Each voice has its own pitch and its own factor for the formants.
 """
 
 import wave
@@ -29,15 +29,15 @@ _LOW_HZ, _HIGH_HZ = (100.0, 140.0), (180.0, 230.0)
 
 
 def write_sounds(folder: Path, *, n_known: int, n_asked: int) -> tuple[Path, Path]:
-    """Write the sounds of two sets of voices, a subfolder for each word.
+    """Write sounds of two sets of voices to two folders, each with a subfolder for each word.
 
     Args:
-        folder: is made.
-        n_known: sounds of each word by low voices, in ``folder``/known.
-        n_asked: sounds of each word by high voices, in ``folder``/asked.
+        folder: parent of the two folders; created if it does not exist.
+        n_known: number of sounds of each word by low voices, written to ``folder``/known.
+        n_asked: number of sounds of each word by high voices, written to ``folder``/asked.
 
     Returns:
-        The two folders.
+        The two folders, that of the low voices first.
 
     Raises:
         OSError: a file cannot be written.
@@ -55,7 +55,7 @@ def write_sounds(folder: Path, *, n_known: int, n_asked: int) -> tuple[Path, Pat
 
 
 def _sound(word: str, pitches: tuple[float, float], rng: np.random.Generator) -> Any:
-    """Return samples in [-1, 1] of one voice that says a word once."""
+    """Return the samples, in [-1, 1], of one word in one voice."""
     n = int(RATE_HZ * rng.uniform(0.45, 0.65))
     time = np.linspace(0.0, 1.0, n)
     first, last = (np.array(_FORMANTS_HZ[vowel]) for vowel in word.split("-"))

@@ -1,4 +1,4 @@
-"""`metafleet demo speech`: from a folder of sounds to a classifier, without any training."""
+"""`metafleet demo speech`: makes a classifier from a folder of sounds, without any training."""
 
 import shlex
 import time
@@ -20,10 +20,10 @@ _KNOWN, _ASKED = 5, 10
 
 @click.command()
 def speech() -> None:
-    """Turn a folder of sounds into a classifier in seconds: a pretrained encoder, and no run.
+    """Turn a folder of sounds into a classifier in seconds, with a pretrained encoder and no run.
 
     Writes a folder of synthetic words, adapts to five examples of each, and labels the same words
-    in other voices. Shows the commands, so that you can repeat them on a folder of yours.
+    in other voices. Shows the commands, so that you can repeat them on a folder of your own.
 
     \b
     metafleet demo speech

@@ -32,7 +32,8 @@ class EngineSection(Section):
         policy: what happens if jobs of a step are missing at ``step_deadline_s``. With "strict",
             the run stops. With "partial", the step uses the jobs that are done, and the run gives
             up identical bits.
-        min_fraction: with ``policy = "partial"``, the smallest share of a step's jobs, in (0, 1].
+        min_fraction: with ``policy = "partial"``, the smallest share of a step's jobs that must be
+            done, in (0, 1]; with fewer, the run stops.
         max_attempts: how often a job may fail or lose its worker before the run stops, >= 1.
         checkpoint_every: outer steps between two checkpoints, >= 1.
         max_staleness: outer steps computed ahead, 0 to 4. Each gradient is then taken at the

@@ -77,7 +77,7 @@ class ExperimentConfig(Section):
             allowed_packages: packages of the user that may be imported.
 
         Raises:
-            ConfigError: one line for each problem.
+            ConfigError: the experiment has problems; the message has one line for each.
         """
         tree, overridden = apply_overrides(read_toml(path), overrides)
         blame = Blame(str(path), overridden)

@@ -21,7 +21,7 @@ _NEEDS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
 
 
 def check_encoders() -> list[Finding]:
-    """Say which encoders can be used here, and what the others need."""
+    """Return findings: which encoders can be used here, and what the others need."""
     absent, broken, ready = [], [], []
     for loader, (modules, install) in _NEEDS.items():
         missing = [module for module in modules if find_spec(module) is None]
@@ -50,7 +50,7 @@ _REMEDY: Final = (
 
 
 def _torchvision() -> str:
-    """Return why torchvision does not import; "" if it does."""
+    """Return the reason why torchvision cannot be imported; "" if it can."""
     try:
         importlib.import_module("torchvision")
     except Exception as error:  # RuntimeError for operators that it lacks, OSError for libraries

@@ -49,8 +49,8 @@ class Retry:
     def persist(self, call: Callable[[], T]) -> T:
         """Return the result of a call, which is repeated with backoff until it succeeds.
 
-        There is no time limit, and users are notified once. Only if the blob store is full, the
-        call is repeated just for a short while, in which blobs of closed steps may expire.
+        Users are notified once. There is no time limit, except when the blob store is full. The
+        call is then repeated for a short while, in which blobs of closed steps may expire.
         """
         pause_s, away, is_littered = 0.1, "", False
         began_s = time.monotonic()

@@ -64,7 +64,7 @@ class SecondLook:
             self._again = self._again or self._send()
 
     def compare(self, step: OpenStep) -> None:
-        """Wait for the second computation of a shard of ``step``, which is finished, and compare.
+        """If a shard of the finished ``step`` is computed twice, wait for it and compare the bits.
 
         Raises:
             ImpureError: the bits differ.

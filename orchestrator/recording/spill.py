@@ -65,9 +65,9 @@ class SpillFile:
 
     @contextmanager
     def replaying(self, batch_rows: int) -> Iterator[Iterator[list[EpochRow]]]:
-        """Yield the rows in batches; delete them if the block ends without an error.
+        """Yield the file's rows in batches. Delete them if the block ends without an error.
 
-        Yield no rows while another process replays them.
+        If another process is replaying them, yield no rows.
         """
         try:
             with self._lock("replay", timeout_s=1.0):

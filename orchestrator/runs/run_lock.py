@@ -23,8 +23,8 @@ def run_lock(settings: Settings, run: RunRecord, *, is_granted: bool) -> Iterato
     Args:
         settings: where the folder is.
         run: the run.
-        is_granted: whether the database made this process the owner. A process that still holds
-            the lock is then about to end, so wait for it.
+        is_granted: whether the database made this process the owner. If another process still holds
+            the lock, it is about to end. This waits for it a few seconds, then continues anyway.
 
     Raises:
         RunLeasedError: another process of this host executes the run.

@@ -1,4 +1,4 @@
-"""Pictures of ink that a data set stores without files, for a pretrained encoder of pictures."""
+"""Encodes pictures of ink, which data sets have as arrays instead of files."""
 
 import io
 from collections.abc import Mapping
@@ -20,16 +20,16 @@ _MODALITY = "image"
 
 
 def ink_options(choice: EncoderChoice) -> ImageOptions:
-    """Return the options of the pictures; checks them.
+    """Return the decoder options for pictures of ink, after checking the choice of encoder.
 
     Raises:
-        ConfigError: the choice is wrong.
+        ConfigError: the choice is invalid.
     """
     return ImageOptions(**asdict(choice))
 
 
 def ink_recipe(choice: EncoderChoice) -> dict[str, Any]:
-    """Return what the key of prepared data needs: {} without an encoder."""
+    """Return the encoder's part of the recipe of prepared data; {} without an encoder."""
     if not choice.is_encoded:
         return {}
     return {_MODALITY: Column(_MODALITY, _MODALITY, ink_options(choice), ()).recipe()}
@@ -40,16 +40,16 @@ def encode_ink(
 ) -> tuple[Array, Mapping[str, Mapping[str, Any]]]:
     """Return features of pictures, and the identity of their encoder.
 
-    The encoder sees what a scanner would: dark ink on white paper.
+    The encoder gets pictures as from a scanner: dark ink on white paper.
 
     Args:
-        images: uint8 [n, height, width], ink 255 and paper 0.
-        choice: the encoder; without one, the pictures are returned as they are, and {}.
-        scratch: the folder that a preparation was given.
-        progress: told how far it is.
+        images: uint8 [n, height, width], with ink 255 and paper 0.
+        choice: the choice of an encoder. If it names none, the pictures and {} are returned.
+        scratch: scratch folder of the preparation.
+        progress: called with the number of encoded pictures and the number of all pictures.
 
     Raises:
-        As ``prepare_columns``.
+        ConfigError, DataError: for the same reasons as ``prepare_columns``.
     """
     if not choice.is_encoded:
         return images, {}

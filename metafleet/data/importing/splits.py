@@ -63,14 +63,14 @@ def large_classes(
     among: Iterable[str] | None = None,
     why: str = " without fault",
 ) -> set[str]:
-    """Return the classes with enough items; log the others.
+    """Return the classes with at least ``ask.min_items`` items; log the others.
 
     Args:
         labels: the class of each item.
-        ask: options with the number of items that is enough.
-        log: log to which a problem is added for each small class.
-        among: the classes to count; None for all classes in ``labels``.
-        why: text about the items for the message.
+        ask: options that say how to use the folder.
+        log: log to which a problem is added for each smaller class.
+        among: the classes to consider; None for all classes in ``labels``.
+        why: text that messages add after the number of items.
     """
     counts = Counter(labels)
     classes = list(counts) if among is None else list(among)
