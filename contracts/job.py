@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from metafleet.errors import NotFiniteError, ProtocolMismatchError, SchemaError
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 INNER_LOOP = "metafleet.inner_loop"
 """Name of the only Celery task."""
 
@@ -16,7 +16,7 @@ def _encodable(text: str) -> str:
     return text
 
 
-Kind = Literal["gradient", "evaluate", "reduce"]
+Kind = Literal["gradient", "evaluate", "reduce", "encode"]
 Status = Literal["ok", "failed", "refused", "missing"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Text = Annotated[str, AfterValidator(_encodable)]
@@ -57,18 +57,20 @@ class _Message(_Part):
 class InnerLoopJob(_Message):
     """One shard of one step: adapt to its episodes and return the sum of their meta-gradients.
 
+    A job of kind "encode" has items in place of episodes, and returns their features.
+
     Attributes:
         run, epoch: the run's uid, and the fencing epoch of the orchestrator that sent the job.
         stream, step: the stream of steps ("train", "validate-..."), and the step's number in it.
         shard, n_shards, attempt: index of the shard, number of shards, index of the attempt from 0.
         kind: "gradient" for a sum of meta-gradients, "evaluate" for metrics only, "reduce" for a
-            sum of sums.
+            sum of sums, "encode" for features.
         split, episode_step: episodes are drawn from CounterRng(seed, split, episode_step).
         first_episode, n_episodes: the shard's range of episode indices.
-        plan: digest of the run's workload description.
+        plan: digest of the run's workload description; for "encode", of the encoder's.
         state, state_bytes: digest and length of the encoded meta-learned state.
         wire_dtype: type to which float32 tensors of state and sum are converted for sending.
-        inputs: for "reduce", the sums to add, in the order of the tree.
+        inputs: for "reduce", the sums to add, in the order of the tree; for "encode", the items.
         host, area: the orchestrator's host, and the area of its memory in which it shares the state
             with workers on that host and takes sums from them; "" if it does not.
         direct: URL at which the orchestrator exchanges tensors with workers on other hosts,

@@ -1,14 +1,23 @@
-"""The plan of a run: the description of its work, and of the features that it reads."""
+"""Plans that jobs name by digest: of a run's work and its features, or of encoding items."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
+from metafleet.contracts.codec import Schema
 from metafleet.data.prepared.data_ref import DataRef
+from metafleet.encoders.choice import EncoderName
 from metafleet.errors import ContractError
+from metafleet.options import parse_record
 from metafleet.workload_spec import WorkloadSpec
 
-_FEATURES = "features"
+_FEATURES: Final = "features"
+ITEMS: Final = "items"
+"""Name of the tensor that a job of kind "encode" reads."""
+
+ROWS: Final = "rows"
+"""Name of the tensor that it returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +55,43 @@ class RunPlan:
             raise ContractError(f"a plan has features={features!r:.80}; expected a list")
         spec = {key: value for key, value in values.items() if key != _FEATURES}
         return cls(WorkloadSpec.from_json(spec), tuple(map(DataRef.from_json, features)))
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingPlan:
+    """What workers need to encode items.
+
+    Attributes:
+        encoder: how to find the encoder.
+        identity: the encoder's identity; a worker whose encoder has another one refuses.
+        dtype, shape: of one decoded item; dtype by torch's name, such as "float32".
+        n_features: number of features of an item.
+    """
+
+    encoder: EncoderName
+    identity: Mapping[str, Any]
+    dtype: str
+    shape: tuple[int, ...]
+    n_features: int
+
+    def items_schema(self, n_items: int) -> Schema:
+        """Return the schema of the items of a job."""
+        return {ITEMS: (self.dtype, (n_items, *self.shape))}
+
+    def rows_schema(self, n_items: int) -> Schema:
+        """Return the schema of their features."""
+        return {ROWS: ("float32", (n_items, self.n_features))}
+
+    def to_bytes(self) -> bytes:
+        """Return the plan as JSON."""
+        return json.dumps(asdict(self), sort_keys=True, allow_nan=False).encode()
+
+    @classmethod
+    def from_bytes(cls, text: bytes) -> "EncodingPlan":
+        """Read what ``to_bytes`` wrote.
+
+        Raises:
+            ContractError: the text is not such a plan.
+        """
+        what = "a plan of encoding"
+        return parse_record(cls, json.loads(text), where=what, error=ContractError)

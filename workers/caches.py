@@ -56,6 +56,20 @@ class RecentlyUsed(Generic[K, V]):
         self._values.pop(key, None)
 
 
+def read_plan(client: Client, job: InnerLoopJob) -> bytes:
+    """Return the plan of a job.
+
+    Raises:
+        BlobMissingError: it is not in Redis.
+    """
+    (text,) = client.mget(RunKeys(job.run).plan(job.plan))  # other types give None
+    if not isinstance(text, bytes):
+        raise BlobMissingError(f"the plan of run={job.run} is not in Redis; it expired")
+    with _missing_if_damaged():
+        check_digest(text, job.plan, what=f"the plan of run={job.run}")
+    return text
+
+
 class WorkloadCache:
     """Keeps a few workloads built from plans, because building reads data and takes seconds."""
 
@@ -87,12 +101,7 @@ class WorkloadCache:
         return self._workloads.get(job.plan, lambda: self._build(job))
 
     def _build(self, job: InnerLoopJob) -> tuple[Workload, Schema]:
-        (text,) = self._client.mget(RunKeys(job.run).plan(job.plan))  # other types give None
-        if not isinstance(text, bytes):
-            raise BlobMissingError(f"the plan of run={job.run} is not in Redis; it expired")
-        with _missing_if_damaged():
-            check_digest(text, job.plan, what=f"the plan of run={job.run}")
-        plan = RunPlan.from_bytes(text)
+        plan = RunPlan.from_bytes(read_plan(self._client, job))
         spec = plan.spec
         # check first: another version of a package may lack the class or its options
         require_numerics(job.fingerprint, json.dumps(describe_code(spec)))

@@ -41,6 +41,7 @@ from metafleet.errors import (
 from metafleet.params import MetaState, Params, flatten_state
 from metafleet.reduction import TreeReducer
 from metafleet.workers.caches import StateCache, WorkloadCache
+from metafleet.workers.item_encoder import ItemEncoder
 from metafleet.workers.lease import LeaseKeeper
 from metafleet.workers.received_data import ReceivedData
 from metafleet.workers.watchdog import watch
@@ -93,6 +94,7 @@ class InnerLoopRunner:
         )
         self._host_cache = HostCache(settings.host_cache_dir)
         self._states = StateCache(self._blobs, self._host_cache, self._direct)
+        self._encoder = ItemEncoder(self._client, allowed_packages=settings.allowed_packages)
         self._leases = LeaseKeeper()
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._device = describe_device(device)
@@ -178,6 +180,8 @@ class InnerLoopRunner:
         return result.model_copy(update=update)
 
     def _work(self, job: InnerLoopJob) -> dict[str, object]:
+        if job.kind == "encode":
+            return _promise(self._put(job, self._encoder.encode(job, self._exchange(job))))
         workload, schema = self._workloads.get(job)
         if job.kind == "reduce":
             return _promise(self._put(job, self._add_up(job, schema)))

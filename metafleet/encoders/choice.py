@@ -39,6 +39,20 @@ class EncoderChoice:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class EncoderName:
+    """How any process finds an encoder.
+
+    Attributes:
+        kind: the kind of data that it is to encode.
+        encoder, pooling: as in ``EncoderChoice``.
+    """
+
+    kind: str
+    encoder: str
+    pooling: str = ""
+
+
 NO_ENCODER = EncoderChoice()
 PLAIN = asdict(NO_ENCODER)
 """Default values. Recipes omit them, so recipes from before encoders existed stay the same."""

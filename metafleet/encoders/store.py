@@ -69,10 +69,13 @@ class FeatureStore:
         return np.frombuffer(data, np.float32) if _check_of(data) == check else None
 
     def add(self, keys: Sequence[bytes], rows: Array) -> None:
-        """Store rows, float32 [n, features], either completely or not at all."""
-        parts = [row.tobytes() for row in np.ascontiguousarray(rows, np.float32)]
+        """Store rows, float32 [n, features], each once, either completely or not at all."""
+        every = [row.tobytes() for row in np.ascontiguousarray(rows, np.float32)]
+        by_key = dict(zip(keys, every, strict=True))
         with _named_errors(self._folder), exclusive(self._folder / "lock"):
             self._read_index()
+            keys = [key for key in by_key if self.get(key) is None]
+            parts = [by_key[key] for key in keys]
             for path, data, start in (
                 (self._rows_path, b"".join(parts), self._n_known * self._row_bytes),
                 (

@@ -16,7 +16,13 @@ from metafleet.data.importing.record import find_record, get_record, imported_na
 from metafleet.errors import ConfigError, DataError
 from metafleet.options import option_hints, option_values
 from metafleet.orchestrator.cli.arguments import OutputFile, RunName
-from metafleet.orchestrator.cli.context import echo_json, preparing_weights, private_data
+from metafleet.orchestrator.cli.context import (
+    echo_json,
+    load_settings,
+    preparing_weights,
+    private_data,
+)
+from metafleet.orchestrator.cli.data_fleet import encoding, fleet_option
 from metafleet.orchestrator.cli.data_import import import_data
 from metafleet.orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
 from metafleet.orchestrator.config.source import apply_overrides
@@ -67,17 +73,24 @@ def list_data(as_json: bool) -> None:
 @data.command("prepare")
 @click.argument("name", type=RunName())
 @click.option("--set", "assignments", multiple=True, metavar="OPTION=VALUE", help=_SET_HELP)
+@fleet_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def prepare_data(name: str, assignments: tuple[str, ...], as_json: bool) -> None:
+def prepare_data(name: str, assignments: tuple[str, ...], over_fleet: bool, as_json: bool) -> None:
     """Download and prepare a data set; does nothing if it is ready.
 
     \b
     metafleet data prepare omniglot
     metafleet data prepare omniglot --set root=/data/torchvision --set rotations=true
+    metafleet data prepare fsdd --set audio.encoder=package:speech-embedding --fleet
     """
-    settings = Settings.load()
+    settings = load_settings() if over_fleet else Settings.load()
     data = _open(_parse_options(name, assignments), settings)
-    with progress_bar() as progress, private_data(settings), preparing_weights(settings):
+    with (
+        progress_bar() as progress,
+        private_data(settings),
+        preparing_weights(settings),
+        encoding(settings, over_fleet),
+    ):
         data.prepare(progress)
     summary = data.summarise()
     if as_json:

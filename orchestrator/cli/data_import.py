@@ -23,7 +23,13 @@ from metafleet.data.summary import DataSummary, no_progress
 from metafleet.errors import ConfigError, DataError
 from metafleet.files import write_whole
 from metafleet.orchestrator.cli.arguments import OutputFile, PathType
-from metafleet.orchestrator.cli.context import echo_json, preparing_weights, private_data
+from metafleet.orchestrator.cli.context import (
+    echo_json,
+    load_settings,
+    preparing_weights,
+    private_data,
+)
+from metafleet.orchestrator.cli.data_fleet import encoding, fleet_option
 from metafleet.orchestrator.cli.data_view import describe_summary, progress_bar, summary_json
 from metafleet.orchestrator.config.source import parse_value
 
@@ -86,6 +92,7 @@ from metafleet.orchestrator.config.source import parse_value
     metavar="KIND.OPTION=VALUE",
     help="An option of a decoder, e.g. --set image.side=84.",
 )
+@fleet_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def import_data(  # noqa: PLR0913 - one for each option
     folder: Path,
@@ -104,6 +111,7 @@ def import_data(  # noqa: PLR0913 - one for each option
     skip_bad: bool,
     problems_file: Path | None,
     assignments: Sequence[str],
+    over_fleet: bool,
     as_json: bool,
 ) -> None:
     """Read FOLDER (or a manifest, tar or HDF5 file in it), decode it once, and give it a name.
@@ -129,7 +137,7 @@ def import_data(  # noqa: PLR0913 - one for each option
         "min_items": min_items,
         "skip_bad": skip_bad,
     }
-    settings = Settings.load()
+    settings = load_settings() if over_fleet else Settings.load()
     own = {_short_name(kind, settings): {"name": kind} for kind in own_kinds}
     values["kinds"] = list(own.values())
     for assignment in assignments:
@@ -140,7 +148,12 @@ def import_data(  # noqa: PLR0913 - one for each option
         raise ConfigError(f"name {called!r} is that of a built-in data set; give another by --name")
     if problems_file is not None:
         _check_writable(problems_file)  # not after an hour of decoding
-    with progress_bar() as progress, private_data(settings), preparing_weights(settings):
+    with (
+        progress_bar() as progress,
+        private_data(settings),
+        preparing_weights(settings),
+        encoding(settings, over_fleet),
+    ):
         report = import_folder(
             options,
             settings.data_dir,

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from typing import ClassVar
 
 from metafleet.contracts.codec import Buffer, WireDtype
 from metafleet.contracts.exchange import Exchange
@@ -10,7 +11,7 @@ from metafleet.contracts.keys import StepKeys
 from metafleet.errors import ContractError, LengthError, StaleError
 from metafleet.learners.base import EpisodeMetrics
 from metafleet.orchestrator.engine.computed import Computed
-from metafleet.orchestrator.engine.step import JobFacts, Shard, StepRequest
+from metafleet.orchestrator.engine.step import AnyRequest, JobFacts, Shard
 from metafleet.orchestrator.engine.sum_form import SumForm
 from metafleet.params import Params
 from metafleet.reduction import TreeReducer
@@ -27,9 +28,11 @@ class Collector:
         defer: whether to only record where the sums are, because workers will add them up.
     """
 
+    _noun: ClassVar[str] = "a sum"
+
     def __init__(
         self,
-        request: StepRequest,
+        request: AnyRequest,
         shards: tuple[Shard, ...],
         *,
         exchange: Exchange,
@@ -39,7 +42,7 @@ class Collector:
         self._request, self._shards = request, shards
         self._exchange, self._defer = exchange, defer
         self._form = SumForm(request.state, wire_dtype)
-        self._reducer = TreeReducer(len(shards)) if request.kind != "evaluate" else None
+        self._reducer = TreeReducer(len(shards)) if request.kind in ("gradient", "reduce") else None
         self._deferred: dict[int, BlobRef] = {}
         self._read: dict[int, BlobRef] = {}
         """Sums that were added but are still in their store."""
@@ -53,9 +56,8 @@ class Collector:
         """Keep a digest of a shard's result."""
         self._watched = shard
 
-    @property
-    def sum_bytes(self) -> int:
-        """Length of an encoded sum."""
+    def result_bytes(self, shard: int) -> int:
+        """Return the length of an encoded result of a shard: that of a sum, for all the same."""
         return self._form.n_bytes
 
     def add(self, result: ShardResult, keys: StepKeys) -> None:
@@ -69,7 +71,7 @@ class Collector:
             BlobMissingError: the sum is no longer in the blob store.
         """
         shard = self._shard_of(result)
-        metrics = _metrics_of(result, shard) if self._request.kind != "reduce" else ()
+        metrics = self._metrics_of(result, shard)
         if self._reducer is not None:
             ref = self._ref_of(result, keys)
             is_watched = shard.index == self._watched
@@ -82,6 +84,9 @@ class Collector:
                 self._add(shard.index, ref, data)
             self.seen = seen or self.seen
         self._metrics[shard.index] = metrics
+        self._note_job(result, shard)
+
+    def _note_job(self, result: ShardResult, shard: Shard) -> None:
         self._jobs[shard.index] = JobFacts(
             shard=shard.index,
             attempt=result.attempt,
@@ -120,8 +125,9 @@ class Collector:
 
     def discard(self, keys: Iterable[str]) -> None:
         """Delete unneeded sums from the blob store. Missing ones are no error."""
+        longest = max(map(self.result_bytes, range(len(self._shards))))
         for key in keys:
-            self._exchange.delete(BlobRef(key=key, n_bytes=self._form.n_bytes))
+            self._exchange.delete(BlobRef(key=key, n_bytes=longest))
 
     def sums(self) -> Params:
         """Return the sum over the shards that arrived; empty for an evaluation."""
@@ -150,12 +156,23 @@ class Collector:
 
     def _ref_of(self, result: ShardResult, keys: StepKeys) -> BlobRef:
         """Check the length of a result's sum and return where it must be."""
-        if result.blob_bytes != self._form.n_bytes:
+        n_bytes = self.result_bytes(result.shard)
+        if result.blob_bytes != n_bytes:
             raise LengthError(
-                f"a sum of {result.blob_bytes} bytes was declared, the model's has "
-                f"{self._form.n_bytes}"
+                f"{self._noun} of {result.blob_bytes} bytes was declared; expected {n_bytes}"
             )
         return result.blob(keys.blob(result.shard, result.attempt))
+
+    def _metrics_of(self, result: ShardResult, shard: Shard) -> tuple[EpisodeMetrics, ...]:
+        n_expected = shard.n_episodes if self._request.kind in ("gradient", "evaluate") else 0
+        counts = {len(result.losses), len(result.accuracies) or n_expected}
+        if counts != {n_expected}:
+            raise LengthError(
+                f"{len(result.losses)} losses and {len(result.accuracies)} accuracies came for "
+                f"{n_expected} episodes"
+            )
+        accuracies = result.accuracies or (None,) * n_expected
+        return tuple(map(EpisodeMetrics, result.losses, accuracies))
 
     def _read_sum(self, shard: int, ref: BlobRef) -> Buffer:
         return self._exchange.get(ref, what=_what(shard))
@@ -182,14 +199,3 @@ def _digest(result: ShardResult, data: Buffer) -> Computed:
     sha = hashlib.sha256(repr((result.losses, result.accuracies)).encode())
     sha.update(data)
     return Computed(sha.hexdigest(), result.worker)
-
-
-def _metrics_of(result: ShardResult, shard: Shard) -> tuple[EpisodeMetrics, ...]:
-    counts = {len(result.losses), len(result.accuracies) or shard.n_episodes}
-    if counts != {shard.n_episodes}:
-        raise LengthError(
-            f"{len(result.losses)} losses and {len(result.accuracies)} accuracies came for "
-            f"{shard.n_episodes} episodes"
-        )
-    accuracies = result.accuracies or (None,) * shard.n_episodes
-    return tuple(map(EpisodeMetrics, result.losses, accuracies))

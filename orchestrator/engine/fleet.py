@@ -30,7 +30,15 @@ from metafleet.orchestrator.engine.redis_clock import RedisClock
 from metafleet.orchestrator.engine.replies import wait_for_results
 from metafleet.orchestrator.engine.retry import Retry
 from metafleet.orchestrator.engine.second_look import SecondLook
-from metafleet.orchestrator.engine.step import Shard, StepOutcome, StepRequest, Ticket, cut
+from metafleet.orchestrator.engine.step import (
+    AnyRequest,
+    EncodeRequest,
+    Shard,
+    StepOutcome,
+    StepRequest,
+    Ticket,
+    cut,
+)
 from metafleet.orchestrator.engine.step_deadline import StepDeadline
 from metafleet.orchestrator.engine.transfer import Transfer
 from metafleet.orchestrator.engine.tree_reduction import SumsLostError, TreeReduction
@@ -137,11 +145,16 @@ class FleetDispatcher:
         """How many jobs the live workers can compute at the same time."""
         return self._owner.processes_alive
 
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of items sent to be encoded."""
+        return self._transfer.sent_bytes
+
     def set_episodes_per_job(self, episodes_per_job: int) -> None:
         """Set the number of episodes per job for steps that begin from now on."""
         self._options = replace(self._options, episodes_per_job=episodes_per_job)
 
-    def begin(self, request: StepRequest) -> Ticket:
+    def begin(self, request: AnyRequest) -> Ticket:
         """Open a step; see ``Dispatcher``."""
         ticket = Ticket(next(self._numbers))
         self._begun[ticket] = self._second_look.begin(self._open(request))
@@ -197,7 +210,7 @@ class FleetDispatcher:
 
     def _open(
         self,
-        request: StepRequest,
+        request: AnyRequest,
         shards: tuple[Shard, ...] = (),
         *,
         inputs: tuple[tuple[BlobRef, ...], ...] = (),
@@ -299,7 +312,9 @@ class FleetDispatcher:
     def _send(self, step: OpenStep, placed: Mapping[int, str]) -> None:
         if placed:
             step.move_to(self._owner.epoch)
-            fingerprint = self._numerics.required(step.request.spec)
+            fingerprint = ""  # features are computed once, with any last bits
+            if not isinstance(step.request, EncodeRequest):
+                fingerprint = self._numerics.required(step.request.spec)
             self._transfer.send(step, placed, hosts=self._owner.hosts, fingerprint=fingerprint)
 
     def _take_in(self) -> None:
@@ -308,8 +323,13 @@ class FleetDispatcher:
             with step.keeping_failure():
                 self._take(step, result)
 
+    def _find_fault(self, step: OpenStep, result: ShardResult) -> str:
+        if isinstance(step.request, EncodeRequest):
+            return ""
+        return self._numerics.find_fault(step.request.spec, result)
+
     def _take(self, step: OpenStep, result: ShardResult) -> None:
-        if fault := self._numerics.find_fault(step.request.spec, result):
+        if fault := self._find_fault(step, result):
             step.withdraw(result, fault, kind="fingerprint")
             return
         if result.status == "missing":

@@ -25,12 +25,19 @@ from metafleet.errors import (
 )
 from metafleet.orchestrator.engine.attempt_counts import AttemptCounts, StepAttemptCounts
 from metafleet.orchestrator.engine.collector import Collector
+from metafleet.orchestrator.engine.feature_collector import FeatureCollector
 from metafleet.orchestrator.engine.queue_mark import QueueMark
 from metafleet.orchestrator.engine.redis_clock import RedisClock
 from metafleet.orchestrator.engine.result_inbox import ResultInbox
 from metafleet.orchestrator.engine.shard_book import FleetView, QueueView, ShardBook
 from metafleet.orchestrator.engine.sighting import sight
-from metafleet.orchestrator.engine.step import Shard, StepOutcome, StepRequest, name_shards
+from metafleet.orchestrator.engine.step import (
+    AnyRequest,
+    EncodeRequest,
+    Shard,
+    StepOutcome,
+    name_shards,
+)
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +49,7 @@ class OpenStep:
 
     def __init__(  # noqa: PLR0913 - the step's surroundings, named one by one
         self,
-        request: StepRequest,
+        request: AnyRequest,
         shards: tuple[Shard, ...],
         *,
         keys: RunKeys,
@@ -87,8 +94,14 @@ class OpenStep:
         self._client, self._ledger, self._signing_key = client, ledger, signing_key
         # sums of sums are sent unrounded: another rounding would change their bits
         wire = "float32" if request.kind == "reduce" else wire_dtype
-        self.collector = Collector(request, shards, exchange=exchange, wire_dtype=wire, defer=defer)
-        self._wire_dtype, self._inputs, self.is_deferred = wire_dtype, inputs, defer
+        self.collector: Collector = (
+            FeatureCollector(request, shards, exchange=exchange)
+            if isinstance(request, EncodeRequest)
+            else Collector(request, shards, exchange=exchange, wire_dtype=wire, defer=defer)
+        )
+        self._wire_dtype, self.is_deferred = wire_dtype, defer
+        self.inputs = dict(enumerate(inputs))
+        """Shard -> the blobs that its next attempt reads."""
         self._sums: dict[tuple[int, int], str] = {}
         self.failure: MetafleetError | None = None
         """Why the step cannot be finished. Raised in the caller that waits for it."""
@@ -185,7 +198,7 @@ class OpenStep:
                 state=state,
                 state_bytes=state_bytes,
                 wire_dtype=self._wire_dtype,
-                inputs=self._inputs[index] if self._inputs else (),
+                inputs=self.inputs.get(index, ()),
                 host=host,
                 area=area,
                 direct=direct,
@@ -266,6 +279,8 @@ class OpenStep:
             mark.publish()
         if not self.has_begun:
             return "ok"
+        if isinstance(self.collector, FeatureCollector):
+            self.collector.drop_inputs()
         request = self.request
         status, dropped = self._ledger.close_step(self._epoch, request.stream, request.step)
         self._attempt_counts.note_discarded(dropped)

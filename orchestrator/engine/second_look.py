@@ -99,6 +99,7 @@ class SecondLook:
     def _send(self) -> OpenStep:
         assert self._first is not None
         request = self._first.request
+        assert isinstance(request, StepRequest)  # of training
         again = replace(request, stream=f"{TRAIN_STREAM}-again", step=next(self._numbers))
         opened = self._open_step(again, self._first.shards[_WATCHED : _WATCHED + 1])
         opened.collector.watch(_WATCHED)

@@ -1,14 +1,17 @@
 """A step: its request, its shards, its outcome, and the dispatcher that computes it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NewType, Protocol
 
 from metafleet.contracts.job import Kind
+from metafleet.contracts.plan import EncodingPlan
+from metafleet.encoders.base import Array
 from metafleet.learners.base import EpisodeMetrics
 from metafleet.params import MetaState, Params
 from metafleet.workload import WorkloadSpec
 
+NO_STATE: Final = MetaState({}, {})
 TRAIN_STREAM: Final = "train"
 """The stream of training steps."""
 
@@ -41,6 +44,38 @@ class StepRequest:
     def is_compiled(self) -> bool:
         """Whether the computation is compiled, so that the compiler affects the bits."""
         return self.kind == "gradient" and self.spec.execution.is_compiled
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeRequest:
+    """Items to be encoded with a pretrained encoder. They take the place of episodes.
+
+    Attributes:
+        step: number of the step, >= 0.
+        plan: the encoder, and the form of items and features.
+        items: [n_episodes, *shape], decoded.
+        take: gets the number of the first item and the features float32 [n, features] of some
+            items, as soon as they arrive.
+        stream, kind, split, episode_step, state: as in ``StepRequest``, the same for all.
+    """
+
+    step: int
+    plan: EncodingPlan
+    items: Array
+    take: Callable[[int, Array], None]
+    stream: str = "encode"
+    kind: Kind = "encode"
+    split: str = "items"
+    episode_step: int = 0
+    state: MetaState = NO_STATE
+
+    @property
+    def n_episodes(self) -> int:
+        """Number of items."""
+        return len(self.items)
+
+
+AnyRequest = StepRequest | EncodeRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +223,7 @@ def name_shards(shards: Sequence[int]) -> str:
     return f"shard{'' if len(shards) == 1 else 's'} {named}{more}"
 
 
-def cut(request: StepRequest, episodes_per_job: int) -> tuple[Shard, ...]:
+def cut(request: AnyRequest, episodes_per_job: int) -> tuple[Shard, ...]:
     """Return the shards of a step, which depend only on the configuration, not on the workers.
 
     Shards of large evaluations have more episodes, which cannot change the bits of a sum because

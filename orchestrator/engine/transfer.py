@@ -1,21 +1,26 @@
 """Sends a run's work to its workers: first the plan and the state, then the jobs."""
 
 import logging
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
 
 from metafleet.contracts.blobs import open_blob_store
 from metafleet.contracts.connections import Client, require_broker_url
 from metafleet.contracts.exchange import Exchange
 from metafleet.contracts.host_cache import HostCache
-from metafleet.contracts.plan import RunPlan
+from metafleet.contracts.plan import ITEMS, RunPlan
 from metafleet.contracts.settings import Settings
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.engine.data_publisher import DataPublisher
+from metafleet.orchestrator.engine.feature_collector import FeatureCollector
 from metafleet.orchestrator.engine.fleet_options import FleetOptions
 from metafleet.orchestrator.engine.open_step import OpenStep
 from metafleet.orchestrator.engine.publisher import Publisher
 from metafleet.orchestrator.engine.state_publisher import StatePublisher
+from metafleet.orchestrator.engine.step import AnyRequest, EncodeRequest
 
 if TYPE_CHECKING:
     from metafleet.orchestrator.engine.direct_server import DirectServer
@@ -37,7 +42,7 @@ class Transfer:
         self, client: Client, settings: Settings, run: str, *, options: FleetOptions
     ) -> None:
         url = require_broker_url(settings)
-        blobs = open_blob_store(settings.blobs_url or url)
+        self._blobs = blobs = open_blob_store(settings.blobs_url or url)
         self._options = options
         self._host_cache = HostCache(settings.host_cache_dir)
         self._area = self._host_cache.open_area(run)
@@ -54,6 +59,8 @@ class Transfer:
         )
         self._publisher = Publisher(client, url, signing_key=settings.signing_key)
         self._is_missed = False
+        self.sent_bytes = 0
+        """Bytes of items sent to be encoded, with each attempt."""
         self.exchange = Exchange(blobs, self._area, direct=self._direct)
         """The exchange from which sums are fetched."""
 
@@ -73,11 +80,10 @@ class Transfer:
         """
         here = self._host_cache.host_id if self._area is not None else ""
         is_spread = bool(hosts - {here})
-        spec = step.request.spec
-        plan = self._state_publisher.publish_plan(
-            RunPlan(spec, self._data_publisher.describe(spec)).to_bytes()
-        )
+        plan = self._state_publisher.publish_plan(self._plan_of(step.request))
         self._data_publisher.publish()
+        # before the state resets what was missed
+        self._put_items(step, placed, everywhere=is_spread or self._is_missed)
         version, n_bytes = self._state_publisher.publish_state(
             step.request.state,
             holder=step.name,
@@ -99,10 +105,34 @@ class Transfer:
         )
         if self._direct is not None and is_spread and not step.is_deferred:
             for job in jobs:
-                if job.kind == "gradient":
+                if job.kind in ("gradient", "encode"):
                     key = step.sum_key(job)
-                    self._direct.expect(key, step.collector.sum_bytes)
+                    self._direct.expect(key, step.collector.result_bytes(job.shard))
         self._publisher.send((job, placed[job.shard]) for job in jobs)
+
+    def _plan_of(self, request: AnyRequest) -> bytes:
+        if isinstance(request, EncodeRequest):
+            return request.plan.to_bytes()
+        return RunPlan(request.spec, self._data_publisher.describe(request.spec)).to_bytes()
+
+    def _put_items(self, step: OpenStep, shards: Iterable[int], *, everywhere: bool) -> None:
+        """Put the items of shards that encode where their workers find them, until they are done.
+
+        They are put again with each attempt: they may have been lost.
+        """
+        request, collector = step.request, step.collector
+        if not isinstance(request, EncodeRequest) or not isinstance(collector, FeatureCollector):
+            return
+        exchange = Exchange(self._blobs, self._area, to_store=everywhere)
+        for index in shards:
+            shard = step.shards[index]
+            items = request.items[shard.first_episode : shard.first_episode + shard.n_episodes]
+            tensors = {ITEMS: torch.from_numpy(np.ascontiguousarray(items))}
+            ref = collector.inputs[index] = exchange.put(
+                f"{step.blob_prefix}items:{index}", tensors
+            )
+            step.inputs[index] = (ref,)
+            self.sent_bytes += ref.n_bytes
 
     def note_missed(self) -> None:
         """Record that a worker missed the state: put the next one where every host finds it."""

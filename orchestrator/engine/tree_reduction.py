@@ -72,6 +72,7 @@ class TreeReduction:
         """
         if not outcome.missing_shards:
             refs = step.collector.deferred
+            assert isinstance(step.request, StepRequest)  # only gradients are added up
             request, shards = _reduce_request(step.request, len(refs), self._fan_in)
             reduction = self._open_step(request, shards, inputs=_groups_of(refs, self._fan_in))
             try:

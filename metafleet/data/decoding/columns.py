@@ -24,7 +24,7 @@ from metafleet.data.decoding.row_file import RowFile
 from metafleet.data.decoding.source import Source
 from metafleet.data.summary import Progress, no_progress
 from metafleet.encoders.base import PretrainedEncoder
-from metafleet.encoders.choice import PLAIN
+from metafleet.encoders.choice import PLAIN, EncoderName
 
 _LATER = {
     "range": "dtype",
@@ -201,7 +201,15 @@ def encode_columns(
         shape = (len(items), encoder.n_features(items.shape[1:]))
         file = RowFile(path, np.dtype(column.options.storage), shape)
         try:
-            note = encode_column(encoder, items, rows, file, store=store, progress=progress)
+            note = encode_column(
+                encoder,
+                items,
+                rows,
+                file,
+                store=store,
+                name=EncoderName(column.kind, column.options.encoder, column.options.pooling),
+                progress=progress,
+            )
         finally:
             file.close()
         arrays[name] = file.load()

@@ -12,7 +12,7 @@ from metafleet.data.decoding.registry import get_decoder
 from metafleet.data.decoding.row_file import RowFile
 from metafleet.data.summary import Progress, no_progress
 from metafleet.encoders.base import PretrainedEncoder
-from metafleet.encoders.choice import PLAIN, EncoderChoice
+from metafleet.encoders.choice import PLAIN, EncoderChoice, EncoderName
 from metafleet.encoders.encoding import encode_rows
 from metafleet.encoders.frames import Frames
 from metafleet.encoders.registry import get_encoder
@@ -34,6 +34,14 @@ def encoder_of(kind: str, options: Any) -> PretrainedEncoder | None:
     if not frame_kind:
         return get_encoder(options.encoder, kind=kind, pooling=options.pooling)
     return Frames(get_encoder(options.encoder, kind=frame_kind, pooling=options.pooling))
+
+
+def find_encoder(name: EncoderName) -> PretrainedEncoder:
+    """Return the encoder of that name. Raises the errors of ``encoder_of``."""
+    found = encoder_of(name.kind, EncoderChoice(encoder=name.encoder, pooling=name.pooling))  # type: ignore[arg-type]
+    if found is None:
+        raise ConfigError(f"encoder={name.encoder!r} names no encoder")
+    return found
 
 
 def check_encoder(kind: str, options: Any) -> None:
@@ -83,13 +91,14 @@ def features_folder(scratch: Path) -> Path:
     return scratch.parent.parent / "features"  # <data_dir>/prepared/<scratch>
 
 
-def encode_column(
+def encode_column(  # noqa: PLR0913 - each is a seam
     encoder: PretrainedEncoder,
     items: Array,
     rows: Sequence[int],
     file: RowFile,
     *,
     store: Path | None,
+    name: EncoderName | None = None,
     progress: Progress = no_progress,
 ) -> str:
     """Encode rows of decoded items to a file.
@@ -100,6 +109,7 @@ def encode_column(
         rows: numbers of the items to encode. The rows of other items stay zeros.
         file: file to which rows of features are written.
         store: folder that stores features for reuse; None to not store them.
+        name: how other processes find the encoder, see ``encode_rows``.
         progress: called with the number of encoded items and the number of all items.
 
     Returns:
@@ -117,6 +127,7 @@ def encode_column(
         rows,
         lambda row, features: file.write(row, features.astype(file.dtype).tobytes()),
         store=kept,
+        name=name,
         progress=lambda done, total: progress("encoding", done, total),
     )
     if not encoder.can_cut:

@@ -1,0 +1,163 @@
+"""Workers encode items: the rows of a single process, each stored once, whatever happens."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metafleet.contracts.connections import connect
+from metafleet.contracts.settings import Settings
+from metafleet.data.prepared.prepared import PreparedData
+from metafleet.data.registry import open_data
+from metafleet.encoders.base import Array
+from metafleet.encoders.encoding import encoding_elsewhere
+from metafleet.errors import FleetError
+from metafleet.orchestrator.engine import feature_fleet
+from metafleet.orchestrator.engine.feature_fleet import Encoded, FeatureFleet
+from tests.encoded import options, without_weights, write_texts
+from tests.fleet import Fleet
+
+N_EACH = 150
+N_ITEMS = 12 * N_EACH
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,800 different texts: eight batches of the encoder."""
+    return write_texts(tmp_path_factory.mktemp("data") / "texts", n_each=N_EACH)
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Array:
+    """The features that this process computes."""
+    return prepare_here(folder, tmp_path_factory.mktemp("here")).load("text")
+
+
+@pytest.fixture(autouse=True)
+def small_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One batch in each job."""
+    monkeypatch.setattr(feature_fleet, "BATCHES_A_JOB", 1)
+
+
+def prepare_here(folder: Path, data_dir: Path) -> PreparedData:
+    prepared = open_data(options(folder), data_dir).prepare()
+    assert prepared is not None
+    return prepared
+
+
+def prepare_over(
+    settings: Settings, folder: Path, seen: Callable[[int], None] = lambda n: None
+) -> tuple[PreparedData, Encoded]:
+    """Prepare over the fleet; ``seen`` is told how many items are encoded."""
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage == "encoding":
+            assert total == N_ITEMS
+            seen(done)
+
+    fleet = FeatureFleet(settings, lambda text: None)
+    with encoding_elsewhere(fleet.encode):
+        prepared = open_data(options(folder), settings.data_dir).prepare(progress)
+    assert prepared is not None
+    return prepared, fleet.encoded
+
+
+def n_stored(settings: Settings) -> int:
+    """Count the records of the store of features."""
+    (store,) = (settings.data_dir / "features").iterdir()
+    assert (store / "rows.bin").stat().st_size == (store / "index.bin").stat().st_size // 40 * 1024
+    return (store / "index.bin").stat().st_size // 40
+
+
+def test_two_workers_give_the_rows_of_one_process(
+    fleet: Fleet, folder: Path, expected: Array
+) -> None:
+    fleet.start(2)
+    done: list[int] = []
+
+    prepared, encoded = prepare_over(fleet.settings, folder, done.append)
+
+    np.testing.assert_array_equal(prepared.load("text"), expected)
+    assert n_stored(fleet.settings) == encoded.n_items == done[-1] == N_ITEMS
+    assert len(encoded.workers) == 2
+    assert encoded.received_bytes > N_ITEMS * 256 * 4
+    with connect(str(fleet.settings.broker_url)) as client:
+        assert client.keys("*{features-*") == [] or all(
+            client.ttl(key) > 0 for key in client.keys("*{features-*")
+        )
+    left = [p for p in fleet.settings.host_cache_dir.rglob("*") if p.is_file()]
+    assert left == []
+
+
+def test_a_worker_killed_halfway_costs_its_jobs_only(
+    fleet: Fleet, folder: Path, expected: Array
+) -> None:
+    victim, _ = fleet.start(2)
+
+    def kill(done: int) -> None:
+        if done >= 512 and victim.process.poll() is None:
+            victim.kill()
+
+    prepared, encoded = prepare_over(fleet.settings, folder, kill)
+
+    np.testing.assert_array_equal(prepared.load("text"), expected)
+    assert n_stored(fleet.settings) == encoded.n_items == N_ITEMS
+
+
+def test_workers_on_another_host_give_the_same_rows(
+    fleet: Fleet, folder: Path, expected: Array, tmp_path: Path
+) -> None:
+    fleet.start(1)
+    settings = replace(fleet.settings, host_cache_dir=tmp_path / "memory")
+
+    prepared, _ = prepare_over(settings, folder)
+
+    np.testing.assert_array_equal(prepared.load("text"), expected)
+    with connect(str(settings.broker_url)) as client:
+        assert client.keys("*blob*") == []
+
+
+def test_what_was_encoded_before_an_interruption_is_not_encoded_again(
+    fleet: Fleet, folder: Path, expected: Array
+) -> None:
+    fleet.start(1)
+
+    def interrupt(done: int) -> None:
+        if done >= 768:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_over(fleet.settings, folder, interrupt)
+    kept = n_stored(fleet.settings)
+    prepared, encoded = prepare_over(fleet.settings, folder)
+
+    assert 768 <= kept < N_ITEMS
+    assert encoded.n_items == N_ITEMS - kept
+    assert n_stored(fleet.settings) == N_ITEMS
+    # batches are composed otherwise now: the last bits may differ
+    np.testing.assert_allclose(prepared.load("text"), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_worker_without_weights_refuses_and_another_encodes(
+    fleet: Fleet, folder: Path, expected: Array, tmp_path: Path
+) -> None:
+    bare, _ = fleet.start(1, environment=without_weights(tmp_path / "bare"))[0], fleet.start(1)
+
+    prepared, encoded = prepare_over(fleet.settings, folder)
+
+    np.testing.assert_array_equal(prepared.load("text"), expected)
+    assert len(encoded.workers) == 1
+    assert "'wordllama', which is not installed here" in bare.log.read_text()
+
+
+def test_workers_without_weights_alone_are_told_of(
+    fleet: Fleet, folder: Path, tmp_path: Path
+) -> None:
+    fleet.start(1, environment=without_weights(tmp_path / "bare"))
+
+    with pytest.raises(FleetError, match=r"refused .*'wordllama', which is not installed here"):
+        prepare_over(fleet.settings, folder)
+
+    assert not list((fleet.settings.data_dir / "prepared").glob("folder-*"))
