@@ -16,6 +16,7 @@ from metafleet.contracts.plan import ITEMS, ROWS, EncodingPlan
 from metafleet.data.decoding.features import find_encoder
 from metafleet.data.decoding.registry import import_kinds
 from metafleet.encoders.base import PretrainedEncoder
+from metafleet.encoders.own_encoder import import_encoders
 from metafleet.encoders.runtime import one_thread_a_call
 from metafleet.errors import BlobMissingError, ContractError, DataError, NumericsError
 from metafleet.params import Params
@@ -33,6 +34,7 @@ class ItemEncoder:
         """Return the features of the job's items, in batches as in a single process.
 
         Raises:
+            ConfigError: the encoder is of a package that this worker does not allow.
             BlobMissingError: the plan or the items are not in the stores.
             DataError: the encoder, or this version of it, is not on this host.
             NumericsError: features are not finite.
@@ -54,6 +56,8 @@ class ItemEncoder:
     def _find(self, job: InnerLoopJob) -> tuple[EncodingPlan, PretrainedEncoder]:
         plan = EncodingPlan.from_bytes(read_plan(self._client, job))
         import_kinds([plan.encoder.kind], allowed_packages=self._allowed_packages)
+        named = {"encoder": plan.encoder.encoder}
+        import_encoders(named, allowed_packages=self._allowed_packages)
         encoder = find_encoder(plan.encoder)
         own = json.loads(json.dumps(encoder.identity()))
         if own != plan.identity:

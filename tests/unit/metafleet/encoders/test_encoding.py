@@ -1,6 +1,6 @@
 """Items are encoded in full batches, each once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from metafleet.encoders.base import PretrainedEncoder
-from metafleet.encoders.encoding import encode_rows
+from metafleet.encoders.choice import EncoderName
+from metafleet.encoders.encoding import Chunk, encode_rows, encoding_elsewhere
 from metafleet.encoders.store import FeatureStore, item_key
 from metafleet.errors import DataError
 
@@ -117,3 +118,48 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="features cannot be kept in"):
         FeatureStore(tmp_path / "file" / "store", 2)
+
+
+def test_a_store_keeps_each_item_once(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path, 2)
+    rows = np.arange(8, dtype=np.float32).reshape(4, 2)
+    keys = [item_key(np.full(3, n)) for n in (0, 1, 0, 2)]
+
+    store.add(keys, rows)
+    FeatureStore(tmp_path, 2).add(keys[1:], rows[1:] + 1)
+
+    assert (tmp_path / "index.bin").stat().st_size == 3 * 40
+    assert (tmp_path / "rows.bin").stat().st_size == 3 * 8
+    found = store.get(keys[1])
+    assert found is not None and found.tolist() == [2.0, 3.0]
+
+
+def test_what_is_encoded_elsewhere_is_cut_as_here(tmp_path: Path) -> None:
+    items = np.arange(66, dtype=np.float32).reshape(22, 3)
+    store, rows = FeatureStore(tmp_path, 2), [n for n in range(22) if n != 5]
+    encoder, done = _Sums(), list[int]()
+    here = _encode(encoder, items, rows[:3], store)  # these are known
+    found: dict[int, Any] = {}
+    sizes = []
+
+    def elsewhere(own: PretrainedEncoder, name: EncoderName, chunks: Iterator[Chunk]) -> None:
+        assert own is encoder and name == EncoderName("table", "sums")
+        for chunk in reversed(list(chunks)):
+            sizes.append(len(chunk.items))
+            for first in (4, 0, *range(8, len(chunk.items), 4)):
+                chunk.take(first, encoder.encode_part(chunk.items[first : first + 4]))
+
+    with encoding_elsewhere(elsewhere):
+        encode_rows(
+            encoder,
+            items,
+            rows,
+            lambda n, row: found.update({n: row.tolist()}),
+            store=store,
+            name=EncoderName("table", "sums"),
+            progress=lambda n, total: done.append(n),
+        )
+
+    assert sizes == [18] and done[-1] == len(rows)
+    assert found == here | {n: [items[n].sum(), 3.0] for n in rows}
+    assert _encode(encoder, items, rows) == found  # here again, without the block
