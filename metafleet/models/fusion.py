@@ -14,7 +14,15 @@ from metafleet.errors import ConfigError
 from metafleet.models.base import Model, Modulate
 from metafleet.models.batch_norm import BatchNormMode, Normalise, beneath
 from metafleet.models.encoder import HEAD_INDEX, require_counts
-from metafleet.models.fusion_methods import Attend, Concatenate, Fuse, Gate, MultiplyExperts
+from metafleet.models.fusion_methods import (
+    Attend,
+    Concatenate,
+    Fuse,
+    Gate,
+    Join,
+    Mean,
+    MultiplyExperts,
+)
 from metafleet.models.headed import HeadedModel
 from metafleet.models.init import fan_in_uniform
 from metafleet.models.presence import presence, stand_in
@@ -23,13 +31,15 @@ from metafleet.params import Params
 from metafleet.problem import FEATURES, Problem
 from metafleet.seeds import CounterRng
 
-Method = Literal["concat", "gated", "attention", "product_of_experts"]
+Method = Literal["concat", "gated", "attention", "product_of_experts", "join", "mean"]
 _METHODS: Mapping[str, type[Any]] = {
     "concat": Concatenate,
     "gated": Gate,
     "attention": Attend,
     "product_of_experts": MultiplyExperts,
 }
+_UNMAPPED: Mapping[str, type[Any]] = {"join": Join, "mean": Mean}
+"""Methods that fuse the encoders' features themselves, such as those of pretrained encoders."""
 _TEXT = "text"
 _FUSE_INDEX = 500
 
@@ -42,9 +52,10 @@ class FusionOptions:
         encoders: modality -> table with the name and options of its encoder, which may be any
             model. If empty, each modality of the data gets the default encoder of its kind.
             Otherwise, modalities without an encoder are ignored.
-        method: "concat", "gated", "attention" or "product_of_experts"; see
+        method: "concat", "gated", "attention", "product_of_experts", "join" or "mean"; see
             docs/reference/modalities.md#fusion.
-        dim: length of the vector to which each encoder's features are mapped, >= 1.
+        dim: length of the vector to which each encoder's features are mapped, >= 1. "join" and
+            "mean" map nothing, and use neither ``dim`` nor ``scale``.
         scale: initial value of the learned factor for the fused vector, > 0. Squared distances are
             multiplied by its square.
         batch_norm: batch norm mode of all encoders, as in ``conv4``.
@@ -94,9 +105,17 @@ class Fusion(HeadedModel):
         super().__init__(n_outputs)
         self._options = options
         self._encoders = dict(encoders)
-        self._fuse: Fuse = _METHODS[options.method](
-            tuple(encoders), dim=options.dim, scale=options.scale
-        )
+        self._is_mapped = options.method in _METHODS
+        self._sizes = {
+            modality: options.dim if self._is_mapped else math.prod(encoder.feature_shape)
+            for modality, encoder in encoders.items()
+        }
+        self._fuse: Fuse
+        if self._is_mapped:
+            made = _METHODS[options.method]
+            self._fuse = made(tuple(encoders), dim=options.dim, scale=options.scale)
+        else:
+            self._fuse = _UNMAPPED[options.method](self._sizes)
 
     @classmethod
     def build(cls, options: FusionOptions, problem: Problem, n_outputs: int | None) -> Self:
@@ -161,6 +180,8 @@ class Fusion(HeadedModel):
         for i, (modality, encoder) in enumerate(self._encoders.items()):
             own = CounterRng(seed, "encoder", index=i).torch_seed()
             params |= {f"{modality}.{n}": value for n, value in encoder.init_params(own).items()}
+            if not self._is_mapped:
+                continue
             n_in = math.prod(encoder.feature_shape)
             shape = (self._options.dim, n_in)
             params[f"map.{modality}.weight"] = fan_in_uniform(seed, 2 * i, shape, fan_in=n_in)
@@ -190,7 +211,7 @@ class Fusion(HeadedModel):
         for modality, encoder in self._encoders.items():
             if modality not in inputs:
                 n = masks[modality].shape[0]
-                vectors[modality] = masks[modality].new_zeros(n, self._dim)
+                vectors[modality] = masks[modality].new_zeros(n, self._sizes[modality])
                 continue
             seen = {modality: stand_in(inputs[modality], masks[modality])}
             own = _of(params, modality)
@@ -199,13 +220,14 @@ class Fusion(HeadedModel):
             features = encoder.features(
                 own, seen, beneath(norm, modality, anybody), _modulate_beneath(modulate, modality)
             )
-            weight, bias = params[f"map.{modality}.weight"], params[f"map.{modality}.bias"]
-            vectors[modality] = F.linear(features, weight, bias)
+            vectors[modality] = self._map(params, modality, features)
         return self._fuse(params, vectors, masks)
 
-    @property
-    def _dim(self) -> int:
-        return self._options.dim
+    def _map(self, params: Mapping[str, Tensor], modality: str, features: Tensor) -> Tensor:
+        """Map an encoder's features to the vector that is fused."""
+        if not self._is_mapped:
+            return features.flatten(1)
+        return F.linear(features, params[f"map.{modality}.weight"], params[f"map.{modality}.bias"])
 
 
 def given_options(

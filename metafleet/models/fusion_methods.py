@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metafleet.errors import ConfigError
 from metafleet.models.init import fan_in_uniform
 from metafleet.params import Params
 
@@ -227,6 +228,71 @@ class MultiplyExperts:
             weighted = weighted + precision * vectors[name]
             total = total + precision
         return params["fuse.log_scale"].exp() * (weighted / total)
+
+
+class Join:
+    """[z_1, z_2, ...], with zeros for an absent modality; nothing is mapped, scaled or learned.
+
+    With encoders of fixed norm, such as ``adapter`` and its ``length``, a squared distance is a sum
+    over the modalities, each weighted by its squared length. A modality that a query lacks then
+    adds the same to the distances to all single examples.
+
+    Args:
+        sizes: modality -> length of its vector.
+    """
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self._sizes = dict(sizes)
+
+    @property
+    def n_features(self) -> int:
+        """Length of the joined vectors."""
+        return sum(self._sizes.values())
+
+    def init(self, seed: int, index: int) -> Params:
+        """Return no parameters."""
+        return {}
+
+    def __call__(self, params: Mapping[str, Tensor], vectors: Vectors, masks: Vectors) -> Tensor:
+        """Join the vectors."""
+        return torch.cat([masks[name][:, None] * vectors[name] for name in self._sizes], dim=1)
+
+
+class Mean:
+    """The mean of the present vectors, in one space that the encoders share; nothing is learned.
+
+    Args:
+        sizes: modality -> length of its vector, the same for all.
+
+    Raises:
+        ConfigError: the lengths differ.
+    """
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        if len(set(sizes.values())) != 1:
+            found = ", ".join(f"{name!r} has {size}" for name, size in sizes.items())
+            raise ConfigError(
+                f"method='mean' needs encoders with equally many features, but {found}; choose "
+                "another method, such as 'gated', which maps them to vectors of one length"
+            )
+        self._sizes = dict(sizes)
+
+    @property
+    def n_features(self) -> int:
+        """Length of the vectors."""
+        return next(iter(self._sizes.values()))
+
+    def init(self, seed: int, index: int) -> Params:
+        """Return no parameters."""
+        return {}
+
+    def __call__(self, params: Mapping[str, Tensor], vectors: Vectors, masks: Vectors) -> Tensor:
+        """Return the mean; zeros if no modality is present."""
+        total = torch.stack([masks[name][:, None] * vectors[name] for name in self._sizes]).sum(
+            dim=0
+        )
+        n_present = _stack(masks, tuple(self._sizes)).sum(dim=0)
+        return total / n_present.clamp(min=1.0)[:, None]
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
