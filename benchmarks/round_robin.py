@@ -10,18 +10,22 @@ WARM_UP_TURNS = 2
 
 
 def time_in_turns(
-    works: Mapping[str, Callable[[], object]], *, repeats: int, device: str = "cpu"
+    works: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int,
+    device: str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Run every piece of work once per turn; return the seconds of each turn after two warm-ups."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(repeats + WARM_UP_TURNS):
         for name, work in works.items():
-            started_s = time.perf_counter()
+            started_s = clock()
             work()
             if device == "cuda":
                 torch.cuda.synchronize()
             if turn >= WARM_UP_TURNS:
-                times[name].append(time.perf_counter() - started_s)
+                times[name].append(clock() - started_s)
     return times
 
 

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator
 
 _BLOCK = struct.Struct("<8Q")
+_WORDS_PER_BLOCK = 8
 _KEY = struct.Struct("<Q")
 _COUNTER = struct.Struct("<QQQ")
 _TWO_64 = 1 << 64
@@ -40,15 +41,19 @@ class CounterRng:
         self._words = self._stream()
 
     def _stream(self) -> Iterator[int]:
-        counter = 0
-        while True:
-            block = hashlib.blake2b(
-                _COUNTER.pack(self._step, self._index, counter),
-                key=self._key,
-                person=self._person,
-            )
-            yield from _BLOCK.unpack(block.digest())
-            counter += 1
+        for counter in itertools.count():
+            yield from _BLOCK.unpack(self._block(counter))
+
+    def _block(self, counter: int) -> bytes:
+        block = _COUNTER.pack(self._step, self._index, counter)
+        return hashlib.blake2b(block, key=self._key, person=self._person).digest()
+
+    def first_words(self, n: int) -> bytes:
+        """Return the first n words of the stream or some more, as little-endian 64-bit integers.
+
+        This draws nothing: what other methods return does not change.
+        """
+        return b"".join(map(self._block, range(-(-n // _WORDS_PER_BLOCK))))
 
     @property
     def index(self) -> int:

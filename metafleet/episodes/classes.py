@@ -14,6 +14,8 @@ A class with fewer items than an episode needs is never drawn for that shape of 
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,9 +28,11 @@ from metafleet.episode import (
     is_modality_name,
 )
 from metafleet.episodes.items import ClassRows, Modality, gather_rows, mean_example
+from metafleet.episodes.many import ManyEpisodes, draw_rows
 from metafleet.episodes.source import check_counts
 from metafleet.episodes.special import SpecialEpisodes
 from metafleet.errors import ConfigError
+from metafleet.params import Params
 from metafleet.seeds import CounterRng
 
 
@@ -159,6 +163,33 @@ class ClassEpisodeSource:
             ),
             n_way=shape.n_way,
         )
+
+    def sample_many(
+        self, split: str, shape: EpisodeShape, rngs: Sequence[CounterRng]
+    ) -> ManyEpisodes:
+        """Draw the episodes that ``sample`` gives for each address, with one read of the data.
+
+        Args:
+            split: their split.
+            shape: an ordinary shape.
+            rngs: addresses, from which nothing has been drawn.
+
+        Raises:
+            ConfigError: as in ``check``, or the shape is not ordinary.
+        """
+        if not shape.is_ordinary:
+            shown = ", ".join(f"{name}={value!r}" for name, value in shape.special().items())
+            raise ConfigError(f"{shown}; many episodes at once have a size only; use ``sample``")
+        self.check(split, shape)
+        need = shape.k_shot + shape.n_query
+        eligible = self._eligible_classes(split, need)
+        rows = draw_rows(eligible, shape.n_way, need, rngs)
+        support, query = rows[:, :, : shape.k_shot], rows[:, :, shape.k_shot :]
+        return ManyEpisodes(self._gather_many(support), self._gather_many(query))
+
+    def _gather_many(self, rows: npt.NDArray[np.int64]) -> Params:
+        inputs = gather_rows(self._modalities, rows.ravel())
+        return {name: x.view(*rows.shape, *x.shape[1:]) for name, x in inputs.items()}
 
     def _classes(self, split: str) -> tuple[ClassRows, ...]:
         try:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metafleet.episode import presence_key
 
+Rows = Sequence[int] | npt.NDArray[np.int64]
 _ROWS_AT_ONCE = 1024
 
 
@@ -30,7 +31,7 @@ class Modality:
     """
 
     shape: tuple[int, ...]
-    gather: Callable[[Sequence[int]], Tensor]
+    gather: Callable[[Rows], Tensor]
     present: npt.NDArray[np.bool_] | None = None
     is_text: bool = False
     kind: str = ""
@@ -45,7 +46,7 @@ class ClassRows:
     count: int
 
 
-def gather_rows(modalities: Mapping[str, Modality], rows: list[int]) -> dict[str, Tensor]:
+def gather_rows(modalities: Mapping[str, Modality], rows: Rows) -> dict[str, Tensor]:
     """Return the inputs of items, with a mask for each modality that some items lack."""
     inputs = {name: modality.gather(rows) for name, modality in modalities.items()}
     for name, modality in modalities.items():

@@ -223,12 +223,12 @@ def _within(kept: Rows, rows: ClassRows) -> ClassRows:
     return ClassRows(int(start), int(end - start))
 
 
-def _gather(array: Array, kind: str, kept: Rows | None) -> Callable[[Sequence[int]], Tensor]:
+def _gather(array: Array, kind: str, kept: Rows | None) -> Callable[[Sequence[int] | Rows], Tensor]:
     """Return a function that reads rows as float32: pixels in [0, 1], other values as stored."""
     is_grey = is_ink(kind, array.shape)
     is_pixels = array.dtype == np.uint8 and has_decoder(kind) and get_decoder(kind).is_pixels
 
-    def gather(rows: Sequence[int]) -> Tensor:
+    def gather(rows: Sequence[int] | Rows) -> Tensor:
         chosen = rows if kept is None else kept.take(rows)
         values = torch.from_numpy(array.take(chosen, axis=0))  # faster than array[chosen]
         if is_grey:
