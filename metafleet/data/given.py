@@ -10,7 +10,7 @@ from metafleet.data.summary import Progress
 
 
 class GivenData(ItemDataSet):
-    """A data set made of opened prepared data; see ``metafleet.data.prepared.data_ref``.
+    """A data set whose prepared data are already open; see ``metafleet.data.prepared.data_ref``.
 
     Args:
         data: the opened data.

@@ -121,7 +121,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Rebuild a calibration from ``to_json``.
+        """Parse the values that ``to_json`` returned.
 
         Raises:
             ConfigError: the values are not a calibration.

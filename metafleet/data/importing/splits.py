@@ -27,7 +27,7 @@ def assign_splits(
 ) -> tuple[dict[str, str], list[str]]:
     """Return class -> split for all classes that have one, and notes on the decisions.
 
-    Only the classes in ``large`` are hashed, and the shares refer to these classes.
+    Splits are chosen by hash only for the classes in ``large``, and shares refer to these classes.
     """
     given = _given(items)
     is_given = len({split for splits in given.values() for split in splits}) > 1
