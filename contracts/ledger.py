@@ -96,7 +96,7 @@ class RunLedger:
     def close_step(
         self, epoch: int, stream: str, step: int
     ) -> tuple[LeaseStatus, tuple[DiscardedAttempt, ...]]:
-        """Close a step: from then on, refuse commits; and delete the step's keys.
+        """Close a step, so that later commits are refused, and delete its keys.
 
         Returns:
             "ok", or "fenced" if the run has another epoch; and the attempts that workers discarded

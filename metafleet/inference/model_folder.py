@@ -201,7 +201,7 @@ def _read_header(path: Path) -> bytes:
 def read_tensors(
     folder: Path, header: Mapping[str, Any], expected: Mapping[str, TensorLayout]
 ) -> Params:
-    """Read the tensors.
+    """Return the tensors of a model's folder.
 
     Args:
         folder: folder of the model.

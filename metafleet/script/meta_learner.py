@@ -215,7 +215,7 @@ class MetaLearner:
         Args:
             episodes: a meta-batch of episodes, each a tuple (support x, support y, query x, query
                 y) or an ``Episode``; or a scalar loss of the module's outputs.
-            further: not accepted; labels and similar arguments belong in the loss.
+            further: must be empty; labels and similar arguments belong in the loss.
 
         Raises:
             NumericsError: a loss or gradient is not finite; the message names the step and the
