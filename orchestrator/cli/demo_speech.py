@@ -31,7 +31,7 @@ def speech() -> None:
     get_encoder(_ENCODER, kind="audio").identity()  # says what to install, before anything is made
     folder = load_settings().home / "demo" / "speech"
     started = time.monotonic()
-    _say(f"1. sounds: {len(WORDS)} words, made by a formula (vowels that glide); nobody spoke them")
+    _say(f"1. sounds: {len(WORDS)} words, made by a formula (vowels that glide), not recordings")
     try:
         known, asked = write_sounds(folder, n_known=_KNOWN, n_asked=_ASKED)
     except OSError as error:

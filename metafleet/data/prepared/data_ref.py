@@ -8,7 +8,6 @@ library, their last bits would differ. A host that lacks the features therefore 
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,13 @@ from typing import Any, Final
 
 from metafleet.data.prepared.class_data import ClassData
 from metafleet.data.prepared.prepared import INDEX, PreparedData, find_prepared, parse_index
-from metafleet.data.prepared.preparing import FILE_NAME, find_sound, temporary
+from metafleet.data.prepared.preparing import (
+    FILE_NAME,
+    find_sound,
+    publish,
+    sweep,
+    temporary,
+)
 from metafleet.errors import ContractError, DataCorruptError, DataError
 from metafleet.files import sync
 from metafleet.locking import exclusive
@@ -37,7 +42,8 @@ class DataRef:
 
     Attributes:
         options: name and options of the data set, as in a configuration.
-        label, splits, modalities, version: name and further members of ``ClassData``.
+        label, splits, modalities, version, label_separator: name and further members of
+            ``ClassData``.
         folder: name of the folder in ``<data_dir>/prepared`` of the host that prepared the data.
         sha256, index_bytes: digest and length of the index.
     """
@@ -50,6 +56,7 @@ class DataRef:
     folder: str
     sha256: str
     index_bytes: int
+    label_separator: str = ""
 
     @classmethod
     def of(cls, options: Mapping[str, Any], data: ClassData) -> "DataRef":
@@ -64,6 +71,7 @@ class DataRef:
             folder=data.prepared.path.name,
             sha256=hashlib.sha256(text).hexdigest(),
             index_bytes=len(text),
+            label_separator=data.label_separator,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -88,7 +96,14 @@ class DataRef:
 
     def open(self, prepared: PreparedData) -> ClassData:
         """Return the chosen data."""
-        return ClassData(self.label, prepared, self.splits, self.modalities, self.version)
+        return ClassData(
+            self.label,
+            prepared,
+            self.splits,
+            self.modalities,
+            self.version,
+            self.label_separator,
+        )
 
 
 def key_of(options: Mapping[str, Any]) -> str:
@@ -127,12 +142,11 @@ def receive(data_dir: Path, ref: DataRef, fetch: Fetch) -> PreparedData:
             found = find_by_digest(data_dir, ref)
             if found is not None:
                 return found
+            sweep(folder)
             with temporary(folder) as draft:
                 _write(draft, ref, fetch)
                 draft.chmod(draft.parent.stat().st_mode & 0o755)
-                if folder.exists():  # damaged
-                    shutil.rmtree(folder)
-                draft.rename(folder)
+                publish(draft, folder)
     except OSError as error:
         raise DataError(
             f"cannot write received data to {folder} ({error.strerror or error}); free space "

@@ -104,10 +104,10 @@ def find_or_decode(folder: Path, make: Callable[[Path], Content]) -> PreparedDat
             found = find_sound(folder)
             if found is not None:
                 return found
-            _sweep(folder)
+            sweep(folder)
             with temporary(folder) as scratch, temporary(folder) as draft:
                 _write(draft, _made(folder, lambda: make(scratch)))
-                _publish(draft, folder)
+                publish(draft, folder)
     except OSError as error:
         raise DataError(
             f"cannot write prepared data to {folder} ({error.strerror or error}); "
@@ -146,7 +146,7 @@ def temporary(folder: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _sweep(folder: Path) -> None:
+def sweep(folder: Path) -> None:
     """Delete temporary folders of preparations that were killed more than a day ago.
 
     This process holds the lock of ``folder``. Temporary folders of other prepared data are deleted
@@ -242,7 +242,8 @@ def _chunks(array: Array, rows: npt.NDArray[np.int64] | None) -> Iterator[Array]
         yield np.ascontiguousarray(array[chosen])
 
 
-def _publish(draft: Path, folder: Path) -> None:
+def publish(draft: Path, folder: Path) -> None:
+    """Rename a complete folder to its final name, unless a sound one is there."""
     if folder.exists():  # damaged, or created by a process whose lock is not visible here
         if find_sound(folder) is not None:
             return

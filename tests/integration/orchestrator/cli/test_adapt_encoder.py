@@ -156,7 +156,7 @@ def test_the_demo_of_sounds_shows_commands_that_a_user_can_repeat(
 ) -> None:
     assert main(["demo", "speech"]) == 0
     said = capsys.readouterr()
-    assert "nobody spoke them" in said.err and "of 50 items with a known class" in said.err
+    assert "not recordings" in said.err and "of 50 items with a known class" in said.err
     right = int(said.err.split(" of 50 items")[0].split()[-1])
     assert right >= 45
     shown = [shlex.split(line)[2:] for line in said.out.splitlines() if line.startswith("$ ")]

@@ -1,6 +1,8 @@
 """Prepared data travel by digest: complete, the same bytes, or not at all."""
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +88,28 @@ def test_parts_of_a_mixture_are_given_one_by_one(
     opened = open_data({"name": "mixture", "parts": parts}, there, given=give([(ref, received)]))
 
     assert opened.open_source().modalities == {"text": (6,)}
+
+
+def test_data_of_several_labels_an_item_stay_so(data: ClassData, there: Path) -> None:
+    data = replace(data, label_separator=";")
+    ref = DataRef.from_json(DataRef.of(OPTIONS, data).to_json())
+
+    received = receive(there, ref, from_folder(data.prepared.path))
+
+    assert ref.open(received).label_separator == ";"
+    assert ref.open(received).digest() == data.digest()
+
+
+def test_a_copy_that_was_cut_off_more_than_a_day_ago_is_deleted(
+    data: ClassData, ref: DataRef, there: Path
+) -> None:
+    old = there / "received" / f".{ref.sha256}.abcd"
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
+
+    receive(there, ref, from_folder(data.prepared.path))
+
+    assert left_in(there) == [ref.sha256]
 
 
 def test_they_are_received_once(data: ClassData, ref: DataRef, there: Path) -> None:
