@@ -101,7 +101,11 @@ def _of_hub(encoder: str, model: str, commit: str) -> Path:
 def _kept(hub: Any, model: str, commit: str) -> Path | None:
     """Return the folder of a model that was downloaded; None if its weights are not there."""
     try:
-        folder = Path(hub.snapshot_download(model, revision=commit, local_files_only=True))
+        folder = Path(
+            hub.snapshot_download(
+                model, revision=commit, local_files_only=True, allow_patterns=_FILES
+            )
+        )
     except Exception:  # not in the cache
         return None
     return folder if any(folder.rglob("*.safetensors")) else None

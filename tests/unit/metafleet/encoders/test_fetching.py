@@ -1,5 +1,7 @@
 """Models of the hub are downloaded only where that is allowed, and only at a commit."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,42 @@ def test_a_model_is_downloaded_once_where_that_is_allowed(hub: _Hub) -> None:
     encoder = get_encoder(f"hf:{_PLACE}", kind="image")
     assert encoder.n_features((3, 32, 32)) == 16
     assert "model.safetensors" in encoder.identity()["weights"]
+
+
+def _cache(root: Path, model: Path) -> Path:
+    """Lay out a downloaded model as the hub's library does. The list of files names all of them."""
+    kept = root / "models--someone--tiny-vit"
+    snapshot = kept / "snapshots" / _COMMIT
+    for folder in (kept / "blobs", kept / "refs", kept / "trees", snapshot):
+        folder.mkdir(parents=True)
+    (kept / "refs" / "main").write_text(_COMMIT)
+    listed = {}
+    for path in model.iterdir():
+        content = path.read_bytes()
+        blob = kept / "blobs" / hashlib.sha256(content).hexdigest()
+        blob.write_bytes(content)
+        (snapshot / path.name).symlink_to(blob)
+        listed[path.name] = {"size": len(content), "blob_id": blob.name[:40]}
+    for name in ("README.md", ".gitattributes", "pytorch_model.bin"):  # which are not downloaded
+        listed[name] = {"size": 1, "blob_id": "0" * 40}
+    tree = {"format_version": 1, "files": listed}
+    (kept / "trees" / f"{_COMMIT}.json").write_text(json.dumps(tree))
+    return snapshot
+
+
+def test_a_downloaded_model_is_found_by_the_library_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, root = tiny.write_vit(tmp_path / "model"), tmp_path / "hub"
+    snapshot = _cache(root, model)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(root))
+
+    assert find_folder("hf:x", _PLACE) == snapshot
+    assert get_encoder(f"hf:{_PLACE}", kind="image", pooling="max").n_features((3, 32, 32)) == 16
+
+    (snapshot / "config.json").unlink()  # as after an interrupted download
+    with pytest.raises(DataMissingError, match="may not be downloaded here"):
+        find_folder("hf:x", _PLACE)
 
 
 def test_no_network_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
