@@ -54,6 +54,10 @@ def few_shot_model(
         raise ConfigError("a model without a run needs an encoder, such as image=NAME")
     if head not in HEADS:
         raise ConfigError(f"head={head!r}; expected one of {', '.join(HEADS)}")
+    if "name" in (head_options or {}):
+        raise ConfigError(
+            f"the head has no option 'name'; choose one of {', '.join(HEADS)} as the head itself"
+        )
     for kind in kind_options or {}:
         if kind not in encoder:
             raise ConfigError(f"{kind!r} has options but no encoder; give --encoder {kind}=NAME")

@@ -151,6 +151,10 @@ def test_another_version_of_a_library_is_no_other_encoder(
         ({"encoder": {"text": "bytes"}}, "'bytes' of 'text' is none"),
         ({"encoder": {"image": COLOURS}, "head": "svm"}, "head='svm'; expected one of cosine"),
         (
+            {"encoder": {"image": COLOURS}, "head_options": {"name": "protonet"}},
+            "the head has no option 'name'; choose one of cosine_prototypes, ridge",
+        ),
+        (
             {"encoder": {"image": COLOURS}, "head_options": {"temperature": 0}},
             "temperature=0.0; expected a finite number above 0",
         ),
