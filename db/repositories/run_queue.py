@@ -114,7 +114,7 @@ class RunQueue:
         """Requeue a run whose process died without reporting an error.
 
         After too many deaths, mark the run as failed instead. If ``owner`` no longer has the run,
-        nothing changes, because the process then recorded what happened. Return the run.
+        nothing changes. Return the run.
         """
         query = select(RUNS.c.id).where(self._held(run_id, owner)).with_for_update()
         if self._session.scalar(query) is not None and self._count_death(self._get(run_id), reason):

@@ -19,7 +19,9 @@ fleet_option = click.option(
 
 @contextmanager
 def encoding(settings: Settings, over_fleet: bool) -> Iterator[None]:
-    """Let the block compute features on workers, or here; say what workers did.
+    """Compute features on workers during the block if ``over_fleet`` is set, otherwise here.
+
+    Afterwards, report what the workers did.
 
     Raises:
         ConfigError: workers are asked for and no broker is set.
