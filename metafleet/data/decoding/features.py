@@ -17,7 +17,7 @@ from metafleet.encoders.encoding import encode_rows
 from metafleet.encoders.frames import Frames
 from metafleet.encoders.registry import get_encoder
 from metafleet.encoders.store import FeatureStore, store_key
-from metafleet.errors import ConfigError
+from metafleet.errors import ConfigError, DataError
 
 _CHUNK_ITEMS = 1024
 
@@ -116,16 +116,19 @@ def encode_column(  # noqa: PLR0913 - each is a seam
         A note that counts truncated items; "" if there are none.
 
     Raises:
-        ConfigError, DataError: for the same reasons as ``encode_rows``.
+        ConfigError: the encoder does not take items of this shape.
+        DataError: for the same reasons as ``encode_rows``, or features are too large for the dtype
+            of the file.
     """
     width, kept = encoder.n_features(items.shape[1:]), None
     if store is not None:
-        kept = FeatureStore(store / store_key(encoder.identity()), width)
+        # some encoders give longer items more features, so the width is part of the name
+        kept = FeatureStore(store / f"{store_key(encoder.identity())}-{width}", width)
     encode_rows(
         encoder,
         items,
         rows,
-        lambda row, features: file.write(row, features.astype(file.dtype).tobytes()),
+        lambda row, features: file.write(row, _stored(encoder, features, file.dtype).tobytes()),
         store=kept,
         name=name,
         progress=lambda done, total: progress("encoding", done, total),
@@ -136,3 +139,16 @@ def encode_column(  # noqa: PLR0913 - each is a seam
     n_cut = sum(encoder.too_long(items[chunk]) for chunk in chunks)
     note = f"{n_cut} of {len(rows)} items are longer than encoder {encoder.name!r} takes"
     return f"{note}; it sees their beginning" if n_cut else ""
+
+
+def _stored(encoder: PretrainedEncoder, features: Array, dtype: np.dtype[Any]) -> Array:
+    """Return finite features in the dtype in which they are stored."""
+    with np.errstate(over="ignore"):
+        found: Array = features.astype(dtype)
+    if not np.isfinite(found).all():
+        raise DataError(
+            f"encoder {encoder.name!r} gave a feature of size {np.abs(features).max():.6g}, but "
+            f"storage='{dtype.name}' keeps at most {np.finfo(dtype).max:.6g}; set "
+            "storage='float32'"
+        )
+    return found
