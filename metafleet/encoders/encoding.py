@@ -10,7 +10,7 @@ import numpy as np
 
 from metafleet.encoders.base import Array, PretrainedEncoder
 from metafleet.encoders.choice import EncoderName
-from metafleet.encoders.runtime import one_thread_a_call
+from metafleet.encoders.runtime import limit_this_thread, one_thread_a_call
 from metafleet.encoders.store import FeatureStore, item_key
 from metafleet.errors import DataError
 
@@ -92,7 +92,7 @@ def encode_rows(  # noqa: PLR0913 - each is a seam
 
 def _encode_here(encoder: PretrainedEncoder, chunks: Iterator[Chunk]) -> None:
     size = encoder.batch_items
-    with one_thread_a_call(), ThreadPoolExecutor(_n_cores()) as pool:
+    with one_thread_a_call(), ThreadPoolExecutor(_n_cores(), initializer=limit_this_thread) as pool:
         for chunk in chunks:
             starts = range(0, len(chunk.items), size)
             parts = [chunk.items[start : start + size] for start in starts]

@@ -6,6 +6,7 @@ because the last bits of features depend on it.
 
 import contextlib
 import importlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -60,15 +61,47 @@ def onnx_session(path: Path) -> Any:
         raise DataCorruptError(f"{path} is no ONNX model that can be read: {reason}") from error
 
 
+class _Limit:
+    """Who is inside ``one_thread_a_call``, in all threads."""
+
+    def __init__(self) -> None:
+        self.lock, self.n_inside, self.n_outside = threading.Lock(), 0, 1
+        self.own = threading.local()
+
+
+_limit: Final = _Limit()
+
+
+def limit_this_thread() -> None:
+    """Limit torch to one thread per call in this thread, for good."""
+    torch.get_num_threads()  # otherwise its first call would replace the limit by another thread's
+    torch.set_num_threads(1)
+
+
 @contextlib.contextmanager
 def one_thread_a_call() -> Iterator[None]:
-    """Inside the block, limit torch to one thread per call."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Inside the block, limit torch to one thread per call in this thread.
+
+    Several threads may be inside at the same time. Torch counts for each thread, but a thread that
+    first calls torch while another one is inside starts with that one's limit. So what the first
+    one found outside is what every one gets back.
+    """
+    if getattr(_limit.own, "is_inside", False):
+        yield
+        return
+    with _limit.lock:
+        if _limit.n_inside == 0:
+            _limit.n_outside = torch.get_num_threads()
+        _limit.n_inside += 1
+        limit_this_thread()
+    _limit.own.is_inside = True
     try:
         yield
     finally:
-        torch.set_num_threads(n_threads)
+        _limit.own.is_inside = False
+        with _limit.lock:
+            _limit.n_inside -= 1
+            torch.set_num_threads(_limit.n_outside)
 
 
 def device() -> torch.device:
