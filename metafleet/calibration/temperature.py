@@ -40,7 +40,8 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
         shares = torch.softmax(math.exp(middle) * logits, dim=1)
         slope = float(((shares * logits).sum(dim=1) - wanted).mean())
         low, high = (middle, high) if slope < 0 else (low, middle)
-    return math.exp(-(low + high) / 2)
+    # the exponential may round to just outside the bounds
+    return min(max(math.exp(-(low + high) / 2), LOWEST), HIGHEST)
 
 
 def probabilities(logits: Tensor, temperature: float) -> Tensor:
@@ -48,7 +49,13 @@ def probabilities(logits: Tensor, temperature: float) -> Tensor:
     return torch.softmax(logits.double() / temperature, dim=-1)
 
 
-def cross_entropy(shares: Tensor, targets: Tensor) -> float:
-    """Return the mean cross-entropy in nats of probabilities [..., n_way] and classes [...]."""
-    right = shares.gather(-1, targets[..., None])
-    return float(-right.clamp(min=torch.finfo(torch.float64).tiny).log().mean())
+def cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> float:
+    """Return the mean cross-entropy in nats, also if probabilities are too small for a float64.
+
+    Args:
+        logits: [..., n_way].
+        targets: the correct classes, int64 [...].
+        temperature: number by which logits are divided.
+    """
+    logs = torch.log_softmax(logits.double() / temperature, dim=-1)
+    return float(-logs.gather(-1, targets[..., None]).mean())

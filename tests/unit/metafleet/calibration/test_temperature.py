@@ -8,6 +8,7 @@ from sklearn.metrics import log_loss
 
 from metafleet.calibration.temperature import (
     HIGHEST,
+    LOWEST,
     cross_entropy,
     fit_temperature,
     probabilities,
@@ -61,6 +62,18 @@ def test_where_answers_mislead_all_classes_become_alike() -> None:
     assert probabilities(logits, found)[0, 0] == pytest.approx(0.5, abs=1e-3)
 
 
+@pytest.mark.parametrize("bound", [LOWEST, HIGHEST])
+def test_a_temperature_at_a_bound_is_within_it(bound: float) -> None:
+    # two of three right by 1e-6 * bound or 1e6 * bound, so the best temperature is beyond it
+    apart = bound * (1e-6 if bound == LOWEST else 1e6)
+    logits = torch.tensor([[apart, 0.0]] * 3, dtype=torch.float64)
+
+    found = fit_temperature(logits, torch.tensor([0, 0, 1]))
+
+    assert found == pytest.approx(bound)
+    assert LOWEST <= found <= HIGHEST
+
+
 def test_the_scale_of_logits_does_not_change_probabilities() -> None:
     logits, targets = _drawn(500, 4, 3.0)
     found = [
@@ -77,5 +90,15 @@ def test_the_loss_is_that_of_scikit_learn() -> None:
 
     expected = log_loss(targets.numpy(), shares.numpy(), labels=range(4))
 
-    assert cross_entropy(shares, targets) == pytest.approx(expected)
-    assert cross_entropy(shares.view(3, 100, 4), targets.view(3, 100)) == pytest.approx(expected)
+    assert cross_entropy(logits, targets, 3.0) == pytest.approx(expected)
+    assert cross_entropy(logits.view(3, 100, 4), targets.view(3, 100), 3.0) == pytest.approx(
+        expected
+    )
+
+
+def test_the_loss_of_probabilities_below_the_smallest_float_is_exact() -> None:
+    logits = torch.tensor([[2000.0, 0.0], [0.0, 5.0]])  # -log(sigmoid(-2000)) is 2000 in a float64
+
+    found = cross_entropy(logits, torch.tensor([1, 0]), 1.0)
+
+    assert found == pytest.approx((2000.0 + np.log1p(np.exp(5.0))) / 2)
