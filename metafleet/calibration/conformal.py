@@ -44,7 +44,7 @@ def coverage_thresholds(shares: Tensor, targets: Tensor) -> tuple[float, ...]:
 
 def threshold_of(thresholds: tuple[float, ...], coverage: float) -> float:
     """Return the threshold of a coverage in (0, 1); above the last level 1.0, for all labels."""
-    level = math.ceil(round(coverage * N_LEVELS, 6))
+    level = max(1, math.ceil(round(coverage * N_LEVELS, 6)))
     return thresholds[level - 1] if level < N_LEVELS else 1.0
 
 

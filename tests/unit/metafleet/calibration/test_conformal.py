@@ -63,6 +63,7 @@ def test_coverage_between_two_levels_is_that_of_the_next() -> None:
     assert threshold_of(thresholds, 0.9001) == thresholds[900] == threshold_of(thresholds, 0.901)
     assert threshold_of(thresholds, 0.9) == thresholds[899]
     assert threshold_of(thresholds, 0.9995) == 1.0
+    assert threshold_of(thresholds, 1e-12) == thresholds[0]
     assert len(thresholds) == N_LEVELS - 1
     assert list(thresholds) == sorted(thresholds)
 
