@@ -24,8 +24,9 @@ class Labelling:
     Attributes:
         item: the item's file or row, such as "photos/a.png" or "metadata.csv:17".
         labels: labels whose probability is at least the threshold, in the model's order.
-        probabilities: label -> probability in (0, 1). Labels are independent, so the probabilities
-            need not sum to 1.
+        probabilities: label -> probability in [0, 1]. Labels are independent, so the probabilities
+            need not sum to 1. In float64, those of logits above 37 are 1.
+        logits: label -> logit, in the same order. They rank items whose probabilities are equal.
         given: the item's labels according to the folder.
         separator: text between labels in a table.
     """
@@ -33,6 +34,7 @@ class Labelling:
     item: str
     labels: tuple[str, ...]
     probabilities: Mapping[str, float]
+    logits: Mapping[str, float]
     given: tuple[str, ...]
     separator: str
 
@@ -47,7 +49,8 @@ class Labelling:
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""
-        return {name: value for name, value in asdict(self).items() if name != "separator"}
+        left_out = ("logits", "separator")
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 def check_question(problem: Problem, threshold: float | None, *, is_doubted: bool) -> None:
@@ -103,10 +106,11 @@ def label_rows(
             name,
             tuple(label for label, share in zip(labels, row, strict=True) if share >= least),
             dict(zip(labels, row, strict=True)),
+            dict(zip(labels, values, strict=True)),
             tuple(filter(None, labels_in(text, separator))),
             separator,
         )
-        for name, text, row in zip(names, known, shares, strict=True)
+        for name, text, row, values in zip(names, known, shares, logits.tolist(), strict=True)
     )
 
 
@@ -146,6 +150,6 @@ def precision_of(rows: Sequence[Labelling]) -> tuple[float, int] | None:
     known = [row for row in rows if set(row.given) & set(labels)]
     if not known:
         return None
-    scores = torch.tensor([list(row.probabilities.values()) for row in known])
+    scores = torch.tensor([list(row.logits.values()) for row in known], dtype=torch.float64)
     targets = torch.tensor([[float(label in row.given) for label in labels] for row in known])
     return mean_average_precision(scores, targets), len(known)

@@ -14,7 +14,7 @@ from metafleet.episode import ExampleSet
 from metafleet.errors import ConfigError, DataError
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.items import ReadOptions
-from metafleet.inference.labelling import Labelling, precision_of
+from metafleet.inference.labelling import label_rows, precision_of
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.loading import load_model
 from metafleet.inference.onnx_export import export_onnx
@@ -118,25 +118,22 @@ def test_its_graph_gives_sigmoids(adapted: AdaptedModel, tmp_path: Path) -> None
     torch.testing.assert_close(torch.tensor(shares), torch.tensor(logits).sigmoid())
 
 
-def test_the_precision_is_that_of_scikit_learn_over_items_with_known_labels() -> None:
+@pytest.mark.parametrize("shift", [0.0, 20.0, 100.0, -1000.0])
+def test_the_precision_is_that_of_scikit_learn_over_items_with_known_labels(shift: float) -> None:
+    # sigmoids of logits above 37 are 1, and those of logits below -745 are 0
     torch.manual_seed(3)
-    shares, hot = torch.rand(12, 3), (torch.rand(12, 3) < 0.5)
+    logits, hot = shift + torch.randn(12, 3), (torch.rand(12, 3) < 0.5)
     hot[0], hot[5] = True, False  # the sixth has none
-    rows = [
-        Labelling(
-            str(n),
-            (),
-            dict(zip("abc", shares[n].tolist(), strict=True)),
-            tuple(la for la, has in zip("abc", hot[n].tolist(), strict=True) if has),
-            ";",
-        )
-        for n in range(12)
+    given = [
+        "; ".join(la for la, has in zip("abc", row, strict=True) if has) for row in hot.tolist()
     ]
+    names = list(map(str, range(12)))
+    rows = label_rows(names, given, logits, list("abc"), separator=";", threshold=None)
     known = [n for n in range(12) if hot[n].any()]
 
     found = precision_of(rows)
 
-    score = average_precision_score(hot[known], shares[known], average="macro")
+    score = average_precision_score(hot[known], logits[known], average="macro")
     assert found is not None
     assert found == (pytest.approx(score, abs=1e-6), len(known))
     assert precision_of([replace(row, given=()) for row in rows]) is None
