@@ -1,5 +1,6 @@
 """`metafleet predict`: label a folder of items with a model."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,6 +84,7 @@ def predict(  # noqa: PLR0913 - options of one command
     check_out(out, force=force)
     if ask is not None:
         check_queue(ask, force=force)
+        _check_differ(out, ask)
         if coverage is None and not unknown:
             coverage = DEFAULT_COVERAGE
     if not is_model(str(model)):
@@ -119,6 +121,17 @@ def predict(  # noqa: PLR0913 - options of one command
         notify(
             f"{ask}: {counted(n_asked, 'item')}; fill in the column 'label', then `metafleet adapt "
             f"{model} --correct {ask} --out NEW-MODEL`"
+        )
+
+
+def _check_differ(out: Path | None, ask: Path) -> None:
+    """Check that predictions and queue are written to two files."""
+    if out is None:
+        return
+    is_same = os.path.realpath(out) == os.path.realpath(ask)
+    if is_same or (out.exists() and ask.exists() and out.samefile(ask)):
+        raise ModelError(
+            f"--out {out} and --ask {ask} are the same file; give the queue another name"
         )
 
 

@@ -256,6 +256,29 @@ def test_a_queue_that_a_person_filled_in_is_learned(
     assert not (things / "x").exists()
 
 
+@pytest.mark.parametrize("spelling", ["q.csv", "{cwd}/q.csv", "sub/../q.csv", "link/q.csv"])
+@pytest.mark.parametrize("force", [(), ("--force",)], ids=["new", "force"])
+def test_predictions_and_queue_may_not_be_one_file(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    spelling: str,
+    force: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    if force:
+        (tmp_path / "q.csv").write_text("kept")
+    ask = spelling.format(cwd=tmp_path)
+
+    code = main(["predict", "m.model", "photos", "--out", "q.csv", "--ask", ask, *force])
+
+    assert code == 1
+    assert f"--out q.csv and --ask {ask} are the same file" in capsys.readouterr().err
+    assert not force or (tmp_path / "q.csv").read_text() == "kept"
+
+
 def test_a_support_set_and_a_queue_are_learned_together(
     things: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
