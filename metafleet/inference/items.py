@@ -177,7 +177,8 @@ def _chosen(folder: Path, items: Sequence[Item], only: Sequence[str]) -> list[It
                 f"{folder} has no item {name!r:.120}; expected a name as predictions have it: look "
                 "whether it was moved, or give the same --layout and --column as then"
             )
-    return [item for item in items if item.where in set(only)]
+    wanted = set(only)
+    return [item for item in items if item.where in wanted]
 
 
 def _ask(options: ReadOptions) -> FolderOptions:
