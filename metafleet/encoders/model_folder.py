@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from metafleet.encoders.fetching import find_folder
-from metafleet.encoders.weights import file_sha256
+from metafleet.encoders.weights import FirstDigests, file_sha256
 from metafleet.errors import ConfigError, DataCorruptError, DataMissingError, MetafleetError
 
 _DECIDING: Final = (".json", ".safetensors", ".txt", ".model")
@@ -36,17 +36,21 @@ class ModelFolder:
 
     encoder: str
     place: str
+    _first: FirstDigests = field(
+        default_factory=FirstDigests, init=False, repr=False, compare=False
+    )
 
     def checked(self) -> Path:
         """Return the folder, after checking its files.
 
-        The weights must be complete safetensors, and the model must not need code from the folder.
+        The weights must be complete safetensors, the model must not need code from the folder, and
+        no file may have changed since the first call.
 
         Raises:
             ConfigError: the weights are only pickles, the model needs code from the folder, or
                 ``place`` names a model of the hub without a commit.
             DataMissingError: the folder does not exist, or it has no weights.
-            DataCorruptError: a file is truncated or damaged.
+            DataCorruptError: a file is truncated, damaged or changed.
         """
         folder = find_folder(self.encoder, self.place)
         self._require_weights(folder)
@@ -56,6 +60,7 @@ class ModelFolder:
                     f"encoder {self.encoder!r}: {path} asks to run code of the model's authors, "
                     "which is never run; choose a model that the installed library knows"
                 )
+        self._first.require_same(self.encoder, _digests(folder))
         return folder
 
     def digests(self) -> dict[str, str]:
@@ -63,9 +68,7 @@ class ModelFolder:
 
         Raises the errors of ``checked``.
         """
-        folder = self.checked()
-        found = sorted(p for p in folder.rglob("*") if p.suffix in _DECIDING and p.is_file())
-        return {path.relative_to(folder).as_posix(): file_sha256(path) for path in found}
+        return _digests(self.checked())
 
     def find_json(self, *names: str) -> Mapping[str, Any] | None:
         """Return the first of these JSON files that exists in the folder; None if none exists."""
@@ -186,6 +189,11 @@ class ModelFolder:
             "can run code when it is read; convert it to model.safetensors with the library that "
             "made it"
         )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    found = sorted(p for p in folder.rglob("*") if p.suffix in _DECIDING and p.is_file())
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in found}
 
 
 def require_room(encoder: str, network: nn.Module) -> None:

@@ -24,7 +24,7 @@ from metafleet.encoders.model_folder import require_bytes
 from metafleet.encoders.pixels import PixelRule
 from metafleet.encoders.pooling import choose_pooling, pool_rows
 from metafleet.encoders.runtime import onnx_session
-from metafleet.encoders.weights import file_sha256, version_of
+from metafleet.encoders.weights import FirstDigests, file_sha256, version_of
 from metafleet.errors import ConfigError, DataCorruptError, DataMissingError, MetafleetError
 from metafleet.options import parse_options, require
 
@@ -97,7 +97,7 @@ class OnnxModel(PretrainedEncoder):
 
     def __init__(self, name: str, place: str, kind: str, pooling: str = "") -> None:
         self.name, self.kinds, self._pooling = name, frozenset((kind,)), pooling
-        self._path = Path(place).expanduser()
+        self._path, self._first = Path(place).expanduser(), FirstDigests()
         if pooling:
             choose_pooling(name, pooling, _POOLINGS)
 
@@ -115,12 +115,10 @@ class OnnxModel(PretrainedEncoder):
 
     def identity(self) -> Mapping[str, Any]:
         """Return the digests of the graph, of its tensors and of the TOML file, and the version."""
-        files = [self._graph(), *self._tensors()]
         _ = self._options  # reports a missing or wrong TOML file
-        files.append(self._described)
         return {
             "encoder": "onnx",
-            "weights": {path.name: file_sha256(path) for path in files},
+            "weights": self._digests(),
             "pooling": self._pooling,
             "versions": {"onnxruntime": version_of("onnxruntime")},
         }
@@ -182,6 +180,8 @@ class OnnxModel(PretrainedEncoder):
     @functools.cached_property
     def _options(self) -> GraphOptions:
         path = self._described
+        if path.is_file():
+            self._digests()
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -225,8 +225,16 @@ class OnnxModel(PretrainedEncoder):
                 )
         return sorted(self._path.parent / name for name in names)
 
+    def _digests(self) -> dict[str, str]:
+        """Return name -> sha256 of all files, after checking that none has changed."""
+        files = (self._graph(), *self._tensors(), self._described)
+        found = {path.name: file_sha256(path) for path in files}
+        self._first.require_same(self.name, found)
+        return found
+
     @functools.cached_property
     def _session(self) -> Any:
+        self._digests()
         files = (self._graph(), *self._tensors())
         require_bytes(self.name, sum(path.stat().st_size for path in files))
         session = onnx_session(self._path)

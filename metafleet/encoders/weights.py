@@ -82,6 +82,33 @@ class PackagedFile:
         return save({name: value.contiguous() for name, value in load_state(path).items()})
 
 
+class FirstDigests:
+    """The digests of an encoder's files when they were first read.
+
+    An encoder keeps settings and weights in memory. If a file changes later, its digest no longer
+    describes the features.
+    """
+
+    def __init__(self) -> None:
+        self._first: Mapping[str, str] | None = None
+
+    def require_same(self, encoder: str, found: Mapping[str, str]) -> None:
+        """Check digests, name of file -> sha256, against those of the first call.
+
+        Raises:
+            DataCorruptError: a file was changed, added or removed since then.
+        """
+        if self._first is None:
+            self._first = dict(found)
+        first = self._first
+        changed = sorted(n for n in {*first, *found} if first.get(n) != found.get(n))
+        if changed:
+            raise DataCorruptError(
+                f"encoder {encoder!r}: {changed[0]!r} changed after this process had read it; "
+                "restart the process to use the new files, or restore the old ones"
+            )
+
+
 def keep(file_sha256: str, path: Path) -> None:
     """Use a copy in a model's folder on machines without the package of the file.
 
@@ -135,7 +162,7 @@ def describe_identity(identity: Mapping[str, Any]) -> str:
     return " ".join(filter(None, (str(identity.get("encoder", "")), shown, sources)))
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=1024)
 def _sha256(path: Path, n_bytes: int, changed_ns: int) -> str:
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

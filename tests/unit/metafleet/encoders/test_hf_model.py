@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from metafleet.data.decoding.image import ImageDecoder, ImageOptions
 from metafleet.encoders.registry import get_encoder
@@ -141,6 +142,35 @@ def test_the_identity_covers_every_file_and_no_path(tmp_path: Path) -> None:
     after = get_encoder(f"hf:{other}", kind="image", pooling="mean").identity()["weights"]
     assert before["model.safetensors"] == after["model.safetensors"]
     assert before["preprocessor_config.json"] != after["preprocessor_config.json"]
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+@pytest.mark.parametrize("changed", ["preprocessor_config.json", "model.safetensors"])
+def test_a_folder_that_changes_needs_a_new_process(
+    changed: str, is_read: bool, tmp_path: Path
+) -> None:
+    folder = tiny.write_vit(tmp_path / "model")
+    encoder, items = get_encoder(f"hf:{folder}", kind="image"), tiny.pictures(2)
+    known = encoder.identity()
+    found = encoder.encode_part(items) if is_read else None
+    whole = (folder / changed).read_bytes()
+
+    if changed == "model.safetensors":
+        state = load_file(folder / changed)
+        save_file({name: value + 1 for name, value in state.items()}, folder / changed)
+    else:
+        tiny.write_preprocessor(folder, image_mean=[0.5, 0.5, 0.5])
+
+    with pytest.raises(DataCorruptError) as caught:
+        encoder.identity()
+    assert f"{changed!r} changed after this process had read it; restart" in str(caught.value)
+    if found is None:
+        with pytest.raises(DataCorruptError, match="restart the process"):
+            encoder.encode_part(items)
+    else:  # in memory are the old ones
+        np.testing.assert_array_equal(encoder.encode_part(items), found)
+    (folder / changed).write_bytes(whole)
+    assert encoder.identity() == known
 
 
 def _empty(folder: Path) -> None:

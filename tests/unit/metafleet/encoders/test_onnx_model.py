@@ -139,6 +139,26 @@ def test_tensors_in_a_file_of_their_own_are_part_of_the_identity(tmp_path: Path)
         encoder.identity()
 
 
+@pytest.mark.parametrize("is_read", [False, True])
+def test_a_graph_that_changes_needs_a_new_process(is_read: bool, tmp_path: Path) -> None:
+    path = _write(tmp_path / "tiny.onnx")
+    encoder, items = get_encoder(f"onnx:{path}", kind="image"), tiny.pictures(2)
+    known = encoder.identity()
+    found = encoder.encode_part(items) if is_read else None
+
+    path.with_suffix(".toml").write_text(_RULE.replace("0.4, 0.5", "0.5, 0.5"))
+
+    with pytest.raises(DataCorruptError, match=r"'tiny\.toml' changed after this process"):
+        encoder.identity()
+    if found is None:
+        with pytest.raises(DataCorruptError, match="restart the process"):
+            encoder.encode_part(items)
+    else:  # in memory are the old ones
+        np.testing.assert_array_equal(encoder.encode_part(items), found)
+    path.with_suffix(".toml").write_text(_RULE)
+    assert encoder.identity() == known
+
+
 def _gone(path: Path) -> None:
     path.unlink()
 
