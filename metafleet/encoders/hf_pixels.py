@@ -1,16 +1,33 @@
 """The preprocessing of pictures that a folder of transformers describes."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from metafleet.encoders.pixels import PixelRule
 from metafleet.errors import ConfigError
+from metafleet.options import parse_record
 
 _RESAMPLE: Final = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers."""
 _KNOWN: Final = {"do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"}
 _LARGE: Final = 384
 """ConvNeXt crops to sizes below this, and stretches to larger ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """The entries of preprocessor_config.json that are read; sizes are checked by ``_side``."""
+
+    do_center_crop: bool | None = None
+    do_normalize: bool | None = True
+    rescale_factor: float | None = None
+    resample: int = 2
+    size: Any = None
+    crop_size: Any = None
+    crop_pct: float | None = None
+    image_mean: tuple[float, ...] | None = None
+    image_std: tuple[float, ...] | None = None
 
 
 def rule_of(encoder: str, values: Mapping[str, Any]) -> PixelRule:
@@ -20,62 +37,73 @@ def rule_of(encoder: str, values: Mapping[str, Any]) -> PixelRule:
     pictures that are not square before it crops them, so the result differs for these.
 
     Raises:
-        ConfigError: the result is not square, or the file asks for unsupported preprocessing.
+        ConfigError: the result is not square, or the file is damaged or asks for unsupported
+            preprocessing.
     """
     values = values.get("image_processor", values)  # of a processor of several modalities
+    if not isinstance(values, Mapping):
+        raise _unknown(encoder, f"image_processor={values!r:.60}")
     unknown = sorted(k for k, v in values.items() if k.startswith("do_") and v and k not in _KNOWN)
     if unknown:
         raise _unknown(encoder, f"{unknown[0]}=true")
-    if abs(float(values.get("rescale_factor") or 1 / 255) - 1 / 255) > 1e-6:
-        raise _unknown(encoder, f"rescale_factor={values['rescale_factor']!r}")
-    resample = _RESAMPLE.get(values.get("resample", 2))
+    where = f"encoder {encoder!r}: preprocessor_config.json"
+    names = {field.name for field in fields(_Settings)}
+    known = {name: value for name, value in values.items() if name in names}
+    settings = parse_record(_Settings, known, where=where, error=ConfigError)
+    if abs((settings.rescale_factor or 1 / 255) - 1 / 255) > 1e-6:
+        raise _unknown(encoder, f"rescale_factor={settings.rescale_factor!r}")
+    resample = _RESAMPLE.get(settings.resample)
     if resample is None:
-        raise _unknown(encoder, f"resample={values['resample']!r}")
-    side, share, fit = _geometry(encoder, values)
-    is_scaled = values.get("do_normalize", True)
-    mean = values.get("image_mean") if is_scaled else None
-    std = values.get("image_std") if is_scaled else None
-    return PixelRule(
+        raise _unknown(encoder, f"resample={settings.resample!r}")
+    side, share, fit = _geometry(encoder, settings, is_cropped=_is_cropped(values))
+    mean = settings.image_mean if settings.do_normalize else None
+    std = settings.image_std if settings.do_normalize else None
+    return PixelRule.checked(
+        where,
         side=side,
         crop_share=share,
         resample=resample,
-        mean=_three(encoder, "image_mean", mean or [0.0] * 3),
-        std=_three(encoder, "image_std", std or [1.0] * 3),
+        mean=_three(mean or (0.0,)),
+        std=_three(std or (1.0,)),
         fit=fit,
     )
 
 
-def _geometry(encoder: str, values: Mapping[str, Any]) -> tuple[int, float, str]:
+def _is_cropped(values: Mapping[str, Any]) -> bool:
+    return bool(values.get("do_center_crop", "crop_size" in values))
+
+
+def _geometry(encoder: str, settings: _Settings, *, is_cropped: bool) -> tuple[int, float, str]:
     """Return ``side``, ``crop_share`` and ``fit`` of the ``PixelRule``."""
-    if "size" not in values:
+    if settings.size is None:
         raise _unknown(encoder, "no size")
-    size, is_short = _side(encoder, values["size"])
-    if values.get("do_center_crop", "crop_size" in values):
-        crop, _ = _side(encoder, values.get("crop_size", values["size"]))
+    size, is_short = _side(encoder, settings.size)
+    if is_cropped:
+        crop_size = settings.size if settings.crop_size is None else settings.crop_size
+        crop, _ = _side(encoder, crop_size)
         if crop > size:
             raise _unknown(encoder, f"crop_size={crop} beyond size={size}")
         return crop, crop / size, "center"
-    if values.get("crop_pct") and size < _LARGE:
-        return size, float(values["crop_pct"]), "center"
-    return size, 1.0, "center" if is_short and not values.get("crop_pct") else "stretch"
+    if settings.crop_pct is not None and size < _LARGE:
+        return size, settings.crop_pct, "center"
+    return size, 1.0, "center" if is_short and settings.crop_pct is None else "stretch"
 
 
 def _side(encoder: str, size: Any) -> tuple[int, bool]:
     """Return the side of a square, and whether it is the length of the shorter side."""
     if isinstance(size, Mapping):
-        found = {size[k] for k in ("height", "width", "shortest_edge") if size.get(k)}
-        is_short = bool(size.get("shortest_edge"))
+        found = [size[k] for k in ("height", "width", "shortest_edge") if size.get(k) is not None]
+        is_short = size.get("shortest_edge") is not None
     else:
-        found, is_short = ({size} if isinstance(size, int) else set(size or ())), False
-    if len(found) != 1 or not isinstance(side := found.pop(), int) or side < 1:
+        found, is_short = (size if isinstance(size, list) else [size]), False
+    side = found[0] if found and all(each == found[0] for each in found) else None
+    if not isinstance(side, int) or isinstance(side, bool) or side < 1:
         raise _unknown(encoder, f"size={size!r:.60}")
     return side, is_short
 
 
-def _three(encoder: str, name: str, values: Any) -> tuple[float, ...]:
-    if not isinstance(values, list | tuple) or len(values) not in (1, 3):
-        raise _unknown(encoder, f"{name}={values!r:.60}")
-    return tuple(float(value) for value in (values if len(values) == 3 else [*values] * 3))
+def _three(values: tuple[float, ...]) -> tuple[float, ...]:
+    return values * 3 if len(values) == 1 else values
 
 
 def _unknown(encoder: str, what: str) -> ConfigError:

@@ -83,23 +83,33 @@ class OpenClipImages(_OpenClip):
 
     @functools.cached_property
     def _rule(self) -> PixelRule:
-        size = self._config["model_cfg"].get("vision_cfg", {}).get("image_size", 224)
-        sides = set(size) if isinstance(size, list) else {size}
-        values = self._config.get("preprocess_cfg", {})
-        fit = _RESIZED.get(values.get("resize_mode", "shortest"))
-        if len(sides) != 1 or fit is None:
+        vision = self._table("vision_cfg", self._config["model_cfg"])
+        values = self._table("preprocess_cfg", self._config)
+        size, mode = vision.get("image_size", 224), values.get("resize_mode", "shortest")
+        sides = size if isinstance(size, list) else [size]
+        fit = _RESIZED.get(mode) if isinstance(mode, str) else None
+        if not sides or any(side != sides[0] for side in sides) or fit is None:
             raise ConfigError(
-                f"encoder {self.name!r} takes pictures of {size} by resize_mode="
-                f"{values.get('resize_mode')!r}; expected square ones by {', '.join(_RESIZED)}"
+                f"encoder {self.name!r} takes pictures of {size!r:.60} by resize_mode={mode!r:.60};"
+                f" expected square ones by {', '.join(_RESIZED)}"
             )
-        return PixelRule(
-            side=int(sides.pop()),
+        return PixelRule.checked(
+            f"encoder {self.name!r}: {_CONFIG}",
+            side=sides[0],
             crop_share=1.0,
             resample=values.get("interpolation", "bicubic"),
-            mean=tuple(values.get("mean", _MEAN)),
-            std=tuple(values.get("std", _STD)),
+            mean=values.get("mean", _MEAN),
+            std=values.get("std", _STD),
             fit=fit,
         )
+
+    def _table(self, name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        found = values.get(name, {})
+        if not isinstance(found, Mapping):
+            raise ConfigError(
+                f"encoder {self.name!r}: {_CONFIG} has {name}={found!r:.60}; expected a table"
+            )
+        return found
 
     def _require_shape(self, shape: tuple[int, ...]) -> None:
         if shape != self._rule.shape:

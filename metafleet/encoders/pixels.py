@@ -2,12 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from metafleet.encoders.base import Array
+from metafleet.errors import ConfigError
+from metafleet.options import parse_record, require
+
+_MOST_SIDE: Final = 1024
+_RESAMPLE: Final = ("bilinear", "bicubic", "lanczos")
+_FIT: Final = ("center", "stretch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +21,12 @@ class PixelRule:
     """Preprocessing of pictures.
 
     Attributes:
-        side: height and width, in pixels.
+        side: height and width in pixels, 1 to 1024.
         crop_share: with ``fit`` "center", the shorter side is resized to ``side`` / crop_share, and
             the central square is cropped; in (0, 1].
         resample: the method for resizing: "bilinear", "bicubic" or "lanczos".
         mean, std: numbers for red, green and blue. From each value in [0, 1], the mean is
-            subtracted; the difference is divided by std.
+            subtracted; the difference is divided by std, > 0.
         fit: "center" crops as described above; "stretch" resizes the whole picture to the square.
     """
 
@@ -30,6 +36,29 @@ class PixelRule:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fit: str = "center"
+
+    def __post_init__(self) -> None:
+        require(1 <= self.side <= _MOST_SIDE, "side", self.side, f"1 to {_MOST_SIDE} pixels")
+        require(0.0 < self.crop_share <= 1.0, "crop_share", self.crop_share, "above 0, at most 1")
+        require(self.resample in _RESAMPLE, "resample", self.resample, f"one of {_RESAMPLE}")
+        require(self.fit in _FIT, "fit", self.fit, f"one of {_FIT}")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            require(len(values) == 3, name, list(values), "three numbers")
+        require(all(value > 0 for value in self.std), "std", list(self.std), "numbers above 0")
+
+    @classmethod
+    def checked(cls, where: str, **values: Any) -> "PixelRule":
+        """Return the preprocessing that a file describes.
+
+        Args:
+            where: the encoder and the file, for messages.
+            values: attributes, as JSON values.
+
+        Raises:
+            ConfigError: a value is of the wrong type or out of range.
+        """
+        return parse_record(cls, values, where=where, error=ConfigError)
 
     @property
     def shape(self) -> tuple[int, int, int]:

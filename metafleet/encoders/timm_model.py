@@ -118,7 +118,8 @@ def rule_of(encoder: str, data: Mapping[str, Any]) -> PixelRule:
             f"encoder {encoder!r} takes pictures by {shown}, crop_mode={mode!r}; expected square "
             "ones of three colours, resized and cropped in the middle; use a class of your own"
         )
-    return PixelRule(
+    return PixelRule.checked(
+        f"encoder {encoder!r}: config.json",
         side=height,
         crop_share=height / math.floor(height / share),  # timm rounds the resized side down
         resample=data["interpolation"],

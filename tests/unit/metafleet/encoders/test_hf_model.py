@@ -272,6 +272,47 @@ def test_a_folder_that_is_no_sound_model_is_one_line(
 
 
 @pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"rescale_factor": "x"}, "rescale_factor='x'; expected a finite number"),
+        ({"rescale_factor": 0.5}, "rescale_factor=0.5"),
+        ({"resample": [3]}, "resample=[3]; expected a whole number"),
+        ({"resample": 0}, "resample=0"),
+        ({"image_mean": ["a"]}, "image_mean='a'; expected a finite number"),
+        ({"image_mean": [0.5, 0.5]}, "mean=[0.5, 0.5]; expected three numbers"),
+        ({"image_mean": 0.5}, "image_mean=0.5; expected a list"),
+        ({"image_processor": 3}, "image_processor=3"),
+        ({"image_std": [0.2, 0, 0.2]}, "std=[0.2, 0.0, 0.2]; expected numbers above 0"),
+        ({"image_std": [-1]}, "std=[-1.0, -1.0, -1.0]; expected numbers above 0"),
+        ({"size": 32.5}, "size=32.5"),
+        ({"size": "32"}, "size='32'"),
+        ({"size": True}, "size=True"),
+        ({"size": [[32], [32]]}, "size=[[32], [32]]"),
+        ({"size": {"height": [32]}}, "size={'height': [32]}"),
+        ({"size": {"height": 0, "width": 32}}, "size={'height': 0, 'width': 32}"),
+        ({"size": 1025}, "side=1025; expected 1 to 1024 pixels"),
+        ({"do_center_crop": "yes"}, "do_center_crop='yes'; expected true or false"),
+        ({"do_center_crop": True, "crop_size": [16, "a"]}, "size=[16, 'a']"),
+        ({"crop_pct": "most"}, "crop_pct='most'; expected a finite number"),
+        ({"crop_pct": 0}, "crop_share=0.0; expected above 0"),
+        ({"crop_pct": 2}, "crop_share=2.0; expected above 0, at most 1"),
+    ],
+)
+def test_a_damaged_preprocessor_is_one_line(
+    values: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    tiny.write_vit(tmp_path)
+    tiny.write_preprocessor(tmp_path, **values)
+
+    with pytest.raises(ConfigError) as caught:
+        get_encoder(f"hf:{tmp_path}", kind="image").identity()
+
+    assert "preprocessor_config.json" in str(caught.value)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("place", "kind", "told"),
     [
         ("/none/there", "image", "there is no folder '/none/there'"),

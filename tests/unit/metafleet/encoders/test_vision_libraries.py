@@ -199,6 +199,41 @@ def test_what_a_library_does_not_do_is_one_line(
         get_encoder(f"{source}:{tmp_path}", kind=kind, pooling=pooling)
 
 
+@pytest.mark.parametrize(
+    ("part", "values", "told"),
+    [
+        ("vision_cfg", 3, "vision_cfg=3; expected a table"),
+        ("vision_cfg", {"image_size": "a"}, "side='a'; expected a whole number"),
+        ("vision_cfg", {"image_size": 32.5}, "side=32.5; expected a whole number"),
+        ("vision_cfg", {"image_size": 4096}, "side=4096; expected 1 to 1024"),
+        ("vision_cfg", {"image_size": [32, [32]]}, "pictures of [32, [32]]"),
+        ("vision_cfg", {"image_size": []}, "pictures of []"),
+        ("preprocess_cfg", [1], "preprocess_cfg=[1]; expected a table"),
+        ("preprocess_cfg", {"resize_mode": ["a"]}, "resize_mode=['a']"),
+        ("preprocess_cfg", {"interpolation": "random"}, "resample='random'; expected one of"),
+        ("preprocess_cfg", {"interpolation": 3}, "resample=3; expected a text"),
+        ("preprocess_cfg", {"mean": ["a"]}, "mean='a'; expected a finite number"),
+        ("preprocess_cfg", {"mean": 0.5}, "mean=0.5; expected a list"),
+        ("preprocess_cfg", {"std": [0, 0, 0]}, "std=[0.0, 0.0, 0.0]; expected numbers above 0"),
+    ],
+)
+def test_a_damaged_configuration_of_open_clip_is_one_line(
+    part: str, values: Any, told: str, tmp_path: Path
+) -> None:
+    tiny.write_open_clip(tmp_path)
+    path = tmp_path / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    owner = config["model_cfg"] if part == "vision_cfg" else config
+    owner[part] = owner[part] | values if isinstance(values, dict) else values
+    path.write_text(json.dumps(config))
+
+    with pytest.raises(ConfigError) as caught:
+        get_encoder(f"open_clip:{tmp_path}", kind="image").reading("image")
+
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_folder_of_another_library_is_one_line(tmp_path: Path) -> None:
     tiny.write_timm(tmp_path)
 
