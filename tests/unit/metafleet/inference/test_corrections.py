@@ -9,16 +9,23 @@ from PIL import Image
 
 from metafleet.calibration.calibration import Calibration, ShapeCalibration
 from metafleet.calibration.conformal import N_LEVELS
+from metafleet.encoders import registry
+from metafleet.episode import CLASS_TEXT
+from metafleet.episodes.class_names import name_bytes
 from metafleet.errors import ConfigError, DataError, DataMissingError, MetafleetError, ModelError
 from metafleet.inference import adapted_model
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.corrections import correct
 from metafleet.inference.doubts import Doubt
+from metafleet.inference.from_encoder import few_shot_model
 from metafleet.inference.items import ReadOptions
 from metafleet.inference.loading import adapt, load_model
 from metafleet.inference.prediction import Prediction
 from metafleet.inference.question_queue import Correction, read_queue, write_queue
 from tests.unit.metafleet.inference.models import learned, regressor, support_of
+from tests.unit.metafleet.inference.test_from_encoder import COLOURS as ENCODER
+from tests.unit.metafleet.inference.test_from_encoder import Colours
+from tests.unit.metafleet.inference.test_support_sets import named_model
 
 CLASSES = ("blue", "green", "red")
 COLOURS = {"blue": (20, 30, 230), "green": (20, 230, 30), "red": (230, 30, 20)}
@@ -167,6 +174,47 @@ def test_what_was_learned_is_kept_and_may_be_corrected_again(
 
     assert dict(second.classes) == dict(again.classes) == {"blue": 2, "green": 2, "red": 3}
     assert dict(other.classes) == {"blue": 2, "green": 3, "red": 2}
+
+
+def test_the_name_of_a_class_follows_its_item(folder: Path) -> None:
+    model = named_model().adapt(folder / "new")
+    again = f"red/1.png,blue,{folder / 'new'}"
+
+    found = correct(model, _queue(folder / "q.csv", again, f"odd.png,red,{folder / 'photos'}"))
+
+    assert dict(found.classes) == {"blue": 3, "green": 2, "red": 2}
+    assert found.support is not None
+    names = torch.stack([name_bytes(CLASSES[n]) for n in found.support.targets.tolist()])
+    assert torch.equal(found.support.inputs[CLASS_TEXT], names)
+    twice = correct(found, folder / "q.csv")
+    assert dict(twice.classes) == dict(found.classes)
+
+
+@pytest.mark.parametrize(
+    ("storage", "share", "is_same"),
+    [
+        ("float32", 1e-6, True),
+        ("float32", -1e-6, True),
+        ("float32", 1e-4, False),
+        ("float16", 2.0**-11, True),
+        ("float16", 2.0**-8, False),
+    ],
+)
+def test_features_of_an_item_are_known_again_if_their_last_bits_differ(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, storage: str, share: float, is_same: bool
+) -> None:
+    monkeypatch.setattr(registry, "PACKAGED", {**registry.PACKAGED, "colours": Colours})
+    registry.get_encoder.cache_clear()
+    options = {"image": {"storage": storage}}
+    model = few_shot_model({"image": ENCODER}, kind_options=options).adapt(folder / "new")
+    assert model.support is not None
+    moved = {name: values * (1 + share) for name, values in model.support.inputs.items()}
+    model = replace(model, support=replace(model.support, inputs=moved))
+
+    found = correct(model, _queue(folder / "q.csv", f"red/1.png,blue,{folder / 'new'}"))
+
+    n_red = 1 if is_same else 2
+    assert dict(found.classes) == {"blue": 3, "green": 2, "red": n_red}
 
 
 def test_a_correction_moves_the_prediction(model: AdaptedModel, folder: Path) -> None:
