@@ -9,6 +9,11 @@ is a weighted quantile of the scores of the correct labels. Each of K calibratio
 weight 1 / (K + 1), divided equally among its queries, and an infinite score has the remaining
 weight. If a new episode is drawn in the same way, the set of each of its queries contains the
 correct label with at least the requested probability.
+
+Two things weaken this guarantee in practice. The temperature behind the probabilities is fitted on
+the same episodes, and validation on the same classes may have chosen the state. The scores of the
+calibration episodes are therefore not quite exchangeable with those of new ones. New classes that
+are harder than the validation classes get less than the requested coverage.
 """
 
 import math
