@@ -24,7 +24,9 @@ class PretrainedEncoder(ABC):
         packaged: the files of weights, if they are in a third-party package and can be copied into
             the folder of a model.
         batch_items: number of items in a batch. It is the same for every call of ``encode``,
-            because the last bits of features depend on it.
+            because the last bits of features depend on it. With some encoders, for example where
+            texts are padded to the longest of the batch, they also depend on the batch's other
+            items; ``encode_rows`` composes batches so that this does not matter.
         can_cut: whether the encoder truncates long items; ``too_long`` counts such items.
     """
 
@@ -46,7 +48,8 @@ class PretrainedEncoder(ABC):
         """Return everything that determines the features, as JSON values.
 
         These are digests of weights, preprocessing, pooling and versions of libraries. Encoders
-        with the same identity give the same features, except for the last bits.
+        with the same identity give the same features, except for the last bits, which depend on
+        the machine and on the batch.
 
         Raises:
             DataMissingError: the weights or a library are not on this machine.

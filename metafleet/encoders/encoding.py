@@ -1,10 +1,11 @@
 """Encode the items of one modality in batches of a fixed size: here on all cores, or elsewhere."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -47,7 +48,7 @@ _elsewhere: ContextVar[Encode | None] = ContextVar("encode_elsewhere", default=N
 
 @contextmanager
 def encoding_elsewhere(encode: Encode) -> Iterator[None]:
-    """Have ``encode`` compute all features in this thread that are not in a store yet."""
+    """Have ``encode`` compute all batches in this thread that are not in a store yet."""
     token = _elsewhere.set(encode)
     try:
         yield
@@ -65,14 +66,17 @@ def encode_rows(  # noqa: PLR0913 - each is a seam
     name: EncoderName | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Encode some rows of decoded items.
+    """Encode some rows of decoded items. Equal items are encoded once.
+
+    Batches consist of the different items in the order of ``rows``, whatever the store has. A batch
+    of which the store lacks a row is encoded whole. So the features are the same after an
+    interruption, even if those of an item depend on the other items of its batch.
 
     Args:
         encoder: takes such items.
         items: [n, *shape], perhaps memory-mapped.
         rows: which of them.
-        write: gets each row's number and its features, float32 [features]; in order, unless they
-            are computed elsewhere.
+        write: gets each row's number and its features, float32 [features], in any order.
         store: features that are known already; takes those that are computed.
         name: how other processes find the encoder; None: it computes in this process only.
         progress: told how many rows are done, and how many there are.
@@ -81,8 +85,8 @@ def encode_rows(  # noqa: PLR0913 - each is a seam
         DataError: features are not finite.
         DataMissingError, DataCorruptError: weights are missing or damaged.
     """
-    counter = _Counter(len(rows), progress)
-    chunks = _chunks(encoder, items, rows, write, store=store, counter=counter)
+    keeping = _Keeping(encoder, _rows_of(items, rows), len(rows), write, store, progress)
+    chunks = _chunks(encoder, items, keeping)
     elsewhere = _elsewhere.get()
     if elsewhere is not None and name is not None:
         elsewhere(encoder, name, chunks)
@@ -91,79 +95,98 @@ def encode_rows(  # noqa: PLR0913 - each is a seam
 
 
 def _encode_here(encoder: PretrainedEncoder, chunks: Iterator[Chunk]) -> None:
-    size = encoder.batch_items
+    size, is_loaded = encoder.batch_items, False
     with one_thread_a_call(), ThreadPoolExecutor(_n_cores(), initializer=limit_this_thread) as pool:
         for chunk in chunks:
-            starts = range(0, len(chunk.items), size)
+            starts = list(range(0, len(chunk.items), size))
             parts = [chunk.items[start : start + size] for start in starts]
+            if not is_loaded:  # the first batch loads the weights: not in several threads at once
+                chunk.take(starts.pop(0), encoder.encode_part(parts.pop(0)))
+                is_loaded = True
             for start, found in zip(starts, pool.map(encoder.encode_part, parts), strict=True):
                 chunk.take(start, found)
 
 
-class _Counter:
-    """Counts rows that are done."""
-
-    def __init__(self, total: int, progress: Callable[[int, int], None]) -> None:
-        self._total, self._progress, self._done = total, progress, 0
-
-    def add(self, n_rows: int) -> None:
-        self._done += n_rows
-        self._progress(self._done, self._total)
+def _rows_of(items: Array, rows: Sequence[int]) -> dict[bytes, list[int]]:
+    """Return the rows of each different item, by its key, in the order of first occurrence."""
+    found: dict[bytes, list[int]] = {}
+    for row in rows:
+        found.setdefault(item_key(np.asarray(items[row])), []).append(row)
+    return found
 
 
-def _chunks(
-    encoder: PretrainedEncoder,
-    items: Array,
-    rows: Sequence[int],
-    write: Callable[[int, Array], None],
-    *,
-    store: FeatureStore | None,
-    counter: _Counter,
-) -> Iterator[Chunk]:
-    """Yield the items that no store has, in chunks that never depend on where they are encoded."""
-    item_bytes = max(1, items[:1].nbytes)
-    n_batches = max(1, _AT_ONCE_BYTES // (item_bytes * encoder.batch_items))
-    n_together = encoder.batch_items * min(n_batches, _BATCHES_AT_ONCE)
-    for start in range(0, len(rows), n_together):
-        chosen = list(rows[start : start + n_together])
-        found = np.asarray(items[chosen])
-        keys = [item_key(item) for item in found] if store is not None else []
-        missing: list[int] = []
-        for number, row in enumerate(chosen):
-            known = store.get(keys[number]) if store is not None else None
-            if known is None:
-                missing.append(number)
-            else:
-                write(row, known)
-        if len(missing) < len(chosen):
-            counter.add(len(chosen) - len(missing))
-        if missing:
-            names = [(chosen[number], keys[number] if keys else b"") for number in missing]
-            yield Chunk(found[missing], _keeper(encoder, names, write, store, counter))
+@dataclass(slots=True)
+class _Keeping:
+    """Takes features from the store and from batches to rows.
 
+    Attributes:
+        rows_of: the rows of each different item, by its key.
+        n_rows, n_done: number of all rows, and of those that are written.
+    """
 
-def _keeper(
-    encoder: PretrainedEncoder,
-    names: Sequence[tuple[int, bytes]],
-    write: Callable[[int, Array], None],
-    store: FeatureStore | None,
-    counter: _Counter,
-) -> Callable[[int, Array], None]:
-    """Return what keeps the features of a chunk, given the row and the key of each item."""
+    encoder: PretrainedEncoder
+    rows_of: Mapping[bytes, Sequence[int]]
+    n_rows: int
+    write: Callable[[int, Array], None]
+    store: FeatureStore | None
+    progress: Callable[[int, int], None]
+    n_done: int = 0
 
-    def keep(first: int, found: Array) -> None:
+    def write_known(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Write what the store has of these items; return their keys."""
+        if self.store is None:
+            return set()
+        found = {key: self.store.get(key) for key in keys}
+        known = {key: features for key, features in found.items() if features is not None}
+        self._write(known)
+        return set(known)
+
+    def keep(self, keys: Sequence[bytes], known: set[bytes], found: Array) -> None:
+        """Store features of items, and write those that are not written yet.
+
+        Raises:
+            DataError: they are not finite, or cannot be kept.
+        """
         if not np.isfinite(found).all():
             raise DataError(
-                f"encoder {encoder.name!r} gave features that are not finite; check its weights"
+                f"encoder {self.encoder.name!r} gave features that are not finite; check its "
+                "weights"
             )
-        own = names[first : first + len(found)]
-        if store is not None:
-            store.add([key for _, key in own], found)
-        for (row, _), features in zip(own, found, strict=True):
-            write(row, features)
-        counter.add(len(found))
+        if self.store is not None:
+            self.store.add(keys, found)
+        self._write({k: row for k, row in zip(keys, found, strict=True) if k not in known})
 
-    return keep
+    def _write(self, found: Mapping[bytes, Array]) -> None:
+        for key, features in found.items():
+            for row in self.rows_of[key]:
+                self.write(row, features)
+        if found:
+            self.n_done += sum(len(self.rows_of[key]) for key in found)
+            self.progress(self.n_done, self.n_rows)
+
+
+def _chunks(encoder: PretrainedEncoder, items: Array, keeping: _Keeping) -> Iterator[Chunk]:
+    """Yield the batches that the store lacks wholly or in part."""
+    size, keys = encoder.batch_items, list(keeping.rows_of)
+    n_batches = max(1, _AT_ONCE_BYTES // (max(1, items[:1].nbytes) * size))
+    n_together = size * min(n_batches, _BATCHES_AT_ONCE)
+    for start in range(0, len(keys), n_together):
+        near = keys[start : start + n_together]
+        known = keeping.write_known(near)
+        batches = (near[first : first + size] for first in range(0, len(near), size))
+        lacking = [key for batch in batches if not known.issuperset(batch) for key in batch]
+        if lacking:
+            chosen = [keeping.rows_of[key][0] for key in lacking]
+            yield Chunk(np.asarray(items[chosen]), _taking(keeping, lacking, known))
+
+
+def _taking(
+    keeping: _Keeping, keys: Sequence[bytes], known: set[bytes]
+) -> Callable[[int, Array], None]:
+    def take(first: int, found: Array) -> None:
+        keeping.keep(keys[first : first + len(found)], known, found)
+
+    return take
 
 
 def _n_cores() -> int:

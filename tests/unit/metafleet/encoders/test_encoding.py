@@ -1,5 +1,8 @@
 """Items are encoded in full batches, each once."""
 
+import multiprocessing
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metafleet.encoders import encoding
 from metafleet.encoders.base import PretrainedEncoder
 from metafleet.encoders.choice import EncoderName
 from metafleet.encoders.encoding import Chunk, encode_rows, encoding_elsewhere
@@ -93,17 +97,37 @@ def test_a_damaged_row_is_computed_again(tmp_path: Path) -> None:
     assert FeatureStore(tmp_path, 2).get(item_key(items[1])) is not None
 
 
-def test_two_processes_may_add_to_one_store(tmp_path: Path) -> None:
-    one, other = FeatureStore(tmp_path, 2), FeatureStore(tmp_path, 2)
-    rows = np.arange(8, dtype=np.float32).reshape(4, 2)
-    keys = [bytes([n]) * 32 for n in range(4)]
+def test_processes_may_add_to_one_store_at_the_same_time(tmp_path: Path) -> None:
+    n_processes, n_each = 3, 40
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(n_processes)
+    ends = [10 * n + n_each for n in range(n_processes)]  # some items are added by several
+    processes = [
+        context.Process(target=_add_one_by_one, args=(tmp_path, range(end - n_each, end), barrier))
+        for end in ends
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
 
-    one.add(keys[:2], rows[:2])
-    other.add(keys[2:], rows[2:])
+    assert [process.exitcode for process in processes] == [0] * n_processes
+    store = FeatureStore(tmp_path, 2)
+    for number in range(ends[-1]):
+        np.testing.assert_array_equal(store.get(_key(number)), [number, -number])
+    assert (tmp_path / "index.bin").stat().st_size == ends[-1] * 40
+    assert (tmp_path / "rows.bin").stat().st_size == ends[-1] * 8
 
-    again = FeatureStore(tmp_path, 2)
-    for key, row in zip(keys, rows, strict=True):
-        np.testing.assert_array_equal(again.get(key), row)
+
+def _key(number: int) -> bytes:
+    return item_key(np.array([number]))
+
+
+def _add_one_by_one(folder: Path, numbers: range, barrier: Any) -> None:
+    store = FeatureStore(folder, 2)
+    barrier.wait(60)
+    for number in numbers:
+        store.add([_key(number)], np.array([[number, -number]], np.float32))
 
 
 def test_features_that_are_not_finite_are_refused() -> None:
@@ -160,6 +184,90 @@ def test_what_is_encoded_elsewhere_is_cut_as_here(tmp_path: Path) -> None:
             progress=lambda n, total: done.append(n),
         )
 
-    assert sizes == [18] and done[-1] == len(rows)
+    assert sizes == [21] and done[-1] == len(rows)
     assert found == here | {n: [items[n].sum(), 3.0] for n in rows}
     assert _encode(encoder, items, rows) == found  # here again, without the block
+
+
+class _Mixing(_Sums):
+    """The second feature depends on the whole batch and on the place in it."""
+
+    def encode(self, items: Any) -> Any:
+        found = super().encode(items)
+        found[:, 1] = items.sum() + np.arange(len(items))
+        return found
+
+
+def test_an_interruption_changes_nothing_though_rows_depend_on_their_batch(tmp_path: Path) -> None:
+    numbers = np.array([0, 1, 0, 2, 3, 4, 1, 5, 6, 7, 8, 0, 9, 10])
+    items, rows = np.stack([numbers, numbers**2], 1).astype(np.float32), list(range(len(numbers)))
+    whole = _encode(_Mixing(), items, rows, FeatureStore(tmp_path / "whole", 2))
+    assert len({tuple(row) for row in whole.values()}) == len(set(numbers))
+
+    for stop in rows:
+        store, kept = FeatureStore(tmp_path / f"{stop}", 2), list[int]()
+
+        def write(row: int, features: Any, kept: list[int] = kept, stop: int = stop) -> None:
+            if len(kept) == stop:
+                raise KeyboardInterrupt
+            kept.append(row)
+
+        with pytest.raises(KeyboardInterrupt):
+            encode_rows(_Mixing(), items, rows, write, store=store)
+        again = FeatureStore(tmp_path / f"{stop}", 2)
+        assert _encode(_Mixing(), items, rows, again) == whole
+
+
+def test_a_batch_whose_rows_were_stored_in_part_is_encoded_whole(tmp_path: Path) -> None:
+    items, rows = np.arange(24, dtype=np.float32).reshape(8, 3), list(range(8))
+    whole = _encode(_Mixing(), items, rows, FeatureStore(tmp_path, 2))
+    index = tmp_path / "index.bin"
+    index.write_bytes(index.read_bytes()[: 6 * 40 + 7])  # the machine lost power while writing
+
+    assert _encode(_Mixing(), items, rows, FeatureStore(tmp_path, 2)) == whole
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_equal_items_are_encoded_once(tmp_path: Path, is_stored: bool) -> None:
+    numbers = [0, 1, 0, 2, 1, 3, 0, 4, 4]
+    items = np.array([[n, n + 0.5] for n in numbers], np.float32)
+    encoder, done = _Sums(), list[tuple[int, int]]()
+    found: dict[int, list[float]] = {}
+
+    encode_rows(
+        encoder,
+        items,
+        range(len(numbers)),
+        lambda n, row: found.update({n: row.tolist()}),
+        store=FeatureStore(tmp_path, 2) if is_stored else None,
+        progress=lambda n, total: done.append((n, total)),
+    )
+
+    assert encoder.n_batches == 2  # of four items, for five different ones
+    assert found == {row: [2 * n + 0.5, 2.0] for row, n in enumerate(numbers)}
+    assert done == [(7, 9), (9, 9)]
+
+
+class _Slow(_Sums):
+    """Counts how often its weights are loaded, which takes a moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_loaded, self._lock, self._is_loaded = 0, threading.Lock(), False
+
+    def encode(self, items: Any) -> Any:
+        if not self._is_loaded:  # as functools.cached_property, which has no lock since Python 3.12
+            with self._lock:
+                self.n_loaded += 1
+            time.sleep(0.05)
+            self._is_loaded = True
+        return super().encode(items)
+
+
+def test_weights_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "_n_cores", lambda: 4)
+    encoder, items = _Slow(), np.arange(96, dtype=np.float32).reshape(32, 3)
+
+    _encode(encoder, items, list(range(32)))
+
+    assert encoder.n_loaded == 1
