@@ -4,8 +4,9 @@ They compute in float32. Of a model with two towers, such as CLIP, one tower is 
 are the vectors in the space that both towers share.
 """
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -53,7 +54,7 @@ class HfModel(FolderEncoder):
     def _model(self) -> nn.Module:
         folder, library = self._folder.checked(), self._library
         plain: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-        with self._folder.loading():
+        with self._folder.loading(), _quiet(library):
             config = library.AutoConfig.from_pretrained(folder, **plain)
             self._folder.require_depth(config.to_dict())
             with on_meta():
@@ -153,3 +154,15 @@ def _pool(rows: Tensor, pooling: str, mask: Tensor | None) -> Tensor:
     if pooling == "max":
         return rows.masked_fill(kept == 0, -torch.inf).amax(dim=1)
     return (rows * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1.0)
+
+
+@contextlib.contextmanager
+def _quiet(library: Any) -> Iterator[None]:
+    """Suppress the library's warnings inside the block; our own checks report what matters."""
+    logging = library.utils.logging
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)

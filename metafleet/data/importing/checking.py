@@ -23,11 +23,13 @@ from metafleet.data.importing.splits import assign_splits, check_splits, large_c
 from metafleet.data.label_text import labels_in
 from metafleet.data.summary import Progress
 from metafleet.episodes.class_names import count_leaks
+from metafleet.errors import ConfigError
 
 _MORE_LEVELS = (
     "keep more with --set {kind}.range=data (from the least to the most of all pictures), =file "
     "(of each one) or =[LOW,HIGH]"
 )
+_JOINT = ";"
 _LONGEST_CHARACTER = 4  # bytes of UTF-8; texts are cut between two characters
 
 
@@ -83,8 +85,7 @@ def check_folder(
         return CheckedFolder((), {}, Decoded({}, {}, ()), None, {}, log.all(), reading.notes)
     items = sorted(reading.items, key=lambda item: item.label)
     options, measured = decoder_options(ask, reading.kinds, items)
-    for modality, kind in reading.kinds.items():  # before anything is decoded
-        check_encoder(kind, options[modality])
+    _check_encoders(reading.kinds, options, ask)
     columns = item_columns(items, reading.kinds, options, scratch)
     decoded, failed = decode_items(items, columns, scratch=scratch, progress=progress, log=log)
     sound = [number for number in range(len(items)) if number not in failed]
@@ -92,8 +93,10 @@ def check_folder(
         sorted_, used, notes = sort_by_labels({n: items[n] for n in sound}, ask, log)
         check_splits(used, ask, log, n_classes=len(used))
     else:
+        joined = _joined_labels(items)
         large = large_classes([items[number].label for number in sound], ask, log)
         splits, notes = assign_splits([items[number] for number in sound], ask, log, large=large)
+        notes = [*joined, *notes]
         used = {label: split for label, split in splits.items() if label in large}
         check_splits(used, ask, log, n_classes=len(large))
         sorted_ = {n: items[n] for n in sound if items[n].label in used}
@@ -126,6 +129,38 @@ def check_folder(
         ),
         measured=measured,
     )
+
+
+def _check_encoders(
+    kinds: Mapping[str, str], options: Mapping[str, Any], ask: FolderOptions
+) -> None:
+    """Check the encoders before anything is decoded.
+
+    Raises:
+        ConfigError: an encoder is given for a kind that the folder does not have, or it does not
+            take such items.
+        DataMissingError, DataCorruptError: weights are missing or damaged.
+    """
+    for kind, given in ask.decoders.items():
+        if given.get("encoder", "bytes") not in ("", "bytes") and kind not in kinds.values():
+            raise ConfigError(
+                f"{kind}.encoder={given['encoder']!r}, but the folder has no {kind}; it has "
+                f"{', '.join(sorted(set(kinds.values())))}"
+            )
+    for modality, kind in kinds.items():
+        check_encoder(kind, options[modality])
+
+
+def _joined_labels(items: Sequence[Item]) -> list[str]:
+    """Say so if the names of most classes look like several labels in one."""
+    labels = {item.label for item in items}
+    joined = [label for label in labels if _JOINT in label]
+    if 2 * len(joined) < len(labels) or not joined:
+        return []
+    return [
+        f"{len(joined)} of {len(labels)} class names hold {_JOINT!r}, such as {min(joined)!r:.60}; "
+        f"if items have several labels, give --label-separator '{_JOINT}'"
+    ]
 
 
 def _only(decoded: Decoded, rows: Sequence[int]) -> Decoded:
