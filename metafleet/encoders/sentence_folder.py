@@ -1,6 +1,7 @@
 """Sentence encoders from a folder of sentence-transformers, and one from a package."""
 
 import contextlib
+import copy
 import functools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -74,10 +75,15 @@ class SentenceEncoder(PretrainedEncoder):
     def too_long(self, items: Array) -> int:
         """Return how many texts have more tokens than the model takes."""
         most = self._model.max_seq_length
-        tokenizer = self._model.tokenizer
-        lengths = [len(tokenizer(text)["input_ids"]) for text in read_texts(items)]
-        self._settle(self._model)
+        lengths = [len(self._counting(text)["input_ids"]) for text in read_texts(items)]
         return sum(length > most for length in lengths)
+
+    @functools.cached_property
+    def _counting(self) -> Any:
+        """A copy of the tokenizer that does not truncate; threads that encode share the other."""
+        found = copy.deepcopy(self._model.tokenizer)
+        found("a")  # sets truncation now, so that threads later only read it
+        return found
 
     @functools.cached_property
     def _model(self) -> Any:

@@ -26,6 +26,25 @@ def test_texts_have_the_embeddings_of_the_library(tmp_path: Path) -> None:
     assert encoder.too_long(tiny.texts("rain " * 20, "sun")) == 1
 
 
+def test_counting_long_texts_never_changes_how_others_encode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = get_encoder(f"st:{tiny.write_sentences(tmp_path)}", kind="text")
+    encoder.encode_part(tiny.texts("sun"))
+    shared = encoder._model.tokenizer
+    tokenize, seen = type(shared).__call__, list[object]()
+
+    def watched(self: object, *args: object, **options: object) -> object:
+        found = tokenize(self, *args, **options)
+        seen.append(shared.backend_tokenizer.truncation)  # what another thread would find now
+        return found
+
+    monkeypatch.setattr(type(shared), "__call__", watched)
+
+    assert encoder.too_long(tiny.texts("rain " * 20, "sun")) == 1
+    assert len(seen) >= 2 and None not in seen
+
+
 def test_a_folder_that_is_no_sound_model_is_one_line(tmp_path: Path) -> None:
     folder = tiny.write_sentences(tmp_path)
     encoder = get_encoder(f"st:{folder}", kind="text")
