@@ -13,6 +13,8 @@ from metafleet.options import require, require_steps
 from metafleet.params import Params
 
 _WEIGHTS = "weights"
+_MOST_NUMBERS = 2**24
+"""Maximum numbers in the linear systems that are solved together, unless one alone has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,8 @@ class R2d2(MetricLearner[R2d2Options]):
 def ridge_weights(features: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
     """Return W [d, c] that minimises |X W - Y|^2 + penalty |W|^2.
 
-    W = X^T (X X^T + penalty I)^-1 Y. By Woodbury's identity, the linear system has one row per
-    example (n) instead of one per feature (d).
+    W = X^T (X X^T + penalty I)^-1 Y. With more examples (n) than features (d), the same W is
+    computed as (X^T X + penalty I)^-1 X^T Y. The linear system is thus never larger than X.
 
     Args:
         features: X [n, d].
@@ -88,9 +90,14 @@ def ridge_weights(features: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
 
     Source: Bertinetto et al. 2019, arXiv:1805.08136, eq. 6.
     """
-    gram = features @ features.T
-    eye = torch.eye(len(features), dtype=features.dtype, device=features.device)
-    dual: Tensor = torch.linalg.solve(gram + penalty * eye, targets)
+    n, d = features.shape
+    eye = torch.eye(min(n, d), dtype=features.dtype, device=features.device)
+    if n > d:
+        primal: Tensor = torch.linalg.solve(
+            features.T @ features + penalty * eye, features.T @ targets
+        )
+        return primal
+    dual: Tensor = torch.linalg.solve(features @ features.T + penalty * eye, targets)
     return features.T @ dual
 
 
@@ -98,7 +105,9 @@ def logistic_weights(features: Tensor, targets: Tensor, penalty: Tensor, *, n_st
     """Return W [d, c] after Newton steps on logistic regression, one class against the rest.
 
     Iteratively reweighted least squares, starting from w = 0: w' = X^T (X X^T + penalty
-    diag(s)^-1)^-1 z with mu = sigmoid(X w), s = mu (1 - mu), z = X w + (y - mu) / s.
+    diag(s)^-1)^-1 z with mu = sigmoid(X w), s = mu (1 - mu), z = X w + (y - mu) / s. With more
+    examples (n) than features (d), the same w' is computed as (X^T diag(s) X + penalty I)^-1 X^T
+    diag(s) z. Many classes are fitted in several parts, to limit the memory.
 
     Args:
         features: X [n, d].
@@ -108,15 +117,42 @@ def logistic_weights(features: Tensor, targets: Tensor, penalty: Tensor, *, n_st
 
     Source: Bertinetto et al. 2019, arXiv:1805.08136, eq. 8 to 10.
     """
+    n, d = features.shape
+    fit = _primal_logistic if n > d else _dual_logistic
+    n_together = max(1, _MOST_NUMBERS // max(1, n * min(n, d)))
+    parts = torch.split(targets, n_together, dim=1)
+    return torch.cat([fit(features, part, penalty, n_steps) for part in parts], dim=1)
+
+
+def _dual_logistic(features: Tensor, targets: Tensor, penalty: Tensor, n_steps: int) -> Tensor:
     gram = features @ features.T
     scores = dual = torch.zeros_like(targets)
     for _ in range(n_steps):
-        mu = torch.sigmoid(scores)
-        # avoid a division by 0: in single precision, sigmoid(17) is exactly 1
-        curvature = (mu * (1.0 - mu)).clamp(min=1e-6)
+        mu, curvature = _curved(scores)
         responses = scores + (targets - mu) / curvature
         # one system for each class: [c, n, n] and [c, n, 1]
         systems = gram + torch.diag_embed((penalty / curvature).T)
         dual = torch.linalg.solve(systems, responses.T[..., None])[..., 0].T
         scores = gram @ dual
     return features.T @ dual
+
+
+def _primal_logistic(features: Tensor, targets: Tensor, penalty: Tensor, n_steps: int) -> Tensor:
+    ridge = penalty * torch.eye(features.shape[1], dtype=features.dtype, device=features.device)
+    scores = torch.zeros_like(targets)
+    weights = features.T @ scores
+    for _ in range(n_steps):
+        mu, curvature = _curved(scores)
+        responses = features.T @ (curvature * scores + targets - mu)
+        # one system for each class: [c, d, d] and [c, d, 1]
+        systems = features.T @ (curvature.T[..., None] * features) + ridge
+        weights = torch.linalg.solve(systems, responses.T[..., None])[..., 0].T
+        scores = features @ weights
+    return weights
+
+
+def _curved(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mu and s."""
+    mu = torch.sigmoid(scores)
+    # avoid a division by 0: in single precision, sigmoid(17) is exactly 1
+    return mu, (mu * (1.0 - mu)).clamp(min=1e-6)

@@ -1,10 +1,14 @@
 """Learners that compare embeddings, each against its equation written out by hand."""
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from metafleet.episode import Episode, EpisodeShape, ExampleSet
 from metafleet.errors import ConfigError
@@ -165,6 +169,55 @@ def test_logistic_weights_take_newton_steps_to_the_minimum() -> None:
     found = logistic_weights(x, y, penalty, n_steps=20)
     slope = x.T @ (torch.sigmoid(x @ found) - y) + penalty * found
     assert float(slope.abs().max()) < 1e-10
+
+
+@pytest.mark.parametrize("weights_of", [ridge_weights, partial(logistic_weights, n_steps=12)])
+def test_few_and_many_features_give_the_same_weights(weights_of: Callable[..., Tensor]) -> None:
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(12, 4, generator=generator, dtype=torch.float64)
+    y = torch.nn.functional.one_hot(torch.arange(12) % 3).double()
+    penalty = torch.tensor(0.1, dtype=torch.float64)
+
+    found = weights_of(x, y, penalty)
+    more = weights_of(torch.nn.functional.pad(x, (0, 16)), y, penalty)  # zeros change nothing
+
+    torch.testing.assert_close(more[:4], found, rtol=1e-9, atol=1e-12)
+    assert not more[4:].any()
+
+
+class _Largest(TorchDispatchMode):
+    """Records how many numbers the largest tensor of a computation has."""
+
+    n_numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, Tensor):
+            self.n_numbers = max(self.n_numbers, found.numel())
+        return found
+
+
+@pytest.mark.parametrize(
+    ("weights_of", "n", "d", "n_way", "most"),
+    [
+        (ridge_weights, 3_000, 8, 4, 3_000 * 8),
+        (partial(logistic_weights, n_steps=1), 1_000, 8, 50, 1_000 * 8 * 50),
+        (partial(logistic_weights, n_steps=1), 300, 400, 200, 2**24),
+    ],
+)
+def test_many_examples_and_classes_take_little_memory(
+    weights_of: Callable[..., Tensor], n: int, d: int, n_way: int, most: int
+) -> None:
+    x = torch.randn(n, d, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    y = torch.nn.functional.one_hot(torch.arange(n) % n_way).double()
+    penalty = torch.tensor(0.5, dtype=torch.float64)
+
+    with _Largest() as largest:
+        found = weights_of(x, y, penalty)
+
+    assert largest.n_numbers <= most
+    alone = weights_of(x, y[:, -1:], penalty)
+    torch.testing.assert_close(found[:, -1:], alone)
 
 
 def test_the_logistic_head_takes_its_newton_steps(episode: Episode) -> None:
