@@ -40,7 +40,6 @@ from metafleet.orchestrator.engine.step import (
 )
 
 log = logging.getLogger(__name__)
-
 JOB_LEASE_MS = 3000
 
 
@@ -88,10 +87,10 @@ class OpenStep:
             signing_key=signing_key,
             attempt_counts=self._attempt_counts,
         )
-        self.shards = self._shards = shards
-        self._run_keys, self._epoch = keys, -1
+        self.shards, self._run_keys, self._epoch = shards, keys, -1
         self._keys = keys.step(request.stream, request.step, epoch=-1)
         self._client, self._ledger, self._signing_key = client, ledger, signing_key
+        self._wire_dtype, self.is_deferred = wire_dtype, defer
         # sums of sums are sent unrounded: another rounding would change their bits
         wire = "float32" if request.kind == "reduce" else wire_dtype
         self.collector: Collector = (
@@ -99,7 +98,6 @@ class OpenStep:
             if isinstance(request, EncodeRequest)
             else Collector(request, shards, exchange=exchange, wire_dtype=wire, defer=defer)
         )
-        self._wire_dtype, self.is_deferred = wire_dtype, defer
         self.inputs = dict(enumerate(inputs))
         """Shard -> the blobs that its next attempt reads."""
         self._sums: dict[tuple[int, int], str] = {}
@@ -187,13 +185,13 @@ class OpenStep:
                 stream=self.request.stream,
                 step=self.request.step,
                 shard=index,
-                n_shards=len(self._shards),
+                n_shards=len(self.shards),
                 attempt=self.book.next_attempt(index, queue=queue, sent_us=sent_us),
                 kind=self.request.kind,
                 split=self.request.split,
                 episode_step=self.request.episode_step,
-                first_episode=self._shards[index].first_episode,
-                n_episodes=self._shards[index].n_episodes,
+                first_episode=self.shards[index].first_episode,
+                n_episodes=self.shards[index].n_episodes,
                 plan=plan,
                 state=state,
                 state_bytes=state_bytes,
@@ -294,9 +292,9 @@ class OpenStep:
     def describe_missing(self) -> str:
         """Describe what is missing: "without shards 3, 7 of 16 (8 of 64 episodes)"."""
         missing = self.book.open_shards
-        episodes = sum(self._shards[index].n_episodes for index in missing)
+        episodes = sum(self.shards[index].n_episodes for index in missing)
         return (
-            f"without {name_shards(missing)} of {len(self._shards)} "
+            f"without {name_shards(missing)} of {len(self.shards)} "
             f"({episodes} of {self.request.n_episodes} episodes)"
         )
 
@@ -310,7 +308,7 @@ class OpenStep:
             retries=self.book.retries,
             workers_alive=workers_alive,
             missing_shards=missing,
-            missing_episodes=sum(self._shards[index].n_episodes for index in missing),
+            missing_episodes=sum(self.shards[index].n_episodes for index in missing),
             attempts=self.book.n_sent,
             backups=self.book.backups,
             dropped=self._attempt_counts.dropped,
