@@ -93,10 +93,10 @@ class FirstDigests:
         self._first: Mapping[str, str] | None = None
 
     def require_same(self, encoder: str, found: Mapping[str, str]) -> None:
-        """Check digests, name of file -> sha256, against those of the first call.
+        """Check that ``found`` (file name -> sha256) equals what the first call was given.
 
         Raises:
-            DataCorruptError: a file was changed, added or removed since then.
+            DataCorruptError: a file was changed, added or removed since the first call.
         """
         if self._first is None:
             self._first = dict(found)

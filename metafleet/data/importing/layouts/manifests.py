@@ -30,7 +30,9 @@ def read_manifests(place: Place, log: ProblemLog) -> Found:
 
 
 def read_huggingface(place: Place, log: ProblemLog) -> Found:
-    """Read metadata.* or shards. The folder or the shard's name gives the split of the rows.
+    """Read a folder's tables ``metadata.*``, or its shards.
+
+    The split of the rows is in the name of the shard or of the folder.
 
     Paths are relative to the table. The kind of a column is the kind of its files.
     """
