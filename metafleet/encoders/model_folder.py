@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import safetensors
 import torch
 from torch import nn
 
@@ -96,6 +95,8 @@ class ModelFolder:
         Raises:
             DataCorruptError: a file is truncated or damaged.
         """
+        import safetensors  # noqa: PLC0415 - importing Metafleet does not need it
+
         folder = find_folder(self.encoder, self.place)
         found: dict[str, tuple[int, ...]] = {}
         for path in sorted(folder.rglob(_WEIGHTS)):

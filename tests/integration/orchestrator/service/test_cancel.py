@@ -181,7 +181,7 @@ def test_a_run_is_queued_without_any_redis(settings: Settings, tmp_path: Path) -
     out, err = process.communicate(timeout=60)
 
     assert process.returncode == 0, err
-    assert "start `metafleet serve`" in err
+    assert "start one with `metafleet serve`" in err
     said = json.loads(out)
     assert (said["status"], said["priority"], said["servers"]) == ("queued", 7, 0)
     with Database.open(settings.database_url) as database, database.session() as session:
