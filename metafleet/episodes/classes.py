@@ -27,7 +27,7 @@ from metafleet.episode import (
     ExampleSet,
     is_modality_name,
 )
-from metafleet.episodes.items import ClassRows, Modality, gather_rows, mean_example
+from metafleet.episodes.items import ClassRows, ItemSource, Modality, gather_rows, mean_example
 from metafleet.episodes.many import ManyEpisodes, draw_rows
 from metafleet.episodes.source import check_counts
 from metafleet.episodes.special import SpecialEpisodes
@@ -36,7 +36,7 @@ from metafleet.params import Params
 from metafleet.seeds import CounterRng
 
 
-class ClassEpisodeSource:
+class ClassEpisodeSource(ItemSource):
     """Classification episodes from items that are sorted by class.
 
     Args:
@@ -69,33 +69,12 @@ class ClassEpisodeSource:
                     "another, of a folder by --column NAME=COLUMN"
                 )
         self._more_classes = more_classes or (lambda n_way: "pick another split")
-        self._modalities = dict(modalities)
+        super().__init__(modalities)
         self._splits = {split: tuple(classes) for split, classes in splits.items()}
         self._name = name
         self._special = SpecialEpisodes(self._modalities, self._splits, class_names, name=name)
         self._eligible: dict[tuple[str, int], tuple[ClassRows, ...]] = {}
         self._targets: dict[tuple[int, int], Tensor] = {}
-
-    @property
-    def modalities(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of one example in each modality, decoded to float32."""
-        return {name: modality.shape for name, modality in self._modalities.items()}
-
-    @property
-    def texts(self) -> frozenset[str]:
-        """Modalities whose examples are bytes of a text, padded with zeros."""
-        return frozenset(name for name, modality in self._modalities.items() if modality.is_text)
-
-    @property
-    def kinds(self) -> Mapping[str, str]:
-        """Modality -> its kind, for modalities that are not named after it."""
-        kinds = {name: modality.kind or name for name, modality in self._modalities.items()}
-        return {name: kind for name, kind in kinds.items() if kind != name}
-
-    @property
-    def target_dim(self) -> int:
-        """Return 0, because targets are classes."""
-        return 0
 
     def n_classes(self, split: str) -> int:
         """Return the number of classes in ``split``."""

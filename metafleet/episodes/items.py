@@ -46,6 +46,38 @@ class ClassRows:
     count: int
 
 
+class ItemSource:
+    """What sources of classification episodes report about their items.
+
+    Args:
+        modalities: the modalities of an example, in the order of ``inputs``.
+    """
+
+    def __init__(self, modalities: Mapping[str, Modality]) -> None:
+        self._modalities = dict(modalities)
+
+    @property
+    def modalities(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of one example in each modality, decoded to float32."""
+        return {name: modality.shape for name, modality in self._modalities.items()}
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """Modalities whose examples are bytes of a text, padded with zeros."""
+        return frozenset(name for name, modality in self._modalities.items() if modality.is_text)
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """Modality -> its kind, for modalities that are not named after it."""
+        kinds = {name: modality.kind or name for name, modality in self._modalities.items()}
+        return {name: kind for name, kind in kinds.items() if kind != name}
+
+    @property
+    def target_dim(self) -> int:
+        """Return 0, because targets are classes or labels."""
+        return 0
+
+
 def gather_rows(modalities: Mapping[str, Modality], rows: Rows) -> dict[str, Tensor]:
     """Return the inputs of items, with a mask for each modality that some items lack."""
     inputs = {name: modality.gather(rows) for name, modality in modalities.items()}

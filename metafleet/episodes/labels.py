@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from metafleet.episode import META_TRAIN, Episode, EpisodeShape, ExampleSet
-from metafleet.episodes.items import ClassRows, Modality, gather_rows, mean_example
+from metafleet.episodes.items import ClassRows, ItemSource, Modality, gather_rows, mean_example
 from metafleet.episodes.source import check_counts
 from metafleet.errors import ConfigError
 from metafleet.seeds import CounterRng
@@ -55,7 +55,7 @@ class LabelSets:
         return self._rows.get(label, ())
 
 
-class LabelEpisodeSource:
+class LabelEpisodeSource(ItemSource):
     """Episodes of items that may have several labels; targets are float [n, n_way], 0 or 1.
 
     Args:
@@ -75,32 +75,11 @@ class LabelEpisodeSource:
         name: str,
         label_separator: str,
     ) -> None:
-        self._modalities = dict(modalities)
+        super().__init__(modalities)
         self._splits = {split: tuple(labels) for split, labels in splits.items()}
         self._sets = dict(sets)
         self._name = name
         self.label_separator = label_separator
-
-    @property
-    def modalities(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of one example in each modality, decoded to float32."""
-        return {name: modality.shape for name, modality in self._modalities.items()}
-
-    @property
-    def texts(self) -> frozenset[str]:
-        """Modalities whose examples are bytes of a text, padded with zeros."""
-        return frozenset(name for name, modality in self._modalities.items() if modality.is_text)
-
-    @property
-    def kinds(self) -> Mapping[str, str]:
-        """Modality -> its kind, for modalities that are not named after it."""
-        kinds = {name: modality.kind or name for name, modality in self._modalities.items()}
-        return {name: kind for name, kind in kinds.items() if kind != name}
-
-    @property
-    def target_dim(self) -> int:
-        """Return 0, because targets are labels."""
-        return 0
 
     def n_classes(self, split: str) -> int:
         """Return the number of labels in ``split``."""

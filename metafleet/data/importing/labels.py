@@ -23,7 +23,7 @@ def tidied(item: Item, separator: str, log: ProblemLog) -> Item:
         log.add(
             "empty-label",
             item.where,
-            f"{item.label!r} has an empty label beside {separator!r}; name it, or take the "
+            f"{item.label!r} has an empty label next to {separator!r}; name it, or take the "
             "separator out",
         )
     return replace(item, label=label_text(map(composed, labels), separator))

@@ -146,7 +146,7 @@ def test_a_bad_question_is_refused_in_one_line(adapted: AdaptedModel, tmp_path: 
         with pytest.raises(ConfigError, match="coverage and unknown are about one class an item"):
             adapted.predict(tmp_path / "asked.csv", **asked)  # type: ignore[arg-type]
     (tmp_path / "bad.csv").write_text("text,labels\na,cat;;dog\nb,dog\n")
-    with pytest.raises(DataError, match=r"bad\.csv:2: 'cat;;dog' has an empty label beside ';'"):
+    with pytest.raises(DataError, match=r"bad\.csv:2: 'cat;;dog' has an empty label next to ';'"):
         several().adapt(tmp_path / "bad.csv")
     with pytest.raises(DataError, match="has 1 class"):
         (tmp_path / "one.csv").write_text("text,labels\na,cat\nb,cat\n")

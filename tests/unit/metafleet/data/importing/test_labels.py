@@ -176,8 +176,8 @@ def many(n_items: int = 96) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("labels", "message"),
     {
-        "a;;b": "'a;;b' has an empty label beside ';'; name it",
-        "a;": "'a;' has an empty label beside ';'",
+        "a;;b": "'a;;b' has an empty label next to ';'; name it",
+        "a;": "'a;' has an empty label next to ';'",
         "": "'labels' is empty; name the class",
         f"a;{'x' * 300}": "(300 characters); expected printable text of at most 200",
     }.items(),
