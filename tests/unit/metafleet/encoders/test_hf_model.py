@@ -14,6 +14,7 @@ from metafleet.data.decoding.image import ImageDecoder, ImageOptions
 from metafleet.encoders.registry import get_encoder
 from metafleet.errors import ConfigError, DataCorruptError, DataMissingError, MetafleetError
 from tests.unit.metafleet.encoders import tiny_models as tiny
+from tests.unit.metafleet.encoders.refusals import assert_refused_in_one_line
 
 
 def _model(folder: Path) -> Any:
@@ -262,13 +263,7 @@ def test_a_folder_that_is_no_sound_model_is_one_line(
     spoil(folder)
     encoder = get_encoder(f"hf:{folder}", kind="image")
 
-    with pytest.raises(MetafleetError) as caught:
-        encoder.identity()
-        encoder.n_features((3, 32, 32))
-
-    assert isinstance(caught.value, error)
-    assert told in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert_refused_in_one_line(encoder, error, told)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from PIL import Image
 from metafleet.data.decoding.image import ImageDecoder, ImageOptions
 from metafleet.encoders.efficientnet_lite import EfficientNetLite0
 from metafleet.encoders.registry import get_encoder
-from metafleet.errors import ConfigError, DataCorruptError, DataMissingError, MetafleetError
+from metafleet.errors import ConfigError, DataCorruptError, DataMissingError
 from tests.unit.metafleet.encoders import tiny_models as tiny
+from tests.unit.metafleet.encoders.refusals import assert_refused_in_one_line
 from tests.vision_libraries import use_vision_libraries
 
 use_vision_libraries()
@@ -163,13 +164,7 @@ def test_a_folder_that_is_no_sound_model_is_one_line(
         _edit(tmp_path, **spoil[source])
     encoder = get_encoder(f"{source}:{tmp_path}", kind="image")
 
-    with pytest.raises(MetafleetError) as caught:
-        encoder.identity()
-        encoder.n_features((3, 32, 32))
-
-    assert isinstance(caught.value, error)
-    assert told in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert_refused_in_one_line(encoder, error, told)
 
 
 def test_open_clip_asks_the_network_for_nothing(tmp_path: Path) -> None:
