@@ -8,9 +8,9 @@ from typing import Final
 class AttemptOutcome(StrEnum):
     """The outcome of an attempt.
 
-    SENT and COUNTED are not failures, but have counters too. Each attempt is SENT once. It may have
-    several of the other outcomes. For example, an attempt that was LOST because its worker was
-    silent may still come LATE.
+    SENT and COUNTED are not failures, but have counters too. Each attempt is SENT once, and may
+    have several of the other outcomes. For example, an attempt that was LOST because its worker was
+    silent may still be LATE.
     """
 
     SENT = "sent"

@@ -1,4 +1,4 @@
-"""The Celery app. By its configuration, lost or repeated messages do no harm.
+"""The Celery app. It is configured so that lost or repeated messages do no harm.
 
 docs/explanation/engine.md explains the settings.
 """

@@ -1,8 +1,8 @@
 """Encodes named tensors as safetensors, in a layout that their schema determines, and decodes them.
 
-Every tensor begins at a multiple of 64 bytes, because the last bits of some kernels depend on
-alignment. So a mapped file can be used in place. safetensors allows no gaps between tensors, so the
-padding bytes are entries of their own.
+Every tensor begins at a multiple of 64 bytes, because the last bits of some kernels' results depend
+on alignment. Tensors in a mapped file can therefore be used without copying them. safetensors
+allows no gaps between tensors, so the padding bytes are entries of their own.
 """
 
 import functools

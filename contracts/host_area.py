@@ -13,7 +13,7 @@ from metafleet.contracts.host_slots import HostSlots
 
 
 class HostArea:
-    """The files of one orchestrator and run in memory, by key.
+    """The files in memory through which one orchestrator exchanges tensors of one run, by key.
 
     Several processes may use an area at the same time, but several threads may not.
 

@@ -29,9 +29,9 @@ def write_file(path: Path, pieces: Sequence[memoryview], *, ttl_s: float) -> str
     """Write a file that only its owner can access, and rename it to ``path`` when it is complete.
 
     Returns:
-        The seal of the file. It consists of values that only the kernel sets, and another file in
-        its place has another seal. Therefore a signed message that contains the seal identifies
-        this file, and only the file's owner can write to it.
+        The seal of the file, which identifies it in signed messages. It consists of values that
+        only the kernel sets. If another file takes its place, that file has another seal. The
+        content needs no digest, because only the file's owner can write to the file.
 
     Raises:
         OSError: the memory is full, or the folder no longer exists. No file is left behind.

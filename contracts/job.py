@@ -36,7 +36,8 @@ class BlobRef(_Part):
         key: name of the blob.
         n_bytes: length of the encoded tensors.
         digest: digest of the bytes, if they are in the blob store.
-        seal: seal of the file, if it is in the memory of the orchestrator's host.
+        seal: seal of the file that contains the bytes (see ``host_files``), if it is in the memory
+            of the orchestrator's host.
     """
 
     key: Text
@@ -61,7 +62,8 @@ class InnerLoopJob(_Message):
 
     Attributes:
         run, epoch: the run's uid, and the fencing epoch of the orchestrator that sent the job.
-        stream, step: the stream of steps ("train", "validate-..."), and the step's number in it.
+        stream, step: name of the sequence of steps ("train", "validate-..."), and the step's number
+            in this sequence.
         shard, n_shards, attempt: index of the shard, number of shards, index of the attempt from 0.
         kind: "gradient" for a sum of meta-gradients, "evaluate" for metrics only, "reduce" for a
             sum of sums, "encode" for features.
@@ -71,10 +73,10 @@ class InnerLoopJob(_Message):
         state, state_bytes: digest and length of the encoded meta-learned state.
         wire_dtype: type to which float32 tensors of state and sum are converted for sending.
         inputs: for "reduce", the sums to add, in the order of the tree; for "encode", the items.
-        host, area: the orchestrator's host, and the area of its memory in which it shares the state
-            with workers on that host and takes sums from them; "" if it does not.
+        host, area: the orchestrator's host, and the folder in memory through which the orchestrator
+            exchanges states and sums with workers on its host; "" if it does not use one.
         direct: URL at which the orchestrator exchanges tensors with workers on other hosts,
-            "http://host:port" or "https://host:port"; "" if it does not.
+            "http://host:port" or "https://host:port"; "" if there is no such URL.
         via_store: whether to put the sum into the blob store in any case, because another host may
             add it up.
         fingerprint: the numerics fingerprint that the worker must have; "" for any.

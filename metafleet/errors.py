@@ -10,7 +10,7 @@
     │   └── ImpureError                   a learner or model is not bit-reproducible
     ├── ContractError                     a message or blob violates the protocol
     │   ├── ProtocolMismatchError         sender and receiver speak different versions
-    │   ├── SignatureError                the deployment key does not match
+    │   ├── SignatureError                the signing key does not match
     │   ├── DigestError                   bytes do not match their digest
     │   ├── LengthError                   the number of bytes or values is wrong
     │   ├── OversizedError                a message is too large to be valid and is not read
@@ -19,7 +19,7 @@
     │   └── StaleError                    the step is closed or the epoch is old
     ├── TransientError                    the operation may succeed if repeated
     │   ├── BlobMissingError              a blob expired or is not there yet
-    │   │   └── FeaturesMissingError      features of the run's data are on no store yet
+    │   │   └── FeaturesMissingError      features of the run's data are in no store yet
     │   ├── BlobStoreFullError            a blob does not fit into the store
     │   ├── BrokerUnavailableError        Redis cannot be reached
     │   └── ForeignDataError              one of our keys in Redis holds foreign data
@@ -92,7 +92,7 @@ class ProtocolMismatchError(ContractError):
 
 
 class SignatureError(ContractError):
-    """A signature does not match the deployment key."""
+    """A signature does not match the signing key."""
 
     reason = "signature"
 

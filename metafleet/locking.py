@@ -1,8 +1,9 @@
 """Locks between processes, which the operating system releases when their holder dies.
 
-The library filelock is not suitable here. On a file system without locks it falls back on the
-existence of the file, and waits forever for one that an earlier process left. In a shared folder
-with the sticky bit it rejects another account's file, although that lock works just as well.
+The library filelock is not suitable here, for two reasons. On a file system without locks, it uses
+the existence of the file as the lock, and waits forever if an earlier process left the file behind.
+In a shared folder with the sticky bit, it rejects a lock file of another account, although such a
+file can be locked.
 """
 
 import contextlib

@@ -17,8 +17,8 @@ class MetaState:
 
     Attributes:
         params: tensors that the meta-gradient differentiates.
-        buffers: tensors that are averaged instead of differentiated, which are batch norm's running
-            statistics. Empty for models without running statistics.
+        buffers: the running statistics of batch norm, which are averaged over episodes and not
+            differentiated. Empty for models without running statistics.
     """
 
     params: Params

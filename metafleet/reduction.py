@@ -12,12 +12,13 @@ _Node = tuple[int, int]
 
 
 class TreeReducer:
-    """Adds shards along a fixed binary tree over their indices: (0, 1), (2, 3) and so on.
+    """Adds up the gradients of shards along a fixed binary tree over the shards' indices.
 
-    At the right edge, a node without a sibling moves up unchanged. Two siblings are added as soon
-    as both have arrived, and the memory of one of them is reused. Shards that arrive in the order
-    of their index therefore keep at most log2(n) + 1 sums in memory. The reducer is not
-    thread-safe.
+    A shard is the part of a step's episodes that one job computes. The tree first adds shards 0 and
+    1, 2 and 3, and so on. At the right edge, a node without a sibling moves up unchanged. Two
+    siblings are added as soon as both have arrived, and the memory of one of them is reused. If
+    shards arrive in the order of their index, at most log2(n) + 1 sums are therefore in memory. The
+    reducer is not thread-safe.
 
     Args:
         n_shards: total number of shards, >= 1.

@@ -1,7 +1,7 @@
 """`python -m metafleet.workers`: starts a Celery worker with our options.
 
-`metafleet worker` and `metafleet up` run it. Its exit status is 78 if the settings allow no worker
-on this machine; a restart would then not help.
+`metafleet worker` and `metafleet up` run it. The exit status is 78 if the settings do not allow a
+worker on this machine, so that it would be useless to restart the worker.
 """
 
 import argparse

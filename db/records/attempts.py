@@ -18,7 +18,7 @@ _REASON_LENGTH: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """An attempt of a shard that did not count.
+    """An attempt to compute a shard, whose result was not used.
 
     Attributes:
         stream, step, shard: as in ``JobRecord``.

@@ -117,8 +117,8 @@ class RunRecord(NewRun):
         started_at, finished_at: first start and last end, UTC; None before.
         checkpoint_sha256: digest of the newest checkpoint; None before the first.
         error: why the run failed or was interrupted; None otherwise.
-        deaths: how often the run's process died without reporting an error since the checkpoint of
-            step ``death_step``, which was the newest one at the last death.
+        deaths: how often the run's process died without reporting an error, since the checkpoint of
+            step ``death_step``.
         calibration: the measurements at the run's first start, and the choices made from them; None
             if nothing was measured.
     """

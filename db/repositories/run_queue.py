@@ -26,8 +26,9 @@ MAX_DEATHS: Final = 5
 class RunQueue:
     """Detached runs, by priority and then by age. The caller owns the transaction.
 
-    Only the database decides which server executes a detached run. It is the ``owner`` in the run's
-    row, under the ``epoch`` in that row, as long as this server sends heartbeats.
+    Only the database decides which server executes a detached run. The run's row contains the name
+    of this server (``owner``) and the ``epoch`` under which it took the run. A server that sends no
+    heartbeats loses its runs.
     """
 
     def __init__(self, session: Connection) -> None:
@@ -46,9 +47,9 @@ class RunQueue:
     def take(self, server: str, *, may_take_over: bool) -> TakenRun | None:
         """Assign the next run to ``server`` under a new epoch. Return None if there is no run.
 
-        Races prevented: two servers take the same run (the row is locked, and locked rows are
-        skipped); the former owner is alive after all (the same transaction raises the epoch, so
-        that the database refuses its further writes).
+        Two races are prevented. Two servers cannot take the same run, because the row is locked and
+        other servers skip locked rows. A former owner that only seemed dead cannot write any more,
+        because the same transaction raises the epoch.
 
         Args:
             server: name of a server that sends heartbeats.

@@ -66,8 +66,8 @@ def open_data(
         options: "name", a built-in name or "package.module:Class", and the data set's options.
         data_dir: folder of the prepared data.
         allowed_packages: user packages that may be imported.
-        given: prepared data of these options, or of parts of a mixture: they are used as they are,
-            and nothing is prepared or encoded.
+        given: prepared data of these options, or of parts of a mixture. They are used without
+            changes, and nothing is prepared or encoded.
 
     Raises:
         ConfigError: the name or an option is wrong. The message names the option, its value and

@@ -44,7 +44,7 @@ class EncoderName:
     """How any process finds an encoder.
 
     Attributes:
-        kind: the kind of data that it is to encode.
+        kind: the kind of data to encode.
         encoder, pooling: as in ``EncoderChoice``.
     """
 

@@ -25,17 +25,17 @@ class Chunk:
     """Some items to encode, in batches.
 
     Attributes:
-        items: [n, *shape], n >= 1; batch k begins at item k * batch_items.
+        items: [n, *shape], n >= 1; batch k begins at item k * batch_items of the encoder.
     """
 
     def __init__(self, items: Array, take: Callable[[int, Array], None]) -> None:
         self.items, self._take = items, take
 
     def take(self, first: int, rows: Array) -> None:
-        """Keep the features float32 [m, features] of the items from ``first`` on.
+        """Store ``rows``, the features of the items from ``first`` on, float32 [m, features].
 
         Raises:
-            DataError: they are not finite, or cannot be kept.
+            DataError: a feature is not finite, or the features cannot be stored.
         """
         self._take(first, rows)
 
@@ -48,7 +48,7 @@ _elsewhere: ContextVar[Encode | None] = ContextVar("encode_elsewhere", default=N
 
 @contextmanager
 def encoding_elsewhere(encode: Encode) -> Iterator[None]:
-    """Have ``encode`` compute all batches in this thread that are not in a store yet."""
+    """In this thread, let ``encode`` compute the batches that no store has yet."""
     token = _elsewhere.set(encode)
     try:
         yield
@@ -68,21 +68,22 @@ def encode_rows(  # noqa: PLR0913 - each is a seam
 ) -> None:
     """Encode some rows of decoded items. Equal items are encoded once.
 
-    Batches consist of the different items in the order of ``rows``, whatever the store has. A batch
-    of which the store lacks a row is encoded whole. So the features are the same after an
-    interruption, even if those of an item depend on the other items of its batch.
+    The items are divided into batches in the order of ``rows``, without repeated items. This
+    division does not depend on what the store has. If the store lacks one item of a batch, the
+    whole batch is encoded. The features are therefore the same after an interruption, even if those
+    of an item depend on the other items of its batch.
 
     Args:
-        encoder: takes such items.
-        items: [n, *shape], perhaps memory-mapped.
-        rows: which of them.
-        write: gets each row's number and its features, float32 [features], in any order.
-        store: features that are known already; takes those that are computed.
-        name: how other processes find the encoder; None: it computes in this process only.
-        progress: told how many rows are done, and how many there are.
+        encoder: an encoder of such items.
+        items: decoded items, [n, *shape]; may be memory-mapped.
+        rows: numbers of the items to encode.
+        write: called with each row's number and its features, float32 [features], in any order.
+        store: features that are already known. Newly computed features are added to it.
+        name: how other processes find the encoder; None to encode in this process only.
+        progress: called with the number of rows that are done and the number of all rows.
 
     Raises:
-        DataError: features are not finite.
+        DataError: a feature is not finite.
         DataMissingError, DataCorruptError: weights are missing or damaged.
     """
     keeping = _Keeping(encoder, _rows_of(items, rows), len(rows), write, store, progress)
@@ -117,11 +118,11 @@ def _rows_of(items: Array, rows: Sequence[int]) -> dict[bytes, list[int]]:
 
 @dataclass(slots=True)
 class _Keeping:
-    """Takes features from the store and from batches to rows.
+    """Writes features to rows. The features come from the store, or from encoded batches.
 
     Attributes:
         rows_of: the rows of each different item, by its key.
-        n_rows, n_done: number of all rows, and of those that are written.
+        n_rows, n_done: number of all rows, and number of rows that are written.
     """
 
     encoder: PretrainedEncoder
@@ -133,7 +134,7 @@ class _Keeping:
     n_done: int = 0
 
     def write_known(self, keys: Sequence[bytes]) -> set[bytes]:
-        """Write what the store has of these items; return their keys."""
+        """Write the features of these items that the store has; return the keys of those items."""
         if self.store is None:
             return set()
         found = {key: self.store.get(key) for key in keys}
@@ -145,7 +146,7 @@ class _Keeping:
         """Store features of items, and write those that are not written yet.
 
         Raises:
-            DataError: they are not finite, or cannot be kept.
+            DataError: a feature is not finite, or the features cannot be stored.
         """
         if not np.isfinite(found).all():
             raise DataError(

@@ -1,7 +1,8 @@
 """Models of the library transformers, read by ``AutoModel`` from config.json and safetensors.
 
-They compute in float32. Of a model with two towers, such as CLIP, one tower is used. Its features
-are the vectors in the space that both towers share.
+The models compute in float32. CLIP and similar models have two towers: one network for pictures and
+one for texts. Only the tower of the encoder's modality is used. Its features are the vectors in the
+space that both towers share.
 """
 
 import contextlib

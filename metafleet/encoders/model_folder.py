@@ -65,7 +65,8 @@ class ModelFolder:
     def digests(self) -> dict[str, str]:
         """Return path in the folder -> sha256, for every file on which the features depend.
 
-        Raises the errors of ``checked``.
+        Raises:
+            ConfigError, DataMissingError, DataCorruptError: for the same reasons as ``checked``.
         """
         return _digests(self.checked())
 
@@ -113,11 +114,11 @@ class ModelFolder:
         return found
 
     def weights(self, *names: str) -> Path:
-        """Return the first of these files that exists in the folder, else its only file of weights.
+        """Return the first of these files that exists, else the folder's only file of weights.
 
         Raises:
-            DataMissingError: none of these files exists, and there is not exactly one file of
-                weights.
+            DataMissingError: none of these files exists, and the folder has no file of weights or
+                several.
         """
         folder = self.checked()
         for name in names:
@@ -132,7 +133,7 @@ class ModelFolder:
         return found[0]
 
     def require_safe_parts(self) -> None:
-        """Check, in a folder of several modules, that none has its weights only as a pickle.
+        """Check that no module of the folder has its weights only as a pickle.
 
         Raises:
             ConfigError: a module has its weights only as a pickle.

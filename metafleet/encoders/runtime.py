@@ -82,9 +82,10 @@ def limit_this_thread() -> None:
 def one_thread_a_call() -> Iterator[None]:
     """Inside the block, limit torch to one thread per call in this thread.
 
-    Several threads may be inside at the same time. Torch counts for each thread, but a thread that
-    first calls torch while another one is inside starts with that one's limit. So what the first
-    one found outside is what every one gets back.
+    Several threads may be inside such a block at the same time. Torch has a separate limit for each
+    thread, but a new thread starts with the limit that another thread set last. The limit that a
+    thread finds may therefore be the 1 of this block. So every thread restores the limit that the
+    first one found.
     """
     if getattr(_limit.own, "is_inside", False):
         yield

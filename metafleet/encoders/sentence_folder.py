@@ -32,7 +32,7 @@ class SentenceEncoder(PretrainedEncoder):
 
     Args:
         name: name of the encoder in configurations.
-        folder: a function that returns the model's folder; called when the folder is needed.
+        folder: a function that returns the model's folder. It is called when the folder is needed.
         pooling: must be "", because the folder determines how tokens are pooled.
     """
 

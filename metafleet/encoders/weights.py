@@ -65,14 +65,15 @@ class PackagedFile:
 
     @property
     def kept_name(self) -> str:
-        """The name of a copy in a model's folder; a checkpoint is kept as safetensors."""
+        """The name of this file's copy in a model's folder; a checkpoint becomes safetensors."""
         suffix = Path(self.path).suffix
         return f"encoder-{self.sha256[:16]}{_KEPT_SUFFIXES.get(suffix, suffix)}"
 
     def content_to_keep(self, encoder: str) -> bytes:
-        """Return the content of that copy.
+        """Return the content of this file's copy in a model's folder.
 
-        Raises the errors of ``find``.
+        Raises:
+            DataMissingError, DataCorruptError: for the same reasons as ``find``.
         """
         path = self.find(encoder)
         if path.suffix not in _KEPT_SUFFIXES:
@@ -93,7 +94,7 @@ class FirstDigests:
         self._first: Mapping[str, str] | None = None
 
     def require_same(self, encoder: str, found: Mapping[str, str]) -> None:
-        """Check that ``found`` (file name -> sha256) equals what the first call was given.
+        """Check that ``found`` (file name -> sha256) is the same as in the first call.
 
         Raises:
             DataCorruptError: a file was changed, added or removed since the first call.
@@ -110,11 +111,11 @@ class FirstDigests:
 
 
 def keep(file_sha256: str, path: Path) -> None:
-    """Use a copy in a model's folder on machines without the package of the file.
+    """From now on, use the copy in a model's folder if the package of a file is not installed.
 
     Args:
-        file_sha256: of the file as it was published.
-        path: the copy, whose own digest was checked.
+        file_sha256: sha256 of the file as it was published.
+        path: the copy. The caller has checked the copy's own digest.
     """
     known = _kept.get(file_sha256)
     if known is None or not known.is_file():

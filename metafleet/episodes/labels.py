@@ -34,7 +34,8 @@ class LabelSets:
     """The labels of items that are sorted by their set of labels.
 
     Args:
-        sets: the rows of each set of labels, ascending and adjacent, with its labels.
+        sets: for each different set of labels, the rows of its items and the labels. The rows of
+            one set follow each other, and the sets are in the order of their rows.
     """
 
     def __init__(self, sets: Sequence[tuple[ClassRows, frozenset[str]]]) -> None:

@@ -1,7 +1,8 @@
-"""Draw the rows of many ordinary episodes at once: the rows that ``CounterRng.sample`` gives each.
+"""Draw the rows of many ordinary episodes at once.
 
-Each episode's words are hashed by its own ``CounterRng``; the arithmetic on them is done for all
-episodes together, which takes a third of the time.
+The rows are those that ``CounterRng.sample`` draws for each single episode. Each episode's own
+``CounterRng`` hashes its 64-bit words. The arithmetic on the words is done for all episodes
+together, which takes a third of the time.
 """
 
 from collections.abc import Sequence
@@ -33,10 +34,10 @@ class ManyEpisodes(NamedTuple):
 
 
 def prototype_scores(support: Tensor, query: Tensor) -> Tensor:
-    """Return the logits of prototypes for many episodes at once, without terms of the query alone.
+    """Return the logits of prototypes for many episodes at once, up to a constant for each query.
 
-    They are 2 q c - |c|^2, which is |q|^2 - |q - c|^2 for a query q and a prototype c. Neither
-    softmax nor argmax depends on |q|^2.
+    For a query q and a prototype c, the score is 2 q c - |c|^2. It is the usual logit, -|q - c|^2,
+    plus |q|^2, on which neither softmax nor argmax depends.
 
     Args:
         support: [episodes, n_way, k_shot, d].
@@ -90,11 +91,12 @@ def _sample(words: npt.NDArray[np.uint64], n: Integers) -> tuple[Integers, npt.N
     """Shuffle as ``CounterRng.sample`` does, along the last axis of ``words``.
 
     Args:
-        words: [..., k].
-        n: [..., 1], k or more.
+        words: random 64-bit words, [..., k].
+        n: how many integers to draw from, [..., 1]; at least k.
 
     Returns:
-        Different integers in [0, n) [..., k], and whether [...] no word would have been refused.
+        Different integers in [0, n), [..., k]; and a bool [...], which is True if
+        ``CounterRng.sample`` would certainly have refused none of the words.
     """
     k = words.shape[-1]
     bounds = (n - np.arange(k)).astype(np.uint64)

@@ -1,17 +1,19 @@
 """Second-order meta-gradients that keep the activations of only one inner step in memory.
 
-An episode is theta_0 = start(params), theta_{j+1} = step_j(params, theta_j) and
-L = sum_j w_j L_Q(params, theta_{j+1}). Autograd keeps the activations of every step until its
-backward pass. Here the forward sweep keeps only theta_j. The backward sweep goes from the last step
-to the first with lambda_j = dL / d theta_j,
+Let params be the learned parameters and theta_j the fast parameters after j inner steps. An episode
+computes theta_0 = start(params), theta_{j+1} = step_j(params, theta_j) and
+L = sum_j w_j L_Q(params, theta_{j+1}), where L_Q is the query loss and w_j the weight of step j.
+Autograd keeps the activations of every step until its backward pass. Here the forward sweep keeps
+only theta_j. The backward sweep goes from the last step to the first. It computes
+lambda_j = dL / d theta_j and the gradient g = dL / d params:
 
     lambda_j = w_{j-1} d L_Q(theta_j) / d theta_j + (d step_j / d theta_j)^T lambda_{j+1},
-    g       += w_{j-1} d L_Q(theta_j) / d params  + (d step_j / d params)^T lambda_{j+1},
+    g       += w_{j-1} d L_Q(theta_j) / d params  + (d step_j / d params)^T lambda_{j+1}.
 
-and recomputes step j with a graph for its two products. If the step is theta - alpha grad
-L_S(theta), the first product is lambda - alpha H lambda, which contains a Hessian-vector product.
-The result is exact. Each step is computed twice. Each additional inner step needs memory only for
-its fast parameters.
+For the two products with lambda_{j+1}, it recomputes step j with a graph. If the step is
+theta - alpha grad L_S(theta) with the support loss L_S and its Hessian H, the first product is
+lambda - alpha H lambda, which contains a Hessian-vector product. The result is exact. Each step is
+computed twice. Each additional inner step needs memory only for its fast parameters.
 
 Source: Kemaev et al. 2025, MixFlow-MG, arXiv:2505.00793, who save the same memory but compute the
 product in forward-over-reverse mode. This module uses reverse over reverse, which only requires

@@ -27,8 +27,8 @@ class PureFunction:
 
     When episodes are mapped, attributes of a module that are not tensors, for example a count of
     its calls, may change. When episodes are traced, a changing number is an error, because the
-    program would keep its first value forever. Tensors that a forward pass leaves in an attribute
-    are dropped. It is an error if a later pass reads them.
+    program would keep the number's first value forever. If a forward pass leaves tensors in an
+    attribute, these tensors are dropped. It is an error if a later pass reads such an attribute.
 
     Args:
         hidden: hidden state of the learner.

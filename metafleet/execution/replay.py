@@ -113,8 +113,8 @@ def require_same(
     """Check that a recomputed part gave the same values as the first time.
 
     When a step is recomputed with a graph, torch may use other kernels, which round differently. If
-    the values differ only by rounding, a third computation is made, also with a graph, and its
-    values must equal those of the second. This comparison is skipped on GPUs, because a GPU may
+    the values differ only by rounding, the step is computed a third time, also with a graph. The
+    third values must equal the second. On GPUs, there is no third computation, because a GPU may
     give different bits each time.
 
     Args:

@@ -21,9 +21,10 @@ from metafleet.inference.question_queue import Correction, read_queue
 
 _CLASS_NAMES: Final = (CLASS_TEXT, presence_key(CLASS_TEXT))
 _TOLERANCES: Final = {"float32": 1e-5, "float16": 2.0**-10}
-"""Type of the stored features -> how far those of one item may be apart, relative to their norm.
+"""Type of stored features -> largest relative difference between two features of the same item.
 
-Rounding to the next float16 moves a number by at most this share.
+The difference is relative to the norm of the features. Rounding to the next float16 moves a number
+by at most this share.
 """
 
 
@@ -123,7 +124,7 @@ def _read(
 def _joined(support: ExampleSet, added: ExampleSet, tolerances: Mapping[str, float]) -> ExampleSet:
     """Add examples. If an example is already in the support set, replace its target.
 
-    The name of the class, if it is an input, follows the target.
+    If class names are an input, the name of the example's class is replaced too.
     """
     support, inputs = alike(support, added.inputs)
     targets = support.targets.clone()
@@ -142,9 +143,9 @@ def _joined(support: ExampleSet, added: ExampleSet, tolerances: Mapping[str, flo
 
 
 def _tolerances(specs: Mapping[str, InputSpec]) -> dict[str, float]:
-    """Return modality -> relative tolerance, of the modalities that are features of an encoder.
+    """Return modality -> relative tolerance, for modalities that are features of an encoder.
 
-    The last bits of features depend on the batch and the machine. Decoded items have no such noise.
+    The last bits of features depend on the batch and the machine. Decoded items do not.
     """
     return {
         name: _TOLERANCES[spec.decoder_options().storage]
@@ -158,7 +159,8 @@ def _same_as(
 ) -> Tensor:
     """Return a mask of the rows that are the same item as an example, bool [n].
 
-    Modalities with a tolerance may differ by this share of the example's norm, others not at all.
+    Modalities with a tolerance may differ by this share of the example's norm. All others must be
+    equal.
     """
     equal = []
     for name, values in inputs.items():

@@ -39,7 +39,7 @@ class Doubter:
 
     Attributes:
         classes: class -> number of its examples in the support set.
-        calibration: the model's calibration; None for a model without one, which gives no doubts.
+        calibration: the model's calibration; None if it has none. There are then no doubts.
         coverage: requested coverage of label sets; None for no label sets.
         rule: rule that detects unknown items; None to not detect them.
     """

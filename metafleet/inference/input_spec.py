@@ -56,7 +56,7 @@ class InputSpec:
 
         Args:
             info: the array.
-            options: of its decoder.
+            options: options of its decoder.
             brightness: as in the attributes.
             encoder: as in the attributes.
 
@@ -114,11 +114,12 @@ class InputSpec:
         )
 
     def require_encoder(self) -> None:
-        """Check that the encoder, if there is one, is on this machine and is the model's.
+        """If there is an encoder, check that this machine has it and that the model used the same.
 
         Raises:
             ModelError: its weights, preprocessing or pooling differ from those of the model.
-            ConfigError, DataMissingError, DataCorruptError: as ``check_encoder``.
+            ConfigError, DataMissingError, DataCorruptError: for the same reasons as
+                ``check_encoder``.
         """
         options = self.decoder_options()
         check_encoder(self.kind, options)

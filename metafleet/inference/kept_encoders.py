@@ -1,7 +1,7 @@
 """Copies of the weights of pretrained encoders in the folder of a model.
 
-A machine without the package of an encoder then predicts as well. For the sha256 of each published
-file, the header lists the name, size and sha256 of its copy.
+With such copies, a machine without the package of an encoder can predict as well. For each
+published file, identified by its sha256, the header lists the name, size and sha256 of the copy.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def files_of_encoders(blueprint: Blueprint) -> dict[str, tuple[str, bytes]]:
     """Return sha256 of a published file -> name and content of its copy.
 
     Raises:
-        ModelError: there is no encoder, or its weights are not in one package, so it is no copy.
+        ModelError: there is no encoder, or the weights of an encoder cannot be copied.
         DataMissingError, DataCorruptError: weights are missing or damaged.
     """
     require_files(blueprint)
@@ -35,7 +35,7 @@ def require_files(blueprint: Blueprint) -> None:
     """Check that a model has encoders whose weights can be copied.
 
     Raises:
-        ModelError: it has none, or one that cannot be copied.
+        ModelError: the model has no encoder, or the weights of an encoder cannot be copied.
     """
     encoders = _encoders(blueprint)
     if not encoders:

@@ -25,8 +25,8 @@ class Labelling:
         item: the item's file or row, such as "photos/a.png" or "metadata.csv:17".
         labels: labels whose probability is at least the threshold, in the model's order.
         probabilities: label -> probability in [0, 1]. Labels are independent, so the probabilities
-            need not sum to 1. In float64, those of logits above 37 are 1.
-        logits: label -> logit, in the same order. They rank items whose probabilities are equal.
+            need not sum to 1. In float64, a logit above 37 gives a probability of exactly 1.
+        logits: label -> logit, in the same order. They rank items with equal probabilities.
         given: the item's labels according to the folder.
         separator: text between labels in a table.
     """
@@ -142,7 +142,7 @@ def check_label_targets(targets: Tensor, n_labels: int) -> None:
 
 
 def precision_of(rows: Sequence[Labelling]) -> tuple[float, int] | None:
-    """Return the mean average precision over items with given labels, and the number of these.
+    """Return the mean average precision over items with given labels, and the number of such items.
 
     Return None if no item has a given label that the model knows.
     """

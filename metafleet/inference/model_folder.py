@@ -2,7 +2,7 @@
 
     MODEL/model.json            format, kind, blueprint, origin, classes, digests
     MODEL/tensors.safetensors   params.*, buffers.*; memory.* and support.* of an adapted model
-    MODEL/encoder-*             copies of an encoder's weights, where they were asked for
+    MODEL/encoder-*             copies of an encoder's weights, if the user requested them
     MODEL/README.md             the model card, for people; programs do not read it
 
 A folder is written under a temporary name and then renamed, so a folder under its final name is
@@ -44,8 +44,8 @@ _CHUNK_BYTES: Final = 1 << 20
 def check_free(folder: Path, *, force: bool) -> None:
     """Check that a model may be written to ``folder``.
 
-    With ``force``, a folder that holds only a model may be replaced, and no other folder. If the
-    user has edited the card, the folder holds more than a model.
+    With ``force``, a folder that holds only a model may be replaced, but no other folder. A folder
+    whose card the user has edited counts as another folder.
 
     Raises:
         ModelError: the folder exists, or its parent does not.
@@ -238,8 +238,8 @@ def check_file(path: Path, promised: Mapping[str, Any]) -> None:
     """Check that a file has the size and sha256 that the header promises.
 
     Raises:
-        ModelError: it does not.
-        OSError: it cannot be read.
+        ModelError: the size or the sha256 differs.
+        OSError: the file cannot be read.
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):

@@ -98,8 +98,8 @@ class EpisodeContext:
         schedule: what the learner's ``schedule`` returned for this outer step; empty in evaluation.
         drawn: what the learner's ``draw`` returned for this episode.
         differentiate: the function that computes gradients.
-        normalise: the batch norm of the current forward pass. ``InnerLoopLearner`` sets it to that
-            of the support set during inner steps and to that of the query set afterwards.
+        normalise: the batch norm of the current forward pass. ``InnerLoopLearner`` uses the support
+            set's batch norm for inner steps, and the query set's afterwards.
         is_traced: True while ``vmap`` or a compiler runs the learner.
         seed: seed from which ``recall`` repeats the draws of the adaptation.
     """

@@ -67,8 +67,8 @@ class FrozenHead(MetricLearner[HeadT], Generic[HeadT]):
     """A head on features of one or several modalities, which have equal weight.
 
     A head has no parameters. Its state has two buffers, "features.sum" [d] and "features.weight"
-    [modalities], which are running averages over outer steps. Their quotient is the mean of the
-    training features. A weight of 0 means that the modality was never trained.
+    [modalities], which are running averages over outer steps. The sum divided by the weight is the
+    mean of the training features. A weight of 0 means that the modality was never trained.
 
     Source: Wang et al. 2019, arXiv:1911.04623 (centre, scale, then compare).
     """

@@ -71,10 +71,16 @@ class Mann(SequenceLearner[MannOptions]):
     """An LSTM that writes its inputs to a memory and reads the memory by similarity.
 
     Step t gets x_t with the target of step t - 1, so only the memory can associate a target with
-    its example. Reading: w_r = softmax_i(b cos(k, M_i)), r = sum_i w_r(i) M_i. Writing goes to the
-    slots read in the step before or to the least used slots, w_w = sigmoid(a) w_r' + (1 -
-    sigmoid(a)) w_lu; the least used slot is emptied first, then M_i += w_w(i) k. usage = gamma
-    usage' + w_r + w_w. The output is a linear function of hidden state and r.
+    its example. The memory M has rows M_i. The controller gives a key k and a number a, and b is
+    ``key_strength``. A prime marks values of the step before.
+
+    - Reading: w_r = softmax_i(b cos(k, M_i)) and r = sum_i w_r(i) M_i.
+    - Writing goes to the slots that the step before read, or to the least used slots (weights
+      w_lu): w_w = sigmoid(a) w_r' + (1 - sigmoid(a)) w_lu. The least used slot is emptied first.
+      Then M_i += w_w(i) k.
+    - usage = gamma usage' + w_r + w_w.
+
+    The output is a linear function of the hidden state and r.
 
     Source: Santoro et al. 2016, arXiv:1605.06065, eq. 1 to 8 and section 3; default sizes from
     section 4.1.

@@ -32,11 +32,11 @@ class ProtoMamlOptions(MamlOptions):
 
 
 class ProtoMaml(MamlSteps[ProtoMamlOptions]):
-    """Learn an embedding f such that a few gradient steps fit f and a new head to an episode.
+    """Learn an embedding f. A few gradient steps fit f and a new head to an episode.
 
     An episode's head starts as W_k = 2 c_k, b_k = -|c_k|^2 with the prototypes c_k of its support
-    set, which gives the logits of a prototypical network. Then head and f adapt as in MAML.
-    Meta-gradients also flow through the prototypes. Splits may differ in n_way.
+    set. This initial head gives the logits of a prototypical network. Then head and f adapt as in
+    MAML. Meta-gradients also flow through the prototypes. Splits may differ in n_way.
 
     Source: Triantafillou et al. 2020, arXiv:1903.03096, section 3, "Proto-MAML", eq. 3.
     """

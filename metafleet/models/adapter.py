@@ -29,8 +29,8 @@ class AdapterOptions:
         length: norm of every embedding, > 0. A larger norm makes a prototypical network's softmax
             sharper.
         modality: modality to read; its examples are [features].
-        centre: whether to subtract a learned centre from the features first. It starts at the mean
-            of the features of meta-training, which helps most before any training.
+        centre: whether to subtract a learned centre from the features first. The centre starts at
+            the mean of the features of meta-training. This helps most if training is short.
         rank: rank of the learned map, at most the number of features; 0 for a full matrix.
     """
 

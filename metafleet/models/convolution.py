@@ -2,8 +2,9 @@
 
 Three functions are bilinear: the convolution y = x * w, its gradient for x and its gradient for w.
 The gradients of each of them are the other two. Autograd's second derivative of a convolution is
-slower for two reasons. It also computes the unused gradient for the images, which is slow because
-they have one channel. And its gradients for weights take a detour that halves the speed.
+slower for two reasons. First, it also computes the gradient for the images, which is not used. (It
+is slow because images have one channel.) Second, it computes gradients for weights in a roundabout
+way, at half the speed.
 """
 
 from typing import Any

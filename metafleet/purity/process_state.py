@@ -1,8 +1,8 @@
 """Isolate user code from process state: global generators and torch's modes.
 
-Learners and models should be functions of a state and an episode. Some of them draw from a global
-generator or change one of torch's modes. To make these functions as well, the generators are seeded
-for each episode, and generators and modes are restored afterwards.
+Learners and models should be functions of a state and an episode. But some of them draw from a
+global generator or change one of torch's modes. Their results are made repeatable in two ways: the
+generators are seeded for each episode, and generators and modes are restored afterwards.
 """
 
 import zlib

@@ -20,7 +20,7 @@ class Adapted:
     Args:
         adaptation: the result of the learner's ``adapt``.
         factory: factory of the model. Its module runs with all submodules in evaluation mode.
-        hidden: hidden state of the module.
+        hidden: hidden state of the module, such as its buffers and random generators.
         left: hidden state after the adaptation, from which every prediction starts.
         like: tensor that gives the device and precision to which inputs are converted.
 

@@ -69,8 +69,8 @@ class Algorithm:
     def for_losses(self) -> "Algorithm":
         """Return this algorithm with a step size that suits any loss, unless the user set one.
 
-        The papers' defaults are for episodes of images. With these step sizes, squared errors
-        diverge.
+        The default step sizes come from papers on episodes of images. With such step sizes,
+        training on squared errors diverges.
         """
         rate = getattr(self.options, "inner_lr", None)
         if rate is None or "inner_lr" in self.given or not self.takes_losses:
@@ -116,8 +116,8 @@ class Binding:
 
         Raises:
             ConfigError: the learner cannot handle that many classes.
-            DataError: the module has fewer than ``n_way`` outputs, or this support set has classes
-                where earlier ones had values, or vice versa.
+            DataError: the module has fewer than ``n_way`` outputs, or the targets of this support
+                set are classes although those of earlier sets were values, or vice versa.
         """
         if n_way == self.n_way:
             return n_way

@@ -14,7 +14,7 @@ from metafleet.problem import LossFn
 class CheckedLoss:
     """Checks that the loss is a scalar and, on first use, that it depends on the outputs.
 
-    Later values may be constant, for example if a mask leaves no element. Outputs and targets that
+    Later losses may be constant, for example if a mask leaves no element. Outputs and targets that
     are dicts or tuples arrive packed into one tensor. This class unpacks them before it calls the
     loss.
 

@@ -29,8 +29,8 @@ def prepared(
 ) -> Iterator[Episode]:
     """Convert and yield one episode at a time, and record its inputs in ``latest``.
 
-    The global generators are seeded before each episode is yielded. While the script makes an
-    episode, they are in the script's own state.
+    The global generators are seeded before each episode is yielded. While the script makes the next
+    episode, the generators have the script's own state.
 
     Raises:
         ConfigError, DataError: an item is not an episode, or does not fit algorithm and module.

@@ -10,10 +10,10 @@ EpisodeT = TypeVar("EpisodeT")
 
 
 class EpisodesApart:
-    """Restores the modules' hidden state, so that all episodes of a step start from the same.
+    """Restores the modules' hidden state, so that all episodes of a step start from the same state.
 
-    After the step, the modules have the hidden state that the first episode left. They have really
-    reached that state, whereas it may be impossible to reach a mean over several episodes.
+    After the step, the modules have the hidden state that the first episode left. A mean over the
+    episodes is not used, because a module may never reach such a state by itself.
 
     Args:
         hidden: hidden state of the modules. A change between two episodes was made by the script,

@@ -16,7 +16,7 @@ from metafleet.params import MetaState, Params
 
 
 class LearnedState:
-    """The state of a learner for a module. The module itself stores the module's part of it.
+    """Everything that a learner has learned for a module. The module stores its own parameters.
 
     Args:
         learner: learner bound to the module.

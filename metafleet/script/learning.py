@@ -57,7 +57,7 @@ class Learning:
         bound: the parts that depend on the shapes of the data; None until data were seen.
         algorithm: the algorithm in use. Its default step size may change until the first update.
         is_decided: whether an update was made. The step size is then fixed.
-        is_judged: whether the module has adapted to an episode before the first update.
+        is_judged: whether the module adapted to an episode before the first update.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ _REASONS = {
 
 
 def loss_gradient(loss: Tensor, params: Mapping[str, Tensor]) -> Params:
-    """Return the gradient for each of ``params``; zeros for those the loss does not depend on.
+    """Return the gradient for each of ``params``; zeros where the loss does not depend on them.
 
     Args:
         loss: a scalar with an autograd graph, which this call frees.

@@ -83,11 +83,13 @@ class ModuleFactory:
     def explaining(self, under_way: Iterable[Mapping[str, Tensor]]) -> Iterator[None]:
         """Raise a one-line error if a computation fails because the module rejects its inputs.
 
-        To find the cause, the module runs on the inputs again, but only after a failure. Trying
-        them beforehand would cost a forward pass for every new sequence length or number of nodes.
+        To find the cause, the module runs on the inputs again, but only after a failure. Running it
+        on all inputs beforehand would cost a forward pass for every new sequence length or number
+        of nodes.
 
         Args:
-            under_way: inputs that may be the cause. They are read only after a failure.
+            under_way: inputs of the current computation, one of which may be the cause. They are
+                read only after a failure.
 
         Raises:
             ConfigError: the module cannot be run on one of these inputs.

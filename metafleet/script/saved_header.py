@@ -1,8 +1,8 @@
 """The header of a file of ``MetaLearner.save``.
 
-A header holds a digest of its own values and a digest of the tensors. Loading is safe even if a
-header is forged, with wrong values and matching digests. The worst results are a
-``CheckpointError`` and ``_MOST_BYTES`` of memory.
+A header holds a digest of its own values and a digest of the tensors. An attacker can forge both
+digests. Loading is safe even then: at worst, it takes ``_MOST_BYTES`` of memory or raises a
+``CheckpointError``.
 """
 
 import dataclasses

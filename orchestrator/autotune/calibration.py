@@ -149,10 +149,10 @@ class Calibration:
 def choose_episodes_per_job(meta_batch_size: int, *, episode_s: float, processes: int) -> int:
     """Return how many episodes each job should have.
 
-    The smallest size considered makes a job take ``TARGET_S``, or less if some processes would
-    otherwise get no job. The largest is twice that. Among these sizes, the one that gives the
-    busiest process the fewest episodes is chosen. Ties go to the size with the fullest last job,
-    then to the smaller size.
+    Sizes from s to 2 s are considered. Jobs of size s take ``TARGET_S`` each, but s is smaller if
+    some processes would otherwise get no job. Among these sizes, the one that gives the busiest
+    process the fewest episodes is chosen. Ties go to the size with the fullest last job, then to
+    the smaller size.
 
     Args:
         meta_batch_size: episodes in an outer step, >= 1.

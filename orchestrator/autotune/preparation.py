@@ -43,9 +43,10 @@ class Preparation:
 
         Return None if no setting is left at "auto".
 
-        Race prevented: measurements count only once they are in the run's row, under our epoch. A
-        process that takes the run over uses the measurements in the row. If the row has none, the
-        run has not begun any step.
+        Race prevented: another process takes over the run while this process measures. Measurements
+        are therefore used only after they were written to the run's row, which fails if the run has
+        a new owner. The new owner uses the measurements in the row. If the row has none, the run
+        has not begun any step, so the new owner can measure again.
 
         Args:
             config: configuration of the run, with recorded choices applied.

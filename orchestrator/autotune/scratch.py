@@ -26,7 +26,7 @@ def open_scratch(
     Args:
         context: context of the run that the engine works for.
         config: the experiment.
-        stream: the only stream of steps for which the engine is used.
+        stream: the only stream (named sequence of steps) for which the engine is used.
     """
     name = f"{context.run}-{stream}-{uuid.uuid4().hex[:8]}"
     epochs: list[int] = []

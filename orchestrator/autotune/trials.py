@@ -57,8 +57,8 @@ class Trials:
     def request(self, name: StrategyName, size: int) -> StepRequest:
         """Return a request for the first outer step with the execution ``name``.
 
-        The run computes these episodes anyway, so an error here, e.g. from missing data or a loss
-        that is not finite, would also occur in the run.
+        The run will compute these episodes anyway. An error here, e.g. from missing data or a loss
+        that is not finite, would therefore also occur in the run.
         """
         strategy = Strategy(name, self._config.engine.precision)
         if strategy.is_mapped:
@@ -135,7 +135,7 @@ class Trials:
         return True
 
     def _pays_to_compile(self, tried: list[Trial]) -> bool:
-        """Return whether compiling takes a small share of the time of the fastest uncompiled run.
+        """Return whether compiling would take only a small share of the time of the whole run.
 
         Return False if mapping is not faster than single episodes: large operations then dominate,
         and compiling does not accelerate them.

@@ -24,7 +24,7 @@ def encoding(settings: Settings, over_fleet: bool) -> Iterator[None]:
     Afterwards, report what the workers did.
 
     Raises:
-        ConfigError: workers are asked for and no broker is set.
+        ConfigError: ``over_fleet`` is set, but no broker is configured.
     """
     if not over_fleet:
         yield

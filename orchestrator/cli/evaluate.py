@@ -70,7 +70,7 @@ from metafleet.orchestrator.runs.learned_work import open_learned_work
     type=EpisodeSize(),
     metavar="WAYSxSHOTS",
     multiple=True,
-    help="Episodes for --uncertainty, if not the split's own, e.g. 5x1; may be repeated.",
+    help="Shape of episodes for --uncertainty, e.g. 5x1; default: the split's; may be repeated.",
 )
 @calibration_option("each shape, with --uncertainty")
 @click.option(

@@ -36,7 +36,7 @@ from metafleet.orchestrator.reporting.output import notify
 @click.option(
     "--without-support", is_flag=True, help="Leave out the support examples of an adapted MODEL."
 )
-@calibration_option("each shape of support sets, of a RUN", default=EPISODES_OF_MANY)
+@calibration_option("a RUN, for each shape of support sets", default=EPISODES_OF_MANY)
 def export(  # noqa: PLR0913 - options of one command
     source: str,
     *,

@@ -40,21 +40,21 @@ DEFAULT_COVERAGE: Final = 0.9
 @click.option(
     "--threshold",
     type=click.FloatRange(0.0, 1.0, min_open=True, max_open=True),
-    help="Probability from which an item has a label, if it may have several; default: 0.5.",
+    help="Minimum probability of a label, if items may have several labels; default: 0.5.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @click.option(
     "--coverage",
     type=Share(),
-    help="Also give the labels that hold the right one so often, e.g. 0.9, and a verdict.",
+    help="Add label sets that contain the right label with this probability, and a verdict.",
 )
 @click.option(
-    "--unknown", is_flag=True, help="Also tell items of none of the classes, and a verdict."
+    "--unknown", is_flag=True, help="Detect items that are in none of the classes; add a verdict."
 )
 @click.option(
     "--ask",
     type=OutputFile(),
-    help="The .csv to write of the items in doubt, for `metafleet adapt MODEL --correct`.",
+    help="Write the doubtful items to this .csv, for `metafleet adapt MODEL --correct`.",
 )
 @reading_options
 def predict(  # noqa: PLR0913 - options of one command

@@ -26,7 +26,7 @@ _OPTIONS = (
     click.option(
         "--invert/--no-invert",
         default=None,
-        help="Swap light and dark of pictures, or never; default: detect inverted ones.",
+        help="Always or never swap light and dark in pictures; default: report inverted ones.",
     ),
 )
 

@@ -36,15 +36,17 @@ class EngineSection(Section):
             done, in (0, 1]; with fewer, the run stops.
         max_attempts: how often a job may fail or lose its worker before the run stops, >= 1.
         checkpoint_every: outer steps between two checkpoints, >= 1.
-        max_staleness: outer steps computed ahead, 0 to 4. Each gradient is then taken at the
-            parameters of that many steps earlier; see docs/explanation/engine.md#pipelining.
+        max_staleness: number of outer steps that begin before an earlier step has ended, 0 to 4.
+            With n, each gradient is computed at parameters that are n steps older; see
+            docs/explanation/engine.md#pipelining.
         step_deadline_s: maximum seconds for a step while workers and Redis are available, > 0.
         job_deadline_s: maximum seconds for a job, > 0. After that, its process is ended and the job
             goes to another worker.
-        wire_dtype: "float32" is exact. "bfloat16" rounds states and sums where they leave a
-            process, and halves the traffic.
-        reduce_fan_in: number of sums that one worker adds if a step has more jobs: a power of two,
-            or 0 to add all in the orchestrator. The bits are the same either way.
+        wire_dtype: "float32" is exact. "bfloat16" rounds parameters and gradients before they are
+            sent, and halves the traffic.
+        reduce_fan_in: number of jobs whose gradients one worker adds up, in steps with more jobs
+            than this: a power of two, or 0 to add all gradients in the orchestrator. The bits are
+            the same either way.
     """
 
     episodes_per_job: int | Literal["auto"] = Field(

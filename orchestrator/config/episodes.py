@@ -32,8 +32,8 @@ class EpisodesSection(Section):
         shots: with "even", each class has ``k_shot`` support examples. With "uneven", the
             ``n_way * k_shot`` support examples are spread over the classes at random, with at least
             one per class.
-        missing_rate: the share of its modalities that each example loses at random, in [0, 1). Each
-            example keeps at least one. In ``meta_train`` this is modality dropout; see
+        missing_rate: probability with which an example loses each of its modalities, in [0, 1).
+            Each example keeps at least one. In ``meta_train`` this is modality dropout; see
             docs/reference/modalities.md.
         support_modalities, query_modalities: modalities of support or query examples; [] for all.
             Different lists make cross-modal episodes.

@@ -85,7 +85,7 @@ def lone_worker_spec(
     """Describe a worker process that writes to this terminal.
 
     Options that are None get a default that depends on the worker's device. The worker searches
-    ``folder`` for the user's packages last, so that they shadow no others.
+    ``folder`` last, so that the user's packages in it cannot replace installed packages.
     """
     chosen = {"--name": name, "--concurrency": concurrency, "--pool": pool}
     given = [word for option, value in chosen.items() if value for word in (option, str(value))]

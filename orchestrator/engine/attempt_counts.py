@@ -21,6 +21,8 @@ Sink = Callable[[Sequence[AttemptRecord], Sequence[AttemptCountRecord]], None]
 class AttemptCounts:
     """Counts the attempts of one execution of a run, by outcome. Not thread-safe.
 
+    An attempt is one try to compute a shard, the part of a step's episodes that one job computes.
+
     Args:
         sink: receives new rows and all changed counters when a step closes.
     """

@@ -18,14 +18,14 @@ from metafleet.reduction import TreeReducer
 
 
 class Collector:
-    """Collects the results of one step, and adds up their sums.
+    """Collects the results of one step, and adds up their sums of gradients.
 
     Args:
         request: the step.
         shards: the shards of the step.
         exchange: fetches the sums.
         wire_dtype: type to which float32 tensors of sums are converted for sending.
-        defer: whether to only record where the sums are, because workers will add them up.
+        defer: whether to only record where the sums are. Workers will then add them up.
     """
 
     _noun: ClassVar[str] = "a sum"

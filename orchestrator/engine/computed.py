@@ -6,11 +6,11 @@ from metafleet.errors import ImpureError
 
 
 class Computed(NamedTuple):
-    """The result of a watched shard, and the worker that computed it.
+    """One of the two computations of a shard that is computed twice to compare the bits.
 
     Attributes:
-        bits: digest of its sum, its losses and its accuracies.
-        worker: the process that computed it ("host:pid").
+        bits: digest of the shard's sum, losses and accuracies.
+        worker: the process that computed the shard ("host:pid").
     """
 
     bits: str
@@ -21,7 +21,7 @@ def require_equal(name: str, first: Computed, second: Computed) -> None:
     """Require that two computations of one shard have equal bits.
 
     Raises:
-        ImpureError: the bits differ. It names the step, both processes and likely causes.
+        ImpureError: the bits differ. The message names the step, both processes and likely causes.
     """
     if first.bits != second.bits:
         who = f"{first.worker} and {second.worker}"

@@ -15,7 +15,7 @@ from metafleet.params import Params
 
 
 class FeatureCollector(Collector):
-    """The features of one step, and the items that were sent for them.
+    """Collects the features of one step, and records which items were sent to be encoded.
 
     Args:
         request: the step.
@@ -38,10 +38,13 @@ class FeatureCollector(Collector):
         return encoded_bytes(self._plan.rows_schema(self._shards[shard].n_episodes))
 
     def add(self, result: ShardResult, keys: StepKeys) -> None:
-        """Check an "ok" result, fetch its features and hand them on.
+        """Check a result with status "ok", fetch its features, and pass them to ``request.take``.
 
-        If this raises, nothing was handed on. Raises the errors of ``Collector.add``, and
-        DataError: the features cannot be kept.
+        If this raises an error, nothing was passed on.
+
+        Raises:
+            ContractError, BlobMissingError: for the same reasons as ``Collector.add``.
+            DataError: the features cannot be stored.
         """
         shard = self._shard_of(result)
         self._metrics_of(result, shard)

@@ -39,8 +39,9 @@ class Encoded:
     """What a fleet has encoded.
 
     Attributes:
-        n_items, sent_bytes, received_bytes: items, and bytes of items sent and features received.
-        workers: names of the worker processes that computed.
+        n_items: number of encoded items.
+        sent_bytes, received_bytes: bytes of items that were sent, and of features that came back.
+        workers: names of the worker processes that encoded.
     """
 
     n_items: int = 0
@@ -54,7 +55,7 @@ class FeatureFleet:
 
     Args:
         settings: locations of broker and blobs, and the signing key.
-        notify: called with messages for people: no worker is there, connections are lost.
+        notify: called with messages for people, for example if there is no worker.
 
     Raises:
         ConfigError: no broker is set.
@@ -72,9 +73,9 @@ class FeatureFleet:
         """Encode chunks; see ``metafleet.encoders.encoding.Encode``.
 
         Raises:
-            FleetError: no worker that is there can encode, or an item failed on every attempt.
-            NumericsError: features are not finite.
-            DataError: features cannot be kept.
+            FleetError: none of the workers can encode, or an item failed on every attempt.
+            NumericsError: a feature is not finite.
+            DataError: features cannot be stored.
         """
         first = next(chunks, None)
         if first is None:

@@ -51,18 +51,22 @@ REVIEW_EVERY_S: Final = 0.5
 class FleetDispatcher:
     """Sends a step's shards to Celery workers and adds up their results.
 
+    A shard is the part of a step's episodes that one job computes. The run's fencing epoch is a
+    number that rises whenever the run gets a new owner or Redis loses data. Results of an older
+    epoch are refused.
+
     Args:
         settings: locations of broker and blobs, and the signing key.
         run: the run's uid.
         options: options for the use of the fleet.
-        next_epoch: raises the run's fencing epoch in the database above the given one, and
-            returns it.
+        next_epoch: raises the run's fencing epoch in the database above the given number, and
+            returns the new epoch.
         notify: called with messages for people: pauses, lost connections.
         fingerprint: the numerics fingerprint with which the run began; "" for a new run, which
-            adopts that of the first worker.
+            adopts the fingerprint of its first result.
         check: called twice a second; raises if the run must stop.
-        is_granted, is_ours: let the database decide who owns the run; see ``Ownership``.
-        sink: receives counters of attempts, and the attempts that did not count.
+        is_granted, is_ours: what the database says about the run's owner; see ``Ownership``.
+        sink: receives counters of attempts, and the attempts whose result was not used.
 
     Not thread-safe.
     """

@@ -45,8 +45,8 @@ class LocalDispatcher:
         check: called between inner steps; raises if the run must stop.
         wire_dtype: type to which the fleet would convert sums and states for sending.
         programs_dir: the folder of compiled programs.
-        compiles: whether some gradients will be compiled. The compiler is then part of the
-            fingerprint.
+        compiles: whether compiled programs will compute some gradients. The compiler is then part
+            of the fingerprint.
         is_strict: whether to compute one shard of the first training step twice, to compare the
             bits.
     """

@@ -13,8 +13,9 @@ from metafleet.workload_spec import WorkloadSpec
 class Numerics:
     """The numerics fingerprint of a run, and the check of results against it.
 
-    The fingerprint consists of the recorded one, this process's packages, and further keys from the
-    first result.
+    The fingerprint lists everything that is known to affect the bits of a worker's arithmetic. It
+    starts with the recorded fingerprint and this process's packages. The first result adds further
+    keys.
 
     Args:
         known: the fingerprint with which the run began; "" for a new run.

@@ -34,19 +34,21 @@ _LEAP: Final = 1000
 class Ownership:
     """One orchestrator's ownership of one run.
 
-    A thread renews the lease and counts workers every two seconds. So the run is not lost during a
-    long outer update or a slow database call.
+    The owner holds a lease, a key in Redis that expires unless it is renewed, and an epoch, a
+    number that rises whenever the run changes hands. A thread renews the lease and counts workers
+    every two seconds. So the run is not lost during a long outer update or a slow database call.
 
     Args:
         url: the broker's URL.
         run: the run's uid.
         queues: the Celery queues whose workers are counted.
         signing_key: the signing key of those workers.
-        next_epoch: raises the run's epoch in the database above the given one, and returns it.
-        is_granted: whether the database made this process the owner. Then it does not wait until
-            the lease of an earlier owner ends.
-        is_ours: returns whether the run is still ours according to the database. Called when Redis
-            names another owner.
+        next_epoch: raises the run's epoch in the database above the given number, and returns the
+            new epoch.
+        is_granted: whether the database made this process the owner. If so, this process does not
+            wait until the lease of an earlier owner expires.
+        is_ours: returns whether the run is still ours according to the database. It is called when
+            Redis names another owner.
     """
 
     def __init__(  # noqa: PLR0913 - the seams of a hold on a run
@@ -166,9 +168,9 @@ class Ownership:
     def check(self) -> bool:
         """Return whether Redis still has our epoch. If not, begin a new epoch.
 
-        Another epoch in Redis alone does not mean that the run was taken over, because Redis may
-        have been restored to an earlier or empty state, or another program may have written to it.
-        Only another owner means a takeover.
+        If the epoch in Redis has changed but the owner has not, the run was not taken over. Redis
+        may have lost data or been restored to an earlier state, or another program may have written
+        to it. Only another owner means a takeover.
 
         Raises:
             FencedError: another orchestrator has taken the run over.

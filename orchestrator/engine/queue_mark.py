@@ -17,9 +17,10 @@ class QueueMark:
     """The sending time of the newest message of a queue that a worker has begun.
 
     Queues are first in, first out. If a worker has begun a later message but none has begun an
-    earlier one, the earlier one is lost. A run can detect this by its own messages, except for its
-    last one. If the queue is empty, the last message is lost as well, but a queue that several runs
-    share may never be empty. This mark, which runs share, makes that loss detectable.
+    earlier one, the earlier one is lost. For all messages but its last, a run can detect this from
+    its own later messages. Its last message is lost if no worker has begun it although the queue is
+    empty. But a queue that several runs share may never be empty. All these runs therefore share
+    this mark, so that a run can compare its last message with later messages of other runs.
 
     Not thread-safe.
     """

@@ -10,7 +10,7 @@ _TRUSTED_S: Final = 5.0
 
 
 class RedisClock:
-    """Asks Redis for its time now and then, and uses the local clock in between.
+    """Asks Redis for its time every few seconds, and uses the local clock in between.
 
     All processes that share a queue use timestamps of this clock, without a round trip for each.
     Not thread-safe.

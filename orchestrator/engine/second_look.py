@@ -28,7 +28,7 @@ class SecondLook:
         open_step: opens a step with the given shards.
         finish: waits for a step, and raises an error if the step failed.
         close: closes a step.
-        is_due: whether to compare at all.
+        is_due: whether to compute a shard twice at all.
         count_processes: returns the number of computing processes.
         notify: called if no worker could compute the shard again.
     """

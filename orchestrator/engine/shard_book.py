@@ -109,6 +109,9 @@ class _Shard:
 class ShardBook:
     """The state of every shard of one step.
 
+    A shard is the part of the step's episodes that one job computes. Each time a shard is sent to a
+    worker is an attempt.
+
     Args:
         name: the step's name for messages, "train step 12" for example.
         n_shards: number of shards.
@@ -230,7 +233,7 @@ class ShardBook:
     def mark_failed(self, shard: int, attempt: int | None, reason: str, *, now_s: float) -> None:
         """Record that an attempt (None if it is unknown) failed.
 
-        The shard is due again unless another attempt is alive.
+        The shard will be sent again unless another attempt is alive.
 
         Raises:
             ShardQuarantinedError: the shard has failed as often as is allowed.

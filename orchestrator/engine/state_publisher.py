@@ -40,9 +40,10 @@ class _Version:
 class StatePublisher:
     """The run's plan and the newest versions of its state.
 
-    A version never changes while a worker uses it. In the blob store, a version is named by the
-    digest of its bytes. A version that is only in the memory of this host has a unique random name.
-    A state is published once, however many steps use it.
+    A version is the encoded state after one outer step. It never changes while a worker uses it. In
+    the blob store, a version is named by the digest of its bytes. A version that is only in the
+    memory of this host has a unique random name. A state is published once, however many steps use
+    it.
 
     Args:
         client: client of the broker.
@@ -88,8 +89,8 @@ class StatePublisher:
 
         Args:
             state: the state.
-            holder: name under which the version is held. Its memory is not reused until ``release``
-                is called with this name. "" to not hold it.
+            holder: name under which the version is held. The version's memory is not reused until
+                ``release`` is called with this name. "" to not hold the version.
             everywhere: whether workers on other hosts need the state too. If not, it is put only
                 into this host's memory, if there is room.
             here: whether workers on this host need the state too.

@@ -21,7 +21,8 @@ class StepRequest:
     """Episodes to be computed with one version of the state.
 
     Attributes:
-        stream: the sequence that this step belongs to; step numbers grow within a stream.
+        stream: name of the sequence to which this step belongs, such as "train". Step numbers grow
+            within a stream.
         step: number of the step, >= 0.
         kind: "gradient" for a sum of meta-gradients, "evaluate" for metrics only.
         split: the split from which episodes are drawn.
@@ -54,9 +55,10 @@ class EncodeRequest:
         step: number of the step, >= 0.
         plan: the encoder, and the form of items and features.
         items: [n_episodes, *shape], decoded.
-        take: gets the number of the first item and the features float32 [n, features] of some
-            items, as soon as they arrive.
-        stream, kind, split, episode_step, state: as in ``StepRequest``, the same for all.
+        take: called with features as soon as they arrive: the number of the first item, and the
+            features of n items, float32 [n, features].
+        stream, kind, split, episode_step, state: as in ``StepRequest``, but with the same value in
+            every request.
     """
 
     step: int
@@ -114,7 +116,7 @@ class StepOutcome:
     """A finished step.
 
     Attributes:
-        sums: flattened state-shaped sums over all episodes; empty for "evaluate".
+        sums: sums over all episodes, for each tensor of the state; empty for "evaluate".
         metrics: metrics of each episode, in order.
         jobs: facts about the job of each shard, in order.
         retries: attempts beyond the first, over all shards.
@@ -226,8 +228,8 @@ def name_shards(shards: Sequence[int]) -> str:
 def cut(request: AnyRequest, episodes_per_job: int) -> tuple[Shard, ...]:
     """Return the shards of a step, which depend only on the configuration, not on the workers.
 
-    Shards of large evaluations have more episodes, which cannot change the bits of a sum because
-    evaluations have none.
+    Large evaluations get shards of more episodes. This cannot change any bits, because evaluations
+    return no sums.
     """
     n_episodes, size = request.n_episodes, episodes_per_job
     if request.kind == "evaluate":

@@ -26,8 +26,8 @@ class StepDeadline:
     def has_passed(self, workers_alive: int, *, waited_s: float) -> bool:
         """Return whether the step has used up its time, after adding the time since the last call.
 
-        Time without workers or without Redis does not count. Users are notified when all workers
-        have left and when some are back.
+        Time without workers or without Redis does not count. Users are notified when the last
+        worker has left, and when a worker is back.
 
         Args:
             workers_alive: number of live workers.

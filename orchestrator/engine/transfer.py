@@ -116,9 +116,10 @@ class Transfer:
         return RunPlan(request.spec, self._data_publisher.describe(request.spec)).to_bytes()
 
     def _put_items(self, step: OpenStep, shards: Iterable[int], *, everywhere: bool) -> None:
-        """Put the items of shards that encode where their workers find them, until they are done.
+        """Store the items to encode where workers can fetch them.
 
-        They are put again with each attempt: they may have been lost.
+        This applies to steps that encode items; other steps have no items. The items are stored
+        again with each attempt, because the earlier copy may be lost.
         """
         request, collector = step.request, step.collector
         if not isinstance(request, EncodeRequest) or not isinstance(collector, FeatureCollector):
@@ -135,13 +136,13 @@ class Transfer:
             self.sent_bytes += ref.n_bytes
 
     def note_missed(self) -> None:
-        """Record that a worker missed the state: put the next one where every host finds it."""
+        """Record that a worker did not find the state; put later ones where all hosts find them."""
         self._is_missed = True
         self._state_publisher.note_missed()
         self._state_publisher.invalidate()  # it may have been evicted or overwritten
 
     def note_missed_data(self) -> None:
-        """Record that a worker lacks features of the data: the next jobs bring them along."""
+        """Record that a worker lacks features. They will be published with the next jobs."""
         self._data_publisher.note_missed()
 
     def invalidate(self) -> None:

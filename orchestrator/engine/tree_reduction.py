@@ -1,8 +1,9 @@
 """Adds up the sums of shards on workers, group by group.
 
-The order of additions is a fixed binary tree over all shards. A group begins at a multiple of the
-fan-in, which is a power of two, so each group is a subtree. Therefore adding up first within groups
-and then over groups gives the same bits as adding up all shards in one place.
+The order of additions is a fixed binary tree over all shards. Each group consists of as many
+consecutive shards as the fan-in, which is a power of two. A group is therefore a subtree. So adding
+up first within groups and then over groups gives the same bits as adding up all shards in one
+place.
 """
 
 import logging

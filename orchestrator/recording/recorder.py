@@ -42,11 +42,12 @@ class RecorderLimits:
     """Limits on waiting rows.
 
     Attributes:
-        max_rows: rows in memory before they go to the spill file.
-        batch_rows: rows in one transaction.
-        linger_s: seconds that a first row waits for more; ``kill -9`` may lose that much.
-        first_retry_s, last_retry_s: pauses in seconds between attempts while the database is away;
-            doubled from the first to the last.
+        max_rows: maximum number of rows in memory. Beyond that, rows go to the spill file.
+        batch_rows: maximum number of rows in one transaction.
+        linger_s: seconds for which a row waits, so that more rows can join its transaction. If the
+            process is killed, the rows of this time may be lost.
+        first_retry_s, last_retry_s: shortest and longest pause in seconds between attempts while
+            the database is unreachable. Each pause is twice as long as the one before.
     """
 
     max_rows: int = 10_000
@@ -59,9 +60,10 @@ class RecorderLimits:
 class Recorder:
     """Writes rows of one run in the background, without losing or duplicating any.
 
-    Rows wait in memory and are written in batches. While the database is away they stay in memory,
-    then move to the spill file. This recorder replays the file in order when the database is back;
-    otherwise the run's next recorder does. ``flush`` bounds what a crash can lose.
+    Rows wait in memory and are written in batches. While the database is unreachable, they stay in
+    memory at first and then move to the spill file. When the database is back, the rows in the file
+    are written to it in order, by this recorder or by the run's next one. After ``flush``, a crash
+    cannot lose the rows recorded before.
 
     Thread-safe. A context manager that closes the recorder on exit.
 
@@ -196,7 +198,7 @@ class Recorder:
         during this call are not waited for.
 
         Args:
-            timeout_s: how long to wait for the database, unless it is known to be away.
+            timeout_s: how long to wait for the database, unless it is known to be unreachable.
 
         Returns:
             True if all rows are in the database, False if some are in the spill file.

@@ -117,9 +117,9 @@ def write_rows(
 ) -> None:
     """Write rows in one transaction, provided that the run is still at ``epoch``.
 
-    Writing the same rows again changes nothing. Rows of epochs before ``own_from`` come from a time
-    when the run had another owner. They only fill gaps: they never replace rows of a later owner,
-    and do not change the run's status or progress.
+    Writing the same rows again changes nothing. Rows of epochs before ``own_from`` were recorded
+    when the run had another owner. Such rows are only added where the database has none. They never
+    replace rows of a later owner, and do not change the run's status or progress.
 
     Args:
         database: an open database.
@@ -127,8 +127,9 @@ def write_rows(
         items: the rows.
         epoch: the writer's current epoch.
         own_from: the writer's first epoch.
-        lost_run: called within the transaction, when it is certain which database is in use. It
-            returns the run to restore if another database file has replaced the run's; else None.
+        lost_run: returns the run to restore if another file has replaced the run's database file;
+            None otherwise. It is called within the transaction, because only then it is certain
+            which file is in use.
 
     Raises:
         FencedError: the run is at another epoch; nothing was written.

@@ -21,7 +21,7 @@ def once_free(
     take: Callable[[], OpenedT],
     notify: Callable[[str], None],
 ) -> OpenedT:
-    """Call ``take``. If the run is leased, wait until the lease expires, and call it again.
+    """Call ``take``. If another process has a lease on the run, wait until it expires and retry.
 
     Raises:
         RunLeasedError: the lease did not expire, because the process that holds it is alive.

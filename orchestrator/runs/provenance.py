@@ -31,7 +31,7 @@ def outer_fingerprint() -> str:
 
 
 class RunProvenance:
-    """The arithmetic with which a run began.
+    """A record of the arithmetic with which a run began.
 
     Attributes:
         fingerprint: the numerics fingerprint of the workers that computed the run's first step; ""

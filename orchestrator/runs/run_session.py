@@ -340,10 +340,11 @@ class RunSession:
         return epoch
 
     def _first_epoch(self) -> int:
-        """Return the epoch that the queue granted, or that of a claim of the run.
+        """Return the epoch that the queue granted. Without one, claim the run for a new epoch.
 
         Race prevented: another process cancels or takes the run after this process read its row.
-        The run is then at another epoch, so this raises an error and the run is not begun here.
+        The run is then at another epoch. In this case, an error is raised, and this process does
+        not begin the run.
         """
         with self._database.session() as session:
             runs = RunRepository(session)

@@ -24,8 +24,8 @@ class Tenure:
         epoch: the epoch at which the queue gave the run to this process's server; None if the
             process is attached and claims the run itself.
         after_interrupt: the run's status after an interrupt.
-        is_stopping: returns whether the run should stop. It is called while a step is open, when
-            stopping loses no work, because the state is complete and gets stored.
+        is_stopping: returns whether the run should stop. It is called while a step is open. The run
+            can stop there, because the state after the previous step is complete and is stored.
     """
 
     owner: str = field(default_factory=process_name)

@@ -91,7 +91,7 @@ class StoredCheckpoint:
         path: the file.
         sha256: digest of its tensors.
         n_bytes: the file's size.
-        terms: the terms that determine the result of the run that wrote it; empty if not stored.
+        terms: configuration and data digest of the run that wrote it; empty if not stored.
     """
 
     path: Path

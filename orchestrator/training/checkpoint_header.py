@@ -65,7 +65,7 @@ class CheckpointHeader:
 
     Attributes:
         progress: the run's step and its validation results so far.
-        terms: the terms that determine the run's result; empty if not stored.
+        terms: the run's configuration and data digest; empty if not stored.
         sha256: digest of the tensors.
         has_digest: whether the header contains a digest of its other entries; False in format 1.
     """

@@ -26,8 +26,8 @@ class CheckpointWriter:
 
     Args:
         folder: receives the files.
-        recorder: the run's recorder. It is flushed first, because a checkpoint must never cover
-            steps that are not recorded.
+        recorder: the run's recorder. It is flushed first, so that all steps up to the checkpoint
+            are recorded.
     """
 
     def __init__(self, folder: CheckpointFolder, recorder: Recorder) -> None:

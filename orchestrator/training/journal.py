@@ -10,9 +10,9 @@ from metafleet.orchestrator.training.events import Observer, StepDone
 class Journal:
     """Records steps and reports them to the observer.
 
-    A pending validation may end the training. Steps that follow it are provisional until its result
-    is known. The journal holds provisional steps. It reports them if the training continues, and
-    drops them if the training ends.
+    A pending validation may end the training. The steps after the validated state are provisional
+    until the result of the validation is known. The journal holds provisional steps. It reports
+    them if the training continues, and drops them if the training ends.
 
     Args:
         recorder: records the steps.

@@ -32,7 +32,7 @@ class Trained:
     """The result of training.
 
     Attributes:
-        state: the state to use, which is that of the best validation; without validation, the last.
+        state: the state of the best validation; without validation, the last state.
         step: the outer step that the state comes from.
         steps_done: total number of outer steps done.
         stored: the final checkpoint.

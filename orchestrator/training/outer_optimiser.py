@@ -67,8 +67,8 @@ class OuterOptimiser:
 
         Args:
             step: number of the outer step, from 1.
-            sums: flattened state-shaped sums over the meta-batch; may be modified.
-            n_episodes: number of episodes in the meta-batch. The sums are divided by it here.
+            sums: sums over the meta-batch, for each tensor of the state; may be modified.
+            n_episodes: number of episodes in the meta-batch, by which the sums are divided here.
 
         Raises:
             NumericsError: the mean meta-gradient is not finite.

@@ -11,9 +11,9 @@ from metafleet.params import MetaState
 class StepPipeline:
     """Keeps as many steps open as the staleness allows, and finishes them in order.
 
-    Version v is the state after step v. The gradient of step t is taken at version
-    max(0, t - 1 - ``staleness``), independent of the workers' speed. So the bits are the same on
-    every fleet, and also when a run is resumed from a checkpoint.
+    Version v is the state after step v. The gradient of step t is computed at version
+    max(0, t - 1 - ``staleness``), however fast the workers are. So the bits are the same on every
+    fleet, and also when a run is resumed from a checkpoint.
 
     Args:
         dispatcher: executes steps.

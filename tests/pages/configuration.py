@@ -22,10 +22,11 @@ from tests.pages.docstrings import first_line, markdown, meanings_of, table
 Row = tuple[str, str, str]
 _HEAD = """# Configuration
 
-An experiment is a TOML file. `--set table.key=value` overrides one key. Unknown keys, wrong types
-and impossible values are refused with the file, the key, the value and what was expected. A dash
-instead of a default means that the key is required. An empty default is `None`, and the meaning of
-the key says what that stands for. Files to start from are in the repository's folder `experiments`.
+An experiment is a TOML file. `--set table.key=value` overrides one key. An unknown key, a wrong
+type or an impossible value is refused. The error names the file, the key and the value, and says
+what was expected. A dash instead of a default means that the key is required. An empty default is
+`None`; the meaning of the key then says what `None` stands for. Files to start from are in the
+repository's folder `experiments`.
 
 `make pages` writes this page from the code.
 """
@@ -35,7 +36,8 @@ Each learner's paper and equation are in [algorithms](algorithms.md).
 
 ### Inner steps
 
-Options of all learners that adapt by gradient steps. A learner's own table has what differs.
+All learners that adapt by gradient steps have these options. If an option of a learner has another
+default or meaning, the learner's own table says so.
 """
 
 

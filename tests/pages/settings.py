@@ -8,8 +8,9 @@ from tests.pages.docstrings import meanings_of, table
 
 _HEAD = """# Settings
 
-Environment variables say where a deployment's parts are. The command line goes before the
-environment, the environment before what `metafleet up` wrote, and that before the defaults.
+Environment variables say where the parts of a deployment are. An option on the command line
+overrides the environment. The environment overrides the settings that `metafleet up` wrote, and
+these override the defaults.
 
 `make pages` writes this page from the code.
 """

@@ -1,9 +1,10 @@
 """Sounds as log-mel spectrograms, float16 [n_mels, frames], computed once during preparation.
 
 The power of a Hann-windowed short-time Fourier transform is summed in triangular filters of equal
-width on the mel scale (2595 log10(1 + f / 700)). Its log10 is clipped from below, at 8 less than
-that of the loudest cell, and mapped by (x + 4) / 4, as in the code of Radford et al. 2022,
-arXiv:2212.04356, section 2.2. The volume of a sound has little effect, and values are near [-1, 1].
+width on the mel scale (2595 log10(1 + f / 700)). The log10 of these sums is clipped from below, at
+8 less than its largest value. The result x is mapped to (x + 4) / 4, as in the code of Radford et
+al. 2022, arXiv:2212.04356, section 2.2. The volume of a sound then has little effect, and values
+are near [-1, 1].
 """
 
 import functools
@@ -46,7 +47,8 @@ class AudioOptions(EncoderChoice):
         duration_s: number of seconds kept from the beginning, at most 60. Shorter sounds are padded
             with silence.
         n_mels: number of bands of the spectrogram, 1 to 512.
-        window_ms, hop_ms: length of a window, and distance from one window to the next.
+        window_ms: length of a window.
+        hop_ms: distance from the beginning of one window to the beginning of the next.
         form: "log_mel" for spectrograms, or "wave" for the samples themselves, in [-1, 1].
         place: position of a shorter sound in the padding: "start" or "centre".
     """

@@ -55,8 +55,9 @@ class Decoder(ABC):
         problem: text that describes what is wrong with an item that cannot be decoded. The problem
             is called "bad-<kind>".
         is_pixels: whether models get the stored bytes divided by 255.
-        is_picture: whether an item is one picture, uint8 [channels, height, width], whose light and
-            dark a model may invert. If there is an option ``range``, it is a ``depth.Range``.
+        is_picture: whether an item is one picture, uint8 [channels, height, width]. A model may
+            swap light and dark in pictures. If there is an option ``range``, it is a
+            ``depth.Range``.
         is_text: whether an item is a text, as UTF-8 bytes (uint8) padded with zeros, or as features
             of another dtype, for which ``fusion`` uses an adapter. If there is an option
             ``max_bytes``, texts are truncated to it.

@@ -65,8 +65,8 @@ class Clinc150Options:
         encoder: "bytes" stores the queries, which have at most 136 bytes. "minilm" is short for
             ``text.encoder`` = "package:minilm".
         text: the pretrained encoder of the queries.
-        val_domains, test_domains: domains of meta-validation and meta-testing. All others are for
-            training.
+        val_domains: domains of meta-validation.
+        test_domains: domains of meta-testing. Domains in neither list are for training.
         root: path of data_full.json, or of a clone of clinc/oos-eval, on the machine that starts a
             run; "" for the downloaded file.
     """

@@ -1,10 +1,10 @@
 """Free Spoken Digit Dataset: ten digits, six English speakers, 50 recordings each.
 
 Source: Jackson et al., doi:10.5281/zenodo.1342401. A class is a digit, spoken by all speakers of a
-split. The digits are the same in every split, but the speakers differ. So the test is whether a
-digit that was heard from one unknown speaker is recognised when another speaks it. With ``digits``,
-each recording is paired with a written digit of MNIST. The two are of the same class but otherwise
-independent.
+split. The digits are the same in every split, but the speakers differ. Meta-testing shows whether a
+model can learn a digit from one unseen speaker and recognise it when another speaks it. With
+``digits``, each recording is paired with a written digit of MNIST. The two have the same class but
+are otherwise independent.
 """
 
 import hashlib
@@ -52,8 +52,8 @@ class FsddOptions:
     Attributes:
         modalities: "audio" (log-mel [n_mels, frames] of the first second), "image" [1, 28, 28]
             (needs ``digits``), or both.
-        val_speakers, test_speakers: speakers of meta-validation and meta-testing. All others are
-            for training.
+        val_speakers: speakers of meta-validation.
+        test_speakers: speakers of meta-testing. Speakers in neither list are for training.
         n_mels: number of bands of the spectrogram.
         hop_ms: milliseconds from one column of the spectrogram to the next.
         audio: the pretrained encoder of the recordings.

@@ -77,7 +77,8 @@ class OmniglotOptions:
     Attributes:
         modalities: "image" [1, 28, 28] in [0, 1] with ink 1, "stroke" [64, 3], or both. In the npz,
             some strokes are recovered from the images, and 2,855 drawings have none.
-        split: "vinyals", "lake", "maml_random" or "small"; see ``omniglot_classes``.
+        split: "vinyals", "lake", "maml_random" or "small"; see
+            ``metafleet/data/sets/omniglot_classes.py``.
         split_seed: seed of "maml_random", >= 0. The other splits do not depend on it.
         rotations: whether to add classes of each character rotated by 90, 180 and 270 degrees, in
             the split of the character.

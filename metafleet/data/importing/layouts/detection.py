@@ -73,10 +73,11 @@ def _huggingface(folder: Path) -> list[str] | None:
 
 
 def _shards(folder: Path) -> list[str]:
-    """Find the Hub's shards here, else in the split folders, else in the only folder with shards.
+    """Find Parquet shards of the Hugging Face Hub.
 
-    The only folder with shards is data/ or the folder of a configuration. If there are several
-    configurations, none is chosen, because they may hold the same rows.
+    They are searched in this folder, else in the split folders, else in the subfolders. The
+    subfolder is data/ or the folder of a configuration. If several subfolders have shards, none is
+    chosen, because they may hold the same rows.
     """
     found = _folders_of_shards(folder)
     is_plain = len(found) == 1 or _are_splits(found)
