@@ -150,7 +150,7 @@ def decode_flat(data: Buffer, schema: Schema) -> Tensor:
     """Decode the tensors of a uniform ``schema`` as one 1-D tensor, gaps included.
 
     This is useful because adding ten small tensors in one call is ten times faster and gives the
-    same bits. ``split_flat`` separates the tensors again. Errors and copies are those of
+    same bits. ``split_flat`` separates the tensors again. Errors and copies are the same as for
     ``decode_tensors``.
     """
     layout = _Layout.of(schema)

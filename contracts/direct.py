@@ -6,8 +6,8 @@ a worker sends nothing to a server that does not know the signing key.
 
 The HMACs contain no nonce and do not cover the bytes of an uploaded sum. Without TLS, an
 eavesdropper can repeat a request with its token, as long as the blob is offered or expected. This
-downloads the same state again, or uploads other bytes in place of the sum. The digest of those
-bytes differs from the one in the signed result, so they are refused, which costs another attempt.
+downloads the same state again, or uploads other bytes in place of the sum. The orchestrator refuses
+such bytes, because their digest is not the one in the signed result. This costs another attempt.
 """
 
 import hashlib

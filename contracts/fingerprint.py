@@ -30,14 +30,15 @@ def fingerprint(device: str = "cpu") -> dict[str, str]:
     """Return everything that is known to affect the bits of this process's arithmetic.
 
     Call it after ``torch.set_num_threads`` and similar settings. The keys are:
-        torch, code: release of torch; release of metafleet and a digest of the sources that
-            compute shards.
-        threads, cpu: number of torch's threads; instruction set of torch's own kernels.
-        probe: digest of a small convolution's bits, which also shows oneDNN's instruction set.
+        torch: release of torch.
+        code: release of metafleet, and a digest of the sources that compute shards.
+        threads: number of torch's threads.
+        cpu: instruction set of torch's own kernels.
+        probe: digest of a small convolution's bits, which also depend on oneDNN's instruction set.
         device: "cpu", or the GPU's name with CUDA and cuDNN versions.
         compiler: the C++ compiler's release, only if gradients are compiled.
-        deterministic, precision: torch's switches for deterministic algorithms and for reduced
-            precision.
+        deterministic: torch's switch for deterministic algorithms.
+        precision: torch's switches for reduced precision.
     """
     is_cuda = torch.device(device).type == "cuda"
     threads = torch.get_num_threads()
@@ -110,7 +111,7 @@ def require_numerics(wanted: str, found: str) -> None:
     """Require that a process has the numerics of the run.
 
     Raises:
-        FingerprintError: the fingerprint ``found`` differs from the one that the run needs.
+        FingerprintError: the fingerprint ``found`` differs from the run's fingerprint.
     """
     if found_differences := differences(wanted, found):
         raise FingerprintError(

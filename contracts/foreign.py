@@ -13,7 +13,7 @@ _MOST_DIGITS: Final = 9
 
 
 def drop_foreign(client: Client, types: Mapping[str, str]) -> dict[str, str]:
-    """Delete keys whose value has another type than ours.
+    """Delete keys with a value of another type than our values.
 
     Args:
         client: client of the server.

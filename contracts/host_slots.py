@@ -4,7 +4,7 @@ Allocating memory costs several times as much as copying into it. When a reader 
 file, it does not remove the file but sets it free, by renaming it to a name made of its inode. The
 process that created the file takes the file back by another rename, writes through the map that it
 still has, and renames the file to the name of the next blob. A reader that kept its map of the file
-needs no new one either.
+can use this map again.
 """
 
 import contextlib

@@ -67,7 +67,7 @@ class RunLedger:
             epoch: the new epoch.
             lease_ms: milliseconds for which we own the run without renewing the lease.
             is_granted: whether the database made us the owner. If so, a lease of an older epoch
-                does not count. If not, we must just have claimed the lease.
+                does not count. If not, the caller must have claimed the lease just before.
             may_replace: whether to replace the value in Redis if it is not an epoch.
         """
         flags = ("granted" if is_granted else "", "replace" if may_replace else "")

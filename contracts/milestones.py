@@ -7,8 +7,8 @@ from collections import Counter
 class Milestones:
     """Counts events by kind. Thread-safe.
 
-    Kinds come from outside, so their number is limited. After ``most_kinds`` kinds, all further
-    ones are counted as one kind.
+    Other programs may cause any number of kinds, so their number is limited. After ``most_kinds``
+    kinds, all further kinds are counted as one.
     """
 
     def __init__(self, most_kinds: int = 1000) -> None:
@@ -17,7 +17,7 @@ class Milestones:
         self._lock = threading.Lock()
 
     def count(self, kind: str) -> int:
-        """Count an event. Return the count of its kind if the event should be logged, otherwise 0.
+        """Count an event of a kind. Return the new count if it should be logged, otherwise 0.
 
         The first, tenth, hundredth, ... event of a kind should be logged.
         """

@@ -63,7 +63,7 @@ class EncodingPlan:
 
     Attributes:
         encoder: how to find the encoder.
-        identity: the encoder's identity; a worker whose encoder has another one refuses.
+        identity: the encoder's identity. A worker refuses if its encoder has another identity.
         dtype, shape: dtype (by torch's name, such as "float32") and shape of one decoded item.
         n_features: number of features of an item.
     """

@@ -21,7 +21,7 @@ _UNKNOWN: Final = (-1, -1)
 
 
 class OpenFile:
-    """Holds a connection to an SQLite file, so that no other file can get its inode. Thread-safe.
+    """Holds an SQLite file open, so that no other file can get the same inode. Thread-safe.
 
     Args:
         reader: engine with read-only transactions.

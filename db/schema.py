@@ -25,7 +25,7 @@ _ADVISORY_LOCK = 0x6D657461  # "meta": an arbitrary number that no other program
 
 @dataclass(frozen=True, slots=True)
 class SchemaStatus:
-    """The revision of a database's tables, compared with the one that this code needs.
+    """The revision of a database's tables, compared with the revision that this code needs.
 
     Attributes:
         revision: the database's revision; None if it has none of our tables.

@@ -24,7 +24,7 @@ def upsert(
         session: the caller's transaction; nothing is committed.
         table: the table.
         rows: one dict of all columns for each row. If two rows have the same key, the last is used.
-        keys: columns of the unique key; by default, those of the primary key.
+        keys: columns of the unique key; by default, the columns of the primary key.
         overwrite: whether to replace existing rows; if False, they stay unchanged.
         keep: columns that a replacement does not change, for example ``created_at``.
     """

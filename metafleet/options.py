@@ -2,9 +2,9 @@
 
 Each learner and model declares its options as a standard dataclass. Other layers may read its
 fields and types (``dataclasses.fields``, ``typing.get_type_hints``) to check a configuration. Its
-``__post_init__`` rejects values out of range. A derived class must first call ``__post_init__`` of
-its base, by the name of the base. ``super()`` does not work, because it refers to the class before
-``slots=True`` replaced it.
+``__post_init__`` rejects values out of range. In a derived class, ``__post_init__`` must first call
+``Base.__post_init__(self)`` with the name of its base class. ``super()`` does not work, because
+``slots=True`` replaces the class by a new one.
 """
 
 import dataclasses

@@ -99,10 +99,10 @@ def folder_digest(folder: Path, *, without: Collection[str] = ()) -> str:
 def libraries_of(package: str) -> dict[str, str]:
     """Return the libraries that a package's sources import: distribution -> version.
 
-    The result contains only libraries that this process has loaded so far, and the numpy and scipy
-    that they require. torch and Metafleet are left out, because a fingerprint includes them anyway.
-    If a module is not installed as a distribution, such as a helper package on PYTHONPATH, its
-    digest is used as the version.
+    The result contains only libraries that this process has already loaded, and numpy and scipy if
+    these libraries require them. torch and Metafleet are left out, because a fingerprint includes
+    them anyway. If a module is not installed as a distribution, such as a helper package on
+    PYTHONPATH, its digest is used as the version.
     """
     return versions_of(name for name in _imported_by(package) if name in sys.modules)
 

@@ -17,9 +17,8 @@ log = logging.getLogger(__name__)
 class PresenceThread:
     """A thread of the worker's main process that sends a heartbeat every two seconds.
 
-    After each heartbeat that reaches Redis, the thread touches the heartbeat file. A health check
-    can thus detect a worker that has lost its broker by the file's modification time, without
-    starting Python.
+    After each heartbeat that reaches Redis, the thread touches the heartbeat file. If the file is
+    old, the worker has lost its broker. A health check can see this without starting Python.
     """
 
     def __init__(

@@ -15,8 +15,8 @@ _STDERR: Final = 2
 def watch(job: InnerLoopJob) -> Iterator[None]:
     """End the process with exit status 1 if the block takes longer than the job is allowed to.
 
-    The lease has expired before that, so the shard is already being sent to another worker. Before
-    the process ends, the traceback of each thread is written to standard error. The parent restarts
+    The lease expires before that, so the shard has already been sent to another worker. Before the
+    process ends, the traceback of each thread is written to standard error. The parent restarts
     the process: a pool restarts its children, ``metafleet up`` and ``metafleet worker`` restart
     their workers. The timer is a C thread, which does not need the interpreter lock that hung code
     may hold. Only one block may be active at a time.

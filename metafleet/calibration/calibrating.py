@@ -47,7 +47,7 @@ class Calibrator:
             for all other classes of the split.
         n_episodes: number of episodes of each shape. ``calibrate`` draws fewer if the episodes are
             large.
-        split: the split from whose classes episodes are drawn.
+        split: episodes are drawn from the classes of this split.
     """
 
     learner: Learner

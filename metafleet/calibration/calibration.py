@@ -65,7 +65,7 @@ class Calibration:
         require(bool(self.shapes), "shapes", [], "one or more")
 
     def nearest(self, n_way: int, k_shot: float) -> ShapeCalibration:
-        """Return the calibration whose shape is nearest to that of a support set.
+        """Return the calibration for the shape that is nearest to the shape of a support set.
 
         The distance of two shapes is |log(n_way / n_way')| + |log(k_shot / k_shot')|. Of equally
         near shapes, the first is returned.

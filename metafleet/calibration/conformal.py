@@ -3,17 +3,17 @@
 This is split conformal prediction (Vovk et al. 2005, "Algorithmic Learning in a Random World";
 Sadinle et al. 2019, arXiv:1609.00451). The score of a label with probability p is 1 - p, and an
 item's set contains all labels whose score is at most a threshold. The method needs exchangeable
-data. Queries are not exchangeable, because those of the same episode share a support set, but
-episodes are. The threshold is therefore that of Lee, Barber and Willett 2023, arXiv:2306.06342. It
-is a weighted quantile of the scores of the correct labels. Each of K calibration episodes has the
-weight 1 / (K + 1), divided equally among its queries, and an infinite score has the remaining
-weight. If a new episode is drawn in the same way, the set of each of its queries contains the
-correct label with at least the requested probability.
+data: the order of the data must not affect their distribution. Episodes are exchangeable. Queries
+are not, because the queries of an episode share a support set. The threshold is therefore computed
+as by Lee, Barber and Willett 2023, arXiv:2306.06342. It is a weighted quantile of the scores of the
+correct labels. Each of K calibration episodes has the weight 1 / (K + 1), divided equally among its
+queries, and an infinite score has the remaining weight. If a new episode is drawn in the same way,
+the label set of each query contains the correct label with at least the requested probability.
 
-Two things weaken this guarantee in practice. The temperature behind the probabilities is fitted on
-the same episodes, and validation on the same classes may have chosen the state. The scores of the
-calibration episodes are therefore not quite exchangeable with those of new ones. New classes that
-are harder than the validation classes get less than the requested coverage.
+In practice, the guarantee is weaker. First, the temperature is fitted on the same episodes, and the
+state may have been chosen by validation on the same classes. The calibration episodes are therefore
+not quite exchangeable with new episodes. Second, if new classes are harder than the validation
+classes, the coverage is less than requested.
 """
 
 import math

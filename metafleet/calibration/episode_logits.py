@@ -45,7 +45,7 @@ class EpisodeDraw:
 
     Attributes:
         source: the source of episodes.
-        split: the split from whose classes episodes are drawn.
+        split: episodes are drawn from the classes of this split.
         shape: shape of the episodes, not counting unknown classes.
         n_unknown: number of unknown classes in an episode, which have queries but no support
             examples.

@@ -61,8 +61,8 @@ class Unknown:
     Attributes:
         score: name of the score that the rule uses.
         n_unknown: number of unknown classes in an episode, in addition to the known ones.
-        auroc: probability that a known item has a higher score than an unknown item, over all
-            episodes.
+        auroc: probability that a known item has a higher score than an unknown item, if both are
+            drawn from all episodes together.
         kept: share of known items that the rule takes for known; the target is 0.95.
         refused: share of unknown items that the rule takes for unknown.
         accuracy: share of correctly labelled items among the known items that are kept.

@@ -70,8 +70,8 @@ def encode_rows(  # noqa: PLR0913 - each is a seam
 
     The items are divided into batches in the order of ``rows``, without repeated items. This
     division does not depend on what the store has. If the store lacks one item of a batch, the
-    whole batch is encoded. The features are therefore the same after an interruption, even if those
-    of an item depend on the other items of its batch.
+    whole batch is encoded. The features are therefore the same after an interruption, even if an
+    item's features depend on the other items of its batch.
 
     Args:
         encoder: an encoder of such items.

@@ -24,7 +24,7 @@ def none_ignored(classes: Tensor) -> Tensor:
 def check_classes(
     examples: ExampleSet, n_way: int, *, whose: str, is_ignored: IsIgnored = none_ignored
 ) -> None:
-    """Check that targets have the kind and the range that ``n_way`` implies.
+    """Check that targets are classes in [0, n_way), or values if ``n_way`` is 0.
 
     Args:
         examples: a support or query set.

@@ -180,7 +180,7 @@ class MappedExecution:
         return self._as_pure(lambda: computation(state, schedule, chunk, None), _is_same)
 
     def _name_failure(self, state: MetaState, episodes: Sequence[Episode], first: int) -> None:
-        """Recompute the episodes by autograd to find which value of which episode is not finite.
+        """Recompute the episodes by autograd, to find the value that is not finite.
 
         Raises:
             NumericsError: always; the message names the value and the episode.

@@ -25,7 +25,7 @@ def mean_brightness(pixels: npt.NDArray[Any], rows: Sequence[int]) -> float | No
 
 
 def looks_inverted(found: float, trained: float) -> bool:
-    """Return whether inverted pictures would be clearly closer to those of training.
+    """Return whether inverted pictures would be clearly closer to the training pictures.
 
     The result is always False if the training pictures were neither light nor dark, with a mean
     between 0.35 and 0.65.

@@ -32,16 +32,16 @@ class ReadOptions:
     Attributes:
         layout: layout of the folder; "auto" detects it from the content.
         label: column that holds the class; "" finds ``label``, ``class`` and similar names.
-        columns: modality -> its column. This is needed only for a column that does not have the
-            name of a modality and is not the only one of its kind. In a folder without a table,
-            modality -> kind of its files.
+        columns: modality -> its column. A column needs no entry if it has the name of a modality or
+            is the only column of its kind. In a folder without a table, modality -> kind of its
+            files.
         skip_bad: whether to leave out broken items. Otherwise, any problem is an error.
         invert: whether to swap light and dark in pictures, in adaptation and in predictions of the
             adapted model. None does not swap, but if pictures look inverted compared with training,
             adaptation fails and prediction adds a note. With False there is no such check.
         only: names of the items to read, as in predictions; () for all items.
-        label_separator: text between the labels of an item, for a model whose items may have
-            several; "" selects that of training.
+        label_separator: text between the labels of an item, for a model of items with several
+            labels; "" selects the separator of the training data.
     """
 
     layout: Layout = "auto"
@@ -54,7 +54,7 @@ class ReadOptions:
 
 
 def with_separator(options: ReadOptions, trained_with: str) -> ReadOptions:
-    """Return options with a label separator: the user's, or else that of training.
+    """Return options with a label separator: the user's, or else the one of the training data.
 
     Args:
         options: the user's options.

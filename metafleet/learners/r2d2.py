@@ -81,7 +81,8 @@ def ridge_weights(features: Tensor, targets: Tensor, penalty: Tensor) -> Tensor:
     """Return W [d, c] that minimises |X W - Y|^2 + penalty |W|^2.
 
     W = X^T (X X^T + penalty I)^-1 Y. With more examples (n) than features (d), the same W is
-    computed as (X^T X + penalty I)^-1 X^T Y. The linear system is thus never larger than X.
+    computed as (X^T X + penalty I)^-1 X^T Y. The linear system therefore has at most min(n, d)
+    unknowns.
 
     Args:
         features: X [n, d].

@@ -1,4 +1,4 @@
-"""Batch norm in few-shot episodes; the mode states whose statistics each forward pass uses.
+"""Batch norm in few-shot episodes. The mode decides which statistics a forward pass uses.
 
     mode            support forward        query forward
     transductive    own batch              own batch: predictions depend on the query batch

@@ -113,9 +113,9 @@ class Conv4(Encoder[Conv4Options]):
 def _channels_last(images: Tensor) -> Tensor:
     """Copy images [n, c, h, w] to a channels-last layout, which later blocks then keep.
 
-    On a CPU this makes an episode up to a third faster. The strides are set by hand because
-    ``contiguous(memory_format=...)`` does not change images of a single channel. The whole network
-    would then keep the channels-first layout.
+    On a CPU this makes an episode up to a third faster. The strides are set by hand, because
+    ``contiguous(memory_format=...)`` does not change images of a single channel, and the whole
+    network would keep the channels-first layout.
     """
     # under vmap, torch cannot differentiate pooling of this layout
     if images.device.type != "cpu" or is_mapped():

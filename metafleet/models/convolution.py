@@ -1,10 +1,10 @@
-"""Stride-1 convolution whose derivatives of every order are computed only if they are needed.
+"""Stride-1 convolution that computes derivatives of any order only if they are needed.
 
 Three functions are bilinear: the convolution y = x * w, its gradient for x and its gradient for w.
-The gradients of each of them are the other two. Autograd's second derivative of a convolution is
-slower for two reasons. First, it also computes the gradient for the images, which is not used. (It
-is slow because images have one channel.) Second, it computes gradients for weights in a roundabout
-way, at half the speed.
+The other two functions compute the gradients of each. Autograd's second derivative of a convolution
+is slower for two reasons. First, it also computes the gradient for the images, which is not used
+and is slow because images have one channel. Second, it computes gradients for weights at half the
+speed.
 """
 
 from typing import Any

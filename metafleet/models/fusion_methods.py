@@ -41,11 +41,11 @@ class Fuse(Protocol):
 class Concatenate:
     """Return [s_1 z_1, s_2 z_2, ...] with z_m of length 1 and a learned scale s_m per modality.
 
-    Modality m adds s_m^2 |z_m - c_m|^2 to a squared distance, for example to a prototype. This is a
-    sum of log-likelihoods with separate temperatures, so that a poor modality cannot drown out a
-    good one. An absent z_m is reconstructed as the mean of learned linear maps of the present
-    vectors. A query with only a sound can therefore be compared to a support example with only an
-    image.
+    Modality m adds s_m^2 |z_m - c_m|^2 to the squared distance to a prototype c. The distance is a
+    sum of log-likelihoods with a separate temperature for each modality, so that a poor modality
+    cannot drown out a good one. An absent z_m is reconstructed as the mean of learned linear maps
+    of the present vectors. A query with only a sound can therefore be compared to a support example
+    with only an image.
 
     Source: log-linear pooling, Heskes 1998, eq. 4; reconstruction of missing modalities similar to
     Ma et al. 2021, arXiv:2103.05677, section 3.2.
@@ -97,8 +97,9 @@ class Gate:
     """Return sum_m g_m * tanh(z_m), with element-wise gates g_m in (0, 1).
 
     Over the present modalities, the gates are a softmax of linear functions of z_m, so they sum to
-    1. If the support examples of a class have a text and its queries do not, the average over the
-    class is AM3's prototype: a convex combination of image and text features.
+    1. If support examples have an image and a text and queries have only an image, the mean over
+    the support examples of a class is AM3's prototype: a convex combination of image and text
+    features.
 
     Source: Arevalo et al. 2017, arXiv:1702.01992, section 3.1, with a softmax instead of a sigmoid,
     for more than two modalities; Xing et al. 2019, arXiv:1902.07104, eq. 4 to 6.
@@ -234,8 +235,8 @@ class Join:
     """[z_1, z_2, ...], with zeros for an absent modality; nothing is mapped, scaled or learned.
 
     With encoders of fixed norm, such as ``adapter`` and its ``length``, a squared distance is a sum
-    over the modalities, each weighted by its squared length. A modality that a query lacks then
-    adds the same to the distances to all single examples.
+    over the modalities, each weighted by its squared length. If a query lacks a modality, this
+    modality adds the same amount to the query's distances to all single examples.
 
     Args:
         sizes: modality -> length of its vector.

@@ -68,7 +68,7 @@ class ModuleFunction:
             params: parameters by their names in the module. Missing ones keep the module's own
                 values.
             call: the module's arguments.
-            norm: the normalisation that replaces that of the batch norm layers.
+            norm: the normalisation to use in place of the batch norm layers.
             modulate: a function and the names of layers. Its results replace the outputs of these
                 layers.
             stops_at_head: whether to return the input of the head.

@@ -21,9 +21,9 @@ them: parameter "fc.weight" is "module.fc.weight"."""
 class ModuleModel:
     """Runs a module with given parameters. Only their initial values are read from the module.
 
-    With a head, the outputs are the module's. Without a head, the model is an embedding: its
-    outputs are the input of the submodule that is named as the head, flattened to [n, d]. If no
-    head is named, they are the flattened outputs of the module.
+    With a head, the model's outputs are those of the module. Without a head, the model is an
+    embedding: its outputs are the input of the submodule that is named as the head, flattened to
+    [n, d]. If no head is named, an embedding's outputs are the flattened outputs of the module.
 
     Args:
         function: the module.

@@ -16,7 +16,7 @@ from metafleet.params import Params
 
 
 def rescaling(layer: _BatchNorm) -> float:
-    """Return c such that normalising c x with our epsilon equals normalising x with the layer's.
+    """Return c: normalising c x with our epsilon equals normalising x with the layer's epsilon.
 
     (c x - c m) / sqrt(c^2 v + e) = (x - m) / sqrt(v + e / c^2), and e / c^2 is the layer's epsilon
     if c = sqrt(e / the layer's epsilon).

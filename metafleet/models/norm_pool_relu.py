@@ -1,20 +1,22 @@
 """Batch norm, 2x2 max pooling and ReLU in one step, with both derivatives in closed form.
 
-Autograd's second derivative of batch norm makes about thirty passes over full-size tensors. They
-took more than half of the time of second-order MAML on a CPU. The closed form needs one pass over
-the activations for each sum and one for the result. All other operations are on tensors of the
+Autograd's second derivative of batch norm makes about thirty passes over full-size tensors. These
+passes took more than half of the time of second-order MAML on a CPU. The closed form needs one pass
+over the activations for each sum and one for the result. All other operations are on tensors of the
 pooled size.
 
-With z [N, c] the activations of a channel c (N = n * h * w), xhat = (z - mean) * r, and S the
-positions that pooling selects, the forward pass is a = relu(scale * S xhat + shift). Pooling comes
-before the affine map, with which it commutes up to the sign of the scale. With g the gradient of a
-where a > 0, A = scale * r, the gradients are (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3)
+Let z [N, c] be the activations of the channels c (N = n * h * w), r = 1 / sqrt(variance + eps),
+xhat = (z - mean) * r, and S the positions that pooling selects. The forward pass is
+a = relu(scale * S xhat + shift). Pooling comes before the affine map; the two may be exchanged if
+the sign of the scale is taken into account. Let g be the gradient of a where a > 0, and
+A = scale * r. The gradients are (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3)
 
     d_shift = sum g,   d_scale = sum g S xhat,
-    d_z = A * (S^T g - d_shift / N - xhat * d_scale / N),
+    d_z = A * (S^T g - d_shift / N - xhat * d_scale / N).
 
-and with H, h1, h2 the cotangents of d_z, d_scale, d_shift, q0 = mean H, q1 = mean(H xhat),
-e = h1 - A q1, the gradients of <H, d_z> + <h1, d_scale> + <h2, d_shift> are
+For the second derivative, let H, h1, h2 be the cotangents of d_z, d_scale, d_shift, and
+q0 = mean H, q1 = mean(H xhat), e = h1 - A q1. The gradients of
+<H, d_z> + <h1, d_scale> + <h2, d_shift> are
 
     for g:      A * (S H - q0) + e * S xhat + h2,
     for scale:  r * Q,   Q = sum g S H - d_shift * q0 - d_scale * q1,

@@ -146,7 +146,7 @@ def bind(
     loss: LossFn | None,
     batch_norm: str | None,
 ) -> Binding:
-    """Build the learner for episodes whose support sets have the shapes of this one.
+    """Build the learner for episodes with support sets of the same shapes as this one.
 
     Raises:
         ConfigError: algorithm, module and data do not fit together.

@@ -37,7 +37,7 @@ class Bound:
         return self.binding.learner
 
     def check_execution(self) -> None:
-        """Reject active dropout under vmap, because its masks would differ from those of autograd.
+        """Reject active dropout under vmap, because vmap would draw other masks than autograd.
 
         Raises:
             ConfigError: the module has active dropout; the message names the layer.

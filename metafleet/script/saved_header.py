@@ -39,7 +39,7 @@ class SavedHeader:
             losses of a training loop were seen.
         n_way: number of classes; 0 if targets are values.
         target_dim: number of values in one example's target.
-        groups: the optimiser's groups without their parameters.
+        groups: the optimiser's parameter groups, without the parameters.
         scalars: numbers in the optimiser's state, "<index>.<moment>" -> value.
         tensors: digest of the tensors.
 

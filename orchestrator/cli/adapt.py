@@ -83,10 +83,10 @@ def adapt(  # noqa: PLR0913 - options of one command
 
     The model comes with a card that lists the data of its training and evaluation.
 
-    Uses the state of the run's best validation, or without validation the newest state; the run
-    may still be training. Instead of a run, you can give a model that `metafleet export` or this
-    command wrote. With --encoder you can instead give a pretrained encoder; then nothing is
-    trained, and no run or database is needed.
+    Uses the state with the best validation result, or the newest state if the run has no
+    validation. The run may still be training. Instead of a run, you can give a model that
+    `metafleet export` or this command wrote. You can also give a pretrained encoder (--encoder).
+    Then nothing is trained, and no run or database is needed.
 
     \b
     metafleet adapt latest --support ~/new-pets --out new-pets.model

@@ -37,7 +37,7 @@ class PathType(click.Path):
 
 
 class OutputFile(PathType):
-    """The path of a file to write; renaming the draft to it would replace even a device."""
+    """The path of a file to write. A draft is renamed to it, which would replace even a device."""
 
     name = "file"
 
@@ -62,7 +62,7 @@ class Share(click.types.FloatParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Refuse what is no number, and what is not in the range; NaN is in none."""
+        """Refuse a value that is not a number or is out of range. NaN is always out of range."""
         try:
             share = float(value)
         except ValueError:
@@ -78,7 +78,7 @@ class EpisodeSize(click.types.StringParamType):
     name = "waysxshots"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read two whole numbers with an x between, as a tuple of them."""
+        """Parse a text such as "5x1" to a tuple of two whole numbers."""
         found = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", str(value))
         n_way, k_shot = (int(found[1]), int(found[2])) if found else (0, 0)
         if n_way < 2 or k_shot < 1:

@@ -29,7 +29,7 @@ def upgrade_database(as_json: bool) -> None:
 @database.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def show_status(as_json: bool) -> None:
-    """Show the revision of the tables and the one that this version needs.
+    """Show the revision of the tables, and the revision that this version needs.
 
     \b
     metafleet db status --json

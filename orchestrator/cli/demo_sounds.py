@@ -1,8 +1,9 @@
 """Synthetic sounds for `metafleet demo speech`, which resemble words but are computed.
 
 A sound consists of harmonics of a pitch. Resonances at formants, which glide from one vowel to
-another, determine how loud each harmonic is. The formants are those of men in Peterson and Barney
-1952, doi:10.1121/1.1906875. Each voice has its own pitch and its own factor for the formants.
+another, determine how loud each harmonic is. The formants are from the table for men in Peterson
+and Barney 1952, doi:10.1121/1.1906875. Each voice has its own pitch and its own factor for the
+formants.
 """
 
 import wave
@@ -37,7 +38,7 @@ def write_sounds(folder: Path, *, n_known: int, n_asked: int) -> tuple[Path, Pat
         n_asked: number of sounds of each word by high voices, written to ``folder``/asked.
 
     Returns:
-        The two folders, that of the low voices first.
+        The folder of the low voices, and the folder of the high voices.
 
     Raises:
         OSError: a file cannot be written.

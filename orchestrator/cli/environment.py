@@ -1,4 +1,4 @@
-"""Explains errors of the machine, which are no bugs to report, in one line."""
+"""Explains in one line errors that the machine causes, such as a full disk. They are not bugs."""
 
 import errno
 from collections.abc import Mapping

@@ -93,8 +93,8 @@ def evaluate(  # noqa: PLR0913 - options of one command
 ) -> None:
     """Evaluate the state that RUN has learned on episodes of a split, with a 95 % interval.
 
-    The episodes depend only on the run's seed and the split. The first ones are those on which the
-    run itself was validated or tested, so ask for more episodes than that.
+    The episodes depend only on the run's seed and the split. The run itself was validated or tested
+    on the first of them, so ask for more episodes than the run used.
 
     \b
     metafleet evaluate latest --split meta_test --episodes 1000

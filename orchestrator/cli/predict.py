@@ -26,7 +26,7 @@ from metafleet.orchestrator.reporting.figures import counted
 from metafleet.orchestrator.reporting.output import notify
 
 DEFAULT_COVERAGE: Final = 0.9
-"""Of label sets, where only the queue is asked for."""
+"""Coverage of label sets if the user asks only for a queue."""
 
 
 @click.command()
@@ -136,7 +136,7 @@ def _check_differ(out: Path | None, ask: Path) -> None:
 
 
 def _tell_doubts(rows: Sequence[Prediction]) -> None:
-    """Say how many items a person is asked about, and why; each for one reason."""
+    """Report how many items a person must label, by reason. Each item counts for one reason."""
     why = Counter(_reason(row.doubt) for row in rows if row.asks_a_person)
     listed = ", ".join(f"{n} {reason}" for reason, n in why.most_common())
     told = f"{why.total()} of {counted(len(rows), 'item')} to ask a person about"

@@ -64,7 +64,7 @@ _STYLES = {
 
 _MOST_RUNS = 10**9
 _MOST_ATTEMPTS = 1000
-"""`--json` lists the newest that did not count; counters cover all."""
+"""Maximum number of unused attempts that `--json` lists, newest first. Counters cover all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

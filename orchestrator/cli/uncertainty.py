@@ -1,4 +1,4 @@
-"""Tables of what a model knows of what it does not know."""
+"""Tables that show how good a model's estimates of its uncertainty are."""
 
 from collections.abc import Sequence
 

@@ -140,7 +140,7 @@ class ExperimentConfig(Section):
 
         Args:
             overrides: assignments, e.g. "episodes.k_shot=5"; the last one for a key counts.
-            split: the split whose episodes are changed by ``overrides``.
+            split: the split for which ``overrides`` change the episodes.
 
         Raises:
             ConfigError: an assignment is invalid, belongs to another section, or cannot affect the

@@ -36,7 +36,7 @@ class ServerBinary:
 def find_server(candidates: Iterable[Path] | None = None) -> ServerBinary:
     """Return the first candidate that runs and is new enough.
 
-    By default the candidates are a server on PATH, then that of the pip package.
+    By default the candidates are a server on PATH, then the server of the pip package.
 
     Raises:
         ConfigError: no candidate is usable; the message lists those that were tried.

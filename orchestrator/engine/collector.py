@@ -104,7 +104,7 @@ class Collector:
         return tuple(self._deferred[shard] for shard in sorted(self._deferred))
 
     def add_deferred(self) -> None:
-        """Add the deferred sums in this process after all.
+        """Add the deferred sums in this process, because workers could not add them up.
 
         Raises:
             ContractError, BlobMissingError: for the same reasons as ``add``.

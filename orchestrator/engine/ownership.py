@@ -28,7 +28,7 @@ RUN_LEASE_MS: Final = 10_000
 _BEAT_S: Final = 2.0
 _MOST_JUMPS: Final = 5
 _LEAP: Final = 1000
-"""How far the epoch leaps if Redis's epoch is unreadable: further than it can have been ahead."""
+"""How much the epoch is raised if Redis's epoch is unreadable, to exceed it in any case."""
 
 
 class Ownership:

@@ -13,7 +13,7 @@ _MOST_REPLIES: Final = 256
 def wait_for_results(
     client: Client, steps: Sequence[OpenStep], timeout_s: float
 ) -> Iterator[tuple[OpenStep, ShardResult]]:
-    """Wait until one of ``steps`` has results, then yield all valid ones.
+    """Wait until one of ``steps`` has results, then yield all valid results.
 
     ``steps`` may be empty. If a call fails because of Redis and is retried, the first try may
     already have taken all results.

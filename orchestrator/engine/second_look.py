@@ -50,7 +50,7 @@ class SecondLook:
         self._again: OpenStep | None = None
 
     def begin(self, step: OpenStep) -> OpenStep:
-        """Watch a shard of ``step`` if it is the first step of a training. Return the step."""
+        """If ``step`` is the first step of a training, watch one of its shards; return ``step``."""
         request = step.request
         if self._is_due and self._first is None and request.stream == TRAIN_STREAM:
             self._first = step

@@ -43,8 +43,8 @@ class QueueView:
     Attributes:
         is_empty: whether no message waits in it.
         workers_alive: number of workers that listen to it.
-        newest_started_us: send time of the most recently sent message that a worker has begun,
-            regardless of its run, in microseconds of Redis's clock; 0 if unknown.
+        newest_started_us: when the newest message that a worker has begun was sent, whichever run
+            sent it; in microseconds of Redis's clock, 0 if unknown.
     """
 
     is_empty: bool

@@ -94,7 +94,7 @@ def replay_spill(database: Database, run_id: int, spill_path: Path) -> int:
         the number of rows in the file.
 
     Raises:
-        FencedError: another process took the run over meanwhile.
+        FencedError: another process took the run over during this call.
         DatabaseError: the database is unavailable or rejects the rows; the file stays.
     """
     rows = OpenRows(SpillFile(spill_path))

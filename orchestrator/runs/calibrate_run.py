@@ -48,7 +48,7 @@ class UncertaintyQuestion:
     """Describes how to judge the uncertainty estimates of a run.
 
     Attributes:
-        split: the split from whose classes the judged episodes are drawn.
+        split: the judged episodes are drawn from the classes of this split.
         episodes: number of judged episodes of each shape.
         coverages: requested coverages of label sets, each in (0, 1).
         shapes: (n_way, k_shot) pairs; if empty, the shape of the split's own episodes is used.

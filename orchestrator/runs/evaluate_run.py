@@ -33,8 +33,8 @@ def evaluate_run(  # noqa: PLR0913 - options of one command
 ) -> list[EvaluationDone]:
     """Evaluate a run's best state (without validation, its newest) on a split; record the result.
 
-    ``overrides`` assign keys of [episodes]. They change the episodes of that split, and the
-    result's label names the changes. With ``baselines``, the baselines of ``baselines_of`` are
+    ``overrides`` assign keys of [episodes], which change the episodes of the split. The label of
+    the recorded result names the changes. With ``baselines``, the baselines of ``baselines_of`` are
     evaluated too.
 
     Raises:

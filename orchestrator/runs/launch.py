@@ -167,9 +167,9 @@ def execute_run(
 
     Raises:
         RunLeasedError: another process is running it.
-        RunCancelledError: it was cancelled meanwhile.
-        MetafleetError: any other error that stopped it; the last checkpoint stays, and the run can
-            be resumed.
+        RunCancelledError: the run was cancelled during this call.
+        MetafleetError: another error stopped the run. The last checkpoint stays, and the run can be
+            resumed.
     """
     started_s = time.monotonic()
     with database.session(read_only=True) as session:

@@ -48,7 +48,7 @@ def open_learned_work(
     Args:
         settings: where data and checkpoints are.
         run: the run.
-        split: the split whose episodes are changed by ``overrides``.
+        split: the split for which ``overrides`` change the episodes.
         overrides: assignments to keys of [episodes].
         notify: receives a notice about damaged checkpoints.
 

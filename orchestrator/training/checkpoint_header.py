@@ -1,8 +1,8 @@
 """The header of a checkpoint: text that is stored with the tensors and has its own digest.
 
-    format      which of the formats below
+    format      number of this format
     progress    the run's step and its validation results so far
-    terms       the terms that determine the run's result, as JSON: configuration and data digest
+    terms       configuration and data digest of the run, as JSON; they determine its result
     sha256      digest of the tensors
     digest      sha256 of all of the above
 
@@ -87,7 +87,7 @@ class CheckpointHeader:
 
     @classmethod
     def from_metadata(cls, texts: Mapping[str, str]) -> "CheckpointHeader":
-        """Parse the texts of ``to_metadata``, or those of format 1.
+        """Parse the texts that ``to_metadata`` returned, or the texts of format 1.
 
         Raises:
             CheckpointError: the format is unknown, or the digest does not match; the message does

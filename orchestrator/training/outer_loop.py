@@ -49,7 +49,8 @@ class OuterLoop:
 
     No step waits until earlier steps are validated or their checkpoint is stored, but the result is
     the same as with waiting. When a validation ends the training, later steps are undone. A
-    checkpoint that is due during a validation is stored after it, and contains its result.
+    checkpoint that is due during a validation is stored when the validation has ended, together
+    with the validation's result.
 
     Args:
         config: the experiment.

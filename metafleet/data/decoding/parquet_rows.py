@@ -3,7 +3,7 @@
 A file of 323 bytes can decode to 93 GiB in one row, and the sizes that it declares may be false. A
 memory limit on the process holds in any case. The limit covers the decoded columns, the rows made
 from them and the reply. It also includes room for what the importing process adds to each row, so
-that the importing process needs no more memory than this one.
+that the importing process needs no more memory than this process.
 """
 
 import contextlib

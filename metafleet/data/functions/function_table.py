@@ -26,8 +26,8 @@ class FunctionTable(EpisodeSource):
 
     An episode first draws a task from the tasks of its split that have at least ``k_shot +
     n_query`` rows. Tasks are sorted by their first rows in the table. The episode then draws
-    ``k_shot + n_query`` different rows of the task, of which the first ``k_shot`` are the support
-    set. Changing the order of draws would change the episode at a given address.
+    ``k_shot + n_query`` different rows of the task. The first ``k_shot`` rows are the support set,
+    the others the query set. Another order of draws would give other episodes.
 
     Args:
         name: name for messages.

@@ -47,7 +47,7 @@ class Reading:
         fingerprint: sha256 of all names, sizes, times, classes and splits.
         columns: modality -> the table column from which it comes; without a table, the reader's
             name for it.
-        labels: all classes that were seen, including classes of which all items were refused.
+        labels: all classes that were seen, even if all items of a class were refused.
         label_separator: the separator of labels, as in the options.
     """
 

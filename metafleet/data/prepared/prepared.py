@@ -82,8 +82,8 @@ class PreparedData:
             the modality. Only modalities that some items lack have a mask.
         splits: split -> its classes in order, if the preparation chose the splits.
         recipe: description, as JSON values, of how the data were made, regardless of their source.
-        encoders: modality -> identity of the pretrained encoder of its features, which has the
-            sha256 of its files.
+        encoders: modality -> identity of the pretrained encoder that computed its features. The
+            identity contains the sha256 of the encoder's files.
     """
 
     path: Path

@@ -51,9 +51,9 @@ class Roles:
 def find_roles(tables: Sequence[Table], place: Place, log: ProblemLog) -> Roles | None:
     """Determine the roles of the columns. If that is impossible, log a fatal problem; return None.
 
-    If a table is read for a model, columns with the names of its modalities get these modalities,
-    and the columns that the user names are added to the detected ones. Otherwise, if the user names
-    columns, only these are used.
+    A table may be read for a model. Columns with the name of one of the model's modalities then get
+    this modality, and the columns that the user names are used in addition. Without a model, if the
+    user names columns, only these are used.
     """
     ask = place.ask
     columns = list(dict.fromkeys(column for table in tables for column in table.columns))
