@@ -1,10 +1,10 @@
 """Reusable files of an area, which save the cost of fresh memory.
 
 Allocating memory costs several times as much as copying into it. When a reader no longer needs a
-file, it does not remove the file but sets it free, by renaming it to a name made of its inode. The
-process that created the file takes the file back by another rename, writes through the map that it
-still has, and renames the file to the name of the next blob. A reader that kept its map of the file
-can use this map again.
+file, it does not remove the file. It sets the file free by renaming it to a name made of its inode.
+The process that created the file then takes the file back by another rename. It writes the next
+blob through the map that it still has, and renames the file to the name of this blob. A reader that
+kept its map of the file can use this map again.
 """
 
 import contextlib

@@ -116,7 +116,7 @@ class OversizedError(ContractError):
 
 
 class SchemaError(ContractError):
-    """Other fields, names, types or shapes than were agreed upon."""
+    """Fields, names, types or shapes differ from the schema."""
 
     reason = "schema"
 

@@ -53,9 +53,9 @@ class RunQueue:
 
         Args:
             server: name of a server that sends heartbeats.
-            may_take_over: whether to take runs of dead servers too. A server that could not reach
-                the database for a while must not do so, because other servers may have had the same
-                problem and only seem dead.
+            may_take_over: whether to take runs of dead servers too. This must be False if the
+                server could not reach the database for a while. Other servers may have had the same
+                problem, and only seem dead.
         """
         query = (
             select(RUNS.c.id)

@@ -28,9 +28,9 @@ class BoundData:
     def check_place(self) -> None:
         """Check that the path in the options, if any, exists on this machine and has the data.
 
-        ``open_source`` and ``digest`` do not need the path if the data are already prepared, as on
-        a worker's host, so they would not notice a missing path. The host that starts a run
-        therefore calls this method.
+        ``open_source`` and ``digest`` would not notice a missing path if the data are already
+        prepared, because they then do not need the path. The host that starts a run therefore calls
+        this method.
 
         Raises:
             DataMissingError: the path does not exist, or lacks data that the options select.

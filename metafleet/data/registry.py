@@ -152,7 +152,7 @@ def draw_sheet(
 
 
 def is_made_of_parts(name: str) -> bool:
-    """Return whether a data set is a mixture, of which only the parts are prepared."""
+    """Return whether a data set is a mixture. Its parts are prepared, but not the mixture."""
     return isinstance(DATASETS.get(name), Mixture)
 
 

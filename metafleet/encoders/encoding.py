@@ -1,4 +1,4 @@
-"""Encode the items of one modality in batches of a fixed size: here on all cores, or elsewhere."""
+"""Encode the items of one modality in batches of a fixed size, on all cores or on a fleet."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -80,7 +80,7 @@ class SentenceEncoder(PretrainedEncoder):
 
     @functools.cached_property
     def _counting(self) -> Any:
-        """A copy of the tokenizer that does not truncate; threads that encode share the other."""
+        """A copy of the tokenizer that does not truncate. Threads that encode use the original."""
         found = copy.deepcopy(self._model.tokenizer)
         found("a")  # sets truncation now, so that threads later only read it
         return found

@@ -178,13 +178,13 @@ class InputSpec:
 
 
 def _deciding(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides the features, but for their last bits, which depend on versions."""
+    """Return what determines the features, except for last bits, which depend on versions."""
     deciding = {key: value for key, value in identity.items() if key != "versions"}
     return dict(json.loads(json.dumps(deciding)))  # as a model's folder gives it back
 
 
 def _told(value: object) -> str:
-    """Write a part of an identity in a few letters; of digests, their beginnings."""
+    """Shorten a part of an identity for messages; keep only the beginning of a digest."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {it!s:.16}" for name, it in list(value.items())[:2])
     return f"{value!s:.80}"

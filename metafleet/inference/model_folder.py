@@ -75,7 +75,7 @@ def check_free(folder: Path, *, force: bool) -> None:
 
 
 def _kept_names(header: Mapping[str, Any]) -> set[str]:
-    """Return the names of copies of encoders' weights; of a damaged header, none."""
+    """Return the names of the copies of encoders' weights; none if the header is damaged."""
     try:
         return {str(it["file"]) for it in header.get("encoder_files", {}).values()}
     except (AttributeError, TypeError, KeyError):
@@ -83,7 +83,7 @@ def _kept_names(header: Mapping[str, Any]) -> set[str]:
 
 
 def _find_ours(path: Path) -> dict[str, Any] | None:
-    """Return a model's header, of any version and even damaged; None if it is none."""
+    """Return a model's header, even of another version or damaged; None if there is none."""
     try:
         header = json.loads(_read_header(path))
     except (OSError, ValueError, RecursionError):

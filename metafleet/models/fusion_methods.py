@@ -97,9 +97,9 @@ class Gate:
     """Return sum_m g_m * tanh(z_m), with element-wise gates g_m in (0, 1).
 
     Over the present modalities, the gates are a softmax of linear functions of z_m, so they sum to
-    1. If support examples have an image and a text and queries have only an image, the mean over
-    the support examples of a class is AM3's prototype: a convex combination of image and text
-    features.
+    1. Suppose that support examples have an image and a text, and that queries have only an image.
+    The mean over the support examples of a class is then AM3's prototype: a convex combination of
+    image and text features.
 
     Source: Arevalo et al. 2017, arXiv:1702.01992, section 3.1, with a softmax instead of a sigmoid,
     for more than two modalities; Xing et al. 2019, arXiv:1902.07104, eq. 4 to 6.

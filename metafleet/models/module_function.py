@@ -1,7 +1,7 @@
 """Any ``torch.nn.Module`` as a function of its parameters, with the caller's batch norm.
 
 ``torch.func.functional_call`` swaps the parameters. During a call, batch norm layers use the
-caller's normalisation and write no running statistics, layers can be modulated, and the forward
+caller's normalisation and write no running statistics. Layers can be modulated, and the forward
 pass can stop before the output layer.
 """
 

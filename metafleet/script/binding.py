@@ -116,8 +116,8 @@ class Binding:
 
         Raises:
             ConfigError: the learner cannot handle that many classes.
-            DataError: the module has fewer than ``n_way`` outputs, or the targets of this support
-                set are classes although those of earlier sets were values, or vice versa.
+            DataError: the module has fewer than ``n_way`` outputs, or this support set has classes
+                as targets and earlier support sets had values, or vice versa.
         """
         if n_way == self.n_way:
             return n_way

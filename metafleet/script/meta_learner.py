@@ -67,8 +67,9 @@ class MetaLearner:
 
     Batch norm in the module follows ``batch_norm`` (the modes of ``metafleet.models.batch_norm``),
     not ``train()`` and ``eval()``. The default for a module that keeps running statistics is
-    "running": in meta-training, every batch is normalised by its own statistics, and an outer step
-    updates the module's running statistics once; evaluation normalises by the running statistics.
+    "running". In meta-training, every batch is then normalised by its own statistics, and an outer
+    step updates the module's running statistics once. Evaluation normalises by the running
+    statistics.
 
     Dropout follows ``train()`` in meta-training and is off otherwise. Its draws depend only on
     ``seed`` and the episode's position, and the state of the global generators is preserved. Every

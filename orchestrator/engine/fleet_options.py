@@ -15,7 +15,7 @@ class FleetOptions:
         is_strict: refuse workers whose numerics fingerprint differs.
         max_attempts: how often a shard may fail or lose its worker, >= 1.
         min_fraction: share of a gradient step's shards that must be done at its deadline, in
-            (0, 1]; 1.0 is the strict policy: if any is missing, the run stops.
+            (0, 1]. 1.0 is the strict policy: the run stops if any shard is missing.
         step_deadline_s: longest time for one step while workers are alive, > 0.
         job_deadline_s: longest time for one job, > 0.
         wire_dtype: type to which float32 tensors of states and sums are converted for sending.

@@ -34,9 +34,10 @@ _LEAP: Final = 1000
 class Ownership:
     """One orchestrator's ownership of one run.
 
-    The owner holds a lease, a key in Redis that expires unless it is renewed, and an epoch, a
-    number that rises whenever the run changes hands. A thread renews the lease and counts workers
-    every two seconds. So the run is not lost during a long outer update or a slow database call.
+    The owner holds a lease and an epoch. The lease is a key in Redis that expires unless it is
+    renewed. The epoch is a number that rises whenever the run changes hands. A thread renews the
+    lease and counts workers every two seconds. So the run is not lost during a long outer update or
+    a slow database call.
 
     Args:
         url: the broker's URL.

@@ -4,9 +4,9 @@ A request is a line of JSON, {"kind", "options", "timeout_s", "path", "offset", 
 "places"}, followed by n_bytes bytes if "path" is null. The package of a user's kind is searched on
 this process's ``sys.path``, and then in "places". A request for the rows of a Parquet file is
 {"max_bytes", "timeout_s", "path"}. A reply is a line of JSON, {"error", "is_last", "n_bytes"},
-followed by the row's n_bytes bytes. The process exits in three cases: when its input ends, which
-also happens when its parent exits; after it ran out of memory; and by SIGALRM when an item takes
-longer than timeout_s. The signal stops even a C library that never returns.
+followed by the row's n_bytes bytes. The process exits when its input ends, for example because its
+parent has exited, and after it ran out of memory. If an item takes longer than timeout_s, SIGALRM
+ends the process. The signal stops even a C library that never returns.
 """
 
 import functools

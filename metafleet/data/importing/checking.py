@@ -216,7 +216,7 @@ def _copies(items: Sequence[Item], rows: Sequence[int], decoded: Decoded) -> lis
 def _texts_that_tell(
     items: Sequence[Item], rows: Sequence[int], kinds: Mapping[str, str], decoded: Decoded
 ) -> list[str]:
-    """Return notes that count texts naming their own class: a model could simply read it off."""
+    """Return notes that count texts with the name of their class, which a model could just read."""
     numbers = {label: n for n, label in enumerate(dict.fromkeys(items[row].label for row in rows))}
     notes = []
     as_bytes = dict(_kept_texts(kinds, decoded))

@@ -56,9 +56,10 @@ class Kinds:
     def of_part(self, part: Part, *, hint: str = "") -> str:
         """Return the kind of a part, or "" if no kind reads it.
 
-        This is the kind called ``hint`` if it reads the part. Without a usable hint, if several
-        kinds read the suffix, it is the first kind that claims the file by its content, or else the
-        most likely kind. A built-in kind never claims a file that a user-defined kind may read.
+        This is the kind called ``hint`` if it reads the part. Otherwise, several kinds may read the
+        suffix. The first of them that claims the file by its content is returned. If none does, the
+        most likely kind is returned. A built-in kind never claims a file that a user-defined kind
+        may read.
 
         Raises:
             DataError: the user's class raised an error.

@@ -57,9 +57,9 @@ class TaskDistribution(Protocol):
             split: "meta_train", "meta_val" or "meta_test".
 
         Returns:
-            (x, y) of the support set and (x, y) of the query set. In regression they have k_shot
-            and n_query examples, in classification that many for each class. y is float32 [n,
-            target_dim], or int64 [n] in [0, n_way), ordered by class.
+            (x, y) of the support set and (x, y) of the query set. In regression, the sets have
+            k_shot and n_query examples. In classification, they have k_shot and n_query examples of
+            each class. y is float32 [n, target_dim], or int64 [n] in [0, n_way), ordered by class.
         """
         ...
 

@@ -87,7 +87,7 @@ class FsddOptions:
 
     @property
     def audio_options(self) -> AudioOptions:
-        """Options of the decoder of the recordings, of which 95 % last less than 0.67 s."""
+        """Options of the decoder of the recordings. 95 % of them last less than 0.67 s."""
         return AudioOptions(
             **asdict(self.audio),
             sample_rate_hz=8000,
