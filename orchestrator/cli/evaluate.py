@@ -1,20 +1,23 @@
 """`metafleet evaluate`: evaluate the state that a run has learned."""
 
 from dataclasses import asdict
+from typing import Final
 
 import click
+from click.core import ParameterSource
 
 from metafleet.contracts.private_files import private_files
 from metafleet.data.summary import no_progress
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.episode import META_TEST, SPLITS
+from metafleet.errors import ConfigError
 from metafleet.orchestrator.cli.arguments import EpisodeSize, RunName, Share
 from metafleet.orchestrator.cli.calibrating import calibration_option
 from metafleet.orchestrator.cli.context import (
     echo_json,
     load_settings,
     open_records,
-    require_broker,
+    require_fleet,
 )
 from metafleet.orchestrator.cli.data_view import progress_bar
 from metafleet.orchestrator.cli.evaluations import show_evaluations
@@ -32,6 +35,13 @@ from metafleet.orchestrator.runs.calibrate_run import (
 )
 from metafleet.orchestrator.runs.evaluate_run import evaluate_run
 from metafleet.orchestrator.runs.learned_work import open_learned_work
+
+_OF_UNCERTAINTY: Final = {
+    "coverages": "--coverage",
+    "shapes": "--shape",
+    "calibration_episodes": "--calibration-episodes",
+}
+"""Parameter -> option that has an effect only with --uncertainty."""
 
 
 @click.command()
@@ -102,6 +112,8 @@ def evaluate(  # noqa: PLR0913 - options of one command
     metafleet evaluate latest --set episodes.k_shot=5 --baselines
     metafleet evaluate latest --uncertainty --coverage 0.9 --shape 5x1 --shape 5x5
     """
+    if not uncertainty:
+        _refuse_alone()
     question = UncertaintyQuestion(split, episodes, coverages, shapes, calibration_episodes)
     settings = load_settings()
     with open_records(settings, run) as database:
@@ -109,7 +121,7 @@ def evaluate(  # noqa: PLR0913 - options of one command
             record = RunRepository(session).get(run)
         replay_left_rows(database, settings, record, notify)
         if not in_process:
-            require_broker(settings)
+            require_fleet(settings)
         work = None
         if uncertainty:  # refused before anything is computed
             work = open_learned_work(
@@ -143,3 +155,15 @@ def evaluate(  # noqa: PLR0913 - options of one command
     config = ExperimentConfig.from_json(record.config).with_episodes(overrides, split=split)
     show_evaluations(found, config)
     show_uncertainty(judged)
+
+
+def _refuse_alone() -> None:
+    """Refuse options that have no effect without --uncertainty.
+
+    Raises:
+        ConfigError: one of them is on the command line.
+    """
+    context = click.get_current_context()
+    for name, option in _OF_UNCERTAINTY.items():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise ConfigError(f"{option} goes with --uncertainty; add --uncertainty")

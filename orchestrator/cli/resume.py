@@ -5,7 +5,7 @@ import click
 from metafleet.db.records import RunStatus
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.orchestrator.cli.arguments import RunName
-from metafleet.orchestrator.cli.context import load_settings, open_records, require_broker
+from metafleet.orchestrator.cli.context import load_settings, open_records, require_fleet
 from metafleet.orchestrator.cli.execution import execute_watched, show_report
 from metafleet.orchestrator.recording.left_rows import replay_left_rows
 from metafleet.orchestrator.reporting.output import notify
@@ -48,7 +48,7 @@ def resume(run: str, *, in_process: bool, relaxed: bool, from_start: bool, as_js
                 show_report(record, report_of(database, record), as_json=True)
             return
         if not in_process:
-            require_broker(settings)
+            require_fleet(settings)
         report = execute_watched(
             database,
             settings,

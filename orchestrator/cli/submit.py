@@ -18,7 +18,7 @@ from metafleet.orchestrator.cli.context import (
     echo_json,
     load_settings,
     open_database,
-    require_broker,
+    require_fleet,
 )
 from metafleet.orchestrator.cli.data_view import progress_bar
 from metafleet.orchestrator.cli.evaluations import show_seeds
@@ -109,7 +109,7 @@ def submit(  # noqa: PLR0913 - one for each option
             data.prepare(progress)
     config.check_source(data.open_source(), allowed_packages=settings.allowed_packages)
     if not in_process and not detach:  # the queue needs only the database
-        require_broker(settings)
+        require_fleet(settings)
     queue = Queueing(detached=detach, priority=priority)
     with open_database(settings) as database:
         runs = create_runs(database, settings, config, seeds=wanted, name=name, queue=queue)

@@ -161,6 +161,32 @@ def test_what_cannot_be_judged_is_refused_in_one_line(
     assert "is judged" not in error  # before anything was computed
 
 
+@pytest.mark.parametrize(
+    "words", [["--coverage", "0.8"], ["--shape", "2x1"], ["--calibration-episodes", "9"]]
+)
+def test_an_option_of_uncertainty_alone_is_refused(
+    things: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    capsys.readouterr()
+
+    assert main(["evaluate", "latest", "--in-process", *words]) == 1
+
+    error = capsys.readouterr().err
+    assert error == f"error: {words[0]} goes with --uncertainty; add --uncertainty\n"
+
+
+def test_without_a_fleet_evaluate_names_the_option_that_needs_none(
+    things: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("METAFLEET_BROKER_URL", raising=False)
+    capsys.readouterr()
+
+    assert main(["evaluate", "latest", "--uncertainty"]) == 1
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("or give --in-process to compute here without a fleet")
+
+
 @pytest.fixture(scope="module")
 def model(trained: Path) -> Path:
     """A model of two new classes, calibrated."""
