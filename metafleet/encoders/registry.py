@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 from metafleet.encoders.base import PretrainedEncoder
 from metafleet.encoders.efficientnet_lite import EfficientNetLite0
@@ -82,3 +83,9 @@ def _make(name: str, kind: str, pooling: str) -> PretrainedEncoder:
         return OwnEncoder(name, pooling)
     known = ", ".join(f"{each}:..." for each in LOADERS)
     raise ConfigError(f"encoder={name!r}; expected a name such as 'package:minilm', or {known}")
+
+
+def is_elsewhere(name: str) -> bool:
+    """Return whether an encoder is read from a path that does not exist on this machine."""
+    source, _, place = name.partition(":")
+    return source in LOADERS and not Path(place).expanduser().exists()

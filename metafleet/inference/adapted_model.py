@@ -162,7 +162,13 @@ class AdaptedModel:
         """
         is_doubted = coverage is not None or unknown
         check_question(self.learned.blueprint.problem, threshold, is_doubted=is_doubted)
-        doubter = Doubter.of(self.classes, self._calibration, coverage=coverage, unknown=unknown)
+        doubter = Doubter.of(
+            self.classes,
+            self._calibration,
+            coverage=coverage,
+            unknown=unknown,
+            has_run=bool(self.learned.origin.run),
+        )
         if isinstance(items, Mapping):
             check_inputs(self.learned.blueprint.problem, self.needs, items)
             names = [str(number) for number in range(len(next(iter(items.values()))))]

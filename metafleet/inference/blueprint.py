@@ -45,6 +45,22 @@ class Blueprint:
             self.learner, self.problem, make_model, allowed_packages=allowed_packages
         )
 
+    def with_encoders(self, encoders: Mapping[str, str]) -> "Blueprint":
+        """Return the blueprint with other names of encoders, modality -> name.
+
+        Raises:
+            ConfigError: there is no such modality, or it has no encoder.
+            ModelError: the model does not identify its encoder.
+        """
+        for modality in encoders:
+            if modality not in self.inputs:
+                known = ", ".join(self.inputs) or "none"
+                raise ConfigError(
+                    f"the model has no input {modality!r:.40}; its inputs are: {known}"
+                )
+        moved = {name: self.inputs[name].with_encoder(name, it) for name, it in encoders.items()}
+        return replace(self, inputs={**self.inputs, **moved})
+
     def with_light_and_dark_swapped(self) -> "Blueprint":
         """Return the blueprint for pictures whose light and dark are swapped against training."""
         swapped = {name: s.with_light_and_dark_swapped() for name, s in self.inputs.items()}

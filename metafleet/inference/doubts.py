@@ -17,6 +17,10 @@ _HOW = (
     "adapt it again from its run, by `metafleet adapt RUN --support FOLDER --out MODEL`, or from a "
     "model that `metafleet export RUN` writes"
 )
+_TRAIN = (
+    "only a run can be calibrated: train one with this encoder (`metafleet submit`), and adapt it "
+    "by `metafleet adapt RUN --support FOLDER --out MODEL`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class Doubter:
         *,
         coverage: float | None,
         unknown: bool,
+        has_run: bool = True,
     ) -> "Doubter":
         """Return a doubter for a model, after checking that the model supports the request.
 
@@ -65,6 +70,7 @@ class Doubter:
             calibration: the model's calibration; None if it has none.
             coverage: requested coverage of label sets, in (0, 1); None for no label sets.
             unknown: whether to detect items that belong to none of the classes.
+            has_run: whether the model comes from a run, for the message.
 
         Raises:
             ConfigError: the coverage is out of range, or the model is for regression.
@@ -79,7 +85,8 @@ class Doubter:
             raise ConfigError("coverage and unknown are about classes; the model predicts values")
         if found is None:
             raise ModelError(
-                f"the model has no calibration, so it cannot tell what it does not know; {_HOW}"
+                "the model has no calibration, so it cannot tell what it does not know; "
+                + (_HOW if has_run else _TRAIN)
             )
         if unknown and found.unknown is None:
             raise ModelError(

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from metafleet.data.decoding.features import encoder_of, example_of
 from metafleet.data.decoding.registry import DECODERS, get_decoder
+from metafleet.encoders.weights import version_of
 from metafleet.episode import META_TEST, EpisodeShape
 from metafleet.errors import ConfigError
 from metafleet.inference.blueprint import Blueprint
@@ -74,7 +75,13 @@ def few_shot_model(
     learner = {"name": head, **(head_options or {})}
     blueprint = Blueprint(learner, {"name": "raw"}, problem, specs)
     state: MetaState = blueprint.build().init_state(0)
-    return LearnedModel.of(blueprint, state, Provenance())
+    packages = {
+        package: version
+        for spec in specs.values()
+        for package, version in spec.encoder.get("versions", {}).items()
+    }
+    origin = Provenance(code=version_of("metafleet"), packages=packages)
+    return LearnedModel.of(blueprint, state, origin)
 
 
 def read_encoders(given: Sequence[str]) -> dict[str, str]:

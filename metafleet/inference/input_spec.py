@@ -11,7 +11,8 @@ from metafleet.data.prepared.class_data import example_shape, is_ink
 from metafleet.data.prepared.prepared import ArrayInfo
 from metafleet.encoders.choice import EncoderChoice
 from metafleet.encoders.own_encoder import import_encoders
-from metafleet.errors import ConfigError, ModelError
+from metafleet.encoders.registry import is_elsewhere
+from metafleet.errors import ConfigError, DataMissingError, ModelError
 from metafleet.options import parse_options, parse_record, require
 
 
@@ -113,8 +114,12 @@ class InputSpec:
             get_decoder(self.kind).Options, self.options, where=f"decoder {self.kind!r}"
         )
 
-    def require_encoder(self) -> None:
-        """If there is an encoder, check that this machine has it and that the model used the same.
+    def require_encoder(self, modality: str, *, advice: str) -> None:
+        """Check that the encoder, if there is one, is on this machine and is the model's.
+
+        Args:
+            modality: name of the modality, for the message.
+            advice: what to do instead of installing the model's weights.
 
         Raises:
             ModelError: its weights, preprocessing or pooling differ from those of the model.
@@ -122,7 +127,15 @@ class InputSpec:
                 ``check_encoder``.
         """
         options = self.decoder_options()
-        check_encoder(self.kind, options)
+        try:
+            check_encoder(self.kind, options)
+        except DataMissingError as error:
+            if not is_elsewhere(options.encoder):
+                raise
+            source = options.encoder.partition(":")[0]
+            raise DataMissingError(
+                f"{error}; if a model's encoder has moved, give --encoder {modality}={source}:PATH"
+            ) from error
         encoder = encoder_of(self.kind, options)
         if encoder is None or not self.encoder:
             return
@@ -133,8 +146,28 @@ class InputSpec:
             raise ModelError(
                 f"encoder {encoder.name!r} has other {first} here than the model was made with "
                 f"({_told(found.get(first))}; expected {_told(wanted.get(first))}); install those, "
-                "or adapt again"
+                f"or {advice}"
             )
+
+    def with_encoder(self, modality: str, name: str) -> "InputSpec":
+        """Return the spec with another name of its encoder, such as the new path of a folder.
+
+        ``require_encoder`` later checks that the encoder is the model's.
+
+        Raises:
+            ConfigError: the modality has no encoder.
+            ModelError: an older version wrote the model, which does not identify its encoder.
+        """
+        if not self.is_encoded:
+            raise ConfigError(
+                f"input {modality!r} of the model has no encoder; leave --encoder out"
+            )
+        if not self.encoder:
+            raise ModelError(
+                f"the model does not identify the encoder of {modality!r}, so another one cannot "
+                "be compared with it; adapt again"
+            )
+        return replace(self, options={**self.options, "encoder": name})
 
     def with_light_and_dark_swapped(self) -> "InputSpec":
         """Return the spec for pictures whose light and dark are swapped against training."""

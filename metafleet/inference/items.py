@@ -22,6 +22,8 @@ from metafleet.inference.decoded_items import Items
 from metafleet.inference.input_spec import InputSpec
 from metafleet.inference.requirements import Needs
 
+_ADAPT_AGAIN = "adapt again"
+_TRAIN_AGAIN = "start from a run or model that was made with these"
 _AS_TRAINED = "the range is that of training; import the training data with another {kind}.range"
 
 
@@ -131,7 +133,7 @@ def open_items(
     _refuse(folder, log.fatal(), skip_bad=options.skip_bad)
     decoders = {name: specs[name].decoder_options() for name in known}
     for name in known:
-        specs[name].require_encoder()
+        specs[name].require_encoder(name, advice=_TRAIN_AGAIN if is_labelled else _ADAPT_AGAIN)
     with tempfile.TemporaryDirectory(prefix="metafleet-") as scratch:
         columns = item_columns(items, known, decoders, Path(scratch))
         decoded, failed = decode_items(

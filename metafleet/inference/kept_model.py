@@ -81,12 +81,15 @@ class KeptModel:
         return flatten_state(self.learned.state) | kept
 
 
-def read_model(folder: Path, *, allowed_packages: Sequence[str]) -> KeptModel:
+def read_model(
+    folder: Path, *, allowed_packages: Sequence[str], encoders: Mapping[str, str] | None = None
+) -> KeptModel:
     """Read a model's folder; see ``load_model``."""
     header = read_header(folder)
     try:
         use_kept_files(folder, header)
         blueprint = Blueprint.from_json(header["blueprint"], allowed_packages=allowed_packages)
+        blueprint = blueprint.with_encoders(encoders or {})
         origin = Provenance.from_json(header["origin"])
         record = ModelRecord.from_json(header.get("record", {}))  # older models have none
         calibration = _calibration_of(header)

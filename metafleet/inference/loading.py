@@ -1,6 +1,6 @@
 """Loading and adapting models by path."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from metafleet.data.summary import Progress, no_progress
@@ -11,7 +11,10 @@ from metafleet.inference.learned_model import LearnedModel
 
 
 def load_model(
-    folder: str | Path, *, allowed_packages: Sequence[str] = ()
+    folder: str | Path,
+    *,
+    allowed_packages: Sequence[str] = (),
+    encoders: Mapping[str, str] | None = None,
 ) -> AdaptedModel | LearnedModel:
     """Read a model that `metafleet adapt`, `metafleet export` or ``save`` wrote.
 
@@ -19,15 +22,21 @@ def load_model(
         folder: folder of the model.
         allowed_packages: your packages from which classes may be imported. A model names your
             learner, network or kind of data as "package.module:Class".
+        encoders: modality -> another name of its pretrained encoder, such as "hf:" with the path of
+            a folder that was moved. An encoder with other weights, preprocessing or pooling is
+            refused when the model reads items.
 
     Returns:
         An ``AdaptedModel``, or a ``LearnedModel`` for an exported run.
 
     Raises:
         ModelError: there is no model, or the model is damaged or has another format version.
-        ConfigError: the model names a learner or network that is unknown or not allowed.
+        ConfigError: the model names a learner or network that is unknown or not allowed, or a
+            modality in ``encoders`` has no encoder.
     """
-    kept = read_model(Path(folder).expanduser(), allowed_packages=allowed_packages)
+    kept = read_model(
+        Path(folder).expanduser(), allowed_packages=allowed_packages, encoders=encoders
+    )
     return LearnedModel(kept.learned) if kept.needs is None else adapted_from(kept)
 
 

@@ -15,6 +15,7 @@ from metafleet.encoders.fetching import allow_fetching
 from metafleet.errors import ConfigError, ModelError
 from metafleet.inference.adapted_model import MOST_SUPPORT_BYTES, AdaptedModel
 from metafleet.inference.corrections import correct
+from metafleet.inference.from_encoder import read_encoders
 from metafleet.inference.kept_encoders import require_files
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.loading import load_model
@@ -107,12 +108,12 @@ def adapt(  # noqa: PLR0913 - options of one command
     run = None
     if support is None:
         assert base is not None
-        model = _adapted(settings, base)
+        model = _adapted(settings, base, encoders)
     else:
         if base is None:
             learned = learned_from_encoders(encoders, head, assignments)
         else:
-            learned, run = _learned(settings, base)
+            learned, run = _learned(settings, base, encoders)
         if with_encoder:
             require_files(learned.learned.blueprint)
         if batch_norm is not None:
@@ -144,8 +145,10 @@ def _check_correction(base: str | None, queue: Path | None, batch_norm: str | No
         )
 
 
-def _adapted(settings: Settings, base: str) -> AdaptedModel:
-    model = load_model(base, allowed_packages=settings.allowed_packages)
+def _adapted(settings: Settings, base: str, encoders: Sequence[str]) -> AdaptedModel:
+    model = load_model(
+        base, allowed_packages=settings.allowed_packages, encoders=read_encoders(encoders)
+    )
     if not isinstance(model, AdaptedModel):
         raise ModelError(
             f"{base} has not been adapted to any classes that could be corrected; give --support "
@@ -154,10 +157,14 @@ def _adapted(settings: Settings, base: str) -> AdaptedModel:
     return model
 
 
-def _learned(settings: Settings, base: str) -> tuple[LearnedModel, RunRecord | None]:
+def _learned(
+    settings: Settings, base: str, encoders: Sequence[str]
+) -> tuple[LearnedModel, RunRecord | None]:
     if not is_model(base):
         return take_learned(settings, base)
-    model = load_model(base, allowed_packages=settings.allowed_packages)
+    model = load_model(
+        base, allowed_packages=settings.allowed_packages, encoders=read_encoders(encoders)
+    )
     return LearnedModel(model.learned), None
 
 

@@ -9,6 +9,7 @@ from metafleet.errors import ConfigError
 from metafleet.inference.from_encoder import DEFAULT_HEAD, HEADS, few_shot_model, read_encoders
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.learners.frozen_head import FrozenHead
+from metafleet.orchestrator.cli.reading import is_model
 from metafleet.orchestrator.config.source import apply_overrides
 from metafleet.orchestrator.reporting.output import notify
 
@@ -19,7 +20,8 @@ _OPTIONS = (
         "encoders",
         multiple=True,
         metavar="KIND=NAME",
-        help="In place of RUN|MODEL: a pretrained encoder, e.g. image=package:efficientnet-lite0.",
+        help="In place of RUN: a pretrained encoder, e.g. image=package:efficientnet-lite0. "
+        "With MODEL: where its encoder is now.",
     ),
     click.option(
         "--head",
@@ -43,6 +45,15 @@ with_encoder_option = click.option(
 )
 
 
+moved_encoder_option = click.option(
+    "--encoder",
+    "encoders",
+    multiple=True,
+    metavar="MODALITY=NAME",
+    help="Where the model's encoder is now, e.g. image=hf:~/vit; it must be the same encoder.",
+)
+
+
 def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options for adapting without a run: encoders, head and assignments."""
     for option in reversed(_OPTIONS):
@@ -53,12 +64,15 @@ def encoder_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def require_one_base(
     base: str | None, encoders: Sequence[str], head: str | None, assignments: Sequence[str]
 ) -> None:
-    """Check that either RUN|MODEL or encoders are given, and encoder options only with encoders.
+    """Check that a base or encoders are given, and encoder options only without a base.
+
+    Encoders may be given together with a MODEL: they say where its own encoders are now.
 
     Raises:
-        ConfigError: both or neither are given, or encoder options are given without an encoder.
+        ConfigError: a RUN and encoders or neither are given, or encoder options are given without
+            an encoder.
     """
-    if base is not None and encoders:
+    if base is not None and encoders and not is_model(base):
         raise ConfigError(
             f"{base!r:.80} and --encoder {encoders[0]:.80}: a run has its own encoder; give one of "
             "the two"

@@ -75,7 +75,7 @@ def show_report(run: RunRecord, report: RunReport, *, as_json: bool) -> None:
     if report.evaluations:
         config = ExperimentConfig.from_json(run.config)
         show_evaluations(report.evaluations, config)
-    click.echo(f"state sha256 {report.checkpoint_sha256}")
+    click.echo(f"checkpoint sha256 {report.checkpoint_sha256} (state and optimiser)")
     click.echo(f"more: {program()} runs show {run.id}")
 
 

@@ -13,6 +13,7 @@ from metafleet.data.summary import no_progress
 from metafleet.errors import ModelError
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.doubts import Doubt
+from metafleet.inference.from_encoder import read_encoders
 from metafleet.inference.labelling import Labelling, precision_of
 from metafleet.inference.loading import load_model
 from metafleet.inference.prediction import Prediction, Value
@@ -21,6 +22,7 @@ from metafleet.inference.question_queue import check_queue, write_queue
 from metafleet.orchestrator.cli.arguments import OutputFile, PathType, Share
 from metafleet.orchestrator.cli.context import load_settings
 from metafleet.orchestrator.cli.data_view import progress_bar
+from metafleet.orchestrator.cli.encoder_base import moved_encoder_option
 from metafleet.orchestrator.cli.reading import is_model, read_options, reading_options
 from metafleet.orchestrator.reporting.figures import counted
 from metafleet.orchestrator.reporting.output import notify
@@ -56,6 +58,7 @@ DEFAULT_COVERAGE: Final = 0.9
     type=OutputFile(),
     help="Write the doubtful items to this .csv, for `metafleet adapt MODEL --correct`.",
 )
+@moved_encoder_option
 @reading_options
 def predict(  # noqa: PLR0913 - options of one command
     model: Path,
@@ -67,6 +70,7 @@ def predict(  # noqa: PLR0913 - options of one command
     coverage: float | None,
     unknown: bool,
     ask: Path | None,
+    encoders: Sequence[str],
     **reading: Any,
 ) -> None:
     """Label the items of FOLDER (or a manifest) with MODEL: one row per item, with probabilities.
@@ -94,7 +98,9 @@ def predict(  # noqa: PLR0913 - options of one command
         )
     require_there(folder.expanduser())
     settings = load_settings()
-    loaded = load_model(model, allowed_packages=settings.allowed_packages)
+    loaded = load_model(
+        model, allowed_packages=settings.allowed_packages, encoders=read_encoders(encoders)
+    )
     if not isinstance(loaded, AdaptedModel):
         raise ModelError(
             f"{model} has not been adapted to any classes; run `metafleet adapt {model} --support "

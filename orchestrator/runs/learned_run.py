@@ -55,7 +55,7 @@ def learned_by(
         name=run.name,
         step=found.progress.best_step if found.best else found.progress.step,
         seed=run.seed,
-        data=str(spec.data["name"]),
+        data=str(spec.data.get("imported") or spec.data["name"]),
         data_digest=run.data_digest,
         code=run.code_version,
         packages=dict(run.package_versions),

@@ -48,3 +48,16 @@ def episodes_of(result: Result) -> str:
     ways = f"{result.n_way}-way " if result.n_way else ""
     rest = [it for it in result.otherwise if it.split("=")[0].split(".")[-1] not in _SIZES]
     return plain(", ".join([f"{ways}{result.k_shot}-shot, {result.n_query} query", *rest]))
+
+
+def is_of_encoders(model: KeptModel) -> bool:
+    """Return whether the model is made of pretrained encoders and a head, without any training."""
+    learned = model.learned
+    is_encoded = any(spec.is_encoded for spec in learned.blueprint.inputs.values())
+    return is_encoded and not learned.origin.run and not learned.state.params
+
+
+def without_folder(encoder: str) -> str:
+    """Return an encoder's name without the folder of its weights."""
+    source, colon, place = encoder.partition(":")
+    return f"{source}{colon}{place.rpartition('/')[2]}" if place.startswith(("/", "~")) else encoder

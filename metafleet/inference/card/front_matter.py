@@ -16,7 +16,7 @@ def front_matter(model: KeptModel) -> dict[str, Any]:
         "tags": list(dict.fromkeys(tags)),
         "license": "unknown",
     }
-    if _is_public(origin.data):
+    if _is_public(model):
         values["datasets"] = [origin.data]
     task = hub_task(model)
     if task is not None:
@@ -44,6 +44,8 @@ def _entry(result: Result, data: str, task: str | None) -> dict[str, Any]:
     }
 
 
-def _is_public(data: str) -> bool:
+def _is_public(model: KeptModel) -> bool:
     """Return whether others can get this data set, because it is not a user's folder or class."""
-    return bool(data) and data != "folder" and ":" not in data
+    name = model.learned.record.config.get("data", {}).get("name", "")
+    data = model.learned.origin.data
+    return bool(data) and "folder" not in (name, data) and ":" not in data

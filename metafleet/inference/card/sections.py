@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from metafleet.encoders.registry import get_encoder
 from metafleet.errors import MetafleetError
 from metafleet.inference.blueprint import Blueprint
-from metafleet.inference.card.facts import episodes_of, own_results
+from metafleet.inference.card.facts import episodes_of, is_of_encoders, own_results, without_folder
 from metafleet.inference.card.text import plain, table
 from metafleet.inference.kept_model import KeptModel
 from metafleet.inference.model_record import Figure, Result
@@ -39,8 +39,7 @@ def trained_on(model: KeptModel) -> str:
     """Describe the data and episodes on which the state was learned."""
     origin, problem = model.learned.origin, model.learned.blueprint.problem
     if not origin.run:
-        encoders = [it for it in model.learned.blueprint.inputs.values() if it.is_encoded]
-        if encoders and not model.learned.state.params:
+        if is_of_encoders(model):
             return "Nothing was trained: the encoder is frozen, and a head is fitted to examples."
         return "Nothing is recorded of its training."
     rows = [
@@ -156,7 +155,7 @@ def _doubts(model: KeptModel) -> Iterator[str]:
 def _encoder_licences(blueprint: Blueprint) -> str:
     """Name the pretrained encoders whose features the model reads, with their licences."""
     used = [
-        f"{plain(name)}: {plain(_last_part(encoder))} ({plain(_licence(encoder, spec.kind))})"
+        f"{plain(name)}: {plain(without_folder(encoder))} ({plain(_licence(encoder, spec.kind))})"
         for name, spec in blueprint.inputs.items()
         if (encoder := str(spec.options.get("encoder", ""))) not in ("", "bytes")
     ]
@@ -169,9 +168,3 @@ def _licence(encoder: str, kind: str) -> str:
     except MetafleetError:  # its weights are not on this machine
         found = ""
     return found or "licence not recorded"
-
-
-def _last_part(encoder: str) -> str:
-    """Return an encoder's name without the folder of its weights."""
-    source, colon, place = encoder.partition(":")
-    return f"{source}{colon}{place.rpartition('/')[2]}" if place.startswith(("/", "~")) else encoder

@@ -47,6 +47,7 @@ def test_a_card_has_the_figures_of_the_run_and_its_configuration_makes_the_same_
     }
     assert "nearest prototype of raw inputs" in card.text
     assert str(tmp_path) not in card.text
+    assert "Data set `things` (digest" in card.text and card.data.datasets is None
 
     block = re.search(r"```toml\n(.*?)```", card.text, flags=re.DOTALL)
     assert block is not None

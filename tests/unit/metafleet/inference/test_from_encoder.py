@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 import metafleet
 from metafleet.encoders import registry
 from metafleet.encoders.base import Array, PretrainedEncoder
-from metafleet.errors import ConfigError, DataError, ModelError
+from metafleet.errors import ConfigError, DataError, DataMissingError, ModelError
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.from_encoder import HEADS, few_shot_model, read_encoders
 from tests.menagerie import make_classes
+from tests.unit.metafleet.encoders.tiny_models import write_vit
 
 COLOURS, PITCHES = "package:colours", "package:pitches"
 
@@ -124,6 +126,71 @@ def test_another_encoder_than_the_models_is_refused_in_one_line(
         again.predict(things / "asked")
 
     assert "\n" not in str(caught.value)
+
+
+def test_an_encoder_whose_folder_has_moved_is_given_by_its_new_path(things: Path) -> None:
+    write_vit(things / "there")
+    model = few_shot_model({"image": f"hf:{things}/there"}).adapt(things / "known")
+    model.save(things / "pets.model")
+    expected = model.predict(things / "asked").rows
+    (things / "there").rename(things / "here")
+    lost = metafleet.load_model(things / "pets.model")
+    assert isinstance(lost, AdaptedModel)
+    with pytest.raises(DataMissingError, match=r"has moved, give --encoder image=hf:PATH$"):
+        lost.predict(things / "asked")
+
+    moved = {"image": f"hf:{things}/here"}
+    again = metafleet.load_model(things / "pets.model", encoders=moved)
+
+    assert isinstance(again, AdaptedModel)
+    assert again.predict(things / "asked").rows == expected
+
+
+def test_only_the_models_own_encoder_may_be_given_again(things: Path) -> None:
+    few_shot_model({"image": COLOURS}).adapt(things / "known").save(things / "pets.model")
+    other = {"image": f"hf:{write_vit(things / 'other')}"}
+
+    again = metafleet.load_model(things / "pets.model", encoders=other)
+
+    assert isinstance(again, AdaptedModel)
+    with pytest.raises(ModelError, match=r"has other .* here than the model was made with"):
+        again.predict(things / "asked")
+    with pytest.raises(ConfigError, match="no input 'audio'; its inputs are: image"):
+        metafleet.load_model(things / "pets.model", encoders={"audio": PITCHES})
+
+
+def test_who_adapts_to_another_encoder_is_not_told_to_adapt_again(
+    things: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_shot_model({"image": COLOURS}).save(things / "base.model")
+    monkeypatch.setattr(Colours, "weights", "b" * 64)
+
+    with pytest.raises(ModelError, match="; install those, or start from a run or model that"):
+        metafleet.adapt(things / "base.model", things / "known")
+
+
+def test_the_card_has_the_command_the_digest_and_the_versions(things: Path) -> None:
+    options = {"head_options": {"penalty": 2.0}, "kind_options": {"image": {"storage": "float16"}}}
+    model = few_shot_model({"image": COLOURS}, head="ridge", **options)  # type: ignore[arg-type]
+    model.adapt(things / "known").save(things / "pets.model")
+
+    card = (things / "pets.model" / "README.md").read_text().split("## How to repeat it\n")[1]
+
+    assert (
+        "metafleet adapt --encoder image=package:colours --head ridge --set head.penalty=2.0 --set "
+        "image.storage=float16 --support FOLDER --out NEW-MODEL\n" in card
+    )
+    assert f"| encoder of `image` | colours sha256 {'a' * 16} |" in card
+    assert f"| metafleet | {metadata.version('metafleet')} |" in card
+    assert "| packages | numpy 1 |" in card
+    assert "params" not in card  # there are none
+
+
+def test_a_model_of_no_run_says_that_a_run_is_needed_for_calibration(things: Path) -> None:
+    model = few_shot_model({"image": COLOURS}).adapt(things / "known")
+
+    with pytest.raises(ModelError, match="only a run can be calibrated: train one"):
+        model.predict(things / "asked", coverage=0.9)
 
 
 def test_another_version_of_a_library_is_no_other_encoder(
