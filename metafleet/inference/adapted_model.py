@@ -23,6 +23,7 @@ from metafleet.inference.labelling import Labelling, check_question, label_rows
 from metafleet.inference.prediction import Prediction, Predictions, Value
 from metafleet.inference.regression_table import read_points
 from metafleet.inference.requirements import Needs
+from metafleet.inference.sameness import same_items
 from metafleet.inference.trial import write_tried
 from metafleet.learners.memory import predict_from
 from metafleet.params import Params
@@ -203,10 +204,15 @@ class AdaptedModel:
             is_labelled=False,
             progress=progress,
         ) as found:
-            logits = [self.logits(found.inputs(rows)) for rows in batches(len(found))]
-            outputs = torch.cat(logits)
-            rows = self._rows(found.names, found.labels, outputs, doubter, threshold)
-            return Predictions(rows, (*found.notes, *doubter.notes))
+            logits, n_known = [], 0
+            for chosen in batches(len(found)):
+                inputs = found.inputs(chosen)
+                logits.append(self.logits(inputs))
+                n_known += self._count_known(inputs)
+            rows = self._rows(found.names, found.labels, torch.cat(logits), doubter, threshold)
+            return Predictions(
+                rows, (*found.notes, *_about_known(n_known, len(found)), *doubter.notes)
+            )
 
     def save(self, folder: str | Path, *, force: bool = False, with_encoder: bool = False) -> None:
         """Write the model to a folder for ``load_model``; with ``force``, replace an existing one.
@@ -223,6 +229,13 @@ class AdaptedModel:
         write_tried(
             kept, Path(folder), _answer, force=force, sample=self.sample, with_encoder=with_encoder
         )
+
+    def _count_known(self, inputs: Mapping[str, Tensor]) -> int:
+        """Return how many items are examples that the model was adapted to."""
+        if self.support is None:
+            return 0
+        same = same_items(self.support, inputs, self.learned.blueprint.inputs)
+        return int(same.any(dim=1).sum())
 
     def _in_batches(self, inputs: Mapping[str, Tensor], n_items: int) -> Tensor:
         parts = [slice(rows.start, rows.stop) for rows in batches(n_items)]
@@ -282,6 +295,15 @@ def _support_of(kept: KeptModel) -> ExampleSet:
 
 def _answer(kept: KeptModel, inputs: Mapping[str, Tensor]) -> Tensor:
     return adapted_from(kept).logits(inputs)
+
+
+def _about_known(n_known: int, n_items: int) -> list[str]:
+    if n_known == 0:
+        return []
+    return [
+        f"{n_known} of {n_items} items are examples that the model was adapted to; judge it on "
+        "other items"
+    ]
 
 
 def _check_finite(names: Sequence[str], outputs: Tensor) -> None:

@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Final
 
 import torch
-from torch import Tensor
 
 from metafleet.data.summary import Progress, no_progress
-from metafleet.episode import CLASS_TEXT, ExampleSet, alike, presence_key
+from metafleet.episode import ExampleSet, alike
 from metafleet.errors import ConfigError, DataError, ModelError
 from metafleet.inference.adapted_model import MOST_SUPPORT_BYTES, AdaptedModel
 from metafleet.inference.class_text import with_class_text
@@ -18,14 +16,7 @@ from metafleet.inference.input_spec import InputSpec
 from metafleet.inference.items import ReadOptions, check_invert, open_items
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.question_queue import Correction, read_queue
-
-_CLASS_NAMES: Final = (CLASS_TEXT, presence_key(CLASS_TEXT))
-_TOLERANCES: Final = {"float32": 1e-5, "float16": 2.0**-10}
-"""Type of stored features -> largest relative difference between two features of the same item.
-
-The difference is relative to the norm of the features. Rounding to the next float16 moves a number
-by at most this share.
-"""
+from metafleet.inference.sameness import CLASS_NAMES, same_items
 
 
 def correct(
@@ -57,11 +48,10 @@ def correct(
     corrections, n_open = read_queue(Path(queue).expanduser(), list(model.classes))
     notes = [f"{len(corrections)} corrections, {n_open} rows of {queue} without a label"]
     check_invert(options, model.learned.blueprint.inputs, model.needs)
-    tolerances = _tolerances(model.learned.blueprint.inputs)
     by_folder = sorted(corrections, key=lambda one: str(one.folder))
     for folder, group in groupby(by_folder, key=lambda one: one.folder):
         added, told = _read(model, folder, list(group), options, progress)
-        support = _joined(support, added, tolerances)
+        support = _joined(support, added, model.learned.blueprint.inputs)
         notes += told
     order = torch.argsort(support.targets, stable=True)  # by class, as from a folder
     support = ExampleSet({n: v[order] for n, v in support.inputs.items()}, support.targets[order])
@@ -121,18 +111,18 @@ def _read(
     return ExampleSet(inputs, torch.tensor([numbers[name] for name in named])), found.notes
 
 
-def _joined(support: ExampleSet, added: ExampleSet, tolerances: Mapping[str, float]) -> ExampleSet:
+def _joined(support: ExampleSet, added: ExampleSet, specs: Mapping[str, InputSpec]) -> ExampleSet:
     """Add examples. If an example is already in the support set, replace its target.
 
     If class names are an input, the name of the example's class is replaced too.
     """
     support, inputs = alike(support, added.inputs)
     targets = support.targets.clone()
-    names = {n: support.inputs[n].clone() for n in _CLASS_NAMES if n in support.inputs}
+    names = {n: support.inputs[n].clone() for n in CLASS_NAMES if n in support.inputs}
     own = {n: values for n, values in support.inputs.items() if n not in names}
     fresh = []
-    for row, target in enumerate(added.targets):
-        same = _same_as(own, {name: inputs[name][row] for name in own}, tolerances)
+    every = same_items(support, inputs, specs)
+    for row, (same, target) in enumerate(zip(every, added.targets, strict=True)):
         targets[same] = target
         for name, values in names.items():
             values[same] = inputs[name][row]
@@ -140,34 +130,3 @@ def _joined(support: ExampleSet, added: ExampleSet, tolerances: Mapping[str, flo
             fresh.append(row)
     joined = {n: torch.cat([v, inputs[n][fresh]]) for n, v in {**own, **names}.items()}
     return ExampleSet(joined, torch.cat([targets, added.targets[fresh]]))
-
-
-def _tolerances(specs: Mapping[str, InputSpec]) -> dict[str, float]:
-    """Return modality -> relative tolerance, for modalities that are features of an encoder.
-
-    The last bits of features depend on the batch and the machine. Decoded items do not.
-    """
-    return {
-        name: _TOLERANCES[spec.decoder_options().storage]
-        for name, spec in specs.items()
-        if spec.is_encoded
-    }
-
-
-def _same_as(
-    inputs: Mapping[str, Tensor], example: Mapping[str, Tensor], tolerances: Mapping[str, float]
-) -> Tensor:
-    """Return a mask of the rows that are the same item as an example, bool [n].
-
-    Modalities with a tolerance may differ by this share of the example's norm. All others must be
-    equal.
-    """
-    equal = []
-    for name, values in inputs.items():
-        wanted = example[name]
-        if name in tolerances:
-            apart = (values - wanted).double().norm(dim=1)
-            equal.append(apart <= tolerances[name] * wanted.double().norm())
-        else:
-            equal.append((values == wanted).reshape(len(values), -1).all(dim=1))
-    return torch.stack(equal).all(dim=0)

@@ -193,6 +193,20 @@ def test_a_model_of_no_run_says_that_a_run_is_needed_for_calibration(things: Pat
         model.predict(things / "asked", coverage=0.9)
 
 
+def test_items_that_the_model_was_adapted_to_are_counted(things: Path) -> None:
+    model = few_shot_model({"image": COLOURS}).adapt(things / "known")
+    known = things / "known" / "thing00" / "000.png"
+    (things / "asked" / "thing00" / "copy.png").write_bytes(known.read_bytes())
+
+    (note,) = model.predict(things / "known").notes[-1:]
+    (one,) = model.predict(things / "asked").notes[-1:]
+
+    assert note == (
+        "15 of 15 items are examples that the model was adapted to; judge it on other items"
+    )
+    assert one.startswith("1 of 16 items are examples")
+
+
 def test_another_version_of_a_library_is_no_other_encoder(
     things: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

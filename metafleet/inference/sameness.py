@@ -1,0 +1,63 @@
+"""Find the items that a support set already contains."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from metafleet.episode import CLASS_TEXT, ExampleSet, alike, presence_key
+from metafleet.inference.input_spec import InputSpec
+
+CLASS_NAMES: Final = (CLASS_TEXT, presence_key(CLASS_TEXT))
+"""Inputs that follow the class of an example, so they are not part of the item."""
+_TOLERANCES: Final = {"float32": 1e-5, "float16": 2.0**-10}
+"""Type of the stored features -> how far those of one item may be apart, relative to their norm.
+
+Rounding to the next float16 moves a number by at most this share.
+"""
+
+
+def same_items(
+    support: ExampleSet, inputs: Mapping[str, Tensor], specs: Mapping[str, InputSpec]
+) -> Tensor:
+    """Return which items are which support examples, bool [items, examples].
+
+    Decoded items must be equal. Features of an encoder may differ in their last bits, which depend
+    on the batch and the machine.
+
+    Args:
+        support: the examples.
+        inputs: modality -> [items, ...].
+        specs: modality -> how it is read.
+    """
+    support, inputs = alike(support, inputs)
+    n_items = len(next(iter(inputs.values())))
+    same = torch.ones(n_items, len(support), dtype=torch.bool)
+    for name, examples in support.inputs.items():
+        if name in CLASS_NAMES:
+            continue
+        spec = specs.get(name)
+        if spec is not None and spec.is_encoded:
+            tolerance = _TOLERANCES[spec.decoder_options().storage]
+            same &= _are_near(inputs[name], examples, tolerance)
+        else:
+            same &= _are_equal(inputs[name], examples)
+    return same
+
+
+def _are_near(items: Tensor, examples: Tensor, tolerance: float) -> Tensor:
+    wanted = items.flatten(1).double()
+    apart = torch.cdist(wanted, examples.flatten(1).double())
+    is_near: Tensor = apart <= tolerance * wanted.norm(dim=1, keepdim=True)
+    return is_near
+
+
+def _are_equal(items: Tensor, examples: Tensor) -> Tensor:
+    """Compare the bytes of rows as keys, because comparing all pairs of large rows is slow."""
+    numbers: dict[bytes, int] = {}
+    first, second = (
+        torch.tensor([numbers.setdefault(row.tobytes(), len(numbers)) for row in rows.numpy()])
+        for rows in (items, examples)
+    )
+    return first[:, None] == second[None, :]
