@@ -4,7 +4,6 @@ The network is the one of Tan and Le 2019, arXiv:1905.11946, without squeeze-and
 ReLU6. It was trained on the 1,000 classes of ImageNet.
 """
 
-import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.pixels import PixelRule
 from metafleet.encoders.pooling import choose_pooling
 from metafleet.encoders.runtime import device
@@ -95,7 +95,7 @@ class EfficientNetLite0(PretrainedEncoder):
             features: Tensor = self._network(x)
         return np.asarray(features.float().cpu())
 
-    @functools.cached_property
+    @loaded_once
     def _network(self) -> "_Network":
         path = _FILE.find(self.name)
         state = load_state(path)

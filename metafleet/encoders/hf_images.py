@@ -1,6 +1,5 @@
 """Encode pictures with a model of transformers, preprocessed as preprocessor_config.json says."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 from metafleet.encoders.base import Array
 from metafleet.encoders.hf_model import HfModel
 from metafleet.encoders.hf_pixels import rule_of
+from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.pixels import PixelRule
 from metafleet.errors import ConfigError
 
@@ -20,7 +20,7 @@ class HfImages(HfModel):
 
     tower, takes = "get_image_features", "pixel_values"
 
-    @functools.cached_property
+    @loaded_once
     def _rule(self) -> PixelRule:
         return rule_of(self.name, self._preprocessing())
 

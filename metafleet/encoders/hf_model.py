@@ -6,7 +6,6 @@ space that both towers share.
 """
 
 import contextlib
-import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from metafleet.encoders.base import Array
 from metafleet.encoders.folder_encoder import FolderEncoder
+from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.model_folder import on_meta, require_room
 from metafleet.encoders.pooling import choose_pooling
 from metafleet.encoders.runtime import device, encoder_library
@@ -45,13 +45,13 @@ class HfModel(FolderEncoder):
         if pooling:
             choose_pooling(name, pooling, self.poolings)
 
-    @functools.cached_property
+    @loaded_once
     def _library(self) -> Any:
         library = encoder_library("transformers", encoder=self.name, install=_INSTALL)
         library.utils.logging.disable_progress_bar()  # it would overwrite our progress bar
         return library
 
-    @functools.cached_property
+    @loaded_once
     def _model(self) -> nn.Module:
         folder, library = self._folder.checked(), self._library
         plain: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}

@@ -21,6 +21,7 @@ class _Settings:
 
     do_center_crop: bool | None = None
     do_normalize: bool | None = True
+    do_rescale: bool | None = True
     rescale_factor: float | None = None
     resample: int = 2
     size: Any = None
@@ -51,7 +52,9 @@ def rule_of(encoder: str, values: Mapping[str, Any]) -> PixelRule:
     names = {field.name for field in fields(_Settings)}
     known = {name: value for name, value in values.items() if name in names}
     settings = parse_record(_Settings, known, where=where, error=ConfigError)
-    if abs((settings.rescale_factor or 1 / 255) - 1 / 255) > 1e-6:
+    # without rescaling, mean and deviation are those of values up to 255
+    most = 255.0 if settings.do_rescale is False else 1.0
+    if most == 1.0 and abs((settings.rescale_factor or 1 / 255) - 1 / 255) > 1e-6:
         raise _unknown(encoder, f"rescale_factor={settings.rescale_factor!r}")
     resample = _RESAMPLE.get(settings.resample)
     if resample is None:
@@ -64,8 +67,8 @@ def rule_of(encoder: str, values: Mapping[str, Any]) -> PixelRule:
         side=side,
         crop_share=share,
         resample=resample,
-        mean=_three(mean or (0.0,)),
-        std=_three(std or (1.0,)),
+        mean=tuple(value / most for value in _three(mean or (0.0,))),
+        std=tuple(value / most for value in _three(std or (1.0,))),
         fit=fit,
     )
 

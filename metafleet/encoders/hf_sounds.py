@@ -1,6 +1,5 @@
 """Encode sounds with a model of transformers that takes waves, such as wav2vec 2.0 or HuBERT."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from metafleet.encoders.base import Array
 from metafleet.encoders.hf_model import HfModel
+from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.waves import sound_length
 from metafleet.errors import ConfigError
 
@@ -52,7 +52,7 @@ class HfSounds(HfModel):
         is_sound: Tensor = torch.arange(rows.shape[1])[None] < n_rows[:, None]
         return is_sound.to(rows.device)
 
-    @functools.cached_property
+    @loaded_once
     def _settings(self) -> Mapping[str, Any]:
         values = self._preprocessing()
         values = values.get("feature_extractor", values)
@@ -71,7 +71,7 @@ class HfSounds(HfModel):
     def _is_masked(self) -> bool:
         return bool(self._settings.get("return_attention_mask", False))
 
-    @functools.cached_property
+    @loaded_once
     def _extractor(self) -> Any:
         folder = self._folder.checked()
         with self._folder.loading():

@@ -1,6 +1,5 @@
 """Encode texts with a model of transformers and its tokenizer."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import nn
 
 from metafleet.encoders.base import Array
 from metafleet.encoders.hf_model import HfModel
+from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.runtime import device
 from metafleet.encoders.text_bytes import TEXT_BYTES, first_text, read_texts, require_text
 
@@ -45,7 +45,7 @@ class HfTexts(HfModel):
             found = self._tokenizer(read_texts(items), padding=False, truncation=False)
         return sum(len(ids) > self._n_tokens for ids in found["input_ids"])
 
-    @functools.cached_property
+    @loaded_once
     def _tokenizer(self) -> Any:
         folder = self._folder.checked()
         with self._folder.loading():
@@ -56,7 +56,7 @@ class HfTexts(HfModel):
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
 
-    @functools.cached_property
+    @loaded_once
     def _n_tokens(self) -> int:
         """Maximum number of tokens. In some models positions start after that of padding."""
         config: Any = self._model.config

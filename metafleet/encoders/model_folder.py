@@ -269,8 +269,8 @@ def _depths(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
 
 
 def _asks_for_code(value: Any) -> bool:
-    """Return whether "trust_remote_code" is on anywhere in a configuration."""
+    """Return whether a configuration names code of the model's authors, or asks to trust it."""
     if isinstance(value, Mapping):
-        is_on = bool(value.get("trust_remote_code"))
+        is_on = bool(value.get("trust_remote_code")) or bool(value.get("auto_map"))
         return is_on or any(_asks_for_code(each) for each in value.values())
     return isinstance(value, list) and any(_asks_for_code(each) for each in value)

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.model_folder import require_bytes
 from metafleet.encoders.pixels import PixelRule
 from metafleet.encoders.pooling import choose_pooling, pool_rows
@@ -174,7 +175,7 @@ class OnnxModel(PretrainedEncoder):
     def _described(self) -> Path:
         return self._path.with_suffix(".toml")
 
-    @functools.cached_property
+    @loaded_once
     def _options(self) -> GraphOptions:
         path = self._described
         if path.is_file():
@@ -229,7 +230,7 @@ class OnnxModel(PretrainedEncoder):
         self._first.require_same(self.name, found)
         return found
 
-    @functools.cached_property
+    @loaded_once
     def _session(self) -> Any:
         self._digests()
         files = (self._graph(), *self._tensors())

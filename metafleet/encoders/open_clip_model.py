@@ -4,7 +4,6 @@ The folder contains ``open_clip_config.json``, ``open_clip_model.safetensors``, 
 unless the model uses CLIP's tokenizer. Source: Radford et al. 2021, arXiv:2103.00020.
 """
 
-import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ import torch
 
 from metafleet.encoders.base import Array
 from metafleet.encoders.folder_encoder import FolderEncoder
+from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.model_folder import on_meta, require_room
 from metafleet.encoders.pixels import PixelRule
 from metafleet.encoders.pooling import choose_pooling
@@ -38,11 +38,11 @@ class _OpenClip(FolderEncoder):
         super().__init__(name, place, kind, pooling)
         choose_pooling(name, pooling, ())
 
-    @functools.cached_property
+    @loaded_once
     def _library(self) -> Any:
         return encoder_library("open_clip", encoder=self.name, install=INSTALL)
 
-    @functools.cached_property
+    @loaded_once
     def _config(self) -> Mapping[str, Any]:
         values = self._folder.find_json(_CONFIG)
         if values is None or not isinstance(values.get("model_cfg"), Mapping):
@@ -52,7 +52,7 @@ class _OpenClip(FolderEncoder):
             )
         return values
 
-    @functools.cached_property
+    @loaded_once
     def _model(self) -> Any:
         folder, library = self._folder.checked(), self._library
         self._folder.require_depth(self._config)
@@ -81,7 +81,7 @@ class OpenClipImages(_OpenClip):
             found = self._model.encode_image(self._rule.normalised(items).to(device()))
             return np.ascontiguousarray(found.float().cpu().numpy())
 
-    @functools.cached_property
+    @loaded_once
     def _rule(self) -> PixelRule:
         vision = self._table("vision_cfg", self._config["model_cfg"])
         values = self._table("preprocess_cfg", self._config)
@@ -151,7 +151,7 @@ class OpenClipTexts(_OpenClip):
             return len(inner(text)["input_ids"])
         return len(self._tokenizer.encode(text)) + 2
 
-    @functools.cached_property
+    @loaded_once
     def _tokenizer(self) -> Any:
         folder = self._folder.checked()
         with self._folder.loading():

@@ -1,6 +1,7 @@
 """Pretrained encoders by name."""
 
 import functools
+import threading
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
@@ -45,7 +46,10 @@ LOADERS: Mapping[str, Mapping[str, Load]] = {
 _SHORT = {"minilm": "package:minilm"}
 
 
-@functools.lru_cache(maxsize=16)
+_making = threading.RLock()
+"""Held while an encoder is made, so that threads that ask for the same one share its weights."""
+
+
 def get_encoder(name: str, *, kind: str, pooling: str = "") -> PretrainedEncoder:
     """Return the encoder called ``name``. Its weights are loaded when it first encodes.
 
@@ -58,6 +62,12 @@ def get_encoder(name: str, *, kind: str, pooling: str = "") -> PretrainedEncoder
         ConfigError: there is no such encoder, or it does not support this pooling or this kind of
             data.
     """
+    with _making:
+        return _made(name, kind, pooling)
+
+
+@functools.lru_cache(maxsize=16)
+def _made(name: str, kind: str, pooling: str) -> PretrainedEncoder:
     found = _make(_SHORT.get(name, name), kind, pooling)
     _require_kind(name, kind, found.kinds)
     return found

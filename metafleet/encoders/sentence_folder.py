@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-import functools
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.model_folder import ModelFolder, on_meta, require_room
 from metafleet.encoders.pooling import choose_pooling
 from metafleet.encoders.runtime import device, encoder_library
@@ -75,17 +76,19 @@ class SentenceEncoder(PretrainedEncoder):
     def too_long(self, items: Array) -> int:
         """Return how many texts have more tokens than the model takes."""
         most = self._model.max_seq_length
+        if most is None or most == math.inf:  # static vectors take texts of any length
+            return 0
         lengths = [len(self._counting(text)["input_ids"]) for text in read_texts(items)]
         return sum(length > most for length in lengths)
 
-    @functools.cached_property
+    @loaded_once
     def _counting(self) -> Any:
         """A copy of the tokenizer that does not truncate. Threads that encode use the original."""
         found = copy.deepcopy(self._model.tokenizer)
         found("a")  # sets truncation now, so that threads later only read it
         return found
 
-    @functools.cached_property
+    @loaded_once
     def _model(self) -> Any:
         logging = encoder_library("transformers.utils.logging", encoder=self.name, install=_INSTALL)
         logging.disable_progress_bar()  # it would overwrite our progress bar

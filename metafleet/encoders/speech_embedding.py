@@ -4,13 +4,13 @@ The model is a convolutional network, trained to spot 5,000 keywords (Lin et al.
 arXiv:2002.01322). Every 80 ms it gives one row of features, computed from 775 ms of sound.
 """
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.pooling import choose_pooling, pool_rows
 from metafleet.encoders.runtime import onnx_session
 from metafleet.encoders.weights import PackagedFile, version_of
@@ -76,7 +76,7 @@ class SpeechEmbedding(PretrainedEncoder):
         rows: Array = self._session().run(None, {"samples:0": silence})[0][0]
         return rows
 
-    @functools.cached_property
+    @loaded_once
     def _opened(self) -> Any:
         return onnx_session(_FILE.find(self.name))
 

@@ -4,9 +4,9 @@ The weights are read in the same way as by the library, except that pickles are 
 tensor of the model must exist.
 """
 
-import functools
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -15,15 +15,19 @@ from torch import nn
 
 from metafleet.encoders.base import Array
 from metafleet.encoders.folder_encoder import FolderEncoder
+from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.model_folder import on_meta, require_room
 from metafleet.encoders.pixels import PixelRule
 from metafleet.encoders.pooling import choose_pooling
 from metafleet.encoders.runtime import device, encoder_library
 from metafleet.errors import ConfigError
+from metafleet.options import parse_record
 
 INSTALL: Final = "pip install 'metafleet[timm]'"
 _POOLINGS: Final = {"class_token": "token", "mean": "avg", "max": "max"}
 _RESAMPLE: Final = ("bilinear", "bicubic", "lanczos")
+_LEAST_SHARE: Final = 0.01
+"""Smallest share of a picture that is kept; a smaller one is damage."""
 
 
 class TimmImages(FolderEncoder):
@@ -51,17 +55,17 @@ class TimmImages(FolderEncoder):
             found = self._model(self._rule.normalised(items).to(device()))
             return np.ascontiguousarray(found.flatten(1).float().cpu().numpy())
 
-    @functools.cached_property
+    @loaded_once
     def _rule(self) -> PixelRule:
         with self._folder.loading():
             data = self._library.data.resolve_model_data_config(self._shell)
         return rule_of(self.name, data)
 
-    @functools.cached_property
+    @loaded_once
     def _library(self) -> Any:
         return encoder_library("timm", encoder=self.name, install=INSTALL)
 
-    @functools.cached_property
+    @loaded_once
     def _shell(self) -> nn.Module:
         """The network without its weights, which takes no memory."""
         folder = self._folder.checked()
@@ -69,7 +73,7 @@ class TimmImages(FolderEncoder):
         with self._folder.loading(), on_meta():
             return self._library.create_model(f"local-dir:{folder}", pretrained=False)  # type: ignore[no-any-return]
 
-    @functools.cached_property
+    @loaded_once
     def _model(self) -> nn.Module:
         folder = self._folder.checked()
         require_room(self.name, self._shell)
@@ -103,27 +107,48 @@ class TimmImages(FolderEncoder):
         return np.zeros((1, *shape), np.uint8)
 
 
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """The preprocessing as timm names it."""
+
+    input_size: tuple[int, ...]
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop_pct: float
+    crop_mode: str
+
+
 def rule_of(encoder: str, data: Mapping[str, Any]) -> PixelRule:
     """Return the preprocessing that ``resolve_model_data_config`` describes.
 
     Raises:
-        ConfigError: pictures are not square, or the preprocessing is not supported.
+        ConfigError: pictures are not square, the preprocessing is not supported, or a value is of
+            the wrong type or out of range.
     """
-    channels, height, width = data["input_size"]
-    share, mode = float(data["crop_pct"]), data["crop_mode"]
-    is_known = mode == "center" or (mode == "squash" and share == 1.0)
-    if channels != 3 or height != width or not is_known or data["interpolation"] not in _RESAMPLE:
-        shown = {name: data[name] for name in ("input_size", "interpolation", "crop_pct")}
+    where = f"encoder {encoder!r}: config.json"
+    known = {name: data[name] for name in (each.name for each in fields(_Settings)) if name in data}
+    found = parse_record(_Settings, known, where=where, error=ConfigError)
+    share, mode, sides = found.crop_pct, found.crop_mode, set(found.input_size[1:])
+    is_square = len(found.input_size) == 3 and found.input_size[0] == 3 and len(sides) == 1
+    is_cropped = (mode == "center" and _LEAST_SHARE <= share <= 1.0) or (
+        mode == "squash" and share == 1.0
+    )
+    if not is_square or not is_cropped or found.interpolation not in _RESAMPLE:
+        names = ("input_size", "interpolation", "crop_pct", "crop_mode")
+        shown = ", ".join(f"{name}={known[name]!r:.60}" for name in names)
         raise ConfigError(
-            f"encoder {encoder!r} takes pictures by {shown}, crop_mode={mode!r}; expected square "
-            "ones of three colours, resized and cropped in the middle; use a class of your own"
+            f"encoder {encoder!r} takes pictures by {shown}; expected square ones of three "
+            f"colours, resized and cropped in the middle, and crop_pct {_LEAST_SHARE} to 1; use a "
+            "class of your own"
         )
+    (side,) = sides
     return PixelRule.checked(
-        f"encoder {encoder!r}: config.json",
-        side=height,
-        crop_share=height / math.floor(height / share),  # timm rounds the resized side down
-        resample=data["interpolation"],
-        mean=tuple(data["mean"]),
-        std=tuple(data["std"]),
+        where,
+        side=side,
+        crop_share=side / max(1, math.floor(side / share)),  # timm rounds the resized side down
+        resample=found.interpolation,
+        mean=found.mean,
+        std=found.std,
         fit="center" if mode == "center" else "stretch",
     )

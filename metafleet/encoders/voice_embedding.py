@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.pooling import choose_pooling
 from metafleet.encoders.runtime import device
 from metafleet.encoders.waves import sound_length
@@ -83,7 +84,7 @@ class VoiceEmbedding(PretrainedEncoder):
             mean: Tensor = self._network(windows).mean(dim=0)
             return np.asarray(_unit(mean).cpu())
 
-    @functools.cached_property
+    @loaded_once
     def _network(self) -> "_Network":
         path = _FILE.find(self.name)
         state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]

@@ -4,13 +4,13 @@ The features are the mean of the token vectors, which are reduced token embeddin
 models (Miller 2024, github.com/dleemiller/WordLlama).
 """
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from metafleet.encoders.base import Array, PretrainedEncoder
+from metafleet.encoders.loaded_once import loaded_once
 from metafleet.encoders.pooling import choose_pooling
 from metafleet.encoders.runtime import encoder_library
 from metafleet.encoders.text_bytes import TEXT_BYTES, read_texts, require_text
@@ -73,14 +73,14 @@ class WordLlama(PretrainedEncoder):
             features[number] = row
         return features
 
-    @functools.cached_property
+    @loaded_once
     def _table(self) -> Array:
         from safetensors.numpy import load_file  # noqa: PLC0415 - only here
 
         tensors = load_file(_TABLE.find(self.name))
         return np.asarray(next(iter(tensors.values())), np.float32)
 
-    @functools.cached_property
+    @loaded_once
     def _tokenizer(self) -> Any:
         library = encoder_library("tokenizers", encoder=self.name, install=_INSTALL)
         tokenizer = library.Tokenizer.from_file(str(_TOKENIZER.find(self.name)))

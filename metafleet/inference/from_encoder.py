@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from metafleet.data.decoding.features import encoder_of, example_of
 from metafleet.data.decoding.registry import DECODERS, get_decoder
+from metafleet.encoders.own_encoder import import_encoders
 from metafleet.encoders.weights import version_of
 from metafleet.episode import META_TEST, EpisodeShape
 from metafleet.errors import ConfigError
@@ -30,6 +31,7 @@ def few_shot_model(
     head: str = DEFAULT_HEAD,
     head_options: Mapping[str, Any] | None = None,
     kind_options: Mapping[str, Mapping[str, Any]] | None = None,
+    allowed_packages: Sequence[str] = (),
 ) -> LearnedModel:
     """Make a model that classifies features of pretrained encoders. Nothing is trained.
 
@@ -44,6 +46,8 @@ def few_shot_model(
         head_options: options of the head, such as {"penalty": 1.0}.
         kind_options: kind of data -> options of its decoder, such as
             {"audio": {"duration_s": 2.0}}, or "pooling" of its encoder.
+        allowed_packages: your packages from which an encoder "package.module:Class" may be
+            imported.
 
     Raises:
         ConfigError: a kind, encoder, head or option is unknown, or they cannot be combined.
@@ -62,6 +66,9 @@ def few_shot_model(
     for kind in kind_options or {}:
         if kind not in encoder:
             raise ConfigError(f"{kind!r} has options but no encoder; give --encoder {kind}=NAME")
+    import_encoders(
+        [{"encoder": name} for name in encoder.values()], allowed_packages=allowed_packages
+    )
     specs = {
         kind: _spec(kind, name, (kind_options or {}).get(kind, {}))
         for kind, name in encoder.items()
@@ -81,7 +88,7 @@ def few_shot_model(
         for package, version in spec.encoder.get("versions", {}).items()
     }
     origin = Provenance(code=version_of("metafleet"), packages=packages)
-    return LearnedModel.of(blueprint, state, origin)
+    return LearnedModel.of(blueprint, state, origin, allowed_packages)
 
 
 def read_encoders(given: Sequence[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ leaves it empty.
 """
 
 import csv
+import difflib
 import io
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -164,16 +165,21 @@ def _table(path: Path) -> Table:
 
 def _correction(row: Row, classes: Collection[str]) -> Correction:
     item, label, folder = (text_of(row.values[column]) or "" for column in _NEEDED)
-    label = composed(label)
-    if label and label not in classes:
-        raise DataError(
-            f"{row.where}: label {label!r:.60} is no class of the model; expected "
-            f"{_listed(classes)}, or nothing"
-        )
+    label = _class_of(row.where, composed(label), classes) if label else ""
     if label and not (item and folder):
         empty = "folder" if item else "item"
         raise DataError(f"{row.where}: has a label, but its column {empty!r} is empty")
     return Correction(row.where, item, label, Path(folder))
+
+
+def _class_of(where: str, label: str, classes: Collection[str]) -> str:
+    """Return the class that a label names. Upper and lower case need not agree."""
+    alike = [name for name in classes if name.casefold() == label.casefold()]
+    if label in classes or len(alike) == 1:
+        return label if label in classes else alike[0]
+    near = difflib.get_close_matches(label, classes, n=1)
+    hint = f"did you mean {near[0]!r:.60}?" if near else f"expected {_listed(classes)}, or nothing"
+    raise DataError(f"{where}: label {label!r:.60} is no class of the model; {hint}")
 
 
 def _listed(classes: Collection[str]) -> str:

@@ -111,7 +111,9 @@ def adapt(  # noqa: PLR0913 - options of one command
         model = _adapted(settings, base, encoders)
     else:
         if base is None:
-            learned = learned_from_encoders(encoders, head, assignments)
+            learned = learned_from_encoders(
+                encoders, head, assignments, allowed_packages=settings.allowed_packages
+            )
         else:
             learned, run = _learned(settings, base, encoders)
         if with_encoder:

@@ -88,7 +88,11 @@ def require_one_base(
 
 
 def learned_from_encoders(
-    encoders: Sequence[str], head: str | None, assignments: Sequence[str]
+    encoders: Sequence[str],
+    head: str | None,
+    assignments: Sequence[str],
+    *,
+    allowed_packages: Sequence[str],
 ) -> LearnedModel:
     """Make a model of encoders and a head, and print its parts.
 
@@ -104,7 +108,13 @@ def learned_from_encoders(
                 "head.OPTION=VALUE"
             )
     of_head = tables.pop(_HEAD, {})
-    model = few_shot_model(named, head=chosen, head_options=of_head, kind_options=tables)
+    model = few_shot_model(
+        named,
+        head=chosen,
+        head_options=of_head,
+        kind_options=tables,
+        allowed_packages=allowed_packages,
+    )
     told = ", ".join(f"{kind} by {name}" for kind, name in named.items())
     learner = model.learned.learner
     assert isinstance(learner, FrozenHead)

@@ -353,14 +353,7 @@ class OpenStep:
         if result.status == "missing":
             self.book.mark_unsent(shard, now_s=now_s)
         elif result.status == "refused":
-            self.book.mark_refused(
-                shard,
-                attempt,
-                result.error,
-                worker=result.worker,
-                now_s=now_s,
-                workers_alive=workers_alive,
-            )
+            self.book.mark_refused(result, now_s=now_s, workers_alive=workers_alive)
         elif result.is_retryable:
             self.book.mark_failed(shard, attempt, result.error, now_s=now_s)
         else:

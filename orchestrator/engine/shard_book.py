@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from metafleet.contracts.attempt_outcomes import AttemptReason
+from metafleet.contracts.job import ShardResult
 from metafleet.errors import FleetError, ShardQuarantinedError
 
 QUEUE_GRACE_S: Final = 1.5
@@ -250,31 +251,27 @@ class ShardBook:
         if not entry.live:
             entry.due_s = now_s
 
-    def mark_refused(
-        self,
-        shard: int,
-        attempt: int | None,
-        reason: str,
-        *,
-        worker: str,
-        now_s: float,
-        workers_alive: int,
-    ) -> None:
-        """Record that ``worker`` refused to compute an attempt (None if it is unknown).
+    def mark_refused(self, result: ShardResult, *, now_s: float, workers_alive: int) -> None:
+        """Record that a worker refused to compute an attempt.
 
         The shard is offered to other workers after a pause. A worker that refuses is idle and may
         well be the first to take the shard again, so repeated refusals by one worker are not fatal.
+        A setting of a worker does not change while it runs, so one refusal of every worker for its
+        settings is enough.
 
         Raises:
-            FleetError: as many workers as are alive have refused it, several times.
+            FleetError: as many workers as are alive have refused it, for another reason than their
+                settings several times.
         """
-        entry = self._shards[shard]
-        entry.forget(attempt)
+        entry = self._shards[result.shard]
+        entry.forget(result.attempt)
         entry.refusals += 1
-        entry.refused_by.add(worker)
-        if entry.refusals > 3 + 2 * workers_alive and len(entry.refused_by) >= workers_alive:
+        entry.refused_by.add(result.worker)
+        is_final = result.reason == AttemptReason.CONFIG or entry.refusals > 3 + 2 * workers_alive
+        if is_final and len(entry.refused_by) >= max(workers_alive, 1):
             raise FleetError(
-                f"shard {shard} of {self._name} was refused {entry.refusals} times; {reason}"
+                f"shard {result.shard} of {self._name} was refused {entry.refusals} times; "
+                f"{result.error}"
             )
         if not entry.live:
             entry.due_s = now_s + REFUSAL_PAUSE_S

@@ -133,22 +133,33 @@ def _read_csv(file: FilePart, content: bytes, log: ProblemLog) -> Table | None:
     rows = []
     for line, fields in lines:
         last = reader.line_num
-        if not fields or any(number in broken for number in range(line, last + 1)):
+        if _is_blank(fields) or any(number in broken for number in range(line, last + 1)):
             continue
         if last > line and _ends_in_quotes(text, line, delimiter):
             log.add("bad-line", f"{file.name}:{line}", "opens a quote that is never closed")
             continue
         where = f"{file.name}:{line}"
         if len(fields) != len(columns):
-            log.add(
-                "bad-line",
-                where,
-                f"has {len(fields)} fields where the header has {len(columns)}; quote texts that "
-                f"hold {delimiter!r}",
-            )
+            log.add("bad-line", where, _why_wrong(fields, len(columns), delimiter))
             continue
         rows.append(Row(where, dict(zip(columns, map(from_text, fields), strict=True))))
     return Table(file, tuple(columns), tuple(rows))
+
+
+def _is_blank(fields: Sequence[str]) -> bool:
+    """Return whether a row has only separators, as spreadsheets write below the last row."""
+    return not "".join(fields).strip(f"{_DELIMITERS} ")
+
+
+def _why_wrong(fields: Sequence[str], n_columns: int, delimiter: str) -> str:
+    """Return why a row does not have as many fields as the header."""
+    others = [d for d in _DELIMITERS if d != delimiter and fields[0].count(d) == n_columns - 1]
+    if len(fields) == 1 and n_columns > 1 and others:
+        return f"separates fields by {others[0]!r} where the header has {delimiter!r}; use one"
+    return (
+        f"has {len(fields)} fields where the header has {n_columns}; quote texts that hold "
+        f"{delimiter!r}"
+    )
 
 
 def _csv_lines(file: FilePart, reader: Any, log: ProblemLog) -> Iterator[tuple[int, list[str]]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metafleet.encoders.registry import get_encoder
+from metafleet.encoders import registry
 from metafleet.orchestrator.cli.main import main
 from tests.menagerie import make_classes
 
@@ -98,7 +98,7 @@ def test_what_does_not_go_together_is_one_line(
 def without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Act like a machine on which no package of weights is installed."""
     monkeypatch.setattr("metafleet.encoders.weights._folder_of", lambda module: None)
-    get_encoder.cache_clear()
+    registry._made.cache_clear()
 
 
 def test_a_model_with_its_encoder_predicts_where_the_package_is_missing(
@@ -133,7 +133,7 @@ def test_a_model_with_its_encoder_predicts_where_the_package_is_missing(
     assert "damaged" in refused(capsys, "predict", "whole.model", "photos", "--out", "no.csv")
     both = refused(capsys, "export", "copy.model", "--onnx", "--with-encoder", "--out", "a.onnx")
     assert "give one of the two" in both
-    get_encoder.cache_clear()
+    registry._made.cache_clear()
 
 
 def test_an_encoder_is_kept_whole_or_not_at_all(

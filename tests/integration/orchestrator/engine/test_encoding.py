@@ -160,3 +160,45 @@ def test_workers_without_weights_alone_are_told_of(
         prepare_over(fleet.settings, folder)
 
     assert not list((fleet.settings.data_dir / "prepared").glob("folder-*"))
+
+
+_OWN = """
+import numpy as np
+from metafleet.encoders.base import PretrainedEncoder
+
+
+class Lengths(PretrainedEncoder):
+    name, kinds = "lengths", frozenset(("text",))
+
+    def reading(self, kind):
+        return {"max_bytes": 64}
+
+    def identity(self):
+        return {"version": 1}
+
+    def n_features(self, shape):
+        return 1
+
+    def encode(self, items):
+        return (items > 0).sum(1, keepdims=True).astype(np.float32)
+"""
+
+
+def test_an_encoder_that_no_worker_may_import_ends_the_preparation_at_once(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lengths_of_texts.py").write_text(_OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    texts = write_texts(tmp_path / "texts")
+    asked = options(texts) | {"text": {"encoder": "lengths_of_texts:Lengths"}}
+    fleet.start(1)
+    encode = FeatureFleet(fleet.settings, lambda text: None).encode
+
+    with (
+        encoding_elsewhere(encode),
+        pytest.raises(
+            FleetError,
+            match=r"refused 1 times; .*set METAFLEET_ALLOWED_PACKAGES=lengths_of_texts$",
+        ),
+    ):
+        open_data(asked, fleet.settings.data_dir, allowed_packages=["lengths_of_texts"]).prepare()

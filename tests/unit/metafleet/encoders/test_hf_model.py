@@ -45,6 +45,26 @@ def test_a_picture_has_the_class_token_of_the_library(tmp_path: Path) -> None:
     assert encoder.n_features(item.shape) == 16
 
 
+@pytest.mark.parametrize("is_normalised", [True, False])
+def test_a_picture_that_is_not_rescaled_keeps_its_numbers(
+    is_normalised: bool, tmp_path: Path
+) -> None:
+    folder = tiny.write_vit(tmp_path)
+    mean, std = [100.0, 120.0, 140.0], [50.0, 60.0, 70.0]
+    tiny.write_preprocessor(
+        folder, do_rescale=False, do_normalize=is_normalised, image_mean=mean, image_std=std
+    )
+    items = tiny.pictures(2)
+
+    found = get_encoder(f"hf:{folder}", kind="image").encode_part(items)
+
+    processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
+    pixels = processor(list(items), return_tensors="pt", input_data_format="channels_first")
+    with torch.no_grad():
+        theirs = _model(folder)(pixel_values=pixels.pixel_values.float()).last_hidden_state[:, 0]
+    np.testing.assert_allclose(found, theirs, atol=1e-4)
+
+
 @pytest.mark.parametrize("pooling", ["mean", "max", "class_token", "pooler"])
 def test_a_picture_is_pooled_as_asked(pooling: str, tmp_path: Path) -> None:
     folder = tiny.write_vit(tmp_path)
@@ -217,6 +237,12 @@ def _coded(folder: Path) -> None:
     path.write_text(path.read_text().replace("{", '{"trust_remote_code": true,', 1))
 
 
+def _mapped(folder: Path) -> None:
+    path = folder / "config.json"
+    auto = '{"auto_map": {"AutoModel": "modeling_own.Own"},'
+    path.write_text(path.read_text().replace("{", auto, 1))
+
+
 def _no_json(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
@@ -249,6 +275,7 @@ def _tiled(folder: Path) -> None:
         (_endless, DataCorruptError, "num_hidden_layers=900000000, and the weights "),
         (_immense, DataMissingError, "GiB are free; choose a smaller model"),
         (_coded, ConfigError, "asks to run code of the model's authors"),
+        (_mapped, ConfigError, "asks to run code of the model's authors"),
         (_no_json, DataCorruptError, "config.json is damaged"),
         (_unknown, DataCorruptError, "cannot be loaded"),
         (_no_preprocessor, ConfigError, "has no preprocessor_config.json, so it takes no image"),

@@ -13,7 +13,9 @@ from metafleet.data import registry
 from metafleet.encoders.own_encoder import import_encoders
 from metafleet.encoders.registry import get_encoder
 from metafleet.errors import ConfigError, MetafleetError
+from metafleet.inference.from_encoder import few_shot_model
 from tests.folders import CLASSES, OTHER_SEED
+from tests.menagerie import make_classes
 from tests.unit.metafleet.encoders import tiny_models as tiny
 
 _SOURCE = Path(__file__).with_name("own_encoders.py")
@@ -113,6 +115,21 @@ def test_a_package_that_is_not_allowed_is_not_imported(package: str) -> None:
     with pytest.raises(ConfigError, match="which may not be imported here"):
         import_encoders([{"encoder": name}], allowed_packages=["another"])
     assert package not in sys.modules
+
+
+def test_a_model_without_a_run_may_have_one_of_an_allowed_package(
+    package: str, tmp_path: Path
+) -> None:
+    make_classes(tmp_path / "pets", range(0, 24, 8), n_items=2, seed=1)
+    name = {"image": f"{package}.colours:Colours"}
+
+    with pytest.raises(ConfigError, match=f"set METAFLEET_ALLOWED_PACKAGES=another,{package}$"):
+        few_shot_model(name, allowed_packages=["another"])
+    model = few_shot_model(name, allowed_packages=[package]).adapt(tmp_path / "pets")
+
+    assert [row.label for row in model.predict(tmp_path / "pets")] == [
+        f"thing{number:02d}" for number in range(0, 24, 8) for _ in range(2)
+    ]
 
 
 def test_another_kind_is_refused(package: str) -> None:

@@ -26,6 +26,18 @@ def test_texts_have_the_embeddings_of_the_library(tmp_path: Path) -> None:
     assert encoder.too_long(tiny.texts("rain " * 20, "sun")) == 1
 
 
+def test_static_vectors_take_texts_of_any_length(tmp_path: Path) -> None:
+    folder = tiny.write_static(tmp_path)
+    encoder = get_encoder(f"st:{folder}", kind="text")
+    texts = ["rain in paris", "sun " * 500]
+
+    found = encoder.encode_part(tiny.texts(*texts))
+
+    theirs = SentenceTransformer(str(folder), local_files_only=True).encode(texts)
+    np.testing.assert_allclose(found, theirs, atol=1e-5)
+    assert encoder.too_long(tiny.texts(*texts)) == 0
+
+
 def test_counting_long_texts_never_changes_how_others_encode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

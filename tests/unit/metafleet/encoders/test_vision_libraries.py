@@ -12,6 +12,7 @@ from PIL import Image
 from metafleet.data.decoding.image import ImageDecoder, ImageOptions
 from metafleet.encoders.efficientnet_lite import EfficientNetLite0
 from metafleet.encoders.registry import get_encoder
+from metafleet.encoders.timm_model import rule_of
 from metafleet.errors import ConfigError, DataCorruptError, DataMissingError
 from tests.unit.metafleet.encoders import tiny_models as tiny
 from tests.unit.metafleet.encoders.refusals import assert_refused_in_one_line
@@ -241,4 +242,46 @@ def test_pictures_that_are_not_square_are_refused(tmp_path: Path) -> None:
     tiny.write_timm(tmp_path, crop_mode="border")
 
     with pytest.raises(ConfigError, match="crop_mode='border'; expected square ones"):
+        get_encoder(f"timm:{tmp_path}", kind="image").reading("image")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"input_size": ["a", 32, 32]}, "input_size='a'; expected a whole number"),
+        ({"input_size": [32, 32]}, "input_size=[32, 32]"),
+        ({"input_size": [3, 0, 0]}, "side=0; expected 1 to 1024"),
+        ({"input_size": [3, 32, 48]}, "expected square ones"),
+        ({"input_size": [3, 9999, 9999]}, "side=9999; expected 1 to 1024"),
+        ({"crop_pct": "most"}, "crop_pct='most'; expected a finite number"),
+        ({"crop_pct": 0}, "crop_pct=0"),
+        ({"crop_pct": -1}, "crop_pct=-1"),
+        ({"crop_pct": 2.5}, "crop_pct=2.5"),
+        ({"crop_pct": 1e-320}, "crop_pct=1e-320"),
+        ({"mean": ["a"]}, "mean='a'; expected a finite number"),
+        ({"std": [0.2, 0, 0.2]}, "std=[0.2, 0.0, 0.2]; expected numbers above 0"),
+    ],
+)
+def test_a_damaged_preprocessing_of_timm_is_one_line(values: dict[str, Any], told: str) -> None:
+    sound = {
+        "input_size": [3, 32, 32],
+        "interpolation": "bicubic",
+        "mean": [0.4, 0.5, 0.6],
+        "std": [0.2, 0.3, 0.4],
+        "crop_pct": 0.9,
+        "crop_mode": "center",
+    }
+    assert rule_of("timm:x", sound).side == 32
+
+    with pytest.raises(ConfigError) as caught:
+        rule_of("timm:x", sound | values)
+
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_share_in_the_folder_of_timm_is_one_line(tmp_path: Path) -> None:
+    tiny.write_timm(tmp_path, crop_pct="most")
+
+    with pytest.raises(ConfigError, match="crop_pct='most'; expected a finite number"):
         get_encoder(f"timm:{tmp_path}", kind="image").reading("image")

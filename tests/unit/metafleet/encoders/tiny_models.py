@@ -64,6 +64,20 @@ def write_tokenizer(folder: Path, tokenizer: Any, n_positions: int) -> None:
     tokenizer(vocab=vocabulary, model_max_length=n_positions).save_pretrained(folder)
 
 
+def write_static(folder: Path) -> Path:
+    """Write static vectors of sentence-transformers."""
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+    from sentence_transformers.models import StaticEmbedding  # noqa: PLC0415
+    from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: PLC0415
+
+    vocabulary = {word: number for number, word in enumerate(_BERT_WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    module = StaticEmbedding(tokenizer, embedding_dim=8)
+    SentenceTransformer(modules=[spread(module)]).save(str(folder))
+    return folder
+
+
 def write_wav2vec2(folder: Path) -> Path:
     from transformers import (  # noqa: PLC0415
         Wav2Vec2Config,

@@ -90,8 +90,9 @@ def test_a_queue_is_read_as_spreadsheets_save_it(tmp_path: Path, delimiter: str,
     path = tmp_path / "q.csv"
     lines = [
         ["item", "label", "folder", "note"],
-        ["'=c.png", " red ", "/a", "?"],
+        ["'=c.png", " Red ", "/a", "?"],
         ["d", "", "", ""],
+        ["", "", "", ""],
     ]
     path.write_text(mark + "\r\n".join(map(delimiter.join, lines)) + "\r\n", encoding="utf-8")
 
@@ -107,7 +108,12 @@ BAD = {
     "no label column": ("item,folder\na,/b\n", "no column 'label'; expected item, guess"),
     "no item column": ("file,label,folder\na,red,/b\n", "no column 'item'"),
     "no labels": ("item,label,folder\na,,/b\n", "none of 1 rows has a label; write 'blue' or"),
-    "no class": ("item,label,folder\na,rde,/b\n", "q.csv:2: label 'rde' is no class of the model"),
+    "no class": (
+        "item,label,folder\na,rde,/b\n",
+        "q.csv:2: label 'rde' is no class of the model; did",
+    ),
+    "a far label": ("item,label,folder\na,x,/b\n", "no class of the model; expected 'blue' or"),
+    "another separator": ("item,label,folder\na;red;/b\n", "separates fields by ';' where the"),
     "no name": ("item,label,folder\n,red,/b\n", "q.csv:2: has a label, but its column 'item'"),
     "no folder": ("item,label,folder\na,red,\n", "its column 'folder' is empty"),
     "two labels": (
@@ -204,7 +210,7 @@ def test_features_of_an_item_are_known_again_if_their_last_bits_differ(
     folder: Path, monkeypatch: pytest.MonkeyPatch, storage: str, share: float, is_same: bool
 ) -> None:
     monkeypatch.setattr(registry, "PACKAGED", {**registry.PACKAGED, "colours": Colours})
-    registry.get_encoder.cache_clear()
+    registry._made.cache_clear()
     options = {"image": {"storage": storage}}
     model = few_shot_model({"image": ENCODER}, kind_options=options).adapt(folder / "new")
     assert model.support is not None

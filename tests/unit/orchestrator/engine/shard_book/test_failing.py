@@ -2,6 +2,8 @@
 
 import pytest
 
+from metafleet.contracts.attempt_outcomes import AttemptReason
+from metafleet.contracts.job import ShardResult
 from metafleet.errors import FleetError, ShardQuarantinedError
 from metafleet.orchestrator.engine.shard_book import REFUSAL_PAUSE_S, ShardBook
 from tests.unit.orchestrator.engine.shard_book.books import sent_book, view
@@ -72,10 +74,25 @@ def test_a_refused_shard_is_offered_again_after_a_pause() -> None:
     assert book.review(begun, now_s=1.0 + REFUSAL_PAUSE_S) == [0]
 
 
-def refuse(book: ShardBook, worker: str, *, now_s: float = 0.0) -> None:
+def refuse(
+    book: ShardBook, worker: str, *, now_s: float = 0.0, reason: str = AttemptReason.FINGERPRINT
+) -> None:
     """Have shard 0 refused, by one of two workers."""
-    reason = f"{worker}: other arithmetic"
-    book.mark_refused(0, None, reason, worker=worker, now_s=now_s, workers_alive=2)
+    refused = ShardResult(
+        run="r",
+        epoch=1,
+        stream="train",
+        step=12,
+        shard=0,
+        attempt=0,
+        status="refused",
+        worker=worker,
+        device="cpu",
+        fingerprint="",
+        error=f"{worker}: other arithmetic",
+        reason=reason,
+    )
+    book.mark_refused(refused, now_s=now_s, workers_alive=2)
 
 
 def test_refusals_are_no_failures_but_end_when_every_worker_must_have_refused() -> None:
@@ -96,6 +113,15 @@ def test_one_worker_that_refuses_again_and_again_ends_nothing() -> None:
         refuse(book, "host:1")
 
     assert book.review(view(), now_s=REFUSAL_PAUSE_S) == [0]
+
+
+def test_one_refusal_of_each_worker_for_its_settings_is_enough() -> None:
+    book = sent_book(1)
+    for _ in range(3):
+        refuse(book, "host:0", reason=AttemptReason.CONFIG)
+
+    with pytest.raises(FleetError, match="refused 4 times; host:1: other"):
+        refuse(book, "host:1", reason=AttemptReason.CONFIG)
 
 
 def test_a_shard_counts_once() -> None:
