@@ -12,9 +12,10 @@ from metafleet.inference.input_spec import InputSpec
 CLASS_NAMES: Final = (CLASS_TEXT, presence_key(CLASS_TEXT))
 """Inputs that follow the class of an example, so they are not part of the item."""
 _TOLERANCES: Final = {"float32": 1e-5, "float16": 2.0**-10}
-"""Type of the stored features -> how far those of one item may be apart, relative to their norm.
+"""Type of stored features -> largest relative difference between two features of the same item.
 
-Rounding to the next float16 moves a number by at most this share.
+The difference is relative to the norm of the features. Rounding to the next float16 moves a number
+by at most this share.
 """
 
 

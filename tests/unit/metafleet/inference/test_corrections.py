@@ -108,10 +108,8 @@ BAD = {
     "no label column": ("item,folder\na,/b\n", "no column 'label'; expected item, guess"),
     "no item column": ("file,label,folder\na,red,/b\n", "no column 'item'"),
     "no labels": ("item,label,folder\na,,/b\n", "none of 1 rows has a label; write 'blue' or"),
-    "no class": (
-        "item,label,folder\na,rde,/b\n",
-        "q.csv:2: label 'rde' is no class of the model; did",
-    ),
+    "a near label": ("item,label,folder\na,rde,/b\n", "q.csv:2: label 'rde' is no class of the"),
+    "a nearer one": ("item,label,folder\na,rde,/b\n", "did you mean 'red'?"),
     "a far label": ("item,label,folder\na,x,/b\n", "no class of the model; expected 'blue' or"),
     "another separator": ("item,label,folder\na;red;/b\n", "separates fields by ';' where the"),
     "no name": ("item,label,folder\n,red,/b\n", "q.csv:2: has a label, but its column 'item'"),
