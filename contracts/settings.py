@@ -1,8 +1,8 @@
 """The deployment's settings, read once from the environment.
 
 Precedence: command line > environment > the stack file written by ``metafleet up`` > default. If
-the environment names a broker, the whole stack file is ignored, because its other entries belong to
-its own broker. No other module reads ``os.environ``.
+the environment names a broker, the whole stack file is ignored, because all of its entries belong
+to the stack's own broker. No other module reads ``os.environ``.
 """
 
 import json

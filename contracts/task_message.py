@@ -1,7 +1,7 @@
 """Encodes Celery tasks in the form that kombu keeps in a Redis list, to send many at once.
 
-``Celery.send_task`` costs a round trip and half a millisecond for each task. It writes messages of
-Celery's protocol 2 in kombu's envelope. A test compares our messages with them, key by key.
+``Celery.send_task`` costs a round trip and half a millisecond for each task. Its messages have
+Celery's protocol 2 and kombu's envelope. A test compares our messages with them, key by key.
 """
 
 import base64

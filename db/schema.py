@@ -61,12 +61,14 @@ def status(url: str) -> SchemaStatus:
 
 
 def upgrade(url: str) -> SchemaStatus:
-    """Upgrade the tables to this code's revision. A second process waits, then does nothing.
+    """Upgrade the tables to this code's revision.
 
-    A missing SQLite file and its folder are created.
+    A missing SQLite file and its folder are created. If two processes upgrade at once, the second
+    waits, and then finds nothing to do.
 
     Raises:
-        DatabaseError: the database cannot be reached, may not be changed, or is newer.
+        DatabaseError: the database cannot be reached, may not be changed, or is newer than this
+            code.
     """
     parsed = parse_url(url)
     if is_sqlite(parsed):

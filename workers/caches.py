@@ -122,8 +122,9 @@ class WorkloadCache:
 class StateCache:
     """Meta-learned states by version. A process maps a state once; a host downloads it once.
 
-    States in the memory of the orchestrator's host are used in place. If a learner writes to one,
-    it writes to a private copy of the page. ``Workload`` detects this, and the state is dropped.
+    States in the memory of the orchestrator's host are used without copying them. If a learner
+    writes to such a state, it changes a private copy of the page. ``Workload`` detects this, and
+    the state is dropped from this cache.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ def prototype_scores(support: Tensor, query: Tensor) -> Tensor:
         query: [episodes, n_way, n_query, d].
 
     Returns:
-        [episodes, n_way, n_query, n_way]; the last axis is that of the prototypes.
+        [episodes, n_way, n_query, n_way]; the last axis is the prototype.
     """
     prototypes = support.mean(dim=2)
     products = query.flatten(1, 2) @ prototypes.transpose(1, 2)

@@ -80,8 +80,8 @@ class MixtureSource:
         parts: the data sets; their labels must differ.
 
     Raises:
-        ConfigError: a modality has two shapes or meanings, a part gives two modalities the same
-            name, or the parts differ in ``target_dim`` (0 for classification).
+        ConfigError: a modality has different shapes or meanings in two parts, a part gives two
+            modalities the same name, or the parts differ in ``target_dim`` (0 for classification).
     """
 
     def __init__(self, parts: Sequence[MixturePart]) -> None:

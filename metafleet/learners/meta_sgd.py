@@ -40,9 +40,9 @@ class MetaSgd(GradientSteps[MetaSgdOptions]):
     """Learn an initialisation theta and a step size alpha for each of its elements.
 
     theta' = theta - alpha o grad L_S(theta), where o is the element-wise product, so that alpha
-    also changes the gradient's direction. The outer loop learns theta and alpha by
-    d L_Q(theta') / d (theta, alpha). An alpha may become negative. In the state, the alpha of
-    parameter "x" is "rate.x".
+    also changes the gradient's direction. The outer loop learns theta and alpha from the gradient
+    d L_Q(theta') / d (theta, alpha). Elements of alpha may become negative. In the state, the alpha
+    of parameter "x" is "rate.x".
 
     Source: Li et al. 2017, arXiv:1707.09835, eq. 2 and algorithm 1; the initial alpha is that of
     section 4.1.

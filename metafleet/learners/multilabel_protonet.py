@@ -22,7 +22,7 @@ class MultilabelProtonetOptions:
 
 
 class MultilabelProtonet(MetricLearner[MultilabelProtonetOptions]):
-    """Learn an embedding f with two prototypes per label: items with the label and items without.
+    """Learn an embedding f with two prototypes per label: for items with it and items without it.
 
     For label l, p_l is the mean of f over the support items with the label, and q_l the mean over
     the items without it. The logit of a query x is s (|f(x) - q_l|^2 - |f(x) - p_l|^2) + b, with a

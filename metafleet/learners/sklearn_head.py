@@ -53,8 +53,8 @@ class SklearnHeadOptions:
 class SklearnHead(MetricLearner[SklearnHeadOptions]):
     """Meta-train an embedding as ``Protonet`` does; evaluate it with a scikit-learn classifier.
 
-    Adaptation fits the classifier to the embedded support set. The outputs are its log
-    probabilities, or its decision function if it has no probabilities.
+    Adaptation fits the classifier to the embedded support set. The outputs are the classifier's log
+    probabilities, or its decision function if it gives no probabilities.
     """
 
     name: ClassVar[str] = "sklearn_head"

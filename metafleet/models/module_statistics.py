@@ -16,8 +16,9 @@ from metafleet.params import Params
 
 
 def rescaling(layer: _BatchNorm) -> float:
-    """Return c: normalising c x with our epsilon equals normalising x with the layer's epsilon.
+    """Return the factor c for a layer's inputs that makes up for the difference of its epsilon.
 
+    Normalising c x with our epsilon e equals normalising x with the layer's epsilon, because
     (c x - c m) / sqrt(c^2 v + e) = (x - m) / sqrt(v + e / c^2), and e / c^2 is the layer's epsilon
     if c = sqrt(e / the layer's epsilon).
     """

@@ -19,8 +19,8 @@ class CheckedLoss:
     loss.
 
     Args:
-        loss: a function from outputs, as the module returns them, and targets, as the script gives
-            them, to a scalar.
+        loss: a function that takes outputs as the module returns them and targets as the script
+            gives them, and returns a scalar.
         function: the module that computes the outputs.
 
     Attributes:

@@ -23,8 +23,8 @@ def read_bounded(path: Path) -> bytes:
     """Read a configuration file, which may be a pipe.
 
     Raises:
-        ConfigError: it is longer than ``MAX_BYTES``, as an endless device would be.
-        OSError, ValueError: it cannot be read, or its name is invalid.
+        ConfigError: the file is longer than ``MAX_BYTES``, or it is an endless device.
+        OSError, ValueError: the file cannot be read, or its name is invalid.
     """
     with path.open("rb") as handle:
         raw = handle.read(MAX_BYTES + 1)

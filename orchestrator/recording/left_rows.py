@@ -72,7 +72,7 @@ def replay_left_rows(
 ) -> None:
     """Write the rows in a run's spill file to the database.
 
-    If a process of this host is executing the run, do nothing, because that process writes them.
+    If a process of this host is executing the run, do nothing: that process writes the rows.
     Errors go to ``notify`` and are not raised, because a command that only reads must not fail.
     """
     path = spill_path(settings, run.uid)

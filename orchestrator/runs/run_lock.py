@@ -24,7 +24,8 @@ def run_lock(settings: Settings, run: RunRecord, *, is_granted: bool) -> Iterato
         settings: where the folder is.
         run: the run.
         is_granted: whether the database made this process the owner. If another process still holds
-            the lock, it is about to end. This waits for it a few seconds, then continues anyway.
+            the lock, that process is about to end. This process waits a few seconds for the lock,
+            and then continues without it.
 
     Raises:
         RunLeasedError: another process of this host executes the run.

@@ -42,7 +42,7 @@ class ImageOptions(EncoderChoice):
         fit: how a picture becomes square. "crop" takes the middle square, "pad" adds white, and
             "stretch" resizes both sides. "center" resizes the shorter side to ``side`` /
             ``crop_share`` and crops the middle.
-        crop_share: used by ``fit`` "center", in (0, 1].
+        crop_share: with ``fit`` "center", the share of the shorter side that is kept, in (0, 1].
         resample: method for resizing: "bilinear", "bicubic" or "lanczos".
         range: the values that become black and white, in grey pictures of more than 8 bits. "dtype"
             uses 0 and 65535. "file" uses the smallest and largest value of each picture, and "data"

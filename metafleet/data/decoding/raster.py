@@ -47,7 +47,7 @@ class Frame:
             ``crop_share`` and crops the middle, as torchvision does.
         range: the values that become black and white, in pictures of more than 8 bits; see
             ``depth.Range``.
-        crop_share: used by ``fit`` "center", in (0, 1].
+        crop_share: with ``fit`` "center", the share of the shorter side that is kept, in (0, 1].
         resample: method for resizing.
     """
 

@@ -52,7 +52,7 @@ class VideoOptions(EncoderChoice):
         fit: how a frame becomes square. "crop" takes the middle square, "pad" adds white, and
             "stretch" resizes both sides. "center" resizes the shorter side to ``side`` /
             ``crop_share`` and crops the middle.
-        crop_share: used by ``fit`` "center", in (0, 1].
+        crop_share: with ``fit`` "center", the share of the shorter side that is kept, in (0, 1].
         resample: method for resizing: "bilinear", "bicubic" or "lanczos".
     """
 

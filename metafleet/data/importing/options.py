@@ -54,7 +54,7 @@ class FolderOptions:
         split_column: column that holds the split; "" for ``split``.
         split_seed: seed of the hash, >= 0.
         split_fractions: shares of the hashed classes for meta_train, meta_val and meta_test. They
-            sum to 1; that of meta_val may be 0.
+            sum to 1; the share of meta_val may be 0.
         min_items: minimum number of items per class, >= 1.
         skip_bad: whether to leave out broken items. Otherwise, the folder is refused if there is
             any problem.

@@ -19,7 +19,8 @@ class Place:
         files: names of the manifests, archives or JSON files to read; () for folders of files.
         ask: the options.
         is_labelled: whether every item must have a class. If False, classes are optional.
-        expected: modality -> kind, of the model that will use the items; {} without a model.
+        expected: the modalities of the model that will use the items, modality -> kind; {} if there
+            is no model.
         kinds: the kinds that files may have.
     """
 

@@ -72,9 +72,9 @@ def read_items(
         ask: options that say how to read the folder. ``ask.path`` is ignored.
         is_labelled: whether every item must have a class. If False, classes are optional, and a
             folder of files without classes, which are items to predict, can be read as well.
-        expected: modality -> kind, of the model that will use the items. If the match is
-            unambiguous, modalities then get the model's names. Columns that ``ask`` names are added
-            to the detected columns.
+        expected: the modalities of the model that will use the items, modality -> kind. If the
+            match is unambiguous, modalities then get the model's names. Columns that ``ask`` names
+            are added to the detected columns.
 
     Raises:
         ConfigError: the options name columns, but the layout has none.

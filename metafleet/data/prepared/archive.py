@@ -30,8 +30,8 @@ class SafeZip:
         path: the zip.
 
     Raises:
-        DataCorruptError: the zip is incomplete, or it has members that no data set has: absolute
-            paths, "..", links, or sizes that only an attack would use.
+        DataCorruptError: the zip is incomplete, or a member looks like an attack: an absolute path,
+            "..", a link, or an unreasonable size.
     """
 
     def __init__(self, path: Path) -> None:

@@ -23,7 +23,8 @@ class NamesAsked:
 
     Attributes:
         fixed: column -> modality, as given by the user.
-        expected: modality -> kind, of the model that will use the items; {} without a model.
+        expected: the modalities of the model that will use the items, modality -> kind; {} if there
+            is no model.
         kinds: the kinds that files may have.
     """
 
