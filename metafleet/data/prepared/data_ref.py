@@ -124,7 +124,7 @@ def find_by_digest(data_dir: Path, ref: DataRef) -> PreparedData | None:
 
 
 def receive(data_dir: Path, ref: DataRef, fetch: Fetch) -> PreparedData:
-    """Store a copy of the data, once for all processes of a host. It is complete, or not there.
+    """Store a copy of the data, once for all processes of a host. It appears when it is complete.
 
     Args:
         data_dir: folder of the data.
