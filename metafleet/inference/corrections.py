@@ -28,7 +28,7 @@ def correct(
 ) -> AdaptedModel:
     """Add items that a person has labelled to the support set, and return a model adapted to it.
 
-    If an item is already in the support set, its label is replaced by that in the queue.
+    If an item is already in the support set, its label is replaced by the label in the queue.
 
     Args:
         model: an adapted model that keeps its support set. It is not changed.

@@ -67,7 +67,7 @@ class LearnedModel:
         return cls(Learned(blueprint, learner, state, origin, tuple(allowed_packages), known))
 
     def with_batch_norm(self, mode: str, allowed_packages: Sequence[str] = ()) -> "LearnedModel":
-        """Return the model with a batch norm mode that may differ from that of training.
+        """Return the model with a batch norm mode that may differ from the mode of training.
 
         Changing "transductive" to "support" makes every prediction independent of the others.
 

@@ -22,7 +22,7 @@ by at most this share.
 def same_items(
     support: ExampleSet, inputs: Mapping[str, Tensor], specs: Mapping[str, InputSpec]
 ) -> Tensor:
-    """Return which items are which support examples, bool [items, examples].
+    """Return which items are the same as which support examples, bool [items, examples].
 
     Decoded items must be equal. Features of an encoder may differ in their last bits, which depend
     on the batch and the machine.

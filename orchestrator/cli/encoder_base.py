@@ -66,7 +66,8 @@ def require_one_base(
 ) -> None:
     """Check that a base or encoders are given, and encoder options only without a base.
 
-    Encoders may be given together with a MODEL: they say where its own encoders are now.
+    A base is a RUN or a MODEL. With a MODEL, encoders may be given too. They say where the MODEL's
+    own encoders are now.
 
     Raises:
         ConfigError: a RUN and encoders or neither are given, or encoder options are given without

@@ -14,8 +14,9 @@ from metafleet.orchestrator.web.server import BACKLOG, WebServer
 class DirectServer:
     """Serves the blobs of one run from this process, by key. Thread-safe.
 
-    Workers download states and upload sums. An upload is refused before memory is allocated for it
-    if it is not expected or has another length than expected. Offered blobs are not copied.
+    Workers download states and upload sums. An upload that is not expected, or that has another
+    length than expected, is refused before memory is allocated for it. Offered blobs are not
+    copied.
 
     Args:
         address: "host" or "host:port" at which workers reach this host.

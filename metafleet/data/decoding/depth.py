@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 Range = Literal["dtype", "file", "data"] | tuple[float, ...]
 """The values of a deep picture that become 0 and 255.
 
-"dtype": 0 and 65535; "file": the smallest and largest value of each picture; "data": those of all
-pictures of a data set; or two numbers. Values outside are clipped. Pictures of 8 bits are not
-changed.
+"dtype" means 0 and 65535. "file" means the smallest and largest value of each picture, and "data"
+the smallest and largest value of all pictures of a data set. Two numbers are the values themselves.
+Values outside are clipped. Pictures of 8 bits are not changed.
 """
 RANGES = "'dtype', 'file', 'data' or two finite numbers, the first the smaller one"
 DTYPE_SPAN = (0.0, 65535.0)

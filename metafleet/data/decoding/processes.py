@@ -138,9 +138,9 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
 def _places() -> list[str]:
     """Return the folders in which this process finds packages, as absolute paths.
 
-    They are passed explicitly because a notebook's folder is not in PYTHONPATH. It is in
-    ``sys.path`` as "", the working directory, which the decoding process must not search first
-    (``-P``).
+    They are passed explicitly because a notebook's folder is not in PYTHONPATH. Such a folder is in
+    ``sys.path`` as "", the working directory. The decoding process runs with ``-P``, because it
+    must not search the working directory first.
     """
     return [os.path.abspath(place) for place in sys.path]
 

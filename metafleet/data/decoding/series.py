@@ -1,7 +1,7 @@
 """Time series of one or several channels, fitted to the same length: float32 [length, channels].
 
-Three kinds of files are read: csv with a row per time step, a column per channel and optionally a
-header; npy or npz with an array [time] or [time, channels]; and sktime's ts with one case.
+Three kinds of files are read. A csv has a row per time step, a column per channel and optionally a
+header. An npy or npz has an array [time] or [time, channels]. A ts file of sktime has one case.
 """
 
 import contextlib
