@@ -70,8 +70,8 @@ def require_one_base(
     own encoders are now.
 
     Raises:
-        ConfigError: a RUN and encoders or neither are given, or encoder options are given without
-            an encoder.
+        ConfigError: both a RUN and encoders are given, or neither a base nor encoders, or encoder
+            options without an encoder.
     """
     if base is not None and encoders and not is_model(base):
         raise ConfigError(

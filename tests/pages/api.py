@@ -82,7 +82,7 @@ def render() -> str:
     left = [name for name in metafleet.__all__ if name not in sum(THEMES.values(), ())]
     parts = [
         "# Public names",
-        "This page lists what `import metafleet` offers. Docstrings give shapes, units and errors.\n"
+        "This page lists what `import metafleet` offers. Docstrings give shapes and errors.\n"
         "`make pages` writes this page from the code.",
     ]
     for theme, names in (THEMES | ({"More": tuple(left)} if left else {})).items():
