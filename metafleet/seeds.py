@@ -40,6 +40,12 @@ class CounterRng:
         self._index = index
         self._words = self._stream()
 
+    def beside(self, domain: str) -> "CounterRng":
+        """Return the stream of another purpose with the same seed, step and index."""
+        found = CounterRng(0, domain, self._step, self._index)
+        found._key = self._key
+        return found
+
     def _stream(self) -> Iterator[int]:
         for counter in itertools.count():
             yield from _BLOCK.unpack(self._block(counter))

@@ -5,6 +5,8 @@ from typing import Literal
 
 from metafleet.options import require
 
+MOST_VIEWS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class EncoderChoice:
@@ -15,11 +17,18 @@ class EncoderChoice:
             which case models get the items themselves. See docs/reference/encoders.md.
         pooling: how the encoder's outputs are pooled to one row; "" selects the encoder's default.
         storage: type of the stored features. "float16" takes half the space.
+        views: number of views of each picture, clip or sound whose features are stored, 1 to 100.
+            View 0 is the item itself; the others are augmented. Episodes of meta-training draw a
+            view of each item.
+        flip: whether half of the augmented views of pictures and clips are mirrored. This is wrong
+            for letters, digits and other things that a mirror changes.
     """
 
     encoder: str = ""
     pooling: Literal["", "class_token", "mean", "max", "pooler", "flat"] = ""
     storage: Literal["float32", "float16"] = "float32"
+    views: int = 1
+    flip: bool = False
 
     @property
     def is_encoded(self) -> bool:
@@ -27,12 +36,15 @@ class EncoderChoice:
         return self.encoder not in ("", "bytes")
 
     def check_encoder(self) -> None:
-        """Reject ``pooling`` and ``storage`` if there is no encoder.
+        """Reject options that have no effect, and a number of views that is out of range.
 
         Raises:
-            ConfigError: one of the two is set without an encoder; the message names it.
+            ConfigError: an option needs an encoder or other views, or ``views`` is out of range.
         """
-        for name in ("pooling", "storage"):
+        expected = f"1 (only the item itself) to {MOST_VIEWS}"
+        require(1 <= self.views <= MOST_VIEWS, "views", self.views, expected)
+        require(self.views > 1 or not self.flip, "flip", self.flip, "views of 2 or more with it")
+        for name in ("pooling", "storage", "views"):
             value = getattr(self, name)
             require(
                 self.is_encoded or value == PLAIN[name], name, value, "an encoder to go with it"

@@ -8,6 +8,9 @@ of the format, because another order would give different episodes for the same 
 2. for each drawn class in turn, ``k_shot + n_query`` different items, ``rng.sample``: the first
    ``k_shot`` are support examples, the rest are queries.
 
+In meta-training, each item of a modality with several views has a view from another stream at the
+same address (``metafleet.episodes.items.draw_views``).
+
 A class with fewer items than an episode needs is never drawn for that shape of episode.
 ``metafleet.episodes.special`` extends this order for episodes that are not ordinary.
 """
@@ -27,7 +30,14 @@ from metafleet.episode import (
     ExampleSet,
     is_modality_name,
 )
-from metafleet.episodes.items import ClassRows, ItemSource, Modality, gather_rows, mean_example
+from metafleet.episodes.items import (
+    ClassRows,
+    ItemSource,
+    Modality,
+    draw_views,
+    gather_rows,
+    mean_example,
+)
 from metafleet.episodes.many import ManyEpisodes, draw_rows
 from metafleet.episodes.source import check_counts
 from metafleet.episodes.special import SpecialEpisodes
@@ -129,8 +139,9 @@ class ClassEpisodeSource(ItemSource):
             items = [rows.start + item for item in rng.sample(rows.count, need)]
             support += items[: shape.k_shot]
             query += items[shape.k_shot :]
-        n_support = len(support)
-        inputs = gather_rows(self._modalities, support + query)
+        n_support, drawn_rows = len(support), support + query
+        views = draw_views(self._modalities, len(drawn_rows), split, rng)
+        inputs = gather_rows(self._modalities, drawn_rows, views)
         return Episode(
             support=ExampleSet(
                 {name: values[:n_support] for name, values in inputs.items()},
@@ -163,11 +174,21 @@ class ClassEpisodeSource(ItemSource):
         need = shape.k_shot + shape.n_query
         eligible = self._eligible_classes(split, need)
         rows = draw_rows(eligible, shape.n_way, need, rngs)
-        support, query = rows[:, :, : shape.k_shot], rows[:, :, shape.k_shot :]
-        return ManyEpisodes(self._gather_many(support), self._gather_many(query))
+        drawn = [draw_views(self._modalities, shape.n_way * need, split, rng) for rng in rngs]
+        views = {name: np.array([each[name] for each in drawn]) for name in drawn[0]}
+        n_support = shape.n_way * shape.k_shot
+        support = {name: numbers[:, :n_support] for name, numbers in views.items()}
+        query = {name: numbers[:, n_support:] for name, numbers in views.items()}
+        return ManyEpisodes(
+            self._gather_many(rows[:, :, : shape.k_shot], support),
+            self._gather_many(rows[:, :, shape.k_shot :], query),
+        )
 
-    def _gather_many(self, rows: npt.NDArray[np.int64]) -> Params:
-        inputs = gather_rows(self._modalities, rows.ravel())
+    def _gather_many(
+        self, rows: npt.NDArray[np.int64], views: Mapping[str, npt.NDArray[np.int64]]
+    ) -> Params:
+        flat = {name: numbers.ravel() for name, numbers in views.items()}
+        inputs = gather_rows(self._modalities, rows.ravel(), flat)
         return {name: x.view(*rows.shape, *x.shape[1:]) for name, x in inputs.items()}
 
     def _classes(self, split: str) -> tuple[ClassRows, ...]:

@@ -8,10 +8,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from metafleet.episode import presence_key
+from metafleet.episode import META_TRAIN, presence_key
+from metafleet.seeds import CounterRng
 
 Rows = Sequence[int] | npt.NDArray[np.int64]
 _ROWS_AT_ONCE = 1024
+_VIEWS = "meta_train/view"
+"""Domain of the random numbers that choose views."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,9 @@ class Modality:
             modality's name is the kind.
         is_text_features: whether values are features of texts. Such values cannot be searched for
             words.
+        views: number of views of each item; see ``EncoderChoice``.
+        gather_views: row numbers, view numbers >= 1 -> float32 tensor [len(rows), *shape], for
+            modalities with more than one view.
     """
 
     shape: tuple[int, ...]
@@ -36,6 +42,17 @@ class Modality:
     is_text: bool = False
     kind: str = ""
     is_text_features: bool = False
+    views: int = 1
+    gather_views: Callable[[Rows, Rows], Tensor] | None = None
+
+    def read(self, rows: Rows, views: Rows | None = None) -> Tensor:
+        """Return examples, float32 [len(rows), *shape]; of each row the given view, or view 0."""
+        found = self.gather(rows)
+        if views is not None and self.gather_views is not None:
+            numbers = np.asarray(views)
+            augmented = np.flatnonzero(numbers)
+            found[augmented] = self.gather_views(np.asarray(rows)[augmented], numbers[augmented])
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +95,41 @@ class ItemSource:
         return 0
 
 
-def gather_rows(modalities: Mapping[str, Modality], rows: Rows) -> dict[str, Tensor]:
-    """Return the inputs of items, with a mask for each modality that some items lack."""
-    inputs = {name: modality.gather(rows) for name, modality in modalities.items()}
+def draw_views(
+    modalities: Mapping[str, Modality], n_items: int, split: str, rng: CounterRng
+) -> dict[str, Rows]:
+    """Draw a view of each item of an episode, for modalities that have several views.
+
+    The draws are from a stream of their own, modality by modality, first for the support items and
+    then for the query items. They do not change which classes and items an episode has.
+
+    Args:
+        modalities: the modalities of an example.
+        n_items: number of items of the episode.
+        split: split of the episode. Only episodes of meta-training have other views than view 0.
+        rng: the episode's address.
+
+    Returns:
+        Modality -> number of the view of each item.
+    """
+    counts = {name: it.views for name, it in modalities.items() if it.views > 1}
+    if split != META_TRAIN or not counts:
+        return {}
+    own = rng.beside(_VIEWS)
+    return {name: [own.integer(n) for _ in range(n_items)] for name, n in counts.items()}
+
+
+def gather_rows(
+    modalities: Mapping[str, Modality], rows: Rows, views: Mapping[str, Rows]
+) -> dict[str, Tensor]:
+    """Return the inputs of items, with a mask for each modality that some items lack.
+
+    Args:
+        modalities: the modalities of an example.
+        rows: the items.
+        views: modality -> the view of each item, for modalities of which it is not view 0.
+    """
+    inputs = {name: modality.read(rows, views.get(name)) for name, modality in modalities.items()}
     for name, modality in modalities.items():
         if modality.present is not None:
             mask = torch.from_numpy(modality.present.take(rows))

@@ -21,7 +21,14 @@ import torch
 from torch import Tensor
 
 from metafleet.episode import META_TRAIN, Episode, EpisodeShape, ExampleSet
-from metafleet.episodes.items import ClassRows, ItemSource, Modality, gather_rows, mean_example
+from metafleet.episodes.items import (
+    ClassRows,
+    ItemSource,
+    Modality,
+    draw_views,
+    gather_rows,
+    mean_example,
+)
 from metafleet.episodes.source import check_counts
 from metafleet.errors import ConfigError
 from metafleet.seeds import CounterRng
@@ -123,8 +130,9 @@ class LabelEpisodeSource(ItemSource):
     def sample(self, split: str, shape: EpisodeShape, rng: CounterRng) -> Episode:
         """Draw the episode that ``rng`` addresses, support and query in the order of its labels."""
         labels, support, query = self._draw(split, shape, rng)
-        inputs = gather_rows(self._modalities, support + query)
-        n_support = len(support)
+        n_support, rows = len(support), support + query
+        views = draw_views(self._modalities, len(rows), split, rng)
+        inputs = gather_rows(self._modalities, rows, views)
         return Episode(
             support=ExampleSet(
                 {name: values[:n_support] for name, values in inputs.items()},

@@ -28,7 +28,7 @@ from metafleet.episode import (
 )
 from metafleet.episodes.class_names import count_leaks, name_bytes
 from metafleet.episodes.drawing import Candidates, draw_items, uneven_shots
-from metafleet.episodes.items import ClassRows, Modality
+from metafleet.episodes.items import ClassRows, Modality, Rows, draw_views
 from metafleet.episodes.masking import drop_modalities, shown_modalities
 from metafleet.errors import ConfigError
 from metafleet.seeds import CounterRng
@@ -94,9 +94,13 @@ class SpecialEpisodes:
             chosen, asked = draw_items(candidates, k_shot, shape.n_query, rng)
             support += chosen
             query += asked
+        views = draw_views(self._modalities, len(support) + len(query), split, rng)
+        of_support = {name: numbers[: len(support)] for name, numbers in views.items()}
+        of_query = {name: numbers[len(support) :] for name, numbers in views.items()}
+        rate = shape.missing_rate
         inputs = [
-            self._show(support, shape.support_modalities, shape.missing_rate, rng),
-            self._show(query, shape.query_modalities, shape.missing_rate, rng),
+            self._show(support, of_support, shape.support_modalities, rate, rng),
+            self._show(query, of_query, shape.query_modalities, rate, rng),
         ]
         if shape.class_text:
             _add_names(inputs, [self._name_of(split, c) for c in drawn], shots)
@@ -112,7 +116,12 @@ class SpecialEpisodes:
         )
 
     def _show(
-        self, rows: list[int], allowed: Sequence[str], rate: float, rng: CounterRng
+        self,
+        rows: list[int],
+        views: Mapping[str, Rows],
+        allowed: Sequence[str],
+        rate: float,
+        rng: CounterRng,
     ) -> dict[str, Tensor]:
         """Return the inputs of ``rows`` with a mask for each modality, zeros where it is absent."""
         names = list(self._modalities)
@@ -124,7 +133,7 @@ class SpecialEpisodes:
         for name, may, mask in zip(names, may_show, masks.T, strict=True):
             modality = self._modalities[name]
             if may:
-                values = modality.gather(rows)
+                values = modality.read(rows, views.get(name))
                 inputs[name] = values * mask.reshape(-1, *[1] * len(modality.shape))
             else:  # never shown, so skip reading the data
                 inputs[name] = torch.zeros(len(rows), *modality.shape)

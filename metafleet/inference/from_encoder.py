@@ -1,7 +1,6 @@
 """A model made of pretrained encoders and a head, which needs no training before it adapts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 from metafleet.data.decoding.features import encoder_of, example_of
@@ -11,7 +10,7 @@ from metafleet.encoders.weights import version_of
 from metafleet.episode import META_TEST, EpisodeShape
 from metafleet.errors import ConfigError
 from metafleet.inference.blueprint import Blueprint
-from metafleet.inference.input_spec import InputSpec
+from metafleet.inference.input_spec import InputSpec, reading_values
 from metafleet.inference.learned_model import LearnedModel
 from metafleet.inference.provenance import Provenance
 from metafleet.options import parse_options
@@ -120,6 +119,11 @@ def _spec(kind: str, name: str, options: Mapping[str, Any]) -> InputSpec:
     encoder = encoder_of(kind, parsed)
     if encoder is None:
         raise ConfigError(f"encoder={name!r} of {kind!r} is none; give the name of one")
+    if parsed.views > 1:
+        raise ConfigError(
+            f"views={parsed.views} of {kind!r}; expected 1: only meta-training draws views, and "
+            "nothing is trained here"
+        )
     identity = encoder.identity()  # first: says what to install
     shape = example_of(kind, parsed)[1]
-    return InputSpec(kind, decoder.version, asdict(parsed), shape, encoder=identity)
+    return InputSpec(kind, decoder.version, reading_values(parsed), shape, encoder=identity)

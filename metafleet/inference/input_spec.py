@@ -81,7 +81,7 @@ class InputSpec:
         return cls(
             info.kind,
             decoder.version,
-            asdict(parsed),
+            reading_values(parsed),
             shape,
             is_inverted,
             brightness,
@@ -208,6 +208,12 @@ class InputSpec:
         import_encoders(found.options, allowed_packages=allowed_packages)
         found.decoder_options()
         return found
+
+
+def reading_values(options: Any) -> dict[str, Any]:
+    """Return decoder options as JSON values, without those of views, which only training has."""
+    of_views = ("views", "flip") if isinstance(options, EncoderChoice) else ()
+    return {name: value for name, value in asdict(options).items() if name not in of_views}
 
 
 def _deciding(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from metafleet.data.decoding.columns import encode_columns
+from metafleet.data.decoding.encoded_columns import encode_columns
 from metafleet.data.importing.decoding import decode_items, item_columns
 from metafleet.data.importing.item import Item, Reading
 from metafleet.data.importing.levels import say_lost_levels

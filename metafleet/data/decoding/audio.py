@@ -18,10 +18,12 @@ import numpy.typing as npt
 
 from metafleet.data.decoding.base import Array, Decoder, import_library
 from metafleet.data.decoding.drawing import TILE, draw_bars, spread
+from metafleet.data.decoding.views import wave_view
 from metafleet.data.decoding.whole import require_whole
 from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import DecodeError
 from metafleet.options import require
+from metafleet.seeds import CounterRng
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -137,6 +139,16 @@ class AudioDecoder(Decoder):
         if options.form == "wave":
             return kept
         return log_mel(kept, options).astype(np.float16)
+
+    def check_views(self, options: AudioOptions, *, flip: bool) -> None:
+        """Require waves."""
+        require(not flip, "flip", flip, "false: the views of sounds are not mirrored")
+        found = options.form
+        require(found == "wave", "form", found, "'wave', as the views of sounds are of waves")
+
+    def view(self, item: Array, options: AudioOptions, rng: CounterRng, *, flip: bool) -> Array:
+        """Change speed, volume and position of a sound, and add noise."""
+        return wave_view(item, rng)
 
     def draw(self, item: Array, fonts: "Fonts") -> "Image":
         """Draw [bands, frames], loud cells dark and low frequencies at the bottom; or a wave."""

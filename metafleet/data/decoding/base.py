@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from metafleet.data.decoding.drawing import Fonts
-from metafleet.errors import DataMissingError
+from metafleet.errors import ConfigError, DataMissingError
+from metafleet.seeds import CounterRng
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -142,6 +143,28 @@ class Decoder(ABC):
             DecodeError: the bytes are of another kind, damaged, empty or unreasonably large. The
                 message is one line; the caller adds the file's name.
         """
+
+    def check_views(self, options: Any, *, flip: bool) -> None:
+        """Check that ``view`` can draw views of items that were decoded with these options.
+
+        Args:
+            options: the options of the decoder.
+            flip: whether views may be mirrored.
+
+        Raises:
+            ConfigError: there are no such views.
+        """
+        raise ConfigError(
+            f"kind {self.short_name!r} has no augmented views; expected views = 1, as only "
+            "pictures, clips and sounds have more"
+        )
+
+    def view(self, item: Array, options: Any, rng: CounterRng, *, flip: bool) -> Array:
+        """Return an augmented copy of a decoded item, in the item's dtype and shape.
+
+        It depends only on the arguments.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def draw(self, item: Array, fonts: Fonts) -> "Image":

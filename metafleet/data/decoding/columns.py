@@ -4,27 +4,21 @@ The position and bytes of a row depend only on its item, not on which process de
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metafleet.data.decoding.base import Array, Decoder
-from metafleet.data.decoding.features import (
-    check_encoder,
-    encode_column,
-    encoder_of,
-    features_folder,
-    reading_options,
-)
+from metafleet.data.decoding.features import encoder_of, reading_options
 from metafleet.data.decoding.pool import Cell, decode_cells
 from metafleet.data.decoding.registry import get_decoder
 from metafleet.data.decoding.row_file import RowFile
 from metafleet.data.decoding.source import Source
 from metafleet.data.summary import Progress, no_progress
 from metafleet.encoders.base import PretrainedEncoder
-from metafleet.encoders.choice import PLAIN, EncoderName
+from metafleet.encoders.choice import PLAIN
 
 _LATER = {
     "range": "dtype",
@@ -104,6 +98,7 @@ class Decoded:
         masks: modality -> bool [items], True where decoded.
         problems: problems, sorted by item and then by column.
         encoders: modality -> identity of the encoder, for arrays that hold features.
+        views: modality -> features of views 1, 2, ... of the items, [items, views - 1, features].
         notes: notes on the encoding of items, one line each.
     """
 
@@ -111,6 +106,7 @@ class Decoded:
     masks: Mapping[str, Array]
     problems: tuple[DecodeProblem, ...]
     encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    views: Mapping[str, Array] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -166,77 +162,3 @@ def decode_columns(
 def _file(folder: Path, column: Column) -> RowFile:
     dtype, shape = column.decoder.example(column.reading)
     return RowFile(folder / f"{column.modality}.npy", dtype, (len(column.sources), *shape))
-
-
-def encode_columns(
-    columns: Sequence[Column],
-    decoded: Decoded,
-    folder: Path,
-    *,
-    store: Path | None = None,
-    progress: Progress = no_progress,
-) -> Decoded:
-    """For columns that have an encoder, replace the decoded arrays by arrays of features.
-
-    Args:
-        columns: the columns that were decoded.
-        decoded: result of ``decode_columns`` for these columns.
-        folder: folder for the arrays of features.
-        store: folder that stores features by the digest of their item, for reuse; None to not store
-            them.
-        progress: called with the number of encoded items and the number of all items.
-
-    Raises:
-        ConfigError: an encoder does not take these items.
-        DataMissingError, DataCorruptError: weights or libraries are missing or damaged.
-        DataError: a feature is not finite, or the features cannot be written.
-    """
-    arrays, encoders, notes = dict(decoded.arrays), {}, list(decoded.notes)
-    for column in columns:
-        encoder, name = column.encoder, column.modality
-        if encoder is None:
-            continue
-        rows = np.flatnonzero(decoded.masks[name]).tolist()
-        items, path = decoded.arrays[name], folder / f"{name}.features.npy"
-        shape = (len(items), encoder.n_features(items.shape[1:]))
-        file = RowFile(path, np.dtype(column.options.storage), shape)
-        try:
-            note = encode_column(
-                encoder,
-                items,
-                rows,
-                file,
-                store=store,
-                name=EncoderName(column.kind, column.options.encoder, column.options.pooling),
-                progress=progress,
-            )
-        finally:
-            file.close()
-        arrays[name] = file.load()
-        encoders[name] = encoder.identity()
-        notes += [f"{name}: {note}"] if note else []
-    return replace(decoded, arrays=arrays, encoders=encoders, notes=tuple(notes))
-
-
-def prepare_columns(
-    columns: Sequence[Column], scratch: Path, *, progress: Progress = no_progress
-) -> Decoded:
-    """Decode columns, and then encode those that have an encoder.
-
-    If an item cannot be decoded, nothing is encoded.
-
-    Args:
-        columns: the columns, each with one source per item.
-        scratch: the scratch folder of a preparation. Features are stored next to it, for reuse.
-        progress: called with the progress.
-
-    Raises:
-        The errors of ``decode_columns`` and ``encode_columns``.
-    """
-    for column in columns:  # report missing weights before anything is decoded
-        check_encoder(column.kind, column.options)
-    decoded = decode_columns(columns, scratch, progress=progress)
-    if decoded.problems:
-        return decoded
-    store = features_folder(scratch)
-    return encode_columns(columns, decoded, scratch, store=store, progress=progress)

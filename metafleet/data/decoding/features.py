@@ -48,13 +48,16 @@ def check_encoder(kind: str, options: Any) -> None:
     """If the options name an encoder, check that it is usable for such items.
 
     Raises:
-        ConfigError: the encoder does not exist, or does not take such items.
+        ConfigError: the encoder does not exist or does not take such items, or there are no views
+            of such items.
         DataMissingError, DataCorruptError: its weights or libraries are missing or damaged.
     """
     encoder = encoder_of(kind, options)
     if encoder is not None:
         encoder.identity()
         example_of(kind, options)
+        if options.views > 1:
+            get_decoder(kind).check_views(reading_options(kind, options), flip=options.flip)
 
 
 def reading_options(kind: str, options: Any) -> Any:
@@ -99,6 +102,8 @@ def encode_column(  # noqa: PLR0913 - each is a seam
     *,
     store: Path | None,
     name: EncoderName | None = None,
+    first: int = 0,
+    step: int = 1,
     progress: Progress = no_progress,
 ) -> str:
     """Encode rows of decoded items to a file.
@@ -110,6 +115,8 @@ def encode_column(  # noqa: PLR0913 - each is a seam
         file: file to which rows of features are written.
         store: folder that stores features for reuse; None to not store them.
         name: how other processes find the encoder, see ``encode_rows``.
+        first: row of the file for item 0.
+        step: distance in the file from the row of an item to that of the next.
         progress: called with the number of encoded items and the number of all items.
 
     Returns:
@@ -128,7 +135,9 @@ def encode_column(  # noqa: PLR0913 - each is a seam
         encoder,
         items,
         rows,
-        lambda row, features: file.write(row, _stored(encoder, features, file.dtype).tobytes()),
+        lambda row, features: file.write(
+            first + step * row, _stored(encoder, features, file.dtype).tobytes()
+        ),
         store=kept,
         name=name,
         progress=lambda done, total: progress("encoding", done, total),

@@ -19,8 +19,10 @@ from metafleet.data.decoding.raster import (
     require_range,
     to_pixels,
 )
+from metafleet.data.decoding.views import crop_view
 from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import DecodeError
+from metafleet.seeds import CounterRng
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -111,6 +113,13 @@ class ImageDecoder(Decoder):
             require_range(image, options.range)
             image.load()
             return to_pixels(ImageOps.exif_transpose(image), options.frame)
+
+    def check_views(self, options: ImageOptions, *, flip: bool) -> None:
+        """Accept any options."""
+
+    def view(self, item: Array, options: ImageOptions, rng: CounterRng, *, flip: bool) -> Array:
+        """Crop and resize the picture, and perhaps mirror it."""
+        return crop_view(item, rng, flip=flip, resample=options.resample)
 
     def draw(self, item: Array, fonts: "Fonts") -> "Image":
         """Draw the pixels."""

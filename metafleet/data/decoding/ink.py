@@ -1,7 +1,6 @@
 """Encodes pictures of ink, which data sets have as arrays instead of files."""
 
 import io
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from metafleet.data.decoding.base import Array
-from metafleet.data.decoding.columns import Column, prepare_columns
+from metafleet.data.decoding.columns import Column, Decoded
+from metafleet.data.decoding.encoded_columns import prepare_columns
 from metafleet.data.decoding.image import ImageOptions
 from metafleet.data.decoding.raster import pillow
 from metafleet.data.summary import Progress
@@ -35,16 +35,14 @@ def ink_recipe(choice: EncoderChoice) -> dict[str, Any]:
     return {_MODALITY: Column(_MODALITY, _MODALITY, ink_options(choice), ()).recipe()}
 
 
-def encode_ink(
-    images: Array, choice: EncoderChoice, scratch: Path, progress: Progress
-) -> tuple[Array, Mapping[str, Mapping[str, Any]]]:
-    """Return features of pictures, and the identity of their encoder.
+def encode_ink(images: Array, choice: EncoderChoice, scratch: Path, progress: Progress) -> Decoded:
+    """Return features of pictures as modality "image".
 
     The encoder gets pictures as from a scanner: dark ink on white paper.
 
     Args:
         images: uint8 [n, height, width], with ink 255 and paper 0.
-        choice: the choice of an encoder. If it names none, the pictures and {} are returned.
+        choice: the choice of an encoder. If it names none, the pictures are returned.
         scratch: scratch folder of the preparation.
         progress: called with the number of encoded pictures and the number of all pictures.
 
@@ -52,13 +50,13 @@ def encode_ink(
         ConfigError, DataError: for the same reasons as ``prepare_columns``.
     """
     if not choice.is_encoded:
-        return images, {}
+        return Decoded({_MODALITY: images}, {}, ())
     pillow()
     column = Column(_MODALITY, _MODALITY, ink_options(choice), [_png(255 - it) for it in images])
     decoded = prepare_columns([column], scratch, progress=progress)
     if decoded.problems:
         raise DataCorruptError(f"a picture cannot be read: {decoded.problems[0].why}")
-    return decoded.arrays[_MODALITY], decoded.encoders
+    return decoded
 
 
 def _png(picture: Array) -> bytes:

@@ -1,7 +1,7 @@
 """Texts: UTF-8 bytes uint8 [max_bytes], zero-padded; or features of a sentence encoder."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,7 +54,7 @@ def text_options(encoder: str, choice: EncoderChoice, *, max_bytes: int) -> Text
     both = encoder != "bytes" and choice.is_encoded
     require(not both, "encoder", encoder, f'"bytes", as text.encoder={choice.encoder!r} is given')
     name = choice.encoder or encoder
-    return TextOptions(name, choice.pooling, choice.storage, max_bytes)
+    return TextOptions(**(asdict(choice) | {"encoder": name}), max_bytes=max_bytes)
 
 
 class TextDecoder(Decoder):

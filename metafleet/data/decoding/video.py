@@ -24,10 +24,12 @@ from metafleet.data.decoding.raster import (
     pillow,
     to_pixels,
 )
+from metafleet.data.decoding.views import crop_view
 from metafleet.data.decoding.whole import require_whole
 from metafleet.encoders.choice import EncoderChoice
 from metafleet.errors import DecodeError
 from metafleet.options import require
+from metafleet.seeds import CounterRng
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -118,6 +120,13 @@ class VideoDecoder(Decoder):
         if is_animation(source):
             return _decode_animation(source, options)
         return _decode_stream(source, options)
+
+    def check_views(self, options: VideoOptions, *, flip: bool) -> None:
+        """Accept any options."""
+
+    def view(self, item: Array, options: VideoOptions, rng: CounterRng, *, flip: bool) -> Array:
+        """Crop and resize all frames alike, and perhaps mirror them."""
+        return crop_view(item, rng, flip=flip, resample=options.resample)
 
     def draw(self, item: Array, fonts: "Fonts") -> "Image":
         """Draw the first frame and the one in the middle."""

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from metafleet.data.decoding.base import Array
-from metafleet.data.decoding.columns import Decoded, encode_columns
+from metafleet.data.decoding.columns import Decoded
+from metafleet.data.decoding.encoded_columns import encode_columns
 from metafleet.data.decoding.features import check_encoder, features_folder
 from metafleet.data.decoding.registry import get_decoder
 from metafleet.data.importing.decoding import decode_items, decoder_options, item_columns

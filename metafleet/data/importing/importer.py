@@ -201,6 +201,7 @@ def _content(checked: CheckedFolder, options: FolderOptions, reading: Reading) -
         masks=checked.decoded.masks,
         kinds=checked.kinds,
         encoders=checked.decoded.encoders,
+        views=checked.decoded.views,
         rows=checked.rows,
         splits={
             split: [label for label in counts if checked.splits[label] == split]

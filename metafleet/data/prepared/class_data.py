@@ -105,6 +105,7 @@ class ClassData:
             mask = None
         is_text = has_decoder(info.kind) and get_decoder(info.kind).is_text
         is_bytes = info.dtype == "uint8"
+        views = self.prepared.load_views(modality)
         return Modality(
             example_shape(info),
             _gather(array, info.kind, kept),
@@ -112,6 +113,8 @@ class ClassData:
             is_text=is_text and is_bytes,
             is_text_features=is_text and not is_bytes,
             kind=FEATURES if info.encoder else info.kind,
+            views=1 if views is None else 1 + views.shape[1],
+            gather_views=None if views is None else _gather_views(views, kept),
         )
 
     def split_sha256(self) -> str:
@@ -129,9 +132,13 @@ class ClassData:
         masks = {
             m: self.prepared.masks[m].sha256 for m in self.modalities if m in self.prepared.masks
         }
+        views = {
+            m: self.prepared.views[m].sha256 for m in self.modalities if m in self.prepared.views
+        }
         facts = {
             "arrays": {modality: arrays[modality].sha256 for modality in self.modalities},
             **({"masks": masks} if masks else {}),
+            **({"views": views} if views else {}),
             **({"version": self.version} if self.version else {}),
             **({"label_separator": self.label_separator} if self.label_separator else {}),
             "classes": [[info.name, info.n_items] for info in self.prepared.classes],
@@ -161,6 +168,10 @@ class ClassData:
                 **{
                     f"encoder of {modality}": describe_identity(identity)
                     for modality, identity in self.prepared.encoders.items()
+                },
+                **{
+                    f"views of {modality}": str(1 + info.shape[1])
+                    for modality, info in self.prepared.views.items()
                 },
             },
             nouns=("label", "labels", "items") if self.label_separator else _NOUNS,
@@ -235,5 +246,17 @@ def _gather(array: Array, kind: str, kept: Rows | None) -> Callable[[Sequence[in
             values = values.unsqueeze(1)
         values = values.to(torch.float32)
         return values.div_(255) if is_pixels else values
+
+    return gather
+
+
+def _gather_views(
+    array: Array, kept: Rows | None
+) -> Callable[[Sequence[int] | Rows, Sequence[int] | Rows], Tensor]:
+    """Return a function that reads views 1, 2, ... of rows as float32, given rows and numbers."""
+
+    def gather(rows: Sequence[int] | Rows, numbers: Sequence[int] | Rows) -> Tensor:
+        chosen = np.asarray(rows) if kept is None else kept.take(rows)
+        return torch.from_numpy(array[chosen, np.asarray(numbers) - 1]).to(torch.float32)
 
     return gather

@@ -3,6 +3,7 @@
     <data_dir>/prepared/<name>-<key>/index.json         classes, arrays, facts, checksums
                                      image.npy          one file per modality, sorted by class
                                      image.present.npy  True for items that have the modality
+                                     image.views.npy    features of augmented views of the items
 
 A folder appears complete or not at all, because it is written under a temporary name and then
 renamed. ``key`` is a hash of the sources and options of the data, so that different sources or
@@ -84,6 +85,8 @@ class PreparedData:
         recipe: description, as JSON values, of how the data were made, regardless of their source.
         encoders: modality -> identity of the pretrained encoder that computed its features. The
             identity contains the sha256 of the encoder's files.
+        views: modality -> description of the array of views 1, 2, ..., [items, views - 1,
+            features].
     """
 
     path: Path
@@ -94,6 +97,7 @@ class PreparedData:
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    views: Mapping[str, ArrayInfo] = field(default_factory=dict)
 
     @property
     def n_items(self) -> int:
@@ -129,6 +133,16 @@ class PreparedData:
             return None
         return np.array(array.reshape(len(array), -1).any(axis=1))
 
+    def load_views(self, modality: str) -> Array | None:
+        """Memory-map the features of views 1, 2, ... of the items; None if there are none.
+
+        Raises:
+            DataCorruptError: the file does not match the index.
+        """
+        if modality not in self.views:
+            return None
+        return _map_array(self._views_path(modality), self.views[modality])
+
     def check(self) -> None:
         """Check the sizes, dtypes and shapes of all files against the index.
 
@@ -149,14 +163,19 @@ class PreparedData:
                 raise _damaged(path, "its sha256 differs")
 
     def files(self) -> Iterator[tuple[Path, ArrayInfo]]:
-        """Yield the path and the description of each array and mask."""
+        """Yield the path and the description of each array, mask and array of views."""
         for modality, info in self.arrays.items():
             yield self.path / f"{modality}.npy", info
         for modality, info in self.masks.items():
             yield self._mask_path(modality), info
+        for modality, info in self.views.items():
+            yield self._views_path(modality), info
 
     def _mask_path(self, modality: str) -> Path:
         return self.path / f"{modality}.present.npy"
+
+    def _views_path(self, modality: str) -> Path:
+        return self.path / f"{modality}.views.npy"
 
 
 def folder_of(data_dir: Path, name: str, recipe: Mapping[str, Any]) -> Path:
@@ -240,6 +259,7 @@ def parse_index(folder: Path, text: str) -> PreparedData:
             splits={split: tuple(names) for split, names in index.get("splits", {}).items()},
             recipe=index.get("recipe", {}),
             encoders=index.get("encoders", {}),
+            views=_parse_arrays(index.get("views", {})),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error

@@ -51,6 +51,7 @@ class Content:
             not stored.
         kinds: modality -> its kind. The default is the modality's name.
         encoders: modality -> identity of the encoder, for arrays that hold features.
+        views: modality -> features of views 1, 2, ... of the items, [items, views - 1, features].
         rows: the rows of arrays and masks to store, in this order; None for all rows.
         splits: split -> its classes in order, if the preparation chooses the splits.
         recipe: description, as JSON values, of how the data were made, regardless of their source;
@@ -64,6 +65,7 @@ class Content:
     masks: Mapping[str, Array] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
     encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    views: Mapping[str, Array] = field(default_factory=dict)
     rows: npt.NDArray[np.int64] | None = None
     splits: Mapping[str, Sequence[str]] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -186,6 +188,11 @@ def _write(draft: Path, content: Content) -> None:
     }
     if content.encoders:
         index["encoders"] = dict(content.encoders)
+    if content.views:
+        index["views"] = {
+            modality: asdict(_write_array(draft, f"{modality}.views", array, content))
+            for modality, array in content.views.items()
+        }
     index["checksum"] = index_checksum(json.loads(json.dumps(index)))
     write_whole(draft / INDEX, json.dumps(index, ensure_ascii=False, indent=1).encode(), mode=None)
     # same permissions as the parent: mkdtemp's 0700 would hide a shared folder from other users

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from metafleet.data.decoding.columns import Column, prepare_columns
+from metafleet.data.decoding.columns import Column
+from metafleet.data.decoding.encoded_columns import prepare_columns
 from metafleet.data.decoding.text import TextOptions, text_options
 from metafleet.data.prepared.class_data import Splits
 from metafleet.data.prepared.download import RemoteFile, download, hash_file

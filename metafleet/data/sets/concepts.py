@@ -37,7 +37,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metafleet.data.decoding.audio import AudioOptions
-from metafleet.data.decoding.columns import Column, DecodeProblem, prepare_columns
+from metafleet.data.decoding.columns import Column, DecodeProblem
+from metafleet.data.decoding.encoded_columns import prepare_columns
 from metafleet.data.decoding.image import ImageOptions
 from metafleet.data.decoding.source import FileBytes, Source
 from metafleet.data.decoding.text import text_options
@@ -190,6 +191,7 @@ def _read(manifest: Path, options: ConceptsOptions, scratch: Path, progress: Pro
         classes=_classes(items),
         arrays=decoded.arrays,
         encoders=decoded.encoders,
+        views=decoded.views,
         present={},
         facts={"concepts": str(len(concepts))},
         masks=decoded.masks,

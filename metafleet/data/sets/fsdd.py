@@ -17,7 +17,8 @@ from typing import Any, Literal
 import numpy as np
 
 from metafleet.data.decoding.audio import AudioOptions
-from metafleet.data.decoding.columns import Column, Decoded, prepare_columns
+from metafleet.data.decoding.columns import Column, Decoded
+from metafleet.data.decoding.encoded_columns import prepare_columns
 from metafleet.data.decoding.ink import encode_ink, ink_options, ink_recipe
 from metafleet.data.decoding.source import Source
 from metafleet.data.prepared.class_data import Splits
@@ -192,24 +193,21 @@ def _read(
         for speaker in names
         for take in range(N_EACH)
     ]
-    arrays: dict[str, Array] = {}
-    encoders: Mapping[str, Mapping[str, Any]] = {}
+    parts: list[Decoded] = []
     if "audio" in options.modalities:
         sources = recordings.read()
-        recordings_of = [sources[key] for key in keys]
-        decoded = _decode(recordings_of, options, scratch, progress)
-        arrays["audio"], encoders = decoded.arrays["audio"], decoded.encoders
+        parts.append(_decode([sources[key] for key in keys], options, scratch, progress))
     if digits is not None:
         written = _written([digit for digit, _, _ in keys], digits)
-        arrays["image"], more = encode_ink(written, options.image, scratch, progress)
-        encoders = {**encoders, **more}
+        parts.append(encode_ink(written, options.image, scratch, progress))
     return Content(
         classes=[
             ClassInfo(_class_name(digit, names), ", ".join(names), N_EACH * len(names))
             for digit, names in groups
         ],
-        arrays=arrays,
-        encoders=encoders,
+        arrays={name: it for part in parts for name, it in part.arrays.items()},
+        encoders={name: it for part in parts for name, it in part.encoders.items()},
+        views={name: it for part in parts for name, it in part.views.items()},
         present={},
         facts={"read from": recordings.kind},
     )

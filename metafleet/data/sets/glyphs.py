@@ -144,15 +144,16 @@ def _draw_all(options: GlyphsOptions, scratch: Path, progress: Progress) -> Cont
     )
     kept = enough[chosen]
     rows, columns = np.nonzero(distinct[kept])  # sorted by character, then by face
-    shown, encoders = encode_ink(images[kept][rows, columns], options.image, scratch, progress)
-    arrays: dict[str, Array] = {"image": shown}
+    shown = encode_ink(images[kept][rows, columns], options.image, scratch, progress)
+    arrays: dict[str, Array] = dict(shown.arrays)
     if options.needs_strokes:
         drawings = [(faces[c], codes[kept[r]]) for r, c in zip(rows, columns, strict=True)]
         arrays["stroke"] = _trace(drawings, progress)
     return Content(
         classes=[_class_info(codes[row], distinct[row]) for row in kept],
         arrays=arrays,
-        encoders=encoders,
+        encoders=shown.encoders,
+        views=shown.views,
         recipe=ink_recipe(options.image),
         present={},
         facts={

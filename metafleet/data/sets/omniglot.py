@@ -161,8 +161,9 @@ def _read(
 ) -> Content:
     drawings = source.read(options.needs_strokes, progress)
     content = _content(drawings, source.kind, rotations=options.rotations)
-    images, encoders = encode_ink(content.arrays["image"], options.image, scratch, progress)
-    return replace(content, arrays={**content.arrays, "image": images}, encoders=encoders)
+    found = encode_ink(content.arrays["image"], options.image, scratch, progress)
+    arrays = {**content.arrays, **found.arrays}
+    return replace(content, arrays=arrays, encoders=found.encoders, views=found.views)
 
 
 def _content(drawings: Drawings, kind: str, *, rotations: bool) -> Content:

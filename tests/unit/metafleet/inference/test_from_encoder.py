@@ -252,6 +252,10 @@ def test_another_version_of_a_library_is_no_other_encoder(
             {"encoder": {"image": COLOURS}, "kind_options": {"image": {"size": 4}}},
             "kind 'image' has no option 'size'",
         ),
+        (
+            {"encoder": {"image": COLOURS}, "kind_options": {"image": {"views": 2}}},
+            "views=2 of 'image'; expected 1",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_told_in_one_line(

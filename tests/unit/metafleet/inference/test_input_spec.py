@@ -12,6 +12,7 @@ from metafleet.errors import ConfigError, ModelError
 from metafleet.inference.input_spec import InputSpec
 from metafleet.inference.run_inputs import input_specs
 from tests.folders import class_folders
+from tests.viewed import options, write_colours, write_pictures
 
 
 def info(kind: str, *shape: int) -> ArrayInfo:
@@ -32,6 +33,17 @@ def test_sizes_come_from_the_array_and_the_rest_from_the_options() -> None:
     wanted = {"side": 16, "channels": 3, "fit": "pad", "range": "dtype", "encoder": ""}
     assert wanted.items() <= found.options.items()
     assert InputSpec.from_json("image", found.to_json()) == found
+
+
+def test_views_are_of_training_alone(tmp_path: Path) -> None:
+    folder, encoder = write_pictures(tmp_path / "pictures", n_each=2), write_colours(tmp_path)
+    one, several = (
+        input_specs(options(folder, encoder, **more), tmp_path)["image"]
+        for more in ({}, {"views": 2, "flip": True})
+    )
+
+    assert several == one and several.decoder_options().views == 1
+    assert not {"views", "flip"} & set(several.options)
 
 
 def test_an_array_that_no_decoder_makes_is_refused() -> None:

@@ -25,20 +25,21 @@ def test_features_are_those_of_the_picture_with_light_paper(tmp_path: Path) -> N
     scratch = tmp_path / "prepared" / "scratch"
     scratch.mkdir(parents=True)
 
-    found, encoders = encode_ink(images, EncoderChoice(name), scratch, no_progress)
+    found = encode_ink(images, EncoderChoice(name), scratch, no_progress)
 
     seen = np.repeat(255 - images[:, None], 3, axis=1)
     expected = get_encoder(name, kind="image").encode_part(seen)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert "model.safetensors" in encoders["image"]["weights"]
+    np.testing.assert_allclose(found.arrays["image"], expected, atol=1e-5)
+    assert "model.safetensors" in found.encoders["image"]["weights"]
 
 
 def test_without_an_encoder_nothing_changes(tmp_path: Path) -> None:
     images = _ink(3)
 
-    found, encoders = encode_ink(images, NO_ENCODER, tmp_path, no_progress)
+    found = encode_ink(images, NO_ENCODER, tmp_path, no_progress)
 
-    assert found is images and encoders == {} == ink_recipe(NO_ENCODER)
+    assert found.arrays["image"] is images
+    assert found.encoders == {} == ink_recipe(NO_ENCODER)
 
 
 def test_glyphs_have_features_and_their_encoder(tmp_path: Path) -> None:
