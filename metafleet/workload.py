@@ -193,8 +193,9 @@ class Workload:
     ) -> MetaGradient:
         """Sum the meta-gradients of episodes first_episode, first_episode + 1, ..., in that order.
 
-        Global generators are seeded for each episode, or for each chunk if episodes are mapped.
-        Their state and torch's modes are restored afterwards.
+        The global generators are seeded before each episode. ``vmap`` and ``compiled`` compute a
+        chunk of several episodes at once: there, they are seeded before each chunk. Their state
+        and torch's modes are restored afterwards.
 
         Returns:
             The sum, on the CPU.

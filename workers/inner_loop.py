@@ -101,10 +101,10 @@ class InnerLoopRunner:
         self._torch_device, self._fingerprint = device, fingerprint_text(device)
 
     def run(self, wire: object) -> str:
-        """Check, compute and commit one job. Return its outcome as a text for Flower.
+        """Check, compute and commit one job. Return its outcome as text for Celery's Flower.
 
-        This may be repeated for the same job, because the ledger starts each attempt only once and
-        counts each shard only once.
+        It is safe to call this twice for the same job. The ledger in Redis lets each attempt start
+        only once, so the second call is dropped. It also counts only one result of each job.
 
         Raises:
             ContractError: the message is not a job of a trusted orchestrator of this version.

@@ -63,7 +63,7 @@ def write_queue(rows: Sequence[Prediction], folder: Path, path: Path, *, force: 
 
     Args:
         rows: all predictions.
-        folder: the folder in which they were predicted.
+        folder: the folder that contains the predicted items.
         path: path of the queue.
         force: whether to replace an existing file.
 

@@ -109,7 +109,8 @@ class Recorder:
 
         Raises:
             FencedError: another orchestrator took the run over.
-            DatabaseError: the database rejects the rows, which are in the spill file.
+            DatabaseError: the database rejects the rows. They are kept in the spill file, the local
+                file of rows that are not in the database yet.
         """
         self._add((step, *jobs))
 

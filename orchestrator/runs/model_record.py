@@ -96,9 +96,10 @@ def _is_finite(result: Result) -> bool:
 def _repeatable(value: Any) -> Any:
     """Return a configuration that others can submit.
 
-    A run records both the path of a folder and the name of its import, but a submitted file may
-    contain only one of them. Absolute paths become paths in the home folder, because a published
-    model should not reveal where its author keeps files.
+    A run records a data folder's ``path`` and also ``imported``, the name that `data import` gave
+    it. A submitted configuration may contain only one of them, so ``imported`` is dropped. An
+    absolute path is replaced by "~/" and its last part, so that a published model does not reveal
+    where its author keeps files.
     """
     if isinstance(value, Mapping):
         is_twofold = bool(value.get("path")) and "imported" in value

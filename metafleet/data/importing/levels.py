@@ -37,7 +37,7 @@ class _Loss:
         low, high: smallest and largest value of the picture.
         n_levels, n_kept: number of different values before and after the conversion. ``n_levels``
             is 0 if Pillow had already dropped the lower 8 of 16 bits.
-        n_cut: number of values outside the range.
+        n_cut: number of pixels that were clipped to the range given for the import.
     """
 
     where: str
