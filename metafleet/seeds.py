@@ -6,6 +6,7 @@ episodes, so any worker can draw episode 17 of step 1000 without drawing the ear
 numbers are the same on every platform and with every version of torch or numpy.
 """
 
+import functools
 import hashlib
 import itertools
 import math
@@ -14,11 +15,21 @@ from collections.abc import Iterator
 
 _BLOCK = struct.Struct("<8Q")
 _WORDS_PER_BLOCK = 8
-_KEY = struct.Struct("<Q")
-_COUNTER = struct.Struct("<QQQ")
+_WORD = struct.Struct("<Q")
 _TWO_64 = 1 << 64
 _LOW_64 = _TWO_64 - 1
 MAX_SEED = _TWO_64 - 1
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_of_step(seed: int, domain: str, step: int) -> "hashlib.blake2b":
+    """Return the hash of the part of an address that all episodes of a step share.
+
+    It is copied, never changed. With it, a block costs one compression instead of two.
+    """
+    start = hashlib.blake2b(key=_WORD.pack(seed), person=domain.encode())
+    start.update(_WORD.pack(step))
+    return start
 
 
 class CounterRng:
@@ -34,9 +45,8 @@ class CounterRng:
     """
 
     def __init__(self, seed: int, domain: str, step: int = 0, index: int = 0) -> None:
-        self._key = _KEY.pack(seed)
-        self._person = domain.encode()
-        self._step = step
+        self._address = _hash_of_step(seed, domain, step).copy()
+        self._address.update(_WORD.pack(index))
         self._index = index
         self._words = self._stream()
 
@@ -51,8 +61,9 @@ class CounterRng:
             yield from _BLOCK.unpack(self._block(counter))
 
     def _block(self, counter: int) -> bytes:
-        block = _COUNTER.pack(self._step, self._index, counter)
-        return hashlib.blake2b(block, key=self._key, person=self._person).digest()
+        block = self._address.copy()
+        block.update(_WORD.pack(counter))
+        return block.digest()
 
     def first_words(self, n: int) -> bytes:
         """Return the first n words of the stream or some more, as little-endian 64-bit integers.
