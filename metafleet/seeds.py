@@ -45,16 +45,14 @@ class CounterRng:
     """
 
     def __init__(self, seed: int, domain: str, step: int = 0, index: int = 0) -> None:
+        self._seed, self._step, self._index = seed, step, index
         self._address = _hash_of_step(seed, domain, step).copy()
         self._address.update(_WORD.pack(index))
-        self._index = index
         self._words = self._stream()
 
     def beside(self, domain: str) -> "CounterRng":
         """Return the stream of another purpose with the same seed, step and index."""
-        found = CounterRng(0, domain, self._step, self._index)
-        found._key = self._key
-        return found
+        return CounterRng(self._seed, domain, self._step, self._index)
 
     def _stream(self) -> Iterator[int]:
         for counter in itertools.count():

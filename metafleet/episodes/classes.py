@@ -37,8 +37,9 @@ from metafleet.episodes.items import (
     draw_views,
     gather_rows,
     mean_example,
+    view_counts,
 )
-from metafleet.episodes.many import ManyEpisodes, draw_rows
+from metafleet.episodes.many import EligibleClasses, ManyEpisodes
 from metafleet.episodes.source import check_counts
 from metafleet.episodes.special import SpecialEpisodes
 from metafleet.errors import ConfigError
@@ -83,7 +84,7 @@ class ClassEpisodeSource(ItemSource):
         self._splits = {split: tuple(classes) for split, classes in splits.items()}
         self._name = name
         self._special = SpecialEpisodes(self._modalities, self._splits, class_names, name=name)
-        self._eligible: dict[tuple[str, int], tuple[ClassRows, ...]] = {}
+        self._eligible: dict[tuple[str, int], EligibleClasses] = {}
         self._targets: dict[tuple[int, int], Tensor] = {}
 
     def n_classes(self, split: str) -> int:
@@ -134,13 +135,11 @@ class ClassEpisodeSource(ItemSource):
             self.check(split, shape)
         support: list[int] = []
         query: list[int] = []
-        for drawn in rng.sample(len(eligible), shape.n_way):
-            rows = eligible[drawn]
-            items = [rows.start + item for item in rng.sample(rows.count, need)]
+        for items in eligible.draw(shape.n_way, rng):
             support += items[: shape.k_shot]
             query += items[shape.k_shot :]
         n_support, drawn_rows = len(support), support + query
-        views = draw_views(self._modalities, len(drawn_rows), split, rng)
+        views = draw_views(view_counts(self._modalities, split), len(drawn_rows), rng)
         inputs = gather_rows(self._modalities, drawn_rows, views)
         return Episode(
             support=ExampleSet(
@@ -173,9 +172,10 @@ class ClassEpisodeSource(ItemSource):
         self.check(split, shape)
         need = shape.k_shot + shape.n_query
         eligible = self._eligible_classes(split, need)
-        rows = draw_rows(eligible, shape.n_way, need, rngs)
-        drawn = [draw_views(self._modalities, shape.n_way * need, split, rng) for rng in rngs]
-        views = {name: np.array([each[name] for each in drawn]) for name in drawn[0]}
+        rows = eligible.draw_many(shape.n_way, rngs)
+        counts = view_counts(self._modalities, split)
+        drawn = [draw_views(counts, shape.n_way * need, rng) for rng in rngs]
+        views = {name: np.array([each[name] for each in drawn]) for name in counts}
         n_support = shape.n_way * shape.k_shot
         support = {name: numbers[:, :n_support] for name, numbers in views.items()}
         query = {name: numbers[:, n_support:] for name, numbers in views.items()}
@@ -200,11 +200,10 @@ class ClassEpisodeSource(ItemSource):
                 f"data set {self._name!r} has no split {split!r}; its splits are: {known}"
             ) from None
 
-    def _eligible_classes(self, split: str, need: int) -> tuple[ClassRows, ...]:
+    def _eligible_classes(self, split: str, need: int) -> EligibleClasses:
         key = (split, need)
         if key not in self._eligible:
-            classes = self._classes(split)
-            self._eligible[key] = tuple(rows for rows in classes if rows.count >= need)
+            self._eligible[key] = EligibleClasses(self._classes(split), need)
         return self._eligible[key]
 
     def _class_targets(self, n_way: int, per_class: int) -> Tensor:

@@ -95,25 +95,31 @@ class ItemSource:
         return 0
 
 
-def draw_views(
-    modalities: Mapping[str, Modality], n_items: int, split: str, rng: CounterRng
-) -> dict[str, Rows]:
-    """Draw a view of each item of an episode, for modalities that have several views.
+def view_counts(modalities: Mapping[str, Modality], split: str) -> dict[str, int]:
+    """Return modality -> number of its views, for modalities of which episodes draw views.
+
+    Only episodes of meta-training have other views than view 0.
+    """
+    if split != META_TRAIN:
+        return {}
+    return {name: it.views for name, it in modalities.items() if it.views > 1}
+
+
+def draw_views(counts: Mapping[str, int], n_items: int, rng: CounterRng) -> dict[str, Rows]:
+    """Draw a view of each item of an episode.
 
     The draws are from a stream of their own, modality by modality, first for the support items and
     then for the query items. They do not change which classes and items an episode has.
 
     Args:
-        modalities: the modalities of an example.
+        counts: the result of ``view_counts``.
         n_items: number of items of the episode.
-        split: split of the episode. Only episodes of meta-training have other views than view 0.
         rng: the episode's address.
 
     Returns:
         Modality -> number of the view of each item.
     """
-    counts = {name: it.views for name, it in modalities.items() if it.views > 1}
-    if split != META_TRAIN or not counts:
+    if not counts:
         return {}
     own = rng.beside(_VIEWS)
     return {name: [own.integer(n) for _ in range(n_items)] for name, n in counts.items()}

@@ -28,6 +28,7 @@ from metafleet.episodes.items import (
     draw_views,
     gather_rows,
     mean_example,
+    view_counts,
 )
 from metafleet.episodes.source import check_counts
 from metafleet.errors import ConfigError
@@ -131,7 +132,7 @@ class LabelEpisodeSource(ItemSource):
         """Draw the episode that ``rng`` addresses, support and query in the order of its labels."""
         labels, support, query = self._draw(split, shape, rng)
         n_support, rows = len(support), support + query
-        views = draw_views(self._modalities, len(rows), split, rng)
+        views = draw_views(view_counts(self._modalities, split), len(rows), rng)
         inputs = gather_rows(self._modalities, rows, views)
         return Episode(
             support=ExampleSet(

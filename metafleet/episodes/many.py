@@ -1,15 +1,11 @@
-"""Draw the rows of many ordinary episodes at once.
-
-The rows are those that ``CounterRng.sample`` draws for each single episode. Each episode's own
-``CounterRng`` hashes its 64-bit words. The arithmetic on the words is done for all episodes
-together, which takes a third of the time.
-"""
+"""Draw the classes and items of ordinary episodes, for one episode or for many at once."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from metafleet.episodes.items import ClassRows
@@ -17,6 +13,9 @@ from metafleet.params import Params
 from metafleet.seeds import CounterRng
 
 Integers = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
+_FEW = 6
+"""Fewer episodes than this are drawn faster one by one."""
 _LOW_32 = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 
@@ -47,73 +46,85 @@ def prototype_scores(support: Tensor, query: Tensor) -> Tensor:
         [episodes, n_way, n_query, n_way]; the last axis is the prototype.
     """
     prototypes = support.mean(dim=2)
-    products = query.flatten(1, 2) @ prototypes.transpose(1, 2)
-    scores = 2.0 * products - prototypes.square().sum(dim=-1)[:, None]
+    squares = prototypes.square().sum(dim=-1)[:, None]
+    queries = query.flatten(1, 2)
+    scores = torch.baddbmm(squares, queries, prototypes.transpose(1, 2), beta=-1.0, alpha=2.0)
     return scores.view(*query.shape[:3], -1)
 
 
-def draw_rows(
-    eligible: Sequence[ClassRows], n_way: int, need: int, rngs: Sequence[CounterRng]
-) -> Integers:
-    """Draw ``need`` different items of each of ``n_way`` different classes for every episode.
+class EligibleClasses:
+    """The classes that have enough items for an episode.
 
     Args:
-        eligible: classes of at least ``need`` items each, at least ``n_way`` of them.
-        n_way: classes of an episode.
-        need: items of each class.
-        rngs: the address of each episode; nothing has been drawn from them.
-
-    Returns:
-        Rows [episodes, n_way, need].
+        classes: all classes of a split, in the data set's order.
+        need: number of items that an episode takes from each of its classes.
     """
-    n_words = n_way * (1 + need)
-    stream = b"".join(rng.first_words(n_words) for rng in rngs)
-    words = np.frombuffer(stream, "<u8").reshape(len(rngs), -1)[:, :n_words]
-    starts = np.array([rows.start for rows in eligible])
-    counts = np.array([rows.count for rows in eligible])
-    drawn, is_sure = _sample(words[:, :n_way], np.full((len(rngs), 1), len(eligible)))
-    rest = words[:, n_way:].reshape(len(rngs), n_way, need)
-    items, are_sure = _sample(rest, counts[drawn][:, :, None])
-    rows = starts[drawn][:, :, None] + items
-    for i in np.flatnonzero(~(is_sure & are_sure.all(axis=1))):  # one in 10^15
-        rows[i] = _draw_one(eligible, n_way, need, rngs[int(i)])
-    return rows
+
+    def __init__(self, classes: Sequence[ClassRows], need: int) -> None:
+        self._classes = [rows for rows in classes if rows.count >= need]
+        self._need = need
+        self._starts = np.array([rows.start for rows in self._classes], np.int64)
+        self._counts = np.array([rows.count for rows in self._classes], np.int64)
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def draw(self, n_way: int, rng: CounterRng) -> list[list[int]]:
+        """Draw different items of ``n_way`` different classes; return their rows, [n_way][need]."""
+        classes = [self._classes[drawn] for drawn in rng.sample(len(self._classes), n_way)]
+        return [
+            [rows.start + item for item in rng.sample(rows.count, self._need)] for rows in classes
+        ]
+
+    def draw_many(self, n_way: int, rngs: Sequence[CounterRng]) -> Integers:
+        """Draw many episodes; each is what ``draw`` returns for its address.
+
+        Each ``CounterRng`` hashes the 64-bit words of its own episode. The arithmetic on the words
+        is done for all episodes together, because this is faster.
+
+        Args:
+            n_way: classes of an episode.
+            rngs: the address of each episode; nothing has been drawn from them.
+
+        Returns:
+            Rows [episodes, n_way, need].
+        """
+        if len(rngs) < _FEW:
+            return np.array([self.draw(n_way, rng) for rng in rngs], np.int64)
+        n_words = n_way * (1 + self._need)
+        stream = b"".join([rng.first_words(n_words) for rng in rngs])
+        words = np.frombuffer(stream, "<u8").reshape(len(rngs), -1)[:, :n_words].T
+        of_items = words[n_way:].reshape(n_way, self._need, len(rngs)).swapaxes(0, 1)
+        drawn, is_sure = _sample(words[:n_way], len(self))
+        items, are_sure = _sample(of_items, self._counts[drawn])
+        rows = (self._starts[drawn] + items).transpose(2, 1, 0)
+        for i in np.flatnonzero(~(is_sure & are_sure.all(axis=0))):  # one in 10^15
+            rows[i] = self.draw(n_way, rngs[int(i)])
+        return rows
 
 
-def _draw_one(
-    eligible: Sequence[ClassRows], n_way: int, need: int, rng: CounterRng
-) -> list[list[int]]:
-    classes = [eligible[drawn] for drawn in rng.sample(len(eligible), n_way)]
-    return [[rows.start + item for item in rng.sample(rows.count, need)] for rows in classes]
-
-
-def _sample(words: npt.NDArray[np.uint64], n: Integers) -> tuple[Integers, npt.NDArray[np.bool_]]:
-    """Shuffle as ``CounterRng.sample`` does, along the last axis of ``words``.
+def _sample(words: Words, n: Integers | int) -> tuple[Integers, npt.NDArray[np.bool_]]:
+    """Shuffle as ``CounterRng.sample`` does, along the first axis of ``words``.
 
     Args:
-        words: random 64-bit words, [..., k].
-        n: how many integers to draw from, [..., 1]; at least k.
+        words: random 64-bit words, [k, ...].
+        n: how many integers to draw from, [...] or one number; at least k, less than 2**32.
 
     Returns:
-        Different integers in [0, n), [..., k]; and a bool [...], which is True if
+        Different integers in [0, n), [k, ...]; and a bool [...], which is True if
         ``CounterRng.sample`` would certainly have refused none of the words.
     """
-    k = words.shape[-1]
-    bounds = (n - np.arange(k)).astype(np.uint64)
-    is_sure: npt.NDArray[np.bool_] = np.all(words * bounds >= bounds, axis=-1)  # low 64 bits
-    low, high = words & _LOW_32, words >> _32
-    places = ((high * bounds + (low * bounds >> _32)) >> _32).astype(np.int64) + np.arange(k)
-    drawn = np.empty_like(places)
-    left = np.empty_like(places)  # what step t leaves at place places[t]
-    for i in range(k):
-        drawn[..., i] = _held(places[..., i], i, places, left)
-        left[..., i] = _held(np.full_like(places[..., i], i), i, places, left)
-    return drawn, is_sure
-
-
-def _held(place: Integers, step: int, places: Integers, left: Integers) -> Integers:
-    """Return what the shuffled list holds at ``place`` before ``step``."""
-    held = place
-    for t in range(step):
-        held = np.where(places[..., t] == place, left[..., t], held)
-    return held
+    words = np.ascontiguousarray(words)
+    steps = np.arange(len(words)).reshape(-1, *[1] * (words.ndim - 1))
+    bounds = (n - steps).astype(np.uint64)
+    is_sure: npt.NDArray[np.bool_] = np.all(words * bounds >= bounds, axis=0)  # low 64 bits
+    products = (words >> _32) * bounds + ((words & _LOW_32) * bounds >> _32)
+    places = (products >> _32).astype(np.int64) + steps
+    # step i of the shuffle swaps what the list holds at places[i] and at i
+    swapped = np.stack([places, np.broadcast_to(steps, places.shape)], axis=1)  # [k, 2, ...]
+    held = swapped.copy()
+    for step in range(1, len(words)):
+        for earlier in range(step):
+            was_moved = swapped[step] == places[earlier]
+            np.copyto(held[step], held[earlier, 1], where=was_moved)
+    return held[:, 0], is_sure

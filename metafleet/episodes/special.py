@@ -28,7 +28,7 @@ from metafleet.episode import (
 )
 from metafleet.episodes.class_names import count_leaks, name_bytes
 from metafleet.episodes.drawing import Candidates, draw_items, uneven_shots
-from metafleet.episodes.items import ClassRows, Modality, Rows, draw_views
+from metafleet.episodes.items import ClassRows, Modality, Rows, draw_views, view_counts
 from metafleet.episodes.masking import drop_modalities, shown_modalities
 from metafleet.errors import ConfigError
 from metafleet.seeds import CounterRng
@@ -94,7 +94,8 @@ class SpecialEpisodes:
             chosen, asked = draw_items(candidates, k_shot, shape.n_query, rng)
             support += chosen
             query += asked
-        views = draw_views(self._modalities, len(support) + len(query), split, rng)
+        counts = view_counts(self._modalities, split)
+        views = draw_views(counts, len(support) + len(query), rng)
         of_support = {name: numbers[: len(support)] for name, numbers in views.items()}
         of_query = {name: numbers[len(support) :] for name, numbers in views.items()}
         rate = shape.missing_rate

@@ -7,7 +7,7 @@ import torch
 from metafleet.episode import EpisodeShape
 from metafleet.episodes.classes import ClassEpisodeSource
 from metafleet.episodes.items import ClassRows, Modality
-from metafleet.episodes.many import draw_rows, prototype_scores
+from metafleet.episodes.many import EligibleClasses, prototype_scores
 from metafleet.errors import ConfigError
 from metafleet.learners.prototypes import prototype_logits
 from metafleet.seeds import CounterRng
@@ -38,11 +38,12 @@ def addresses(n: int = 200) -> list[CounterRng]:
     return [CounterRng(3, "meta_test", 1, index) for index in range(n)]
 
 
+@pytest.mark.parametrize("n", [1, 200])
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.n_way}-{shape.k_shot}")
-def test_many_episodes_are_those_drawn_one_by_one(shape: EpisodeShape) -> None:
+def test_many_episodes_are_those_drawn_one_by_one(shape: EpisodeShape, n: int) -> None:
     source = make_source()
-    many = source.sample_many("meta_test", shape, addresses())
-    for i, rng in enumerate(addresses()):
+    many = source.sample_many("meta_test", shape, addresses(n))
+    for i, rng in enumerate(addresses(n)):
         episode = source.sample("meta_test", shape, rng)
         for name in ("value", "value.present"):
             assert torch.equal(many.support[name][i].flatten(0, 1), episode.support.inputs[name])
@@ -59,13 +60,13 @@ class SmallWords(CounterRng):
 
 
 def test_a_word_that_one_by_one_refuses_is_refused() -> None:
-    eligible, need = classes()[3:], 6
-    refused = [SmallWords(3, "meta_test", 1, index) for index in range(5)]
-    found = draw_rows(eligible, 4, need, refused)
-    for i in range(5):
+    own, need, n = classes()[3:], 6, 20
+    refused = [SmallWords(3, "meta_test", 1, index) for index in range(n)]
+    found = EligibleClasses(own, need).draw_many(4, refused)
+    for i in range(n):
         rng = SmallWords(3, "meta_test", 1, i)
-        drawn = [eligible[place] for place in rng.sample(len(eligible), 4)]
-        expected = [[own.start + item for item in rng.sample(own.count, need)] for own in drawn]
+        drawn = [own[place] for place in rng.sample(len(own), 4)]
+        expected = [[rows.start + item for item in rng.sample(rows.count, need)] for rows in drawn]
         assert found[i].tolist() == expected
 
 
