@@ -70,12 +70,13 @@ def test_a_word_that_one_by_one_refuses_is_refused() -> None:
         assert found[i].tolist() == expected
 
 
-def test_scores_of_many_episodes_are_the_logits_of_each() -> None:
+@pytest.mark.parametrize("k_shot", [1, 2])
+def test_scores_of_many_episodes_are_the_logits_of_each(k_shot: int) -> None:
     generator = torch.Generator().manual_seed(8)
-    support, query = (torch.randn(7, 4, k, 6, generator=generator).double() for k in (2, 5))
+    support, query = (torch.randn(7, 4, k, 6, generator=generator).double() for k in (k_shot, 5))
     found = prototype_scores(support, query)
     for i in range(7):
-        targets = torch.arange(4).repeat_interleave(2)
+        targets = torch.arange(4).repeat_interleave(k_shot)
         logits = prototype_logits(support[i].flatten(0, 1), targets, query[i].flatten(0, 1), 4)
         expected = logits + query[i].flatten(0, 1).square().sum(dim=1, keepdim=True)
         torch.testing.assert_close(found[i].flatten(0, 1), expected)
