@@ -63,6 +63,11 @@ class ExampleSet:
     def __len__(self) -> int:
         return int(self.targets.shape[0])
 
+    def rows(self, chosen: Tensor) -> "ExampleSet":
+        """Return some of the examples, given a mask, bool [n], or their indices, int64 [m]."""
+        inputs = {name: values[chosen] for name, values in self.inputs.items()}
+        return ExampleSet(inputs, self.targets[chosen])
+
 
 @dataclass(frozen=True, slots=True)
 class Episode:

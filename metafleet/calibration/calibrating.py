@@ -4,8 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from metafleet.calibration.calibration import Calibration, ShapeCalibration
-from metafleet.calibration.conformal import coverage_thresholds
+import torch
+from torch import Tensor
+
+from metafleet.calibration.calibration import Calibration, RelativeThresholds, ShapeCalibration
+from metafleet.calibration.conformal import coverage_thresholds, relative_shares
 from metafleet.calibration.episode_logits import EpisodeDraw, EpisodeLogits, episode_logits
 from metafleet.calibration.temperature import fit_temperature, probabilities
 from metafleet.calibration.unknown import choose_rule
@@ -169,7 +172,20 @@ def calibrated(logits: EpisodeLogits, by: Calibrator) -> ShapeCalibration:
         temperature,
         coverage_thresholds(shares, logits.targets),
         unknown,
+        _relative(logits, shares),
     )
+
+
+def _relative(logits: EpisodeLogits, shares: Tensor) -> RelativeThresholds | None:
+    """Return thresholds relative to the difficulty of each episode, given probabilities."""
+    held_out = logits.held_out
+    known, targets = (torch.cat([getattr(h, n) for h in held_out]) for n in ("logits", "targets"))
+    temperature = fit_temperature(known, targets) if len(targets) else 1.0
+    found = logits.difficulties(temperature)
+    if found is None:
+        return None
+    scores = relative_shares(shares, found[:, None, None])
+    return RelativeThresholds(temperature, coverage_thresholds(scores, logits.targets))
 
 
 def _smaller(smallest: EpisodeShape, k_shot: int, n_query: int) -> Iterator[EpisodeShape]:

@@ -5,11 +5,31 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from metafleet.calibration.conformal import N_LEVELS
-from metafleet.calibration.temperature import HIGHEST, LOWEST
+from torch import Tensor
+
+from metafleet.calibration.conformal import N_LEVELS, label_sets, relative_shares, threshold_of
+from metafleet.calibration.temperature import HIGHEST, LOWEST, probabilities
 from metafleet.calibration.unknown import UnknownRule
 from metafleet.errors import ModelError
 from metafleet.options import parse_record, require
+
+
+@dataclass(frozen=True, slots=True)
+class RelativeThresholds:
+    """Thresholds of label sets relative to the difficulty of a support set.
+
+    Attributes:
+        temperature: number by which logits of held-out examples are divided.
+        thresholds: thresholds for probabilities that ``relative_shares`` returned; see
+            ``coverage_thresholds``.
+    """
+
+    temperature: float
+    thresholds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _require_temperature(self.temperature)
+        _require_thresholds(self.thresholds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +43,8 @@ class ShapeCalibration:
         thresholds: thresholds of label sets; see ``coverage_thresholds``.
         unknown: rule that detects items that belong to none of the classes; None if the split had
             too few classes to fit such a rule.
+        relative: thresholds for support sets of known difficulty; None if episodes with one example
+            per class, from which no example can be held out.
     """
 
     n_way: int
@@ -31,21 +53,39 @@ class ShapeCalibration:
     temperature: float
     thresholds: tuple[float, ...]
     unknown: UnknownRule | None = None
+    relative: RelativeThresholds | None = None
 
     def __post_init__(self) -> None:
         require(self.n_way >= 2, "n_way", self.n_way, "2 or more")
         require(self.k_shot >= 1, "k_shot", self.k_shot, "1 or more")
         require(self.episodes >= 1, "episodes", self.episodes, "1 or more")
-        is_sound = LOWEST <= self.temperature <= HIGHEST
-        require(is_sound, "temperature", self.temperature, f"{LOWEST} to {HIGHEST}")
-        is_sound = len(self.thresholds) == N_LEVELS - 1 and all(
-            0 <= t <= 1 for t in self.thresholds
-        )
-        is_sound = is_sound and list(self.thresholds) == sorted(self.thresholds)
-        require(is_sound, "thresholds", "...", f"{N_LEVELS - 1} numbers in [0, 1], ascending")
+        _require_temperature(self.temperature)
+        _require_thresholds(self.thresholds)
 
     def __str__(self) -> str:
         return f"{self.n_way}-way {self.k_shot}-shot"
+
+    def threshold(self, coverage: float, *, is_relative: bool) -> float:
+        """Return the threshold of a coverage in (0, 1), relative to the difficulty or not."""
+        found = self.relative.thresholds if is_relative and self.relative else self.thresholds
+        return threshold_of(found, coverage)
+
+    def label_sets(
+        self, logits: Tensor, coverage: float, difficulty: Tensor | float | None
+    ) -> Tensor:
+        """Return which labels are in the set of each item, bool [..., n_way].
+
+        Args:
+            logits: [..., n_way].
+            coverage: requested coverage, in (0, 1).
+            difficulty: difficulty of the support sets, broadcastable to ``logits``; None if it is
+                not known.
+        """
+        shares = probabilities(logits, self.temperature)
+        is_relative = self.relative is not None and difficulty is not None
+        if self.relative is not None and difficulty is not None:
+            shares = relative_shares(shares, difficulty)
+        return label_sets(shares, self.threshold(coverage, is_relative=is_relative))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +133,17 @@ class Calibration:
             ModelError: the values do not describe a calibration.
         """
         return parse_record(cls, values, where="the calibration", error=ModelError)
+
+
+def _require_temperature(temperature: float) -> None:
+    is_sound = LOWEST <= temperature <= HIGHEST
+    require(is_sound, "temperature", temperature, f"{LOWEST} to {HIGHEST}")
+
+
+def _require_thresholds(thresholds: tuple[float, ...]) -> None:
+    is_sound = len(thresholds) == N_LEVELS - 1 and all(0 <= t <= 1 for t in thresholds)
+    is_sound = is_sound and list(thresholds) == sorted(thresholds)
+    require(is_sound, "thresholds", "...", f"{N_LEVELS - 1} numbers in [0, 1], ascending")
 
 
 def mean_shots(classes: Mapping[str, int]) -> float:

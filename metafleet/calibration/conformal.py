@@ -13,13 +13,18 @@ the label set of each query contains the correct label with at least the request
 In practice, the guarantee is weaker. First, the temperature is fitted on the same episodes, and the
 state may have been chosen by validation on the same classes. The calibration episodes are therefore
 not quite exchangeable with new episodes. Second, if new classes are harder than the validation
-classes, the coverage is less than requested.
+classes, the coverage is less than requested. If
+the difficulty of each support set is known (``metafleet.calibration.held_out``), scores relative to
+it reduce this second error.
 """
 
 import math
 from typing import Final
 
+import torch
 from torch import Tensor
+
+from metafleet.calibration.temperature import log_odds
 
 N_LEVELS: Final = 1000
 """Thresholds are stored for coverages 1 / N_LEVELS, 2 / N_LEVELS, ...; others are rounded up."""
@@ -45,6 +50,18 @@ def coverage_thresholds(shares: Tensor, targets: Tensor) -> tuple[float, ...]:
         score = float(scores[rank - 1]) if rank <= len(scores) else 1.0
         found.append(min(1.0, math.ceil(score * _DIGITS) / _DIGITS))
     return tuple(found)
+
+
+def relative_shares(shares: Tensor, difficulty: Tensor | float) -> Tensor:
+    """Return probabilities whose log odds are higher by the difficulty of the support set.
+
+    They do not sum to 1 and only serve as scores.
+
+    Args:
+        shares: float64 probabilities [..., n_way].
+        difficulty: in log odds; a number, or broadcastable to ``shares``.
+    """
+    return torch.sigmoid(log_odds(shares) + difficulty)
 
 
 def threshold_of(thresholds: tuple[float, ...], coverage: float) -> float:

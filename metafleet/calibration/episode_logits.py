@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from metafleet.calibration.held_out import HeldOut, hold_out
 from metafleet.data.summary import Progress, no_progress
-from metafleet.episode import Episode, EpisodeShape, ExampleSet
+from metafleet.episode import Episode, EpisodeShape
 from metafleet.episodes.source import EpisodeSource
 from metafleet.errors import NumericsError
 from metafleet.learners.base import Learner
@@ -26,17 +27,33 @@ class EpisodeLogits:
         targets: int64 [episodes, queries], the classes of these queries.
         unknown: float64 [episodes, others, n_way], logits of queries of unknown classes. The number
             of others may be 0.
+        held_out: predictions of support examples from the others, for each episode.
     """
 
     shape: EpisodeShape
     known: Tensor
     targets: Tensor
     unknown: Tensor
+    held_out: tuple[HeldOut, ...]
 
     @property
     def n_episodes(self) -> int:
         """The number of episodes."""
         return len(self.known)
+
+    def difficulties(self, temperature: float) -> Tensor | None:
+        """Return the difficulty of each episode's support set, float64 [episodes].
+
+        Args:
+            temperature: number by which logits of held-out examples are divided.
+
+        Returns:
+            None if no example of some episode could be held out.
+        """
+        found = [each.difficulty(temperature) for each in self.held_out]
+        if None in found:
+            return None
+        return torch.tensor(found, dtype=torch.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +92,7 @@ def episode_logits(
         ConfigError: the split cannot fill such episodes.
         NumericsError: a logit is not finite.
     """
-    known, targets, unknown = [], [], []
+    known, targets, unknown, held_out = [], [], [], []
     stage = f"{draw.n_episodes} episodes, {draw.shape.n_way}-way {draw.shape.k_shot}-shot"
     with kept_as_it_is():
         for index in range(draw.n_episodes):
@@ -84,12 +101,20 @@ def episode_logits(
             memory = memorise(learner, state, episode.support, episode.n_way)
             asked = [episode.query.inputs, *([others] if others else [])]
             logits = [predict_from(learner, state, memory, it, episode.n_way) for it in asked]
-            _require_finite(logits, draw, index)
+            rest = hold_out(learner, state, episode.support, episode.n_way)
+            _require_finite([*logits, rest.logits], draw, index)
             known.append(logits[0].detach().double())
             targets.append(episode.query.targets)
             unknown.append(logits[1].detach().double() if others else known[-1][:0])
+            held_out.append(rest)
             progress(stage, index + 1, draw.n_episodes)
-    return EpisodeLogits(draw.shape, *(torch.stack(each) for each in (known, targets, unknown)))
+    return EpisodeLogits(
+        draw.shape,
+        torch.stack(known),
+        torch.stack(targets),
+        torch.stack(unknown),
+        tuple(held_out),
+    )
 
 
 def _sample(draw: EpisodeDraw, index: int) -> tuple[Episode, dict[str, Tensor]]:
@@ -107,16 +132,11 @@ def _sample(draw: EpisodeDraw, index: int) -> tuple[Episode, dict[str, Tensor]]:
         return whole, {}
     is_known = whole.query.targets < n_way
     episode = Episode(
-        support=_chosen(whole.support, whole.support.targets < n_way),
-        query=_chosen(whole.query, is_known),
+        support=whole.support.rows(whole.support.targets < n_way),
+        query=whole.query.rows(is_known),
         n_way=n_way,
     )
-    return episode, dict(_chosen(whole.query, ~is_known).inputs)
-
-
-def _chosen(examples: ExampleSet, rows: Tensor) -> ExampleSet:
-    inputs = {name: values[rows] for name, values in examples.inputs.items()}
-    return ExampleSet(inputs, examples.targets[rows])
+    return episode, dict(whole.query.rows(~is_known).inputs)
 
 
 def _require_finite(logits: list[Tensor], draw: EpisodeDraw, index: int) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from metafleet.calibration.calibration import ShapeCalibration
-from metafleet.calibration.conformal import is_covered, label_sets, threshold_of
+from metafleet.calibration.conformal import is_covered
 from metafleet.calibration.episode_logits import EpisodeLogits
 from metafleet.calibration.reliability import (
     ReliabilityBin,
@@ -146,9 +146,7 @@ def judge_calibration(
         ece=expected_calibration_error(bins),
         ece_before=expected_calibration_error(_bins(before, logits.targets)),
         reliability=bins,
-        coverage=tuple(
-            _coverage(shares, logits.targets, calibration, asked) for asked in coverages
-        ),
+        coverage=tuple(_coverage(logits, calibration, asked) for asked in coverages),
         unknown=_unknown(logits, rule, calibration.temperature, n_unknown)
         if rule and logits.unknown.numel()
         else None,
@@ -159,12 +157,13 @@ def _bins(shares: Tensor, targets: Tensor) -> tuple[ReliabilityBin, ...]:
     return reliability_bins(shares.flatten(0, 1), targets.flatten())
 
 
-def _coverage(
-    shares: Tensor, targets: Tensor, calibration: ShapeCalibration, asked: float
-) -> Coverage:
-    sets = label_sets(shares, threshold_of(calibration.thresholds, asked))
+def _coverage(logits: EpisodeLogits, calibration: ShapeCalibration, asked: float) -> Coverage:
+    relative = calibration.relative
+    found = logits.difficulties(relative.temperature) if relative else None
+    difficulties = None if found is None else found[:, None, None]
+    sets = calibration.label_sets(logits.known, asked, difficulties)
     sizes = sets.sum(dim=-1)
-    of_episodes = (is_covered(sets, targets), sizes, sizes != 1)
+    of_episodes = (is_covered(sets, logits.targets), sizes, sizes != 1)
     return Coverage(asked, *(Mean.over(each.double().mean(dim=1)) for each in of_episodes))
 
 

@@ -13,6 +13,7 @@ LOWEST: Final = 1e-2
 HIGHEST: Final = 1e4
 """Large enough for squared distances of wide embeddings, which are in the thousands."""
 _HALVINGS: Final = 60
+_LEAST_SHARE: Final = 1e-12
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
@@ -47,6 +48,11 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
 def probabilities(logits: Tensor, temperature: float) -> Tensor:
     """Return float64 probabilities [..., n_way], which are positive and sum to 1."""
     return torch.softmax(logits.double() / temperature, dim=-1)
+
+
+def log_odds(shares: Tensor) -> Tensor:
+    """Return log(p / (1 - p)) of float64 probabilities p, which is finite for 0 and 1 too."""
+    return torch.logit(shares, eps=_LEAST_SHARE)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, temperature: float) -> float:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metafleet.calibration.calibration import Calibration, ShapeCalibration, mean_shots
+from metafleet.calibration.held_out import hold_out
 from metafleet.calibration.temperature import probabilities
 from metafleet.data.summary import Progress, no_progress
 from metafleet.episode import ExampleSet, is_kept_support, keep_support, kept_support
@@ -27,6 +28,8 @@ from metafleet.inference.sameness import same_items
 from metafleet.inference.trial import write_tried
 from metafleet.learners.memory import predict_from
 from metafleet.params import Params
+from metafleet.purity.process_state import kept_as_it_is, seed_generators
+from metafleet.seeds import CounterRng
 
 BATCH_ITEMS = 256
 """Maximum number of items per forward pass; it bounds the memory."""
@@ -48,6 +51,8 @@ class AdaptedModel:
         support: the support set, to which corrections can be added; None if the model does not keep
             it.
         sample: inputs of some support examples, used to test a saved model. They are not saved.
+        difficulty: difficulty of the support set, in log odds, to which label sets are relative;
+            None if the model has no calibration for it.
     """
 
     learned: Learned
@@ -57,6 +62,7 @@ class AdaptedModel:
     notes: tuple[str, ...] = ()
     support: ExampleSet | None = field(default=None, repr=False, compare=False)
     sample: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    difficulty: float | None = None
 
     @property
     def batch_norm(self) -> str:
@@ -80,8 +86,28 @@ class AdaptedModel:
         return self.learned.calibration if self.classes else None
 
     def with_calibration(self, calibration: Calibration) -> "AdaptedModel":
-        """Return the same model with another calibration."""
-        return replace(self, learned=replace(self.learned, calibration=calibration))
+        """Return the same model with another calibration.
+
+        Raises:
+            NumericsError: an adaptation to a part of the support set diverged.
+        """
+        return replace(self, learned=replace(self.learned, calibration=calibration)).measured()
+
+    def measured(self) -> "AdaptedModel":
+        """Return the same model with the difficulty of its support set.
+
+        Raises:
+            NumericsError: an adaptation to a part of the support set diverged.
+        """
+        relative = self.calibration.relative if self.calibration else None
+        if relative is None or self.support is None:
+            return replace(self, difficulty=None)
+        with kept_as_it_is():
+            seed_generators(CounterRng(0, "held_out"))
+            held_out = hold_out(
+                self.learned.learner, self.learned.state, self.support, len(self.classes)
+            )
+        return replace(self, difficulty=held_out.difficulty(relative.temperature))
 
     @property
     def keeps_support(self) -> bool:
@@ -169,6 +195,7 @@ class AdaptedModel:
             coverage=coverage,
             unknown=unknown,
             has_run=bool(self.learned.origin.run),
+            difficulty=self.difficulty,
         )
         if isinstance(items, Mapping):
             check_inputs(self.learned.blueprint.problem, self.needs, items)
@@ -225,7 +252,9 @@ class AdaptedModel:
                 model.
         """
         support = keep_support(self.support) if self.support and self.keeps_support else {}
-        kept = KeptModel(self.learned, self.memory, self.classes, self.needs, support)
+        kept = KeptModel(
+            self.learned, self.memory, self.classes, self.needs, support, self.difficulty
+        )
         write_tried(
             kept, Path(folder), _answer, force=force, sample=self.sample, with_encoder=with_encoder
         )
@@ -280,7 +309,14 @@ def adapted_from(kept: KeptModel) -> AdaptedModel:
     """Return the adapted model that a ``KeptModel`` holds."""
     assert kept.needs is not None
     support = _support_of(kept) if kept.support else None
-    return AdaptedModel(kept.learned, kept.memory, kept.classes, kept.needs, support=support)
+    return AdaptedModel(
+        kept.learned,
+        kept.memory,
+        kept.classes,
+        kept.needs,
+        support=support,
+        difficulty=kept.difficulty,
+    )
 
 
 def _support_of(kept: KeptModel) -> ExampleSet:

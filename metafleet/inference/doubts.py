@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from metafleet.calibration.calibration import Calibration, ShapeCalibration, mean_shots
-from metafleet.calibration.conformal import label_sets, threshold_of
 from metafleet.calibration.temperature import probabilities
 from metafleet.calibration.unknown import UnknownRule
 from metafleet.errors import ConfigError, ModelError
@@ -46,12 +45,14 @@ class Doubter:
         calibration: the model's calibration; None if it has none. There are then no doubts.
         coverage: requested coverage of label sets; None for no label sets.
         rule: rule that detects unknown items; None to not detect them.
+        difficulty: difficulty of the support set, in log odds; None if it is not known.
     """
 
     classes: Mapping[str, int]
     calibration: ShapeCalibration | None = None
     coverage: float | None = None
     rule: UnknownRule | None = None
+    difficulty: float | None = None
 
     @classmethod
     def of(
@@ -62,6 +63,7 @@ class Doubter:
         coverage: float | None,
         unknown: bool,
         has_run: bool = True,
+        difficulty: float | None = None,
     ) -> "Doubter":
         """Return a doubter for a model, after checking that the model supports the request.
 
@@ -71,6 +73,7 @@ class Doubter:
             coverage: requested coverage of label sets, in (0, 1); None for no label sets.
             unknown: whether to detect items that belong to none of the classes.
             has_run: whether the model comes from a run, for the message.
+            difficulty: difficulty of the model's support set; None if it is not known.
 
         Raises:
             ConfigError: the coverage is out of range, or the model is for regression.
@@ -94,7 +97,7 @@ class Doubter:
                 f"none of its classes; split the data with more than {found.n_way} validation "
                 f"classes, and {_HOW}"
             )
-        return cls(classes, found, coverage, found.unknown if unknown else None)
+        return cls(classes, found, coverage, found.unknown if unknown else None, difficulty)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -111,21 +114,27 @@ class Doubter:
         if self.calibration is not None:
             temperature = self.calibration.temperature
             if self.coverage is not None:
-                sets = self._label_sets(probabilities(logits, temperature), self.coverage)
+                sets = self._label_sets(logits, self.coverage)
             if self.rule is not None:
                 unknown = self.rule.is_unknown(logits, temperature).tolist()
         return [Doubt(*each) for each in zip(sets, unknown, strict=True)]
 
-    def _label_sets(self, shares: Tensor, coverage: float) -> list[tuple[str, ...]]:
+    def _label_sets(self, logits: Tensor, coverage: float) -> list[tuple[str, ...]]:
         assert self.calibration is not None
         names = list(self.classes)
-        threshold = threshold_of(self.calibration.thresholds, coverage)
-        is_in = label_sets(shares, threshold)
+        is_in = self.calibration.label_sets(logits, coverage, self.difficulty)
+        shares = probabilities(logits, self.calibration.temperature)
         order = torch.argsort(shares, dim=1, descending=True, stable=True)
         return [
             tuple(names[place] for place in places if row[place])
             for places, row in zip(order.tolist(), is_in.tolist(), strict=True)
         ]
+
+    @property
+    def _is_relative(self) -> bool:
+        """Whether thresholds of label sets are relative to the difficulty of the support set."""
+        is_relative = self.calibration is not None and self.calibration.relative is not None
+        return is_relative and self.difficulty is not None
 
     def _about_coverage(self) -> list[str]:
         if self.coverage is None or self.calibration is None:
@@ -133,14 +142,21 @@ class Doubter:
         said = [
             f"label sets: coverage {self.coverage:g} holds for classes and items drawn like those "
             f"of the run's validation ({self.calibration}); for others, such as a folder of yours, "
-            "it is a guide and no promise"
+            f"it is a guide and no promise{self._about_difficulty()}"
         ]
-        if threshold_of(self.calibration.thresholds, self.coverage) >= 1.0:
+        if self.calibration.threshold(self.coverage, is_relative=self._is_relative) >= 1.0:
             said.append(
                 f"label sets: {self.calibration.episodes} calibration episodes say nothing of "
                 f"coverage {self.coverage:g}, so every set has every label; calibrate on more"
             )
         return said
+
+    def _about_difficulty(self) -> str:
+        if self._is_relative:
+            return "; it takes into account how well the support examples predict each other"
+        if set(self.classes.values()) == {1}:
+            return "; two or more examples per class would show how hard your classes are"
+        return ""
 
     def _about_shape(self) -> list[str]:
         assert self.calibration is not None

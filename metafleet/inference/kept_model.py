@@ -1,5 +1,6 @@
 """The content of a model's folder, in a form common to all models."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -52,6 +53,7 @@ class KeptModel:
         memory, classes, needs: as in ``AdaptedModel``; ``needs`` is None if the model has not been
             adapted.
         support: the support set as ``keep_support`` returned it; {} if the model does not keep it.
+        difficulty: as in ``AdaptedModel``.
     """
 
     learned: Learned
@@ -59,6 +61,7 @@ class KeptModel:
     classes: Mapping[str, int] = field(default_factory=dict)
     needs: Needs | None = None
     support: Params = field(default_factory=dict)
+    difficulty: float | None = None
 
     def header(self) -> dict[str, Any]:
         """Return everything except the tensors as JSON values."""
@@ -73,6 +76,8 @@ class KeptModel:
         if self.needs is None:
             return header
         classes = [[name, n] for name, n in self.classes.items()]
+        if self.difficulty is not None:
+            header["difficulty"] = self.difficulty
         return header | {"kind": "adapted", "classes": classes, "needs": asdict(self.needs)}
 
     def tensors(self) -> Params:
@@ -96,6 +101,7 @@ def read_model(
         is_adapted, learner = _is_adapted(header["kind"]), blueprint.build(allowed_packages)
         classes = _classes_of(header["classes"]) if is_adapted else {}
         needs = _needs(header["needs"]) if is_adapted else None
+        difficulty = _difficulty_of(header) if is_adapted else None
         if needs is not None:
             _check_fit(blueprint, classes, needs)
     except MetafleetError:
@@ -115,11 +121,20 @@ def read_model(
         calibration=calibration,
     )
     memory, support = (parted(tensors, group) for group in ("memory", "support"))
-    return KeptModel(learned, memory, classes, needs, support)
+    return KeptModel(learned, memory, classes, needs, support, difficulty)
 
 
 def _calibration_of(header: Mapping[str, Any]) -> Calibration | None:
     return Calibration.from_json(header["calibration"]) if "calibration" in header else None
+
+
+def _difficulty_of(header: Mapping[str, Any]) -> float | None:
+    found = header.get("difficulty")  # older models have none
+    if found is None:
+        return None
+    if not isinstance(found, int | float) or not math.isfinite(found):
+        raise ValueError(f"difficulty {found!r:.40}")
+    return float(found)
 
 
 def _is_adapted(kind: object) -> bool:

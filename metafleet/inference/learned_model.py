@@ -210,7 +210,8 @@ class LearnedModel:
         }
         # corrections are of one class an item
         kept = support if classes and not problem.is_multi_label else None
-        return AdaptedModel(learned, memory, classes, needs, support=kept, sample=sample)
+        model = AdaptedModel(learned, memory, classes, needs, support=kept, sample=sample)
+        return model.measured()
 
     def save(self, folder: str | Path, *, force: bool = False, with_encoder: bool = False) -> None:
         """Write the state to a folder for ``load_model``; with ``force``, replace an existing one.

@@ -18,12 +18,15 @@ DIM = 6
 SHAPE = EpisodeShape(n_way=3, k_shot=1, n_query=4)
 
 
-def points(n_val: int = 12, n_test: int = 40, *, items: int = 12) -> ClassEpisodeSource:
-    """Draw classes alike in both splits."""
+def points(
+    n_val: int = 12, n_test: int = 40, *, items: int = 12, test_noise: float = 0.7
+) -> ClassEpisodeSource:
+    """Draw classes, which are alike in both splits unless ``test_noise`` is changed."""
     generator = torch.Generator().manual_seed(1)
     n_classes = n_val + n_test
     centres = torch.randn(n_classes, 1, DIM, generator=generator)
-    values = centres + 0.7 * torch.randn(n_classes, items, DIM, generator=generator)
+    noise = torch.tensor([0.7] * n_val + [test_noise] * n_test)[:, None, None]
+    values = centres + noise * torch.randn(n_classes, items, DIM, generator=generator)
     rows = values.reshape(-1, DIM)
     classes = [ClassRows(items * number, items) for number in range(n_classes)]
     return ClassEpisodeSource(

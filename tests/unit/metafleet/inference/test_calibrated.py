@@ -1,12 +1,14 @@
 """Models that know how far their probabilities can be relied on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnxruntime
 import torch
 
-from metafleet.calibration.calibration import Calibration, ShapeCalibration
+from metafleet.calibration.calibration import Calibration, RelativeThresholds, ShapeCalibration
 from metafleet.calibration.conformal import N_LEVELS
+from metafleet.calibration.held_out import hold_out
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.loading import load_model
 from metafleet.inference.onnx_export import export_onnx
@@ -97,3 +99,32 @@ def test_the_graph_has_the_probabilities_of_the_model(tmp_path: Path) -> None:
     torch.testing.assert_close(
         torch.from_numpy(shares).double(), _shares(model), rtol=1e-3, atol=1e-4
     )
+
+
+def test_a_model_keeps_how_difficult_its_support_set_is(tmp_path: Path) -> None:
+    relative = RelativeThresholds(2.0, THRESHOLDS)
+    shapes = (replace(CALIBRATION.shapes[0], relative=relative),)
+    model = _adapted().with_calibration(Calibration("meta_val", shapes))
+    assert model.support is not None
+    learned_parts = (model.learned.learner, model.learned.state)
+    expected = hold_out(*learned_parts, model.support, 3).difficulty(2.0)
+    model.without_support().save(tmp_path / "m")
+
+    found = load_model(tmp_path / "m")
+
+    assert isinstance(found, AdaptedModel)
+    assert expected is not None
+    assert found.difficulty == model.difficulty == expected
+    for row, logits in zip(
+        found.predict(IMAGES, coverage=0.7), model.logits(IMAGES).double(), strict=True
+    ):
+        odds = torch.logit(torch.softmax(logits / 4.0, dim=0)) + expected
+        within = {
+            name
+            for name, p in zip(CLASSES, torch.sigmoid(odds).tolist(), strict=True)
+            if 1 - p <= 0.7
+        }
+        assert set(row.doubt.labels) == within
+    again = type(learned("image"))(found.learned).adapt_to(model.support, CLASSES)
+    assert again.difficulty == expected
+    assert found.with_calibration(CALIBRATION).difficulty is None
