@@ -203,6 +203,8 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         return float(value)
     if isinstance(value, int) and abs(value) > _MOST:
         raise ConfigError(f"{name} is beyond 64 bits; expected {_ARTICLES[int]} that fits")
+    if not isinstance(hint, type) or origin is not None:
+        raise ConfigError(f"{name} is declared as {_shown(hint)}, which cannot be read; {_TYPES}")
     is_right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     require(is_right, name, value, _ARTICLES.get(hint, f"a {hint.__name__}"))
     return value
@@ -237,4 +239,12 @@ def _convert_union(name: str, value: Any, hints: Sequence[Any]) -> Any:
     return _convert(name, value, (fitting or rest)[0])
 
 
+def _shown(hint: Any) -> str:
+    return str(hint).replace("typing.", "")
+
+
+_TYPES = (
+    "declare it as bool, int, float, str, Literal, tuple[T, ...], Mapping[str, ...], another "
+    "frozen dataclass, or one of these or None"
+)
 _ARTICLES = {int: "a whole number", bool: "true or false", str: "a text"}

@@ -2,9 +2,11 @@
 
 import dataclasses
 import importlib
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from metafleet.errors import ConfigError, DataError, MetafleetError
 from metafleet.options import name_of, parse_options
@@ -17,6 +19,8 @@ class HasOptions(Protocol):
     Options: ClassVar[type]
 
 
+_HERE: Final = Path(__file__).resolve().parent
+_PYTHON: Final = Path(dataclasses.__file__).resolve().parent
 ClassT = TypeVar("ClassT", bound=type[HasOptions])
 
 
@@ -179,7 +183,24 @@ def readable_errors(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # a user's code may raise anything
         reason = next(iter(str(error).strip().splitlines()), "")[:200]
-        raise DataError(f"{what} ({type(error).__name__}: {reason}); correct the class") from error
+        place = _line_of_user(error)
+        raise DataError(
+            f"{what} ({type(error).__name__}: {reason}{place}); correct the class"
+        ) from error
+
+
+def _line_of_user(error: BaseException) -> str:
+    """Return the innermost line of the user's code that raised, such as ", tasks.py:12".
+
+    The user's code is everything in the folder of the first file that Metafleet has called.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [it for it in frames if not _is_of_others(Path(it.filename).resolve())]
+    if not theirs:
+        return ""
+    folder = Path(theirs[0].filename).parent
+    last = [it for it in theirs if folder in Path(it.filename).parents][-1]
+    return f", {Path(last.filename).name}:{last.lineno}"
 
 
 def _advice(package: str, otherwise: str) -> str:
@@ -187,3 +208,9 @@ def _advice(package: str, otherwise: str) -> str:
     if disk_digest(package) != imported_digest(package):
         return f"package {package!r} {STALE}"
     return otherwise
+
+
+def _is_of_others(path: Path) -> bool:
+    """Return whether a file belongs to Metafleet or to Python itself."""
+    is_ours = _HERE in path.parents
+    return is_ours or (_PYTHON in path.parents and "site-packages" not in path.parts)

@@ -21,7 +21,8 @@ class OuterStepRecord:
     Attributes:
         step: number of the step, from 1.
         loss: mean query loss. NaN is stored as NaN.
-        accuracy: mean query accuracy in [0, 1]; None for regression.
+        accuracy: mean query accuracy, or mean average precision if items have several labels, in
+            [0, 1]; None for regression.
         grad_norm: norm of the mean meta-gradient before clipping.
         lr: outer learning rate of this step.
         episodes: number of episodes in the mean.

@@ -98,6 +98,7 @@ class RunView:
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; not-a-number and infinity become null."""
         view = asdict(self.run) | {
+            "metric": score_name(self.run.config.get("data", {})),
             "workers": {worker.worker: worker.jobs for worker in self.workers},
             "jobs": asdict(self.jobs),
             "checkpoint": asdict(self.checkpoint) if self.checkpoint else None,

@@ -93,7 +93,7 @@ class SeriesDecoder(Decoder):
     n_squares = 2
 
     def claims(self, part: Readable) -> bool:
-        """Return whether a csv has several rows, or an npy is not a drawing of x, y and pen."""
+        """Return whether a csv has several lines, or an npy is not a drawing of x, y and pen."""
         source = part.read()
         if PurePosixPath(part.name).suffix.lower() == ".csv":
             text = source.strip()

@@ -1,5 +1,5 @@
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, make_dataclass
+from typing import Any, Literal
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
@@ -51,6 +51,26 @@ def test_a_problem_is_reported_in_one_line(values: dict[str, object], message: s
         parse_options(Sample, values, where="sample")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "shown"),
+    [
+        (list[int], [1], "list[int]"),
+        (list[int] | None, [1], "list[int]"),
+        (dict[str, int], {"a": 1}, "dict[str, int]"),
+        (set[str], ["a"], "set[str]"),
+    ],
+)
+def test_a_type_that_cannot_be_read_is_one_line(hint: Any, value: object, shown: str) -> None:
+    cls = make_dataclass("Wrong", [("sizes", hint, None)], frozen=True)
+
+    with pytest.raises(ConfigError) as caught:
+        parse_options(cls, {"sizes": value}, where="learner 'mine'")
+
+    told = str(caught.value)
+    assert told.startswith(f"learner 'mine': sizes is declared as {shown}, which cannot be read; ")
+    assert "tuple[T, ...]" in told and "\n" not in told
 
 
 @pytest.mark.parametrize("cls", [*LEARNERS.values(), *MODELS.values()], ids=lambda c: c.__name__)

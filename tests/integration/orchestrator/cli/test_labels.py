@@ -88,6 +88,8 @@ def test_a_table_of_several_labels_is_learned_judged_adapted_to_and_predicted(
         assert main([*refused]) == 1
         assert why in capsys.readouterr().err
         assert not (home / "b.model").exists()
+    assert main(["runs", "show", "latest", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metric"] == "mean average precision"
     assert main(["runs", "show", "latest"]) == 0
     assert "mean average precision" in capsys.readouterr().out
     assert main(["runs", "curve", "latest", "--output", "curve.png"]) == 0

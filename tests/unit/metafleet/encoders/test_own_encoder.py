@@ -77,7 +77,10 @@ def test_a_folder_is_prepared_with_it(package: str, tmp_path: Path) -> None:
     ("called", "told"),
     [
         ("Narrow", "encode returned float32 [4, 2]; expected float32 [4, 3]"),
-        ("Raising", "encode failed (ZeroDivisionError: division by zero); correct the class"),
+        (
+            "Raising",
+            "encode failed (ZeroDivisionError: division by zero, colours.py:38); correct",
+        ),
         ("Listing", "encode returned list; expected float32 [4, 3]"),
         ("Countless", "n_features returned 0; expected a whole number from 1"),
         ("Unbatched", "has batch_items=0; expected a whole number from 1"),

@@ -19,6 +19,7 @@ PEN = npy(np.column_stack([VALUES, np.arange(10) == 9]))
 KINDS = {
     "a csv of several rows": ("a.csv", csv(), "series"),
     "a csv of one row": ("a.csv", b"1,2,3\n", "table"),
+    "a header and one row": ("a.csv", b"x,y\n1,2\n", "series"),
     "a row as a list over two lines": ("a.csv", b"[1,\n2]", "table"),
     "points of a pen": ("a.npy", PEN, "stroke"),
     "three channels": ("a.npy", npy(np.ones((5, 3)) * 2), "series"),
