@@ -1,11 +1,15 @@
 """Features are computed once and travel by digest: the same bits on every worker."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 from metafleet.contracts.connections import connect
+from metafleet.db.engine import Database
+from metafleet.db.repositories import RunRepository
+from metafleet.encoders.registry import get_encoder
 from metafleet.orchestrator.training.events import StepDone
-from tests.encoded import experiment, without_weights, write_texts
+from tests.encoded import ENCODER, experiment, without_weights, write_texts
 from tests.fleet import Fleet
 from tests.runs import Watcher, assert_every_shard_once, execute, new_run, undisturbed
 
@@ -40,6 +44,10 @@ def test_an_adapter_on_features_ends_with_the_same_bits_on_any_workers(
     killed = execute(fleet.settings, run, watcher=watcher)
 
     assert alone.checkpoint_sha256 == killed.checkpoint_sha256 == expected
+    with Database.open(fleet.settings.database_url) as database, database.session() as session:
+        recorded = RunRepository(session).get(run.uid).encoders
+    identity = get_encoder(ENCODER, kind="text").identity()
+    assert recorded == {"text": json.loads(json.dumps(identity))}
     assert_every_shard_once(fleet.settings, run, steps=6, shards=4)
 
 
