@@ -3,9 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, amount done, total amount); a total of 0 means unknown."""
+
+ENCODING: Final = "encoding"
+"""The stage in which a pretrained encoder computes features."""
 
 
 def no_progress(stage: str, done: int, total: int) -> None:

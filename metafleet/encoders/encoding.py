@@ -177,6 +177,7 @@ def _chunks(encoder: PretrainedEncoder, items: Array, keeping: _Keeping) -> Iter
         batches = (near[first : first + size] for first in range(0, len(near), size))
         lacking = [key for batch in batches if not known.issuperset(batch) for key in batch]
         if lacking:
+            keeping.progress(keeping.n_done, keeping.n_rows)  # the next batch may take long
             chosen = [keeping.rows_of[key][0] for key in lacking]
             yield Chunk(np.asarray(items[chosen]), _taking(keeping, lacking, known))
 

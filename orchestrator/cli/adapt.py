@@ -9,7 +9,6 @@ import click
 from metafleet.calibration.calibration import mean_shots
 from metafleet.contracts.settings import Settings
 from metafleet.data.importing.reading import require_there
-from metafleet.data.summary import no_progress
 from metafleet.db.records import RunRecord
 from metafleet.encoders.fetching import allow_fetching
 from metafleet.errors import ConfigError, ModelError
@@ -121,10 +120,10 @@ def adapt(  # noqa: PLR0913 - options of one command
         if batch_norm is not None:
             learned = learned.with_batch_norm(batch_norm, settings.allowed_packages)
         with progress_bar() as progress:
-            model = learned.adapt(support, options, progress=progress or no_progress)
+            model = learned.adapt(support, options, progress=progress)
     if queue is not None:
         with progress_bar() as progress:
-            model = correct(model, queue, options, progress=progress or no_progress)
+            model = correct(model, queue, options, progress=progress)
     if run is not None:
         model = _calibrated(settings, run, model, calibration_episodes)
     model.save(out, force=force, with_encoder=with_encoder)

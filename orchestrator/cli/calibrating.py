@@ -8,7 +8,6 @@ import click
 from metafleet.calibration.calibrating import DEFAULT_EPISODES
 from metafleet.calibration.calibration import Calibration
 from metafleet.contracts.settings import Settings
-from metafleet.data.summary import no_progress
 from metafleet.db.records import RunRecord
 from metafleet.errors import ConfigError, DataError
 from metafleet.inference.kept_model import Learned
@@ -64,7 +63,7 @@ def calibrate_taken(
         )
         with progress_bar() as progress:
             shapes = calibrator.usual_shapes() if wanted is None else wanted
-            found = calibrator.calibrate(shapes, progress or no_progress)
+            found = calibrator.calibrate(shapes, progress)
     except (ConfigError, DataError) as error:
         notify(f"not calibrated: {error}")
         return None

@@ -19,7 +19,7 @@ from metafleet.data.importing.importer import ImportReport, absolute_path, impor
 from metafleet.data.importing.options import FolderOptions, Layout
 from metafleet.data.importing.problems import DataProblem, count_kinds, counted, first_lines
 from metafleet.data.importing.record import plain_name
-from metafleet.data.summary import DataSummary, no_progress
+from metafleet.data.summary import DataSummary
 from metafleet.errors import ConfigError, DataError
 from metafleet.files import write_whole
 from metafleet.orchestrator.cli.arguments import OutputFile, PathType
@@ -158,7 +158,7 @@ def import_data(  # noqa: PLR0913 - one for each option
             options,
             settings.data_dir,
             name=called,
-            progress=progress or no_progress,
+            progress=progress,
             allowed_packages=settings.allowed_packages,
         )
     if problems_file is not None:

@@ -1,11 +1,15 @@
 """Output of the data commands: summaries, and a progress bar during preparation."""
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
-from metafleet.data.summary import DataSummary, Progress
+from metafleet.data.summary import ENCODING, DataSummary, Progress
+from metafleet.orchestrator.reporting.output import notify
+
+_LINE_EVERY_S: Final = 10.0
 
 
 def summary_json(summary: DataSummary) -> dict[str, Any]:
@@ -48,14 +52,14 @@ def describe_summary(summary: DataSummary) -> Iterator[str]:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress | None]:
-    """Show a progress bar on standard error if it is a terminal."""
+def progress_bar() -> Iterator[Progress]:
+    """Show progress on standard error: a bar on a terminal, elsewhere a line every few seconds."""
     from rich.console import Console  # noqa: PLC0415 - slow to import, and most commands do not need it
     from rich.progress import Progress as Bar  # noqa: PLC0415
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield None
+        yield _Lines().show
         return
     with Bar(console=console, transient=True) as bar:
         tasks: dict[str, Any] = {}
@@ -66,3 +70,17 @@ def progress_bar() -> Iterator[Progress | None]:
             bar.update(tasks[stage], completed=done, total=total or None)
 
         yield show
+
+
+class _Lines:
+    """Writes a line when encoding begins, because its first batch may be slow, and then lines."""
+
+    def __init__(self) -> None:
+        self._last_line_at, self._begun = time.monotonic(), set[str]()
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        begins = stage == ENCODING and stage not in self._begun
+        self._begun.add(stage)
+        if done < total and (begins or time.monotonic() - self._last_line_at >= _LINE_EVERY_S):
+            self._last_line_at = time.monotonic()
+            notify(f"{stage}: {done:,} of {total:,}")

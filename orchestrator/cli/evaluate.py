@@ -7,7 +7,6 @@ import click
 from click.core import ParameterSource
 
 from metafleet.contracts.private_files import private_files
-from metafleet.data.summary import no_progress
 from metafleet.db.repositories.runs import RunRepository
 from metafleet.episode import META_TEST, SPLITS
 from metafleet.errors import ConfigError
@@ -144,7 +143,7 @@ def evaluate(  # noqa: PLR0913 - options of one command
         judged = []
         if work is not None:
             with progress_bar() as progress:
-                judged = judge_uncertainty(work, question, progress or no_progress)
+                judged = judge_uncertainty(work, question, progress)
     if as_json:
         names = {"run_id": record.id, "uid": record.uid}
         for one in found:

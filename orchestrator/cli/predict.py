@@ -9,7 +9,6 @@ from typing import Any, Final
 import click
 
 from metafleet.data.importing.reading import require_there
-from metafleet.data.summary import no_progress
 from metafleet.errors import ModelError
 from metafleet.inference.adapted_model import AdaptedModel
 from metafleet.inference.doubts import Doubt
@@ -113,7 +112,7 @@ def predict(  # noqa: PLR0913 - options of one command
             coverage=coverage,
             unknown=unknown,
             threshold=threshold,
-            progress=progress or no_progress,
+            progress=progress,
         )
     for note in found.notes:
         notify(note)

@@ -10,7 +10,7 @@ import numpy as np
 from metafleet.data.decoding.base import Array
 from metafleet.data.decoding.registry import get_decoder
 from metafleet.data.decoding.row_file import RowFile
-from metafleet.data.summary import Progress, no_progress
+from metafleet.data.summary import ENCODING, Progress, no_progress
 from metafleet.encoders.base import PretrainedEncoder
 from metafleet.encoders.choice import PLAIN, EncoderChoice, EncoderName
 from metafleet.encoders.encoding import encode_rows
@@ -131,17 +131,20 @@ def encode_column(  # noqa: PLR0913 - each is a seam
     if store is not None:
         # some encoders give longer items more features, so the width is part of the name
         kept = FeatureStore(store / f"{store_key(encoder.identity())}-{width}", width)
-    encode_rows(
-        encoder,
-        items,
-        rows,
-        lambda row, features: file.write(
-            first + step * row, _stored(encoder, features, file.dtype).tobytes()
-        ),
-        store=kept,
-        name=name,
-        progress=lambda done, total: progress("encoding", done, total),
-    )
+    try:
+        encode_rows(
+            encoder,
+            items,
+            rows,
+            lambda row, features: file.write(row, _stored(encoder, features, file.dtype).tobytes()),
+            store=kept,
+            name=name,
+            progress=lambda done, total: progress(ENCODING, done, total),
+        )
+    except KeyboardInterrupt as interrupt:
+        if kept is not None:
+            interrupt.add_note("features of finished batches are kept; the same command goes on")
+        raise
     if not encoder.can_cut:
         return ""
     chunks = [list(rows[i : i + _CHUNK_ITEMS]) for i in range(0, len(rows), _CHUNK_ITEMS)]

@@ -58,3 +58,22 @@ def test_one_encoder_may_give_longer_items_more_features(tmp_path: Path) -> None
         np.testing.assert_array_equal(found, items[:, :width])
 
     assert len(list((tmp_path / "features").iterdir())) == len(set(widths))
+
+
+class _Interrupted(_Same):
+    def encode(self, items: Array) -> Array:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_who_interrupts_is_told_that_finished_batches_are_kept(
+    tmp_path: Path, is_stored: bool
+) -> None:
+    file = RowFile(tmp_path / "rows.npy", np.dtype("float32"), (4, 2))
+    items, store = np.ones((4, 2), np.float32), tmp_path / "features" if is_stored else None
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        encode_column(_Interrupted(), items, range(4), file, store=store)
+
+    told = ["features of finished batches are kept; the same command goes on"] * is_stored
+    assert getattr(caught.value, "__notes__", []) == told
