@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from metafleet.contracts.private_files import private_files
 from metafleet.errors import ConfigError
@@ -20,6 +21,8 @@ _IN_STACK_FILE = ("broker_url", "blobs_url", "signing_key")
 DEVICES = ("auto", "cpu", "cuda")
 FETCHING = ("prepare", "always", "never")
 """When weights of pretrained encoders may be downloaded."""
+RECEIVED_DAYS: Final = 14
+_MOST_DAYS: Final = 36500
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,9 @@ class Settings:
             downloaded: "prepare" (the default), while data are prepared or imported and by
             `metafleet adapt`; "always", by every command of the orchestrator; "never". Workers
             never download any.
+        received_days: METAFLEET_RECEIVED_DAYS; a worker's host keeps features that it has received
+            from an orchestrator for so many days after their last use, 14 by default. They are in
+            the folder "received" of the data; `metafleet doctor` shows their size.
         heartbeat_dir: METAFLEET_HEARTBEAT_DIR; each worker touches a file here every two seconds,
             "METAFLEET_HOME/heartbeats" by default.
         allows_chaos: METAFLEET_CHAOS; "1" lets `metafleet chaos` kill workers of this machine.
@@ -79,6 +85,7 @@ class Settings:
     host_cache_dir: Path
     allows_chaos: bool = False
     fetch_weights: str = "prepare"
+    received_days: int = RECEIVED_DAYS
     direct_address: str = ""
     direct_cert: str = ""
     direct_cert_key: str = ""
@@ -136,6 +143,7 @@ class Settings:
             direct_cert_key=env.get("METAFLEET_DIRECT_CERT_KEY", ""),
             direct_ca=env.get("METAFLEET_DIRECT_CA", ""),
             fetch_weights=fetch_weights,
+            received_days=_days(env, "METAFLEET_RECEIVED_DAYS", RECEIVED_DAYS),
             allows_chaos=env.get("METAFLEET_CHAOS") == "1",
             host_cache_dir=_folder(env, "METAFLEET_HOST_CACHE_DIR", _memory_folder()),
         )
@@ -158,6 +166,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
         "METAFLEET_ALLOWED_PACKAGES": ",".join(settings.allowed_packages),
         "METAFLEET_DIRECT_CA": settings.direct_ca,
         "METAFLEET_FETCH_WEIGHTS": settings.fetch_weights,
+        "METAFLEET_RECEIVED_DAYS": str(settings.received_days),
     }
     inherited = {name: value for name, value in os.environ.items() if name not in wanted}
     inherited.pop("METAFLEET_DATABASE_URL", None)
@@ -212,6 +221,13 @@ def _folder(env: Mapping[str, str], name: str, default: str | Path) -> Path:
         raise ConfigError(
             f"{name}={str(folder)!r}: there is no such home directory; write the path out"
         ) from error
+
+
+def _days(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name) or str(default)
+    if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= _MOST_DAYS):
+        raise ConfigError(f"{name}={text!r:.40}; expected a whole number from 1 to {_MOST_DAYS}")
+    return int(text)
 
 
 def _read_stack_file(path: Path) -> dict[str, str]:

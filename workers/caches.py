@@ -98,7 +98,10 @@ class WorkloadCache:
             FingerprintError: the run needs another version of a package.
             ContractError, ConfigError, DataError: the workload cannot be built on this worker.
         """
-        return self._workloads.get(job.plan, lambda: self._build(job))
+        found = self._workloads.get(job.plan, lambda: self._build(job))
+        if self._received is not None:
+            self._received.note_use(job.plan)
+        return found
 
     def _build(self, job: InnerLoopJob) -> tuple[Workload, Schema]:
         plan = RunPlan.from_bytes(read_plan(self._client, job))

@@ -90,6 +90,7 @@ class InnerLoopRunner:
                 settings.data_dir,
                 direct=self._direct,
                 allowed_packages=settings.allowed_packages,
+                unused_days=settings.received_days,
             ),
         )
         self._host_cache = HostCache(settings.host_cache_dir)

@@ -1,6 +1,8 @@
 """Opens the features of a run: from this host's data folder, or received from the orchestrator."""
 
 import logging
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +11,15 @@ from metafleet.contracts.blobs import BlobStore
 from metafleet.contracts.direct_client import DirectClient, DirectRoute
 from metafleet.contracts.job import InnerLoopJob
 from metafleet.contracts.keys import RunKeys
+from metafleet.contracts.settings import RECEIVED_DAYS
 from metafleet.data.prepared.data_ref import DataRef, find_by_digest, receive
 from metafleet.data.prepared.prepared import PreparedData
+from metafleet.data.prepared.received import (
+    NOTE_EVERY_S,
+    delete_unused,
+    note_use,
+    received_folder,
+)
 from metafleet.data.registry import Given, give
 from metafleet.errors import BlobMissingError, DataCorruptError, FeaturesMissingError
 
@@ -25,6 +34,7 @@ class ReceivedData:
         data_dir: folder of the prepared data, in which received features are kept.
         direct: direct connection to the orchestrator; None if there is none.
         allowed_packages: user packages from which kinds of data may be imported.
+        unused_days: after how many days without use a copy is deleted.
     """
 
     def __init__(
@@ -34,8 +44,12 @@ class ReceivedData:
         *,
         direct: DirectClient | None = None,
         allowed_packages: tuple[str, ...] = (),
+        unused_days: int = RECEIVED_DAYS,
     ) -> None:
-        self._blobs, self._data_dir = blobs, data_dir
+        self._blobs, self._data_dir, self._unused_days = blobs, data_dir, unused_days
+        self._used: dict[str, list[Path]] = {}
+        """Plan -> the copies that its workload reads."""
+        self._noted_s: dict[str, float] = {}
         self._direct, self._allowed_packages = direct or DirectClient(""), allowed_packages
 
     def open(self, job: InnerLoopJob, refs: Sequence[DataRef]) -> Given:
@@ -46,9 +60,21 @@ class ReceivedData:
                 were damaged during the transfer.
             DataError: the features cannot be written to this host's data folder.
         """
-        return give(
-            [(ref, self._find(job, ref)) for ref in refs], allowed_packages=self._allowed_packages
-        )
+        found = [(ref, self._find(job, ref)) for ref in refs]
+        parent = received_folder(self._data_dir)
+        self._used[job.plan] = [data.path for _, data in found if data.path.parent == parent]
+        self._noted_s.pop(job.plan, None)
+        self.note_use(job.plan)
+        return give(found, allowed_packages=self._allowed_packages)
+
+    def note_use(self, plan: str) -> None:
+        """Record that a job of this plan uses its copies, at most once an hour."""
+        now_s = time.monotonic()
+        if now_s - self._noted_s.get(plan, -math.inf) < NOTE_EVERY_S:
+            return
+        self._noted_s[plan] = now_s
+        for copy in self._used.get(plan, ()):
+            note_use(copy)
 
     def _find(self, job: InnerLoopJob, ref: DataRef) -> PreparedData:
         found = find_by_digest(self._data_dir, ref)
@@ -67,6 +93,8 @@ class ReceivedData:
                 f"the features of {ref.label!r} are not on this host ({error})"
             ) from error
         log.info("received the features of %s: %s", ref.label, received.path)
+        for copy in delete_unused(self._data_dir, unused_days=self._unused_days):
+            log.info("deleted features that no run used for %d days: %s", self._unused_days, copy)
         return received
 
     def _fetch(self, key: str, n_bytes: int, route: DirectRoute | None) -> bytes | bytearray:

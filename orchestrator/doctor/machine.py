@@ -14,6 +14,7 @@ from metafleet.contracts.device import describe_device, resolve_device
 from metafleet.contracts.private_files import private_files
 from metafleet.contracts.settings import Settings
 from metafleet.contracts.version import code_version
+from metafleet.data.prepared.received import measure_received, received_folder
 from metafleet.data.registry import DATASETS, is_made_of_parts, open_data
 from metafleet.errors import ConfigError
 from metafleet.orchestrator.doctor.encoders import check_encoders
@@ -21,6 +22,7 @@ from metafleet.orchestrator.doctor.finding import Finding, fail, ok, run_check, 
 from metafleet.orchestrator.embedded.commands import IMPORT_ROOT
 from metafleet.orchestrator.embedded.server_binary import find_server
 from metafleet.orchestrator.embedded.stack_file import is_alive, read_stack
+from metafleet.orchestrator.reporting.figures import counted
 
 _GIB = 1 << 30
 _ENOUGH_BYTES = 2 * _GIB
@@ -83,6 +85,14 @@ def _data(settings: Settings) -> list[Finding]:
             findings.append(
                 warn("data", f"{name} is not here", f"`metafleet data prepare {name}` gets it")
             )
+    n_copies, n_bytes = measure_received(settings.data_dir)
+    if n_copies:
+        text = (
+            f"{received_folder(settings.data_dir)} keeps {counted(n_copies, 'received data set')}, "
+            f"{n_bytes / 1e6:.1f} MB; workers delete what is unused for {settings.received_days} "
+            "days (METAFLEET_RECEIVED_DAYS)"
+        )
+        findings.append(ok("data", text))
     return findings
 
 

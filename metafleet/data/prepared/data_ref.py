@@ -22,6 +22,7 @@ from metafleet.data.prepared.preparing import (
     sweep,
     temporary,
 )
+from metafleet.data.prepared.received import received_folder
 from metafleet.errors import ContractError, DataCorruptError, DataError
 from metafleet.files import sync
 from metafleet.locking import exclusive
@@ -171,7 +172,7 @@ def files_of(ref: DataRef, prepared: PreparedData) -> dict[str, int]:
 
 
 def _received(data_dir: Path, ref: DataRef) -> Path:
-    return data_dir / "received" / ref.sha256
+    return received_folder(data_dir) / ref.sha256
 
 
 def _write(draft: Path, ref: DataRef, fetch: Fetch) -> None:

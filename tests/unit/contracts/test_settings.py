@@ -229,3 +229,13 @@ def test_weights_are_fetched_at_preparation_unless_told_otherwise(value: str) ->
 def test_another_word_for_fetching_is_refused() -> None:
     with pytest.raises(ConfigError, match="METAFLEET_FETCH_WEIGHTS='yes'; expected one of prepare"):
         Settings.load({"METAFLEET_FETCH_WEIGHTS": "yes"})
+
+
+def test_days_are_a_whole_number() -> None:
+    settings = Settings.load({"METAFLEET_RECEIVED_DAYS": "3"})
+
+    assert settings.received_days == 3 and Settings.load({}).received_days == 14
+    assert child_environment(settings)["METAFLEET_RECEIVED_DAYS"] == "3"
+    for wrong in ("0", "-1", "1.5", "a week", "9" * 5000):
+        with pytest.raises(ConfigError, match=r"METAFLEET_RECEIVED_DAYS=.*; expected a whole num"):
+            Settings.load({"METAFLEET_RECEIVED_DAYS": wrong})

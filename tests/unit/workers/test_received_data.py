@@ -1,5 +1,7 @@
 """What a worker does without the features of a run."""
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ from metafleet.data.prepared.class_data import ClassData
 from metafleet.data.prepared.data_ref import DataRef
 from metafleet.data.prepared.prepared import ClassInfo
 from metafleet.data.prepared.preparing import Content, find_or_prepare
+from metafleet.data.prepared.received import delete_unused, measure_received
 from metafleet.errors import ContractError, FeaturesMissingError
+from metafleet.locking import exclusive
 from metafleet.workers.received_data import ReceivedData
 from tests.memory_blobs import MemoryBlobs
 from tests.messages import SPEC, make_job
@@ -89,3 +93,58 @@ def test_a_plan_is_read_as_it_was_written(data: ClassData) -> None:
 def test_what_is_no_plan_is_refused(text: bytes) -> None:
     with pytest.raises(ContractError):
         RunPlan.from_bytes(text)
+
+
+def used_days_ago(folder: Path, days: float) -> None:
+    at_s = time.time() - days * 86400
+    os.utime(folder, (at_s, at_s))
+
+
+def other_copy(data_dir: Path, name: str, *, days: float) -> Path:
+    """A copy that an earlier run has received, last used so many days ago."""
+    copy = data_dir / "received" / (name * 64)
+    copy.mkdir(parents=True)
+    (copy / "text.npy").write_bytes(b"x" * 100)
+    copy.with_name(f".{copy.name}.lock").touch()
+    used_days_ago(copy, days)
+    return copy
+
+
+def test_copies_that_no_run_has_used_for_a_while_are_deleted(
+    blobs: MemoryBlobs, data: ClassData, tmp_path: Path
+) -> None:
+    there = tmp_path / "there"
+    old, young = other_copy(there, "a", days=15), other_copy(there, "b", days=13)
+    coming = other_copy(there, "c", days=99)
+    (there / "received" / "mine.txt").write_text("not a copy")
+    used_days_ago(there / "received" / "mine.txt", 99)
+
+    with exclusive(coming.with_name(f".{coming.name}.lock")):  # a process is receiving it
+        opened(blobs, data, there)
+
+    left = {path.name for path in (there / "received").iterdir() if not path.name.startswith(".")}
+    assert old.name not in left
+    assert left >= {young.name, coming.name, "mine.txt"} and len(left) == 4
+    assert measure_received(there)[0] == 3
+
+
+def test_what_a_job_uses_is_never_old(
+    blobs: MemoryBlobs, data: ClassData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received, job = ReceivedData(blobs, tmp_path / "there"), make_job()
+    received.open(job, [DataRef.of(OPTIONS, data)])
+    (copy,) = (p for p in (tmp_path / "there" / "received").iterdir() if p.is_dir())
+    used_days_ago(copy, 15)  # as if the job took two weeks
+    received.note_use(job.plan)
+    assert time.time() - copy.stat().st_mtime > 86400  # once an hour is enough
+    later_s = time.monotonic() + 3601
+
+    monkeypatch.setattr(time, "monotonic", lambda: later_s)
+    received.note_use(job.plan)
+
+    assert delete_unused(tmp_path / "there", unused_days=14) == []
+    used_days_ago(copy, 15)
+    received.open(job, [DataRef.of(OPTIONS, data)])
+    assert delete_unused(tmp_path / "there", unused_days=14) == []
+    used_days_ago(copy, 15)
+    assert delete_unused(tmp_path / "there", unused_days=14) == [copy]

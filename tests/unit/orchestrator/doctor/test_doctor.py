@@ -236,3 +236,17 @@ def test_unsigned_messages_over_a_network_warn(settings: Settings) -> None:
         assert "signed with 3 bytes" in finding.text
         assert "abc" not in finding.text + finding.remedy
     assert services._signing(replace(settings, broker_url="redis://127.0.0.1/0")) == []
+
+
+def test_features_that_workers_received_are_measured(settings: Settings) -> None:
+    copy = settings.data_dir / "received" / ("a" * 64)
+    copy.mkdir(parents=True)
+    (copy / "text.npy").write_bytes(b"x" * 1_500_000)
+
+    texts = [finding.text for finding in machine.check_machine(settings)]
+
+    (told,) = (text for text in texts if "received" in text)
+    assert told.endswith(
+        "keeps 1 received data set, 1.5 MB; workers delete what is unused for 14 days "
+        "(METAFLEET_RECEIVED_DAYS)"
+    )
