@@ -91,21 +91,6 @@ def test_two_workers_give_the_rows_of_one_process(
     assert left == []
 
 
-def test_a_worker_killed_halfway_costs_its_jobs_only(
-    fleet: Fleet, folder: Path, expected: Array
-) -> None:
-    victim, _ = fleet.start(2)
-
-    def kill(done: int) -> None:
-        if done >= 512 and victim.process.poll() is None:
-            victim.kill()
-
-    prepared, encoded = prepare_over(fleet.settings, folder, kill)
-
-    np.testing.assert_array_equal(prepared.load("text"), expected)
-    assert n_stored(fleet.settings) == encoded.n_items == N_ITEMS
-
-
 def test_workers_on_another_host_give_the_same_rows(
     fleet: Fleet, folder: Path, expected: Array, tmp_path: Path
 ) -> None:
