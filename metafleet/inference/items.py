@@ -125,6 +125,7 @@ def open_items(
     log.extend(reading.problems)
     if not any(name in needs.known for name in reading.kinds):
         _refuse(folder, log.all(), skip_bad=options.skip_bad)  # these may be why none is left
+    _refuse(folder, log.fatal(), skip_bad=options.skip_bad)  # says more than ``_known`` could
     known, notes = _known(folder, reading, specs, needs)
     items = _chosen(folder, reading.items, options.only)
     if is_labelled:

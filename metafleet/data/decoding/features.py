@@ -136,7 +136,9 @@ def encode_column(  # noqa: PLR0913 - each is a seam
             encoder,
             items,
             rows,
-            lambda row, features: file.write(row, _stored(encoder, features, file.dtype).tobytes()),
+            lambda row, features: file.write(
+                first + step * row, _stored(encoder, features, file.dtype).tobytes()
+            ),
             store=kept,
             name=name,
             progress=lambda done, total: progress(ENCODING, done, total),

@@ -9,8 +9,6 @@ import pytest
 import redis
 
 from metafleet.contracts.blobs import RedisBlobStore
-from metafleet.contracts.connections import connect
-from metafleet.contracts.ledger import RunLedger
 from tests.fleet import Fleet
 from tests.integration.orchestrator.engine.test_several_steps import Bench
 
@@ -49,25 +47,5 @@ def test_a_connection_that_breaks_as_the_last_sum_of_a_step_is_deleted(
         bench.assert_as_here(outcome, request)
         assert (len(outcome.jobs), outcome.retries) == (4, 0)
         assert [notice[:8] for notice in bench.notices] == ["waiting:", "Redis is"]
-    finally:
-        bench.fleet.close()
-
-
-def test_an_epoch_whose_beginning_was_not_answered_has_begun_for_every_open_step(
-    standing_fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench = Bench(standing_fleet)
-    try:
-        monkeypatch.setattr(RunLedger, "take_over", breaks_at(1, RunLedger.take_over, after=True))
-        with connect(str(standing_fleet.settings.broker_url)) as client:
-            requests = [bench.request(1), bench.request(2)]
-            tickets = [bench.fleet.begin(request) for request in requests]
-            client.delete(f"mf:{{{bench.uid}}}:epoch")
-
-            outcomes = [bench.fleet.finish(ticket) for ticket in tickets]
-
-        for outcome, request in zip(outcomes, requests, strict=True):
-            bench.assert_as_here(outcome, request)
-        assert bench.fleet.epoch >= 2
     finally:
         bench.fleet.close()

@@ -160,5 +160,5 @@ def test_a_column_of_another_kind_than_the_modality_it_is_named_for_is_refused(
         (table, "audio", "front_file_name"),
         (folder, "front", "audio"),
     ):
-        with pytest.raises(DataError, match=f"as modality '{modality}'; the model was trained"):
+        with pytest.raises(DataError, match=f"modality '{modality}': was asked for as .* holds"):
             model.predict(path, ReadOptions(columns={modality: column}))

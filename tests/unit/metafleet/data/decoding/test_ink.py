@@ -70,7 +70,8 @@ def few(tmp_path: Path) -> tuple[EncoderChoice, Any, Any]:
     scratch = tmp_path / "prepared" / "few"
     scratch.mkdir(parents=True)
     images = np.random.default_rng(2).integers(0, 256, (10, 28, 28), np.uint8)
-    return choice, images, encode_ink(images, choice, scratch, no_progress)[0]
+    found = encode_ink(images, choice, scratch, no_progress)
+    return choice, images, np.array(found.arrays["image"])
 
 
 def test_drawings_of_omniglot_have_features_and_their_encoder(
